@@ -1,0 +1,1 @@
+"""floemap: ice-type charts from Sentinel-1 scenes."""

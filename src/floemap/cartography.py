@@ -1,0 +1,127 @@
+"""Map furniture for pictures: graticule, scale bar, north arrow, class legend. Used by every picture of a map.
+
+Everything is drawn from the raster's own :class:`odc.geo.geobox.GeoBox`, in projected metres, so it is right in any
+projection and needs no coastline files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyproj
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from floemap.grid import crs_of
+from floemap.legend import RGB
+
+_STEPS_DEG = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 45)
+_STEPS_M = [m * 10**e for e in range(1, 7) for m in (1, 2, 5)]
+
+
+def show_raster(ax: Axes, image: NDArray[Any], geobox: GeoBox, **imshow: Any) -> Any:
+    """Draw `image`, (rows, cols) or (rows, cols, 3), over the extent of `geobox`; it may be a decimated copy of it."""
+    left, bottom, right, top = geobox.boundingbox.bbox
+    drawn = ax.imshow(image, extent=(left, right, bottom, top), **imshow)
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return drawn
+
+
+def graticule(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
+    """Draw and label meridians and parallels at round degrees, some four of each across the map."""
+    left, bottom, right, top = geobox.boundingbox.bbox
+    to_geo = pyproj.Transformer.from_crs(crs_of(geobox).proj, "EPSG:4326", always_xy=True)
+    xs, ys = np.meshgrid(np.linspace(left, right, 101), np.linspace(bottom, top, 101))
+    lon, lat = to_geo.transform(xs, ys)
+    ok = np.isfinite(lon) & np.isfinite(lat)
+    if not ok.any():
+        return
+    lon, lat = np.where(ok, lon, np.nan), np.where(ok, lat, np.nan)
+    # Longitudes as offsets from the middle, so that a map across the dateline has no jump.
+    middle = np.degrees(np.angle(np.nanmean(np.exp(1j * np.radians(lon)))))
+    lon_offset = (lon - middle + 180) % 360 - 180
+    for field, name in ((lat, "lat"), (lon_offset + middle, "lon")):
+        low, high = np.nanmin(field), np.nanmax(field)
+        step = next((s for s in _STEPS_DEG if (high - low) / s <= 6), _STEPS_DEG[-1])
+        levels = np.arange(np.ceil(low / step) * step, high, step)
+        if not len(levels):
+            continue
+        lines = ax.contour(xs, ys, field, levels=levels, colors=colour, linewidths=0.5, alpha=0.55)
+        labels = {v: _degrees(v, name) for v in levels}
+        ax.clabel(lines, fmt=labels, fontsize=7, inline=True)
+
+
+def _degrees(value: float, name: str) -> str:
+    if name == "lat":
+        return f"{abs(value):g}°{'N' if value >= 0 else 'S'}"
+    value = (value + 180) % 360 - 180
+    return f"{abs(value):g}°{'E' if value >= 0 else 'W'}"
+
+
+def scale_bar(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
+    """Draw a bar of a round length, about a fifth of the width, at the lower left: true at the map's middle."""
+    left, bottom, right, top = geobox.boundingbox.bbox
+    factor = _projection_scale(geobox)
+    width_m = (right - left) / factor
+    length_m = max((s for s in _STEPS_M if s <= width_m / 5), default=_STEPS_M[0])
+    x0, y0 = left + 0.04 * (right - left), bottom + 0.04 * (top - bottom)
+    ax.plot([x0, x0 + length_m * factor], [y0, y0], color=colour, linewidth=3, solid_capstyle="butt")
+    text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
+    ax.text(x0, y0 + 0.012 * (top - bottom), text, color=colour, fontsize=8, va="bottom")
+
+
+def _projection_scale(geobox: GeoBox) -> float:
+    """Projected metres per metre on the ellipsoid, along x at the map's middle."""
+    left, bottom, right, top = geobox.boundingbox.bbox
+    x, y = (left + right) / 2, (bottom + top) / 2
+    to_geo = pyproj.Transformer.from_crs(crs_of(geobox).proj, "EPSG:4326", always_xy=True)
+    lon, lat = to_geo.transform([x - 500, x + 500], [y, y])
+    distance_m = pyproj.Geod(ellps="WGS84").inv(lon[0], lat[0], lon[1], lat[1])[2]
+    return float(1000 / distance_m) if np.isfinite(distance_m) and distance_m > 0 else 1.0
+
+
+def north_arrow(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
+    """Draw an arrow to true north at the upper right corner, right at the place where it stands."""
+    left, bottom, right, top = geobox.boundingbox.bbox
+    x, y = right - 0.06 * (right - left), top - 0.08 * (top - bottom)
+    to_geo = pyproj.Transformer.from_crs(crs_of(geobox).proj, "EPSG:4326", always_xy=True)
+    lon, lat = to_geo.transform(x, y)
+    if not np.isfinite(lat) or abs(lat) > 89.9:
+        return
+    x_north, y_north = to_geo.transform(lon, min(lat + 0.05, 90), direction="INVERSE")
+    direction = np.array([x_north - x, y_north - y])
+    direction *= 0.05 * (top - bottom) / np.hypot(*direction)
+    ax.annotate(
+        "N",
+        xy=(x + direction[0] / 2, y + direction[1] / 2),
+        xytext=(x - direction[0] / 2, y - direction[1] / 2),
+        arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.5},
+        color=colour,
+        fontsize=9,
+        ha="center",
+        va="center",
+    )
+
+
+def class_legend(ax: Axes, entries: Iterable[tuple[str, RGB]], **kwargs: Any) -> None:
+    """Draw one legend of coloured patches."""
+    patches = [
+        Patch(facecolor=(rgb[0] / 255, rgb[1] / 255, rgb[2] / 255), edgecolor="0.3", linewidth=0.5, label=title)
+        for title, rgb in entries
+    ]
+    defaults: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "frameon": False, "fontsize": 8}
+    ax.legend(handles=patches, **(defaults | kwargs))
+
+
+def furnish(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
+    """Graticule, scale bar and north arrow at once."""
+    graticule(ax, geobox, colour=colour)
+    scale_bar(ax, geobox, colour=colour)
+    north_arrow(ax, geobox, colour=colour)

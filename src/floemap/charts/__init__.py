@@ -1,0 +1,1 @@
+"""Ice charts to label rasters."""

@@ -1,0 +1,305 @@
+"""Cloud-optimised GeoTIFFs on a GeoBox: written strip by strip, with band names, units, categories and overviews.
+
+One concept: a raster and its georeference travel together, from :class:`odc.geo.geobox.GeoBox` to file and back.
+
+Encoding. Bands are stored as they are given (integers, with scale and offset where they stand for reals), compressed
+with DEFLATE, which every reader has; measurements of the choice are in ``docs/benchmarks.md``. Overviews are made band
+by band: averages for physical quantities, the most frequent of four pixels for classes, the nearest pixel for flags.
+GDAL itself offers one method for all bands of a file only, so they are made here, while the data pass by.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+
+from floemap.errors import FloemapError, GridError, OutputError
+from floemap.grid import crs_of
+from floemap.legend import RGB
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[Any]
+
+#: Rows of a strip should be a multiple of this, so that every overview pixel is made from one strip alone.
+STRIP_ROWS = 512
+_TILE = 512
+#: GDAL's own default takes 5 % of the machine's memory; strips need far less.
+GDAL_CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Band:
+    """How one band is described in the file. Physical value = stored value x scale + offset."""
+
+    name: str
+    units: str = ""
+    description: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+    overview: Literal["average", "mode", "nearest"] = "average"
+    categories: Mapping[int, str] = field(default_factory=dict)
+    colours: Mapping[int, RGB] = field(default_factory=dict)
+
+
+class CogWriter:
+    """Writes a COG strip by strip, from the top; the file appears, whole, when the context ends without error.
+
+    Parameters
+    ----------
+    path
+        Of the file to make.
+    geobox
+        Its grid: rows x columns, CRS, transform.
+    bands
+        Their names and meaning; all share one data type.
+    dtype, nodata
+        Of the stored values. With `nodata` None, none is declared.
+    tags
+        Further metadata of the file.
+    level
+        DEFLATE level, 1 to 9.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written whole.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        geobox: GeoBox,
+        bands: Sequence[Band],
+        *,
+        dtype: str,
+        nodata: float | None,
+        tags: Mapping[str, str] | None = None,
+        level: int = 1,
+    ) -> None:
+        self.path = Path(path)
+        self.geobox = geobox
+        self.bands = tuple(bands)
+        self.nodata = nodata
+        self.dtype = np.dtype(dtype)
+        self.tags = dict(tags or {})
+        self.level = level
+        self._memory = f"/vsimem/floemap-{uuid.uuid4().hex}.tif"
+        self._made: list[str] = []
+        self._next_row = 0
+        rows, cols = geobox.shape
+        # Level 1 is filled strip by strip; the others are made from it at the end.
+        self._half: Array = np.empty((len(self.bands), (rows + 1) // 2, (cols + 1) // 2), self.dtype)
+
+    def __enter__(self) -> Self:
+        self._env = rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES)
+        self._env.__enter__()
+        self._full = self._open(self._memory, tuple(self.geobox.shape))
+        return self
+
+    def _open(self, name: str, shape: tuple[int, ...]) -> Any:
+        profile: dict[str, Any] = {
+            "driver": "GTiff",
+            "height": shape[0],
+            "width": shape[1],
+            "count": len(self.bands),
+            "dtype": self.dtype.name,
+            "nodata": self.nodata,
+            "tiled": True,
+            "blockxsize": _TILE,
+            "blockysize": _TILE,
+            "interleave": "band",
+        }
+        if not name.endswith(".ovr"):
+            profile |= {"crs": crs_of(self.geobox).to_wkt(), "transform": self.geobox.transform}
+        self._made.append(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # overviews have no georeference of their own
+            return rasterio.open(name, "w", **profile)
+
+    def write(self, strip: Array) -> None:
+        """Append a strip, (bands, rows, cols). All but the last have an even number of rows."""
+        bands, rows, cols = strip.shape
+        row = self._next_row
+        total = self.geobox.shape[0]
+        if (bands, cols) != (len(self.bands), self.geobox.shape[1]) or row + rows > total:
+            raise GridError(
+                f"a strip of {strip.shape} at row {row} does not fit {len(self.bands)} x {self.geobox.shape}"
+            )
+        if rows % 2 and row + rows != total:
+            raise GridError(f"a strip of {rows} rows at row {row}: only the last may have an odd number")
+        self._full.write(strip, window=((row, row + rows), (0, cols)))
+        self._half[:, row // 2 : (row + rows + 1) // 2] = self._shrink(strip)
+        self._next_row = row + rows
+
+    def _shrink(self, array: Array) -> Array:
+        return np.stack([halve(a, b.overview, self.nodata) for a, b in zip(array, self.bands, strict=True)])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._full.close()
+            for name in self._made:
+                with suppress(RasterioError):
+                    rasterio.shutil.delete(name, driver="GTiff")
+            self._env.__exit__(kind, value, trace)
+
+    def _finish(self) -> None:
+        if self._next_row != self.geobox.shape[0]:
+            raise GridError(f"{self._next_row} rows were written of {self.geobox.shape[0]}", path=self.path)
+        full = self._full
+        full.update_tags(**self.tags)
+        for i, band in enumerate(self.bands, 1):
+            full.set_band_description(i, band.name)
+            if band.units:
+                full.set_band_unit(i, band.units)
+            if band.description:
+                full.update_tags(i, description=band.description)
+            if band.categories:
+                full.update_tags(i, **{f"class_{k}": v for k, v in band.categories.items()})
+        full.scales = [b.scale for b in self.bands]
+        full.offsets = [b.offset for b in self.bands]
+        for i, band in enumerate(self.bands, 1):
+            if band.colours:
+                full.write_colormap(i, {k: (*rgb, 255) for k, rgb in band.colours.items()})
+        full.close()
+        name, level = self._memory, self._half
+        while True:
+            name += ".ovr"
+            with self._open(name, level.shape[1:]) as overview:
+                overview.write(level)
+            if max(level.shape[1:]) <= _TILE:
+                break
+            level = self._shrink(level)
+        # The half-size copy is in GDAL's memory now.
+        self._half = level
+        beside = self.path.with_name(f".{self.path.name}.partial")
+        try:
+            rasterio.shutil.copy(
+                self._memory,
+                str(beside),
+                driver="COG",
+                COMPRESS="DEFLATE",
+                LEVEL=str(self.level),
+                PREDICTOR="YES",
+                NUM_THREADS="ALL_CPUS",
+                BIGTIFF="IF_SAFER",
+                OVERVIEWS="FORCE_USE_EXISTING",
+                BLOCKSIZE=str(_TILE),
+            )
+            _check_whole(beside, self.geobox)
+            beside.replace(self.path)
+        except (RasterioError, OSError) as e:
+            raise OutputError(
+                f"cannot be written: {_reason(e)}.", path=self.path, hint="Is there space and permission?"
+            ) from e
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the deepest cause's words: GDAL's own, where rasterio wraps them."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().rstrip(".")
+
+
+def _check_whole(path: Path, geobox: GeoBox) -> None:
+    """Open `path` again and read its last tile: a full disk is not always told by the writer."""
+    with rasterio.open(path) as d:
+        rows, cols = geobox.shape
+        if d.shape != (rows, cols):
+            raise RasterioIOError(f"{d.shape} pixels were written of {geobox.shape}")
+        d.read(d.count, window=((rows - 1, rows), (cols - 1, cols)))
+
+
+def write_cog(
+    path: Path,
+    geobox: GeoBox,
+    array: Array,
+    bands: Sequence[Band],
+    *,
+    nodata: float | None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write `array`, (bands, rows, cols) or (rows, cols), as a COG. See :class:`CogWriter`."""
+    if array.ndim == 2:
+        array = array[None]
+    if array.shape != (len(bands), *geobox.shape):
+        raise GridError(
+            f"an array of {array.shape} does not fit {len(bands)} bands on {tuple(geobox.shape)}", path=path
+        )
+    with CogWriter(path, geobox, bands, dtype=array.dtype.name, nodata=nodata, tags=tags) as cog:
+        for row in range(0, array.shape[1], STRIP_ROWS):
+            cog.write(array[:, row : row + STRIP_ROWS])
+
+
+def halve(array: Array, method: Literal["average", "mode", "nearest"], nodata: float | None) -> Array:
+    """Shrink (rows, cols) to half, rounding up; a last odd row or column stands for itself.
+
+    `average` leaves no-data pixels out and is no-data where all four are; `mode` takes the most frequent of the four,
+    the first of them on a tie, no-data counted as a class; `nearest` takes the upper left.
+    """
+    if method == "nearest":
+        return array[::2, ::2]
+    rows, cols = array.shape
+    if rows % 2 or cols % 2:
+        array = np.pad(array, ((0, rows % 2), (0, cols % 2)), mode="edge")
+    a, b, c, d = array[::2, ::2], array[::2, 1::2], array[1::2, ::2], array[1::2, 1::2]
+    if method == "mode":
+        other = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
+        return np.where((a == b) | (a == c) | (a == d), a, other)
+    if nodata is None:
+        mean = (a.astype(np.float32) + b + c + d) / 4
+        return mean.round().astype(array.dtype) if array.dtype.kind in "iu" else mean.astype(array.dtype)
+    total = np.zeros(a.shape, np.float32)
+    count = np.zeros(a.shape, np.float32)
+    for part in (a, b, c, d):
+        valid = ~np.isnan(part) if np.isnan(nodata) else part != nodata
+        total += np.where(valid, part, 0)
+        count += valid
+    mean = total / np.maximum(count, 1)
+    if array.dtype.kind in "iu":
+        np.rint(mean, out=mean)
+    mean = mean.astype(array.dtype)
+    mean[count == 0] = nodata
+    return mean
+
+
+def read_geobox(path: Path) -> GeoBox:
+    """Return the grid of a raster file.
+
+    Raises
+    ------
+    GridError
+        If the file has no CRS or no transform.
+    FloemapError
+        If it cannot be opened as a raster.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as d:
+                if d.crs is None or d.transform.is_identity:
+                    raise GridError("has no georeference.", path=path, hint="A map-projected raster is needed.")
+                return GeoBox(d.shape, d.transform, d.crs.to_wkt())
+    except RasterioError as e:
+        raise FloemapError(f"cannot be read as a raster: {_reason(e)}.", path=path) from e

@@ -1,0 +1,59 @@
+"""What can go wrong, as a person can act on it.
+
+Every error that floemap raises on purpose derives from :class:`FloemapError`. A message names the file, the value that
+was found, and what to do about it. The command line prints it as one readable paragraph and exits non-zero; a traceback
+is shown with ``--debug`` only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class FloemapError(Exception):
+    """Base of all errors that floemap raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What is wrong, with the value that was found.
+    path
+        The file or folder that it is about.
+    hint
+        What to do about it, as a sentence.
+    """
+
+    def __init__(self, message: str, *, path: str | Path | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = None if path is None else Path(path)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = "" if self.path is None else f"{self.path}: "
+        hint = "" if self.hint is None else f" {self.hint}"
+        return f"{where}{self.message}{hint}"
+
+
+class ProductError(FloemapError):
+    """A radar product that cannot be read or is of another kind than needed."""
+
+
+class ChartError(FloemapError):
+    """An ice chart that cannot be read or understood."""
+
+
+class GridError(FloemapError):
+    """Rasters that should share one grid do not, or a grid that cannot be made."""
+
+
+class ConfigError(FloemapError):
+    """A configuration or option with an unknown key or a value out of range."""
+
+
+class OutputError(FloemapError):
+    """A result that could not be written: no permission, no space, something in the way."""
+
+
+class DownloadError(FloemapError):
+    """A file that could not be fetched whole and right."""

@@ -1,0 +1,36 @@
+"""Grids: one immutable value, the GeoBox, says where an array lies. Combining unequal ones is an error.
+
+Axis order is (rows, cols), rows from the top. Positions on a grid are of pixel corners in its transform, of pixel
+centres everywhere else. Resolutions are in metres.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from floemap.errors import GridError
+
+
+def crs_of(geobox: GeoBox) -> CRS:
+    """Return the grid's CRS, or raise :class:`GridError` where it has none."""
+    if geobox.crs is None:
+        raise GridError("the grid has no CRS.", hint="A map-projected grid is needed.")
+    return geobox.crs
+
+
+def check_same_grid(a: GeoBox, b: GeoBox, what: str) -> None:
+    """Raise :class:`GridError` unless the two grids are one, pixel on pixel."""
+    same = a.crs == b.crs and tuple(a.shape) == tuple(b.shape)
+    if not (same and np.allclose(tuple(a.transform), tuple(b.transform), rtol=0, atol=1e-6)):
+        raise GridError(f"{what}: the grids differ ({brief(a)} and {brief(b)}).", hint="Make both on one grid.")
+
+
+def brief(geobox: GeoBox) -> str:
+    """Say size, resolution, origin and CRS of a grid in one line."""
+    crs = crs_of(geobox)
+    name = f"EPSG:{crs.epsg}" if crs.epsg else crs.proj.name
+    rows, cols = geobox.shape
+    x, y = geobox.transform.c, geobox.transform.f
+    return f"{rows} x {cols} px of {abs(geobox.resolution.x):g} m from ({x:g}, {y:g}) in {name}"

@@ -1,0 +1,201 @@
+"""Ice classes: ids, SIGRID-3 codes, colours. Everything about class ids is defined here and only here.
+
+Stages of development and their codes follow SIGRID-3 (WMO/JCOMM TR-23, version 3.0, 2014), colours the WMO stage of
+development colour standard (JCOMM TR-24). A legend is data: further ones are further tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from floemap.errors import ConfigError
+
+RGB = tuple[int, int, int]
+
+#: Class id of pixels without a label: land, outside the chart, unknown. Never scored, never trained on.
+IGNORE = 255
+
+#: SIGRID-3 stage of development codes in words.
+STAGES: Mapping[int, str] = MappingProxyType(
+    {
+        80: "no stage of development",
+        81: "new ice",
+        82: "nilas, ice rind",
+        83: "young ice",
+        84: "grey ice",
+        85: "grey-white ice",
+        86: "first-year ice",
+        87: "thin first-year ice",
+        88: "thin first-year ice, first stage",
+        89: "thin first-year ice, second stage",
+        91: "medium first-year ice",
+        93: "thick first-year ice",
+        95: "old ice",
+        96: "second-year ice",
+        97: "multi-year ice",
+        98: "glacier ice",
+        99: "undetermined",
+    }
+)
+
+#: WMO colours by stage of development code.
+STAGE_RGB: Mapping[int, RGB] = MappingProxyType(
+    {
+        80: (150, 200, 255),
+        81: (240, 210, 250),
+        82: (255, 100, 255),
+        83: (170, 40, 240),
+        84: (135, 60, 215),
+        85: (220, 80, 235),
+        86: (255, 255, 0),
+        87: (155, 210, 0),
+        88: (215, 250, 130),
+        89: (175, 250, 0),
+        91: (0, 200, 20),
+        93: (0, 120, 0),
+        95: (180, 100, 50),
+        96: (255, 120, 10),
+        97: (200, 0, 0),
+        98: (210, 215, 255),
+        99: (235, 235, 235),
+    }
+)
+OPEN_WATER_RGB: RGB = (150, 200, 255)
+ICE_FREE_RGB: RGB = (0, 100, 255)
+FAST_ICE_RGB: RGB = (150, 150, 150)
+LAND_RGB: RGB = (225, 215, 195)
+NO_DATA_RGB: RGB = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class IceClass:
+    """One class of a legend: its id in rasters, a key for files, a title for people, a colour, its stage codes."""
+
+    id: int
+    key: str
+    title: str
+    rgb: RGB
+    stages: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Legend:
+    """A table of classes.
+
+    Attributes
+    ----------
+    name
+        Key of the table in :data:`LEGENDS`.
+    title
+        For people.
+    classes
+        In the order of their ids, which run from 0.
+    water
+        Id of the class for polygons of water (POLY_TYPE W, or total concentration 00, 01).
+    ignored_stages
+        Stage codes that are known and carry no class here; they become :data:`IGNORE`.
+    """
+
+    name: str
+    title: str
+    classes: tuple[IceClass, ...]
+    water: int
+    ignored_stages: frozenset[int]
+
+    def __post_init__(self) -> None:
+        if [c.id for c in self.classes] != list(range(len(self.classes))):
+            raise ConfigError(f"legend {self.name}: class ids must run from 0 without gaps")
+        seen: set[int] = set(self.ignored_stages)
+        for c in self.classes:
+            twice = seen & c.stages
+            if twice:
+                raise ConfigError(f"legend {self.name}: stage codes {sorted(twice)} stand for two classes")
+            seen |= c.stages
+
+    @property
+    def stage_to_class(self) -> dict[int, int]:
+        """Class id by stage code, ignored stages included as :data:`IGNORE`; other codes are unmapped."""
+        table = {code: c.id for c in self.classes for code in c.stages}
+        return table | dict.fromkeys(self.ignored_stages, IGNORE)
+
+    @property
+    def titles(self) -> dict[int, str]:
+        """Title by class id."""
+        return {c.id: c.title for c in self.classes}
+
+    @property
+    def colours(self) -> dict[int, RGB]:
+        """Colour by class id."""
+        return {c.id: c.rgb for c in self.classes}
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+def _six(name: str, title: str, water_stages: frozenset[int], ignored: frozenset[int]) -> Legend:
+    return Legend(
+        name=name,
+        title=title,
+        classes=(
+            IceClass(0, "new_ice", "New ice", STAGE_RGB[81], frozenset({81})),
+            IceClass(1, "nilas", "Nilas", STAGE_RGB[82], frozenset({82})),
+            IceClass(2, "young_ice", "Young ice", STAGE_RGB[83], frozenset({83, 84, 85})),
+            IceClass(3, "first_year_ice", "First-year ice", STAGE_RGB[86], frozenset({86, 87, 88, 89, 91, 93})),
+            IceClass(4, "old_ice", "Old ice", STAGE_RGB[95], frozenset({95, 96, 97})),
+            IceClass(5, "open_water", "Open water", OPEN_WATER_RGB, water_stages),
+        ),
+        water=5,
+        ignored_stages=ignored,
+    )
+
+
+#: The six classes of the study, from any chart: water is told by the polygon, an undetermined stage is no class.
+SIX_CLASSES = _six("six_classes", "Six ice types", frozenset(), frozenset({98, 99}))
+
+#: The same classes from ExtremeEarth's charts, where water polygons carry stage 99 and a few carry stray codes of other
+#: columns (13, 45, 78). That is a property of the dataset, not of the codes.
+EXTREMEEARTH = _six("extremeearth", "ExtremeEarth V2, six ice types", frozenset({99, 13, 45, 78}), frozenset({98}))
+
+ICE_WATER = Legend(
+    name="ice_water",
+    title="Ice and water",
+    classes=(
+        IceClass(0, "open_water", "Open water", OPEN_WATER_RGB, frozenset()),
+        IceClass(1, "ice", "Ice", STAGE_RGB[86], frozenset(set(STAGES) - {80, 98})),
+    ),
+    water=0,
+    ignored_stages=frozenset({98}),
+)
+
+AI4ARCTIC = Legend(
+    name="ai4arctic",
+    title="AI4Arctic stage of development",
+    classes=(
+        IceClass(0, "open_water", "Open water", OPEN_WATER_RGB, frozenset({80})),
+        IceClass(1, "new_ice", "New ice", STAGE_RGB[81], frozenset({81, 82})),
+        IceClass(2, "young_ice", "Young ice", STAGE_RGB[83], frozenset({83, 84, 85})),
+        IceClass(3, "thin_first_year_ice", "Thin first-year ice", STAGE_RGB[87], frozenset({87, 88, 89})),
+        IceClass(4, "thick_first_year_ice", "Thick first-year ice", STAGE_RGB[93], frozenset({86, 91, 93})),
+        IceClass(5, "old_ice", "Old ice", STAGE_RGB[95], frozenset({95, 96, 97})),
+    ),
+    water=0,
+    ignored_stages=frozenset({98, 99}),
+)
+
+LEGENDS: Mapping[str, Legend] = MappingProxyType({x.name: x for x in (SIX_CLASSES, EXTREMEEARTH, ICE_WATER, AI4ARCTIC)})
+
+
+def legend(name: str) -> Legend:
+    """Return the legend of that name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, with the names that there are.
+    """
+    try:
+        return LEGENDS[name]
+    except KeyError:
+        raise ConfigError(f"no legend is called {name!r}.", hint=f"Known: {', '.join(LEGENDS)}.") from None

@@ -1,0 +1,1 @@
+"""Sentinel-1 products to bands on a grid."""

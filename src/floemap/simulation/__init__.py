@@ -1,0 +1,1 @@
+"""Simulated scenes and charts with known truth. Never evidence about real ice."""

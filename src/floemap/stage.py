@@ -1,0 +1,163 @@
+"""Stage folders: results that appear whole or not at all, each with one JSON that says how it was made.
+
+Every command writes one folder per result. It is built beside its final place under a hidden name and renamed when it
+is complete, so a folder with its final name is always finished: a killed run leaves at most a hidden ``.partial``
+folder, which the next run of the same result on the same host removes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from floemap.errors import FloemapError, OutputError
+from floemap.version import __version__
+
+logger = logging.getLogger(__name__)
+
+#: Version of the layout of the JSON files. Raised when a reader of an older one would misread a newer one.
+SCHEMA_VERSION = 1
+
+
+@contextmanager
+def stage_folder(final: Path) -> Iterator[Path]:
+    """Give a hidden folder beside `final` to write into; rename it to `final` when the block ends without error.
+
+    What stood at `final` before is replaced in that moment and not earlier. On any error, an interrupt included, the
+    hidden folder is removed and what stood there stays.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made or written, with the reason (no permission, no space).
+    """
+    final = Path(final)
+    partial = final.parent / f".{final.name}.partial-{socket.gethostname()}-{os.getpid()}"
+    with os_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(final)
+        partial.mkdir()
+    try:
+        with os_errors(final):
+            yield partial
+            _replace(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into an :class:`OutputError` that names `path` and says what to do."""
+    try:
+        yield
+    except FloemapError:
+        raise
+    except OSError as e:
+        hints = {
+            errno.ENOSPC: "Free some space or choose another --out.",
+            errno.EDQUOT: "The quota is used up: free some space or choose another --out.",
+            errno.EACCES: "Choose a folder that you may write to with --out.",
+            errno.EPERM: "Choose a folder that you may write to with --out.",
+            errno.EROFS: "The file system is read-only: choose another --out.",
+            errno.ENOTDIR: "A file is in the way: choose another --out.",
+            errno.EEXIST: "A file is in the way: choose another --out.",
+        }
+        hint = hints.get(e.errno or 0)
+        raise OutputError(f"cannot be written: {e.strerror or e}.", path=path, hint=hint) from e
+
+
+def _replace(partial: Path, final: Path) -> None:
+    """Put `partial` in the place of `final`. A kill between two renames leaves the old one under its hidden name."""
+    if not final.exists():
+        partial.rename(final)
+        return
+    if not final.is_dir():
+        raise OutputError("a file is in the way.", path=final, hint="Move it or choose another --out.")
+    old = partial.with_name(partial.name + ".old")
+    final.rename(old)
+    try:
+        partial.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_stale(final: Path) -> None:
+    """Remove what killed runs of this host left beside `final`; bring back a result that was caught between renames."""
+    prefix = f".{final.name}.partial-{socket.gethostname()}-"
+    for leftover in sorted(final.parent.glob(f"{prefix}*")):
+        digits = leftover.name[len(prefix) :].split(".")[0]
+        if digits.isdigit() and int(digits) != os.getpid() and _alive(int(digits)):
+            continue
+        if leftover.name.endswith(".old") and not final.exists():
+            logger.warning("bringing back %s, which a killed run left half replaced", final)
+            leftover.rename(final)
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to `path` as JSON, whole or not at all. Not-a-number is refused: JSON has none."""
+    text = json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with os_errors(path):
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    FloemapError
+        If the file is absent, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FloemapError("does not exist.", path=path) from None
+    except (OSError, ValueError) as e:
+        raise FloemapError(f"is not readable JSON: {e}.", path=path) from e
+    if not isinstance(content, dict):
+        raise FloemapError(f"holds a {type(content).__name__} where a JSON object is needed.", path=path)
+    return content
+
+
+def provenance(command: str, *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """What every stage's JSON begins with: how it was made, from what, by which version."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "made_by": command,
+        "software": f"floemap {__version__}",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "inputs": dict(inputs),
+        "configuration": dict(configuration),
+    }
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
