@@ -157,7 +157,7 @@ class CogWriter:
                 self._finish()
         finally:
             self._full.close()
-            for name in self._made:
+            for name in reversed(self._made):  # a dataset takes its overviews with it: the deepest first
                 with suppress(RasterioError):
                     rasterio.shutil.delete(name, driver="GTiff")
             self._env.__exit__(kind, value, trace)
