@@ -1,0 +1,120 @@
+"""What all commands share: the application, logging and error options, exit codes, consoles.
+
+A command is a plain function, registered with :func:`command`, which adds ``--debug``, ``--verbose`` and ``--quiet``
+and turns errors into one readable message and a non-zero exit code. Heavy libraries are imported inside the commands,
+so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from floemap.errors import FloemapError
+
+#: Results go to stdout, all else to stderr, so that ``--json`` can be piped.
+stdout = Console(soft_wrap=True)
+stderr = Console(stderr=True, soft_wrap=True)
+
+app = typer.Typer(
+    name="floemap",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Ice-type charts from Sentinel-1 scenes, and which training loss makes charts one can trust.",
+    epilog="Charts and scores are drafts for experts: not for navigation.",
+)
+
+
+def group(name: str, help: str) -> typer.Typer:
+    """Add a group of commands, as in ``floemap simulate twin``."""
+    sub = typer.Typer(name=name, help=help, no_args_is_help=True, rich_markup_mode="rich")
+    app.add_typer(sub)
+    return sub
+
+
+_PANEL = "Every command has"
+_SHARED = {
+    "debug": Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.", rich_help_panel=_PANEL)],
+    "verbose": Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say more about what is done.", rich_help_panel=_PANEL)
+    ],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say only what is wrong.", rich_help_panel=_PANEL)],
+}
+
+
+def command(name: str, to: typer.Typer = app) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as the command `name`; its docstring is the help, its annotated parameters the options."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(*args: Any, debug: bool = False, verbose: bool = False, quiet: bool = False, **kwargs: Any) -> None:
+            set_up_logging(debug=debug, verbose=verbose, quiet=quiet)
+            try:
+                function(*args, **kwargs)
+            except FloemapError as e:
+                fail(str(e), e if debug else None)
+            except typer.Exit:
+                raise
+            except KeyboardInterrupt:
+                stderr.print("stopped; finished results are kept, unfinished ones removed", style="yellow")
+                raise typer.Exit(130) from None
+            except BrokenPipeError:
+                raise typer.Exit(1) from None
+            except Exception as e:  # the last resort: still one readable message
+                fail(
+                    f"unexpected {type(e).__name__}: {e}. --debug shows where; please report it.", e if debug else None
+                )
+
+        signature = inspect.signature(function, eval_str=True)
+        shared = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+            for key, annotation in _SHARED.items()
+        ]
+        run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shared])  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
+        to.command(name)(run)
+        return function
+
+    return register
+
+
+def fail(message: str, error: BaseException | None = None) -> None:
+    """Print one message on stderr, with the traceback of `error` before it if given, and leave with code 1."""
+    if error is not None:
+        import traceback
+
+        stderr.print("".join(traceback.format_exception(error)), markup=False, highlight=False)
+    stderr.print(f"error: {message}", style="bold red", markup=False, highlight=False)
+    raise typer.Exit(1)
+
+
+def set_up_logging(*, debug: bool, verbose: bool, quiet: bool) -> None:
+    """Send the library's log records to stderr; warnings of other libraries are kept out of the way."""
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    stderr.quiet = False
+    root = logging.getLogger("floemap")
+    root.handlers = [RichHandler(console=stderr, show_path=debug, show_time=verbose or debug, markup=False)]
+    root.setLevel(level)
+    root.propagate = False
+    progress_wanted.quiet = quiet
+
+
+class _Progress:
+    """Whether progress bars are wanted: not with ``--quiet``, and only on a terminal."""
+
+    quiet = False
+
+    def __bool__(self) -> bool:
+        return not self.quiet and sys.stderr.isatty()
+
+
+progress_wanted = _Progress()
