@@ -1,0 +1,139 @@
+"""From a product's XML files to the typed values of :mod:`floemap.sentinel1.scene`.
+
+Element names follow the Sentinel-1 Product Specification (S1-RS-MDA-52-7441). What is not as specified is refused
+with file, element and value; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import pairwise
+
+import numpy as np
+
+from floemap.sentinel1.scene import (
+    AzimuthNoise,
+    CalibrationLut,
+    Floats,
+    GeolocationGrid,
+    NoiseLut,
+    Orbit,
+    RangeNoise,
+    SwathBounds,
+)
+from floemap.sentinel1.xmltree import XmlTree
+
+
+def geolocation_grid(annotation: XmlTree, start: datetime) -> GeolocationGrid:
+    """Read the geolocation grid of a product annotation; times become seconds after `start`."""
+    points = annotation.all("geolocationGrid/geolocationGridPointList/geolocationGridPoint")
+    if not points:
+        raise annotation.error("has no geolocation grid")
+    names = "line pixel latitude longitude height incidenceAngle elevationAngle slantRangeTime".split()
+    table = np.array([[p.number(name) for name in names] for p in points])
+    seconds = np.array([(p.time("azimuthTime") - start).total_seconds() for p in points])
+    lines, pixels = np.unique(table[:, 0]), np.unique(table[:, 1])
+    shape = (len(lines), len(pixels))
+    order = np.lexsort((table[:, 1], table[:, 0]))
+    table, seconds = table[order], seconds[order]
+    regular = len(points) == shape[0] * shape[1] and min(shape) >= 2
+    if not regular or not (table[:, 1].reshape(shape) == pixels).all():
+        raise annotation.error(f"has a geolocation grid of {len(points)} points that is no full grid")
+    lat, lon, height, incidence, elevation, slant = (table[:, i].reshape(shape) for i in range(2, 8))
+    if (abs(lat) > 90).any() or (abs(lon) > 360).any() or (incidence <= 0).any() or (incidence >= 90).any():
+        raise annotation.error("has a geolocation grid with impossible angles")
+    return GeolocationGrid(lines, pixels, lat, lon, height, incidence, elevation, seconds.reshape(shape), slant)
+
+
+def orbit(annotation: XmlTree, start: datetime) -> Orbit:
+    """Read the orbit state vectors, earth-fixed."""
+    states = annotation.all("generalAnnotation/orbitList/orbit")
+    if len(states) < 4:
+        raise annotation.error(f"has {len(states)} orbit state vectors, where 4 are needed")
+    for s in states:
+        if s.text("frame") != "Earth Fixed":
+            raise s.error(f"gives orbit state vectors in the frame {s.text('frame')!r}, where Earth Fixed is needed")
+    seconds = np.array([(s.time("time") - start).total_seconds() for s in states])
+    if (np.diff(seconds) <= 0).any():
+        raise annotation.error("has orbit state vectors out of order")
+
+    def vectors(name: str) -> Floats:
+        return np.array([[s.number(f"{name}/{axis}") for axis in "xyz"] for s in states])
+
+    return Orbit(seconds, vectors("position"), vectors("velocity"))
+
+
+def swath_bounds(annotation: XmlTree, shape: tuple[int, int]) -> tuple[SwathBounds, ...]:
+    """Read which part of the image each sub-swath fills."""
+    bounds = [
+        SwathBounds(merge.text("swath"), *_bounds(b))
+        for merge in annotation.all("swathMerging/swathMergeList/swathMerge")
+        for b in merge.all("swathBoundsList/swathBounds")
+    ]
+    if not bounds:
+        raise annotation.error("has no sub-swath bounds")
+    inside = [b for b in bounds if b.first_line <= b.last_line and b.first_pixel <= b.last_pixel]
+    if len(inside) != len(bounds) or any(b.first_line >= shape[0] or b.first_pixel >= shape[1] for b in bounds):
+        raise annotation.error("has sub-swath bounds outside the image")
+    return tuple(bounds)
+
+
+def _bounds(node: XmlTree) -> tuple[int, int, int, int]:
+    return (
+        node.count("firstAzimuthLine"),
+        node.count("lastAzimuthLine"),
+        node.count("firstRangeSample"),
+        node.count("lastRangeSample"),
+    )
+
+
+def calibration_lut(calibration: XmlTree) -> CalibrationLut:
+    """Read the sigma nought calibration vectors.
+
+    Vectors whose pixel positions differ are brought to those of the first by linear interpolation.
+    """
+    vectors = calibration.all("calibrationVectorList/calibrationVector")
+    if not vectors:
+        raise calibration.error("has no calibration vectors")
+    lines = np.array([v.number("line") for v in vectors])
+    if (np.diff(lines) <= 0).any():
+        raise calibration.error("has calibration vectors out of order")
+    pixels = vectors[0].positions("pixel")
+    rows = []
+    for v in vectors:
+        at, values = v.positions("pixel"), v.numbers("sigmaNought")
+        if len(at) != len(values) or (values <= 0).any():
+            raise v.error(
+                f"has a calibration vector at line {v.text('line')} with {len(at)} pixels, {len(values)} values"
+            )
+        rows.append(values if np.array_equal(at, pixels) else np.interp(pixels, at, values))
+    constant = calibration.number("calibrationInformation/absoluteCalibrationConstant")
+    return CalibrationLut(lines, pixels, np.array(rows), constant)
+
+
+def noise_lut(noise: XmlTree) -> NoiseLut:
+    """Read the thermal noise vectors of either form; see :class:`NoiseLut`."""
+    new = noise.all("noiseRangeVectorList/noiseRangeVector")
+    old = noise.all("noiseVectorList/noiseVector")
+    if bool(new) == bool(old):
+        raise noise.error(f"has {len(new)} noise range vectors and {len(old)} older noise vectors: one kind is needed")
+    tag = "noiseRangeLut" if new else "noiseLut"
+    vectors = []
+    for v in new or old:
+        pixels, power = v.positions("pixel"), v.numbers(tag)
+        if len(pixels) != len(power) or (power < 0).any():
+            raise v.error(f"has a noise vector at line {v.text('line')} with {len(pixels)} pixels, {len(power)} values")
+        vectors.append(RangeNoise(v.number("line"), pixels, power))
+    if any(b.line <= a.line for a, b in pairwise(vectors)):
+        raise noise.error("has noise vectors out of order")
+    blocks = [_azimuth_block(b) for b in noise.all("noiseAzimuthVectorList/noiseAzimuthVector")]
+    if new and not blocks:
+        raise noise.error("has noise range vectors and no azimuth blocks")
+    return NoiseLut("range_azimuth" if new else "vectors", tuple(vectors), tuple(blocks))
+
+
+def _azimuth_block(node: XmlTree) -> AzimuthNoise:
+    lines, factor = node.positions("line"), node.numbers("noiseAzimuthLut")
+    if len(lines) != len(factor) or (factor < 0).any():
+        raise node.error(f"has an azimuth noise block with {len(lines)} lines, {len(factor)} values")
+    return AzimuthNoise(node.text("swath"), *_bounds(node), lines, factor)

@@ -1,0 +1,309 @@
+"""Open a Sentinel-1 product: folder or zip, ESA's or the cloud buckets' file names, S1A to S1D.
+
+Opening reads metadata only. What cannot be used is refused there and then, with what was found and what is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from floemap.cog import GDAL_CACHE_BYTES
+from floemap.errors import FloemapError, ProductError
+from floemap.sentinel1 import annotation as read
+from floemap.sentinel1.container import Container, open_container
+from floemap.sentinel1.scene import Scene
+from floemap.sentinel1.xmltree import XmlTree
+
+_POLARISATIONS = ("HH", "HV", "VV", "VH")
+_KINDS = {
+    "s1Level1ProductSchema": ("annotation", r".*\.xml"),
+    "s1Level1CalibrationSchema": ("annotation/calibration", r"calibration-.*\.xml"),
+    "s1Level1NoiseSchema": ("annotation/calibration", r"noise-.*\.xml"),
+    "s1Level1MeasurementSchema": ("measurement", r".*\.tiff?"),
+}
+
+
+def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *, pixels: bool = True) -> Scene:
+    """Open a ground-range detected product.
+
+    Parameters
+    ----------
+    path
+        A ``.SAFE`` folder, a folder without the suffix, its ``manifest.safe``, or a zip of either.
+    polarisations
+        That are needed; a product without one of them is refused.
+    pixels
+        Whether the pixel files must be there and whole. False opens metadata alone.
+
+    Raises
+    ------
+    ProductError
+        If this is no Sentinel-1 GRD product with those polarisations, or any file of it is missing, empty, damaged or
+        not what the manifest's checksums say.
+    """
+    container = open_container(Path(path))
+    manifest = XmlTree.parse(container, "manifest.safe")
+    _refuse_other_kinds(manifest)
+    found = _polarisations(container)
+    missing = [p for p in polarisations if p not in found]
+    if missing:
+        raise ProductError(
+            f"has the polarisations {'+'.join(found) or 'none'}, where {'+'.join(polarisations)} are needed.",
+            path=container.path,
+            hint="Choose a dual-polarised product in HH and HV (1SDH in its name).",
+        )
+    checksums = _checksums(manifest, container)
+    files = {
+        p: {kind: _one_file(container, kind, p) for kind in _KINDS if pixels or "Measurement" not in kind}
+        for p in polarisations
+    }
+    try:
+        scene = _assemble(container, manifest, files, checksums)
+    except FloemapError:
+        raise
+    except (ValueError, OverflowError, ArithmeticError, LookupError) as e:
+        message = f"its annotation cannot be understood: {type(e).__name__}: {e}."
+        raise ProductError(message, path=container.path, hint="The product is damaged.") from e
+    if pixels:
+        for p in polarisations:
+            _check_pixels(scene, p)
+    return scene
+
+
+def _refuse_other_kinds(manifest: XmlTree) -> None:
+    path = manifest.container.path
+    families = [n.element.text or "" for n in manifest.all(".//{*}platform/{*}familyName")]
+    if not any(f.strip().upper() == "SENTINEL-1" for f in families):
+        raise ProductError(f"is of the platform {families}, where SENTINEL-1 is needed.", path=path)
+    kinds = [n.text() for n in manifest.all(".//{*}productType")]
+    if kinds != ["GRD"]:
+        found = kinds[0] if kinds else "RAW or unknown"
+        raise ProductError(
+            f"is a {found} product, where a ground-range detected one is needed.",
+            path=path,
+            hint="Choose a GRD product, such as EW_GRDM_1SDH.",
+        )
+
+
+def _polarisation_of(name: str) -> str | None:
+    """Return the polarisation in a file's name: ``s1a-ew-grd-hh-...-001.xml`` and ``ew-hh.xml`` are both HH."""
+    match = re.search(r"-(hh|hv|vv|vh)(?=[-.])", name.rsplit("/", 1)[-1].lower())
+    return match.group(1).upper() if match else None
+
+
+def _polarisations(container: Container) -> list[str]:
+    found = {_polarisation_of(f) for f in container.find("annotation", r".*\.xml")}
+    return [p for p in _POLARISATIONS if p in found]
+
+
+def _one_file(container: Container, kind: str, polarisation: str) -> str:
+    folder, pattern = _KINDS[kind]
+    files = [f for f in container.find(folder, pattern) if _polarisation_of(f) == polarisation]
+    what = f"{kind.removeprefix('s1Level1').removesuffix('Schema').lower()} file for {polarisation} in {folder}/"
+    if len(files) != 1:
+        raise ProductError(f"has {len(files)} {what}, where one is needed.", path=container.path, hint="Is it whole?")
+    if container.sizes[files[0]] == 0:
+        raise ProductError(f"{files[0]} is empty.", path=container.path, hint="Download the product again.")
+    return files[0]
+
+
+def _checksums(manifest: XmlTree, container: Container) -> dict[str, str]:
+    """Return MD5 by path inside the product.
+
+    Cloud buckets rename the files and leave the manifest as it was, so files are matched by kind and polarisation.
+    """
+    found = {}
+    for entry in manifest.all("dataObjectSection/dataObject"):
+        kind = entry.element.get("repID", "")
+        location = entry.element.find("byteStream/fileLocation")
+        checksum = entry.element.find("byteStream/checksum")
+        if location is None or checksum is None or checksum.get("checksumName", "").upper() != "MD5":
+            continue
+        listed = (location.get("href") or "").removeprefix("./")
+        if listed in container.sizes:
+            found[listed] = (checksum.text or "").strip().lower()
+        elif kind in _KINDS and (polarisation := _polarisation_of(listed)):
+            folder, pattern = _KINDS[kind]
+            for file in container.find(folder, pattern):
+                if _polarisation_of(file) == polarisation:
+                    found[file] = (checksum.text or "").strip().lower()
+    return found
+
+
+def verify(scene: Scene, polarisation: str) -> None:
+    """Compare the pixel file with the manifest's checksum, where it gives one.
+
+    Raises
+    ------
+    ProductError
+        If they differ: the download was cut or damaged.
+    """
+    _verify_file(scene.container, scene.checksums, scene.measurements[polarisation])
+
+
+def _verify_file(container: Container, checksums: dict[str, str], file: str) -> None:
+    if file in checksums and container.md5(file) != checksums[file]:
+        raise ProductError(
+            f"{file} is not as the manifest's checksum says: it was damaged or changed.",
+            path=container.path,
+            hint="Download the product again.",
+        )
+
+
+def _assemble(
+    container: Container, manifest: XmlTree, files: dict[str, dict[str, str]], checksums: dict[str, str]
+) -> Scene:
+    trees: dict[str, dict[str, XmlTree]] = {}
+    for p, by_kind in files.items():
+        trees[p] = {}
+        for kind, file in by_kind.items():
+            if not kind.endswith("MeasurementSchema"):
+                trees[p][kind] = XmlTree.parse(container, file)
+                _verify_file(container, checksums, file)
+    products = {p: t["s1Level1ProductSchema"] for p, t in trees.items()}
+    first = next(iter(products.values()))
+    info = "imageAnnotation/imageInformation"
+    start = first.time(f"{info}/productFirstLineUtcTime")
+    shapes = {(t.count(f"{info}/numberOfLines", 2), t.count(f"{info}/numberOfSamples", 2)) for t in products.values()}
+    if len(shapes) != 1:
+        raise ProductError(f"its polarisations have different sizes: {sorted(shapes)}.", path=container.path)
+    shape = shapes.pop()
+    for p, t in products.items():
+        if (t.text("adsHeader/productType"), t.text("adsHeader/polarisation")) != ("GRD", p):
+            raise t.error(f"is not about a GRD image in {p}")
+    relative = manifest.all(".//{*}orbitReference/{*}relativeOrbitNumber")
+    return Scene(
+        container=container,
+        name=container.name,
+        mission=first.text("adsHeader/missionId"),
+        mode=first.text("adsHeader/mode"),
+        product_type="GRD",
+        polarisations=tuple(files),
+        start=start,
+        stop=first.time(f"{info}/productLastLineUtcTime"),
+        pass_direction=first.text("generalAnnotation/productInformation/pass").upper(),
+        absolute_orbit=first.count("adsHeader/absoluteOrbitNumber"),
+        relative_orbit=relative[0].count(".") if relative else None,
+        datatake=first.count("adsHeader/missionDataTakeId"),
+        ipf_version=_ipf_version(manifest),
+        shape=shape,
+        pixel_spacing_m=(
+            _positive(first, f"{info}/azimuthPixelSpacing"),
+            _positive(first, f"{info}/rangePixelSpacing"),
+        ),
+        radar_frequency_hz=_positive(first, "generalAnnotation/productInformation/radarFrequency"),
+        heading_deg=first.number("generalAnnotation/productInformation/platformHeading"),
+        geolocation=read.geolocation_grid(first, start),
+        orbit=read.orbit(first, start),
+        swaths=read.swath_bounds(first, shape),
+        calibration={p: read.calibration_lut(t["s1Level1CalibrationSchema"]) for p, t in trees.items()},
+        noise={p: read.noise_lut(t["s1Level1NoiseSchema"]) for p, t in trees.items()},
+        noise_subtracted={
+            p: t.flag("imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed")
+            for p, t in products.items()
+        },
+        dn_mean={p: t.number(f"{info}/imageStatistics/outputDataMean/re") for p, t in products.items()},
+        dn_std={p: t.number(f"{info}/imageStatistics/outputDataStdDev/re") for p, t in products.items()},
+        measurements={p: f["s1Level1MeasurementSchema"] for p, f in files.items() if "s1Level1MeasurementSchema" in f},
+        checksums=checksums,
+        simulated="simulator" in _processor(manifest),
+    )
+
+
+def _positive(tree: XmlTree, path: str) -> float:
+    value = tree.number(path)
+    if value <= 0:
+        raise tree.error(f"<{path}> is {value}")
+    return value
+
+
+def _ipf_version(manifest: XmlTree) -> tuple[int, int]:
+    """Return (major, minor) of the processor's version: "003.52" is (3, 52)."""
+    versions = [s.element.get("version", "") for s in manifest.all(".//{*}facility/{*}software")]
+    match = re.fullmatch(r"(\d+)\.(\d+)", versions[0].strip()) if versions else None
+    if match is None:
+        raise manifest.error(f"gives the processor's version as {versions[:1]}")
+    return int(match.group(1)), int(match.group(2))
+
+
+def _processor(manifest: XmlTree) -> str:
+    facilities = manifest.all(".//{*}facility")
+    return facilities[0].element.get("name", "").lower() if facilities else ""
+
+
+class Measurement:
+    """The pixels of one polarisation: detected amplitude as digital numbers, uint16, 0 where there is none."""
+
+    def __init__(self, scene: Scene, polarisation: str, dataset: Any) -> None:
+        self.scene = scene
+        self.file = scene.measurements[polarisation]
+        self._dataset = dataset
+
+    def read(self, first_line: int, last_line: int) -> NDArray[np.uint16]:
+        """Return lines [first_line, last_line), (lines, samples).
+
+        Raises
+        ------
+        ProductError
+            If the file ends early or is damaged.
+        """
+        window = ((first_line, last_line), (0, self.scene.shape[1]))
+        try:
+            dn: NDArray[np.uint16] = self._dataset.read(1, window=window)
+        except RasterioError as e:
+            raise _damaged(self.scene, self.file, e) from e
+        return dn
+
+
+@contextmanager
+def open_measurement(scene: Scene, polarisation: str) -> Iterator[Measurement]:
+    """Open the pixels of one polarisation for reading by lines."""
+    file = scene.measurements[polarisation]
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        try:
+            dataset = rasterio.open(scene.container.gdal_name(file), driver="GTiff")
+        except (RasterioError, OSError) as e:
+            raise _damaged(scene, file, e) from e
+        with dataset:
+            yield Measurement(scene, polarisation, dataset)
+
+
+def _damaged(scene: Scene, file: str, error: BaseException) -> ProductError:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return ProductError(
+        f"{file} cannot be read as a GeoTIFF: {error}.", path=scene.container.path, hint="Download the product again."
+    )
+
+
+def _check_pixels(scene: Scene, polarisation: str) -> None:
+    """Refuse a pixel file of another size or type than annotated, or one that ends before its last block."""
+    file = scene.measurements[polarisation]
+    with open_measurement(scene, polarisation) as m:
+        d = m._dataset
+        if d.shape != scene.shape or d.dtypes[0] != "uint16" or d.count != 1:
+            found = f"{d.count} x {d.shape} of {d.dtypes[0]}"
+            raise ProductError(
+                f"{file} is {found}, where 1 x {scene.shape} of uint16 is annotated.", path=scene.container.path
+            )
+        height, width = d.block_shapes[0]
+        last_row, last_col = (scene.shape[0] - 1) // height, (scene.shape[1] - 1) // width
+        size = scene.container.sizes[file]
+        for row, col in {(0, 0), (last_row, 0), (0, last_col), (last_row, last_col)}:
+            offset = d.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1)
+            length = d.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=1)
+            if offset is None or length is None or int(offset) + int(length) > size:
+                raise ProductError(
+                    f"{file} ends after {size} bytes, before the last of its {scene.shape[0]} lines.",
+                    path=scene.container.path,
+                    hint="Download the product again.",
+                )

@@ -1,0 +1,190 @@
+"""What a Sentinel-1 GRD product says of itself, typed. Values only; reading is in :mod:`floemap.sentinel1.safe`.
+
+Lines count along azimuth (time), pixels along ground range, both from 0 at the first; a whole number is a pixel's
+centre. Arrays are (lines, pixels) or (rows, cols). Angles are in degrees, lengths in metres, heights above WGS84.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.sentinel1.container import Container
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GeolocationGrid:
+    """The annotation's geolocation grid, (lines, pixels).
+
+    Attributes
+    ----------
+    lines, pixels
+        Positions of the grid's rows and columns in the image.
+    latitude_deg, longitude_deg, height_m
+        Of the ground at the nodes; heights above WGS84 from the processor's terrain model, near 0 at sea.
+    incidence_deg, elevation_deg
+        Incidence angle at the ground, elevation angle at the antenna.
+    azimuth_time_s
+        Zero-Doppler time of the nodes, in seconds after the scene's `start`.
+    slant_range_time_s
+        Two-way travel time.
+    """
+
+    lines: Floats
+    pixels: Floats
+    latitude_deg: Floats
+    longitude_deg: Floats
+    height_m: Floats
+    incidence_deg: Floats
+    elevation_deg: Floats
+    azimuth_time_s: Floats
+    slant_range_time_s: Floats
+
+
+@dataclass(frozen=True)
+class CalibrationLut:
+    """Calibration vectors: A of sigma0 = (DN^2 - noise) / A^2, at `lines` x `pixels`, (vectors, pixels)."""
+
+    lines: Floats
+    pixels: Floats
+    sigma_nought: Floats
+    absolute_constant: float
+
+
+@dataclass(frozen=True)
+class RangeNoise:
+    """One noise vector: thermal noise power in DN^2 at `pixels` of one line."""
+
+    line: float
+    pixels: Floats
+    power: Floats
+
+
+@dataclass(frozen=True)
+class AzimuthNoise:
+    """One azimuth noise block: factors at `lines`, for a swath's pixels and lines (bounds inclusive)."""
+
+    swath: str
+    first_line: int
+    last_line: int
+    first_pixel: int
+    last_pixel: int
+    lines: Floats
+    factor: Floats
+
+
+@dataclass(frozen=True)
+class NoiseLut:
+    """Thermal noise annotation of one polarisation.
+
+    Attributes
+    ----------
+    form
+        `range_azimuth` from IPF 2.90 on; `vectors` before, where there are no azimuth blocks.
+    """
+
+    form: Literal["range_azimuth", "vectors"]
+    range_vectors: tuple[RangeNoise, ...]
+    azimuth_blocks: tuple[AzimuthNoise, ...]
+
+
+@dataclass(frozen=True)
+class SwathBounds:
+    """Part of the image that one sub-swath fills; bounds inclusive. Outside all of them there is no image."""
+
+    swath: str
+    first_line: int
+    last_line: int
+    first_pixel: int
+    last_pixel: int
+
+
+@dataclass(frozen=True)
+class Orbit:
+    """State vectors, earth-fixed: seconds after the scene's `start`, (n,); position_m and velocity_m_s, (n, 3)."""
+
+    time_s: Floats
+    position_m: Floats
+    velocity_m_s: Floats
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A Sentinel-1 ground-range detected product, opened: all metadata, no pixels yet.
+
+    Attributes
+    ----------
+    name
+        The product's name, without ``.SAFE``.
+    mission, mode, product_type
+        For example ``S1A``, ``EW``, ``GRD``.
+    polarisations
+        Those read, in the order asked for.
+    start, stop
+        Times of the first and last line, UTC.
+    pass_direction
+        ``ASCENDING`` or ``DESCENDING``.
+    absolute_orbit, relative_orbit, datatake
+        As annotated; relative_orbit may be absent.
+    ipf_version
+        The processor's, as (major, minor): IPF 2.90 is (2, 90).
+    shape
+        (lines, samples) of the image.
+    pixel_spacing_m
+        (azimuth, range).
+    radar_frequency_hz
+        Centre frequency.
+    calibration, noise
+        By polarisation.
+    noise_subtracted
+        By polarisation: the processor has subtracted thermal noise already.
+    dn_mean, dn_std
+        By polarisation: image statistics as annotated.
+    measurements
+        By polarisation: the pixel file's path inside the product.
+    checksums
+        MD5 by path inside the product, from the manifest, where it gives them.
+    simulated
+        The product was made by a simulator, by its manifest's own words.
+    """
+
+    container: Container
+    name: str
+    mission: str
+    mode: str
+    product_type: str
+    polarisations: tuple[str, ...]
+    start: datetime
+    stop: datetime
+    pass_direction: str
+    absolute_orbit: int
+    relative_orbit: int | None
+    datatake: int
+    ipf_version: tuple[int, int]
+    shape: tuple[int, int]
+    pixel_spacing_m: tuple[float, float]
+    radar_frequency_hz: float
+    heading_deg: float
+    geolocation: GeolocationGrid
+    orbit: Orbit
+    swaths: tuple[SwathBounds, ...]
+    calibration: dict[str, CalibrationLut]
+    noise: dict[str, NoiseLut]
+    noise_subtracted: dict[str, bool]
+    dn_mean: dict[str, float]
+    dn_std: dict[str, float]
+    measurements: dict[str, str]
+    checksums: dict[str, str] = field(repr=False)
+    simulated: bool = False
+
+    @property
+    def swath_names(self) -> tuple[str, ...]:
+        """Sub-swaths from near to far range."""
+        first = {s.swath: s.first_pixel for s in reversed(self.swaths)}
+        return tuple(sorted(first, key=lambda name: first[name]))
