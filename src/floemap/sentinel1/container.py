@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import stat
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from floemap.errors import ProductError
+from floemap.zips import refuse_hostile
 
-#: No Sentinel-1 GRD product is larger; an SLC may be, and is refused for other reasons.
-MAX_TOTAL_BYTES = 24 << 30
-#: Radar pixels compress to about a half, annotation XML to about a tenth, an all-zero border to a thousandth.
-MAX_RATIO = 300
 #: The largest XML of a real product is under 10 MB.
 MAX_XML_BYTES = 128 << 20
 
@@ -135,7 +131,7 @@ def _open_zip(path: Path) -> Container:
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as e:
         hint = "Give a product's folder or its zip; if it is a zip, download it again."
         raise ProductError(f"is no readable zip: {e}.", path=path, hint=hint) from e
-    _refuse_hostile(path, members)
+    refuse_hostile(path, members, ProductError)
     sizes = {m.filename: m.file_size for m in members if not m.is_dir()}
     manifests = [n for n in sizes if PurePosixPath(n).name.lower() == "manifest.safe"]
     if len(manifests) != 1:
@@ -148,27 +144,3 @@ def _open_zip(path: Path) -> Container:
     root = "" if root == "." else root
     prefix = f"{root}/" if root else ""
     return Container(path, root, {n.removeprefix(prefix): s for n, s in sizes.items() if n.startswith(prefix)})
-
-
-def _refuse_hostile(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Refuse members that point outside, links, encryption, twins, and sizes beyond reason."""
-    seen: set[str] = set()
-    for m in members:
-        parts = PurePosixPath(m.filename).parts
-        if m.filename.startswith("/") or "\\" in m.filename or ".." in parts or ":" in m.filename:
-            raise ProductError(
-                f"holds a member that points outside: {m.filename!r}.", path=path, hint="Don't trust it."
-            )
-        if stat.S_ISLNK(m.external_attr >> 16):
-            raise ProductError(f"holds a link: {m.filename!r}.", path=path, hint="Don't trust it.")
-        if m.flag_bits & 1:
-            raise ProductError(f"holds an encrypted member: {m.filename!r}.", path=path)
-        if m.filename in seen:
-            raise ProductError(f"holds two members named {m.filename!r}.", path=path, hint="Don't trust it.")
-        seen.add(m.filename)
-        if m.file_size > (8 << 20) and m.file_size > MAX_RATIO * max(m.compress_size, 1):
-            ratio = m.file_size // max(m.compress_size, 1)
-            raise ProductError(f"{m.filename} would swell {ratio} times.", path=path, hint="Don't trust it.")
-    total = sum(m.file_size for m in members)
-    if total > MAX_TOTAL_BYTES:
-        raise ProductError(f"would unpack to {total >> 30} GiB.", path=path, hint="No GRD product is that large.")
