@@ -29,7 +29,7 @@ def geolocation_grid(annotation: XmlTree, start: datetime) -> GeolocationGrid:
     points = annotation.all("geolocationGrid/geolocationGridPointList/geolocationGridPoint")
     if not points:
         raise annotation.error("has no geolocation grid")
-    names = "line pixel latitude longitude height incidenceAngle elevationAngle slantRangeTime".split()
+    names = ["line", "pixel", "latitude", "longitude", "height", "incidenceAngle", "elevationAngle", "slantRangeTime"]
     table = np.array([[p.number(name) for name in names] for p in points])
     seconds = np.array([(p.time("azimuthTime") - start).total_seconds() for p in points])
     lines, pixels = np.unique(table[:, 0]), np.unique(table[:, 1])

@@ -6,8 +6,9 @@ vector, bilinear in (line, pixel), and noise = range noise x azimuth noise, each
 absolute calibration constant is part of A already and is not applied again.
 
 The work is done at the resolution of the *cells*, blocks of `looks` x `looks` pixels: noise is subtracted from and
-averaged in linear power, before anything becomes decibels. A varies by less than 1e-4 across a cell, so mean(DN^2) / A^2
-stands for mean(DN^2 / A^2). Noise is summed pixel by pixel where a seam of two sub-swaths runs through a cell.
+averaged in linear power, before anything becomes decibels. A varies by less than 1e-4 across a cell, so
+mean(DN^2) / A^2 stands for mean(DN^2 / A^2). Noise is summed pixel by pixel where a seam of two sub-swaths runs
+through a cell.
 """
 
 from __future__ import annotations
@@ -66,11 +67,11 @@ def cell_power(dn: NDArray[np.uint16], looks: int, *, zero_is_data: bool = False
 
 def inside_borders(dn: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Return 1 from the first to the last non-zero sample of each line, 0 outside and in lines of zeros."""
-    filled = dn > 0
+    filled: Bools = np.asarray(dn > 0)
     first = np.argmax(filled, axis=1)
     last = dn.shape[1] - 1 - np.argmax(filled[:, ::-1], axis=1)
     sample = np.arange(dn.shape[1])
-    inside = (sample >= first[:, None]) & (sample <= last[:, None]) & filled.any(axis=1)[:, None]
+    inside: Bools = (sample >= first[:, None]) & (sample <= last[:, None]) & filled.any(axis=1)[:, None]
     return inside.astype(np.uint8)
 
 
@@ -102,7 +103,7 @@ class CalibrationTable:
 
     def inverse_square(self, first_row: int, last_row: int) -> Float32s:
         """Return 1 / A^2 of rows [first_row, last_row) of cells, (rows, cols)."""
-        centres = np.arange(first_row, last_row) * self.looks + (self.looks - 1) / 2
+        centres: Floats = np.arange(first_row, last_row) * float(self.looks) + (self.looks - 1) / 2
         nodes, weights = line_weights(self.lines, centres)
         a = weights @ self.table[nodes]
         np.square(a, out=a)
@@ -218,7 +219,8 @@ def _profile(vector: RangeNoise, bounds: SwathBounds | None, pixels: NDArray[np.
         if not keep.any():
             middle = (bounds.first_pixel + bounds.last_pixel) / 2
             keep[np.argmin(abs(vector.pixels - middle))] = True
-    return np.interp(pixels, vector.pixels[keep], vector.power[keep])
+    profile: Floats = np.interp(pixels, vector.pixels[keep], vector.power[keep])
+    return profile
 
 
 def azimuth_factor(blocks: Sequence[AzimuthNoise], swath: str, lines: Floats) -> Floats:
