@@ -67,12 +67,12 @@ def cell_power(dn: NDArray[np.uint16], looks: int, *, zero_is_data: bool = False
 
 def inside_borders(dn: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Return 1 from the first to the last non-zero sample of each line, 0 outside and in lines of zeros."""
-    filled: Bools = np.asarray(dn > 0)
-    first = np.argmax(filled, axis=1)
-    last = dn.shape[1] - 1 - np.argmax(filled[:, ::-1], axis=1)
+    filled: Bools = np.greater(dn, 0)
+    first = filled.argmax(axis=1)
+    last = dn.shape[1] - 1 - filled[:, ::-1].argmax(axis=1)
     sample = np.arange(dn.shape[1])
-    inside: Bools = (sample >= first[:, None]) & (sample <= last[:, None]) & filled.any(axis=1)[:, None]
-    return inside.astype(np.uint8)
+    some = np.asarray(filled.any(axis=1))[:, None]
+    return np.asarray((sample >= first[:, None]) & (sample <= last[:, None]) & some, np.uint8)
 
 
 def line_weights(nodes: Floats, lines: Floats) -> tuple[slice, Float32s]:
@@ -206,6 +206,18 @@ class NoiseTable:
             cover[rows, t.cells] += counted[rows, None] * t.share
         return noise, cover > 0.999
 
+    def offsets(self, first_row: int, last_row: int, adjust: dict[str, NoiseAdjustment]) -> Float32s:
+        """Return the adjustments' offsets at rows [first_row, last_row) of cells, sigma nought in linear units."""
+        n = self.looks
+        offsets = np.zeros((last_row - first_row, self.cols), np.float32)
+        for t in self.tables:
+            low = max(t.bounds.first_line // n, first_row)
+            high = min(t.bounds.last_line // n + 1, last_row)
+            if low < high:
+                offset = adjust.get(t.bounds.swath, NoiseAdjustment()).offset
+                offsets[low - first_row : high - first_row, t.cells] = offset
+        return offsets
+
 
 def _bounds_at(bounds: Sequence[SwathBounds], line: float) -> SwathBounds | None:
     return next((b for b in bounds if b.first_line <= line <= b.last_line), None)
@@ -231,7 +243,7 @@ def azimuth_factor(blocks: Sequence[AzimuthNoise], swath: str, lines: Floats) ->
         return np.ones(len(lines))
     every = np.concatenate([b.lines for b in mine])
     order = np.argsort(every)
-    factor = np.interp(lines, every[order], np.concatenate([b.factor for b in mine])[order])
+    factor: Floats = np.interp(lines, every[order], np.concatenate([b.factor for b in mine])[order])
     for b in mine:
         inside = (lines >= b.first_line) & (lines <= b.last_line)
         if inside.any():
@@ -276,5 +288,5 @@ def border_noise(power: Float32s, noise: Float32s, valid: Bools, margin: int) ->
 
 def _mean_of_5(a: Float32s) -> Float32s:
     padded = np.pad(a, ((0, 0), (2, 2)), mode="edge")
-    total = padded[:, 0:-4] + padded[:, 1:-3] + padded[:, 2:-2] + padded[:, 3:-1] + padded[:, 4:]
+    total: Float32s = padded[:, 0:-4] + padded[:, 1:-3] + padded[:, 2:-2] + padded[:, 3:-1] + padded[:, 4:]
     return (total / 5).astype(np.float32)

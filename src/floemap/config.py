@@ -1,0 +1,88 @@
+"""Configuration: typed, frozen, checked; unknown keys are errors. From TOML files, options, or Python.
+
+Each stage's settings are one model. A file may leave out whatever it does not change.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from floemap.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, with unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def checked(cls, **values: object) -> Self:
+        """Make settings from values.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value is out of range, naming each.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as e:
+            raise ConfigError(_readable(e)) from e
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Self:
+        """Read settings from a TOML file.
+
+        Raises
+        ------
+        ConfigError
+            If the file is absent or no TOML, a key is unknown or a value is out of range, naming each.
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as e:
+            raise ConfigError(f"cannot be read: {e.strerror}.", path=path) from e
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise ConfigError(f"is no TOML: {e}.", path=path) from e
+        try:
+            return cls(**values)
+        except ValidationError as e:
+            raise ConfigError(_readable(e), path=path) from e
+
+
+def _readable(error: ValidationError) -> str:
+    """One sentence for each thing that is wrong."""
+    sentences = []
+    for e in error.errors():
+        where = ".".join(str(part) for part in e["loc"]) or "the whole"
+        if e["type"] == "extra_forbidden":
+            sentences.append(f"the key {where!r} is unknown")
+        else:
+            sentences.append(f"{where} is {e['input']!r}: {e['msg'][0].lower()}{e['msg'][1:]}")
+    return "; ".join(sentences) + "."
+
+
+class PrepareSettings(Settings):
+    """How a product becomes bands on a grid (``floemap prepare``)."""
+
+    resolution_m: float = Field(default=80.0, ge=10, le=10_000)
+    """Pixel size of the grid, metres. The study's is 80 m."""
+
+    crs: str | None = None
+    """Of the grid. Default: EPSG:3413 in the north, EPSG:3031 in the south."""
+
+    noise: Literal["annotated", "scaled", "none"] = "annotated"
+    """Thermal noise: as annotated, the same adjusted to the scene itself, or not subtracted."""
+
+    surface: Literal["sea", "annotated"] = "sea"
+    """Height at which pixels are located: the sea's everywhere, or the annotation's terrain."""
+
+    sea_level_m: float = Field(default=0.0, ge=-120, le=120)
+    """Height of the sea above the WGS84 ellipsoid, metres, for the surface "sea"."""
+
+    verify: bool = True
+    """Compare the pixel files with the manifest's checksums."""

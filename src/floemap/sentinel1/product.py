@@ -1,0 +1,357 @@
+"""From a SAFE product to bands on a map grid: ``product.tif``, ``product.json``, ``item.json``, ``quicklook.png``.
+
+The bands of ``product.tif`` are int16 with a scale of 0.01: HH and HV sigma nought in dB, incidence angle in degrees,
+and the mask. Steps of 0.01 dB are a hundredth of the speckle that is left at 80 m, and the file is half as large and
+written twice as fast as in float32 (``docs/benchmarks.md``). Values at or below the noise floor are stored as the
+floor's -45 dB and flagged in the mask.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from floemap.cog import STRIP_ROWS, Band, CogWriter, read_geobox
+from floemap.config import PrepareSettings
+from floemap.errors import ConfigError, FloemapError, GridError
+from floemap.progress import Progress, silent
+from floemap.sentinel1.cells import CellImage, calibrate, looks_for
+from floemap.sentinel1.geocode import GeoLocator, InverseMap, default_crs, inverse_map, target_grid
+from floemap.sentinel1.radiometry import FLOOR_DB, to_db
+from floemap.sentinel1.residual import measure
+from floemap.sentinel1.safe import open_scene, verify
+from floemap.sentinel1.scene import Scene
+from floemap.stage import provenance, read_json, sha256, stage_folder, write_json
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+logger = logging.getLogger(__name__)
+
+POLARISATIONS = ("HH", "HV")
+#: Stored value that stands for no data, in all bands but the mask, where it is 0.
+NODATA = -32768
+SCALE = 0.01
+#: Bits of the mask band.
+MASK_VALID, MASK_HH_BELOW_FLOOR, MASK_HV_BELOW_FLOOR = 1, 2, 4
+
+BANDS = (
+    Band("hh_db", "dB", "HH sigma nought, thermal noise subtracted", SCALE),
+    Band("hv_db", "dB", "HV sigma nought, thermal noise subtracted", SCALE),
+    Band("incidence_deg", "degree", "Incidence angle at the ground", SCALE),
+    Band(
+        "mask",
+        "1",
+        "Sum of 1: valid, 2: HH at or below the noise floor, 4: HV at or below the noise floor; 0: no data",
+        overview="nearest",
+    ),
+)
+_MAX_REMAP = 32_766  # OpenCV's limit on an image's side
+
+
+@dataclass(frozen=True)
+class PreparedProduct:
+    """A finished product folder."""
+
+    folder: Path
+    skipped: bool = False
+
+    @property
+    def raster(self) -> Path:
+        """The bands."""
+        return self.folder / "product.tif"
+
+    @property
+    def record(self) -> Path:
+        """How it was made."""
+        return self.folder / "product.json"
+
+
+def prepare(
+    product: str | Path,
+    out: str | Path,
+    settings: PrepareSettings | None = None,
+    *,
+    like: str | Path | None = None,
+    overwrite: bool = False,
+    quicklook: bool = True,
+    progress: Progress = silent,
+) -> PreparedProduct:
+    """Turn a Sentinel-1 GRD product in HH and HV into calibrated, noise-free bands on a map grid.
+
+    Parameters
+    ----------
+    product
+        Folder or zip.
+    out
+        Folder that gets a folder named as the product, with product.tif, product.json, item.json, quicklook.png.
+    settings
+        See :class:`floemap.config.PrepareSettings`.
+    like
+        A raster whose grid is taken instead of one made from `settings`.
+    overwrite
+        Make it again even where it is finished with the same input and settings.
+    quicklook
+        Also draw a picture.
+    progress
+        Is told how far it is.
+
+    Raises
+    ------
+    ProductError
+        If the product cannot be read or is of another kind.
+    GridError
+        If the grid does not fit the scene.
+    OutputError
+        If the results cannot be written.
+    """
+    settings = settings or PrepareSettings()
+    scene = open_scene(product, POLARISATIONS)
+    folder = Path(out) / scene.name
+    inputs = {"product": scene.name, "manifest_sha256": _manifest_hash(scene)}
+    configuration = settings.model_dump() | {"like": None if like is None else sha256(Path(like))}
+    if not overwrite and _finished(folder, inputs, configuration):
+        logger.info("%s is finished already", folder)
+        return PreparedProduct(folder, skipped=True)
+    locator = GeoLocator(scene, settings.surface, settings.sea_level_m)
+    geobox = _grid(locator, settings, like)
+    resolution_m = float(abs(geobox.resolution.x))
+    with stage_folder(folder) as partial:
+        with _verifying(scene, settings.verify):
+            cells = calibrate(scene, looks=looks_for(scene, resolution_m), noise=settings.noise, progress=progress)
+        record = provenance("floemap prepare", inputs=inputs, configuration=configuration)
+        record |= _about(scene, cells, geobox)
+        positions = inverse_map(locator, geobox)
+        record["pixels"] = _write_bands(partial / "product.tif", cells, positions, geobox, _tags(scene), progress)
+        if not record["pixels"]["valid"]:
+            raise GridError(
+                "no pixel of the grid lies in the scene.", path=like, hint="Choose another --like or --crs."
+            )
+        from floemap.sentinel1.stac import write_item
+
+        write_item(partial / "item.json", scene, locator, geobox, settings)
+        write_json(partial / "product.json", record)
+        if quicklook:
+            from floemap.sentinel1.quicklook import draw_quicklook
+
+            progress(0, 1, "drawing")
+            draw_quicklook(partial / "product.tif", partial / "quicklook.png", title=_title(scene))
+    progress(1, 1, "done")
+    return PreparedProduct(folder)
+
+
+def _finished(folder: Path, inputs: dict[str, Any], configuration: dict[str, Any]) -> bool:
+    """Whether `folder` holds a result of the same input and settings."""
+    try:
+        record = read_json(folder / "product.json")
+    except FloemapError:
+        return False
+    return bool(record.get("inputs") == inputs and record.get("configuration") == configuration)
+
+
+def _manifest_hash(scene: Scene) -> str:
+    import hashlib
+
+    return hashlib.sha256(scene.container.read("manifest.safe")).hexdigest()
+
+
+def _grid(locator: GeoLocator, settings: PrepareSettings, like: str | Path | None) -> GeoBox:
+    if like is None:
+        return target_grid(locator, settings.crs or default_crs(locator), settings.resolution_m)
+    if settings.crs is not None:
+        raise ConfigError("give either a CRS or a raster whose grid to take, not both.")
+    return read_geobox(Path(like))
+
+
+@contextmanager
+def _verifying(scene: Scene, wanted: bool) -> Iterator[None]:
+    """Verify the pixel files' checksums while the block runs; raise at its end if they are wrong."""
+    if not wanted:
+        yield
+        return
+    with ThreadPoolExecutor(1) as pool:
+        checks: list[Future[None]] = [pool.submit(verify, scene, p) for p in scene.polarisations]
+        yield
+        for check in checks:
+            check.result()
+
+
+def _write_bands(
+    path: Path, cells: CellImage, positions: InverseMap, geobox: GeoBox, tags: dict[str, str], progress: Progress
+) -> dict[str, int]:
+    """Gather the cells onto the grid and write the bands; return how many pixels are of which kind."""
+    rows, cols = geobox.shape
+    if max(cells.power.shape[:2]) > _MAX_REMAP:
+        raise GridError(f"{cells.power.shape[:2]} cells are more than can be gathered.", hint="Choose a coarser one.")
+    gather = _Gather(cells, positions, cols)
+    counts = np.zeros(4, np.int64)
+    starts = range(0, rows, STRIP_ROWS)
+    with CogWriter(path, geobox, BANDS, dtype="int16", nodata=NODATA, tags=tags) as cog, ThreadPoolExecutor(2) as pool:
+        waiting: list[Future[tuple[NDArray[np.int16], NDArray[np.int64]]]] = []
+        for i, row in enumerate(starts):
+            waiting.append(pool.submit(gather.strip, row, min(row + STRIP_ROWS, rows)))
+            if i >= 2:
+                counts += _append(cog, waiting.pop(0))
+            progress(i, len(starts) + 4, "geocoding")
+        while waiting:
+            counts += _append(cog, waiting.pop(0))
+        # The cells are not needed while the file is compressed.
+        del gather.power
+        progress(len(starts), len(starts) + 4, "writing")
+    names = ("valid", "hh_below_noise_floor", "hv_below_noise_floor", "no_data")
+    return {n: int(c) for n, c in zip(names, counts, strict=True)}
+
+
+def _append(cog: CogWriter, strip: Future[tuple[NDArray[np.int16], NDArray[np.int64]]]) -> NDArray[np.int64]:
+    stored, counts = strip.result()
+    cog.write(stored)
+    return counts
+
+
+class _Gather:
+    """Fills strips of the grid from the cells: linear in power, among valid cells only."""
+
+    def __init__(self, cells: CellImage, positions: InverseMap, cols: int) -> None:
+        self.power = cells.power
+        self.cols = cols
+        self.positions = positions
+        n = cells.looks
+        # Pixel centres are whole numbers; a cell's centre lies (n - 1) / 2 after its first pixel's.
+        self.line = (positions.line - (n - 1) / 2) / n
+        self.pixel = (positions.pixel - (n - 1) / 2) / n
+
+    def strip(self, first_row: int, last_row: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """Return the stored bands of rows [first_row, last_row), (4, rows, cols), and their counts."""
+        expand = self.positions.expand
+        x = expand(self.pixel, first_row, last_row, self.cols)
+        y = expand(self.line, first_row, last_row, self.cols)
+        gathered = cv2.remap(self.power, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        weight = gathered[:, :, 2]
+        valid = weight > 0.5
+        stored = np.full((4, *weight.shape), NODATA, np.int16)
+        mask = valid.astype(np.int16)
+        if valid.any():
+            np.maximum(weight, np.float32(1e-6), out=weight)
+            for i, bit in enumerate((MASK_HH_BELOW_FLOOR, MASK_HV_BELOW_FLOOR)):
+                db, below = to_db(np.asarray(gathered[:, :, i] / weight, np.float32))
+                stored[i] = _encode(db, valid)
+                mask |= np.where(below & valid, bit, 0).astype(np.int16)
+            stored[2] = _encode(expand(self.positions.incidence_deg, first_row, last_row, self.cols), valid)
+        stored[3] = mask
+        n_valid = int(valid.sum())
+        below_counts = [int(((mask & b) > 0).sum()) for b in (MASK_HH_BELOW_FLOOR, MASK_HV_BELOW_FLOOR)]
+        return stored, np.array([n_valid, *below_counts, mask.size - n_valid])
+
+
+def _encode(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.int16]:
+    scaled = values * np.float32(1 / SCALE)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -32_000, 32_000, out=scaled)
+    return np.where(valid, scaled, NODATA).astype(np.int16)
+
+
+def _about(scene: Scene, cells: CellImage, geobox: GeoBox) -> dict[str, Any]:
+    """What product.json says of scene, noise and grid."""
+    residual: dict[str, Any] = {}
+    for p in scene.polarisations:
+        blocks = scene.noise[p].azimuth_blocks
+        ways: dict[str, Any] = {"none": None, "annotated": {}}
+        if cells.adjustments[p]:
+            ways["scaled"] = cells.adjustments[p]
+        residual[p] = {
+            "done": cells.subtracted[p],
+            "adjustments": {s: asdict(a) for s, a in cells.adjustments[p].items()},
+            "residual": {w: asdict(measure(cells.coarse[p], scene.swaths, blocks, a)) for w, a in ways.items()},
+        }
+    crs = geobox.crs
+    return {
+        "simulated": scene.simulated,
+        "scene": {
+            "name": scene.name,
+            "mission": scene.mission,
+            "mode": scene.mode,
+            "polarisations": list(scene.polarisations),
+            "start": scene.start.isoformat(),
+            "stop": scene.stop.isoformat(),
+            "pass_direction": scene.pass_direction,
+            "absolute_orbit": scene.absolute_orbit,
+            "relative_orbit": scene.relative_orbit,
+            "ipf_version": f"{scene.ipf_version[0]}.{scene.ipf_version[1]:02d}",
+        },
+        "looks": cells.looks,
+        "thermal_noise": residual,
+        "grid": {
+            "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),
+            "transform": list(geobox.transform)[:6],
+            "shape": list(geobox.shape),
+        },
+        "floor_db": FLOOR_DB,
+    }
+
+
+def _tags(scene: Scene) -> dict[str, str]:
+    return {
+        "product": scene.name,
+        "start": scene.start.isoformat(),
+        "simulated": "yes" if scene.simulated else "no",
+        "AREA_OR_POINT": "Area",
+    } | ({} if scene.simulated else {"attribution": f"Contains modified Copernicus Sentinel data {scene.start.year}"})
+
+
+def _title(scene: Scene) -> str:
+    prefix = "SIMULATED  " if scene.simulated else ""
+    return f"{prefix}{scene.mission} {scene.mode}  {scene.start:%Y-%m-%d %H:%M} UTC  {scene.pass_direction.lower()}"
+
+
+def open_product(path: str | Path) -> xr.Dataset:
+    """Open a prepared product as an xarray.Dataset, in physical units.
+
+    Parameters
+    ----------
+    path
+        A prepared folder or its product.tif.
+
+    Returns
+    -------
+    Dataset
+        ``hh_db``, ``hv_db`` (dB), ``incidence_deg`` (degrees), float32 with NaN for no data, and ``mask`` (uint8), with
+        dimensions (y, x), coordinates in metres of pixel centres, and ``spatial_ref`` by CF conventions, as rioxarray
+        reads it.
+
+    Raises
+    ------
+    FloemapError
+        If there is no prepared product.
+    """
+    import rasterio
+    import xarray as xr
+    from odc.geo.xr import xr_coords
+
+    path = Path(path)
+    raster = path / "product.tif" if path.is_dir() else path
+    geobox = read_geobox(raster)
+    with rasterio.open(raster) as d:
+        if d.descriptions != tuple(b.name for b in BANDS):
+            raise FloemapError(f"has the bands {d.descriptions}.", path=raster, hint="Make it with `floemap prepare`.")
+        stored, tags = d.read(), d.tags()
+    coords = xr_coords(geobox)
+    variables = {}
+    for band, values in zip(BANDS, stored, strict=True):
+        attrs = {"units": band.units, "long_name": band.description, "grid_mapping": "spatial_ref"}
+        if band.name == "mask":
+            variables[band.name] = (("y", "x"), values.astype(np.uint8), attrs)
+        else:
+            physical = values.astype(np.float32) * np.float32(band.scale)
+            physical[values == NODATA] = np.nan
+            variables[band.name] = (("y", "x"), physical, attrs)
+    return xr.Dataset(variables, coords=coords, attrs={k: v for k, v in tags.items() if k != "AREA_OR_POINT"})

@@ -1,0 +1,314 @@
+"""What is left of thermal noise after ESA's annotation is subtracted: measured, and on request removed.
+
+The annotated noise is off by some percent, differently in every sub-swath, and so leaves steps at their seams and
+stripes ("scalloping") along them, worst in HV over calm water. Following the ideas of Park et al. (2018, "Efficient
+thermal noise removal for Sentinel-1 TOPSAR cross-polarization channel", doi:10.1109/TGRS.2017.2765248) and Sun and Li
+(2021, "Denoising Sentinel-1 extra-wide mode cross-polarization images over sea ice", doi:10.1109/TGRS.2020.3005831),
+three numbers a sub-swath put most of it right: a scale of the noise, a gain of its azimuth swing, and an offset. There
+they come from tables made of many scenes; here they are estimated from the scene itself, with no download. All work is
+on coarse block means; nature's own variation is kept out by robust medians over many windows, and a number that the
+scene does not determine stays as annotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.sentinel1.cells import CoarseStatistics
+from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
+from floemap.sentinel1.scene import AzimuthNoise, Floats, SwathBounds
+
+#: Coarse rows of a window, some 10 km: scalloping averages out, nature hardly varies.
+_WINDOW = 16
+#: Coarse columns on each side of a seam from which the level at the seam is extrapolated, and how many beside it are
+#: left out: a block there may lie on both sides.
+_SEAM_COLS, _SEAM_GAP = 12, 1
+#: Bounds of what an annotation may be off by.
+_SCALE = (0.75, 1.33)
+_SCALLOPING = (0.3, 1.7)
+
+
+@dataclass(frozen=True)
+class ResidualNoise:
+    """Artefacts of one polarisation, over the most uniform tenth of its windows.
+
+    Attributes
+    ----------
+    seam_step_db
+        By seam ("EW1/EW2"): how much brighter the far side is, median over windows.
+    scalloping_db
+        By sub-swath: peak to peak of the stripes that follow the annotated azimuth factor.
+    """
+
+    seam_step_db: dict[str, float]
+    scalloping_db: dict[str, float]
+
+    @property
+    def worst_seam_db(self) -> float:
+        """Largest step, without its sign; NaN where there is no seam."""
+        return max((abs(v) for v in self.seam_step_db.values()), default=float("nan"))
+
+    @property
+    def worst_scalloping_db(self) -> float:
+        """Largest scalloping; NaN where there is none to measure."""
+        return max(self.scalloping_db.values(), default=float("nan"))
+
+
+class _Swaths:
+    """Which coarse block belongs to which sub-swath, and the azimuth factor there."""
+
+    def __init__(self, coarse: CoarseStatistics, swaths: Sequence[SwathBounds], blocks: Sequence[AzimuthNoise]) -> None:
+        n = coarse.block_px
+        rows, cols = coarse.signal.shape
+        first = {b.swath: b.first_pixel for b in reversed(swaths)}
+        self.names = sorted(first, key=lambda s: first[s])
+        self.index = np.full((rows, cols), -1, np.int8)  # -1: none or several
+        for b in swaths:
+            r0, r1 = -(-b.first_line // n), (b.last_line + 1) // n
+            c0, c1 = -(-b.first_pixel // n), (b.last_pixel + 1) // n
+            self.index[r0:r1, c0:c1] = self.names.index(b.swath)
+        centres = np.arange(rows) * n + (n - 1) / 2
+        self.factor = {s: azimuth_factor(blocks, s, centres) for s in self.names}
+
+    def columns(self, swath: int) -> slice:
+        """Columns that are the swath's in most rows."""
+        mine = np.flatnonzero((self.index == swath).mean(axis=0) > 0.5)
+        return slice(int(mine[0]), int(mine[-1]) + 1) if len(mine) else slice(0, 0)
+
+
+def measure(
+    coarse: CoarseStatistics,
+    swaths: Sequence[SwathBounds],
+    blocks: Sequence[AzimuthNoise],
+    adjust: dict[str, NoiseAdjustment] | None,
+) -> ResidualNoise:
+    """Measure seams and scalloping after subtracting the annotated noise as adjusted; with None, after nothing."""
+    where = _Swaths(coarse, swaths, blocks)
+    left = coarse.signal - (_adjusted(coarse, where, adjust) if adjust is not None else 0)
+    steps = {}
+    for i, name in enumerate(where.names[:-1]):
+        near, far = _levels_at_seam(left, where, i)
+        near, far = _most_uniform(near, far)
+        if len(near) and np.median(near) > 0 and np.median(far) > 0:
+            steps[f"{name}/{where.names[i + 1]}"] = float(10 * np.log10(np.median(far) / np.median(near)))
+    scalloping = {}
+    for i, name in enumerate(where.names):
+        swing = _swing(left, where, i)
+        if swing is not None:
+            amplitude, level = swing
+            amplitude = min(amplitude, 0.99 * level)
+            scalloping[name] = float(10 * np.log10((level + amplitude) / (level - amplitude)))
+    return ResidualNoise(steps, scalloping)
+
+
+def estimate_adjustments(
+    coarse: CoarseStatistics, swaths: Sequence[SwathBounds], blocks: Sequence[AzimuthNoise]
+) -> dict[str, NoiseAdjustment]:
+    """Estimate scale, scalloping gain and offset of every sub-swath's noise from the scene itself.
+
+    1. Scale: within windows, the range profile of the signal is regressed on that of the noise beside a straight line;
+       the noise's humps are no feature of ice. 2. Scalloping: the same along azimuth. 3. Offset: what is left of the
+       steps at the seams, medians over windows, spread so that the scene's mean level stays.
+    """
+    where = _Swaths(coarse, swaths, blocks)
+    if not np.nanmax(coarse.noise, initial=0) > 0:
+        return {name: NoiseAdjustment() for name in where.names}
+    scales = [_scale(coarse, where, i) for i in range(len(where.names))]
+    gains = [_scalloping_gain(coarse, where, i, scales[i]) for i in range(len(where.names))]
+    partly = {n: NoiseAdjustment(scales[i], gains[i]) for i, n in enumerate(where.names)}
+    offsets = _offsets(coarse.signal - _adjusted(coarse, where, partly), where, coarse.noise)
+    return {n: NoiseAdjustment(scales[i], gains[i], offsets[i]) for i, n in enumerate(where.names)}
+
+
+def _adjusted(coarse: CoarseStatistics, where: _Swaths, adjust: dict[str, NoiseAdjustment]) -> Floats:
+    noise = coarse.noise.astype(np.float64)
+    for i, name in enumerate(where.names):
+        a, factor = adjust.get(name, NoiseAdjustment()), where.factor[name]
+        change = a.scale * (1 + a.scalloping * (factor - 1)) / np.maximum(factor, 1e-3)
+        noise = np.where(where.index == i, noise * change[:, None] + a.offset, noise)
+    return noise
+
+
+def _scale(coarse: CoarseStatistics, where: _Swaths, swath: int) -> float:
+    """Weighted mean over windows of the regression of signal on noise along range; 1 where it is not determined."""
+    columns = where.columns(swath)
+    slopes, variances = [], []
+    mine = where.index == swath
+    for signal, noise in _windows(coarse, mine, columns):
+        x = np.linspace(-1, 1, len(signal))
+        fit = _slope(signal, noise, np.stack([np.ones_like(x), x], axis=1))
+        if fit is not None:
+            slopes.append(fit[0])
+            variances.append(fit[1])
+    return _combined(slopes, variances, _SCALE, near=0.05)
+
+
+def _windows(coarse: CoarseStatistics, mine: NDArray[np.bool_], columns: slice) -> list[tuple[Floats, Floats]]:
+    """Mean range profiles of signal and noise over windows of rows, whole ones only."""
+    profiles = []
+    for row in range(0, coarse.signal.shape[0] - _WINDOW + 1, _WINDOW):
+        rows = slice(row, row + _WINDOW)
+        ok = mine[rows, columns] & np.isfinite(coarse.signal[rows, columns])
+        keep = ok.all(axis=0)
+        if keep.sum() >= 16:
+            signal = coarse.signal[rows, columns].mean(axis=0, dtype=np.float64)[keep]
+            noise = coarse.noise[rows, columns].mean(axis=0, dtype=np.float64)[keep]
+            profiles.append((signal, noise))
+    return profiles
+
+
+def _slope(y: Floats, x: Floats, others: Floats) -> tuple[float, float] | None:
+    """Slope of y on x beside other regressors, and its variance; the errors of smooth nature are correlated, so the
+    count of independent samples is taken as a quarter."""
+    design = np.column_stack([x, others])
+    solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    if rank < design.shape[1]:
+        return None
+    rest = y - design @ solution
+    spread = (rest**2).sum() / max(len(y) / 4 - design.shape[1], 1)
+    variance = spread * np.linalg.inv(design.T @ design)[0, 0] / 4
+    return float(solution[0]), float(max(variance, 1e-12))
+
+
+def _combined(slopes: list[float], variances: list[float], bounds: tuple[float, float], near: float) -> float:
+    """Combine windows by inverse variance, leaving out those far off; 1 unless known to within `near`."""
+    if len(slopes) < 4:
+        return 1.0
+    s, w = np.array(slopes), 1 / (np.array(variances) + 0.05**2)
+    for _ in range(3):
+        mean = (w * s).sum() / w.sum()
+        deviation = 1.4826 * np.median(abs(s - mean)) + 1e-6
+        w = np.where(abs(s - mean) > 2.5 * deviation, 0, w)
+        if not w.any():
+            return 1.0
+    mean = (w * s).sum() / w.sum()
+    error = np.sqrt((w**2 * (s - mean) ** 2).sum()) / w.sum()
+    return float(np.clip(mean, *bounds)) if error < near else 1.0
+
+
+def _azimuth_profiles(values: Floats, where: _Swaths, swath: int) -> Floats | None:
+    """Mean along range, by coarse row; NaN in rows that are not whole."""
+    columns = where.columns(swath)
+    if columns.stop - columns.start < 8:
+        return None
+    whole = (where.index[:, columns] == swath).all(axis=1) & np.isfinite(values[:, columns]).mean(axis=1).__gt__(0.5)
+    if whole.sum() < 4 * _WINDOW:
+        return None
+    profile = np.full(values.shape[0], np.nan)
+    profile[whole] = np.nanmean(values[np.ix_(whole, np.arange(columns.start, columns.stop))], axis=1)
+    return profile
+
+
+def _high_pass(profile: Floats, rows: int) -> Floats:
+    """Take away the running mean over `rows`, NaN left out."""
+    ok = np.isfinite(profile)
+    kernel = np.ones(rows)
+    total = np.convolve(np.where(ok, profile, 0), kernel, mode="same")
+    count = np.convolve(ok.astype(float), kernel, mode="same")
+    return profile - total / np.maximum(count, 1)
+
+
+def _periods(where: _Swaths, swath: int) -> int:
+    """Coarse rows of some two scalloping periods, from the spectrum of the annotated factor."""
+    factor = where.factor[where.names[swath]]
+    spectrum = abs(np.fft.rfft(factor - factor.mean()))
+    strongest = int(np.argmax(spectrum[1:]) + 1) if len(spectrum) > 1 else 1
+    return int(np.clip(2 * len(factor) / strongest, 8, max(8, len(factor) // 3)))
+
+
+def _azimuth_regressions(values: Floats, swing: Floats, where: _Swaths, swath: int) -> tuple[list[float], list[float]]:
+    """Regress the azimuth profile of `values` on that of `swing` in windows of some two periods."""
+    y, x = _azimuth_profiles(values, where, swath), _azimuth_profiles(swing, where, swath)
+    slopes: list[float] = []
+    variances: list[float] = []
+    if y is None or x is None:
+        return slopes, variances
+    rows = _periods(where, swath)
+    y, x = _high_pass(y, rows), _high_pass(x, rows)
+    for row in range(0, len(y) - rows + 1, max(rows // 2, 1)):
+        part = slice(row, row + rows)
+        if np.isfinite(y[part]).all() and np.std(x[part]) > 0:
+            fit = _slope(y[part], x[part], np.ones((rows, 1)))
+            if fit is not None:
+                slopes.append(fit[0])
+                variances.append(fit[1])
+    return slopes, variances
+
+
+def _scalloping_gain(coarse: CoarseStatistics, where: _Swaths, swath: int, scale: float) -> float:
+    factor = where.factor[where.names[swath]][:, None]
+    flat = scale * coarse.noise / np.maximum(factor, 1e-3)
+    swing = flat * (factor - 1)
+    return _combined(*_azimuth_regressions(coarse.signal - flat, swing, where, swath), _SCALLOPING, near=0.1)
+
+
+def _swing(left: Floats, where: _Swaths, swath: int) -> tuple[float, float] | None:
+    """Half of the peak-to-peak of what follows the annotated factor, and the level, in the darkest tenth of windows."""
+    factor = where.factor[where.names[swath]]
+    if np.ptp(factor) < 1e-3:
+        return None
+    swing = np.broadcast_to((factor - 1)[:, None], left.shape)
+    y, x = _azimuth_profiles(left, where, swath), _azimuth_profiles(swing, where, swath)
+    if y is None or x is None:
+        return None
+    rows = _periods(where, swath)
+    high_y, high_x = _high_pass(y, rows), _high_pass(x, rows)
+    ok = np.isfinite(high_y) & np.isfinite(high_x)
+    scatter = abs(high_y) / np.nanmax(abs(high_y[ok]), initial=1e-12)
+    ok &= scatter < 1.01
+    slope = float((high_y[ok] * high_x[ok]).sum() / max((high_x[ok] ** 2).sum(), 1e-12))
+    level = float(np.median(y[ok]))
+    return (abs(slope) * float(np.ptp(factor)) / 2, level) if level > 0 else None
+
+
+def _levels_at_seam(values: Floats, where: _Swaths, swath: int) -> tuple[Floats, Floats]:
+    """Levels on both sides of the seam after sub-swath `swath`, extrapolated to it by straight lines, by window."""
+    near_side, far_side = [], []
+    for row in range(0, values.shape[0] - _WINDOW + 1, _WINDOW):
+        rows = slice(row, row + _WINDOW)
+        inside = where.index[rows]
+        near = np.flatnonzero((inside == swath).all(axis=0))
+        far = np.flatnonzero((inside == swath + 1).all(axis=0))
+        if len(near) < _SEAM_COLS + _SEAM_GAP or len(far) < _SEAM_COLS + _SEAM_GAP:
+            continue
+        seam = (near[-1] + far[0]) / 2
+        sides = (near[-_SEAM_COLS - _SEAM_GAP : -_SEAM_GAP], far[_SEAM_GAP : _SEAM_COLS + _SEAM_GAP])
+        profiles = [values[rows, cols].mean(axis=0) for cols in sides]
+        if all(np.isfinite(p).all() for p in profiles):
+            level = [np.polyval(np.polyfit(c - seam, p, 1), 0) for c, p in zip(sides, profiles, strict=True)]
+            near_side.append(level[0])
+            far_side.append(level[1])
+    return np.array(near_side), np.array(far_side)
+
+
+def _most_uniform(near: Floats, far: Floats) -> tuple[Floats, Floats]:
+    """Keep the windows, a tenth but at least five, whose levels differ least from the usual difference and are dark."""
+    if len(near) <= 5:
+        return near, far
+    keep = np.argsort(near + far)[: max(5, len(near) // 10)]
+    return near[keep], far[keep]
+
+
+def _offsets(left: Floats, where: _Swaths, noise: NDArray[np.float32]) -> list[float]:
+    """Offsets that close the seams, chained from swath to swath, with a mean of 0 over the scene."""
+    offsets = [0.0]
+    limit = 0.5 * float(np.nanmean(noise))
+    for i in range(len(where.names) - 1):
+        near, far = _levels_at_seam(left, where, i)
+        step = 0.0
+        if len(near) >= 4:
+            difference = far - near
+            weight = 1 / np.maximum(abs(near) + abs(far), 1e-9) ** 2
+            order = np.argsort(difference)
+            half = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
+            step = float(difference[order][min(half, len(order) - 1)])
+            scatter = 1.4826 * float(np.median(abs(difference - step))) / np.sqrt(len(near))
+            step = 0.0 if abs(step) < scatter else float(np.clip(step, -limit, limit))
+        offsets.append(offsets[-1] + step)
+    shares = np.array([(where.index == i).sum() for i in range(len(where.names))], float)
+    mean = float((shares * offsets).sum() / max(shares.sum(), 1))
+    return [o - mean for o in offsets]

@@ -1,0 +1,149 @@
+"""The STAC item of a prepared product, with SAR, projection, raster and satellite fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyproj
+import pystac
+from odc.geo.geobox import GeoBox
+from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.raster import DataType, RasterBand, RasterExtension
+from pystac.extensions.sar import FrequencyBand, Polarization, SarExtension
+from pystac.extensions.sat import OrbitState, SatExtension
+
+from floemap.config import PrepareSettings
+from floemap.grid import crs_of
+from floemap.sentinel1.geocode import GeoLocator
+from floemap.sentinel1.scene import Scene
+from floemap.stage import write_json
+from floemap.version import __version__
+
+_LIGHT_M_S = 299_792_458.0
+
+
+def write_item(path: Path, scene: Scene, locator: GeoLocator, geobox: GeoBox, settings: PrepareSettings) -> None:
+    """Write a STAC item for the product.tif beside `path`."""
+    lon, lat = locator.footprint(12)
+    geometry, bbox = footprint_geometry(lon, lat)
+    item = pystac.Item(
+        id=scene.name,
+        geometry=geometry,
+        bbox=bbox,
+        datetime=None,
+        start_datetime=scene.start,
+        end_datetime=scene.stop,
+        properties={
+            "platform": f"sentinel-1{scene.mission[-1].lower()}",
+            "constellation": "sentinel-1",
+            "instruments": ["c-sar"],
+            "simulated": scene.simulated,
+            "processing:level": "L1",
+            "processing:software": {"floemap": __version__},
+            "floemap:settings": settings.model_dump(),
+        },
+    )
+    item.stac_extensions.append("https://stac-extensions.github.io/processing/v1.2.0/schema.json")
+    item.add_asset(
+        "product",
+        pystac.Asset(
+            "product.tif",
+            title="HH, HV (dB), incidence angle (degrees), mask",
+            media_type=pystac.MediaType.COG,
+            roles=["data"],
+        ),
+    )
+    item.add_asset("quicklook", pystac.Asset("quicklook.png", media_type=pystac.MediaType.PNG, roles=["overview"]))
+    _describe(item, scene, geobox)
+    write_json(path, item.to_dict(include_self_link=False))
+
+
+def _describe(item: pystac.Item, scene: Scene, geobox: GeoBox) -> None:
+    # Imported late: product.py, where the bands are defined, imports this module.
+    from floemap.sentinel1.product import BANDS, NODATA
+
+    crs = crs_of(geobox)
+    projection = ProjectionExtension.ext(item, add_if_missing=True)
+    projection.apply(
+        code=f"EPSG:{crs.epsg}" if crs.epsg else None,
+        wkt2=None if crs.epsg else crs.to_wkt(),
+        shape=list(geobox.shape),
+        transform=list(geobox.transform)[:6],
+    )
+    sar = SarExtension.ext(item, add_if_missing=True)
+    sar.apply(
+        instrument_mode=scene.mode,
+        frequency_band=FrequencyBand.C,
+        polarizations=[Polarization(p) for p in scene.polarisations],
+        product_type=scene.product_type,
+        center_frequency=scene.radar_frequency_hz / 1e9,
+        pixel_spacing_range=scene.pixel_spacing_m[1],
+        pixel_spacing_azimuth=scene.pixel_spacing_m[0],
+    )
+    sat = SatExtension.ext(item, add_if_missing=True)
+    sat.apply(orbit_state=OrbitState(scene.pass_direction.lower()), relative_orbit=scene.relative_orbit)
+    sat.absolute_orbit = scene.absolute_orbit
+    raster = RasterExtension.ext(item.assets["product"], add_if_missing=True)
+    raster.bands = [
+        RasterBand.create(
+            data_type=DataType.INT16,
+            nodata=None if b.name == "mask" else NODATA,
+            unit=b.units,
+            scale=b.scale,
+            offset=b.offset,
+            spatial_resolution=float(abs(geobox.resolution.x)),
+        )
+        for b in BANDS
+    ]
+
+
+def footprint_geometry(lon: np.ndarray, lat: np.ndarray) -> tuple[dict[str, object], list[float]]:
+    """Return GeoJSON geometry and bounding box of a closed outline in degrees, by RFC 7946.
+
+    Across the dateline the outline is cut in two and the box runs from its western to its eastern edge, where west is
+    the larger number. Around a pole it is closed along the pole.
+    """
+    unwrapped = np.degrees(np.unwrap(np.radians(lon)))
+    south, north = float(lat.min()), float(lat.max())
+    if abs(unwrapped[-1] - unwrapped[0]) > 180:  # goes once around: a pole is inside
+        pole = 90.0 if lat.mean() > 0 else -90.0
+        order = np.argsort((lon + 180) % 360)
+        ring = [[float((lon[i] + 180) % 360 - 180), float(lat[i])] for i in order]
+        edge = float(np.interp(180, [ring[-1][0], ring[0][0] + 360], [ring[-1][1], ring[0][1]]))
+        ring = [[-180.0, pole], [-180.0, edge], *ring, [180.0, edge], [180.0, pole], [-180.0, pole]]
+        south, north = min(south, pole), max(north, pole)
+        return {"type": "Polygon", "coordinates": [_anticlockwise(ring)]}, [-180.0, south, 180.0, north]
+    west, east = float(unwrapped.min()), float(unwrapped.max())
+    shift = 360 * np.floor((west + 180) / 360)
+    unwrapped, west, east = unwrapped - shift, west - shift, east - shift
+    if east <= 180:
+        ring = [[float(x), float(y)] for x, y in zip(unwrapped, lat, strict=True)]
+        return {"type": "Polygon", "coordinates": [_anticlockwise(ring)]}, [west, south, east, north]
+    from shapely import Polygon, affinity, box, get_parts
+
+    outline = Polygon(np.column_stack([unwrapped, lat]))
+    halves = [outline.intersection(box(-180, -90, 180, 90)), outline.intersection(box(180, -90, 540, 90))]
+    halves[1] = affinity.translate(halves[1], -360)
+    rings = [[[list(map(float, c)) for c in p.exterior.coords]] for half in halves for p in get_parts(half)]
+    return {"type": "MultiPolygon", "coordinates": [[_anticlockwise(r[0])] for r in rings]}, [
+        west,
+        south,
+        east - 360,
+        north,
+    ]
+
+
+def _anticlockwise(ring: list[list[float]]) -> list[list[float]]:
+    """Close a ring and let it run anticlockwise, as RFC 7946 wants."""
+    if ring[0] != ring[-1]:
+        ring = [*ring, ring[0]]
+    x, y = np.array(ring).T
+    area = np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])
+    return ring if area > 0 else ring[::-1]
+
+
+def geodesic_area_km2(lon: np.ndarray, lat: np.ndarray) -> float:
+    """Area on WGS84 inside a closed outline in degrees, square kilometres."""
+    area_m2, _ = pyproj.Geod(ellps="WGS84").polygon_area_perimeter(lon, lat)
+    return abs(float(area_m2)) / 1e6
