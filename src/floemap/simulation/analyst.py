@@ -1,0 +1,215 @@
+"""The chart that an analyst would draw of the twin's truth: zones, not floes, with concentrations counted from below.
+
+Labels made from such a chart are wrong at the scale of pixels in the way that real ones are: a polygon of the pack
+holds old and first-year ice, leads and water, and one dominant type.
+"""
+
+from __future__ import annotations
+
+import cv2
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import rasterio.features
+import scipy.ndimage
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from floemap.charts.extremeearth import COLUMNS_V1
+from floemap.errors import ChartError
+from floemap.grid import crs_of
+from floemap.simulation.ice import SURFACE_STAGE, Surface
+from floemap.simulation.texture import Bytes
+
+#: Columns of a drawn chart, before its geometry. Codes are strings as SIGRID-3 has them, "-9" where not given.
+COLUMNS = ("CT", "CA", "SA", "FA", "CB", "SB", "FB", "CC", "SC", "FC", "POLY_TYPE")
+#: Value of pixels outside the scene.
+OUTSIDE = 255
+
+# What is drawn as one: an analyst sees fast ice, but not whether first-year ice is deformed.
+_GROUPS: tuple[tuple[Surface, ...], ...] = (
+    (Surface.LAND,),
+    (Surface.FAST,),
+    (Surface.OLD,),
+    (Surface.FIRST_YEAR, Surface.FIRST_YEAR_DEFORMED),
+    (Surface.YOUNG,),
+    (Surface.NILAS,),
+    (Surface.NEW,),
+    (Surface.WATER,),
+)
+_LAND = 0
+#: Stages that may stand in a polygon, thickest first.
+_STAGES = (95, 86, 83, 82, 81)
+# Forms of ice (SIGRID-3): vast, big and medium floes; undetermined for thin ice; fast ice.
+_FORMS = {95: "06", 86: "05", 83: "04", 82: "99", 81: "99"}
+_FAST_FORM = "08"
+_NOT_GIVEN = "-9"
+
+
+def draw_chart(
+    surface: Bytes, geobox: GeoBox, *, smallest_km2: float = 80.0, smoothing_m: float = 5_000.0
+) -> gpd.GeoDataFrame:
+    """Draw a chart of a truth raster.
+
+    Parameters
+    ----------
+    surface
+        (rows, cols) uint8, codes of :class:`~floemap.simulation.ice.Surface`, :data:`OUTSIDE` outside the scene.
+    geobox
+        The raster's grid, in metres; some 200 to 1000 m a pixel is enough.
+    smallest_km2
+        Regions smaller than this are given to their neighbours; land keeps down to a tenth of it.
+    smoothing_m
+        How far around a place an analyst looks to see what prevails: standard deviation of a Gaussian.
+
+    Returns
+    -------
+    GeoDataFrame
+        In the grid's CRS, one polygon a row, without gaps or overlaps between them (but for the simplified outline of
+        the scene), with :data:`COLUMNS`. Ice types stand thickest first. Concentrations are counted from the truth
+        under the polygon, in tenths that sum to the total. One ice type alone: CA is "-9" and SA says the type.
+
+    Raises
+    ------
+    ChartError
+        If no pixel is inside the scene, or a code is no surface.
+    """
+    inside = surface != OUTSIDE
+    if not inside.any():
+        raise ChartError("the truth raster has no pixel inside the scene, so there is nothing to chart.")
+    worst = int(surface[inside].max())
+    if worst >= len(Surface):
+        raise ChartError(f"surface code {worst} does not exist.")
+    step_m = abs(float(geobox.resolution.x))
+    group = _prevailing(surface, inside, smoothing_m / step_m)
+    regions = _merge_small(group, inside, smallest_km2 * 1e6 / step_m**2)
+    shapes, numbers = _outlines(regions, geobox)
+    drawn = shapely.coverage_simplify(shapes, max(1.5 * step_m, smoothing_m / 6))
+    counts = _counts(surface, regions)
+    rows = [_describe(counts[n]) for n in numbers]
+    return gpd.GeoDataFrame(pd.DataFrame(rows, columns=list(COLUMNS)), geometry=list(drawn), crs=crs_of(geobox).proj)
+
+
+def extremeearth_columns(chart: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Return a drawn chart with the columns of ExtremeEarth's first release, where water polygons carry SA 99.
+
+    Two ice types fit into them; what a third one covers is no longer told, as there. `area` is in square metres and
+    `perimeter` in metres, of the map.
+    """
+    out = chart.rename(columns={"POLY_TYPE": "poly_type"}).drop(columns=["CC", "SC", "FC"])
+    out["SA"] = out["SA"].where(out["poly_type"] != "W", "99")
+    out["id"] = np.arange(1, len(out) + 1)
+    out["area"] = out.geometry.area.round(1)
+    out["perimeter"] = out.geometry.length.round(1)
+    return out[[*COLUMNS_V1, "geometry"]]
+
+
+def _prevailing(surface: Bytes, inside: NDArray[np.bool_], sigma_px: float) -> Bytes:
+    """Which group is the largest around each pixel; land is only rounded off, since coastlines are known."""
+    group = np.zeros(surface.shape, np.uint8)
+    best = np.full(surface.shape, -1.0, np.float32)
+    for k, members in enumerate(_GROUPS):
+        if k == _LAND:
+            continue
+        share = cv2.GaussianBlur(np.isin(surface, members).astype(np.float32), (0, 0), max(sigma_px, 0.5))
+        better = share > best
+        best[better], group[better] = share[better], k
+    land = (surface == Surface.LAND).astype(np.float32)
+    group[cv2.GaussianBlur(land, (0, 0), max(sigma_px / 6, 0.5)) > 0.5] = _LAND
+    group[~inside] = OUTSIDE
+    return group
+
+
+def _merge_small(group: Bytes, inside: NDArray[np.bool_], smallest_px: float) -> NDArray[np.int32]:
+    """Number the connected regions from 1 and give small ones to the nearest that is large enough; 0 outside."""
+    for _ in range(4):  # what is given away may fall in pieces, which are then small regions themselves
+        regions, small = _regions(group, smallest_px)
+        if not small.any() or (small | ~inside).all():
+            break
+        nearest = scipy.ndimage.distance_transform_edt(small | ~inside, return_distances=False, return_indices=True)
+        group = np.where(inside, group[tuple(nearest)], OUTSIDE).astype(np.uint8)
+    return regions
+
+
+def _regions(group: Bytes, smallest_px: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Number connected regions from 1, 0 outside; and say which pixels are in one that is too small."""
+    regions = np.zeros(group.shape, np.int32)
+    small = np.zeros(group.shape, bool)
+    count = 0
+    for k in np.unique(group[group != OUTSIDE]):
+        part, n = scipy.ndimage.label(group == k)
+        least = smallest_px / 10 if k == _LAND else smallest_px
+        too_small = np.bincount(part.ravel(), minlength=n + 1) < least
+        too_small[0] = False
+        small |= too_small[part]
+        regions[part > 0] = part[part > 0] + count
+        count += n
+    return regions, small
+
+
+def _outlines(regions: NDArray[np.int32], geobox: GeoBox) -> tuple[NDArray[np.object_], list[int]]:
+    """Polygons of the regions, along pixel borders, and the region of each.
+
+    Where three polygons meet, the straight side of one has a corner of the two others in it. A coverage needs that
+    corner in all three, so sides get a point at every pixel's corner, in pixels, where the arithmetic is exact.
+    """
+    found = list(rasterio.features.shapes(regions, mask=(regions > 0).view(np.uint8)))
+    in_pixels = shapely.segmentize(np.array([shapely.geometry.shape(g) for g, _ in found]), 1.0)
+    a = geobox.transform
+
+    def to_map(col_row: NDArray[np.float64]) -> NDArray[np.float64]:
+        col, row = np.rint(col_row).T
+        return np.stack([a.a * col + a.b * row + a.c, a.d * col + a.e * row + a.f], axis=-1)
+
+    return shapely.transform(in_pixels, to_map), [int(n) for _, n in found]
+
+
+def _counts(surface: Bytes, regions: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Pixels by region and surface, (regions + 1, surfaces)."""
+    width = len(Surface)
+    known = regions > 0
+    flat = regions[known].astype(np.int64) * width + surface[known]
+    return np.bincount(flat, minlength=(int(regions.max()) + 1) * width).reshape(-1, width)
+
+
+def _describe(count: NDArray[np.int64]) -> dict[str, str]:
+    """Codes of a polygon from the pixels of each surface in it."""
+    row = dict.fromkeys(COLUMNS, _NOT_GIVEN)
+    sea = count.sum() - count[Surface.LAND]
+    if count[Surface.LAND] >= sea:
+        return row | {"POLY_TYPE": "L"}
+    area = dict.fromkeys(_STAGES, 0.0)
+    for surface, stage in SURFACE_STAGE.items():
+        if stage is not None:
+            area[stage] += float(count[surface] / sea)
+    total = sum(area.values())
+    if total < 0.1:
+        return row | {"POLY_TYPE": "W", "CT": "01" if total > 0 else "00"}
+    tenths = _partial_tenths(area, round(10 * total))
+    row |= {"POLY_TYPE": "I", "CT": _total_code(total)}
+    first_year = count[Surface.FIRST_YEAR] + count[Surface.FIRST_YEAR_DEFORMED]
+    forms = _FORMS | ({86: _FAST_FORM} if count[Surface.FAST] > first_year else {})
+    for letter, stage in zip("ABC", tenths, strict=False):
+        row[f"S{letter}"], row[f"F{letter}"] = str(stage), forms[stage]
+        if len(tenths) > 1:
+            row[f"C{letter}"] = f"{10 * tenths[stage]}"
+    return row
+
+
+def _total_code(total: float) -> str:
+    tenths = round(10 * total)
+    if tenths < 10:
+        return str(10 * tenths)
+    return "92" if total >= 0.99 else "91"
+
+
+def _partial_tenths(area: dict[int, float], total: int) -> dict[int, int]:
+    """Tenths by stage, thickest first, of the three largest stages, summing to `total`; by largest remainders."""
+    kept = sorted(area, key=lambda s: (-area[s], _STAGES.index(s)))[:3]
+    scale = total / sum(area[s] for s in kept)
+    exact = {s: area[s] * scale for s in kept}
+    tenths = {s: int(exact[s]) for s in kept}
+    for s in sorted(kept, key=lambda s: (tenths[s] - exact[s], _STAGES.index(s)))[: total - sum(tenths.values())]:
+        tenths[s] += 1
+    return {s: tenths[s] for s in _STAGES if tenths.get(s, 0) > 0}

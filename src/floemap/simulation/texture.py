@@ -1,0 +1,179 @@
+"""Periodic random textures and how to look things up in them. Everything random in the twin's world comes from here.
+
+A texture is a square array that repeats in both directions, so a field of any extent is a lookup in it: the value
+depends on the position alone, never on the block or grid that asks. Lookups use OpenCV, which releases the
+interpreter's lock, so callers may run blocks in threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+def rng_of(*key: int) -> np.random.Generator:
+    """Return the random generator of a key of integers; equal keys give equal streams on every machine."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([k & 0xFFFFFFFF for k in key])))
+
+
+@lru_cache(maxsize=24)
+def noise_texture(seed: int, key: int, size_px: int, longest: float, shortest: float, slope: float) -> Floats:
+    """Return a periodic Gaussian texture, (size_px, size_px) float32, mean 0, standard deviation 1.
+
+    Parameters
+    ----------
+    seed, key
+        Which texture.
+    longest, shortest
+        Wavelengths in pixels between which it has power.
+    slope
+        Power spectral density falls as wavenumber ** -slope in between; 2 is rough, 4 is smooth.
+    """
+    white = rng_of(seed, key, 101).standard_normal((size_px, size_px), dtype=np.float32)
+    spectrum = np.fft.rfft2(white)
+    ky = np.fft.fftfreq(size_px)[:, None]
+    kx = np.fft.rfftfreq(size_px)[None, :]
+    k = np.hypot(kx, ky)
+    k[0, 0] = 1.0
+    # Soft ends of the band: a hard cut in the spectrum rings, and shows as a grid of equal bumps.
+    band = 1 / (1 + (1 / (k * longest)) ** 8) / (1 + (k * shortest) ** 8)
+    gain = k ** (-slope / 2) * band
+    gain[0, 0] = 0.0
+    field = np.fft.irfft2(spectrum * gain, s=(size_px, size_px))
+    return np.ascontiguousarray(field / field.std(), dtype=np.float32)
+
+
+def lookup(texture: Floats, x_m: Floats, y_m: Floats, texel_m: float, key: int = 0, turn_rad: float = 0.0) -> Floats:
+    """Return a texture's values at positions, bilinear, shape of the positions.
+
+    Parameters
+    ----------
+    texel_m
+        Size of a texture's pixel in the world.
+    key
+        Shifts the texture, so that one texture serves several uncorrelated fields.
+    turn_rad
+        Turns the texture against the world's axes.
+    """
+    u, v = _coordinates(x_m, y_m, texel_m, key, turn_rad)
+    return np.asarray(cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), dtype=np.float32)
+
+
+def _coordinates(x_m: Floats, y_m: Floats, texel_m: float, key: int, turn_rad: float) -> tuple[Floats, Floats]:
+    shift_x, shift_y = _shift(key)
+    if turn_rad == 0.0:
+        return x_m * np.float32(1 / texel_m) + shift_x, y_m * np.float32(1 / texel_m) + shift_y
+    c, s = np.float32(np.cos(turn_rad) / texel_m), np.float32(np.sin(turn_rad) / texel_m)
+    return c * x_m + s * y_m + shift_x, c * y_m - s * x_m + shift_y
+
+
+@lru_cache(maxsize=512)
+def _shift(key: int) -> tuple[np.float32, np.float32]:
+    a, b = rng_of(key, 202).uniform(0, 2048, 2)
+    return np.float32(a), np.float32(b)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A periodic Voronoi tessellation as a texture: `n` x `n` cells of mean spacing 1.
+
+    Attributes
+    ----------
+    distance
+        (px, px) float32, soft distance to the cell's border in units of the mean spacing; largest in the middle. It is
+        a soft minimum over the borders, so its contours are polygons with rounded corners.
+    cell
+        (px, px) uint16, index of the cell that a pixel belongs to.
+    centre
+        (n * n, 2) float32, (x, y) of the cells' points in units of the spacing.
+    rank
+        (n * n,) float32, a random number of each cell, uniform in 0 to 1.
+    quantiles
+        (1001,) float32, quantiles of `distance` at 0, 0.001 ... 1.
+    """
+
+    n: int
+    px_per_cell: int
+    distance: Floats
+    cell: NDArray[np.uint16]
+    centre: Floats
+    rank: Floats
+    quantiles: Floats
+
+
+@lru_cache(maxsize=4)
+def voronoi_cells(seed: int, n: int = 64, px_per_cell: int = 24, sharpness: float = 22.0) -> Cells:
+    """Return the Voronoi tessellation of an n x n grid of jittered points, periodic in both directions.
+
+    `sharpness` is that of the soft minimum, per unit of spacing: higher gives sharper corners.
+    """
+    rng = rng_of(seed, 303)
+    jitter = rng.uniform(0, 1, (n, n, 2)).astype(np.float32)
+    size = n * px_per_cell
+    distance = np.empty((size, size), np.float32)
+    cell = np.empty((size, size), np.uint16)
+    across = ((np.arange(px_per_cell) + 0.5) / px_per_cell).astype(np.float32)
+    for row in range(n):  # one row of grid squares at a time: all its pixels have their cell within two squares
+        _one_row(row, jitter, across, distance, cell, sharpness)
+    gy, gx = np.mgrid[0:n, 0:n]
+    centre = np.stack([gx + jitter[..., 0], gy + jitter[..., 1]], axis=-1).reshape(-1, 2).astype(np.float32)
+    quantiles = np.quantile(distance[::3, ::3], np.linspace(0, 1, 1001)).astype(np.float32)
+    rank = rng.permutation((np.arange(n * n) + 0.5) / (n * n)).astype(np.float32)
+    return Cells(n, px_per_cell, distance, cell, centre, rank, quantiles)
+
+
+def _one_row(
+    row: int, jitter: Floats, across: Floats, distance: Floats, cell: NDArray[np.uint16], sharpness: float
+) -> None:
+    n, px = jitter.shape[0], across.size
+    x = (np.arange(n, dtype=np.float32)[:, None] + across).reshape(1, -1)  # (1, n * px)
+    y = across[:, None]  # (px, 1), relative to the row
+    offsets = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
+    column = np.repeat(np.arange(n), px)
+    points, squares, ids = [], [], []
+    for dy, dx in offsets:
+        r, c = (row + dy) % n, (column + dx) % n
+        px_, py_ = column + dx + jitter[r, c, 0], dy + jitter[r, c, 1]
+        points.append((px_.astype(np.float32), py_.astype(np.float32)))
+        squares.append((x - px_) ** 2 + (y - py_) ** 2)
+        ids.append(r * n + c)
+    nearest = np.argmin(squares, axis=0)  # (px, n * px)
+    least = np.min(squares, axis=0)
+    every = np.arange(column.size)
+    mine_x = np.stack([p[0] for p in points])[nearest, every]
+    mine_y = np.stack([p[1] for p in points])[nearest, every]
+    total = np.zeros_like(least)
+    for k, ((qx, qy), square) in enumerate(zip(points, squares, strict=True)):
+        apart = np.hypot(qx - mine_x, qy - mine_y)
+        # Distance to the bisector of the two points; the own point has none.
+        d = np.where(nearest == k, np.float32(9), (square - least) / np.maximum(2 * apart, 1e-6))
+        total += np.exp(-sharpness * d)
+    rows = slice(row * px, (row + 1) * px)
+    distance[rows] = -np.log(total) / sharpness
+    cell[rows] = np.stack(ids)[nearest, every]
+
+
+def cell_lookup(
+    cells: Cells, x_m: Floats, y_m: Floats, spacing_m: float, key: int, turn_rad: float = 0.0
+) -> tuple[Floats, NDArray[np.uint16], Floats, Floats]:
+    """Return which cell positions lie in: distance to its border, m, its index, and its centre's x and y, m."""
+    texel_m = spacing_m / cells.px_per_cell
+    u, v = _coordinates(x_m, y_m, texel_m, key, turn_rad)
+    d = cv2.remap(cells.distance, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    index = np.asarray(cv2.remap(cells.cell, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP), dtype=np.uint16)
+    # The nearest copy of the cell's point in the periodic plane, seen from the position, in texels.
+    size = np.float32(cells.n * cells.px_per_cell)
+    du = cells.centre[index, 0] * np.float32(cells.px_per_cell) - np.float32(0.5) - u
+    dv = cells.centre[index, 1] * np.float32(cells.px_per_cell) - np.float32(0.5) - v
+    du -= size * np.rint(du / size)
+    dv -= size * np.rint(dv / size)
+    c, s = np.float32(np.cos(turn_rad) * texel_m), np.float32(np.sin(turn_rad) * texel_m)
+    metres: Floats = np.asarray(d, dtype=np.float32) * np.float32(spacing_m)
+    return metres, index, x_m + c * du - s * dv, y_m + s * du + c * dv
