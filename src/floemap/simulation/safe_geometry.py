@@ -10,8 +10,9 @@ are distances over the mean radius of curvature at the centre's latitude. Normal
 scene on the WGS84 ellipsoid; spacings there differ from the nominal ones by 0.1 % in polar regions, 0.4 % at the
 equator.
 
-The satellite flies in the same frame, at a constant distance and on the circle whose zero-Doppler plane holds each
-line. Incidence follows from ground range as on a sphere; scaled so that it spans the wanted angles on any scene.
+The satellite flies in the same frame, at a constant distance from the earth's centre and beside the scene's near edge.
+Incidence follows from ground range as on a sphere, scaled so that it spans the wanted angles on any scene; times and
+slant ranges follow from the orbit and the ellipsoid alone.
 """
 
 from __future__ import annotations
@@ -77,14 +78,14 @@ class Geometry:
         return s / self._step + (self.spec.lines - 1) / 2, r / self._step + (self.spec.samples - 1) / 2
 
     @cached_property
-    def central_angles(self) -> tuple[float, float]:
+    def _central_angles(self) -> tuple[float, float]:
         """Angle at the earth's centre from the satellite's nadir to the near and the far edge."""
         near, far = np.radians(self.spec.incidence_deg)
         ratio = GROUND_RADIUS_M / ORBIT_RADIUS_M
         return float(near - np.arcsin(ratio * np.sin(near))), float(far - np.arcsin(ratio * np.sin(far)))
 
     def _central_angle(self, pixel: ArrayLike) -> F64:
-        near, far = self.central_angles
+        near, far = self._central_angles
         return near + np.asarray(pixel, float) / (self.spec.samples - 1) * (far - near)
 
     def incidence_deg(self, pixel: ArrayLike) -> F64:
@@ -93,15 +94,27 @@ class Geometry:
         up = ORBIT_RADIUS_M * np.cos(g) - GROUND_RADIUS_M
         return np.asarray(np.degrees(np.arctan2(ORBIT_RADIUS_M * np.sin(g), up)))
 
-    def slant_range_m(self, pixel: ArrayLike) -> F64:
-        """Distance from the satellite."""
-        g = self._central_angle(pixel)
-        square = ORBIT_RADIUS_M**2 + GROUND_RADIUS_M**2 - 2 * ORBIT_RADIUS_M * GROUND_RADIUS_M * np.cos(g)
-        return np.asarray(np.sqrt(square))
+    def seen(self, line: ArrayLike, pixel: ArrayLike) -> tuple[F64, F64]:
+        """Zero-Doppler time (s after the first line) and slant range (m) at which the orbit sees a position.
 
-    def slant_range_time_s(self, pixel: ArrayLike) -> F64:
-        """Two-way travel time."""
-        return 2 * self.slant_range_m(pixel) / SPEED_OF_LIGHT_M_S
+        Exact for the ellipsoid: the range-Doppler equations hold. The time of a line varies by some milliseconds along
+        it, as the ellipsoid is no sphere.
+        """
+        normal = self.normals(line, pixel)
+        scaled = normal * np.array([WGS84_A_M**2, WGS84_A_M**2, WGS84_B_M**2])
+        ground = scaled / np.sqrt((normal * scaled).sum(-1, keepdims=True))
+        s = np.arctan2(ground @ self._along, ground @ self._centre)
+        satellite = ORBIT_RADIUS_M * self._frame(s, np.asarray(self._orbit_offset))
+        seconds = (s / self._step + (self.spec.lines - 1) / 2) * self.spec.line_interval_s
+        return seconds, np.asarray(np.linalg.norm(ground - satellite, axis=-1))
+
+    @property
+    def _orbit_offset(self) -> float:
+        return -float(self._central_angle((self.spec.samples - 1) / 2))
+
+    def elevation_deg(self, pixel: ArrayLike) -> F64:
+        """Angle at the satellite between nadir and the line of sight, degrees."""
+        return self.incidence_deg(pixel) - np.degrees(self._central_angle(pixel))
 
     def ground_range_m(self, pixel: ArrayLike) -> F64:
         """Distance on the ground from the near edge, as the nominal spacing has it."""
@@ -116,7 +129,7 @@ class Geometry:
         """
         rate = self._step / self.spec.line_interval_s
         s = np.asarray(seconds, float) * rate - (self.spec.lines - 1) / 2 * self._step
-        offset = -float(self._central_angle((self.spec.samples - 1) / 2))
+        offset = self._orbit_offset
         position = ORBIT_RADIUS_M * self._frame(s, np.asarray(offset))
         s = s[..., None]
         direction = np.cos(offset) * (np.cos(s) * self._along - np.sin(s) * self._centre)

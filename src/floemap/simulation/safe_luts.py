@@ -119,6 +119,19 @@ class SimulatedLuts:
             index[np.ix_(*_within(b, lines, pixels))] = b.swath
         return index
 
+    def fringe_px(self, lines: ArrayLike) -> tuple[I64, I64]:
+        """Width of the dim fringe at the near and the far side, by line; none from IPF 2.9 on.
+
+        Earlier processors wrote low values where the sampling window had moved: steps along azimuth, a burst apart.
+        """
+        lines = np.atleast_1d(lines)
+        if self.spec.noise_format != "vectors":
+            return np.zeros(lines.size, int), np.zeros(lines.size, int)
+        window = (lines * (FULL_LINES / self.spec.lines) / (4 * _BURST_LINES)).astype(int)
+        widths = np.random.default_rng([self.spec.seed, 3]).integers(15, 60, (2, window.max() + 1))
+        scaled = np.rint(widths * (self.spec.samples / FULL_SAMPLES)).astype(int)
+        return scaled[0, window], scaled[1, window]
+
     # -- noise, as annotated -----------------------------------------------------------------------------------
 
     @cached_property
@@ -192,8 +205,8 @@ class SimulatedLuts:
     def noise_annotated(self, polarisation: str, lines: ArrayLike, pixels: ArrayLike) -> F32:
         """Noise in DN^2 by the annotation: range noise times azimuth noise, never interpolated across a seam.
 
-        Range vectors are interpolated along the line within each sub-swath block, from points of that sub-swath only,
-        and between lines; past the last point or vector the nearest one holds. NaN outside the image.
+        Range vectors are interpolated along the line from points of one sub-swath only, and between lines; past the
+        last point of a sub-swath or the last vector, the nearest one holds. NaN outside the image.
         """
         return self._noise(polarisation, lines, pixels, true=False)
 
@@ -238,7 +251,7 @@ class SimulatedLuts:
         """Of positions in one block, (lines, pixels)."""
         at, rows = [], []
         for v in self.range_vectors(polarisation):
-            own = (v.swath == b.swath) & (v.pixel >= b.first_sample) & (v.pixel <= b.last_sample)
+            own = v.swath == b.swath
             if own.any():
                 at.append(v.line)
                 rows.append((v.pixel[own], v.value[own]))

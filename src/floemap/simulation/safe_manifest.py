@@ -15,9 +15,9 @@ from typing import Any
 
 from lxml import etree
 
+from floemap.simulation.safe_annotation import flight_pass
 from floemap.simulation.safe_geometry import Geometry
 from floemap.simulation.safe_spec import ProductSpec, timestamp
-from floemap.simulation.safe_xml import flight_pass
 from floemap.version import __version__
 
 FACILITY = "floemap simulator"

@@ -1,11 +1,14 @@
-"""Pixels of a simulated product: backscatter to DN with noise and speckle, block by block into a measurement file."""
+"""Pixels of a simulated product: backscatter to DN with noise and speckle, block by block into measurement files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
@@ -14,26 +17,22 @@ from rasterio.control import GroundControlPoint
 from rasterio.windows import Window
 
 from floemap.errors import GridError
-from floemap.simulation.safe_xml import Statistics
+from floemap.progress import Progress, silent
+from floemap.simulation.safe_annotation import Statistics
 from floemap.version import __version__
 
 F32 = NDArray[np.float32]
 U16 = NDArray[np.uint16]
 
-#: sigma0 of a block of lines, linear power: a function of a slice of lines, or the whole array (lines, samples).
-Sigma0 = Callable[[slice], F32] | F32
+#: sigma0 of one band, linear power: the whole array (lines, samples), or a function of a slice of lines.
+Band = Callable[[slice], F32] | F32
+#: sigma0 of all bands by polarisation: band by band, or a function of a slice of lines that gives all at once.
+Sigma0 = Mapping[str, Band] | Callable[[slice], Mapping[str, F32]]
 
-#: Lines worked on at once.
+#: Lines worked on at once: half a row of tiles of a COG, and each has its own stream of random numbers.
 BLOCK_LINES = 256
 QUICKLOOK_PX = 520
 DESCRIPTION = "SIMULATED by floemap; not an observation of the earth"
-
-
-class NoiseRows(Protocol):
-    """Gives, for the lines [first, stop), the arrays that turn sigma0 into DN."""
-
-    def __call__(self, first: int, stop: int) -> RowLuts:
-        """Return them."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,40 @@ class RowLuts:
     subtracted: F32 | None = None
 
 
-@dataclass(frozen=True)
-class Written:
-    """What is known of a band once its pixels are written: statistics of DN, and a small picture of mean DN."""
+class RowTables(Protocol):
+    """Gives, for a polarisation and the lines [first, stop), the arrays that turn sigma0 into DN."""
 
-    statistics: Statistics
+    def __call__(self, polarisation: str, first: int, stop: int) -> RowLuts:
+        """Return them."""
+
+
+@dataclass
+class Written:
+    """What is known of a band from its pixels: sums over DN inside the image, and a small picture of mean DN."""
+
     picture: F32
+    step: int
+    total: float = 0.0
+    squares: float = 0.0
+    count: int = 0
+
+    @property
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation of DN inside the image."""
+        mean = self.total / max(self.count, 1)
+        return Statistics(mean, float(np.sqrt(max(self.squares / max(self.count, 1) - mean**2, 0.0))))
+
+    def add(self, dn: U16, first: int) -> None:
+        """Take note of a block of lines; a border narrower than a pixel of the picture is left out of it."""
+        inside = dn[dn > 0].astype(np.float64)
+        self.total += float(inside.sum())
+        self.squares += float(np.dot(inside, inside))
+        self.count += inside.size
+        rows, cols = self.picture.shape
+        row = (first + np.arange(dn.shape[0])) // self.step
+        whole = row < rows
+        sums = dn[whole, : cols * self.step].reshape(-1, cols, self.step).sum(axis=2, dtype=np.float32)
+        np.add.at(self.picture, row[whole], sums / np.float32(self.step**2))
 
 
 def digital_numbers(sigma0: F32, luts: RowLuts, rng: np.random.Generator, looks: float | None) -> U16:
@@ -99,35 +126,39 @@ def digital_numbers(sigma0: F32, luts: RowLuts, rng: np.random.Generator, looks:
     return power.astype(np.uint16)
 
 
-def write_measurement(
-    path: Path,
+def write_measurements(
+    paths: Mapping[str, Path],
     shape: tuple[int, int],
     sigma0: Sigma0,
-    rows: NoiseRows,
+    tables: RowTables,
     *,
-    rng: np.random.Generator,
+    seed: int,
     looks: float | None,
     gcps: Sequence[GroundControlPoint],
     cog: bool = False,
-) -> Written:
-    """Write one band's measurement: strips of one line like ESA's, or compressed tiles with `cog`.
+    threads: int = 2,
+    progress: Progress = silent,
+) -> dict[str, Written]:
+    """Write the measurements of all bands: strips of one line like ESA's, or compressed tiles with `cog`.
 
     Parameters
     ----------
-    path
-        Of the TIFF.
+    paths
+        TIFF by polarisation.
     shape
         Lines, samples.
     sigma0
-        Linear power, whole or by a function.
-    rows
-        The tables by lines.
-    rng, looks
-        Of the speckle; see :func:`digital_numbers`.
+        Linear power. Functions are called from several threads, in order of lines within each.
+    tables
+        The look-up tables by lines.
+    seed, looks
+        Of the speckle; see :func:`digital_numbers`. The result does not depend on `threads`.
     gcps
         Tie points in WGS84 longitude and latitude.
     cog
         Tiled and deflated.
+    threads
+        Blocks of lines worked on at once.
 
     Raises
     ------
@@ -136,40 +167,66 @@ def write_measurement(
     """
     lines, samples = shape
     step = -(-max(shape) // QUICKLOOK_PX)
-    layout: dict[str, object] = {"blockysize": 1}
+    written = {p: Written(np.zeros((lines // step, samples // step), np.float32), step) for p in paths}
+    layout: dict[str, Any] = {"blockysize": 1}
     if cog:
         layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
-    block_lines = 512 if cog else BLOCK_LINES  # whole rows of tiles
-    total, squares, count = 0.0, 0.0, 0
-    picture = np.zeros((lines // step, samples // step), np.float32)
-    with (
-        rasterio.Env(GDAL_CACHEMAX=64 << 20),
-        rasterio.open(
-            path, "w", driver="GTiff", height=lines, width=samples, count=1, dtype="uint16",
-            gcps=list(gcps), crs="EPSG:4326", **layout,
-        ) as tiff,
-    ):  # fmt: skip
-        tiff.update_tags(TIFFTAG_IMAGEDESCRIPTION=DESCRIPTION, TIFFTAG_SOFTWARE=f"floemap {__version__}")
-        for first in range(0, lines, block_lines):
-            stop = min(lines, first + block_lines)
-            power = sigma0(slice(first, stop)) if callable(sigma0) else sigma0[first:stop]
-            if power.shape != (stop - first, samples):
+
+    def block(first: int) -> dict[str, U16]:
+        stop = min(lines, first + BLOCK_LINES)
+        power = _rows(sigma0, slice(first, stop), paths)
+        made = {}
+        for index, p in enumerate(paths):
+            if power[p].shape != (stop - first, samples):
                 raise GridError(
-                    f"sigma0 of lines {first} to {stop - 1} has shape {power.shape}, not {(stop - first, samples)}."
+                    f"sigma0 of {p}, lines {first} to {stop - 1}, has shape {power[p].shape}, "
+                    f"not {(stop - first, samples)}."
                 )
-            dn = digital_numbers(power, rows(first, stop), rng, looks)
-            tiff.write(dn, 1, window=Window(0, first, samples, stop - first))
-            inside = dn[dn > 0].astype(np.float64)
-            total, squares, count = total + inside.sum(), squares + np.dot(inside, inside), count + inside.size
-            _add_to_picture(picture, dn, first, step)
-    mean = total / max(count, 1)
-    return Written(Statistics(mean, float(np.sqrt(max(squares / max(count, 1) - mean**2, 0)))), picture)
+            rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, 2, index, first])))
+            made[p] = digital_numbers(power[p], tables(p, first, stop), rng, looks)
+        return made
+
+    with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=64 << 20))
+        tiffs = {}
+        for p, path in paths.items():
+            tiffs[p] = stack.enter_context(
+                rasterio.open(
+                    path, "w", driver="GTiff", height=lines, width=samples, count=1, dtype="uint16",
+                    gcps=list(gcps), crs="EPSG:4326", **layout,
+                )
+            )  # fmt: skip
+            tiffs[p].update_tags(TIFFTAG_IMAGEDESCRIPTION=DESCRIPTION, TIFFTAG_SOFTWARE=f"floemap {__version__}")
+        for first, made in _in_order(block, range(0, lines, BLOCK_LINES), threads):
+            for p, dn in made.items():
+                tiffs[p].write(dn, 1, window=Window(0, first, samples, dn.shape[0]))
+                written[p].add(dn, first)
+            progress(min(first + BLOCK_LINES, lines), lines, "pixels")
+    return written
 
 
-def _add_to_picture(picture: F32, dn: U16, first: int, step: int) -> None:
-    """Add a block of lines to means of step x step pixels; a border narrower than a step is left out."""
-    rows, cols = picture.shape
-    row = (first + np.arange(dn.shape[0])) // step
-    whole = row < rows
-    sums = dn[whole, : cols * step].reshape(-1, cols, step).sum(axis=2, dtype=np.float32)
-    np.add.at(picture, row[whole], sums / np.float32(step * step))
+def _rows(sigma0: Sigma0, lines: slice, polarisations: Mapping[str, Any]) -> Mapping[str, F32]:
+    if callable(sigma0):
+        return sigma0(lines)
+    bands = {p: sigma0[p] for p in polarisations}
+    return {p: b(lines) if callable(b) else b[lines] for p, b in bands.items()}
+
+
+def _in_order(
+    work: Callable[[int], dict[str, U16]], items: Sequence[int], threads: int
+) -> Iterator[tuple[int, dict[str, U16]]]:
+    """Do the items in threads and give the results in order, never more than one beyond the threads ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[tuple[int, Future[dict[str, U16]]]] = deque()
+        try:
+            for item in items:
+                ahead.append((item, pool.submit(work, item)))
+                if len(ahead) > threads:
+                    done, result = ahead.popleft()
+                    yield done, result.result()
+            while ahead:
+                done, result = ahead.popleft()
+                yield done, result.result()
+        finally:
+            for _, result in ahead:
+                result.cancel()

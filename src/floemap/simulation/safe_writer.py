@@ -13,8 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -23,14 +22,19 @@ from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 
 from floemap.errors import ConfigError
+from floemap.progress import Progress, silent
+from floemap.simulation.safe_annotation import annotation_xml, grid_positions
+from floemap.simulation.safe_lut_files import calibration_xml, noise_xml
 from floemap.simulation.safe_luts import SimulatedLuts
 from floemap.simulation.safe_manifest import FileEntry, file_entry, manifest_xml, overlay_kml
-from floemap.simulation.safe_pixels import RowLuts, Sigma0, Written, write_measurement
+from floemap.simulation.safe_pixels import RowLuts, Sigma0, write_measurements
 from floemap.simulation.safe_spec import ProductSpec
-from floemap.simulation.safe_xml import annotation_xml, calibration_xml, grid_positions, noise_xml
 from floemap.stage import os_errors, stage_folder
 
 __all__ = ["ProductSpec", "SimulatedLuts", "luts", "write_safe"]
+
+#: DN^2 in the fringe that early processors left at the image's sides.
+FRINGE_POWER = 40.0
 
 NOTICE = """This product was simulated by floemap. It has the form of a Sentinel-1 product and shows nothing real:
 no satellite took it, and it is no evidence about ice anywhere. Its name is that of a form, not of an observation.
@@ -42,7 +46,15 @@ def luts(spec: ProductSpec) -> SimulatedLuts:
     return SimulatedLuts(spec)
 
 
-def write_safe(out_dir: Path, spec: ProductSpec, sigma0: Mapping[str, Sigma0], *, looks: float | None = 10.0) -> Path:
+def write_safe(
+    out_dir: Path,
+    spec: ProductSpec,
+    sigma0: Sigma0,
+    *,
+    looks: float | None = 10.0,
+    threads: int = 2,
+    progress: Progress = silent,
+) -> Path:
     """Write a product into `out_dir`, whole or not at all; one of the same name is replaced.
 
     Parameters
@@ -52,10 +64,13 @@ def write_safe(out_dir: Path, spec: ProductSpec, sigma0: Mapping[str, Sigma0], *
     spec
         What to make.
     sigma0
-        Backscatter by polarisation, linear power, float32: an array (lines, samples) or a function that gives the rows
-        of a slice. Functions of different polarisations are called from different threads.
+        Backscatter, linear power, float32, by polarisation: arrays (lines, samples) or functions that give the rows of
+        a slice of lines; or one function that gives the rows of all polarisations. Functions are called from `threads`
+        threads.
     looks
         Equivalent number of looks of the speckle; None for none.
+    threads
+        Blocks of lines worked on at once; the result is the same with any number.
 
     Returns
     -------
@@ -70,81 +85,89 @@ def write_safe(out_dir: Path, spec: ProductSpec, sigma0: Mapping[str, Sigma0], *
     OutputError
         If the product cannot be written.
     """
-    missing = [p for p in spec.polarisations if p not in sigma0]
-    if missing:
-        raise ConfigError(f"no backscatter is given for {', '.join(missing)}.")
+    if not callable(sigma0):
+        missing = [p for p in spec.polarisations if p not in sigma0]
+        if missing:
+            raise ConfigError(f"no backscatter is given for {', '.join(missing)}.")
+
+    def write(folder: Path) -> None:
+        _write_tree(folder, spec, sigma0, looks, threads, progress)
+
     out_dir = Path(out_dir)
     if spec.container == "folder":
         final = out_dir / spec.folder_name
         with stage_folder(final) as folder:
-            _write_tree(folder, spec, sigma0, looks)
+            write(folder)
         return final
     final = out_dir / f"{spec.name}.zip"
     beside = out_dir / f".{final.name}.{os.getpid()}"
-    try:
-        with stage_folder(out_dir / f".{spec.name}.unpacked") as folder:
-            _write_tree(folder, spec, sigma0, looks)
-            with os_errors(final):
-                _pack(folder, beside, spec)
-        with os_errors(final):
+    unpacked = out_dir / f".{final.name}.{os.getpid()}.tree"
+    with os_errors(final):
+        out_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            unpacked.mkdir()
+            write(unpacked)
+            _pack(unpacked, beside, spec)
             beside.replace(final)
-    finally:
-        beside.unlink(missing_ok=True)
-        shutil.rmtree(out_dir / f".{spec.name}.unpacked", ignore_errors=True)
+        finally:
+            beside.unlink(missing_ok=True)
+            shutil.rmtree(unpacked, ignore_errors=True)
     return final
 
 
-def _write_tree(folder: Path, spec: ProductSpec, sigma0: Mapping[str, Sigma0], looks: float | None) -> None:
+def _write_tree(
+    folder: Path, spec: ProductSpec, sigma0: Sigma0, looks: float | None, threads: int, progress: Progress
+) -> None:
     tables = SimulatedLuts(spec)
-    for name in ("annotation/calibration", "measurement", "preview"):
-        (folder / name).mkdir(parents=True)
-    gcps = tie_points(tables)
-    streams = np.random.SeedSequence([spec.seed, 2]).spawn(len(spec.polarisations))
-
-    def band(index: int) -> Written:
-        polarisation = spec.polarisations[index]
-        return write_measurement(
-            folder / "measurement" / f"{spec.file_stem(polarisation)}.tiff",
-            (spec.lines, spec.samples),
-            sigma0[polarisation],
-            _Rows(tables, polarisation),
-            rng=np.random.Generator(np.random.SFC64(streams[index])),
-            looks=looks,
-            gcps=gcps,
-            cog=spec.cog,
-        )
-
-    with ThreadPoolExecutor(len(spec.polarisations)) as pool:
-        written = list(pool.map(band, range(len(spec.polarisations))))
-    for polarisation, w in zip(spec.polarisations, written, strict=True):
-        stem = spec.file_stem(polarisation)
-        annotation = folder / "annotation"
-        (annotation / f"{stem}.xml").write_bytes(annotation_xml(tables, polarisation, w.statistics))
-        (annotation / "calibration" / f"calibration-{stem}.xml").write_bytes(calibration_xml(tables, polarisation))
-        (annotation / "calibration" / f"noise-{stem}.xml").write_bytes(noise_xml(tables, polarisation))
-    write_quicklook(folder / "preview" / "quick-look.png", [w.picture for w in written])
-    (folder / "preview" / "map-overlay.kml").write_bytes(overlay_kml(spec, tables.geometry))
+    annotation, measurement, preview = folder / "annotation", folder / "measurement", folder / "preview"
+    for name in (annotation / "calibration", measurement, preview):
+        name.mkdir(parents=True)
+    written = write_measurements(
+        {p: measurement / f"{spec.file_stem(p)}.tiff" for p in spec.polarisations},
+        (spec.lines, spec.samples),
+        sigma0,
+        _Rows(tables),
+        seed=spec.seed,
+        looks=looks,
+        gcps=_tie_points(tables),
+        cog=spec.cog,
+        threads=threads,
+        progress=progress,
+    )
+    for p in spec.polarisations:
+        stem = spec.file_stem(p)
+        (annotation / f"{stem}.xml").write_bytes(annotation_xml(tables, p, written[p].statistics))
+        (annotation / "calibration" / f"calibration-{stem}.xml").write_bytes(calibration_xml(tables, p))
+        (annotation / "calibration" / f"noise-{stem}.xml").write_bytes(noise_xml(tables, p))
+    write_quicklook(preview / "quick-look.png", [w.picture for w in written.values()])
+    (preview / "map-overlay.kml").write_bytes(overlay_kml(spec, tables.geometry))
     (folder / "SIMULATED.txt").write_text(NOTICE, encoding="utf-8")
     manifest = manifest_xml(spec, tables.geometry, _entries(folder, spec))
     (folder / "manifest.safe").write_bytes(manifest)
 
 
 class _Rows:
-    """Gain and noise of blocks of lines, for :func:`write_measurement`."""
+    """Gain and noise of blocks of lines, for :func:`write_measurements`."""
 
-    def __init__(self, tables: SimulatedLuts, polarisation: str) -> None:
-        self._tables, self._polarisation = tables, polarisation
+    def __init__(self, tables: SimulatedLuts) -> None:
+        self._tables = tables
         self._pixels = np.arange(tables.spec.samples)
         self._gain = (tables.sigma_nought([0], self._pixels) ** 2).astype(np.float32)
 
-    def __call__(self, first: int, stop: int) -> RowLuts:
+    def __call__(self, polarisation: str, first: int, stop: int) -> RowLuts:
         lines, t = np.arange(first, stop), self._tables
-        true = t.noise_true(self._polarisation, lines, self._pixels)
-        annotated = t.noise_annotated(self._polarisation, lines, self._pixels) if t.spec.denoised else None
-        return RowLuts(self._gain, true, annotated)
+        true = t.noise_true(polarisation, lines, self._pixels)
+        annotated = t.noise_annotated(polarisation, lines, self._pixels) if t.spec.denoised else None
+        gain = self._gain
+        near, far = t.fringe_px(lines)
+        if near.any() or far.any():
+            dim = (self._pixels < near[:, None]) | (self._pixels >= t.spec.samples - far[:, None])
+            gain = np.where(dim, np.float32(0), gain)
+            true[dim & ~np.isnan(true)] = FRINGE_POWER
+        return RowLuts(gain, true, annotated)
 
 
-def tie_points(tables: SimulatedLuts) -> list[GroundControlPoint]:
+def _tie_points(tables: SimulatedLuts) -> list[GroundControlPoint]:
     """The geolocation grid as tie points for TIFFs, where a pixel's centre is half a pixel from its corner."""
     lines, pixels = grid_positions(tables.spec)
     lon, lat = tables.geometry.lonlat(lines[:, None], pixels[None, :])
@@ -155,7 +178,7 @@ def tie_points(tables: SimulatedLuts) -> list[GroundControlPoint]:
     ]
 
 
-def write_quicklook(path: Path, pictures: list[NDArray[np.float32]]) -> None:
+def write_quicklook(path: Path, pictures: Sequence[NDArray[np.float32]]) -> None:
     """Write the colour composite of real quick-looks: co-polarised red, cross-polarised green, their ratio blue."""
     co, cross = pictures[0], pictures[-1]
 
