@@ -40,6 +40,10 @@ STAGES: Mapping[int, str] = MappingProxyType(
     }
 )
 
+#: Stages from the thinnest to the thickest, by the middle of their range in WMO nomenclature: 80 is no ice, 99 could
+#: be any and so stands before all that is known, glacier ice is the thickest.
+STAGES_BY_THICKNESS = (80, 99, 81, 82, 84, 83, 85, 88, 87, 89, 91, 86, 93, 96, 95, 97, 98)
+
 #: WMO colours by stage of development code.
 STAGE_RGB: Mapping[int, RGB] = MappingProxyType(
     {
@@ -96,6 +100,8 @@ class Legend:
         Id of the class for polygons of water (POLY_TYPE W, or total concentration 00, 01).
     ignored_stages
         Stage codes that are known and carry no class here; they become :data:`IGNORE`.
+    stageless
+        Class of an ice polygon that gives no stage of development; :data:`IGNORE` where classes are told by stage.
     """
 
     name: str
@@ -103,6 +109,7 @@ class Legend:
     classes: tuple[IceClass, ...]
     water: int
     ignored_stages: frozenset[int]
+    stageless: int = IGNORE
 
     def __post_init__(self) -> None:
         if [c.id for c in self.classes] != list(range(len(self.classes))):
@@ -167,6 +174,7 @@ ICE_WATER = Legend(
     ),
     water=0,
     ignored_stages=frozenset({98}),
+    stageless=1,
 )
 
 AI4ARCTIC = Legend(

@@ -1,4 +1,4 @@
-"""Zips from strangers: looked at before anything in them is read. Nothing is ever unpacked; members are read in place."""
+"""Zips from strangers: looked at before anything in them is read. Nothing is unpacked; members are read in place."""
 
 from __future__ import annotations
 

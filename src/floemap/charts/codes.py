@@ -1,0 +1,132 @@
+"""SIGRID-3 codes: from what files hold ('8', '08', 8, 8.0, -9, '', None) to whole numbers, and what they stand for.
+
+Code tables: SIGRID-3, WMO/JCOMM TR-23, version 3.0 (2014). Concentrations are in tenths here, as on charts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from floemap.errors import ChartError
+
+#: A code that a chart does not give, in arrays. SIGRID-3 writes the same.
+NOT_GIVEN = -9
+
+#: Polygon types: land, water, ice, no data, ice shelf. Where a chart gives none, "".
+POLYGON_TYPES: Mapping[str, str] = MappingProxyType(
+    {"L": "land", "W": "water", "I": "ice", "N": "no data", "S": "ice shelf"}
+)
+
+#: Total concentration codes of polygons without ice: ice free (55 in some editions), and open water, under one tenth.
+WATER_CODES = frozenset({0, 1, 55})
+BERGY_WATER_CODE = 2
+#: Unknown concentration. Older charts also wrote 98 for ice free; which of the two is meant cannot be told.
+UNKNOWN_CODES = frozenset({98, 99})
+
+
+def _concentrations() -> dict[int, tuple[float, float]]:
+    """Lowest and highest tenths by code."""
+    table: dict[int, tuple[float, float]] = {0: (0, 0), 55: (0, 0), 1: (0, 1), 2: (0, 1), 92: (10, 10)}
+    for low in range(1, 10):
+        table[10 * low] = (low, low)
+        table[10 * low + 1] = (low, 10)  # 81 is 8 to 10 tenths; 91, 9 to 10, also stands for "9+"
+        for high in range(low + 1, 10):
+            table[10 * low + high] = (low, high)
+    return table
+
+
+#: Lowest and highest concentration, in tenths, by code. Unknown ones (98, 99) are not in it.
+TENTHS: Mapping[int, tuple[float, float]] = MappingProxyType(_concentrations())
+
+
+def tenths(codes: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lowest, middle and highest concentration of codes, in tenths.
+
+    Parameters
+    ----------
+    codes
+        Any shape. :data:`NOT_GIVEN`, unknown (98, 99) and codes outside the table give not-a-number.
+    """
+    table = np.full((3, 256), np.nan)
+    for code, (low, high) in TENTHS.items():
+        table[:, code] = low, (low + high) / 2, high
+    low, middle, high = table[:, np.where(codes < 0, 255, codes)]
+    return low, middle, high
+
+
+def read_codes(values: Sequence[Any], column: str, features: Sequence[Any]) -> NDArray[np.int16]:
+    """Turn a column of codes, as files hold them, into numbers; what is not given becomes :data:`NOT_GIVEN`.
+
+    Strings padded or not, whole numbers, reals without a fraction; -9, empty, blank and null are "not given".
+
+    Parameters
+    ----------
+    values
+        The column, (polygons,).
+    column, features
+        Its name and the polygons' ids, for the message.
+
+    Raises
+    ------
+    ChartError
+        If a value is no number of at most two digits, naming the polygon.
+    """
+    known: dict[Any, int] = {}
+    codes = np.empty(len(values), np.int16)
+    for i, value in enumerate(values):
+        key = value if isinstance(value, str) else None if pd.isna(value) else float(value)
+        if key not in known:
+            code = _code(key)
+            if code is None:
+                raise ChartError(
+                    f"polygon {features[i]}: {column} is {value!r}.",
+                    hint="A SIGRID-3 code has one or two digits, or is -9 or empty where there is none.",
+                )
+            known[key] = code
+        codes[i] = known[key]
+    return codes
+
+
+def _code(value: str | float | None) -> int | None:
+    """Return one code, NOT_GIVEN, or None where it is not understood."""
+    if isinstance(value, str):
+        value = value.replace("\0", " ").strip()
+        if not value:
+            return NOT_GIVEN
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if value is None:
+        return NOT_GIVEN
+    if not math.isfinite(value) or value != int(value):
+        return None
+    return int(value) if 0 <= value <= 99 or value == NOT_GIVEN else None
+
+
+def read_polygon_types(values: Sequence[Any], features: Sequence[Any]) -> list[str]:
+    """Turn a POLY_TYPE column into the keys of :data:`POLYGON_TYPES`, "" where it is empty.
+
+    Raises
+    ------
+    ChartError
+        If a value is none of them, naming the polygon.
+    """
+    types = []
+    for value, feature in zip(values, features, strict=True):
+        text = "" if pd.isna(value) else str(value).replace("\0", " ").strip().upper()
+        text = "" if text == str(NOT_GIVEN) else text
+        if text and text not in POLYGON_TYPES:
+            raise ChartError(
+                f"polygon {feature}: POLY_TYPE is {value!r}.",
+                hint="It is one of " + ", ".join(f"{k} ({v})" for k, v in POLYGON_TYPES.items()) + ".",
+            )
+        types.append(text)
+    return types

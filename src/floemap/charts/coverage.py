@@ -1,0 +1,64 @@
+"""How well a chart's polygons cover it: overlaps and gaps, measured and left as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from floemap.charts.projecting import Polygons
+
+#: Areas below this share of the chart are rounding.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Areas are on the chart's map, in square metres.
+
+    Attributes
+    ----------
+    area_m2
+        That the polygons cover, overlaps counted once.
+    overlap_m2
+        Covered more than once, counted once for each polygon but one.
+    overlapping_pairs
+        Pairs of polygons with a common area.
+    gap_m2
+        Enclosed by polygons and covered by none: holes that nothing fills.
+    gaps
+        How many such holes there are.
+    """
+
+    area_m2: float
+    overlap_m2: float
+    overlapping_pairs: int
+    gap_m2: float
+    gaps: int
+
+
+def measure_coverage(polygons: Polygons) -> Coverage:
+    """Measure overlaps and gaps of valid polygons, (n,), in metres."""
+    if not len(polygons):
+        return Coverage(0.0, 0.0, 0, 0.0, 0)
+    union = shapely.union_all(polygons)
+    area = float(union.area)
+    smallest = _ROUNDING * area
+    overlap = float(shapely.area(polygons).sum() - area)
+    pairs = 0
+    if overlap > smallest:
+        pairs = _overlapping_pairs(polygons, smallest)
+    holes = shapely.polygons(shapely.get_rings(shapely.get_parts(union)))
+    exteriors = shapely.polygons(shapely.get_exterior_ring(shapely.get_parts(union)))
+    gap = float(shapely.union_all(exteriors).area - area)
+    gaps = len(holes) - len(exteriors) if gap > smallest else 0
+    return Coverage(area, overlap if pairs else 0.0, pairs, gap if gaps else 0.0, gaps)
+
+
+def _overlapping_pairs(polygons: Polygons, smallest: float) -> int:
+    first, second = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    once = first < second
+    first, second = first[once], second[once]
+    common = shapely.area(shapely.intersection(polygons[first], polygons[second]))
+    return int(np.count_nonzero(common > smallest))

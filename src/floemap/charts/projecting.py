@@ -1,0 +1,130 @@
+"""Polygons from one projection to another, with their edges where they were.
+
+Two things go wrong when vertices alone are projected. A straight edge becomes a curve, so a long one must get vertices
+in between. And in longitude and latitude a polygon jumps at the dateline and cannot close round the pole, so its
+longitudes are made continuous along each ring first: then it closes, once projected.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+
+from floemap.errors import ChartError
+
+Floats = NDArray[np.float64]
+#: Shapely polygons and multipolygons, (n,).
+Polygons = NDArray[Any]
+
+#: Bisections of one edge stop here; an edge that still bends runs through a singular point of the projection.
+_ROUNDS = 8
+_MOST_PIECES = 256
+
+
+def project(polygons: Polygons, source: pyproj.CRS, target: pyproj.CRS, tolerance_m: float) -> Polygons:
+    """Project polygons so that no edge is further than `tolerance_m` (of `target`) from where it should be.
+
+    In longitude and latitude, an edge longer than half a turn is taken to cross the dateline, as it is in files that
+    jump there. An edge along a parallel round the whole earth, as polar caps have, stays one.
+
+    Parameters
+    ----------
+    polygons
+        (n,), in `source`, x before y (longitude before latitude).
+    tolerance_m
+        In units of `target`.
+
+    Raises
+    ------
+    ChartError
+        If coordinates have no place in `target`, or are no longitudes and latitudes where `source` says so.
+    """
+    if source.equals(target, ignore_axis_order=True) or not len(polygons):
+        return polygons
+    polygons = shapely.force_2d(polygons)
+    kind, xy, offsets = shapely.to_ragged_array(polygons)
+    rings = offsets[0]
+    if source.is_geographic:
+        xy = _continuous(xy, rings)
+    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    xy, rings = _densified(xy, rings, transformer, tolerance_m)
+    # First and last vertex are one, up to rounding; round the pole a whole turn lies between them.
+    xy[rings[1:] - 1] = xy[rings[:-1]]
+    return np.asarray(shapely.from_ragged_array(kind, xy, (rings, *offsets[1:])))
+
+
+def _continuous(xy: Floats, rings: NDArray[np.int64]) -> Floats:
+    """Return (m, 2) longitudes and latitudes in degrees, without jumps along each ring."""
+    if (np.abs(xy[:, 1]) > 90 + 1e-9).any() or (np.abs(xy[:, 0]) > 540).any():
+        x, y = xy[np.argmax(np.maximum(np.abs(xy[:, 0]) / 6, np.abs(xy[:, 1])))]
+        raise ChartError(
+            f"its CRS is in longitude and latitude, but a vertex is at {x:g}, {y:g}.",
+            hint="The CRS of the file is wrong: repair it (of a shapefile, the .prj).",
+        )
+    step = np.diff(xy[:, 0], prepend=xy[:1, 0])
+    step[rings[:-1]] = 0
+    turns = np.where(np.abs(step) > 180, -np.sign(step), 0.0)
+    # A cap drawn as a rectangle from -180 to 180 has nothing but its corners there: its edges do go round.
+    at_corner = np.abs(np.abs(xy[:, 0]) - 180) < 1e-9
+    box = np.logical_and.reduceat(at_corner, rings[:-1])
+    turns[np.repeat(box, np.diff(rings))] = 0
+    total = np.cumsum(turns)
+    total -= np.repeat(total[rings[:-1]], np.diff(rings))
+    return np.column_stack([xy[:, 0] + 360 * total, xy[:, 1]])
+
+
+def _densified(
+    xy: Floats, rings: NDArray[np.int64], transformer: pyproj.Transformer, tolerance_m: float
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Project (m, 2) vertices, with further ones where edges bend; return them and the rings' new offsets.
+
+    How an edge is cut depends on that edge alone and not on its direction, so neighbours still share it.
+    """
+    for _ in range(_ROUNDS):
+        projected = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+        if not np.isfinite(projected).all():
+            x, y = xy[~np.isfinite(projected).all(axis=1)][0]
+            name = "the other projection" if transformer.target_crs is None else transformer.target_crs.name
+            raise ChartError(
+                f"its vertex at {x:g}, {y:g} has no place in {name}.",
+                hint="Is the CRS of the file right? Is the chart of another part of the world?",
+            )
+        pieces = _pieces(xy, projected, transformer, tolerance_m)
+        pieces[rings[1:-1] - 1] = 1  # from one ring to the next there is no edge
+        if (pieces == 1).all():
+            break
+        xy, rings = _cut(xy, rings, pieces)
+    else:
+        projected = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+    return projected, rings
+
+
+def _pieces(xy: Floats, projected: Floats, transformer: pyproj.Transformer, tolerance_m: float) -> NDArray[np.int64]:
+    """Return in how many pieces to cut each of m - 1 edges: a chord's height falls with the square of its length."""
+    a, b = xy[:-1], xy[1:]
+    pa, pb = projected[:-1], projected[1:]
+    height = np.zeros(len(a))
+    for share in (1 / 3, 2 / 3):  # two places: in the middle, a bend to both sides would not be seen
+        x, y = (a + (b - a) * share).T
+        at = np.column_stack(transformer.transform(x, y))
+        off = at - (pa + (pb - pa) * share)
+        height = np.maximum(height, np.hypot(off[:, 0], off[:, 1]))
+    wanted = np.nan_to_num(np.ceil(np.sqrt(9 / 8 * height / tolerance_m)), nan=_MOST_PIECES, posinf=_MOST_PIECES)
+    pieces: NDArray[np.int64] = np.clip(wanted, 1, _MOST_PIECES).astype(np.int64)
+    return pieces
+
+
+def _cut(xy: Floats, rings: NDArray[np.int64], pieces: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+    """Cut each edge into equal pieces; return the vertices and the rings' offsets."""
+    start = np.concatenate([[0], np.cumsum(pieces)])  # where each old vertex stands among the new ones
+    edge = np.repeat(np.arange(len(pieces)), pieces)
+    share = (np.arange(start[-1]) - start[edge]) / pieces[edge]
+    new = np.empty((start[-1] + 1, 2))
+    new[:-1] = xy[edge] + (xy[edge + 1] - xy[edge]) * share[:, None]
+    new[-1] = xy[-1]
+    new[start] = xy
+    return new, np.concatenate([start[rings[:-1]], [start[-1] + 1]])
