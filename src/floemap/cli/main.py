@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from floemap.cli import info, prepare  # noqa: F401
 from floemap.cli.app import app
 
 

@@ -157,7 +157,8 @@ class NoiseTable:
         first = min(b.first_pixel for b in bounds)
         last = min(max(b.last_pixel for b in bounds), samples - 1)
         pixels = np.arange(first, last + 1)
-        used = [v for v in vectors if _bounds_at(bounds, v.line) is not None] or list(vectors)
+        with_power = [v for v in vectors if (v.power > 0).any()] or list(vectors)
+        used = [v for v in with_power if _bounds_at(bounds, v.line) is not None] or with_power
         profiles = np.array([_profile(v, _bounds_at(bounds, v.line), pixels) for v in used])
         nodes = np.array([v.line for v in used])
         tables = []
@@ -224,13 +225,19 @@ def _bounds_at(bounds: Sequence[SwathBounds], line: float) -> SwathBounds | None
 
 
 def _profile(vector: RangeNoise, bounds: SwathBounds | None, pixels: NDArray[np.int64]) -> Floats:
-    """Range noise at `pixels` from the vector's points inside `bounds`, the nearest point's value beyond them."""
-    keep = np.ones(len(vector.pixels), bool)
+    """Range noise at `pixels` from the vector's points inside `bounds`, the nearest point's value beyond them.
+
+    Real vectors end in zeros, at the last point or two of far range: no noise was computed there, which is not to say
+    that there is none. Those points are left out.
+    """
+    some = vector.power > 0 if (vector.power > 0).any() else np.ones(len(vector.power), bool)
+    keep = some
     if bounds is not None:
-        keep = (vector.pixels >= bounds.first_pixel) & (vector.pixels <= bounds.last_pixel)
+        keep = some & (vector.pixels >= bounds.first_pixel) & (vector.pixels <= bounds.last_pixel)
         if not keep.any():
             middle = (bounds.first_pixel + bounds.last_pixel) / 2
-            keep[np.argmin(abs(vector.pixels - middle))] = True
+            nearest = np.argmin(np.where(some, abs(vector.pixels - middle), np.inf))
+            keep = np.arange(len(vector.pixels)) == nearest
     profile: Floats = np.interp(pixels, vector.pixels[keep], vector.power[keep])
     return profile
 

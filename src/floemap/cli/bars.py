@@ -1,0 +1,66 @@
+"""Progress bars of the command line, on stderr, for whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from floemap.cli.app import progress_wanted, stderr
+from floemap.progress import Progress, silent
+
+
+class Bars:
+    """One bar for the whole of a call, and one for what is being worked on."""
+
+    def __init__(self, total: int, what: str) -> None:
+        self._rich = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=stderr,
+            disable=not progress_wanted,
+            transient=True,
+        )
+        self._all: TaskID | None = self._rich.add_task(what, total=total, note="") if total > 1 else None
+        self._current: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._rich.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rich.stop()
+
+    def begin(self, name: str) -> Progress:
+        """Start the bar of one piece of work; return its callback."""
+        if not progress_wanted:
+            return silent
+        if self._current is not None:
+            self._rich.remove_task(self._current)
+        task = self._current = self._rich.add_task(name[:40], total=None, note="")
+
+        def note(done: float, total: float, what: str) -> None:
+            self._rich.update(task, completed=done, total=total, note=what)
+
+        return note
+
+    def finish(self) -> None:
+        """Count one piece of work as done."""
+        if self._all is not None:
+            self._rich.advance(self._all)
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Progress]:
+    """Give the callback of a single bar."""
+    with Bars(1, name) as bars:
+        yield bars.begin(name)

@@ -1,0 +1,124 @@
+"""``floemap prepare``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from floemap.cli.app import command, fail, stderr, stdout
+
+
+class NoiseChoice(StrEnum):
+    """See :class:`floemap.config.PrepareSettings`."""
+
+    annotated = "annotated"
+    scaled = "scaled"
+    none = "none"
+
+
+class SurfaceChoice(StrEnum):
+    """See :class:`floemap.config.PrepareSettings`."""
+
+    sea = "sea"
+    annotated = "annotated"
+
+
+@command("prepare")
+def prepare(
+    products: Annotated[
+        list[Path], typer.Argument(metavar="PRODUCT...", help="Sentinel-1 GRD products in HH+HV: folders or zips.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets one folder for each product.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings as a TOML file; options here go before it.")
+    ] = None,
+    resolution: Annotated[
+        float | None, typer.Option("--resolution", metavar="METRES", help="Pixel size of the grid. (default: 80)")
+    ] = None,
+    crs: Annotated[
+        str | None,
+        typer.Option("--crs", help="Of the grid. (default: EPSG:3413 in the north, EPSG:3031 in the south)"),
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option("--like", metavar="RASTER", help="Take the grid of this raster instead.")
+    ] = None,
+    noise: Annotated[
+        NoiseChoice | None,
+        typer.Option(
+            "--noise",
+            help="Thermal noise: as annotated; scaled: the same, adjusted to the scene itself against seams and"
+            " stripes; none: left in. (default: annotated)",
+        ),
+    ] = None,
+    surface: Annotated[
+        SurfaceChoice | None,
+        typer.Option(
+            "--surface",
+            help="Locate pixels at sea level everywhere (right for ice, also near mountains), or at the annotation's"
+            " terrain heights. (default: sea)",
+        ),
+    ] = None,
+    sea_level: Annotated[
+        float | None,
+        typer.Option("--sea-level", metavar="METRES", help="Height of the sea above WGS84. (default: 0)"),
+    ] = None,
+    verify: Annotated[
+        bool | None, typer.Option("--verify/--no-verify", help="Check the pixel files' checksums. (default: verify)")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished products again.")] = False,
+) -> None:
+    """Turn Sentinel-1 products into calibrated 80 m bands on a map grid.
+
+    For each PRODUCT, DIR gets a folder of its name with:
+
+    - product.tif: HH and HV sigma nought in dB with thermal noise subtracted, incidence angle in degrees, mask
+      (a cloud-optimised GeoTIFF);
+
+    - quicklook.png: a picture; item.json: a STAC item; product.json: how it was made, and how much noise is left.
+
+    A finished product is skipped. A product that cannot be read does not stop the others; the exit code is then 1.
+
+        floemap prepare S1A_EW_GRDM_1SDH_*.zip --out prepared
+    """
+    from floemap.cli.bars import Bars
+    from floemap.config import PrepareSettings
+    from floemap.sentinel1.batch import Outcome, prepare_all
+
+    settings = PrepareSettings() if config is None else PrepareSettings.from_toml(config)
+    given = {
+        "resolution_m": resolution,
+        "crs": crs,
+        "noise": None if noise is None else noise.value,
+        "surface": None if surface is None else surface.value,
+        "sea_level_m": sea_level,
+        "verify": verify,
+    }
+    settings = PrepareSettings.checked(**(settings.model_dump() | {k: v for k, v in given.items() if v is not None}))
+
+    with Bars(len(products), "products") as bars:
+
+        def finished(outcome: Outcome) -> None:
+            bars.finish()
+            if outcome.result is not None:
+                note = "  (finished before)" if outcome.result.skipped else ""
+                stdout.print(f"{outcome.result.folder}{note}", highlight=False, markup=False)
+            else:
+                stderr.print(f"error: {outcome.error}", style="bold red", highlight=False, markup=False)
+
+        outcomes = prepare_all(
+            products,
+            out,
+            settings,
+            like=like,
+            overwrite=overwrite,
+            progress_of=lambda p: bars.begin(p.name),
+            finished=finished,
+        )
+    failed = [o for o in outcomes if o.error is not None]
+    if len(failed) == 1 and len(products) == 1 and failed[0].error is not None:
+        raise typer.Exit(1) from failed[0].error
+    if failed:
+        fail(f"{len(failed)} of {len(products)} products could not be prepared.")

@@ -1,0 +1,90 @@
+"""What is this, and what is wrong with it: any file or folder that floemap reads."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from floemap.errors import FloemapError, ProductError
+
+
+@dataclass(frozen=True)
+class Description:
+    """What something is.
+
+    Attributes
+    ----------
+    facts
+        JSON-ready.
+    lines
+        (name, words) for people.
+    problems
+        What is wrong with it, if anything; then it cannot be used as it is.
+    """
+
+    facts: dict[str, Any]
+    lines: list[tuple[str, str]]
+    problems: tuple[str, ...] = ()
+
+
+def describe(path: str | Path) -> Description:
+    """Say what lies at `path`: a Sentinel-1 product or a prepared one.
+
+    Raises
+    ------
+    FloemapError
+        If there is nothing, or nothing that floemap knows.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FloemapError("does not exist.", path=path)
+    if (path / "product.json").is_file() or path.name in ("product.tif", "product.json"):
+        return _prepared(path if path.is_dir() else path.parent)
+    if _is_product(path):
+        return _product(path)
+    raise FloemapError("is nothing that floemap knows.", path=path, hint="Give a Sentinel-1 product or a prepared one.")
+
+
+def _is_product(path: Path) -> bool:
+    if path.is_dir() or path.name.lower() == "manifest.safe":
+        return True
+    if not zipfile.is_zipfile(path):
+        return path.suffix.lower() == ".zip"
+    with zipfile.ZipFile(path) as z:
+        return any(n.lower().endswith("manifest.safe") for n in z.namelist())
+
+
+def _prepared(folder: Path) -> Description:
+    from floemap.cog import read_geobox
+    from floemap.sentinel1.describe import describe_prepared, prepared_lines
+
+    facts = describe_prepared(folder)
+    problems = []
+    try:
+        lines = prepared_lines(facts)
+    except (KeyError, TypeError, ZeroDivisionError) as e:
+        raise FloemapError(f"lacks or has wrong: {e}.", path=folder / "product.json") from e
+    try:
+        read_geobox(folder / "product.tif")
+    except FloemapError as e:
+        problems.append(str(e))
+    return Description(facts, lines, tuple(problems))
+
+
+def _product(path: Path) -> Description:
+    from floemap.sentinel1.describe import describe_scene, scene_lines
+    from floemap.sentinel1.safe import open_scene
+
+    problems: tuple[str, ...] = ()
+    try:
+        scene = open_scene(path)
+    except ProductError as whole:
+        try:
+            scene = open_scene(path, pixels=False)
+        except ProductError:
+            raise whole from None
+        problems = (str(whole),)
+    facts = describe_scene(scene)
+    return Description(facts | {"problems": list(problems)}, scene_lines(facts), problems)
