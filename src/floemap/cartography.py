@@ -53,7 +53,7 @@ def graticule(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
         levels = np.arange(np.ceil(low / step) * step, high, step)
         if not len(levels):
             continue
-        lines = ax.contour(xs, ys, field, levels=levels, colors=colour, linewidths=0.5, alpha=0.55)
+        lines = ax.contour(xs, ys, field, levels=levels, colors=colour, linewidths=0.5, alpha=0.55, linestyles="solid")
         labels = {v: _degrees(v, name) for v in levels}
         ax.clabel(lines, fmt=labels, fontsize=7, inline=True)
 
@@ -97,17 +97,12 @@ def north_arrow(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
         return
     x_north, y_north = to_geo.transform(lon, min(lat + 0.05, 90), direction="INVERSE")
     direction = np.array([x_north - x, y_north - y])
-    direction *= 0.05 * (top - bottom) / np.hypot(*direction)
-    ax.annotate(
-        "N",
-        xy=(x + direction[0] / 2, y + direction[1] / 2),
-        xytext=(x - direction[0] / 2, y - direction[1] / 2),
-        arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.5},
-        color=colour,
-        fontsize=9,
-        ha="center",
-        va="center",
-    )
+    direction *= 0.07 * (top - bottom) / np.hypot(*direction)
+    tail, head = (x - direction[0] / 2, y - direction[1] / 2), (x + direction[0] / 2, y + direction[1] / 2)
+    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", xy=head, xytext=tail, arrowprops=style)
+    letter = (head[0] + 0.35 * direction[0], head[1] + 0.35 * direction[1])
+    ax.text(*letter, "N", color=colour, fontsize=9, ha="center", va="center")
 
 
 def class_legend(ax: Axes, entries: Iterable[tuple[str, RGB]], **kwargs: Any) -> None:

@@ -25,6 +25,7 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError  # what rasterio.shutil raises; it is no RasterioError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
 from floemap.errors import FloemapError, GridError, OutputError
@@ -158,7 +159,7 @@ class CogWriter:
         finally:
             self._full.close()
             for name in reversed(self._made):  # a dataset takes its overviews with it: the deepest first
-                with suppress(RasterioError):
+                with suppress(RasterioError, CPLE_BaseError):
                     rasterio.shutil.delete(name, driver="GTiff")
             self._env.__exit__(kind, value, trace)
 
@@ -207,7 +208,7 @@ class CogWriter:
             )
             _check_whole(beside, self.geobox)
             beside.replace(self.path)
-        except (RasterioError, OSError) as e:
+        except (RasterioError, CPLE_BaseError, OSError) as e:
             raise OutputError(
                 f"cannot be written: {_reason(e)}.", path=self.path, hint="Is there space and permission?"
             ) from e

@@ -1,0 +1,166 @@
+"""The entrance: errors, legends, settings, grids, stage folders."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from odc.geo.geobox import GeoBox
+
+from floemap.config import PrepareSettings
+from floemap.errors import ChartError, ConfigError, FloemapError, GridError, OutputError
+from floemap.grid import brief, check_same_grid, crs_of
+from floemap.legend import AI4ARCTIC, EXTREMEEARTH, IGNORE, LEGENDS, SIX_CLASSES, STAGE_RGB, STAGES, Legend, legend
+from floemap.stage import read_json, stage_folder, write_json
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def test_error_names_file_value_and_way_out():
+    error = ChartError("holds the code 12.", path="a.shp", hint="Use --unmapped ignore.")
+    assert str(error) == "a.shp: holds the code 12. Use --unmapped ignore."
+    assert isinstance(error, FloemapError)
+
+
+@pytest.mark.parametrize("table", LEGENDS.values(), ids=lambda t: t.name)
+def test_legends_are_consistent(table):
+    codes = table.stage_to_class
+    assert set(codes.values()) <= {*range(len(table)), IGNORE}
+    assert 0 <= table.water < len(table)
+    assert len({c.rgb for c in table.classes}) == len(table)
+    assert codes[98] == IGNORE, "glacier ice is never an ice type"
+
+
+def test_six_classes_follow_the_codes():
+    expected = {81: 0, 82: 1, 83: 2, 84: 2, 85: 2, 86: 3, 87: 3, 88: 3, 89: 3, 91: 3, 93: 3, 95: 4, 96: 4, 97: 4}
+    assert {k: v for k, v in SIX_CLASSES.stage_to_class.items() if v != IGNORE} == expected
+    assert SIX_CLASSES.stage_to_class[99] == IGNORE
+    # The dataset's own rule: stage 99 and three stray codes are water there.
+    extra = {k: v for k, v in EXTREMEEARTH.stage_to_class.items() if k not in SIX_CLASSES.stage_to_class or k == 99}
+    assert extra == dict.fromkeys((99, 13, 45, 78), EXTREMEEARTH.water)
+    assert AI4ARCTIC.stage_to_class[86] == 4, "first-year ice without further words counts as thick"
+
+
+def test_every_stage_has_words_and_a_colour():
+    assert set(STAGES) == set(STAGE_RGB)
+
+
+def test_legend_refuses_a_code_in_two_classes():
+    classes = SIX_CLASSES.classes
+    with pytest.raises(ConfigError, match="81"):
+        Legend("x", "x", classes, 5, frozenset({81}))
+
+
+def test_unknown_legend_is_named_with_the_known():
+    with pytest.raises(ConfigError, match="ice_water"):
+        legend("nonsense")
+
+
+def test_shipped_settings_are_the_defaults():
+    assert PrepareSettings.from_toml(CONFIGS / "prepare.toml") == PrepareSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("resolution = 80", "'resolution' is unknown"),
+        ("resolution_m = -1", "resolution_m is -1"),
+        ('noise = "much"', "noise is 'much'"),
+        ("resolution_m = ", "is no TOML"),
+    ],
+)
+def test_bad_settings_name_the_key_and_the_value(tmp_path, text, words):
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        PrepareSettings.from_toml(file)
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        PrepareSettings().resolution_m = 40
+
+
+def grid(size=100, crs="EPSG:3413", left=0.0):
+    return GeoBox.from_bbox((left, 0, left + size, size), crs, resolution=10)
+
+
+def test_unequal_grids_raise():
+    check_same_grid(grid(), grid(), "same")
+    for other in (grid(110), grid(crs="EPSG:3031"), grid(left=5.0)):
+        with pytest.raises(GridError, match="the grids differ"):
+            check_same_grid(grid(), other, "labels and bands")
+
+
+def test_grid_without_crs_raises():
+    with pytest.raises(GridError, match="no CRS"):
+        crs_of(GeoBox((2, 2), grid().transform, None))
+    assert "EPSG:3413" in brief(grid())
+
+
+def test_stage_folder_appears_whole_or_not_at_all(tmp_path):
+    final = tmp_path / "deep" / "result"
+    with pytest.raises(ZeroDivisionError), stage_folder(final) as folder:
+        (folder / "half").write_text("half")
+        raise ZeroDivisionError
+    assert list(final.parent.iterdir()) == []
+    with stage_folder(final) as folder:
+        (folder / "a").write_text("first")
+        assert not final.exists()
+    assert (final / "a").read_text() == "first"
+
+
+def test_stage_folder_replaces_only_on_success(tmp_path):
+    final = tmp_path / "result"
+    with stage_folder(final) as folder:
+        (folder / "a").write_text("first")
+    with pytest.raises(KeyboardInterrupt), stage_folder(final) as folder:
+        (folder / "a").write_text("second")
+        raise KeyboardInterrupt
+    assert (final / "a").read_text() == "first"
+    with stage_folder(final) as folder:
+        (folder / "b").write_text("third")
+    assert [p.name for p in final.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["result"]
+
+
+def test_killed_run_leaves_nothing_that_the_next_does_not_remove(tmp_path):
+    final = tmp_path / "result"
+    code = (
+        "import os, sys; from pathlib import Path; from floemap.stage import stage_folder\n"
+        "with stage_folder(Path(sys.argv[1])) as f:\n"
+        "    (f / 'half').write_text('x'); os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(final)], check=False)
+    assert done.returncode == -9
+    assert not final.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    with stage_folder(final) as folder:
+        (folder / "whole").write_text("x")
+    assert [p.name for p in tmp_path.iterdir()] == ["result"]
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "result").write_text("in the way")
+    with pytest.raises(OutputError, match="in the way"), stage_folder(tmp_path / "result"):
+        pass
+    with pytest.raises(OutputError, match="choose another --out"), stage_folder(tmp_path / "result" / "below"):
+        pass
+    assert (tmp_path / "result").read_text() == "in the way"
+
+
+def test_json_is_whole_and_has_no_nan(tmp_path):
+    file = tmp_path / "a.json"
+    write_json(file, {"a": 1})
+    assert read_json(file) == {"a": 1}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(file, {"a": np.nan})
+    assert read_json(file) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    file.write_text(json.dumps([1]))
+    with pytest.raises(FloemapError, match="list"):
+        read_json(file)
+    with pytest.raises(FloemapError, match="does not exist"):
+        read_json(tmp_path / "none.json")

@@ -1,0 +1,127 @@
+"""Cloud-optimised GeoTIFFs: what goes in comes out, with names, units, categories and honest overviews."""
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+
+from floemap.cog import Band, CogWriter, halve, read_geobox, write_cog
+from floemap.errors import FloemapError, GridError, OutputError
+from floemap.grid import check_same_grid
+
+
+def grid(rows, cols):
+    return GeoBox.from_bbox((80 * 3, 0, 80 * (3 + cols), 80 * rows), "EPSG:3413", resolution=80)
+
+
+def test_round_trip(tmp_path):
+    box = grid(1201, 1303)
+    rng = np.random.default_rng(1)
+    array = rng.integers(-3000, 0, (2, *box.shape)).astype(np.int16)
+    array[:, :700, :100] = -32768
+    bands = [Band("hh_db", "dB", "HH", 0.01), Band("mask", "1", overview="nearest")]
+    file = tmp_path / "a.tif"
+    write_cog(file, box, array, bands, nodata=-32768, tags={"simulated": "yes"})
+    with rasterio.open(file) as d:
+        assert (d.read() == array).all()
+        assert d.descriptions == ("hh_db", "mask")
+        assert d.units == ("dB", "1")
+        assert d.scales == (0.01, 1.0)
+        assert d.tags()["simulated"] == "yes"
+        assert d.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert d.overviews(1) == [2, 4]
+    check_same_grid(read_geobox(file), box, "round trip")
+    for level, (expected_db, expected_mask) in enumerate(
+        [(halve(array[0], "average", -32768), halve(array[1], "nearest", -32768))]
+    ):
+        with rasterio.open(file, overview_level=level) as d:
+            assert (d.read(1) == expected_db).all()
+            assert (d.read(2) == expected_mask).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+
+
+def test_classes_keep_colours_and_names(tmp_path):
+    box = grid(600, 600)
+    array = np.random.default_rng(0).integers(0, 3, box.shape).astype(np.uint8)
+    band = Band("class", categories={0: "New ice"}, colours={0: (240, 210, 250), 255: (0, 0, 0)}, overview="mode")
+    write_cog(tmp_path / "c.tif", box, array, [band], nodata=255)
+    with rasterio.open(tmp_path / "c.tif") as d:
+        assert d.colormap(1)[0] == (240, 210, 250, 255)
+        assert d.tags(1)["class_0"] == "New ice"
+    with rasterio.open(tmp_path / "c.tif", overview_level=0) as d:
+        assert set(np.unique(d.read(1))) <= {0, 1, 2}, "an overview of classes holds no mixed values"
+
+
+def test_strips_of_any_size_make_the_same_file(tmp_path):
+    box = grid(1301, 700)
+    array = np.random.default_rng(2).integers(0, 99, (1, *box.shape)).astype(np.int16)
+    write_cog(tmp_path / "a.tif", box, array, [Band("a")], nodata=None)
+    with CogWriter(tmp_path / "b.tif", box, [Band("a")], dtype="int16", nodata=None) as cog:
+        for row in range(0, 1301, 128):
+            cog.write(array[:, row : row + 128])
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
+def test_a_missing_strip_or_a_wrong_shape_raises(tmp_path):
+    box = grid(100, 100)
+    with (
+        pytest.raises(GridError, match="64 rows were written of 100"),
+        CogWriter(tmp_path / "a.tif", box, [Band("a")], dtype="int16", nodata=None) as cog,
+    ):
+        cog.write(np.zeros((1, 64, 100), np.int16))
+    with (
+        pytest.raises(GridError, match="odd number"),
+        CogWriter(tmp_path / "a.tif", box, [Band("a")], dtype="int16", nodata=None) as cog,
+    ):
+        cog.write(np.zeros((1, 33, 100), np.int16))
+    with pytest.raises(GridError, match="does not fit"):
+        write_cog(tmp_path / "a.tif", box, np.zeros((3, 3)), [Band("a")], nodata=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    box = grid(10, 10)
+    with pytest.raises(OutputError, match="nowhere"):
+        write_cog(tmp_path / "nowhere" / "a.tif", box, np.zeros(box.shape, np.int16), [Band("a")], nodata=None)
+
+
+def test_reading_a_grid_of_something_else_raises(tmp_path):
+    (tmp_path / "text.tif").write_text("no raster")
+    with pytest.raises(FloemapError, match="cannot be read as a raster"):
+        read_geobox(tmp_path / "text.tif")
+
+
+arrays = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31)).map(
+    lambda t: np.random.default_rng(t[2]).integers(0, 4, t[:2]).astype(np.uint8)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrays)
+def test_mode_is_the_most_frequent_of_four(array):
+    small = halve(array, "mode", 255)
+    padded = np.pad(array, ((0, array.shape[0] % 2), (0, array.shape[1] % 2)), mode="edge")
+    for row in range(small.shape[0]):
+        for col in range(small.shape[1]):
+            four = padded[2 * row : 2 * row + 2, 2 * col : 2 * col + 2].ravel()
+            counts = [(four == v).sum() for v in four]
+            assert (four == small[row, col]).sum() == max(counts)
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays)
+def test_average_leaves_no_data_out(array):
+    small = halve(array, "average", 0)
+    padded = np.pad(array, ((0, array.shape[0] % 2), (0, array.shape[1] % 2)), mode="edge")
+    for row in range(small.shape[0]):
+        for col in range(small.shape[1]):
+            four = padded[2 * row : 2 * row + 2, 2 * col : 2 * col + 2].ravel()
+            valid = four[four != 0]
+            assert small[row, col] == (np.rint(valid.mean(dtype=np.float32)) if valid.size else 0)
+
+
+def test_average_of_floats_leaves_nan_out():
+    array = np.array([[1, np.nan], [3, np.nan]], np.float32)
+    assert halve(array, "average", np.nan) == [[2]]
