@@ -1,0 +1,83 @@
+"""Small simulated products, written once and shared: 300 x 280 px of 1 km, to be prepared on a grid of 2 km."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from floemap.config import PrepareSettings
+from floemap.simulation.safe_spec import ProductSpec
+from floemap.simulation.safe_writer import write_safe
+
+SpecFactory = Callable[..., ProductSpec]
+Sigma0Factory = Callable[[ProductSpec], dict[str, NDArray[np.float32]]]
+ProductWriter = Callable[..., Path]
+
+
+def _spec(**changes: Any) -> ProductSpec:
+    usual: dict[str, Any] = {
+        "start": datetime(2018, 1, 16, 7, 54, 30, 123456, tzinfo=UTC),
+        "lines": 300,
+        "samples": 280,
+        "pixel_spacing_m": 1000.0,
+        "centre_lon": -8.0,
+        "centre_lat": 77.0,
+        "heading_deg": -150.0,
+    }
+    return ProductSpec(**(usual | changes))
+
+
+def _sigma0(spec: ProductSpec) -> dict[str, NDArray[np.float32]]:
+    y = np.linspace(0, 1, spec.lines)[:, None]
+    x = np.linspace(0, 1, spec.samples)[None, :]
+    co = (0.06 * np.exp(0.8 * np.sin(5 * x + 3 * y) - 1.5 * x)).astype(np.float32)
+    cross = (0.008 * np.exp(0.8 * np.cos(4 * x - 2 * y))).astype(np.float32)
+    return {p: co if p[0] == p[1] else cross for p in spec.polarisations}
+
+
+@pytest.fixture(scope="session")
+def small_spec() -> SpecFactory:
+    """Makes the specification of a small product; keywords change fields of it."""
+    return _spec
+
+
+@pytest.fixture(scope="session")
+def small_sigma0() -> Sigma0Factory:
+    """Smooth backscatter, linear power, for a specification."""
+    return _sigma0
+
+
+@pytest.fixture(scope="session")
+def write_small() -> ProductWriter:
+    """Writes a small product into a folder, speckle of 10 looks on smooth backscatter; keywords change the spec."""
+
+    def write(out: Path, **changes: Any) -> Path:
+        spec = _spec(**changes)
+        return write_safe(out, spec, _sigma0(spec), looks=10)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def small_product(tmp_path_factory: pytest.TempPathFactory, write_small: ProductWriter) -> Path:
+    """A folder with ESA's file names. Shared: read it, copy it, don't change it."""
+    return write_small(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def small_zip(tmp_path_factory: pytest.TempPathFactory, write_small: ProductWriter, small_product: Path) -> Path:
+    """The same product under the same name as a zip. Shared: read it, copy it, don't change it."""
+    suffix = small_product.stem.rpartition("_")[2]
+    return write_small(tmp_path_factory.mktemp("small_zip"), container="zip", suffix=suffix)
+
+
+@pytest.fixture(scope="session")
+def small_settings() -> PrepareSettings:
+    """Settings that suit the small products: two pixels a cell."""
+    return PrepareSettings(resolution_m=2000)
