@@ -86,3 +86,25 @@ class PrepareSettings(Settings):
 
     verify: bool = True
     """Compare the pixel files with the manifest's checksums."""
+
+
+class LabelSettings(Settings):
+    """How an ice chart becomes label rasters (``floemap label``)."""
+
+    legend: str = "six_classes"
+    """Name of the table of classes, one of those in floemap.legend."""
+
+    unmapped: Literal["error", "ignore"] = "error"
+    """Codes that the legend lacks or that mean nothing: refuse the chart, or leave those polygons without a class."""
+
+    fractions: bool = False
+    """Also write the share of each class."""
+
+    border_distance: bool = True
+    """Also write the distance to the nearest polygon border."""
+
+    layer: str | None = None
+    """Which layer of the file, or which file of a zip, is the chart, where there are several."""
+
+    crs: str | None = None
+    """Of the chart, where its file says none."""

@@ -29,6 +29,8 @@ from floemap.legend import IGNORE, Legend
 _TOLERANCE_PX = 0.02
 #: Distances to borders are capped here, so that they do not depend on polygons outside the grid.
 MAX_DISTANCE_PX = 63.5
+#: So many pixels around the grid must be drawn too, for distances on it.
+BORDER_MARGIN_PX = 65
 
 
 def polygons_on(chart: Chart, geobox: GeoBox) -> tuple[Polygons, NDArray[np.int64]]:
@@ -183,8 +185,8 @@ def border_distance(chart: Chart, geobox: GeoBox) -> NDArray[np.float32]:
 
     See :func:`border_distance_px`. Borders outside the grid count too.
     """
-    margin = int(np.ceil(MAX_DISTANCE_PX)) + 1
-    return border_distance_px(rasterize_polygons(chart, geobox.pad(margin)))[margin:-margin, margin:-margin]
+    inner = np.s_[BORDER_MARGIN_PX:-BORDER_MARGIN_PX, BORDER_MARGIN_PX:-BORDER_MARGIN_PX]
+    return border_distance_px(rasterize_polygons(chart, geobox.pad(BORDER_MARGIN_PX)))[inner]
 
 
 def border_distance_px(numbers: NDArray[Any]) -> NDArray[np.float32]:
@@ -210,6 +212,6 @@ def border_distance_px(numbers: NDArray[Any]) -> NDArray[np.float32]:
         inside[b] &= same
     if inside.all():
         return np.full(numbers.shape, MAX_DISTANCE_PX, np.float32)
-    distance: NDArray[np.float32] = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = np.asarray(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
     distance += np.float32(0.5)
     return np.minimum(distance, np.float32(MAX_DISTANCE_PX), out=distance)

@@ -1,0 +1,276 @@
+"""From a chart to label rasters on a product's grid: ``labels.tif``, ``fractions.tif``, ``border_distance.tif``.
+
+``labels.tif``: uint8, class ids of the legend, 255 where there is no label (land, outside the chart, unknown, no radar
+data). ``fractions.tif``: uint8, the percent of the polygon's area that each class has, and the unknown rest; they sum
+to 100; 255 on land, outside the chart and where the product has no data. ``border_distance.tif``: uint8, quarters of a
+pixel to the nearest border of a polygon, up to 63.5 pixels; 255 outside the chart.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.errors import RasterioError
+
+from floemap.charts.coverage import measure_coverage
+from floemap.charts.dominant import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
+from floemap.charts.rasterize import BORDER_MARGIN_PX, border_distance_px, look_up, rasterize_polygons
+from floemap.charts.sigrid3 import Chart, read_chart
+from floemap.charts.sources import find_source
+from floemap.cog import STRIP_ROWS, Band, CogWriter, read_geobox, write_cog
+from floemap.config import LabelSettings
+from floemap.errors import FloemapError
+from floemap.legend import IGNORE, Legend, legend
+from floemap.progress import Progress, silent
+from floemap.sentinel1.product import MASK_VALID
+from floemap.stage import provenance, read_json, sha256, stage_folder, write_json
+
+logger = logging.getLogger(__name__)
+
+#: Steps of the stored distance: quarters of a pixel.
+DISTANCE_STEP_PX = 0.25
+_LEVEL_OF_NO_FRACTION = 255
+
+
+@dataclass(frozen=True)
+class LabelledChart:
+    """A finished label folder."""
+
+    folder: Path
+    skipped: bool = False
+
+    @property
+    def raster(self) -> Path:
+        """The classes."""
+        return self.folder / "labels.tif"
+
+    @property
+    def record(self) -> Path:
+        """How it was made, and what was found."""
+        return self.folder / "label.json"
+
+
+def label_chart(
+    chart: str | Path,
+    like: str | Path,
+    out: str | Path,
+    settings: LabelSettings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> LabelledChart:
+    """Draw an ice chart's classes on the grid of a product.
+
+    Parameters
+    ----------
+    chart
+        In SIGRID-3; see :func:`floemap.charts.sigrid3.read_chart`.
+    like
+        A prepared product's folder, its product.tif, or any raster in a map projection in metres: the grid. Pixels
+        without data there (by the band "mask" where there is one, by its no-data value else) get no label.
+    out
+        Folder that gets a folder named as the chart, with labels.tif, label.json and what `settings` ask for.
+    settings
+        See :class:`floemap.config.LabelSettings`.
+    overwrite
+        Make it again even where it is finished with the same inputs and settings.
+    progress
+        Is told how far it is.
+
+    Raises
+    ------
+    ChartError
+        If the chart cannot be read or understood, or does not reach the grid.
+    GridError
+        If `like` has no usable grid.
+    ConfigError
+        If there is no such legend.
+    OutputError
+        If the results cannot be written.
+    """
+    settings = settings or LabelSettings()
+    classes = legend(settings.legend)
+    like = Path(like) / "product.tif" if Path(like).is_dir() else Path(like)
+    geobox = read_geobox(like)
+    source = find_source(Path(chart), settings.layer)
+    folder = Path(out) / source.path.stem
+    progress(0, 5, "reading")
+    inputs = {"chart": {p.name: sha256(p) for p in source.files}, "like": {like.name: sha256(like)}}
+    configuration = settings.model_dump()
+    if not overwrite and _finished(folder, inputs, configuration):
+        logger.info("%s is finished already", folder)
+        return LabelledChart(folder, skipped=True)
+
+    read = read_chart(source.path, layer=settings.layer, crs=settings.crs)
+    types = ice_types(read, unmapped=settings.unmapped)
+    ids = class_ids(types, classes, unmapped=settings.unmapped)
+    if settings.fractions:
+        shares = stored_fractions(types, classes, settings)
+    # The mask and the overlaps are found beside the drawing: all three leave the interpreter free.
+    with stage_folder(folder) as partial, ThreadPoolExecutor(2) as pool:
+        masking = pool.submit(_mask_of, like)
+        covering = pool.submit(measure_coverage, read.geometries)
+        progress(1, 5, "drawing")
+        margin = BORDER_MARGIN_PX if settings.border_distance else 0
+        wide = rasterize_polygons(read, geobox.pad(margin) if margin else geobox)
+        numbers = wide[margin : wide.shape[0] - margin, margin : wide.shape[1] - margin]
+        if not numbers.any():
+            wide = rasterize_polygons(read, geobox)  # it reaches the margin only: this says so
+        valid, tags = masking.result()
+        tags |= {"chart": source.path.name, "legend": classes.name, "AREA_OR_POINT": "Area"}
+        labels = look_up(numbers, ids, IGNORE)
+        labels[~valid] = IGNORE
+        distances: Future[None] | None = None
+        if settings.border_distance:
+            distances = pool.submit(_write_distance, partial / "border_distance.tif", geobox, wide, margin, tags)
+        progress(2, 5, "writing labels")
+        write_cog(partial / "labels.tif", geobox, labels, [_label_band(classes)], nodata=IGNORE, tags=tags)
+        if settings.fractions:
+            progress(3, 5, "writing fractions")
+            _write_fractions(partial / "fractions.tif", geobox, numbers, shares, valid, classes, tags)
+        if distances is not None:
+            progress(4, 5, "measuring distances")
+            distances.result()
+        record = provenance("floemap label", inputs=inputs, configuration=configuration)
+        record |= _about(read, types, classes, geobox, labels, numbers, tags)
+        record["coverage"] = asdict(covering.result())
+        write_json(partial / "label.json", record)
+    progress(5, 5, "done")
+    return LabelledChart(folder)
+
+
+def _finished(folder: Path, inputs: dict[str, Any], configuration: dict[str, Any]) -> bool:
+    """Whether `folder` holds a result of the same inputs and settings."""
+    try:
+        record = read_json(folder / "label.json")
+    except FloemapError:
+        return False
+    return bool(record.get("inputs") == inputs and record.get("configuration") == configuration)
+
+
+def _mask_of(like: Path) -> tuple[NDArray[np.bool_], dict[str, str]]:
+    """Return where a raster has data, (rows, cols), and which of its tags belong to everything that is made from it."""
+    try:
+        with rasterio.open(like) as d:
+            valid = np.empty(d.shape, np.bool_)
+            band = d.descriptions.index("mask") + 1 if "mask" in d.descriptions else None
+            for row in range(0, d.height, STRIP_ROWS):
+                window = ((row, min(row + STRIP_ROWS, d.height)), (0, d.width))
+                strip = d.dataset_mask(window=window) if band is None else d.read(band, window=window) & MASK_VALID
+                valid[slice(*window[0])] = strip != 0
+            tags = {k: v for k, v in d.tags().items() if k in ("product", "start", "simulated", "attribution")}
+    except RasterioError as e:
+        raise FloemapError(f"cannot be read: {e}.", path=like) from e
+    return valid, tags
+
+
+def _label_band(classes: Legend) -> Band:
+    return Band(
+        "ice_type",
+        description=f"Class of the dominant ice type, legend {classes.name}",
+        overview="mode",
+        categories=classes.titles | {IGNORE: "no label"},
+        colours=classes.colours,
+    )
+
+
+def stored_fractions(types: IceTypes, classes: Legend, settings: LabelSettings) -> NDArray[np.uint8]:
+    """Return the percent of each polygon's area by class, the last column unknown, (n, classes + 1); rows sum to 100.
+
+    Rounded so that the sum stays: those with the largest remainders go up. Land, ice shelf and no data are 255.
+    """
+    percent = 100 * class_fractions(types, classes, unmapped=settings.unmapped)
+    stored = np.floor(percent + 1e-9).astype(np.int64)
+    left = 100 - stored.sum(axis=1)
+    by_remainder = np.argsort(stored - percent, axis=1, kind="stable")
+    rank = np.argsort(by_remainder, axis=1, kind="stable")
+    stored += rank < left[:, None]
+    stored[np.isin(types.rule, [Rule.LAND, Rule.ICE_SHELF, Rule.NO_DATA])] = _LEVEL_OF_NO_FRACTION
+    return stored.astype(np.uint8)
+
+
+def _write_fractions(
+    path: Path,
+    geobox: GeoBox,
+    numbers: NDArray[Any],
+    shares: NDArray[np.uint8],
+    valid: NDArray[np.bool_],
+    classes: Legend,
+    tags: dict[str, str],
+) -> None:
+    bands = [
+        Band(c.key, description=f"Share of {c.title.lower()} in the polygon", scale=0.01, units="1", overview="nearest")
+        for c in classes.classes
+    ]
+    rest = "Share of ice that is unknown or has no class"
+    bands.append(Band("unknown", description=rest, scale=0.01, units="1", overview="nearest"))
+    with CogWriter(path, geobox, bands, dtype="uint8", nodata=_LEVEL_OF_NO_FRACTION, tags=tags) as cog:
+        for row in range(0, len(numbers), STRIP_ROWS):
+            rows = np.s_[row : row + STRIP_ROWS]
+            strip = [look_up(numbers[rows], share, _LEVEL_OF_NO_FRACTION) for share in shares.T]
+            cog.write(np.where(valid[rows], np.stack(strip), np.uint8(_LEVEL_OF_NO_FRACTION)))
+
+
+def _write_distance(path: Path, geobox: GeoBox, wide: NDArray[Any], margin: int, tags: dict[str, str]) -> None:
+    inner = np.s_[margin : wide.shape[0] - margin, margin : wide.shape[1] - margin]
+    distance = border_distance_px(wide)[inner]
+    distance *= np.float32(1 / DISTANCE_STEP_PX)
+    stored = np.rint(distance, out=distance).astype(np.uint8)
+    stored[wide[inner] == 0] = 255
+    band = Band(
+        "border_distance",
+        "pixel",
+        "Distance of the pixel's centre to the nearest border of a chart polygon, at most 63.5",
+        scale=DISTANCE_STEP_PX,
+        overview="nearest",
+    )
+    write_cog(path, geobox, stored, [band], nodata=255, tags=tags)
+
+
+def _about(
+    chart: Chart,
+    types: IceTypes,
+    classes: Legend,
+    geobox: GeoBox,
+    labels: NDArray[np.uint8],
+    numbers: NDArray[Any],
+    tags: dict[str, str],
+) -> dict[str, Any]:
+    """What label.json says of chart, grid and labels."""
+    crs = geobox.crs
+    pixels = _count(labels, 256)
+    drawn = _count(numbers, len(chart) + 1)
+    return {
+        "simulated": tags.get("simulated") == "yes",
+        "chart": {"path": str(chart.path), "layer": chart.layer, "polygons": len(chart), "crs": chart.source_crs.name},
+        "grid": {
+            "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),
+            "transform": list(geobox.transform)[:6],
+            "shape": list(geobox.shape),
+        },
+        "legend": {"name": classes.name, "classes": {c.id: c.key for c in classes.classes}, "ignore": IGNORE},
+        "pixels": {c.key: int(pixels[c.id]) for c in classes.classes} | {"no_label": int(pixels[IGNORE])},
+        "pixels_outside_chart": int(drawn[0]),
+        "polygons_drawn": int(np.count_nonzero(drawn[1:])),
+        "decisions": types.counts,
+        "oddities": asdict(chart.report)
+        | {
+            "unnamed_remainder_larger": types.remainder_larger,
+            "odd_concentrations": types.odd_concentrations,
+            "unmapped_stages": unmapped_stages(types, classes),
+        },
+    }
+
+
+def _count(raster: NDArray[Any], length: int) -> NDArray[np.int64]:
+    """Count the pixels of each value below `length`, strip by strip: counting makes 64-bit copies."""
+    strips = (raster[row : row + STRIP_ROWS] for row in range(0, len(raster), STRIP_ROWS))
+    return np.asarray(sum(np.bincount(strip.ravel(), minlength=length) for strip in strips), np.int64)

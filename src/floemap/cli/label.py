@@ -1,0 +1,92 @@
+"""``floemap label``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from floemap.cli.app import command, stdout
+
+
+class UnmappedChoice(StrEnum):
+    """See :class:`floemap.config.LabelSettings`."""
+
+    error = "error"
+    ignore = "ignore"
+
+
+@command("label")
+def label(
+    chart: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHART", help="Ice chart in SIGRID-3: shapefile (.shp), GeoPackage, GeoJSON, or a zip of one."
+        ),
+    ],
+    like: Annotated[
+        Path, typer.Option("--like", metavar="PRODUCT", help="Prepared product, or any raster: its grid and mask.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets a folder named as the chart.")],
+    legend: Annotated[
+        str,
+        typer.Option("--legend", help="Table of classes: six_classes, extremeearth, ice_water or ai4arctic."),
+    ] = "six_classes",
+    unmapped: Annotated[
+        UnmappedChoice,
+        typer.Option("--unmapped", help="Codes without a class: refuse the chart, or leave their polygons unlabelled."),
+    ] = UnmappedChoice.error,
+    fractions: Annotated[bool, typer.Option("--fractions", help="Also write the share of each class.")] = False,
+    border_distance: Annotated[
+        bool,
+        typer.Option("--border-distance/--no-border-distance", help="Write distances to the nearest polygon border."),
+    ] = True,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Layer of the file, or file of the zip, where there are several.")
+    ] = None,
+    crs: Annotated[str | None, typer.Option("--crs", help="Of the chart, where its file says none.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make a finished result again.")] = False,
+) -> None:
+    """Draw an ice chart's classes on the grid of a product.
+
+    DIR gets a folder of the chart's name with:
+
+    - labels.tif: the class of each pixel's dominant ice type, 255 where there is none (a cloud-optimised GeoTIFF);
+
+    - border_distance.tif: distance to the nearest polygon border in pixels; fractions.tif, when asked for: the share of
+      each class in the polygon;
+
+    - label.json: how it was made, pixels by class, how each polygon was decided, oddities.
+
+    A finished result is skipped.
+
+        floemap label seaice_s1_20180116t075430.shp --like prepared/S1A_.../product.tif --out labels
+    """
+    from rich.table import Table
+
+    from floemap.charts.label import label_chart
+    from floemap.cli.bars import bar
+    from floemap.config import LabelSettings
+    from floemap.stage import read_json
+
+    settings = LabelSettings.checked(
+        legend=legend,
+        unmapped=unmapped.value,
+        fractions=fractions,
+        border_distance=border_distance,
+        layer=layer,
+        crs=crs,
+    )
+    with bar(chart.name) as progress:
+        result = label_chart(chart, like, out, settings, overwrite=overwrite, progress=progress)
+    record = read_json(result.record)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    total = sum(record["pixels"].values())
+    for name, count in record["pixels"].items():
+        table.add_row(name.replace("_", " "), f"{100 * count / total:.2f} %")
+    stdout.print(f"{result.folder}{'  (finished before)' if result.skipped else ''}", highlight=False, markup=False)
+    stdout.print(table, highlight=False, soft_wrap=False)
