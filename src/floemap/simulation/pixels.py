@@ -1,0 +1,247 @@
+"""Pixels for a real product's metadata: its own tables and geometry, under ice that was simulated or drawn on a chart.
+
+Where a product's pixels cannot be had, its annotation still exercises the whole chain: real look-up tables, real
+geolocation, real quirks. What comes out has the product's name and form and says in manifest, TIFFs and a file
+``SIMULATED.txt`` that its pixels are simulated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyproj
+from lxml import etree
+from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
+
+from floemap.charts.sigrid3 import read_chart
+from floemap.errors import ConfigError, ProductError
+from floemap.progress import Progress, silent
+from floemap.sentinel1.geocode import GeoLocator
+from floemap.sentinel1.radiometry import CalibrationTable, NoiseAdjustment, NoiseTable
+from floemap.sentinel1.safe import open_scene
+from floemap.sentinel1.scene import Scene
+from floemap.simulation.chart_scenery import ChartScenery, Placement
+from floemap.simulation.ice import World
+from floemap.simulation.ice_zones import scene_centre_m
+from floemap.simulation.safe_manifest import FACILITY
+from floemap.simulation.safe_pixels import RowLuts, Sigma0, write_measurements
+from floemap.simulation.safe_writer import write_quicklook
+from floemap.simulation.scenery import ImageLattice, Scenery, SceneryRows, patch_px
+from floemap.stage import stage_folder
+
+F64 = NDArray[np.float64]
+
+NOTICE = """The pixels of this product were simulated by floemap, for the metadata of a real product.
+Name, annotation and geometry are the real product's; what the pixels show was never there. The annotation's image
+statistics are those of the real pixels.
+"""
+
+
+@dataclass(frozen=True)
+class SimulatedPixels:
+    """A finished product, and how a chart was laid on it, if one was."""
+
+    path: Path
+    placement: Placement | None
+
+
+def simulate_pixels(
+    metadata: str | Path,
+    out: str | Path,
+    sigma0: Sigma0 | None = None,
+    chart: str | Path | None = None,
+    *,
+    month: int | None = None,
+    seed: int = 0,
+    looks: float | None = 10.0,
+    noise_departure: float = 0.04,
+    threads: int = 2,
+    progress: Progress = silent,
+) -> SimulatedPixels:
+    """Give a real product's metadata simulated pixels.
+
+    Parameters
+    ----------
+    metadata
+        A product's folder or zip; pixels need not be in it, and are not looked at.
+    out
+        Folder that gets a folder of the product's name, replaced if it is there.
+    sigma0
+        Backscatter, as :func:`~floemap.simulation.safe_writer.write_safe` takes it. By default that of simulated ice.
+    chart
+        A SIGRID-3 chart whose polygons lie on the scene instead of simulated zones: where they are, if the chart
+        covers the scene, else moved there.
+    month
+        Whose season it is; by default the product's, south of the equator that of half a year later.
+    seed
+        Of ice, speckle and noise.
+    looks, threads
+        As in ``write_safe``.
+    noise_departure
+        Size of the departure of the noise from its annotation; 0 is none.
+
+    Raises
+    ------
+    ProductError
+        If the metadata cannot be read.
+    ChartError
+        If the chart cannot be read or placed.
+    ConfigError
+        If `out` holds the metadata itself, or both `sigma0` and `chart` are given.
+    OutputError
+        If the product cannot be written.
+    """
+    if sigma0 is not None and chart is not None:
+        raise ConfigError("give either backscatter or a chart, not both.")
+    scene = open_scene(metadata, pixels=False)
+    source = scene.container.path.resolve()
+    final = Path(out) / (PurePosixPath(scene.container.root).name or source.name)
+    if final.resolve() == source:
+        raise ConfigError(
+            f"the pixels would be written into the metadata's own folder {source}.", hint="Choose another --out."
+        )
+    locator = GeoLocator(scene)
+    placement = None
+    if sigma0 is None:
+        sigma0, placement = _scenery_rows(scene, locator, chart, month or _month(scene), seed)
+    with stage_folder(final) as folder:
+        _copy_metadata(scene, folder)
+        names = {p: _measurement_name(scene, p) for p in scene.polarisations}
+        (folder / "measurement").mkdir(exist_ok=True)
+        written = write_measurements(
+            {p: folder / name for p, name in names.items()},
+            scene.shape,
+            sigma0,
+            _SceneRows(scene, seed, noise_departure),
+            seed=seed,
+            looks=looks,
+            gcps=_tie_points(scene),
+            cog="_COG" in final.name,
+            threads=threads,
+            progress=progress,
+        )
+        (folder / "preview").mkdir(exist_ok=True)
+        write_quicklook(folder / "preview" / "quick-look.png", [w.picture for w in written.values()])
+        (folder / "SIMULATED.txt").write_text(NOTICE, encoding="utf-8")
+        _amend_manifest(folder, names)
+    return SimulatedPixels(final, placement)
+
+
+def _month(scene: Scene) -> int:
+    south = scene.geolocation.latitude_deg.mean() < 0
+    return (scene.start.month + (5 if south else -1)) % 12 + 1
+
+
+def _scenery_rows(
+    scene: Scene, locator: GeoLocator, chart: str | Path | None, month: int, seed: int
+) -> tuple[SceneryRows, Placement | None]:
+    """Backscatter of a world or a chart, laid on the scene by a map projection of its own."""
+    lines, samples = scene.shape
+    middle = np.array([(lines - 1) / 2]), np.array([(samples - 1) / 2])
+    lon, lat = (float(a[0]) for a in locator.to_ground(*middle))
+    plane = pyproj.CRS.from_proj4(f"+proj=stere +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
+    to_plane = pyproj.Transformer.from_crs("EPSG:4326", plane, always_xy=True)
+    # The world's own ice lies off East Greenland: the scene is laid there. A chart has its place.
+    shift = (0.0, 0.0) if chart is not None else scene_centre_m(month, seed)
+
+    def locate(at_lines: F64, at_pixels: F64) -> tuple[Any, Any, Any]:
+        x, y = to_plane.transform(*locator.to_ground(at_lines, at_pixels))
+        return x + shift[0], y + shift[1], locator.incidence_deg(at_lines, at_pixels)
+
+    image = ImageLattice.over(scene.shape, locate)
+    patch = patch_px(max(scene.pixel_spacing_m))
+    if chart is None:
+        world = World(month, seed, image.bounds_m)
+        return SceneryRows(world, image, month, scene.polarisations, patch), None
+    laid = ChartScenery(read_chart(chart), plane, image.bounds_m, seed)
+    scenery: Scenery = laid
+    return SceneryRows(scenery, image, month, scene.polarisations, patch), laid.placement
+
+
+class _SceneRows:
+    """Gain and noise of blocks of lines by a real product's annotation, for ``write_measurements``."""
+
+    def __init__(self, scene: Scene, seed: int, departure: float) -> None:
+        self.scene = scene
+        self.calibration = {p: CalibrationTable(scene.calibration[p], scene.shape[1], 1) for p in scene.polarisations}
+        self.noise = {p: NoiseTable(scene.noise[p], scene.swaths, scene.shape, 1) for p in scene.polarisations}
+        rng = np.random.default_rng([seed, 4])
+        self.adjust = {
+            p: {
+                s: NoiseAdjustment(1 + departure * rng.uniform(-1, 1), 1 + 4 * departure * rng.uniform(0.3, 1))
+                for s in scene.swath_names
+            }
+            for p in scene.polarisations
+        }
+
+    def __call__(self, polarisation: str, first: int, stop: int) -> RowLuts:
+        true, inside = self.noise[polarisation].cells(first, stop, self.adjust[polarisation])
+        true[~inside] = np.nan
+        gain = np.reciprocal(self.calibration[polarisation].inverse_square(first, stop))
+        subtracted = None
+        if self.scene.noise_subtracted[polarisation]:
+            subtracted, _ = self.noise[polarisation].cells(first, stop)
+        return RowLuts(gain, true, subtracted)
+
+
+def _copy_metadata(scene: Scene, folder: Path) -> None:
+    for inside in scene.container.sizes:
+        if inside.startswith("measurement/"):
+            continue
+        target = folder / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(scene.container.read(inside))
+
+
+def _measurement_name(scene: Scene, polarisation: str) -> str:
+    """Path of a band's pixels: as it is in the source, if empty too, else as the annotation is called."""
+    for folder, pattern in (("measurement", r".*\.tiff?"), ("annotation", r".*\.xml")):
+        found = [f for f in scene.container.find(folder, pattern) if f"-{polarisation.lower()}" in f.rsplit("/")[-1]]
+        if found:
+            return str(PurePosixPath("measurement", PurePosixPath(found[0]).stem + ".tiff"))
+    raise ProductError(f"has no annotation of {polarisation}.", path=scene.container.path)
+
+
+def _tie_points(scene: Scene) -> list[GroundControlPoint]:
+    g = scene.geolocation
+    return [
+        GroundControlPoint(
+            row=float(line) + 0.5, col=float(pixel) + 0.5, x=float(g.longitude_deg[i, j]),
+            y=float(g.latitude_deg[i, j]), z=float(g.height_m[i, j]),
+        )
+        for i, line in enumerate(g.lines)
+        for j, pixel in enumerate(g.pixels)
+    ]  # fmt: skip
+
+
+def _amend_manifest(folder: Path, names: dict[str, str]) -> None:
+    """Say in the manifest who made the pixels, and their sizes and checksums; leave all else as it was."""
+    path = folder / "manifest.safe"
+    # The same parser settings as the reader's, which has refused hostile files before.
+    tree = etree.fromstring(path.read_bytes(), etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
+    facility = tree.find(".//{*}facility")
+    if facility is None:
+        raise ProductError("manifest.safe names no facility.", path=path)
+    facility.set("name", FACILITY)
+    changed = {f"-{p.lower()}-": folder / name for p, name in names.items()}
+    for entry in tree.iterfind("dataObjectSection/dataObject"):
+        stream, location = entry.find("byteStream"), entry.find("byteStream/fileLocation")
+        checksum = entry.find("byteStream/checksum")
+        if stream is None or location is None or checksum is None:
+            continue
+        listed = (location.get("href") or "").rsplit("/")[-1]
+        file = None
+        if entry.get("repID") == "s1Level1MeasurementSchema":
+            file = next((f for mark, f in changed.items() if mark in listed or f.name == listed), None)
+        elif entry.get("repID") == "s1Level1QuickLookSchema":
+            file = folder / "preview" / "quick-look.png"
+        if file is not None:
+            stream.set("size", str(file.stat().st_size))
+            with file.open("rb") as f:
+                checksum.text = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    path.write_bytes(b'<?xml version="1.0" encoding="UTF-8"?>\n' + bytes(etree.tostring(tree, encoding="UTF-8")))
