@@ -8,7 +8,6 @@ thicker ice, the stage CD of what remains besides the three, and a type POLY_TYP
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from pyproj.exceptions import CRSError
 
 from floemap.charts.codes import NOT_GIVEN, TENTHS, UNKNOWN_CODES, read_codes, read_polygon_types, tenths
 from floemap.charts.projecting import project
-from floemap.charts.sources import Source, find_source
+from floemap.charts.sources import Source, find_source, gdal_warnings
 from floemap.errors import ChartError
 from floemap.legend import STAGES
 
@@ -182,20 +181,17 @@ def _read(source: Source, crs: str | None) -> tuple[gpd.GeoDataFrame, pyproj.CRS
     # names of columns are decoded all the same.
     shapefile = source.gdal_name.lower().endswith(".shp")
     options: dict[str, Any] = {"layer": source.layer} | ({"encoding": "ISO-8859-1"} if shapefile else {})
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
+    try:
+        with gdal_warnings(source.path):
             info = pyogrio.read_info(source.gdal_name, **options)
             columns = _columns(source.path, [str(c) for c in info["fields"]])
             frame = pyogrio.read_dataframe(
                 source.gdal_name, columns=list(columns.values()), fid_as_index=True, **options
             )
-        except (DataSourceError, DataLayerError, FeatureError, GeometryError, UnicodeDecodeError, CRSError) as e:
-            raise ChartError(
-                f"cannot be read: {str(e).rstrip('.')}.", path=source.path, hint="Fetch or copy the chart again."
-            ) from e
-    for w in said:
-        logger.warning("%s: %s", source.path, w.message)
+    except (DataSourceError, DataLayerError, FeatureError, GeometryError, UnicodeDecodeError, CRSError) as e:
+        raise ChartError(
+            f"cannot be read: {str(e).rstrip('.')}.", path=source.path, hint="Fetch or copy the chart again."
+        ) from e
     if not isinstance(frame, gpd.GeoDataFrame):
         raise ChartError("is a table without geometry.", path=source.path)
     frame = frame.rename(columns={file: ours for ours, file in columns.items()})
@@ -246,7 +242,7 @@ def _valid_polygons(frame: gpd.GeoDataFrame, crs: pyproj.CRS) -> tuple[gpd.GeoDa
         raise ChartError(f"polygon {feature}: a vertex is at {coordinates[~finite][0]}.", hint="Repair the chart.")
     collections = kind[has_area] == 7
     geometries[collections] = [_polygonal(g) for g in geometries[collections]]
-    kept = shapely.area(geometries) > 0 if not crs.is_geographic else ~shapely.is_empty(geometries)
+    kept = ~shapely.is_empty(geometries)
     if crs.is_geographic:
         south = len(geometries) and np.median(shapely.get_coordinates(geometries)[:, 1]) < 0
         target = pyproj.CRS(POLAR_SOUTH if south else POLAR_NORTH)
@@ -256,7 +252,7 @@ def _valid_polygons(frame: gpd.GeoDataFrame, crs: pyproj.CRS) -> tuple[gpd.GeoDa
     # "structure" keeps what a polygon's rings enclose; what collapses to lines has no area and is left out.
     mended = shapely.make_valid(geometries[broken], method="structure", keep_collapsed=False)
     geometries[broken] = [_polygonal(g) for g in mended]
-    kept &= shapely.area(geometries) > 0
+    kept &= shapely.area(geometries) > 0  # not before: the area of a bow tie may be nothing
     rows = np.flatnonzero(has_area)[kept]
     polygons = frame.iloc[rows].set_geometry(gpd.array.from_shapely(geometries[kept]), crs=crs)
     return polygons, len(frame) - len(rows), int((broken & kept).sum())

@@ -6,8 +6,12 @@ here, before GDAL is asked.
 
 from __future__ import annotations
 
+import logging
 import struct
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +20,8 @@ from pyogrio.errors import DataSourceError
 
 from floemap.errors import ChartError
 from floemap.zips import refuse_hostile
+
+logger = logging.getLogger(__name__)
 
 #: Formats that a chart may come in. Others that GDAL knows are not asked for: some of them read other files.
 FORMATS = (".shp", ".gpkg", ".geojson", ".json", ".fgb")
@@ -43,6 +49,16 @@ class Source:
     gdal_name: str
     layer: str
     files: tuple[Path, ...]
+
+
+@contextmanager
+def gdal_warnings(path: Path) -> Iterator[None]:
+    """Log what GDAL warns of while the block runs, with the file's name."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+    for w in said:
+        logger.warning("%s: %s", path, w.message)
 
 
 def find_source(path: Path, layer: str | None = None) -> Source:
@@ -150,7 +166,8 @@ def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:
 
 def _choose_layer(path: Path, gdal_name: str, layer: str | None) -> str:
     try:
-        found = [(str(name), kind) for name, kind in pyogrio.list_layers(gdal_name)]
+        with gdal_warnings(path):
+            found = [(str(name), kind) for name, kind in pyogrio.list_layers(gdal_name)]
     except DataSourceError as e:
         raise ChartError(f"cannot be read: {str(e).rstrip('.')}.", path=path, hint=_AGAIN) from e
     names = [name for name, _ in found]

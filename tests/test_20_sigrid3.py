@@ -1,0 +1,353 @@
+"""Reading charts: the same chart in any form reads the same; what is wrong is refused by name, or counted."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from chart_maker import COLUMNS, FOUR, LEFT, POLAR, SIDE_M, grid, ice, other, squares, write_chart
+
+from floemap.charts.codes import NOT_GIVEN, TENTHS, read_codes, tenths
+from floemap.charts.rasterize import rasterize_polygons
+from floemap.charts.sigrid3 import CODE_COLUMNS, Chart, read_chart
+from floemap.errors import ChartError
+
+
+def codes_of(chart: Chart) -> list[list[int]]:
+    return [chart.codes(c).tolist() for c in CODE_COLUMNS]
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Chart:
+    return read_chart(write_chart(tmp_path_factory.mktemp("usual") / "chart.gpkg"))
+
+
+@pytest.mark.parametrize("name", ["chart.shp", "chart.gpkg", "chart.geojson", "chart.zip", "chart.fgb"])
+def test_every_format_gives_the_same_chart(tmp_path: Path, usual: Chart, name: str) -> None:
+    options = {"engine": "pyogrio", "SPATIAL_INDEX": "NO"} if name.endswith("fgb") else {}
+    crs = "EPSG:4326" if name.endswith("json") else POLAR
+    # An edge that is straight in longitude and latitude bows on the map: with short edges, by a decimetre.
+    geometries = gpd.GeoSeries(squares(4), crs=POLAR).segmentize(1000).to_crs(crs)
+    chart = read_chart(write_chart(tmp_path / name, geometries=geometries, crs=crs, **options))
+    assert codes_of(chart) == codes_of(usual)
+    assert chart.polygons["poly_type"].tolist() == ["I", "I", "I", "L"]
+    assert chart.crs == usual.crs
+    assert (chart.polygons["ct"].isna()).tolist() == [False, False, False, True]
+    assert shapely.hausdorff_distance(chart.geometries, usual.geometries).max() <= (0.2 if crs != POLAR else 0)
+
+
+def test_zip_with_two_charts_needs_a_choice(tmp_path: Path, usual: Chart) -> None:
+    first = write_chart(tmp_path / "first.geojson", crs=POLAR)
+    path = tmp_path / "two.zip"
+    with zipfile.ZipFile(path, "w") as z:
+        z.write(first, "first.geojson")
+        z.write(write_chart(tmp_path / "second.gpkg", FOUR[:2]), "second.gpkg")
+    with pytest.raises(ChartError, match=r"2 charts: first.geojson, second.gpkg.*--layer"):
+        read_chart(path)
+    assert len(read_chart(path, layer="first")) == 4
+    assert len(read_chart(path, layer="second.gpkg")) == 2
+
+
+def test_layers_need_a_choice(tmp_path: Path) -> None:
+    path = write_chart(tmp_path / "two.gpkg", layer="ice")
+    write_chart(path, FOUR[:1], layer="older", mode="a")
+    with pytest.raises(ChartError, match=r"2 layers: ice, older.*--layer"):
+        read_chart(path)
+    assert len(read_chart(path, layer="older")) == 1
+    with pytest.raises(ChartError, match=r"no layer 'newer'.*It has: ice, older"):
+        read_chart(path, layer="newer")
+
+
+def test_points_beside_the_polygons_are_no_second_chart(tmp_path: Path) -> None:
+    path = write_chart(tmp_path / "c.gpkg", layer="ice")
+    write_chart(path, FOUR[:1], [shapely.Point(0, 0)], layer="icebergs", mode="a")
+    assert len(read_chart(path)) == 4
+
+
+@pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
+def test_case_of_columns_does_not_matter(tmp_path: Path, usual: Chart, case: Any) -> None:
+    rows = [{case(k): v for k, v in row.items()} for row in FOUR]
+    assert codes_of(read_chart(write_chart(tmp_path / "c.gpkg", rows))) == codes_of(usual)
+
+
+def test_first_extremeearth_columns_are_enough(tmp_path: Path) -> None:
+    rows = [
+        {"id": 7, "CT": 92, "CA": -9, "SA": 95, "FA": 6, "CB": -9, "SB": -9, "FB": -9, "poly_type": "I", "area": 1.0},
+        {"id": 8, "CT": 1, "CA": -9, "SA": 99, "FA": -9, "CB": -9, "SB": -9, "FB": -9, "poly_type": "W", "area": 1.0},
+    ]
+    chart = read_chart(write_chart(tmp_path / "seaice_s1_20180116t075430.shp", rows))
+    assert chart.codes("sa").tolist() == [95, 99]
+    assert chart.codes("cc").tolist() == [NOT_GIVEN] * 2
+    assert chart.polygons["poly_type"].tolist() == ["I", "W"]
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [("08", 8), ("8", 8), (" 8 ", 8), (8, 8), (8.0, 8), ("8.0", 8), ("92", 92), ("00", 0), (0, 0), ("8\0", 8)]
+    + [(empty, NOT_GIVEN) for empty in ("-9", -9, -9.0, "-9.0", "", "  ", None, float("nan"), "\0\0")],
+)
+def test_codes_in_every_spelling(given: Any, code: int) -> None:
+    assert read_codes([given], "SA", [1]).tolist() == [code]
+
+
+@pytest.mark.parametrize("given", ["MY", "9+", 850, "850", -1, 84.5, "84/85", float("inf")])
+def test_what_is_no_code_is_refused_by_polygon_and_value(given: Any) -> None:
+    with pytest.raises(ChartError, match=r"polygon p2: SA is .*SIGRID-3 code"):
+        read_codes(["84", given], "SA", ["p1", "p2"])
+
+
+@pytest.mark.parametrize("kind", [str, int, float])
+def test_numbers_and_text_read_the_same(tmp_path: Path, kind: type) -> None:
+    rows = [ice(kind(90), CA=kind(40), SA=kind(84), CB=kind(50), SB=kind(81), FA=kind(8))]
+    rows = [{k: kind(-9) if v == "-9" else v for k, v in row.items()} for row in rows]
+    chart = read_chart(write_chart(tmp_path / "c.shp", rows))
+    assert [chart.codes(c)[0] for c in ("ct", "ca", "sa", "fa", "cb", "sb", "cc")] == [90, 40, 84, 8, 50, 81, -9]
+
+
+def test_concentrations_follow_sigrid3() -> None:
+    codes = np.array([0, 1, 2, 10, 50, 90, 91, 92, 13, 46, 79, 81, 55, 98, 99, 54, -9], np.int16)
+    low, middle, high = tenths(codes)
+    expected = [(0, 0), (0, 1), (0, 1), (1, 1), (5, 5), (9, 9), (9, 10), (10, 10), (1, 3), (4, 6), (7, 9), (8, 10)]
+    assert list(zip(low[:12], high[:12], strict=True)) == expected
+    assert (low[12], high[12]) == (0, 0)
+    assert np.isnan([low[13:], middle[13:], high[13:]]).all()
+    # A two-digit range ab is a to b tenths; whatever the code, the middle lies between its ends.
+    assert all(TENTHS[10 * a + b] == (a, b) for a in range(1, 10) for b in range(a + 1, 10))
+    assert ((low <= middle) & (middle <= high))[:13].all()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8", "cp866"])
+@pytest.mark.parametrize("stated", ["UTF-8", "CP1252", None])
+def test_text_in_any_encoding_does_no_harm(tmp_path: Path, encoding: str, stated: str | None) -> None:
+    names = {"cp1252": "Grønland", "utf-8": "Grønland", "cp866": "Карское"}
+    path = write_chart(tmp_path / "c.shp", [row | {"REGION": names[encoding]} for row in FOUR], encoding=encoding)
+    path.with_suffix(".cpg").unlink()
+    if stated:
+        path.with_suffix(".cpg").write_text(stated)
+    assert read_chart(path).codes("sa").tolist() == [95, 86, 95, NOT_GIVEN]
+
+
+def test_z_values_are_dropped_and_other_crs_kept(tmp_path: Path) -> None:
+    lcc = "+proj=lcc +lat_0=40 +lon_0=-100 +lat_1=49 +lat_2=77 +datum=WGS84 +units=m"
+    deep = [shapely.force_3d(s, 5.0) for s in squares(4, left=0, bottom=3e6)]
+    chart = read_chart(write_chart(tmp_path / "c.gpkg", geometries=deep, crs=lcc))
+    assert chart.source_crs == chart.crs
+    assert "Lambert" in chart.crs.coordinate_operation.method_name
+    assert rasterize_polygons(chart, _around(chart)).max() == 4
+
+
+def _around(chart: Chart) -> Any:
+    from odc.geo.geobox import GeoBox
+
+    return GeoBox.from_bbox(chart.polygons.total_bounds, chart.crs.to_wkt(), resolution=4000)
+
+
+def test_invalid_polygons_are_repaired_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    x, y, s = LEFT, -1.5e6, SIDE_M
+    bow_tie = shapely.Polygon([(x, y), (x + s, y + s), (x + s, y), (x, y + s)])
+    line = shapely.LineString([(x, y), (x + s, y)])
+    mixed = shapely.GeometryCollection([line, shapely.box(x + 2 * s, y, x + 3 * s, y + s)])
+    with caplog.at_level(logging.WARNING, "floemap"):
+        chart = read_chart(
+            write_chart(tmp_path / "c.gpkg", [*FOUR, ice(SA="84")], [bow_tie, squares(2)[1], mixed, None, line])
+        )
+    assert chart.report.features == 5
+    assert chart.report.repaired == 1
+    assert chart.report.without_area == 2
+    assert chart.polygons.index.tolist() == [1, 2, 3]
+    assert shapely.is_valid(chart.geometries).all()
+    assert np.isin(shapely.get_type_id(chart.geometries), (3, 6)).all()
+    assert chart.geometries[0].area == pytest.approx(s * s / 2)
+    assert chart.geometries[2].area == pytest.approx(s * s)
+    assert "1 polygons had invalid geometry" in caplog.text
+    assert "2 features without an area" in caplog.text
+
+
+def test_odd_codes_and_sums_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        ice("92", CA="60", SA="95", CB="60", SB="86"),  # past ten
+        ice("50", CA="40", SA="95", CB="20", SB="86"),  # past the total
+        ice("91", CA="60", SA="95", CB="40", SB="86"),  # ten in 9+: as analysts write it
+        ice("79", CA="46", SA="95", CB="35", SB="86"),  # ranges that can be met
+        ice("92", SA="13"),
+        ice("54", SA="84"),
+    ]
+    with caplog.at_level(logging.WARNING, "floemap"):
+        report = read_chart(write_chart(tmp_path / "c.gpkg", rows)).report
+    assert (report.past_ten, report.past_total) == (1, 2)
+    assert report.odd_codes == {"CT": {54: 1}, "SA": {13: 1}}
+    assert "1 polygons partial concentrations sum past ten" in caplog.text
+
+
+def shapefile(folder: Path) -> Path:
+    return write_chart(folder / "c.shp")
+
+
+def cut(path: Path, keep: int) -> None:
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+def test_a_shapefile_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    for suffix, keep, match in [
+        (".shp", 50, "cut off"),
+        (".shp", 10, "no shapefile"),
+        (".shp", 400, "cut off: 400 bytes of"),
+        (".shx", 104, "cut off"),
+        (".dbf", 500, "cut off"),
+        (".dbf", 5, "cut off"),
+    ]:
+        path = shapefile(tmp_path / f"{suffix}{keep}")
+        cut(path.with_suffix(suffix), keep)
+        with pytest.raises(ChartError, match=match) as e:
+            read_chart(path)
+        assert suffix in e.value.message
+        assert e.value.path == path
+        assert e.value.hint
+
+
+def test_missing_parts_of_a_shapefile_are_named(tmp_path: Path) -> None:
+    for suffix, match in [(".dbf", r"\.dbf file, the table of codes"), (".shx", r"\.shx file, the index")]:
+        path = shapefile(tmp_path / suffix)
+        path.with_suffix(suffix).unlink()
+        with pytest.raises(ChartError, match=match):
+            read_chart(path)
+    path = shapefile(tmp_path / "other")
+    shutil.copy(write_chart(tmp_path / "two" / "c.shp", FOUR[:2]).with_suffix(".dbf"), path.with_suffix(".dbf"))
+    with pytest.raises(ChartError, match=r"2 rows for 4 shapes.*different charts"):
+        read_chart(path)
+
+
+def test_a_zip_is_looked_at_as_closely(tmp_path: Path) -> None:
+    path = shapefile(tmp_path / "c")
+    cut(path.with_suffix(".shp"), 400)
+    for name, parts in (("cut.zip", (".shp", ".shx", ".dbf", ".prj")), ("no_table.zip", (".shp", ".shx"))):
+        with zipfile.ZipFile(tmp_path / name, "w") as z:
+            for part in parts:
+                z.write(path.with_suffix(part), f"a/c{part}")
+    with pytest.raises(ChartError, match="cut off"):
+        read_chart(tmp_path / "cut.zip")
+    with pytest.raises(ChartError, match=r"\.dbf"):
+        read_chart(tmp_path / "no_table.zip")
+    with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as z:
+        z.write(write_chart(tmp_path / "c.gpkg"), "../c.gpkg")
+    with pytest.raises(ChartError, match="points outside"):
+        read_chart(tmp_path / "hostile.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("c.geojson", b" " * (20 << 20))
+    with pytest.raises(ChartError, match="would swell"):
+        read_chart(tmp_path / "bomb.zip")
+    cut(tmp_path / "hostile.zip", 100)
+    with pytest.raises(ChartError, match="no readable zip"):
+        read_chart(tmp_path / "hostile.zip")
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as z:
+        z.writestr("readme.txt", "nothing")
+    with pytest.raises(ChartError, match="holds 0 charts"):
+        read_chart(tmp_path / "none.zip")
+
+
+def test_without_crs_one_must_be_said(tmp_path: Path, usual: Chart) -> None:
+    path = shapefile(tmp_path)
+    path.with_suffix(".prj").unlink()
+    with pytest.raises(ChartError, match=r"no CRS: its \.prj file is missing.*--crs"):
+        read_chart(path)
+    assert read_chart(path, crs=POLAR).crs == usual.crs
+    with pytest.raises(ChartError, match="not understood: no such thing"):
+        read_chart(path, crs="no such thing")
+    path.with_suffix(".prj").write_text("hello")
+    with pytest.raises(ChartError, match="no CRS"):
+        read_chart(path)
+    with pytest.raises(ChartError, match="no CRS: the file says none"):
+        read_chart(write_chart(tmp_path / "c.gpkg", crs=None))
+
+
+def test_a_crs_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ChartError, match=r"in longitude and latitude, but a vertex is at 5.*\.prj"):
+        read_chart(write_chart(tmp_path / "c.shp", crs="EPSG:4326"))
+
+
+def test_a_said_crs_does_not_override_the_files(tmp_path: Path) -> None:
+    assert read_chart(shapefile(tmp_path), crs="EPSG:3031").crs.to_epsg() == 3413
+
+
+@pytest.mark.parametrize("name", ["c.shp", "c.gpkg", "c.geojson"])
+def test_an_empty_chart_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    frame = gpd.GeoDataFrame({c: ["1"] for c in COLUMNS}, geometry=squares(1), crs=POLAR)
+    frame.iloc[:0].to_file(path)
+    with pytest.raises(ChartError, match=r"no polygons \(0 features\)|lacks CT"):
+        read_chart(path)
+    with pytest.raises(ChartError, match=r"no polygons \(1 features\)"):
+        read_chart(write_chart(tmp_path / "points.gpkg", FOUR[:1], [shapely.Point(LEFT, 0)]))
+
+
+@pytest.mark.parametrize(
+    ("absent", "match"),
+    [("CT", "lacks CT; it has CA, SA"), ("SA", "lacks SA"), ("POLY_TYPE", "lacks POLY_TYPE"), ("CB", None)],
+)
+def test_missing_columns_are_named(tmp_path: Path, absent: str, match: str | None) -> None:
+    rows = [{k: v for k, v in row.items() if k != absent} for row in FOUR]
+    path = write_chart(tmp_path / "c.gpkg", rows)
+    if match:
+        with pytest.raises(ChartError, match=match):
+            read_chart(path)
+    else:
+        assert (read_chart(path).codes("cb") == NOT_GIVEN).all()
+
+
+def test_half_a_type_is_refused(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "SB"} for row in FOUR]
+    with pytest.raises(ChartError, match="lacks SB"):
+        read_chart(write_chart(tmp_path / "c.gpkg", rows))
+    with pytest.raises(ChartError, match="two columns CT and Ct"):
+        read_chart(write_chart(tmp_path / "c.geojson", [row | {"Ct": "1"} for row in FOUR]))
+
+
+def test_codes_out_of_range_name_file_polygon_and_value(tmp_path: Path) -> None:
+    path = write_chart(tmp_path / "c.gpkg", [FOUR[0], ice(SA="850")])
+    with pytest.raises(ChartError, match="polygon 2: SA is '850'") as e:
+        read_chart(path)
+    assert e.value.path == path
+    with pytest.raises(ChartError, match=r"polygon 2: POLY_TYPE is 'Q'.*land"):
+        read_chart(write_chart(tmp_path / "q.gpkg", [FOUR[0], other("Q")]))
+
+
+def test_lower_case_and_empty_polygon_types(tmp_path: Path) -> None:
+    rows = [ice(SA="84") | {"POLY_TYPE": t} for t in ("i", " I", "", None)]
+    chart = read_chart(write_chart(tmp_path / "c.gpkg", rows))
+    assert chart.polygons["poly_type"].tolist() == ["I", "I", "", ""]
+    assert chart.report.untyped == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("c.gpkg", b"SQLite format 3\0" + b"0" * 100, "cannot be read"),
+        ("c.geojson", b'{"type":"FeatureCollection","features":[', "cannot be read"),
+        ("c.shp", b"", r"\.dbf"),
+        ("c.txt", b"", "no chart format"),
+        ("c.vrt", b"", "no chart format"),
+    ],
+)
+def test_what_is_no_chart_is_refused(tmp_path: Path, name: str, content: bytes, match: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ChartError, match=match):
+        read_chart(tmp_path / name)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(ChartError, match="does not exist"):
+        read_chart(tmp_path / "c.shp")
+    with pytest.raises(ChartError, match="is a folder"):
+        read_chart(tmp_path)
+
+
+def test_grid_of_the_maker_holds_its_squares(usual: Chart) -> None:
+    numbers = rasterize_polygons(usual, grid())
+    assert numbers.tolist()[0][::64] == [1, 2, 3, 4]
