@@ -74,7 +74,7 @@ class Row:
 
 
 _WINTER: dict[Surface, Row] = {
-    Surface.LAND: Row(-9.0, -0.10, -15.5, -0.08, 3.5),
+    Surface.LAND: Row(-10.5, -0.12, -17.5, -0.10, 3.5),
     Surface.NEW: Row(-24.0, -0.30, -33.0, -0.10, 1.2),
     Surface.NILAS: Row(-21.0, -0.28, -32.0, -0.10, 1.2),
     Surface.YOUNG: Row(-14.0, -0.25, -25.0, -0.15, 1.5),
@@ -83,7 +83,7 @@ _WINTER: dict[Surface, Row] = {
     Surface.FAST: Row(-17.5, -0.25, -28.0, -0.15, 1.3),
     Surface.OLD: Row(-11.0, -0.17, -18.5, -0.13, 1.5),
     # At the slowest wind of WIND_M_S; the water's level rises from here.
-    Surface.WATER: Row(-28.0, -0.60, -34.0, -0.10, 1.0),
+    Surface.WATER: Row(-28.0, -0.60, -34.0, -0.10, 0.5),
 }
 _MELT: dict[Surface, Row] = _WINTER | {
     Surface.YOUNG: Row(-15.5, -0.25, -26.5, -0.15, 1.4),

@@ -8,6 +8,7 @@ nears 2 at the edge.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,8 @@ class Floes:
         float32, distance inside the nearest floe's edge, negative in the gaps between floes.
     tracer_km
         float32, the zone tracer at the floe's centre: a floe belongs to one zone as a whole.
+    x_m, y_m
+        float32, the floe's centre.
     rank
         float32, a random number per floe, uniform in 0 to 1.
     spacing_m
@@ -38,6 +41,8 @@ class Floes:
 
     inside_m: Floats
     tracer_km: Floats
+    x_m: Floats
+    y_m: Floats
     rank: Floats
     spacing_m: Floats
 
@@ -49,20 +54,29 @@ def fragility(state: Month, tracer_km: Floats) -> Floats:
 
 
 def concentration(state: Month, tracer_km: Floats, streaks: Floats) -> Floats:
-    """Concentration of floes, 0 to 1: that of the pack inside, falling over the torn edge with streaks across it."""
-    inside = (np.float32(state.new_km) - tracer_km) / np.float32(state.torn_km)
+    """Concentration of floes, 0 to 1: that of the pack inside, falling over the torn edge with streaks across it.
+
+    Where it freezes, nilas and new ice lie beyond the pack, with few floes in them.
+    """
+    border = np.float32(state.new_km if state.melting else state.young_km)
+    inside = (border - tracer_km) / np.float32(state.torn_km)
     edge = np.clip(inside + 0.35 * streaks, 0, 1)
     pack = np.float32(state.pack) + np.float32(0.45 * (1 - state.pack)) * streaks
     return np.asarray(np.clip(pack, 0, 1) * edge * (2 - edge), dtype=np.float32)
 
 
-def floes(zones: Zones, state: Month, month: int, seed: int, x_m: Floats, y_m: Floats) -> Floes:
+#: Concentration of floes at their centres, from tracer, x, y and noise (:meth:`ice_pack.Mixture.concentration`).
+Cover = Callable[[Floats, Floats, Floats, Floats], Floats]
+
+
+def floes(zones: Zones, state: Month, cover_of: Cover, month: int, seed: int, x_m: Floats, y_m: Floats) -> Floes:
     """Compute floes at positions, (rows, cols) float32 metres; a position's values depend on nothing but itself."""
     cells = voronoi_cells(seed)
     rough = noise_texture(seed, 1, 1024, 512, 4, 3.0)
     # Bent coordinates: straight cell borders become the curved, ragged outlines of floes.
-    bx = x_m + 900 * lookup(rough, x_m, y_m, 90.0, 21) + 130 * lookup(rough, x_m, y_m, 14.0, 23)
-    by = y_m + 900 * lookup(rough, x_m, y_m, 90.0, 22) + 130 * lookup(rough, x_m, y_m, 14.0, 24)
+    bent = noise_texture(seed, 12, 1024, 128, 8, 4.0)
+    bx = x_m + 800 * lookup(bent, x_m, y_m, 110.0, 21) + 40 * lookup(rough, x_m, y_m, 20.0, 23)
+    by = y_m + 800 * lookup(bent, x_m, y_m, 110.0, 22) + 40 * lookup(rough, x_m, y_m, 20.0, 24)
     distance = np.full(x_m.shape, 1e9, np.float32)
     open_ = np.ones(x_m.shape, bool)  # still to be broken
     leaf_x, leaf_y = x_m.copy(), y_m.copy()
@@ -83,13 +97,13 @@ def floes(zones: Zones, state: Month, month: int, seed: int, x_m: Floats, y_m: F
     rank = np.asarray(0.5 * (1 + np.tanh(0.8 * draw)), dtype=np.float32) + np.float32(0.618) * rank
     rank -= np.floor(rank)
     streaks = lookup(rough, leaf_x, leaf_y, 160.0, 41 + month)
-    cover = concentration(state, tracer, streaks)
+    cover = cover_of(tracer, leaf_x, leaf_y, streaks)
     gap = np.interp(1 - cover, np.linspace(0, 1, 1001), cells.quantiles).astype(np.float32)
     inside = distance - gap * spacing
     # Consolidated ice has no gaps at all, also not at the junctions where the soft distance is below zero.
     inside[cover > 0.992] = 1e4
     inside[cover < 0.02] = -1e4
-    return Floes(inside, tracer, rank, spacing)
+    return Floes(inside, tracer, leaf_x, leaf_y, rank, spacing)
 
 
 def _breaks(
@@ -99,6 +113,22 @@ def _breaks(
     inside_km = np.float32(state.new_km) - tracer
     largest_m = 1000 * np.clip(1.0 + 0.55 * inside_km, 1.5, 40.0)
     return np.asarray((cells.rank[index] < fragility(state, tracer)) | (size_m > largest_m))
+
+
+def rubble_concentration(zones: Zones, state: Month, month: int, seed: int) -> Floats:
+    """Concentration of floes too small for the lattice, among the large ones and beyond them; on the zones' lattice.
+
+    They are what currents draw into filaments, so they follow the tracer, with streaks along its contours.
+    """
+    x, y = zones.lattice.positions()
+    rough = noise_texture(seed, 1, 1024, 512, 4, 3.0)
+    tracer = zones.tracer_km
+    streaks = lookup(rough, x + 2500 * tracer, y - 1500 * tracer, 260.0, 81 + month)
+    border = np.float32(state.new_km if state.melting else state.young_km)
+    inside = (border - tracer) / np.float32(state.torn_km)
+    bell = np.exp(-((inside / np.where(inside > 0, 0.8, 0.45)) ** 2))
+    among = np.clip(inside, 0, 1) * np.float32(0.25)
+    return np.asarray(np.clip(among + bell * (0.55 + 0.45 * streaks), 0, 0.95), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -118,7 +148,7 @@ class Leads:
 
 
 _LEAD_CELL_M = 120_000.0
-_LEADS_PER_CELL = 16
+_LEADS_PER_CELL = 26
 
 
 def leads(month: int, seed: int, lattice: Lattice, widest_m: float) -> Leads:
@@ -148,7 +178,7 @@ def _one_lead(rng: np.random.Generator, start: np.ndarray, widest_m: float) -> t
     heading = family + rng.normal(0, 0.16) + np.cumsum(rng.normal(0, 0.05, n)) + rng.normal(0, 0.22, n)
     steps = 1500 * np.stack([np.cos(heading), np.sin(heading)], axis=1)
     points = start + np.cumsum(steps, axis=0) - steps.sum(axis=0) / 2
-    widest = min(45.0 * (1 - rng.uniform()) ** (-1 / 1.3), widest_m) * min(1.0, length / 30_000 + 0.4)
+    widest = min(60.0 * (1 - rng.uniform()) ** (-1 / 1.3), widest_m) * min(1.0, length / 30_000 + 0.4)
     along = np.linspace(0, 1, n)
     swell = np.exp(0.5 * np.convolve(rng.normal(0, 1, n + 6), np.ones(7) / np.sqrt(7), "valid"))
     half = widest * swell * (4 * along * (1 - along)) ** 0.5

@@ -25,6 +25,9 @@ WORLD_CRS = extremeearth.CRS
 LATTICE_M = 1000.0
 #: Farther than this no ice is carried by the eddies, so this much around a scene is enough to know it.
 _REACH_M = 70_000.0
+# Steps through the first and the second field of eddies, and their strength: some one turn of an eddy in all.
+_TURN_STEPS = (26, 12)
+_SWIRL = 7.0
 # A straight line that follows Greenland's east coast between 72 and 80 degrees north, in the world's metres.
 _COAST_X0_M, _COAST_Y0_M, _COAST_SLOPE = -345_000.0, -1_061_000.0, 0.45
 _COAST_COS = 1 / np.hypot(1.0, _COAST_SLOPE)
@@ -225,13 +228,14 @@ def _coast_distance_km(x_m: Floats, y_m: Floats, seed: int) -> Floats:
 def _land(x_m: Floats, y_m: Floats, seed: int) -> Floats:
     """Height of the land, above zero on land: a plateau cut by fjords, islands before it."""
     inland = -_coast_distance_km(x_m, y_m, seed)
-    rough = noise_texture(seed, 3, 1024, 512, 2, 2.6)
-    hills = lookup(rough, x_m, y_m, 350.0, 6)
-    # A fjord follows a zero line of a field that is stretched across the coast.
-    valley = np.abs(lookup(rough, x_m * 0.35, y_m, 420.0, 7, 0.25) + 0.25 * hills)
-    fjords = np.exp(-((valley / 0.16) ** 2)) * np.clip(1.3 - inland / 110, 0, 1.3)
-    slope = np.clip(inland / 14, -3.0, 2.2)
-    return np.asarray(slope + 0.75 * hills + 0.4 - 3.2 * fjords, dtype=np.float32)
+    hills = lookup(noise_texture(seed, 3, 1024, 512, 3, 3.3), x_m, y_m, 350.0, 6)
+    # A fjord follows a zero line of a smooth field that is stretched across the coast; it narrows inland.
+    valleys = noise_texture(seed, 7, 1024, 256, 40, 3.0)
+    bend = 2_500 * hills
+    valley = lookup(valleys, x_m * np.float32(0.6) + bend, y_m - bend, 600.0, 7, 0.35)
+    fjords = np.exp(-((valley / 0.11) ** 2)) * np.clip(1.2 - inland / 130, 0, 1.2)
+    slope = np.clip(inland / 16, -4.0, 2.4)
+    return np.asarray(slope + 0.7 * hills + 0.3 - 4.0 * fjords, dtype=np.float32)
 
 
 def _origins(state: Month, seed: int, month: int, lattice: Lattice) -> tuple[Floats, Floats]:
@@ -248,16 +252,15 @@ def _origins(state: Month, seed: int, month: int, lattice: Lattice) -> tuple[Flo
     # Rigid pack inside damps the eddies; in the water beyond they only carry tongues of ice.
     reach = np.where(shelf < edge, np.float32(55), np.float32(75))
     strength = np.exp(-(((shelf - edge) / reach) ** 2)) * np.float32(state.eddies) + np.float32(0.06)
-    swirls = noise_texture(seed, 4, 512, 64, 16, 3.2)
-    steps, fastest = 14, _REACH_M / 1000 / 28
-    for turn in range(2):
-        psi = lookup(swirls, x, y, 1000.0, 100 * month + turn) * strength * np.float32(9.0)
-        u, v = np.gradient(psi, axis=0), np.gradient(psi, axis=1)  # rows run south, so d/dy is -axis 0
+    swirls = noise_texture(seed, 4, 512, 90, 14, 3.4)
+    fastest = np.float32(_REACH_M / 1000 / sum(_TURN_STEPS))
+    for turn, steps in enumerate(_TURN_STEPS):
+        psi = lookup(swirls, x, y, 1000.0, 100 * month + turn) * strength * np.float32(_SWIRL)
+        u, v = -np.gradient(psi, axis=0), np.gradient(psi, axis=1)  # columns and rows per step
         damp = 1 / np.sqrt(1 + (u * u + v * v) / fastest**2)
         u, v = (u * damp).astype(np.float32), (v * damp).astype(np.float32)
         for _ in range(steps):
-            du, dv = _at(u, col, row), _at(v, col, row)
-            half_col, half_row = col + du * np.float32(0.5), row + dv * np.float32(0.5)
+            half_col, half_row = col + _at(u, col, row) * np.float32(0.5), row + _at(v, col, row) * np.float32(0.5)
             col, row = col + _at(u, half_col, half_row), row + _at(v, half_col, half_row)
     step = np.float32(lattice.step_m)
     return np.float32(lattice.left_m) + col * step, np.float32(lattice.top_m) - row * step
@@ -269,19 +272,20 @@ def _at(field: Floats, col: Floats, row: Floats) -> Floats:
 
 def _wind(state: Month, seed: int, month: int, x: Floats, y: Floats, shelf: Floats, tracer: Floats) -> Floats:
     """Wind speed, 1 to 15 m/s: patches with fronts between, rolls along the wind, lee near land, shelter in the ice."""
-    rough = noise_texture(seed, 1, 1024, 512, 4, 3.0)
-    patches = lookup(rough, x, y, 900.0, 10 * month + 6)
-    bent = 6000 * patches
-    fronts = lookup(rough, x + bent, y - bent, 450.0, 10 * month + 7)
-    fronts = np.tanh(2.5 * fronts)
+    broad = noise_texture(seed, 8, 512, 256, 24, 3.6)
+    patches = lookup(broad, x, y, 1400.0, 10 * month + 6)
+    bent = 12_000 * lookup(broad, x, y, 900.0, 10 * month + 9)
+    fronts = np.tanh(3.0 * lookup(broad, x + bent, y - bent, 800.0, 10 * month + 7))
+    # Rolls of the boundary layer: bands 3 to 8 km apart, drawn out along the wind; gusts that tear them.
     angle = float(rng_of(seed, month, 505).uniform(-0.6, 0.6)) + np.pi / 2
-    # Rolls of the boundary layer: bands some 4 km apart, drawn out along the wind.
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     along, across = c * x + s * y, c * y - s * x
-    rolls = lookup(rough, along * np.float32(0.12), across, 120.0, 10 * month + 8)
-    speed = state.wind_m_s * np.exp(0.30 * patches + 0.22 * fronts + 0.07 * rolls)
+    rolls = lookup(noise_texture(seed, 10, 512, 20, 7, 2.0), along * np.float32(0.10), across, 420.0, 10 * month + 8)
+    gusts = lookup(noise_texture(seed, 1, 1024, 512, 4, 3.0), along * np.float32(0.4), across, 150.0, 10 * month + 3)
+    strong = np.clip(0.5 + patches, 0.15, 1.2)
+    speed = state.wind_m_s * np.exp(0.32 * patches + 0.20 * fronts + (0.05 * rolls + 0.06 * gusts) * strong)
     lee = 1 - 0.55 * np.exp(-np.clip(shelf, 0, None) / 18)
     # Within the pack waves have no room to grow and slicks form; the sea is fully rough some 20 km off the ice.
-    open_sea = np.clip((tracer - (state.new_km - 10)) / 30, 0, 1)
+    open_sea = np.clip((0.6 * tracer + 0.4 * shelf - (state.new_km - 10)) / 30, 0, 1)
     shelter = 0.45 + 0.55 * open_sea
     return np.asarray(np.clip(speed * lee * shelter, 1.0, 15.0), dtype=np.float32)

@@ -50,6 +50,57 @@ def noise_texture(seed: int, key: int, size_px: int, longest: float, shortest: f
     return np.ascontiguousarray(field / field.std(), dtype=np.float32)
 
 
+_RIDGES = ((160, 0.035, 1.6), (60, 0.06, 1.3), (28, 0.09, 0.9))  # longest wavelength, px; width; brightness
+
+
+def _ridge_lines(seed: int, key: int, size: int) -> list[Floats]:
+    """Lines where floes were pressed together: zero lines of fields of several scales, here and there; 0 to 2.4."""
+    lines = []
+    for k, (longest, width, bright) in enumerate(_RIDGES):
+        bent = noise_texture(seed, key + 20 + k, size, longest, longest / 10, 3.6)
+        where = noise_texture(seed, key + 30 + k, size, 4 * longest, longest, 3.0)
+        lines.append((bright * np.exp(-((bent / width) ** 2)) * np.clip(where + 0.3, 0, 1.5)).astype(np.float32))
+    return lines
+
+
+@lru_cache(maxsize=4)
+def fabric_texture(seed: int, key: int, size: int = 2048) -> Floats:
+    """Return a periodic texture of ice seen by radar, (size, size) float32, mean 0, standard deviation 1.
+
+    Patches, and bright lines of ridges through them.
+    """
+    field = 0.75 * noise_texture(seed, key, size, 192, 2, 2.0) + sum(_ridge_lines(seed, key, size))
+    field -= field.mean()
+    return np.asarray(field / field.std(), dtype=np.float32)
+
+
+@lru_cache(maxsize=4)
+def ridge_texture(seed: int, key: int, size: int = 2048) -> Floats:
+    """Return a periodic texture whose values below c are belts of ridges that cover c of the area, 0 to 1."""
+    bent = noise_texture(seed, key, size, 220, 24, 3.0)
+    belts = np.abs(bent) + 0.35 * noise_texture(seed, key + 1, size, 400, 60, 3.0)
+    belts -= 0.5 * np.maximum.reduce(_ridge_lines(seed, key, size))
+    return _as_share(belts)
+
+
+def _as_share(field: Floats) -> Floats:
+    """Replace values by the share of the area that lies below them."""
+    order = np.quantile(field[::3, ::3], np.linspace(0, 1, 1001))
+    return np.asarray(np.interp(field, order, np.linspace(0, 1, 1001)), dtype=np.float32)
+
+
+@lru_cache(maxsize=4)
+def rubble_texture(seed: int) -> Floats:
+    """Return a periodic texture, (px, px) float32, whose values below c are small floes that cover c of the area.
+
+    Each small floe appears at a concentration of its own, so that more ice is more floes and not larger ones.
+    """
+    cells = voronoi_cells(seed)
+    own = cells.rank[cells.cell]
+    between = np.clip(1 - cells.distance / np.float32(0.10), 0, 1)
+    return _as_share(np.maximum(own * np.float32(0.9), between))
+
+
 def lookup(texture: Floats, x_m: Floats, y_m: Floats, texel_m: float, key: int = 0, turn_rad: float = 0.0) -> Floats:
     """Return a texture's values at positions, bilinear, shape of the positions.
 
