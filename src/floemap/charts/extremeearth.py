@@ -18,6 +18,8 @@ from floemap.errors import ConfigError
 
 Role = Literal["train", "validation", "test"]
 Half = Literal["SW", "NE"]
+What = Literal["products", "charts"]
+EVERYTHING: tuple[What, ...] = ("products", "charts")
 
 #: Where the charts are published.
 DOI = "10.5281/zenodo.4683174"

@@ -1,0 +1,210 @@
+"""Fetching the ExtremeEarth dataset: charts from Zenodo, radar products from Copernicus Data Space.
+
+What lies in the folder already and is right is not fetched again, wherever below it lies. Zips stay zipped: products
+and charts are read in place, so no more space is needed than what is announced before the first byte.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from floemap.charts.copernicus import Account, TokenSource, account_from_environment, find_product
+from floemap.charts.dataset import SIMULATED_MARK
+from floemap.charts.download import RemoteFile, download, md5_of, remaining_bytes
+from floemap.charts.extremeearth import ALL_MONTHS, DOI, EVERYTHING, What, check_months, scene_of_product
+from floemap.charts.inventory import Inventory, check_dataset, open_and_verify
+from floemap.charts.web import SERVICES, Services, Web, plain
+from floemap.charts.zenodo import record_files
+from floemap.errors import DownloadError, FloemapError, OutputError
+from floemap.progress import Progress, silent
+from floemap.stage import os_errors, provenance, read_json, write_json
+
+#: Copernicus Data Space allows four connections per user; two leave room for whatever else the user does.
+CONNECTIONS = 2
+
+CREDITS = {
+    "charts": f"N. Hughes, F. Amdal: ExtremeEarth Polar Use Case Training Data, 2021, https://doi.org/{DOI}",
+    "products": "Contains modified Copernicus Sentinel data 2018",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fetch will do.
+
+    Attributes
+    ----------
+    files
+        To be fetched, with the folder of each.
+    bytes_at_most
+        That they will take on the disk, besides what lies there now.
+    bytes_free
+        On that disk.
+    """
+
+    files: tuple[tuple[RemoteFile, Path], ...]
+    bytes_at_most: int
+    bytes_free: int
+
+
+def fetch_extremeearth(
+    out: str | Path,
+    *,
+    months: Iterable[int] = ALL_MONTHS,
+    what: Iterable[What] = EVERYTHING,
+    services: Services | None = None,
+    account: Account | None = None,
+    announce: Callable[[Plan], None] = lambda plan: None,
+    progress: Progress = silent,
+    sleep: Callable[[float], object] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Inventory:
+    """Fetch what a folder lacks of the dataset, and check all of it.
+
+    Parameters
+    ----------
+    out
+        Folder: products come into ``products/``, charts into ``charts/``, and ``fetch.json`` says what came from where.
+    months
+        1 to 12. Charts come all twelve at once, as they are published.
+    what
+        Charts, products, or both.
+    services
+        Where the data services answer.
+    account
+        Of Copernicus Data Space; by default from the environment or netrc. Asked for only if a product is lacking.
+    announce
+        Called with the plan before anything is fetched.
+    progress
+        Told the bytes on the disk, of how many.
+
+    Returns
+    -------
+    Inventory
+        Of those months; complete if what was asked for is there.
+
+    Raises
+    ------
+    DownloadError
+        If something could not be fetched; what could be is there, and the next run goes on.
+    OutputError
+        If there is not enough space, the folder cannot be written, or another run is fetching into it.
+    FloemapError
+        If there is no account, or the folder holds simulated data.
+    """
+    folder, chosen, wanted = Path(out), check_months(months), tuple(what)
+    services = services or SERVICES
+    if (folder / SIMULATED_MARK).exists():
+        raise FloemapError("holds simulated data.", path=folder, hint="Fetch the real ones into another folder.")
+    with _alone(folder), Web(sleep=sleep) as web:
+        there = check_dataset(folder, chosen, wanted)
+        lacking = [m.scene for m in there.months if m.product.state != "right" and "products" in wanted]
+        charts = "charts" in wanted and any(m.chart.state != "right" for m in there.months)
+        bearer = None
+        if lacking:  # an account that is lacking is told of before anything is fetched
+            bearer = TokenSource(account or account_from_environment(services.identity), web, services, clock=clock)
+        files: list[tuple[RemoteFile, Path]] = []
+        if charts:
+            files += [(f, folder / "charts") for f in record_files(DOI, web, services.zenodo)]
+            files = [(f, place) for f, place in files if not _is_there(f, place)]
+        files += [(find_product(scene.product, web, services), folder / "products") for scene in lacking]
+        plan = _plan(files, folder)
+        announce(plan)
+        if files:
+            failed = _fetch_all(plan, web, bearer, progress)
+            _write_record(folder / "fetch.json", [(f, place) for f, place in files if f.name not in failed])
+            _raise(failed, len(files))
+        return check_dataset(folder, chosen, wanted)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder for this run, so that no other writes into the same parts."""
+    with os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".fetch.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError("another run is fetching into it.", path=folder, hint="Let it end first.") from None
+            yield  # the file stays: another run may hold it open already
+
+
+def _is_there(file: RemoteFile, folder: Path) -> bool:
+    path = folder / file.name
+    return path.is_file() and path.stat().st_size == file.size and md5_of(path) == file.md5
+
+
+def _plan(files: list[tuple[RemoteFile, Path]], folder: Path) -> Plan:
+    """Add up what is needed, and refuse what the disk cannot hold."""
+    need = sum(remaining_bytes(file, place) for file, place in files)
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise OutputError(
+            f"has {free / 1e9:.2f} GB free, where up to {need / 1e9:.2f} GB are needed.",
+            path=folder,
+            hint="Free some space, choose another --out, or fetch fewer --months.",
+        )
+    return Plan(tuple(files), need, free)
+
+
+def _fetch_all(plan: Plan, web: Web, bearer: TokenSource | None, progress: Progress) -> dict[str, FloemapError]:
+    """Fetch a plan's files, a few at a time, and return what failed. That one fails does not stop the others."""
+    lock = threading.Lock()
+    on_disk: dict[str, int] = {}
+    total = sum(file.size or file.at_most for file, _ in plan.files)
+
+    def fetch(file: RemoteFile, place: Path) -> None:
+        scene = scene_of_product(file.name)
+
+        def received(now: int) -> None:
+            with lock:
+                on_disk[file.name] = now
+                progress(min(sum(on_disk.values()), total), total, file.name)
+
+        def check(path: Path) -> None:
+            if scene is not None:
+                open_and_verify(path, scene, checksums=True)
+
+        by, look = (bearer, check) if scene else (None, None)
+        download(file, place, web, bearer=by, check=look, received=received)
+
+    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch") as pool:
+        running = {pool.submit(fetch, file, place): file.name for file, place in plan.files}
+        try:
+            wait(running)
+        except BaseException:  # Ctrl-C: what has arrived stays, and the next run goes on from there
+            web.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    failed = {name: e for future, name in running.items() if (e := future.exception()) is not None}
+    for e in failed.values():
+        if not isinstance(e, FloemapError):
+            raise e
+    return {name: e for name, e in failed.items() if isinstance(e, FloemapError)}
+
+
+def _raise(failed: Mapping[str, FloemapError], of: int) -> None:
+    if len(failed) == 1:
+        raise next(iter(failed.values()))
+    if failed:
+        listed = "".join(f"\n  {name}: {e}" for name, e in failed.items())
+        hint = "The others are there; run the same command again for these."
+        raise DownloadError(f"{len(failed)} of {of} files could not be fetched.{listed}\n", hint=hint)
+
+
+def _write_record(path: Path, fetched: Iterable[tuple[RemoteFile, Path]]) -> None:
+    """Say what came from where, this time and before. Addresses are the services', without query: no secrets."""
+    files = dict(read_json(path).get("inputs", {})) if path.exists() else {}
+    for file, place in fetched:
+        files[file.name] = {"url": plain(file.url), "md5": md5_of(place / file.name), "md5_as_catalogued": file.md5}
+    record = provenance("floemap fetch extremeearth", inputs=files, configuration={"doi": DOI})
+    write_json(path, record | {"credits": CREDITS})

@@ -1,0 +1,95 @@
+"""``floemap fetch``: get data from where it is published. The only commands that use a network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from floemap.cli.app import command, group, progress_wanted, stderr, stdout
+from floemap.cli.bars import bar
+from floemap.errors import ConfigError
+
+if TYPE_CHECKING:
+    from floemap.charts.fetch import Plan
+    from floemap.charts.inventory import Finding, Inventory
+
+fetch = group("fetch", "Get data from where it is published.")
+
+
+@command("extremeearth", to=fetch)
+def extremeearth(
+    out: Annotated[Path | None, typer.Option(help="Fetch into this folder what it lacks.")] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Fetch nothing; look into this folder, of any layout, zips included.")
+    ] = None,
+    months: Annotated[str, typer.Option(help='Months, as in "1,7" or "2-4,12".')] = "all",
+    only: Annotated[Literal["charts", "products"] | None, typer.Option(help="Leave the other out.")] = None,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="With --check, compare the pixel files with their checksums too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Get the ExtremeEarth V2 dataset: twelve ice charts (Zenodo) and their radar scenes (Copernicus Data Space).
+
+    The scenes need a free account of the Copernicus Data Space Ecosystem: set FLOEMAP_CDSE_USER and
+    FLOEMAP_CDSE_PASSWORD, or add identity.dataspace.copernicus.eu to ~/.netrc. A run that was stopped goes on where it
+    ended. The exit code is 0 only if all that was asked for is there and right.
+    """
+    from floemap.charts.extremeearth import EVERYTHING, months_from_text
+    from floemap.charts.inventory import check_dataset
+
+    if (out is None) == (check is None):
+        raise ConfigError("one of --out and --check is needed.", hint="--out fetches, --check looks into a folder.")
+    if checksums and check is None:
+        raise ConfigError("--checksums goes with --check.", hint="What is fetched is verified anyway.")
+    chosen = months_from_text(months)
+    wanted = (only,) if only else EVERYTHING
+    if check is not None:
+        with bar("checking") as progress:
+            inventory = check_dataset(check, chosen, wanted, checksums=checksums, progress=progress)
+    else:
+        from floemap.charts.fetch import fetch_extremeearth
+
+        assert out is not None
+        with bar("fetching") as progress:
+
+            def told(done: float, total: float, what: str) -> None:
+                progress(done, total, f"{done / 1e9:.2f} of {total / 1e9:.2f} GB, {what[:40]}")
+
+            inventory = fetch_extremeearth(out, months=chosen, what=wanted, announce=_announce, progress=told)
+    _print(inventory, as_json=as_json)
+    if not inventory.complete:
+        raise typer.Exit(1)
+
+
+def _announce(plan: Plan) -> None:
+    if not progress_wanted.quiet:
+        need, free = plan.bytes_at_most / 1e9, plan.bytes_free / 1e9
+        stderr.print(f"{len(plan.files)} files to fetch: up to {need:.2f} GB; {free:.2f} GB are free", highlight=False)
+
+
+def _print(inventory: Inventory, *, as_json: bool) -> None:
+    if as_json:
+        stdout.print_json(json.dumps(inventory.as_json()))
+        return
+    for m in inventory.months:
+        stdout.print(f"{m.scene.month:02d} {m.scene.title}", highlight=False, style="bold")
+        for name, finding in (("product", m.product), ("chart", m.chart)):
+            _print_finding(name, finding, m.scene.product if name == "product" else m.scene.chart)
+    for problem in (*inventory.problems, *inventory.unreadable):
+        stdout.print(problem, style="red", markup=False, highlight=False)
+    if inventory.simulated:
+        stdout.print(f"{inventory.simulated} products are SIMULATED: no evidence about real ice.", style="yellow")
+    counts = ", ".join(f"{inventory.count(s)} {s}" for s in ("right", "missing", "wrong"))
+    stdout.print(f"{inventory.root}: {' and '.join(inventory.what)}: {counts}", markup=False, highlight=False)
+
+
+def _print_finding(name: str, finding: Finding, lacking: str) -> None:
+    style = {"right": "green", "missing": "yellow", "wrong": "red"}[finding.state]
+    stdout.print(f"  {name:8}{finding.state:8}", style=style, end="", highlight=False)
+    stdout.print(finding.where or lacking, markup=False, highlight=False)
+    for line in (*finding.problems, *finding.notes):
+        stdout.print(f"    {line}", markup=False, highlight=False)

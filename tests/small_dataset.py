@@ -1,0 +1,80 @@
+"""A small simulated dataset under the real one's names, for tests: products of 64 x 64 pixels, charts of two polygons."""
+
+from __future__ import annotations
+
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import geopandas as gpd
+import numpy as np
+import pyproj
+import shapely
+
+from floemap.charts.extremeearth import CRS, DatasetScene
+from floemap.simulation.safe_writer import ProductSpec, write_safe
+
+LON, LAT, SIZE_PX = -8.0, 77.0, 64
+
+
+def write_product(folder: Path, scene: DatasetScene, **changes: Any) -> Path:
+    """Write a scene's product, simulated, under its real name."""
+    words = scene.product.split("_")
+    start, stop = (datetime.strptime(w, "%Y%m%dT%H%M%S").replace(tzinfo=UTC) for w in words[4:6])
+    spec = {
+        "start": start,
+        "stop": stop,
+        "lines": SIZE_PX,
+        "samples": SIZE_PX,
+        "pixel_spacing_m": 6000.0,
+        "centre_lon": LON,
+        "centre_lat": LAT,
+        "heading_deg": -150.0,
+        "mission": scene.mission,
+        "orbit": int(words[6]),
+        "datatake": words[7],
+        "suffix": words[8],
+    }
+    sigma0 = {p: np.full((SIZE_PX, SIZE_PX), 0.02, np.float32) for p in ("HH", "HV")}
+    return write_safe(folder, ProductSpec(**(spec | changes)), sigma0)
+
+
+def write_chart(
+    folder: Path, scene: DatasetScene, *, columns: Literal["V1", "V2"] = "V2", lon: float = LON, lat: float = LAT
+) -> Path:
+    """Write a scene's chart: a shapefile with water beside first-year ice, in the dataset's CRS and columns."""
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", CRS, always_xy=True).transform(lon, lat)
+    km = 1000.0
+    table: dict[str, list[Any]] = {
+        "id": [1, 2],
+        "CT": ["01", "92"],
+        "CA": ["-9", "70"],
+        "SA": ["99", "86"],
+        "FA": ["-9", "05"],
+        "CB": ["-9", "20"],
+        "SB": ["-9", "83"],
+        "FB": ["-9", "04"],
+        "poly_type": ["W", "I"],
+        "area": [0.0, 0.0],
+        "perimeter": [0.0, 0.0],
+    }
+    if columns == "V2":
+        table |= {"CC": ["-9", "10"], "SC": ["-9", "82"], "FC": ["-9", "04"]}
+    halves = [
+        shapely.box(x - 300 * km, y - 300 * km, x, y + 300 * km),
+        shapely.box(x, y - 300 * km, x + 300 * km, y + 300 * km),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{scene.chart}.shp"
+    gpd.GeoDataFrame(table, geometry=halves, crs=CRS).to_file(path)
+    return path
+
+
+def zip_files(archive: Path, files: list[Path], inside: str = "") -> Path:
+    """Pack files into a zip, in one folder of it."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as z:
+        for file in files:
+            z.write(file, f"{inside}{file.name}")
+    return archive
