@@ -20,9 +20,12 @@ Floats = NDArray[np.float64]
 #: Shapely polygons and multipolygons, (n,).
 Polygons = NDArray[Any]
 
-#: Bisections of one edge stop here; an edge that still bends runs through a singular point of the projection.
+#: An edge that still bends after so many cuts runs across where the projection is torn, as at the back of a cone.
 _ROUNDS = 8
 _MOST_PIECES = 256
+_ELSEWHERE = "Is the CRS of the file right? Is the chart of another part of the world?"
+#: Further from the origin there is nothing on maps of the earth, which is 4e7 m round, but what is blown up.
+_MAP_EDGE_M = 1e8
 
 
 def project(polygons: Polygons, source: pyproj.CRS, target: pyproj.CRS, tolerance_m: float) -> Polygons:
@@ -84,23 +87,20 @@ def _densified(
 
     How an edge is cut depends on that edge alone and not on its direction, so neighbours still share it.
     """
+    name = "the other projection" if transformer.target_crs is None else transformer.target_crs.name
     for _ in range(_ROUNDS):
         projected = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-        if not np.isfinite(projected).all():
-            x, y = xy[~np.isfinite(projected).all(axis=1)][0]
-            name = "the other projection" if transformer.target_crs is None else transformer.target_crs.name
-            raise ChartError(
-                f"its vertex at {x:g}, {y:g} has no place in {name}.",
-                hint="Is the CRS of the file right? Is the chart of another part of the world?",
-            )
+        off_map = ~(np.abs(projected) < _MAP_EDGE_M).all(axis=1)
+        if off_map.any():
+            x, y = xy[off_map][0]
+            raise ChartError(f"its vertex at {x:g}, {y:g} has no place in {name}.", hint=_ELSEWHERE)
         pieces = _pieces(xy, projected, transformer, tolerance_m)
         pieces[rings[1:-1] - 1] = 1  # from one ring to the next there is no edge
         if (pieces == 1).all():
-            break
+            return projected, rings
+        torn = xy[np.argmax(pieces)]
         xy, rings = _cut(xy, rings, pieces)
-    else:
-        projected = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-    return projected, rings
+    raise ChartError(f"its edge at {torn[0]:g}, {torn[1]:g} is torn apart in {name}.", hint=_ELSEWHERE)
 
 
 def _pieces(xy: Floats, projected: Floats, transformer: pyproj.Transformer, tolerance_m: float) -> NDArray[np.int64]:
