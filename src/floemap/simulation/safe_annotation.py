@@ -110,7 +110,7 @@ def _image_information(parent: Any, spec: ProductSpec, geometry: Geometry, stati
     fill(
         info,
         {
-            "slantRangeTime": double(2 * float(geometry.seen(0, 0)[1]) / SPEED_OF_LIGHT_M_S),
+            "slantRangeTime": double(2 * float(geometry.slant_range_m(0, 0)) / SPEED_OF_LIGHT_M_S),
             "pixelValue": "Detected",
             "outputPixels": "16 bit Unsigned Integer",
             "rangePixelSpacing": single(spec.pixel_spacing_m),
@@ -180,14 +180,14 @@ def _geolocation_grid(root: Any, spec: ProductSpec, geometry: Geometry) -> None:
     lon, lat = geometry.lonlat(lines[:, None], pixels[None, :])
     incidence = geometry.incidence_deg(pixels)
     elevation = geometry.elevation_deg(pixels)
-    seconds, slant_m = geometry.seen(lines[:, None], pixels[None, :])
+    slant_m = geometry.slant_range_m(lines[:, None], pixels[None, :])
     points = add(add(root, "geolocationGrid"), "geolocationGridPointList", count=lines.size * pixels.size)
     for i, line in enumerate(lines):
         for j, pixel in enumerate(pixels):
             fill(
                 add(points, "geolocationGridPoint"),
                 {
-                    "azimuthTime": timestamp(spec.start + timedelta(seconds=float(seconds[i, j]))),
+                    "azimuthTime": timestamp(spec.time_of_line(line)),
                     "slantRangeTime": double(2 * slant_m[i, j] / SPEED_OF_LIGHT_M_S),
                     "line": line,
                     "pixel": pixel,
@@ -201,12 +201,13 @@ def _geolocation_grid(root: Any, spec: ProductSpec, geometry: Geometry) -> None:
 
 
 def _coordinate_conversion(root: Any, spec: ProductSpec, geometry: Geometry) -> None:
-    """Slant to ground range and back, as polynomials of degree 8 at the first and the last line."""
+    """Slant to ground range and back, as polynomials of degree 8, a record about every second as in real products."""
     pixel = np.linspace(0, spec.samples - 1, 200)
     ground = pixel * spec.pixel_spacing_m
-    conversions = add(add(root, "coordinateConversion"), "coordinateConversionList", count=2)
-    for line in (0, spec.lines - 1):
-        slant = geometry.seen(line, pixel)[1]
+    records = max(2, round((spec.lines - 1) * spec.line_interval_s) + 1)
+    conversions = add(add(root, "coordinateConversion"), "coordinateConversionList", count=records)
+    for line in np.linspace(0, spec.lines - 1, records):
+        slant = geometry.slant_range_m(line, pixel)
         to_ground = Polynomial.fit(slant - slant[0], ground, 8).convert().coef
         to_slant = Polynomial.fit(ground, slant, 8).convert().coef
         one = add(conversions, "coordinateConversion")

@@ -1,16 +1,15 @@
-"""Where a simulated scene lies: a closed-form geometry, exact both ways at the poles and across the dateline.
+"""Where a simulated scene lies: a closed-form geometry, exact both ways, at the poles and across the dateline.
 
-Directions of the surface normal (n-vectors) are used instead of longitude and latitude, so nothing is special anywhere.
-The flight is a great circle of normals through the centre; a pixel lies on the great circle across it:
+The satellite flies a circle in the earth-fixed frame. In the frame of the scene's centre direction c, its heading t and
+the right of it n (unit vectors from the earth's centre), a direction is told by two angles, s along and r across:
 
-    n(s, r) = cos r (cos s c + sin s t) + sin r n,
+    d(s, r) = cos r (cos s c + sin s t) + sin r n.
 
-with s and r the angles along and across the track, c the centre's normal, t the heading and n the right of it. Angles
-are distances over the mean radius of curvature at the centre's latitude. Normals taken as geodetic latitude put the
-scene on the WGS84 ellipsoid; spacings there differ from the nominal ones by 0.1 % in polar regions, 0.4 % at the
-equator.
+A pixel is where that direction meets the WGS84 ellipsoid; the satellite lies on d(s, r0). All directions of one s are
+in a plane through the earth's centre across the flight: the zero-Doppler plane. So each line is seen at one time, the
+range-Doppler equations hold exactly, and nothing is special at poles and dateline. Angles are distances over the
+earth's radius at the scene's centre; spacings on the ground differ from the nominal ones by 0.1 % or less.
 
-The satellite flies in the same frame, at a constant distance from the earth's centre and beside the scene's near edge.
 Incidence follows from ground range as on a sphere, scaled so that it spans the wanted angles on any scene; times and
 slant ranges follow from the orbit and the ellipsoid alone.
 """
@@ -38,24 +37,23 @@ class Geometry:
 
     def __init__(self, spec: ProductSpec) -> None:
         self.spec = spec
-        e2 = 1 - (WGS84_B_M / WGS84_A_M) ** 2
-        lon, lat, heading = np.radians([spec.centre_lon, spec.centre_lat, spec.heading_deg])
-        w = 1 - e2 * np.sin(lat) ** 2
-        self.radius_m = float(WGS84_A_M * np.sqrt(1 - e2) / w)  # Gaussian mean of both radii of curvature
+        lon, geodetic = np.radians([spec.centre_lon, spec.centre_lat])
+        heading = np.radians(spec.heading_deg)
+        lat = np.arctan2(WGS84_B_M**2 * np.sin(geodetic), WGS84_A_M**2 * np.cos(geodetic))
         east = np.array([-np.sin(lon), np.cos(lon), 0.0])
         north = np.array([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
         self._centre = np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
         self._along = np.cos(heading) * north + np.sin(heading) * east
         self._right = -np.sin(heading) * north + np.cos(heading) * east
-        self._step = spec.pixel_spacing_m / self.radius_m
+        self._step = spec.pixel_spacing_m / float(np.linalg.norm(_on_ellipsoid(self._centre)))
 
-    def normals(self, line: ArrayLike, pixel: ArrayLike) -> F64:
-        """Unit surface normals, earth-fixed x, y, z on the last axis; `line` and `pixel` are broadcast."""
+    def ground(self, line: ArrayLike, pixel: ArrayLike) -> F64:
+        """Earth-centred positions in metres, x, y, z on the last axis; `line` and `pixel` are broadcast."""
         s = (np.asarray(line, float) - (self.spec.lines - 1) / 2) * self._step
         r = (np.asarray(pixel, float) - (self.spec.samples - 1) / 2) * self._step
-        return self._frame(s, r)
+        return _on_ellipsoid(self._direction(s, r))
 
-    def _frame(self, s: F64, r: F64) -> F64:
+    def _direction(self, s: F64, r: F64) -> F64:
         s, r = np.broadcast_arrays(s, r)
         s, r = s[..., None], r[..., None]
         return np.asarray(
@@ -64,17 +62,18 @@ class Geometry:
 
     def lonlat(self, line: ArrayLike, pixel: ArrayLike) -> tuple[F64, F64]:
         """Longitude and geodetic latitude in degrees of positions in the image, broadcast."""
-        n = self.normals(line, pixel)
-        return np.degrees(np.arctan2(n[..., 1], n[..., 0])), np.degrees(
-            np.arctan2(n[..., 2], np.hypot(n[..., 0], n[..., 1]))
-        )
+        x, y, z = np.moveaxis(self.ground(line, pixel), -1, 0)
+        lat = np.arctan2(z * WGS84_A_M**2, np.hypot(x, y) * WGS84_B_M**2)
+        return np.degrees(np.arctan2(y, x)), np.degrees(lat)
 
     def line_pixel(self, lon: ArrayLike, lat: ArrayLike) -> tuple[F64, F64]:
         """Position in the image of longitude and latitude in degrees: the inverse of :meth:`lonlat`."""
         lon, lat = np.broadcast_arrays(np.radians(lon), np.radians(lat))
-        n = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-        s = np.arctan2(n @ self._along, n @ self._centre)
-        r = np.arcsin(np.clip(n @ self._right, -1, 1))
+        across, up = WGS84_A_M**2 * np.cos(lat), WGS84_B_M**2 * np.sin(lat)
+        d = np.stack([across * np.cos(lon), across * np.sin(lon), up], axis=-1)
+        d /= np.linalg.norm(d, axis=-1, keepdims=True)
+        s = np.arctan2(d @ self._along, d @ self._centre)
+        r = np.arcsin(np.clip(d @ self._right, -1, 1))
         return s / self._step + (self.spec.lines - 1) / 2, r / self._step + (self.spec.samples - 1) / 2
 
     @cached_property
@@ -94,19 +93,10 @@ class Geometry:
         up = ORBIT_RADIUS_M * np.cos(g) - GROUND_RADIUS_M
         return np.asarray(np.degrees(np.arctan2(ORBIT_RADIUS_M * np.sin(g), up)))
 
-    def seen(self, line: ArrayLike, pixel: ArrayLike) -> tuple[F64, F64]:
-        """Zero-Doppler time (s after the first line) and slant range (m) at which the orbit sees a position.
-
-        Exact for the ellipsoid: the range-Doppler equations hold. The time of a line varies by some milliseconds along
-        it, as the ellipsoid is no sphere.
-        """
-        normal = self.normals(line, pixel)
-        scaled = normal * np.array([WGS84_A_M**2, WGS84_A_M**2, WGS84_B_M**2])
-        ground = scaled / np.sqrt((normal * scaled).sum(-1, keepdims=True))
-        s = np.arctan2(ground @ self._along, ground @ self._centre)
-        satellite = ORBIT_RADIUS_M * self._frame(s, np.asarray(self._orbit_offset))
-        seconds = (s / self._step + (self.spec.lines - 1) / 2) * self.spec.line_interval_s
-        return seconds, np.asarray(np.linalg.norm(ground - satellite, axis=-1))
+    def slant_range_m(self, line: ArrayLike, pixel: ArrayLike) -> F64:
+        """Distance from the satellite, at the time of the line."""
+        satellite, _ = self.orbit(np.asarray(line, float) * self.spec.line_interval_s)
+        return np.asarray(np.linalg.norm(self.ground(line, pixel) - satellite, axis=-1))
 
     @property
     def _orbit_offset(self) -> float:
@@ -115,10 +105,6 @@ class Geometry:
     def elevation_deg(self, pixel: ArrayLike) -> F64:
         """Angle at the satellite between nadir and the line of sight, degrees."""
         return self.incidence_deg(pixel) - np.degrees(self._central_angle(pixel))
-
-    def ground_range_m(self, pixel: ArrayLike) -> F64:
-        """Distance on the ground from the near edge, as the nominal spacing has it."""
-        return np.asarray(pixel, float) * self.spec.pixel_spacing_m
 
     def orbit(self, seconds: ArrayLike) -> tuple[F64, F64]:
         """Earth-fixed position (m) and velocity (m/s) of the satellite, `seconds` after the first line.
@@ -130,7 +116,13 @@ class Geometry:
         rate = self._step / self.spec.line_interval_s
         s = np.asarray(seconds, float) * rate - (self.spec.lines - 1) / 2 * self._step
         offset = self._orbit_offset
-        position = ORBIT_RADIUS_M * self._frame(s, np.asarray(offset))
+        position = ORBIT_RADIUS_M * self._direction(s, np.asarray(offset))
         s = s[..., None]
         direction = np.cos(offset) * (np.cos(s) * self._along - np.sin(s) * self._centre)
         return position, ORBIT_RADIUS_M * rate * direction
+
+
+def _on_ellipsoid(direction: F64) -> F64:
+    """Where directions from the earth's centre, (..., 3), meet the ellipsoid."""
+    scaled = direction / np.array([WGS84_A_M, WGS84_A_M, WGS84_B_M])
+    return np.asarray(direction / np.linalg.norm(scaled, axis=-1, keepdims=True))
