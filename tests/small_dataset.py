@@ -1,4 +1,4 @@
-"""A small simulated dataset under the real one's names, for tests: products of 64 x 64 pixels, charts of two polygons."""
+"""A small simulated dataset under the real one's names, for tests: products of 64 x 64 px, charts of two polygons."""
 
 from __future__ import annotations
 

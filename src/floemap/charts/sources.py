@@ -112,8 +112,10 @@ def _in_zip(path: Path, layer: str | None) -> Source:
             members = [m for m in z.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
             refuse_hostile(path, members, ChartError)
             charts = [m.filename for m in members if PurePosixPath(m.filename).suffix.lower() in FORMATS]
-            if len(charts) > 1 and layer is not None:
-                named = [c for c in charts if layer in (c, PurePosixPath(c).name, PurePosixPath(c).stem)]
+            if layer in charts:
+                charts, layer = [layer], None
+            elif len(charts) > 1 and layer is not None:
+                named = [c for c in charts if layer in (PurePosixPath(c).name, PurePosixPath(c).stem)]
                 charts, layer = (named, None) if named else (charts, layer)
             if len(charts) != 1:
                 listed = ": " + ", ".join(sorted(charts)) if charts else ""
