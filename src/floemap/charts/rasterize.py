@@ -193,7 +193,8 @@ def border_distance_px(numbers: NDArray[Any]) -> NDArray[np.float32]:
     """Return the distance of pixel centres to the nearest border between polygons, from a raster of their numbers.
 
     Borders run where neighbouring pixels have different numbers, between their centres: pixels beside one are half a
-    pixel away. That is within 0.71 pixels of the distance to the line that was drawn. The chart's own edge is a border.
+    pixel away. That is within half a pixel of the distance to the line that was drawn, but for places around its
+    corners, where it may be 0.8 too far. The chart's own edge is a border too.
 
     Parameters
     ----------

@@ -1,0 +1,268 @@
+"""From codes to classes: dominant types, shares, legends."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from chart_maker import ice, other, squares, write_chart
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from floemap.charts.dominant import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
+from floemap.charts.sigrid3 import Chart, read_chart
+from floemap.errors import ChartError
+from floemap.legend import (
+    AI4ARCTIC,
+    EXTREMEEARTH,
+    ICE_WATER,
+    IGNORE,
+    LEGENDS,
+    SIX_CLASSES,
+    STAGES,
+    STAGES_BY_THICKNESS,
+)
+
+NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER, UNKNOWN = range(7)
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder, number = tmp_path_factory.mktemp("charts"), itertools.count()
+
+    def make(*rows: Mapping[str, Any]) -> Chart:
+        return read_chart(write_chart(folder / f"{next(number)}.geojson", rows, squares(len(rows), 1000.0)))
+
+    return make
+
+
+def one(read: Any, row: Mapping[str, Any], **options: Any) -> tuple[Rule, int, list[float]]:
+    """Rule, class among the six and fractions of one polygon."""
+    types = ice_types(read(row), **options)
+    classes = class_ids(types, SIX_CLASSES, **options)
+    return types.rule[0], int(classes[0]), class_fractions(types, SIX_CLASSES, **options)[0].round(6).tolist()
+
+
+def shares(**by_class: float) -> list[float]:
+    names = ("new", "nilas", "young", "first_year", "old", "water", "unknown")
+    return [by_class.get(n, 0.0) for n in names]
+
+
+@pytest.mark.parametrize(
+    ("row", "rule", "label", "fractions"),
+    [
+        # One type: it has the total.
+        (ice("92", SA="95"), Rule.SINGLE, OLD, shares(old=1)),
+        (ice("50", SA="81"), Rule.SINGLE, NEW, shares(new=0.5, water=0.5)),
+        (ice("91", SA="82"), Rule.SINGLE, NILAS, shares(nilas=0.95, water=0.05)),
+        (ice("79", SA="84"), Rule.SINGLE, YOUNG, shares(young=0.8, water=0.2)),
+        (ice("10", CA="10", SA="86"), Rule.FIRST, FIRST_YEAR, shares(first_year=0.1, water=0.9)),
+        # The largest decides, not the first.
+        (
+            ice("90", CA="50", SA="95", CB="40", SB="84"),
+            Rule.FIRST,
+            OLD,
+            shares(old=0.5, young=0.4, water=0.1),
+        ),
+        (
+            ice("92", CA="20", SA="95", CB="50", SB="86", CC="30", SC="81"),
+            Rule.SECOND,
+            FIRST_YEAR,
+            shares(old=0.2, first_year=0.5, new=0.3),
+        ),
+        (
+            ice("92", CA="20", SA="95", CB="30", SB="86", CC="50", SC="81"),
+            Rule.THIRD,
+            NEW,
+            shares(old=0.2, first_year=0.3, new=0.5),
+        ),
+        # Ties go to the thicker, wherever it stands.
+        (ice("92", CA="50", SA="95", CB="50", SB="86"), Rule.TIE, OLD, shares(old=0.5, first_year=0.5)),
+        (ice("92", CA="50", SA="81", CB="50", SB="86"), Rule.TIE, FIRST_YEAR, shares(new=0.5, first_year=0.5)),
+        (
+            ice("90", CA="30", SA="81", CB="30", SB="82", CC="30", SC="84"),
+            Rule.TIE,
+            YOUNG,
+            shares(new=0.3, nilas=0.3, young=0.3, water=0.1),
+        ),
+        # The same stage twice is no tie.
+        (ice("80", CA="40", SA="84", CB="40", SB="84"), Rule.FIRST, YOUNG, shares(young=0.8, water=0.2)),
+        # What remains is of type CD, and may be the most.
+        (
+            ice("92", CA="10", SA="97", CB="10", SB="96", CC="20", SC="87", CD="85"),
+            Rule.REMAINDER,
+            YOUNG,
+            shares(old=0.2, first_year=0.2, young=0.6),
+        ),
+        # A trace of thicker ice decides nothing and has no share.
+        (ice("92", SA="87", CN="97"), Rule.SINGLE, FIRST_YEAR, shares(first_year=1)),
+        # Without CD, what remains is unknown.
+        (ice("80", CA="40", SA="95", CB="20", SB="86"), Rule.FIRST, OLD, shares(old=0.4, first_year=0.2, water=0.2)),
+        # Parts of 9+ sum to ten: they are shares of it.
+        (
+            ice("91", CA="60", SA="95", CB="40", SB="86"),
+            Rule.FIRST,
+            OLD,
+            shares(old=0.57, first_year=0.38, water=0.05),
+        ),
+        # Parts past the total are scaled down to it.
+        (ice("60", CA="60", SA="95", CB="60", SB="81"), Rule.TIE, OLD, shares(old=0.3, new=0.3, water=0.4)),
+        # CA empty among several: the first has what the others leave.
+        (ice("90", SA="95", CB="20", SB="81"), Rule.FIRST, OLD, shares(old=0.7, new=0.2, water=0.1)),
+        (ice("90", SA="95", CB="70", SB="81"), Rule.SECOND, NEW, shares(old=0.2, new=0.7, water=0.1)),
+        # Glacier ice and undetermined ice have no class here, but a share.
+        (ice("90", CA="60", SA="98", CB="30", SB="81"), Rule.FIRST, IGNORE, shares(new=0.3, water=0.1)),
+        (ice("80", CA="40", SA="99", CB="40", SB="81"), Rule.TIE, NEW, shares(new=0.4, water=0.2)),
+        # What is not known stays unknown.
+        (ice("99", SA="95"), Rule.SINGLE, OLD, shares()),
+        (ice("98", SA="95"), Rule.SINGLE, OLD, shares()),
+        (ice("92"), Rule.NO_STAGE, IGNORE, shares()),
+        (ice("92", CA="60", SA="-9", CB="40", SB="81"), Rule.NO_STAGE, IGNORE, shares(new=0.4)),
+        (ice("92", CA="99", SA="95", CB="40", SB="81"), Rule.UNKNOWN_PARTS, IGNORE, shares(new=0.4)),
+        (ice("-9", CA="40", SA="95", CB="30", SB="81"), Rule.FIRST, OLD, shares(old=0.4, new=0.3)),
+        # Water by concentration or by type; the type goes first.
+        (ice("00"), Rule.WATER, WATER, shares(water=1)),
+        (ice("55"), Rule.WATER, WATER, shares(water=1)),
+        (ice("01", SA="99"), Rule.WATER, WATER, shares(water=1)),
+        (ice("92", SA="99") | {"POLY_TYPE": "W"}, Rule.WATER, WATER, shares(water=1)),
+        (ice("02", SA="98") | {"POLY_TYPE": "W"}, Rule.WATER, WATER, shares(water=1)),
+        (ice("02", SA="98"), Rule.BERGY_WATER, IGNORE, shares()),
+        (other("L"), Rule.LAND, IGNORE, shares()),
+        (ice("92", SA="95") | {"POLY_TYPE": "L"}, Rule.LAND, IGNORE, shares()),
+        (other("S"), Rule.ICE_SHELF, IGNORE, shares()),
+        (other("N"), Rule.NO_DATA, IGNORE, shares()),
+        (other(""), Rule.NO_DATA, IGNORE, shares()),
+        (ice("92", SA="95") | {"POLY_TYPE": ""}, Rule.SINGLE, OLD, shares(old=1)),
+    ],
+)
+def test_decisions(read: Any, row: dict[str, Any], rule: Rule, label: int, fractions: list[float]) -> None:
+    fractions[UNKNOWN] = round(1 - sum(fractions), 6)
+    assert one(read, row) == (rule, label, fractions)
+
+
+PARTS = st.lists(st.sampled_from(range(10, 100, 10)), min_size=1, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PARTS, st.permutations([81, 82, 84, 86, 95, 97]), st.sampled_from([10, 30, 50, 79, 90, 91, 92, 98]))
+def test_laws_of_any_polygon(read: Any, parts: list[int], stages: list[int], total: int) -> None:
+    slots = list(zip("ABC", parts, stages, strict=False))
+    row = ice(str(total)) | {f"C{s}": str(c) for s, c, _ in slots} | {f"S{s}": str(stage) for s, _, stage in slots}
+    reverse = [*zip("ABC", reversed(slots), strict=False)]
+    turned = ice(str(total)) | {f"C{s}": str(c) for s, (_, c, _) in reverse}
+    turned |= {f"S{s}": str(stage) for s, (_, _, stage) in reverse}
+    types = ice_types(read(row, turned))
+    # The order of the columns does not matter.
+    assert types.stage[0] == types.stage[1]
+    fractions = class_fractions(types, SIX_CLASSES)
+    np.testing.assert_allclose(fractions[0], fractions[1], atol=1e-12)
+    # The dominant stage is among those with the largest part, and no thicker one is.
+    largest = [stage for _, c, stage in slots if c == max(parts)]
+    assert types.stage[0] == max(largest, key=STAGES_BY_THICKNESS.index)
+    # Shares are shares.
+    assert (fractions >= 0).all()
+    np.testing.assert_allclose(fractions.sum(axis=1), 1)
+    assert types.shares.sum(axis=1).max() <= 1 + 1e-12
+
+
+def test_every_decision_is_counted(read: Any) -> None:
+    rows = [ice(SA="95"), ice(SA="84"), other("L"), ice(CA="50", SA="95", CB="50", SB="84"), ice("00")]
+    types = ice_types(read(*rows))
+    assert types.counts == {"land": 1, "single_type": 2, "tie_to_thicker": 1, "water": 1}
+    assert sum(types.counts.values()) == len(rows)
+
+
+def test_an_unnamed_remainder_that_is_larger_is_counted(read: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "floemap"):
+        types = ice_types(read(ice("92", CA="20", SA="95", CB="10", SB="86"), ice("92", CA="50", SA="95")))
+    assert types.remainder_larger == 1
+    assert "in 1 polygons more ice is of unnamed type" in caplog.text
+
+
+def test_an_unmapped_stage_is_refused_or_counted_and_never_a_class(read: Any) -> None:
+    chart = read(ice(SA="95"), ice(SA="13"), ice(SA="13"), ice("80", CA="60", SA="95", CB="20", SB="45"))
+    types = ice_types(chart)
+    with pytest.raises(ChartError, match=r"polygon 1: stage of development 13 is not in legend six_classes.*ignore"):
+        class_ids(types, SIX_CLASSES)
+    assert class_ids(types, SIX_CLASSES, unmapped="ignore").tolist() == [OLD, IGNORE, IGNORE, OLD]
+    assert unmapped_stages(types, SIX_CLASSES) == {13: 2}
+    with pytest.raises(ChartError, match="polygon 1: stage of development 13"):
+        class_fractions(types, SIX_CLASSES)
+    ignored = class_fractions(types, SIX_CLASSES, unmapped="ignore")
+    np.testing.assert_allclose(ignored[1], shares(unknown=1))
+    np.testing.assert_allclose(ignored[3], shares(old=0.6, water=0.2, unknown=0.2))
+    # ExtremeEarth's own table knows these strays of its own.
+    assert class_ids(types, EXTREMEEARTH).tolist() == [OLD, WATER, WATER, OLD]
+    assert unmapped_stages(types, EXTREMEEARTH) == {}
+
+
+def test_a_concentration_that_is_none_is_refused_or_counted(read: Any) -> None:
+    chart = read(ice("92", CA="60", SA="95", CB="05", SB="84"), ice("54", SA="84"), other("L") | {"CT": "54"})
+    with pytest.raises(ChartError, match=r"polygon 0: CB is 05, which is no concentration.*--unmapped ignore") as e:
+        ice_types(chart)
+    assert e.value.path == chart.path
+    types = ice_types(chart, unmapped="ignore")
+    assert types.rule.tolist() == [Rule.UNKNOWN_PARTS, Rule.SINGLE, Rule.LAND]
+    assert types.odd_concentrations == {5: 1, 54: 1}
+
+
+def test_legends_of_the_same_chart(read: Any) -> None:
+    rows = [ice(SA="81"), ice(SA="84"), ice(SA="87"), ice(SA="93"), ice(SA="97"), ice(SA="99"), ice(), ice("00")]
+    types = ice_types(read(*rows))
+    assert class_ids(types, SIX_CLASSES).tolist() == [0, 2, 3, 3, 4, IGNORE, IGNORE, 5]
+    # Stage 99 is water in ExtremeEarth, ice of some kind elsewhere; no stage at all is never water.
+    assert class_ids(types, EXTREMEEARTH).tolist() == [0, 2, 3, 3, 4, 5, IGNORE, 5]
+    assert class_ids(types, ICE_WATER).tolist() == [1, 1, 1, 1, 1, 1, 1, 0]
+    assert class_ids(types, AI4ARCTIC).tolist() == [1, 2, 3, 4, 5, IGNORE, IGNORE, 0]
+
+
+@pytest.mark.parametrize("legend", LEGENDS.values(), ids=list(LEGENDS))
+def test_every_legend_takes_every_stage_of_ice(read: Any, legend: Any) -> None:
+    stages = [s for s in STAGES if s != 80]
+    types: IceTypes = ice_types(read(*(ice(SA=str(s)) for s in stages)))
+    classes = class_ids(types, legend)
+    assert set(classes.tolist()) <= {*range(len(legend)), IGNORE}
+    # Fractions and labels agree where there is one type.
+    fractions = class_fractions(types, legend)
+    labelled = classes != IGNORE
+    assert (fractions.argmax(axis=1)[labelled] == classes[labelled]).all()
+    assert (fractions[~labelled, -1] == 1).all()
+
+
+def test_thickness_order_is_complete() -> None:
+    assert sorted(STAGES_BY_THICKNESS) == sorted(STAGES)
+
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "charts" / "cis_SGRDREA_20201102T.gpkg"
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="no real chart here")
+def test_types_of_the_real_chart() -> None:
+    chart = read_chart(REAL)
+    assert len(chart) == 432
+    assert (chart.report.repaired, chart.report.odd_codes, chart.report.past_ten) == (0, {}, 0)
+    types = ice_types(chart)
+    amount = np.stack([np.where(chart.codes(c) < 0, 0, chart.codes(c)) for c in ("ca", "cb", "cc")], axis=1)
+    a, b, c = amount.T
+    assert (np.count_nonzero(b > a), np.count_nonzero(c > a)) == (36, 25)
+    # "Dominant" is SA in none of the 25.
+    assert (types.stage[c > a] != chart.codes("sa")[c > a]).all()
+    # In 18 of the 25 the third is larger than the second too. In 3 of those the three sum to four to seven tenths of
+    # 9+, and CD says what the rest is: more than the third. The other 15 are labelled by the third.
+    third = c > np.maximum(a, b)
+    rest = 100 - amount.sum(axis=1)
+    fourth = third & (chart.codes("cd") > 0) & (rest > c)
+    assert (np.count_nonzero(third), np.count_nonzero(fourth)) == (18, 3)
+    assert (types.stage[third & ~fourth] == chart.codes("sc")[third & ~fourth]).all()
+    assert (types.rule[third & ~fourth] == Rule.THIRD).all()
+    assert (types.stage[fourth] == chart.codes("cd")[fourth]).all()
+    # In the other 7 the second is as large as the third, or larger; it is the thicker of the two.
+    seven = (c > a) & ~third
+    assert np.count_nonzero(seven) == 7
+    assert (types.stage[seven] == chart.codes("sb")[seven]).all()
+    assert types.counts["single_type"] == 186  # 191 with CA empty, less 5 of water and bergy water
