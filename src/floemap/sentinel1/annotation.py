@@ -16,6 +16,7 @@ from floemap.sentinel1.scene import (
     CalibrationLut,
     Floats,
     GeolocationGrid,
+    GroundRange,
     NoiseLut,
     Orbit,
     RangeNoise,
@@ -61,6 +62,18 @@ def orbit(annotation: XmlTree, start: datetime) -> Orbit:
         return np.array([[s.number(f"{name}/{axis}") for axis in "xyz"] for s in states])
 
     return Orbit(seconds, vectors("position"), vectors("velocity"))
+
+
+def ground_range(annotation: XmlTree, start: datetime) -> GroundRange:
+    """Read the ground-range-to-slant-range polynomials."""
+    records = annotation.all("coordinateConversion/coordinateConversionList/coordinateConversion")
+    if not records:
+        raise annotation.error("has no ground range conversion")
+    seconds = np.array([(r.time("azimuthTime") - start).total_seconds() for r in records])
+    if (np.diff(seconds) <= 0).any():
+        raise annotation.error("has ground range conversions out of order")
+    origins = np.array([r.number("gr0") for r in records])
+    return GroundRange(seconds, origins, tuple(r.numbers("grsrCoefficients") for r in records))
 
 
 def swath_bounds(annotation: XmlTree, shape: tuple[int, int]) -> tuple[SwathBounds, ...]:

@@ -1,13 +1,13 @@
 """From the image's lines and pixels to any map, right to metres, across the dateline and at the pole.
 
-The annotation's geolocation grid is interpolated in earth-centred coordinates by bicubic splines, where nothing jumps,
-and inverted by Gauss-Newton steps in the surface's tangent plane, without any map projection in the loop. The inverse
-is evaluated on a lattice of the target grid and expanded linearly: across 32 pixels of 80 m that costs under 0.2 m.
+Positions known at nodes are interpolated in earth-centred coordinates, where nothing jumps, and inverted by
+Gauss-Newton steps in the surface's tangent plane, without any map projection in the loop. The inverse is evaluated on
+a lattice of the target grid and expanded linearly, at a cost of about a metre.
 
-Heights. The grid's nodes carry the terrain's height, and a node on a mountain is displaced away from the
-radar by height / tan(incidence): at a coast, that error reaches out to sea as far as the next node. Ice floats at sea
-level, so by default the nodes are brought down to it (:func:`sea_level_nodes`), by solving the range-Doppler equations
-for the same time and range. The annotation's own heights are an option.
+Heights. The nodes of the annotation's geolocation grid carry the terrain's height, and a node on a mountain is
+displaced away from the radar by height / tan(incidence): at a coast, that error reaches out to sea as far as the next
+node. Ice floats at sea level, so by default positions are solved for there (:func:`sea_level_nodes`), from the orbit
+and the slant range of each pixel. The annotation's own grid and heights are an option.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scipy.spatial import KDTree
 from floemap.errors import GridError
 from floemap.grid import crs_of
 from floemap.sentinel1 import rangedoppler as rd
-from floemap.sentinel1.scene import Floats, GeolocationGrid, Orbit, Scene
+from floemap.sentinel1.scene import Floats, GeolocationGrid, Scene
 
 logger = logging.getLogger(__name__)
 
@@ -36,23 +36,59 @@ Surface = Literal["sea", "annotated"]
 LATTICE_PX = 32
 #: If the annotation's points miss the range-Doppler equations by more, they are taken as they are.
 MAX_RESIDUAL_M = 5.0
+#: Usual spacing of nodes along the track at sea level.
+NODE_SPACING_M = 6000.0
 
 
-def sea_level_nodes(grid: GeolocationGrid, orbit: Orbit, height_m: float = 0.0) -> Floats:
-    """Earth-centred positions of the grid's nodes at `height_m` above WGS84, (lines, pixels, 3).
+@dataclass(frozen=True)
+class Nodes:
+    """Image positions and the ground there, on a grid: earth-centred (lines, pixels, 3), and height above WGS84."""
 
-    Same time and slant range as annotated, another height. Where all nodes lie there already, they are not touched;
-    where the annotation does not satisfy the range-Doppler equations, its own heights are kept, with a warning.
+    lines: Floats
+    pixels: Floats
+    xyz: Floats
+    height_m: Floats
+
+    def splines(self) -> tuple[list[RectBivariateSpline], RectBivariateSpline]:
+        """Interpolators of the coordinates, and of the height."""
+        return [self._spline(self.xyz[..., i]) for i in range(3)], self._spline(self.height_m)
+
+    def _spline(self, values: Floats) -> RectBivariateSpline:
+        return _spline(self.lines, self.pixels, values)
+
+
+def annotated_nodes(grid: GeolocationGrid) -> Nodes:
+    """The annotation's geolocation grid as it is, with the heights of its nodes."""
+    xyz = rd.ecef(grid.longitude_deg, grid.latitude_deg, grid.height_m)
+    return Nodes(grid.lines, grid.pixels, xyz, grid.height_m)
+
+
+def sea_level_nodes(scene: Scene, height_m: float = 0.0) -> Nodes:
+    """Positions at `height_m` above WGS84, by the range-Doppler equations.
+
+    Slant range comes from the annotation's ground range conversion, whose records are some 170 lines apart, against
+    500 of the geolocation grid: where terrain varies along azimuth, so does the conversion, by up to a pixel from
+    record to record. Where the geolocation grid does not satisfy the equations, it is taken as it is, with a warning.
     """
-    nodes = rd.ecef(grid.longitude_deg, grid.latitude_deg, grid.height_m)
-    if abs(grid.height_m - height_m).max() < 1.0:
-        return nodes
-    worst = rd.residuals_m(grid, orbit).max()
+    worst = rd.residuals_m(scene.geolocation, scene.orbit).max()
     if worst > MAX_RESIDUAL_M:
         logger.warning("the geolocation grid is %.0f m off the orbit's geometry: its own heights are kept", worst)
-        return nodes
-    slant_range_m = grid.slant_range_time_s * rd.SPEED_OF_LIGHT_M_S / 2
-    return rd.locate(orbit, grid.azimuth_time_s, slant_range_m, height_m, nodes)
+        return annotated_nodes(scene.geolocation)
+    grid, last = scene.geolocation, scene.shape[0] - 1
+    record_s = scene.ground_range.time_s
+    at_records = record_s / scene.line_interval_s
+    gap = NODE_SPACING_M / scene.pixel_spacing_m[0]
+    lines = np.concatenate([[0], at_records[(at_records > gap / 4) & (at_records < last - gap / 4)], [last]])
+    if np.diff(lines).max() > 2 * gap:  # records far apart say little of what lies between
+        lines = np.linspace(0, last, int(last / gap) + 2)
+    time_s = lines * scene.line_interval_s
+    by_record = scene.ground_range.slant_range_m(grid.pixels * scene.pixel_spacing_m[1])
+    slant_range_m = np.array([np.interp(time_s, record_s, r) for r in by_record.T]).T
+    near = annotated_nodes(grid).splines()[0]
+    guess = np.stack([s(np.clip(lines, grid.lines[0], grid.lines[-1]), grid.pixels) for s in near], axis=-1)
+    times = np.broadcast_to(time_s[:, None], slant_range_m.shape)
+    xyz = rd.locate(scene.orbit, times, slant_range_m, height_m, guess)
+    return Nodes(lines, grid.pixels, xyz, np.full(slant_range_m.shape, height_m))
 
 
 class GeoLocator:
@@ -70,18 +106,11 @@ class GeoLocator:
 
     def __init__(self, scene: Scene, surface: Surface = "sea", height_m: float = 0.0) -> None:
         grid = scene.geolocation
-        if surface == "sea":
-            nodes = sea_level_nodes(grid, scene.orbit, height_m)
-            self._height: RectBivariateSpline | float = height_m
-            if abs(grid.height_m - height_m).max() < 1.0:
-                self._height = _spline(grid, grid.height_m)
-        else:
-            nodes = rd.ecef(grid.longitude_deg, grid.latitude_deg, grid.height_m)
-            self._height = _spline(grid, grid.height_m)
+        self.nodes = sea_level_nodes(scene, height_m) if surface == "sea" else annotated_nodes(grid)
         self.grid = grid
         self.shape = scene.shape
-        self._xyz = [_spline(grid, nodes[..., i]) for i in range(3)]
-        self._incidence = _spline(grid, grid.incidence_deg)
+        self._xyz, self._height = self.nodes.splines()
+        self._incidence = _spline(grid.lines, grid.pixels, grid.incidence_deg)
         # Starting points for the inverse: the image, every 64th part or so.
         lines = np.linspace(0, scene.shape[0] - 1, 65)
         pixels = np.linspace(0, scene.shape[1] - 1, 65)
@@ -89,7 +118,7 @@ class GeoLocator:
         self._tree = KDTree(self._surface(self._starts[:, 0], self._starts[:, 1]))
 
     def _surface(self, lines: Floats, pixels: Floats) -> Floats:
-        return np.stack([_evaluate(s, self.grid, lines, pixels) for s in self._xyz], axis=-1)
+        return np.stack([_evaluate(s, self.nodes, lines, pixels) for s in self._xyz], axis=-1)
 
     def to_ground(self, lines: NDArray[Any], pixels: NDArray[Any]) -> tuple[Floats, Floats]:
         """Longitude and latitude in degrees of image positions, any one shape."""
@@ -107,10 +136,10 @@ class GeoLocator:
         base, normal = rd.ecef(lon, lat), rd.up(lon, lat)
         line, pixel = self._starts[self._tree.query(base)[1]].T
         for _ in range(8):
-            height = _evaluate(self._height, self.grid, line, pixel)
+            height = _evaluate(self._height, self.nodes, line, pixel)
             wrong = base + height[:, None] * normal - self._surface(line, pixel)
-            along = np.stack([_evaluate(s, self.grid, line, pixel, dline=1) for s in self._xyz], axis=-1)
-            across = np.stack([_evaluate(s, self.grid, line, pixel, dpixel=1) for s in self._xyz], axis=-1)
+            along = np.stack([_evaluate(s, self.nodes, line, pixel, dline=1) for s in self._xyz], axis=-1)
+            across = np.stack([_evaluate(s, self.nodes, line, pixel, dpixel=1) for s in self._xyz], axis=-1)
             # Least squares in the tangent plane, a 2 x 2 system for each point.
             aa, ab, bb = (along**2).sum(-1), (along * across).sum(-1), (across**2).sum(-1)
             wa, wb = (along * wrong).sum(-1), (across * wrong).sum(-1)
@@ -131,24 +160,23 @@ class GeoLocator:
         return self.to_ground(line, pixel)
 
 
-def _spline(grid: GeolocationGrid, values: Floats) -> RectBivariateSpline:
-    degrees = min(3, len(grid.lines) - 1), min(3, len(grid.pixels) - 1)
-    return RectBivariateSpline(grid.lines, grid.pixels, values, kx=degrees[0], ky=degrees[1])
+def _spline(lines: Floats, pixels: Floats, values: Floats) -> RectBivariateSpline:
+    degrees = min(3, len(lines) - 1), min(3, len(pixels) - 1)
+    return RectBivariateSpline(lines, pixels, values, kx=degrees[0], ky=degrees[1])
 
 
 def _evaluate(
-    spline: RectBivariateSpline | float,
-    grid: GeolocationGrid,
+    spline: RectBivariateSpline,
+    nodes: Nodes | GeolocationGrid,
     lines: Floats,
     pixels: Floats,
+    *,
     dline: int = 0,
     dpixel: int = 0,
 ) -> Floats:
-    """Evaluate a spline or a derivative; outside of the grid, go on along the tangent plane."""
-    if isinstance(spline, float | int):
-        return np.full(np.shape(lines), float(spline))
-    line = np.clip(lines, grid.lines[0], grid.lines[-1])
-    pixel = np.clip(pixels, grid.pixels[0], grid.pixels[-1])
+    """Evaluate a spline or a derivative; outside of the nodes, go on along the tangent plane."""
+    line = np.clip(lines, nodes.lines[0], nodes.lines[-1])
+    pixel = np.clip(pixels, nodes.pixels[0], nodes.pixels[-1])
     value: Floats = spline.ev(line, pixel, dx=dline, dy=dpixel)
     if not dline and not dpixel:
         beyond_line, beyond_pixel = lines - line, pixels - pixel

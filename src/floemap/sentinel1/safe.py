@@ -204,6 +204,8 @@ def _assemble(
         heading_deg=first.number("generalAnnotation/productInformation/platformHeading"),
         geolocation=read.geolocation_grid(first, start),
         orbit=read.orbit(first, start),
+        ground_range=read.ground_range(first, start),
+        line_interval_s=_positive(first, f"{info}/azimuthTimeInterval"),
         swaths=read.swath_bounds(first, shape),
         calibration={p: read.calibration_lut(t["s1Level1CalibrationSchema"]) for p, t in trees.items()},
         noise={p: read.noise_lut(t["s1Level1NoiseSchema"]) for p, t in trees.items()},

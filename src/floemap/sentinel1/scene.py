@@ -115,6 +115,32 @@ class Orbit:
 
 
 @dataclass(frozen=True)
+class GroundRange:
+    """Ground range to slant range, record by record along azimuth.
+
+    Attributes
+    ----------
+    time_s
+        Of the records, seconds after the scene's `start`, (n,).
+    origin_m
+        Ground range from which the polynomials count, (n,).
+    coefficients
+        Slant range in metres = sum of c_i (ground range - origin)^i, (n, degree + 1). The ground range of a pixel is
+        its number times the range spacing.
+    """
+
+    time_s: Floats
+    origin_m: Floats
+    coefficients: tuple[Floats, ...]
+
+    def slant_range_m(self, ground_range_m: Floats) -> Floats:
+        """Slant range at ground ranges (m,), by record: (n, m)."""
+        offsets = ground_range_m[None, :] - self.origin_m[:, None]
+        rows = [np.polynomial.polynomial.polyval(x, c) for x, c in zip(offsets, self.coefficients, strict=True)]
+        return np.array(rows)
+
+
+@dataclass(frozen=True)
 class Scene:
     """A Sentinel-1 ground-range detected product, opened: all metadata, no pixels yet.
 
@@ -140,6 +166,8 @@ class Scene:
         (azimuth, range).
     radar_frequency_hz
         Centre frequency.
+    line_interval_s
+        Time from line to line.
     calibration, noise
         By polarisation.
     noise_subtracted
@@ -173,6 +201,8 @@ class Scene:
     heading_deg: float
     geolocation: GeolocationGrid
     orbit: Orbit
+    ground_range: GroundRange
+    line_interval_s: float
     swaths: tuple[SwathBounds, ...]
     calibration: dict[str, CalibrationLut]
     noise: dict[str, NoiseLut]
