@@ -276,7 +276,7 @@ def border_noise(power: Float32s, noise: Float32s, valid: Bools, margin: int) ->
 
     Those wrote a seam of very low values beside the image instead of zeros. Within `margin` cells of either side, a
     cell whose mean over its neighbours is under half of the thermal noise can be no signal; everything outwards from
-    the innermost such cell is fringe, and one cell more.
+    the innermost such cell is fringe, and three cells more: two that the mean hides, one to be safe.
     """
     rows, cols = power.shape
     margin = min(margin, cols // 4)
@@ -289,7 +289,7 @@ def border_noise(power: Float32s, noise: Float32s, valid: Bools, margin: int) ->
         share = np.cumsum(low, axis=1) / np.arange(1, margin + 1)
         joined = np.where(share > 0.5, np.arange(1, margin + 1), 0).max(axis=1)
         reach = np.minimum(reach, joined)
-        fringe[:, side] = np.arange(margin) < np.where(reach > 0, reach + 1, 0)[:, None]
+        fringe[:, side] = np.arange(margin) < np.where(reach > 0, reach + 3, 0)[:, None]
     return fringe
 
 
