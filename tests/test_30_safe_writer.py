@@ -64,6 +64,15 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> tuple[ProductSpec, Path
     return spec, write_safe(tmp_path_factory.mktemp("product"), spec, uniform(spec))
 
 
+@pytest.mark.parametrize("form", ["esa folder", "zip"])
+def test_gdal_finds_both_bands_by_the_manifest(form: str, tmp_path: Path) -> None:
+    spec = spec_of(lines=100, samples=90, **FORMS[form])
+    path = write_safe(tmp_path, spec, uniform(spec))
+    manifest = f"/vsizip/{path}/{spec.folder_name}/manifest.safe" if path.is_file() else f"{path}/manifest.safe"
+    with rasterio.open(manifest) as d:
+        assert (d.driver, d.count, d.shape) == ("SAFE", 2, (100, 90))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_reader_reads_every_form(form: str, tmp_path: Path) -> None:
     spec = spec_of(lines=300, samples=280, **FORMS[form])

@@ -54,6 +54,11 @@ def file_entry(path: Path, *, identity: str, schema: str, mime: str, href: str) 
     return FileEntry(identity, schema, mime, href, path.stat().st_size, md5)
 
 
+def _annotation(file: FileEntry) -> str:
+    """Identity of the metadata object that stands for an annotation file."""
+    return f"{file.identity}Annotation"
+
+
 def _q(tag: str) -> str:
     prefix, _, local = tag.rpartition(":")
     return f"{{{_NAMESPACES[prefix]}}}{local}" if prefix else local
@@ -100,8 +105,15 @@ def manifest_xml(spec: ProductSpec, geometry: Geometry, files: Sequence[FileEntr
     for f in files:
         kind = "Metadata Unit" if f.mime == "text/xml" else "Measurement Data Unit"
         one = _add(unit, "xfdu:contentUnit", unitType=kind, repID=f.schema)
+        described_by = [_annotation(a) for a in files if a.mime == "text/xml" and a.identity.endswith(f.identity)]
+        if f.mime != "text/xml" and described_by:  # so GDAL finds the annotation of a measurement
+            one.set("dmdID", " ".join(described_by))
         _add(one, "dataObjectPointer", dataObjectID=f.identity)
     section = _add(root, "metadataSection")
+    for f in files:
+        if f.mime == "text/xml":
+            thing = _add(section, "metadataObject", ID=_annotation(f), classification="DESCRIPTION", category="DMD")
+            _add(thing, "dataObjectPointer", dataObjectID=f.identity)
     _processing(section, spec)
     _platform(section, spec)
     _orbit_reference(section, spec)
