@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyproj
@@ -33,7 +32,7 @@ from rasterio.transform import GCPTransformer
 
 from floemap.errors import FloemapError
 from floemap.sentinel1 import rangedoppler as rd
-from floemap.sentinel1.geocode import LATTICE_PX, GeoLocator, inverse_map, target_grid
+from floemap.sentinel1.geocode import LATTICE_M, GeoLocator, inverse_map, target_grid
 from floemap.sentinel1.safe import open_scene
 from floemap.sentinel1.scene import Scene
 from floemap.simulation.safe_writer import ProductSpec, luts, write_safe
@@ -214,7 +213,7 @@ def _print_lattice(scene: Scene) -> None:
         line, pixel = (lattice.expand(f, row, row + 1, geobox.shape[1])[0, col] for f in (lattice.line, lattice.pixel))
         off = np.hypot(line - exact[0], pixel - exact[1])[inside[0] & inside[1]]
         worst = max(worst, float(off.max(initial=0)) * max(scene.pixel_spacing_m))
-    print(f"  between the {LATTICE_PX} px nodes of prepare's lattice at 80 m, up to {worst:.2f} m are added")
+    print(f"  between the {LATTICE_M:g} m nodes of prepare's lattice at 80 m, up to {worst:.2f} m are added")
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ centres everywhere else. Resolutions are in metres.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
@@ -25,6 +27,25 @@ def check_same_grid(a: GeoBox, b: GeoBox, what: str) -> None:
     same = a.crs == b.crs and tuple(a.shape) == tuple(b.shape)
     if not (same and np.allclose(tuple(a.transform), tuple(b.transform), rtol=0, atol=1e-6)):
         raise GridError(f"{what}: the grids differ ({brief(a)} and {brief(b)}).", hint="Make both on one grid.")
+
+
+def xarray_coords(geobox: GeoBox) -> dict[str, Any]:
+    """Return coordinates for an xarray.Dataset on a north-up grid: y, x of pixel centres (m), ``spatial_ref``.
+
+    ``spatial_ref`` follows the CF conventions' grid mapping, with GDAL's crs_wkt and GeoTransform beside, as rioxarray
+    and others read it.
+    """
+    crs, t = crs_of(geobox), geobox.transform
+    rows, cols = geobox.shape
+    mapping = crs.proj.to_cf() | {"crs_wkt": crs.to_wkt(), "GeoTransform": " ".join(map(repr, t.to_gdal()))}
+    axes = {
+        "y": (t.f + (np.arange(rows) + 0.5) * t.e, "projection_y_coordinate"),
+        "x": (t.c + (np.arange(cols) + 0.5) * t.a, "projection_x_coordinate"),
+    }
+    coords: dict[str, Any] = {
+        k: (k, v, {"units": "m", "standard_name": name, "axis": k.upper()}) for k, (v, name) in axes.items()
+    }
+    return coords | {"spatial_ref": ((), 0, mapping)}
 
 
 def brief(geobox: GeoBox) -> str:

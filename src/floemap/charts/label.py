@@ -9,7 +9,7 @@ pixel to the nearest border of a polygon, up to 63.5 pixels; 255 outside the cha
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,15 @@ from floemap.config import LabelSettings
 from floemap.errors import FloemapError
 from floemap.legend import IGNORE, Legend, legend
 from floemap.progress import Progress, silent
-from floemap.sentinel1.product import MASK_VALID
+from floemap.sentinel1.bands import MASK_VALID
 from floemap.stage import provenance, read_json, sha256, stage_folder, write_json
 
 logger = logging.getLogger(__name__)
 
 #: Steps of the stored distance: quarters of a pixel.
 DISTANCE_STEP_PX = 0.25
-_LEVEL_OF_NO_FRACTION = 255
+#: Stored in fractions and distances where there is none.
+_NO_VALUE = 255
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def label_chart(
     ids = class_ids(types, classes, unmapped=settings.unmapped)
     if settings.fractions:
         shares = stored_fractions(types, classes, settings)
-    # The mask and the overlaps are found beside the drawing: all three leave the interpreter free.
+    # Mask, overlaps and distances are found beside the drawing and writing: all of it leaves the interpreter free.
     with stage_folder(folder) as partial, ThreadPoolExecutor(2) as pool:
         masking = pool.submit(_mask_of, like)
         covering = pool.submit(measure_coverage, read.geometries)
@@ -128,17 +129,15 @@ def label_chart(
         tags |= {"chart": source.path.name, "legend": classes.name, "AREA_OR_POINT": "Area"}
         labels = look_up(numbers, ids, IGNORE)
         labels[~valid] = IGNORE
-        distances: Future[None] | None = None
-        if settings.border_distance:
-            distances = pool.submit(_write_distance, partial / "border_distance.tif", geobox, wide, margin, tags)
+        distances = pool.submit(_stored_distance, wide, margin) if settings.border_distance else None
         progress(2, 5, "writing labels")
         write_cog(partial / "labels.tif", geobox, labels, [_label_band(classes)], nodata=IGNORE, tags=tags)
         if settings.fractions:
             progress(3, 5, "writing fractions")
             _write_fractions(partial / "fractions.tif", geobox, numbers, shares, valid, classes, tags)
         if distances is not None:
-            progress(4, 5, "measuring distances")
-            distances.result()
+            progress(4, 5, "writing distances")
+            _write_distance(partial / "border_distance.tif", geobox, distances.result(), tags)
         record = provenance("floemap label", inputs=inputs, configuration=configuration)
         record |= _about(read, types, classes, geobox, labels, numbers, tags)
         record["coverage"] = asdict(covering.result())
@@ -193,7 +192,7 @@ def stored_fractions(types: IceTypes, classes: Legend, settings: LabelSettings) 
     by_remainder = np.argsort(stored - percent, axis=1, kind="stable")
     rank = np.argsort(by_remainder, axis=1, kind="stable")
     stored += rank < left[:, None]
-    stored[np.isin(types.rule, [Rule.LAND, Rule.ICE_SHELF, Rule.NO_DATA])] = _LEVEL_OF_NO_FRACTION
+    stored[np.isin(types.rule, [Rule.LAND, Rule.ICE_SHELF, Rule.NO_DATA])] = _NO_VALUE
     return stored.astype(np.uint8)
 
 
@@ -212,19 +211,24 @@ def _write_fractions(
     ]
     rest = "Share of ice that is unknown or has no class"
     bands.append(Band("unknown", description=rest, scale=0.01, units="1", overview="nearest"))
-    with CogWriter(path, geobox, bands, dtype="uint8", nodata=_LEVEL_OF_NO_FRACTION, tags=tags) as cog:
+    with CogWriter(path, geobox, bands, dtype="uint8", nodata=_NO_VALUE, tags=tags) as cog:
         for row in range(0, len(numbers), STRIP_ROWS):
             rows = np.s_[row : row + STRIP_ROWS]
-            strip = [look_up(numbers[rows], share, _LEVEL_OF_NO_FRACTION) for share in shares.T]
-            cog.write(np.where(valid[rows], np.stack(strip), np.uint8(_LEVEL_OF_NO_FRACTION)))
+            strip = [look_up(numbers[rows], share, _NO_VALUE) for share in shares.T]
+            cog.write(np.where(valid[rows], np.stack(strip), np.uint8(_NO_VALUE)))
 
 
-def _write_distance(path: Path, geobox: GeoBox, wide: NDArray[Any], margin: int, tags: dict[str, str]) -> None:
+def _stored_distance(wide: NDArray[Any], margin: int) -> NDArray[np.uint8]:
+    """Return distances to borders without the margin, as stored."""
     inner = np.s_[margin : wide.shape[0] - margin, margin : wide.shape[1] - margin]
     distance = border_distance_px(wide)[inner]
     distance *= np.float32(1 / DISTANCE_STEP_PX)
     stored = np.rint(distance, out=distance).astype(np.uint8)
-    stored[wide[inner] == 0] = 255
+    stored[wide[inner] == 0] = _NO_VALUE
+    return stored
+
+
+def _write_distance(path: Path, geobox: GeoBox, stored: NDArray[np.uint8], tags: dict[str, str]) -> None:
     band = Band(
         "border_distance",
         "pixel",
@@ -232,7 +236,7 @@ def _write_distance(path: Path, geobox: GeoBox, wide: NDArray[Any], margin: int,
         scale=DISTANCE_STEP_PX,
         overview="nearest",
     )
-    write_cog(path, geobox, stored, [band], nodata=255, tags=tags)
+    write_cog(path, geobox, stored, [band], nodata=_NO_VALUE, tags=tags)
 
 
 def _about(

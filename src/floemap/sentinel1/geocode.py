@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 Surface = Literal["sea", "annotated"]
 
-#: Spacing of the lattice on which the inverse is evaluated, in pixels of the target.
-LATTICE_PX = 32
+#: Spacing of the lattice on which the inverse is evaluated.
+LATTICE_M = 2560.0
 #: If the annotation's points miss the range-Doppler equations by more, they are taken as they are.
 MAX_RESIDUAL_M = 5.0
 #: Usual spacing of nodes along the track at sea level.
@@ -258,7 +258,7 @@ def _hat(nodes: Floats, positions: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(np.maximum(0, 1 - abs(at[:, None] - np.arange(len(nodes)))), np.float32)
 
 
-def inverse_map(locator: GeoLocator, geobox: GeoBox, spacing: int = LATTICE_PX) -> InverseMap:
+def inverse_map(locator: GeoLocator, geobox: GeoBox, spacing_m: float = LATTICE_M) -> InverseMap:
     """Find the image positions of a grid's pixels.
 
     Raises
@@ -267,6 +267,7 @@ def inverse_map(locator: GeoLocator, geobox: GeoBox, spacing: int = LATTICE_PX) 
         If the grid's CRS cannot be brought to longitude and latitude there.
     """
     n_rows, n_cols = geobox.shape
+    spacing = max(1, round(spacing_m / abs(geobox.resolution.x)))
     rows = np.arange(0, n_rows + spacing, spacing, dtype=float)
     cols = np.arange(0, n_cols + spacing, spacing, dtype=float)
     t = geobox.transform
@@ -277,6 +278,4 @@ def inverse_map(locator: GeoLocator, geobox: GeoBox, spacing: int = LATTICE_PX) 
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         raise GridError("parts of the grid lie outside of its CRS.", hint="Choose another --crs or --like.")
     line, pixel = locator.to_image(lon, lat)
-    inside_line = np.clip(line, 0, locator.shape[0] - 1)
-    inside_pixel = np.clip(pixel, 0, locator.shape[1] - 1)
-    return InverseMap(rows, cols, line, pixel, locator.incidence_deg(inside_line, inside_pixel))
+    return InverseMap(rows, cols, line, pixel, locator.incidence_deg(line, pixel))

@@ -8,54 +8,43 @@ floor's -45 dB and flagged in the mask.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.cog import STRIP_ROWS, Band, CogWriter, read_geobox
+from floemap.cog import STRIP_ROWS, CogWriter, read_geobox
 from floemap.config import PrepareSettings
 from floemap.errors import ConfigError, FloemapError, GridError
 from floemap.progress import Progress, silent
+from floemap.sentinel1.bands import (
+    BANDS,
+    MASK_HH_BELOW_FLOOR,
+    MASK_HV_BELOW_FLOOR,
+    NODATA,
+    POLARISATIONS,
+    SCALE,
+)
 from floemap.sentinel1.cells import CellImage, calibrate, looks_for
 from floemap.sentinel1.geocode import GeoLocator, InverseMap, default_crs, inverse_map, target_grid
 from floemap.sentinel1.radiometry import FLOOR_DB, to_db
 from floemap.sentinel1.residual import measure
 from floemap.sentinel1.safe import open_scene, verify
 from floemap.sentinel1.scene import Scene
+from floemap.sentinel1.stac import write_item
 from floemap.stage import provenance, read_json, sha256, stage_folder, write_json
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 logger = logging.getLogger(__name__)
 
-POLARISATIONS = ("HH", "HV")
-#: Stored value that stands for no data, in all bands but the mask, where it is 0.
-NODATA = -32768
-SCALE = 0.01
-#: Bits of the mask band.
-MASK_VALID, MASK_HH_BELOW_FLOOR, MASK_HV_BELOW_FLOOR = 1, 2, 4
-
-BANDS = (
-    Band("hh_db", "dB", "HH sigma nought, thermal noise subtracted", SCALE),
-    Band("hv_db", "dB", "HV sigma nought, thermal noise subtracted", SCALE),
-    Band("incidence_deg", "degree", "Incidence angle at the ground", SCALE),
-    Band(
-        "mask",
-        "1",
-        "Sum of 1: valid, 2: HH at or below the noise floor, 4: HV at or below the noise floor; 0: no data",
-        overview="nearest",
-    ),
-)
 _MAX_REMAP = 32_766  # OpenCV's limit on an image's side
 
 
@@ -137,8 +126,6 @@ def prepare(
             raise GridError(
                 "no pixel of the grid lies in the scene.", path=like, hint="Choose another --like or --crs."
             )
-        from floemap.sentinel1.stac import write_item
-
         write_item(partial / "item.json", scene, locator, geobox, settings)
         write_json(partial / "product.json", record)
         if quicklook:
@@ -160,8 +147,6 @@ def _finished(folder: Path, inputs: dict[str, Any], configuration: dict[str, Any
 
 
 def _manifest_hash(scene: Scene) -> str:
-    import hashlib
-
     return hashlib.sha256(scene.container.read("manifest.safe")).hexdigest()
 
 
@@ -311,47 +296,3 @@ def _tags(scene: Scene) -> dict[str, str]:
 def _title(scene: Scene) -> str:
     prefix = "SIMULATED  " if scene.simulated else ""
     return f"{prefix}{scene.mission} {scene.mode}  {scene.start:%Y-%m-%d %H:%M} UTC  {scene.pass_direction.lower()}"
-
-
-def open_product(path: str | Path) -> xr.Dataset:
-    """Open a prepared product as an xarray.Dataset, in physical units.
-
-    Parameters
-    ----------
-    path
-        A prepared folder or its product.tif.
-
-    Returns
-    -------
-    Dataset
-        ``hh_db``, ``hv_db`` (dB), ``incidence_deg`` (degrees), float32 with NaN for no data, and ``mask`` (uint8), with
-        dimensions (y, x), coordinates in metres of pixel centres, and ``spatial_ref`` by CF conventions, as rioxarray
-        reads it.
-
-    Raises
-    ------
-    FloemapError
-        If there is no prepared product.
-    """
-    import rasterio
-    import xarray as xr
-    from odc.geo.xr import xr_coords
-
-    path = Path(path)
-    raster = path / "product.tif" if path.is_dir() else path
-    geobox = read_geobox(raster)
-    with rasterio.open(raster) as d:
-        if d.descriptions != tuple(b.name for b in BANDS):
-            raise FloemapError(f"has the bands {d.descriptions}.", path=raster, hint="Make it with `floemap prepare`.")
-        stored, tags = d.read(), d.tags()
-    coords = xr_coords(geobox)
-    variables = {}
-    for band, values in zip(BANDS, stored, strict=True):
-        attrs = {"units": band.units, "long_name": band.description, "grid_mapping": "spatial_ref"}
-        if band.name == "mask":
-            variables[band.name] = (("y", "x"), values.astype(np.uint8), attrs)
-        else:
-            physical = values.astype(np.float32) * np.float32(band.scale)
-            physical[values == NODATA] = np.nan
-            variables[band.name] = (("y", "x"), physical, attrs)
-    return xr.Dataset(variables, coords=coords, attrs={k: v for k, v in tags.items() if k != "AREA_OR_POINT"})

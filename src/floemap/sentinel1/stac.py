@@ -15,12 +15,11 @@ from pystac.extensions.sat import OrbitState, SatExtension
 
 from floemap.config import PrepareSettings
 from floemap.grid import crs_of
+from floemap.sentinel1.bands import BANDS, NODATA
 from floemap.sentinel1.geocode import GeoLocator
 from floemap.sentinel1.scene import Scene
 from floemap.stage import write_json
 from floemap.version import __version__
-
-_LIGHT_M_S = 299_792_458.0
 
 
 def write_item(path: Path, scene: Scene, locator: GeoLocator, geobox: GeoBox, settings: PrepareSettings) -> None:
@@ -60,9 +59,6 @@ def write_item(path: Path, scene: Scene, locator: GeoLocator, geobox: GeoBox, se
 
 
 def _describe(item: pystac.Item, scene: Scene, geobox: GeoBox) -> None:
-    # Imported late: product.py, where the bands are defined, imports this module.
-    from floemap.sentinel1.product import BANDS, NODATA
-
     crs = crs_of(geobox)
     projection = ProjectionExtension.ext(item, add_if_missing=True)
     projection.apply(

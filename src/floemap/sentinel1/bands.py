@@ -1,0 +1,77 @@
+"""The bands of a prepared product: how ``product.tif`` stores them, and how they are read back in physical units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rasterio
+
+from floemap.cog import Band, read_geobox
+from floemap.errors import FloemapError
+from floemap.grid import xarray_coords
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+POLARISATIONS = ("HH", "HV")
+#: Stored value that stands for no data, in all bands but the mask, where it is 0.
+NODATA = -32768
+SCALE = 0.01
+#: Bits of the mask band.
+MASK_VALID, MASK_HH_BELOW_FLOOR, MASK_HV_BELOW_FLOOR = 1, 2, 4
+
+BANDS = (
+    Band("hh_db", "dB", "HH sigma nought, thermal noise subtracted", SCALE),
+    Band("hv_db", "dB", "HV sigma nought, thermal noise subtracted", SCALE),
+    Band("incidence_deg", "degree", "Incidence angle at the ground", SCALE),
+    Band(
+        "mask",
+        "1",
+        "Sum of 1: valid, 2: HH at or below the noise floor, 4: HV at or below the noise floor; 0: no data",
+        overview="nearest",
+    ),
+)
+
+
+def open_product(path: str | Path) -> xr.Dataset:
+    """Open a prepared product as an xarray.Dataset, in physical units.
+
+    Parameters
+    ----------
+    path
+        A prepared folder or its product.tif.
+
+    Returns
+    -------
+    Dataset
+        ``hh_db``, ``hv_db`` (dB), ``incidence_deg`` (degrees), float32 with NaN for no data, and ``mask`` (uint8), with
+        dimensions (y, x), coordinates in metres of pixel centres, and ``spatial_ref`` by CF conventions, as rioxarray
+        reads it.
+
+    Raises
+    ------
+    FloemapError
+        If there is no prepared product.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    raster = path / "product.tif" if path.is_dir() else path
+    geobox = read_geobox(raster)
+    with rasterio.open(raster) as d:
+        if d.descriptions != tuple(b.name for b in BANDS):
+            raise FloemapError(f"has the bands {d.descriptions}.", path=raster, hint="Make it with `floemap prepare`.")
+        stored, tags = d.read(), d.tags()
+    coords = xarray_coords(geobox)
+    variables = {}
+    for band, values in zip(BANDS, stored, strict=True):
+        attrs = {"units": band.units, "long_name": band.description, "grid_mapping": "spatial_ref"}
+        if band.name == "mask":
+            variables[band.name] = (("y", "x"), values.astype(np.uint8), attrs)
+        else:
+            physical = values.astype(np.float32) * np.float32(band.scale)
+            physical[values == NODATA] = np.nan
+            variables[band.name] = (("y", "x"), physical, attrs)
+    return xr.Dataset(variables, coords=coords, attrs={k: v for k, v in tags.items() if k != "AREA_OR_POINT"})
