@@ -51,3 +51,47 @@ def pixels(
             f"The chart lies off the scene: it was moved onto it, {made.placement.scale:.2g} times its size.",
             highlight=False,
         )
+
+
+@command("twin", simulate)
+def twin(
+    out: _Out,
+    size: Annotated[
+        str,
+        typer.Option(
+            "--size",
+            metavar="full|small|PX",
+            help="full: 10708 x 10487 pixels of 40 m, 470 MB a month; small: 1000 x 1000 pixels of 400 m; or a number"
+            " of pixels. All cover some 400 km.",
+        ),
+    ] = "small",
+    months: Annotated[str, typer.Option("--months", help='Such as "1,7" or "2-4,12".')] = "all",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Months made at the same time.")] = 2,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished months again.")] = False,
+    seed: _Seed = 0,
+) -> None:
+    """Make a simulated twin of the ExtremeEarth dataset: products, charts, and the truth under them.
+
+    Names, columns and codes are the real dataset's, so everything that runs on the one runs on the other. A run that
+    was stopped goes on where it was.
+
+        floemap simulate twin --out twin --months 1,7
+    """
+    from floemap.charts.extremeearth import months_from_text
+    from floemap.cli.bars import bar
+    from floemap.errors import ConfigError
+    from floemap.simulation.twin import Size, make_twin
+
+    chosen: Size = "full" if size == "full" else "small"
+    if size not in ("full", "small"):
+        if not size.isdigit():
+            raise ConfigError(f"--size is {size!r}.", hint="Give full, small, or a number of pixels.")
+        chosen = int(size)
+    with bar("twin") as progress:
+        made = make_twin(
+            out, chosen, seed=seed, months=months_from_text(months), workers=workers, overwrite=overwrite,
+            progress=progress,
+        )  # fmt: skip
+    for m in made:
+        note = "  (finished before)" if m.skipped else ""
+        stdout.print(f"{m.product}{note}", highlight=False, markup=False)

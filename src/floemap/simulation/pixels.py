@@ -156,7 +156,7 @@ def _scenery_rows(
     image = ImageLattice.over(scene.shape, locate)
     patch = patch_px(max(scene.pixel_spacing_m))
     if chart is None:
-        world = World(month, seed, image.bounds_m)
+        world = World(month, seed, image.bounds_m, patch * max(scene.pixel_spacing_m))
         return SceneryRows(world, image, month, scene.polarisations, patch), None
     laid = ChartScenery(read_chart(chart), plane, image.bounds_m, seed)
     scenery: Scenery = laid
