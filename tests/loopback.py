@@ -66,9 +66,23 @@ def no_range(handler: Handler, body: bytes) -> bool:
 
 
 def other_range(handler: Handler, body: bytes) -> bool:
-    """Answer another part than was asked for."""
-    handler.answer(206, body[1:], {"Content-Range": f"bytes 1-{len(body) - 1}/{len(body)}"})
+    """Answer as many bytes as were asked for, of another place, and say so."""
+    rest = len(body) - int(re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", "bytes=1-"))[1])
+    handler.answer(206, body[1 : 1 + rest], {"Content-Range": f"bytes 1-{rest}/{len(body)}"})
     return True
+
+
+def pieces(size: int) -> Fault:
+    """Answer no more than `size` bytes of the part that was asked for, and say so, as a server may."""
+
+    def fault(handler: Handler, body: bytes) -> bool:
+        start = int(re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", "bytes=0-"))[1])
+        part = body[start : start + size]
+        extent = f"bytes {start}-{start + len(part) - 1}/{len(body)}"
+        handler.answer(206, part, {"Content-Range": extent})
+        return True
+
+    return fault
 
 
 def hold(after: int, entered: threading.Event, release: threading.Event) -> Fault:

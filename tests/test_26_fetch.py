@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from loopback import PASSWORD, RECORD, USER, Loopback, drop, hold, longer, no_range, other_range, status, wrong
+from loopback import PASSWORD, RECORD, USER, Loopback, drop, hold, longer, no_range, other_range, pieces, status, wrong
 from small_dataset import write_chart, write_product, zip_files
 
 from floemap.charts import fetch as fetch_module
@@ -116,6 +116,18 @@ def test_a_broken_transfer_goes_on_where_it_broke_off(server, web, tmp_path):
     assert names(tmp_path) == {"a.bin"}
 
 
+def test_a_server_may_give_less_than_was_asked_for(server, web, tmp_path):
+    server.faults["/files/a.bin"].extend([drop(1_000_000), pieces(400_000), pieces(100_000)])
+    assert get(server, web, tmp_path).read_bytes() == BODY
+    assert len(server.seen) == 4
+
+
+def test_a_part_that_was_not_asked_for_is_not_taken(server, web, tmp_path):
+    """No checksum could tell it."""
+    server.faults["/files/a.bin"].extend([drop(1_000_000), other_range])
+    assert get(server, web, tmp_path, size=None, md5=None).read_bytes() == BODY
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     faults=st.lists(
@@ -123,6 +135,7 @@ def test_a_broken_transfer_goes_on_where_it_broke_off(server, web, tmp_path):
             st.integers(0, 5000).map(drop),
             st.just(no_range),
             st.just(other_range),
+            st.integers(1, 5000).map(pieces),
             st.sampled_from([429, 500, 503]).map(status),
         ),
         max_size=4,
@@ -210,6 +223,10 @@ def test_wrong_bytes_are_deleted_and_fetched_once_more(server, web, tmp_path, fa
 def test_more_than_announced_is_not_taken(server, web, tmp_path):
     with pytest.raises(DownloadError, match="at most 1000"):
         get(server, web, tmp_path, size=None, md5=None, at_most=1000)
+    assert names(tmp_path) == set()
+    server.faults["/files/a.bin"].extend([longer, longer])  # which do not announce it
+    with pytest.raises(DownloadError, match=f"sends more than the {len(BODY)} bytes"):
+        get(server, web, tmp_path)
     assert names(tmp_path) == set()
 
 
@@ -379,7 +396,7 @@ def test_the_account_comes_from_environment_or_netrc(tmp_path):
 
 def test_netrc_is_never_sent_by_itself(server, web, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
-    netrc.write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
+    netrc.write_text("machine 127.0.0.1 login someone password word\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     server.files["a.bin"] = b"{}"
@@ -498,6 +515,14 @@ def test_a_damaged_product_is_replaced(dataset, tmp_path):
     assert fetch(dataset, tmp_path).complete
     assert len(dataset.of("$value")) == 1
     assert victim.read_bytes() == dataset.products[scene_of(2).product]
+
+
+def test_a_chart_archive_that_went_is_replaced_alone(dataset, tmp_path):
+    fetch(dataset, tmp_path)
+    (tmp_path / "charts" / "EE_v-2-0-0.zip").unlink()
+    dataset.seen.clear()
+    assert fetch(dataset, tmp_path).complete
+    assert [s.path for s in dataset.of("/files")] == ["/files/EE_v-2-0-0.zip"]
 
 
 def test_everything_at_once_goes_wrong_and_comes_right(dataset, tmp_path):

@@ -212,14 +212,17 @@ def test_a_right_copy_is_used_and_the_wrong_one_told(parts, tmp_path):
     assert str(bad) in "".join(product.notes) and "ends after" in "".join(product.notes)
     assert chart.state == "right" and Path(chart.where).parent == tmp_path / "b"
     # Without looking inside, what is plainly broken is already put last.
-    assert find_dataset(tmp_path).entry(1).chart.path.parent.name == "b"
+    for file in (bad / "measurement").iterdir():
+        file.write_bytes(b"")
+    entry = find_dataset(tmp_path).entry(1)
+    assert entry.product == good and entry.chart.path.parent.name == "b"
 
 
 def test_something_else_under_the_right_name_is_wrong(parts, tmp_path):
-    february = put_product(parts, "safe", tmp_path)
-    february.rename(tmp_path / f"{scene_of(2).product}.SAFE")
-    found = check_dataset(tmp_path, [2]).months[0].product
-    assert found.state == "wrong" and "is a scene of S1A from 2018-01-16" in found.problems[0]
+    for other in (2, 3):  # of another mission, of another time
+        put_product(parts, "safe", tmp_path).rename(tmp_path / f"{scene_of(other).product}.SAFE")
+        found = check_dataset(tmp_path, [other]).months[0].product
+        assert found.state == "wrong" and "is a scene of S1A from 2018-01-16" in found.problems[0]
     far = tmp_path / "far"
     put_product(parts, "safe", far)
     write_chart(far, JAN, lon=170.0)
