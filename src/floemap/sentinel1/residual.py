@@ -34,7 +34,7 @@ _SCALLOPING = (0.3, 1.7)
 
 @dataclass(frozen=True)
 class ResidualNoise:
-    """Artefacts of one polarisation, over the most uniform tenth of its windows.
+    """Artefacts of one polarisation, over the most uniform third of its windows.
 
     Attributes
     ----------
@@ -91,8 +91,7 @@ def measure(
     left = coarse.signal - (_adjusted(coarse, where, adjust) if adjust is not None else 0)
     steps = {}
     for i, name in enumerate(where.names[:-1]):
-        near, far = _levels_at_seam(left, where, i)
-        near, far = _most_uniform(near, far)
+        near, far = _most_uniform(*_levels_at_seam(left, where, i))
         if len(near) and np.median(near) > 0 and np.median(far) > 0:
             steps[f"{name}/{where.names[i + 1]}"] = float(10 * np.log10(np.median(far) / np.median(near)))
     scalloping = {}
@@ -117,8 +116,12 @@ def estimate_adjustments(
     where = _Swaths(coarse, swaths, blocks)
     if not np.nanmax(coarse.noise, initial=0) > 0:
         return {name: NoiseAdjustment() for name in where.names}
-    scales = [_scale(coarse, where, i) for i in range(len(where.names))]
-    gains = [_scalloping_gain(coarse, where, i, scales[i]) for i in range(len(where.names))]
+    levels = [_scale(coarse, where, i) for i in range(len(where.names))]
+    gains = [_scalloping_gain(coarse, where, i, levels[i]) for i in range(len(where.names))]
+    # A level is of the noise with its stripes; taking it as the scale of the noise below them counts the stripes twice.
+    means = [float(where.factor[name].mean()) for name in where.names]
+    scales = [k * m - k * g * (m - 1) for k, g, m in zip(levels, gains, means, strict=True)]
+    gains = [g * k / scale for g, k, scale in zip(gains, levels, scales, strict=True)]
     partly = {n: NoiseAdjustment(scales[i], gains[i]) for i, n in enumerate(where.names)}
     offsets = _offsets(coarse.signal - _adjusted(coarse, where, partly), where, coarse.noise)
     return {n: NoiseAdjustment(scales[i], gains[i], offsets[i]) for i, n in enumerate(where.names)}
@@ -175,10 +178,10 @@ def _slope(y: Floats, x: Floats, others: Floats) -> tuple[float, float] | None:
 
 
 def _combined(slopes: list[float], variances: list[float], bounds: tuple[float, float], near: float) -> float:
-    """Combine windows by inverse variance, leaving out those far off; 1 unless known to within `near`."""
+    """Combine windows by inverse variance, leaving out those far off; 1 unless known to within `near` and plausible."""
     if len(slopes) < 4:
         return 1.0
-    s, w = np.array(slopes), 1 / (np.array(variances) + 0.05**2)
+    s, w = np.array(slopes), 1 / (np.array(variances) + 0.02**2)
     for _ in range(3):
         mean = (w * s).sum() / w.sum()
         deviation = 1.4826 * np.median(abs(s - mean)) + 1e-6
@@ -187,7 +190,7 @@ def _combined(slopes: list[float], variances: list[float], bounds: tuple[float, 
             return 1.0
     mean = (w * s).sum() / w.sum()
     error = np.sqrt((w**2 * (s - mean) ** 2).sum()) / w.sum()
-    return float(np.clip(mean, *bounds)) if error < near else 1.0
+    return float(mean) if error < near and bounds[0] < mean < bounds[1] else 1.0
 
 
 def _azimuth_profiles(values: Floats, where: _Swaths, swath: int) -> Floats | None:
@@ -247,7 +250,7 @@ def _scalloping_gain(coarse: CoarseStatistics, where: _Swaths, swath: int, scale
 
 
 def _swing(left: Floats, where: _Swaths, swath: int) -> tuple[float, float] | None:
-    """Half of the peak-to-peak of what follows the annotated factor, and the level, in the darkest tenth of windows."""
+    """Half of the peak-to-peak of what follows the annotated factor, and the level."""
     factor = where.factor[where.names[swath]]
     if np.ptp(factor) < 1e-3:
         return None
@@ -258,16 +261,19 @@ def _swing(left: Floats, where: _Swaths, swath: int) -> tuple[float, float] | No
     rows = _periods(where, swath)
     high_y, high_x = _high_pass(y, rows), _high_pass(x, rows)
     ok = np.isfinite(high_y) & np.isfinite(high_x)
-    scatter = abs(high_y) / np.nanmax(abs(high_y[ok]), initial=1e-12)
-    ok &= scatter < 1.01
+    usual = 1.4826 * np.median(abs(high_y[ok])) if ok.any() else 0.0
+    ok &= abs(high_y) <= 3 * usual  # floes and leads are no stripes
     slope = float((high_y[ok] * high_x[ok]).sum() / max((high_x[ok] ** 2).sum(), 1e-12))
-    level = float(np.median(y[ok]))
+    level = float(np.median(y[ok])) if ok.any() else 0.0
     return (abs(slope) * float(np.ptp(factor)) / 2, level) if level > 0 else None
 
 
-def _levels_at_seam(values: Floats, where: _Swaths, swath: int) -> tuple[Floats, Floats]:
-    """Levels on both sides of the seam after sub-swath `swath`, extrapolated to it by straight lines, by window."""
-    near_side, far_side = [], []
+def _levels_at_seam(values: Floats, where: _Swaths, swath: int) -> tuple[Floats, Floats, Floats]:
+    """Levels on both sides of the seam after sub-swath `swath`, by window, and the windows' roughness.
+
+    Levels are extrapolated to the seam by straight lines; roughness is how far the profiles scatter about them.
+    """
+    found = []
     for row in range(0, values.shape[0] - _WINDOW + 1, _WINDOW):
         rows = slice(row, row + _WINDOW)
         inside = where.index[rows]
@@ -279,17 +285,16 @@ def _levels_at_seam(values: Floats, where: _Swaths, swath: int) -> tuple[Floats,
         sides = (near[-_SEAM_COLS - _SEAM_GAP : -_SEAM_GAP], far[_SEAM_GAP : _SEAM_COLS + _SEAM_GAP])
         profiles = [values[rows, cols].mean(axis=0) for cols in sides]
         if all(np.isfinite(p).all() for p in profiles):
-            level = [np.polyval(np.polyfit(c - seam, p, 1), 0) for c, p in zip(sides, profiles, strict=True)]
-            near_side.append(level[0])
-            far_side.append(level[1])
-    return np.array(near_side), np.array(far_side)
+            fits = [np.polyfit(c - seam, p, 1) for c, p in zip(sides, profiles, strict=True)]
+            rests = [p - np.polyval(f, c - seam) for c, p, f in zip(sides, profiles, fits, strict=True)]
+            found.append([fits[0][1], fits[1][1], float(np.sqrt(np.mean(np.square(rests))))])
+    near_level, far_level, rough = np.array(found, float).reshape(-1, 3).T
+    return near_level, far_level, rough
 
 
-def _most_uniform(near: Floats, far: Floats) -> tuple[Floats, Floats]:
-    """Keep the windows, a tenth but at least five, whose levels differ least from the usual difference and are dark."""
-    if len(near) <= 5:
-        return near, far
-    keep = np.argsort(near + far)[: max(5, len(near) // 10)]
+def _most_uniform(near: Floats, far: Floats, rough: Floats) -> tuple[Floats, Floats]:
+    """Keep the third of the windows, but at least five, that scatter least: uniform, and dark, as power scatters."""
+    keep = np.argsort(rough)[: max(5, len(rough) // 3)]
     return near[keep], far[keep]
 
 
@@ -298,7 +303,7 @@ def _offsets(left: Floats, where: _Swaths, noise: NDArray[np.float32]) -> list[f
     offsets = [0.0]
     limit = 0.5 * float(np.nanmean(noise))
     for i in range(len(where.names) - 1):
-        near, far = _levels_at_seam(left, where, i)
+        near, far = _most_uniform(*_levels_at_seam(left, where, i))
         step = 0.0
         if len(near) >= 4:
             difference = far - near

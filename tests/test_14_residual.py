@@ -1,0 +1,160 @@
+"""Residual noise: the measures see what is there, and the scaled method takes it away without touching the ice."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from floemap.config import PrepareSettings
+from floemap.sentinel1.cells import CoarseStatistics, block_mean, calibrate
+from floemap.sentinel1.product import prepare
+from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
+from floemap.sentinel1.residual import estimate_adjustments, measure
+from floemap.sentinel1.safe import open_scene
+from floemap.sentinel1.scene import AzimuthNoise, SwathBounds
+from floemap.simulation.safe_writer import luts, write_safe
+
+N = 16
+ROWS, COLS = 640, 200
+SEAMS = (0, 70, 130, 200)
+SWATHS = tuple(SwathBounds(f"EW{i + 1}", 0, ROWS * N - 1, a * N, b * N - 1) for i, (a, b) in enumerate(pairwise(SEAMS)))
+LINES = np.arange(0.0, ROWS * N, 10)
+BLOCKS = tuple(
+    AzimuthNoise(s.swath, 0, ROWS * N - 1, s.first_pixel, s.last_pixel, LINES,
+                 1 + 0.2 * abs(np.sin(np.pi * LINES / (500 + 30 * i) + i)))
+    for i, s in enumerate(SWATHS)
+)  # fmt: skip
+TRUE = {
+    "EW1": NoiseAdjustment(1.06, 1.3),
+    "EW2": NoiseAdjustment(0.93, 0.7),
+    "EW3": NoiseAdjustment(1.03, 1.1),
+}
+
+
+def coarse_scene(truth, seed=0, level=0.001, noise_level=0.0015):
+    """Dark water with a few brighter patches, and noise that differs from its annotation as `truth` says."""
+    rng = np.random.default_rng(seed)
+    row, col = np.mgrid[0:ROWS, 0:COLS]
+    ice = level * (1 + 0.15 * np.sin(col / 37 + row / 90) + 3 * (np.hypot(row - 200, (col - 100) * 2) < 60))
+    annotated, actual = np.zeros((ROWS, COLS)), np.zeros((ROWS, COLS))
+    centres = np.arange(ROWS) * N + (N - 1) / 2
+    for s, b in zip(SWATHS, BLOCKS, strict=True):
+        mine = slice(s.first_pixel // N, (s.last_pixel + 1) // N)
+        x = np.linspace(-1, 1, mine.stop - mine.start)
+        flat = noise_level * (1 + 0.8 * x**2 + 0.25 * np.cos(9 * x))
+        factor = np.interp(centres, b.lines, b.factor)[:, None]
+        a = truth.get(s.swath, NoiseAdjustment())
+        annotated[:, mine] = flat * factor
+        actual[:, mine] = flat * a.scale * (1 + a.scalloping * (factor - 1)) + a.offset
+    speckle = rng.gamma(2560, 1 / 2560, (ROWS, COLS))
+    signal = (ice + actual) * speckle
+    return CoarseStatistics(N, signal.astype(np.float32), annotated.astype(np.float32)), ice
+
+
+def test_right_annotation_leaves_nothing():
+    coarse, _ = coarse_scene({})
+    after = measure(coarse, SWATHS, BLOCKS, {})
+    assert after.worst_seam_db < 0.15
+    assert after.worst_scalloping_db < 0.15
+    before = measure(coarse, SWATHS, BLOCKS, None)
+    assert before.worst_scalloping_db > 0.4, "with all the noise left in, the stripes are seen"
+
+
+def test_wrong_annotation_is_measured_and_removed():
+    coarse, _ = coarse_scene(TRUE)
+    annotated = measure(coarse, SWATHS, BLOCKS, {})
+    found = estimate_adjustments(coarse, SWATHS, BLOCKS)
+    scaled = measure(coarse, SWATHS, BLOCKS, found)
+    assert annotated.worst_seam_db > 0.4
+    assert scaled.worst_seam_db < 0.5 * annotated.worst_seam_db
+    assert scaled.worst_scalloping_db < 0.3 * annotated.worst_scalloping_db
+    for name, true in TRUE.items():
+        assert found[name].scale == pytest.approx(true.scale, abs=0.03)
+        assert found[name].scalloping == pytest.approx(true.scalloping, abs=0.1)
+
+
+def test_a_right_annotation_is_hardly_changed():
+    coarse, _ = coarse_scene({}, seed=3)
+    for a in estimate_adjustments(coarse, SWATHS, BLOCKS).values():
+        assert a.scale == pytest.approx(1, abs=0.03)
+        assert a.scalloping == pytest.approx(1, abs=0.1)
+        assert abs(a.offset) < 3e-5
+
+
+def test_offsets_close_a_step():
+    true = {"EW2": NoiseAdjustment(offset=2e-4)}
+    coarse, _ = coarse_scene(true)
+    found = estimate_adjustments(coarse, SWATHS, BLOCKS)
+    assert found["EW2"].offset - found["EW1"].offset == pytest.approx(2e-4, abs=5e-5)
+    shares = np.diff(SEAMS)
+    assert sum(a.offset * n for a, n in zip(found.values(), shares, strict=True)) == pytest.approx(0, abs=1e-9)
+
+
+def test_what_the_scene_does_not_determine_stays_as_annotated():
+    coarse, _ = coarse_scene(TRUE, level=1.0)  # so bright that noise does not show
+    for a in estimate_adjustments(coarse, SWATHS, BLOCKS).values():
+        assert a.scale == pytest.approx(1, abs=0.08) or a.scale == 1
+    empty = CoarseStatistics(N, np.full((ROWS, COLS), np.nan, np.float32), np.zeros((ROWS, COLS), np.float32))
+    assert set(estimate_adjustments(empty, SWATHS, BLOCKS).values()) == {NoiseAdjustment()}
+    nothing = measure(empty, SWATHS, BLOCKS, {})
+    assert nothing.seam_step_db == {}
+    assert nothing.scalloping_db == {}
+
+
+def test_a_step_in_the_ice_itself_away_from_seams_changes_nothing():
+    coarse, _ = coarse_scene({})
+    signal = coarse.signal.copy()
+    signal[:, 100:] += 0.01
+    found = estimate_adjustments(CoarseStatistics(N, signal, coarse.noise), SWATHS, BLOCKS)
+    for name in ("EW1", "EW3"):
+        assert found[name].scale == pytest.approx(1, abs=0.03)
+
+
+def test_block_mean_is_the_mean_of_whole_blocks():
+    values = np.arange(48, dtype=np.float32).reshape(6, 8)
+    valid = np.ones_like(values, bool)
+    valid[0, 0] = False
+    means = block_mean(values, valid, 2)
+    assert means.shape == (3, 4)
+    assert np.isnan(means[0, 0])
+    assert means[1, 1] == values[2:4, 2:4].mean()
+
+
+@pytest.fixture(scope="module")
+def striped(tmp_path_factory, small_spec):
+    """A product over dark water whose noise is off by several percent, differently in every sub-swath."""
+    spec = small_spec(lines=1300, samples=1300, pixel_spacing_m=300.0, noise_departure=0.08, seed=5)
+    water = np.full((spec.lines, spec.samples), 0.0008, np.float32)
+    return write_safe(tmp_path_factory.mktemp("striped"), spec, {"HH": 20 * water, "HV": water}, looks=10), spec
+
+
+def test_scaled_noise_of_a_product(tmp_path, striped):
+    product, spec = striped
+    settings = PrepareSettings(resolution_m=600, noise="scaled")
+    result = prepare(product, tmp_path, settings, quicklook=False)
+    noise = json.loads(result.record.read_text())["thermal_noise"]["HV"]
+    worst = {way: max(abs(v) for v in noise["residual"][way]["seam_step_db"].values()) for way in noise["residual"]}
+    assert worst["scaled"] < 0.5 * worst["annotated"]
+    # The levels found are those that the simulator put in.
+    exact = luts(spec)
+    lines = np.arange(300, 1000, 7)
+    blocks = open_scene(product).noise["HV"].azimuth_blocks
+    for i, swath in enumerate(("EW1", "EW2", "EW3", "EW4", "EW5")):
+        middle = [(b.first_sample + b.last_sample) // 2 for b in spec.blocks() if b.swath == i][-1]
+        ratio = exact.noise_true("HV", lines, [middle]) / exact.noise_annotated("HV", lines, [middle])
+        found = noise["adjustments"][swath]
+        mean = azimuth_factor(blocks, swath, lines.astype(float)).mean()
+        level = found["scale"] * (1 + found["scalloping"] * (mean - 1)) / mean
+        assert level == pytest.approx(ratio.mean(), abs=0.04), swath
+
+
+def test_scaled_keeps_the_mean_of_the_scene(striped):
+    scene = open_scene(striped[0])
+    means = {}
+    for noise in ("annotated", "scaled"):
+        cells = calibrate(scene, looks=2, noise=noise)
+        valid = cells.power[:, :, 2] > 0
+        means[noise] = cells.power[:, :, 1][valid].mean()
+    assert means["scaled"] == pytest.approx(0.0008, rel=0.35)
+    assert abs(means["scaled"] - 0.0008) <= abs(means["annotated"] - 0.0008) + 0.0001
