@@ -6,11 +6,13 @@ with file, element and value; nothing is guessed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
 
+from floemap.sentinel1.plausible import refuse_gaps
 from floemap.sentinel1.scene import (
     AzimuthNoise,
     CalibrationLut,
@@ -24,10 +26,18 @@ from floemap.sentinel1.scene import (
 )
 from floemap.sentinel1.xmltree import XmlTree
 
+#: Calibration gains: 1277 to 1909 in a product of 2022. The bounds keep their squares inside of float32.
+_LEAST_GAIN, _MOST_GAIN = 1.0, 1e6
+#: Within one scene the gain follows the incidence angle and the antenna: 1.5 times between its ends.
+MAX_GAIN_RATIO = 10.0
+#: No noise is stronger than the strongest signal, 65535 squared. Azimuth factors lie between 0.999 and 1.3 in a real
+#: product of EW.
+_MOST_POWER, _MOST_FACTOR = 65535.0**2, 100.0
+
 
 def geolocation_grid(annotation: XmlTree, start: datetime) -> GeolocationGrid:
     """Read the geolocation grid of a product annotation; times become seconds after `start`."""
-    points = annotation.all("geolocationGrid/geolocationGridPointList/geolocationGridPoint")
+    points = annotation.entries("geolocationGrid/geolocationGridPointList/geolocationGridPoint")
     if not points:
         raise annotation.error("has no geolocation grid")
     names = ["line", "pixel", "latitude", "longitude", "height", "incidenceAngle", "elevationAngle", "slantRangeTime"]
@@ -48,7 +58,7 @@ def geolocation_grid(annotation: XmlTree, start: datetime) -> GeolocationGrid:
 
 def orbit(annotation: XmlTree, start: datetime) -> Orbit:
     """Read the orbit state vectors, earth-fixed."""
-    states = annotation.all("generalAnnotation/orbitList/orbit")
+    states = annotation.entries("generalAnnotation/orbitList/orbit")
     if len(states) < 4:
         raise annotation.error(f"has {len(states)} orbit state vectors, where 4 are needed")
     for s in states:
@@ -66,7 +76,7 @@ def orbit(annotation: XmlTree, start: datetime) -> Orbit:
 
 def ground_range(annotation: XmlTree, start: datetime) -> GroundRange:
     """Read the ground-range-to-slant-range polynomials."""
-    records = annotation.all("coordinateConversion/coordinateConversionList/coordinateConversion")
+    records = annotation.entries("coordinateConversion/coordinateConversionList/coordinateConversion")
     if not records:
         raise annotation.error("has no ground range conversion")
     seconds = np.array([(r.time("azimuthTime") - start).total_seconds() for r in records])
@@ -80,8 +90,8 @@ def swath_bounds(annotation: XmlTree, shape: tuple[int, int]) -> tuple[SwathBoun
     """Read which part of the image each sub-swath fills."""
     bounds = [
         SwathBounds(merge.text("swath"), *_bounds(b))
-        for merge in annotation.all("swathMerging/swathMergeList/swathMerge")
-        for b in merge.all("swathBoundsList/swathBounds")
+        for merge in annotation.entries("swathMerging/swathMergeList/swathMerge")
+        for b in merge.entries("swathBoundsList/swathBounds")
     ]
     if not bounds:
         raise annotation.error("has no sub-swath bounds")
@@ -100,53 +110,79 @@ def _bounds(node: XmlTree) -> tuple[int, int, int, int]:
     )
 
 
-def calibration_lut(calibration: XmlTree) -> CalibrationLut:
-    """Read the sigma nought calibration vectors.
+def calibration_lut(calibration: XmlTree, shape: tuple[int, int]) -> CalibrationLut:
+    """Read the sigma nought calibration vectors of an image of that shape.
 
     Vectors whose pixel positions differ are brought to those of the first by linear interpolation.
     """
-    vectors = calibration.all("calibrationVectorList/calibrationVector")
+    vectors = calibration.entries("calibrationVectorList/calibrationVector")
     if not vectors:
         raise calibration.error("has no calibration vectors")
     lines = np.array([v.number("line") for v in vectors])
     if (np.diff(lines) <= 0).any():
         raise calibration.error("has calibration vectors out of order")
+    refuse_gaps(calibration, "calibration vectors at lines", lines, shape[0])
     pixels = vectors[0].positions("pixel")
     rows = []
     for v in vectors:
         at, values = v.positions("pixel"), v.numbers("sigmaNought")
-        if len(at) != len(values) or (values <= 0).any():
+        if len(at) != len(values):
             raise v.error(
                 f"has a calibration vector at line {v.text('line')} with {len(at)} pixels, {len(values)} values"
             )
+        low, high = values.min(), values.max()
+        if not (low >= _LEAST_GAIN and high <= MAX_GAIN_RATIO * low and high <= _MOST_GAIN):
+            raise v.error(f"has a calibration vector at line {v.text('line')} with values from {low:.6g} to {high:.6g}")
+        refuse_gaps(v, f"a calibration vector at line {v.text('line')} with pixels", at, shape[1])
         rows.append(values if np.array_equal(at, pixels) else np.interp(pixels, at, values))
+    table = np.array(rows)
+    swing = (table.max(axis=0) / table.min(axis=0)).max()
+    if swing > MAX_GAIN_RATIO:
+        raise calibration.error(f"has calibration vectors that differ {swing:.6g} times along azimuth")
     constant = calibration.number("calibrationInformation/absoluteCalibrationConstant")
-    return CalibrationLut(lines, pixels, np.array(rows), constant)
+    return CalibrationLut(lines, pixels, table, constant)
 
 
-def noise_lut(noise: XmlTree) -> NoiseLut:
-    """Read the thermal noise vectors of either form; see :class:`NoiseLut`."""
-    new = noise.all("noiseRangeVectorList/noiseRangeVector")
-    old = noise.all("noiseVectorList/noiseVector")
+def noise_lut(noise: XmlTree, shape: tuple[int, int], swaths: Sequence[SwathBounds]) -> NoiseLut:
+    """Read the thermal noise vectors, of either form, of an image of that shape; see :class:`NoiseLut`."""
+    new = noise.entries("noiseRangeVectorList/noiseRangeVector")
+    old = noise.entries("noiseVectorList/noiseVector")
     if bool(new) == bool(old):
         raise noise.error(f"has {len(new)} noise range vectors and {len(old)} older noise vectors: one kind is needed")
     tag = "noiseRangeLut" if new else "noiseLut"
     vectors = []
     for v in new or old:
         pixels, power = v.positions("pixel"), v.numbers(tag)
-        if len(pixels) != len(power) or (power < 0).any():
+        if len(pixels) != len(power):
             raise v.error(f"has a noise vector at line {v.text('line')} with {len(pixels)} pixels, {len(power)} values")
+        if power.min() < 0 or power.max() > _MOST_POWER:
+            raise v.error(
+                f"has a noise vector at line {v.text('line')} with values from {power.min():.6g} to {power.max():.6g}"
+            )
+        refuse_gaps(v, f"a noise vector at line {v.text('line')} with pixels", pixels, shape[1])
         vectors.append(RangeNoise(v.number("line"), pixels, power))
     if any(b.line <= a.line for a, b in pairwise(vectors)):
         raise noise.error("has noise vectors out of order")
-    blocks = [_azimuth_block(b) for b in noise.all("noiseAzimuthVectorList/noiseAzimuthVector")]
-    if new and not blocks:
-        raise noise.error("has noise range vectors and no azimuth blocks")
+    refuse_gaps(noise, "noise vectors at lines", np.array([v.line for v in vectors]), shape[0])
+    blocks = [_azimuth_block(b, shape) for b in noise.entries("noiseAzimuthVectorList/noiseAzimuthVector")]
+    named, known = {b.swath for b in blocks}, {s.swath for s in swaths}
+    if new and named != known:
+        raise noise.error(f"has azimuth noise blocks of {sorted(named)}, where the image has {sorted(known)}")
     return NoiseLut("range_azimuth" if new else "vectors", tuple(vectors), tuple(blocks))
 
 
-def _azimuth_block(node: XmlTree) -> AzimuthNoise:
+def _azimuth_block(node: XmlTree, shape: tuple[int, int]) -> AzimuthNoise:
     lines, factor = node.positions("line"), node.numbers("noiseAzimuthLut")
-    if len(lines) != len(factor) or (factor < 0).any():
+    if len(lines) != len(factor):
         raise node.error(f"has an azimuth noise block with {len(lines)} lines, {len(factor)} values")
-    return AzimuthNoise(node.text("swath"), *_bounds(node), lines, factor)
+    if factor.min() < 0 or factor.max() > _MOST_FACTOR:
+        raise node.error(f"has an azimuth noise block with values from {factor.min():.6g} to {factor.max():.6g}")
+    block = AzimuthNoise(node.text("swath"), *_bounds(node), lines, factor)
+    ordered = block.first_line <= block.last_line and block.first_pixel <= block.last_pixel
+    inside = block.first_line < shape[0] and block.first_pixel < shape[1]
+    if not (ordered and inside and lines[0] <= block.last_line and lines[-1] >= block.first_line):
+        raise node.error(
+            f"has an azimuth noise block of lines {block.first_line} to {block.last_line},"
+            f" pixels {block.first_pixel} to {block.last_pixel}, values from line {lines[0]:.6g} to {lines[-1]:.6g}"
+        )
+    return block

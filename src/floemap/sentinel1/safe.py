@@ -20,10 +20,13 @@ from floemap.cog import GDAL_CACHE_BYTES
 from floemap.errors import FloemapError, ProductError
 from floemap.sentinel1 import annotation as read
 from floemap.sentinel1.container import Container, open_container
+from floemap.sentinel1.plausible import refuse_contradictions
 from floemap.sentinel1.scene import Scene
 from floemap.sentinel1.xmltree import XmlTree
 
 _POLARISATIONS = ("HH", "HV", "VV", "VH")
+_MISSIONS = ("S1A", "S1B", "S1C", "S1D")
+_MODES = ("EW", "IW", "SM")
 _KINDS = {
     "s1Level1ProductSchema": ("annotation", r".*\.xml"),
     "s1Level1CalibrationSchema": ("annotation/calibration", r"calibration-.*\.xml"),
@@ -171,29 +174,31 @@ def _assemble(
                 _verify_file(container, checksums, file)
     products = {p: t["s1Level1ProductSchema"] for p, t in trees.items()}
     first = next(iter(products.values()))
+    datatake = first.count("adsHeader/missionDataTakeId")
+    for p, of_one in trees.items():
+        for tree in of_one.values():
+            _check_header(tree, p, datatake)
     info = "imageAnnotation/imageInformation"
-    start = first.time(f"{info}/productFirstLineUtcTime")
     shapes = {(t.count(f"{info}/numberOfLines", 2), t.count(f"{info}/numberOfSamples", 2)) for t in products.values()}
     if len(shapes) != 1:
         raise ProductError(f"its polarisations have different sizes: {sorted(shapes)}.", path=container.path)
     shape = shapes.pop()
-    for p, t in products.items():
-        if (t.text("adsHeader/productType"), t.text("adsHeader/polarisation")) != ("GRD", p):
-            raise t.error(f"is not about a GRD image in {p}")
+    start = first.time(f"{info}/productFirstLineUtcTime")
+    swaths = read.swath_bounds(first, shape)
     relative = manifest.all(".//{*}orbitReference/{*}relativeOrbitNumber")
-    return Scene(
+    scene = Scene(
         container=container,
         name=container.name,
-        mission=first.text("adsHeader/missionId"),
-        mode=first.text("adsHeader/mode"),
+        mission=first.one_of("adsHeader/missionId", _MISSIONS),
+        mode=first.one_of("adsHeader/mode", _MODES),
         product_type="GRD",
         polarisations=tuple(files),
         start=start,
         stop=first.time(f"{info}/productLastLineUtcTime"),
-        pass_direction=first.text("generalAnnotation/productInformation/pass").upper(),
+        pass_direction=first.one_of("generalAnnotation/productInformation/pass", ("Ascending", "Descending")).upper(),
         absolute_orbit=first.count("adsHeader/absoluteOrbitNumber"),
         relative_orbit=relative[0].count(".") if relative else None,
-        datatake=first.count("adsHeader/missionDataTakeId"),
+        datatake=datatake,
         ipf_version=_ipf_version(manifest),
         shape=shape,
         pixel_spacing_m=(
@@ -206,9 +211,9 @@ def _assemble(
         orbit=read.orbit(first, start),
         ground_range=read.ground_range(first, start),
         line_interval_s=_positive(first, f"{info}/azimuthTimeInterval"),
-        swaths=read.swath_bounds(first, shape),
-        calibration={p: read.calibration_lut(t["s1Level1CalibrationSchema"]) for p, t in trees.items()},
-        noise={p: read.noise_lut(t["s1Level1NoiseSchema"]) for p, t in trees.items()},
+        swaths=swaths,
+        calibration={p: read.calibration_lut(t["s1Level1CalibrationSchema"], shape) for p, t in trees.items()},
+        noise={p: read.noise_lut(t["s1Level1NoiseSchema"], shape, swaths) for p, t in trees.items()},
         noise_subtracted={
             p: t.flag("imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed")
             for p, t in products.items()
@@ -219,6 +224,19 @@ def _assemble(
         checksums=checksums,
         simulated="simulator" in _processor(manifest),
     )
+    refuse_contradictions(first, scene)
+    return scene
+
+
+def _check_header(tree: XmlTree, polarisation: str, datatake: int) -> None:
+    """Refuse a file that lies in the place of another: of an other kind, polarisation or product."""
+    found = tree.text("adsHeader/productType"), tree.text("adsHeader/polarisation")
+    if found != ("GRD", polarisation):
+        raise tree.error(f"is about a {found[0]} image in {found[1]}, where GRD in {polarisation} is needed")
+    if tree.count("adsHeader/missionDataTakeId") != datatake:
+        raise tree.error(
+            f"is of the data take {tree.text('adsHeader/missionDataTakeId')}, where the product is of {datatake}"
+        )
 
 
 def _positive(tree: XmlTree, path: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -61,6 +61,15 @@ class XmlTree:
         """Return all elements at `path`, maybe none."""
         return [XmlTree(e, self.container, self.inside) for e in self.element.findall(path)]
 
+    def entries(self, path: str) -> list[XmlTree]:
+        """Return the entries at ``list/entry``, maybe none; raise where the list's own count says another number."""
+        inside, _, name = path.rpartition("/")
+        for parent in self.all(inside):
+            count, found = parent.element.get("count"), len(parent.element.findall(name))
+            if count is not None and count.strip() != str(found):
+                raise self.error(f"has {found} entries in <{inside}>, which counts {count[:40]!r}")
+        return self.all(path)
+
     def text(self, path: str = ".") -> str:
         """Return the stripped text at `path`; raise where there is none."""
         return (self.find(path).element.text or "").strip()
@@ -87,24 +96,31 @@ class XmlTree:
             raise self.error(f"<{path}> is {value}")
         return value
 
+    def one_of(self, path: str, known: Sequence[str]) -> str:
+        """Return a text that is one of those known."""
+        text = self.text(path)
+        if text not in known:
+            raise self.error(f"<{path}> is {text[:40]!r}, where {' or '.join(known)} is needed")
+        return text
+
     def flag(self, path: str) -> bool:
         """Return true or false."""
-        text = self.text(path)
-        if text not in ("true", "false"):
-            raise self.error(f"<{path}> is {text[:40]!r}")
-        return text == "true"
+        return self.one_of(path, ("true", "false")) == "true"
 
     def time(self, path: str) -> datetime:
         """Return a time, UTC."""
         return self.value(path, datetime.fromisoformat).replace(tzinfo=UTC)
 
     def numbers(self, path: str) -> NDArray[np.float64]:
-        """Return a list of finite numbers, at least one."""
+        """Return a list of finite numbers, at least one, and as many as the element counts."""
         text = self.text(path)
         try:
             values = np.array(text.split(), dtype=np.float64)
         except ValueError:
             raise self.error(f"<{path}> holds something else than numbers") from None
+        count = self.find(path).element.get("count")
+        if count is not None and count.strip() != str(values.size):
+            raise self.error(f"<{path}> holds {values.size} numbers and counts {count[:40]!r}")
         if not values.size or not np.isfinite(values).all():
             raise self.error(f"<{path}> is empty or not finite")
         return values
