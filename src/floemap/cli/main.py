@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from floemap.cli import info, prepare  # noqa: F401
+# isort: off
+from floemap.cli import demo, simulate, fetch, info, prepare, label  # noqa: F401
+
+# isort: on
 from floemap.cli.app import app
 
 

@@ -1,0 +1,42 @@
+"""``floemap demo``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from floemap.cli.app import command, stdout
+
+
+class SizeChoice(StrEnum):
+    """See :func:`floemap.demo.run_demo`."""
+
+    small = "small"
+    smallest = "smallest"
+
+
+@command("demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")] = Path("demo"),
+    size: Annotated[SizeChoice, typer.Option("--size", help="smallest is for a quick check.")] = SizeChoice.small,
+    seed: Annotated[int, typer.Option("--seed", help="Another number, another ice.")] = 0,
+) -> None:
+    """Run the whole job on simulated scenes: no download, no account.
+
+    Simulates Sentinel-1 products and ice charts of a January and a July off East Greenland, prepares and labels them,
+    and draws scene, chart and truth side by side. What it finished before is kept.
+
+        floemap demo --out demo
+    """
+    from floemap.cli.bars import bar
+    from floemap.demo import run_demo
+
+    with bar("demo") as progress:
+        made = run_demo(out, "small" if size is SizeChoice.small else "smallest", seed=seed, progress=progress)
+    for product, label in zip(made.products, made.labels, strict=True):
+        stdout.print(f"product  {product}\nlabels   {label}", highlight=False, markup=False)
+    stdout.print(f"picture  {made.picture}", highlight=False, markup=False)
+    stdout.print("All of it is simulated: nothing here says anything about real ice.")
