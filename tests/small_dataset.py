@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,38 +13,33 @@ import pyproj
 import shapely
 
 from floemap.charts.extremeearth import CRS, DatasetScene
-from floemap.simulation.safe_writer import ProductSpec, write_safe
+from floemap.simulation.safe_writer import write_safe
+from floemap.simulation.twin import twin_spec
 
-LON, LAT, SIZE_PX = -8.0, 77.0, 64
+SIZE_PX = 64
 
 
 def write_product(folder: Path, scene: DatasetScene, **changes: Any) -> Path:
     """Write a scene's product, simulated, under its real name."""
-    words = scene.product.split("_")
-    start, stop = (datetime.strptime(w, "%Y%m%dT%H%M%S").replace(tzinfo=UTC) for w in words[4:6])
-    spec = {
-        "start": start,
-        "stop": stop,
-        "lines": SIZE_PX,
-        "samples": SIZE_PX,
-        "pixel_spacing_m": 6000.0,
-        "centre_lon": LON,
-        "centre_lat": LAT,
-        "heading_deg": -150.0,
-        "mission": scene.mission,
-        "orbit": int(words[6]),
-        "datatake": words[7],
-        "suffix": words[8],
-    }
     sigma0 = {p: np.full((SIZE_PX, SIZE_PX), 0.02, np.float32) for p in ("HH", "HV")}
-    return write_safe(folder, ProductSpec(**(spec | changes)), sigma0)
+    return write_safe(folder, dataclasses.replace(twin_spec(scene.month, SIZE_PX), **changes), sigma0)
 
 
 def write_chart(
-    folder: Path, scene: DatasetScene, *, columns: Literal["V1", "V2"] = "V2", lon: float = LON, lat: float = LAT
+    folder: Path,
+    scene: DatasetScene,
+    *,
+    columns: Literal["V1", "V2"] = "V2",
+    east_deg: float = 0.0,
+    north_deg: float = 0.0,
 ) -> Path:
-    """Write a scene's chart: a shapefile with water beside first-year ice, in the dataset's CRS and columns."""
-    x, y = pyproj.Transformer.from_crs("EPSG:4326", CRS, always_xy=True).transform(lon, lat)
+    """Write a scene's chart: a shapefile with water beside first-year ice, in the dataset's CRS and columns.
+
+    It lies where the product does, or so many degrees from there.
+    """
+    spec = twin_spec(scene.month, SIZE_PX)
+    to_map = pyproj.Transformer.from_crs("EPSG:4326", CRS, always_xy=True)
+    x, y = to_map.transform(spec.centre_lon + east_deg, spec.centre_lat + north_deg)
     km = 1000.0
     table: dict[str, list[Any]] = {
         "id": [1, 2],

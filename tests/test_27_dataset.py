@@ -225,14 +225,14 @@ def test_something_else_under_the_right_name_is_wrong(parts, tmp_path):
         assert found.state == "wrong" and "is a scene of S1A from 2018-01-16" in found.problems[0]
     far = tmp_path / "far"
     put_product(parts, "safe", far)
-    write_chart(far, JAN, lon=170.0)
+    write_chart(far, JAN, east_deg=180.0)
     _, chart = look(far)
     assert chart.state == "wrong" and "elsewhere" in chart.problems[0]
 
 
 def test_a_chart_that_covers_little_is_noted(parts, tmp_path):
     put_product(parts, "safe", tmp_path)
-    write_chart(tmp_path, JAN, lat=80.5)
+    write_chart(tmp_path, JAN, north_deg=3.5)
     _, chart = look(tmp_path)
     assert chart.state == "right" and "covers" in "".join(chart.notes)
 
@@ -338,7 +338,7 @@ def test_check_says_what_is_there_and_exits_accordingly(parts, tmp_path, run):
     put_product(parts, "safe", tmp_path)
     put_chart(parts, "v1", tmp_path)
     code, said = run("--check", str(tmp_path), "--months", "1")
-    assert code == 0 and "2 right, 0 missing, 0 wrong" in said and "SIMULATED" in said and "V1" in said
+    assert code == 0 and "2 right, 0 missing, 0 wrong" in said and "Simulated products: 1" in said and "V1" in said
     code, said = run("--check", str(tmp_path))
     assert code == 1 and "2 right, 22 missing, 0 wrong" in said
     assert all(s.product in said and s.chart in said and s.title in said for s in SCENES)

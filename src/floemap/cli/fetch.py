@@ -82,7 +82,7 @@ def _print(inventory: Inventory, *, as_json: bool) -> None:
     for problem in (*inventory.problems, *inventory.unreadable):
         stdout.print(problem, style="red", markup=False, highlight=False)
     if inventory.simulated:
-        stdout.print(f"{inventory.simulated} products are SIMULATED: no evidence about real ice.", style="yellow")
+        stdout.print(f"Simulated products: {inventory.simulated}. They are no evidence about real ice.", style="yellow")
     counts = ", ".join(f"{inventory.count(s)} {s}" for s in ("right", "missing", "wrong"))
     stdout.print(f"{inventory.root}: {' and '.join(inventory.what)}: {counts}", markup=False, highlight=False)
 
