@@ -5,9 +5,12 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from floemap.errors import FloemapError, ProductError
+
+if TYPE_CHECKING:
+    from floemap.charts.sigrid3 import Chart
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,18 @@ class Description:
         (name, words) for people.
     problems
         What is wrong with it, if anything; then it cannot be used as it is.
+    chart
+        The chart, where it is one, for :func:`floemap.charts.picture.draw_chart_map`.
     """
 
     facts: dict[str, Any]
     lines: list[tuple[str, str]]
     problems: tuple[str, ...] = ()
+    chart: Chart | None = None
 
 
 def describe(path: str | Path) -> Description:
-    """Say what lies at `path`: a Sentinel-1 product or a prepared one.
+    """Say what lies at `path`: a Sentinel-1 product, a prepared one, or an ice chart.
 
     Raises
     ------
@@ -44,14 +50,16 @@ def describe(path: str | Path) -> Description:
         return _prepared(path if path.is_dir() else path.parent)
     if _is_product(path):
         return _product(path)
-    raise FloemapError("is nothing that floemap knows.", path=path, hint="Give a Sentinel-1 product or a prepared one.")
+    return _chart(path)
 
 
 def _is_product(path: Path) -> bool:
-    if path.is_dir() or path.name.lower() == "manifest.safe":
+    if path.is_dir():
+        return (path / "manifest.safe").is_file() or not list(path.glob("*.shp"))
+    if path.name.lower() == "manifest.safe":
         return True
     if not zipfile.is_zipfile(path):
-        return path.suffix.lower() == ".zip"
+        return False
     with zipfile.ZipFile(path) as z:
         return any(n.lower().endswith("manifest.safe") for n in z.namelist())
 
@@ -88,3 +96,13 @@ def _product(path: Path) -> Description:
         problems = (str(whole),)
     facts = describe_scene(scene)
     return Description(facts | {"problems": list(problems)}, scene_lines(facts), problems)
+
+
+def _chart(path: Path) -> Description:
+    from floemap.charts.describe import chart_facts, chart_lines, chart_problems
+    from floemap.charts.sigrid3 import read_chart
+
+    chart = read_chart(path)
+    facts = chart_facts(chart)
+    problems = tuple(chart_problems(facts))
+    return Description(facts | {"problems": list(problems)}, chart_lines(facts), problems, chart)

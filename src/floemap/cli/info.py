@@ -13,24 +13,39 @@ from floemap.cli.app import command, stderr, stdout
 
 @command("info")
 def info(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A Sentinel-1 product or a prepared one.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A Sentinel-1 product, a prepared one, or an ice chart.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the JSON to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write info.json here, and for a chart map.png.")
+    ] = None,
 ) -> None:
     """Say what something is, and what is wrong with it.
+
+    Of a Sentinel-1 product: time, place, sub-swaths, noise floor. Of a prepared one: grid, and the noise that is left
+    at seams and in stripes. Of a chart: area by stage of development, and what is odd in it.
 
     Nothing is written but with --out. The exit code is 1 where something is wrong with it.
 
         floemap info S1A_EW_GRDM_1SDH_20180116T075430_20180116T075530_020177_0226B9_9FE3.zip
+
+        floemap info seaice_s1_20180116t075430.shp --out about
     """
     from rich.table import Table
 
     from floemap.info import describe
-    from floemap.stage import write_json
+    from floemap.stage import os_errors, write_json
 
     description = describe(path)
     if out is not None:
-        write_json(out, description.facts)
+        with os_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "info.json", description.facts)
+        if description.chart is not None:
+            from floemap.charts.picture import draw_chart_map
+
+            draw_chart_map(description.chart, out / "map.png")
     if as_json:
         print(json.dumps(description.facts, indent=2, default=str))  # noqa: T201  plain, for pipes
     else:
