@@ -152,7 +152,7 @@ def test_specifications_are_those_of_the_real_scenes(scene: object) -> None:
     assert (spec.noise_format == "vectors") == (month in (1, 2))  # before and from IPF 2.90
     assert (np.cos(np.radians(spec.heading_deg)) < 0) == (spec.start.hour < 12)  # morning passes descend
     speed = np.linalg.norm(luts(spec).geometry.orbit(0.0)[1])
-    assert 7300 < speed < 8000
+    assert speed == pytest.approx(7580, rel=0.01)
 
 
 def test_the_command(twin: tuple[Path, tuple[TwinMonth, ...]], tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def twin(
         typer.Option(
             "--size",
             metavar="full|small|PX",
-            help="full: 10708 x 10487 pixels of 40 m, 470 MB a month; small: 1000 x 1000 pixels of 400 m; or a number"
-            " of pixels. All cover some 400 km.",
+            help="full: 10487 pixels of 40 m across, 440 MB a month; small: 1000 pixels of 400 m; or a number"
+            " of pixels across. All cover some 400 km.",
         ),
     ] = "small",
     months: Annotated[str, typer.Option("--months", help='Such as "1,7" or "2-4,12".')] = "all",

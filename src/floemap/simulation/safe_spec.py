@@ -23,7 +23,7 @@ MIN_SIZE_PX = 64
 #: Size of a full scene; all spacings of look-up tables are in proportion to it.
 FULL_LINES, FULL_SAMPLES = 10708, 10487
 #: Ground speed of the beam, from an orbital speed of 7.58 km/s; 5.8 ms a line of 40 m.
-_GROUND_SPEED_M_S = 6880.0
+GROUND_SPEED_M_S = 6880.0
 
 # Where sub-swaths meet and begin in a full scene, as in a product of 2022: bursts of EW1 begin first, the others follow
 # one by one, and after the first burst cycle the seams move a few samples towards near range.
@@ -144,7 +144,7 @@ class ProductSpec:
     def line_interval_s(self) -> float:
         """Time from one line to the next."""
         if self.stop is None:
-            return self.pixel_spacing_m / _GROUND_SPEED_M_S
+            return self.pixel_spacing_m / GROUND_SPEED_M_S
         return (self.stop - self.start).total_seconds() / (self.lines - 1)
 
     @property

@@ -40,7 +40,7 @@ from floemap.sentinel1.safe import open_scene
 from floemap.simulation.analyst import OUTSIDE, draw_chart, extremeearth_columns
 from floemap.simulation.ice import Surface, World, classes
 from floemap.simulation.ice_zones import WORLD_CRS, scene_centre_m
-from floemap.simulation.safe_spec import FULL_LINES, FULL_SAMPLES, MIN_SIZE_PX, ProductSpec
+from floemap.simulation.safe_spec import FULL_SAMPLES, GROUND_SPEED_M_S, MIN_SIZE_PX, ProductSpec
 from floemap.simulation.safe_writer import luts, write_safe
 from floemap.simulation.scenery import SceneryRows, image_of, patch_px
 from floemap.stage import os_errors, provenance, read_json, stage_folder, write_json
@@ -48,9 +48,9 @@ from floemap.version import __version__
 
 Size = Literal["full", "small"] | int
 
-#: Pixels along the side of a small twin's scenes.
+#: Pixels across a small twin's scenes.
 SMALL_PX = 1000
-#: What scenes of any size cover, about the same as real ones.
+#: What scenes of any size cover across the track, about the same as real ones.
 EXTENT_M = 400_000.0
 _INCLINATION_DEG = 98.18
 #: Pixel size of the raster that the analyst draws from.
@@ -100,8 +100,8 @@ def twin_spec(month: int, size: Size = "small", seed: int = 0) -> ProductSpec:
     month
         1 to 12.
     size
-        "full" for 10708 lines of 10487 samples of 40 m, else a number of lines and samples (or "small" for 1000) that
-        cover about as much ground with larger pixels.
+        "full" for 10487 samples of 40 m, else a number of samples (or "small" for 1000) that cover about as much ground
+        with larger pixels. The number of lines follows from the scene's duration.
     seed
         Of the twin.
 
@@ -112,7 +112,8 @@ def twin_spec(month: int, size: Size = "small", seed: int = 0) -> ProductSpec:
     """
     scene = scene_of(month)
     mission, _, _, _, start, stop, orbit, datatake, suffix = scene.product.split("_")
-    lines, samples, spacing_m = _image_size(size)
+    samples, spacing_m = _image_size(size)
+    lines = round((_time(stop) - _time(start)).total_seconds() * GROUND_SPEED_M_S / spacing_m) + 1
     x, y = scene_centre_m(month, seed)
     lon, lat = pyproj.Transformer.from_crs(WORLD_CRS, "EPSG:4326", always_xy=True).transform(x, y)
     # Ground heading of an orbit of that inclination; off East Greenland, mornings see descending passes.
@@ -143,17 +144,17 @@ def _time(text: str) -> datetime:
     return datetime.strptime(text, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
 
 
-def _image_size(size: Size) -> tuple[int, int, float]:
-    """Lines, samples, spacing."""
+def _image_size(size: Size) -> tuple[int, float]:
+    """Samples and spacing."""
     if size == "full":
-        return FULL_LINES, FULL_SAMPLES, 40.0
+        return FULL_SAMPLES, 40.0
     px = SMALL_PX if size == "small" else size
     if not isinstance(px, int) or not MIN_SIZE_PX <= px <= FULL_SAMPLES:
         raise ConfigError(
             f"a twin cannot have the size {size!r}.",
             hint=f"Give full, small, or {MIN_SIZE_PX} to {FULL_SAMPLES} pixels.",
         )
-    return px, px, EXTENT_M / px
+    return px, EXTENT_M / px
 
 
 def resolution_m(spec: ProductSpec) -> float:
