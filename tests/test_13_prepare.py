@@ -138,6 +138,11 @@ def test_file_has_names_units_and_honest_metadata(tmp_path, small_product, small
     record = json.loads(result.record.read_text())
     assert record["simulated"] is True
     assert record["configuration"]["resolution_m"] == 2000
+    locator = GeoLocator(open_scene(small_product))
+    line, pixel = locator.to_image(*np.array(record["corners_lonlat_deg"]).T)
+    last = np.array(locator.shape) - 1
+    assert line == pytest.approx([0, 0, last[0], last[0]], abs=1e-3)
+    assert pixel == pytest.approx([0, last[1], last[1], 0], abs=1e-3)
 
 
 def test_item_is_valid_stac(tmp_path, small_product, small_settings):

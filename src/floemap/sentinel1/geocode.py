@@ -151,6 +151,12 @@ class GeoLocator:
                 break
         return line.reshape(shape), pixel.reshape(shape)
 
+    def corners(self) -> list[list[float]]:
+        """Longitude and latitude in degrees of the image's corners: first line near and far, last line far and near."""
+        lines, pixels = self.shape[0] - 1, self.shape[1] - 1
+        lon, lat = self.to_ground(np.array([0, 0, lines, lines]), np.array([0, pixels, pixels, 0]))
+        return [[float(x), float(y)] for x, y in zip(lon, lat, strict=True)]
+
     def footprint(self, points: int = 50) -> tuple[Floats, Floats]:
         """Longitude and latitude in degrees along the image's outline, closed."""
         lines, pixels = self.shape[0] - 1, self.shape[1] - 1
@@ -247,15 +253,16 @@ class InverseMap:
 
     def expand(self, field: Floats, first_row: int, last_row: int, cols: int) -> NDArray[np.float32]:
         """Return a field of the lattice at all pixels of rows [first_row, last_row), (rows, cols)."""
-        down = _hat(self.rows, np.arange(first_row, last_row))
-        along = _hat(self.cols, np.arange(cols))
-        return np.asarray(down @ field.astype(np.float32) @ along.T, np.float32)
-
-
-def _hat(nodes: Floats, positions: NDArray[Any]) -> NDArray[np.float32]:
-    """Weights of linear interpolation from evenly spaced nodes, (positions, nodes)."""
-    at = (positions - nodes[0]) / (nodes[1] - nodes[0])
-    return np.asarray(np.maximum(0, 1 - abs(at[:, None] - np.arange(len(nodes)))), np.float32)
+        at = np.arange(first_row, last_row) / (self.rows[1] - self.rows[0])
+        node = np.minimum(at.astype(np.intp), len(self.rows) - 2)
+        share = (at - node)[:, None]
+        along = ((1 - share) * field[node] + share * field[node + 1]).astype(np.float32)  # (rows, lattice cols)
+        spacing = round(self.cols[1] - self.cols[0])
+        steps = np.arange(spacing, dtype=np.float32) / np.float32(spacing)
+        full: NDArray[np.float32] = (
+            along[:, :-1, None] + np.diff(along, axis=1)[:, :, None] * steps
+        )  # (rows, lattice cols - 1, spacing)
+        return full.reshape(len(full), -1)[:, :cols]
 
 
 def inverse_map(locator: GeoLocator, geobox: GeoBox, spacing_m: float = LATTICE_M) -> InverseMap:

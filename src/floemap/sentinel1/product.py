@@ -120,6 +120,7 @@ def prepare(
             cells = calibrate(scene, looks=looks_for(scene, resolution_m), noise=settings.noise, progress=progress)
         record = provenance("floemap prepare", inputs=inputs, configuration=configuration)
         record |= _about(scene, cells, geobox)
+        record["corners_lonlat_deg"] = locator.corners()
         positions = inverse_map(locator, geobox)
         record["pixels"] = _write_bands(partial / "product.tif", cells, positions, geobox, _tags(scene), progress)
         if not record["pixels"]["valid"]:
