@@ -259,9 +259,7 @@ class InverseMap:
         along = ((1 - share) * field[node] + share * field[node + 1]).astype(np.float32)  # (rows, lattice cols)
         spacing = round(self.cols[1] - self.cols[0])
         steps = np.arange(spacing, dtype=np.float32) / np.float32(spacing)
-        full: NDArray[np.float32] = (
-            along[:, :-1, None] + np.diff(along, axis=1)[:, :, None] * steps
-        )  # (rows, lattice cols - 1, spacing)
+        full: NDArray[np.float32] = along[:, :-1, None] + np.diff(along, axis=1)[:, :, None] * steps
         return full.reshape(len(full), -1)[:, :cols]
 
 
