@@ -37,6 +37,10 @@ def extremeearth(
     The scenes need a free account of the Copernicus Data Space Ecosystem: set FLOEMAP_CDSE_USER and
     FLOEMAP_CDSE_PASSWORD, or add identity.dataspace.copernicus.eu to ~/.netrc. A run that was stopped goes on where it
     ended. The exit code is 0 only if all that was asked for is there and right.
+
+        floemap fetch extremeearth --out extremeearth
+
+        floemap fetch extremeearth --check my/folder
     """
     from floemap.charts.extremeearth import EVERYTHING, months_from_text
     from floemap.charts.inventory import check_dataset

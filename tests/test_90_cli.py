@@ -1,0 +1,143 @@
+"""The command line: teaches by --help, prints one readable message, leaves with the right code."""
+
+import json
+import re
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import rasterio
+import typer
+from typer.testing import CliRunner
+
+from floemap.cli import main as cli_main  # noqa: F401  registers the commands
+from floemap.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = CliRunner()
+
+
+def commands():
+    """All commands, as (words, command)."""
+
+    def walk(command, words):
+        if hasattr(command, "commands"):
+            for name, sub in command.commands.items():
+                yield from walk(sub, [*words, name])
+        else:
+            yield words, command
+
+    return list(walk(typer.main.get_command(app), []))
+
+
+COMMANDS = commands()
+NAMES = [" ".join(words) for words, _ in COMMANDS]
+
+
+@pytest.mark.parametrize(("words", "command"), COMMANDS, ids=NAMES)
+def test_every_command_teaches(words, command):
+    assert command.help, "a command says what it does"
+    assert "floemap " + " ".join(words) in command.help, "and shows an example"
+    options = {o for p in command.params for o in p.opts}
+    assert {"--out", "--debug", "--quiet", "--verbose"} <= options
+    for p in command.params:
+        assert getattr(p, "help", None), f"{p.name} has help"
+    done = RUN.invoke(app, [*words, "--help"])
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize("name", sorted({words[0] for words, _ in COMMANDS}))
+def test_every_command_is_in_the_readme(name):
+    assert re.search(rf"floemap {name}|make {name}", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def test_fixed_names_are_there():
+    assert {"demo", "simulate twin", "simulate pixels", "fetch extremeearth", "info", "prepare", "label"} <= set(NAMES)
+
+
+def test_nothing_given_shows_help():
+    done = RUN.invoke(app, [])
+    assert "prepare" in done.output
+
+
+def test_info_for_programs(small_product):
+    done = RUN.invoke(app, ["info", str(small_product), "--json"])
+    assert done.exit_code == 0
+    facts = json.loads(done.stdout)
+    assert facts["mission"] == "S1A"
+    assert facts["problems"] == []
+
+
+def test_info_for_people(small_product, tmp_path):
+    done = RUN.invoke(app, ["info", str(small_product), "--out", str(tmp_path / "about")])
+    assert done.exit_code == 0
+    assert "SIMULATED" in done.stdout
+    assert json.loads((tmp_path / "about" / "info.json").read_text())["lines"] == 300
+
+
+def test_info_of_a_prepared_product(small_product, tmp_path):
+    assert (
+        RUN.invoke(app, ["prepare", str(small_product), "--out", str(tmp_path), "--resolution", "2000"]).exit_code == 0
+    )
+    folder = next(tmp_path.iterdir())
+    done = RUN.invoke(app, ["info", str(folder)])
+    assert done.exit_code == 0
+    assert "Below noise floor" in done.stdout
+    (folder / "product.tif").write_bytes(b"")
+    done = RUN.invoke(app, ["info", str(folder)])
+    assert done.exit_code == 1
+    assert "product.tif" in done.stderr
+
+
+def test_prepare_takes_settings_from_file_and_options(small_product, tmp_path):
+    (tmp_path / "my.toml").write_text('resolution_m = 4000\nnoise = "none"\n')
+    call = ["prepare", str(small_product), "--out", str(tmp_path / "out"), "--config", str(tmp_path / "my.toml")]
+    assert RUN.invoke(app, [*call, "--noise", "annotated"]).exit_code == 0
+    record = json.loads(next((tmp_path / "out").glob("*/product.json")).read_text())
+    assert record["configuration"]["resolution_m"] == 4000
+    assert record["configuration"]["noise"] == "annotated"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["info", "nowhere"], "does not exist"),
+        (["prepare", "nowhere.zip", "--out", "out"], "nowhere.zip: does not exist"),
+        (["label", "nowhere.shp", "--like", "nowhere.tif", "--out", "out"], "nowhere"),
+        (["demo", "--out", "file/below", "--size", "smallest"], "choose another --out"),
+    ],
+)
+def test_errors_are_one_readable_message(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    done = RUN.invoke(app, arguments)
+    assert done.exit_code == 1
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.output
+    again = RUN.invoke(app, [*arguments, "--debug"])
+    assert again.exit_code == 1
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.is_dir()) == ["file"]
+
+
+def test_a_wrong_option_is_named():
+    done = RUN.invoke(app, ["prepare", "x", "--out", "y", "--noise", "much"])
+    assert done.exit_code == click.UsageError.exit_code
+    assert "much" in done.output
+
+
+def test_demo_at_its_smallest(tmp_path):
+    done = RUN.invoke(app, ["demo", "--out", str(tmp_path), "--size", "smallest"])
+    assert done.exit_code == 0, done.output
+    assert "simulated" in done.stdout
+    assert (tmp_path / "demo.png").stat().st_size > 20_000
+    product = next((tmp_path / "prepared").glob("*/*/product.tif"))
+    label = next((tmp_path / "labels").glob("*/*/labels.tif"))
+    with rasterio.open(product) as p, rasterio.open(label) as c:
+        assert p.tags()["simulated"] == c.tags()["simulated"] == "yes"
+        labels, mask = c.read(1), p.read(4)
+    assert labels.shape == mask.shape
+    assert (labels[mask == 0] == 255).all()
+    assert len(np.unique(labels)) > 3
+    again = RUN.invoke(app, ["demo", "--out", str(tmp_path), "--size", "smallest"])
+    assert again.exit_code == 0, "a finished demo is kept and said again"
