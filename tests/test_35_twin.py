@@ -138,6 +138,12 @@ def test_impossible_sizes_are_refused(size: object, tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
 
 
+def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed is -1"):
+        make_twin(tmp_path / "t", SIZE, seed=-1)
+    assert not (tmp_path / "t").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises((OutputError, ConfigError), match="file"):

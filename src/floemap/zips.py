@@ -18,7 +18,7 @@ _HARMLESS_BYTES = 8 << 20
 
 
 def refuse_hostile(path: Path, members: Iterable[zipfile.ZipInfo], kind: type[FloemapError]) -> None:
-    """Refuse members that point outside, links, encryption, twins, and sizes beyond reason.
+    """Refuse members that point outside, links, encryption, unusual compression, twins, and sizes beyond reason.
 
     Raises
     ------
@@ -34,7 +34,10 @@ def refuse_hostile(path: Path, members: Iterable[zipfile.ZipInfo], kind: type[Fl
         if stat.S_ISLNK(m.external_attr >> 16):
             raise kind(f"holds a link: {m.filename!r}.", path=path, hint="Don't trust it.")
         if m.flag_bits & 1:
-            raise kind(f"holds an encrypted member: {m.filename!r}.", path=path)
+            raise kind(f"holds an encrypted member: {m.filename!r}.", path=path, hint="Unpack it yourself.")
+        if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            message = f"holds a member of the compression method {m.compress_type}: {m.filename!r}."
+            raise kind(message, path=path, hint="Unpack it yourself.")
         if m.filename in seen:
             raise kind(f"holds two members named {m.filename!r}.", path=path, hint="Don't trust it.")
         seen.add(m.filename)

@@ -28,7 +28,7 @@ app = typer.Typer(
     name="floemap",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     help="Ice-type charts from Sentinel-1 scenes, and which training loss makes charts one can trust.",
     epilog="Charts and scores are drafts for experts: not for navigation.",
 )
@@ -36,7 +36,7 @@ app = typer.Typer(
 
 def group(name: str, help: str) -> typer.Typer:
     """Add a group of commands, as in ``floemap simulate twin``."""
-    sub = typer.Typer(name=name, help=help, no_args_is_help=True, rich_markup_mode="rich")
+    sub = typer.Typer(name=name, help=help, no_args_is_help=True, rich_markup_mode="markdown")
     app.add_typer(sub)
     return sub
 

@@ -27,9 +27,10 @@ from floemap.sentinel1.scene import (
 from floemap.sentinel1.xmltree import XmlTree
 
 #: Calibration gains: 1277 to 1909 in a product of 2022. The bounds keep their squares inside of float32.
-_LEAST_GAIN, _MOST_GAIN = 1.0, 1e6
-#: Within one scene the gain follows the incidence angle and the antenna: 1.5 times between its ends.
-MAX_GAIN_RATIO = 10.0
+_LEAST_GAIN, _MOST_GAIN = 10.0, 1e6
+#: Across a scene the gain follows incidence angle and antenna, 1.5 times between its ends in the same product; along
+#: azimuth it is constant there.
+_GAIN_ACROSS, _GAIN_ALONG = 10.0, 1.5
 #: No noise is stronger than the strongest signal, 65535 squared. Azimuth factors lie between 0.999 and 1.3 in a real
 #: product of EW.
 _MOST_POWER, _MOST_FACTOR = 65535.0**2, 100.0
@@ -131,13 +132,13 @@ def calibration_lut(calibration: XmlTree, shape: tuple[int, int]) -> Calibration
                 f"has a calibration vector at line {v.text('line')} with {len(at)} pixels, {len(values)} values"
             )
         low, high = values.min(), values.max()
-        if not (low >= _LEAST_GAIN and high <= MAX_GAIN_RATIO * low and high <= _MOST_GAIN):
+        if not (low >= _LEAST_GAIN and high <= _GAIN_ACROSS * low and high <= _MOST_GAIN):
             raise v.error(f"has a calibration vector at line {v.text('line')} with values from {low:.6g} to {high:.6g}")
         refuse_gaps(v, f"a calibration vector at line {v.text('line')} with pixels", at, shape[1])
         rows.append(values if np.array_equal(at, pixels) else np.interp(pixels, at, values))
     table = np.array(rows)
     swing = (table.max(axis=0) / table.min(axis=0)).max()
-    if swing > MAX_GAIN_RATIO:
+    if swing > _GAIN_ALONG:
         raise calibration.error(f"has calibration vectors that differ {swing:.6g} times along azimuth")
     constant = calibration.number("calibrationInformation/absoluteCalibrationConstant")
     return CalibrationLut(lines, pixels, table, constant)

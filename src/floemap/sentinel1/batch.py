@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from floemap.config import PrepareSettings
 from floemap.errors import FloemapError
 from floemap.progress import Progress, silent
 from floemap.sentinel1.product import PreparedProduct, prepare
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def prepare_all(
             made = prepare(product, out, settings, like=like, overwrite=overwrite, progress=progress)
             outcome = Outcome(product, made, None)
         except FloemapError as e:
+            logger.debug("%s could not be prepared", product, exc_info=True)
             outcome = Outcome(product, None, e)
         outcomes.append(outcome)
         if finished is not None:

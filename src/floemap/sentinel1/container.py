@@ -84,7 +84,9 @@ class Container:
     def gdal_name(self, inside: str) -> str:
         """Return the name by which GDAL opens a file of the product."""
         if self.is_zip:
-            return f"/vsizip/{{{self.path.resolve()}}}/{self._member(inside)}"
+            path = str(self.path.resolve())
+            # Braces tell GDAL where the archive's name ends, without guessing by its suffix; but not around braces.
+            return f"/vsizip/{path if set('{}') & set(path) else f'{{{path}}}'}/{self._member(inside)}"
         return str(self.path / inside)
 
     def _member(self, inside: str) -> str:
@@ -133,7 +135,7 @@ def _open_zip(path: Path) -> Container:
         raise ProductError(f"is no readable zip: {e}.", path=path, hint=hint) from e
     refuse_hostile(path, members, ProductError)
     sizes = {m.filename: m.file_size for m in members if not m.is_dir()}
-    manifests = [n for n in sizes if PurePosixPath(n).name.lower() == "manifest.safe"]
+    manifests = [n for n in sizes if PurePosixPath(n).name == "manifest.safe"]
     if len(manifests) != 1:
         raise ProductError(
             f"holds {len(manifests)} files named manifest.safe where one is needed.",

@@ -117,8 +117,8 @@ def _check_grid(annotation: XmlTree, scene: Scene) -> None:
 def _check_ground_range(annotation: XmlTree, scene: Scene) -> None:
     grid, records = scene.geolocation, scene.ground_range
     line_s, record_s = grid.azimuth_time_s[:, 0], records.time_s
-    margin_s = (line_s[-1] - line_s[0]) / 4
-    if record_s[0] > line_s[0] + margin_s or record_s[-1] < line_s[-1] - margin_s:
+    margin_s = (line_s[-1] - line_s[0]) / 4 + 1
+    if abs(record_s[0] - line_s[0]) > margin_s or abs(record_s[-1] - line_s[-1]) > margin_s:
         raise annotation.error(
             f"has ground range conversions from {record_s[0]:.1f} s to {record_s[-1]:.1f} s"
             f" for a scene from 0 s to {line_s[-1]:.1f} s"

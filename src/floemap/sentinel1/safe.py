@@ -6,15 +6,17 @@ Opening reads metadata only. What cannot be used is refused there and then, with
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from floemap.cog import GDAL_CACHE_BYTES
 from floemap.errors import FloemapError, ProductError
@@ -33,6 +35,8 @@ _KINDS = {
     "s1Level1NoiseSchema": ("annotation/calibration", r"noise-.*\.xml"),
     "s1Level1MeasurementSchema": ("measurement", r".*\.tiff?"),
 }
+#: Filters of warnings belong to all threads: only one may change them at a time.
+_opening = Lock()
 
 
 def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *, pixels: bool = True) -> Scene:
@@ -86,7 +90,11 @@ def _refuse_other_kinds(manifest: XmlTree) -> None:
     path = manifest.container.path
     families = [n.element.text or "" for n in manifest.all(".//{*}platform/{*}familyName")]
     if not any(f.strip().upper() == "SENTINEL-1" for f in families):
-        raise ProductError(f"is of the platform {families}, where SENTINEL-1 is needed.", path=path)
+        raise ProductError(
+            f"is of the platform {' or '.join(families) or 'unknown'}, where SENTINEL-1 is needed.",
+            path=path,
+            hint="Choose a Sentinel-1 product.",
+        )
     kinds = [n.text() for n in manifest.all(".//{*}productType")]
     if kinds != ["GRD"]:
         found = kinds[0] if kinds else "RAW or unknown"
@@ -290,7 +298,10 @@ def open_measurement(scene: Scene, polarisation: str) -> Iterator[Measurement]:
     file = scene.measurements[polarisation]
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         try:
-            dataset = rasterio.open(scene.container.gdal_name(file), driver="GTiff")
+            with _opening, warnings.catch_warnings():
+                # Pixels are located by the annotation: the file's own tie points may be missing.
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                dataset = rasterio.open(scene.container.gdal_name(file), driver="GTiff")
         except (RasterioError, OSError) as e:
             raise _damaged(scene, file, e) from e
         with dataset:
@@ -313,7 +324,9 @@ def _check_pixels(scene: Scene, polarisation: str) -> None:
         if d.shape != scene.shape or d.dtypes[0] != "uint16" or d.count != 1:
             found = f"{d.count} x {d.shape} of {d.dtypes[0]}"
             raise ProductError(
-                f"{file} is {found}, where 1 x {scene.shape} of uint16 is annotated.", path=scene.container.path
+                f"{file} is {found}, where 1 x {scene.shape} of uint16 is annotated.",
+                path=scene.container.path,
+                hint="Download the product again.",
             )
         height, width = d.block_shapes[0]
         last_row, last_col = (scene.shape[0] - 1) // height, (scene.shape[1] - 1) // width

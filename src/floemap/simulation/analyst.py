@@ -27,18 +27,19 @@ COLUMNS = ("CT", "CA", "SA", "FA", "CB", "SB", "FB", "CC", "SC", "FC", "POLY_TYP
 #: Value of pixels outside the scene.
 OUTSIDE = 255
 
-# What is drawn as one: an analyst sees fast ice, but not whether first-year ice is deformed.
-_GROUPS: tuple[tuple[Surface, ...], ...] = (
-    (Surface.LAND,),
+# Types of ice that are told apart: an analyst sees fast ice, but not whether first-year ice is deformed.
+_TYPES: tuple[tuple[Surface, ...], ...] = (
     (Surface.FAST,),
     (Surface.OLD,),
     (Surface.FIRST_YEAR, Surface.FIRST_YEAR_DEFORMED),
     (Surface.YOUNG,),
     (Surface.NILAS,),
     (Surface.NEW,),
-    (Surface.WATER,),
 )
-_LAND = 0
+# Groups of pixels that make a polygon: land, water, and each type of ice, in close and in open pack.
+_LAND, _WATER, _FIRST_CLOSE, _FIRST_OPEN = 0, 1, 10, 20
+# The ice edge is drawn where this much is ice; a border within it where open pack turns to close pack (7/10, WMO).
+_EDGE, _CLOSE = 0.15, 0.65
 #: Stages that may stand in a polygon, thickest first.
 _STAGES = (95, 86, 83, 82, 81)
 # Forms of ice (SIGRID-3): vast, big and medium floes; undetermined for thin ice; fast ice.
@@ -106,17 +107,27 @@ def extremeearth_columns(chart: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 
 
 def _prevailing(surface: Bytes, inside: NDArray[np.bool_], sigma_px: float) -> Bytes:
-    """Which group is the largest around each pixel; land is only rounded off, since coastlines are known."""
-    group = np.zeros(surface.shape, np.uint8)
-    best = np.full(surface.shape, -1.0, np.float32)
-    for k, members in enumerate(_GROUPS):
-        if k == _LAND:
-            continue
-        share = cv2.GaussianBlur(np.isin(surface, members).astype(np.float32), (0, 0), max(sigma_px, 0.5))
-        better = share > best
-        best[better], group[better] = share[better], k
-    land = (surface == Surface.LAND).astype(np.float32)
-    group[cv2.GaussianBlur(land, (0, 0), max(sigma_px / 6, 0.5)) > 0.5] = _LAND
+    """Group of each pixel: the type that is the most of the ice around it, and how much ice there is.
+
+    Land is only rounded off, since coastlines are known.
+    """
+    sigma_px = max(sigma_px, 0.5)
+
+    def around(mask: NDArray[np.bool_], sigma: float) -> NDArray[np.float32]:
+        return np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma), dtype=np.float32)
+
+    kind = np.zeros(surface.shape, np.uint8)
+    most = np.full(surface.shape, -1.0, np.float32)
+    ice = np.zeros(surface.shape, np.float32)
+    for k, members in enumerate(_TYPES):
+        share = around(np.isin(surface, members), sigma_px)
+        ice += share
+        better = share > most
+        most[better], kind[better] = share[better], k
+    concentration = ice / np.maximum(ice + around(surface == Surface.WATER, sigma_px), 1e-6)
+    group = np.where(concentration < _CLOSE, _FIRST_OPEN + kind, _FIRST_CLOSE + kind).astype(np.uint8)
+    group[concentration < _EDGE] = _WATER
+    group[around(surface == Surface.LAND, max(sigma_px / 6, 0.5)) > 0.5] = _LAND
     group[~inside] = OUTSIDE
     return group
 

@@ -166,7 +166,7 @@ class World:
         if self.state.melting:
             return np.full(age.shape, Surface.WATER, np.uint8)
         table = np.full(256, Surface.WATER, np.uint8)
-        table[:235], table[:170], table[:90] = Surface.NEW, Surface.NILAS, Surface.YOUNG
+        table[:235], table[:150], table[:120] = Surface.NEW, Surface.NILAS, Surface.YOUNG
         return np.asarray(cv2.LUT(age, table))
 
 

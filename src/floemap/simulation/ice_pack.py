@@ -93,12 +93,12 @@ _FLOES_FREEZING = (
 _FLOES_MELTING = ((0.80, 0.20, 0), (0.22, 0.78, 0), (0.15, 0.65, 0.2), (0.2, 0.8, 0), (0.2, 0.8, 0), (0.3, 0.7, 0))
 # Shares of what lies between the floes while it freezes, in the same zones. Columns: young, nilas, new, water.
 _BETWEEN_FREEZING = (
-    (0.45, 0.20, 0.25, 0.10),
-    (0.45, 0.20, 0.25, 0.10),
-    (0.50, 0.15, 0.30, 0.05),
-    (0.10, 0.80, 0.08, 0.02),
-    (0.06, 0.02, 0.80, 0.12),
-    (0.00, 0.00, 0.03, 0.97),
+    (0.52, 0.05, 0.31, 0.12),
+    (0.52, 0.05, 0.31, 0.12),
+    (0.58, 0.04, 0.33, 0.05),
+    (0.06, 0.88, 0.05, 0.01),
+    (0.06, 0.01, 0.81, 0.12),
+    (0.00, 0.00, 0.15, 0.85),
 )
 _BETWEEN_MELTING = ((0.0, 0.0, 0.0, 1.0),) * 6
 
@@ -122,7 +122,10 @@ class ZonedMixture:
         """See :class:`Mixture`."""
         table = np.cumsum(np.array(_BETWEEN_MELTING if self.state.melting else _BETWEEN_FREEZING, np.float32), axis=1)
         zone = self._zone(tracer_km)
-        return table[zone, 0], table[zone, 1], table[zone, 2]
+        # The last of the new ice is torn off the edge and soon gone: none far out at sea.
+        beyond = np.clip(tracer_km - np.float32(self.state.new_km), 0, None)
+        new = table[zone, 2] * np.exp(-beyond / np.float32(12))
+        return table[zone, 0], table[zone, 1], np.asarray(new, dtype=np.float32)
 
     def concentration(self, tracer_km: Floats, x_m: Floats, y_m: Floats, streaks: Floats) -> Floats:
         """See :class:`Mixture`."""

@@ -92,12 +92,14 @@ def simulate_pixels(
     ChartError
         If the chart cannot be read or placed.
     ConfigError
-        If `out` holds the metadata itself, or both `sigma0` and `chart` are given.
+        If `out` holds the metadata itself, both `sigma0` and `chart` are given, or the seed is negative.
     OutputError
         If the product cannot be written.
     """
     if sigma0 is not None and chart is not None:
         raise ConfigError("give either backscatter or a chart, not both.")
+    if seed < 0:
+        raise ConfigError(f"the seed is {seed}.", hint="Give a whole number from 0.")
     scene = open_scene(metadata, pixels=False)
     source = scene.container.path.resolve()
     final = Path(out) / (PurePosixPath(scene.container.root).name or source.name)

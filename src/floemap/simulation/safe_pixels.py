@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,9 +14,10 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from floemap.errors import GridError
+from floemap.errors import GridError, OutputError
 from floemap.progress import Progress, silent
 from floemap.simulation.safe_annotation import Statistics
 from floemap.version import __version__
@@ -164,6 +165,8 @@ def write_measurements(
     ------
     GridError
         If `sigma0` gives another shape.
+    OutputError
+        If a file cannot be written whole.
     """
     lines, samples = shape
     step = -(-max(shape) // QUICKLOOK_PX)
@@ -186,7 +189,7 @@ def write_measurements(
             made[p] = digital_numbers(power[p], tables(p, first, stop), rng, looks)
         return made
 
-    with ExitStack() as stack:
+    with _gdal_errors(next(iter(paths.values()))), ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=64 << 20))
         tiffs = {}
         for p, path in paths.items():
@@ -202,7 +205,18 @@ def write_measurements(
                 tiffs[p].write(dn, 1, window=Window(0, first, samples, dn.shape[0]))
                 written[p].add(dn, first)
             progress(min(first + BLOCK_LINES, lines), lines, "pixels")
+    for path in paths.values():
+        with _gdal_errors(path), rasterio.open(path) as tiff:  # a full disk is not always told by the writer
+            tiff.read(1, window=Window(0, lines - 1, samples, 1))
     return written
+
+
+@contextmanager
+def _gdal_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except RasterioError as e:
+        raise OutputError(f"cannot be written: {e}.", path=path, hint="Is there space and permission?") from e
 
 
 def _rows(sigma0: Sigma0, lines: slice, polarisations: Mapping[str, Any]) -> Mapping[str, F32]:

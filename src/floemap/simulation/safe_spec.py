@@ -128,6 +128,7 @@ class ProductSpec:
             (0 < self.pixel_spacing_m * max(self.lines, self.samples) < 2e6, "pixel_spacing_m", self.pixel_spacing_m,
              "above 0, with the scene smaller than 2000 km"),
             (10 <= near < far <= 60, "incidence_deg", self.incidence_deg, "ascending, between 10 and 60"),
+            (self.seed >= 0, "seed", self.seed, "0 or more"),
             (self.noise_departure >= 0, "noise_departure", self.noise_departure, "0 or more"),
             (re.fullmatch(r"[0-9A-F]{6}", self.datatake) is not None, "datatake", self.datatake, "six digits 0-F"),
             (self.suffix is None or re.fullmatch(r"[0-9A-F]{4}", self.suffix) is not None, "suffix", self.suffix,
