@@ -391,7 +391,8 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("seed", -1), ("lines", 10), ("centre_lat", 91.0), ("mission", "S2A"), ("incidence_deg", (46.0, 19.0)), ("datatake", "xyz"),
+    [("seed", -1), ("lines", 10), ("centre_lat", 91.0), ("mission", "S2A"),
+     ("incidence_deg", (46.0, 19.0)), ("datatake", "xyz"),
      ("stop", datetime(2017, 1, 1, tzinfo=UTC)), ("polarisations", ("HX",)), ("pixel_spacing_m", 0.0)],
 )  # fmt: skip
 def test_impossible_specifications_are_refused_by_name(name: str, value: Any) -> None:
