@@ -216,7 +216,11 @@ def _gdal_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except RasterioError as e:
-        raise OutputError(f"cannot be written: {e}.", path=path, hint="Is there space and permission?") from e
+        deepest: BaseException = e  # GDAL's own words, where rasterio wraps them
+        while deepest.__cause__ is not None:
+            deepest = deepest.__cause__
+        reason = str(deepest).rstrip(".")
+        raise OutputError(f"cannot be written: {reason}.", path=path, hint="Is there space and permission?") from e
 
 
 def _rows(sigma0: Sigma0, lines: slice, polarisations: Mapping[str, Any]) -> Mapping[str, F32]:
