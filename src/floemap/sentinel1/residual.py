@@ -27,6 +27,8 @@ _WINDOW = 16
 #: Coarse columns on each side of a seam from which the level at the seam is extrapolated, and how many beside it are
 #: left out: a block there may lie on both sides.
 _SEAM_COLS, _SEAM_GAP = 12, 1
+#: A step is told if so many windows show it, to within this standard error.
+_FEWEST_WINDOWS, _STEP_ERROR_DB = 4, 0.4
 #: Bounds of what an annotation may be off by.
 _SCALE = (0.75, 1.33)
 _SCALLOPING = (0.3, 1.7)
@@ -39,7 +41,8 @@ class ResidualNoise:
     Attributes
     ----------
     seam_step_db
-        By seam ("EW1/EW2"): how much brighter the far side is, median over windows.
+        By seam ("EW1/EW2"): how much brighter the far side is, median over windows; left out where the scene varies
+        too much to tell.
     scalloping_db
         By sub-swath: peak to peak of the stripes that follow the annotated azimuth factor.
     """
@@ -91,9 +94,9 @@ def measure(
     left = coarse.signal - (_adjusted(coarse, where, adjust) if adjust is not None else 0)
     steps = {}
     for i, name in enumerate(where.names[:-1]):
-        near, far = _most_uniform(*_levels_at_seam(left, where, i))
-        if len(near) and np.median(near) > 0 and np.median(far) > 0:
-            steps[f"{name}/{where.names[i + 1]}"] = float(10 * np.log10(np.median(far) / np.median(near)))
+        step = _step_db(*_most_uniform(*_levels_at_seam(left, where, i)))
+        if step is not None:
+            steps[f"{name}/{where.names[i + 1]}"] = step
     scalloping = {}
     for i, name in enumerate(where.names):
         swing = _swing(left, where, i)
@@ -102,6 +105,15 @@ def measure(
             amplitude = min(amplitude, 0.99 * level)
             scalloping[name] = float(10 * np.log10((level + amplitude) / (level - amplitude)))
     return ResidualNoise(steps, scalloping)
+
+
+def _step_db(near: Floats, far: Floats) -> float | None:
+    """How much brighter the far side is, dB; None where ice and water vary too much there to say."""
+    if len(near) < _FEWEST_WINDOWS or np.median(near) <= 0 or np.median(far) <= 0:
+        return None
+    each = 10 * np.log10(np.maximum(far, 1e-9) / np.maximum(near, 1e-9))
+    error = 1.4826 * np.median(abs(each - np.median(each))) / np.sqrt(len(each))
+    return float(10 * np.log10(np.median(far) / np.median(near))) if error < _STEP_ERROR_DB else None
 
 
 def estimate_adjustments(
@@ -305,7 +317,7 @@ def _offsets(left: Floats, where: _Swaths, noise: NDArray[np.float32]) -> list[f
     for i in range(len(where.names) - 1):
         near, far = _most_uniform(*_levels_at_seam(left, where, i))
         step = 0.0
-        if len(near) >= 4:
+        if len(near) >= _FEWEST_WINDOWS:
             difference = far - near
             weight = 1 / np.maximum(abs(near) + abs(far), 1e-9) ** 2
             order = np.argsort(difference)
