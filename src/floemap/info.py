@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floemap.errors import FloemapError, ProductError
+from floemap.zips import UNREADABLE
 
 if TYPE_CHECKING:
     from floemap.charts.sigrid3 import Chart
@@ -60,8 +61,11 @@ def _is_product(path: Path) -> bool:
         return True
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as z:
-        return any(n.lower().endswith("manifest.safe") for n in z.namelist())
+    try:
+        with zipfile.ZipFile(path) as z:
+            return any(n.lower().endswith("manifest.safe") for n in z.namelist())
+    except UNREADABLE:
+        return True  # the reader says what is wrong with it
 
 
 def _prepared(folder: Path) -> Description:

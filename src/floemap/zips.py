@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +17,15 @@ MAX_TOTAL_BYTES = 24 << 30
 MAX_RATIO = 300
 #: Members up to this size may swell by any ratio: they cannot do harm.
 _HARMLESS_BYTES = 8 << 20
+
+#: All that Python's zipfile raises over a damaged or strange archive.
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
+
+
+def brief(error: BaseException) -> str:
+    """Return an error's words, cut: a damaged archive's own names may be long and binary."""
+    words = str(error)
+    return words if len(words) <= 200 else f"{words[:200]} ..."
 
 
 def refuse_hostile(path: Path, members: Iterable[zipfile.ZipInfo], kind: type[FloemapError]) -> None:

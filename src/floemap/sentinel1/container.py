@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from floemap.errors import ProductError
-from floemap.zips import refuse_hostile
+from floemap.zips import UNREADABLE, brief, refuse_hostile
 
 #: The largest XML of a real product is under 10 MB.
 MAX_XML_BYTES = 128 << 20
@@ -64,8 +63,10 @@ class Container:
                 return (self.path / inside).read_bytes()
             with zipfile.ZipFile(self.path) as z, z.open(self._member(inside)) as f:
                 return f.read(MAX_XML_BYTES)
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as e:
-            raise ProductError(f"{inside} cannot be read: {e}.", path=self.path, hint="Download it again.") from e
+        except UNREADABLE as e:
+            raise ProductError(
+                f"{inside} cannot be read: {brief(e)}.", path=self.path, hint="Download it again."
+            ) from e
 
     def md5(self, inside: str) -> str:
         """Return a file's MD5, as hexadecimal digits. It says whether a file is whole; it protects against no one."""
@@ -77,8 +78,10 @@ class Container:
             with zipfile.ZipFile(self.path) as z, z.open(self._member(inside)) as f:
                 while block := f.read(1 << 20):
                     digest.update(block)
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as e:
-            raise ProductError(f"{inside} cannot be read: {e}.", path=self.path, hint="Download it again.") from e
+        except UNREADABLE as e:
+            raise ProductError(
+                f"{inside} cannot be read: {brief(e)}.", path=self.path, hint="Download it again."
+            ) from e
         return digest.hexdigest()
 
     def gdal_name(self, inside: str) -> str:
@@ -130,9 +133,9 @@ def _open_zip(path: Path) -> Container:
     try:
         with zipfile.ZipFile(path) as z:
             members = z.infolist()
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as e:
+    except UNREADABLE as e:
         hint = "Give a product's folder or its zip; if it is a zip, download it again."
-        raise ProductError(f"is no readable zip: {e}.", path=path, hint=hint) from e
+        raise ProductError(f"is no readable zip: {brief(e)}.", path=path, hint=hint) from e
     refuse_hostile(path, members, ProductError)
     sizes = {m.filename: m.file_size for m in members if not m.is_dir()}
     manifests = [n for n in sizes if PurePosixPath(n).name == "manifest.safe"]

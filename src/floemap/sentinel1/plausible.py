@@ -16,6 +16,8 @@ from floemap.sentinel1.xmltree import XmlTree
 #: Sentinel-1 flies some 700 km above the ground, 7.07e6 m from the earth's centre, at 7.4 to 7.7 km/s earth-fixed.
 _ORBIT_RADIUS_M = (6.9e6, 7.3e6)
 _ORBIT_SPEED_M_S = (7.0e3, 8.0e3)
+#: Two-way travel time; 0.005 to 0.0065 s in a real product of EW.
+_SLANT_RANGE_S = (0.003, 0.02)
 #: How far velocities may be from the differences of positions; 0.07 m/s in a real product.
 _ORBIT_VELOCITY_M_S = 20.0
 #: How far geolocation grid, orbit and ground range conversion may be from each other.
@@ -61,7 +63,7 @@ def _check_size(annotation: XmlTree, scene: Scene) -> None:
     if lines * samples > MAX_PIXELS:
         raise annotation.error(f"is about an image of {lines} x {samples} pixels, more than any product has")
     duration_s = (scene.stop - scene.start).total_seconds()
-    if abs((lines - 1) * scene.line_interval_s - duration_s) > 2 * scene.line_interval_s:
+    if duration_s <= 0 or abs(scene.line_interval_s * ((lines - 1) / duration_s) - 1) > 2 / (lines - 1):
         raise annotation.error(
             f"has {lines} lines, one every {scene.line_interval_s:.6g} s, between times {duration_s:.6g} s apart"
         )
@@ -95,6 +97,9 @@ def _check_grid(annotation: XmlTree, scene: Scene) -> None:
     refuse_gaps(annotation, "a geolocation grid at pixels", grid.pixels, scene.shape[1])
     if (abs(grid.height_m) > 1e4).any():
         raise annotation.error("has a geolocation grid with impossible heights")
+    low, high = grid.slant_range_time_s.min(), grid.slant_range_time_s.max()
+    if low < _SLANT_RANGE_S[0] or high > _SLANT_RANGE_S[1]:
+        raise annotation.error(f"has a geolocation grid with slant range times from {low:.6g} s to {high:.6g} s")
     if (np.diff(grid.incidence_deg, axis=1) <= 0).any() or np.ptp(grid.incidence_deg, axis=0).max() > _INCIDENCE_DEG:
         raise annotation.error("has a geolocation grid with incidence angles that do not rise evenly across the image")
     off_s = float(abs(grid.azimuth_time_s - grid.lines[:, None] * scene.line_interval_s).max())

@@ -230,7 +230,7 @@ def _assemble(
         dn_std={p: t.number(f"{info}/imageStatistics/outputDataStdDev/re") for p, t in products.items()},
         measurements={p: f["s1Level1MeasurementSchema"] for p, f in files.items() if "s1Level1MeasurementSchema" in f},
         checksums=checksums,
-        simulated="simulator" in _processor(manifest),
+        simulated="simulator" in _processor(manifest) or "SIMULATED.txt" in container.sizes,
     )
     refuse_contradictions(first, scene)
     return scene

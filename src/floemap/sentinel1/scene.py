@@ -179,7 +179,7 @@ class Scene:
     checksums
         MD5 by path inside the product, from the manifest, where it gives them.
     simulated
-        The product was made by a simulator, by its manifest's own words.
+        The product was made by a simulator, by its manifest's own words or its file ``SIMULATED.txt``.
     """
 
     container: Container
