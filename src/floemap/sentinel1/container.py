@@ -64,9 +64,7 @@ class Container:
             with zipfile.ZipFile(self.path) as z, z.open(self._member(inside)) as f:
                 return f.read(MAX_XML_BYTES)
         except UNREADABLE as e:
-            raise ProductError(
-                f"{inside} cannot be read: {brief(e)}.", path=self.path, hint="Download it again."
-            ) from e
+            raise self._unreadable(inside, e) from e
 
     def md5(self, inside: str) -> str:
         """Return a file's MD5, as hexadecimal digits. It says whether a file is whole; it protects against no one."""
@@ -79,10 +77,11 @@ class Container:
                 while block := f.read(1 << 20):
                     digest.update(block)
         except UNREADABLE as e:
-            raise ProductError(
-                f"{inside} cannot be read: {brief(e)}.", path=self.path, hint="Download it again."
-            ) from e
+            raise self._unreadable(inside, e) from e
         return digest.hexdigest()
+
+    def _unreadable(self, inside: str, error: BaseException) -> ProductError:
+        return ProductError(f"{inside} cannot be read: {brief(error)}.", path=self.path, hint="Download it again.")
 
     def gdal_name(self, inside: str) -> str:
         """Return the name by which GDAL opens a file of the product."""
