@@ -18,29 +18,35 @@ from floemap.stage import read_json
 _SUMMARY_LOOKS = 8
 
 
-def describe_scene(scene: Scene) -> dict[str, Any]:
-    """Return the facts of a product, JSON-ready: identity, image, geometry, noise, sub-swaths, oddities."""
-    grid = scene.geolocation
-    lon, lat = GeoLocator(scene).footprint(20)
-    _, bbox = footprint_geometry(lon, lat)
+def identity(scene: Scene) -> dict[str, Any]:
+    """Return which scene it is, JSON-ready."""
     return {
-        "kind": "Sentinel-1 product",
         "name": scene.name,
-        "path": str(scene.container.path),
-        "form": "zip" if scene.container.is_zip else "folder",
-        "simulated": scene.simulated,
         "mission": scene.mission,
         "mode": scene.mode,
-        "product_type": scene.product_type,
         "polarisations": list(scene.polarisations),
         "start": scene.start.isoformat(),
         "stop": scene.stop.isoformat(),
         "pass_direction": scene.pass_direction,
         "absolute_orbit": scene.absolute_orbit,
         "relative_orbit": scene.relative_orbit,
+        "ipf_version": f"{scene.ipf_version[0]}.{scene.ipf_version[1]:02d}",
+    }
+
+
+def describe_scene(scene: Scene) -> dict[str, Any]:
+    """Return the facts of a product, JSON-ready: identity, image, geometry, noise, sub-swaths, oddities."""
+    grid = scene.geolocation
+    lon, lat = GeoLocator(scene).footprint(20)
+    _, bbox = footprint_geometry(lon, lat)
+    return identity(scene) | {
+        "kind": "Sentinel-1 product",
+        "path": str(scene.container.path),
+        "form": "zip" if scene.container.is_zip else "folder",
+        "simulated": scene.simulated,
+        "product_type": scene.product_type,
         "datatake": scene.datatake,
         "heading_deg": scene.heading_deg,
-        "ipf_version": f"{scene.ipf_version[0]}.{scene.ipf_version[1]:02d}",
         "lines": scene.shape[0],
         "samples": scene.shape[1],
         "pixel_spacing_m": {"azimuth": scene.pixel_spacing_m[0], "range": scene.pixel_spacing_m[1]},

@@ -35,6 +35,7 @@ from floemap.sentinel1.bands import (
     SCALE,
 )
 from floemap.sentinel1.cells import CellImage, calibrate, looks_for
+from floemap.sentinel1.describe import identity
 from floemap.sentinel1.geocode import GeoLocator, InverseMap, default_crs, inverse_map, target_grid
 from floemap.sentinel1.radiometry import FLOOR_DB, to_db
 from floemap.sentinel1.residual import measure
@@ -262,18 +263,7 @@ def _about(scene: Scene, cells: CellImage, geobox: GeoBox) -> dict[str, Any]:
     crs = geobox.crs
     return {
         "simulated": scene.simulated,
-        "scene": {
-            "name": scene.name,
-            "mission": scene.mission,
-            "mode": scene.mode,
-            "polarisations": list(scene.polarisations),
-            "start": scene.start.isoformat(),
-            "stop": scene.stop.isoformat(),
-            "pass_direction": scene.pass_direction,
-            "absolute_orbit": scene.absolute_orbit,
-            "relative_orbit": scene.relative_orbit,
-            "ipf_version": f"{scene.ipf_version[0]}.{scene.ipf_version[1]:02d}",
-        },
+        "scene": identity(scene),
         "looks": cells.looks,
         "thermal_noise": residual,
         "grid": {
