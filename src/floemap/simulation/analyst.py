@@ -39,7 +39,7 @@ _TYPES: tuple[tuple[Surface, ...], ...] = (
 # Groups of pixels that make a polygon: land, water, and each type of ice, in close and in open pack.
 _LAND, _WATER, _FIRST_CLOSE, _FIRST_OPEN = 0, 1, 10, 20
 # The ice edge is drawn where this much is ice; a border within it where open pack turns to close pack (7/10, WMO).
-_EDGE, _CLOSE = 0.15, 0.65
+_EDGE, _CLOSE = 0.25, 0.65
 #: Stages that may stand in a polygon, thickest first.
 _STAGES = (95, 86, 83, 82, 81)
 # Forms of ice (SIGRID-3): vast, big and medium floes; undetermined for thin ice; fast ice.

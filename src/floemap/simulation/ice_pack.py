@@ -97,8 +97,8 @@ _BETWEEN_FREEZING = (
     (0.52, 0.05, 0.31, 0.12),
     (0.58, 0.04, 0.33, 0.05),
     (0.06, 0.88, 0.05, 0.01),
-    (0.06, 0.01, 0.81, 0.12),
-    (0.00, 0.00, 0.15, 0.85),
+    (0.06, 0.01, 0.88, 0.05),
+    (0.00, 0.00, 0.10, 0.90),
 )
 _BETWEEN_MELTING = ((0.0, 0.0, 0.0, 1.0),) * 6
 
@@ -124,7 +124,7 @@ class ZonedMixture:
         zone = self._zone(tracer_km)
         # The last of the new ice is torn off the edge and soon gone: none far out at sea.
         beyond = np.clip(tracer_km - np.float32(self.state.new_km), 0, None)
-        new = table[zone, 2] * np.exp(-beyond / np.float32(12))
+        new = table[zone, 2] * np.exp(-beyond / np.float32(8))
         return table[zone, 0], table[zone, 1], np.asarray(new, dtype=np.float32)
 
     def concentration(self, tracer_km: Floats, x_m: Floats, y_m: Floats, streaks: Floats) -> Floats:
