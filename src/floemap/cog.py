@@ -26,7 +26,8 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio._err import CPLE_BaseError  # what rasterio.shutil raises; it is no RasterioError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 
 from floemap.errors import FloemapError, GridError, OutputError
 from floemap.grid import crs_of
@@ -192,44 +193,41 @@ class CogWriter:
             level = self._shrink(level)
         # The half-size copy is in GDAL's memory now.
         self._half = level
+        # Packed in memory and then written by Python, which tells of a full disk: GDAL's threads print it and go on.
         beside = self.path.with_name(f".{self.path.name}.partial")
         try:
-            rasterio.shutil.copy(
-                self._memory,
-                str(beside),
-                driver="COG",
-                COMPRESS="DEFLATE",
-                LEVEL=str(self.level),
-                PREDICTOR="YES",
-                NUM_THREADS="ALL_CPUS",
-                BIGTIFF="IF_SAFER",
-                OVERVIEWS="FORCE_USE_EXISTING",
-                BLOCKSIZE=str(_TILE),
-            )
-            _check_whole(beside, self.geobox)
+            with MemoryFile(ext=".tif") as packed:
+                rasterio.shutil.copy(
+                    self._memory,
+                    packed.name,
+                    driver="COG",
+                    COMPRESS="DEFLATE",
+                    LEVEL=str(self.level),
+                    PREDICTOR="YES",
+                    NUM_THREADS="ALL_CPUS",
+                    BIGTIFF="IF_SAFER",
+                    OVERVIEWS="FORCE_USE_EXISTING",
+                    BLOCKSIZE=str(_TILE),
+                )
+                with beside.open("wb") as file:
+                    while block := packed.read(1 << 20):
+                        file.write(block)
             beside.replace(self.path)
         except (RasterioError, CPLE_BaseError, OSError) as e:
             raise OutputError(
                 f"cannot be written: {_reason(e)}.", path=self.path, hint="Is there space and permission?"
             ) from e
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 
 def _reason(error: BaseException) -> str:
     """Return the deepest cause's words: GDAL's own, where rasterio wraps them."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().rstrip(".")
-
-
-def _check_whole(path: Path, geobox: GeoBox) -> None:
-    """Open `path` again and read its last tile: a full disk is not always told by the writer."""
-    with rasterio.open(path) as d:
-        rows, cols = geobox.shape
-        if d.shape != (rows, cols):
-            raise RasterioIOError(f"{d.shape} pixels were written of {geobox.shape}")
-        d.read(d.count, window=((rows - 1, rows), (cols - 1, cols)))
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return words.strip().rstrip(".")
 
 
 def write_cog(

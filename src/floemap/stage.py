@@ -8,6 +8,7 @@ folder, which the next run of the same result on the same host removes.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import logging
@@ -15,7 +16,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,10 @@ def stage_folder(final: Path) -> Iterator[Path]:
         with os_errors(final):
             yield partial
             _replace(partial, final)
+    except FloemapError as e:
+        if e.path is not None and e.path.is_relative_to(partial):  # nobody knows the hidden folder
+            e.path = final / e.path.relative_to(partial)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -96,7 +101,7 @@ def _replace(partial: Path, final: Path) -> None:
 def _remove_stale(final: Path) -> None:
     """Remove what killed runs of this host left beside `final`; bring back a result that was caught between renames."""
     prefix = f".{final.name}.partial-{socket.gethostname()}-"
-    for leftover in sorted(final.parent.glob(f"{prefix}*")):
+    for leftover in sorted(final.parent.glob(f"{glob.escape(prefix)}*")):
         digits = leftover.name[len(prefix) :].split(".")[0]
         if digits.isdigit() and int(digits) != os.getpid() and _alive(int(digits)):
             continue
@@ -122,8 +127,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with os_errors(path):
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -158,6 +167,15 @@ def provenance(command: str, *, inputs: Mapping[str, Any], configuration: Mappin
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    """SHA-256 of a file, as hexadecimal digits.
+
+    Raises
+    ------
+    FloemapError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError as e:
+        raise FloemapError(f"cannot be read: {e.strerror or e}.", path=path) from e
