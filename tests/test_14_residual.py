@@ -102,6 +102,15 @@ def test_what_the_scene_does_not_determine_stays_as_annotated():
     assert nothing.scalloping_db == {}
 
 
+def test_where_the_scene_is_brighter_than_its_noise_the_annotation_stands():
+    rng = np.random.default_rng(2)
+    coarse, _ = coarse_scene(TRUE, level=0.01)
+    # Ice whose level follows range as the noise does, and steps at the seams, must not be taken for noise.
+    patches = np.repeat(np.repeat(rng.uniform(0.5, 2, (ROWS // 40, COLS // 10)), 40, axis=0), 10, axis=1)
+    bright = CoarseStatistics(N, coarse.signal + (4 * coarse.noise * patches).astype(np.float32), coarse.noise)
+    assert set(estimate_adjustments(bright, SWATHS, BLOCKS).values()) == {NoiseAdjustment()}
+
+
 def test_a_step_in_the_ice_itself_away_from_seams_changes_nothing():
     coarse, _ = coarse_scene({})
     signal = coarse.signal.copy()

@@ -29,9 +29,13 @@ _WINDOW = 16
 _SEAM_COLS, _SEAM_GAP = 12, 1
 #: A step is told if so many windows show it, to within this standard error.
 _FEWEST_WINDOWS, _STEP_ERROR_DB = 4, 0.4
-#: Bounds of what an annotation may be off by.
+#: The noise is judged only where the power, noise included, is under this many times the noise: elsewhere nature varies
+#: by more than any annotation is off by, and its variation would be taken for the noise's.
+_NOISY = 2.0
+#: Bounds of what an annotation may be off by; the last is of the offset, as a part of the mean noise.
 _SCALE = (0.75, 1.33)
 _SCALLOPING = (0.3, 1.7)
+_OFFSET = 0.1
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ def _scale(coarse: CoarseStatistics, where: _Swaths, swath: int) -> float:
 
 
 def _windows(coarse: CoarseStatistics, mine: NDArray[np.bool_], columns: slice) -> list[tuple[Floats, Floats]]:
-    """Mean range profiles of signal and noise over windows of rows, whole ones only."""
+    """Mean range profiles of signal and noise over windows of rows, whole and noisy ones only."""
     profiles = []
     for row in range(0, coarse.signal.shape[0] - _WINDOW + 1, _WINDOW):
         rows = slice(row, row + _WINDOW)
@@ -172,7 +176,8 @@ def _windows(coarse: CoarseStatistics, mine: NDArray[np.bool_], columns: slice) 
         if keep.sum() >= 16:
             signal = coarse.signal[rows, columns].mean(axis=0, dtype=np.float64)[keep]
             noise = coarse.noise[rows, columns].mean(axis=0, dtype=np.float64)[keep]
-            profiles.append((signal, noise))
+            if signal.mean() < _NOISY * noise.mean():
+                profiles.append((signal, noise))
     return profiles
 
 
@@ -235,18 +240,23 @@ def _periods(where: _Swaths, swath: int) -> int:
     return int(np.clip(2 * len(factor) / strongest, 8, max(8, len(factor) // 3)))
 
 
-def _azimuth_regressions(values: Floats, swing: Floats, where: _Swaths, swath: int) -> tuple[list[float], list[float]]:
-    """Regress the azimuth profile of `values` on that of `swing` in windows of some two periods."""
-    y, x = _azimuth_profiles(values, where, swath), _azimuth_profiles(swing, where, swath)
+def _azimuth_regressions(
+    coarse: CoarseStatistics, flat: Floats, swing: Floats, where: _Swaths, swath: int
+) -> tuple[list[float], list[float]]:
+    """Regress the signal less `flat` on `swing`, profiles along azimuth, in noisy windows of some two periods."""
+    y, x = _azimuth_profiles(coarse.signal - flat, where, swath), _azimuth_profiles(swing, where, swath)
+    noise = _azimuth_profiles(flat, where, swath)
     slopes: list[float] = []
     variances: list[float] = []
-    if y is None or x is None:
+    if y is None or x is None or noise is None:
         return slopes, variances
+    beside_noise = y.copy()
     rows = _periods(where, swath)
     y, x = _high_pass(y, rows), _high_pass(x, rows)
     for row in range(0, len(y) - rows + 1, max(rows // 2, 1)):
         part = slice(row, row + rows)
-        if np.isfinite(y[part]).all() and np.std(x[part]) > 0:
+        noisy = np.mean(beside_noise[part]) < (_NOISY - 1) * np.mean(noise[part])  # False where not finite
+        if noisy and np.isfinite(y[part]).all() and np.std(x[part]) > 0:
             fit = _slope(y[part], x[part], np.ones((rows, 1)))
             if fit is not None:
                 slopes.append(fit[0])
@@ -258,7 +268,7 @@ def _scalloping_gain(coarse: CoarseStatistics, where: _Swaths, swath: int, scale
     factor = where.factor[where.names[swath]][:, None]
     flat = scale * coarse.noise / np.maximum(factor, 1e-3)
     swing = flat * (factor - 1)
-    return _combined(*_azimuth_regressions(coarse.signal - flat, swing, where, swath), _SCALLOPING, near=0.1)
+    return _combined(*_azimuth_regressions(coarse, flat, swing, where, swath), _SCALLOPING, near=0.1)
 
 
 def _swing(left: Floats, where: _Swaths, swath: int) -> tuple[float, float] | None:
@@ -313,9 +323,12 @@ def _most_uniform(near: Floats, far: Floats, rough: Floats) -> tuple[Floats, Flo
 def _offsets(left: Floats, where: _Swaths, noise: NDArray[np.float32]) -> list[float]:
     """Offsets that close the seams, chained from swath to swath, with a mean of 0 over the scene."""
     offsets = [0.0]
-    limit = 0.5 * float(np.nanmean(noise))
+    limit = _OFFSET * float(np.nanmean(noise))
     for i in range(len(where.names) - 1):
-        near, far = _most_uniform(*_levels_at_seam(left, where, i))
+        near, far, rough = _levels_at_seam(left, where, i)
+        near_noise, far_noise, _ = _levels_at_seam(noise.astype(np.float64), where, i)
+        noisy = near + far < (_NOISY - 1) * (near_noise + far_noise)
+        near, far = _most_uniform(near[noisy], far[noisy], rough[noisy])
         step = 0.0
         if len(near) >= _FEWEST_WINDOWS:
             difference = far - near
@@ -324,7 +337,7 @@ def _offsets(left: Floats, where: _Swaths, noise: NDArray[np.float32]) -> list[f
             half = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
             step = float(difference[order][min(half, len(order) - 1)])
             scatter = 1.4826 * float(np.median(abs(difference - step))) / np.sqrt(len(near))
-            step = 0.0 if abs(step) < scatter else float(np.clip(step, -limit, limit))
+            step = 0.0 if abs(step) < 2 * scatter else float(np.clip(step, -limit, limit))
         offsets.append(offsets[-1] + step)
     shares = np.array([(where.index == i).sum() for i in range(len(where.names))], float)
     mean = float((shares * offsets).sum() / max(shares.sum(), 1))
