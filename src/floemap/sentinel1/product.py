@@ -145,7 +145,8 @@ def _finished(folder: Path, inputs: dict[str, Any], configuration: dict[str, Any
         record = read_json(folder / "product.json")
     except FloemapError:
         return False
-    return bool(record.get("inputs") == inputs and record.get("configuration") == configuration)
+    whole = (folder / "product.tif").is_file() and (folder / "item.json").is_file()
+    return bool(whole and record.get("inputs") == inputs and record.get("configuration") == configuration)
 
 
 def _manifest_hash(scene: Scene) -> str:
