@@ -1,4 +1,4 @@
-"""A small simulated dataset under the real one's names, for tests: products of 64 x 64 px, charts of two polygons."""
+"""A small simulated dataset under the real one's names, for tests: products of 64 samples, charts of two polygons."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ SIZE_PX = 64
 
 def write_product(folder: Path, scene: DatasetScene, **changes: Any) -> Path:
     """Write a scene's product, simulated, under its real name."""
-    sigma0 = {p: np.full((SIZE_PX, SIZE_PX), 0.02, np.float32) for p in ("HH", "HV")}
-    return write_safe(folder, dataclasses.replace(twin_spec(scene.month, SIZE_PX), **changes), sigma0)
+    spec = dataclasses.replace(twin_spec(scene.month, SIZE_PX), **changes)
+    sigma0 = {p: np.full((spec.lines, spec.samples), 0.02, np.float32) for p in ("HH", "HV")}
+    return write_safe(folder, spec, sigma0)
 
 
 def write_chart(
