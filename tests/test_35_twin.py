@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -159,6 +162,36 @@ def test_specifications_are_those_of_the_real_scenes(scene: object) -> None:
     assert (np.cos(np.radians(spec.heading_deg)) < 0) == (spec.start.hour < 12)  # morning passes descend
     speed = np.linalg.norm(luts(spec).geometry.orbit(0.0)[1])
     assert speed == pytest.approx(7580, rel=0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the workers")
+def test_workers_leave_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """Killed without a word, a run leaves nobody behind who goes on writing."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", "from floemap.cli import main; main()", "simulate", "twin", "--out", str(tmp_path / "t"), "--size", "64"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        workers: list[int] = []
+        while run.poll() is None and len(workers) < 2:
+            time.sleep(0.2)
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+            workers = [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+        assert len(workers) == 2
+    finally:
+        run.kill()
+        run.wait()
+    deadline = time.monotonic() + 60
+    while any(_runs(w) for w in workers) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(_runs(w) for w in workers)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_the_command(twin: tuple[Path, tuple[TwinMonth, ...]], tmp_path: Path) -> None:

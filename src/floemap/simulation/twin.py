@@ -11,8 +11,11 @@ Names, times, orbits and processor versions are those of the real scenes; everyt
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -106,16 +109,31 @@ def make_twin(
 
 def _share(out: Path, todo: list[int], size: Size, seed: int, workers: int, threads: int, progress: Progress) -> None:
     # Not fork: threads of the libraries may hold locks at that moment.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_leave_with, initargs=(os.getpid(),)) as pool:
         progress(0, len(todo), "starting")
         running = {pool.submit(make_month, out, m, size, seed, threads=threads): m for m in todo}
         try:
             for done, finished in enumerate(as_completed(running), 1):
                 finished.result()
                 progress(done, len(todo), scene_of(running[finished]).title)
+        except BrokenProcessPool as e:
+            hint = "Was memory short? Fewer --workers need less."
+            raise FloemapError("a worker process was killed.", path=out, hint=hint) from e
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _leave_with(parent: int) -> None:
+    """End this worker when the process that started it is gone: nobody would take its results."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _mark(out: Path, size: Size, seed: int) -> None:
