@@ -18,14 +18,14 @@ from numpy.typing import ArrayLike
 
 from floemap.errors import ConfigError
 from floemap.simulation.ice_floes import rubble_concentration
-from floemap.simulation.ice_pack import SURFACE_CLASS, SURFACE_STAGE, Mixture, Pack, Surface, ZonedMixture
+from floemap.simulation.ice_pack import SURFACE_CLASS, SURFACE_STAGE, TONES, Pack, Surface
 from floemap.simulation.ice_zones import Month, Zones, month_state, zones
 from floemap.simulation.texture import (
     Bytes,
     Floats,
     fabric_texture,
     lookup,
-    noise_texture,
+    ragged_texture,
     ridge_texture,
     rubble_texture,
 )
@@ -33,8 +33,10 @@ from floemap.simulation.texture import (
 __all__ = ["SURFACE_CLASS", "SURFACE_STAGE", "Surface", "Truth", "World", "classes", "truth"]
 
 _CLASS_OF = np.array([SURFACE_CLASS[Surface(k)] for k in range(len(Surface))], np.uint8)
-#: Tone of a floe by its byte: uniform, mean 0, standard deviation 1.
-_TONES = ((np.arange(256) - 127.5) / np.std(np.arange(256))).astype(np.float32)
+#: Brightness of a floe by its tone: uniform, mean 0, standard deviation 1.
+_BRIGHTNESS = np.zeros(256, np.float32)
+_BRIGHTNESS[:TONES] = (np.arange(TONES) - (TONES - 1) / 2) / np.std(np.arange(TONES))
+RUBBLE_TEXEL_M = 17.5  # cells of 420 m
 
 
 def classes(surface: Bytes) -> Bytes:
@@ -96,9 +98,10 @@ class World:
         self.month, self.seed, self.bounds_m = month, seed, bounds_m
         self.state: Month = month_state(month)
         self.zones: Zones = zones(month, seed, bounds_m)
-        mixture: Mixture = ZonedMixture(self.state)
-        self._pack = Pack(month, seed, self.state, self.zones, mixture, bounds_m, spacing_m)
-        self._rubble = rubble_concentration(self.zones, self.state, month, seed)
+        self._pack = Pack(self.state, seed, self.zones, bounds_m, spacing_m)
+        self._rubble = rubble_concentration(self.zones, self.state, seed)
+        # Larger pixels see coarser patches: what is finer averages out within them.
+        self._coarser = max(1.0, spacing_m / 80)
 
     def truth(self, x_m: ArrayLike, y_m: ArrayLike) -> Truth:
         """Return the truth at positions, (rows, cols) each, metres in ice_zones.WORLD_CRS.
@@ -113,22 +116,20 @@ class World:
         """
         x, y = np.asarray(x_m, np.float32), np.asarray(y_m, np.float32)
         self._check(x, y)
-        surface, tone, wind = self._surface(x, y)
-        patches = lookup(fabric_texture(self.seed, 40), x, y, 60.0, 61 + self.month)
-        own = lookup(fabric_texture(self.seed, 41), x, y, 50.0, 62 + self.month)
+        surface, brightness, wind = self._surface(x, y)
+        seen = lookup(fabric_texture(self.seed, 40), x, y, 60.0 * self._coarser, 61 + self.month)
+        patches_hh, patches_hv, smooth = (seen[..., k] for k in range(3))
         # Water and thin ice have no ridges: only what a smooth fabric shows.
-        smooth = lookup(noise_texture(self.seed, 5, 2048, 128, 2, 2.2), x, y, 60.0, 63 + self.month)
         thin = (surface >= Surface.WATER) & (surface <= Surface.NILAS)
-        np.copyto(patches, smooth, where=thin)
-        np.copyto(own, smooth, where=thin)
-        hh = np.float32(0.75) * patches + np.float32(0.66) * tone
-        hv = np.float32(0.5) * patches + np.float32(0.56) * own + np.float32(0.66) * tone
+        of_floe = np.float32(0.55) * brightness
+        hh = np.where(thin, smooth, np.float32(0.85) * patches_hh + of_floe)
+        hv = np.where(thin, smooth, np.float32(0.85) * patches_hv + of_floe)
         land = surface == Surface.LAND
         if land.any():
             # High ground is bright: firn and glaciers; rock and tundra along the fjords are dull.
             high = np.clip(self.zones.lattice.at(self.zones.land, x, y) - np.float32(1.4), -1.2, 1.2)
-            np.copyto(hh, high + np.float32(0.6) * patches, where=land)
-            np.copyto(hv, high + np.float32(0.6) * own, where=land)
+            np.copyto(hh, high + np.float32(0.6) * patches_hh, where=land)
+            np.copyto(hv, high + np.float32(0.6) * patches_hv, where=land)
         return Truth(surface, wind, hh, hv)
 
     def _check(self, x: Floats, y: Floats) -> None:
@@ -145,29 +146,28 @@ class World:
     def _surface(self, x: Floats, y: Floats) -> tuple[Bytes, Floats, Floats]:
         z = self.zones
         # Ragged edges at the finest scale: everything is looked up a little beside the place.
-        ragged = noise_texture(self.seed, 11, 2048, 60, 3, 2.6)
-        jx = x + 30 * lookup(ragged, x, y, 25.0, 71)
-        jy = y + 30 * lookup(ragged, x, y, 25.0, 72)
+        beside = np.float32(30) * lookup(ragged_texture(self.seed, 11), x, y, 25.0, 71)
+        jx, jy = x + beside[..., 0], y + beside[..., 1]
         pack = self._pack.at(jx, jy)
-        surface = pack.between_kind
-        rubble = lookup(rubble_texture(self.seed), jx, jy, 420.0 / 24, 74) < z.lattice.at(self._rubble, x, y)
-        np.copyto(surface, pack.rubble_kind, where=rubble)
-        np.copyto(surface, pack.floe_kind, where=pack.floe)
-        tone = np.where(pack.floe, _TONES[pack.tone], np.float32(0))
-        ridged = np.float32(0.22) + np.float32(0.14) * z.lattice.at(z.ridging, x, y)
-        deformed = lookup(ridge_texture(self.seed, 45), jx, jy, 45.0, 73) < ridged
-        surface[deformed & (surface == Surface.FIRST_YEAR)] = Surface.FIRST_YEAR_DEFORMED
-        np.copyto(surface, self._lead_surface(pack.lead_age), where=pack.lead & pack.floe)
-        surface[z.lattice.at(z.fast_km, jx, jy) > 0] = Surface.FAST
-        surface[z.lattice.at(z.land, jx, jy) > 0] = Surface.LAND
-        return surface, tone, z.lattice.at(z.wind_m_s, x, y)
+        col, row = z.lattice.pixels(jx, jy)
 
-    def _lead_surface(self, age: Bytes) -> Bytes:
-        if self.state.melting:
-            return np.full(age.shape, Surface.WATER, np.uint8)
-        table = np.full(256, Surface.WATER, np.uint8)
-        table[:235], table[:150], table[:120] = Surface.NEW, Surface.NILAS, Surface.YOUNG
-        return np.asarray(cv2.LUT(age, table))
+        def at(field: Floats) -> Floats:
+            return np.asarray(cv2.remap(field, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+        surface = pack.between_kind
+        # Small floes are what is broken off the floes around.
+        rubble = lookup(rubble_texture(self.seed), jx, jy, RUBBLE_TEXEL_M, 74) < at(self._rubble)
+        here = pack.floe | rubble
+        np.copyto(surface, pack.floe_kind, where=here)
+        brightness = np.where(pack.floe, cv2.LUT(pack.tone, _BRIGHTNESS), np.float32(0))
+        ridged = np.float32(0.22) + np.float32(0.14) * at(z.ridging)
+        deformed = lookup(ridge_texture(self.seed, 45), jx, jy, 45.0, 73) < ridged
+        deformed |= rubble & ~pack.floe
+        surface[deformed & (surface == Surface.FIRST_YEAR)] = Surface.FIRST_YEAR_DEFORMED
+        np.copyto(surface, pack.lead_kind, where=pack.lead & pack.floe)
+        surface[at(z.fast_km) > 0] = Surface.FAST
+        surface[at(z.land) > 0] = Surface.LAND
+        return surface, brightness, at(z.wind_m_s)
 
 
 def truth(x_m: ArrayLike, y_m: ArrayLike, month: int, seed: int) -> Truth:

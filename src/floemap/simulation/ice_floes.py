@@ -8,7 +8,6 @@ nears 2 at the edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +30,6 @@ class Floes:
         float32, distance inside the nearest floe's edge, negative in the gaps between floes.
     tracer_km
         float32, the zone tracer at the floe's centre: a floe belongs to one zone as a whole.
-    x_m, y_m
-        float32, the floe's centre.
     rank
         float32, a random number per floe, uniform in 0 to 1.
     spacing_m
@@ -41,8 +38,6 @@ class Floes:
 
     inside_m: Floats
     tracer_km: Floats
-    x_m: Floats
-    y_m: Floats
     rank: Floats
     spacing_m: Floats
 
@@ -65,11 +60,7 @@ def concentration(state: Month, tracer_km: Floats, streaks: Floats) -> Floats:
     return np.asarray(np.clip(pack, 0, 1) * edge * (2 - edge), dtype=np.float32)
 
 
-#: Concentration of floes at their centres, from tracer, x, y and noise (:meth:`ice_pack.Mixture.concentration`).
-Cover = Callable[[Floats, Floats, Floats, Floats], Floats]
-
-
-def floes(zones: Zones, state: Month, cover_of: Cover, month: int, seed: int, x_m: Floats, y_m: Floats) -> Floes:
+def floes(zones: Zones, state: Month, seed: int, x_m: Floats, y_m: Floats) -> Floes:
     """Compute floes at positions, (rows, cols) float32 metres; a position's values depend on nothing but itself."""
     cells = voronoi_cells(seed)
     rough = noise_texture(seed, 1, 1024, 512, 4, 3.0)
@@ -83,7 +74,7 @@ def floes(zones: Zones, state: Month, cover_of: Cover, month: int, seed: int, x_
     rank, spacing = np.zeros_like(x_m), np.full(x_m.shape, SPACINGS_M[0], np.float32)
     for level, size in enumerate(SPACINGS_M):
         turn = 0.35 + 1.1 * level
-        d, index, cx, cy = cell_lookup(cells, bx, by, size, 1000 * month + level, turn)
+        d, index, cx, cy = cell_lookup(cells, bx, by, size, 1000 * zones.month + level, turn)
         np.minimum(distance, d, out=distance, where=open_)
         for kept, new in ((leaf_x, cx), (leaf_y, cy), (rank, cells.rank[index])):
             np.copyto(kept, new, where=open_)
@@ -93,17 +84,17 @@ def floes(zones: Zones, state: Month, cover_of: Cover, month: int, seed: int, x_
     tracer = zones.lattice.at(zones.tracer_km, leaf_x, leaf_y)
     # The random number that decided over breaking is no longer uniform for those left: draw afresh by place.
     fine = noise_texture(seed, 9, 512, 4, 2, 0.0)
-    draw = lookup(fine, leaf_x, leaf_y, 1700.0, 31 + month)
+    draw = lookup(fine, leaf_x, leaf_y, 1700.0, 31 + zones.month)
     rank = np.asarray(0.5 * (1 + np.tanh(0.8 * draw)), dtype=np.float32) + np.float32(0.618) * rank
     rank -= np.floor(rank)
-    streaks = lookup(rough, leaf_x, leaf_y, 160.0, 41 + month)
-    cover = cover_of(tracer, leaf_x, leaf_y, streaks)
+    streaks = lookup(rough, leaf_x, leaf_y, 160.0, 41 + zones.month)
+    cover = concentration(state, tracer, streaks)
     gap = np.interp(1 - cover, np.linspace(0, 1, 1001), cells.quantiles).astype(np.float32)
     inside = distance - gap * spacing
     # Consolidated ice has no gaps at all, also not at the junctions where the soft distance is below zero.
     inside[cover > 0.992] = 1e4
     inside[cover < 0.02] = -1e4
-    return Floes(inside, tracer, leaf_x, leaf_y, rank, spacing)
+    return Floes(inside, tracer, rank, spacing)
 
 
 def _breaks(
@@ -115,7 +106,7 @@ def _breaks(
     return np.asarray((cells.rank[index] < fragility(state, tracer)) | (size_m > largest_m))
 
 
-def rubble_concentration(zones: Zones, state: Month, month: int, seed: int) -> Floats:
+def rubble_concentration(zones: Zones, state: Month, seed: int) -> Floats:
     """Concentration of floes too small for the lattice, among the large ones and beyond them; on the zones' lattice.
 
     They are what currents draw into filaments, so they follow the tracer, with streaks along its contours.
@@ -123,7 +114,7 @@ def rubble_concentration(zones: Zones, state: Month, month: int, seed: int) -> F
     x, y = zones.lattice.positions()
     rough = noise_texture(seed, 1, 1024, 512, 4, 3.0)
     tracer = zones.tracer_km
-    streaks = lookup(rough, x + 2500 * tracer, y - 1500 * tracer, 260.0, 81 + month)
+    streaks = lookup(rough, x + 2500 * tracer, y - 1500 * tracer, 260.0, 81 + zones.month)
     border = np.float32(state.new_km if state.melting else state.young_km)
     inside = (border - tracer) / np.float32(state.torn_km)
     bell = np.exp(-((inside / np.where(inside > 0, 0.8, 0.45)) ** 2))

@@ -1,4 +1,4 @@
-"""The drifting ice of the twin at positions: floes of which kind, what lies between them, small floes, leads.
+"""The drifting ice of the twin at positions: floes and of which kind, what lies between them, leads.
 
 Either computed at the positions themselves, or on a lattice 160 m apart and looked up from it. The second is for scenes
 whose pixels are finer than that; the two agree but for some 100 m along the edges of floes.
@@ -11,14 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.legend import IGNORE
-from floemap.simulation.ice_floes import FLOE_STEP_M, Floes, concentration, floes, leads
+from floemap.simulation.ice_floes import FLOE_STEP_M, Floes, floes, leads
 from floemap.simulation.ice_zones import Lattice, Month, Zones
 from floemap.simulation.texture import Bytes, Floats, lookup, noise_texture, voronoi_cells
 
@@ -68,19 +67,6 @@ SURFACE_CLASS: Mapping[Surface, int] = MappingProxyType(
 )
 
 
-class Mixture(Protocol):
-    """What the ice is made of, by place. Arrays in and out have one shape."""
-
-    def floes(self, tracer_km: Floats, x_m: Floats, y_m: Floats) -> tuple[Floats, Floats]:
-        """Return, at centres of floes, the share of old ice among floes, and that of old and first-year ice."""
-
-    def between(self, tracer_km: Floats, x_m: Floats, y_m: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the shares of young; young and nilas; young, nilas and new ice of what lies between floes."""
-
-    def concentration(self, tracer_km: Floats, x_m: Floats, y_m: Floats, streaks: Floats) -> Floats:
-        """Return the concentration of floes, 0 to 1, at their centres; `streaks` is noise, roughly normal."""
-
-
 # Shares of the kinds of floes in the zones old, first-year, young, nilas, new, water. Columns: old, first-year, young.
 _FLOES_FREEZING = (
     (0.76, 0.20, 0.04),
@@ -100,36 +86,15 @@ _BETWEEN_FREEZING = (
     (0.06, 0.01, 0.88, 0.05),
     (0.00, 0.00, 0.10, 0.90),
 )
-_BETWEEN_MELTING = ((0.0, 0.0, 0.0, 1.0),) * 6
 
 
-@dataclass(frozen=True)
-class ZonedMixture:
-    """The mixture of the twin's own zones in a month."""
-
-    state: Month
-
-    def _zone(self, tracer_km: Floats) -> NDArray[np.intp]:
-        return np.searchsorted(np.array(self.state.borders_km, np.float32), tracer_km, side="right")
-
-    def floes(self, tracer_km: Floats, x_m: Floats, y_m: Floats) -> tuple[Floats, Floats]:
-        """See :class:`Mixture`."""
-        table = np.cumsum(np.array(_FLOES_MELTING if self.state.melting else _FLOES_FREEZING, np.float32), axis=1)
-        zone = self._zone(tracer_km)
-        return table[zone, 0], table[zone, 1]
-
-    def between(self, tracer_km: Floats, x_m: Floats, y_m: Floats) -> tuple[Floats, Floats, Floats]:
-        """See :class:`Mixture`."""
-        table = np.cumsum(np.array(_BETWEEN_MELTING if self.state.melting else _BETWEEN_FREEZING, np.float32), axis=1)
-        zone = self._zone(tracer_km)
-        # The last of the new ice is torn off the edge and soon gone: none far out at sea.
-        beyond = np.clip(tracer_km - np.float32(self.state.new_km), 0, None)
-        new = table[zone, 2] * np.exp(-beyond / np.float32(8))
-        return table[zone, 0], table[zone, 1], np.asarray(new, dtype=np.float32)
-
-    def concentration(self, tracer_km: Floats, x_m: Floats, y_m: Floats, streaks: Floats) -> Floats:
-        """See :class:`Mixture`."""
-        return concentration(self.state, tracer_km, streaks)
+#: What a lead shows by its age byte: refrozen ones are young ice, then nilas, new ice, water.
+_LEAD_FREEZING = np.repeat(
+    np.array([Surface.YOUNG, Surface.NILAS, Surface.NEW, Surface.WATER], np.uint8), [120, 30, 85, 21]
+)
+# Four things in one raster of 16 bits, four bits each: looked up once instead of four times.
+_FLOE, _BETWEEN, _LEAD, _TONE = 0, 4, 8, 12
+TONES = 16
 
 
 @dataclass(frozen=True)
@@ -138,33 +103,19 @@ class PackAt:
 
     Attributes
     ----------
-    floe
-        bool, whether there is a floe large enough to be told apart.
-    floe_kind, between_kind, rubble_kind
-        uint8 surfaces: of the floe, of what lies between floes, of small floes there.
+    floe, lead
+        bool, whether there is a floe large enough to be told apart, and whether a lead runs there.
+    floe_kind, between_kind, lead_kind
+        uint8 surfaces: of the nearest floe, of what lies between floes, of the nearest lead.
     tone
-        uint8, a random number of each floe.
-    lead
-        bool, whether a lead runs through.
-    lead_age
-        uint8, 0 (oldest) to 255 (just opened), of the nearest lead.
+        uint8, a random number of each floe, below :data:`TONES`.
     """
 
     floe: NDArray[np.bool_]
+    lead: NDArray[np.bool_]
     floe_kind: Bytes
     between_kind: Bytes
-    rubble_kind: Bytes
-    tone: Bytes
-    lead: NDArray[np.bool_]
-    lead_age: Bytes
-
-
-@dataclass(frozen=True)
-class _Kinds:
-    inside_m: Floats
-    floe: Bytes
-    between: Bytes
-    rubble: Bytes
+    lead_kind: Bytes
     tone: Bytes
 
 
@@ -173,99 +124,113 @@ class Pack:
 
     Parameters
     ----------
+    zones
+        Of the month, over `bounds_m` at least.
     spacing_m
         How far apart the positions will be that it is asked about: decides where floes are computed (see above).
     """
 
     def __init__(
-        self,
-        month: int,
-        seed: int,
-        state: Month,
-        zones: Zones,
-        mixture: Mixture,
-        bounds_m: tuple[float, float, float, float],
-        spacing_m: float,
+        self, state: Month, seed: int, zones: Zones, bounds_m: tuple[float, float, float, float], spacing_m: float
     ) -> None:
-        self._month, self._seed, self._state, self._zones, self._mixture = month, seed, state, zones, mixture
+        self._state, self._seed, self._zones = state, seed, zones
         self._lattice = Lattice.over(bounds_m, FLOE_STEP_M, 1_500.0)
-        self._kept = self._compose() if spacing_m < FLOE_STEP_M else None
-        cracks = leads(month, seed, self._lattice, 350.0 if state.melting else 700.0)
-        self._lead_m, self._lead_age = cracks.inside_m, _finer(cracks.age)
+        cracks = leads(zones.month, seed, self._lattice, 350.0 if state.melting else 700.0)
+        self._lead_m = cracks.inside_m
+        self._inside_m: Floats | None = None
+        self._kinds = _finer(self._lead_kind(cracks.age)).astype(np.uint16) << _LEAD
+        if spacing_m < FLOE_STEP_M:
+            self._inside_m = self._compose()
 
     def at(self, x_m: Floats, y_m: Floats) -> PackAt:
         """Return the drifting ice at positions, (rows, cols) float32 metres each."""
         col, row = self._lattice.pixels(x_m, y_m)
-        # Kinds stand on a lattice twice as fine, whose first point lies a quarter of a step before the other's.
-        fine_col, fine_row = 2 * col + np.float32(0.5), 2 * row + np.float32(0.5)
-
-        def near(field: Bytes) -> Bytes:
-            return np.asarray(cv2.remap(field, fine_col, fine_row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE))
 
         def smooth(field: Floats) -> Floats:
             return np.asarray(cv2.remap(field, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
-        if self._kept is None:
-            kinds = self._kinds(x_m, y_m)
-        else:
-            k = self._kept
-            kinds = _Kinds(smooth(k.inside_m), near(k.floe), near(k.between), near(k.rubble), near(k.tone))
         lead = smooth(self._lead_m) > 0
-        return PackAt(
-            kinds.inside_m > 0, kinds.floe, kinds.between, kinds.rubble, kinds.tone, lead, near(self._lead_age)
+        floe = None if self._inside_m is None else smooth(self._inside_m) > 0
+        # Kinds stand on a lattice twice as fine, whose first point lies a quarter of a step before the other's.
+        col, row = 2 * col + np.float32(0.5), 2 * row + np.float32(0.5)
+        packed = np.asarray(
+            cv2.remap(self._kinds, col, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE), np.uint16
         )
+        if floe is None:
+            f = floes(self._zones, self._state, self._seed, x_m, y_m)
+            between = self._between_kind(x_m, y_m)
+            return PackAt(f.inside_m > 0, lead, self._floe_kind(f), between, _bits(packed, _LEAD), _tone(f))
+        return PackAt(floe, lead, *(_bits(packed, k) for k in (_FLOE, _BETWEEN, _LEAD, _TONE)))
 
-    def _compose(self) -> _Kinds:
-        """Compute the kinds over the lattice, in blocks of rows, in two threads."""
+    def _compose(self) -> Floats:
+        """Compute floes over the lattice in blocks of rows, in two threads; pack their kinds with the leads'."""
         lattice = self._lattice
         shape = (lattice.rows, lattice.cols)
         inside = np.empty(shape, np.float32)
-        layers = [np.empty(shape, np.uint8) for _ in range(4)]
+        layers = {k: np.empty(shape, np.uint8) for k in (_FLOE, _BETWEEN, _TONE)}
         voronoi_cells(self._seed)  # once, before the threads would each make it
 
         def compose(first: int) -> None:
             rows = slice(first, min(first + 256, lattice.rows))
-            kinds = self._kinds(*lattice.positions(rows))
-            inside[rows] = kinds.inside_m
-            for layer, values in zip(layers, (kinds.floe, kinds.between, kinds.rubble, kinds.tone), strict=True):
-                layer[rows] = values
+            x, y = lattice.positions(rows)
+            f = floes(self._zones, self._state, self._seed, x, y)
+            inside[rows] = f.inside_m
+            layers[_FLOE][rows] = self._floe_kind(f)
+            layers[_BETWEEN][rows] = self._between_kind(x, y)
+            layers[_TONE][rows] = _tone(f)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(compose, range(0, lattice.rows, 256)))
-            finer = list(pool.map(_finer, layers))
-        return _Kinds(inside, *finer)
+        for k, layer in layers.items():
+            self._kinds |= _finer(layer).astype(np.uint16) << k
+        return inside
 
-    def _kinds(self, x: Floats, y: Floats) -> _Kinds:
-        f = floes(self._zones, self._state, self._mixture.concentration, self._month, self._seed, x, y)
-        floe = self._floe_kind(f)
-        # Small floes come from the floes around them: broken, so rough.
-        rubble = floe.copy()
-        rubble[floe == Surface.FIRST_YEAR] = Surface.FIRST_YEAR_DEFORMED
-        tone = (256 * np.modf(f.rank * 7.13)[0]).astype(np.uint8)
-        return _Kinds(f.inside_m, floe, self._between_kind(x, y), rubble, tone)
+    def _zone(self, tracer_km: Floats) -> NDArray[np.intp]:
+        return np.searchsorted(np.array(self._state.borders_km, np.float32), tracer_km, side="right")
 
     def _floe_kind(self, f: Floes) -> Bytes:
-        old, thick = self._mixture.floes(f.tracer_km, f.x_m, f.y_m)
-        kind = np.full(f.rank.shape, Surface.YOUNG, np.uint8)
-        kind[f.rank < thick] = Surface.FIRST_YEAR
-        kind[f.rank < old] = Surface.OLD
+        shares = np.cumsum(_FLOES_MELTING if self._state.melting else _FLOES_FREEZING, axis=1, dtype=np.float32)
+        zone = self._zone(f.tracer_km)
+        kind = np.full(zone.shape, Surface.YOUNG, np.uint8)
+        kind[f.rank < shares[zone, 1]] = Surface.FIRST_YEAR
+        kind[f.rank < shares[zone, 0]] = Surface.OLD
         return kind
 
     def _between_kind(self, x: Floats, y: Floats) -> Bytes:
-        tracer = self._zones.lattice.at(self._zones.tracer_km, x, y)
-        young, nilas, new = self._mixture.between(tracer, x, y)
-        rough = noise_texture(self._seed, 1, 1024, 512, 4, 3.0)
-        # Streaks along the tracer's own filaments, so that grease ice lies in the swirls of the edge.
-        age = lookup(rough, x + 1500 * tracer, y - 900 * tracer, 150.0, 51 + self._month)
-        rank = 0.5 * (1 + np.tanh(0.85 * age))
+        """Water while it melts, else thin ice of several ages, in patches and streaks."""
         kind = np.full(x.shape, Surface.WATER, np.uint8)
-        kind[rank < new] = Surface.NEW
-        kind[rank < nilas] = Surface.NILAS
-        kind[rank < young] = Surface.YOUNG
+        if self._state.melting:
+            return kind
+        tracer = self._zones.lattice.at(self._zones.tracer_km, x, y)
+        # Streaks along the tracer's own filaments, so that grease ice lies in the swirls of the edge.
+        rough = noise_texture(self._seed, 1, 1024, 512, 4, 3.0)
+        age = lookup(rough, x + 1500 * tracer, y - 900 * tracer, 150.0, 51 + self._zones.month)
+        rank = 0.5 * (1 + np.tanh(0.85 * age))
+        shares = np.cumsum(_BETWEEN_FREEZING, axis=1, dtype=np.float32)
+        zone = self._zone(tracer)
+        # The last of the new ice is torn off the edge and soon gone: none far out at sea.
+        beyond = np.clip(tracer - np.float32(self._state.new_km), 0, None)
+        kind[rank < shares[zone, 2] * np.exp(-beyond / np.float32(8))] = Surface.NEW
+        kind[rank < shares[zone, 1]] = Surface.NILAS
+        kind[rank < shares[zone, 0]] = Surface.YOUNG
         return kind
 
+    def _lead_kind(self, age: Bytes) -> Bytes:
+        return np.full(age.shape, Surface.WATER, np.uint8) if self._state.melting else _LEAD_FREEZING[age]
 
-def _finer(kinds: Bytes) -> NDArray[Any]:
+
+def _tone(f: Floes) -> Bytes:
+    """Each floe has a brightness of its own; large ones, which hold dark and bright parts, are nearer the mean."""
+    away = np.modf(f.rank * np.float32(7.13))[0] - np.float32(0.5)
+    away *= np.minimum(1, 3_000 / f.spacing_m) ** np.float32(0.6)
+    return np.asarray(TONES * (away + np.float32(0.5)), dtype=np.uint8)
+
+
+def _bits(packed: NDArray[np.uint16], shift: int) -> Bytes:
+    return np.asarray((packed >> shift) & 15, dtype=np.uint8)
+
+
+def _finer(kinds: Bytes) -> Bytes:
     """Double a raster's resolution and round off the corners of what it shows, without inventing values."""
     double = cv2.resize(kinds, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     return np.asarray(cv2.medianBlur(double, 5), dtype=np.uint8)

@@ -149,6 +149,8 @@ class Zones:
 
     Attributes
     ----------
+    month
+        1 to 12.
     tracer_km
         Distance from the coast of the place that the ice came from.
     land
@@ -161,6 +163,7 @@ class Zones:
         How deformed the ice is, roughly normal.
     """
 
+    month: int
     lattice: Lattice
     tracer_km: Floats
     land: Floats
@@ -197,7 +200,7 @@ def zones(month: int, seed: int, bounds_m: tuple[float, float, float, float]) ->
     fast = np.float32(state.fast_km) - shelf + 9.0 * lookup(rough, x, y, 260.0, 77)
     wind = _wind(state, seed, month, x, y, shelf, tracer)
     ridging = lookup(rough, x, y, 500.0, 10 * month + 5) - np.clip((shelf - 40) / 200, -0.5, 1.5)
-    return Zones(inner, tracer, land, fast, wind, ridging.astype(np.float32))
+    return Zones(month, inner, tracer, land, fast, wind, ridging.astype(np.float32))
 
 
 def month_state(month: int) -> Month:

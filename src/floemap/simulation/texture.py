@@ -65,19 +65,33 @@ def _ridge_lines(seed: int, key: int, size: int) -> list[Floats]:
 
 @lru_cache(maxsize=4)
 def fabric_texture(seed: int, key: int, size: int = 2048) -> Floats:
-    """Return a periodic texture of ice seen by radar, (size, size) float32, mean 0, standard deviation 1.
+    """Return a periodic texture of surfaces seen by radar, (size, size, 4) float32.
 
-    Patches, and bright lines of ridges through them.
+    The channels have mean 0 and standard deviation 1: ice in HH; ice in HV; water and thin ice, both bands. Ice shows
+    patches, and bright lines of ridges through them, three quarters of which the bands have in common. The fourth is 0.
     """
-    field = 0.75 * noise_texture(seed, key, size, 192, 2, 2.0) + sum(_ridge_lines(seed, key, size))
-    field -= field.mean()
-    return np.asarray(field / field.std(), dtype=np.float32)
+
+    def ice(own: int) -> Floats:
+        patches = 0.75 * noise_texture(seed, own, size, 192, 2, 2.0)
+        field = patches + sum(_ridge_lines(seed, own, size))
+        field -= field.mean()
+        return np.asarray(field / field.std(), dtype=np.float32)
+
+    first, second = ice(key), ice(key + 1)
+    smooth = noise_texture(seed, key + 2, size, 128, 2, 2.2)
+    return np.stack([first, 0.67 * first + 0.742 * second, smooth, np.zeros_like(smooth)], axis=-1)
+
+
+@lru_cache(maxsize=4)
+def ragged_texture(seed: int, key: int, size: int = 2048) -> Floats:
+    """Return a periodic texture of short shifts in two directions, (size, size, 2) float32, standard deviation 1."""
+    return np.stack([noise_texture(seed, key + k, size, 60, 3, 2.6) for k in range(2)], axis=-1)
 
 
 @lru_cache(maxsize=4)
 def ridge_texture(seed: int, key: int, size: int = 2048) -> Floats:
     """Return a periodic texture whose values below c are belts of ridges that cover c of the area, 0 to 1."""
-    bent = noise_texture(seed, key, size, 220, 24, 3.0)
+    bent = noise_texture(seed, key, size, 220, 10, 2.7)
     belts = np.abs(bent) + 0.35 * noise_texture(seed, key + 1, size, 400, 60, 3.0)
     belts -= 0.5 * np.maximum.reduce(_ridge_lines(seed, key, size))
     return _as_share(belts)
@@ -102,10 +116,12 @@ def rubble_texture(seed: int) -> Floats:
 
 
 def lookup(texture: Floats, x_m: Floats, y_m: Floats, texel_m: float, key: int = 0, turn_rad: float = 0.0) -> Floats:
-    """Return a texture's values at positions, bilinear, shape of the positions.
+    """Return a texture's values at positions, bilinear: shape of the positions, and of the texture's channels if any.
 
     Parameters
     ----------
+    texture
+        (px, px) or (px, px, channels) float32.
     texel_m
         Size of a texture's pixel in the world.
     key
@@ -113,16 +129,30 @@ def lookup(texture: Floats, x_m: Floats, y_m: Floats, texel_m: float, key: int =
     turn_rad
         Turns the texture against the world's axes.
     """
-    u, v = _coordinates(x_m, y_m, texel_m, key, turn_rad)
+    u, v = _coordinates(x_m, y_m, texel_m, texture.shape[0], key, turn_rad)
     return np.asarray(cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), dtype=np.float32)
 
 
-def _coordinates(x_m: Floats, y_m: Floats, texel_m: float, key: int, turn_rad: float) -> tuple[Floats, Floats]:
+def _coordinates(
+    x_m: Floats, y_m: Floats, texel_m: float, size_px: int, key: int, turn_rad: float
+) -> tuple[Floats, Floats]:
+    """Columns and rows of positions in a texture, from 0 up to its size."""
     shift_x, shift_y = _shift(key)
-    if turn_rad == 0.0:
-        return x_m * np.float32(1 / texel_m) + shift_x, y_m * np.float32(1 / texel_m) + shift_y
     c, s = np.float32(np.cos(turn_rad) / texel_m), np.float32(np.sin(turn_rad) / texel_m)
-    return c * x_m + s * y_m + shift_x, c * y_m - s * x_m + shift_y
+    u, v = x_m * c, y_m * c
+    if turn_rad != 0.0:
+        u += s * y_m
+        v -= s * x_m
+    u += shift_x
+    v += shift_y
+    # OpenCV wraps, too, but takes eight times as long where it has to.
+    size, periods = np.float32(size_px), np.empty_like(u)
+    for w in (u, v):
+        np.multiply(w, 1 / size, out=periods)
+        np.floor(periods, out=periods)
+        periods *= size
+        w -= periods
+    return u, v
 
 
 @lru_cache(maxsize=512)
@@ -216,7 +246,7 @@ def cell_lookup(
 ) -> tuple[Floats, NDArray[np.uint16], Floats, Floats]:
     """Return which cell positions lie in: distance to its border, m, its index, and its centre's x and y, m."""
     texel_m = spacing_m / cells.px_per_cell
-    u, v = _coordinates(x_m, y_m, texel_m, key, turn_rad)
+    u, v = _coordinates(x_m, y_m, texel_m, cells.distance.shape[0], key, turn_rad)
     d = cv2.remap(cells.distance, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     index = np.asarray(cv2.remap(cells.cell, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP), dtype=np.uint16)
     # The nearest copy of the cell's point in the periodic plane, seen from the position, in texels.
