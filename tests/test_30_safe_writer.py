@@ -279,6 +279,15 @@ def test_a_denoised_product_is_the_raw_one_less_its_annotated_noise(tmp_path: Pa
     assert not power["done"][~inside].any()
 
 
+def test_the_fringe_of_some_lines_is_that_of_all() -> None:
+    tables = luts(spec_of(lines=4000, samples=4000, pixel_spacing_m=100.0, **FORMS["before 2.9"]))
+    whole = tables.fringe_px(np.arange(4000))
+    for first in range(0, 4000, 256):
+        lines = np.arange(first, min(first + 256, 4000))
+        for side, of_all in zip(tables.fringe_px(lines), whole, strict=True):
+            np.testing.assert_array_equal(side, of_all[lines])
+
+
 def test_early_processors_leave_a_dim_fringe(tmp_path: Path) -> None:
     spec = spec_of(samples=2000, pixel_spacing_m=200.0, noise_format="vectors", ipf_version="002.82")
     scene = open_scene(write_safe(tmp_path, spec, uniform(spec)))

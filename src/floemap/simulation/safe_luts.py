@@ -128,9 +128,10 @@ class SimulatedLuts:
         if self.spec.noise_format != "vectors":
             return np.zeros(lines.size, int), np.zeros(lines.size, int)
         window = (lines * (FULL_LINES / self.spec.lines) / (4 * _BURST_LINES)).astype(int)
-        widths = np.random.default_rng([self.spec.seed, 3]).integers(15, 60, (2, window.max() + 1))
+        # Both sides of a window are drawn together, so that a window's widths do not depend on how many are asked for.
+        widths = np.random.default_rng([self.spec.seed, 3]).integers(15, 60, (window.max() + 1, 2))
         scaled = np.rint(widths * (self.spec.samples / FULL_SAMPLES)).astype(int)
-        return scaled[0, window], scaled[1, window]
+        return scaled[window, 0], scaled[window, 1]
 
     # -- noise, as annotated -----------------------------------------------------------------------------------
 
