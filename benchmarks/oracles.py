@@ -5,7 +5,8 @@
 1. A simulated product without speckle, of constant backscatter, whose noise is exactly as annotated. Every reader
    should find that backscatter, but for the rounding of digital numbers. Errors are given by part of the image.
 2. The same with speckle and a backscatter below the noise: the mean, as one averages to 80 m.
-3. A real product's own calibration and noise tables (../shared/data, or --product): how far satpy's interpolation of
+3. A product as processors before IPF 2.90 made them: how much of the dim fringe at its sides floemap leaves in.
+4. A real product's own calibration and noise tables (../shared/data, or --product): how far satpy's interpolation of
    them lies from floemap's, by part of the image.
 
 Needs the peers: pip install -e '.[peers]'. Those that are absent are left out, with a note.
@@ -173,6 +174,31 @@ def dark(size: int) -> None:
                 print(f"  {name:16} {bias_db:+.2f}, with {below:.1%} negative, {zero:.1%} exactly 0")
 
 
+def fringe(lines: int = 4000) -> None:
+    """Print how much of the dim fringe of early processors is kept, and of the image beside it lost, at 80 m."""
+    spec = ProductSpec(
+        start=datetime(2018, 1, 16, 7, 54, 30), lines=lines, samples=10487, centre_lon=-10, centre_lat=77,
+        heading_deg=-150, seed=5, ipf_version="002.82", noise_format="vectors",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        flat = {p: np.full((lines, spec.samples), s, np.float32) for p, s in TRUTH.items()}
+        valid = calibrate(open_scene(write_safe(Path(folder), spec, flat)), looks=2).power[..., -1] > 0
+    tables, line, pixel = luts(spec), np.arange(lines), np.arange(spec.samples)
+    near, far = tables.fringe_px(line)
+    dim = (pixel < near[:, None]) | (pixel >= spec.samples - far[:, None])
+    image = tables.swath_index(line, pixel) >= 0
+
+    def cells(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return mask[:, : spec.samples // 2 * 2].reshape(lines // 2, 2, -1, 2).sum(axis=(1, 3))
+
+    some, good = cells(dim & image) > 0, cells(~dim & image) == 4
+    print(f"\nSimulated {lines} x {spec.samples}, IPF 2.82, with a fringe {near.min()} to {near.max()} px wide")
+    print(
+        f"  {(some & valid).sum() / some.sum():.2%} of the fringe's cells are left in;"
+        f" {(good & ~valid).sum() / good.sum():.3%} of the image's are lost"
+    )
+
+
 def print_parts(
     readers: dict[str, Floats | None], truth: Floats | float, where: dict[str, NDArray[np.bool_]], inside: Any
 ) -> None:
@@ -269,6 +295,7 @@ def main() -> None:
     warnings.simplefilter("ignore", DeprecationWarning)
     simulated(options.size)
     dark(options.size)
+    fringe()
     found = [options.product] if options.product else sorted(SHARED.glob("S1?_EW_GRDM_1SDH_*"))
     if not found:
         print("\nno real metadata found in ../shared/data: skipped; --product names some")
