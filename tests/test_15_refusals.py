@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 from damage import MANIFEST, changed_xml, copied, edited, one, replaced, with_new_checksums, without_checksums
@@ -20,7 +21,8 @@ from typer.testing import CliRunner
 
 from floemap.cli.main import app
 from floemap.config import PrepareSettings
-from floemap.errors import ProductError
+from floemap.errors import GridError, ProductError
+from floemap.sentinel1.geocode import GeoLocator
 from floemap.sentinel1.product import prepare
 from floemap.sentinel1.safe import open_scene
 
@@ -565,6 +567,72 @@ def test_names_that_are_hard_on_tools(tmp_path: Path, small_zip: Path, small_set
     for i, name in enumerate(["a b.zip", "50%20.zip", "{curly.zip", "cur}ly{}.zip", "морской лёд.zip", "a'b\".zip"]):
         path = Path(shutil.copy(small_zip, tmp_path / name))
         assert prepare(path, tmp_path / str(i), small_settings, quicklook=False).raster.exists()
+
+
+# --- grids that do not fit
+
+
+def _raster(path: Path, crs: str, transform: rasterio.Affine, shape: tuple[int, int] = (30, 30)) -> Path:
+    with rasterio.open(
+        path, "w", driver="GTiff", height=shape[0], width=shape[1], count=1, dtype="uint8", crs=crs, transform=transform
+    ):
+        return path
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "words"),
+    [
+        ("EPSG:4326", (0.05, 0, -10, 0, -0.05, 78), "WGS 84 is not projected in metres"),
+        ("EPSG:2222", (80, 0, 0, 0, -80, 0), "not projected in metres"),
+        ('LOCAL_CS["deck",UNIT["metre",1]]', (80, 0, 0, 0, -80, 0), "not projected in metres"),
+        ("EPSG:3031", (80, 0, 0, 0, -80, 0), "no pixel of the grid lies in the scene"),
+        ("EPSG:3413", (1e6, 0, -3e6, 0, -1e6, 3e6), "pixels of 1e+06 m are larger than the scene"),
+    ],
+)
+def test_grids_that_do_not_fit(
+    small_product: Path, tmp_path: Path, crs: str, transform: tuple[float, ...], words: str
+) -> None:
+    like = _raster(tmp_path / "like.tif", crs, rasterio.Affine(*transform))
+    with pytest.raises(GridError, match=re.escape(words)):
+        prepare(small_product, tmp_path / "out", like=like, quicklook=False)
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_a_grid_around_the_pole_and_one_inside_it_agree(
+    small_product: Path, tmp_path: Path, small_settings: PrepareSettings
+) -> None:
+    """However far the grid reaches, the scene is where it is, and only there."""
+    whole = rasterio.Affine(20_000, 0, -6e6, 0, -20_000, 6e6)
+    row, col, rows, cols = 330, 310, 60, 60
+    part = whole * rasterio.Affine.translation(col, row)
+    bands = []
+    for name, transform, shape in (("whole", whole, (600, 600)), ("part", part, (rows, cols))):
+        like = _raster(tmp_path / f"{name}.tif", "EPSG:3413", transform, shape)
+        with rasterio.open(prepare(small_product, tmp_path / name, like=like, quicklook=False).raster) as d:
+            bands.append(d.read())
+    outside = bands[0][3].copy()
+    outside[row : row + rows, col : col + cols] = 0
+    assert not outside.any()
+    assert (bands[1][3] > 0).sum() > 150
+    np.testing.assert_array_equal(bands[0][:, row : row + rows, col : col + cols], bands[1])
+
+
+def test_the_other_side_of_the_earth(small_product: Path, tmp_path: Path) -> None:
+    """The way from there to the scene's middle runs along its normal, and so has no part in its tangent plane."""
+    lon, lat = (np.mean(c) for c in GeoLocator(open_scene(small_product)).footprint())
+    x, y = pyproj.Transformer.from_crs(4326, 3031, always_xy=True).transform(lon + 180, -lat)
+    like = _raster(tmp_path / "like.tif", "EPSG:3031", rasterio.Affine(5000, 0, x - 75_000, 0, -5000, y + 75_000))
+    with pytest.raises(GridError, match="no pixel of the grid lies in the scene"):
+        prepare(small_product, tmp_path / "out", like=like, quicklook=False)
+
+
+def test_a_scene_of_a_few_kilometres(write_small: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_small(tmp_path, lines=64, samples=64, pixel_spacing_m=40.0)
+    result = prepare(path, tmp_path / "out", PrepareSettings(resolution_m=400), quicklook=False)
+    with rasterio.open(result.raster) as d:
+        assert (d.read(4) > 0).sum() >= 20
+    with pytest.raises(GridError, match="larger than the scene"):
+        prepare(path, tmp_path / "out", PrepareSettings(resolution_m=10_000), quicklook=False)
 
 
 # --- what the command line makes of it

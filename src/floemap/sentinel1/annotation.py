@@ -48,7 +48,7 @@ def geolocation_grid(annotation: XmlTree, start: datetime) -> GeolocationGrid:
     shape = (len(lines), len(pixels))
     order = np.lexsort((table[:, 1], table[:, 0]))
     table, seconds = table[order], seconds[order]
-    regular = len(points) == shape[0] * shape[1] and min(shape) >= 2
+    regular = len(points) == shape[0] * shape[1] and min(shape) >= 4  # as a cubic spline needs
     if not regular or not (table[:, 1].reshape(shape) == pixels).all():
         raise annotation.error(f"has a geolocation grid of {len(points)} points that is no full grid")
     lat, lon, height, incidence, elevation, slant = (table[:, i].reshape(shape) for i in range(2, 8))

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from floemap.errors import GridError
 from floemap.progress import Progress, silent
 from floemap.sentinel1.radiometry import (
     Bools,
@@ -90,8 +91,17 @@ class CellImage:
 
 
 def looks_for(scene: Scene, resolution_m: float) -> int:
-    """Pixels along the side of a cell that is not larger than the resolution, and at least one."""
-    return max(1, int(resolution_m / max(scene.pixel_spacing_m) + 1e-6))
+    """Pixels along the side of a cell that is not larger than the resolution, and at least one.
+
+    Raises
+    ------
+    GridError
+        If a cell would be larger than the scene.
+    """
+    looks = max(1, int(resolution_m / max(scene.pixel_spacing_m) + 1e-6))
+    if looks > min(scene.shape):
+        raise GridError(f"pixels of {resolution_m:g} m are larger than the scene.", hint="Choose smaller ones.")
+    return looks
 
 
 def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", progress: Progress = silent) -> CellImage:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +37,9 @@ Surface = Literal["sea", "annotated"]
 LATTICE_M = 2560.0
 #: If the annotation's points miss the range-Doppler equations by more, they are taken as they are.
 MAX_RESIDUAL_M = 5.0
+#: How far from the image its positions are extrapolated. Farther out the tangent plane says little, and Gauss-Newton
+#: steps take most of the time that a large grid needs.
+REACH_M = 1_000_000.0
 #: Usual spacing of nodes along the track at sea level.
 NODE_SPACING_M = 6000.0
 
@@ -79,8 +83,8 @@ def sea_level_nodes(scene: Scene, height_m: float = 0.0) -> Nodes:
     at_records = record_s / scene.line_interval_s
     gap = NODE_SPACING_M / scene.pixel_spacing_m[0]
     lines = np.concatenate([[0], at_records[(at_records > gap / 4) & (at_records < last - gap / 4)], [last]])
-    if np.diff(lines).max() > 2 * gap:  # records far apart say little of what lies between
-        lines = np.linspace(0, last, int(last / gap) + 2)
+    if len(lines) < 4 or np.diff(lines).max() > 2 * gap:  # records far apart say little of what lies between
+        lines = np.linspace(0, last, max(4, int(last / gap) + 2))  # at least as many as a cubic needs
     time_s = lines * scene.line_interval_s
     by_record = scene.ground_range.slant_range_m(grid.pixels * scene.pixel_spacing_m[1])
     slant_range_m = np.array([np.interp(time_s, record_s, r) for r in by_record.T]).T
@@ -130,12 +134,28 @@ class GeoLocator:
         return _evaluate(self._incidence, self.grid, np.asarray(lines, float), np.asarray(pixels, float))
 
     def to_image(self, lon_deg: NDArray[Any], lat_deg: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Line and pixel of places on the ground, any one shape; those outside of the image are extrapolated."""
+        """Line and pixel of places on the ground, any one shape; those outside of the image are extrapolated.
+
+        Beyond :data:`REACH_M` from the image they are only sure to be outside.
+        """
         shape = np.shape(lon_deg)
         lon, lat = np.ravel(lon_deg).astype(float), np.ravel(lat_deg).astype(float)
         base, normal = rd.ecef(lon, lat), rd.up(lon, lat)
-        line, pixel = self._starts[self._tree.query(base)[1]].T
-        for _ in range(8):
+        distance_m, nearest = self._tree.query(base)
+        line, pixel = self._starts[nearest].T.copy()
+        far = distance_m > REACH_M
+        line[far], pixel[far] = self._far_out(line[far], pixel[far])
+        line[~far], pixel[~far] = self._solve(base[~far], normal[~far], line[~far], pixel[~far])
+        return line.reshape(shape), pixel.reshape(shape)
+
+    def _far_out(self, line: Floats, pixel: Floats) -> tuple[Floats, Floats]:
+        """Positions far outside of the image, on the side of those given."""
+        middle = (self.shape[0] - 1) / 2, (self.shape[1] - 1) / 2
+        return middle[0] + 100 * (line - middle[0]), middle[1] + 100 * (pixel - middle[1])
+
+    def _solve(self, base: Floats, normal: Floats, line: Floats, pixel: Floats) -> tuple[Floats, Floats]:
+        """Gauss-Newton from a first guess, for points (n, 3) on the ellipsoid and its normals there."""
+        for _ in range(8 if len(base) else 0):
             height = _evaluate(self._height, self.nodes, line, pixel)
             wrong = base + height[:, None] * normal - self._surface(line, pixel)
             along = np.stack([_evaluate(s, self.nodes, line, pixel, dline=1) for s in self._xyz], axis=-1)
@@ -149,7 +169,7 @@ class GeoLocator:
             line, pixel = line + step_line, pixel + step_pixel
             if max(abs(step_line).max(), abs(step_pixel).max()) < 1e-4:
                 break
-        return line.reshape(shape), pixel.reshape(shape)
+        return line, pixel
 
     def corners(self) -> list[list[float]]:
         """Longitude and latitude in degrees of the image's corners: first line near and far, last line far and near."""
@@ -196,6 +216,25 @@ def default_crs(locator: GeoLocator) -> str:
     return "EPSG:3413" if locator.grid.latitude_deg.mean() >= 0 else "EPSG:3031"
 
 
+def metric_crs(crs: str | pyproj.CRS, path: Path | None = None) -> pyproj.CRS:
+    """Return a CRS that is projected in metres; `path` is the file that it came from.
+
+    Raises
+    ------
+    GridError
+        If it is unknown or not projected in metres.
+    """
+    try:
+        projected = pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError as e:
+        hint = "Give an EPSG code such as EPSG:3413, or a WKT."
+        raise GridError(f"no CRS is called {str(crs)[:80]!r}.", path=path, hint=hint) from e
+    if not projected.is_projected or any(a.unit_name not in ("metre", "meter") for a in projected.axis_info):
+        hint = "Choose a projected CRS such as EPSG:3413."
+        raise GridError(f"{projected.name} is not projected in metres.", path=path, hint=hint)
+    return projected
+
+
 def target_grid(locator: GeoLocator, crs: str, resolution_m: float) -> GeoBox:
     """Return the smallest grid over the image whose edges are multiples of the resolution.
 
@@ -204,12 +243,7 @@ def target_grid(locator: GeoLocator, crs: str, resolution_m: float) -> GeoBox:
     GridError
         If the CRS is unknown, not projected in metres, or does not hold the image.
     """
-    try:
-        projected = pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError as e:
-        raise GridError(f"no CRS is called {crs!r}.", hint="Give an EPSG code such as EPSG:3413, or a WKT.") from e
-    if not projected.is_projected or any(a.unit_name not in ("metre", "meter") for a in projected.axis_info):
-        raise GridError(f"{crs} is not projected in metres.", hint="Choose a projected CRS such as EPSG:3413.")
+    projected = metric_crs(crs)
     lines = np.linspace(-0.5, locator.shape[0] - 0.5, 60)
     pixels = np.linspace(-0.5, locator.shape[1] - 0.5, 60)
     mesh = np.meshgrid(lines, pixels, indexing="ij")

@@ -25,6 +25,7 @@ from odc.geo.geobox import GeoBox
 from floemap.cog import STRIP_ROWS, CogWriter, read_geobox
 from floemap.config import PrepareSettings
 from floemap.errors import ConfigError, FloemapError, GridError
+from floemap.grid import crs_of
 from floemap.progress import Progress, silent
 from floemap.sentinel1.bands import (
     BANDS,
@@ -36,7 +37,7 @@ from floemap.sentinel1.bands import (
 )
 from floemap.sentinel1.cells import CellImage, calibrate, looks_for
 from floemap.sentinel1.describe import identity
-from floemap.sentinel1.geocode import GeoLocator, InverseMap, default_crs, inverse_map, target_grid
+from floemap.sentinel1.geocode import GeoLocator, InverseMap, default_crs, inverse_map, metric_crs, target_grid
 from floemap.sentinel1.radiometry import FLOOR_DB, to_db
 from floemap.sentinel1.residual import measure
 from floemap.sentinel1.safe import open_scene, verify
@@ -158,7 +159,9 @@ def _grid(locator: GeoLocator, settings: PrepareSettings, like: str | Path | Non
         return target_grid(locator, settings.crs or default_crs(locator), settings.resolution_m)
     if settings.crs is not None:
         raise ConfigError("give either a CRS or a raster whose grid to take, not both.")
-    return read_geobox(Path(like))
+    geobox = read_geobox(Path(like))
+    metric_crs(crs_of(geobox).proj, Path(like))
+    return geobox
 
 
 @contextmanager
