@@ -231,7 +231,8 @@ def metric_crs(crs: str | pyproj.CRS, path: Path | None = None) -> pyproj.CRS:
         raise GridError(f"no CRS is called {str(crs)[:80]!r}.", path=path, hint=hint) from e
     if not projected.is_projected or any(a.unit_name not in ("metre", "meter") for a in projected.axis_info):
         hint = "Choose a projected CRS such as EPSG:3413."
-        raise GridError(f"{projected.name} is not projected in metres.", path=path, hint=hint)
+        name = crs if isinstance(crs, str) and len(crs) < 80 else projected.name
+        raise GridError(f"{name} is not projected in metres.", path=path, hint=hint)
     return projected
 
 
