@@ -138,7 +138,7 @@ def test_real_noise_uses_all_17_azimuth_blocks(real, p):
         blocks = list(lut.azimuth_blocks)
         blocks[i] = replace(block, factor=2 * block.factor)
         table = NoiseTable(replace(lut, azimuth_blocks=tuple(blocks)), real.swaths, real.shape, looks)
-        first, last = block.first_line // looks, block.last_line // looks + 1
+        first, last = block.first_line // looks, min(block.last_line // looks + 1, rows)
         changed = (table.cells(first, last)[0] / np.maximum(reference[first:last], 1e-9)) > 1.5
         cols = np.flatnonzero(changed.mean(axis=0) > 0.5)
         assert abs(cols[0] - block.first_pixel / looks) < 2, block.swath
