@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 from floemap.cli.main import app
 from floemap.config import PrepareSettings
-from floemap.errors import GridError, ProductError
+from floemap.errors import FloemapError, GridError, ProductError
+from floemap.info import describe
 from floemap.sentinel1.geocode import GeoLocator
 from floemap.sentinel1.product import prepare
 from floemap.sentinel1.safe import open_scene
@@ -87,6 +88,14 @@ def test_nothing_there(tmp_path: Path) -> None:
     refused(tmp_path / "empty.SAFE", "holds no manifest.safe", "Give the folder")
 
 
+def test_names_beyond_any_length(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 300)
+    with pytest.raises(ProductError, match="File name too long"):
+        open_scene(path)
+    with pytest.raises(FloemapError, match="File name too long"):
+        describe(path)
+
+
 def test_a_folder_above_the_product(product: Path) -> None:
     refused(product.parent, "holds no manifest.safe", "Give the folder")
 
@@ -133,6 +142,33 @@ def test_files_of_two_products(product: Path) -> None:
     noise = one(product, NOISE)
     edited(noise, "<missionDataTakeId>", "<missionDataTakeId>9")
     refused(without_checksums(product), noise.name, "data take 9", "the product is of")
+
+
+def test_hidden_files_are_no_second_ones(product: Path) -> None:
+    """Some systems keep notes on a file beside it, under its name with a dot before."""
+    for kind in (ANNOTATION, CALIBRATION, NOISE, MEASUREMENT):
+        file = one(product, kind)
+        file.with_name(f"._{file.name}").write_bytes(b"notes")
+    assert open_scene(product).shape == (300, 280)
+
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL /= "S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real product's metadata is not here")
+def test_a_changed_manifest_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The name of a real product ends in its manifest's checksum."""
+    copy = Path(shutil.copytree(REAL, tmp_path / REAL.name))
+    open_scene(copy, pixels=False)
+    assert caplog.text == ""
+    edited(copy / MANIFEST, 'version="003.52"', 'version="003.53"', 1)
+    open_scene(copy, pixels=False)
+    assert "where the product's name says BB15" in caplog.text
+    assert copy.name in caplog.text
+    caplog.clear()
+    open_scene(copy.rename(tmp_path / "renamed"), pixels=False)
+    assert caplog.text == ""
 
 
 def test_broken_xml(product: Path) -> None:

@@ -45,7 +45,11 @@ def describe(path: str | Path) -> Description:
         If there is nothing, or nothing that floemap knows.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as e:  # no permission, a name that is too long
+        raise FloemapError(f"cannot be read: {e.strerror or e}.", path=path) from e
+    if not exists:
         raise FloemapError("does not exist.", path=path)
     if (path / "product.json").is_file() or path.name in ("product.tif", "product.json"):
         return _prepared(path if path.is_dir() else path.parent)

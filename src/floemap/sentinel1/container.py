@@ -95,12 +95,11 @@ class Container:
         return f"{self.root}/{inside}" if self.root else inside
 
     def find(self, folder: str, pattern: str) -> list[str]:
-        """Return the files right in `folder` whose names match the regular expression, in order."""
+        """Return the files right in `folder` whose names match the regular expression, in order; no hidden ones."""
         regex = re.compile(pattern, re.IGNORECASE)
-        found = [
-            p for p in self.sizes if str(PurePosixPath(p).parent) == folder and regex.fullmatch(p.rsplit("/", 1)[-1])
-        ]
-        return sorted(found)
+        files = [PurePosixPath(p) for p in self.sizes]
+        found = [p for p in files if str(p.parent) == folder and regex.fullmatch(p.name) and not p.name.startswith(".")]
+        return sorted(map(str, found))
 
 
 def open_container(path: Path) -> Container:
@@ -112,8 +111,13 @@ def open_container(path: Path) -> Container:
         If there is nothing there, no ``manifest.safe``, more than one product, or a zip that is broken or hostile.
     """
     path = Path(path)
-    if path.name.lower() == "manifest.safe":
-        path = path.parent
+    try:
+        return _open(path.parent if path.name.lower() == "manifest.safe" else path)
+    except OSError as e:  # no permission, a name that is too long
+        raise ProductError(f"cannot be read: {e.strerror or e}.", path=path) from e
+
+
+def _open(path: Path) -> Container:
     if path.is_dir():
         if not (path / "manifest.safe").is_file():
             raise ProductError(

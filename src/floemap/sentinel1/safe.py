@@ -22,6 +22,7 @@ from floemap.cog import GDAL_CACHE_BYTES
 from floemap.errors import FloemapError, ProductError
 from floemap.sentinel1 import annotation as read
 from floemap.sentinel1.container import Container, open_container
+from floemap.sentinel1.manifest import ipf_version, processor, refuse_other_kinds, warn_of_changed_manifest
 from floemap.sentinel1.plausible import refuse_contradictions
 from floemap.sentinel1.scene import Scene
 from floemap.sentinel1.xmltree import XmlTree
@@ -59,7 +60,7 @@ def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *,
     """
     container = open_container(Path(path))
     manifest = XmlTree.parse(container, "manifest.safe")
-    _refuse_other_kinds(manifest)
+    refuse_other_kinds(manifest)
     found = _polarisations(container)
     missing = [p for p in polarisations if p not in found]
     if missing:
@@ -80,29 +81,12 @@ def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *,
     except (ValueError, OverflowError, ArithmeticError, LookupError) as e:
         message = f"its annotation cannot be understood: {type(e).__name__}: {e}."
         raise ProductError(message, path=container.path, hint="The product is damaged.") from e
+    if not scene.simulated:
+        warn_of_changed_manifest(container)
     if pixels:
         for p in polarisations:
             _check_pixels(scene, p)
     return scene
-
-
-def _refuse_other_kinds(manifest: XmlTree) -> None:
-    path = manifest.container.path
-    families = [n.element.text or "" for n in manifest.all(".//{*}platform/{*}familyName")]
-    if not any(f.strip().upper() == "SENTINEL-1" for f in families):
-        raise ProductError(
-            f"is of the platform {' or '.join(families) or 'unknown'}, where SENTINEL-1 is needed.",
-            path=path,
-            hint="Choose a Sentinel-1 product.",
-        )
-    kinds = [n.text() for n in manifest.all(".//{*}productType")]
-    if kinds != ["GRD"]:
-        found = kinds[0] if kinds else "RAW or unknown"
-        raise ProductError(
-            f"is a {found} product, where a ground-range detected one is needed.",
-            path=path,
-            hint="Choose a GRD product, such as EW_GRDM_1SDH.",
-        )
 
 
 def _polarisation_of(name: str) -> str | None:
@@ -207,7 +191,7 @@ def _assemble(
         absolute_orbit=first.count("adsHeader/absoluteOrbitNumber"),
         relative_orbit=relative[0].count(".") if relative else None,
         datatake=datatake,
-        ipf_version=_ipf_version(manifest),
+        ipf_version=ipf_version(manifest),
         shape=shape,
         pixel_spacing_m=(
             _positive(first, f"{info}/azimuthPixelSpacing"),
@@ -230,7 +214,7 @@ def _assemble(
         dn_std={p: t.number(f"{info}/imageStatistics/outputDataStdDev/re") for p, t in products.items()},
         measurements={p: f["s1Level1MeasurementSchema"] for p, f in files.items() if "s1Level1MeasurementSchema" in f},
         checksums=checksums,
-        simulated="simulator" in _processor(manifest) or "SIMULATED.txt" in container.sizes,
+        simulated="simulator" in processor(manifest) or "SIMULATED.txt" in container.sizes,
     )
     refuse_contradictions(first, scene)
     return scene
@@ -252,20 +236,6 @@ def _positive(tree: XmlTree, path: str) -> float:
     if value <= 0:
         raise tree.error(f"<{path}> is {value}")
     return value
-
-
-def _ipf_version(manifest: XmlTree) -> tuple[int, int]:
-    """Return (major, minor) of the processor's version: "003.52" is (3, 52)."""
-    versions = [s.element.get("version", "") for s in manifest.all(".//{*}facility/{*}software")]
-    match = re.fullmatch(r"(\d+)\.(\d+)", versions[0].strip()) if versions else None
-    if match is None:
-        raise manifest.error(f"gives the processor's version as {versions[:1]}")
-    return int(match.group(1)), int(match.group(2))
-
-
-def _processor(manifest: XmlTree) -> str:
-    facilities = manifest.all(".//{*}facility")
-    return facilities[0].element.get("name", "").lower() if facilities else ""
 
 
 class Measurement:
