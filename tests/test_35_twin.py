@@ -167,8 +167,9 @@ def test_specifications_are_those_of_the_real_scenes(scene: object) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the workers")
 def test_workers_leave_with_the_process_that_started_them(tmp_path: Path) -> None:
     """Killed without a word, a run leaves nobody behind who goes on writing."""
+    start = "from floemap.cli import main; main()"
     run = subprocess.Popen(
-        [sys.executable, "-c", "from floemap.cli import main; main()", "simulate", "twin", "--out", str(tmp_path / "t"), "--size", "64"],
+        [sys.executable, "-c", start, "simulate", "twin", "--out", str(tmp_path / "t"), "--size", "64"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
