@@ -16,6 +16,7 @@ from floemap.simulation.ice_zones import Lattice, Month, Zones
 from floemap.simulation.texture import Bytes, Cells, Floats, cell_lookup, lookup, noise_texture, rng_of, voronoi_cells
 
 FLOE_STEP_M = 160.0
+_COVER_POWER = 0.72
 #: Mean spacings of plates, from the largest to the smallest that is kept whole on the lattice.
 SPACINGS_M = (32_000.0, 16_000.0, 8_000.0, 4_000.0, 2_000.0, 1_000.0)
 
@@ -89,7 +90,8 @@ def floes(zones: Zones, state: Month, seed: int, x_m: Floats, y_m: Floats) -> Fl
     rank -= np.floor(rank)
     streaks = lookup(rough, leaf_x, leaf_y, 160.0, 41 + zones.month)
     cover = concentration(state, tracer, streaks)
-    gap = np.interp(1 - cover, np.linspace(0, 1, 1001), cells.quantiles).astype(np.float32)
+    # A floe has gaps along the borders of the plates that it broke from, too, which takes a little more: this much.
+    gap = np.interp(1 - cover ** np.float32(_COVER_POWER), np.linspace(0, 1, 1001), cells.quantiles).astype(np.float32)
     inside = distance - gap * spacing
     # Consolidated ice has no gaps at all, also not at the junctions where the soft distance is below zero.
     inside[cover > 0.992] = 1e4

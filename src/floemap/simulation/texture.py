@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -23,8 +24,13 @@ def rng_of(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([k & 0xFFFFFFFF for k in key])))
 
 
-@lru_cache(maxsize=24)
+@lru_cache(maxsize=16)
 def noise_texture(seed: int, key: int, size_px: int, longest: float, shortest: float, slope: float) -> Floats:
+    """Return :func:`noise`, kept for the next time."""
+    return noise(seed, key, size_px, longest, shortest, slope)
+
+
+def noise(seed: int, key: int, size_px: int, longest: float, shortest: float, slope: float) -> Floats:
     """Return a periodic Gaussian texture, (size_px, size_px) float32, mean 0, standard deviation 1.
 
     Parameters
@@ -36,17 +42,26 @@ def noise_texture(seed: int, key: int, size_px: int, longest: float, shortest: f
     slope
         Power spectral density falls as wavenumber ** -slope in between; 2 is rough, 4 is smooth.
     """
-    white = rng_of(seed, key, 101).standard_normal((size_px, size_px), dtype=np.float32)
-    spectrum = np.fft.rfft2(white)
-    ky = np.fft.fftfreq(size_px)[:, None]
-    kx = np.fft.rfftfreq(size_px)[None, :]
-    k = np.hypot(kx, ky)
-    k[0, 0] = 1.0
+    # A smooth field needs few points: make it small and enlarge it.
+    factor = 1
+    while 8 * factor <= shortest and size_px // (2 * factor) >= 32:
+        factor *= 2
+    size = size_px // factor
+    white = rng_of(seed, key, 101).standard_normal((size, size), dtype=np.float32)
+    spectrum = scipy.fft.rfft2(white)
+    ky = scipy.fft.fftfreq(size).astype(np.float32)[:, None]
+    kx = scipy.fft.rfftfreq(size).astype(np.float32)[None, :]
+    square = ky * ky + kx * kx
+    square[0, 0] = 1.0  # any value: the mean is set to zero below
     # Soft ends of the band: a hard cut in the spectrum rings, and shows as a grid of equal bumps.
-    band = 1 / (1 + (1 / (k * longest)) ** 8) / (1 + (k * shortest) ** 8)
-    gain = k ** (-slope / 2) * band
+    band = (1 + (square * (longest / factor) ** 2) ** -4) * (1 + (square * (shortest / factor) ** 2) ** 4)
+    gain = square ** np.float32(-slope / 4) / band
     gain[0, 0] = 0.0
-    field = np.fft.irfft2(spectrum * gain, s=(size_px, size_px))
+    field = scipy.fft.irfft2(spectrum * gain, s=(size, size))
+    if factor > 1:
+        at = (np.arange(size_px, dtype=np.float32) + np.float32(0.5)) / factor - np.float32(0.5)
+        u, v = np.meshgrid(at, at)
+        field = cv2.remap(field, u, v, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
     return np.ascontiguousarray(field / field.std(), dtype=np.float32)
 
 
@@ -57,8 +72,8 @@ def _ridge_lines(seed: int, key: int, size: int) -> list[Floats]:
     """Lines where floes were pressed together: zero lines of fields of several scales, here and there; 0 to 2.4."""
     lines = []
     for k, (longest, width, bright) in enumerate(_RIDGES):
-        bent = noise_texture(seed, key + 20 + k, size, longest, longest / 10, 3.6)
-        where = noise_texture(seed, key + 30 + k, size, 4 * longest, longest, 3.0)
+        bent = noise(seed, key + 20 + k, size, longest, longest / 10, 3.6)
+        where = noise(seed, key + 30 + k, size, 4 * longest, longest, 3.0)
         lines.append((bright * np.exp(-((bent / width) ** 2)) * np.clip(where + 0.3, 0, 1.5)).astype(np.float32))
     return lines
 
@@ -72,27 +87,27 @@ def fabric_texture(seed: int, key: int, size: int = 2048) -> Floats:
     """
 
     def ice(own: int) -> Floats:
-        patches = 0.75 * noise_texture(seed, own, size, 192, 2, 2.0)
+        patches = 0.75 * noise(seed, own, size, 192, 2, 2.0)
         field = patches + sum(_ridge_lines(seed, own, size))
         field -= field.mean()
         return np.asarray(field / field.std(), dtype=np.float32)
 
-    first, second = ice(key), ice(key + 1)
-    smooth = noise_texture(seed, key + 2, size, 128, 2, 2.2)
+    first, second = ice(key), ice(key + 100)
+    smooth = noise(seed, key + 200, size, 128, 2, 2.2)
     return np.stack([first, 0.67 * first + 0.742 * second, smooth, np.zeros_like(smooth)], axis=-1)
 
 
 @lru_cache(maxsize=4)
 def ragged_texture(seed: int, key: int, size: int = 2048) -> Floats:
     """Return a periodic texture of short shifts in two directions, (size, size, 2) float32, standard deviation 1."""
-    return np.stack([noise_texture(seed, key + k, size, 60, 3, 2.6) for k in range(2)], axis=-1)
+    return np.stack([noise(seed, key + k, size, 60, 3, 2.6) for k in range(2)], axis=-1)
 
 
 @lru_cache(maxsize=4)
 def ridge_texture(seed: int, key: int, size: int = 2048) -> Floats:
     """Return a periodic texture whose values below c are belts of ridges that cover c of the area, 0 to 1."""
-    bent = noise_texture(seed, key, size, 220, 10, 2.7)
-    belts = np.abs(bent) + 0.35 * noise_texture(seed, key + 1, size, 400, 60, 3.0)
+    bent = noise(seed, key, size, 220, 10, 2.7)
+    belts = np.abs(bent) + 0.35 * noise(seed, key + 1, size, 400, 60, 3.0)
     belts -= 0.5 * np.maximum.reduce(_ridge_lines(seed, key, size))
     return _as_share(belts)
 
