@@ -125,8 +125,13 @@ def _prevailing(surface: Bytes, inside: NDArray[np.bool_], sigma_px: float) -> B
         better = share > most
         most[better], kind[better] = share[better], k
     concentration = ice / np.maximum(ice + around(surface == Surface.WATER, sigma_px), 1e-6)
-    group = np.where(concentration < _CLOSE, _FIRST_OPEN + kind, _FIRST_CLOSE + kind).astype(np.uint8)
-    group[concentration < _EDGE] = _WATER
+    open_pack = (concentration < _CLOSE) & (concentration >= _EDGE)
+    # Smoothing makes a strip of open pack along the most compact edge, too. Only wider ones are real.
+    width = 2 * round(0.75 * sigma_px) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    open_pack = cv2.morphologyEx(open_pack.view(np.uint8), cv2.MORPH_OPEN, disc).view(bool)
+    group = np.where(concentration < (_EDGE + _CLOSE) / 2, _WATER, _FIRST_CLOSE + kind).astype(np.uint8)
+    group[open_pack] = _FIRST_OPEN + kind[open_pack]
     group[around(surface == Surface.LAND, max(sigma_px / 6, 0.5)) > 0.5] = _LAND
     group[~inside] = OUTSIDE
     return group
