@@ -47,10 +47,8 @@ def pixels(
         made = simulate_pixels(metadata, out, chart=chart, month=month, seed=seed, progress=progress)
     stdout.print(str(made.path), highlight=False, markup=False)
     if made.placement is not None and not made.placement.in_place:
-        stderr.print(
-            f"The chart lies off the scene: it was moved onto it, {made.placement.scale:.2g} times its size.",
-            highlight=False,
-        )
+        grown = f" and made {made.placement.scale:.1f} times as large" if made.placement.scale > 1 else ""
+        stderr.print(f"The chart lies off the scene: it was moved onto it{grown}.", highlight=False)
 
 
 @command("twin", simulate)

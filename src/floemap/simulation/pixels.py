@@ -8,6 +8,7 @@ geolocation, real quirks. What comes out has the product's name and form and say
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,7 +30,7 @@ from floemap.simulation.chart_scenery import ChartScenery, Placement
 from floemap.simulation.ice import World
 from floemap.simulation.ice_zones import scene_centre_m
 from floemap.simulation.safe_manifest import FACILITY
-from floemap.simulation.safe_pixels import RowLuts, Sigma0, write_measurements
+from floemap.simulation.safe_pixels import RowLuts, Sigma0, Written, write_measurements
 from floemap.simulation.safe_writer import write_quicklook
 from floemap.simulation.scenery import ImageLattice, Scenery, SceneryRows, patch_px
 from floemap.stage import stage_folder
@@ -37,8 +38,7 @@ from floemap.stage import stage_folder
 F64 = NDArray[np.float64]
 
 NOTICE = """The pixels of this product were simulated by floemap, for the metadata of a real product.
-Name, annotation and geometry are the real product's; what the pixels show was never there. The annotation's image
-statistics are those of the real pixels.
+Name, tables and geometry are the real product's; what the pixels show was never there.
 """
 
 
@@ -130,7 +130,9 @@ def simulate_pixels(
         (folder / "preview").mkdir(exist_ok=True)
         write_quicklook(folder / "preview" / "quick-look.png", [w.picture for w in written.values()])
         (folder / "SIMULATED.txt").write_text(NOTICE, encoding="utf-8")
-        _amend_manifest(folder, names)
+        changed = {"s1Level1MeasurementSchema": {p: folder / name for p, name in names.items()}}
+        changed["s1Level1ProductSchema"] = {p: _amend_annotation(folder, scene, p, w) for p, w in written.items()}
+        _amend_manifest(folder, changed)
     return SimulatedPixels(final, placement)
 
 
@@ -221,8 +223,23 @@ def _tie_points(scene: Scene) -> list[GroundControlPoint]:
     ]  # fmt: skip
 
 
-def _amend_manifest(folder: Path, names: dict[str, str]) -> None:
-    """Say in the manifest who made the pixels, and their sizes and checksums; leave all else as it was."""
+def _amend_annotation(folder: Path, scene: Scene, polarisation: str, written: Written) -> Path:
+    """Put the statistics of these pixels where those of the real ones stood; all else stays to the byte."""
+    mark = f"-{polarisation.lower()}"
+    path = folder / next(f for f in scene.container.find("annotation", r".*\.xml") if mark in f.rsplit("/")[-1])
+    content = path.read_bytes()
+    for tag, value in (("Mean", written.statistics.mean), ("StdDev", written.statistics.std)):
+        pattern = rf"(<outputData{tag}>\s*<re>)[^<]*(</re>)".encode()
+        content = re.sub(pattern, rf"\g<1>{value:.6e}\g<2>".encode(), content)
+    path.write_bytes(content)
+    return path
+
+
+def _amend_manifest(folder: Path, changed: dict[str, dict[str, Path]]) -> None:
+    """Say in the manifest who made the pixels, and give sizes and checksums of what is new; leave all else as it was.
+
+    `changed` holds files by the manifest's schema name and polarisation.
+    """
     path = folder / "manifest.safe"
     # The same parser settings as the reader's, which has refused hostile files before.
     tree = etree.fromstring(path.read_bytes(), etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
@@ -230,17 +247,16 @@ def _amend_manifest(folder: Path, names: dict[str, str]) -> None:
     if facility is None:
         raise ProductError("manifest.safe names no facility.", path=path)
     facility.set("name", FACILITY)
-    changed = {f"-{p.lower()}-": folder / name for p, name in names.items()}
     for entry in tree.iterfind("dataObjectSection/dataObject"):
         stream, location = entry.find("byteStream"), entry.find("byteStream/fileLocation")
         checksum = entry.find("byteStream/checksum")
         if stream is None or location is None or checksum is None:
             continue
-        listed = (location.get("href") or "").rsplit("/")[-1]
-        file = None
-        if entry.get("repID") == "s1Level1MeasurementSchema":
-            file = next((f for mark, f in changed.items() if mark in listed or f.name == listed), None)
-        elif entry.get("repID") == "s1Level1QuickLookSchema":
+        # Cloud buckets rename files and leave the manifest as it was, so files are known by kind and polarisation.
+        listed = (location.get("href") or "").rsplit("/")[-1].lower()
+        files = changed.get(entry.get("repID", ""), {})
+        file = next((f for p, f in files.items() if re.search(rf"-{p.lower()}[-.]", listed)), None)
+        if entry.get("repID") == "s1Level1QuickLookSchema":
             file = folder / "preview" / "quick-look.png"
         if file is not None:
             stream.set("size", str(file.stat().st_size))
