@@ -3,8 +3,8 @@
     python benchmarks/prepare.py [--product FOLDER] [--work FOLDER] [--runs 3] [--no-peers]
 
 Without --product, a full-size product is simulated (10708 x 10487, two polarisations). All is measured in one run on
-one machine, with the files in the page cache; times are medians over --runs, and the load is printed, for on a busy
-machine they say little. Peak memory is the resident set of a fresh process.
+one machine, with the files in the page cache. Times are the best of --runs, for what disturbs them only adds; the load
+is printed, for on a busy machine they say little. Peak memory is the largest resident set of a fresh process (Linux).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import cv2
@@ -64,36 +63,48 @@ def simulate(folder: Path) -> Path:
 
 
 def timed(work: Callable[[], Any], runs: int) -> float:
-    """Median seconds."""
+    """Seconds of the fastest run."""
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
-    return median(seconds)
+    return min(seconds)
+
+
+#: Runs first in a fresh process, and tells its peak memory at the end. What wait4 tells is no help: it begins with the
+#: parent's.
+TELL_MEMORY = """
+import atexit
+from pathlib import Path
+def tell():
+    print([line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")][0], flush=True)
+atexit.register(tell)
+"""  # noqa: E501
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a process took: seconds by the clock, seconds of processor time, peak memory, and what it printed."""
+    """What a process took: seconds by the clock, seconds of processor time, peak memory."""
 
     wall_s: float
     cpu_s: float
     peak_gib: float
-    output: str
 
 
-def fresh(arguments: list[str]) -> Run:
-    """Run Python with `arguments` in a fresh process."""
+def fresh(code: str, *arguments: str) -> Run:
+    """Run Python code with `arguments` in a fresh process."""
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", TELL_MEMORY + code, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         output = process.stdout.read() if process.stdout else ""
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
+    wall_s = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"error: {arguments} ended with {process.returncode}")
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return Run(time.perf_counter() - start, cpu_s, usage.ru_maxrss / 2**20, output)
+    kib = int(output.splitlines()[-1].split()[1])
+    return Run(wall_s, usage.ru_utime + usage.ru_stime, kib / 2**20)
 
 
 @contextmanager
@@ -163,7 +174,7 @@ def measure_stages(product: Path, out: Path, runs: int) -> dict[str, float]:
             start = time.perf_counter()
             stage.prepare(product, out, overwrite=True, quicklook=False)
             seconds["in all, without the quick-look"].append(time.perf_counter() - start)
-    result = {name: median(s) for name, s in seconds.items()}
+    result = {name: min(s) for name, s in seconds.items()}
     start = time.perf_counter()
     from floemap.sentinel1.quicklook import draw_quicklook
 
@@ -173,12 +184,17 @@ def measure_stages(product: Path, out: Path, runs: int) -> dict[str, float]:
     return result
 
 
-def measure_commands(product: Path, out: Path, runs: int) -> dict[str, Run]:
-    """The command in fresh processes, the median run of each variant."""
-    archive = out / f"{product.name.removesuffix('.SAFE')}.zip"
+def zipped(product: Path, folder: Path) -> Path:
+    """Pack a product as downloads are."""
+    archive = folder / f"{product.name.removesuffix('.SAFE')}.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z:
         for f in sorted(product.rglob("*")):
             z.write(f, f"{product.name}/{f.relative_to(product)}")
+    return archive
+
+
+def measure_commands(product: Path, archive: Path, out: Path, runs: int) -> dict[str, Run]:
+    """The command in fresh processes, the fastest run of each variant."""
     variants = {
         "floemap prepare": (product, []),
         "--no-verify": (product, ["--no-verify"]),
@@ -189,10 +205,8 @@ def measure_commands(product: Path, out: Path, runs: int) -> dict[str, Run]:
     }
     measured = {}
     for name, (source, options) in variants.items():
-        command = ["-c", CLI, "prepare", str(source), "--out", str(out / "cli"), "--overwrite", "--quiet", *options]
-        results = sorted((fresh(command) for _ in range(runs)), key=lambda r: r.wall_s)
-        measured[name] = results[len(results) // 2]
-    archive.unlink()
+        command = ["prepare", str(source), "--out", str(out / "cli"), "--overwrite", "--quiet", *options]
+        measured[name] = min((fresh(CLI, *command) for _ in range(runs)), key=lambda r: r.wall_s)
     return measured
 
 
@@ -275,7 +289,7 @@ def measure_peer(product: Path, prepared: Run) -> None:
     except ImportError:
         print("\nsatpy is not installed: no peer to compare with (pip install -e '.[peers]')")
         return
-    ours, theirs = fresh(["-c", OURS, str(product)]), fresh(["-c", PEER, str(product)])
+    ours, theirs = fresh(OURS, str(product)), fresh(PEER, str(product))
     print(f"\nCalibrated sigma nought of both bands at 40 m in memory, fresh processes; satpy {satpy.__version__}")
     print(f"  {'':40} {'s':>8} {'cpu s':>8} {'GiB':>6} {'satpy / this':>14}")
     for name, run in (("satpy", theirs), ("floemap", ours), ("floemap prepare, the whole job", prepared)):
@@ -305,9 +319,7 @@ def main() -> None:
         limits = measure_limits(product, options.runs)
         plain = limits["plain read of the pixel files"]
         table("Limits", list(limits.items()), plain, "plain read")
-        parts = measure_stages(product, work, options.runs)
-        table("prepare by parts, in one process", list(parts.items()), plain, "plain read")
-        commands = measure_commands(product, work, options.runs)
+        commands = measure_commands(product, zipped(product, work), work, options.runs)
         print(f"\n{'The command, fresh processes':40} {'s':>8} {'cpu s':>8} {'GiB':>6} {'x plain read':>14}")
         for name, run in commands.items():
             print(f"  {name:38} {run.wall_s:8.2f} {run.cpu_s:8.2f} {run.peak_gib:6.2f} {run.wall_s / plain:14.1f}")
@@ -320,9 +332,11 @@ def main() -> None:
             ("seconds to open", limits["opening"], TARGET_OPEN_S),
         ):
             print(f"  target {target:g} {what}: {found:.2f}, {'met' if found <= target else 'MISSED'}")
-        measure_encodings(product, work)
         if not options.no_peers:
             measure_peer(product, command)
+        parts = measure_stages(product, work, options.runs)
+        table("prepare by parts, in one process", list(parts.items()), plain, "plain read")
+        measure_encodings(product, work)
         print(f"\nload at the end {os.getloadavg()[0]:.1f}")
 
 
