@@ -166,6 +166,10 @@ def test_failure_leaves_nothing_new_and_the_old(tmp_path: Path, product: Path, c
     write_chart(chart, FOUR, squares(4, bottom=BOTTOM + SIDE_M + 10_000))
     with pytest.raises(ChartError, match="does not overlap"):
         label_chart(chart, product, out)
+    # It overlaps, with nothing that has a class.
+    write_chart(chart, [other("L"), ice(SA="99")], squares(2))
+    with pytest.raises(ChartError, match="no pixel"):
+        label_chart(chart, product, out)
     assert [p.name for p in out.iterdir()] == ["seaice"]
     assert (out / "seaice" / "label.json").read_text() == old
 

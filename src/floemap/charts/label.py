@@ -27,7 +27,7 @@ from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.charts.sources import find_source
 from floemap.cog import STRIP_ROWS, Band, CogWriter, read_geobox, write_cog
 from floemap.config import LabelSettings
-from floemap.errors import FloemapError
+from floemap.errors import ChartError, FloemapError
 from floemap.legend import IGNORE, Legend, legend
 from floemap.progress import Progress, silent
 from floemap.sentinel1.bands import MASK_VALID
@@ -89,7 +89,7 @@ def label_chart(
     Raises
     ------
     ChartError
-        If the chart cannot be read or understood, or does not reach the grid.
+        If the chart cannot be read or understood, does not reach the grid, or gives none of its pixels a class.
     GridError
         If `like` has no usable grid.
     ConfigError
@@ -129,6 +129,12 @@ def label_chart(
         tags |= {"chart": source.path.name, "legend": classes.name, "AREA_OR_POINT": "Area"}
         labels = look_up(numbers, ids, IGNORE)
         labels[~valid] = IGNORE
+        if (labels == IGNORE).all():
+            raise ChartError(
+                f"gives no pixel of {like} a class: where they meet it holds land, unknown ice or no radar data.",
+                path=source.path,
+                hint="Is it the chart of this scene?",
+            )
         distances = pool.submit(_stored_distance, wide, margin) if settings.border_distance else None
         progress(2, 5, "writing labels")
         write_cog(partial / "labels.tif", geobox, labels, [_label_band(classes)], nodata=IGNORE, tags=tags)
