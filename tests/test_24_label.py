@@ -200,7 +200,7 @@ def test_the_command(tmp_path: Path, product: Path, chart: Path) -> None:
     assert "old ice" in result.stdout
     assert (tmp_path / "out" / "seaice" / "fractions.tif").is_file()
     assert "finished before" in run(app, arguments).stdout
-    write_chart(chart, [ice(SA="13")])
+    write_chart(chart, [ice(SA="13"), ice(SA="95")])
     failed = run(app, arguments)
     assert failed.exit_code == 1
     assert "polygon 1: stage of development 13" in failed.stderr
