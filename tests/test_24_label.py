@@ -144,6 +144,8 @@ def test_finished_work_is_not_done_again(tmp_path: Path, product: Path, chart: P
     assert again.skipped
     assert again.raster.stat().st_ino == made
     assert not label_chart(chart, product, tmp_path, overwrite=True).skipped
+    first.raster.with_name("border_distance.tif").unlink()
+    assert not label_chart(chart, product, tmp_path).skipped, "a folder that lacks a file is not finished"
     assert not label_chart(chart, product, tmp_path, LabelSettings(legend="ice_water")).skipped
     write_chart(chart, [ice(SA="81"), *FOUR[1:]])
     assert not label_chart(chart, product, tmp_path, LabelSettings(legend="ice_water")).skipped

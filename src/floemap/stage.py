@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -152,6 +152,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise FloemapError(f"holds a {type(content).__name__} where a JSON object is needed.", path=path)
     return content
+
+
+def is_finished(
+    folder: Path, record: str, files: Iterable[str], *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]
+) -> bool:
+    """Whether `folder` holds `files` and a JSON `record` that tells of the same inputs and configuration."""
+    try:
+        found = read_json(folder / record)
+    except FloemapError:
+        return False
+    whole = all((folder / name).is_file() for name in files)
+    return bool(whole and found.get("inputs") == inputs and found.get("configuration") == configuration)
 
 
 def provenance(command: str, *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from floemap.errors import ChartError, FloemapError
 from floemap.legend import IGNORE, Legend, legend
 from floemap.progress import Progress, silent
 from floemap.sentinel1.bands import MASK_VALID
-from floemap.stage import provenance, read_json, sha256, stage_folder, write_json
+from floemap.stage import is_finished, provenance, sha256, stage_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,9 @@ def label_chart(
     progress(0, 5, "reading")
     inputs = {"chart": {p.name: sha256(p) for p in source.files}, "like": {like.name: sha256(like)}}
     configuration = settings.model_dump()
-    if not overwrite and _finished(folder, inputs, configuration):
+    if not overwrite and is_finished(
+        folder, "label.json", _files(settings), inputs=inputs, configuration=configuration
+    ):
         logger.info("%s is finished already", folder)
         return LabelledChart(folder, skipped=True)
 
@@ -152,13 +154,10 @@ def label_chart(
     return LabelledChart(folder)
 
 
-def _finished(folder: Path, inputs: dict[str, Any], configuration: dict[str, Any]) -> bool:
-    """Whether `folder` holds a result of the same inputs and settings."""
-    try:
-        record = read_json(folder / "label.json")
-    except FloemapError:
-        return False
-    return bool(record.get("inputs") == inputs and record.get("configuration") == configuration)
+def _files(settings: LabelSettings) -> list[str]:
+    """Rasters that the settings ask for."""
+    wanted = {"fractions.tif": settings.fractions, "border_distance.tif": settings.border_distance}
+    return ["labels.tif", *(name for name, asked in wanted.items() if asked)]
 
 
 def _mask_of(like: Path) -> tuple[NDArray[np.bool_], dict[str, str]]:

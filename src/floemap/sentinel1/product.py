@@ -24,7 +24,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, CogWriter, read_geobox
 from floemap.config import PrepareSettings
-from floemap.errors import ConfigError, FloemapError, GridError
+from floemap.errors import ConfigError, GridError
 from floemap.grid import crs_of
 from floemap.progress import Progress, silent
 from floemap.sentinel1.bands import (
@@ -43,7 +43,7 @@ from floemap.sentinel1.residual import measure
 from floemap.sentinel1.safe import open_scene, verify
 from floemap.sentinel1.scene import Scene
 from floemap.sentinel1.stac import write_item
-from floemap.stage import provenance, read_json, sha256, stage_folder, write_json
+from floemap.stage import is_finished, provenance, sha256, stage_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ def prepare(
     folder = Path(out) / scene.name
     inputs = {"product": scene.name, "manifest_sha256": _manifest_hash(scene)}
     configuration = settings.model_dump() | {"like": None if like is None else sha256(Path(like))}
-    if not overwrite and _finished(folder, inputs, configuration):
+    files = ("product.tif", "item.json")
+    if not overwrite and is_finished(folder, "product.json", files, inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return PreparedProduct(folder, skipped=True)
     locator = GeoLocator(scene, settings.surface, settings.sea_level_m)
@@ -123,8 +124,9 @@ def prepare(
         record = provenance("floemap prepare", inputs=inputs, configuration=configuration)
         record |= _about(scene, cells, geobox)
         record["corners_lonlat_deg"] = locator.corners()
-        positions = inverse_map(locator, geobox)
-        record["pixels"] = _write_bands(partial / "product.tif", cells, positions, geobox, _tags(scene), progress)
+        gather = _Gather(cells, inverse_map(locator, geobox), geobox.shape[1])
+        del cells  # the largest array by far; now `gather` alone holds it, and lets it go when all is gathered
+        record["pixels"] = _write_bands(partial / "product.tif", gather, geobox, _tags(scene), progress)
         if not record["pixels"]["valid"]:
             raise GridError(
                 "no pixel of the grid lies in the scene.", path=like, hint="Choose another --like or --crs."
@@ -138,16 +140,6 @@ def prepare(
             draw_quicklook(partial / "product.tif", partial / "quicklook.png", title=_title(scene))
     progress(1, 1, "done")
     return PreparedProduct(folder)
-
-
-def _finished(folder: Path, inputs: dict[str, Any], configuration: dict[str, Any]) -> bool:
-    """Whether `folder` holds a result of the same input and settings."""
-    try:
-        record = read_json(folder / "product.json")
-    except FloemapError:
-        return False
-    whole = (folder / "product.tif").is_file() and (folder / "item.json").is_file()
-    return bool(whole and record.get("inputs") == inputs and record.get("configuration") == configuration)
 
 
 def _manifest_hash(scene: Scene) -> str:
@@ -178,13 +170,13 @@ def _verifying(scene: Scene, wanted: bool) -> Iterator[None]:
 
 
 def _write_bands(
-    path: Path, cells: CellImage, positions: InverseMap, geobox: GeoBox, tags: dict[str, str], progress: Progress
+    path: Path, gather: _Gather, geobox: GeoBox, tags: dict[str, str], progress: Progress
 ) -> dict[str, int]:
-    """Gather the cells onto the grid and write the bands; return how many pixels are of which kind."""
-    rows, cols = geobox.shape
-    if max(cells.power.shape[:2]) > _MAX_REMAP:
-        raise GridError(f"{cells.power.shape[:2]} cells are more than can be gathered.", hint="Choose a coarser one.")
-    gather = _Gather(cells, positions, cols)
+    """Gather the cells onto the grid and write the bands; return how many pixels are of which kind.
+
+    The cells are gone then: `gather` cannot be used again.
+    """
+    rows = geobox.shape[0]
     counts = np.zeros(4, np.int64)
     starts = range(0, rows, STRIP_ROWS)
     with CogWriter(path, geobox, BANDS, dtype="int16", nodata=NODATA, tags=tags) as cog, ThreadPoolExecutor(2) as pool:
@@ -213,6 +205,9 @@ class _Gather:
     """Fills strips of the grid from the cells: linear in power, among valid cells only."""
 
     def __init__(self, cells: CellImage, positions: InverseMap, cols: int) -> None:
+        shape = cells.power.shape[:2]
+        if max(shape) > _MAX_REMAP:
+            raise GridError(f"{shape} cells are more than can be gathered.", hint="Choose a coarser one.")
         self.power = cells.power
         self.cols = cols
         self.positions = positions
