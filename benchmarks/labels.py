@@ -30,7 +30,8 @@ from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.cog import write_cog
 from floemap.config import LabelSettings
 from floemap.legend import IGNORE, SIX_CLASSES
-from floemap.sentinel1.bands import BANDS, NODATA
+from floemap.sentinel1.bands import BANDS
+from floemap.sentinel1.encoding import NODATA
 
 CRS = "EPSG:3413"
 PIXEL_M = 80.0

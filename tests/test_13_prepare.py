@@ -12,7 +12,8 @@ from scipy.ndimage import map_coordinates
 from floemap.cog import read_geobox
 from floemap.config import PrepareSettings
 from floemap.errors import ConfigError, FloemapError, GridError
-from floemap.sentinel1.bands import NODATA, open_product
+from floemap.sentinel1.bands import open_product
+from floemap.sentinel1.encoding import NODATA
 from floemap.sentinel1.geocode import GeoLocator
 from floemap.sentinel1.product import prepare
 from floemap.sentinel1.radiometry import FLOOR_DB

@@ -27,7 +27,8 @@ from floemap.cog import Band, read_geobox, write_cog
 from floemap.config import LabelSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
 from floemap.legend import FAST_ICE_RGB, ICE_FREE_RGB, IGNORE, LAND_RGB, SIX_CLASSES, STAGE_RGB
-from floemap.sentinel1.bands import BANDS, NODATA
+from floemap.sentinel1.bands import BANDS
+from floemap.sentinel1.encoding import NODATA
 
 GRID = grid(80, 300, top=BOTTOM + SIDE_M + 8000)
 ALL = LabelSettings(fractions=True)

@@ -51,6 +51,14 @@ class ConfigError(FloemapError):
     """A configuration or option with an unknown key or a value out of range."""
 
 
+class ModelError(FloemapError):
+    """A checkpoint or model that cannot be read, or does not fit the product or legend that it is asked for."""
+
+
+class TrainingError(FloemapError):
+    """Training that cannot begin or go on: nothing to learn from, a loss that is no number."""
+
+
 class OutputError(FloemapError):
     """A result that could not be written: no permission, no space, something in the way."""
 

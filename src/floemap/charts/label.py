@@ -30,7 +30,7 @@ from floemap.config import LabelSettings
 from floemap.errors import ChartError, FloemapError
 from floemap.legend import IGNORE, Legend, legend
 from floemap.progress import Progress, silent
-from floemap.sentinel1.bands import MASK_VALID
+from floemap.sentinel1.encoding import MASK_VALID
 from floemap.stage import is_finished, provenance, sha256, stage_folder, write_json
 
 logger = logging.getLogger(__name__)

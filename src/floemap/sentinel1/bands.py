@@ -11,16 +11,10 @@ import rasterio
 from floemap.cog import Band, read_geobox
 from floemap.errors import FloemapError
 from floemap.grid import xarray_coords
+from floemap.sentinel1.encoding import NODATA, SCALE
 
 if TYPE_CHECKING:
     import xarray as xr
-
-POLARISATIONS = ("HH", "HV")
-#: Stored value that stands for no data, in all bands but the mask, where it is 0.
-NODATA = -32768
-SCALE = 0.01
-#: Bits of the mask band.
-MASK_VALID, MASK_HH_BELOW_FLOOR, MASK_HV_BELOW_FLOOR = 1, 2, 4
 
 BANDS = (
     Band("hh_db", "dB", "HH sigma nought, thermal noise subtracted", SCALE),

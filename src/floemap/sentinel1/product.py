@@ -27,16 +27,10 @@ from floemap.config import PrepareSettings
 from floemap.errors import ConfigError, GridError
 from floemap.grid import crs_of
 from floemap.progress import Progress, silent
-from floemap.sentinel1.bands import (
-    BANDS,
-    MASK_HH_BELOW_FLOOR,
-    MASK_HV_BELOW_FLOOR,
-    NODATA,
-    POLARISATIONS,
-    SCALE,
-)
+from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.cells import CellImage, calibrate, looks_for
 from floemap.sentinel1.describe import identity
+from floemap.sentinel1.encoding import MASK_HH_BELOW_FLOOR, MASK_HV_BELOW_FLOOR, NODATA, POLARISATIONS, SCALE
 from floemap.sentinel1.geocode import GeoLocator, InverseMap, default_crs, inverse_map, metric_crs, target_grid
 from floemap.sentinel1.radiometry import FLOOR_DB, to_db
 from floemap.sentinel1.residual import measure

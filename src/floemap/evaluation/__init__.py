@@ -1,0 +1,1 @@
+"""Counts, scores, physical checks and risk, from rasters. Never calls a model."""

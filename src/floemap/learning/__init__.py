@@ -1,0 +1,1 @@
+"""Models, losses, crops, training, checkpoints. Imports no geospatial library at module level."""

@@ -1,0 +1,121 @@
+"""Parts of scenes that a model learns from or is validated on: a prepared product, its labels, perhaps half of it.
+
+A part is read from files by :func:`load_part`, whole, or by :func:`read_window`, a window at a time, and arrives as
+plain arrays. The geospatial library is imported there and nowhere else in this room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.errors import GridError
+from floemap.legend import IGNORE
+from floemap.sentinel1.encoding import BAND_NAMES, NODATA
+
+Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ScenePart:
+    """A scene, or a part of it, on disk.
+
+    Attributes
+    ----------
+    name
+        Unique in an experiment, such as ``02-SW``.
+    product
+        A prepared product.tif.
+    labels
+        A labels.tif on the same grid.
+    mask
+        A raster on the same grid, 1 inside the part and 0 outside of it; None for the whole scene.
+    window
+        First row, first column, rows and columns of the smallest window that holds the part; None for the whole.
+    """
+
+    name: str
+    product: Path
+    labels: Path
+    mask: Path | None = None
+    window: Window | None = None
+
+
+@dataclass(frozen=True)
+class PartArrays:
+    """A part in memory.
+
+    Attributes
+    ----------
+    stored
+        (3, rows, cols) int16: HH and HV in hundredths of dB, incidence angle in hundredths of degrees, NODATA outside
+        of scene and part. In the order of :data:`floemap.sentinel1.encoding.BAND_NAMES`.
+    labels
+        (rows, cols) uint8: class ids, IGNORE where there is none.
+    """
+
+    name: str
+    stored: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.stored.shape != (len(BAND_NAMES), *self.labels.shape):
+            raise GridError(f"part {self.name}: bands of {self.stored.shape} and labels of {self.labels.shape}.")
+
+
+def load_part(part: ScenePart) -> PartArrays:
+    """Read a whole part, cut to its window.
+
+    Raises
+    ------
+    GridError
+        If its rasters lie on different grids.
+    FloemapError
+        If one of them cannot be read.
+    """
+    return read_window(part, part.window)
+
+
+def read_window(part: ScenePart, window: Window | None) -> PartArrays:
+    """Read a window of a part: first row, first column, rows, columns of the product's grid; None for all of it.
+
+    Raises
+    ------
+    GridError
+        If its rasters lie on different grids.
+    FloemapError
+        If one of them cannot be read.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+    from rasterio.windows import Window as RasterWindow
+
+    from floemap.errors import FloemapError
+
+    view = None if window is None else RasterWindow(window[1], window[0], window[3], window[2])
+    read = []
+    grids = set()
+    for path, bands in ((part.product, [1, 2, 3]), (part.labels, 1), (part.mask, 1)):
+        if path is None:
+            continue
+        try:
+            with rasterio.open(path) as d:
+                if path == part.product and d.descriptions[:3] != BAND_NAMES:
+                    raise FloemapError(
+                        f"has the bands {d.descriptions}.", path=path, hint="Make it with `floemap prepare`."
+                    )
+                grids.add((d.shape, tuple(round(v, 6) for v in d.transform)))
+                read.append(d.read(bands, window=view))
+        except RasterioError as e:
+            raise FloemapError(f"cannot be read: {e}.", path=path) from e
+    if len(grids) > 1:
+        raise GridError(f"part {part.name}: product, labels and mask lie on different grids.", path=part.labels)
+    stored, labels = np.asarray(read[0], np.int16), np.asarray(read[1], np.uint8)
+    if part.mask is not None:
+        outside = read[2] == 0
+        stored[:, outside] = NODATA
+        labels[outside] = IGNORE
+    return PartArrays(part.name, stored, labels)

@@ -1,0 +1,1 @@
+"""Experiments: scenes and charts in, models trained, scenes predicted, scores and report out."""
