@@ -17,3 +17,12 @@ class Progress(Protocol):
 
 def silent(done: float, total: float, what: str) -> None:
     """Show nothing."""
+
+
+def part_of(progress: Progress, done: int, total: int, name: str) -> Progress:
+    """Return the callback of one of `total` equal parts of a longer work, of which `done` are finished."""
+
+    def tell(part_done: float, part_total: float, what: str) -> None:
+        progress(done + part_done / part_total if part_total else done, total, f"{name}: {what}")
+
+    return tell

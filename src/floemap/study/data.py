@@ -1,0 +1,193 @@
+"""From scenes and charts to prepared products and labels: what a study learns from and is tested on.
+
+Each scene's product and labels are stages of their own, in ``data/prepared`` and ``data/labels``, made once and taken
+as they are by every later run with the same inputs and settings.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from floemap.charts.dataset import Entry, find_dataset
+from floemap.charts.halves import Footprint
+from floemap.charts.label import label_chart
+from floemap.errors import ConfigError, FloemapError
+from floemap.progress import Progress, part_of, silent
+from floemap.sentinel1.product import prepare
+from floemap.stage import read_json, sha256
+from floemap.study.settings import DataSettings, SceneSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StudyScene:
+    """A scene, ready to be learnt from or tested on.
+
+    Attributes
+    ----------
+    name
+        As the study calls it: ``01`` to ``12`` in the ExtremeEarth dataset.
+    product, labels
+        Folders made by `floemap prepare` and `floemap label`, on one grid.
+    truth
+        Raster of the truth, where the scene is simulated and has one.
+    start
+        Of the acquisition.
+    footprint
+        Its outline on the ground.
+    simulated
+        Whether product or chart are.
+    hashes
+        SHA-256 of product.tif and labels.tif.
+    """
+
+    name: str
+    product: Path
+    labels: Path
+    truth: Path | None
+    start: datetime
+    footprint: Footprint
+    simulated: bool
+    hashes: dict[str, str]
+
+    @property
+    def raster(self) -> Path:
+        """The bands."""
+        return self.product / "product.tif"
+
+    @property
+    def label_raster(self) -> Path:
+        """The classes."""
+        return self.labels / "labels.tif"
+
+    def about(self) -> dict[str, Any]:
+        """Return what a record says of it, JSON-ready."""
+        return {
+            "name": self.name,
+            "product": self.product.name,
+            "chart": self.labels.name,
+            "start": self.start.isoformat(),
+            "simulated": self.simulated,
+            "sha256": self.hashes,
+        }
+
+
+def find_scenes(settings: DataSettings) -> tuple[SceneSettings, ...]:
+    """Return the files of each scene, in order; nothing is read but lists of files.
+
+    Raises
+    ------
+    ConfigError
+        If the settings name neither folder nor scenes.
+    FloemapError
+        If the folder lacks a product or chart of one of the months, naming each.
+    """
+    if settings.scenes:
+        return settings.scenes
+    if settings.folder is None:
+        raise ConfigError(
+            "the study has no scenes.", hint="Give [data] folder, or --data FOLDER, or a list of [[data.scenes]]."
+        )
+    dataset = find_dataset(settings.folder, settings.months)
+    return tuple(_of_dataset(dataset.root, dataset.entry(m), dataset.simulated) for m in sorted(set(settings.months)))
+
+
+def _of_dataset(root: Path, entry: Entry, simulated: bool) -> SceneSettings:
+    product, chart = entry.product, entry.chart
+    assert product is not None and chart is not None  # find_dataset has checked
+    truth = root / "truth" / entry.scene.product / "truth.tif"
+    return SceneSettings(
+        name=f"{entry.scene.month:02d}",
+        product=product,
+        chart=chart.path,
+        layer=chart.inside,
+        truth=truth if simulated and truth.is_file() else None,
+    )
+
+
+def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent) -> tuple[StudyScene, ...]:
+    """Prepare and label all scenes of a study. What is finished is not made again.
+
+    Parameters
+    ----------
+    settings
+        Which, and how.
+    out
+        Folder for ``prepared/`` and ``labels/``.
+    progress
+        Is told of each scene.
+
+    Raises
+    ------
+    FloemapError
+        As the stages do, with the scene's name before. Scenes that are finished stay.
+    """
+    found = find_scenes(settings)
+    scenes = []
+    for i, scene in enumerate(found):
+        steps = part_of(progress, i, len(found), f"scene {scene.name}")
+        try:
+            scenes.append(_make(scene, settings, out, steps))
+        except FloemapError as e:
+            e.message = f"scene {scene.name}: {e.message}"
+            raise
+    progress(len(found), len(found), "scenes are ready")
+    return tuple(scenes)
+
+
+def _make(scene: SceneSettings, settings: DataSettings, out: Path, progress: Progress) -> StudyScene:
+    product = scene.product
+    if not (product / "product.json").is_file():
+        product = prepare(
+            scene.product, out / "prepared", settings.prepare, progress=part_of(progress, 0, 2, "preparing")
+        ).folder
+    labels = scene.chart
+    if not (labels / "label.json").is_file():
+        labels = label_chart(
+            scene.chart,
+            product,
+            out / "labels",
+            settings.label_settings(scene.layer),
+            progress=part_of(progress, 1, 2, "labelling"),
+        ).folder
+    return open_study_scene(scene.name, product, labels, scene.truth, legend=settings.legend)
+
+
+def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None, *, legend: str) -> StudyScene:
+    """Read what a prepared product and its labels say of themselves.
+
+    Raises
+    ------
+    ConfigError
+        If the labels were made with another legend.
+    FloemapError
+        If one of them is not finished, or not what it should be.
+    """
+    about, label = read_json(product / "product.json"), read_json(labels / "label.json")
+    used = label.get("configuration", {}).get("legend")
+    if used != legend:
+        raise ConfigError(
+            f"the labels {labels} have the legend {used!r}, the study {legend!r}.",
+            hint="Label the chart again with --legend, or change [data] legend.",
+        )
+    try:
+        start = datetime.fromisoformat(about["scene"]["start"])
+        footprint = Footprint.from_corners(np.array(about["corners_lonlat_deg"]))
+        simulated = bool(about["simulated"]) or bool(label.get("simulated", False))
+    except (KeyError, TypeError, ValueError) as e:
+        raise FloemapError(
+            f"is no record of a prepared product: {e!r}.",
+            path=product / "product.json",
+            hint="Make it again with `floemap prepare --overwrite`.",
+        ) from e
+    rasters: Sequence[Path] = (product / "product.tif", labels / "labels.tif")
+    hashes = {path.name: sha256(path) for path in rasters}
+    return StudyScene(name, product, labels, truth, start, footprint, simulated, hashes)

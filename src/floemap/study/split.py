@@ -1,0 +1,250 @@
+"""Sharing scenes out: which parts are learnt from, validated on, tested on; decided and written before any training.
+
+A part is a scene or one half of it, named ``03``, ``02-SW``, ``02-NE``. Parts of different uses may not show the same
+ice: neither the same ground of one scene, nor the same ground within a day or so by two scenes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import Polygon
+
+from floemap.charts.extremeearth import PARTS, Half, Role
+from floemap.charts.halves import Cut, half_mask, halves
+from floemap.cog import Band, read_geobox, write_cog
+from floemap.errors import ConfigError, TrainingError
+from floemap.learning.parts import ScenePart, Window
+from floemap.legend import IGNORE, Legend
+from floemap.stage import is_finished, provenance, stage_folder, write_json
+from floemap.study.data import StudyScene
+from floemap.study.settings import SplitSettings
+
+ROLES: tuple[Role, ...] = ("train", "validation", "test")
+#: Ground that two parts may share: cuts and footprints are drawn with a finite number of points.
+_TOUCHING_KM2 = 1.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """One part and its use."""
+
+    scene: StudyScene
+    half: Half | None
+    role: Role
+
+    @property
+    def name(self) -> str:
+        """Such as ``02-NE`` or ``07``."""
+        return self.scene.name + (f"-{self.half}" if self.half else "")
+
+
+def published_roles(names: Sequence[str]) -> dict[str, Role]:
+    """Return the published protocol's use of each part, as far as `names` holds its scenes."""
+    return {p.name: p.role for p in PARTS if f"{p.scene.month:02d}" in names}
+
+
+def share_out(settings: SplitSettings, scenes: Sequence[StudyScene]) -> tuple[Share, ...]:
+    """Decide each part's use.
+
+    Parameters
+    ----------
+    settings
+        The way. "leave_one_out" needs one scene's name in `held_out`.
+    scenes
+        All of the study.
+
+    Returns
+    -------
+    Parts in order of use and name. Scenes that the settings leave out have none.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown or used twice, a use has no part, a test part is no whole scene, or two uses share ground.
+    """
+    by_name = {s.name: s for s in scenes}
+    shares = [_share(part, role, by_name) for part, role in _roles(settings, tuple(by_name)).items()]
+    for role in ROLES:
+        if not any(s.role == role for s in shares):
+            raise ConfigError(
+                f"the split leaves no scene for {role}; the scenes are {', '.join(by_name)}.",
+                hint="Add scenes, or choose another [split].",
+            )
+    for s in shares:
+        if s.role == "test" and s.half is not None:
+            raise ConfigError(f"the split tests on {s.name}, half a scene.", hint="Test on whole scenes.")
+    refuse_overlap(shares, settings)
+    return tuple(sorted(shares, key=lambda s: (ROLES.index(s.role), s.name)))
+
+
+def _roles(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]:
+    if settings.kind == "published":
+        return published_roles(names)
+    if settings.kind == "leave_one_out":
+        return _leave_one_out(settings, names)
+    roles: dict[str, Role] = {}
+    for role, parts in zip(ROLES, (settings.training, settings.validation, settings.test), strict=True):
+        for part in parts:
+            if part in roles:
+                raise ConfigError(f"the split names {part} twice.")
+            roles[part] = role
+    return roles
+
+
+def _leave_one_out(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]:
+    if settings.held_out not in names:
+        raise ConfigError(f"the split holds out {settings.held_out!r}; the scenes are {', '.join(names)}.")
+    given = settings.validation or [p for p, role in published_roles(names).items() if role == "validation"]
+    validation = [p for p in given if p.rpartition("-")[0] != settings.held_out and p != settings.held_out]
+    roles: dict[str, Role] = {settings.held_out: "test"}
+    roles.update(dict.fromkeys(validation, "validation"))
+    for name in names:
+        if name == settings.held_out or name in validation:
+            continue
+        used = [half for half in ("SW", "NE") if f"{name}-{half}" in validation]
+        if len(used) == 1:
+            roles[f"{name}-{'SW' if used == ['NE'] else 'NE'}"] = "train"
+        elif not used:
+            roles[name] = "train"
+    return roles
+
+
+def _share(part: str, role: Role, scenes: Mapping[str, StudyScene]) -> Share:
+    if part in scenes:
+        return Share(scenes[part], None, role)
+    name, _, half = part.rpartition("-")
+    if name in scenes and half in ("SW", "NE"):
+        return Share(scenes[name], half, role)  # type: ignore[arg-type]
+    raise ConfigError(
+        f"the split names {part!r}, which is no scene and no half of one.",
+        hint=f"Scenes: {', '.join(scenes)}; halves: NAME-SW and NAME-NE.",
+    )
+
+
+def refuse_overlap(shares: Sequence[Share], settings: SplitSettings) -> None:
+    """Raise :class:`ConfigError` where two parts of different uses show the same ice."""
+    outlines = [_outline(s, settings.cut) for s in shares]
+    for (a, at), (b, bt) in combinations(zip(shares, outlines, strict=True), 2):
+        hours = abs((a.scene.start - b.scene.start).total_seconds()) / 3600
+        if a.role == b.role or hours > settings.same_ice_hours:
+            continue
+        if bool(at["northern"]) != bool(bt["northern"]):
+            continue
+        shared_km2 = shapely.intersection(at["polygon"], bt["polygon"]).area / 1e6
+        if shared_km2 > _TOUCHING_KM2:
+            raise ConfigError(
+                f"{a.name} ({a.role}) and {b.name} ({b.role}) share {shared_km2:,.0f} km2 of the same ice, "
+                f"seen within {hours:.1f} hours.",
+                hint="Give them the same use, or use one half of each (NAME-SW, NAME-NE).",
+            )
+
+
+def _outline(share: Share, cut: Cut) -> dict[str, Any]:
+    footprint = share.scene.footprint
+    northern = bool(footprint.edge_lonlat_deg[:, 1].mean() > 0)
+    pole = 90 if northern else -90
+    parts = halves(footprint, f"+proj=laea +lat_0={pole} +lon_0=0 +datum=WGS84 +units=m", cut=cut)
+    polygon: Polygon = shapely.union_all(list(parts.values())) if share.half is None else parts[share.half]
+    return {"polygon": polygon, "northern": northern}
+
+
+def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
+    """Return a part as training reads it; of half a scene, write its mask to ``out/<name>/mask.tif`` first.
+
+    Raises
+    ------
+    GridError
+        If the footprint cannot be halved on the product's grid.
+    OutputError
+        If the mask cannot be written.
+    """
+    scene = share.scene
+    if share.half is None:
+        return ScenePart(share.name, scene.raster, scene.label_raster)
+    folder = out / share.name
+    inputs = {"product": scene.product.name, "sha256": scene.hashes["product.tif"]}
+    configuration = {"half": share.half, "cut": cut}
+    if not is_finished(folder, "part.json", ("mask.tif",), inputs=inputs, configuration=configuration):
+        geobox = read_geobox(scene.raster)
+        mask = half_mask(geobox, scene.footprint, share.half, cut=cut)
+        with stage_folder(folder) as partial:
+            band = Band("inside", description=f"1 in the {share.half} half of the scene", overview="nearest")
+            write_cog(partial / "mask.tif", geobox, mask.astype(np.uint8), [band], nodata=None)
+            record = provenance("floemap split", inputs=inputs, configuration=configuration)
+            write_json(partial / "part.json", record | {"window": _window(mask)})
+    with rasterio.open(folder / "mask.tif") as d:
+        window = _window(d.read(1) > 0)
+    return ScenePart(share.name, scene.raster, scene.label_raster, folder / "mask.tif", window)
+
+
+def _window(inside: NDArray[np.bool_]) -> Window:
+    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
+        raise TrainingError("half a scene lies outside of the product's grid.")
+    return int(rows[0]), int(cols[0]), int(rows[-1] - rows[0] + 1), int(cols[-1] - cols[0] + 1)
+
+
+def label_counts(part: ScenePart, legend: Legend) -> dict[str, int]:
+    """Return the labelled pixels of each class within a part, by class key.
+
+    Raises
+    ------
+    TrainingError
+        If there is none.
+    """
+    counts = np.zeros(256, np.int64)
+    with rasterio.open(part.labels) as labels:
+        read = labels.read(1)
+    if part.mask is not None:
+        with rasterio.open(part.mask) as mask:
+            read[mask.read(1) == 0] = IGNORE
+    counts += np.bincount(read.ravel(), minlength=256)
+    if not counts[: len(legend)].any():
+        raise TrainingError(
+            f"part {part.name} has no pixel with a label.", path=part.labels, hint="Leave it out of the split."
+        )
+    return {c.key: int(counts[c.id]) for c in legend.classes}
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split, ready to be trained with: parts on disk, by use; scenes for testing are whole."""
+
+    shares: tuple[Share, ...]
+    parts: tuple[ScenePart, ...]
+    record: dict[str, Any]
+
+    def of(self, role: Literal["train", "validation", "test"]) -> tuple[ScenePart, ...]:
+        """Return the parts of one use."""
+        return tuple(p for p, s in zip(self.parts, self.shares, strict=True) if s.role == role)
+
+    @property
+    def tests(self) -> tuple[Share, ...]:
+        """The parts to test on."""
+        return tuple(s for s in self.shares if s.role == "test")
+
+
+def make_split(settings: SplitSettings, scenes: Sequence[StudyScene], legend: Legend, out: Path) -> Split:
+    """Share the scenes out, write masks of halves below `out`, and count each part's labels.
+
+    Raises
+    ------
+    ConfigError, TrainingError
+        See :func:`share_out` and :func:`label_counts`.
+    """
+    shares = share_out(settings, scenes)
+    parts = tuple(make_part(s, out, settings.cut) for s in shares)
+    listed = [
+        {"name": s.name, "role": s.role, "half": s.half, "labels": label_counts(p, legend)} | {"scene": s.scene.about()}
+        for s, p in zip(shares, parts, strict=True)
+    ]
+    return Split(shares, parts, {"settings": settings.model_dump(mode="json"), "parts": listed})
