@@ -97,3 +97,20 @@ def _print_finding(name: str, finding: Finding, lacking: str) -> None:
     stdout.print(finding.where or lacking, markup=False, highlight=False)
     for line in (*finding.problems, *finding.notes):
         stdout.print(f"    {line}", markup=False, highlight=False)
+
+
+@command("weights", to=fetch)
+def weights(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("weights"),
+) -> None:
+    """Get the ImageNet weights of ResNet18 that the published study started from (47 MB, torchvision's official file).
+
+    Name the file in a configuration: [model] encoder_weights = "weights/resnet18-f37072fd.pth".
+
+        floemap fetch weights --out weights
+    """
+    from floemap.learning.weights import check_weights, fetch_weights
+
+    with bar("fetching") as progress:
+        path = fetch_weights(out, progress=progress)
+    stdout.print(f"{path}\nSHA-256 {check_weights(path)}", highlight=False, markup=False)

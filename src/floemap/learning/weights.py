@@ -1,0 +1,83 @@
+"""ImageNet weights for the encoder: the official file, fetched once and checked.
+
+Torchvision's ResNet18 weights, IMAGENET1K_V1, which the published study started from. The file's name ends in the first
+eight digits of its SHA-256, by the convention of its publisher, and that is what is checked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from floemap.errors import FloemapError, OutputError
+from floemap.progress import Progress, silent
+from floemap.stage import os_errors, sha256
+
+ENCODER_FILE = "resnet18-f37072fd.pth"
+ENCODER_URL = f"https://download.pytorch.org/models/{ENCODER_FILE}"
+#: The file has 47 MB.
+_AT_MOST_BYTES = 60_000_000
+
+
+def fetch_weights(out: str | Path, *, url: str = ENCODER_URL, progress: Progress = silent) -> Path:
+    """Fetch the official ImageNet weights of ResNet18 into a folder; a right file that is there is kept.
+
+    Parameters
+    ----------
+    out
+        Folder.
+    url
+        Of the file, or of a mirror's copy under the same name.
+    progress
+        Is told of the bytes.
+
+    Returns
+    -------
+    Path
+        Of the file, for ``encoder_weights``.
+
+    Raises
+    ------
+    DownloadError
+        If the server refuses, is away for too long, or sends something else.
+    OutputError
+        If the folder cannot be written, or holds another file under that name.
+    """
+    from floemap.charts.download import RemoteFile, download
+    from floemap.charts.web import Web
+
+    folder, name = Path(out), url.rpartition("/")[2]
+    final = folder / name
+    if final.exists():
+        try:
+            check_weights(final)
+        except FloemapError as e:
+            raise OutputError(e.message, path=final, hint="Move it away and fetch again.") from None
+        return final
+    file = RemoteFile(name=name, url=url, size=None, md5=None, at_most=_AT_MOST_BYTES)
+    with os_errors(final):
+        folder.mkdir(parents=True, exist_ok=True)
+    with Web() as web:
+        download(
+            file,
+            folder,
+            web,
+            check=lambda part: check_weights(part, name),
+            received=lambda n: progress(n, max(n, 46_830_000), "weights"),
+        )
+    return final
+
+
+def check_weights(path: Path, name: str | None = None) -> str:
+    """Return the SHA-256 of a weights file, whose first digits its name must hold.
+
+    Raises
+    ------
+    FloemapError
+        If they differ, with both.
+    """
+    name = name or path.name
+    digits = name.rpartition(".")[0].rpartition("-")[2]
+    found = sha256(path)
+    if len(digits) < 8 or not found.startswith(digits):
+        raise FloemapError(f"has the SHA-256 {found}, where its name promises {digits}...", path=path)
+    return found

@@ -1,0 +1,41 @@
+"""The encoder's weights arrive whole and right, or not at all."""
+
+import hashlib
+
+import pytest
+from loopback import Loopback
+
+from floemap.errors import DownloadError, OutputError
+from floemap.learning.weights import ENCODER_FILE, check_weights, fetch_weights
+
+BODY = bytes(range(256)) * 400
+NAME = f"net-{hashlib.sha256(BODY).hexdigest()[:8]}.pth"
+
+
+@pytest.fixture
+def server():
+    with Loopback() as loopback:
+        loopback.files |= {NAME: BODY, ENCODER_FILE: BODY}
+        yield loopback
+
+
+def test_the_file_arrives_and_is_kept(server, tmp_path):
+    path = fetch_weights(tmp_path, url=f"{server.url}/files/{NAME}")
+    assert path.read_bytes() == BODY
+    assert check_weights(path) == hashlib.sha256(BODY).hexdigest()
+    asked = len(server.seen)
+    assert fetch_weights(tmp_path, url=f"{server.url}/files/{NAME}") == path
+    assert len(server.seen) == asked
+
+
+def test_other_bytes_are_not_kept(server, tmp_path):
+    with pytest.raises(DownloadError, match="f37072fd"):
+        fetch_weights(tmp_path, url=f"{server.url}/files/{ENCODER_FILE}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_file_of_that_name_is_not_touched(server, tmp_path):
+    (tmp_path / NAME).write_bytes(b"mine")
+    with pytest.raises(OutputError, match="promises"):
+        fetch_weights(tmp_path, url=f"{server.url}/files/{NAME}")
+    assert (tmp_path / NAME).read_bytes() == b"mine"
