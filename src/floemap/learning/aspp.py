@@ -1,0 +1,90 @@
+"""ResNet18 with an atrous spatial pyramid pooling decoder: the study's model.
+
+Reference: L.-C. Chen et al., "Rethinking atrous convolution for semantic image segmentation", 2017 (the dense form);
+"Encoder-decoder with atrous separable convolution", ECCV 2018 (the separable form). Unlike there, the pooling branch
+averages 2 x 2 cells, not the whole image, as the study's authors do: otherwise what a model says about a place would
+depend on how much of the scene it is shown.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from floemap.learning.resnet import CHANNELS, ResNet18Encoder, reach_px
+from floemap.learning.segmentation import (
+    SegmentationModel,
+    at_least_float32,
+    conv_norm_relu,
+    initialise,
+    make_classifier,
+)
+from floemap.learning.settings import ModelSettings
+
+#: How far the outer taps of the atrous convolutions lie from the centre, pixels of the scene.
+ATROUS_REACH_PX = (192, 384, 576)
+
+
+class LocalMean(nn.Module):
+    """Mean of 2 x 2 cells at and after each one; at the last row and column, of those that there are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C, h, w)."""
+        return functional.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False)[..., 1:, 1:]
+
+
+class AsppDecoder(nn.Module):
+    """1 x 1, three atrous and one pooling branch, joined, and a 3 x 3 convolution before the classifier.
+
+    Parameters
+    ----------
+    rates
+        Of the atrous convolutions, cells.
+    separable
+        Depthwise and pointwise atrous convolutions, 1.26 million parameters with 6 classes; else dense, 2.82 million.
+    dropout
+        Share of the joined features that training leaves out.
+    """
+
+    def __init__(self, channels: int, classes: int, rates: tuple[int, ...], separable: bool, dropout: float) -> None:
+        super().__init__()
+        branches = [nn.Sequential(*conv_norm_relu(channels, CHANNELS, 1))]
+        for rate in rates:
+            if separable:
+                depthwise = nn.Conv2d(channels, channels, 3, padding=rate, dilation=rate, groups=channels, bias=False)
+                branches.append(nn.Sequential(depthwise, *conv_norm_relu(channels, CHANNELS, 1)))
+            else:
+                branches.append(nn.Sequential(*conv_norm_relu(channels, CHANNELS, 3, rate)))
+        branches.append(nn.Sequential(LocalMean(), *conv_norm_relu(channels, CHANNELS, 1)))
+        self.branches = nn.ModuleList(branches)
+        self.project = nn.Sequential(*conv_norm_relu(CHANNELS * len(branches), CHANNELS, 1), nn.Dropout(dropout))
+        self.smooth = nn.Sequential(*conv_norm_relu(CHANNELS, CHANNELS, 3))
+        initialise(self)
+        self.classifier = make_classifier(CHANNELS, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, channels, h, w) -> logits (N, K, h, w)."""
+        joined = torch.cat([branch(features) for branch in self.branches], dim=1)
+        return self.classifier(self.smooth(self.project(joined)))  # type: ignore[no-any-return]
+
+
+class ResNet18Aspp(SegmentationModel):
+    """ResNet18 to the end of layer3, and the decoder at its stride: 4.04 million parameters, or 5.61 if dense."""
+
+    def __init__(self, settings: ModelSettings, classes: int, *, separable: bool) -> None:
+        stride = settings.output_stride
+        super().__init__(
+            settings, classes, stride=stride, alignment_px=stride, reach_px=reach_px(), feature_channels=CHANNELS
+        )
+        self.encoder = ResNet18Encoder(stride)
+        rates = tuple(reach // stride for reach in ATROUS_REACH_PX)
+        self.decoder = AsppDecoder(CHANNELS, classes, rates, separable, settings.dropout)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return ResNet18's features, (N, 256, H / stride, W / stride)."""
+        return self.encoder(self.normalise(x).to(self.weight_dtype))  # type: ignore[no-any-return]
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Return the logits, (N, K, h, w)."""
+        return at_least_float32(self.decoder(features.to(self.weight_dtype)))
