@@ -1,0 +1,142 @@
+"""One cell of a study: train, predict the test scenes, score them. Each step is a stage that is not made twice.
+
+cells/<cell>/split.json        who learns from what, written before training
+cells/<cell>/model/            see floemap.learning.training
+cells/<cell>/predictions/      a folder for each test scene
+cells/<cell>/evaluation/       likewise
+cells/<cell>/cell.json         the whole, written last
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from floemap.cog import read_geobox
+from floemap.grid import crs_of
+from floemap.learning.settings import LearningSettings
+from floemap.legend import legend
+from floemap.progress import Progress, part_of, silent
+from floemap.stage import os_errors, provenance, write_json
+from floemap.study.cells import Cell
+from floemap.study.data import StudyScene
+from floemap.study.settings import Study
+from floemap.study.split import Split, make_split
+
+
+def train_on(
+    study: Study,
+    scenes: Sequence[StudyScene],
+    out: Path,
+    masks: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> tuple[Path, Split]:
+    """Share the scenes out, write ``split.json``, train one model; return its checkpoint and the split.
+
+    Raises
+    ------
+    ConfigError, TrainingError
+        See :func:`floemap.study.split.make_split` and :func:`floemap.learning.training.train`.
+    """
+    from floemap.learning.training import train
+
+    classes = legend(study.data.legend)
+    split = make_split(study.split, scenes, classes, masks)
+    with os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "split.json", split.record)
+    trained = train(
+        split.of("train"),
+        split.of("validation"),
+        study.learning(),
+        classes,
+        out / "model",
+        about=about_data(split),
+        overwrite=overwrite,
+        progress=progress,
+    )
+    return trained.checkpoint, split
+
+
+def about_data(split: Split) -> dict[str, Any]:
+    """Return what a checkpoint says of the scenes that it was made from."""
+    learnt = [s for s in split.shares if s.role != "test"]
+    geobox = read_geobox(learnt[0].scene.raster)
+    crs = crs_of(geobox)
+    return {
+        "resolution_m": float(abs(geobox.resolution.x)),
+        "crs": f"EPSG:{crs.epsg}" if crs.epsg else crs.to_wkt(),
+        "simulated": any(s.scene.simulated for s in learnt),
+        "data": [{"part": s.name, "role": s.role} | s.scene.about() for s in learnt],
+    }
+
+
+def run_cell(
+    cell: Cell,
+    scenes: Sequence[StudyScene],
+    out: Path,
+    masks: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Run a cell in the folder `out`, or go on with it; return its record, which is ``cell.json``.
+
+    Raises
+    ------
+    FloemapError
+        As its steps do. What they finished stays.
+    """
+    from floemap.evaluation.evaluate import evaluate_scene
+    from floemap.inference.predict import predict
+
+    began = time.monotonic()
+    study = cell.study
+    checkpoint, split = train_on(
+        study, scenes, out, masks, overwrite=overwrite, progress=part_of(progress, 0, 2, "training")
+    )
+    tested = []
+    for i, share in enumerate(split.tests):
+        steps = part_of(part_of(progress, 1, 2, "testing"), i, len(split.tests), share.name)
+        scene = share.scene
+        prediction = predict(
+            scene.product,
+            checkpoint,
+            out / "predictions",
+            engine=study.predict.engine,
+            precision=study.predict.precision,
+            overwrite=overwrite,
+            progress=steps,
+        )
+        evaluation = evaluate_scene(
+            prediction.folder,
+            scene.labels,
+            out / "evaluation",
+            study.score,
+            truth=scene.truth,
+            overwrite=overwrite,
+        )
+        tested.append({"scene": scene.name, "product": scene.product.name, "evaluation": evaluation.record})
+    record = provenance(
+        "floemap compare",
+        inputs={"checkpoint": checkpoint.name, "scenes": [s.about() for s in scenes]},
+        configuration=study.model_dump(mode="json"),
+    )
+    record |= cell.about() | {
+        "simulated": any(s.simulated for s in scenes),
+        "seconds": round(time.monotonic() - began, 1),
+        "tested": tested,
+    }
+    write_json(out / "cell.json", record)
+    return record
+
+
+def tiny(study: Study) -> LearningSettings:
+    """Return the study's learning settings at the smallest size that still runs, to check a configuration."""
+    crops = study.crops.model_copy(update={"size_px": 64, "per_scene": 2, "source": study.crops.source})
+    training = study.training.model_copy(update={"batch": 2, "max_epochs": 1, "validate_every": 1, "compile": False})
+    return study.learning().model_copy(update={"crops": crops, "training": training})
