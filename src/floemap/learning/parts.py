@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.errors import GridError
+from floemap.errors import FloemapError, GridError
 from floemap.legend import IGNORE
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
@@ -66,6 +66,26 @@ class PartArrays:
             raise GridError(f"part {self.name}: bands of {self.stored.shape} and labels of {self.labels.shape}.")
 
 
+def part_window(part: ScenePart) -> Window:
+    """Return the window of a part, that of the whole product where the part names none.
+
+    Raises
+    ------
+    FloemapError
+        If the product cannot be read.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    if part.window is not None:
+        return part.window
+    try:
+        with rasterio.open(part.product) as d:
+            return 0, 0, d.height, d.width
+    except RasterioError as e:
+        raise FloemapError(f"cannot be read: {e}.", path=part.product) from e
+
+
 def load_part(part: ScenePart) -> PartArrays:
     """Read a whole part, cut to its window.
 
@@ -92,8 +112,6 @@ def read_window(part: ScenePart, window: Window | None) -> PartArrays:
     import rasterio
     from rasterio.errors import RasterioError
     from rasterio.windows import Window as RasterWindow
-
-    from floemap.errors import FloemapError
 
     view = None if window is None else RasterWindow(window[1], window[0], window[3], window[2])
     read = []

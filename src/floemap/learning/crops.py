@@ -1,0 +1,248 @@
+"""Patches that a model learns from: which ones an epoch has, and where they come from.
+
+Which patches an epoch has depends on the seed and the epoch's number alone, not on source, processes or what ran
+before, so that a run that goes on after a kill, or on more GPUs, learns from the same ones. Places are drawn uniformly
+from all those in a part that have enough labels.
+
+Two sources give them, bit for bit the same: :class:`ResidentCrops` holds all parts in memory, or on the GPU, and cuts
+there; :class:`StreamedCrops` reads windows of the files in worker processes, for archives that do not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from floemap.errors import ConfigError, FloemapError, TrainingError
+from floemap.learning.parts import PartArrays, ScenePart, part_window, read_window
+from floemap.learning.settings import CropSettings
+from floemap.learning.survey import Survey
+from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
+
+# What a random number is for: streams that never meet, whatever the seed.
+_PLACES, _TURNS, _ORDER, _VALIDATION = range(4)
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square patch of a part.
+
+    Attributes
+    ----------
+    part
+        Position of the part in the list of parts.
+    row, col
+        Upper left corner, pixels of the part.
+    size_px
+        Side.
+    turn
+        0 to 7: quarter turns to the left, plus 4 if it is mirrored along its columns before; 0 leaves it as it is.
+    """
+
+    part: int
+    row: int
+    col: int
+    size_px: int
+    turn: int = 0
+
+
+def draw_epoch(surveys: Sequence[Survey], settings: CropSettings, seed: int, epoch: int) -> list[Crop]:
+    """Draw the patches of an epoch, `settings.per_scene` from each part, in an order shuffled over all parts.
+
+    Parameters
+    ----------
+    surveys
+        Of the training parts, with places.
+    settings
+        With ``redraw`` False the places are those of epoch 0 in every epoch; order and turns change all the same.
+    seed, epoch
+        The same numbers give the same patches.
+    """
+    drawn_in = epoch if settings.redraw else 0
+    crops = []
+    for part, survey in enumerate(surveys):
+        for index in range(settings.per_scene):
+            row, col = _draw_place(survey, _random(seed, _PLACES, drawn_in, part, index))
+            turn = int(_random(seed, _TURNS, epoch, part, index).integers(8)) if settings.flips else 0
+            crops.append(Crop(part, row, col, settings.size_px, turn))
+    order = _random(seed, _ORDER, epoch).permutation(len(crops))
+    return [crops[i] for i in order]
+
+
+def draw_fixed(survey: Survey, part: int, size_px: int, count: int, seed: int) -> list[Crop]:
+    """Draw `count` patches of one part for validation: the same in every epoch, never turned."""
+    places = [_draw_place(survey, _random(seed, _VALIDATION, part, index)) for index in range(count)]
+    return [Crop(part, row, col, size_px) for row, col in places]
+
+
+def deal(crops: Sequence[Crop], batch: int, rank: int = 0, ranks: int = 1) -> list[list[Crop]]:
+    """Cut an epoch's patches into batches, and give those of one process: a contiguous share of every batch.
+
+    What is left after the last whole batch is dropped: every step then weighs the same, no process is without patches,
+    and since the order is shuffled each epoch no patch is left out for good.
+
+    Raises
+    ------
+    ConfigError
+        If a batch is larger than the patches of an epoch, or smaller than the number of processes.
+    """
+    if batch > len(crops):
+        raise ConfigError(
+            f"training.batch is {batch}, but an epoch has {len(crops)} patches.",
+            hint="Lower training.batch, or raise crops.per_scene.",
+        )
+    if batch < ranks:
+        raise ConfigError(
+            f"training.batch is {batch}, but there are {ranks} processes.",
+            hint="Raise training.batch, or start fewer.",
+        )
+    first, last = batch * rank // ranks, batch * (rank + 1) // ranks
+    return [list(crops[b * batch + first : b * batch + last]) for b in range(len(crops) // batch)]
+
+
+def physical(stored: Tensor) -> Tensor:
+    """Turn stored int16 of any shape into float32 dB and degrees, NaN for no data, on the same device."""
+    return torch.where(stored == NODATA, torch.nan, stored.to(torch.float32) * SCALE)
+
+
+class CropSource(Protocol):
+    """Gives patches in batches: stored bands, (n, 3, size, size) int16, and labels, (n, size, size) uint8."""
+
+    def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
+        """Give one batch after the other."""
+
+
+class ResidentCrops:
+    """Patches cut from parts in memory, or on a GPU.
+
+    Parameters
+    ----------
+    parts
+        All of them; on the CPU their arrays are used as they are, not copied.
+    device
+        Where the parts are kept and batches are made.
+    """
+
+    def __init__(self, parts: Sequence[PartArrays], device: torch.device | str = "cpu") -> None:
+        self._stored = [torch.from_numpy(p.stored).to(device) for p in parts]
+        self._labels = [torch.from_numpy(p.labels).to(device) for p in parts]
+
+    def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
+        """Give one batch after the other."""
+        return (self._gather(crops) for crops in wanted)
+
+    def _gather(self, crops: Sequence[Crop]) -> Batch:
+        size = crops[0].size_px
+        device = self._stored[0].device
+        stored = torch.empty((len(crops), len(BAND_NAMES), size, size), dtype=torch.int16, device=device)
+        labels = torch.empty((len(crops), size, size), dtype=torch.uint8, device=device)
+        for i, c in enumerate(crops):
+            window = (..., slice(c.row, c.row + size), slice(c.col, c.col + size))
+            stored[i] = _turned(self._stored[c.part][window], c.turn)
+            labels[i] = _turned(self._labels[c.part][window], c.turn)
+        return stored, labels
+
+
+class StreamedCrops:
+    """Patches read from files by worker processes, ahead of the step that needs them.
+
+    The processes are spawned, since those that are forked inherit the raster library's and torch's threads half dead:
+    a script that trains must do so under ``if __name__ == "__main__"``. They start with the first batch and live as
+    long as this object.
+
+    Parameters
+    ----------
+    parts
+        On disk.
+    workers
+        Processes; 0 reads in this one.
+    pin
+        Hand batches over in page-locked memory, from which a GPU copies faster.
+    """
+
+    def __init__(self, parts: Sequence[ScenePart], workers: int, *, pin: bool = False) -> None:
+        self._wanted: list[list[Crop]] = []
+        self._loader: DataLoader[Any] = DataLoader(
+            _Windows(parts),
+            batch_sampler=self._wanted,  # asked anew each epoch, by the workers that are already there
+            num_workers=workers,
+            collate_fn=_stack,
+            pin_memory=pin,
+            multiprocessing_context="spawn" if workers else None,
+            persistent_workers=workers > 0,
+        )
+
+    def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
+        """Give one batch after the other.
+
+        Raises
+        ------
+        FloemapError
+            If a file can no longer be read.
+        TrainingError
+            If a worker process died.
+        """
+        self._wanted[:] = [list(crops) for crops in wanted]
+        batches = iter(self._loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as e:  # what torch says of a worker that the system killed
+                raise TrainingError(
+                    f"a process that reads patches died: {e}.",
+                    hint="Is memory (or /dev/shm) full? Lower crops.workers; 0 reads without processes.",
+                ) from e
+            if isinstance(batch, FloemapError):
+                raise batch
+            yield batch
+
+
+class _Windows(Dataset[Any]):
+    """Reads patches in a worker process."""
+
+    def __init__(self, parts: Sequence[ScenePart]) -> None:
+        self._parts = [(part, part_window(part)) for part in parts]
+
+    def __getitem__(self, crop: Crop) -> Batch | FloemapError:
+        part, (row, col, _, _) = self._parts[crop.part]
+        try:
+            read = read_window(part, (row + crop.row, col + crop.col, crop.size_px, crop.size_px))
+        except FloemapError as e:  # handed over as it is: raised here, torch would wrap it in a traceback's text
+            return e
+        return _turned(torch.from_numpy(read.stored), crop.turn), _turned(torch.from_numpy(read.labels), crop.turn)
+
+
+def _stack(crops: Sequence[Batch | FloemapError]) -> Batch | FloemapError:
+    whole: list[Batch] = []
+    for crop in crops:
+        if isinstance(crop, FloemapError):
+            return crop
+        whole.append(crop)
+    return torch.stack([stored for stored, _ in whole]), torch.stack([labels for _, labels in whole])
+
+
+def _turned(raster: Tensor, turn: int) -> Tensor:
+    """Mirror and turn the last two axes, as :class:`Crop` says."""
+    if turn >= 4:
+        raster = raster.flip(-1)
+    return torch.rot90(raster, turn % 4, (-2, -1)) if turn % 4 else raster
+
+
+def _draw_place(survey: Survey, random: np.random.Generator) -> tuple[int, int]:
+    if survey.places is None:
+        raise ValueError(f"part {survey.name} was surveyed without places")
+    return survey.places[int(random.integers(len(survey.places)))]
+
+
+def _random(seed: int, *key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
