@@ -10,6 +10,11 @@ The public API, each name loaded when it is first used:
     describe(path)               what is this, and what is wrong with it
     make_twin(out)               the simulated ExtremeEarth dataset
     simulate_pixels(metadata, out)  simulated pixels for a real product's metadata
+    train_model(study, out)      one model from a study's settings (Study.from_toml)
+    compare(study, out)          losses x repeats: trained, predicted, scored
+    predict(product, checkpoint, out)   a class map of a prepared product (and predict_all for many)
+    evaluate_scene(prediction, labels, out)  scores of a class map against a chart
+    make_report(run)             the report of a comparison
     run_demo(out)                all of it at once, on simulated scenes
 """
 
@@ -24,47 +29,69 @@ if TYPE_CHECKING:
     from floemap.config import LabelSettings, PrepareSettings
     from floemap.demo import run_demo
     from floemap.errors import FloemapError
+    from floemap.evaluation.evaluate import evaluate_scene
+    from floemap.inference.predict import predict, predict_all
     from floemap.info import describe
+    from floemap.learning.weights import fetch_weights
+    from floemap.report.report import make_report
     from floemap.sentinel1.bands import open_product
     from floemap.sentinel1.batch import prepare_all
     from floemap.sentinel1.product import prepare
     from floemap.sentinel1.safe import open_scene
     from floemap.simulation.pixels import simulate_pixels
     from floemap.simulation.twin import make_twin
+    from floemap.study.compare import compare, train_model
+    from floemap.study.settings import Study
     from floemap.version import __version__
 
 _WHERE = {
     "FloemapError": "floemap.errors",
     "LabelSettings": "floemap.config",
     "PrepareSettings": "floemap.config",
+    "Study": "floemap.study.settings",
     "__version__": "floemap.version",
+    "compare": "floemap.study.compare",
     "describe": "floemap.info",
+    "evaluate_scene": "floemap.evaluation.evaluate",
+    "fetch_weights": "floemap.learning.weights",
     "label_chart": "floemap.charts.label",
+    "make_report": "floemap.report.report",
     "make_twin": "floemap.simulation.twin",
     "open_product": "floemap.sentinel1.bands",
     "open_scene": "floemap.sentinel1.safe",
+    "predict": "floemap.inference.predict",
+    "predict_all": "floemap.inference.predict",
     "prepare": "floemap.sentinel1.product",
     "prepare_all": "floemap.sentinel1.batch",
     "read_chart": "floemap.charts.sigrid3",
     "run_demo": "floemap.demo",
     "simulate_pixels": "floemap.simulation.pixels",
+    "train_model": "floemap.study.compare",
 }
 
 __all__ = [
     "FloemapError",
     "LabelSettings",
     "PrepareSettings",
+    "Study",
     "__version__",
+    "compare",
     "describe",
+    "evaluate_scene",
+    "fetch_weights",
     "label_chart",
+    "make_report",
     "make_twin",
     "open_product",
     "open_scene",
+    "predict",
+    "predict_all",
     "prepare",
     "prepare_all",
     "read_chart",
     "run_demo",
     "simulate_pixels",
+    "train_model",
 ]
 
 

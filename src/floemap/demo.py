@@ -1,50 +1,81 @@
-"""The demo: simulated scenes and charts, prepared, labelled and shown. The whole job, as far as it goes, at once."""
+"""The demo: the whole job on simulated scenes, from products and charts to the comparison of losses."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import rasterio
-from numpy.typing import NDArray
+from floemap.charts.extremeearth import ALL_MONTHS, CRS
+from floemap.legend import EXTREMEEARTH
+from floemap.progress import Progress, part_of, silent
+from floemap.simulation.twin import Size, make_twin, resolution_m, twin_spec
 
-from floemap.cartography import class_legend, furnish, show_raster
-from floemap.charts.label import label_chart
-from floemap.cog import read_geobox
-from floemap.config import LabelSettings
-from floemap.legend import EXTREMEEARTH, IGNORE, LAND_RGB, Legend
-from floemap.progress import Progress, silent
-from floemap.sentinel1.product import prepare
-from floemap.sentinel1.quicklook import false_colour, read_small
-from floemap.simulation.twin import TwinMonth, make_twin
+if TYPE_CHECKING:
+    from floemap.study.settings import Study
 
 DemoSize = Literal["small", "smallest"]
 
 #: Months and pixels along the side of a scene, by size.
-_SIZES: dict[DemoSize, tuple[tuple[int, ...], int]] = {"small": ((1, 7), 1600), "smallest": ((1,), 400)}
-_MONTHS = {1: "January", 7: "July"}
+_TWINS: dict[DemoSize, tuple[tuple[int, ...], Size]] = {"small": (ALL_MONTHS, "small"), "smallest": ((1, 2, 3, 7), 400)}
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made: its picture, and the folders with everything else."""
+    """What the demo made.
 
-    picture: Path
-    products: tuple[Path, ...]
-    labels: tuple[Path, ...]
+    Attributes
+    ----------
+    folder
+        Of the comparison: data, a folder for each training, results.json, results.md.
+    summary
+        See :func:`floemap.evaluation.summary.summarise`.
+    report
+        For people.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    report: Path
+
+
+def demo_study(size: DemoSize, twin: Path) -> Study:
+    """Return the study that the demo runs. Of the size "small" it is ``configs/demo.toml``."""
+    from floemap.study.settings import Study
+
+    months, pixels = _TWINS[size]
+    small = size == "small"
+    return Study.checked(
+        name="demo",
+        data={
+            "folder": twin,
+            "months": months,
+            "legend": EXTREMEEARTH.name,
+            "prepare": {"resolution_m": resolution_m(twin_spec(1, pixels)), "crs": CRS},
+        },
+        crops={"size_px": 256 if small else 96, "per_scene": 8 if small else 4, "flips": True},
+        training={
+            "batch": 8 if small else 4,
+            "learning_rate": 1e-3,
+            "max_epochs": 8 if small else 1,
+            "patience": 3,
+            "stop_after": 8,
+        },
+        compare={"losses": ("cross_entropy", "dice", "focal"), "repeats": 1},
+    )
 
 
 def run_demo(out: str | Path, size: DemoSize = "small", *, seed: int = 0, progress: Progress = silent) -> Demo:
-    """Simulate scenes and charts, prepare and label them, and draw what came out.
+    """Simulate scenes and charts, train with three losses, predict, score, and report.
 
     Parameters
     ----------
     out
-        Folder for all of it: ``twin/``, ``prepared/``, ``labels/``, ``demo.png``.
+        Folder for all of it: ``twin-<size>/`` with scenes and charts, ``<size>/`` with the comparison and its report.
     size
-        ``small``: January and July. ``smallest``: a quarter of January's resolution, for a quick check.
+        ``small``: twelve months, a few minutes on two processor cores. ``smallest``: four months at a quarter of the
+        resolution and almost no training, to check that everything runs.
     seed
         Of the simulation.
     progress
@@ -53,60 +84,21 @@ def run_demo(out: str | Path, size: DemoSize = "small", *, seed: int = 0, progre
     Raises
     ------
     FloemapError
-        If anything cannot be made.
+        If anything cannot be made. What is finished stays, and the same call goes on from there.
     """
+    from floemap.report.report import make_report
+    from floemap.study.compare import compare
+
     out = Path(out)
-    months, pixels = _SIZES[size]
-    progress(0, 3, "simulating")
-    twin = make_twin(out / "twin" / size, pixels, seed=seed, months=months)
-    rows: list[tuple[TwinMonth, Path, Path]] = []
-    for i, month in enumerate(twin):
-        progress(1 + i / len(twin), 3, f"{_MONTHS[month.month]}: preparing and labelling")
-        # On the truth's own grid, so that they can be compared pixel by pixel.
-        product = prepare(month.product, out / "prepared" / size, like=month.truth / "truth.tif")
-        label = label_chart(month.chart, product.raster, out / "labels" / size, LabelSettings(legend=EXTREMEEARTH.name))
-        rows.append((month, product.raster, label.raster))
-    progress(2.5, 3, "drawing")
-    picture = out / "demo.png"
-    _draw(rows, picture)
-    progress(3, 3, "done")
-    return Demo(picture, tuple(r.parent for _, r, _ in rows), tuple(r.parent for _, _, r in rows))
+    months, pixels = _TWINS[size]
+    twin = out / f"twin-{size}"
+    workers = 2 if (os.cpu_count() or 1) > 1 and size == "small" else 1
+    make_twin(twin, pixels, seed=seed, months=months, workers=workers, progress=part_of(progress, 0, 4, "simulating"))
 
+    def told(done: float, total: float, what: str) -> None:
+        progress(1 + 2.5 * done / total, 4, what)
 
-def _draw(rows: list[tuple[TwinMonth, Path, Path]], picture: Path) -> None:
-    """One row a month: the scene, the chart's labels, the truth under them."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 4.9 * len(rows) + 0.6), dpi=110, layout="constrained")
-    axes: Any = figure.subplots(len(rows), 3, squeeze=False)
-    for line, (month, product, label) in zip(axes, rows, strict=True):
-        geobox = read_geobox(product)
-        show_raster(line[0], false_colour(*read_small(product)), geobox)
-        furnish(line[0], geobox, colour="black")
-        line[0].set_ylabel(_MONTHS[month.month], fontsize=11)
-        chart, truth = _classes(label, 1), _classes(month.truth / "truth.tif", 2)
-        truth[chart == IGNORE] = IGNORE
-        for ax, classes in ((line[1], chart), (line[2], truth)):
-            show_raster(ax, coloured(classes, EXTREMEEARTH), geobox, interpolation="nearest")
-            furnish(ax, geobox, colour="black")
-    for ax, title in zip(
-        axes[0], ("SAR (red: HV, blue: HH)", "The analyst's chart", "The truth under it"), strict=True
-    ):
-        ax.set_title(title, fontsize=11)
-    entries = [(c.title, c.rgb) for c in EXTREMEEARTH.classes]
-    class_legend(axes[0, 2], [*entries, ("Land, no label", LAND_RGB)])
-    figure.suptitle("SIMULATED scenes and charts: nothing real", fontsize=12)
-    figure.savefig(picture)
-
-
-def _classes(raster: Path, band: int) -> NDArray[np.uint8]:
-    with rasterio.open(raster) as d:
-        return np.asarray(d.read(band), np.uint8)
-
-
-def coloured(classes: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
-    """Return (rows, cols, 3) of a class raster in the legend's colours; land's where there is no class."""
-    table = np.full((256, 3), LAND_RGB, np.uint8)
-    for k, rgb in legend.colours.items():
-        table[k] = rgb
-    return np.asarray(table[classes], np.uint8)
+    done = compare(demo_study(size, twin), out / size, progress=told)
+    report = make_report(done.folder, progress=part_of(progress, 7, 8, "report"))
+    progress(4, 4, "done")
+    return Demo(done.folder, done.summary, report)

@@ -37,7 +37,7 @@ class Description:
 
 
 def describe(path: str | Path) -> Description:
-    """Say what lies at `path`: a Sentinel-1 product, a prepared one, or an ice chart.
+    """Say what lies at `path`: a Sentinel-1 product, a prepared one, an ice chart, or a trained model.
 
     Raises
     ------
@@ -53,6 +53,8 @@ def describe(path: str | Path) -> Description:
         raise FloemapError("does not exist.", path=path)
     if (path / "product.json").is_file() or path.name in ("product.tif", "product.json"):
         return _prepared(path if path.is_dir() else path.parent)
+    if path.suffix == ".safetensors":
+        return _checkpoint(path)
     if _is_product(path):
         return _product(path)
     return _chart(path)
@@ -87,6 +89,18 @@ def _prepared(folder: Path) -> Description:
     except FloemapError as e:
         problems.append(str(e))
     return Description(facts, lines, tuple(problems))
+
+
+def _checkpoint(path: Path) -> Description:
+    from floemap.learning.checkpoint_header import describe_checkpoint, find_legend
+
+    facts, lines = describe_checkpoint(path)
+    problems = []
+    try:
+        find_legend(facts["legend"], path)
+    except FloemapError as e:
+        problems.append(str(e))
+    return Description(facts | {"problems": problems}, lines, tuple(problems))
 
 
 def _product(path: Path) -> Description:

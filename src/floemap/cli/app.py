@@ -41,6 +41,8 @@ def group(name: str, help: str) -> typer.Typer:
     return sub
 
 
+#: Packages of the extra "learn", which training and prediction need.
+_LEARN = {"torch", "lightning_fabric", "safetensors"}
 _PANEL = "Every command has"
 _SHARED = {
     "debug": Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.", rich_help_panel=_PANEL)],
@@ -70,9 +72,11 @@ def command(name: str, to: typer.Typer = app) -> Callable[[Callable[..., Any]], 
             except BrokenPipeError:
                 raise typer.Exit(1) from None
             except Exception as e:  # the last resort: still one readable message
-                fail(
-                    f"unexpected {type(e).__name__}: {e}. --debug shows where; please report it.", e if debug else None
-                )
+                if isinstance(e, ModuleNotFoundError) and e.name in _LEARN:
+                    words = f"this needs {e.name}, which is not installed. Install it: pip install 'floemap[learn]'."
+                else:
+                    words = f"unexpected {type(e).__name__}: {e}. --debug shows where; please report it."
+                fail(words, e if debug else None)
 
         signature = inspect.signature(function, eval_str=True)
         shared = [

@@ -24,19 +24,21 @@ def demo(
     size: Annotated[SizeChoice, typer.Option("--size", help="smallest is for a quick check.")] = SizeChoice.small,
     seed: Annotated[int, typer.Option("--seed", help="Another number, another ice.")] = 0,
 ) -> None:
-    """Run the whole job on simulated scenes: no download, no account.
+    """Run the whole job on simulated scenes: no download, no account, a few minutes.
 
-    Simulates Sentinel-1 products and ice charts of a January and a July off East Greenland, prepares and labels them,
-    and draws scene, chart and truth side by side. What it finished before is kept.
+    Simulates a year of Sentinel-1 products and ice charts off East Greenland, prepares and labels them, trains the same
+    model with three losses, predicts January and July, scores the predictions against charts and truth, and ends with a
+    report. What it finished before is kept; a run that was stopped goes on.
 
         floemap demo --out demo
     """
     from floemap.cli.bars import bar
+    from floemap.cli.tables import print_summary
     from floemap.demo import run_demo
 
     with bar("demo") as progress:
         made = run_demo(out, "small" if size is SizeChoice.small else "smallest", seed=seed, progress=progress)
-    for product, label in zip(made.products, made.labels, strict=True):
-        stdout.print(f"product  {product}\nlabels   {label}", highlight=False, markup=False)
-    stdout.print(f"picture  {made.picture}", highlight=False, markup=False)
+    print_summary(made.summary)
+    stdout.print(f"results  {made.folder / 'results.json'}", highlight=False, markup=False)
+    stdout.print(f"report   {made.report}", highlight=False, markup=False)
     stdout.print("All of it is simulated: nothing here says anything about real ice.")

@@ -14,7 +14,8 @@ from floemap.cli.app import command, stderr, stdout
 @command("info")
 def info(
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A Sentinel-1 product, a prepared one, or an ice chart.")
+        Path,
+        typer.Argument(metavar="PATH", help="A Sentinel-1 product, a prepared one, an ice chart, or a trained model."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     out: Annotated[
@@ -24,7 +25,8 @@ def info(
     """Say what something is, and what is wrong with it.
 
     Of a Sentinel-1 product: time, place, sub-swaths, noise floor. Of a prepared one: grid, and the noise that is left
-    at seams and in stripes. Of a chart: area by stage of development, and what is odd in it.
+    at seams and in stripes. Of a chart: area by stage of development, and what is odd in it. Of a model: what it learnt
+    from, which classes and which pixel size.
 
     Nothing is written but with --out. The exit code is 1 where something is wrong with it.
 

@@ -82,6 +82,36 @@ def read_about(path: str | Path) -> dict[str, Any]:
     return dict(about)
 
 
+def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return what a checkpoint says of itself, for programs, and as (name, words) for people.
+
+    Raises
+    ------
+    ModelError
+        As :func:`read_about` does, or if parts of the description are missing.
+    """
+    about = read_about(path)
+    try:
+        model, normalisation = about["model"], about["normalisation"]
+        pairs = zip(about["bands"], normalisation["mean"], normalisation["std"], strict=True)
+        uses: dict[str, list[str]] = {}
+        for part in about.get("data", ()):
+            uses.setdefault(str(part["role"]), []).append(str(part["part"]))
+        lines = [
+            ("what", "SIMULATED: learnt from simulated scenes only" if about["simulated"] else "trained model"),
+            ("model", f"{model['name']}, {model['parameters'] / 1e6:.2f} M parameters"),
+            ("classes", ", ".join(c["title"] for c in about["legend"]["classes"])),
+            ("legend", about["legend"]["name"]),
+            ("pixel size", f"{about['resolution_m']:g} m"),
+            *((band, f"mean {mean:.2f}, standard deviation {std:.2f}") for band, mean, std in pairs),
+            *((role, ", ".join(parts)) for role, parts in uses.items()),
+            ("made by", f"{about['software']}, {about['created']}"),
+        ]
+    except (KeyError, TypeError, ValueError) as e:
+        raise ModelError(f"has a damaged description: {type(e).__name__}: {e}.", path=path) from e
+    return {"kind": "model", "path": str(path)} | about, lines
+
+
 def describe_legend(table: Legend) -> dict[str, Any]:
     """Return a legend as the header tells it."""
     classes = [{"id": c.id, "key": c.key, "title": c.title, "stages": sorted(c.stages)} for c in table.classes]

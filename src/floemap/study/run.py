@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from floemap.charts.extremeearth import Role
 from floemap.cog import read_geobox
 from floemap.grid import crs_of
-from floemap.learning.settings import LearningSettings
 from floemap.legend import legend
 from floemap.progress import Progress, part_of, silent
 from floemap.stage import os_errors, provenance, write_json
 from floemap.study.cells import Cell
 from floemap.study.data import StudyScene
 from floemap.study.settings import Study
-from floemap.study.split import Split, make_split
+from floemap.study.split import ROLES, Split, make_split
 
 
 def train_on(
@@ -32,6 +32,7 @@ def train_on(
     out: Path,
     masks: Path,
     *,
+    needed: Sequence[Role] = ROLES,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> tuple[Path, Split]:
@@ -45,7 +46,7 @@ def train_on(
     from floemap.learning.training import train
 
     classes = legend(study.data.legend)
-    split = make_split(study.split, scenes, classes, masks)
+    split = make_split(study.split, scenes, classes, masks, needed)
     with os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     write_json(out / "split.json", split.record)
@@ -100,7 +101,7 @@ def run_cell(
         study, scenes, out, masks, overwrite=overwrite, progress=part_of(progress, 0, 2, "training")
     )
     tested = []
-    for i, share in enumerate(split.tests):
+    for i, (share, part) in enumerate(split.tests):
         steps = part_of(part_of(progress, 1, 2, "testing"), i, len(split.tests), share.name)
         scene = share.scene
         prediction = predict(
@@ -117,10 +118,21 @@ def run_cell(
             scene.labels,
             out / "evaluation",
             study.score,
+            name=scene.product.name + (f"-{share.half}" if share.half else ""),
             truth=scene.truth,
+            mask=part.mask,
             overwrite=overwrite,
         )
-        tested.append({"scene": scene.name, "product": scene.product.name, "evaluation": evaluation.record})
+        tested.append(
+            {
+                "scene": share.name,
+                "product": str(scene.product),
+                "labels": str(scene.labels),
+                "truth": None if scene.truth is None else str(scene.truth),
+                "prediction": prediction.folder.name,
+                "evaluation": evaluation.folder.name,
+            }
+        )
     record = provenance(
         "floemap compare",
         inputs={"checkpoint": checkpoint.name, "scenes": [s.about() for s in scenes]},
@@ -133,10 +145,3 @@ def run_cell(
     }
     write_json(out / "cell.json", record)
     return record
-
-
-def tiny(study: Study) -> LearningSettings:
-    """Return the study's learning settings at the smallest size that still runs, to check a configuration."""
-    crops = study.crops.model_copy(update={"size_px": 64, "per_scene": 2, "source": study.crops.source})
-    training = study.training.model_copy(update={"batch": 2, "max_epochs": 1, "validate_every": 1, "compile": False})
-    return study.learning().model_copy(update={"crops": crops, "training": training})

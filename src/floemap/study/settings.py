@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from floemap.charts.extremeearth import ALL_MONTHS
 from floemap.config import LabelSettings, PrepareSettings, Settings
+from floemap.evaluation.settings import EvaluateSettings
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
 
 #: A value of an axis.
@@ -102,8 +103,8 @@ class SplitSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> SplitSettings:
-        if self.kind == "lists" and not (self.training and self.validation and self.test):
-            raise ValueError("lists needs training, validation and test")
+        if self.kind == "lists" and not (self.training and self.validation):
+            raise ValueError("lists needs training and validation, and test where anything is to be tested")
         if self.kind != "lists" and (self.training or self.test):
             raise ValueError(f"training and test are for lists; the kind is {self.kind}")
         if self.kind == "published" and self.validation:
@@ -153,16 +154,6 @@ class PredictSettings(Settings):
     """Of the arithmetic. auto: bf16 where the processor or GPU has it."""
 
 
-class ScoreSettings(Settings):
-    """How predictions are scored."""
-
-    away_from_borders_px: tuple[int, ...] = (3,)
-    """Also score pixels farther than this from every polygon border."""
-
-    primary: str = "weighted_f1"
-    """The score that orders the table."""
-
-
 class Study(Settings):
     """A whole study."""
 
@@ -193,7 +184,7 @@ class Study(Settings):
     predict: PredictSettings = PredictSettings()
     """The prediction of test scenes."""
 
-    score: ScoreSettings = ScoreSettings()
+    score: EvaluateSettings = EvaluateSettings()
     """The scores."""
 
     def learning(self) -> LearningSettings:

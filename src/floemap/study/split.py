@@ -52,7 +52,9 @@ def published_roles(names: Sequence[str]) -> dict[str, Role]:
     return {p.name: p.role for p in PARTS if f"{p.scene.month:02d}" in names}
 
 
-def share_out(settings: SplitSettings, scenes: Sequence[StudyScene]) -> tuple[Share, ...]:
+def share_out(
+    settings: SplitSettings, scenes: Sequence[StudyScene], needed: Sequence[Role] = ROLES
+) -> tuple[Share, ...]:
     """Decide each part's use.
 
     Parameters
@@ -61,6 +63,8 @@ def share_out(settings: SplitSettings, scenes: Sequence[StudyScene]) -> tuple[Sh
         The way. "leave_one_out" needs one scene's name in `held_out`.
     scenes
         All of the study.
+    needed
+        Uses that must have a part.
 
     Returns
     -------
@@ -69,19 +73,16 @@ def share_out(settings: SplitSettings, scenes: Sequence[StudyScene]) -> tuple[Sh
     Raises
     ------
     ConfigError
-        If a name is unknown or used twice, a use has no part, a test part is no whole scene, or two uses share ground.
+        If a name is unknown or used twice, a needed use has no part, or two uses share ground.
     """
     by_name = {s.name: s for s in scenes}
     shares = [_share(part, role, by_name) for part, role in _roles(settings, tuple(by_name)).items()]
-    for role in ROLES:
+    for role in needed:
         if not any(s.role == role for s in shares):
             raise ConfigError(
                 f"the split leaves no scene for {role}; the scenes are {', '.join(by_name)}.",
                 hint="Add scenes, or choose another [split].",
             )
-    for s in shares:
-        if s.role == "test" and s.half is not None:
-            raise ConfigError(f"the split tests on {s.name}, half a scene.", hint="Test on whole scenes.")
     refuse_overlap(shares, settings)
     return tuple(sorted(shares, key=lambda s: (ROLES.index(s.role), s.name)))
 
@@ -228,12 +229,18 @@ class Split:
         return tuple(p for p, s in zip(self.parts, self.shares, strict=True) if s.role == role)
 
     @property
-    def tests(self) -> tuple[Share, ...]:
+    def tests(self) -> tuple[tuple[Share, ScenePart], ...]:
         """The parts to test on."""
-        return tuple(s for s in self.shares if s.role == "test")
+        return tuple((s, p) for s, p in zip(self.shares, self.parts, strict=True) if s.role == "test")
 
 
-def make_split(settings: SplitSettings, scenes: Sequence[StudyScene], legend: Legend, out: Path) -> Split:
+def make_split(
+    settings: SplitSettings,
+    scenes: Sequence[StudyScene],
+    legend: Legend,
+    out: Path,
+    needed: Sequence[Role] = ROLES,
+) -> Split:
     """Share the scenes out, write masks of halves below `out`, and count each part's labels.
 
     Raises
@@ -241,7 +248,7 @@ def make_split(settings: SplitSettings, scenes: Sequence[StudyScene], legend: Le
     ConfigError, TrainingError
         See :func:`share_out` and :func:`label_counts`.
     """
-    shares = share_out(settings, scenes)
+    shares = share_out(settings, scenes, needed)
     parts = tuple(make_part(s, out, settings.cut) for s in shares)
     listed = [
         {"name": s.name, "role": s.role, "half": s.half, "labels": label_counts(p, legend)} | {"scene": s.scene.about()}

@@ -1,0 +1,51 @@
+"""``floemap compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from floemap.cli.app import command, fail, stdout
+
+
+@command("compare")
+def compare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FOLDER", help="Products and charts, in place of [data] folder.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option("--repeats", help="Trainings of each loss, in place of [compare] repeats.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Trainings at once. (default: one for each GPU, else one at a time)"),
+    ] = None,
+) -> None:
+    """Compare losses: the same scenes, model and training, only the loss differs.
+
+    Trains a model with each loss and repeat, predicts the whole test scenes, scores them against the charts, and prints
+    the scores beside the published ones. DIR gets results.json, results.md, and a folder for each training with its
+    split, model, predictions and scores. What is finished is not made again: a comparison that was stopped goes on, and
+    one with more repeats makes only those. A training that fails does not stop the others; the exit code is then 1.
+
+    Paths in CONFIG are seen from the folder where you are.
+
+        floemap compare configs/paper.toml --data extremeearth --out paper
+    """
+    from floemap.cli.bars import bar
+    from floemap.cli.study_options import read_study
+    from floemap.cli.tables import print_summary
+    from floemap.study.compare import compare as run
+
+    study = read_study(config, data, {"compare.repeats": repeats})
+    with bar(study.name) as progress:
+        done = run(study, out, jobs=jobs, progress=progress)
+    print_summary(done.summary)
+    stdout.print(f"results  {done.results}", highlight=False, markup=False)
+    if done.failed:
+        words = "; ".join(f"{name}: {why}" for name, why in done.failed.items())
+        fail(f"{len(done.failed)} trainings failed. {words}")

@@ -1,0 +1,61 @@
+"""``floemap evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from floemap.cli.app import command, stdout
+
+
+@command("evaluate")
+def evaluate(
+    prediction: Annotated[
+        Path,
+        typer.Argument(metavar="PREDICTION", help="A folder made by `floemap predict`, or a raster of classes."),
+    ],
+    labels: Annotated[
+        Path, typer.Option("--labels", metavar="LABELS", help="A folder made by `floemap label`, or its labels.tif.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets a folder named as the prediction.")],
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="Of a simulated scene: its truth.tif, on the same grid.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="A raster on the same grid, 0 where nothing shall be scored.")
+    ] = None,
+    away: Annotated[
+        list[int] | None,
+        typer.Option("--away-from-borders", metavar="PIXELS", help="Also score pixels farther from polygon borders."),
+    ] = None,
+    require: Annotated[
+        list[Literal["either", "away_from_borders", "truth"]] | None,
+        typer.Option("--require", help="A score that must be there, or it is an error."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make a finished evaluation again.")] = False,
+) -> None:
+    """Score a predicted class map against an ice chart, from rasters.
+
+    DIR gets a folder named as the prediction with evaluation.json, counts and scores, and errors.tif, where the
+    prediction is wrong. Scores against the chart's first type are always there; against its first or second type, away
+    from polygon borders, and against the truth of a simulated scene, where the rasters for them are.
+
+        floemap evaluate predictions/S1A_... --labels labels/seaice_s1_20180116t075430 --out evaluation
+    """
+    from floemap.cli.bars import bar
+    from floemap.cli.tables import print_summary
+    from floemap.evaluation.evaluate import evaluate_scene
+    from floemap.evaluation.settings import EvaluateSettings
+    from floemap.evaluation.summary import summarise
+
+    given = {"away_from_borders_px": None if away is None else tuple(away), "require": tuple(require or ())}
+    settings = EvaluateSettings.checked(**{k: v for k, v in given.items() if v is not None})
+    with bar("evaluating") as progress:
+        done = evaluate_scene(
+            prediction, labels, out, settings, truth=truth, mask=mask, overwrite=overwrite, progress=progress
+        )
+    record = {"loss": "prediction", "repeat": 0, "scene": done.folder.name, "evaluation": done.read()}
+    print_summary(summarise([record]))
+    stdout.print(f"{done.folder}{'  (finished before)' if done.skipped else ''}", highlight=False, markup=False)

@@ -1,0 +1,89 @@
+"""``floemap predict``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from floemap.cli.app import command, fail, stderr, stdout
+
+
+class EngineChoice(StrEnum):
+    """See :func:`floemap.inference.predict.predict`."""
+
+    torch = "torch"
+    openvino = "openvino"
+
+
+class PrecisionChoice(StrEnum):
+    """See :func:`floemap.inference.predict.predict`."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+@command("predict")
+def predict(
+    products: Annotated[
+        list[Path], typer.Argument(metavar="PRODUCT...", help="Prepared products: folders, or their product.tif.")
+    ],
+    model: Annotated[Path, typer.Option("--model", metavar="CHECKPOINT", help="A trained model, .safetensors.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets one folder for each product.")],
+    engine: Annotated[EngineChoice, typer.Option("--engine", help="What runs the network.")] = EngineChoice.torch,
+    precision: Annotated[
+        PrecisionChoice, typer.Option("--precision", help="auto: bf16 where the processor or GPU has it.")
+    ] = PrecisionChoice.auto,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities/--no-probabilities", help="Write the classes' probabilities.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished predictions again.")] = False,
+) -> None:
+    """Predict the ice type of every pixel of prepared products.
+
+    For each PRODUCT, DIR gets a folder of its name with:
+
+    - classes.tif: the most probable class, in WMO colours, 255 where the product has no data (a cloud-optimised
+      GeoTIFF);
+
+    - probabilities.tif: a band for each class; prediction.json: how it was made.
+
+    Whole scenes are predicted as in one pass, in bounded memory. A finished prediction is skipped. A product that
+    cannot be predicted does not stop the others; the exit code is then 1.
+
+        floemap predict prepared/S1A_EW_GRDM_1SDH_* --model run/model/model.safetensors --out predictions
+    """
+    from floemap.cli.bars import Bars
+    from floemap.inference.predict import Outcome, predict_all
+
+    with Bars(len(products), "products") as bars:
+
+        def finished(outcome: Outcome) -> None:
+            bars.finish()
+            if outcome.result is not None:
+                note = "  (finished before)" if outcome.result.skipped else ""
+                stdout.print(f"{outcome.result.folder}{note}", highlight=False, markup=False)
+            else:
+                stderr.print(f"error: {outcome.error}", style="bold red", highlight=False, markup=False)
+
+        outcomes = predict_all(
+            products,
+            model,
+            out,
+            engine=engine.value,
+            precision=precision.value,
+            device=device,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            progress_of=lambda p: bars.begin(p.name),
+            finished=finished,
+        )
+    failed = [o for o in outcomes if o.error is not None]
+    if len(failed) == 1 and len(products) == 1 and failed[0].error is not None:
+        raise typer.Exit(1) from failed[0].error
+    if failed:
+        fail(f"{len(failed)} of {len(products)} products could not be predicted.")

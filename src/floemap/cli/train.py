@@ -1,0 +1,42 @@
+"""``floemap train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from floemap.cli.app import command, stdout
+
+
+@command("train")
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for data, split and model.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FOLDER", help="Products and charts, in place of [data] folder.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option("--loss", help="In place of [loss] name.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="In place of [training] seed.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again, even if finished or begun.")] = False,
+) -> None:
+    """Train one model on scenes and charts.
+
+    Products become bands and charts become labels first, in DIR/data. The split is written to DIR/split.json before
+    training begins. DIR/model gets model.safetensors, the weights with the lowest validation loss, with all that a
+    prediction needs, and metrics.jsonl, a line for each epoch. A run that was stopped, however hard, goes on at its
+    last finished epoch.
+
+    Paths in CONFIG are seen from the folder where you are.
+
+        floemap train configs/demo.toml --data twin --loss focal --out run
+    """
+    from floemap.cli.bars import bar
+    from floemap.cli.study_options import read_study
+    from floemap.study.compare import train_model
+
+    study = read_study(config, data, {"loss.name": loss, "training.seed": seed})
+    with bar(study.name) as progress:
+        checkpoint = train_model(study, out, overwrite=overwrite, progress=progress)
+    stdout.print(f"{checkpoint}", highlight=False, markup=False)

@@ -1,0 +1,230 @@
+"""A whole comparison: data, every cell, results. Started again, it goes on where it was stopped.
+
+plan.json            the configuration and the cells
+data/                prepared products, labels, halves of scenes
+cells/<cell>/        see floemap.study.run
+results.json, results.md
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from floemap.errors import FloemapError
+from floemap.evaluation.summary import summarise
+from floemap.evaluation.tables import markdown
+from floemap.progress import Progress, part_of, silent
+from floemap.stage import os_errors, provenance, read_json, write_json
+from floemap.study.cells import Cell, plan
+from floemap.study.data import StudyScene, find_scenes, make_data
+from floemap.study.run import run_cell, train_on
+from floemap.study.settings import Study
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison as far as it came.
+
+    Attributes
+    ----------
+    folder
+        With everything.
+    summary
+        See :func:`floemap.evaluation.summary.summarise`.
+    failed
+        What went wrong, by the cell's name.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    failed: dict[str, str]
+
+    @property
+    def results(self) -> Path:
+        """The numbers."""
+        return self.folder / "results.json"
+
+
+def compare(study: Study, out: str | Path, *, jobs: int | None = None, progress: Progress = silent) -> Comparison:
+    """Train a model with each loss and repeat, predict the test scenes, score them, and say how they compare.
+
+    Parameters
+    ----------
+    study
+        What, from :meth:`Study.from_toml`.
+    out
+        Folder. What is finished there with the same settings is not made again.
+    jobs
+        Cells to run at once, each in a process of its own. Default: one for each GPU where there are several, else one
+        at a time.
+    progress
+        Is told of scenes and cells.
+
+    Raises
+    ------
+    FloemapError
+        If scenes cannot be made ready, or all cells fail. A cell that fails does not stop the others.
+    """
+    out = Path(out)
+    cells = plan(study, [s.name for s in find_scenes(study.data)])
+    with os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    record = provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
+    write_json(out / "plan.json", record | {"cells": [c.about() for c in cells]})
+    scenes = make_data(study.data, data_folder(study, out), progress=part_of(progress, 0, 20, "data"))
+
+    def told(done: float, total: float, what: str) -> None:
+        progress(1 + 19 * done / total, 20, what)
+
+    gpus = _gpus()
+    jobs = jobs if jobs is not None else max(1, len(gpus))
+    outcomes = _run_beside(cells, out, jobs, gpus, told) if jobs > 1 else _run_in_turn(cells, scenes, study, out, told)
+    records, failed = [], {}
+    for cell, outcome in outcomes:
+        if isinstance(outcome, FloemapError):
+            failed[cell.name] = str(outcome)
+        else:
+            records.append(outcome)
+    if not records:
+        name, words = next(iter(failed.items()))
+        raise FloemapError(f"no cell could be run; {name}: {words}", path=out)
+    summary = write_results(study, out, cells, records, failed)
+    progress(20, 20, "done")
+    return Comparison(out, summary, failed)
+
+
+def data_folder(study: Study, out: Path) -> Path:
+    """Return where the study's prepared products and labels lie."""
+    return study.data.cache or out / "data"
+
+
+def write_results(
+    study: Study,
+    out: Path,
+    cells: Sequence[Cell],
+    records: Sequence[dict[str, Any]],
+    failed: dict[str, str],
+) -> dict[str, Any]:
+    """Summarise the records of finished cells; write ``results.json`` and ``results.md``; return the summary."""
+    evaluated: list[dict[str, Any]] = []
+    finished = {r["cell"]: r for r in records}
+    for cell in cells:
+        record = finished.get(cell.name)
+        if record is None:
+            evaluated.append(cell.about() | {"scene": None, "evaluation": None, "failed": failed.get(cell.name)})
+            continue
+        for test in record["tested"]:
+            where = out / "cells" / cell.name / "evaluation" / test["evaluation"] / "evaluation.json"
+            evaluated.append(cell.about() | {"scene": test["scene"], "evaluation": read_json(where)})
+    summary = summarise(evaluated)
+    made = provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
+    write_json(out / "results.json", made | {"study": study.name, "failed": failed, "summary": summary})
+    with os_errors(out / "results.md"):
+        beside = out / ".results.md.partial"
+        beside.write_text(markdown(summary), encoding="utf-8")
+        beside.replace(out / "results.md")
+    return summary
+
+
+Outcome = dict[str, Any] | FloemapError
+
+
+def _run_in_turn(
+    cells: Sequence[Cell], scenes: Sequence[StudyScene], study: Study, out: Path, progress: Progress
+) -> Iterator[tuple[Cell, Outcome]]:
+    masks = data_folder(study, out) / "parts"
+    for i, cell in enumerate(cells):
+        told = part_of(progress, i, len(cells), cell.name)
+        try:
+            yield cell, run_cell(cell, scenes, out / "cells" / cell.name, masks, progress=told)
+        except FloemapError as e:
+            logger.error("%s: %s", cell.name, e)
+            yield cell, e
+
+
+def _run_beside(
+    cells: Sequence[Cell], out: Path, jobs: int, gpus: Sequence[str], progress: Progress
+) -> Iterator[tuple[Cell, Outcome]]:
+    """Run each cell in a process of its own, on a GPU of its own where there are enough."""
+    free: SimpleQueue[str | None] = SimpleQueue()
+    for i in range(jobs):
+        free.put(gpus[i % len(gpus)] if gpus else None)
+
+    def run(cell: Cell) -> Outcome:
+        gpu = free.get()
+        try:
+            return _run_process(cell, out, gpu)
+        finally:
+            free.put(gpu)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(run, cell): cell for cell in cells}
+        try:
+            for done, future in enumerate(as_completed(running), 1):
+                outcome = future.result()
+                if isinstance(outcome, FloemapError):
+                    logger.error("%s: %s", running[future].name, outcome)
+                progress(done, len(cells), running[future].name)
+                yield running[future], outcome
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run_process(cell: Cell, out: Path, gpu: str | None) -> Outcome:
+    environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
+    call = [sys.executable, "-m", "floemap.study.worker", str(out), cell.name]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = done.stderr.strip().splitlines()
+        return FloemapError(words[-1] if words else f"its process ended with {done.returncode}.")
+    try:
+        return read_json(out / "cells" / cell.name / "cell.json")
+    except FloemapError as e:
+        return e
+
+
+def _gpus() -> list[str]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them; none where one is enough."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if count < 2:
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",") if visible else [str(i) for i in range(count)]
+
+
+def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progress: Progress = silent) -> Path:
+    """Train one model with the study's [loss]; return its checkpoint, ``model/model.safetensors`` below `out`.
+
+    Raises
+    ------
+    FloemapError
+        If scenes cannot be made ready, the split cannot be made, or training cannot go on. A run that was stopped is
+        gone on with.
+    """
+    out = Path(out)
+    data = data_folder(study, out)
+    scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
+    checkpoint, _ = train_on(
+        study,
+        scenes,
+        out,
+        data / "parts",
+        needed=("train", "validation"),
+        overwrite=overwrite,
+        progress=part_of(progress, 1, 2, "training"),
+    )
+    return checkpoint

@@ -1,0 +1,30 @@
+"""A process that runs one cell of a comparison: ``python -m floemap.study.worker FOLDER CELL``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from floemap.errors import FloemapError
+from floemap.stage import read_json
+from floemap.study.cells import plan
+from floemap.study.compare import data_folder
+from floemap.study.data import find_scenes, make_data
+from floemap.study.run import run_cell
+from floemap.study.settings import Study
+
+
+def work(out: Path, name: str) -> None:
+    """Run the cell of that name of the comparison in `out`, whose ``plan.json`` holds the configuration."""
+    study = Study.checked(**read_json(out / "plan.json")["configuration"])
+    cells = {c.name: c for c in plan(study, [s.name for s in find_scenes(study.data)])}
+    data = data_folder(study, out)
+    scenes = make_data(study.data, data)
+    run_cell(cells[name], scenes, out / "cells" / name, data / "parts")
+
+
+if __name__ == "__main__":
+    try:
+        work(Path(sys.argv[1]), sys.argv[2])
+    except FloemapError as e:
+        sys.exit(str(e).replace("\n", " "))
