@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from floemap.cli.app import command, stdout
+
+
+class ScoreChoice(StrEnum):
+    """See :class:`floemap.evaluation.settings.EvaluateSettings`."""
+
+    either = "either"
+    away_from_borders = "away_from_borders"
+    truth = "truth"
 
 
 @command("evaluate")
@@ -31,7 +40,7 @@ def evaluate(
         typer.Option("--away-from-borders", metavar="PIXELS", help="Also score pixels farther from polygon borders."),
     ] = None,
     require: Annotated[
-        list[Literal["either", "away_from_borders", "truth"]] | None,
+        list[ScoreChoice] | None,
         typer.Option("--require", help="A score that must be there, or it is an error."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make a finished evaluation again.")] = False,
@@ -50,7 +59,7 @@ def evaluate(
     from floemap.evaluation.settings import EvaluateSettings
     from floemap.evaluation.summary import summarise
 
-    given = {"away_from_borders_px": None if away is None else tuple(away), "require": tuple(require or ())}
+    given = {"away_from_borders_px": None if away is None else tuple(away), "require": tuple(r.value for r in require or ())}
     settings = EvaluateSettings.checked(**{k: v for k, v in given.items() if v is not None})
     with bar("evaluating") as progress:
         done = evaluate_scene(

@@ -1,0 +1,235 @@
+"""A comparison runs from products and charts to its table, goes on where it was stopped, and loses nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from floemap.cli import main as cli_main  # noqa: F401  registers the commands
+from floemap.cli.app import app
+from floemap.errors import ConfigError, FloemapError, TrainingError
+from floemap.simulation.twin import make_twin
+from floemap.study import run as run_module
+from floemap.study.cells import with_changes
+from floemap.study.compare import compare, train_model
+from floemap.study.data import make_data
+from floemap.study.settings import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = CliRunner()
+CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.toml") if p.stem != "prepare")
+
+#: What makes a shipped study small enough for a test: four months of 400 px, crops of 64 px, one epoch.
+TINY = {
+    "data.prepare.resolution_m": 2000.0,
+    "crops.size_px": 64,
+    "crops.per_scene": 2,
+    "training.batch": 2,
+    "training.max_epochs": 1,
+    "training.precision": "fp32",
+    "compare.repeats": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    """Four months, the fewest with which the published split has all three uses."""
+    out = tmp_path_factory.mktemp("twin")
+    make_twin(out, 400, months=(1, 2, 3, 7))
+    return out
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Prepared products and labels, made once for all studies of this module."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tiny(twin, cache):
+    """Makes a tiny study of a shipped configuration."""
+
+    def make(config="demo", **changes):
+        study = Study.from_toml(ROOT / "configs" / f"{config}.toml")
+        values = study.model_dump()
+        values["data"] |= {"folder": twin, "months": (1, 2, 3, 7), "cache": cache}
+        values["model"]["encoder_weights"] = None
+        return with_changes(Study.checked(**values), TINY | changes)
+
+    return make
+
+
+def files_of(folder):
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("config", [p.stem for p in CONFIGS])
+def test_every_shipped_study_runs(config, tiny, tmp_path):
+    done = compare(tiny(config), tmp_path)
+    assert not done.failed
+    results = json.loads(done.results.read_text())
+    assert results["summary"]["simulated"] is True
+    assert [g["loss"] for g in results["summary"]["groups"]] == list(tiny(config).compare.losses)
+    assert results["summary"]["scenes"] == ["01", "07"]
+    assert not results["summary"]["missing"]
+    words = (tmp_path / "results.md").read_text()
+    assert "SIMULATED" in words
+    assert "0.815 (0.805, 0.825)" in words, "the published score of cross-entropy stands beside ours"
+
+
+def test_it_goes_on_and_makes_nothing_twice(tiny, tmp_path, monkeypatch):
+    study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})
+    real = run_module.run_cell
+    calls = []
+
+    def stopped(cell, *args, **kwargs):
+        calls.append(cell.name)
+        if cell.loss == "focal":
+            raise KeyboardInterrupt
+        return real(cell, *args, **kwargs)
+
+    monkeypatch.setattr("floemap.study.compare.run_cell", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compare(study, tmp_path)
+    assert calls == ["cross_entropy_r0", "focal_r0"]
+    monkeypatch.undo()
+    before = files_of(tmp_path / "cells" / "cross_entropy_r0")
+    done = compare(study, tmp_path)
+    assert not done.failed
+    after = files_of(tmp_path / "cells" / "cross_entropy_r0")
+    changed = {p.name for p in before if before[p] != after[p]}
+    assert changed <= {"cell.json", "split.json"}
+    # One repeat more makes only that.
+    more = compare(with_changes(study, {"compare.repeats": 2}), tmp_path)
+    assert more.summary["repeats"] == [0, 1]
+    again = files_of(tmp_path / "cells" / "cross_entropy_r0")
+    assert {p.name for p in after if after[p] != again[p]} <= {"cell.json", "split.json"}
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch):
+    real = run_module.run_cell
+
+    def failing(cell, *args, **kwargs):
+        if cell.loss == "dice":
+            raise TrainingError("the loss is nan in epoch 1.")
+        return real(cell, *args, **kwargs)
+
+    monkeypatch.setattr("floemap.study.compare.run_cell", failing)
+    done = compare(tiny(), tmp_path)
+    assert done.failed == {"dice_r0": "the loss is nan in epoch 1."}
+    missing = json.loads(done.results.read_text())["summary"]["missing"]
+    assert {m["loss"] for m in missing} == {"dice"}
+    assert "the loss is nan" in (tmp_path / "results.md").read_text()
+
+    def all_fail(cell, *args, **kwargs):
+        raise TrainingError("no.")
+
+    monkeypatch.setattr("floemap.study.compare.run_cell", all_fail)
+    with pytest.raises(FloemapError, match="no cell could be run"):
+        compare(tiny(), tmp_path / "other")
+
+
+def test_beside_each_other_as_in_turn(tiny, tmp_path):
+    study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})
+    beside = compare(study, tmp_path / "beside", jobs=2)
+    in_turn = compare(study, tmp_path / "turn", jobs=1)
+    assert not beside.failed
+    for group, other in zip(beside.summary["groups"], in_turn.summary["groups"], strict=True):
+        assert group["scores"]["primary"]["pooled"] == other["scores"]["primary"]["pooled"]
+
+
+def test_an_axis(tiny, tmp_path):
+    study = tiny().model_dump()
+    study["compare"] |= {"losses": ["dice"], "axes": {"model.output_stride": [8, 16]}}
+    done = compare(Study.checked(**study), tmp_path)
+    assert [g["axes"] for g in done.summary["groups"]] == [{"model.output_stride": 8}, {"model.output_stride": 16}]
+
+
+def test_scenes_by_their_files(tiny, tmp_path):
+    """Prepared products and labels, given as such, make the same study as the folder that they came from."""
+    study = tiny()
+    scenes = make_data(study.data, study.data.cache)
+    listed = study.model_dump()
+    listed["data"] |= {
+        "folder": None,
+        "scenes": [{"name": s.name, "product": s.product, "chart": s.labels} for s in scenes],
+    }
+    assert [s.about() for s in make_data(Study.checked(**listed).data, tmp_path)] == [s.about() for s in scenes]
+    assert not list(tmp_path.iterdir())
+    wrong = study.model_dump()
+    wrong["data"] = listed["data"] | {"legend": "ice_water"}
+    with pytest.raises(ConfigError, match=r"'extremeearth'.*'ice_water'"):
+        make_data(Study.checked(**wrong).data, tmp_path)
+
+
+@pytest.mark.parametrize(("lost", "named"), [("charts", "seaice_s1_20180717"), ("products", "20180717T073809")])
+def test_a_scene_without_chart_or_product(lost, named, twin, tiny, tmp_path):
+    shutil.copytree(twin, tmp_path / "twin")
+    for path in (tmp_path / "twin" / lost).glob("*20180717*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(FloemapError, match=named):
+        compare(with_changes(tiny(), {"data.folder": str(tmp_path / "twin")}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_commands(tiny, twin, tmp_path):
+    study = tiny()
+    config = tmp_path / "study.toml"
+    config.write_text(
+        "[data]\nmonths = [1, 2, 3, 7]\nlegend = 'extremeearth'\n"
+        f"cache = '{study.data.cache}'\n"
+        f"[data.prepare]\nresolution_m = 2000.0\ncrs = '{study.data.prepare.crs}'\n"
+        "[crops]\nsize_px = 64\nper_scene = 2\n[training]\nbatch = 2\nmax_epochs = 1\nprecision = 'fp32'\n"
+        "[compare]\nlosses = ['focal']\nrepeats = 1\n"
+    )
+    done = RUN.invoke(
+        app, ["train", str(config), "--data", str(twin), "--loss", "focal", "--out", str(tmp_path / "run")]
+    )
+    assert done.exit_code == 0, done.output
+    checkpoint = tmp_path / "run" / "model" / "model.safetensors"
+    assert str(checkpoint) in done.output.replace("\n", "")
+    about = RUN.invoke(app, ["info", str(checkpoint), "--json"])
+    assert about.exit_code == 0, about.output
+    facts = json.loads(about.stdout)
+    assert facts["simulated"] is True
+    assert {d["part"]: d["role"] for d in facts["data"]} == {"02-SW": "train", "03": "train", "02-NE": "validation"}
+    scene = make_data(study.data, study.data.cache)[0]
+    predicted = RUN.invoke(
+        app, ["predict", str(scene.product), "--model", str(checkpoint), "--out", str(tmp_path / "predictions")]
+    )
+    assert predicted.exit_code == 0, predicted.output
+    folder = tmp_path / "predictions" / scene.product.name
+    scored = RUN.invoke(
+        app,
+        [
+            "evaluate",
+            str(folder),
+            "--labels",
+            str(scene.labels),
+            "--truth",
+            str(scene.truth),
+            "--out",
+            str(tmp_path / "e"),
+        ],
+    )
+    assert scored.exit_code == 0, scored.output
+    assert "SIMULATED" in scored.output
+    compared = RUN.invoke(app, ["compare", str(config), "--data", str(twin), "--out", str(tmp_path / "compared")])
+    assert compared.exit_code == 0, compared.output
+    assert "0.822 (0.810, 0.830)" in compared.output
+    wrong = RUN.invoke(
+        app, ["train", str(config), "--data", str(twin), "--loss", "hinge", "--out", str(tmp_path / "w")]
+    )
+    assert wrong.exit_code == 1
+    assert "hinge" in wrong.output
+    assert "generalized_dice" in wrong.output
+
+
+def test_a_model_without_test_scenes(tiny, tmp_path):
+    study = tiny().model_dump()
+    study["split"] = {"kind": "lists", "training": ["03"], "validation": ["02-NE"]}
+    assert train_model(Study.checked(**study), tmp_path).is_file()
+    with pytest.raises(FloemapError, match="no scene for test"):
+        compare(Study.checked(**study), tmp_path / "compared")
