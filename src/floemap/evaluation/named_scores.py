@@ -108,19 +108,16 @@ class Agreement:
 
     def add(self, reference: Classes, prediction: Classes, truth: Classes) -> None:
         """Count the pixels of three class rasters, (rows, cols) uint8 each."""
-        both = (reference != IGNORE) & (prediction != IGNORE) & (truth != IGNORE)
-        chart, true = (prediction == reference)[both], (prediction == truth)[both]
-        wrong = ~chart & ~true
-        chart_true = (reference == truth)[both]
-        for name, where in (
-            ("pixels", np.ones_like(chart)),
-            ("right_by_chart_and_truth", chart & true),
-            ("right_by_chart_wrong_by_truth", chart & ~true),
-            ("wrong_by_chart_right_by_truth", ~chart & true),
-            ("wrong_by_both_chart_true", wrong & chart_true),
-            ("wrong_by_both_chart_wrong", wrong & ~chart_true),
-        ):
-            self.counts[name] += int(np.count_nonzero(where))
+        chart, true, both = prediction == reference, prediction == truth, reference == truth
+        code = chart.view(np.uint8) | true.view(np.uint8) << 1 | both.view(np.uint8) << 2
+        code[(reference == IGNORE) | (prediction == IGNORE) | (truth == IGNORE)] = 8
+        n = np.bincount(code.ravel(), minlength=9).tolist()
+        self.counts["pixels"] += sum(n[:8])
+        self.counts["right_by_chart_and_truth"] += n[7]
+        self.counts["right_by_chart_wrong_by_truth"] += n[1]
+        self.counts["wrong_by_chart_right_by_truth"] += n[2]
+        self.counts["wrong_by_both_chart_true"] += n[4]
+        self.counts["wrong_by_both_chart_wrong"] += n[0]
 
 
 @dataclass

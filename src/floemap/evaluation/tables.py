@@ -53,7 +53,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     parts = [f"# {title}", _plain(summary["note"])]
     for table in tables(summary):
         lines = [_line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
-        parts += [f"## {table.title}", "\n".join(lines), *map(_plain, table.notes)]
+        notes = [_plain(note) for note in table.notes if note != summary["note"]]  # that stands at the top
+        parts += [f"## {table.title}", "\n".join(lines), *notes]
     return "\n\n".join(parts) + "\n"
 
 
@@ -96,7 +97,7 @@ def _losses(summary: Mapping[str, Any]) -> Table:
         "loss", *summary["axes"], "cells", "weighted F1: mean (min, max)", "means of repeats: (min, max)", beside,
         *(f"scene {s}" for s in summary["scenes"]),
     ]  # fmt: skip
-    rows, notes = [], []
+    rows, notes = [], list[str]()
     for group in summary["groups"]:
         found = group["scores"].get(PRIMARY, {"by_scene": {}, "weighted_f1": None})
         f1, cells = found["weighted_f1"], group["cells"]
@@ -110,14 +111,21 @@ def _losses(summary: Mapping[str, Any]) -> Table:
         rows.append(tuple(row))
         if star:
             notes.append(
-                f"{_INCOMPLETE} {' '.join(_names(summary, group))}: {cells['scored']} of {cells['expected']} cells are "
+                f"{' '.join(_names(summary, group))}{_INCOMPLETE}: {cells['scored']} of {cells['expected']} cells are "
                 "scored; means are of whole repeats only, columns of scenes of all that are scored."
             )
+    if any(_without_prediction(group) for group in summary["groups"]):
+        notes.append("Some labelled pixels have no prediction; they are not scored, see the table of named scores.")
     notes.append(
         "Mean over scenes and repeats, with the smallest and the largest of them; then the smallest and largest of the "
         f"repeats' means over scenes. Published: {summary['published']['what']}. {summary['published']['citation']}."
     )
     return Table(_title(summary, "Losses"), tuple(header), tuple(rows), (*notes, summary["note"]))
+
+
+def _without_prediction(group: Mapping[str, Any]) -> int:
+    pooled = group["scores"].get(PRIMARY, {}).get("pooled")
+    return 0 if pooled is None else int(pooled["scores"]["without_prediction"])
 
 
 def class_titles(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -167,8 +175,8 @@ def _named(summary: Mapping[str, Any]) -> Table:
 def _agreement(summary: Mapping[str, Any]) -> Table:
     """Whose the errors are, where there is a truth."""
     header = (
-        "loss", *summary["axes"], "wrong against the chart", "of these: right by the truth",
-        "wrong by both, chart true", "wrong by both, chart wrong", "right by the chart, wrong by the truth",
+        "loss", *summary["axes"], "wrong against the chart", "of these: the chart's error", "the prediction's",
+        "both's", "right against the chart, wrong by the truth",
     )  # fmt: skip
     rows = []
     for group in summary["groups"]:
@@ -179,7 +187,10 @@ def _agreement(summary: Mapping[str, Any]) -> Table:
         ]
         row = [_percent(sum(parts), a["pixels"]), *(_percent(p, sum(parts)) for p in parts)]
         rows.append((*_names(summary, group), *row, _percent(a["right_by_chart_wrong_by_truth"], a["pixels"])))
-    note = "First and last in percent of the pixels with label, prediction and truth; the others of what is wrong."
+    note = (
+        "First and last in percent of the pixels with label, prediction and truth, the others of what is wrong against "
+        "the chart. It is the chart's error where the prediction is true."
+    )
     return Table(_title(summary, "Whose the errors are"), header, tuple(rows), (note,))
 
 

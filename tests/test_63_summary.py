@@ -1,0 +1,341 @@
+"""Summaries of many cells: the published mean, nothing averaged away, nothing simulated passed off as real."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from floemap.errors import ConfigError, FloemapError
+from floemap.evaluation.confusion import Confusion, pooled
+from floemap.evaluation.published import CITATION, PUBLISHED
+from floemap.evaluation.scores import scores
+from floemap.evaluation.summary import spread, summarise
+from floemap.evaluation.tables import markdown, tables
+from floemap.legend import SIX_CLASSES
+from floemap.stage import SCHEMA_VERSION
+
+KEYS = {c.id: c.key for c in SIX_CLASSES.classes}
+TOTALS = {"01": (400, 0, 900, 3000, 5000, 8000), "07": (0, 0, 0, 2000, 1000, 9000)}
+
+
+def matrix(scene: str, seed: int) -> Confusion:
+    """Counts with the scene's pixels of each class in the rows, whatever the seed."""
+    rng = np.random.default_rng(seed)
+    rows = np.stack(
+        [rng.multinomial(n, rng.dirichlet(np.ones(7) + 8 * np.eye(7)[i])) for i, n in enumerate(TOTALS[scene])]
+    )
+    return Confusion(rows[:, :6], rows[:, 6])
+
+
+def evaluation(scene: str, seed: int, *, simulated: bool = False, **more: Any) -> dict[str, Any]:
+    """As evaluation.json comes back from disk, as far as summaries read it."""
+    named = {"primary": matrix(scene, seed).as_dict(), "either": matrix(scene, seed + 1000).as_dict()}
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "simulated": simulated,
+        "legend": {"name": "six_classes", "classes": KEYS},
+        "scores": named,
+        "absent": {"truth": "no truth was given"},
+    }
+    return json.loads(json.dumps(record | more))
+
+
+def cell(loss: str, repeat: int, scene: str, **more: Any) -> dict[str, Any]:
+    seed = sum(map(ord, loss)) + 100 * repeat + int(scene)
+    simulated = more.pop("simulated", False)
+    record = {
+        "loss": loss,
+        "repeat": repeat,
+        "scene": scene,
+        "evaluation": evaluation(scene, seed, simulated=simulated),
+    }
+    return record | more
+
+
+def comparison(losses: tuple[str, ...] = ("focal", "dice", "cross_entropy"), **more: Any) -> list[dict[str, Any]]:
+    return [cell(*c, **more) for c in itertools.product(losses, range(3), TOTALS)]
+
+
+def f1_of(record: dict[str, Any], name: str = "primary") -> float:
+    value = scores(Confusion.from_dict(record["evaluation"]["scores"][name])).weighted_f1
+    assert value is not None
+    return value
+
+
+def group_of(summary: dict[str, Any], loss: str) -> dict[str, Any]:
+    (found,) = (g for g in summary["groups"] if g["loss"] == loss)
+    return dict(found)
+
+
+def test_the_published_mean() -> None:
+    records = comparison()
+    summary = summarise(records)
+    json.dumps(summary, allow_nan=False)
+    for loss in ("focal", "dice", "cross_entropy"):
+        values = np.array([f1_of(r) for r in records if r["loss"] == loss]).reshape(3, 2)  # repeat, scene
+        found = group_of(summary, loss)["scores"]["primary"]
+        f1 = found["weighted_f1"]
+        assert f1["mean"] == pytest.approx(values.mean())
+        assert (f1["min"], f1["max"], f1["n"]) == (values.min(), values.max(), 6)
+        repeats = values.mean(axis=1)
+        assert f1["repeats"]["mean"] == pytest.approx(values.mean())
+        assert (f1["repeats"]["min"], f1["repeats"]["max"]) == pytest.approx((repeats.min(), repeats.max()))
+        assert f1["repeats"]["n"] == 3
+        for i, scene in enumerate(TOTALS):
+            by_scene = found["by_scene"][scene]["weighted_f1"]
+            assert by_scene["mean"] == pytest.approx(values[:, i].mean())
+            assert (by_scene["min"], by_scene["max"], by_scene["n"]) == (values[:, i].min(), values[:, i].max(), 3)
+
+
+def test_pooled_is_of_summed_counts_and_no_mean_of_scores() -> None:
+    records = comparison(("focal",))
+    found = group_of(summarise(records), "focal")["scores"]["primary"]
+    total = pooled([Confusion.from_dict(r["evaluation"]["scores"]["primary"]) for r in records])
+    assert Confusion.from_dict(found["pooled"]) == total
+    assert found["pooled"]["scores"] == scores(total).as_dict(list(KEYS.values()))
+    assert found["pooled"]["scores"]["weighted_f1"] != pytest.approx(found["weighted_f1"]["mean"], abs=1e-6)
+    # Young ice is in one scene only, nilas is in none, though predicted.
+    classes = found["pooled"]["scores"]["classes"]
+    assert classes["young_ice"]["support"] < 3 * 900
+    assert (classes["nilas"]["recall"], classes["nilas"]["f1"]) == (None, 0)
+
+
+def test_the_order_of_cells_does_not_matter() -> None:
+    records = [*comparison(), *comparison(("focal", "dice"), axes={"model.output_stride": 8})]
+    records += [dict(r, axes={"model.output_stride": 16}) for r in comparison(("macro_dice",))]
+    records.append({"loss": "focal", "repeat": 3, "scene": "01", "evaluation": None, "failed": "no memory"})
+    expected = json.dumps(summarise(records))
+    shuffled = random.Random(1)
+    for _ in range(5):
+        shuffled.shuffle(records)
+        assert json.dumps(summarise(records)) == expected
+
+
+def test_published_numbers_stand_beside_the_losses_that_have_them() -> None:
+    summary = summarise(comparison(("cross_entropy", "dice", "generalized_dice", "macro_dice", "focal")))
+    assert [g["loss"] for g in summary["groups"]] == [
+        "cross_entropy", "dice", "generalized_dice", "macro_dice", "focal",
+    ]  # fmt: skip
+    assert group_of(summary, "dice")["published"] == PUBLISHED["generalized_dice"].as_dict()
+    assert group_of(summary, "macro_dice")["published"] is None
+    text = markdown(summary)
+    assert "0.822 (0.810, 0.830)" in text
+    assert CITATION in text
+    assert "simulated" not in text.lower()
+
+
+@pytest.mark.parametrize("which", [(True, True), (True, False)])
+def test_simulated_is_said_everywhere(which: tuple[bool, bool]) -> None:
+    simulated = dict(zip(TOTALS, which, strict=True))
+    records = [cell(*c, simulated=simulated[c[2]]) for c in itertools.product(("focal",), range(2), TOTALS)]
+    records.append({"loss": "focal", "repeat": 2, "scene": "01", "evaluation": None, "failed": "killed"})
+    for r in records[:4]:
+        r["evaluation"]["agreement"] = AGREEMENT
+    summary = summarise(records)
+    assert summary["simulated"] is True
+    assert summary["simulated_scenes"] == [s for s, yes in simulated.items() if yes]
+    text = markdown(summary)
+    titles = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(titles) == 6
+    assert all("SIMULATED" in t for t in titles)
+    assert "not comparable" in text
+    assert "published on real scenes" in text
+    assert all("SIMULATED" in t.title for t in tables(summary))
+
+
+AGREEMENT = {
+    "pixels": 100,
+    "right_by_chart_and_truth": 60,
+    "right_by_chart_wrong_by_truth": 10,
+    "wrong_by_chart_right_by_truth": 15,
+    "wrong_by_both_chart_true": 12,
+    "wrong_by_both_chart_wrong": 3,
+}
+
+
+def test_whose_errors_they_are() -> None:
+    records = comparison(("focal",))
+    for i, r in enumerate(records, 1):
+        r["evaluation"]["agreement"] = {k: i * v for k, v in AGREEMENT.items()}
+    summary = summarise(records)
+    assert group_of(summary, "focal")["agreement"] == {k: 21 * v for k, v in AGREEMENT.items()}
+    (table,) = (t for t in tables(summary) if t.title.startswith("Whose"))
+    assert table.rows == (("focal", "30.0 %", "50.0 %", "40.0 %", "10.0 %", "10.0 %"),)
+    del records[0]["evaluation"]["agreement"]
+    assert "agreement" not in group_of(summarise(records), "focal")
+
+
+def test_one_repeat_of_one_scene() -> None:
+    record = cell("focal", 0, "01")
+    summary = summarise([record])
+    f1 = group_of(summary, "focal")["scores"]["primary"]["weighted_f1"]
+    assert f1["mean"] == f1["min"] == f1["max"] == f1_of(record)
+    assert (f1["n"], f1["repeats"]["n"]) == (1, 1)
+    losses = tables(summary)[0]
+    assert losses.rows[0][losses.header.index("cells")] == "1 of 1"
+    assert f"{f1_of(record):.3f} ({f1_of(record):.3f}, {f1_of(record):.3f})" in losses.rows[0]
+    assert summary["missing"] == []
+
+
+def test_a_missing_cell_is_named_and_its_repeat_not_averaged() -> None:
+    records = comparison(("cross_entropy", "focal"))
+    lost = next(r for r in records if (r["loss"], r["repeat"], r["scene"]) == ("focal", 1, "07"))
+    records.remove(lost)
+    why = "TrainingError: the loss is not a number | epoch 3\nat step 4"
+    records.append({"loss": "focal", "repeat": 1, "scene": "07", "cell": "focal_r1", "evaluation": None, "failed": why})
+    summary = summarise(records)
+    assert summary["missing"] == [
+        {"cell": "focal_r1", "loss": "focal", "axes": {}, "repeat": 1, "scene": "07", "why": why}
+    ]
+    found = group_of(summary, "focal")
+    assert found["cells"] == {"expected": 6, "scored": 5, "averaged": 4}
+    assert found["whole_repeats"] == [0, 2]
+    whole = [r for r in records if r["loss"] == "focal" and r["repeat"] != 1]
+    f1 = found["scores"]["primary"]["weighted_f1"]
+    assert f1["mean"] == pytest.approx(np.mean([f1_of(r) for r in whole]))
+    assert found["scores"]["primary"]["by_scene"]["01"]["weighted_f1"]["n"] == 3
+    total = pooled([Confusion.from_dict(r["evaluation"]["scores"]["primary"]) for r in whole])
+    assert Confusion.from_dict(found["scores"]["primary"]["pooled"]) == total
+    # The other loss is whole.
+    assert group_of(summary, "cross_entropy")["cells"]["averaged"] == 6
+    rows = {row[0]: row for row in tables(summary)[0].rows}
+    assert rows["focal"][1:3] == ("4 of 6*", f"{f1['mean']:.3f} ({f1['min']:.3f}, {f1['max']:.3f})*")
+    assert "*" not in "".join(rows["cross_entropy"])
+    text = markdown(summary)
+    assert "| focal_r1 | 07 | TrainingError: the loss is not a number \\| epoch 3 at step 4 |" in text
+    assert "5 of 6 cells are scored" in text
+
+
+def test_cells_that_nobody_mentions_are_missing_too() -> None:
+    records = [r for r in comparison(("dice", "focal")) if not (r["loss"] == "dice" and r["repeat"] == 2)]
+    summary = summarise(records)
+    assert [(m["loss"], m["repeat"], m["scene"]) for m in summary["missing"]] == [("dice", 2, "01"), ("dice", 2, "07")]
+    assert all("was not run" in m["why"] for m in summary["missing"])
+    # A training that failed before any scene misses all of them.
+    records.append({"loss": "dice", "repeat": 2, "scene": None, "evaluation": None, "failed": "disk full"})
+    again = summarise(records)
+    assert [(m["scene"], m["why"]) for m in again["missing"]] == [("01", "disk full"), ("07", "disk full")]
+
+
+def test_nothing_but_failures() -> None:
+    records: list[dict[str, Any]] = [
+        {"loss": loss, "repeat": 0, "scene": None, "evaluation": None, "failed": "no scene"}
+        for loss in ("dice", "focal")
+    ]
+    summary = summarise(records)
+    json.dumps(summary, allow_nan=False)
+    assert [m["why"] for m in summary["missing"]] == ["no scene", "no scene"]
+    assert [m["scene"] for m in summary["missing"]] == [None, None]
+    assert tables(summary)[0].rows[0][1:3] == ("0 of 0", "–")
+    for r in records:
+        r["scene"] = "01"
+    assert [m["scene"] for m in summarise(records)["missing"]] == ["01", "01"]
+    assert tables(summarise(records))[0].rows[0][1:3] == ("0 of 1*", "–*")
+    assert "| dice, repeat 0 | 01 | no scene |" in markdown(summarise(records))
+
+
+def test_axes_part_the_cells_and_held_out_scenes_do_not() -> None:
+    records = [
+        cell(loss, repeat, scene, axes={"model.output_stride": stride, "split.held_out": scene})
+        for loss, repeat, stride, scene in itertools.product(("dice", "focal"), range(2), (16, 8), TOTALS)
+    ]
+    summary = summarise(records)
+    assert summary["axes"] == ["model.output_stride"]
+    assert [(g["loss"], g["axes"]["model.output_stride"]) for g in summary["groups"]] == [
+        ("dice", 8), ("dice", 16), ("focal", 8), ("focal", 16),
+    ]  # fmt: skip
+    assert all(g["cells"]["averaged"] == 4 for g in summary["groups"])
+    losses = tables(summary)[0]
+    assert losses.header[:2] == ("loss", "model.output_stride")
+    assert losses.rows[1][:2] == ("dice", "16")
+    assert summary["missing"] == []
+
+
+def test_rows_by_score_put_the_best_first_and_the_unknown_last() -> None:
+    records = comparison(("cross_entropy", "dice", "focal"))
+    records.append({"loss": "macro_dice", "repeat": 0, "scene": None, "evaluation": None, "failed": "x"})
+    for metric in ("weighted_f1", "kappa"):
+        groups = summarise(records, order_by=metric)["groups"]
+        means = [g["scores"]["primary"][metric]["mean"] for g in groups[:3]]
+        assert means == sorted(means, reverse=True)
+        assert groups[3]["loss"] == "macro_dice"
+    with pytest.raises(ConfigError, match="ordered by 'beauty'"):
+        summarise(records, order_by="beauty")
+
+
+def test_scores_that_some_scenes_lack_are_left_out_and_named() -> None:
+    records = comparison(("focal",))
+    assert set(summarise(records)["groups"][0]["scores"]) == {"primary", "either"}
+    del records[0]["evaluation"]["scores"]["either"]
+    summary = summarise(records)
+    assert set(summary["groups"][0]["scores"]) == {"primary"}
+    assert summary["scores_left_out"] == {"either": "some scenes lack it", "truth": "no truth was given"}
+    assert "Not there: either (some scenes lack it)." in markdown(summary)
+
+
+def test_a_score_that_is_undefined_in_a_scene_has_no_mean() -> None:
+    records = comparison(("focal",))
+    for r in records:
+        if r["scene"] == "07":
+            r["evaluation"]["scores"]["either"] = Confusion.zero(6).as_dict()
+    found = summarise(records)["groups"][0]["scores"]["either"]
+    assert found["weighted_f1"] is None
+    assert found["by_scene"]["07"]["weighted_f1"] is None
+    assert found["by_scene"]["01"]["weighted_f1"]["n"] == 3
+    assert spread([None, None]) is None
+    assert spread([0.5, None]) == {"mean": 0.5, "min": 0.5, "max": 0.5, "n": 1}
+
+
+def test_tables_are_whole() -> None:
+    records = comparison(axes={"model.name": "unet"}, simulated=True)
+    summary = json.loads(json.dumps(summarise(records)))  # as it comes back from results.json
+    made = tables(summarise(records))
+    for table in made:
+        assert all(len(row) == len(table.header) for row in table.rows)
+        assert all(isinstance(text, str) and text for row in table.rows for text in row)
+    classes = made[1]
+    assert [row[2] for row in classes.rows[:6]] == [c.title for c in SIX_CLASSES.classes]
+    assert len(classes.rows) == 18
+    assert [[t.header, t.rows] for t in tables(summary)] == [[t.header, t.rows] for t in made]
+    assert markdown(summary) == markdown(summarise(records))
+    lines = [line.replace("\\|", "") for line in markdown(summary).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {len(t.header) + 1 for t in made}
+
+
+def test_a_legend_of_others_is_shown_by_its_keys() -> None:
+    record = cell("focal", 0, "01")
+    record["evaluation"]["legend"]["classes"]["0"] = "frazil"
+    assert tables(summarise([record]))[1].rows[0][1] == "frazil"
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no evaluation to summarise"):
+        summarise([])
+    with pytest.raises(ConfigError, match="lacks loss, repeat, scene or evaluation"):
+        summarise([{"loss": "dice"}])
+    records = comparison()
+    with pytest.raises(ConfigError, match="scene 01 of focal, repeat 0 is there twice"):
+        summarise([*records, records[0]])
+    other = cell("dice", 9, "01")
+    other["evaluation"]["legend"]["classes"]["0"] = "frazil"
+    with pytest.raises(ConfigError, match="different classes"):
+        summarise([*records, other])
+    other = cell("dice", 9, "01")
+    other["evaluation"]["scores"]["primary"]["counts"][5][5] += 1
+    with pytest.raises(ConfigError, match=r"scene 01 of .* other labels"):
+        summarise([*records, other])
+    other = cell("dice", 9, "01")
+    other["evaluation"]["schema_version"] = SCHEMA_VERSION + 1
+    with pytest.raises(FloemapError, match="newer floemap"):
+        summarise([*records, other])
+    other = cell("dice", 9, "01")
+    del other["evaluation"]["scores"]["primary"]
+    with pytest.raises(FloemapError, match="no counts of the score primary"):
+        summarise([*records, other])
+    with pytest.raises(ConfigError, match="an evaluation of no scene"):
+        summarise([cell("dice", 9, "01") | {"scene": None}])
