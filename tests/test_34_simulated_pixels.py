@@ -176,6 +176,10 @@ def test_a_small_chart_elsewhere_is_moved_and_grown(metadata: Path, tmp_path: Pa
     assert made.placement is not None
     assert not made.placement.in_place
     assert made.placement.scale > 3
+    moved = read_chart(made.chart)
+    np.testing.assert_array_equal(moved.codes("sa"), [95, 81])
+    growth = shapely.area(moved.geometries) / shapely.area(read_chart(chart).geometries)
+    np.testing.assert_allclose(growth, made.placement.scale**2, rtol=1e-6)
     hv = calibrate(open_scene(made.path), looks=4).power[..., 1]
     assert np.quantile(hv, 0.85) > 10 * np.quantile(hv, 0.3)  # old ice next to new
 
@@ -207,8 +211,9 @@ def test_a_real_chart_finds_a_place_on_a_real_scene(tmp_path: Path) -> None:
     from floemap.simulation.pixels import _scenery_rows
 
     scene = open_scene(REAL, pixels=False)
-    rows, placement = _scenery_rows(scene, GeoLocator(scene), CIS_CHART, 11, 0)
-    assert placement is not None
+    rows, laid = _scenery_rows(scene, GeoLocator(scene), CIS_CHART, 11, 0)
+    assert laid is not None
+    assert not laid.placement.in_place
     shown = rows(slice(5000, 5010))
     assert shown["HH"].shape == (10, scene.shape[1])
     assert np.isfinite(shown["HV"]).all()

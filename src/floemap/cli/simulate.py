@@ -49,6 +49,8 @@ def pixels(
     if made.placement is not None and not made.placement.in_place:
         grown = f" and made {made.placement.scale:.1f} times as large" if made.placement.scale > 1 else ""
         stderr.print(f"The chart lies off the scene: it was moved onto it{grown}.", highlight=False)
+    if made.chart is not None:
+        stdout.print(f"chart  {made.chart}", highlight=False, markup=False)
 
 
 @command("twin", simulate)

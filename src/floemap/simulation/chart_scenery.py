@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cv2
+import geopandas as gpd
 import numpy as np
 import pyproj
 import shapely
@@ -67,6 +68,11 @@ class ChartScenery:
     ------
     ChartError
         If the chart has no ice or water.
+
+    Attributes
+    ----------
+    polygons
+        The chart's table with the polygons as they lie on the plane, as a GeoDataFrame.
     """
 
     def __init__(self, chart: Chart, plane: pyproj.CRS, bounds_m: tuple[float, float, float, float], seed: int) -> None:
@@ -74,6 +80,7 @@ class ChartScenery:
         self.kinds, self.shares = _mixture(chart, types)
         self.seed = seed
         polygons, self.placement = _placed(chart, self.kinds[:, 0], plane, bounds_m)
+        self.polygons = chart.polygons.set_geometry(gpd.GeoSeries(polygons, index=chart.polygons.index, crs=plane))
         left, bottom, right, top = bounds_m
         self._left, self._top = left, top
         shape = tuple(int(np.ceil(d / CHART_STEP_M)) + 1 for d in (top - bottom, right - left))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pyproj
 from lxml import etree
 from numpy.typing import NDArray
@@ -33,7 +35,7 @@ from floemap.simulation.safe_manifest import FACILITY
 from floemap.simulation.safe_pixels import RowLuts, Sigma0, Written, write_measurements
 from floemap.simulation.safe_writer import write_quicklook
 from floemap.simulation.scenery import ImageLattice, Scenery, SceneryRows, patch_px
-from floemap.stage import stage_folder
+from floemap.stage import os_errors, stage_folder
 
 F64 = NDArray[np.float64]
 
@@ -44,10 +46,21 @@ Name, tables and geometry are the real product's; what the pixels show was never
 
 @dataclass(frozen=True)
 class SimulatedPixels:
-    """A finished product, and how a chart was laid on it, if one was."""
+    """A finished product, and how a chart was laid on it, if one was.
+
+    Attributes
+    ----------
+    path
+        The product.
+    placement
+        How the chart was laid; None without one.
+    chart
+        The chart of the scene: the one that was given, or a copy that lies where it was moved to.
+    """
 
     path: Path
     placement: Placement | None
+    chart: Path | None = None
 
 
 def simulate_pixels(
@@ -70,7 +83,8 @@ def simulate_pixels(
     metadata
         A product's folder or zip; pixels need not be in it, and are not looked at.
     out
-        Folder that gets a folder of the product's name, replaced if it is there.
+        Folder that gets a folder of the product's name, replaced if it is there, and ``charts/`` with a chart that was
+        moved.
     sigma0
         Backscatter, as :func:`~floemap.simulation.safe_writer.write_safe` takes it. By default that of simulated ice.
     chart
@@ -108,9 +122,9 @@ def simulate_pixels(
             f"the pixels would be written into the metadata's own folder {source}.", hint="Choose another --out."
         )
     locator = GeoLocator(scene)
-    placement = None
+    laid = None
     if sigma0 is None:
-        sigma0, placement = _scenery_rows(scene, locator, chart, month or _month(scene), seed)
+        sigma0, laid = _scenery_rows(scene, locator, chart, month or _month(scene), seed)
     with stage_folder(final) as folder:
         _copy_metadata(scene, folder)
         names = {p: _measurement_name(scene, p) for p in scene.polarisations}
@@ -133,7 +147,22 @@ def simulate_pixels(
         changed = {"s1Level1MeasurementSchema": {p: folder / name for p, name in names.items()}}
         changed["s1Level1ProductSchema"] = {p: _amend_annotation(folder, scene, p, w) for p, w in written.items()}
         _amend_manifest(folder, changed)
-    return SimulatedPixels(final, placement)
+    if laid is None or chart is None:
+        return SimulatedPixels(final, None)
+    moved = Path(chart) if laid.placement.in_place else _write_moved(laid, Path(chart), Path(out) / "charts")
+    return SimulatedPixels(final, laid.placement, moved)
+
+
+def _write_moved(laid: ChartScenery, chart: Path, folder: Path) -> Path:
+    """Write a chart where it was moved to, as a GeoPackage."""
+    final = folder / f"{chart.stem}_moved.gpkg"
+    with os_errors(final):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".moved.", dir=folder) as beside:
+            written = Path(beside) / final.name
+            pyogrio.write_dataframe(laid.polygons, written, driver="GPKG", layer=final.stem)
+            written.replace(final)
+    return final
 
 
 def _month(scene: Scene) -> int:
@@ -143,7 +172,7 @@ def _month(scene: Scene) -> int:
 
 def _scenery_rows(
     scene: Scene, locator: GeoLocator, chart: str | Path | None, month: int, seed: int
-) -> tuple[SceneryRows, Placement | None]:
+) -> tuple[SceneryRows, ChartScenery | None]:
     """Backscatter of a world or a chart, laid on the scene by a map projection of its own."""
     lines, samples = scene.shape
     middle = np.array([(lines - 1) / 2]), np.array([(samples - 1) / 2])
@@ -164,7 +193,7 @@ def _scenery_rows(
         return SceneryRows(world, image, month, scene.polarisations, patch), None
     laid = ChartScenery(read_chart(chart), plane, image.bounds_m, seed)
     scenery: Scenery = laid
-    return SceneryRows(scenery, image, month, scene.polarisations, patch), laid.placement
+    return SceneryRows(scenery, image, month, scene.polarisations, patch), laid
 
 
 class _SceneRows:
