@@ -36,6 +36,7 @@ from floemap.sentinel1.radiometry import FLOOR_DB, to_db
 from floemap.sentinel1.residual import measure
 from floemap.sentinel1.safe import open_scene, verify
 from floemap.sentinel1.scene import Scene
+from floemap.sentinel1.seams import seam_lines
 from floemap.sentinel1.stac import write_item
 from floemap.stage import is_finished, provenance, sha256, stage_folder, write_json
 
@@ -118,6 +119,7 @@ def prepare(
         record = provenance("floemap prepare", inputs=inputs, configuration=configuration)
         record |= _about(scene, cells, geobox)
         record["corners_lonlat_deg"] = locator.corners()
+        record["seams"] = seam_lines(scene, locator)
         gather = _Gather(cells, inverse_map(locator, geobox), geobox.shape[1])
         del cells  # the largest array by far; now `gather` alone holds it, and lets it go when all is gathered
         record["pixels"] = _write_bands(partial / "product.tif", gather, geobox, _tags(scene), progress)

@@ -1,0 +1,117 @@
+"""Amounts: areas, lengths and counts that add over strips and scenes. Ratios are made of them at the end, never before.
+
+Adding is exact and does not depend on the order: whole numbers add as such, others are summed without rounding in
+between (Shewchuk's algorithm, ``math.fsum``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.errors import ConfigError, FloemapError
+
+
+def setting() -> Any:
+    """Declare a field that says how the amounts were measured: it must be equal in all that are added."""
+    return field(metadata={"setting": True})
+
+
+@dataclass(frozen=True, eq=False)
+class Amounts:
+    """Base of each check's amounts: numbers and arrays that add, and settings that must agree.
+
+    One-dimensional arrays may differ in length: they are histograms, and what one lacks is 0.
+    """
+
+    @classmethod
+    def total(cls, parts: Sequence[Self]) -> Self:
+        """Return the sum of one or more.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or they were measured with different settings.
+        """
+        if not parts:
+            raise ConfigError(f"there are no {cls.__name__} to add.")
+        added: dict[str, Any] = {}
+        for f in fields(cls):
+            values = [getattr(p, f.name) for p in parts]
+            if f.metadata.get("setting"):
+                if any(v != values[0] for v in values):
+                    found = ", ".join(sorted({repr(v) for v in values}))
+                    raise ConfigError(f"{cls.__name__} of different {f.name} cannot be added: {found}.")
+                added[f.name] = values[0]
+            elif isinstance(values[0], np.ndarray):
+                added[f.name] = _array_sum(values)
+            else:
+                added[f.name] = _sum(values)
+        return cls(**added)
+
+    def __add__(self, other: Self) -> Self:
+        return self.total([self, other])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields, JSON-ready; :meth:`from_json` reads them."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_json` gave.
+
+        Raises
+        ------
+        FloemapError
+            If fields are missing or unknown.
+        """
+        names = {f.name for f in fields(cls)}
+        if set(content) != names:
+            wrong = ", ".join(sorted(names ^ set(content)))
+            raise FloemapError(f"is no record of {cls.__name__}: fields missing or unknown: {wrong}.")
+        read: dict[str, Any] = {}
+        for f in fields(cls):
+            value = content[f.name]
+            if isinstance(value, list):
+                value = tuple(value) if f.metadata.get("setting") else np.array(value)
+            read[f.name] = value
+        return cls(**read)
+
+    def values(self) -> dict[str, Any]:
+        """Return what people read: areas, lengths, shares and ratios, JSON-ready; None for what is not defined."""
+        raise NotImplementedError
+
+
+def _sum(values: Sequence[Any]) -> int | float:
+    return sum(values) if all(isinstance(v, int) for v in values) else math.fsum(values)
+
+
+def _array_sum(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    longest = max(arrays, key=lambda a: a.size)
+    if longest.ndim == 1:
+        arrays = [np.pad(a, (0, len(longest) - len(a))) for a in arrays]
+    if all(a.dtype.kind in "iu" for a in arrays):
+        return np.asarray(np.sum(arrays, axis=0, dtype=np.int64))
+    columns = np.stack([a.ravel() for a in arrays], axis=1)
+    return np.array([math.fsum(c) for c in columns]).reshape(longest.shape)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """Return part / whole; None where the whole is 0."""
+    return float(part / whole) if whole else None
+
+
+def difference(a: float | None, b: float | None) -> float | None:
+    """Return a - b; None where one of them is not defined."""
+    return None if a is None or b is None else a - b

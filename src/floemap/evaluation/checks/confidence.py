@@ -1,0 +1,209 @@
+"""Confidence: is a probability of 0.8 right in 8 of 10 cases, and does the model doubt where it is wrong?
+
+Expected calibration error: pixels are put into 15 bins by the probability of the class that was chosen; in each bin the
+mean probability is compared with the share that is right; the differences are averaged by pixels (M. Naeini,
+G. Cooper, M. Hauskrecht, 2015, AAAI; C. Guo et al., 2017, ICML, arXiv:1706.04599). Reliability of a class: the same for
+its own probability, chosen or not, against how often the reference has it. Brier score: mean over pixels of the sum
+over classes of (probability - truth)^2, 0 to 2 (G. Brier, 1950, Monthly Weather Review 78, 1-3). Entropy:
+- sum of p ln p over classes, divided by the logarithm of their number: 0 is certain, 1 knows nothing; its mean over
+wrong pixels should be well above its mean over right ones.
+
+"Right" is by the reference, whose own errors count as the prediction's. Everything comes from whole counts of stored
+steps of probability, so strips and scenes add exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.errors import ConfigError, GridError
+from floemap.evaluation.checks.amounts import Amounts, difference, ratio, setting
+from floemap.evaluation.checks.classes import Classes, keys
+from floemap.legend import IGNORE, Legend
+
+BINS = 15
+#: Floating-point probabilities are counted in steps of this.
+FLOAT_STEP = 1 / 65535
+
+#: Bits of a pixel's state, class by class: the prediction is this class, the reference is, they differ.
+_CHOSEN, _TRUE, _WRONG = 1, 2, 4
+_STATES = 8
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ConfidenceAmounts(Amounts):
+    """Sums over pixels that have probabilities and a class in both maps.
+
+    Attributes
+    ----------
+    classes
+        Keys of the legend.
+    pixels, right
+        All, and those where prediction and reference agree.
+    chosen
+        (3, bins): pixels, right ones, sum of the chosen class's probability; by that probability.
+    each
+        (classes, 3, bins): pixels, those that the reference gives the class, sum of the class's probability; by that
+        probability.
+    brier
+        Sum of squared differences.
+    entropy_right, entropy_wrong
+        Sums of entropy, each pixel's between 0 and 1.
+    """
+
+    classes: tuple[str, ...] = setting()
+    pixels: int
+    right: int
+    chosen: Floats
+    each: Floats
+    brier: float
+    entropy_right: float
+    entropy_wrong: float
+
+    def values(self) -> dict[str, Any]:
+        """Calibration, Brier score, entropies, and the points of reliability diagrams."""
+        right = ratio(self.entropy_right, self.right)
+        wrong = ratio(self.entropy_wrong, self.pixels - self.right)
+        return {
+            "pixels": self.pixels,
+            "accuracy": ratio(self.right, self.pixels),
+            "mean_confidence": ratio(float(self.chosen[2].sum()), self.pixels),
+            "ece": _calibration_error(self.chosen),
+            "brier": ratio(self.brier, self.pixels),
+            "entropy_right": right,
+            "entropy_wrong": wrong,
+            "entropy_gap": difference(wrong, right),
+            "reliability": _points(self.chosen),
+            "by_class": {
+                key: {"calibration_error": _calibration_error(bins), "reliability": _points(bins)}
+                for key, bins in zip(self.classes, self.each, strict=True)
+            },
+        }
+
+
+def _calibration_error(bins: Floats) -> float | None:
+    return ratio(float(np.abs(bins[1] - bins[2]).sum()), float(bins[0].sum()))
+
+
+def _points(bins: Floats) -> dict[str, list[float]]:
+    """Mean probability, observed share and pixels of the bins that hold any."""
+    pixels, hits, probability = bins[:, bins[0] > 0]
+    return {
+        "probability": (probability / pixels).tolist(),
+        "observed": (hits / pixels).tolist(),
+        "pixels": pixels.tolist(),
+    }
+
+
+class ConfidenceCounts:
+    """Counts of probabilities, filled strip by strip. The order of strips makes no difference at all.
+
+    Parameters
+    ----------
+    legend
+        Of both maps.
+    step
+        Probability of one stored step where probabilities are stored as uint8; None where they are floating-point.
+    """
+
+    def __init__(self, legend: Legend, step: float | None = None) -> None:
+        if step is not None and not 0 < step <= 1:
+            raise ConfigError(f"a step of {step} between probabilities cannot be.")
+        self.legend = legend
+        self.stored = step is not None
+        self.step = FLOAT_STEP if step is None else step
+        levels = IGNORE if self.stored else round(1 / FLOAT_STEP) + 1
+        self._counts = np.zeros((len(legend), levels, _STATES), np.int64)
+
+    def add(self, probabilities: NDArray[Any], prediction: Classes, reference: Classes) -> None:
+        """Count a strip.
+
+        Parameters
+        ----------
+        probabilities
+            (classes, rows, cols): uint8 steps with 255 for no data, or floating-point with NaN for no data.
+        prediction, reference
+            (rows, cols) uint8 class ids, 255 where there is none.
+
+        Raises
+        ------
+        GridError
+            If shapes differ.
+        ConfigError
+            If the probabilities are of another type or lie outside 0 to 1, or a raster holds what the legend lacks.
+        """
+        n = len(self.legend)
+        if probabilities.shape != (n, *prediction.shape) or prediction.shape != reference.shape:
+            raise GridError(
+                f"probabilities of {probabilities.shape}, a prediction of {prediction.shape} and a reference of "
+                f"{reference.shape} for {n} classes."
+            )
+        if (probabilities.dtype == np.uint8) != self.stored or probabilities.dtype.kind not in "uf":
+            raise ConfigError(f"probabilities are {probabilities.dtype}, not {'uint8' if self.stored else 'floats'}.")
+        here = (prediction != IGNORE) & (reference != IGNORE)
+        missing = IGNORE if self.stored else np.nan
+        for p in probabilities:
+            here &= p != missing if self.stored else np.isfinite(p)
+        said, true = prediction[here], reference[here]
+        if max(said.max(initial=0), true.max(initial=0)) >= n:
+            raise ConfigError(f"a raster holds a class beyond legend {self.legend.name}'s {n}.")
+        wrong = (said != true) * np.int32(_WRONG)
+        for k, p in enumerate(probabilities):
+            level = self._levels(p[here])
+            index = level * _STATES + ((said == k) * _CHOSEN + (true == k) * _TRUE + wrong)
+            self._counts[k] += np.bincount(index, minlength=self._counts[k].size).reshape(-1, _STATES)
+
+    def _levels(self, p: NDArray[Any]) -> NDArray[np.int32]:
+        level = p.astype(np.int32) if self.stored else np.rint(p / self.step).astype(np.int32)
+        low, high = int(level.min(initial=0)), int(level.max(initial=0))
+        if low < 0 or high * self.step > 1 + self.step:
+            raise ConfigError(f"probabilities from {low * self.step:g} to {high * self.step:g}, outside 0 to 1.")
+        return level
+
+    def amounts(self) -> ConfidenceAmounts | str:
+        """Return the amounts of all strips, or why the check does not apply."""
+        counts = self._counts  # (classes, levels, states)
+        states = np.arange(_STATES)
+        of_chosen = counts[:, :, states & _CHOSEN > 0].sum(axis=0)  # (levels, states with it), every pixel once
+        pixels = int(of_chosen.sum())
+        if not pixels:
+            return "no pixel has probabilities and a class in both maps"
+        p = np.minimum(np.arange(counts.shape[1]) * self.step, 1.0)
+        true = counts[:, :, states & _TRUE > 0].sum(axis=2)  # (classes, levels)
+        wrong = counts[:, :, states & _WRONG > 0].sum(axis=2)
+        every = counts.sum(axis=2)
+        right_chosen = counts[:, :, _CHOSEN | _TRUE].sum(axis=0)
+        entropy = np.zeros_like(p)
+        entropy[1:] = -p[1:] * np.log(p[1:]) / np.log(len(self.legend))
+        return ConfidenceAmounts(
+            classes=keys(self.legend),
+            pixels=pixels,
+            right=int(right_chosen.sum()),
+            chosen=_binned(p, of_chosen.sum(axis=1), right_chosen),
+            each=np.stack([_binned(p, e, t) for e, t in zip(every, true, strict=True)]),
+            brier=float((true * (1 - p) ** 2).sum() + ((every - true) * p**2).sum()),
+            entropy_right=float(((every - wrong) * entropy).sum()),
+            entropy_wrong=float((wrong * entropy).sum()),
+        )
+
+
+def _binned(p: Floats, pixels: NDArray[np.int64], hits: NDArray[np.int64]) -> Floats:
+    """Put counts by level of probability into bins: pixels, hits, sum of probability, (3, bins)."""
+    # A bin's upper end is the next one's lower: 0.2 belongs to the bin that begins there, 1 to the last.
+    index = np.minimum((p * BINS + 1e-9).astype(np.intp), BINS - 1)
+    return np.stack([np.bincount(index, weights=w, minlength=BINS) for w in (pixels, hits, pixels * p)])
+
+
+def confidence(
+    probabilities: NDArray[Any], prediction: Classes, reference: Classes, legend: Legend, step: float | None = None
+) -> ConfidenceAmounts | str:
+    """Measure a whole scene's probabilities at once; see :class:`ConfidenceCounts` for strips and for parameters."""
+    counts = ConfidenceCounts(legend, step)
+    counts.add(probabilities, prediction, reference)
+    return counts.amounts()

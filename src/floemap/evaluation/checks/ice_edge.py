@@ -1,0 +1,237 @@
+"""The ice edge: how far the predicted one is from the reference's, and how much area lies on its wrong side.
+
+Where the edge is. Charts draw it through scattered floes; a map at 80 m has a border around every floe and every wrong
+pixel. So both maps are first generalised alike: a pixel is ice if more than half of the compared pixels in a window of
+some 5 km around it are ice, water if less than half, what it was at just half. Straight edges stay where they are. The
+edge is every ice pixel, then, that shares a side with a water pixel; beside land, no data or the scene's border there
+is none, because what is there is not known. Around polynyas wider than half the window there is one.
+
+How far. For each edge pixel of one map, the distance to the nearest edge pixel of the other: mean and 95th percentile,
+both ways. The larger mean is the modified Hausdorff distance (M.-P. Dubuisson, A. K. Jain, 1994; for sea ice
+D. Dukhovskoy et al., 2015, J. Geophys. Res. Oceans 120, 5910-5931, doi:10.1002/2015JC010989), the larger percentile the
+Hausdorff distance at 95 %, which a single stray piece of edge does not decide.
+
+How much. The integrated ice-edge error is the area where the maps disagree on ice or water, O + U: O where only the
+prediction has ice, U where only the reference has. |O - U| is the error of the extent, 2 min(O, U) of the place
+(H. Goessling et al., 2016, Geophys. Res. Lett. 43, 1642-1650, doi:10.1002/2015GL067232, where a cell is ice from 15 %
+concentration on; here, from one half of the generalised map on).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.errors import ConfigError
+from floemap.evaluation.checks.amounts import Amounts, ratio, setting
+from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, compared, pixel_km2
+from floemap.legend import Legend
+
+#: Side of the window in which the maps are generalised.
+WINDOW_KM = 5.0
+#: Distances are counted to the nearest multiple of this.
+STEP_KM = 0.1
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeAmounts(Amounts):
+    """Lengths and areas of generalised maps, where both have a class. An edge's length is its pixels times their side.
+
+    Attributes
+    ----------
+    window_km
+        As asked for.
+    compared_km2, over_km2, under_km2
+        All; where only the prediction has ice; where only the reference has.
+    predicted_edge_km, reference_edge_km
+        Length of the edges.
+    scenes
+        How many scenes have an edge in both maps, in the prediction only, in the reference only, in neither, (4,).
+    to_reference_km, to_prediction_km
+        Length of predicted edge by its distance to the reference's, in steps of :data:`STEP_KM` from 0, and the
+        reverse. Scenes with an edge in both maps only.
+    to_reference_moment, to_prediction_moment
+        Length times distance, km2, unrounded.
+    """
+
+    window_km: float = setting()
+    compared_km2: float
+    over_km2: float
+    under_km2: float
+    predicted_edge_km: float
+    reference_edge_km: float
+    scenes: NDArray[np.int64]
+    to_reference_km: Floats
+    to_prediction_km: Floats
+    to_reference_moment: float
+    to_prediction_moment: float
+
+    def values(self) -> dict[str, Any]:
+        """Distances in km and areas in km2."""
+        means = [
+            ratio(moment, float(lengths.sum()))
+            for moment, lengths in (
+                (self.to_reference_moment, self.to_reference_km),
+                (self.to_prediction_moment, self.to_prediction_km),
+            )
+        ]
+        p95 = [_percentile(lengths, 0.95) for lengths in (self.to_reference_km, self.to_prediction_km)]
+        return {
+            "predicted_edge_km": self.predicted_edge_km,
+            "reference_edge_km": self.reference_edge_km,
+            "prediction_to_reference_mean_km": means[0],
+            "prediction_to_reference_p95_km": p95[0],
+            "reference_to_prediction_mean_km": means[1],
+            "reference_to_prediction_p95_km": p95[1],
+            "mean_distance_km": None if means[0] is None or means[1] is None else (means[0] + means[1]) / 2,
+            "modified_hausdorff_km": _larger(means),
+            "hausdorff95_km": _larger(p95),
+            "no_distance_because": self._reason(),
+            "over_km2": self.over_km2,
+            "under_km2": self.under_km2,
+            "iiee_km2": self.over_km2 + self.under_km2,
+            "absolute_extent_error_km2": abs(self.over_km2 - self.under_km2),
+            "misplacement_km2": 2 * min(self.over_km2, self.under_km2),
+        }
+
+    def _reason(self) -> str | None:
+        """Why there are no distances; None where there are."""
+        both, predicted, reference, _ = self.scenes.tolist()
+        if both:
+            return None
+        if predicted and reference:
+            return "no scene has an ice edge in both maps"
+        if predicted or reference:
+            return f"there is no ice edge in the {'reference' if predicted else 'prediction'}"
+        return "there is no ice edge in either map"
+
+
+def _larger(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def _percentile(lengths_km: Floats, share: float) -> float | None:
+    """Distance that `share` of the length does not exceed, to the nearest step."""
+    total = lengths_km.sum()
+    if not total:
+        return None
+    return float(np.searchsorted(np.cumsum(lengths_km), share * total * (1 - 1e-12)) * STEP_KM)
+
+
+def generalise(ice: Bools, here: Bools, window_px: int) -> Bools:
+    """Return ice by the majority of the window around each pixel.
+
+    Parameters
+    ----------
+    ice
+        (rows, cols); False where not `here`.
+    here
+        Pixels that are compared; only these vote.
+    window_px
+        Side of the window, odd.
+    """
+    # 16 bits count any window that fits them, and take half of the memory.
+    depth = cv2.CV_16U if window_px**2 < 2**15 else cv2.CV_32F
+    size = (window_px, window_px)
+
+    def count(what: Bools) -> NDArray[Any]:
+        return np.asarray(
+            cv2.boxFilter(what.view(np.uint8), depth, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
+        )
+
+    twice, voters = count(ice), count(here)
+    twice *= 2
+    majority = twice > voters
+    majority |= (twice == voters) & ice
+    return np.asarray(majority & here)
+
+
+def edge_pixels(ice: Bools, here: Bools) -> Bools:
+    """Return the ice pixels that share a side with a water pixel; `here` says which pixels are known."""
+    water = here & ~ice
+    beside = np.zeros_like(ice)
+    beside[1:] |= water[:-1]
+    beside[:-1] |= water[1:]
+    beside[:, 1:] |= water[:, :-1]
+    beside[:, :-1] |= water[:, 1:]
+    return np.asarray(beside & ice)
+
+
+def window_px(window_km: float, pixel_m: float) -> int:
+    """Return the odd number of pixels nearest to the window's side, at least 1."""
+    return 2 * max(0, round((window_km * 1000 / pixel_m - 1) / 2)) + 1
+
+
+def ice_edge(
+    prediction: Classes, reference: Classes, pixel_m: float, legend: Legend, window_km: float = WINDOW_KM
+) -> EdgeAmounts | str:
+    """Compare the ice edges.
+
+    Parameters
+    ----------
+    prediction, reference
+        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
+    pixel_m
+        Side of a pixel, metres.
+    legend
+        Of both: what is not its water is ice.
+    window_km
+        Side of the window in which maps are generalised; 0 leaves them as they are.
+
+    Returns
+    -------
+    The amounts, or why the check does not apply.
+
+    Raises
+    ------
+    GridError
+        If shapes differ.
+    ConfigError
+        If a raster holds what the legend lacks, or the window is negative.
+    """
+    check_rasters(prediction, reference, legend)
+    if not window_km >= 0:
+        raise ConfigError(f"a window of {window_km} km cannot be.", hint="0 leaves the maps as they are.")
+    here = compared(prediction, reference)
+    if not here.any():
+        return "no pixel has a class in both maps"
+    km2, size = pixel_km2(pixel_m), window_px(window_km, pixel_m)
+    ices = [generalise((c != legend.water) & here, here, size) for c in (prediction, reference)]
+    over, under = (int(np.count_nonzero(a & ~b)) for a, b in (ices, ices[::-1]))
+    edges = [edge_pixels(ice, here) for ice in ices]
+    lengths = [np.count_nonzero(e) * pixel_m / 1000 for e in edges]
+    kinds = [(True, True), (True, False), (False, True), (False, False)]
+    found = np.array([kind == (lengths[0] > 0, lengths[1] > 0) for kind in kinds], np.int64)
+    histograms, moments = [np.zeros(1), np.zeros(1)], [0.0, 0.0]
+    if found[0]:
+        for i in (0, 1):
+            histograms[i], moments[i] = _distances(edges[i], edges[1 - i], pixel_m / 1000)
+    return EdgeAmounts(
+        window_km=float(window_km),
+        compared_km2=float(np.count_nonzero(here) * km2),
+        over_km2=over * km2,
+        under_km2=under * km2,
+        predicted_edge_km=float(lengths[0]),
+        reference_edge_km=float(lengths[1]),
+        scenes=found,
+        to_reference_km=histograms[0],
+        to_prediction_km=histograms[1],
+        to_reference_moment=moments[0],
+        to_prediction_moment=moments[1],
+    )
+
+
+def _distances(edge: Bools, other: Bools, pixel_km: float) -> tuple[Floats, float]:
+    """Length of `edge` by its distance to `other`, in steps, and length times distance."""
+    # Exact Euclidean distances between pixel centres, of every pixel to the nearest zero.
+    distance_px = cv2.distanceTransform((~other).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance_km = np.asarray(distance_px[edge], np.float64) * pixel_km
+    steps = np.rint(distance_km / STEP_KM).astype(np.int64)
+    return np.bincount(steps) * pixel_km, float(distance_km.sum() * pixel_km)

@@ -1,0 +1,61 @@
+"""Where sub-swaths meet, drawn on a map's grid from the lines that ``product.json`` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pyproj
+from odc.geo.geobox import GeoBox
+
+from floemap.errors import FloemapError
+from floemap.evaluation.checks.classes import Bools
+from floemap.evaluation.checks.sensor import SEAM_HALF_WIDTH_M
+from floemap.grid import crs_of
+
+#: Bits of a pixel's fraction in which OpenCV takes positions.
+_SHIFT = 4
+_FAR_PX = 1e6
+
+
+def seam_zone(lines: Sequence[Mapping[str, Any]], geobox: GeoBox, half_width_m: float = SEAM_HALF_WIDTH_M) -> Bools:
+    """Draw the zone along seams.
+
+    Parameters
+    ----------
+    lines
+        The entry "seams" of a product.json: each with ``lonlat_deg``, a list of (longitude, latitude) along the seam.
+    geobox
+        The grid.
+    half_width_m
+        How far the zone reaches to each side; at least one pixel.
+
+    Returns
+    -------
+    zone
+        (rows, cols).
+
+    Raises
+    ------
+    FloemapError
+        If a line is not a list of positions.
+    """
+    zone = np.zeros(tuple(geobox.shape), np.uint8)
+    to_map = pyproj.Transformer.from_crs("EPSG:4326", crs_of(geobox).proj, always_xy=True)
+    pixel_m = float(abs(geobox.resolution.x))
+    thickness = 2 * max(1, round(half_width_m / pixel_m)) + 1
+    for line in lines:
+        try:
+            lon, lat = np.array(line["lonlat_deg"], np.float64).reshape(-1, 2).T
+        except (KeyError, TypeError, ValueError) as e:
+            raise FloemapError(f"a seam is no list of longitudes and latitudes: {e!r}.") from e
+        x, y = to_map.transform(lon, lat)
+        col, row = ~geobox.transform * (np.asarray(x), np.asarray(y))
+        # OpenCV's whole numbers are pixel centres. Far outside is as good as infinitely far, and fits its integers.
+        points = np.stack([col - 0.5, row - 0.5], axis=1)
+        points = np.clip(points[np.isfinite(points).all(axis=1)], -_FAR_PX, _FAR_PX)
+        fixed = np.rint(points * (1 << _SHIFT)).astype(np.int32)
+        cv2.polylines(zone, [fixed.reshape(-1, 1, 2)], False, 1, thickness, cv2.LINE_8, _SHIFT)
+    return zone.astype(bool)

@@ -1,0 +1,179 @@
+"""Out of season: new ice, nilas and young ice while ice melts.
+
+These types are up to 30 cm thick. They grow from open water within days to weeks of frost, and the first weeks of melt
+take them away; so in the melt season there are none but by mistake.
+
+The season. On average melt begins in the marginal seas in the first week of June and reaches the pole by 19 June, and
+freezing begins at the pole on 16 August (I. Rigor, R. Colony, S. Martin, 2000, J. Climate 13, 896-914). T. Markus,
+J. Stroeve, J. Miller, 2009, J. Geophys. Res. 114, C12024, doi:10.1029/2009JC005436, give melt onset and freeze-up by
+region and year, with trends to longer melt. :data:`MELT_SEASONS` keeps inside of that on purpose: it begins one to two
+weeks later, so that what grew in spring is gone, and ends no later than freezing begins. In the south, ice advances
+from late February on (S. Stammerjohn et al., 2008, J. Geophys. Res. 113, C03S90, doi:10.1029/2007JC004269); the table
+stops a month earlier. It is a plain rule, no climatology: where polynyas freeze in summer, which happens on Antarctic
+coasts, give the air temperature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.errors import GridError
+from floemap.evaluation.checks.amounts import Amounts, ratio, setting
+from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, compared, ice_groups, keys, pixel_km2
+from floemap.legend import Legend
+
+Day = tuple[int, int]
+
+#: Melt seasons: from this latitude (degrees, without sign) poleward, first and last day as (month, day).
+MELT_SEASONS: Mapping[Literal["north", "south"], tuple[tuple[float, Day, Day], ...]] = MappingProxyType(
+    {
+        "north": ((80.0, (7, 1), (8, 15)), (70.0, (6, 15), (8, 31)), (0.0, (6, 15), (9, 15))),
+        "south": ((70.0, (12, 15), (1, 15)), (0.0, (12, 15), (1, 31))),
+    }
+)
+#: Sea water of 33 to 34 g/kg of salt freezes here, degrees Celsius; warmer air cannot make it.
+FREEZING_C = -1.8
+
+NO_CLASSES = "the legend has no new ice, nilas or young ice"
+NOT_MELTING = "nothing that is compared lies in its melt season"
+
+
+def in_melt_season(day: date, latitude_deg: NDArray[Any] | float) -> Bools:
+    """Return where :data:`MELT_SEASONS` has melt on that day.
+
+    Parameters
+    ----------
+    day
+        UTC.
+    latitude_deg
+        Any shape; south is negative.
+    """
+    latitude = np.asarray(latitude_deg, np.float64)
+    melting = np.zeros(latitude.shape, bool)
+    undecided = np.ones(latitude.shape, bool)
+    for hemisphere, here in (("north", latitude >= 0), ("south", latitude < 0)):
+        for poleward_of, first, last in MELT_SEASONS[hemisphere]:  # type: ignore[index]
+            band = undecided & here & (np.abs(latitude) >= poleward_of)
+            melting[band] = _between((day.month, day.day), first, last)
+            undecided &= ~band
+    return melting
+
+
+def _between(day: Day, first: Day, last: Day) -> bool:
+    """Whether a day of the year lies in a season, its ends included, which may pass New Year."""
+    return first <= day <= last if first <= last else day >= first or day <= last
+
+
+def with_air_temperature(melting: Bools, air_temperature_c: NDArray[np.floating[Any]]) -> Bools:
+    """Let air temperature decide where it is known: melt where it is above :data:`FREEZING_C`.
+
+    Parameters
+    ----------
+    melting
+        By date and latitude, (rows, cols).
+    air_temperature_c
+        (rows, cols), degrees Celsius, NaN where unknown. Young ice takes weeks to grow and to vanish: give the mean of
+        the two weeks before the scene rather than that hour's.
+
+    Raises
+    ------
+    GridError
+        If the shapes differ.
+    """
+    if melting.shape != air_temperature_c.shape:
+        raise GridError(f"air temperature of {air_temperature_c.shape} for a raster of {melting.shape}.")
+    return np.where(np.isnan(air_temperature_c), melting, air_temperature_c > FREEZING_C)
+
+
+@dataclass(frozen=True, eq=False)
+class SeasonAmounts(Amounts):
+    """Areas in km2 where melt is on and both maps have a class.
+
+    Attributes
+    ----------
+    classes
+        Keys of the types that are out of season.
+    melting_km2
+        All of it.
+    predicted_km2, reference_km2
+        Of each of `classes`, (classes,).
+    both_km2
+        Where both maps show one of them.
+    """
+
+    classes: tuple[str, ...] = setting()
+    melting_km2: float
+    predicted_km2: NDArray[np.float64]
+    reference_km2: NDArray[np.float64]
+    both_km2: float
+
+    def values(self) -> dict[str, Any]:
+        """Areas out of season, and their ratio to the reference's."""
+        predicted, reference = float(self.predicted_km2.sum()), float(self.reference_km2.sum())
+        return {
+            "melting_km2": self.melting_km2,
+            "predicted_km2": predicted,
+            "reference_km2": reference,
+            "invented_km2": predicted - self.both_km2,
+            "ratio": ratio(predicted, reference),
+            "share_of_melting": ratio(predicted, self.melting_km2),
+            "predicted_km2_by_class": dict(zip(self.classes, self.predicted_km2.tolist(), strict=True)),
+            "reference_km2_by_class": dict(zip(self.classes, self.reference_km2.tolist(), strict=True)),
+        }
+
+
+def season(
+    prediction: Classes, reference: Classes, pixel_m: float, legend: Legend, melting: Bools | bool
+) -> SeasonAmounts | str:
+    """Measure new ice, nilas and young ice in the melt season.
+
+    Parameters
+    ----------
+    prediction, reference
+        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
+    pixel_m
+        Side of a pixel, metres.
+    legend
+        Of both.
+    melting
+        Where melt is on, (rows, cols), or everywhere or nowhere.
+
+    Returns
+    -------
+    The amounts, or why the check does not apply.
+
+    Raises
+    ------
+    GridError
+        If shapes differ.
+    ConfigError
+        If a raster holds what the legend lacks.
+    """
+    check_rasters(prediction, reference, legend)
+    forming = ice_groups(legend).forming
+    if not forming:
+        return NO_CLASSES
+    here = compared(prediction, reference)
+    if np.shape(melting) not in ((), here.shape):
+        raise GridError(f"a melt season of {np.shape(melting)} for rasters of {here.shape}.")
+    here &= melting
+    if not here.any():
+        return NOT_MELTING
+    km2 = pixel_km2(pixel_m)
+    of_prediction, of_reference = prediction[here], reference[here]
+    areas = [np.bincount(c, minlength=256)[list(forming)] * km2 for c in (of_prediction, of_reference)]
+    both = np.isin(of_prediction, forming) & np.isin(of_reference, forming)
+    return SeasonAmounts(
+        classes=tuple(keys(legend)[i] for i in forming),
+        melting_km2=float(here.sum() * km2),
+        predicted_km2=areas[0],
+        reference_km2=areas[1],
+        both_km2=float(both.sum() * km2),
+    )

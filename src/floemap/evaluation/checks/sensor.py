@@ -1,0 +1,245 @@
+"""The sensor showing through: classes that change where the radar's sub-swaths meet, or with the incidence angle.
+
+Ice knows nothing of the radar. *Seams*: in a narrow zone along the lines where sub-swaths meet, the share of pixel
+sides at which the class changes is compared with the share elsewhere in the same map; 1 is as elsewhere. By chance ice
+has borders there too, so the reference's own ratio stands beside it. *Angle*: backscatter falls with incidence angle,
+open water's most, and a classifier that has not learned it calls the same ice by different names at near and far range.
+Shares of classes by degree of incidence show it; but ice is not spread evenly over a scene, so errors that depend on
+the ice alone would show too. What counts is therefore what is left when the confusion of the whole scene is taken into
+account:
+
+    n(b, j, k)   area at incidence b that the reference calls j and the prediction k
+    e(b, k) = sum over j of n(b, j, .) n(., j, k) / n(., j, .)      what the same confusion everywhere would give
+    dependence = sum over b, k of |n(b, ., k) - e(b, k)| / 2 N      share of the area, 0 to 1
+
+Half the sum of absolute differences is the total variation distance. Both numbers are this project's own; the effects
+are well known (in Sentinel-1 EW scenes: J.-W. Park et al., 2018, doi:10.1109/TGRS.2017.2765248, for seams; J. Lohse,
+A. Doulgeris, W. Dierking, 2020, Annals of Glaciology 61, 260-270, doi:10.1017/aog.2020.45, for the angle).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.errors import GridError
+from floemap.evaluation.checks.amounts import Amounts, difference, ratio, setting
+from floemap.evaluation.checks.borders import neighbours
+from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, keys, only_compared, pixel_km2
+from floemap.legend import IGNORE, Legend
+
+#: Bins of incidence angle: whole degrees from the first on; what lies beyond either end is in the bin there.
+FIRST_DEG, BINS = 15, 35
+#: Half of the seam zone's width: what geocoding and a classifier's own resolution may move a border by.
+SEAM_HALF_WIDTH_M = 1000.0
+
+_PREDICTION, _REFERENCE = 0, 1
+_ZONE, _ELSEWHERE = 0, 1
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SeamAmounts(Amounts):
+    """Lengths of pixel sides, km, where both maps have a class.
+
+    Attributes
+    ----------
+    sides_km
+        (2, 2): by place (in the seam zone, elsewhere) and by direction (between columns, between rows): all sides.
+    changes_km
+        (2, 2, 2): prediction, reference; by place; by direction: sides at which the class changes.
+    """
+
+    sides_km: Floats
+    changes_km: Floats
+
+    def values(self) -> dict[str, Any]:
+        """Changes along seams as a ratio to what the map has elsewhere, and the border that is too much, km."""
+        found = [self._of(i) for i in (_PREDICTION, _REFERENCE)]
+        return {
+            "prediction": found[0],
+            "reference": found[1],
+            "seam_ratio": found[0]["ratio"],
+            "seam_excess_km": difference(found[0]["excess_km"], found[1]["excess_km"]),
+        }
+
+    def _of(self, which: int) -> dict[str, float | None]:
+        # Direction by direction: a raster's rows and columns cut a slanting border at different rates.
+        elsewhere = self.sides_km[_ELSEWHERE]
+        rates = np.divide(
+            self.changes_km[which, _ELSEWHERE], elsewhere, out=np.zeros_like(elsewhere), where=elsewhere > 0
+        )
+        expected = float((rates * self.sides_km[_ZONE]).sum())
+        changes = float(self.changes_km[which, _ZONE].sum())
+        known = bool((elsewhere > 0).any()) and bool((self.sides_km[_ZONE] > 0).any())
+        return {
+            "changes_km": changes,
+            "expected_km": expected if known else None,
+            "ratio": ratio(changes, expected) if known else None,
+            "excess_km": changes - expected if known else None,
+        }
+
+
+def seams(
+    prediction: Classes, reference: Classes, pixel_m: float, legend: Legend, zone: Bools | None
+) -> SeamAmounts | str:
+    """Count class changes along the seams of sub-swaths and elsewhere.
+
+    Parameters
+    ----------
+    prediction, reference
+        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
+    pixel_m
+        Side of a pixel, metres.
+    legend
+        Of both.
+    zone
+        (rows, cols), True along seams, see :func:`floemap.evaluation.checks.seam_zone.seam_zone`; None where the seams
+        are not known. A side is in the zone if both of its pixels are, elsewhere if neither is.
+
+    Returns
+    -------
+    The amounts, or why the check does not apply.
+
+    Raises
+    ------
+    GridError
+        If shapes differ.
+    ConfigError
+        If a raster holds what the legend lacks.
+    """
+    check_rasters(prediction, reference, legend)
+    if zone is None:
+        return "product.json does not say where sub-swaths meet: prepare the product again, with --overwrite"
+    if zone.shape != prediction.shape:
+        raise GridError(f"a seam zone of {zone.shape} for rasters of {prediction.shape}.")
+    maps = only_compared(prediction, reference)
+    here = maps[0] != IGNORE
+    if not (zone & here).any():
+        return "no seam crosses what is compared"
+    sides = np.zeros((2, 2), np.int64)
+    changes = np.zeros((2, 2, 2), np.int64)
+    for i, (first, second) in enumerate(neighbours(len(here))):
+        known = here[first] & here[second]
+        places = known & zone[first] & zone[second], known & ~(zone[first] | zone[second])
+        direction = i % 2  # pairs within rows and with the row below take turns
+        for place, chosen in enumerate(places):
+            sides[place, direction] += np.count_nonzero(chosen)
+            for which, classes in enumerate(maps):
+                changes[which, place, direction] += np.count_nonzero(chosen & (classes[first] != classes[second]))
+    km = pixel_m / 1000
+    return SeamAmounts(sides_km=sides * km, changes_km=changes * km)
+
+
+@dataclass(frozen=True, eq=False)
+class AngleAmounts(Amounts):
+    """Areas by incidence angle.
+
+    Attributes
+    ----------
+    classes
+        Keys of the legend.
+    first_deg
+        Lower end of the first bin; bins are one degree wide.
+    km2
+        (bins, classes, classes): by incidence, class of the reference, class of the prediction.
+    """
+
+    classes: tuple[str, ...] = setting()
+    first_deg: int = setting()
+    km2: Floats
+
+    def values(self) -> dict[str, Any]:
+        """Shares of classes by degree, both maps', and how much of the prediction's depends on the angle."""
+        by_reference, by_prediction = self.km2.sum(axis=2), self.km2.sum(axis=1)  # (bins, classes)
+        total = self.km2.sum()
+        whole = self.km2.sum(axis=0)
+        rows = whole.sum(axis=1, keepdims=True)
+        expected = by_reference @ np.divide(whole, rows, out=np.zeros_like(whole), where=rows > 0)
+        area = by_reference.sum(axis=1)
+        used = np.flatnonzero(area)
+        return {
+            "angle_dependence": ratio(float(np.abs(by_prediction - expected).sum()), 2 * float(total)),
+            "share_distance": ratio(float(np.abs(by_prediction - by_reference).sum()), 2 * float(total)),
+            "incidence_deg": (self.first_deg + 0.5 + used).tolist(),
+            "area_km2": area[used].tolist(),
+            "prediction_share": self._shares(by_prediction[used], area[used]),
+            "reference_share": self._shares(by_reference[used], area[used]),
+        }
+
+    def _shares(self, km2: Floats, area: Floats) -> dict[str, list[float]]:
+        return {key: (km2[:, k] / area).tolist() for k, key in enumerate(self.classes)}
+
+
+def angle_counts(
+    prediction: Classes, reference: Classes, incidence_deg: NDArray[np.floating[Any]], classes: int
+) -> NDArray[np.int64]:
+    """Count pixels by degree of incidence, class of the reference and class of the prediction.
+
+    Parameters
+    ----------
+    prediction, reference
+        (rows, cols) uint8 class ids, 255 where there is none, or a strip of them.
+    incidence_deg
+        The same shape, degrees; NaN where unknown, which leaves the pixel out.
+    classes
+        How many the legend has; ids are not checked here.
+
+    Returns
+    -------
+    counts
+        (bins, classes, classes). Those of strips add.
+    """
+    here = (prediction != IGNORE) & (reference != IGNORE) & np.isfinite(incidence_deg)
+    degree = np.clip(np.floor(incidence_deg[here]).astype(np.intp) - FIRST_DEG, 0, BINS - 1)
+    index = (degree * classes + reference[here]) * classes + prediction[here]
+    counts = np.bincount(index, minlength=BINS * classes * classes)
+    return np.asarray(counts.reshape(BINS, classes, classes), np.int64)
+
+
+def angle_amounts(counts: NDArray[np.int64], pixel_m: float, legend: Legend) -> AngleAmounts | str:
+    """Return the amounts of a scene's counts, the sum over its strips; or why the check does not apply."""
+    if not counts.any():
+        return "no pixel has an incidence angle and a class in both maps"
+    return AngleAmounts(classes=keys(legend), first_deg=FIRST_DEG, km2=counts * pixel_km2(pixel_m))
+
+
+def angle(
+    prediction: Classes,
+    reference: Classes,
+    pixel_m: float,
+    legend: Legend,
+    incidence_deg: NDArray[np.floating[Any]],
+) -> AngleAmounts | str:
+    """Measure how the classes depend on the incidence angle.
+
+    Parameters
+    ----------
+    prediction, reference
+        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
+    pixel_m
+        Side of a pixel, metres.
+    legend
+        Of both.
+    incidence_deg
+        (rows, cols), degrees, NaN where unknown.
+
+    Returns
+    -------
+    The amounts, or why the check does not apply.
+
+    Raises
+    ------
+    GridError
+        If shapes differ.
+    ConfigError
+        If a raster holds what the legend lacks.
+    """
+    check_rasters(prediction, reference, legend)
+    if incidence_deg.shape != prediction.shape:
+        raise GridError(f"incidence of {incidence_deg.shape} for rasters of {prediction.shape}.")
+    return angle_amounts(angle_counts(prediction, reference, incidence_deg, len(legend)), pixel_m, legend)
