@@ -95,7 +95,7 @@ def sow_old_ice(classes: Classes, legend: Legend, *, share: float = 0.002, seed:
 def sharpen(probabilities: NDArray[np.floating[Any]], power: float = 4.0) -> NDArray[np.float32]:
     """Make probabilities, (classes, rows, cols), overconfident: p^power, scaled to sum 1. The likeliest class stays."""
     raised = np.asarray(probabilities, np.float32) ** np.float32(power)
-    return raised / raised.sum(axis=0, keepdims=True)
+    return np.asarray(raised / raised.sum(axis=0, keepdims=True))
 
 
 def _ids(legend: Legend) -> tuple[int, int, int]:

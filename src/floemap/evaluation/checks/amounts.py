@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, FloemapError
-
-
-def setting() -> Any:
-    """Declare a field that says how the amounts were measured: it must be equal in all that are added."""
-    return field(metadata={"setting": True})
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +23,9 @@ class Amounts:
 
     One-dimensional arrays may differ in length: they are histograms, and what one lacks is 0.
     """
+
+    #: Fields that say how the amounts were measured: they must be equal in all that are added.
+    SETTINGS: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def total(cls, parts: Sequence[Self]) -> Self:
@@ -43,7 +41,7 @@ class Amounts:
         added: dict[str, Any] = {}
         for f in fields(cls):
             values = [getattr(p, f.name) for p in parts]
-            if f.metadata.get("setting"):
+            if f.name in cls.SETTINGS:
                 if any(v != values[0] for v in values):
                     found = ", ".join(sorted({repr(v) for v in values}))
                     raise ConfigError(f"{cls.__name__} of different {f.name} cannot be added: {found}.")
@@ -78,7 +76,7 @@ class Amounts:
         for f in fields(cls):
             value = content[f.name]
             if isinstance(value, list):
-                value = tuple(value) if f.metadata.get("setting") else np.array(value)
+                value = tuple(value) if f.name in cls.SETTINGS else np.array(value)
             read[f.name] = value
         return cls(**read)
 

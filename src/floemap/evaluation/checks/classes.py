@@ -80,7 +80,7 @@ def check_rasters(prediction: Classes, reference: Classes, legend: Legend) -> No
 
 def compared(prediction: Classes, reference: Classes) -> Bools:
     """Return where both rasters have a class: the only pixels that any check looks at, (rows, cols)."""
-    return (prediction != IGNORE) & (reference != IGNORE)
+    return np.asarray((prediction != IGNORE) & (reference != IGNORE))
 
 
 def only_compared(prediction: Classes, reference: Classes) -> tuple[Classes, Classes]:

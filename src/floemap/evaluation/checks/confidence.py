@@ -15,13 +15,13 @@ steps of probability, so strips and scenes add exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
-from floemap.evaluation.checks.amounts import Amounts, difference, ratio, setting
+from floemap.evaluation.checks.amounts import Amounts, difference, ratio
 from floemap.evaluation.checks.classes import Classes, keys
 from floemap.legend import IGNORE, Legend
 
@@ -33,7 +33,7 @@ FLOAT_STEP = 1 / 65535
 _CHOSEN, _TRUE, _WRONG = 1, 2, 4
 _STATES = 8
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,9 @@ class ConfidenceAmounts(Amounts):
         Sums of entropy, each pixel's between 0 and 1.
     """
 
-    classes: tuple[str, ...] = setting()
+    SETTINGS: ClassVar[tuple[str, ...]] = ("classes",)
+
+    classes: tuple[str, ...]
     pixels: int
     right: int
     chosen: Floats

@@ -9,13 +9,13 @@ PNW-GTR-351: patch density, edge density). Only where both maps have a class: la
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.evaluation.checks.amounts import Amounts, ratio, setting
+from floemap.evaluation.checks.amounts import Amounts, ratio
 from floemap.evaluation.checks.borders import sides_between
 from floemap.evaluation.checks.classes import Classes, check_rasters, keys, only_compared, pixel_km2
 from floemap.legend import Legend
@@ -24,7 +24,7 @@ from floemap.legend import Legend
 SMALL_KM2 = 1.0
 CONNECTIVITY = 8
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +46,10 @@ class FragmentationAmounts(Amounts):
         no data and the scene's end is part of none.
     """
 
-    classes: tuple[str, ...] = setting()
-    connectivity: int = setting()
+    SETTINGS: ClassVar[tuple[str, ...]] = ("classes", "connectivity")
+
+    classes: tuple[str, ...]
+    connectivity: int
     patches: NDArray[np.int64]
     area_km2: Floats
     small_km2: Floats

@@ -20,14 +20,14 @@ concentration on; here, from one half of the generalised map on).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError
-from floemap.evaluation.checks.amounts import Amounts, ratio, setting
+from floemap.evaluation.checks.amounts import Amounts, ratio
 from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, compared, pixel_km2
 from floemap.legend import Legend
 
@@ -36,7 +36,7 @@ WINDOW_KM = 5.0
 #: Distances are counted to the nearest multiple of this.
 STEP_KM = 0.1
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,9 @@ class EdgeAmounts(Amounts):
         Length times distance, km2, unrounded.
     """
 
-    window_km: float = setting()
+    SETTINGS: ClassVar[tuple[str, ...]] = ("window_km",)
+
+    window_km: float
     compared_km2: float
     over_km2: float
     under_km2: float
@@ -206,25 +208,24 @@ def ice_edge(
     ices = [generalise((c != legend.water) & here, here, size) for c in (prediction, reference)]
     over, under = (int(np.count_nonzero(a & ~b)) for a, b in (ices, ices[::-1]))
     edges = [edge_pixels(ice, here) for ice in ices]
-    lengths = [np.count_nonzero(e) * pixel_m / 1000 for e in edges]
-    kinds = [(True, True), (True, False), (False, True), (False, False)]
-    found = np.array([kind == (lengths[0] > 0, lengths[1] > 0) for kind in kinds], np.int64)
-    histograms, moments = [np.zeros(1), np.zeros(1)], [0.0, 0.0]
-    if found[0]:
-        for i in (0, 1):
-            histograms[i], moments[i] = _distances(edges[i], edges[1 - i], pixel_m / 1000)
+    lengths = [float(np.count_nonzero(e) * pixel_m / 1000) for e in edges]
+    predicted, drawn = lengths[0] > 0, lengths[1] > 0
+    kinds = predicted and drawn, predicted and not drawn, drawn and not predicted, not (predicted or drawn)
+    measured: list[tuple[Floats, float]] = [(np.zeros(1), 0.0), (np.zeros(1), 0.0)]
+    if kinds[0]:
+        measured = [_distances(edges[i], edges[1 - i], pixel_m / 1000) for i in (0, 1)]
     return EdgeAmounts(
         window_km=float(window_km),
         compared_km2=float(np.count_nonzero(here) * km2),
         over_km2=over * km2,
         under_km2=under * km2,
-        predicted_edge_km=float(lengths[0]),
-        reference_edge_km=float(lengths[1]),
-        scenes=found,
-        to_reference_km=histograms[0],
-        to_prediction_km=histograms[1],
-        to_reference_moment=moments[0],
-        to_prediction_moment=moments[1],
+        predicted_edge_km=lengths[0],
+        reference_edge_km=lengths[1],
+        scenes=np.array(kinds, np.int64),
+        to_reference_km=measured[0][0],
+        to_prediction_km=measured[1][0],
+        to_reference_moment=measured[0][1],
+        to_prediction_moment=measured[1][1],
     )
 
 

@@ -23,7 +23,7 @@ from floemap.legend import IGNORE, Legend
 
 NO_CLASS = "the legend has no old ice"
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)

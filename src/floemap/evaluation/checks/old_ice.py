@@ -8,12 +8,12 @@ as what, straight from the confusion matrix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.evaluation.checks.amounts import Amounts, ratio, setting
+from floemap.evaluation.checks.amounts import Amounts, ratio
 from floemap.evaluation.checks.classes import Classes, check_rasters, ice_groups, keys, pixel_km2
 from floemap.evaluation.confusion import confusion
 from floemap.legend import Legend
@@ -41,12 +41,14 @@ class OldIceAmounts(Amounts):
         Old ice of the prediction by what the reference calls it, (classes,).
     """
 
-    classes: tuple[str, ...] = setting()
-    old: int = setting()
-    first_year: tuple[int, ...] = setting()
+    SETTINGS: ClassVar[tuple[str, ...]] = ("classes", "old", "first_year")
+
+    classes: tuple[str, ...]
+    old: int
+    first_year: tuple[int, ...]
     compared_km2: float
-    reference_old_as_km2: NDArray[np.float64]
-    predicted_old_was_km2: NDArray[np.float64]
+    reference_old_as_km2: NDArray[np.floating[Any]]
+    predicted_old_was_km2: NDArray[np.floating[Any]]
 
     def values(self) -> dict[str, Any]:
         """Omission and commission, as areas, shares and by class."""
@@ -67,7 +69,7 @@ class OldIceAmounts(Amounts):
             "invented_from_km2": invented,
         }
 
-    def _others(self, km2: NDArray[np.float64]) -> dict[str, float]:
+    def _others(self, km2: NDArray[np.floating[Any]]) -> dict[str, float]:
         return {k: float(a) for i, (k, a) in enumerate(zip(self.classes, km2, strict=True)) if i != self.old}
 
 

@@ -19,13 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import GridError
-from floemap.evaluation.checks.amounts import Amounts, ratio, setting
+from floemap.evaluation.checks.amounts import Amounts, ratio
 from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, compared, ice_groups, keys, pixel_km2
 from floemap.legend import Legend
 
@@ -108,10 +108,12 @@ class SeasonAmounts(Amounts):
         Where both maps show one of them.
     """
 
-    classes: tuple[str, ...] = setting()
+    SETTINGS: ClassVar[tuple[str, ...]] = ("classes",)
+
+    classes: tuple[str, ...]
     melting_km2: float
-    predicted_km2: NDArray[np.float64]
-    reference_km2: NDArray[np.float64]
+    predicted_km2: NDArray[np.floating[Any]]
+    reference_km2: NDArray[np.floating[Any]]
     both_km2: float
 
     def values(self) -> dict[str, Any]:

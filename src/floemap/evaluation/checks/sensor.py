@@ -20,13 +20,13 @@ A. Doulgeris, W. Dierking, 2020, Annals of Glaciology 61, 260-270, doi:10.1017/a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import GridError
-from floemap.evaluation.checks.amounts import Amounts, difference, ratio, setting
+from floemap.evaluation.checks.amounts import Amounts, difference, ratio
 from floemap.evaluation.checks.borders import neighbours
 from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, keys, only_compared, pixel_km2
 from floemap.legend import IGNORE, Legend
@@ -39,7 +39,7 @@ SEAM_HALF_WIDTH_M = 1000.0
 _PREDICTION, _REFERENCE = 0, 1
 _ZONE, _ELSEWHERE = 0, 1
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +149,10 @@ class AngleAmounts(Amounts):
         (bins, classes, classes): by incidence, class of the reference, class of the prediction.
     """
 
-    classes: tuple[str, ...] = setting()
-    first_deg: int = setting()
+    SETTINGS: ClassVar[tuple[str, ...]] = ("classes", "first_deg")
+
+    classes: tuple[str, ...]
+    first_deg: int
     km2: Floats
 
     def values(self) -> dict[str, Any]:
