@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from floemap.config import PrepareSettings
 from floemap.simulation.safe_spec import ProductSpec
 from floemap.simulation.safe_writer import write_safe
+
+# Small tensors on several threads, beside other tests, wait more than they work. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SpecFactory = Callable[..., ProductSpec]
 Sigma0Factory = Callable[[ProductSpec], dict[str, NDArray[np.float32]]]

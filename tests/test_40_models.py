@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,6 @@ from floemap.learning.resnet import reach_px
 from floemap.learning.settings import ModelSettings
 
 NAN = float("nan")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small tensors on several threads, beside other tests, wait more than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _model(name: str = "resnet18_aspp", classes: int = 6, seed: int = 0, **settings: Any) -> SegmentationModel:
