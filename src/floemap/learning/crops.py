@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from floemap.errors import ConfigError, FloemapError, TrainingError
-from floemap.learning.parts import PartArrays, ScenePart, part_window, read_window
+from floemap.learning.parts import PartArrays, ScenePart, read_window
 from floemap.learning.settings import CropSettings
 from floemap.learning.survey import Survey
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
 
 # What a random number is for: streams that never meet, whatever the seed.
-_PLACES, _TURNS, _ORDER, _VALIDATION = range(4)
+_PLACES, _TURNS, _ORDER, _VALIDATION, _TORCH = range(5)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -106,6 +106,11 @@ def deal(crops: Sequence[Crop], batch: int, rank: int = 0, ranks: int = 1) -> li
         )
     first, last = batch * rank // ranks, batch * (rank + 1) // ranks
     return [list(crops[b * batch + first : b * batch + last]) for b in range(len(crops) // batch)]
+
+
+def torch_seed(seed: int, *key: int) -> int:
+    """Return a seed for torch's own random numbers: of the weights, or of an epoch's dropout with its number as key."""
+    return int(np.random.SeedSequence(seed, spawn_key=(_TORCH, *key)).generate_state(1, np.uint64)[0])
 
 
 def physical(stored: Tensor) -> Tensor:
@@ -207,19 +212,36 @@ class StreamedCrops:
             yield batch
 
 
+def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Batch:
+    """Cut one patch from a part in memory or on disk: stored bands, (3, size, size), and labels, (size, size).
+
+    Raises
+    ------
+    FloemapError
+        If the files cannot be read.
+    """
+    row, col, size = crop.row, crop.col, crop.size_px
+    if isinstance(part, PartArrays):
+        window = (..., slice(row, row + size), slice(col, col + size))
+        stored, labels = part.stored[window], part.labels[window]
+    else:
+        first_row, first_col = part.window[:2] if part.window is not None else (0, 0)
+        read = read_window(part, (first_row + row, first_col + col, size, size))
+        stored, labels = read.stored, read.labels
+    return _turned(torch.from_numpy(stored), crop.turn), _turned(torch.from_numpy(labels), crop.turn)
+
+
 class _Windows(Dataset[Any]):
     """Reads patches in a worker process."""
 
     def __init__(self, parts: Sequence[ScenePart]) -> None:
-        self._parts = [(part, part_window(part)) for part in parts]
+        self._parts = parts
 
     def __getitem__(self, crop: Crop) -> Batch | FloemapError:
-        part, (row, col, _, _) = self._parts[crop.part]
         try:
-            read = read_window(part, (row + crop.row, col + crop.col, crop.size_px, crop.size_px))
+            return read_crop(self._parts[crop.part], crop)
         except FloemapError as e:  # handed over as it is: raised here, torch would wrap it in a traceback's text
             return e
-        return _turned(torch.from_numpy(read.stored), crop.turn), _turned(torch.from_numpy(read.labels), crop.turn)
 
 
 def _stack(crops: Sequence[Batch | FloemapError]) -> Batch | FloemapError:

@@ -61,6 +61,9 @@ class CropSettings(Settings):
     min_valid: float = Field(default=0.5, ge=0, le=1)
     """Least share of a patch's pixels that must have a label."""
 
+    validation_per_scene: int = Field(default=10, ge=1)
+    """Patches of each validation part, where validation is on patches."""
+
     redraw: bool = True
     """Draw new places each epoch; False: once, as published."""
 
@@ -87,7 +90,8 @@ class TrainingSettings(Settings):
     """Stop after so many, whatever happens."""
 
     patience: int = Field(default=5, ge=0)
-    """Epochs without a lower validation loss before the learning rate is lowered."""
+    """Epochs without a lower validation loss that are borne; the next one lowers the learning rate (as torch's
+    ReduceLROnPlateau counts)."""
 
     factor: float = Field(default=0.1, gt=0, lt=1)
     """By which it is lowered."""
@@ -112,6 +116,9 @@ class TrainingSettings(Settings):
 
     compile: bool = False
     """Compile the network, on a GPU only."""
+
+    tensorboard: bool = False
+    """Also write the metrics for TensorBoard, which must be installed."""
 
     seed: int = Field(default=0, ge=0)
     """Of weights, patches and flips."""

@@ -1,0 +1,169 @@
+"""One training on several processes gives what one process gives: sums that gradients pass through, shared BatchNorm.
+
+What makes it exact: a loss is a function of sums over the whole batch, so it is computed on every process from the
+same global sums. With W processes, the backward pass of each all-reduce adds up W equal losses' gradients, and
+DistributedDataParallel's mean over processes divides by W again.
+
+Start them with ``torchrun``: that sets the variables from which :func:`make_fabric` reads how many there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor, nn
+
+from floemap.errors import ConfigError, FloemapError
+from floemap.learning.segmentation import at_least_float32
+from floemap.learning.stages import Precision, choose_precision
+
+T = TypeVar("T")
+
+
+def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
+    """Start fabric on a device, on all processes that torchrun started.
+
+    Parameters
+    ----------
+    device
+        ``auto``: a GPU if there is one; ``cpu``; ``cuda``; or one GPU such as ``cuda:1``. Under torchrun each process
+        takes the GPU of its local rank.
+    precision
+        As :func:`floemap.learning.stages.choose_precision` takes it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such device.
+    """
+    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        chosen = torch.device(wanted)
+    except RuntimeError:
+        raise ConfigError(f"no device is called {device!r}.", hint="Use auto, cpu, cuda, or cuda:1.") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise ConfigError(f"training on {device!r} is not supported.", hint="Use auto, cpu, cuda, or cuda:1.")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"there is no {device}: torch sees {torch.cuda.device_count()} GPUs.", hint="Use auto or cpu."
+        )
+    arithmetic = "bf16-mixed" if choose_precision(precision, chosen) == "bf16" else "32-true"
+    options: dict[str, Any] = {"accelerator": chosen.type, "precision": arithmetic}
+    local, world = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), int(os.environ.get("WORLD_SIZE", "1"))
+    if dist.is_torchelastic_launched() and world > 1:
+        # BatchNorm's buffers are equal everywhere already.
+        strategy = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+        options |= {"devices": local, "num_nodes": world // local, "strategy": strategy}
+    else:
+        options["devices"] = [chosen.index or 0] if chosen.type == "cuda" else 1
+    fabric = Fabric(**options)
+    fabric.launch()
+    return fabric
+
+
+def precision_of(fabric: Fabric) -> Literal["bf16", "fp32"]:
+    """Return the precision that fabric computes in."""
+    with fabric.autocast():
+        return "bf16" if torch.is_autocast_enabled(fabric.device.type) else "fp32"
+
+
+def on_first(fabric: Fabric, work: Callable[[], T]) -> T:
+    """Do something on the first process only, and return its result, or raise its error, on all of them."""
+    done: T | FloemapError | None = None
+    if fabric.is_global_zero:
+        try:
+            done = work()
+        except FloemapError as e:
+            done = e
+    told = fabric.broadcast(done)
+    if isinstance(told, FloemapError):
+        raise told
+    return cast(T, told)
+
+
+def several() -> bool:
+    """Whether there are other processes."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def global_sum(x: Tensor) -> Tensor:
+    """Sum a tensor over all processes; gradients flow back to each process's own. With one process: `x` itself."""
+    return cast(Tensor, _AllReduce.apply(x)) if several() else x  # type: ignore[no-untyped-call]
+
+
+class _AllReduce(torch.autograd.Function):
+    """The sum over processes, whose gradient is the sum over processes of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm over the batch of all processes, on any device. torch's own SyncBatchNorm knows GPUs only.
+
+    Mean first, then the mean square of what differs from it: with the mean of squares, two large numbers would be
+    subtracted.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (N, C, H, W) per channel."""
+        if not self.training or not several():
+            return super().forward(input)
+        x = at_least_float32(input)
+        count = global_sum(x.new_tensor(x.numel() // x.shape[1]))
+        mean = global_sum(x.sum((0, 2, 3))) / count
+        centred = x - mean[:, None, None]
+        variance = global_sum(centred.square().sum((0, 2, 3))) / count
+        self._remember(mean.detach(), variance.detach() * count / (count - 1))
+        scaled = centred * (variance + self.eps).rsqrt()[:, None, None]
+        if self.affine:
+            scaled = scaled * self.weight[:, None, None] + self.bias[:, None, None]
+        return scaled.to(input.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, unbiased_variance: Tensor) -> None:
+        """Move the running statistics, as torch's BatchNorm does."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, weight)
+        self.running_var.lerp_(unbiased_variance, weight)
+
+
+def share_batch_norm(model: nn.Module, device: torch.device) -> None:
+    """Make every BatchNorm of a model one over all processes, in place; names and values of parameters stay.
+
+    Nothing changes where there is one process.
+    """
+    if not several():
+        return
+    for name, child in model.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(model, name, _shared(child, device))
+        else:
+            share_batch_norm(child, device)
+
+
+def _shared(norm: nn.BatchNorm2d, device: torch.device) -> nn.Module:
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call,no-any-return]
+    shared = SharedBatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    shared.to(next(iter(norm.state_dict().values())).device)
+    shared.load_state_dict(norm.state_dict())
+    return shared

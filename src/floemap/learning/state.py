@@ -1,0 +1,204 @@
+"""The folder of a training: what it holds, and how it is gone on with.
+
+model.safetensors   best weights so far, by validation loss: these are what is evaluated
+state.pt            all that the next epoch needs, as it was after the last one
+metrics.jsonl       one line for each epoch
+training.json       how it was made and how it ended; written last
+
+Unlike other stages' folders this one is filled in place, since it must outlive a killed run: it is finished when
+training.json is there. ``state.pt`` is what counts in between. Each file appears whole (written beside, synced to disk,
+renamed), and the others are brought in line with the state before training goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from floemap.errors import ConfigError, TrainingError
+from floemap.learning.checkpoint import write_whole
+from floemap.stage import is_finished, os_errors, read_json
+
+WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
+
+
+@dataclass
+class State:
+    """A training between two epochs.
+
+    Attributes
+    ----------
+    inputs, configuration
+        What it is a training of: not to be gone on with if they differ.
+    history
+        One entry for each finished epoch, as in metrics.jsonl.
+    weights, best
+        The model's, after the last epoch and after that with the lowest validation loss.
+    optimizer, scheduler
+        As torch gives them.
+    """
+
+    inputs: dict[str, Any]
+    configuration: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def validations(self) -> list[float]:
+        """Validation losses so far."""
+        return [row["validation_loss"] for row in self.history if row["validation_loss"] is not None]
+
+    @property
+    def since_best(self) -> int:
+        """Validations since that with the lowest loss, the first of equals."""
+        losses = self.validations
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
+    @property
+    def best_epoch(self) -> dict[str, Any] | None:
+        """Entry of the epoch with the lowest validation loss."""
+        validated = [row for row in self.history if row["validation_loss"] is not None]
+        return min(validated, key=lambda row: row["validation_loss"], default=None)
+
+
+def open_folder(
+    out: Path, inputs: Mapping[str, Any], configuration: Mapping[str, Any], *, overwrite: bool
+) -> tuple[bool, State]:
+    """Look what is in a training's folder: whether it is finished, and the state to go on from, perhaps a new one.
+
+    Leftovers of writes that were killed are removed, and with `overwrite` all of a training's files; others stay.
+
+    Raises
+    ------
+    ConfigError
+        If it holds a training of other data or settings. Nothing is touched then.
+    TrainingError
+        If its state cannot be read.
+    OutputError
+        If the folder cannot be made or written.
+    """
+    inputs, configuration = _as_json(inputs), _as_json(configuration)
+    new = State(inputs, configuration)
+    with os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(out)
+        if overwrite:
+            for name in (RECORD, STATE, WEIGHTS, METRICS):  # the record first: a kill leaves nothing that looks whole
+                (out / name).unlink(missing_ok=True)
+    if is_finished(out, RECORD, [WEIGHTS, METRICS], inputs=inputs, configuration=configuration):
+        return True, State(inputs, configuration, read_metrics(out / METRICS))
+    begin_anew = "Give another folder, or --overwrite to begin anew."
+    if (out / RECORD).exists():
+        found = read_json(out / RECORD)
+        what = differences(found, {"inputs": inputs, "configuration": configuration})
+        raise ConfigError(f"holds a training that is finished, of other {what}.", path=out, hint=begin_anew)
+    if not (out / STATE).exists():
+        if (out / WEIGHTS).exists():
+            raise ConfigError(f"holds {WEIGHTS}, but no training that it is from.", path=out, hint=begin_anew)
+        return False, new
+    state = load_state(out / STATE)
+    if (state.inputs, state.configuration) != (inputs, configuration):
+        found = {"inputs": state.inputs, "configuration": state.configuration}
+        what = differences(found, {"inputs": inputs, "configuration": configuration})
+        raise ConfigError(f"holds an unfinished training of other {what}.", path=out, hint=begin_anew)
+    return False, state
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say which values differ, at most four of them, as "training.batch (4, now 8)"."""
+    told = []
+    before, now = _flat(found), _flat(wanted)
+    for key in sorted(before.keys() | now.keys()):
+        if key.split(".")[0] in wanted and before.get(key) != now.get(key):
+            name = key.partition(".")[2]
+            told.append(f"{name} ({before.get(key, 'absent')}, now {now.get(key, 'absent')})")
+    return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "") or "files"
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write a state, whole or not at all; what stood there stays until the new one is safe on disk.
+
+    Raises
+    ------
+    OutputError
+        If there is no space or permission.
+    """
+    held = io.BytesIO()  # torch's own writer turns a full disk into an error without a reason
+    torch.save({f.name: getattr(state, f.name) for f in fields(state)}, held)
+    write_whole(path, held.getvalue())
+
+
+def load_state(path: Path) -> State:
+    """Read a state. No code of the file is run.
+
+    Raises
+    ------
+    TrainingError
+        If it is none.
+    """
+    try:
+        read = torch.load(path, map_location="cpu", weights_only=True)
+        return State(**read)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError) as e:
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise TrainingError(
+            f"is no state of a training that can be gone on with: {reason}",
+            path=path,
+            hint="Begin anew with --overwrite, or in another folder.",
+        ) from e
+
+
+def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
+    """Write all lines of metrics.jsonl.
+
+    Raises
+    ------
+    OutputError
+        If there is no space or permission.
+    """
+    write_whole(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in history).encode())
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl.
+
+    Raises
+    ------
+    TrainingError
+        If it is none.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as e:
+        raise TrainingError(f"is no list of metrics: {e}.", path=path) from e
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove what killed writes left: the folder belongs to one run at a time."""
+    for name in (WEIGHTS, STATE, METRICS, RECORD):
+        for leftover in out.glob(f".{name}.*"):
+            with suppress(OSError):
+                leftover.unlink()
+
+
+def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
+    """As it will be read back: tuples are lists, paths are strings."""
+    return dict(json.loads(json.dumps(content, default=str)))
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(content, Mapping):
+        return {k: v for key, c in content.items() for k, v in _flat(c, f"{prefix}.{key}" if prefix else key).items()}
+    return {prefix: content}

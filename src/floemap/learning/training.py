@@ -1,0 +1,329 @@
+"""Training, from parts of scenes to a checkpoint: read it from top to bottom.
+
+A plain loop on lightning-fabric, which knows devices, precision and processes. Start it with ``torchrun`` to use
+several GPUs or hosts: the batch is shared among them, and losses and weights are those of one process. A run that was
+stopped, however it was, is gone on with by the same call: the weights come out the same, to the bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from floemap.errors import TrainingError
+from floemap.learning.checkpoint import save_checkpoint
+from floemap.learning.compiling import compiled_view
+from floemap.learning.crops import Batch, deal, draw_epoch, physical, torch_seed
+from floemap.learning.dataset import Dataset, Part, check_parts, gather, identities
+from floemap.learning.distributed import global_sum, make_fabric, on_first, precision_of, share_batch_norm
+from floemap.learning.losses import Loss, make_loss
+from floemap.learning.metrics_log import TensorBoardLog
+from floemap.learning.models import SegmentationModel, build_model
+from floemap.learning.normalisation import pooled_statistics
+from floemap.learning.settings import LearningSettings
+from floemap.learning.state import METRICS, RECORD, STATE, WEIGHTS, State, open_folder, save_state, write_metrics
+from floemap.learning.validation import validate
+from floemap.legend import Legend
+from floemap.progress import Progress, silent
+from floemap.stage import provenance, sha256, write_json
+
+logger = logging.getLogger(__name__)
+
+#: Settings that change nothing of what is learnt: a run may be gone on with under others. The encoder's weights are
+#: known by what they hold, not by where they lie.
+_OF_THE_MACHINE = {"crops": {"source", "workers"}, "training": {"tensorboard"}, "model": {"encoder_weights"}}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes
+    ----------
+    folder
+        See :mod:`floemap.learning.state`.
+    history
+        One entry for each epoch: epoch (from 1), loss (mean over its steps), validation_loss, weighted_f1, macro_f1
+        (None where it was not validated), learning_rate, seconds, crops_per_s.
+    skipped
+        It was finished before.
+    """
+
+    folder: Path
+    history: tuple[dict[str, Any], ...]
+    skipped: bool = False
+
+    @property
+    def checkpoint(self) -> Path:
+        """The model with the lowest validation loss."""
+        return self.folder / WEIGHTS
+
+    @property
+    def record(self) -> Path:
+        """How it was made and how it ended."""
+        return self.folder / RECORD
+
+
+def train(
+    training: Sequence[Part],
+    validation: Sequence[Part],
+    settings: LearningSettings,
+    legend: Legend,
+    out: str | Path,
+    *,
+    about: Mapping[str, Any],
+    overwrite: bool = False,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Trained:
+    """Train a model, or go on with its training.
+
+    Parameters
+    ----------
+    training, validation
+        Parts of scenes, on disk or in memory; the streamed source needs them on disk.
+    settings
+        Of model, loss, patches and training.
+    legend
+        What the labels' classes are.
+    out
+        Folder that is filled; see :mod:`floemap.learning.state`.
+    about
+        Put into the checkpoint beside what is known here: `resolution_m` and `simulated` are needed; by custom also
+        `crs`, and `data`, which tells of the scenes.
+    overwrite
+        Begin anew, whatever the folder holds. What it holds is lost at once.
+    device
+        See :func:`floemap.learning.distributed.make_fabric`.
+    progress
+        Is told after each step. The whole is as many steps as are left if the validation loss gets no lower.
+
+    Raises
+    ------
+    ConfigError
+        If settings do not fit each other, the parts or the machine, or the folder holds another training.
+    TrainingError
+        If there is nothing to learn from, or the loss is no number.
+    GridError, FloemapError
+        If parts cannot be read.
+    OutputError
+        If results cannot be written. What was written before is kept, and gone on with by the same call.
+    """
+    out, t = Path(out), settings.training
+    check_parts(training, validation, settings, about)
+    fabric = make_fabric(device, t.precision)
+    inputs = {"training": identities(training), "validation": identities(validation), "legend": legend.name}
+    if settings.model.encoder_weights is not None:
+        inputs["encoder_weights"] = sha256(settings.model.encoder_weights)
+    configuration = settings.model_dump(mode="json", exclude=_OF_THE_MACHINE)
+    finished, state = on_first(fabric, lambda: open_folder(out, inputs, configuration, overwrite=overwrite))
+    if finished:
+        logger.info("%s is finished already", out)
+        return Trained(out, tuple(state.history), skipped=True)
+
+    progress(0, 1, "looking at the scenes")
+    data = gather(training, validation, settings, legend, fabric.device)
+    deal(draw_epoch(data.surveys, settings.crops, t.seed, 0), t.batch, fabric.global_rank, fabric.world_size)
+    loss = make_loss(settings.loss, len(legend), data.pixels)
+    known = dict(about) | {
+        "legend": legend.name,
+        "inputs": inputs,
+        "configuration": configuration,
+        "class_pixels": {c.key: n for c, n in zip(legend.classes, data.pixels, strict=True)},
+        "trained_on": {"device": fabric.device.type, "precision": precision_of(fabric), "processes": fabric.world_size},
+    }
+    # The caller's random numbers go on as if nothing had been drawn here.
+    with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
+        torch.manual_seed(torch_seed(t.seed))
+        model = build_model(settings.model, len(legend))
+        model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
+        why = _fit(_Run(model, loss, data, settings, out, known, fabric, progress), state)
+    record = provenance("floemap train", inputs=inputs, configuration=configuration)
+    record |= {k: v for k, v in known.items() if k not in record} | {
+        "epochs": len(state.history),
+        "stopped": why,
+        "best": state.best_epoch,
+        "seconds": round(sum(row["seconds"] for row in state.history), 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "normalisation": {"mean": model.mean.tolist(), "std": model.std.tolist()},
+    }
+    on_first(fabric, lambda: write_json(out / RECORD, record))
+    return Trained(out, tuple(state.history))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What stays the same from the first epoch to the last; `about` is what the checkpoint will say."""
+
+    model: SegmentationModel
+    loss: Loss
+    data: Dataset
+    settings: LearningSettings
+    out: Path
+    about: Mapping[str, Any]
+    fabric: Fabric
+    progress: Progress
+
+
+def _fit(run: _Run, state: State) -> str:
+    """Train from where `state` is until it is enough, and say why that was. State and folder are kept up to date."""
+    t, model, fabric = run.settings.training, run.model, run.fabric
+    on_gpu = fabric.device.type == "cuda"
+    share_batch_norm(model, fabric.device)
+    model.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    adam = torch.optim.Adam(model.parameters(), lr=t.learning_rate, fused=True)
+    # Threshold 0: any lower loss is lower. torch's default would ask for more.
+    plateau = ReduceLROnPlateau(
+        adam, factor=t.factor, patience=t.patience, threshold=0.0, min_lr=t.min_learning_rate, eps=0.0
+    )
+    if state.history:
+        model.load_state_dict(state.weights)
+        adam.load_state_dict(state.optimizer)
+        plateau.load_state_dict(state.scheduler)
+        on_first(fabric, lambda: _keep_up(run, state))
+        logger.info("going on with %s after epoch %d", run.out, len(state.history))
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True  # all patches have one size
+    elif t.compile:
+        logger.info("training.compile is for GPUs: going on without")
+    network, optimizer = fabric.setup(compiled_view(model) if t.compile and on_gpu else model, adam)
+
+    board = run.out / "tensorboard" if t.tensorboard and fabric.is_global_zero else None
+    with TensorBoardLog(board, len(state.history) + 1) as log:
+        while len(state.history) < t.max_epochs and state.since_best < t.stop_after:
+            began = time.perf_counter()
+            row = _learn(run, network, optimizer, state)
+            state.weights = {name: x.detach().cpu().clone() for name, x in model.state_dict().items()}
+            if row["epoch"] % t.validate_every == 0 or row["epoch"] == t.max_epochs:
+                row |= _validate(run, state)
+                plateau.step(row["validation_loss"])
+            row["seconds"] = round(time.perf_counter() - began, 3)
+            state.history.append(row)
+            state.optimizer, state.scheduler = adam.state_dict(), plateau.state_dict()
+            on_first(fabric, lambda: save_state(run.out / STATE, state))
+            on_first(fabric, lambda: _keep_up(run, state))
+            log.add(row)
+    if state.since_best >= t.stop_after:
+        return f"the validation loss got no lower in {t.stop_after} validations"
+    return f"{t.max_epochs} epochs were asked for"
+
+
+def _learn(run: _Run, network: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> dict[str, Any]:
+    """Train for one epoch, and return its entry of the history, not yet validated."""
+    t, fabric = run.settings.training, run.fabric
+    epoch, began = len(state.history) + 1, time.perf_counter()
+    # Dropout's numbers depend on the epoch alone, whatever was drawn before.
+    torch.manual_seed(torch_seed(t.seed, epoch, fabric.global_rank))
+    crops = draw_epoch(run.data.surveys, run.settings.crops, t.seed, epoch - 1)
+    mine = deal(crops, t.batch, fabric.global_rank, fabric.world_size)
+    tell = _teller(run, state, len(mine))
+    losses: list[float] = []
+    network.train()
+    for value, norm in _steps(network, optimizer, run.loss, run.data.source.batches(mine), fabric, t.clip_norm):
+        losses.append(value)
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            what = f"the loss is {value} and the norm of its gradient {norm} in epoch {epoch}, step {len(losses)}"
+            raise _broken(what, run.out, state)
+        tell(len(losses), f"loss {sum(losses) / len(losses):.4g}")
+    tell(len(losses), "validating")
+    return {
+        "epoch": epoch,
+        "loss": sum(losses) / len(losses),
+        "validation_loss": None,
+        "weighted_f1": None,
+        "macro_f1": None,
+        "learning_rate": optimizer.param_groups[0]["lr"],
+        "seconds": 0.0,
+        "crops_per_s": round(len(mine) * t.batch / (time.perf_counter() - began), 3),
+    }
+
+
+def _validate(run: _Run, state: State) -> dict[str, float]:
+    """Validate the model as it is, keep its weights if they are the best so far, and return the scores."""
+    found = validate(run.model, run.loss, run.data.validation, run.fabric, crops=run.data.fixed)
+    if not math.isfinite(found.loss):
+        raise _broken(f"the validation loss is {found.loss} after epoch {len(state.history) + 1}", run.out, state)
+    if found.loss < min(state.validations, default=math.inf):
+        state.best = state.weights
+    return {"validation_loss": found.loss, "weighted_f1": found.weighted_f1, "macro_f1": found.macro_f1}
+
+
+def _steps(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Loss,
+    batches: Iterator[Batch],
+    fabric: Fabric,
+    clip_norm: float | None,
+) -> Iterator[tuple[float, float]]:
+    """Take a step for each batch; give each step's loss and norm of the gradient, once the next step is under way.
+
+    So a GPU, which works apart, always has something to do while its numbers are waited for.
+    """
+    before: Tensor | None = None
+    for stored, labels in batches:  # (n, 3, size, size) int16, (n, size, size) uint8
+        stored, labels = (x.to(fabric.device, non_blocking=True) for x in (stored, labels))
+        x = physical(stored).contiguous(memory_format=torch.channels_last)  # float32, NaN for no data
+        value = loss(network(x), labels, reduce=global_sum)  # of the whole batch, on every process
+        optimizer.zero_grad()
+        fabric.backward(value)
+        norm = clip_grad_norm_(network.parameters(), math.inf if clip_norm is None else clip_norm)
+        optimizer.step()
+        if before is not None:
+            yield _numbers(before)
+        before = torch.stack([value.detach(), norm.detach()])
+    if before is not None:
+        yield _numbers(before)
+
+
+def _numbers(pair: Tensor) -> tuple[float, float]:
+    first, second = pair.tolist()
+    return first, second
+
+
+def _teller(run: _Run, state: State, steps: int) -> Callable[[int, str], None]:
+    """Return what tells of a step. The end is where training stops if the validation loss gets no lower."""
+    t, best, done = run.settings.training, state.best_epoch, len(state.history)
+    last = (best["epoch"] if best else t.validate_every) + t.stop_after * t.validate_every
+    whole = steps * min(t.max_epochs, last)
+    scored = [row["weighted_f1"] for row in state.history if row["weighted_f1"] is not None]
+    f1 = f", F1 {scored[-1]:.3f}" if scored else ""
+    progress = run.progress if run.fabric.is_global_zero else silent
+
+    def tell(step: int, what: str) -> None:
+        progress(done * steps + step, whole, f"epoch {done + 1}: {what}{f1}")
+
+    return tell
+
+
+def _keep_up(run: _Run, state: State) -> None:
+    """Bring best weights and metrics on disk in line with the state, which is written first."""
+    best = state.best_epoch
+    if best is not None:
+        model = copy.deepcopy(run.model)
+        model.load_state_dict(state.best)
+        save_checkpoint(run.out / WEIGHTS, model, dict(run.about) | {"best": best})
+    write_metrics(run.out / METRICS, state.history)
+
+
+def _broken(what: str, out: Path, state: State) -> TrainingError:
+    kept = f"{STATE} there is as it was after epoch {len(state.history)}" if state.history else "no epoch was finished"
+    if state.best_epoch is not None:
+        kept += f", {WEIGHTS} is the best so far, of epoch {state.best_epoch['epoch']}"
+    return TrainingError(
+        f"{what}. Training stops; {kept}.",
+        path=out,
+        hint="In another folder, lower training.learning_rate, set training.clip_norm, or use precision fp32.",
+    )
