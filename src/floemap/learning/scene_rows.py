@@ -1,0 +1,241 @@
+"""The rows of a scene on their way through a model's stages: read, computed in tiles, and let go of.
+
+Everything goes from the top of the scene downwards. A stage is asked for rows, asks the one before it for what these
+see, and so on up to the scene's file; what is needed no more is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from floemap.learning.crops import physical
+from floemap.learning.stages import Network, Stage
+from floemap.sentinel1.encoding import BAND_NAMES, NODATA
+
+#: Gives a window of a scene: first row, first column, rows, columns -> stored int16 (3, rows, columns).
+Reader = Callable[[int, int, int, int], NDArray[np.int16]]
+
+#: Top, bottom, left, right of a box of cells.
+Box = tuple[int, int, int, int]
+
+
+class ScenePixels:
+    """A scene's rows, read ahead by a thread, kept as stored until they are given as the first stage's input."""
+
+    def __init__(self, network: Network, read: Reader, shape: tuple[int, int], chunk_rows: int) -> None:
+        self.device = network.device
+        self._network = network
+        self._read = read
+        self._rows, self._cols = shape
+        self._chunk_rows = chunk_rows
+        a = self.alignment_px = network.alignment_px
+        #: Rows and columns as the model sees them: rounded up to its alignment.
+        self.shape = (-(-shape[0] // a) * a, -(-shape[1] // a) * a)
+        self.done = 0
+        #: Squares of `alignment_px` with any data; of rows that are read.
+        self.has = np.zeros((self.shape[0] // a, self.shape[1] // a), np.bool_)
+        #: Pixels with data in all bands, a bit each; of rows that are read.
+        self.valid = np.zeros((shape[0], -(-shape[1] // 8)), np.uint8)
+        self._chunks: list[tuple[int, NDArray[np.int16]]] = []
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="floemap-read")
+        self._ahead: Future[NDArray[np.int16]] | None = None
+
+    def ensure(self, last: int) -> None:
+        """Read rows until those before `last` are there."""
+        while self.done < min(last, self.shape[0]):
+            stored = (self._ahead or self._submit(self.done)).result()
+            first, self.done = self.done, min(self.done + self._chunk_rows, self.shape[0])
+            self._ahead = self._submit(self.done) if self.done < self._rows else None
+            self._note(first, stored)
+            self._chunks.append((first, stored))
+
+    def _submit(self, row: int) -> Future[NDArray[np.int16]]:
+        return self._pool.submit(self._read, row, 0, min(self._chunk_rows, self._rows - row), self._cols)
+
+    def _note(self, first: int, stored: NDArray[np.int16]) -> None:
+        """Note where there are data."""
+        there = stored != NODATA
+        rows = there.shape[1]
+        self.valid[first : first + rows] = np.packbits(there.all(axis=0), axis=1)
+        a = self.alignment_px
+        some = np.zeros((-(-rows // a) * a, self.shape[1]), np.bool_)
+        there.any(axis=0, out=some[:rows, : self._cols])
+        columns = some.reshape(-1, a, self.shape[1]).any(axis=1)  # (rows of squares, pixels)
+        self.has[first // a : -(-(first + rows) // a)] = columns.reshape(-1, self.has.shape[1], a).any(axis=2)
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """Return the first stage's input, (1, 3, rows, cols), from inside of `shape`."""
+        stored = np.full((len(BAND_NAMES), bottom - top, right - left), NODATA, np.int16)
+        inner = min(right, self._cols)
+        for first, chunk in self._chunks:
+            a, b = max(top, first), min(bottom, first + chunk.shape[1])
+            if a < b:
+                stored[:, a - top : b - top, : inner - left] = chunk[:, a - first : b - first, left:inner]
+        return self.of(torch.from_numpy(stored).to(self.device))
+
+    def of(self, stored: Tensor) -> Tensor:
+        """Return the first stage's input for stored values (3, rows, cols)."""
+        return self._network.normalise(physical(stored)[None]).contiguous(memory_format=torch.channels_last)
+
+    def forget(self, before: int) -> None:
+        """Let go of rows before that one."""
+        self._chunks = [(first, c) for first, c in self._chunks if first + c.shape[1] > before]
+
+    def close(self) -> None:
+        """Wait for the thread; what it was still to read is not read."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class StageRows:
+    """The output of one stage, computed in bands from the top downwards; rows that are needed no more are dropped.
+
+    Parameters
+    ----------
+    cell_px
+        Pixels of the scene for each cell of the output.
+    reach_px
+        How far from pixels with data the cells lie that are computed. Beyond, they are as `fill` says, or never read.
+    fill
+        What the stage gives where there are no data; None where nobody reads it.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        source: StageRows | ScenePixels,
+        pixels: ScenePixels,
+        *,
+        cell_px: int,
+        reach_px: int,
+        fill: Fill | None,
+        tile_px: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self.stage, self.source, self.pixels = stage, source, pixels
+        self.cell_px, self.reach_px, self.fill, self.dtype = cell_px, reach_px, fill, dtype
+        self.shape = (pixels.shape[0] // cell_px, pixels.shape[1] // cell_px)
+        self.halo = max(self.shape) if stage.halo is None else stage.halo
+        self.done = 0
+        tile = max(1, tile_px // (cell_px * stage.align)) * stage.align
+        self._tile = max(self.shape) if stage.halo is None else tile
+        self._chunks: list[tuple[int, Tensor]] = []  # first row, (rows, cols, channels)
+
+    def ensure(self, last: int) -> None:
+        """Compute rows until those before `last` are there."""
+        while self.done < min(last, self.shape[0]):
+            self.advance()
+
+    def advance(self) -> None:
+        """Compute the next band."""
+        first, last = self.done, min(self.done + self._tile, self.shape[0])
+        self.source.ensure((last + self.halo) * self.stage.shrink)
+        if self.fill is None:
+            size = (last - first, self.shape[1], self.stage.channels)
+            chunk = torch.zeros(size, dtype=self.dtype, device=self.pixels.device)
+        else:
+            chunk = self.fill.rows(first, last)
+        for top, bottom, left, right in self._tiles(first, last):
+            chunk[top - first : bottom - first, left:right] = self._run(top, bottom, left, right)
+        self._chunks.append((first, chunk))
+        self.done = last
+        self.source.forget((last - self.halo) * self.stage.shrink)
+
+    def _run(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """Return a tile of the output, (rows, cols, channels)."""
+        f, halo = self.stage.shrink, self.halo
+        a, b, c, d = top - halo, bottom + halo, left - halo, right + halo
+        if self.stage.inside:
+            return self.stage.run(self.source.window(a * f, b * f, c * f, d * f))[0].permute(1, 2, 0)
+        a, b, c, d = max(a, 0), min(b, self.shape[0]), max(c, 0), min(d, self.shape[1])
+        out = self.stage.run(self.source.window(a * f, b * f, c * f, d * f))[0].permute(1, 2, 0)
+        return out[top - a : bottom - a, left - c : right - c]
+
+    def _tiles(self, first: int, last: int) -> Iterator[Box]:
+        """Give the boxes of cells to compute in rows [first, last): as few as will do, none where nothing is needed."""
+        if self.stage.halo is None:
+            yield (0, *self.shape[:1], 0, *self.shape[1:])
+            return
+        band = self._needed((first, last, 0, self.shape[1]))
+        if band is None:
+            return
+        left, right = band[2:]
+        count, align = -(-(right - left) // self._tile), self.stage.align
+        edges = [left + (right - left) * i // count // align * align for i in range(count)] + [right]
+        for a, b in pairwise(edges):
+            box = self._needed((first, last, a, b))
+            if box is not None:
+                yield box
+
+    def _needed(self, box: Box) -> Box | None:
+        """Return the smallest box within `box` that holds all its cells that are near data; None without any."""
+        p, a, d = self.cell_px, self.pixels.alignment_px, self.reach_px
+        top, bottom, left, right = box
+        y, x = max(0, (top * p - d) // a), max(0, (left * p - d) // a)
+        has = self.pixels.has[y : -(-(bottom * p + d) // a), x : -(-(right * p + d) // a)]
+        rows, cols = np.flatnonzero(has.any(axis=1)), np.flatnonzero(has.any(axis=0))
+        if not len(rows):
+            return None
+        align = self.stage.align
+        unit = p * align
+
+        def span(first: int, last: int, low: int, high: int) -> tuple[int, int]:
+            """Cells within d of squares [first, last), on the tiles' corners, from `low` to `high`."""
+            return max(low, (first * a - d) // unit * align), min(high, -(-(last * a + d) // unit) * align)
+
+        vertical = span(y + int(rows[0]), y + int(rows[-1]) + 1, top, bottom)
+        return *vertical, *span(x + int(cols[0]), x + int(cols[-1]) + 1, left, right)
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """Return a copy of a window, (1, channels, rows, cols) in torch's channels_last; zeros outside of the scene."""
+        size = (bottom - top, right - left, self.stage.channels)
+        c, d = max(left, 0), min(right, self.shape[1])
+        inside = top >= 0 and bottom <= self.shape[0] and (c, d) == (left, right)
+        make = torch.empty if inside else torch.zeros
+        out = make(size, dtype=self.dtype, device=self.pixels.device)
+        for first, chunk in self._chunks:
+            a, b = max(top, first), min(bottom, first + len(chunk))
+            if a < b:
+                out[a - top : b - top, c - left : d - left] = chunk[a - first : b - first, c:d]
+        return out.permute(2, 0, 1)[None]
+
+    def forget(self, before: int) -> None:
+        """Let go of rows before that one."""
+        self._chunks = [(first, chunk) for first, chunk in self._chunks if first + len(chunk) > before]
+
+    @property
+    def kept_from(self) -> int:
+        """The first row that is still there."""
+        return self._chunks[0][0] if self._chunks else self.done
+
+
+class Fill:
+    """What a stage gives for a scene of a certain size without any data, from what it gives for a small one.
+
+    Within a margin of the scene's border the network sees the border; inside, all squares of `alignment_px` are alike.
+    """
+
+    def __init__(self, patch: Tensor, shape: tuple[int, int], margin: int, period: int) -> None:
+        self._patch = patch  # (rows, cols, channels)
+        self._at = [
+            torch.from_numpy(_source_index(n, small, margin, period)).to(patch.device)
+            for n, small in zip(shape, patch.shape[:2], strict=True)
+        ]
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Return rows [first, last), (rows, cols, channels)."""
+        rows, cols = self._at
+        return self._patch.index_select(0, rows[first:last]).index_select(1, cols)
+
+
+def _source_index(n: int, small: int, margin: int, period: int) -> NDArray[np.int64]:
+    """Return for each of `n` rows of cells which one of the `small` piece it is like."""
+    i = np.arange(n)
+    inner = margin + (i - margin) % period
+    return np.where(i < margin, i, np.where(i >= n - margin, small - n + i, inner))

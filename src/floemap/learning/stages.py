@@ -1,0 +1,287 @@
+"""Models cut into stages, each of which sees little beyond its own place: so whole scenes are predicted in tiles.
+
+A tile of a scene gives what the whole scene gives wherever everything that is seen lies inside the tile. The whole
+network sees some 700 pixels to each side, so tiles of the whole network would compute everything two to three times; a
+stage sees a few cells, and its tiles overlap by these only. BatchNorm is merged into the convolutions, as weights no
+longer change.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from floemap.errors import ConfigError
+from floemap.learning.aspp import AsppDecoder, LocalMean, ResNet18Aspp
+from floemap.learning.resnet import CHANNELS, BasicBlock
+from floemap.learning.segmentation import SegmentationModel
+from floemap.learning.unet import UNet
+from floemap.sentinel1.encoding import BAND_NAMES
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a model.
+
+    Attributes
+    ----------
+    run
+        (1, C, rows, cols) -> (1, channels, rows / shrink, cols / shrink).
+    channels
+        Of the output.
+    shrink
+        Cells of the input, in rows and in columns, for each cell of the output.
+    halo
+        How far an output cell sees beyond the input cells that lie under it, in output cells; None for without end.
+    align
+        Tiles' corners must lie on multiples of so many output cells.
+    inside
+        Whether `run` leaves the halo out of its output. It is given zeros beyond the scene then; else nothing is there.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    channels: int
+    shrink: int = 1
+    halo: int | None = 0
+    align: int = 1
+    inside: bool = False
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model that is ready to predict.
+
+    Attributes
+    ----------
+    stages
+        From normalised bands to logits at `stride`.
+    normalise
+        (1, 3, rows, cols) physical values, NaN for no data -> the first stage's input.
+    classes, stride, alignment_px
+        The model's.
+    device, dtype
+        Where the stages run, and what they take and give; the last one gives float32.
+    """
+
+    stages: tuple[Stage, ...]
+    normalise: Callable[[Tensor], Tensor]
+    classes: int
+    stride: int
+    alignment_px: int
+    device: torch.device
+    dtype: torch.dtype
+
+
+def prepare_network(
+    model: SegmentationModel, device: str | torch.device = "cpu", precision: Precision = "auto"
+) -> Network:
+    """Return a copy of a model for predicting; the model itself stays as it is, in whatever mode it is.
+
+    Parameters
+    ----------
+    device
+        Where it will run.
+    precision
+        Of the arithmetic: fp32, bf16, or auto for bf16 where the device has it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such precision.
+    """
+    device = torch.device(device)
+    dtype = torch.bfloat16 if choose_precision(precision, device) == "bf16" else torch.float32
+    own = merge_batch_norms(copy.deepcopy(model).eval().requires_grad_(False)).to(device)
+    original = copy.deepcopy(own)
+    own = own.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # The normalisation is done apart, once: what the stages are given is normalised.
+    own.set_normalisation([0.0] * len(BAND_NAMES), [1.0] * len(BAND_NAMES))
+    return Network(
+        stages=stages_of(own),
+        normalise=lambda x: original.normalise(x).to(dtype),
+        classes=model.classes,
+        stride=model.stride,
+        alignment_px=model.alignment_px,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """Return the precision to compute in; auto is bf16 where processor or GPU has instructions for it."""
+    if wanted not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"there is no precision {wanted!r}.", hint="Known: auto, fp32, bf16.")
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+@singledispatch
+def stages_of(model: SegmentationModel) -> tuple[Stage, ...]:
+    """Cut a model that reads normalised values into stages.
+
+    Of a model that is not known here, the decoder sees the whole scene at once: right, but it takes memory.
+    """
+    halo, align = model.margin_px // model.stride, model.alignment_px // model.stride
+    encode = Stage(model.encode, model.feature_channels, model.stride, halo, align)
+    return encode, Stage(model.decode, model.classes, halo=None)
+
+
+@stages_of.register
+def _(model: UNet) -> tuple[Stage, ...]:
+    return (Stage(_Both(model), model.classes, halo=model.margin_px, align=model.alignment_px),)
+
+
+@stages_of.register
+def _(model: ResNet18Aspp) -> tuple[Stage, ...]:
+    encoder, decoder = model.encoder, model.decoder
+    pyramid = _PyramidInside(decoder)
+    return (
+        _stage(64, encoder.conv1, encoder.bn1, encoder.relu, encoder.maxpool, *encoder.layer1),
+        _stage(128, *encoder.layer2),
+        _stage(CHANNELS, encoder.layer3[0]),
+        # Features and their local means go on as one map: the pyramid's input.
+        _stage(2 * CHANNELS, encoder.layer3[1], _Beside(LocalMean())),
+        Stage(pyramid, CHANNELS, halo=pyramid.halo, inside=True),
+        _stage(model.classes, *decoder.smooth, _InFloat32(decoder.classifier)),
+    )
+
+
+def _stage(channels: int, *modules: nn.Module) -> Stage:
+    """Put modules one behind the other; add up how far they see."""
+    reach, shrink = 0, 1  # cells of the stage's input
+    for module in modules:
+        for kernel, stride, dilation in _windows(module):
+            reach += shrink * dilation * (kernel // 2)
+            shrink *= stride
+    return Stage(nn.Sequential(*modules), channels, shrink, -(-reach // shrink))
+
+
+def _windows(module: nn.Module) -> list[tuple[int, int, int]]:
+    """Return kernel size, stride and dilation of what a module slides over the map, in its order."""
+    if isinstance(module, BasicBlock):
+        return [*_windows(module.conv1), *_windows(module.conv2)]
+    if isinstance(module, nn.Conv2d):
+        return [(module.kernel_size[0], module.stride[0], module.dilation[0])]
+    if isinstance(module, nn.MaxPool2d):
+        assert isinstance(module.kernel_size, int) and isinstance(module.stride, int)
+        return [(module.kernel_size, module.stride, 1)]
+    if isinstance(module, _Beside):
+        return [(2, 1, 1)]
+    return []
+
+
+class _Both(nn.Module):
+    """Encoder and decoder, one behind the other."""
+
+    def __init__(self, model: SegmentationModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.decode(self.model.encode(x))
+
+
+class _Beside(nn.Module):
+    """(1, C, h, w) -> (1, 2 C, h, w): the input, and what another module makes of it."""
+
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__()
+        self.other = other
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.other(x)], dim=1)
+
+
+class _InFloat32(nn.Module):
+    """The classifier in float32, whatever it is given: its part of the work is small, and logits stay fine."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(x.float())  # type: ignore[no-any-return]
+
+
+class _PyramidInside(nn.Module):
+    """The decoder's branches, joined and projected, without the halo.
+
+    Each branch is cut to what it needs first, and its convolution adds no zeros: so nothing is computed in the halo.
+    Input: features and their local means, (1, 2 C, h + 2 halo, w + 2 halo); output: (1, 256, h, w).
+    """
+
+    def __init__(self, decoder: AsppDecoder) -> None:
+        super().__init__()
+        self.branches = decoder.branches
+        self.project = decoder.project
+        self.halo = max(kernel // 2 * d for b in decoder.branches for kernel, _, d in _windows(b[0]))  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        features, means = x.chunk(2, dim=1)
+        parts = []
+        for branch in self.branches:
+            first, rest = branch[0], branch[1:]  # type: ignore[index]
+            if isinstance(first, LocalMean):
+                parts.append(rest(self._cut(means, 0)))
+            else:
+                reach = first.dilation[0] * (first.kernel_size[0] // 2)
+                part = functional.conv2d(
+                    self._cut(features, reach),
+                    first.weight,
+                    first.bias,
+                    dilation=first.dilation,
+                    groups=first.groups,
+                )
+                parts.append(rest(part))
+        return self.project(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
+
+    def _cut(self, x: Tensor, reach: int) -> Tensor:
+        """Leave `reach` cells of the halo on each side."""
+        a = self.halo - reach
+        return x[..., a : x.shape[-2] - a, a : x.shape[-1] - a]
+
+
+def merge_batch_norms(model: SegmentationModel) -> SegmentationModel:
+    """Merge each BatchNorm that directly follows a convolution into it, in place; both in evaluation mode.
+
+    Which follows which is seen in a run over a few pixels.
+    """
+    made: list[tuple[nn.Conv2d, Tensor]] = []
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+
+    def after_convolution(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        made.append((module, out))
+
+    def before_norm(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, nn.BatchNorm2d)
+        pairs.extend((conv, module) for conv, out in made if out is given[0])
+
+    hooks = [m.register_forward_hook(after_convolution) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(before_norm) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    side = 4 * model.alignment_px
+    with torch.no_grad():
+        model(torch.zeros(1, len(BAND_NAMES), side, side, device=model.mean.device))
+    for hook in hooks:
+        hook.remove()
+    instead: dict[nn.Module, nn.Module] = {}
+    for conv, norm in pairs:
+        instead |= {conv: fuse_conv_bn_eval(conv, norm), norm: nn.Identity()}
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if child in instead:
+                setattr(parent, name, instead[child])
+    return model
