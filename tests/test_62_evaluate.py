@@ -349,6 +349,12 @@ def test_other_classes_are_refused(tmp_path: Path, label_folder: Path, predicted
     # The same classes under another legend's name are the same classes.
     same = write_prediction(tmp_path / "same", predicted, legend="extremeearth")
     assert evaluate_scene(same, label_folder, tmp_path / "out").read()["prediction"]["legend_said"] is True
+    listed = [{"id": c.id, "key": c.key, "title": c.title} for c in SIX_CLASSES.classes]
+    write_json(same / "prediction.json", {"legend": {"name": "six_classes", "classes": listed}})
+    assert evaluate_scene(same, label_folder, tmp_path / "out").read()["prediction"]["legend_said"] is True
+    write_json(same / "prediction.json", {"legend": {"name": "fewer", "classes": listed[:-1]}})
+    with pytest.raises(ConfigError, match="legend fewer"):
+        evaluate_scene(same, label_folder, tmp_path / "out")
     for name in ("ai4arctic", "ice_water"):
         prediction = write_prediction(tmp_path / name, np.zeros(GRID.shape, np.uint8), legend=name)
         with pytest.raises(ConfigError, match=rf"legend {name}.*legend six_classes.*trained on"):

@@ -41,6 +41,8 @@ class ClassTable:
     def from_record(cls, record: Mapping[str, Any], path: Path) -> ClassTable:
         """Read that of a stage's JSON: ``{"legend": {"name": ..., "classes": {id: key}}}``.
 
+        As checkpoints have it, a list of classes with "id" and "key", will do too.
+
         Raises
         ------
         FloemapError
@@ -48,7 +50,9 @@ class ClassTable:
         """
         try:
             said = record["legend"]
-            keys = {int(i): str(key) for i, key in said["classes"].items()}
+            classes = said["classes"]
+            pairs = [(c["id"], c["key"]) for c in classes] if isinstance(classes, list) else classes.items()
+            keys = {int(i): str(key) for i, key in pairs}
             if not keys or sorted(keys) != list(range(len(keys))):
                 raise ValueError(f"ids {sorted(keys)}")
             return cls(str(said["name"]), tuple(keys[i] for i in range(len(keys))))
