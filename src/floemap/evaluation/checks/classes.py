@@ -91,14 +91,19 @@ def only_compared(prediction: Classes, reference: Classes) -> tuple[Classes, Cla
     return a, b
 
 
-def pixel_km2(pixel_m: float) -> float:
-    """Return the area of a pixel.
+def pixel_km(pixel_m: float) -> float:
+    """Return the side of a pixel in km.
 
     Raises
     ------
     GridError
-        If the pixel's side is not positive.
+        If it is not positive.
     """
     if not pixel_m > 0:
         raise GridError(f"a pixel of {pixel_m} m has no area.")
-    return (pixel_m / 1000) ** 2
+    return pixel_m / 1000
+
+
+def pixel_km2(pixel_m: float) -> float:
+    """Return the area of a pixel in km2; raises as :func:`pixel_km`."""
+    return pixel_km(pixel_m) ** 2

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
 from floemap.evaluation.checks.amounts import Amounts, difference, ratio
-from floemap.evaluation.checks.classes import Classes, keys
+from floemap.evaluation.checks.classes import Classes, check_rasters, keys
 from floemap.legend import IGNORE, Legend
 
 BINS = 15
@@ -140,12 +140,10 @@ class ConfidenceCounts:
         ConfigError
             If the probabilities are of another type or lie outside 0 to 1, or a raster holds what the legend lacks.
         """
+        check_rasters(prediction, reference, self.legend)
         n = len(self.legend)
-        if probabilities.shape != (n, *prediction.shape) or prediction.shape != reference.shape:
-            raise GridError(
-                f"probabilities of {probabilities.shape}, a prediction of {prediction.shape} and a reference of "
-                f"{reference.shape} for {n} classes."
-            )
+        if probabilities.shape != (n, *prediction.shape):
+            raise GridError(f"probabilities of {probabilities.shape} for {n} classes on {prediction.shape} pixels.")
         if (probabilities.dtype == np.uint8) != self.stored or probabilities.dtype.kind not in "uf":
             raise ConfigError(f"probabilities are {probabilities.dtype}, not {'uint8' if self.stored else 'floats'}.")
         here = (prediction != IGNORE) & (reference != IGNORE)
@@ -153,8 +151,6 @@ class ConfidenceCounts:
         for p in probabilities:
             here &= p != missing if self.stored else np.isfinite(p)
         said, true = prediction[here], reference[here]
-        if max(said.max(initial=0), true.max(initial=0)) >= n:
-            raise ConfigError(f"a raster holds a class beyond legend {self.legend.name}'s {n}.")
         wrong = (said != true) * np.int32(_WRONG)
         for k, p in enumerate(probabilities):
             level = self._levels(p[here])

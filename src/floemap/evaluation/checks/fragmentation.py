@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from floemap.evaluation.checks.amounts import Amounts, ratio
 from floemap.evaluation.checks.borders import sides_between
-from floemap.evaluation.checks.classes import Classes, check_rasters, keys, only_compared, pixel_km2
+from floemap.evaluation.checks.classes import Classes, check_rasters, keys, only_compared, pixel_km, pixel_km2
 from floemap.legend import Legend
 
 #: Patches of less than this are small.
@@ -123,7 +123,7 @@ def fragmentation(
         patches=patches,
         area_km2=area_px * km2,
         small_km2=small_px * km2,
-        perimeter_km=sides * (pixel_m / 1000),
+        perimeter_km=sides * pixel_km(pixel_m),
     )
 
 

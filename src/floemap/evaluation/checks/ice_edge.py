@@ -19,6 +19,7 @@ concentration on; here, from one half of the generalised map on).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 from floemap.errors import ConfigError
 from floemap.evaluation.checks.amounts import Amounts, ratio
-from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, compared, pixel_km2
+from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, compared, pixel_km, pixel_km2
 from floemap.legend import Legend
 
 #: Side of the window in which the maps are generalised.
@@ -204,16 +205,16 @@ def ice_edge(
     here = compared(prediction, reference)
     if not here.any():
         return "no pixel has a class in both maps"
-    km2, size = pixel_km2(pixel_m), window_px(window_km, pixel_m)
+    side_km, km2, size = pixel_km(pixel_m), pixel_km2(pixel_m), window_px(window_km, pixel_m)
     ices = [generalise((c != legend.water) & here, here, size) for c in (prediction, reference)]
     over, under = (int(np.count_nonzero(a & ~b)) for a, b in (ices, ices[::-1]))
     edges = [edge_pixels(ice, here) for ice in ices]
-    lengths = [float(np.count_nonzero(e) * pixel_m / 1000) for e in edges]
+    lengths = [float(np.count_nonzero(e) * side_km) for e in edges]
     predicted, drawn = lengths[0] > 0, lengths[1] > 0
     kinds = predicted and drawn, predicted and not drawn, drawn and not predicted, not (predicted or drawn)
     measured: list[tuple[Floats, float]] = [(np.zeros(1), 0.0), (np.zeros(1), 0.0)]
     if kinds[0]:
-        measured = [_distances(edges[i], edges[1 - i], pixel_m / 1000) for i in (0, 1)]
+        measured = [_distances(edges[i], edges[1 - i], side_km) for i in (0, 1)]
     return EdgeAmounts(
         window_km=float(window_km),
         compared_km2=float(np.count_nonzero(here) * km2),
@@ -231,8 +232,8 @@ def ice_edge(
 
 def _distances(edge: Bools, other: Bools, pixel_km: float) -> tuple[Floats, float]:
     """Length of `edge` by its distance to `other`, in steps, and length times distance."""
-    # Exact Euclidean distances between pixel centres, of every pixel to the nearest zero.
-    distance_px = cv2.distanceTransform((~other).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    distance_km = np.asarray(distance_px[edge], np.float64) * pixel_km
-    steps = np.rint(distance_km / STEP_KM).astype(np.int64)
-    return np.bincount(steps) * pixel_km, float(distance_km.sum() * pixel_km)
+    distance_px = cv2.distanceTransform((~other).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[edge]
+    # Its last digits differ from run to run. Squares of distances between pixel centres are whole numbers.
+    exact_km = np.sqrt(np.rint(np.asarray(distance_px, np.float64) ** 2)) * pixel_km
+    steps = np.rint(exact_km / STEP_KM).astype(np.int64)
+    return np.bincount(steps) * pixel_km, math.fsum(exact_km) * pixel_km

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from floemap.evaluation.checks.amounts import Amounts, ratio
 from floemap.evaluation.checks.borders import neighbours
-from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, ice_groups, only_compared, pixel_km2
+from floemap.evaluation.checks.classes import (
+    Bools,
+    Classes,
+    check_rasters,
+    ice_groups,
+    only_compared,
+    pixel_km,
+    pixel_km2,
+)
 from floemap.evaluation.checks.fragmentation import CONNECTIVITY, SMALL_KM2
 from floemap.legend import IGNORE, Legend
 
@@ -101,9 +109,9 @@ def impossible_neighbours(
     old = ice_groups(legend).old
     if old is None:
         return NO_CLASS
+    side_km, km2 = pixel_km(pixel_m), pixel_km2(pixel_m)
     maps = only_compared(prediction, reference)
-    found = np.array([_counts(c, old, legend.water, pixel_km2(pixel_m)) for c in maps], np.int64).T
-    side_km, km2 = pixel_m / 1000, pixel_km2(pixel_m)
+    found = np.array([_counts(c, old, legend.water, km2) for c in maps], np.int64).T
     return NeighbourAmounts(
         compared_km2=float(np.count_nonzero(maps[0] != IGNORE) * km2),
         old_water_km=found[0] * side_km,

@@ -30,7 +30,7 @@ def seam_zone(lines: Sequence[Mapping[str, Any]], geobox: GeoBox, half_width_m: 
     geobox
         The grid.
     half_width_m
-        How far the zone reaches to each side; at least one pixel.
+        How far the zone reaches to each side of the pixels on the line; at least one pixel.
 
     Returns
     -------
@@ -42,10 +42,8 @@ def seam_zone(lines: Sequence[Mapping[str, Any]], geobox: GeoBox, half_width_m: 
     FloemapError
         If a line is not a list of positions.
     """
-    zone = np.zeros(tuple(geobox.shape), np.uint8)
+    away = np.ones(tuple(geobox.shape), np.uint8)
     to_map = pyproj.Transformer.from_crs("EPSG:4326", crs_of(geobox).proj, always_xy=True)
-    pixel_m = float(abs(geobox.resolution.x))
-    thickness = 2 * max(1, round(half_width_m / pixel_m)) + 1
     for line in lines:
         try:
             lon, lat = np.array(line["lonlat_deg"], np.float64).reshape(-1, 2).T
@@ -57,5 +55,9 @@ def seam_zone(lines: Sequence[Mapping[str, Any]], geobox: GeoBox, half_width_m: 
         points = np.stack([col - 0.5, row - 0.5], axis=1)
         points = np.clip(points[np.isfinite(points).all(axis=1)], -_FAR_PX, _FAR_PX)
         fixed = np.rint(points * (1 << _SHIFT)).astype(np.int32)
-        cv2.polylines(zone, [fixed.reshape(-1, 1, 2)], False, 1, thickness, cv2.LINE_8, _SHIFT)
-    return zone.astype(bool)
+        cv2.polylines(away, [fixed.reshape(-1, 1, 2)], False, 0, 1, cv2.LINE_8, _SHIFT)
+    if away.all():
+        return np.zeros(away.shape, bool)
+    # Thick lines of OpenCV's are thicker than asked for where they slant: distances are what they are.
+    reach_px = max(1.0, half_width_m / float(abs(geobox.resolution.x)))
+    return np.asarray(cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= reach_px + 1e-3)

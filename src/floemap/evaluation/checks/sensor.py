@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from floemap.errors import GridError
 from floemap.evaluation.checks.amounts import Amounts, difference, ratio
 from floemap.evaluation.checks.borders import neighbours
-from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, keys, only_compared, pixel_km2
+from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, keys, only_compared, pixel_km, pixel_km2
 from floemap.legend import IGNORE, Legend
 
 #: Bins of incidence angle: whole degrees from the first on; what lies beyond either end is in the bin there.
@@ -113,6 +113,7 @@ def seams(
         If a raster holds what the legend lacks.
     """
     check_rasters(prediction, reference, legend)
+    side_km = pixel_km(pixel_m)
     if zone is None:
         return "product.json does not say where sub-swaths meet: prepare the product again, with --overwrite"
     if zone.shape != prediction.shape:
@@ -131,8 +132,7 @@ def seams(
             sides[place, direction] += np.count_nonzero(chosen)
             for which, classes in enumerate(maps):
                 changes[which, place, direction] += np.count_nonzero(chosen & (classes[first] != classes[second]))
-    km = pixel_m / 1000
-    return SeamAmounts(sides_km=sides * km, changes_km=changes * km)
+    return SeamAmounts(sides_km=sides * side_km, changes_km=changes * side_km)
 
 
 @dataclass(frozen=True, eq=False)
