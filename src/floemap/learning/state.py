@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -149,8 +150,8 @@ def load_state(path: Path) -> State:
         If it is none.
     """
     try:
-        read = torch.load(path, map_location="cpu", weights_only=True)
-        return State(**read)
+        with warnings.catch_warnings(action="ignore"):  # of what torch finds odd: the error says enough
+            return State(**torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise TrainingError(

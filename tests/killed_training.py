@@ -1,0 +1,215 @@
+"""Trains, is killed at chosen moments, goes on; run as a program by test_45_resume.py.
+
+    python tests/killed_training.py FOLDER
+
+Everything is imported once; then each run is a forked process, which is really killed. Prints JSON: for each moment how
+the killed run ended, what it left, and whether what came out in the end is what an undisturbed run gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from tiny_model import ABOUT, scene
+
+import floemap.learning.checkpoint as checkpoint_module
+from floemap.learning import training as training_module
+from floemap.learning.checkpoint import load_checkpoint
+from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings, TrainingSettings
+from floemap.learning.state import load_state
+from floemap.learning.training import train
+from floemap.legend import SIX_CLASSES
+
+Trap = Callable[[], None]
+
+#: Everything that could differ after a kill is in play: dropout, turns, places, a falling learning rate, clipping.
+SETTINGS = LearningSettings(
+    model=ModelSettings(name="resnet18_aspp", dropout=0.2),
+    crops=CropSettings(size_px=32, per_scene=4, flips=True, validation_per_scene=2),
+    training=TrainingSettings(
+        batch=4,
+        learning_rate=1e-3,
+        max_epochs=3,
+        patience=0,
+        clip_norm=1.0,
+        precision="auto",
+        validation="crops",
+    ),
+)
+
+
+def go(out: Path, told: Callable[[str], None] = lambda what: None) -> None:
+    train(
+        [scene("a", 1), scene("b", 2)],
+        [scene("v", 3)],
+        SETTINGS,
+        SIX_CLASSES,
+        out,
+        about=ABOUT,
+        device="cpu",
+        progress=lambda done, total, what: told(what),
+    )
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise SystemExit("a killed process goes on")
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Do it in a forked process, and return how that ended: an exit code, or minus a signal."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except KeyboardInterrupt:
+            os._exit(130)
+        except BaseException as e:
+            print(repr(e), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def at_write(number: int, *, torn: bool = False) -> Trap:
+    """Die when the n-th file is being written; torn: with half of it on the disk. An epoch writes three."""
+
+    def set_trap() -> None:
+        real = os.fsync
+        left = [number]
+
+        def fsync(file: int) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                if torn:
+                    os.ftruncate(file, os.fstat(file).st_size // 2)
+                die()
+            real(file)
+
+        checkpoint_module.os.fsync = fsync  # type: ignore[attr-defined]
+
+    return set_trap
+
+
+def at_record() -> None:
+    training_module.write_json = lambda *_: die()
+
+
+def in_validation() -> None:
+    real = training_module.validate
+    left = [2]
+
+    def validate(*args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        return die() if left[0] == 0 else real(*args, **kwargs)
+
+    training_module.validate = validate
+
+
+def in_step(signal_number: int) -> Callable[[Path], None]:
+    """Run, and get a signal in the middle of the second epoch."""
+
+    def run(out: Path) -> None:
+        def told(what: str) -> None:
+            if what.startswith("epoch 2: loss"):
+                os.kill(os.getpid(), signal_number)
+
+        go(out, told)
+
+    return run
+
+
+def trapped(trap: Trap) -> Callable[[Path], None]:
+    def run(out: Path) -> None:
+        trap()
+        go(out)
+
+    return run
+
+
+MOMENTS: dict[str, Callable[[Path], None]] = {
+    "in a step": in_step(signal.SIGKILL),
+    "Ctrl-C in a step": in_step(signal.SIGINT),
+    "in a validation": trapped(in_validation),
+    "in the first writing of the state": trapped(at_write(1, torn=True)),
+    "in a later writing of the state": trapped(at_write(4, torn=True)),
+    "between state and checkpoint": trapped(at_write(5)),
+    "between checkpoint and metrics": trapped(at_write(6, torn=True)),
+    "before the record": trapped(at_record),
+}
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """What a finished folder holds, but for times."""
+    history = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    for row in history:
+        del row["seconds"], row["crops_per_s"]
+    state = load_state(out / "state.pt")
+    best = load_checkpoint(out / "model.safetensors").model.state_dict()
+    adam = {f"{i}.{k}": x for i, s in state.optimizer["state"].items() for k, x in s.items()}
+    return {
+        "history": history,
+        "weights": {k: x.clone() for part in (best, state.weights, adam) for k, x in part.items()},
+        "files": sorted(p.name for p in out.iterdir()),
+    }
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return (
+        a["history"] == b["history"]
+        and a["weights"].keys() == b["weights"].keys()
+        and all(torch.equal(x, b["weights"][k]) for k, x in a["weights"].items())
+    )
+
+
+def killed_from_outside(out: Path) -> list[int]:
+    """Kill three times, whatever the run is doing."""
+    ends = []
+    for wait_s in (0.3, 0.9, 0.6):
+        pid = os.fork()
+        if pid == 0:
+            go(out)
+            os._exit(0)
+        time.sleep(wait_s)
+        os.kill(pid, signal.SIGKILL)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    return ends
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)  # forked processes have no others
+    found: dict[str, Any] = {}
+    found["undisturbed"] = in_child(lambda: go(folder / "whole"))
+    whole = outcome(folder / "whole")
+    found["files"] = whole["files"]
+    found["rates"] = [row["learning_rate"] for row in whole["history"]]
+    for moment, run in MOMENTS.items():
+        out = folder / moment.replace(" ", "_")
+        ended = in_child(lambda run=run, out=out: run(out))  # type: ignore[misc]
+        left = sorted(p.name for p in out.iterdir())
+        on = in_child(lambda out=out: go(out))  # type: ignore[misc]
+        after = outcome(out)
+        found[moment] = {
+            "ended": ended,
+            "left": left,
+            "went on": on,
+            "same": same(whole, after),
+            "files": after["files"],
+        }
+    out = folder / "anywhere"
+    ends = killed_from_outside(out)
+    on = in_child(lambda: go(out))
+    found["anywhere"] = {"ended": ends, "went on": on, "same": same(whole, outcome(out))}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

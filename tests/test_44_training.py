@@ -1,0 +1,591 @@
+"""Training: it learns, keeps the best weights, stops when it should, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import subprocess
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+from test_43_crops import on_disk
+from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
+from torch import Tensor
+
+from floemap.errors import ConfigError, FloemapError, OutputError, TrainingError
+from floemap.learning import training as training_module
+from floemap.learning.checkpoint import load_checkpoint
+from floemap.learning.compiling import compiled_view
+from floemap.learning.crops import draw_fixed, physical, read_crop
+from floemap.learning.distributed import make_fabric
+from floemap.learning.losses import CrossEntropy, Loss, make_loss
+from floemap.learning.models import build_model
+from floemap.learning.normalisation import band_sums, pooled_statistics
+from floemap.learning.parts import PartArrays
+from floemap.learning.settings import LearningSettings, LossSettings, ModelSettings
+from floemap.learning.state import State, load_state, save_state
+from floemap.learning.survey import survey_part
+from floemap.learning.training import Trained, train
+from floemap.learning.validation import Validation, validate
+from floemap.legend import IGNORE, SIX_CLASSES
+
+FILES = {"model.safetensors", "state.pt", "metrics.jsonl", "training.json"}
+
+
+@pytest.fixture(autouse=True)
+def tiny_is_a_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets settings name the tiny model; one thread is faster for what is so small."""
+    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def parts() -> list[PartArrays]:
+    return [scene("a", 1), scene("b", 2)]
+
+
+@pytest.fixture(scope="module")
+def held_out() -> list[PartArrays]:
+    return [scene("v", 3, (61, 70)), scene("w", 4)]
+
+
+@pytest.fixture
+def run(tmp_path: Path, parts: list[PartArrays], held_out: list[PartArrays]) -> Any:
+    """Trains in a folder; settings first, keywords as of `train`."""
+
+    def go(settings: LearningSettings, out: str = "run", **options: Any) -> Trained:
+        usual: dict[str, Any] = {"training": parts, "validation": held_out, "legend": SIX_CLASSES, "about": ABOUT}
+        return train(settings=settings, out=tmp_path / out, device="cpu", **(usual | options))
+
+    return go
+
+
+def weights_of(trained: Trained) -> dict[str, Tensor]:
+    return load_checkpoint(trained.checkpoint).model.state_dict()
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, losses: Sequence[float]) -> None:
+    """Let validations find these losses, one after the other."""
+    left = iter(losses)
+
+    def found(*_: Any, **__: Any) -> Validation:
+        return Validation(next(left), np.eye(6, dtype=np.int64))
+
+    monkeypatch.setattr(training_module, "validate", found)
+
+
+# What a training gives
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "dice", "focal"])
+def test_it_learns_what_can_be_learnt(run: Any, loss: str) -> None:
+    settings = tiny_settings(max_epochs=20, learning_rate=0.1).model_copy(update={"loss": LossSettings(name=loss)})
+    trained = run(settings)
+    first, last = trained.history[0], trained.history[-1]
+    assert last["loss"] < 0.6 * first["loss"]
+    assert last["validation_loss"] < first["validation_loss"]
+    assert max(x["weighted_f1"] for x in trained.history) > 0.9
+    assert not trained.skipped
+
+
+def test_folder_holds_what_it_should(run: Any, parts: list[PartArrays]) -> None:
+    trained = run(tiny_settings(), about=dict(ABOUT) | {"data": ["of the study"]})
+    assert {p.name for p in trained.folder.iterdir()} == FILES
+    lines = [json.loads(x) for x in (trained.folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines == list(trained.history)
+    assert [x["epoch"] for x in lines] == [1, 2, 3]
+    assert all(x["crops_per_s"] > 0 and x["seconds"] > 0 for x in lines)
+    record = json.loads(trained.record.read_text())
+    assert record["epochs"] == 3 and record["stopped"] == "3 epochs were asked for"
+    best = min(lines, key=lambda x: x["validation_loss"])
+    assert record["best"] == best
+    about = load_checkpoint(trained.checkpoint).about
+    assert about["best"] == best
+    assert about["data"] == ["of the study"] and about["simulated"] is True and about["crs"] == "EPSG:3413"
+    assert about["configuration"]["training"]["batch"] == 4
+    assert set(about["inputs"]["training"]) == {"a", "b"}
+    mean, std = pooled_statistics(band_sums(p.stored) for p in parts)
+    assert about["normalisation"]["mean"] == pytest.approx(mean) and about["normalisation"]["std"] == pytest.approx(std)
+
+
+def test_same_seed_same_weights_other_seed_others(run: Any) -> None:
+    a, b, c = (run(tiny_settings(seed=s), o) for s, o in ((0, "a"), (0, "b"), (1, "c")))
+    assert same(weights_of(a), weights_of(b))
+    assert not same(weights_of(a), weights_of(c))
+
+
+def test_random_numbers_of_the_caller_go_on_as_if_nothing_had_been_drawn(run: Any) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run(tiny_settings({"dropout": 0.3}, max_epochs=1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_streamed_training_is_the_resident_one(
+    run: Any, tmp_path: Path, parts: list[PartArrays], held_out: list[PartArrays]
+) -> None:
+    files = [on_disk(p, tmp_path, (7, 13)) for p in (*parts, *held_out)]
+    settings = tiny_settings()
+    streamed = settings.model_copy(
+        update={"crops": settings.crops.model_copy(update={"source": "streamed", "workers": 0})}
+    )
+    a = run(settings, "a", training=files[:2], validation=files[2:])
+    b = run(streamed, "b", training=files[:2], validation=files[2:])
+    assert same(weights_of(a), weights_of(b))
+    assert [x["validation_loss"] for x in a.history] == [x["validation_loss"] for x in b.history]
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this processor has no bf16")
+def test_auto_is_bf16_where_it_is_native_and_learns_the_same(run: Any) -> None:
+    exact, auto = run(tiny_settings(), "fp32"), run(tiny_settings(precision="auto"), "auto")
+    assert load_checkpoint(auto.checkpoint).about["trained_on"]["precision"] == "bf16"
+    for a, b in zip(exact.history, auto.history, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=0.05)
+        assert a["loss"] != b["loss"]
+
+
+def test_gradients_longer_than_the_clip_norm_are_scaled_down(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = []
+    real = torch.optim.Adam.step
+
+    def watched(self: torch.optim.Adam, *args: Any, **kwargs: Any) -> Any:
+        grads = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.nn.utils.get_total_norm([g for g in grads if g is not None])))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    run(tiny_settings(max_epochs=1), "free")
+    run(tiny_settings(max_epochs=1, clip_norm=0.01), "clipped")
+    free, clipped = norms[:3], norms[3:]
+    assert min(free) > 0.01
+    assert max(clipped) == pytest.approx(0.01, rel=1e-3)
+
+
+# Which weights are kept, and when it ends
+
+
+def test_best_weights_are_those_that_are_evaluated(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = []
+
+    def watched(path: Path, state: State) -> None:
+        after.append(state.weights)
+        save_state(path, state)
+
+    monkeypatch.setattr(training_module, "save_state", watched)
+    scripted(monkeypatch, [0.9, 0.4, 0.7, 0.4])
+    trained = run(tiny_settings(max_epochs=4))
+    kept = weights_of(trained)
+    assert same(kept, after[1])
+    assert not any(same(kept, after[i]) for i in (0, 2, 3))
+    state = load_state(trained.folder / "state.pt")
+    assert same(state.weights, after[3])  # what training would go on with
+
+
+def test_checkpoint_scores_what_its_epoch_scored(run: Any, held_out: list[PartArrays]) -> None:
+    trained = run(tiny_settings(max_epochs=2))
+    checkpoint = load_checkpoint(trained.checkpoint)
+    loss = make_loss(LossSettings(), 6)
+    found = validate(checkpoint.model, loss, held_out, make_fabric("cpu", "fp32"))
+    assert found.loss == pytest.approx(min(x["validation_loss"] for x in trained.history), rel=1e-6)
+
+
+def test_learning_rate_falls_on_a_plateau_and_training_ends(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [1.0, 0.99999, *[0.99999] * 20])
+    settings = tiny_settings(max_epochs=30, patience=2, factor=0.1, stop_after=8, min_learning_rate=2e-4)
+    trained = run(settings)
+    rates = [x["learning_rate"] for x in trained.history]
+    # Any lower loss is lower; two epochs without are borne, the third lowers it.
+    assert rates == pytest.approx([1e-2] * 5 + [1e-3] * 3 + [2e-4] * 2)
+    assert json.loads(trained.record.read_text())["stopped"] == "the validation loss got no lower in 8 validations"
+
+
+def test_patience_counts_validations(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [1.0] * 20)
+    trained = run(tiny_settings(max_epochs=30, validate_every=3, stop_after=2))
+    validated = [x["epoch"] for x in trained.history if x["validation_loss"] is not None]
+    assert validated == [3, 6, 9]
+    assert len(trained.history) == 9
+
+
+def test_last_epoch_is_always_validated(run: Any) -> None:
+    trained = run(tiny_settings(max_epochs=2, validate_every=5))
+    assert [x["validation_loss"] is None for x in trained.history] == [True, False]
+    assert trained.checkpoint.is_file()
+
+
+# Progress
+
+
+def test_progress_rises_and_ends_and_tells_loss_and_f1(run: Any) -> None:
+    told: list[tuple[float, float, str]] = []
+    run(tiny_settings(max_epochs=2), progress=lambda *x: told.append(x))
+    done = [d for d, _, what in told if "epoch" in what]
+    assert done == sorted(done)
+    assert told[-1][:2] == (6, 6)
+    assert "epoch 1: loss" in told[1][2] and "F1" not in told[1][2]
+    assert "epoch 2: loss" in told[-2][2] and ", F1 0." in told[-2][2]
+
+
+def test_whole_is_what_is_left_if_nothing_improves(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [1.0, 0.5, 0.6, 0.7, 0.8])
+    told: list[tuple[float, float, str]] = []
+    run(tiny_settings(max_epochs=1000, stop_after=3), progress=lambda *x: told.append(x))
+    epochs = {what.split(":")[0]: whole for _, whole, what in told[1:]}
+    assert epochs == {"epoch 1": 12, "epoch 2": 12, "epoch 3": 15, "epoch 4": 15, "epoch 5": 15}
+    assert told[-1][:2] == (15, 15)
+
+
+# Numbers that are none
+
+
+class BreaksAt(CrossEntropy):
+    """Cross-entropy until its n-th value in training."""
+
+    def __init__(self, step: int, kind: str) -> None:
+        super().__init__(6)
+        self.left, self.kind = step, kind
+
+    def value(self, sums: Tensor) -> Tensor:
+        value = super().value(sums)
+        self.left -= sums.requires_grad
+        if self.left != 0:
+            return value
+        if self.kind == "gradient":  # the value is right, its slope is not
+            return value + (value * 0).sqrt()
+        return value * (math.nan if self.kind == "nan" else math.inf)
+
+
+@pytest.mark.parametrize("kind", ["nan", "inf", "gradient"])
+@pytest.mark.parametrize("step", [8, 9])
+def test_loss_that_is_no_number_stops_it_with_the_last_good_state(
+    run: Any, monkeypatch: pytest.MonkeyPatch, kind: str, step: int
+) -> None:
+    whole = run(tiny_settings(max_epochs=4), "whole")
+    with monkeypatch.context() as broken:
+        broken.setattr(training_module, "make_loss", lambda *_: BreaksAt(step, kind))
+        with pytest.raises(TrainingError, match=f"in epoch 3, step {step - 6}") as e:
+            run(tiny_settings(max_epochs=4))
+    assert "nan" in str(e.value) or "inf" in str(e.value)
+    assert "after epoch 2" in str(e.value) and "model.safetensors is the best so far" in str(e.value)
+    assert "learning_rate" in str(e.value)
+    folder = e.value.path
+    assert folder is not None and not (folder / "training.json").exists()
+    assert len(load_state(folder / "state.pt").history) == 2
+    assert same(weights_of(run(tiny_settings(max_epochs=4))), weights_of(whole))  # nothing of it stayed
+
+
+def test_no_number_in_the_first_epoch_says_that_nothing_is_kept(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_module, "make_loss", lambda *_: BreaksAt(1, "nan"))
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1.* no epoch was finished"):
+        run(tiny_settings())
+
+
+def test_validation_loss_that_is_no_number_stops_it(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [0.5, math.nan])
+    with pytest.raises(TrainingError, match="the validation loss is nan after epoch 2"):
+        run(tiny_settings())
+
+
+# What cannot be learnt from
+
+
+def test_class_that_is_absent_is_warned_of_by_name(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        run(tiny_settings(max_epochs=1))
+    assert "no training part holds a pixel of Nilas, Young ice, Old ice" in caplog.text
+
+
+def without_labels(name: str) -> PartArrays:
+    part = scene(name, 1)
+    return PartArrays(name, part.stored, np.full_like(part.labels, IGNORE))
+
+
+def test_split_without_a_label_is_named(run: Any, parts: list[PartArrays], held_out: list[PartArrays]) -> None:
+    with pytest.raises(TrainingError, match=r"no pixel of the validation parts \(06-NE\) has a label"):
+        run(tiny_settings(), validation=[*held_out, without_labels("06-NE")])
+    with pytest.raises(TrainingError, match=r"part 03: no patch of 32 x 32 px has a label"):
+        run(tiny_settings(), training=[*parts, without_labels("03")])
+    anywhere = tiny_settings()
+    anywhere = anywhere.model_copy(update={"crops": anywhere.crops.model_copy(update={"min_valid": 0.0})})
+    with pytest.raises(TrainingError, match=r"no pixel of the training parts \(03\) has a label"):
+        run(anywhere, training=[without_labels("03")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"training": {"batch": 13}}, {}, "training.batch is 13, but an epoch has 12 patches"),
+        ({"loss": {"name": "dise"}}, {}, "no loss is called 'dise'"),
+        ({"model": {"name": "resnet19"}}, {}, "no model is called 'resnet19'"),
+        ({"crops": {"source": "streamed"}}, {}, "parts are in memory"),
+        ({}, {"training": []}, "no training parts"),
+        ({}, {"validation": []}, "no validation parts"),
+        ({}, {"validation": [scene("a", 3)]}, "given twice: a"),
+        ({}, {"about": {"simulated": True}}, "lacks resolution_m"),
+        ({}, {"device": "gpu0"}, "no device is called 'gpu0'"),
+        ({}, {"device": "meta"}, "training on 'meta' is not supported"),
+        ({}, {"device": "cuda:99"}, "there is no cuda:99"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_trained(
+    tmp_path: Path,
+    parts: list[PartArrays],
+    held_out: list[PartArrays],
+    changes: dict[str, dict[str, Any]],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    values = tiny_settings().model_dump()
+    for table, change in changes.items():
+        values[table] |= change
+    usual = {"training": parts, "validation": held_out, "about": ABOUT, "device": "cpu", "legend": SIX_CLASSES}
+    with pytest.raises(ConfigError, match=message):
+        train(settings=LearningSettings.checked(**values), out=tmp_path / "run", **(usual | options))
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+# The folder
+
+
+def test_finished_training_is_not_done_again(run: Any) -> None:
+    first = run(tiny_settings())
+    before = {p: p.stat().st_mtime_ns for p in first.folder.iterdir()}
+    again = run(tiny_settings())
+    assert again.skipped and again.history == first.history
+    assert {p: p.stat().st_mtime_ns for p in first.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_training_of_other_settings_or_data_is_left_alone(
+    run: Any, monkeypatch: pytest.MonkeyPatch, finished: bool, parts: list[PartArrays]
+) -> None:
+    if finished:
+        folder = run(tiny_settings()).folder
+    else:
+        scripted(monkeypatch, [0.5, math.nan])
+        with pytest.raises(TrainingError) as broken:
+            run(tiny_settings())
+        assert broken.value.path is not None
+        folder = broken.value.path
+        monkeypatch.undo()
+        monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    what = "finished" if finished else "unfinished training"
+    with pytest.raises(ConfigError, match=rf"{what}.* other training\.batch \(4, now 3\)") as e:
+        run(tiny_settings(batch=3))
+    assert "--overwrite" in str(e.value)
+    with pytest.raises(ConfigError, match=r"other training\.c\.labels"):
+        run(tiny_settings(), training=[*parts, scene("c", 9)])
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    trained = run(tiny_settings(batch=3), overwrite=True)
+    assert same(weights_of(trained), weights_of(run(tiny_settings(batch=3), "elsewhere")))
+    assert {p.name for p in folder.iterdir()} == FILES
+
+
+def test_overwrite_leaves_files_of_others(run: Any) -> None:
+    folder = run(tiny_settings(max_epochs=1)).folder
+    (folder / "notes.txt").write_text("mine")
+    run(tiny_settings(max_epochs=1), overwrite=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_how_patches_are_read_may_change_on_the_way(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [0.5, math.nan])
+    with pytest.raises(TrainingError):
+        run(tiny_settings(max_epochs=2))
+    scripted(monkeypatch, [0.4])
+    other = tiny_settings(max_epochs=2)
+    other = other.model_copy(update={"crops": other.crops.model_copy(update={"workers": 7})})
+    assert [x["validation_loss"] for x in run(other).history] == [0.5, 0.4]
+
+
+def test_model_that_came_from_elsewhere_is_not_overwritten(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"precious")
+    with pytest.raises(ConfigError, match=r"holds model\.safetensors, but no training"):
+        run(tiny_settings())
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x80\x04cposix\nsystem\n."])
+def test_state_that_cannot_be_read_is_named(run: Any, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.pt").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"state\.pt: is no state of a training") as e:
+        run(tiny_settings())
+    assert "--overwrite" in str(e.value)
+
+
+def test_file_in_the_way_is_named(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(OutputError, match="in the way"):
+        run(tiny_settings())
+
+
+# Validation
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "macro_dice", "focal"])
+def test_validation_loss_of_a_part_is_that_of_one_pass(held_out: list[PartArrays], name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelSettings(name="tiny"), 6).eval()
+    model.set_normalisation(*pooled_statistics(band_sums(p.stored) for p in held_out))
+    loss = make_loss(LossSettings(name=name), 6)
+    expected, confusion = [], np.zeros((6, 6), np.int64)
+    true, predicted = [], []
+    for part in held_out:
+        with torch.no_grad():
+            logits = model(physical(torch.from_numpy(part.stored))[None])
+        labels = torch.from_numpy(part.labels)
+        expected.append(float(loss(logits, labels[None])))
+        valid = part.labels != IGNORE
+        true.append(part.labels[valid])
+        predicted.append(logits.argmax(dim=1)[0].numpy()[valid])
+        np.add.at(confusion, (true[-1], predicted[-1]), 1)
+    found = validate(model, loss, held_out, make_fabric("cpu", "fp32"))
+    assert found.loss == pytest.approx(np.mean(expected), rel=1e-5)
+    assert np.array_equal(found.confusion, confusion)
+    t, p = np.concatenate(true), np.concatenate(predicted)
+    assert found.weighted_f1 == pytest.approx(f1_score(t, p, average="weighted", zero_division=0.0))
+    assert found.macro_f1 == pytest.approx(f1_score(t, p, average="macro", zero_division=0.0))
+
+
+def test_validation_on_patches_is_on_the_same_ones_each_epoch(run: Any, held_out: list[PartArrays]) -> None:
+    settings = tiny_settings(validation="crops", max_epochs=2)
+    trained = run(settings)
+    checkpoint = load_checkpoint(trained.checkpoint)
+    loss = make_loss(LossSettings(), 6)
+    values = []
+    for i, part in enumerate(held_out):
+        crops = draw_fixed(survey_part(part, 32, 0.5), i, 32, 3, settings.training.seed)
+        stored, labels = (torch.stack(x) for x in zip(*(read_crop(part, c) for c in crops), strict=True))
+        with torch.no_grad():
+            values.append(float(loss(checkpoint.model(physical(stored)), labels)))
+    assert np.mean(values) == pytest.approx(min(x["validation_loss"] for x in trained.history), rel=1e-5)
+
+
+# TensorBoard
+
+
+def test_tensorboard_that_is_asked_for_and_not_there_is_said(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match="pip install tensorboard"):
+        run(tiny_settings(tensorboard=True))
+
+
+def test_tensorboard_gets_the_numbers_of_each_epoch(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, float, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert folder.endswith("tensorboard") and purge_step == 1
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def flush(self) -> None: ...
+
+        def close(self) -> None:
+            written.append(("closed", 0, 0))
+
+    stand_in = types.ModuleType("torch.utils.tensorboard")
+    stand_in.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
+    trained = run(tiny_settings(tensorboard=True, max_epochs=2, validate_every=2))
+    assert [(v, s) for n, v, s in written if n == "loss"] == [(x["loss"], x["epoch"]) for x in trained.history]
+    assert [s for n, _, s in written if n == "weighted_f1"] == [2]
+    assert written[-1][0] == "closed"
+
+
+# Compiled code
+
+#: torch's compiler looks at .grad of all tensors and means to hide the warning, which an error filter comes before.
+not_of_ours = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+
+
+@not_of_ours
+@pytest.mark.parametrize(
+    ("device", "backend"),
+    [
+        ("cpu", "aot_eager"),  # all of the compiler but its last step, which takes half a minute here
+        pytest.param("cuda", "inductor", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+    ],
+)
+def test_compiled_gradients_are_the_eager_ones(device: str, backend: str) -> None:
+    size = 100  # is padded
+    torch.manual_seed(0)
+    model = build_model(ModelSettings(), 6).to(device).train()
+    model.set_normalisation([-15, -25, 30], [5, 5, 8])
+    stored, labels = read_crop(scene("a", 1, (size, size)), draw_fixed(whole_survey(size), 0, size, 1, 0)[0])
+    x, labels = physical(stored)[None].repeat(2, 1, 1, 1).to(device), labels[None].repeat(2, 1, 1).to(device)
+    loss: Loss = make_loss(LossSettings(), 6)
+
+    def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
+        model.zero_grad()
+        loss(network(x), labels).backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    eager = gradients(model)
+    compiled = gradients(compiled_view(model, backend=backend))
+    assert eager.keys() == compiled.keys() == dict(model.named_parameters()).keys()
+    for name, g in eager.items():
+        assert g.abs().max() > 0, name
+        assert torch.allclose(compiled[name], g, rtol=1e-3, atol=1e-4 * float(g.abs().max())), name
+
+
+def whole_survey(size: int) -> Any:
+    return survey_part(scene("a", 1, (size, size)), size, 0.0)
+
+
+@not_of_ours
+def test_compiled_view_shares_weights_and_mode_and_leaves_the_model_plain() -> None:
+    model = build_model(ModelSettings(name="tiny"), 6)
+    view = compiled_view(model, backend="eager")
+    x = torch.randn(1, 3, 16, 16)
+    view.eval()
+    assert not model.body[2].training  # type: ignore[index, union-attr]
+    assert torch.equal(view(x), model(x))
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)
+    assert torch.equal(view(x), model(x))
+    assert "encode" not in vars(model)
+    assert view.state_dict().keys() == model.state_dict().keys()
+
+
+# The room
+
+
+def test_learning_needs_no_geospatial_library() -> None:
+    names = ["training", "models", "losses", "checkpoint", "whole_scene", "encoder_weights"]
+    code = (
+        "import sys\n"
+        + "".join(f"import floemap.learning.{n}\n" for n in names)
+        + "banned = {'rasterio', 'odc', 'pyproj', 'shapely', 'geopandas', 'pyogrio', 'xarray'}\n"
+        "print(sorted(banned & {m.split('.')[0] for m in sys.modules}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_errors_of_files_come_through(run: Any, tmp_path: Path, parts: list[PartArrays]) -> None:
+    part = on_disk(parts[0], tmp_path)
+    part.product.write_bytes(b"no raster")
+    with pytest.raises(FloemapError, match="cannot be read") as e:
+        run(tiny_settings(), training=[part])
+    assert e.value.path == part.product

@@ -1,0 +1,123 @@
+"""A training that is stopped, by whatever and whenever, and started again ends as one that was never stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
+
+import floemap.learning.checkpoint as checkpoint_module
+from floemap.errors import OutputError
+from floemap.learning.checkpoint import load_checkpoint
+from floemap.learning.settings import LearningSettings
+from floemap.learning.state import load_state
+from floemap.learning.training import Trained, train
+from floemap.legend import SIX_CLASSES
+
+FILES = ["metrics.jsonl", "model.safetensors", "state.pt", "training.json"]
+#: Moments of tests/killed_training.py, how the run ends there, and what is certainly there then.
+KILLED = {
+    "in a step": ["metrics.jsonl", "model.safetensors", "state.pt"],
+    "Ctrl-C in a step": ["metrics.jsonl", "model.safetensors", "state.pt"],
+    "in a validation": ["metrics.jsonl", "model.safetensors", "state.pt"],
+    "in the first writing of the state": [],
+    "in a later writing of the state": ["metrics.jsonl", "model.safetensors", "state.pt"],
+    "between state and checkpoint": ["metrics.jsonl", "model.safetensors", "state.pt"],
+    "between checkpoint and metrics": ["metrics.jsonl", "model.safetensors", "state.pt"],
+    "before the record": ["metrics.jsonl", "model.safetensors", "state.pt"],
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What tests/killed_training.py found."""
+    program = Path(__file__).with_name("killed_training.py")
+    folder = tmp_path_factory.mktemp("killed")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(program), str(folder)], capture_output=True, text=True, env=environment
+    )
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def test_run_that_is_killed_from_is_a_real_one(killed: dict[str, Any]) -> None:
+    assert killed["undisturbed"] == 0
+    assert killed["files"] == FILES
+    assert len(killed["rates"]) == 3
+
+
+@pytest.mark.parametrize("moment", KILLED)
+def test_killed_and_started_again_gives_the_same_bits(killed: dict[str, Any], moment: str) -> None:
+    found = killed[moment]
+    assert found["ended"] == (130 if "Ctrl-C" in moment else -9)
+    assert [name for name in found["left"] if not name.startswith(".")] == KILLED[moment]
+    assert found["went on"] == 0
+    assert found["same"]  # weights, best weights, Adam's state, metrics
+    assert found["files"] == FILES  # torn files are gone
+
+
+def test_torn_files_are_what_the_kill_leaves(killed: dict[str, Any]) -> None:
+    torn = [name for name in killed["in a later writing of the state"]["left"] if name.startswith(".state.pt.")]
+    assert len(torn) == 1
+
+
+def test_killed_anywhere_again_and_again_gives_the_same_bits(killed: dict[str, Any]) -> None:
+    assert killed["anywhere"]["went on"] == 0
+    assert set(killed["anywhere"]["ended"]) <= {-9, 0}
+    assert killed["anywhere"]["same"]
+
+
+# A full disk
+
+
+@pytest.fixture(autouse=True)
+def tiny_is_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+
+
+def go(out: Path, settings: LearningSettings) -> Trained:
+    parts = [scene("a", 1), scene("b", 2)]
+    return train(parts, [scene("v", 3)], settings, SIX_CLASSES, out, about=ABOUT, device="cpu")
+
+
+@pytest.mark.parametrize(("write", "name"), [(1, "state"), (4, "state"), (5, "model"), (6, "metrics")])
+def test_full_disk_is_said_and_what_was_written_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int, name: str
+) -> None:
+    # Losses that fall each epoch: each writes state, checkpoint and metrics.
+    settings = tiny_settings(max_epochs=3, learning_rate=1e-3)
+    whole = go(tmp_path / "whole", settings)
+    written: list[int] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        written.append(file)
+        if len(written) == write:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(file)
+
+    with monkeypatch.context() as full:
+        full.setattr(checkpoint_module.os, "fsync", fsync)
+        with pytest.raises(OutputError, match="No space left on device") as e:
+            go(tmp_path / "run", settings)
+    assert e.value.path is not None and e.value.path.name.startswith(name)
+    assert "Free some space" in str(e.value)
+    assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
+    if write > 1:  # what is there is whole
+        done = len(load_state(tmp_path / "run" / "state.pt").history)
+        assert done == (1 if write == 4 else 2)
+        load_checkpoint(tmp_path / "run" / "model.safetensors")
+    after = go(tmp_path / "run", settings)
+    a, b = (load_checkpoint(t.checkpoint).model.state_dict() for t in (whole, after))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert [x["loss"] for x in after.history] == [x["loss"] for x in whole.history]

@@ -1,0 +1,67 @@
+"""A model of some hundred parameters, and scenes that it learns at once: for tests of what stands around a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from floemap.learning.models import MODELS
+from floemap.learning.parts import PartArrays
+from floemap.learning.segmentation import SegmentationModel, initialise
+from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings, TrainingSettings
+from floemap.legend import IGNORE
+from floemap.sentinel1.encoding import NODATA
+
+#: What a checkpoint must tell of its scenes.
+ABOUT: Mapping[str, Any] = {"resolution_m": 80.0, "crs": "EPSG:3413", "simulated": True}
+
+
+class TinyModel(SegmentationModel):
+    """Means of 4 x 4 pixels, two convolutions, BatchNorm, dropout."""
+
+    def __init__(self, settings: ModelSettings, classes: int) -> None:
+        super().__init__(settings, classes, stride=4, alignment_px=4, reach_px=4, feature_channels=8)
+        self.body = nn.Sequential(
+            nn.AvgPool2d(4), nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+        )
+        self.head = nn.Sequential(nn.Dropout2d(settings.dropout), nn.Conv2d(8, classes, 1))
+        initialise(self)
+
+    def encode(self, x: Tensor) -> Tensor:
+        features: Tensor = self.body(self.normalise(x).to(self.weight_dtype))
+        return features
+
+    def decode(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.head(features)
+        return logits if logits.dtype.itemsize > 4 else logits.float()
+
+
+#: The usual models and this one.
+WITH_TINY = dict(MODELS) | {"tiny": TinyModel}
+
+
+def scene(name: str, seed: int, shape: tuple[int, int] = (72, 88)) -> PartArrays:
+    """Three classes in blocks, told apart by their brightness; a corner without data, a strip without labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.full(shape, 0, np.uint8)
+    labels[:, shape[1] // 3 :] = 3
+    labels[shape[0] // 2 :, shape[1] // 2 :] = 5
+    stored = rng.normal([[[-1800]], [[-2600]], [[3300]]], 200, (3, *shape)) + 350 * (labels.astype(int) - 2)
+    kept = stored.astype(np.int16)
+    kept[:, :10, :10] = NODATA
+    labels[:10, :10] = IGNORE
+    labels[:, -4:] = IGNORE
+    return PartArrays(name, kept, labels)
+
+
+def tiny_settings(model: Mapping[str, Any] | None = None, **training: Any) -> LearningSettings:
+    """Settings of a training of seconds; keywords change those of the training."""
+    usual = {"batch": 4, "learning_rate": 1e-2, "max_epochs": 3, "precision": "fp32"}
+    return LearningSettings(
+        model=ModelSettings.checked(**({"name": "tiny"} | dict(model or {}))),
+        crops=CropSettings(size_px=32, per_scene=6, validation_per_scene=3),
+        training=TrainingSettings.checked(**(usual | training)),
+    )
