@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from floemap.learning.crops import physical
 from floemap.learning.stages import Network, Stage
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
@@ -71,7 +70,7 @@ class ScenePixels:
         self.has[first // a : -(-(first + rows) // a)] = columns.reshape(-1, self.has.shape[1], a).any(axis=2)
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """Return the first stage's input, (1, 3, rows, cols), from inside of `shape`."""
+        """Return the first stage's input, (1, 3, rows, cols) in torch's channels_last, from inside of `shape`."""
         stored = np.full((len(BAND_NAMES), bottom - top, right - left), NODATA, np.int16)
         inner = min(right, self._cols)
         for first, chunk in self._chunks:
@@ -82,7 +81,12 @@ class ScenePixels:
 
     def of(self, stored: Tensor) -> Tensor:
         """Return the first stage's input for stored values (3, rows, cols)."""
-        return self._network.normalise(physical(stored)[None]).contiguous(memory_format=torch.channels_last)
+        index = stored.int() + (1 << 15)
+        size = (*stored.shape[1:], len(stored))
+        x = torch.empty(size, dtype=self._network.dtype, device=self.device)
+        for band, table in enumerate(self._network.table):
+            x[..., band] = table.index_select(0, index[band].flatten()).view(size[:2])
+        return x.permute(2, 0, 1)[None]
 
     def forget(self, before: int) -> None:
         """Let go of rows before that one."""
@@ -104,6 +108,8 @@ class StageRows:
         How far from pixels with data the cells lie that are computed. Beyond, they are as `fill` says, or never read.
     fill
         What the stage gives where there are no data; None where nobody reads it.
+    tile
+        Side of the tiles, cells of the output; at least twice what the stage sees.
     """
 
     def __init__(
@@ -115,7 +121,7 @@ class StageRows:
         cell_px: int,
         reach_px: int,
         fill: Fill | None,
-        tile_px: int,
+        tile: int,
         dtype: torch.dtype,
     ) -> None:
         self.stage, self.source, self.pixels = stage, source, pixels
@@ -123,8 +129,8 @@ class StageRows:
         self.shape = (pixels.shape[0] // cell_px, pixels.shape[1] // cell_px)
         self.halo = max(self.shape) if stage.halo is None else stage.halo
         self.done = 0
-        tile = max(1, tile_px // (cell_px * stage.align)) * stage.align
-        self._tile = max(self.shape) if stage.halo is None else tile
+        tile = max(tile, 2 * self.halo)  # smaller ones would be all halo
+        self._tile = max(self.shape) if stage.halo is None else -(-tile // stage.align) * stage.align
         self._chunks: list[tuple[int, Tensor]] = []  # first row, (rows, cols, channels)
 
     def ensure(self, last: int) -> None:

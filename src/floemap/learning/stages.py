@@ -21,6 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from floemap.errors import ConfigError
 from floemap.learning.aspp import AsppDecoder, LocalMean, ResNet18Aspp
+from floemap.learning.crops import physical
 from floemap.learning.resnet import CHANNELS, BasicBlock
 from floemap.learning.segmentation import SegmentationModel
 from floemap.learning.unet import UNet
@@ -65,8 +66,8 @@ class Network:
     ----------
     stages
         From normalised bands to logits at `stride`.
-    normalise
-        (1, 3, rows, cols) physical values, NaN for no data -> the first stage's input.
+    table
+        (3, 65536), `dtype`: what the first stage reads for each band and stored int16, from -32768 up.
     classes, stride, alignment_px
         The model's.
     device, dtype
@@ -74,7 +75,7 @@ class Network:
     """
 
     stages: tuple[Stage, ...]
-    normalise: Callable[[Tensor], Tensor]
+    table: Tensor
     classes: int
     stride: int
     alignment_px: int
@@ -102,13 +103,14 @@ def prepare_network(
     device = torch.device(device)
     dtype = torch.bfloat16 if choose_precision(precision, device) == "bf16" else torch.float32
     own = merge_batch_norms(copy.deepcopy(model).eval().requires_grad_(False)).to(device)
-    original = copy.deepcopy(own)
-    own = own.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # The normalisation is done apart, once: what the stages are given is normalised.
+    # Normalising takes ten passes over a scene, or one look into a table; what the stages are given is normalised.
+    stored = torch.arange(-(1 << 15), 1 << 15, device=device).to(torch.int16).expand(1, len(BAND_NAMES), 1, -1)
+    table = own.normalise(physical(stored))[0, :, 0].to(dtype).contiguous()
     own.set_normalisation([0.0] * len(BAND_NAMES), [1.0] * len(BAND_NAMES))
+    own = own.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Network(
         stages=stages_of(own),
-        normalise=lambda x: original.normalise(x).to(dtype),
+        table=table,
         classes=model.classes,
         stride=model.stride,
         alignment_px=model.alignment_px,
@@ -149,7 +151,8 @@ def _(model: ResNet18Aspp) -> tuple[Stage, ...]:
     encoder, decoder = model.encoder, model.decoder
     pyramid = _PyramidInside(decoder)
     return (
-        _stage(64, encoder.conv1, encoder.bn1, encoder.relu, encoder.maxpool, *encoder.layer1),
+        _stage(64, encoder.conv1, encoder.bn1, encoder.relu, encoder.maxpool),
+        _stage(64, *encoder.layer1),
         _stage(128, *encoder.layer2),
         _stage(CHANNELS, encoder.layer3[0]),
         # Features and their local means go on as one map: the pyramid's input.

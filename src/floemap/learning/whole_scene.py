@@ -28,9 +28,12 @@ from floemap.learning.stages import Network, Precision, prepare_network
 from floemap.progress import Progress, silent
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
-#: Sides of tiles, pixels. Larger ones overlap less, and need more memory; a GPU wants more work at a time.
-TILE_PX = 1024
-GPU_TILE_PX = 2048
+#: Sides of tiles, cells of each stage's output. Larger ones overlap less, but what a stage makes of them leaves the
+#: processor's cache; a GPU wants more work at a time.
+TILE = 128
+GPU_TILE = 512
+#: Rows that are read at a time, pixels.
+_CHUNK_PX = 512
 
 #: More pixels than any scene has along a side.
 _EVERYWHERE = 1 << 30
@@ -48,7 +51,7 @@ def scene_logits(
     *,
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
-    tile_px: int | None = None,
+    tile: int | None = None,
     progress: Progress = silent,
 ) -> SceneLogits:
     """Predict a whole scene, equal to one pass of the model over it; computed as rows are asked for.
@@ -64,13 +67,13 @@ def scene_logits(
         Rows and columns of the scene.
     device, precision
         Where and in what to compute.
-    tile_px
-        Side of the tiles. It changes time and memory only.
+    tile
+        Side of the tiles, in cells of each stage's output. It changes time and memory only.
     progress
         Is told how far it is, from the thread that asks for rows.
     """
     network = prepare_network(model, device, precision)
-    return SceneLogits(network, read, shape, tile_px=tile_px, progress=progress)
+    return SceneLogits(network, read, shape, tile=tile, progress=progress)
 
 
 class SceneLogits:
@@ -92,16 +95,15 @@ class SceneLogits:
         read: Reader,
         shape: tuple[int, int],
         *,
-        tile_px: int | None = None,
+        tile: int | None = None,
         progress: Progress = silent,
     ) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.classes, self.stride = network.classes, network.stride
-        a = network.alignment_px
-        tile_px = tile_px or (GPU_TILE_PX if network.device.type == "cuda" else TILE_PX)
-        tile_px = max(1, tile_px // a) * a
-        self._pixels = ScenePixels(network, read, self.shape, tile_px)
-        self._stages = list(_chain(network, self._pixels, tile_px))
+        tile = tile or (GPU_TILE if network.device.type == "cuda" else TILE)
+        chunk_px = -(-_CHUNK_PX // network.alignment_px) * network.alignment_px
+        self._pixels = ScenePixels(network, read, self.shape, chunk_px)
+        self._stages = list(_chain(network, self._pixels, tile))
         self._progress = progress
         self._exact = network.dtype == torch.float32
 
@@ -174,7 +176,7 @@ class SceneLogits:
         return cudnn.flags(enabled=True, allow_tf32=False) if on_gpu and self._exact else nullcontext()
 
 
-def _chain(network: Network, pixels: ScenePixels, tile_px: int) -> Iterator[StageRows]:
+def _chain(network: Network, pixels: ScenePixels, tile: int) -> Iterator[StageRows]:
     """Put the stages one behind the other over a scene."""
     sizes = list(accumulate((s.shrink for s in network.stages), mul))  # pixels to each stage's cell
     steps = [_EVERYWHERE if s.halo is None else s.halo * p for s, p in zip(network.stages, sizes, strict=True)]
@@ -193,7 +195,7 @@ def _chain(network: Network, pixels: ScenePixels, tile_px: int) -> Iterator[Stag
             cell_px=sizes[k],
             reach_px=min(forward[k], backward[k]),
             fill=fills[k],
-            tile_px=tile_px,
+            tile=tile,
             dtype=torch.float32 if k == len(steps) - 1 else network.dtype,
         )
         yield source
