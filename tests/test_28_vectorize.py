@@ -1,0 +1,451 @@
+"""From class rasters to polygons: exact at tolerance 0, a coverage always, nothing below the minimum area."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pyproj
+import pytest
+import scipy.ndimage
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.features import rasterize
+
+from floemap.charts import smoothing
+from floemap.charts.borders import pad, trace_borders
+from floemap.charts.outlines import CLASS_AREA_CHANGE, draw_outlines
+from floemap.charts.patches import contacts, find_patches, merge_small
+from floemap.charts.smoothing import smooth_classes
+from floemap.charts.vectorize import ChartPolygons, vectorize
+from floemap.errors import ChartError, ConfigError, FloemapError, GridError
+from floemap.legend import ICE_WATER, IGNORE, SIX_CLASSES
+
+Classes = NDArray[np.uint8]
+PIXEL_M = 100.0
+PIXEL_KM2 = PIXEL_M**2 / 1e6
+X = IGNORE
+
+
+def grid(shape: tuple[int, ...], crs: str = "EPSG:6931", left: float = 0.0, top: float = 400_000.0) -> GeoBox:
+    """A grid of 100 m; the default is an equal-area map."""
+    return GeoBox(shape, Affine(PIXEL_M, 0, left, 0, -PIXEL_M, top), crs)
+
+
+def draw(classes: Classes, *, min_px: float = 0, tolerance_px: float = 0, **options: Any) -> ChartPolygons:
+    options = {"min_area_km2": min_px * PIXEL_KM2, "tolerance_m": tolerance_px * PIXEL_M} | options
+    return vectorize(classes, grid(classes.shape), SIX_CLASSES, **options)
+
+
+def burn(chart: ChartPolygons) -> Classes:
+    shape = chart.classes.shape
+    pairs = zip(chart.polygons.geometry, chart.polygons["class_id"].tolist(), strict=True)
+    return np.asarray(rasterize(pairs, shape, fill=IGNORE, transform=grid(shape).transform, dtype="uint8"))
+
+
+def components(classes: Classes) -> list[tuple[int, NDArray[np.bool_]]]:
+    """Connected patches with a class, the slow way."""
+    found = []
+    for k in np.unique(classes[classes != IGNORE]):
+        label, count = scipy.ndimage.label(classes == k)
+        found += [(int(k), label == i + 1) for i in range(count)]
+    return found
+
+
+def check_coverage(chart: ChartPolygons) -> None:
+    shapes = np.asarray(chart.polygons.geometry)
+    assert shapely.is_valid(shapes).all()
+    assert shapely.coverage_is_valid(shapes)
+    # With no overlap, the parts sum to the whole.
+    assert shapely.area(shapes).sum() == pytest.approx(shapely.union_all(shapes).area, rel=1e-9)
+    assert set(shapely.get_type_id(shapes)) == {3}
+
+
+def areas(chart: ChartPolygons) -> NDArray[np.float64]:
+    """In pixels, by class."""
+    sizes = shapely.area(np.asarray(chart.polygons.geometry)) / PIXEL_M**2
+    return np.bincount(chart.polygons["class_id"], sizes, minlength=6)
+
+
+def blobs(seed: int, side: int = 60, scale: float = 3.0, classes: int = 4, holes: bool = True) -> Classes:
+    """Smooth patches with some pixels that stand alone, and an irregular edge of no data."""
+    rng = np.random.default_rng(seed)
+    fields = scipy.ndimage.gaussian_filter(rng.normal(size=(classes, side, side)), (0, scale, scale))
+    out = fields.argmax(axis=0).astype(np.uint8)
+    out[rng.random(out.shape) < 0.01] = 5
+    if holes:
+        out[scipy.ndimage.gaussian_filter(rng.normal(size=out.shape), scale) > 0.6 / scale / 3] = IGNORE
+    return out
+
+
+small_rasters = st_numpy.arrays(
+    np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, IGNORE])
+).filter(lambda a: (a != IGNORE).any())
+
+SHAPES = {
+    "one class": np.zeros((4, 5)),
+    "one pixel": np.array([[3]]),
+    "one pixel in no data": np.array([[X, X, X], [X, 2, X], [X, X, X]]),
+    "an island of one pixel": np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]]),
+    "a hole of no data": np.array([[0, 0, 0], [0, X, 0], [0, 0, 0]]),
+    "an island in an island": np.pad(np.pad(np.array([[2]]), 1, constant_values=1), 1),
+    "a board of squares": np.indices((5, 5)).sum(axis=0) % 2,
+    "a board on no data": np.where(np.indices((5, 5)).sum(axis=0) % 2, 1, X),
+    "two holes that touch": np.array([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]),
+    "a ring closed at a corner": np.array([[0, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [1, 1, 1, 1]]),
+    "stripes": np.array([[0, 1, 0, 1, 2]]),
+    "across no data": np.array([[0, 0, X, 0, 0], [1, 0, X, X, 0], [1, 1, X, 1, 1]]),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("tolerance_px", [0, 1.5])
+def test_odd_shapes(name: str, tolerance_px: float) -> None:
+    classes = SHAPES[name].astype(np.uint8)
+    chart = draw(classes, tolerance_px=tolerance_px)
+    check_coverage(chart)
+    assert len(chart) == len(components(classes))
+    np.testing.assert_array_equal(chart.classes, classes)
+    if tolerance_px == 0:
+        np.testing.assert_array_equal(burn(chart), classes)
+
+
+@given(small_rasters)
+@settings(max_examples=80, deadline=None)
+def test_without_tolerance_polygons_are_the_patches(classes: Classes) -> None:
+    chart = draw(classes)
+    check_coverage(chart)
+    np.testing.assert_array_equal(burn(chart), classes)
+    np.testing.assert_allclose(areas(chart), np.bincount(classes[classes != IGNORE], minlength=6))
+    np.testing.assert_allclose(chart.polygons["area_km2"].sum(), (classes != IGNORE).sum() * PIXEL_KM2, rtol=1e-4)
+    assert len(chart) == len(components(classes))
+
+
+@given(small_rasters, st.floats(0.3, 5))
+@settings(max_examples=80, deadline=None)
+def test_simplified_noise_is_a_coverage_and_keeps_areas(classes: Classes, tolerance_px: float) -> None:
+    """Borders of single pixels collide wherever they can: what is drawn is right all the same."""
+    chart = draw(classes, tolerance_px=tolerance_px)
+    check_coverage(chart)
+    assert len(chart) == len(components(classes))
+    np.testing.assert_allclose(areas(chart), np.bincount(classes[classes != IGNORE], minlength=6), rtol=0.005)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 1.5, 3.0, 8.0]))
+@settings(max_examples=15, deadline=None)
+def test_borders_stay_within_the_tolerance(seed: int, tolerance_px: float) -> None:
+    classes = blobs(seed)
+    exact, chart = draw(classes), draw(classes, tolerance_px=tolerance_px)
+    check_coverage(chart)
+    np.testing.assert_allclose(areas(chart), areas(exact), rtol=0.005)
+    assert np.abs(areas(chart) / np.maximum(areas(exact), 1) - 1)[areas(exact) > 0].max() <= CLASS_AREA_CHANGE + 1e-9
+    before = shapely.union_all(exact.polygons.boundary)
+    after = shapely.union_all(shapely.segmentize(np.asarray(chart.polygons.boundary), PIXEL_M / 4))
+    shapely.prepare(before)
+    points = shapely.points(np.unique(shapely.get_coordinates(after), axis=0))
+    assert shapely.distance(points, before).max() <= tolerance_px * PIXEL_M * (1 + 1e-9)
+    # And so, burned again, pixels keep their class where no border is within the tolerance.
+    row, col = np.nonzero(burn(chart) != classes)
+    middles = shapely.points(*(grid(classes.shape).transform * (col + 0.5, row + 0.5)))
+    assert (shapely.distance(middles, before) <= tolerance_px * PIXEL_M * (1 + 1e-9)).all()
+
+
+def test_a_tolerance_saves_vertices_and_straightens() -> None:
+    rows, cols = np.mgrid[0:400, 0:400]
+    classes = (3 * rows + 7 * cols > 2000).astype(np.uint8)
+    vertices = [draw(classes, tolerance_px=t).report.vertices for t in (0, 1.5)]
+    assert vertices[0] > 700
+    # Two sides of one line, and the four corners.
+    assert vertices[1] < 20
+
+
+def test_colliding_borders_are_drawn_closer() -> None:
+    classes = blobs(1, scale=1.0, holes=False)
+    chart = draw(classes, tolerance_px=6)
+    assert chart.report.redrawn_borders > 0
+    check_coverage(chart)
+
+
+def test_a_large_tolerance_does_not_lose_a_lake() -> None:
+    """A border that would pass over a small patch is held back."""
+    classes = np.zeros((40, 40), np.uint8)
+    rows, cols = np.mgrid[0:40, 0:40]
+    classes[rows > 20 + 6 * np.sin(cols / 6.3)] = 1
+    classes[25, 5], classes[16, 28] = 2, 3
+    chart = draw(classes, tolerance_px=9)
+    check_coverage(chart)
+    sizes = areas(chart)
+    assert sizes[2] == pytest.approx(1, rel=0.005)
+    assert sizes[3] == pytest.approx(1, rel=0.005)
+
+
+@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_turned_rasters_give_turned_polygons(turn: int, mirrored: bool) -> None:
+    classes = blobs(4, side=30)
+    other = np.rot90(classes[:, ::-1] if mirrored else classes, turn)
+    # Where the corners of the turned raster's pixels lie in the first one.
+    row, col = (np.rot90(a[:, ::-1] if mirrored else a, turn) for a in np.mgrid[0:30, 0:30])
+    down, right = (row[1, 0] - row[0, 0], col[1, 0] - col[0, 0]), (row[0, 1] - row[0, 0], col[0, 1] - col[0, 0])
+    first_col = col[0, 0] + 0.5 - (down[1] + right[1]) / 2
+    first_row = row[0, 0] + 0.5 - (down[0] + right[0]) / 2
+    back = Affine(int(right[1]), int(down[1]), first_col, int(right[0]), int(down[0]), first_row)
+    box = GeoBox(other.shape, grid(classes.shape).transform * back, "EPSG:6931")
+    one = draw(classes).polygons
+    two = vectorize(np.ascontiguousarray(other), box, SIX_CLASSES, min_area_km2=0, tolerance_m=0).polygons
+    first, second = (
+        sorted(shapely.set_precision(np.asarray(c.geometry), 0.01), key=lambda g: (g.area, g.point_on_surface().wkt))
+        for c in (one, two)
+    )
+    assert len(first) == len(second) > 10
+    assert shapely.equals(first, second).all()
+
+
+@given(st.integers(0, 10**6), st.sampled_from([5, 12, 40]), st.sampled_from([0, 1.5, 4]))
+@settings(max_examples=20, deadline=None)
+def test_nothing_is_below_the_minimum_area(seed: int, min_px: int, tolerance_px: float) -> None:
+    classes = blobs(seed, scale=1.5)
+    chart = draw(classes, min_px=min_px, tolerance_px=tolerance_px)
+    check_coverage(chart)
+    assert chart.polygons["area_km2"].min() >= min_px * PIXEL_KM2
+    # On this map, areas are true to 1e-5.
+    assert shapely.area(np.asarray(chart.polygons.geometry)).min() >= min_px * PIXEL_M**2 * (1 - 1e-4)
+    if tolerance_px == 0:
+        np.testing.assert_array_equal(burn(chart), chart.classes)
+        for k, patch in components(classes):
+            if patch.sum() > min_px:  # what is large enough stays as it is
+                assert (chart.classes[patch] == k).all()
+    lost = (chart.classes == IGNORE) & (classes != IGNORE)
+    assert chart.report.left_out_px == lost.sum()
+    # Only what no large patch is connected with may be left out: whole islands of data, smaller than the minimum.
+    islands, count = scipy.ndimage.label(classes != IGNORE)
+    for i in range(1, count + 1):
+        assert lost[islands == i].all() or not lost[islands == i].any() or tolerance_px > 0
+
+
+def test_a_small_patch_goes_to_the_longest_border() -> None:
+    classes = np.zeros((8, 8), np.uint8)
+    classes[:, 4:] = 1
+    classes[2:4, 2:4] = 2  # has 6 sides with class 0, 2 with class 1
+    assert (draw(classes, min_px=5).classes == np.where(classes == 2, 0, classes)).all()
+    classes[2:4, 2:4] = 0
+    classes[2:4, 4:6] = 2
+    assert (draw(classes, min_px=5).classes == np.where(classes == 2, 1, classes)).all()
+
+
+def test_small_patches_that_grow_together_stay() -> None:
+    """Two of one class with a smaller third between them: the third joins them, and they are large enough."""
+    classes = np.zeros((9, 9), np.uint8)
+    classes[3:6, 1:4], classes[3:6, 5:8], classes[3:6, 4] = 1, 1, 2
+    merged = draw(classes, min_px=15)
+    assert (merged.classes[3:6, 1:8] == 1).all()
+    assert (merged.report.patches, merged.report.merged_patches, merged.report.merged_px) == (4, 1, 3)
+    assert (draw(classes, min_px=25).classes == 0).all()
+
+
+def test_islands_below_the_minimum_are_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    classes = np.full((10, 12), IGNORE, np.uint8)
+    classes[:, :6], classes[2:4, 8:10] = 1, 2
+    with caplog.at_level(logging.WARNING):
+        chart = draw(classes, min_px=10)
+    assert chart.report.left_out_px == 4
+    assert "4 pixels" in caplog.text
+    assert chart.report.class_px["young_ice"] == 4
+    assert chart.report.drawn_px["young_ice"] == 0
+    np.testing.assert_array_equal(burn(chart), np.where(classes == 2, IGNORE, classes))
+
+
+def test_merging_depends_on_areas_not_on_numbers() -> None:
+    """Giving classes other ids changes nothing but the ids."""
+    classes = blobs(7, scale=1.2)
+    swap = np.arange(256, dtype=np.uint8)
+    swap[[0, 1, 2, 3, 5]] = [3, 2, 5, 0, 1]
+    first = find_patches(classes)
+    area = np.bincount(first.of_run, first.run_length).astype(float)
+    one = first.painted(*_groups(merge_small(first.classes, area, contacts(first), 30)))
+    second = find_patches(swap[classes])
+    two = second.painted(*_groups(merge_small(second.classes, area, contacts(second), 30)))
+    np.testing.assert_array_equal(swap[one], two)
+
+
+def _groups(merged: Any) -> tuple[Any, Any]:
+    return merged.group, merged.classes
+
+
+def test_patches_and_contacts_against_the_slow_way() -> None:
+    classes = blobs(3, side=25, scale=1.0)
+    patches = find_patches(classes)
+    number = np.repeat(patches.of_run, patches.run_length).reshape(classes.shape)
+    masks = components(classes)
+    assert int((patches.classes != IGNORE).sum()) == len(masks)
+    for k, mask in masks:
+        (n,) = np.unique(number[mask])
+        assert patches.classes[n] == k
+        assert (number == n).sum() == mask.sum()
+    expected: dict[tuple[int, int], int] = {}
+    for one, other in ((number[:, 1:], number[:, :-1]), (number[1:], number[:-1])):
+        for a, b in zip(one.ravel().tolist(), other.ravel().tolist(), strict=True):
+            if a != b and IGNORE not in (patches.classes[a], patches.classes[b]):
+                expected[min(a, b), max(a, b)] = expected.get((min(a, b), max(a, b)), 0) + 1
+    met = contacts(patches)
+    found = zip(met.first.tolist(), met.second.tolist(), met.length_px.tolist(), strict=True)
+    assert {(a, b): n for a, b, n in found} == expected
+
+
+def test_areas_are_true_on_a_map_that_stretches() -> None:
+    """Polar stereographic at 80 degrees north is 4 % off; UTM away from its meridian is off the other way."""
+    classes = blobs(5, side=80, holes=False)
+    for crs, left, top in (("EPSG:3413", 600_000.0, -900_000.0), ("EPSG:32633", 150_000.0, 8_000_000.0)):
+        box = GeoBox(classes.shape, Affine(1000, 0, left, 0, -1000, top), crs)
+        chart = vectorize(classes, box, SIX_CLASSES, min_area_km2=20, tolerance_m=1500).polygons
+        lonlat = shapely.segmentize(np.asarray(chart.geometry), 500.0)
+        to_geo = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+        lonlat = shapely.transform(lonlat, lambda xy, t=to_geo: np.column_stack(t.transform(*xy.T)))
+        geod = pyproj.Geod(ellps="WGS84")
+        true = np.array([abs(geod.geometry_area_perimeter(g)[0]) for g in lonlat]) / 1e6
+        np.testing.assert_allclose(chart["area_km2"], true, rtol=2e-4)
+        assert abs(shapely.area(np.asarray(chart.geometry)).sum() / 1e6 / true.sum() - 1) > 0.001
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_confidence_is_the_mean_probability_under_the_polygon(stored: bool) -> None:
+    classes = blobs(6)
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(6), classes.shape).transpose(2, 0, 1)
+    p[:, 10:14, 10:30] = np.nan
+    if stored:
+        bands: Any = np.where(np.isnan(p), 255, np.rint(p * 200)).astype(np.uint8)
+        p = np.where(bands == 255, np.nan, bands / 200)
+    else:
+        bands = p.astype(np.float32)
+    chart = draw(classes, min_px=6, tolerance_px=1, probabilities=iter(bands), probability_step=1 / 200)
+    rows = chart.polygons
+    for k, mask in components(chart.classes):
+        mean = np.nanmean(p[:, mask], axis=1) if np.isfinite(p[0][mask]).any() else np.full(6, np.nan)
+        match = rows[(rows["class_id"] == k) & np.isclose(rows["confidence"], mean[k], atol=1e-6)]
+        if np.isnan(mean[k]):
+            continue
+        assert len(match) >= 1, (k, mean[k])
+        others = np.where(np.arange(6) == k, 0, mean)
+        assert match["second_id"].iloc[0] == others.argmax()
+        assert match["second_key"].iloc[0] == SIX_CLASSES.classes[int(others.argmax())].key
+        assert match["second_share"].iloc[0] == pytest.approx(others.max(), abs=1e-6)
+    wrong = (rows["area_km2"] * (1 - rows["confidence"].fillna(0))).to_numpy()
+    assert sorted(rows["review_rank"]) == list(range(1, len(rows) + 1))
+    assert (np.diff(wrong[np.argsort(rows["review_rank"])]) <= 0).all()
+
+
+def test_a_confidence_alone_is_averaged_and_names_no_second() -> None:
+    classes = np.repeat(np.array([[0, 1]], np.uint8), 4, axis=1).repeat(3, axis=0)
+    rows = draw(classes, confidence=np.where(classes == 0, 0.9, 0.5).astype(np.float32)).polygons
+    assert rows["confidence"].tolist() == pytest.approx([0.9, 0.5])
+    assert set(rows["second_id"]) == {IGNORE}
+    assert set(rows["second_key"]) == {""}
+    assert rows["review_rank"].tolist() == [2, 1]
+    unknown = draw(classes).polygons
+    assert unknown["confidence"].isna().all()
+    assert sorted(unknown["review_rank"]) == [1, 2]
+
+
+def test_smoothing_does_not_depend_on_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = blobs(8, side=90, scale=1.5)
+    once = smooth_classes(classes, 2.0)
+    monkeypatch.setattr(smoothing, "STRIP_ROWS", 16)
+    np.testing.assert_array_equal(smooth_classes(classes, 2.0), once)
+    assert (once != classes).any()
+
+
+def test_smoothing_removes_what_is_small_and_keeps_the_rest() -> None:
+    classes = np.zeros((60, 60), np.uint8)
+    classes[:, 30:] = 1
+    straight = classes.copy()
+    classes[10, 10], classes[20:22, 40] = 3, 2
+    classes[50, 5] = IGNORE
+    smooth = smooth_classes(classes, 1.5)
+    assert smooth[50, 5] == IGNORE
+    np.testing.assert_array_equal(np.where(classes == IGNORE, 0, smooth), straight)
+    np.testing.assert_array_equal(smooth_classes(classes, 0), classes)
+    # Down and across are alike.
+    noise = blobs(9)
+    np.testing.assert_array_equal(smooth_classes(np.ascontiguousarray(noise.T), 2.0).T, smooth_classes(noise, 2.0))
+    chart = draw(blobs(9), smoothing_m=200)
+    assert chart.report.smoothed_px == np.count_nonzero(smooth_classes(blobs(9), 2.0) != blobs(9))
+
+
+def test_the_same_raster_gives_the_same_polygons() -> None:
+    one, two = (draw(blobs(11), min_px=9, tolerance_px=1.5).polygons for _ in range(2))
+    assert one.drop(columns="geometry").equals(two.drop(columns="geometry"))
+    assert [g.wkb for g in one.geometry] == [g.wkb for g in two.geometry]
+
+
+def test_progress_is_told_to_the_end() -> None:
+    told: list[tuple[int, int]] = []
+    draw(blobs(12), progress=lambda done, total, _: told.append((done, total)))
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"classes": np.full((4, 4), IGNORE, np.uint8)}, ChartError, "no pixel has a class"),
+        ({"classes": np.full((4, 4), 6, np.uint8)}, ChartError, "class 6 is not in legend six_classes"),
+        ({"classes": np.zeros((4, 5), np.uint8)}, GridError, r"\(4, 5\)"),
+        ({"classes": np.zeros((4, 4), np.int16)}, GridError, "int16"),
+        ({"min_area_km2": 1.0}, ChartError, "minimum area of 1 km2"),
+        ({"min_area_km2": -1.0}, ConfigError, "min_area_km2 is -1.0"),
+        ({"tolerance_m": float("nan")}, ConfigError, "tolerance_m is nan"),
+        ({"smoothing_m": float("inf")}, ConfigError, "smoothing_m is inf"),
+        ({"probabilities": np.zeros((5, 4, 4))}, GridError, "5 rasters"),
+        ({"probabilities": np.zeros((6, 4, 3))}, GridError, r"\(4, 3\)"),
+        ({"probabilities": np.zeros((6, 4, 4), np.uint8)}, GridError, "steps"),
+        ({"geobox": GeoBox((4, 4), Affine(0.1, 0, 10, 0, -0.1, 80), "EPSG:4326")}, GridError, "not in metres"),
+        ({"geobox": GeoBox((4, 4), Affine(1, 0, 10, 0, -1, 80), None)}, GridError, "no CRS"),
+        ({"geobox": GeoBox((4, 4), Affine(100, 0, 3e7, 0, -100, 0), "EPSG:6931")}, GridError, "beyond the map"),
+        ({"geobox": GeoBox((4, 4), Affine(100, 0, 0, 100, 0, 0), "EPSG:6931")}, ChartError, "no valid polygons"),
+    ],
+)
+def test_bad_input(change: dict[str, Any], kind: type[FloemapError], words: str) -> None:
+    usual: dict[str, Any] = {
+        "classes": np.zeros((4, 4), np.uint8),
+        "geobox": grid((4, 4)),
+        "legend": SIX_CLASSES,
+        "min_area_km2": 0.0,
+        "tolerance_m": 0.0,
+    }
+    with pytest.raises(kind, match=words):
+        vectorize(**(usual | change))
+
+
+def test_another_legend() -> None:
+    chart = vectorize(np.array([[0, 1]], np.uint8), grid((1, 2)), ICE_WATER, min_area_km2=0, tolerance_m=0)
+    assert chart.polygons["class_key"].tolist() == ["open_water", "ice"]
+
+
+def test_borders_lie_between_different_patches_and_close() -> None:
+    classes = pad(blobs(13, side=30, scale=1.0))
+    borders = trace_borders(find_patches(classes))
+    assert (borders.left != borders.right).all()
+    assert (borders.head[:-1] == borders.tail[1:])[
+        np.diff(np.repeat(np.arange(len(borders)), np.diff(borders.first))) == 0
+    ].all()
+    closed = borders.from_node < 0
+    first, last = borders.first[:-1], borders.first[1:] - 1
+    assert (borders.tail[first] == borders.head[last])[closed].all()
+    sides = (classes[:, 1:] != classes[:, :-1]).sum() + (classes[1:] != classes[:-1]).sum()
+    assert shapely.length(borders.corners()).sum() == sides
+    outlines = draw_outlines(
+        borders,
+        np.zeros(borders.faces, np.uint8),
+        Affine.identity(),
+        np.ones(borders.faces),
+        tolerance_px=0,
+        minimum_km2=0,
+    )
+    assert outlines.merged.area.sum() == (classes != IGNORE).sum()
