@@ -75,13 +75,18 @@ NO_DATA_RGB: RGB = (255, 255, 255)
 
 @dataclass(frozen=True)
 class IceClass:
-    """One class of a legend: its id in rasters, a key for files, a title for people, a colour, its stage codes."""
+    """One class of a legend: its id in rasters, a key for files, a title for people, a colour, its stage codes.
+
+    `written_as` is the stage of development by which charts that are written say it: one that holds for the whole class
+    and is read back as it; 99, undetermined, where there is none.
+    """
 
     id: int
     key: str
     title: str
     rgb: RGB
     stages: frozenset[int]
+    written_as: int = 99
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,8 @@ class Legend:
             if twice:
                 raise ConfigError(f"legend {self.name}: stage codes {sorted(twice)} stand for two classes")
             seen |= c.stages
+            if c.id != self.water and c.written_as not in c.stages:
+                raise ConfigError(f"legend {self.name}: {c.key} would be written as {c.written_as}, not one of its own")
 
     @property
     def stage_to_class(self) -> dict[int, int]:
@@ -146,11 +153,11 @@ def _six(name: str, title: str, water_stages: frozenset[int], ignored: frozenset
         name=name,
         title=title,
         classes=(
-            IceClass(0, "new_ice", "New ice", STAGE_RGB[81], frozenset({81})),
-            IceClass(1, "nilas", "Nilas", STAGE_RGB[82], frozenset({82})),
-            IceClass(2, "young_ice", "Young ice", STAGE_RGB[83], frozenset({83, 84, 85})),
-            IceClass(3, "first_year_ice", "First-year ice", STAGE_RGB[86], frozenset({86, 87, 88, 89, 91, 93})),
-            IceClass(4, "old_ice", "Old ice", STAGE_RGB[95], frozenset({95, 96, 97})),
+            IceClass(0, "new_ice", "New ice", STAGE_RGB[81], frozenset({81}), 81),
+            IceClass(1, "nilas", "Nilas", STAGE_RGB[82], frozenset({82}), 82),
+            IceClass(2, "young_ice", "Young ice", STAGE_RGB[83], frozenset({83, 84, 85}), 83),
+            IceClass(3, "first_year_ice", "First-year ice", STAGE_RGB[86], frozenset({86, 87, 88, 89, 91, 93}), 86),
+            IceClass(4, "old_ice", "Old ice", STAGE_RGB[95], frozenset({95, 96, 97}), 95),
             IceClass(5, "open_water", "Open water", OPEN_WATER_RGB, water_stages),
         ),
         water=5,
@@ -182,11 +189,11 @@ AI4ARCTIC = Legend(
     title="AI4Arctic stage of development",
     classes=(
         IceClass(0, "open_water", "Open water", OPEN_WATER_RGB, frozenset({80})),
-        IceClass(1, "new_ice", "New ice", STAGE_RGB[81], frozenset({81, 82})),
-        IceClass(2, "young_ice", "Young ice", STAGE_RGB[83], frozenset({83, 84, 85})),
-        IceClass(3, "thin_first_year_ice", "Thin first-year ice", STAGE_RGB[87], frozenset({87, 88, 89})),
-        IceClass(4, "thick_first_year_ice", "Thick first-year ice", STAGE_RGB[93], frozenset({86, 91, 93})),
-        IceClass(5, "old_ice", "Old ice", STAGE_RGB[95], frozenset({95, 96, 97})),
+        IceClass(1, "new_ice", "New ice", STAGE_RGB[81], frozenset({81, 82}), 81),
+        IceClass(2, "young_ice", "Young ice", STAGE_RGB[83], frozenset({83, 84, 85}), 83),
+        IceClass(3, "thin_first_year_ice", "Thin first-year ice", STAGE_RGB[87], frozenset({87, 88, 89}), 87),
+        IceClass(4, "thick_first_year_ice", "Thick first-year ice", STAGE_RGB[93], frozenset({86, 91, 93}), 86),
+        IceClass(5, "old_ice", "Old ice", STAGE_RGB[95], frozenset({95, 96, 97}), 95),
     ),
     water=0,
     ignored_stages=frozenset({98, 99}),

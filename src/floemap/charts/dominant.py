@@ -46,7 +46,7 @@ class Rule(StrEnum):
     ICE_SHELF = "ice_shelf"
     NO_DATA = "no_data"  # POLY_TYPE N, or neither type nor concentration given
     BERGY_WATER = "bergy_water"
-    SINGLE = "single_type"  # CA, CB, CC empty: SA has the total concentration
+    SINGLE = "single_type"  # CA empty or unknown, CB, CC empty: SA has the total concentration
     FIRST = "first_type_largest"
     SECOND = "second_type_largest"
     THIRD = "third_type_largest"
@@ -118,6 +118,9 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error") -> IceTypes:
     total = tenths(ct)[1]
     full = np.where(total >= 9.5, 10, total)  # parts of 9+ sum to ten
     single = (parts == NOT_GIVEN).all(axis=1)
+    # One type alone is dominant whatever its concentration, also where that is said to be unknown.
+    alone = (stages[:, 0] != NOT_GIVEN) & (stages[:, 1:] == NOT_GIVEN).all(axis=1)
+    single |= alone & np.isin(parts[:, 0], list(UNKNOWN_CODES)) & (parts[:, 1:] == NOT_GIVEN).all(axis=1)
     amount = np.zeros((len(chart), 4))  # tenths of the sea surface, before scaling
     amount[:, :3] = np.where(parts == NOT_GIVEN, 0, tenths(parts)[1])
     # One type has all there is. Where only CA is empty among several, SA has what the others leave.
