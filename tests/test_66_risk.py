@@ -1,0 +1,381 @@
+"""Risk: the circular's values, risk index outcomes, areas by level of operation, distances between types."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from chart_maker import ice, write_chart
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import wasserstein_distance
+
+from floemap.charts.dominant import class_fractions, ice_types
+from floemap.charts.sigrid3 import read_chart
+from floemap.errors import ConfigError, GridError
+from floemap.evaluation.confusion import confusion
+from floemap.evaluation.ordinal import (
+    distribution_distance,
+    mean_ordinal_bias,
+    mean_ordinal_error,
+    ordinal_distance,
+    ordinal_positions,
+)
+from floemap.evaluation.polaris import (
+    REPORTED_SHIPS,
+    SHIP_CLASSES,
+    STAGE_TYPES,
+    IceType,
+    Level,
+    class_ice_types,
+    class_levels,
+    operation_levels,
+    risk_index,
+    risk_index_of_counts,
+    risk_index_of_fractions,
+    risk_values,
+)
+from floemap.evaluation.risk import (
+    add_up,
+    areas_by_level,
+    areas_of_levels,
+    false_safe_km2,
+    false_unsafe_km2,
+    region_counts,
+    risk_areas,
+    summarise,
+)
+from floemap.legend import AI4ARCTIC, EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS, SIX_CLASSES, STAGES
+
+NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER = range(6)
+
+#: MSC.1/Circ.1519, Table 1.3, entered a second time and the other way round: by ice type, for the ice classes PC 1 to
+#: PC 7, IA Super, IA, IB, IC, and none. A slip in one of the two tables is seen.
+BY_ICE_TYPE = {
+    "ice free": "3 3 3 3 3 3 3 3 3 3 3 3",
+    "new": "3 3 3 3 3 2 2 2 2 2 2 1",
+    "grey": "3 3 3 3 3 2 2 2 2 2 1 0",
+    "grey-white": "3 3 3 3 3 2 2 2 2 1 0 -1",
+    "thin first-year, stage 1": "2 2 2 2 2 2 1 2 1 0 -1 -2",
+    "thin first-year, stage 2": "2 2 2 2 2 1 1 1 0 -1 -2 -3",
+    "medium first-year under 1 m": "2 2 2 2 1 1 0 0 -1 -2 -3 -4",
+    "medium first-year": "2 2 2 2 1 0 -1 -1 -2 -3 -4 -5",
+    "thick first-year": "2 2 2 1 0 -1 -2 -2 -3 -4 -5 -6",
+    "second-year": "2 1 1 0 -1 -2 -3 -3 -4 -5 -6 -7",
+    "light multi-year": "1 1 0 -1 -2 -3 -3 -4 -5 -6 -7 -8",
+    "heavy multi-year": "1 0 -1 -2 -2 -3 -3 -4 -5 -6 -8 -8",
+}
+
+rasters = hnp.arrays(np.uint8, (7, 9), elements=st.sampled_from([*range(6), IGNORE]))
+matrices = hnp.arrays(np.int64, (6, 6), elements=st.integers(0, 1000))
+ships = st.sampled_from(sorted(SHIP_CLASSES))
+
+
+def test_values_are_those_of_the_circular():
+    expected = np.array([row.split() for row in BY_ICE_TYPE.values()], int)
+    assert np.array_equal(np.array([ship.values for ship in SHIP_CLASSES.values()]).T, expected)
+    assert [s.polar for s in SHIP_CLASSES.values()] == [True] * 7 + [False] * 5
+
+
+def test_thicker_ice_and_weaker_ships_are_never_safer():
+    table = np.array([ship.values for ship in SHIP_CLASSES.values()])
+    assert (np.diff(table, axis=1) <= 0).all()
+    assert (np.diff(table[:7], axis=0) <= 0).all()
+    assert (np.diff(table[7:], axis=0) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "polar", "other"),
+    [
+        (30, Level.NORMAL, Level.NORMAL),
+        (0, Level.NORMAL, Level.NORMAL),
+        (-0.1, Level.ELEVATED, Level.SPECIAL),
+        (-10, Level.ELEVATED, Level.SPECIAL),
+        (-10.1, Level.SPECIAL, Level.SPECIAL),
+        (-80, Level.SPECIAL, Level.SPECIAL),
+        (np.nan, IGNORE, IGNORE),
+    ],
+)
+def test_levels_of_operation(outcome, polar, other):
+    for key, ship in SHIP_CLASSES.items():
+        assert operation_levels(outcome, key) == (polar if ship.polar else other)
+
+
+def test_every_stage_of_the_legends_has_ice_types():
+    assert set(STAGES) - {98} == set(STAGE_TYPES)
+
+
+@pytest.mark.parametrize("legend", LEGENDS.values(), ids=LEGENDS)
+@pytest.mark.parametrize("ship", SHIP_CLASSES)
+def test_a_class_counts_as_the_worst_of_its_types(legend, ship):
+    values = risk_values(legend, ship)
+    assert values[legend.water] == 3
+    for c in legend.classes:
+        if c.id != legend.water:
+            possible = [SHIP_CLASSES[ship].values[t] for stage in c.stages - {80} for t in STAGE_TYPES[stage]]
+            assert values[c.id] == min(possible)
+
+
+def test_the_six_classes():
+    kinds = class_ice_types(SIX_CLASSES)
+    assert kinds == (
+        IceType.NEW,
+        IceType.NEW,
+        IceType.GREY_WHITE,
+        IceType.THICK_FIRST_YEAR,
+        IceType.HEAVY_MULTI_YEAR,
+        IceType.ICE_FREE,
+    )
+    assert class_ice_types(EXTREMEEARTH) == kinds
+    levels = {ship: class_levels(SIX_CLASSES, ship) for ship in SHIP_CLASSES}
+    allowed = {ship: np.flatnonzero(of_class == Level.NORMAL).tolist() for ship, of_class in levels.items()}
+    assert allowed["PC1"] == [NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER]
+    assert allowed["PC5"] == [NEW, NILAS, YOUNG, FIRST_YEAR, WATER]
+    assert allowed["PC7"] == allowed["IA"] == [NEW, NILAS, YOUNG, WATER]
+    assert allowed["none"] == [NEW, NILAS, WATER]
+
+
+def test_another_ice_type_may_be_taken():
+    medium = class_ice_types(SIX_CLASSES, {"first_year_ice": IceType.MEDIUM_FIRST_YEAR})
+    assert medium[FIRST_YEAR] == IceType.MEDIUM_FIRST_YEAR
+    assert risk_values(SIX_CLASSES, "PC7", {"first_year_ice": IceType.MEDIUM_FIRST_YEAR})[FIRST_YEAR] == -1
+    with pytest.raises(ConfigError, match=r"thin_ice.*Its classes: new_ice"):
+        class_ice_types(SIX_CLASSES, {"thin_ice": IceType.NEW})
+    with pytest.raises(ConfigError, match=r"first_year_ice.*holds no second-year ice.*It may be: thin first-year"):
+        class_ice_types(SIX_CLASSES, {"first_year_ice": IceType.SECOND_YEAR})
+    with pytest.raises(ConfigError, match=r"open_water.*holds no new ice"):
+        class_ice_types(SIX_CLASSES, {"open_water": IceType.NEW})
+
+
+def test_a_class_without_an_ice_type_is_refused():
+    bergs = dataclasses.replace(SIX_CLASSES.classes[0], id=6, key="bergs", stages=frozenset({98}), written_as=98)
+    legend = dataclasses.replace(SIX_CLASSES, classes=(*SIX_CLASSES.classes, bergs), ignored_stages=frozenset({99}))
+    with pytest.raises(ConfigError, match=r"bergs.*no ice type"):
+        class_ice_types(legend)
+
+
+def test_an_unknown_ship_is_refused():
+    with pytest.raises(ConfigError, match=r"'PC9'.*Known: PC1"):
+        risk_values(SIX_CLASSES, "PC9")
+
+
+def test_pixels_count_ten_tenths_of_their_class():
+    raster = np.array([[NEW, YOUNG, FIRST_YEAR], [OLD, WATER, IGNORE]], np.uint8)
+    outcome = risk_index(raster, risk_values(SIX_CLASSES, "PC7"))
+    np.testing.assert_array_equal(outcome, [[20, 20, -20], [-30, 30, np.nan]])
+    with pytest.raises(GridError, match="class 6"):
+        risk_index(raster + np.uint8(1), risk_values(SIX_CLASSES, "PC7"))
+
+
+def test_a_regime_sums_tenths_times_values():
+    # 3 tenths thick first-year, 4 grey-white, 1 heavy multi-year, 2 open water.
+    percent = np.array([[0], [0], [40], [30], [10], [20], [0]], np.uint8)
+    expected = {"PC1": 25, "PC5": 16, "PC7": 5, "IA": 0, "none": -24}
+    for ship, outcome in expected.items():
+        lowest, highest = risk_index_of_fractions(percent, SIX_CLASSES, ship)
+        assert lowest == highest == outcome
+        assert risk_index_of_counts(percent[:6, 0], risk_values(SIX_CLASSES, ship)) == outcome
+
+
+def test_a_charts_codes_become_an_outcome(tmp_path):
+    # 9 tenths of ice: 4 old, 3 first-year, 2 of a type not told; 1 tenth of water.
+    row = ice("90", CA="40", SA="95", CB="30", SB="86", CC="20", SC="99")
+    types = ice_types(read_chart(write_chart(tmp_path / "chart.gpkg", [row])))
+    percent = np.rint(100 * class_fractions(types, SIX_CLASSES)).astype(np.uint8).T
+    lowest, highest = risk_index_of_fractions(percent, SIX_CLASSES, "PC5")
+    assert lowest == pytest.approx([4 * -2 + 3 * 0 + 2 * -2 + 1 * 3])
+    assert highest == pytest.approx([4 * -2 + 3 * 0 + 2 * 3 + 1 * 3])
+
+
+@given(hnp.arrays(np.uint8, (7, 4), elements=st.integers(0, 100)), ships)
+def test_ice_of_unknown_type_only_widens(parts, ship):
+    parts = parts.astype(np.int64)
+    parts[0] += 1
+    percent = np.floor(100 * parts / parts.sum(axis=0)).astype(np.uint8)
+    percent[0] += (100 - percent.sum(axis=0)).astype(np.uint8)
+    lowest, highest = risk_index_of_fractions(percent, SIX_CLASSES, ship)
+    assert (lowest <= highest).all()
+    known = percent[6] == 0
+    np.testing.assert_array_equal(lowest[known], highest[known])
+    assert (lowest >= 10 * min(SHIP_CLASSES[ship].values)).all()
+    assert (highest <= 30).all()
+
+
+def test_fractions_of_whole_classes_are_pixels():
+    raster = np.array([NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER], np.uint8)
+    percent = 100 * np.eye(7, 6, dtype=np.uint8)
+    for ship in SHIP_CLASSES:
+        lowest, _ = risk_index_of_fractions(percent, SIX_CLASSES, ship)
+        np.testing.assert_array_equal(lowest, risk_index(raster, risk_values(SIX_CLASSES, ship)))
+
+
+def test_where_there_are_no_fractions_there_is_no_outcome():
+    lowest, highest = risk_index_of_fractions(np.full((7, 2, 2), 255, np.uint8), SIX_CLASSES, "PC7")
+    assert np.isnan(lowest).all()
+    assert np.isnan(highest).all()
+    with pytest.raises(GridError, match="6 fractions"):
+        risk_index_of_fractions(np.zeros((6, 2, 2), np.uint8), SIX_CLASSES, "PC7")
+    assert np.isnan(risk_index_of_counts(np.zeros(6), risk_values(SIX_CLASSES, "PC7")))
+
+
+def test_old_ice_called_first_year_is_false_safe_for_pc5():
+    reference = np.full((40, 50), WATER, np.uint8)
+    reference[:20] = FIRST_YEAR
+    reference[:10] = OLD
+    prediction = np.where(reference == OLD, np.uint8(FIRST_YEAR), reference)
+    areas = risk_areas(confusion(reference, prediction, 6).counts, 500, SIX_CLASSES)
+    assert list(areas) == list(REPORTED_SHIPS)
+    assert areas["PC5"].false_safe_km2 == 10 * 50 * 0.25
+    assert areas["PC5"].false_safe_share == 1
+    assert areas["PC5"].false_unsafe_km2 == 0
+    # For the others both types are open, or both closed.
+    assert all(areas[ship].false_safe_km2 == 0 for ship in ("PC1", "PC7", "IA", "none"))
+    assert np.isnan(areas["PC1"].false_safe_share)
+    assert areas["PC7"].false_unsafe_share == 0
+
+
+@given(rasters, rasters, ships)
+def test_areas_are_those_of_the_pixels(reference, prediction, ship):
+    matrix = confusion(reference, prediction, 6).counts
+    by_matrix = areas_by_level(matrix, class_levels(SIX_CLASSES, ship), 80)
+    values = risk_values(SIX_CLASSES, ship)
+    of_reference, of_prediction = (risk_index(r, values) for r in (reference, prediction))
+    levels = [operation_levels(r, ship) for r in (of_reference, of_prediction)]
+    np.testing.assert_allclose(by_matrix, areas_of_levels(*levels, 0.0064))
+    found = risk_areas(matrix, 80, SIX_CLASSES, ships=[ship])[ship]
+    assert found.false_safe_km2 == pytest.approx(0.0064 * ((of_reference < 0) & (of_prediction >= 0)).sum())
+    assert found.false_unsafe_km2 == pytest.approx(0.0064 * ((of_reference >= 0) & (of_prediction < 0)).sum())
+    total = dataclasses.astuple(found)[1:]
+    assert sum(total) == pytest.approx(0.0064 * matrix.sum())
+
+
+@given(matrices, ships)
+def test_to_swap_the_charts_swaps_the_areas(matrix, ship):
+    levels = class_levels(SIX_CLASSES, ship)
+    one, other = areas_by_level(matrix, levels, 100), areas_by_level(matrix.T, levels, 100)
+    assert false_safe_km2(one) == false_unsafe_km2(other)
+    agreed = areas_by_level(np.diag(np.diag(matrix)), levels, 100)
+    assert false_safe_km2(agreed) == false_unsafe_km2(agreed) == 0
+
+
+@given(rasters, rasters)
+def test_scenes_and_tiles_add_up_in_any_order(reference, prediction):
+    tiles = [(reference[s], prediction[s]) for s in (np.s_[4:], np.s_[:4, :5], np.s_[:4, 5:])]
+    parts = [risk_areas(confusion(r, p, 6).counts, 1000, SIX_CLASSES)["PC5"] for r, p in tiles]
+    whole = risk_areas(confusion(reference, prediction, 6).counts, 1000, SIX_CLASSES)["PC5"]
+    assert add_up(parts) == add_up(parts[::-1]) == whole
+
+
+def test_areas_of_stacked_matrices_are_those_of_each():
+    stack = np.random.default_rng(3).integers(0, 99, (4, 5, 6, 6))
+    levels = class_levels(SIX_CLASSES, "PC7")
+    together = areas_by_level(stack, levels, 80)
+    assert together.shape == (4, 5, 3, 3)
+    np.testing.assert_array_equal(together[2, 3], areas_by_level(stack[2, 3], levels, 80))
+    assert false_safe_km2(together)[2, 3] == false_safe_km2(together[2, 3])
+
+
+@pytest.mark.parametrize("legend", [ICE_WATER, AI4ARCTIC], ids=["ice_water", "ai4arctic"])
+def test_other_legends(legend):
+    old = len(legend) - 1
+    reference = np.full((10, 10), old, np.uint8)
+    prediction = np.full((10, 10), legend.water, np.uint8)
+    areas = risk_areas(confusion(reference, prediction, len(legend)).counts, 1000, legend)
+    assert [areas[ship].false_safe_km2 for ship in REPORTED_SHIPS] == [0, 100, 100, 100, 100]
+    assert mean_ordinal_error(confusion(reference, prediction, len(legend)).counts, ordinal_positions(legend)) == old
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(GridError, match="6 classes"):
+        areas_by_level(np.zeros((2, 2)), class_levels(SIX_CLASSES, "PC1"), 80)
+    with pytest.raises(GridError, match=r"not \(3, 3\)"):
+        summarise("PC1", np.zeros((4, 3, 3)))
+    with pytest.raises(GridError, match="do not lie on one grid"):
+        areas_of_levels(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 1)
+    areas = risk_areas(np.zeros((6, 6)), 80, SIX_CLASSES)
+    with pytest.raises(GridError, match="2 ice classes"):
+        add_up([areas["PC1"], areas["IA"]])
+    with pytest.raises(GridError, match="0 ice classes"):
+        add_up([])
+
+
+@given(rasters, hnp.arrays(np.uint16, (7, 9), elements=st.integers(0, 5)))
+def test_regions_are_counted_pixel_by_pixel(classes, regions):
+    counts = region_counts(classes, regions, 6)
+    assert counts.shape == (regions.max(), 6)
+    for i, row in enumerate(counts, start=1):
+        np.testing.assert_array_equal(row, [np.sum((regions == i) & (classes == k)) for k in range(6)])
+
+
+def test_a_region_is_a_regime():
+    # Left a regime of 8 columns first-year and 2 old, right of 1 and 9. For PC 5 these are 0 and -2 a tenth.
+    classes = np.full((10, 20), FIRST_YEAR, np.uint8)
+    classes[:, 8:10] = classes[:, 11:] = OLD
+    regions = np.repeat([[1] * 10 + [2] * 10], 10, axis=0)
+    outcome = risk_index_of_counts(region_counts(classes, regions, 6), risk_values(SIX_CLASSES, "PC5"))
+    np.testing.assert_array_equal(outcome, [-4, -18])
+    np.testing.assert_array_equal(operation_levels(outcome, "PC5"), [Level.ELEVATED, Level.SPECIAL])
+    levels = operation_levels(outcome, "PC5")
+    areas = areas_of_levels(levels, np.array([Level.NORMAL, Level.SPECIAL], np.uint8), [100.0, 50.0])
+    assert false_safe_km2(areas) == 100
+    with pytest.raises(GridError, match="class 9"):
+        region_counts(np.full((2, 2), 9, np.uint8), np.ones((2, 2), int), 6)
+
+
+def test_positions_run_from_water_to_the_thickest():
+    assert ordinal_positions(SIX_CLASSES).tolist() == ordinal_positions(EXTREMEEARTH).tolist() == [1, 2, 3, 4, 5, 0]
+    assert ordinal_positions(AI4ARCTIC).tolist() == [0, 1, 2, 3, 4, 5]
+    assert ordinal_positions(ICE_WATER).tolist() == [0, 1]
+
+
+@given(rasters, rasters)
+def test_mean_distance_is_that_of_the_pixels(reference, prediction):
+    positions = ordinal_positions(SIX_CLASSES)
+    steps = ordinal_distance(reference, prediction, positions)
+    both = (reference != IGNORE) & (prediction != IGNORE)
+    np.testing.assert_array_equal(steps != IGNORE, both)
+    matrix = confusion(reference, prediction, 6).counts
+    mean, bias = mean_ordinal_error(matrix, positions), mean_ordinal_bias(matrix, positions)
+    if not both.any():
+        assert np.isnan(mean)
+        assert np.isnan(bias)
+        assert np.isnan(distribution_distance(matrix, positions))
+        return
+    assert mean == pytest.approx(steps[both].mean())
+    assert bias == pytest.approx(positions[prediction[both]].mean() - positions[reference[both]].mean())
+    moved = wasserstein_distance(positions[reference[both]], positions[prediction[both]])
+    assert distribution_distance(matrix, positions) == pytest.approx(moved)
+
+
+@given(matrices)
+def test_distances_are_in_order(matrix):
+    matrix[0, 0] += 1
+    positions = ordinal_positions(SIX_CLASSES)
+    mean, moved = mean_ordinal_error(matrix, positions), distribution_distance(matrix, positions)
+    slack = 1e-12
+    assert abs(mean_ordinal_bias(matrix, positions)) <= moved + slack
+    assert moved <= mean + slack
+    assert mean <= 5
+    assert mean == mean_ordinal_error(matrix.T, positions)
+    assert moved == distribution_distance(matrix.T, positions)
+    assert mean_ordinal_bias(matrix, positions) == -mean_ordinal_bias(matrix.T, positions)
+
+
+def test_types_changed_places_leave_their_shares():
+    matrix = np.zeros((6, 6))
+    matrix[OLD, WATER] = matrix[WATER, OLD] = 50
+    positions = ordinal_positions(SIX_CLASSES)
+    assert mean_ordinal_error(matrix, positions) == 5
+    assert distribution_distance(matrix, positions) == 0
+
+
+def test_distances_refuse_what_does_not_fit():
+    positions = ordinal_positions(SIX_CLASSES)
+    with pytest.raises(GridError, match="6 classes"):
+        mean_ordinal_error(np.zeros((2, 2)), positions)
+    with pytest.raises(GridError, match="do not lie on one grid"):
+        ordinal_distance(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), positions)
+    with pytest.raises(GridError, match="0 to 5"):
+        ordinal_distance(np.full((2, 2), 6, np.uint8), np.zeros((2, 2), np.uint8), positions)
