@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -401,8 +402,9 @@ def test_loads_imagenet_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert torch.equal(built.encoder.conv1.weight, content["conv1.weight"])
 
 
-def test_counters_of_batches_may_be_absent(tmp_path: Path) -> None:
-    content = {k: v for k, v in _imagenet().items() if not k.endswith("num_batches_tracked")}
+def test_files_may_be_old(tmp_path: Path) -> None:
+    """Of parameters instead of tensors, in an ordered dictionary, without counters of batches."""
+    content = OrderedDict((k, nn.Parameter(v)) for k, v in _imagenet().items() if not k.endswith("tracked"))
     model = _model()
     load_encoder(model, _save_pth(tmp_path / "old.pth", content))
     assert torch.equal(model.encoder.bn1.weight, content["bn1.weight"])
@@ -418,7 +420,10 @@ def _without(key: str) -> Callable[[dict[str, Tensor]], object]:
         (_without("layer2.0.downsample.0.weight"), "lacks layer2.0.downsample.0.weight"),
         (lambda c: c | {"layer1.2.conv1.weight": torch.ones(1)}, "has the unknown layer1.2.conv1.weight"),
         (lambda c: {f"module.{k}": v for k, v in c.items()}, "lacks conv1.weight, bn1.weight, bn1.bias and"),
-        (lambda c: c | {"conv1.weight": torch.ones(64, 1, 7, 7)}, "conv1.weight is 64 x 1 x 7 x 7 for 64 x 3 x 7 x 7"),
+        (
+            lambda c: c | {"conv1.weight": torch.ones(64, 1, 7, 7)},
+            "conv1.weight is 64 x 1 x 7 x 7 float32 for 64 x 3 x 7 x 7 float32",
+        ),
         (lambda c: c | {"bn1.bias": torch.full((64,), NAN)}, "not finite in bn1.bias"),
         (lambda c: {"epoch": 3, "state_dict": c}, "no table of tensors"),
         (lambda c: [*c.values()], "no table of tensors"),

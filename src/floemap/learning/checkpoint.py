@@ -32,6 +32,7 @@ from floemap.learning.checkpoint_header import (
 )
 from floemap.learning.models import SegmentationModel, build_model
 from floemap.learning.settings import ModelSettings
+from floemap.learning.tensor_tables import what_differs
 from floemap.legend import Legend
 from floemap.legend import legend as legend_called
 from floemap.sentinel1.encoding import BAND_NAMES
@@ -196,7 +197,13 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     table = find_legend(about["legend"], path)
     model = _build(path, about, table)
     tensors = _read_tensors(path)
-    _check_tensors(path, model.state_dict(), tensors)
+    different = what_differs(model.state_dict(), tensors)
+    if different:
+        raise ModelError(
+            f"does not hold the model that it tells of: {different}.",
+            path=path,
+            hint="It is damaged, or was made by something else.",
+        )
     model.load_state_dict(tensors)
     return Checkpoint(model.to(device).eval(), about, path)
 
@@ -226,30 +233,6 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as e:
         raise ModelError(f"cannot be read: {e}.", path=path) from e
     return {name: x.float() if x.is_floating_point() else x for name, x in read.items()}
-
-
-def _check_tensors(path: Path, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    def kind(x: Tensor) -> tuple[tuple[int, ...], torch.dtype]:
-        return tuple(x.shape), x.dtype
-
-    complaints = {
-        "lacks": [name for name in wanted if name not in given],
-        "has the unknown": [name for name in given if name not in wanted],
-        "has other shapes or types:": [
-            f"{name} is {kind(x)} for {kind(wanted[name])}"
-            for name, x in given.items()
-            if name in wanted and kind(x) != kind(wanted[name])
-        ],
-        "is not finite in": [name for name, x in given.items() if not x.isfinite().all()],
-    }
-    for what, names in complaints.items():
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ModelError(
-                f"does not hold the model that it tells of: it {what} {', '.join(sorted(names)[:3])}{more}.",
-                path=path,
-                hint="It is damaged, or was made by something else.",
-            )
 
 
 def check_fits(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from floemap.errors import ModelError
 from floemap.learning.resnet import ResNet18Encoder
+from floemap.learning.tensor_tables import what_differs
 from floemap.stage import sha256
 
 logger = logging.getLogger(__name__)
@@ -42,23 +43,9 @@ def load_encoder(model: nn.Module, path: str | Path) -> str:
     digest = sha256(path)
     given = {k: v for k, v in _read(path).items() if not k.startswith(("layer4.", "fc."))}
     wanted = encoder.state_dict()
-    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in given if k not in wanted]
-    shapes = [
-        f"{k} is {_shape(v)} for {_shape(wanted[k])}"
-        for k, v in given.items()
-        if k in wanted and v.shape != wanted[k].shape
-    ]
-    broken = [k for k, v in given.items() if not v.isfinite().all()]
-    for what, names in (
-        ("lacks", missing),
-        ("has the unknown", unexpected),
-        ("has other shapes:", shapes),
-        ("is not finite in", broken),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ModelError(f"is no ResNet18: it {what} {', '.join(names[:3])}{more}.", path=path, hint=_HINT)
+    different = what_differs(wanted, given, may_lack=lambda name: name.endswith("num_batches_tracked"))
+    if different:
+        raise ModelError(f"is no ResNet18: {different}.", path=path, hint=_HINT)
     encoder.load_state_dict(wanted | given)
     logger.info("encoder starts from %s, SHA-256 %s", path, digest)
     return digest
@@ -78,8 +65,5 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"cannot be read as weights: {type(e).__name__}: {reason}.", path=path, hint=_HINT) from e
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ModelError("holds no table of tensors by name.", path=path, hint=_HINT)
-    return {str(k): v.detach() for k, v in content.items()}
-
-
-def _shape(x: Tensor) -> str:
-    return " x ".join(str(n) for n in x.shape) or "a number"
+    # Half precision is as good as float32 here; counters stay whole numbers.
+    return {str(k): v.detach().float() if v.is_floating_point() else v for k, v in content.items()}
