@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +50,7 @@ from floemap.evaluation.risk import (
 )
 from floemap.legend import AI4ARCTIC, EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS, SIX_CLASSES, STAGES
 
+PAGE = Path(__file__).parent.parent / "docs" / "risk.md"
 NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER = range(6)
 
 #: MSC.1/Circ.1519, Table 1.3, entered a second time and the other way round: by ice type, for the ice classes PC 1 to
@@ -77,6 +79,16 @@ def test_values_are_those_of_the_circular():
     expected = np.array([row.split() for row in BY_ICE_TYPE.values()], int)
     assert np.array_equal(np.array([ship.values for ship in SHIP_CLASSES.values()]).T, expected)
     assert [s.polar for s in SHIP_CLASSES.values()] == [True] * 7 + [False] * 5
+
+
+def test_the_page_shows_the_values_that_are_used():
+    rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    shown = {row[0]: row[1:] for row in rows}
+    for ship in SHIP_CLASSES.values():
+        assert tuple(map(int, shown[ship.title if ship.key != "none" else "none"])) == ship.values
+    for c in SIX_CLASSES.classes:
+        levels = [Level(class_levels(SIX_CLASSES, ship)[c.id]).name.lower() for ship in REPORTED_SHIPS]
+        assert shown[c.title.lower()][1:] == levels
 
 
 def test_thicker_ice_and_weaker_ships_are_never_safer():
