@@ -58,7 +58,7 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
     local, world = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), int(os.environ.get("WORLD_SIZE", "1"))
     if dist.is_torchelastic_launched() and world > 1:
         # BatchNorm's buffers are equal everywhere already.
-        strategy = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+        strategy = DDPStrategy(forward_sync_buffers=False, gradient_as_bucket_view=True)
         options |= {"devices": local, "num_nodes": world // local, "strategy": strategy}
     else:
         options["devices"] = [chosen.index or 0] if chosen.type == "cuda" else 1
@@ -142,8 +142,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             return
         self.num_batches_tracked += 1
         weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, weight)
-        self.running_var.lerp_(unbiased_variance, weight)
+        self.running_mean.lerp_(mean.to(self.running_mean), weight)
+        self.running_var.lerp_(unbiased_variance.to(self.running_var), weight)
 
 
 def share_batch_norm(model: nn.Module, device: torch.device) -> None:
@@ -164,6 +164,7 @@ def _shared(norm: nn.BatchNorm2d, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call,no-any-return]
     shared = SharedBatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    shared.to(next(iter(norm.state_dict().values())).device)
+    like = next(iter(norm.state_dict().values()))
+    shared.to(like.device, like.dtype)
     shared.load_state_dict(norm.state_dict())
     return shared

@@ -231,7 +231,7 @@ def _learn(run: _Run, network: nn.Module, optimizer: torch.optim.Optimizer, stat
     tell = _teller(run, state, len(mine))
     losses: list[float] = []
     network.train()
-    for value, norm in _steps(network, optimizer, run.loss, run.data.source.batches(mine), fabric, t.clip_norm):
+    for value, norm in run_steps(network, optimizer, run.loss, run.data.source.batches(mine), fabric, t.clip_norm):
         losses.append(value)
         if not (math.isfinite(value) and math.isfinite(norm)):
             what = f"the loss is {value} and the norm of its gradient {norm} in epoch {epoch}, step {len(losses)}"
@@ -260,7 +260,7 @@ def _validate(run: _Run, state: State) -> dict[str, float]:
     return {"validation_loss": found.loss, "weighted_f1": found.weighted_f1, "macro_f1": found.macro_f1}
 
 
-def _steps(
+def run_steps(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss: Loss,
