@@ -24,7 +24,8 @@ class ModelSettings(Settings):
     """Pixels of the scene for each cell of the deepest features."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of features that training leaves out before the last convolution."""
+    """Share of the joined features that training leaves out: after the projection in ASPP, before the last convolution in
+    the U-Net."""
 
     encoder_weights: Path | None = None
     """ImageNet weights of ResNet18 for the encoder, a file; without it the encoder starts at random."""
@@ -39,8 +40,9 @@ class LossSettings(Settings):
     class_weights: Literal["none", "inverse", "effective_number"] = "none"
     """Weights of the classes, from their pixels in the training parts."""
 
-    beta: float = Field(default=0.9999, ge=0, lt=1)
-    """Of the effective number of samples (Cui et al. 2019)."""
+    beta: float = Field(default=0.9999999, ge=0, lt=1)
+    """Of the effective number of samples (Cui et al. 2019). Classes of more than some 5 / (1 - beta) pixels weigh the
+    same; scenes have millions of pixels, and so need a beta nearer to 1 than sets of pictures do."""
 
     gamma: float = Field(default=2.0, ge=0)
     """Of the focal loss (Lin et al. 2017)."""
