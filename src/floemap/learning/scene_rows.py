@@ -24,6 +24,9 @@ Reader = Callable[[int, int, int, int], NDArray[np.int16]]
 #: Top, bottom, left, right of a box of cells.
 Box = tuple[int, int, int, int]
 
+#: Cells that could be computed in the time that each tile takes besides.
+_TILE_COST = 200
+
 
 class ScenePixels:
     """A scene's rows, read ahead by a thread, kept as stored until they are given as the first stage's input."""
@@ -177,10 +180,33 @@ class StageRows:
         for a, b in pairwise(edges):
             box = self._needed((first, last, a, b))
             if box is not None:
-                yield box
+                yield from self._halved(box)
+
+    def _halved(self, box: Box) -> list[Box]:
+        """Halve a box where its halves, without what is not needed of them, are less work, halos counted."""
+        top, bottom, left, right = box
+        align = self.stage.align
+        y, x = (top + bottom) // 2 // align * align, (left + right) // 2 // align * align
+        for halves in (
+            [(top, y, left, right), (y, bottom, left, right)],
+            [(top, bottom, left, x), (top, bottom, x, right)],
+        ):
+            boxes = [b for half in halves if (b := self._needed(half)) is not None]
+            if sum(map(self._work, boxes)) < self._work(box):
+                return [b for half in boxes for b in self._halved(half)]
+        return [box]
+
+    def _work(self, box: Box) -> int:
+        """Return the cells that are computed for a box, and what a tile costs by itself, as cells."""
+        top, bottom, left, right = box
+        halo = 0 if self.stage.inside else self.halo
+        rows = min(bottom + halo, self.shape[0]) - max(top - halo, 0)
+        return rows * (min(right + halo, self.shape[1]) - max(left - halo, 0)) + _TILE_COST
 
     def _needed(self, box: Box) -> Box | None:
         """Return the smallest box within `box` that holds all its cells that are near data; None without any."""
+        if box[0] >= box[1] or box[2] >= box[3]:
+            return None
         p, a, d = self.cell_px, self.pixels.alignment_px, self.reach_px
         top, bottom, left, right = box
         y, x = max(0, (top * p - d) // a), max(0, (left * p - d) // a)

@@ -155,8 +155,7 @@ def _(model: ResNet18Aspp) -> tuple[Stage, ...]:
         _stage(64, *encoder.layer1),
         _stage(128, *encoder.layer2),
         _stage(CHANNELS, encoder.layer3[0]),
-        # Features and their local means go on as one map: the pyramid's input.
-        _stage(2 * CHANNELS, encoder.layer3[1], _Beside(LocalMean())),
+        _stage(2 * CHANNELS, encoder.layer3[1], _WithLocalMeans()),
         Stage(pyramid, CHANNELS, halo=pyramid.halo, inside=True),
         _stage(model.classes, *decoder.smooth, _InFloat32(decoder.classifier)),
     )
@@ -181,7 +180,7 @@ def _windows(module: nn.Module) -> list[tuple[int, int, int]]:
     if isinstance(module, nn.MaxPool2d):
         assert isinstance(module.kernel_size, int) and isinstance(module.stride, int)
         return [(module.kernel_size, module.stride, 1)]
-    if isinstance(module, _Beside):
+    if isinstance(module, _WithLocalMeans):
         return [(2, 1, 1)]
     return []
 
@@ -197,15 +196,13 @@ class _Both(nn.Module):
         return self.model.decode(self.model.encode(x))
 
 
-class _Beside(nn.Module):
-    """(1, C, h, w) -> (1, 2 C, h, w): the input, and what another module makes of it."""
-
-    def __init__(self, other: nn.Module) -> None:
-        super().__init__()
-        self.other = other
+class _WithLocalMeans(nn.Module):
+    """(1, C, h, w) -> (1, 2 C, h, w): features, and their :class:`floemap.learning.aspp.LocalMean`, as one map."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.other(x)], dim=1)
+        # Of a repeated last row or column, the mean of four is that of the two that there are.
+        means = functional.avg_pool2d(functional.pad(x, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
+        return torch.cat([x, means], dim=1)
 
 
 class _InFloat32(nn.Module):
@@ -254,7 +251,7 @@ class _PyramidInside(nn.Module):
     def _cut(self, x: Tensor, reach: int) -> Tensor:
         """Leave `reach` cells of the halo on each side."""
         a = self.halo - reach
-        return x[..., a : x.shape[-2] - a, a : x.shape[-1] - a]
+        return x[..., a:-a, a:-a] if a else x
 
 
 def merge_batch_norms(model: SegmentationModel) -> SegmentationModel:
