@@ -45,8 +45,8 @@ class Borders:
 
     Attributes
     ----------
-    width
-        Columns of the raster plus two: corners are numbered y * width + x + width + 1.
+    height, width
+        Rows and columns of the raster plus two: corners are numbered y * width + x + width + 1.
     faces
         Patches with a class; they are numbered from 0 in the order of their first pixels.
     tail, head
@@ -61,6 +61,7 @@ class Borders:
         Node where each border begins and ends, -1 where it closes upon itself without one, (borders,).
     """
 
+    height: int
     width: int
     faces: int
     tail: Ints
@@ -139,6 +140,7 @@ def trace_borders(patches: Patches) -> Borders:
     order, first = _walk(following, np.flatnonzero(is_node[begins]))
     start, end = order[first[:-1]], order[first[1:] - 1]
     return Borders(
+        rows,
         width,
         int(np.count_nonzero(patches.classes != IGNORE)),
         tail[order],
@@ -203,6 +205,7 @@ def some(borders: Borders, which: Ints) -> Borders:
     first = np.concatenate([[0], np.cumsum(count)])
     sides = np.repeat(borders.first[which] - first[:-1], count) + np.arange(first[-1])
     return Borders(
+        borders.height,
         borders.width,
         borders.faces,
         borders.tail[sides],
@@ -219,7 +222,7 @@ def simplified(borders: Borders, tolerance_px: Floats) -> Lines:
     First the steps of pixels are taken off: a border goes through the middles of pixel sides, which leaves it within
     :data:`MIDDLES_OFF_PX`. Then vertices are left out (D. H. Douglas, T. K. Peucker, 1973). Each straight piece has cut
     off some area to its left and right; its ends are moved sideways to make up for the difference, and what remains of
-    it is spread over the whole border.
+    it is spread over the whole border. Nothing leaves the raster, and what lies on its edge stays there.
 
     Parameters
     ----------
@@ -230,7 +233,10 @@ def simplified(borders: Borders, tolerance_px: Floats) -> Lines:
     lines = shapely.linestrings(np.column_stack([xy / 2, np.arange(len(xy))]), indices=border)
     lines = shapely.simplify(lines, _LEAVING_OUT * tolerance_px, preserve_topology=False)
     kept = shapely.get_coordinates(lines, include_z=True)[:, 2].astype(np.int64)  # vertices bring their number along
-    moved = _balanced(xy, border, kept, area_along(borders.corners()), (1 - _LEAVING_OUT) * tolerance_px)
+    far_corner = np.array([borders.width - 2, borders.height - 2])
+    most = (1 - _LEAVING_OUT) * tolerance_px[border[kept]]
+    most[((xy[kept] == 0) | (xy[kept] == 2 * far_corner)).any(axis=1)] = 0
+    moved = np.clip(_balanced(xy, border, kept, area_along(borders.corners()), most), 0, far_corner)
     return np.asarray(shapely.linestrings(moved, indices=border[kept]))
 
 
@@ -268,11 +274,11 @@ def _cross(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return cross
 
 
-def _balanced(xy: Ints, border: Ints, kept: Ints, area: Floats, limit: Floats) -> Floats:
+def _balanced(xy: Ints, border: Ints, kept: Ints, area: Floats, most: Floats) -> Floats:
     """Move kept vertices sideways so that the area along each border is `area`; return them in pixels, (kept, 2).
 
-    `xy` and `border` are all vertices in half pixels and their borders. No vertex moves further than `limit`, nodes not
-    at all.
+    `xy` and `border` are all vertices in half pixels and their borders. No vertex moves further than `most`, (kept,),
+    and nodes not at all.
     """
     owner, at = border[kept], xy[kept] / 2
     same = owner[1:] == owner[:-1]
@@ -291,7 +297,6 @@ def _balanced(xy: Ints, border: Ints, kept: Ints, area: Floats, limit: Floats) -
     movable = length > 1e-9
     sideways = np.zeros_like(at)
     sideways[movable] = np.stack([chord[movable, 1], -chord[movable, 0]], axis=1) / length[movable, None]
-    most = limit[owner]
     shift = np.zeros(len(kept))
     shift[movable] = 2 * wanted[movable] / length[movable]
     total = np.bincount(owner, weights=length, minlength=len(area))

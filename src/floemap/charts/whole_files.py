@@ -1,0 +1,52 @@
+"""Files of one result that appear whole: written into a hidden folder beside their place, then moved there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
+
+from floemap.errors import FloemapError, OutputError
+from floemap.stage import os_errors
+
+_GDAL_ERRORS = (DataSourceError, DataLayerError, FeatureError, GeometryError, RuntimeError, sqlite3.Error)
+
+
+@contextmanager
+def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Give a hidden folder within `folder` to write files into; move those of `names` out when the block ends well.
+
+    They are moved in the order given, so what the others are found by should come last. Others are removed, and after
+    an error all of them. What stood in their place is replaced.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written, with the reason, or one is not there.
+    """
+    last = folder / names[-1]
+    beside = folder / f".{names[-1]}.partial-{os.getpid()}"
+    try:
+        with os_errors(last):
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir()
+            yield beside
+            for name in names:
+                with (beside / name).open("rb") as written:
+                    os.fsync(written.fileno())
+            for name in names:
+                (beside / name).replace(folder / name)
+    except FloemapError as e:
+        if e.path is not None and e.path.is_relative_to(beside):  # nobody knows the hidden folder
+            e.path = folder / e.path.relative_to(beside)
+        raise
+    except _GDAL_ERRORS as e:
+        reason = str(e).strip().rstrip(".").replace(f"{beside}{os.sep}", "")
+        raise OutputError(f"cannot be written: {reason}.", path=last, hint="Is there space and permission?") from e
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
