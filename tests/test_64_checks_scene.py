@@ -1,4 +1,4 @@
-"""All checks on a scene's files, scenes pooled, the numbers for tables, and the faults that each check is there for."""
+"""All checks on a scene's files, scenes pooled, and the numbers for tables."""
 
 from __future__ import annotations
 

@@ -166,6 +166,9 @@ def test_a_ring_along_the_edge() -> None:
     found = values("neighbours", band, sea())
     assert found["prediction"]["ring_km"] == 0
     assert found["prediction"]["old_water_km"] == 30, "two pixels wide is no ring, and is told by the ratio"
+    spur = sea()
+    spur[20:30, 60:70], spur[25, 70] = OLD, OLD
+    assert values("neighbours", spur, sea())["impossible_km"] == 0, "a spur of a floe"
     inside = sea()
     inside[:, 30] = OLD  # within the ice
     assert values("neighbours", inside, sea())["impossible_km"] == 0
@@ -179,6 +182,9 @@ def test_neighbours_by_hand() -> None:
         for c in range(59):
             if (classes[r : r + 2, c : c + 2] == OLD).all():
                 wide[r : r + 2, c : c + 2] = True
+    near_wide = np.zeros(classes.shape, bool)
+    for r, c in np.argwhere(wide):
+        near_wide[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2] = True
     wet = np.zeros(classes.shape, int)
     spoilt = set()
     for r, c in np.argwhere(classes == OLD):
@@ -198,7 +204,7 @@ def test_neighbours_by_hand() -> None:
     found = values("neighbours", classes, classes)["prediction"]
     assert found["specks"] == len(specks) > 0
     assert found["speck_km"] == wet[of_specks].sum() * 0.5
-    assert found["ring_km"] == wet[~of_specks & ~wide].sum() * 0.5
+    assert found["ring_km"] == wet[~of_specks & ~near_wide].sum() * 0.5
     assert found["old_water_km"] == wet.sum() * 0.5
 
 

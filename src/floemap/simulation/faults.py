@@ -1,4 +1,4 @@
-"""Maps that are wrong on purpose, each in one way: what the physical checks must notice though scores hardly do.
+"""Maps that are wrong on purpose, each in one way: what a physical check must notice though scores hardly do.
 
 Pure functions: a map in, a faulty copy out; arrays (rows, cols) of uint8 class ids, 255 where there is none. Only
 pixels with a class change. Nothing here is a model of what classifiers do; each fault is a plain one of its kind.
@@ -76,26 +76,48 @@ def salt_and_pepper(classes: Classes, legend: Legend, *, share: float = 0.02, se
     return faulty
 
 
-def sow_old_ice(classes: Classes, legend: Legend, *, share: float = 0.002, seed: int = 0) -> Classes:
-    """Turn a share of the water pixels into specks of old ice: single pixels with nothing but water around."""
+def sow_old_ice(
+    classes: Classes, legend: Legend, pixel_m: float, *, border_km: float = 100.0, seed: int = 0
+) -> Classes:
+    """Sow specks of old ice on open water: single pixels, as many as have borders of that length together."""
     old, _, _ = _ids(legend)
     water = (classes == legend.water).view(np.uint8)
     middle = cv2.erode(water, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
     # One place in each 3 x 3: specks that touch would be larger ones.
     lattice = np.zeros_like(middle)
     lattice[1::3, 1::3] = True
-    rng = np.random.default_rng(seed)
-    chosen = np.flatnonzero(middle & lattice)
-    chosen = chosen[rng.random(len(chosen)) < 9 * share]
+    places = np.flatnonzero(middle & lattice)
+    count = round(border_km / (4 * pixel_m / 1000))
+    if len(places) < count:
+        raise ConfigError(f"there is no room on the water for {count} specks.")
     faulty = classes.copy()
-    faulty.ravel()[chosen] = old
+    faulty.ravel()[np.random.default_rng(seed).choice(places, count, replace=False)] = old
     return faulty
 
 
-def sharpen(probabilities: NDArray[np.floating[Any]], power: float = 4.0) -> NDArray[np.float32]:
-    """Make probabilities, (classes, rows, cols), overconfident: p^power, scaled to sum 1. The likeliest class stays."""
-    raised = np.asarray(probabilities, np.float32) ** np.float32(power)
-    return np.asarray(raised / raised.sum(axis=0, keepdims=True))
+def call_young_far_off(
+    classes: Classes, legend: Legend, incidence_deg: NDArray[np.floating[Any]], *, share: float = 0.35
+) -> Classes:
+    """Call first-year ice young ice at far range: the `share` of it under the largest incidence angles."""
+    _, first_year, _ = _ids(legend)
+    ice = (classes == first_year) & np.isfinite(incidence_deg)
+    if not ice.any():
+        raise ConfigError("there is no first-year ice with an incidence angle.")
+    limit_deg = np.quantile(incidence_deg[ice], 1 - share)
+    return np.where(ice & (incidence_deg > limit_deg), np.uint8(ice_groups(legend).forming[-1]), classes)
+
+
+def stated_probabilities(classes: Classes, legend: Legend, chance: float, step: float = 1 / 250) -> Classes:
+    """Return probabilities in steps, (classes, rows, cols): `chance` for a map's class, the rest shared evenly.
+
+    255 where the map has no class.
+    """
+    rest = (1 - chance) / (len(legend) - 1)
+    stored = np.full((len(legend), *classes.shape), round(rest / step), np.uint8)
+    for k, layer in enumerate(stored):
+        layer[classes == k] = round(chance / step)
+        layer[classes == IGNORE] = IGNORE
+    return stored
 
 
 def _ids(legend: Legend) -> tuple[int, int, int]:

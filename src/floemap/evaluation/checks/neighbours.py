@@ -2,8 +2,9 @@
 
 Old ice has lived through a summer, within the pack. Two places give a mistake away. *Specks*: patches of old ice under
 1 km2 in open water, with no other ice beside them; mostly rough sea, ships or icebergs. *Rings*: old ice one pixel wide
-along open water, where a classifier passes on the way from ice to water. Floes of old ice do drift in water in summer:
-the reference's amounts stand beside the prediction's for that reason. By length of the border shared with water.
+along open water, with no wider old ice beside it: classifiers pass through it on the way from ice to water. Small floes
+of old ice do drift in water in summer: the reference's amounts stand beside the prediction's for that reason. Measured
+by the length of the border shared with water.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def _counts(classes: Classes, old: int, water: int, km2: float) -> tuple[int, in
         return 0, 0, 0, 0, 0
     count, patch, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=CONNECTIVITY)
     sizes = statistics[:, cv2.CC_STAT_AREA]
-    thin = mask & ~_wide(mask)
+    # One pixel wide, and no spur of a floe: nothing wider beside it.
+    thin = mask & ~cv2.dilate(_wide(mask).view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)
     # A single pixel is the smallest that a map can show, whatever its size.
     speck = (sizes * km2 < SMALL_KM2) | (sizes == 1)
     speck[0] = False
