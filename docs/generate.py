@@ -1,0 +1,261 @@
+"""Write the reference pages that come from the code: commands, settings, classes.
+
+    python docs/generate.py
+
+A test fails where a page is stale.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+
+from floemap.cli import main as _registers_the_commands  # noqa: F401
+from floemap.cli.app import _SHARED, app
+from floemap.config import LabelSettings, PrepareSettings, Settings
+from floemap.evaluation.settings import EvaluateSettings
+from floemap.learning.losses import LOSSES
+from floemap.learning.models import MODELS
+from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TrainingSettings
+from floemap.legend import IGNORE, LEGENDS, STAGES
+from floemap.study.settings import CompareSettings, DataSettings, PredictSettings, SceneSettings, SplitSettings, Study
+
+DOCS = Path(__file__).resolve().parent
+NOTE = "<!-- Made by docs/generate.py. Do not edit: change the {source}, then run it again. -->\n"
+
+
+def commands(command: Any, words: tuple[str, ...] = ("floemap",)) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Give all commands below a click command, those of groups after the group, as (words, command)."""
+    if len(words) > 1:
+        yield words, command
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from commands(sub, (*words, name))
+
+
+def cli_page() -> str:
+    """Return the CLI reference as Markdown, in the order in which ``--help`` shows the commands."""
+    root = typer.main.get_command(app)
+    shared = [p for p in root.commands["info"].params if p.name in _SHARED]
+    parts = [
+        NOTE.format(source="command's docstring and options"),
+        "# Command line\n",
+        "What `floemap COMMAND --help` says, command by command. Results go to stdout, progress and errors to stderr."
+        " The exit code is 0 if all went well, 1 if something failed, 2 if an option is wrong, 130 if it was stopped"
+        " by ctrl-C.\n",
+        "Every command also has\n",
+        "\n".join(_option(p, bool) for p in shared) + "\n",
+    ]
+    for words, command in commands(root):
+        parts += _group(words, command) if _is_group(command) else _command(words, command)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _is_group(command: Any) -> bool:
+    return hasattr(command, "commands")
+
+
+def _group(words: tuple[str, ...], command: Any) -> list[str]:
+    full = [(*words, n) for n in command.commands]
+    names = ", ".join(f"[`{' '.join(w)}`](#{'-'.join(w)})" for w in full)
+    return [f"## {' '.join(words)}\n", f"{command.help} {names}.\n"]
+
+
+def _command(words: tuple[str, ...], command: Any) -> list[str]:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and p.name not in _SHARED]
+    kinds = _kinds(command)
+    usage = " ".join([*words, "[OPTIONS]", *(_metavar(p, Path) for p in arguments)])
+    lines = [f"{'#' * len(words)} {' '.join(words)}\n", f"```\n{usage}\n```\n", inspect.cleandoc(command.help) + "\n"]
+    if arguments:
+        lines += ["**Arguments**\n", "\n".join(_argument(p) for p in arguments) + "\n"]
+    if options:
+        lines += ["**Options**\n", "\n".join(_option(p, kinds[p.name]) for p in options) + "\n"]
+    return lines
+
+
+def _argument(p: Any) -> str:
+    return f"- `{_metavar(p, Path)}`: {_sentence(p.help)}"
+
+
+def _option(p: Any, kind: Any) -> str:
+    """Return a line on an option `p` whose values are of a type `kind`."""
+    names = ", ".join(f"`{'/'.join(pair)}`" for pair in _spellings(p))
+    value = "" if p.is_flag else f" `{_metavar(p, kind)}`"
+    needed = " (needed)" if p.required else ""
+    return f"- {names}{value}{needed}: {_sentence(p.help)}{_choices(kind)}{_default(p)}"
+
+
+def _spellings(p: Any) -> list[list[str]]:
+    """Return the option's names, each with that of its contrary, if it has one."""
+    return [[name, *p.secondary_opts[i : i + 1]] for i, name in enumerate(p.opts)]
+
+
+def _kinds(command: Any) -> dict[str, Any]:
+    """Return the type of each parameter's values, by its name: ``float`` of ``Annotated[float | None, ...]``."""
+    parameters = inspect.signature(command.callback).parameters
+    return {name: _bare(p.annotation) for name, p in parameters.items()}
+
+
+def _bare(annotation: Any) -> Any:
+    if get_origin(annotation) in (Annotated, list):
+        return _bare(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return _bare(next(a for a in get_args(annotation) if a is not NoneType))
+    return annotation
+
+
+def _metavar(p: Any, kind: Any) -> str:
+    if p.metavar:
+        return str(p.metavar)
+    if "--out" in p.opts:
+        return "DIR"
+    return {Path: "PATH", int: "N", float: "NUMBER", str: "TEXT"}.get(kind, "CHOICE")
+
+
+def _choices(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        values = get_args(kind)
+    elif issubclass(kind, Enum):
+        values = tuple(c.value for c in kind)
+    else:
+        return ""
+    return f" One of {', '.join(f'`{v}`' for v in values)}."
+
+
+def _default(p: Any) -> str:
+    value = getattr(p.default, "value", p.default)
+    if p.required or "default:" in p.help or value is None or value is False:
+        return ""
+    return f" Default: `{p.opts[0] if value is True else value}`."
+
+
+def _sentence(text: str) -> str:
+    """Return a help text on one line, ending in a stop."""
+    words = " ".join(text.split())
+    return words if words.endswith((".", ")")) else f"{words}."
+
+
+#: What each section describes, in order: heading, model, and where it is set.
+TABLES: Mapping[str, tuple[type[Settings], str]] = {
+    "The study": (Study, "Top of the file."),
+    "[data]": (DataSettings, ""),
+    "[[data.scenes]]": (SceneSettings, "One such table for each scene."),
+    "[data.prepare]": (PrepareSettings, "Also what `floemap prepare --config` reads, without a table's head."),
+    "[split]": (SplitSettings, ""),
+    "[model]": (ModelSettings, f"Names: {', '.join(MODELS)}."),
+    "[loss]": (LossSettings, f"Names: {', '.join(LOSSES)}; dice is generalized_dice."),
+    "[crops]": (CropSettings, ""),
+    "[training]": (TrainingSettings, ""),
+    "[compare]": (CompareSettings, ""),
+    "[predict]": (PredictSettings, ""),
+    "[score]": (EvaluateSettings, ""),
+    "Labels": (
+        LabelSettings,
+        "Of `floemap label` and `floemap.label_chart`. A study sets `legend` and `unmapped` in `[data]`.",
+    ),
+}
+
+
+def settings_page() -> str:
+    """Return all settings as Markdown: key, what it may be, default, meaning."""
+    parts = [
+        NOTE.format(source="settings' own words"),
+        "# Settings\n",
+        "A study is one TOML file, read by `floemap train` and `floemap compare`. It holds what differs from the"
+        " defaults; an unknown key or a value out of range is an error that names it. `configs/` has examples. From"
+        ' Python: `floemap.Study.from_toml("study.toml")`, or `floemap.Study.checked(...)` with the same keys.\n',
+    ]
+    for title, (model, where) in TABLES.items():
+        heading = title if title in ("The study", "Labels") else f"`{title}`"
+        parts += [f"## {heading}\n", " ".join(filter(None, [inspect.cleandoc(model.__doc__ or ""), where])) + "\n"]
+        parts += ["\n".join(_setting(name, f) for name, f in model.model_fields.items()) + "\n"]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _setting(name: str, field: Any) -> str:
+    nested = inspect.isclass(field.annotation) and issubclass(field.annotation, Settings)
+    about = f"a table: {_sentence(field.description)}" if nested else _sentence(field.description)
+    if nested or name == "scenes":
+        return f"- `{name}`: {about}"
+    return f"- `{name}`: {about}{_range(field)}{_unless_given(field)}"
+
+
+def _unless_given(field: Any) -> str:
+    if field.is_required():
+        return " Needed."
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "" if "default" in field.description.lower() else " Default: none."
+    return f" Default: {_value(value)}."
+
+
+def _value(value: Any) -> str:
+    """Return a value as TOML has it."""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        inside = [_value(v).strip("`") for v in value]
+        return f"`[{', '.join(inside)}]`"
+    if isinstance(value, dict):
+        return "`{}`"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+
+
+def _range(field: Any) -> str:
+    """Say what values are allowed: choices or limits."""
+    if get_origin(field.annotation) is Literal:
+        return f" One of {', '.join(_value(v) for v in get_args(field.annotation))}."
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    limits = [
+        f"{word} {getattr(m, key):g}"
+        for key, word in words.items()
+        for m in field.metadata
+        if getattr(m, key, None) is not None
+    ]
+    return f" {', '.join(limits).capitalize()}." if limits else ""
+
+
+def legends_page() -> str:
+    """Return all legends as Markdown: id, key, title, colour and SIGRID-3 codes of each class."""
+    parts = [
+        NOTE.format(source="tables in floemap/legend.py"),
+        "# Classes\n",
+        f"Class ids in rasters, by legend. {IGNORE} is no class in any of them. Stages are SIGRID-3 codes of stage of"
+        " development, colours the WMO's. Polygons of water are water whatever their stage; which stage decides is"
+        " in [charts](charts.md#which-class-a-polygon-gets).\n",
+    ]
+    for table in LEGENDS.values():
+        rows = [
+            f"| {c.id} | `{c.key}` | {c.title} | {_codes(c.stages)} | #{bytes(c.rgb).hex()} |" for c in table.classes
+        ]
+        parts += [
+            f"## `{table.name}`\n",
+            f"{table.title}. Water is {table.water}. Without a label: stages {_codes(table.ignored_stages)}.\n",
+            "\n".join(["| id | key | title | stages | colour |", "| --- | --- | --- | --- | --- |", *rows]) + "\n",
+        ]
+    stages = "\n".join(f"| {code} | {words} |" for code, words in STAGES.items())
+    parts += ["## Stages of development\n", f"| code | stage |\n| --- | --- |\n{stages}\n"]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _codes(stages: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(stages))) or "–"
+
+
+PAGES = {"cli.md": cli_page, "settings.md": settings_page, "legends.md": legends_page}
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
