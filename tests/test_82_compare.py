@@ -218,7 +218,8 @@ def test_the_commands(tiny, twin, tmp_path):
     assert "SIMULATED" in scored.output
     compared = RUN.invoke(app, ["compare", str(config), "--data", str(twin), "--out", str(tmp_path / "compared")])
     assert compared.exit_code == 0, compared.output
-    assert "0.822 (0.810, 0.830)" in compared.output
+    assert "0.822" in compared.output, "the published score stands beside"
+    assert "SIMULATED" in compared.output
     wrong = RUN.invoke(
         app, ["train", str(config), "--data", str(twin), "--loss", "hinge", "--out", str(tmp_path / "w")]
     )

@@ -44,8 +44,8 @@ def compare(
     study = read_study(config, data, {"compare.repeats": repeats})
     with bar(study.name) as progress:
         done = run(study, out, jobs=jobs, progress=progress)
-    print_summary(done.summary)
-    stdout.print(f"results  {done.results}", highlight=False, markup=False)
+    print_summary(done.summary, whole=False)
+    stdout.print(f"results  {done.results}, tables in {done.folder / 'results.md'}", highlight=False, markup=False)
     if done.failed:
         words = "; ".join(f"{name}: {why}" for name, why in done.failed.items())
         fail(f"{len(done.failed)} trainings failed. {words}")

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from floemap.cli.app import stdout
 
+if TYPE_CHECKING:
+    from floemap.evaluation.tables import Table
 
-def print_summary(summary: Mapping[str, Any]) -> None:
-    """Print the tables of a summary, simulated scenes said in every title."""
-    from rich.markup import escape
-    from rich.table import Table
 
+#: A mean of one value: its spread says nothing.
+_ALONE = re.compile(r"(\d\.\d+) \(\1, \1\)")
+
+
+def print_summary(summary: Mapping[str, Any], *, whole: bool = True) -> None:
+    """Print the tables of a summary, simulated scenes said in every title; not `whole`: losses and what is missing."""
     from floemap.evaluation.tables import tables
 
-    for table in tables(summary):
-        shown = Table(title=escape(table.title), title_justify="left", header_style="bold")
-        for i, name in enumerate(table.header):
-            shown.add_column(escape(name), justify="left" if i == 0 else "right")
-        for row in table.rows:
-            shown.add_row(*map(escape, row))
-        stdout.print(shown, highlight=False, soft_wrap=False)
-        for note in table.notes:
-            stdout.print(note, style="dim", highlight=False, markup=False, soft_wrap=False)
-        stdout.print()
+    made = tables(summary)
+    for table in made if whole else [made[0], *(t for t in made[1:] if t.title.startswith("Missing"))]:
+        _print(table)
+
+
+def _print(table: Table) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    # A terminal is narrow: what every row has in full goes without saying, and a spread stands below its mean.
+    kept = [
+        i
+        for i, name in enumerate(table.header)
+        if not name.startswith("means of repeats")
+        and not (name == "cells" and all("*" not in r[i] for r in table.rows))
+    ]
+    shown = RichTable(
+        title=escape(table.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for i in kept:
+        name = table.header[i].replace(": mean (min, max)", "\n(min, max)").replace(" on real", " on\nreal")
+        shown.add_column(escape(name), justify="left" if i == 0 else "right", no_wrap=i == 0 or len(kept) < 6)
+    for row in table.rows:
+        shown.add_row(*(escape(_ALONE.sub(r"\1", row[i]).replace(" (", "\n(")) for i in kept))
+    stdout.print(shown, highlight=False, soft_wrap=False)
+    for note in table.notes:
+        stdout.print(note, style="dim", highlight=False, markup=False, soft_wrap=False)
+    stdout.print()
