@@ -18,27 +18,29 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from tiny_model import ABOUT, scene
+from tiny_model import ABOUT, WITH_TINY, scene, written_file
 
 import floemap.learning.checkpoint as checkpoint_module
+import floemap.learning.models as models_module
 from floemap.learning import training as training_module
 from floemap.learning.checkpoint import load_checkpoint
 from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings, TrainingSettings
 from floemap.learning.state import load_state
 from floemap.learning.training import train
+from floemap.learning.validation import Validation
 from floemap.legend import SIX_CLASSES
 
 Trap = Callable[[], None]
 
 #: Everything that could differ after a kill is in play: dropout, turns, places, a falling learning rate, clipping.
 SETTINGS = LearningSettings(
-    model=ModelSettings(name="resnet18_aspp", dropout=0.2),
+    model=ModelSettings(name="tiny", dropout=0.2),
     crops=CropSettings(size_px=32, per_scene=4, flips=True, validation_per_scene=2),
     training=TrainingSettings(
         batch=4,
         learning_rate=1e-3,
-        max_epochs=3,
-        patience=0,
+        max_epochs=4,
+        patience=1,
         clip_norm=1.0,
         precision="auto",
         validation="crops",
@@ -46,16 +48,34 @@ SETTINGS = LearningSettings(
 )
 
 
+#: The same for a real model, whose states are large: killed less often.
+REAL = SETTINGS.model_copy(update={"model": ModelSettings(name="resnet18_aspp", dropout=0.2)})
+
+
 def go(out: Path, told: Callable[[str], None] = lambda what: None) -> None:
+    """Train. All epochs after the first validate badly: patience and the best weights must outlive a kill."""
+    real = training_module.validate
+    epoch = [0]
+
+    def heard(done: float, total: float, what: str) -> None:
+        if what.startswith("epoch"):
+            epoch[0] = int(what.split(":")[0].removeprefix("epoch "))
+        told(what)
+
+    def validate(*args: Any, **kwargs: Any) -> Validation:
+        found = real(*args, **kwargs)
+        return Validation(found.loss + 10 * (epoch[0] > 1), found.confusion)
+
+    training_module.validate = validate
     train(
         [scene("a", 1), scene("b", 2)],
         [scene("v", 3)],
-        SETTINGS,
+        REAL if out.name.startswith("real") else SETTINGS,
         SIX_CLASSES,
         out,
         about=ABOUT,
         device="cpu",
-        progress=lambda done, total, what: told(what),
+        progress=heard,
     )
 
 
@@ -79,15 +99,15 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def at_write(number: int, *, torn: bool = False) -> Trap:
-    """Die when the n-th file is being written; torn: with half of it on the disk. An epoch writes three."""
+def at_write(name: str, number: int = 1, *, torn: bool = False) -> Trap:
+    """Die when a file is written for the n-th time; torn: with half of it on the disk."""
 
     def set_trap() -> None:
         real = os.fsync
         left = [number]
 
         def fsync(file: int) -> None:
-            left[0] -= 1
+            left[0] -= written_file(file) == name
             if left[0] == 0:
                 if torn:
                     os.ftruncate(file, os.fstat(file).st_size // 2)
@@ -105,7 +125,7 @@ def at_record() -> None:
 
 def in_validation() -> None:
     real = training_module.validate
-    left = [2]
+    left = [3]
 
     def validate(*args: Any, **kwargs: Any) -> Any:
         left[0] -= 1
@@ -115,11 +135,11 @@ def in_validation() -> None:
 
 
 def in_step(signal_number: int) -> Callable[[Path], None]:
-    """Run, and get a signal in the middle of the second epoch."""
+    """Run, and get a signal in the middle of the third epoch."""
 
     def run(out: Path) -> None:
         def told(what: str) -> None:
-            if what.startswith("epoch 2: loss"):
+            if what.startswith("epoch 3: loss"):
                 os.kill(os.getpid(), signal_number)
 
         go(out, told)
@@ -139,10 +159,10 @@ MOMENTS: dict[str, Callable[[Path], None]] = {
     "in a step": in_step(signal.SIGKILL),
     "Ctrl-C in a step": in_step(signal.SIGINT),
     "in a validation": trapped(in_validation),
-    "in the first writing of the state": trapped(at_write(1, torn=True)),
-    "in a later writing of the state": trapped(at_write(4, torn=True)),
-    "between state and checkpoint": trapped(at_write(5)),
-    "between checkpoint and metrics": trapped(at_write(6, torn=True)),
+    "in the first writing of the state": trapped(at_write("state.pt", torn=True)),
+    "in a later writing of the state": trapped(at_write("state.pt", 3, torn=True)),
+    "between state and checkpoint": trapped(at_write("model.safetensors")),
+    "between checkpoint and metrics": trapped(at_write("metrics.jsonl", torn=True)),
     "before the record": trapped(at_record),
 }
 
@@ -171,13 +191,16 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 def killed_from_outside(out: Path) -> list[int]:
-    """Kill three times, whatever the run is doing."""
+    """Kill twice, whatever the run is doing, once it has something to go on with."""
     ends = []
-    for wait_s in (0.3, 0.9, 0.6):
+    for wait_s in (0.3, 0.1):
         pid = os.fork()
         if pid == 0:
             go(out)
             os._exit(0)
+        began = time.monotonic()
+        while not (out / "state.pt").exists() and time.monotonic() < began + 120:
+            time.sleep(0.01)
         time.sleep(wait_s)
         os.kill(pid, signal.SIGKILL)
         ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -186,29 +209,29 @@ def killed_from_outside(out: Path) -> list[int]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)  # forked processes have no others
+    models_module.MODELS = WITH_TINY
     found: dict[str, Any] = {}
-    found["undisturbed"] = in_child(lambda: go(folder / "whole"))
-    whole = outcome(folder / "whole")
-    found["files"] = whole["files"]
-    found["rates"] = [row["learning_rate"] for row in whole["history"]]
+    wholes = {}
+    for name in ("whole", "real_whole"):
+        found[name] = in_child(lambda name=name: go(folder / name))  # type: ignore[misc]
+        wholes[name] = outcome(folder / name)
+    found["files"] = wholes["whole"]["files"]
+    found["rates"] = [row["learning_rate"] for row in wholes["whole"]["history"]]
     for moment, run in MOMENTS.items():
         out = folder / moment.replace(" ", "_")
         ended = in_child(lambda run=run, out=out: run(out))  # type: ignore[misc]
         left = sorted(p.name for p in out.iterdir())
-        on = in_child(lambda out=out: go(out))  # type: ignore[misc]
-        after = outcome(out)
-        found[moment] = {
-            "ended": ended,
-            "left": left,
-            "went on": on,
-            "same": same(whole, after),
-            "files": after["files"],
-        }
-    out = folder / "anywhere"
-    ends = killed_from_outside(out)
-    on = in_child(lambda: go(out))
-    found["anywhere"] = {"ended": ends, "went on": on, "same": same(whole, outcome(out))}
+        found[moment] = {"ended": ended, "left": left} | go_on(out, wholes["whole"])
+    out = folder / "real_anywhere"
+    found["anywhere"] = {"ended": killed_from_outside(out)} | go_on(out, wholes["real_whole"])
     print(json.dumps(found))
+
+
+def go_on(out: Path, whole: dict[str, Any]) -> dict[str, Any]:
+    """Start the training again, and compare what comes out."""
+    ended = in_child(lambda: go(out))
+    after = outcome(out)
+    return {"went on": ended, "same": same(whole, after), "files": after["files"]}
 
 
 if __name__ == "__main__":

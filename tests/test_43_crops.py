@@ -13,9 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
+from scene_files import on_disk
 
-from floemap.cog import Band, write_cog
 from floemap.errors import ConfigError, FloemapError, GridError, TrainingError
 from floemap.learning.crops import (
     Crop,
@@ -28,11 +27,10 @@ from floemap.learning.crops import (
     read_crop,
 )
 from floemap.learning.normalisation import band_sums, pooled_statistics
-from floemap.learning.parts import PartArrays, ScenePart, load_part, part_window
+from floemap.learning.parts import PartArrays, load_part, part_window
 from floemap.learning.settings import CropSettings
 from floemap.learning.survey import Survey, count_classes, find_places, survey_part
 from floemap.legend import IGNORE, SIX_CLASSES
-from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
 
 SMALL = CropSettings(size_px=32, per_scene=12, min_valid=0.5)
@@ -58,29 +56,6 @@ def parts() -> list[PartArrays]:
 @pytest.fixture(scope="module")
 def surveys(parts: list[PartArrays]) -> list[Survey]:
     return [survey_part(p, 32, 0.5) for p in parts]
-
-
-def on_disk(part: PartArrays, folder: Path, origin: tuple[int, int] = (0, 0), *, mask: bool = False) -> ScenePart:
-    """Write a part as prepare and label would, at `origin` in a scene that is 20 pixels larger on each side."""
-    rows, cols = part.labels.shape
-    shape = (rows + 40, cols + 40)
-    row, col = origin
-    inside = (..., slice(row, row + rows), slice(col, col + cols))
-    stored = np.full((4, *shape), 777, np.int16)
-    labels = np.full(shape, 2, np.uint8)
-    inner = np.zeros(shape, np.uint8)
-    stored[:3][inside], labels[inside], inner[inside] = part.stored, part.labels, 1
-    geobox = GeoBox(shape, GeoBox.from_bbox((0, 0, 800, 800), "EPSG:3413", resolution=80).affine, "EPSG:3413")
-    write_cog(folder / f"{part.name}_product.tif", geobox, stored, BANDS, nodata=NODATA)
-    write_cog(folder / f"{part.name}_labels.tif", geobox, labels, [Band("ice_type")], nodata=IGNORE)
-    write_cog(folder / f"{part.name}_mask.tif", geobox, inner, [Band("inside")], nodata=None)
-    return ScenePart(
-        part.name,
-        folder / f"{part.name}_product.tif",
-        folder / f"{part.name}_labels.tif",
-        folder / f"{part.name}_mask.tif" if mask else None,
-        None if mask else (row, col, rows, cols),
-    )
 
 
 # Where patches may lie

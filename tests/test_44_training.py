@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scene_files import on_disk
 from sklearn.metrics import f1_score
-from test_43_crops import on_disk
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from torch import Tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,11 @@ def scene(name: str, seed: int, shape: tuple[int, int] = (72, 88)) -> PartArrays
     labels[:10, :10] = IGNORE
     labels[:, -4:] = IGNORE
     return PartArrays(name, kept, labels)
+
+
+def written_file(descriptor: int) -> str:
+    """Return the name that an open file will have once it is whole: `.state.pt.partial-...` is `state.pt`."""
+    return ".".join(Path(f"/proc/self/fd/{descriptor}").readlink().name.split(".")[1:3])
 
 
 def tiny_settings(model: Mapping[str, Any] | None = None, **training: Any) -> LearningSettings:

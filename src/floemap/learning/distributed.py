@@ -9,6 +9,7 @@ Start them with ``torchrun``: that sets the variables from which :func:`make_fab
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
@@ -62,6 +63,8 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
         options |= {"devices": local, "num_nodes": world // local, "strategy": strategy}
     else:
         options["devices"] = [chosen.index or 0] if chosen.type == "cuda" else 1
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells on stderr what is in the record anyway
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     fabric = Fabric(**options)
     fabric.launch()
     return fabric

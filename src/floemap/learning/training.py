@@ -192,7 +192,7 @@ def _fit(run: _Run, state: State) -> str:
         model.load_state_dict(state.weights)
         adam.load_state_dict(state.optimizer)
         plateau.load_state_dict(state.scheduler)
-        on_first(fabric, lambda: _keep_up(run, state))
+        on_first(fabric, lambda: _keep_up(run, state, rewrite=True))
         logger.info("going on with %s after epoch %d", run.out, len(state.history))
     if on_gpu:
         torch.backends.cudnn.benchmark = True  # all patches have one size
@@ -308,10 +308,14 @@ def _teller(run: _Run, state: State, steps: int) -> Callable[[int, str], None]:
     return tell
 
 
-def _keep_up(run: _Run, state: State) -> None:
-    """Bring best weights and metrics on disk in line with the state, which is written first."""
+def _keep_up(run: _Run, state: State, *, rewrite: bool = False) -> None:
+    """Bring best weights and metrics on disk in line with the state, which is written first.
+
+    The weights are written when the last epoch was the best, or if they shall be rewritten: after a kill between two
+    writes they may be those of an earlier epoch.
+    """
     best = state.best_epoch
-    if best is not None:
+    if best is not None and (rewrite or best is state.history[-1]):
         model = copy.deepcopy(run.model)
         model.load_state_dict(state.best)
         save_checkpoint(run.out / WEIGHTS, model, dict(run.about) | {"best": best})
