@@ -47,5 +47,5 @@ def test_from_a_real_product_and_chart_to_a_score(tmp_path):
     assert evaluation["simulated"] is True
     assert json.loads((prediction.folder / "prediction.json").read_text())["simulated"] is True
     # Three epochs are no training; but it has learnt more than to say the commonest class everywhere.
-    confusion = np.array(evaluation["scores"]["primary"]["confusion"])
+    confusion = np.array(evaluation["scores"]["primary"]["counts"])
     assert np.trace(confusion) > confusion.sum(axis=1).max()
