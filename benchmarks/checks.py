@@ -11,7 +11,6 @@ peak memory so far; beside them, the time to read the rasters alone.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -79,8 +78,9 @@ def measure(prediction: Path, labels: Path, product: Path) -> None:
 
 
 def peak_gib() -> float:
-    """Largest memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    """Largest memory that this process has had. The resource module would count its parent's, too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial.distance import cdist
 
 from floemap.errors import ConfigError, FloemapError, GridError
-from floemap.evaluation.checks import borders, confidence
+from floemap.evaluation.checks import borders, confidence, fragmentation
 from floemap.evaluation.checks.ice_edge import edge_pixels, generalise, ice_edge, window_px
 from floemap.evaluation.checks.old_ice import OldIceAmounts, old_ice
 from floemap.evaluation.checks.season import in_melt_season, season, with_air_temperature
@@ -196,6 +196,7 @@ def test_strips_inside_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> No
     before = {c: amounts(c, *maps).to_json() for c in ("fragmentation", "neighbours", "seams")}
     for rows in (1, 7, 64):
         monkeypatch.setattr(borders, "_STRIP_ROWS", rows)
+        monkeypatch.setattr(fragmentation, "_STRIP_ROWS", rows)
         assert {c: amounts(c, *maps).to_json() for c in before} == before
     angles = incidence_deg(maps[0].shape)
     whole = angle_counts(*maps, angles, 6)

@@ -27,7 +27,7 @@ from floemap.evaluation.checks.classes import (
     pixel_km,
     pixel_km2,
 )
-from floemap.evaluation.checks.fragmentation import CONNECTIVITY, SMALL_KM2
+from floemap.evaluation.checks.fragmentation import SMALL_KM2, label_patches
 from floemap.legend import IGNORE, Legend
 
 NO_CLASS = "the legend has no old ice"
@@ -128,8 +128,8 @@ def _counts(classes: Classes, old: int, water: int, km2: float) -> tuple[int, in
     mask = classes == old
     if not mask.any():
         return 0, 0, 0, 0, 0
-    count, patch, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=CONNECTIVITY)
-    sizes = statistics[:, cv2.CC_STAT_AREA]
+    patch, sizes = label_patches(mask)
+    count = len(sizes)
     # One pixel wide, and no spur of a floe: nothing wider beside it.
     thin = mask & ~cv2.dilate(_wide(mask).view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)
     # A single pixel is the smallest that a map can show, whatever its size.
