@@ -80,7 +80,8 @@ def survey_part(part: PartArrays, size_px: int | None = None, min_valid: float =
         If the part is smaller than a patch, or no patch has enough labels.
     """
     rows, cols = part.labels.shape
-    pixels = np.bincount(part.labels.ravel(), minlength=256).astype(np.int64)
+    # Row by row: counting makes 64-bit copies.
+    pixels = sum((np.bincount(row, minlength=256) for row in part.labels), np.zeros(256, np.int64))
     places = None
     if size_px is not None:
         if min(rows, cols) < size_px:
