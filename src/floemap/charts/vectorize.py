@@ -281,7 +281,7 @@ def _report(
         vertices=int(shapely.get_num_coordinates(outlines.polygons).sum()),
     )
     if report.left_out_px:
-        logger.warning("%d pixels in patches below the minimum area have no neighbour: left out", report.left_out_px)
+        logger.info("%d pixels in patches below the minimum area have no neighbour: left out", report.left_out_px)
     return report
 
 
