@@ -112,7 +112,7 @@ class StageRows:
     fill
         What the stage gives where there are no data; None where nobody reads it.
     tile
-        Side of the tiles, cells of the output; at least twice what the stage sees.
+        Side of the tiles, cells of the output; they are larger where the halo would be most of the work.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class StageRows:
         self.shape = (pixels.shape[0] // cell_px, pixels.shape[1] // cell_px)
         self.halo = max(self.shape) if stage.halo is None else stage.halo
         self.done = 0
-        tile = max(tile, 2 * self.halo)  # smaller ones would be all halo
+        tile = tile if stage.inside else max(tile, 2 * self.halo)  # smaller ones would be all halo
         self._tile = max(self.shape) if stage.halo is None else -(-tile // stage.align) * stage.align
         self._chunks: list[tuple[int, Tensor]] = []  # first row, (rows, cols, channels)
 

@@ -37,7 +37,7 @@ class Stage:
     Attributes
     ----------
     run
-        (1, C, rows, cols) -> (1, channels, rows / shrink, cols / shrink).
+        A module, or what another engine makes of it: (1, C, rows, cols) -> (1, channels, rows / shrink, cols / shrink).
     channels
         Of the output.
     shrink
@@ -137,13 +137,13 @@ def stages_of(model: SegmentationModel) -> tuple[Stage, ...]:
     Of a model that is not known here, the decoder sees the whole scene at once: right, but it takes memory.
     """
     halo, align = model.margin_px // model.stride, model.alignment_px // model.stride
-    encode = Stage(model.encode, model.feature_channels, model.stride, halo, align)
-    return encode, Stage(model.decode, model.classes, halo=None)
+    encode = Stage(_Step(model, "encode"), model.feature_channels, model.stride, halo, align)
+    return encode, Stage(_Step(model, "decode"), model.classes, halo=None)
 
 
 @stages_of.register
 def _(model: UNet) -> tuple[Stage, ...]:
-    return (Stage(_Both(model), model.classes, halo=model.margin_px, align=model.alignment_px),)
+    return (Stage(_Step(model, "encode", "decode"), model.classes, halo=model.margin_px, align=model.alignment_px),)
 
 
 @stages_of.register
@@ -185,15 +185,18 @@ def _windows(module: nn.Module) -> list[tuple[int, int, int]]:
     return []
 
 
-class _Both(nn.Module):
-    """Encoder and decoder, one behind the other."""
+class _Step(nn.Module):
+    """Methods of a model, one behind the other, as a module."""
 
-    def __init__(self, model: SegmentationModel) -> None:
+    def __init__(self, model: SegmentationModel, *methods: str) -> None:
         super().__init__()
         self.model = model
+        self.methods = methods
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model.decode(self.model.encode(x))
+        for method in self.methods:
+            x = getattr(self.model, method)(x)
+        return x
 
 
 class _WithLocalMeans(nn.Module):
