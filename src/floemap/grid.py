@@ -38,6 +38,9 @@ def xarray_coords(geobox: GeoBox) -> dict[str, Any]:
     crs, t = crs_of(geobox), geobox.transform
     rows, cols = geobox.shape
     mapping = crs.proj.to_cf() | {"crs_wkt": crs.to_wkt(), "GeoTransform": " ".join(map(repr, t.to_gdal()))}
+    if mapping.get("grid_mapping_name") == "polar_stereographic" and "standard_parallel" in mapping:
+        # PROJ tells the pole by the parallel's sign alone; CF wants it.
+        mapping["latitude_of_projection_origin"] = float(np.copysign(90, mapping["standard_parallel"]))
     axes = {
         "y": (t.f + (np.arange(rows) + 0.5) * t.e, "projection_y_coordinate"),
         "x": (t.c + (np.arange(cols) + 0.5) * t.a, "projection_x_coordinate"),

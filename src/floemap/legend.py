@@ -16,6 +16,8 @@ RGB = tuple[int, int, int]
 
 #: Class id of pixels without a label: land, outside the chart, unknown. Never scored, never trained on.
 IGNORE = 255
+#: Class id of polygons of land in charts that are made with a land mask. In rasters of classes land is :data:`IGNORE`.
+LAND = 254
 
 #: SIGRID-3 stage of development codes in words.
 STAGES: Mapping[int, str] = MappingProxyType(

@@ -17,7 +17,7 @@ import shapely
 
 from floemap.charts.codes import NOT_GIVEN
 from floemap.charts.vectorize import ChartPolygons
-from floemap.legend import Legend
+from floemap.legend import LAND, Legend
 
 #: What every chart says of itself.
 STATUS = "draft, not for navigation"
@@ -40,8 +40,8 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "CN": "Stage of development of traces of thicker ice; not estimated",
         "CD": "Stage of development of remaining ice; not estimated",
         "CF": "Predominant and secondary form; 99 where they were not estimated",
-        "POLY_TYPE": "Type of polygon: I ice, W water",
-        "CLASS": "Class in the legend of the model",
+        "POLY_TYPE": "Type of polygon: I ice, W water, L land",
+        "CLASS": "Class in the legend of the model, or land",
         "CONFIDENCE": "Mean probability of the class in the polygon, 0 to 1",
         "AREA_KM2": "Area of the polygon on the ellipsoid, square kilometres",
         "SECOND": "Second most likely class",
@@ -64,6 +64,8 @@ def is_simulated(about: Mapping[str, Any]) -> bool:
 def codes_of_class(class_id: int, legend: Legend) -> dict[str, str]:
     """Return the SIGRID-3 codes, from CT to POLY_TYPE, by which a class is written."""
     codes = dict.fromkeys(list(FIELDS)[2:15], _EMPTY)
+    if class_id == LAND:
+        return codes | {"CF": 2 * _EMPTY, "POLY_TYPE": "L"}
     if class_id == legend.water:
         return codes | {"CT": _OPEN_WATER, "CF": 2 * _EMPTY, "POLY_TYPE": "W"}
     stage = f"{legend.classes[class_id].written_as:02d}"
@@ -80,14 +82,14 @@ def chart_table(chart: ChartPolygons, about: Mapping[str, Any]) -> gpd.GeoDataFr
         Facts about the chart, by name; `simulated` is written into the table.
     """
     rows, legend = chart.polygons, chart.legend
-    by_class = [codes_of_class(c.id, legend) for c in legend.classes]
+    by_class = {i: codes_of_class(i, legend) for i in (*legend.titles, LAND)}
     shapes = np.asarray(rows.geometry)
     columns: dict[str, Any] = {
         "AREA": shapely.area(shapes).round(1),
         "PERIMETER": shapely.length(shapes).round(1),
     }
-    ids = rows["class_id"].to_numpy()
-    columns |= {name: np.array([codes[name] for codes in by_class], object)[ids] for name in by_class[0]}
+    ids = rows["class_id"].tolist()
+    columns |= {name: np.array([by_class[i][name] for i in ids], object) for name in by_class[LAND]}
     columns |= {
         "CLASS": rows["class_key"].to_numpy(object),
         "CONFIDENCE": rows["confidence"].to_numpy().round(4),

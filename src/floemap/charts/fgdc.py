@@ -56,7 +56,7 @@ def fgdc_metadata(
         "idinfo": _identification(name, when, bounds, about),
         "dataqual": {
             "logic": "Polygons share their vertices: there are no gaps and no overlaps between them.",
-            "complete": "Land and places without data are left out. " + _not_estimated(),
+            "complete": "Places without data are left out, and land where no land mask was given. " + _not_estimated(),
             "lineage": {
                 "procstep": {
                     "procdesc": f"Ice types from Sentinel-1 with floemap {__version__}; no analyst has seen them.",
@@ -140,14 +140,15 @@ def _spatial_reference(crs: pyproj.CRS) -> Tree:
 def _attributes(legend: Legend) -> Tree:
     """Describe the table: each field, and what the codes in it stand for."""
     classes = {c.key: c.title for c in legend.classes}
+    kinds = {"I": "ice", "W": "water", "L": "land"}
     stages = {
         f"{c.written_as:02d}": f"{STAGES[c.written_as]}: class {c.key}" for c in legend.classes if c.id != legend.water
     }
     values = {
         "CT": {"01": "open water, less than one tenth", "99": "not estimated"},
         "SA": stages | {"-9": "none"},
-        "POLY_TYPE": {"I": "ice", "W": "water"},
-        "CLASS": classes,
+        "POLY_TYPE": kinds,
+        "CLASS": classes | {"land": "Land"},
         "SECOND": classes | {"(empty)": "none"},
         "SIMULATED": {"yes": "simulated", "no": "not simulated"},
     }
@@ -160,7 +161,7 @@ def _attributes(legend: Legend) -> Tree:
             domain = {"udom": definition}
         fields.append({"attrlabl": name, "attrdef": definition, "attrdefs": source, "attrdomv": domain})
     return {
-        "enttyp": {"enttypl": "polygon", "enttypd": "Area of one ice type or of water", "enttypds": _SIGRID3},
+        "enttyp": {"enttypl": "polygon", "enttypd": "Area of one ice type, of water, or of land", "enttypds": _SIGRID3},
         "attr": fields,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from floemap.legend import RGB, Legend
+from floemap.legend import LAND, LAND_RGB, RGB, Legend
 
 #: The field that the style goes by; see :data:`floemap.charts.chart_table.FIELDS`.
 FIELD = "CLASS"
@@ -20,18 +20,19 @@ def qgis_style(legend: Legend) -> str:
     )
     categories = etree.SubElement(renderer, "categories")
     symbols = etree.SubElement(renderer, "symbols")
-    for c in legend.classes:
+    kinds = [(c.id, c.key, c.title, c.rgb) for c in legend.classes]
+    for number, key, title, rgb in (*kinds, (LAND, "land", "Land", LAND_RGB)):
         etree.SubElement(
-            categories, "category", type="string", value=c.key, symbol=str(c.id), label=c.title, render="true"
+            categories, "category", type="string", value=key, symbol=str(number), label=title, render="true"
         )
         symbol = etree.SubElement(
-            symbols, "symbol", type="fill", name=str(c.id), alpha="1", clip_to_extent="1", force_rhr="0"
+            symbols, "symbol", type="fill", name=str(number), alpha="1", clip_to_extent="1", force_rhr="0"
         )
         layer = etree.SubElement(symbol, "layer", {"class": "SimpleFill"}, enabled="1", locked="0")
         layer.set("pass", "0")
         options = etree.SubElement(layer, "Option", type="Map")
         for name, value in {
-            "color": _colour(c.rgb),
+            "color": _colour(rgb),
             "style": "solid",
             "outline_color": _colour(_OUTLINE),
             "outline_style": "solid",

@@ -1,0 +1,209 @@
+"""Land from a file of polygons that the user gives: as a mask on a scene's grid, and as polygons of the chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyogrio
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
+from pyproj.exceptions import CRSError
+from rasterio.features import rasterize
+
+from floemap.charts.projecting import Polygons, project
+from floemap.charts.sources import find_source, gdal_warnings
+from floemap.charts.vectorize import ChartPolygons, vectorize
+from floemap.errors import ChartError, FloemapError
+from floemap.grid import crs_of
+from floemap.legend import ICE_WATER, IGNORE, LAND
+
+Box = tuple[float, float, float, float]
+
+#: Edges of the polygons stay within this share of a pixel of where they were, when they are projected.
+_TOLERANCE_PX = 0.1
+#: Longer edges of polygons in longitude and latitude get vertices in between, so that none seems to go the other way
+#: round the earth.
+_LONGEST_DEG = 10.0
+#: The grid's outline is looked up at so many points along each side.
+_POINTS = 65
+_AREA_TOLERANCE_M = 10.0
+
+
+def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDArray[np.bool_]:
+    """Return which pixels of a grid have their centre on land, (rows, cols).
+
+    Parameters
+    ----------
+    path
+        Polygons of land: shapefile, GeoPackage, GeoJSON, FlatGeobuf, or a zip that holds one. In longitude and latitude
+        they must be cut at the dateline.
+    geobox
+        The grid, in a map projection in metres.
+    crs
+        Of the file, where it says none.
+
+    Raises
+    ------
+    ChartError
+        If the file cannot be read, or its polygons have no place on the grid's map.
+    """
+    source = find_source(Path(path))
+    target = crs_of(geobox).proj
+    tolerance_m = _TOLERANCE_PX * float(abs(geobox.resolution.x))
+    try:
+        with gdal_warnings(source.path):
+            said = pyogrio.read_info(source.gdal_name, layer=source.layer)["crs"] or crs
+            if said is None:
+                raise ChartError("has no CRS.", path=source.path, hint="Repair the file.")
+            own = pyproj.CRS.from_user_input(said)
+            found = [
+                project(part, own, target, tolerance_m)
+                for box in _boxes(geobox, own)
+                if len(part := _polygons_in(source.gdal_name, source.layer, box, own))
+            ]
+    except ChartError as e:
+        raise ChartError(e.message, path=source.path, hint=e.hint) from None
+    except (DataSourceError, DataLayerError, FeatureError, GeometryError, CRSError, ValueError) as e:
+        raise ChartError(f"cannot be read as polygons of land: {str(e).rstrip('.')}.", path=source.path) from e
+    shapes = np.concatenate(found) if found else np.empty(0, object)
+    if not len(shapes):
+        return np.zeros(tuple(geobox.shape), np.bool_)
+    drawn = rasterize(shapes, out_shape=tuple(geobox.shape), transform=geobox.transform, dtype=np.uint8)
+    return np.asarray(drawn.view(np.bool_))
+
+
+def _boxes(geobox: GeoBox, crs: pyproj.CRS) -> Iterator[Box | None]:
+    """Give boxes in another CRS that hold the grid; None where only the whole file will do."""
+    b = geobox.boundingbox
+    x, y = np.meshgrid(np.linspace(b.left, b.right, _POINTS), np.linspace(b.bottom, b.top, _POINTS))
+    to_file = pyproj.Transformer.from_crs(crs_of(geobox).proj, crs, always_xy=True)
+    x, y = to_file.transform(x, y)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        yield None
+        return
+    if not crs.is_geographic:
+        margin = 0.05 * max(np.ptp(x), np.ptp(y))
+        yield float(x.min() - margin), float(y.min() - margin), float(x.max() + margin), float(y.max() + margin)
+        return
+    south, north = float(y.min()), float(y.max())
+    middle = float(np.degrees(np.angle(np.mean(np.exp(1j * np.radians(x))))))
+    off = (x - middle + 180) % 360 - 180
+    west, east = middle + float(off.min()), middle + float(off.max())
+    margin = 0.05 * (north - south)
+    pole = _pole_on(geobox, to_file)
+    if pole:
+        west, east, south, north = -180.0, 180.0, min(south, pole), max(north, pole)
+    south, north = max(south - margin, -90.0), min(north + margin, 90.0)
+    margin /= max(np.cos(np.radians(max(abs(south), abs(north)))), 0.02)
+    if pole or east - west + 2 * margin > 360:
+        west, east = -180.0, 180.0
+    else:
+        west, east = west - margin, east + margin
+    for turn in (-360, 0, 360):  # files go from -180 to 180 or from 0 to 360
+        yield west + turn, south, east + turn, north
+
+
+def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
+    """Return the latitude of the pole that lies on the grid, 0 if there is none."""
+    b = geobox.boundingbox
+    for latitude in (90.0, -90.0):
+        x, y = to_file.transform(0.0, latitude, direction=pyproj.enums.TransformDirection.INVERSE)
+        if b.left <= x <= b.right and b.bottom <= y <= b.top:
+            return latitude
+    return 0.0
+
+
+def _polygons_in(name: str, layer: str, box: Box | None, crs: pyproj.CRS) -> Polygons:
+    """Read the polygons that reach into a box, cut to it."""
+    read = pyogrio.read_dataframe(name, layer=layer, columns=[], bbox=box)
+    shapes = np.asarray(read.geometry.array) if isinstance(read, gpd.GeoDataFrame) else np.empty(0, object)
+    shapes = shapely.force_2d(shapes[~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)])
+    broken = ~shapely.is_valid(shapes)
+    shapes[broken] = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
+    if box is not None:
+        window = shapely.box(*box)
+        shapely.prepare(window)
+        cut = ~shapely.contains_properly(window, shapes)
+        shapes[cut] = shapely.intersection(shapes[cut], window)
+    parts = shapely.get_parts(shapely.get_parts(shapes))
+    parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+    parts = parts[shapely.area(parts) > 0]
+    return np.asarray(shapely.segmentize(parts, _LONGEST_DEG) if crs.is_geographic else parts)
+
+
+def with_land(chart: ChartPolygons, land: NDArray[np.bool_], geobox: GeoBox, *, tolerance_m: float) -> ChartPolygons:
+    """Return a chart with the polygons of land behind its own, which stay as they are.
+
+    Between land and ice there are no gaps: land is drawn as the chart is, made a little larger, and what the chart's
+    polygons cover is cut out. Where no polygon is beside it, it may reach two tolerances too far.
+
+    Parameters
+    ----------
+    land
+        (rows, cols): pixels of land.
+    tolerance_m
+        That the chart was drawn with.
+    """
+    if not land.any():
+        return chart
+    # Any legend will do: there is one class, and what it is called is not used.
+    outlines = vectorize(
+        np.where(land, np.uint8(0), np.uint8(IGNORE)), geobox, ICE_WATER, min_area_km2=0, tolerance_m=tolerance_m
+    )
+    shapes = np.asarray(outlines.polygons.geometry)
+    ice = np.asarray(chart.polygons.geometry)
+    larger = shapely.union_all(shapely.buffer(shapes, 2 * tolerance_m, join_style="mitre"))
+    beside = ice[shapely.STRtree(ice).query(larger, predicate="intersects")]
+    parts = shapely.get_parts(shapely.difference(larger, shapely.union_all(beside)))
+    parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+    # What is left between polygons of ice, beside land that is smaller than the tolerance, is none.
+    pixel_m2 = abs(geobox.transform.determinant)
+    kept = parts[shapely.area(shapely.intersection(parts, shapely.union_all(shapes))) > pixel_m2 / 2]
+    if not len(kept):
+        return chart
+    rows = gpd.GeoDataFrame(
+        {
+            "class_id": np.full(len(kept), LAND, np.uint8),
+            "class_key": "land",
+            "area_km2": _area_km2(kept, crs_of(geobox).proj),
+            "confidence": np.nan,
+            "second_id": np.full(len(kept), IGNORE, np.uint8),
+            "second_key": "",
+            "second_share": 0.0,
+            "review_rank": np.zeros(len(kept), np.int64),
+        },
+        geometry=kept,
+        crs=chart.polygons.crs,
+    )
+    return replace(chart, polygons=pd.concat([chart.polygons, rows], ignore_index=True))
+
+
+def _area_km2(shapes: Polygons, crs: pyproj.CRS) -> NDArray[np.float64]:
+    """Return areas on the ellipsoid, by Lambert's equal-area map around their middle."""
+    west, south, east, north = shapely.total_bounds(shapes)
+    to_earth = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    lon, lat = to_earth.transform((west + east) / 2, (south + north) / 2)
+    equal_area = pyproj.CRS(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m +no_defs")
+    return np.asarray(shapely.area(project(shapes, crs, equal_area, _AREA_TOLERANCE_M)) / 1e6)
+
+
+def describe_land(path: str | Path | None) -> dict[str, Any]:
+    """Say what is known of land, for the chart's metadata: the file with its hash, or that there is none."""
+    if path is None:
+        return {"land_mask": "none: land is not told from ice and water"}
+    from floemap.stage import sha256
+
+    source = find_source(Path(path))
+    try:
+        return {"land_mask": source.path.name, "land_mask_sha256": {p.name: sha256(p) for p in source.files}}
+    except FloemapError as e:
+        raise ChartError(e.message, path=e.path) from e
