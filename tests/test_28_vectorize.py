@@ -252,7 +252,7 @@ def test_small_patches_that_grow_together_stay() -> None:
 def test_islands_below_the_minimum_are_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
     classes = np.full((10, 12), IGNORE, np.uint8)
     classes[:, :6], classes[2:4, 8:10] = 1, 2
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="floemap"):
         chart = draw(classes, min_px=10)
     assert chart.report.left_out_px == 4
     assert "4 pixels" in caplog.text
