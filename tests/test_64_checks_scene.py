@@ -268,3 +268,11 @@ def test_which_way_is_better() -> None:
     assert area.badness(0) < area.badness(5)
     assert gap.badness(0.5) < gap.badness(0.1)
     assert by_key["iiee_km2"].text(12345.6) == "12,346"
+
+
+def test_the_page_for_people_has_every_headline() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "physical-checks.md").read_text(encoding="utf-8")
+    best = {"lower": "low", "higher": "high", "near one": "1"}
+    for h in HEADLINES:
+        cells = " | ".join((h.title, h.unit, best[h.better], h.question)).replace("|  |", "| |")
+        assert f"| {cells} |" in page, h.key
