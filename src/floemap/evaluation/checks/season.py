@@ -58,8 +58,9 @@ def in_melt_season(day: date, latitude_deg: NDArray[Any] | float) -> Bools:
     latitude = np.asarray(latitude_deg, np.float64)
     melting = np.zeros(latitude.shape, bool)
     undecided = np.ones(latitude.shape, bool)
-    for hemisphere, here in (("north", latitude >= 0), ("south", latitude < 0)):
-        for poleward_of, first, last in MELT_SEASONS[hemisphere]:  # type: ignore[index]
+    for hemisphere, bands in MELT_SEASONS.items():
+        here = latitude >= 0 if hemisphere == "north" else latitude < 0
+        for poleward_of, first, last in bands:
             band = undecided & here & (np.abs(latitude) >= poleward_of)
             melting[band] = _between((day.month, day.day), first, last)
             undecided &= ~band
