@@ -67,7 +67,7 @@ def files_of(folder):
 
 @pytest.mark.parametrize("config", [p.stem for p in CONFIGS])
 def test_every_shipped_study_runs(config, tiny, tmp_path):
-    done = compare(tiny(config), tmp_path)
+    done = compare(tiny(config), tmp_path, report=False)
     assert not done.failed
     results = json.loads(done.results.read_text())
     assert results["summary"]["simulated"] is True
@@ -92,17 +92,17 @@ def test_it_goes_on_and_makes_nothing_twice(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr("floemap.study.compare.run_cell", stopped)
     with pytest.raises(KeyboardInterrupt):
-        compare(study, tmp_path)
+        compare(study, tmp_path, report=False)
     assert calls == ["cross_entropy_r0", "focal_r0"]
     monkeypatch.undo()
     before = files_of(tmp_path / "cells" / "cross_entropy_r0")
-    done = compare(study, tmp_path)
+    done = compare(study, tmp_path, report=False)
     assert not done.failed
     after = files_of(tmp_path / "cells" / "cross_entropy_r0")
     changed = {p.name for p in before if before[p] != after[p]}
     assert changed <= {"cell.json", "split.json"}
     # One repeat more makes only that.
-    more = compare(with_changes(study, {"compare.repeats": 2}), tmp_path)
+    more = compare(with_changes(study, {"compare.repeats": 2}), tmp_path, report=False)
     assert more.summary["repeats"] == [0, 1]
     again = files_of(tmp_path / "cells" / "cross_entropy_r0")
     assert {p.name for p in after if after[p] != again[p]} <= {"cell.json", "split.json"}
@@ -117,7 +117,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch)
         return real(cell, *args, **kwargs)
 
     monkeypatch.setattr("floemap.study.compare.run_cell", failing)
-    done = compare(tiny(), tmp_path)
+    done = compare(tiny(), tmp_path, report=False)
     assert done.failed == {"dice_r0": "the loss is nan in epoch 1."}
     missing = json.loads(done.results.read_text())["summary"]["missing"]
     assert {m["loss"] for m in missing} == {"dice"}
@@ -133,8 +133,8 @@ def test_a_cell_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch)
 
 def test_beside_each_other_as_in_turn(tiny, tmp_path):
     study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})
-    beside = compare(study, tmp_path / "beside", jobs=2)
-    in_turn = compare(study, tmp_path / "turn", jobs=1)
+    beside = compare(study, tmp_path / "beside", jobs=2, report=False)
+    in_turn = compare(study, tmp_path / "turn", jobs=1, report=False)
     assert not beside.failed
     for group, other in zip(beside.summary["groups"], in_turn.summary["groups"], strict=True):
         assert group["scores"]["primary"]["pooled"] == other["scores"]["primary"]["pooled"]
@@ -143,7 +143,7 @@ def test_beside_each_other_as_in_turn(tiny, tmp_path):
 def test_an_axis(tiny, tmp_path):
     study = tiny().model_dump()
     study["compare"] |= {"losses": ["dice"], "axes": {"model.output_stride": [8, 16]}}
-    done = compare(Study.checked(**study), tmp_path)
+    done = compare(Study.checked(**study), tmp_path, report=False)
     assert [g["axes"] for g in done.summary["groups"]] == [{"model.output_stride": 8}, {"model.output_stride": 16}]
 
 
@@ -218,6 +218,7 @@ def test_the_commands(tiny, twin, tmp_path):
     assert "SIMULATED" in scored.output
     compared = RUN.invoke(app, ["compare", str(config), "--data", str(twin), "--out", str(tmp_path / "compared")])
     assert compared.exit_code == 0, compared.output
+    assert (tmp_path / "compared" / "report" / "report.html").stat().st_size > 10_000
     assert "0.822" in compared.output, "the published score stands beside"
     assert "SIMULATED" in compared.output
     wrong = RUN.invoke(

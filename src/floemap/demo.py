@@ -32,12 +32,15 @@ class Demo:
     summary
         See :func:`floemap.evaluation.summary.summarise`.
     report
-        For people.
+        The page to look at.
+    findings
+        What it says first.
     """
 
     folder: Path
     summary: dict[str, Any]
     report: Path
+    findings: tuple[str, ...]
 
 
 def demo_study(size: DemoSize, twin: Path) -> Study:
@@ -86,7 +89,6 @@ def run_demo(out: str | Path, size: DemoSize = "small", *, seed: int = 0, progre
     FloemapError
         If anything cannot be made. What is finished stays, and the same call goes on from there.
     """
-    from floemap.report.report import make_report
     from floemap.study.compare import compare
 
     out = Path(out)
@@ -96,9 +98,9 @@ def run_demo(out: str | Path, size: DemoSize = "small", *, seed: int = 0, progre
     make_twin(twin, pixels, seed=seed, months=months, workers=workers, progress=part_of(progress, 0, 4, "simulating"))
 
     def told(done: float, total: float, what: str) -> None:
-        progress(1 + 2.5 * done / total, 4, what)
+        progress(1 + 3 * done / total, 4, what)
 
     done = compare(demo_study(size, twin), out / size, progress=told)
-    report = make_report(done.folder, progress=part_of(progress, 7, 8, "report"))
+    assert done.report is not None
     progress(4, 4, "done")
-    return Demo(done.folder, done.summary, report)
+    return Demo(done.folder, done.summary, done.report.page, done.report.findings)

@@ -24,13 +24,15 @@ def compare(
         int | None,
         typer.Option("--jobs", min=1, help="Trainings at once. (default: one for each GPU, else one at a time)"),
     ] = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Also make the report.")] = True,
 ) -> None:
     """Compare losses: the same scenes, model and training, only the loss differs.
 
     Trains a model with each loss and repeat, predicts the whole test scenes, scores them against the charts, and prints
-    the scores beside the published ones. DIR gets results.json, results.md, and a folder for each training with its
-    split, model, predictions and scores. What is finished is not made again: a comparison that was stopped goes on, and
-    one with more repeats makes only those. A training that fails does not stop the others; the exit code is then 1.
+    the scores beside the published ones. DIR gets results.json, results.md, report/report.html with maps and physical
+    checks, and a folder for each training with its split, model, predictions and scores. What is finished is not made
+    again: a comparison that was stopped goes on, and one with more repeats makes only those. A training that fails does
+    not stop the others; the exit code is then 1.
 
     Paths in CONFIG are seen from the folder where you are.
 
@@ -43,9 +45,13 @@ def compare(
 
     study = read_study(config, data, {"compare.repeats": repeats})
     with bar(study.name) as progress:
-        done = run(study, out, jobs=jobs, progress=progress)
+        done = run(study, out, jobs=jobs, report=report, progress=progress)
     print_summary(done.summary, whole=False)
     stdout.print(f"results  {done.results}, tables in {done.folder / 'results.md'}", highlight=False, markup=False)
+    if done.report is not None:
+        for sentence in done.report.findings:
+            stdout.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=False)
+        stdout.print(f"report   {done.report.page}", highlight=False, markup=False)
     if done.failed:
         words = "; ".join(f"{name}: {why}" for name, why in done.failed.items())
         fail(f"{len(done.failed)} trainings failed. {words}")

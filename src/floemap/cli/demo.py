@@ -39,6 +39,8 @@ def demo(
     with bar("demo") as progress:
         made = run_demo(out, "small" if size is SizeChoice.small else "smallest", seed=seed, progress=progress)
     print_summary(made.summary, whole=False)
+    for sentence in made.findings:
+        stdout.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=False)
     stdout.print(f"results  {made.folder / 'results.json'}", highlight=False, markup=False)
     stdout.print(f"report   {made.report}", highlight=False, markup=False)
     stdout.print("All of it is simulated: nothing here says anything about real ice.")

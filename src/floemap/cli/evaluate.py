@@ -59,7 +59,10 @@ def evaluate(
     from floemap.evaluation.settings import EvaluateSettings
     from floemap.evaluation.summary import summarise
 
-    given = {"away_from_borders_px": None if away is None else tuple(away), "require": tuple(r.value for r in require or ())}
+    given = {
+        "away_from_borders_px": None if away is None else tuple(away),
+        "require": tuple(r.value for r in require or ()),
+    }
     settings = EvaluateSettings.checked(**{k: v for k, v in given.items() if v is not None})
     with bar("evaluating") as progress:
         done = evaluate_scene(

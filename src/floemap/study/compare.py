@@ -4,6 +4,7 @@ plan.json            the configuration and the cells
 data/                prepared products, labels, halves of scenes
 cells/<cell>/        see floemap.study.run
 results.json, results.md
+report/              see floemap.report
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from floemap.errors import FloemapError
 from floemap.evaluation.summary import summarise
 from floemap.evaluation.tables import markdown
 from floemap.progress import Progress, part_of, silent
+from floemap.report.report import Report, make_report
 from floemap.stage import os_errors, provenance, read_json, write_json
 from floemap.study.cells import Cell, plan
 from floemap.study.data import StudyScene, find_scenes, make_data
@@ -44,11 +46,14 @@ class Comparison:
         See :func:`floemap.evaluation.summary.summarise`.
     failed
         What went wrong, by the cell's name.
+    report
+        Its report, if one was made.
     """
 
     folder: Path
     summary: dict[str, Any]
     failed: dict[str, str]
+    report: Report | None = None
 
     @property
     def results(self) -> Path:
@@ -56,7 +61,9 @@ class Comparison:
         return self.folder / "results.json"
 
 
-def compare(study: Study, out: str | Path, *, jobs: int | None = None, progress: Progress = silent) -> Comparison:
+def compare(
+    study: Study, out: str | Path, *, jobs: int | None = None, report: bool = True, progress: Progress = silent
+) -> Comparison:
     """Train a model with each loss and repeat, predict the test scenes, score them, and say how they compare.
 
     Parameters
@@ -68,8 +75,10 @@ def compare(study: Study, out: str | Path, *, jobs: int | None = None, progress:
     jobs
         Cells to run at once, each in a process of its own. Default: one for each GPU where there are several, else one
         at a time.
+    report
+        Also make the report.
     progress
-        Is told of scenes and cells.
+        Is told of scenes, cells and the report.
 
     Raises
     ------
@@ -85,7 +94,7 @@ def compare(study: Study, out: str | Path, *, jobs: int | None = None, progress:
     scenes = make_data(study.data, data_folder(study, out), progress=part_of(progress, 0, 20, "data"))
 
     def told(done: float, total: float, what: str) -> None:
-        progress(1 + 19 * done / total, 20, what)
+        progress(1 + 18 * done / total, 20, what)
 
     gpus = _gpus()
     jobs = jobs if jobs is not None else max(1, len(gpus))
@@ -100,8 +109,9 @@ def compare(study: Study, out: str | Path, *, jobs: int | None = None, progress:
         name, words = next(iter(failed.items()))
         raise FloemapError(f"no cell could be run; {name}: {words}", path=out)
     summary = write_results(study, out, cells, records, failed)
+    made = make_report(out, progress=part_of(progress, 19, 20, "report")) if report else None
     progress(20, 20, "done")
-    return Comparison(out, summary, failed)
+    return Comparison(out, summary, failed, made)
 
 
 def data_folder(study: Study, out: Path) -> Path:
