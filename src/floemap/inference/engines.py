@@ -114,9 +114,9 @@ def _in_openvino(network: Network, precision: Literal["fp32", "bf16"]) -> Networ
         try:
             converted = _convert(ov, stage, channels, precision, final)
             compiled = core.compile_model(converted, "CPU", wishes)
-        except RuntimeError as e:
+        except (RuntimeError, ov.frontend.OpConversionFailure, ov.frontend.GeneralFailure) as e:
             raise ModelError(
-                f"OpenVINO {ov.__version__} cannot take it: {str(e).strip().splitlines()[-1]}",
+                f"OpenVINO {ov.__version__} cannot take the model: {str(e).strip().splitlines()[-1]}",
                 hint="Take the engine torch.",
             ) from e
         stages.append(replace(stage, run=_runner(ov, compiled, precision, final)))

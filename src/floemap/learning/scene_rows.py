@@ -113,6 +113,8 @@ class StageRows:
         What the stage gives where there are no data; None where nobody reads it.
     tile
         Side of the tiles, cells of the output; they are larger where the halo would be most of the work.
+    tell
+        Is called after each band.
     """
 
     def __init__(
@@ -125,12 +127,14 @@ class StageRows:
         reach_px: int,
         fill: Fill | None,
         tile: int,
+        tell: Callable[[], None],
         dtype: torch.dtype,
     ) -> None:
         self.stage, self.source, self.pixels = stage, source, pixels
         self.cell_px, self.reach_px, self.fill, self.dtype = cell_px, reach_px, fill, dtype
         self.shape = (pixels.shape[0] // cell_px, pixels.shape[1] // cell_px)
         self.halo = max(self.shape) if stage.halo is None else stage.halo
+        self.tell = tell
         self.done = 0
         tile = tile if stage.inside else max(tile, 2 * self.halo)  # smaller ones would be all halo
         self._tile = max(self.shape) if stage.halo is None else -(-tile // stage.align) * stage.align
@@ -154,6 +158,7 @@ class StageRows:
             chunk[top - first : bottom - first, left:right] = self._run(top, bottom, left, right)
         self._chunks.append((first, chunk))
         self.done = last
+        self.tell()
         self.source.forget((last - self.halo) * self.stage.shrink)
 
     def _run(self, top: int, bottom: int, left: int, right: int) -> Tensor:

@@ -8,7 +8,7 @@ scene's border, where the network sees that the scene ends; so the piece has its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from operator import mul
@@ -103,7 +103,7 @@ class SceneLogits:
         tile = tile or (GPU_TILE if network.device.type == "cuda" else TILE)
         chunk_px = -(-_CHUNK_PX // network.alignment_px) * network.alignment_px
         self._pixels = ScenePixels(network, read, self.shape, chunk_px)
-        self._stages = list(_chain(network, self._pixels, tile))
+        self._stages = list(_chain(network, self._pixels, tile, self._tell))
         self._progress = progress
         self._exact = network.dtype == torch.float32
 
@@ -136,7 +136,10 @@ class SceneLogits:
         with torch.no_grad(), self._true_fp32():
             while final.done < last:
                 final.advance()
-                self._tell()
+            if final.done == final.shape[0]:
+                self._pixels.forget(self._pixels.shape[0])
+                for stage in self._stages[:-1]:
+                    stage.forget(stage.shape[0])
         found = final.window(first, last, 0, final.shape[1])[0].float().contiguous()
         if self.stride == 1:
             final.forget(first)
@@ -176,7 +179,7 @@ class SceneLogits:
         return cudnn.flags(enabled=True, allow_tf32=False) if on_gpu and self._exact else nullcontext()
 
 
-def _chain(network: Network, pixels: ScenePixels, tile: int) -> Iterator[StageRows]:
+def _chain(network: Network, pixels: ScenePixels, tile: int, tell: Callable[[], None]) -> Iterator[StageRows]:
     """Put the stages one behind the other over a scene."""
     sizes = list(accumulate((s.shrink for s in network.stages), mul))  # pixels to each stage's cell
     steps = [_EVERYWHERE if s.halo is None else s.halo * p for s, p in zip(network.stages, sizes, strict=True)]
@@ -196,6 +199,7 @@ def _chain(network: Network, pixels: ScenePixels, tile: int) -> Iterator[StageRo
             reach_px=min(forward[k], backward[k]),
             fill=fills[k],
             tile=tile,
+            tell=tell,
             dtype=torch.float32 if k == len(steps) - 1 else network.dtype,
         )
         yield source
