@@ -148,7 +148,7 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error") -> IceTypes:
     unnamed = np.where(is_ice & ~single, np.nan_to_num(full) - known.sum(axis=1), 0)
     larger = int(((unnamed > largest + _SUM_EPSILON) & (rule != Rule.UNKNOWN_PARTS)).sum())
     if larger:
-        logger.warning("%s: in %d polygons more ice is of unnamed type than of any named", chart.path, larger)
+        logger.info("%s: in %d polygons more ice is of unnamed type than of any named", chart.path, larger)
     features = np.asarray(chart.polygons.index)
     return IceTypes(features, rule, stage, stages, shares, water, larger, odd)
 
