@@ -23,7 +23,8 @@ from floemap.cog import Band, CogWriter
 from floemap.errors import FloemapError, ModelError, ProductError
 from floemap.inference.engines import Computation, Engine, make_network
 from floemap.inference.product_reader import OpenProduct, name_of, open_fitting, raster_of
-from floemap.inference.strips import STEPS, Strip, predicted_strips
+from floemap.inference.scene_maps import STEPS
+from floemap.inference.strips import Strip, predicted_strips
 from floemap.learning.checkpoint import Checkpoint, load_checkpoint
 from floemap.learning.stages import Precision
 from floemap.learning.whole_scene import SceneLogits
@@ -257,9 +258,9 @@ def _write(
     """Write the rasters; return how many pixels each class has, and at IGNORE those without data, (256,)."""
     pixels = np.zeros(256, np.int64)
     with ExitStack() as stack:
-        writers = [(folder / "classes.tif", [_class_band(legend)])]
+        writers = [(folder / "classes.tif", [class_band(legend)])]
         if probabilities:
-            writers.append((folder / "probabilities.tif", _probability_bands(legend)))
+            writers.append((folder / "probabilities.tif", probability_bands(legend)))
         # The last one entered is finished first.
         cogs = [
             stack.enter_context(CogWriter(path, opened.geobox, bands, dtype="uint8", nodata=IGNORE, tags=tags))
@@ -276,7 +277,8 @@ def _write(
     return pixels
 
 
-def _class_band(legend: Legend) -> Band:
+def class_band(legend: Legend) -> Band:
+    """Describe the band of classes.tif."""
     return Band(
         "ice_type",
         description=f"Most probable class, legend {legend.name}",
@@ -286,7 +288,8 @@ def _class_band(legend: Legend) -> Band:
     )
 
 
-def _probability_bands(legend: Legend) -> list[Band]:
+def probability_bands(legend: Legend) -> list[Band]:
+    """Describe the bands of probabilities.tif."""
     # Overviews of the nearest pixel: probabilities vary over many pixels, and averaging six bands takes a second.
     return [
         Band(c.key, "1", f"Probability of {c.title.lower()}", scale=1 / STEPS, overview="nearest")

@@ -19,11 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from floemap.cog import STRIP_ROWS
+from floemap.inference.scene_maps import STEPS
 from floemap.learning.whole_scene import SceneLogits
 from floemap.legend import IGNORE
 
-#: Steps of stored probabilities: 200 of half a percent.
-STEPS = 200
 #: Rows worked on at a time: what is between logits and results stays in the processor's cache.
 _BLOCK_ROWS = 64
 

@@ -1,0 +1,120 @@
+"""The models that a chart is made with: files, what they say of themselves, and the one that comes with floemap."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import floemap
+from floemap.errors import ConfigError, ModelError
+from floemap.learning.checkpoint_header import find_legend, read_about
+from floemap.legend import Legend
+from floemap.stage import sha256
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A checkpoint, without its weights.
+
+    Attributes
+    ----------
+    path
+        Of the file.
+    about
+        What it says; see :mod:`floemap.learning.checkpoint_header`.
+    sha256
+        Of the file.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """A short name that tells it from others: of the file, and the beginning of its hash."""
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.path.stem).strip("-_.") or "model"
+        return f"{stem}-{self.sha256[:8]}"
+
+    @property
+    def legend(self) -> Legend:
+        """Its classes."""
+        return find_legend(self.about["legend"], self.path)
+
+    @property
+    def resolution_m(self) -> float:
+        """Pixel size that it learnt from."""
+        return float(self.about["resolution_m"])
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it learnt from simulated scenes."""
+        return bool(self.about["simulated"])
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a chart's record says of it."""
+        kept = ("model", "software", "created", "bands", "normalisation", "resolution_m", "simulated")
+        return {"name": self.name, "path": str(self.path), "sha256": self.sha256} | {k: self.about[k] for k in kept}
+
+
+def default_model() -> Path:
+    """Return the model that comes with floemap: trained on simulated scenes only, and unfit for use.
+
+    Raises
+    ------
+    ModelError
+        If this installation has none.
+    """
+    folder = Path(floemap.__file__).parent / "models"
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) != 1:
+        raise ModelError(
+            f"{len(found)} models come with this floemap, and no other was given.",
+            path=folder,
+            hint="Give a checkpoint with --model; `floemap train` makes one.",
+        )
+    return found[0]
+
+
+def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
+    """Read what models say of themselves; by default the one that comes with floemap.
+
+    Raises
+    ------
+    ModelError
+        If one cannot be read, or several do not go together: other classes, bands or pixel size.
+    ConfigError
+        If one is given twice.
+    """
+    paths = [default_model()] if not models else [Path(m) for m in models]
+    found = tuple(ModelFile(p, read_about(p), sha256(p)) for p in paths)
+    first = found[0]
+    keys = [c.key for c in first.legend.classes]
+    for i, other in enumerate(found[1:], 1):
+        for what, one, two in (
+            ("classes", keys, [c.key for c in other.legend.classes]),
+            ("bands", first.about["bands"], other.about["bands"]),
+            ("pixel size", first.resolution_m, other.resolution_m),
+        ):
+            if one != two:
+                raise ModelError(
+                    f"has another {what} than {first.path}: {two}, not {one}.",
+                    path=other.path,
+                    hint="Models of one ensemble must be alike in these.",
+                )
+        if other.sha256 in {m.sha256 for m in found[:i]}:
+            raise ConfigError("was given twice as a model.", path=other.path, hint="An ensemble has different ones.")
+    for m in found:
+        if m.simulated:
+            logger.warning(
+                "%s WAS TRAINED ON SIMULATED SCENES ONLY: charts made with it show how the software works, and are"
+                " unfit for any use",
+                m.path.name,
+            )
+    return found

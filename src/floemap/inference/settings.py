@@ -1,0 +1,44 @@
+"""How a scene becomes a draft chart."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from floemap.config import PrepareSettings, Settings
+
+#: What can be made of a scene, each one or more files.
+Output = Literal["classes", "probabilities", "uncertainty", "chart", "sigrid3", "geojson", "netcdf", "quicklook"]
+OUTPUTS: tuple[Output, ...] = get_args(Output)
+
+
+class ChartSettings(Settings):
+    """How a product becomes a draft chart (``floemap chart``)."""
+
+    only: tuple[Output, ...] = Field(default=OUTPUTS, min_length=1)
+    """What to write; item.json and chart.json are always there. Default: all of it."""
+
+    min_area_km2: float = Field(default=10.0, ge=0)
+    """No polygon is smaller, square kilometres; smaller ones go to their neighbours."""
+
+    tolerance_m: float | None = Field(default=None, ge=0)
+    """No border is moved further when it is simplified, metres. Default: two pixels."""
+
+    smoothing_m: float = Field(default=0.0, ge=0)
+    """Each pixel takes the class that prevails around it, weighted by a Gaussian of this width, metres. 0: as it is."""
+
+    netcdf_probabilities: bool = False
+    """Also write the probabilities of all classes into the NetCDF file."""
+
+    service: str = Field(default="floemap", pattern="^[A-Za-z0-9]+$")
+    """Who makes the chart, in the name of the SIGRID-3 files."""
+
+    region: str = Field(default="s1", pattern="^[A-Za-z0-9]+$")
+    """Where it is, in the name of the SIGRID-3 files."""
+
+    contact: str | None = None
+    """Who is responsible for the chart, in its metadata."""
+
+    prepare: PrepareSettings = PrepareSettings()
+    """How a product as downloaded becomes bands. Its pixel size is the model's where none is given."""
