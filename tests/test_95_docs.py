@@ -1,0 +1,162 @@
+"""The documents say what the program does: no stale page, no command, option, setting or name that is not there."""
+
+import ast
+import importlib
+import importlib.util
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+import floemap
+from floemap.cli import main as cli_main  # noqa: F401  registers the commands
+from floemap.cli.app import app
+from floemap.errors import ConfigError
+from floemap.study.settings import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
+DOCUMENTS = [f"docs/{p}" for p in PAGES] + ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+def _generator():
+    spec = importlib.util.spec_from_file_location("generate_docs", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATED = _generator().PAGES
+
+
+def _text(document):
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def _blocks(document, language):
+    """Fenced code blocks of a language; "" for those that name none."""
+    fences = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", _text(document), re.S | re.M)
+    return [body for name, body in fences if name == language]
+
+
+def _headings(text):
+    """Anchors of a page, as the site makes them."""
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    words = [re.sub(r"[^\w\s-]", "", h).strip().lower() for h in re.findall(r"^#+ (.*)$", outside, re.M)]
+    return {re.sub(r"[-\s]+", "-", w) for w in words}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_no_generated_page_is_stale(name):
+    assert (DOCS / name).read_text(encoding="utf-8") == GENERATED[name](), "run: python docs/generate.py"
+
+
+@pytest.mark.parametrize("name", floemap.__all__)
+def test_every_public_name_is_described(name):
+    page = _text("docs/api.md")
+    if name == "__version__":
+        assert "floemap.__version__" in page
+        return
+    assert re.search(rf"^::: floemap\.{name}$", page, re.M), "it has its place in docs/api.md"
+    value = getattr(floemap, name)
+    own = vars(value).get("__doc__") if isinstance(value, type) else value.__doc__
+    assert own, "and says what it does"
+
+
+def test_the_python_page_names_nothing_that_is_not_there():
+    for path in re.findall(r"^::: (\S+)$", _text("docs/api.md"), re.M):
+        module, _, name = path.rpartition(".")
+        try:
+            importlib.import_module(path)
+        except ModuleNotFoundError:
+            owner = floemap if module == "floemap" else _imported(module)
+            assert hasattr(owner, name), path
+
+
+def _imported(path):
+    """Return a module, or a class of one."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError:
+        module, _, name = path.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+
+def test_every_page_is_in_the_navigation():
+    listed = re.findall(r"^ +- .*: (\S+\.md)$", _text("mkdocs.yml"), re.M)
+    assert sorted(listed) == PAGES, "nav in mkdocs.yml lists every page of docs/, once"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    text = re.sub(r"^```.*?^```", "", _text(document), flags=re.S | re.M)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / document).parent / path if path else ROOT / document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in _headings(target.read_text(encoding="utf-8")), link
+        if document.startswith("docs/"):
+            assert target.resolve().is_relative_to(DOCS), f"{link}: the site holds docs/ only"
+
+
+def _commands():
+    def walk(command, words):
+        if hasattr(command, "commands"):
+            for name, sub in command.commands.items():
+                yield from walk(sub, (*words, name))
+        else:
+            options = {o for p in command.params for o in (*p.opts, *p.secondary_opts) if o.startswith("-")}
+            yield words, options | {"--help"}
+
+    return dict(walk(typer.main.get_command(app), ()))
+
+
+COMMANDS = _commands()
+
+
+def _calls(document):
+    """Shell commands with floemap in a document: (line, words after floemap)."""
+    for body in _blocks(document, ""):
+        for line in body.replace("\\\n", " ").splitlines():
+            match = re.search(r"(?:^|\s|/)floemap (\w.*)$", line)
+            if match and not line.lstrip().startswith("#"):
+                yield line, shlex.split(match.group(1), comments=True)
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d != "docs/cli.md"])
+def test_commands_in_documents_exist(document):
+    for line, words in _calls(document):
+        name = tuple(words[:2]) if tuple(words[:2]) in COMMANDS else tuple(words[:1])
+        assert name in COMMANDS, line
+        given = {w.partition("=")[0].strip("[]") for w in words if w.lstrip("[").startswith("--")}
+        assert given <= COMMANDS[name], line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_settings_in_documents_exist(document):
+    for body in _blocks(document, "toml"):
+        try:
+            Study.checked(**tomllib.loads(body))
+        except ConfigError as e:
+            pytest.fail(f"{e}\n{body}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_python_in_documents_names_what_exists(document):
+    for body in _blocks(document, "python"):
+        for node in ast.walk(ast.parse(body)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "floemap":
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "floemap":
+                assert node.attr in floemap.__all__, f"floemap.{node.attr}"
