@@ -123,39 +123,79 @@ def impossible_neighbours(
     )
 
 
-def _counts(classes: Classes, old: int, water: int, km2: float) -> tuple[int, int, int, int, int]:
-    """Sides between old ice and water: all, of specks, of rings; specks; their pixels."""
+@dataclass(frozen=True, eq=False)
+class Contacts:
+    """Where old ice of a map meets open water: what its specks and rings are counted from.
+
+    Attributes
+    ----------
+    patches
+        (rows, cols), numbers of connected patches of old ice from 1, 0 elsewhere.
+    sizes, speck
+        (patches + 1,), pixels of each patch, and whether it is a speck.
+    pixels
+        (sides,), for each side between old ice and water the old pixel's place in the flattened raster.
+    thin
+        (sides,), whether that pixel is part of a ring.
+    """
+
+    patches: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    speck: Bools
+    pixels: NDArray[np.int64]
+    thin: Bools
+
+    @property
+    def of_speck(self) -> Bools:
+        """Whether each side is a speck's, (sides,)."""
+        return self.speck[self.patches.ravel()[self.pixels]]
+
+    @property
+    def of_ring(self) -> Bools:
+        """Whether each side is a ring's, (sides,). A speck is no ring."""
+        return self.thin & ~self.of_speck
+
+
+def contacts(classes: Classes, old: int, water: int, km2: float) -> Contacts | None:
+    """Find where old ice meets water, (rows, cols) class ids; None where there is no old ice. `km2` is of a pixel."""
     mask = classes == old
     if not mask.any():
-        return 0, 0, 0, 0, 0
-    patch, sizes = label_patches(mask)
-    count = len(sizes)
+        return None
+    patches, sizes = label_patches(mask)
     # One pixel wide, and no spur of a floe: nothing wider beside it.
     thin = mask & ~cv2.dilate(_wide(mask).view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)
     # A single pixel is the smallest that a map can show, whatever its size.
     speck = (sizes * km2 < SMALL_KM2) | (sizes == 1)
     speck[0] = False
     # What lies beyond the map's end is not known: a patch that reaches it may be part of a floe.
-    for border in (patch[0], patch[-1], patch[:, 0], patch[:, -1]):
+    for border in (patches[0], patches[-1], patches[:, 0], patches[:, -1]):
         speck[border] = False
-    wet = np.zeros(count, np.int64)
-    wet_thin = np.zeros(count, np.int64)
+    wet = []
     for first, second in neighbours(len(classes)):
         for here, there in ((first, second), (second, first)):
             mine = np.flatnonzero(mask[here])
-            beside, labels = classes[there].ravel()[mine], patch[here].ravel()[mine]
+            beside, labels = classes[there].ravel()[mine], patches[here].ravel()[mine]
             speck[labels[(beside != old) & (beside != water)]] = False  # other ice, land, no data
-            at_water = beside == water
-            wet += np.bincount(labels[at_water], minlength=count)
-            wet_thin += np.bincount(labels[at_water & thin[here].ravel()[mine]], minlength=count)
-    speck &= wet > 0
-    return (
-        int(wet.sum()),
-        int(wet[speck].sum()),
-        int(wet_thin[~speck].sum()),
-        int(speck.sum()),
-        int(sizes[speck].sum()),
-    )
+            wet.append(_places(mine[beside == water], here, classes.shape))
+    pixels = np.concatenate(wet)
+    speck &= np.bincount(patches.ravel()[pixels], minlength=len(sizes)) > 0
+    return Contacts(patches, sizes, speck, pixels, thin.ravel()[pixels])
+
+
+def _counts(classes: Classes, old: int, water: int, km2: float) -> tuple[int, int, int, int, int]:
+    """Sides between old ice and water: all, of specks, of rings; specks; their pixels."""
+    found = contacts(classes, old, water, km2)
+    if found is None:
+        return 0, 0, 0, 0, 0
+    sides = len(found.pixels), int(found.of_speck.sum()), int(found.of_ring.sum())
+    return *sides, int(found.speck.sum()), int(found.sizes[found.speck].sum())
+
+
+def _places(places: NDArray[np.int64], part: tuple[slice, slice], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Turn places in a flattened part of a raster into places in the flattened raster."""
+    rows, cols = (range(n)[s] for s, n in zip(part, shape, strict=True))
+    row, col = np.divmod(places, len(cols))
+    return np.asarray((row + rows.start) * shape[1] + col + cols.start, np.int64)
 
 
 def _wide(mask: Bools) -> Bools:

@@ -1,0 +1,255 @@
+"""The page: one HTML file with everything in it. What it says is gathered here; how it looks is in ``templates/``."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from floemap.evaluation.polaris import ADVISORY
+from floemap.evaluation.published import CITATION, published
+from floemap.evaluation.tables import Table, tables
+from floemap.legend import LAND_RGB
+from floemap.report.map_panels import ERRORS, LETTERS, NO_CLASS
+from floemap.report.measures import GROUPS, LEVEL, Numbers, Row
+from floemap.report.provenance import configuration_text, made_tables, trainings_table
+from floemap.report.run_folder import RunFolder, Scene
+from floemap.report.strip import mark_shape, strip_of
+from floemap.report.style import Mark, Picture, marks_of
+from floemap.version import __version__
+
+_TITLE = "Which loss makes the better ice chart?"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """All figures of a report."""
+
+    maps: Mapping[str, Sequence[Picture]]
+    scene_diagrams: Mapping[str, Sequence[Picture]]
+    types: Sequence[Picture]
+    training: Sequence[Picture]
+
+
+def render_page(
+    run: RunFolder, numbers: Numbers, sentences: Sequence[str], pictures: Pictures, created: datetime
+) -> str:
+    """Return the whole page as HTML: no file or address beside it is needed to show it."""
+    folder = files("floemap.report") / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    look = marks_of(c.key for c in run.contenders)
+    measured = [c for c in run.contenders if c.key in numbers.repeats]
+    titles = {c.key: c.title for c in run.contenders}
+    context: dict[str, Any] = {
+        "css": Markup((folder / "report.css").read_text(encoding="utf-8")),
+        "title": _TITLE if len(run.contenders) > 1 else "Does the ice chart make sense?",
+        "study": run.name,
+        "simulated": run.simulated,
+        "software": f"floemap {__version__}",
+        "created": f"{created:%Y-%m-%d %H:%M} UTC",
+        "facts": _facts(run, numbers),
+        "contenders": [{"title": c.title, "shape": mark_shape(look[c.key])} for c in measured],
+        "level": f"{100 * LEVEL:.0f} %",
+        "findings": list(sentences),
+        "main_groups": _groups([r for r in numbers.rows if r.measure.main], titles, look),
+        "all_groups": _groups(numbers.rows, titles, look),
+        "reading": _reading(numbers),
+        "published": _published(run),
+        "missing": list(run.missing),
+        "scenes": [_scene(run, s, pictures) for s in run.scenes],
+        "type_diagrams": [_diagram(p) for p in pictures.types],
+        "training_diagrams": [_diagram(p) for p in pictures.training],
+        "trainings": trainings_table(run),
+        "reasons": [f"{r.measure.title}: {r.reason}." for r in numbers.rows if r.reason],
+        "cautions": [*numbers.cautions, *_reasons_of_intervals(numbers)],
+        "score_tables": _score_tables(run),
+        "definitions": [
+            {"title": r.measure.title, "question": r.measure.question, "detail": _detail(r, capital=True)}
+            for r in numbers.rows
+        ],
+        "made_tables": made_tables(run),
+        "configuration": configuration_text(run.configuration),
+        "advisory": ADVISORY,
+    }
+    return environment.get_template("report.html.jinja").render(context)
+
+
+def _facts(run: RunFolder, numbers: Numbers) -> str:
+    scenes = ", ".join(s.short for s in run.scenes) if len(run.scenes) <= 4 else f"{len(run.scenes)} scenes"
+    repeats = sorted(set(numbers.repeats.values()))
+    times = " or ".join("once" if n == 1 else f"{n} times" for n in repeats)
+    cells = sum(len(c.cells) for c in run.contenders)
+    word = "test scene" if len(run.scenes) == 1 else "test scenes"
+    return (
+        f"{len(run.contenders)} losses, each trained {times} ({cells} trainings in all) · {word}: {scenes} · "
+        f"legend: {run.legend.title}"
+    )
+
+
+def _groups(rows: Sequence[Row], titles: Mapping[str, str], look: Mapping[str, Mark]) -> list[dict[str, Any]]:
+    """Rows of a table by group; rows without any number are said elsewhere."""
+    groups = []
+    for title in GROUPS:
+        own = [_row(r, titles, look) for r in rows if r.measure.group == title and r.reason is None and r.spreads]
+        if own:
+            # Not "rows" with a dict's other names: the template asks for attributes first.
+            groups.append({"title": title, "rows": own})
+    return groups
+
+
+def _row(row: Row, titles: Mapping[str, str], look: Mapping[str, Mark]) -> dict[str, Any]:
+    m = row.measure
+    cells = []
+    for key, s in row.spreads.items():
+        interval = "" if s.low is None or s.high is None else f"{m.text(s.low)} to {m.text(s.high)}"
+        mark = "best" if _as_bad(row, key, row.best) else "worst" if _as_bad(row, key, row.worst) else ""
+        cells.append({"name": titles[key], "value": m.text(s.value), "interval": interval, "mark": mark})
+    apart = {True: "yes", False: "no", None: "unknown"}[row.told_apart]
+    verdict = {"yes": "yes", "no": "no", "unknown": "cannot be said"}[apart]
+    if row.best is None:
+        verdict = "alike"
+    return {
+        "title": m.title,
+        "detail": _detail(row),
+        "cells": cells,
+        "strip": strip_of(row, look),
+        "apart": apart,
+        "verdict": verdict,
+    }
+
+
+def _as_bad(row: Row, key: str, as_what: str | None) -> bool:
+    """Whether a contender's number is as good or bad as that of the best, or the worst: equals share the mark."""
+    if as_what is None or row.spreads[key].value is None:
+        return False
+    one, other = (row.measure.badness(row.spreads[k].value or 0.0) for k in (key, as_what))
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def _detail(row: Row, *, capital: bool = False) -> str:
+    unit = row.measure.unit.replace("km2", "km²")
+    words = f"{unit}, {row.measure.direction}" if unit else row.measure.direction
+    if not capital:
+        return words
+    start = f"In {unit}; " if unit else ""
+    return (start + row.measure.direction) if start else row.measure.direction.capitalize()
+
+
+def _reading(numbers: Numbers) -> str:
+    several = max(numbers.repeats.values(), default=1) > 1
+    drawn = "scenes, parts of scenes and repeats" if several else "scenes and parts of scenes"
+    repeats = " and small marks single repeats" if several else ""
+    return (
+        "Scores are means over scenes; areas and lengths are of all test scenes together. Below each number its "
+        f"{100 * LEVEL:.0f} % interval, from drawing {drawn} again and again; in the diagrams large marks are the "
+        f"numbers{repeats}. ▲ marks the best and ▽ the worst, in dashed frames where the two cannot be told apart: the "
+        "interval of their difference includes 0. The charts that maps are compared with are drawn by people and have "
+        "errors of their own."
+    )
+
+
+def _published(run: RunFolder) -> str:
+    found = []
+    for c in run.contenders:
+        loss = c.cells[0].loss
+        if (score := published(loss)) is not None and c.key == loss:
+            found.append(f"{c.title} {score.mean:.3f} ({score.min:.3f} to {score.max:.3f})")
+    if not found:
+        return ""
+    return (
+        f"Published weighted F1 on real scenes of East Greenland, mean and range over two scenes and three repeats: "
+        f"{'; '.join(found)} ({CITATION})."
+    )
+
+
+def _scene(run: RunFolder, scene: Scene, pictures: Pictures) -> dict[str, Any]:
+    entries = [
+        {"title": f"{c.title} ({LETTERS.get(c.key, c.title[:2])})", "rgb": c.rgb} for c in run.legend.classes
+    ] + [{"title": NO_CLASS, "rgb": LAND_RGB}]
+    errors = [{"title": title, "rgb": rgb} for title, rgb in ERRORS]
+    maps = []
+    for p in pictures.maps.get(scene.name, ()):
+        kind = p.name.partition("_")[0]
+        legends = {"map": [("Maps", entries), ("Errors", errors)], "closer": [("Maps", entries)]}
+        n = len(p.panels)
+        maps.append(
+            {
+                "name": p.name,
+                "title": p.title,
+                "caption": p.caption,
+                "panels": [_panel(panel) for panel in p.panels],
+                "flow": "pairs" if kind == "map" and n <= 10 else "row",
+                "across": min(n, 4 if kind == "map" else 5),
+                "legends": legends.get(kind, [("Areas", [{"title": t, "rgb": rgb} for t, rgb in p.legend])]),
+            }
+        )
+    return {
+        "name": scene.name,
+        "title": scene.title,
+        "short": scene.short,
+        "facts": _about(scene),
+        "maps": maps,
+        "diagrams": [_diagram(p) for p in pictures.scene_diagrams.get(scene.name, ())],
+    }
+
+
+def _about(scene: Scene) -> str:
+    about = scene.about.get("scene", {})
+    words = [str(about.get("name", scene.product.name))]
+    if direction := about.get("pass_direction"):
+        words.append(f"{str(direction).lower()} pass")
+    words.append(f"chart {scene.labels.name}")
+    return " · ".join(words)
+
+
+def _panel(panel: Any) -> dict[str, Any]:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(panel.image)) as image:
+        width, height = image.size
+    return {
+        "title": panel.title,
+        "alt": panel.alt,
+        "src": _data(panel.media, panel.image),
+        "width": width,
+        "height": height,
+    }
+
+
+def _diagram(picture: Picture) -> dict[str, Any]:
+    return {
+        "name": picture.name,
+        "title": picture.title,
+        "caption": picture.caption,
+        "alt": picture.alt,
+        "src": _data("image/svg+xml", picture.svg),
+        "width": picture.size[0],
+        "height": picture.size[1],
+    }
+
+
+def _data(media: str, content: bytes) -> str:
+    return f"data:{media};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _score_tables(run: RunFolder) -> list[Table]:
+    """The tables of scores, as `floemap compare` prints them; missing cells are said at the top."""
+    return [t for t in tables(run.results["summary"]) if "Missing" not in t.title]
+
+
+def _reasons_of_intervals(numbers: Numbers) -> list[str]:
+    reasons = [f"{row.measure.title}: {s.reason}." for row in numbers.rows for s in row.spreads.values() if s.reason]
+    return list(dict.fromkeys(reasons))

@@ -1,0 +1,172 @@
+"""The report of a comparison: one HTML page, figures, and every number, in ``<run>/report``.
+
+report.html          everything in one file
+figures/*.png, .svg  each figure by itself
+tables/*.csv, numbers.json
+report.json          how it was made, written last
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from floemap.errors import FloemapError, OutputError
+from floemap.evaluation.assess import Assessment, assess_scene
+from floemap.progress import Progress, part_of, silent
+from floemap.report.check_plots import draw_incidence, draw_reliability
+from floemap.report.findings import findings
+from floemap.report.maps import draw_maps
+from floemap.report.measures import Numbers
+from floemap.report.measuring import Assessed, measure_all
+from floemap.report.page import Pictures, render_page
+from floemap.report.plots import draw_classes, draw_confusion, draw_training
+from floemap.report.run_folder import RunFolder, read_run
+from floemap.report.style import Picture
+from floemap.report.tables import write_tables
+from floemap.stage import os_errors, provenance, sha256, stage_folder, write_json
+
+logger = logging.getLogger(__name__)
+
+PAGE, RECORD = "report.html", "report.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished report.
+
+    Attributes
+    ----------
+    folder
+        With everything.
+    findings
+        The sentences that stand first.
+    simulated
+        Whether any of the scenes is.
+    """
+
+    folder: Path
+    findings: tuple[str, ...]
+    simulated: bool
+
+    @property
+    def page(self) -> Path:
+        """The page."""
+        return self.folder / PAGE
+
+
+def make_report(
+    run: str | Path,
+    out: str | Path | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    progress: Progress = silent,
+) -> Report:
+    """Make the report of a comparison, new each time.
+
+    Physical checks that are not there yet are made and kept in ``cells/<cell>/checks`` of the run.
+
+    Parameters
+    ----------
+    run
+        Folder of :func:`floemap.study.compare.compare`.
+    out
+        Folder to make; by default ``report`` in the run.
+    seed
+        Of the intervals: the same seed gives the same numbers.
+    resamples
+        From which intervals are made, at least 200.
+    progress
+        Is told how far it is.
+
+    Raises
+    ------
+    FloemapError
+        If the run is not finished, no loss has a whole repeat, or files of it are gone or do not fit each other.
+    OutputError
+        If the report cannot be written. What stood there before stays.
+    """
+    began = time.monotonic()
+    found = read_run(run)
+    folder = Path(out) if out is not None else found.folder / "report"
+    if folder.exists() and not folder.is_dir():
+        raise OutputError("a file is in the way.", path=folder, hint="Move it or choose another --out.")
+    assessed = assess_run(found, progress=part_of(progress, 0, 3, "checks"))
+    progress(1, 3, "intervals")
+    numbers = measure_all(assessed, found.legend, resamples=resamples, seed=seed)
+    sentences = findings(numbers, {c.key: c.title for c in found.contenders if c.key in assessed}, len(found.scenes))
+    with stage_folder(folder) as partial, os_errors(folder):
+        pictures = _draw(found, numbers, partial / "figures", part_of(progress, 2, 3, "figures"))
+        write_tables(found, numbers, assessed, sentences, partial)
+        page = render_page(found, numbers, sentences, pictures, datetime.now(UTC))
+        (partial / PAGE).write_text(page, encoding="utf-8")
+        inputs = {"run": str(found.folder), "results.json": sha256(found.folder / "results.json")}
+        record = provenance("floemap report", inputs=inputs, configuration={"seed": seed, "resamples": resamples})
+        record |= {"simulated": found.simulated, "findings": sentences, "seconds": round(time.monotonic() - began, 1)}
+        write_json(partial / RECORD, record)
+    progress(3, 3, "done")
+    return Report(folder, tuple(sentences), found.simulated)
+
+
+def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
+    """Return the checks of all whole repeats: by contender's key, for each repeat, by scene. What is missing is made.
+
+    Raises
+    ------
+    FloemapError
+        If a contender has no whole repeat, or a check's files are gone.
+    """
+    scenes = {s.name: s for s in run.scenes}
+    whole = {c.key: c.whole_repeats(run.scene_names) for c in run.contenders}
+    whole = {key: runs for key, runs in whole.items() if runs}
+    if not whole:
+        raise FloemapError(
+            f"no loss has a repeat with all {len(scenes)} test scenes.",
+            path=run.folder,
+            hint="Run `floemap compare` again: it goes on where it stopped.",
+        )
+    total = sum(len(own) for runs in whole.values() for own in runs.values())
+    assessed: dict[str, list[Mapping[str, Assessment]]] = {}
+    done = 0
+    for key, runs in whole.items():
+        assessed[key] = []
+        for own in runs.values():
+            results = {}
+            for name, tested in sorted(own.items()):
+                told = part_of(progress, done, total, f"{tested.cell}, {scenes[name].short}")
+                checks = tested.scored.parent.parent / "checks"
+                results[name] = assess_scene(
+                    tested.prediction,
+                    scenes[name].labels,
+                    scenes[name].product,
+                    checks,
+                    within=tested.within,
+                    progress=told,
+                )
+                done += 1
+            assessed[key].append(results)
+    return assessed
+
+
+def _draw(run: RunFolder, numbers: Numbers, folder: Path, progress: Progress) -> Pictures:
+    folder.mkdir()
+    steps = len(run.scenes) + 1
+    maps, diagrams = {}, {}
+    for i, scene in enumerate(run.scenes):
+        progress(i, steps, scene.short)
+        maps[scene.name] = draw_maps(run, scene, folder)
+        diagrams[scene.name] = _there(draw_incidence(run, numbers, scene, folder))
+    progress(len(run.scenes), steps, "diagrams")
+    types = _there(
+        draw_classes(run, numbers, folder), draw_confusion(run, numbers, folder), draw_reliability(run, numbers, folder)
+    )
+    return Pictures(maps, diagrams, types, _there(draw_training(run, folder)))
+
+
+def _there(*pictures: Picture | None) -> list[Picture]:
+    return [p for p in pictures if p is not None]

@@ -1,0 +1,336 @@
+"""What a comparison left in its folder, as the report needs it: contenders, their cells, their test scenes.
+
+Only JSON is read here. Paths that records name are tried first, then the places where a comparison puts things, so a
+folder that was moved can still be reported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from floemap.errors import FloemapError
+from floemap.evaluation.summary import HELD_OUT
+from floemap.legend import LEGENDS, Legend
+from floemap.stage import read_json
+
+#: Losses as people call them.
+LOSS_TITLES = {
+    "cross_entropy": "Cross-entropy",
+    "dice": "Dice",
+    "generalized_dice": "Generalised Dice",
+    "macro_dice": "Macro Dice",
+    "pooled_dice": "Pooled Dice",
+    "focal": "Focal",
+}
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A test scene.
+
+    Attributes
+    ----------
+    name
+        As the study calls it.
+    product, labels
+        Folders of the prepared product and of the labels.
+    start
+        Of the acquisition.
+    simulated
+        Whether product or chart are.
+    about
+        What product.json says.
+    """
+
+    name: str
+    product: Path
+    labels: Path
+    start: datetime
+    simulated: bool
+    about: Mapping[str, Any]
+
+    @property
+    def half(self) -> str:
+        """Such as `` (NE)`` where only that half of the scene is tested."""
+        return next((f" ({half})" for half in ("SW", "NE") if self.name.endswith(f"-{half}")), "")
+
+    @property
+    def title(self) -> str:
+        """Such as ``16 January 2018, 07:54 UTC``."""
+        return f"{self.start.day} {_MONTHS[self.start.month - 1]} {self.start.year}, {self.start:%H:%M} UTC{self.half}"
+
+    @property
+    def short(self) -> str:
+        """Such as ``January 2018``."""
+        return f"{_MONTHS[self.start.month - 1]} {self.start.year}{self.half}"
+
+    @property
+    def raster(self) -> Path:
+        """The bands."""
+        return self.product / "product.tif"
+
+    @property
+    def label_raster(self) -> Path:
+        """The chart's classes."""
+        return self.labels / "labels.tif"
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One scene, or a half of one, as one cell predicted it, and its scores.
+
+    Attributes
+    ----------
+    scene
+        As the study calls it.
+    cell
+        Name.
+    prediction, scored
+        Folders of the prediction and of its evaluation.
+    evaluation
+        What evaluation.json says.
+    """
+
+    scene: str
+    cell: str
+    prediction: Path
+    scored: Path
+    evaluation: Mapping[str, Any]
+
+    @property
+    def classes(self) -> Path:
+        """The predicted classes."""
+        return self.prediction / "classes.tif"
+
+    @property
+    def probabilities(self) -> Path:
+        """The predicted probabilities; need not be there."""
+        return self.prediction / "probabilities.tif"
+
+    @property
+    def within(self) -> Path | None:
+        """Where only a part of the scene was scored: a raster that is 255 outside of it."""
+        return self.scored / "errors.tif" if "mask" in self.evaluation.get("inputs", {}) else None
+
+    @property
+    def weighted_f1(self) -> float:
+        """Against the chart; -1 where it is not defined."""
+        value = self.evaluation["scores"]["primary"]["scores"]["weighted_f1"]
+        return -1.0 if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training."""
+
+    name: str
+    loss: str
+    repeat: int
+    axes: Mapping[str, Any]
+    folder: Path
+    record: Mapping[str, Any]
+    training: Mapping[str, Any]
+    epochs: tuple[Mapping[str, Any], ...]
+    tested: tuple[Tested, ...]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is compared: a loss, with its values of further axes, and all its cells."""
+
+    key: str
+    title: str
+    cells: tuple[Cell, ...]
+
+    def of(self, scene: str) -> list[Tested]:
+        """Return all predictions of a scene, repeat by repeat."""
+        return [t for c in self.cells for t in c.tested if t.scene == scene]
+
+    def best(self, scene: str) -> Tested | None:
+        """Return the prediction of a scene with the highest weighted F1, the first of equals."""
+        return max(self.of(scene), key=lambda t: t.weighted_f1, default=None)
+
+    def whole_repeats(self, scenes: tuple[str, ...]) -> dict[int, dict[str, Tested]]:
+        """Return by repeat and scene the predictions of repeats that have all scenes."""
+        runs: dict[int, dict[str, Tested]] = {}
+        for cell in self.cells:
+            for t in cell.tested:
+                runs.setdefault(cell.repeat, {})[t.scene] = t
+        return {r: runs[r] for r in sorted(runs) if set(runs[r]) == set(scenes)}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A whole comparison."""
+
+    folder: Path
+    name: str
+    configuration: Mapping[str, Any]
+    results: Mapping[str, Any]
+    legend: Legend
+    scenes: tuple[Scene, ...]
+    contenders: tuple[Contender, ...]
+    missing: tuple[tuple[str, str], ...]
+
+    @cached_property
+    def simulated(self) -> bool:
+        """Whether any of it is."""
+        said = any(c.record.get("simulated") for k in self.contenders for c in k.cells)
+        return said or any(s.simulated for s in self.scenes) or bool(self.results["summary"].get("simulated"))
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        """As the study calls them."""
+        return tuple(s.name for s in self.scenes)
+
+
+def read_run(folder: str | Path) -> RunFolder:
+    """Read what `floemap compare` left.
+
+    Raises
+    ------
+    FloemapError
+        If it is no such folder, nothing in it is finished, or a scene's product or labels are gone.
+    """
+    folder = Path(folder)
+    if not (folder / "results.json").is_file():
+        raise FloemapError(
+            "holds no results.json, so it is no finished comparison.",
+            path=folder,
+            hint="Give the folder of `floemap compare`, and let it finish.",
+        )
+    results = read_json(folder / "results.json")
+    planned = read_json(folder / "plan.json")
+    cells, missing = [], []
+    failed = results.get("failed", {})
+    for about in planned.get("cells", []):
+        name = str(about["cell"])
+        if (folder / "cells" / name / "cell.json").is_file():
+            cells.append(_cell(folder / "cells" / name))
+        else:
+            missing.append((name, str(failed.get(name, "not run to its end"))))
+    tested = [t for c in cells for t in c.tested]
+    if not tested:
+        raise FloemapError("holds no finished cell, so there is nothing to report.", path=folder / "cells")
+    try:
+        return RunFolder(
+            folder=folder,
+            name=str(results.get("study", folder.name)),
+            configuration=results.get("configuration", {}),
+            results=results,
+            legend=_legend(tested[0].evaluation),
+            scenes=_scenes(folder, cells),
+            contenders=_contenders(cells),
+            missing=tuple(missing),
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        raise FloemapError(f"holds records that lack or have wrong: {e!r}.", path=folder) from e
+
+
+def _cell(folder: Path) -> Cell:
+    record = read_json(folder / "cell.json")
+    training = folder / "model" / "training.json"
+    try:
+        tested = [
+            Tested(
+                scene=str(t["scene"]),
+                cell=str(record["cell"]),
+                prediction=folder / "predictions" / str(t["prediction"]),
+                scored=(scored := folder / "evaluation" / str(t["evaluation"])),
+                evaluation=read_json(scored / "evaluation.json"),
+            )
+            for t in record["tested"]
+        ]
+        return Cell(
+            name=str(record["cell"]),
+            loss=str(record["loss"]),
+            repeat=int(record["repeat"]),
+            axes=dict(record["axes"]),
+            folder=folder,
+            record=record,
+            training=read_json(training) if training.is_file() else {},
+            epochs=_epochs(folder / "model" / "metrics.jsonl"),
+            tested=tuple(tested),
+        )
+    except (KeyError, TypeError, ValueError) as e:
+        raise FloemapError(f"lacks or has wrong: {e!r}.", path=folder / "cell.json") from e
+
+
+def _epochs(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """Lines of a training's metrics; none where there is no such file."""
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, ValueError) as e:
+        raise FloemapError(f"cannot be read: {e}.", path=path) from e
+
+
+def _legend(evaluation: Mapping[str, Any]) -> Legend:
+    name = str(evaluation["legend"]["name"])
+    if name not in LEGENDS:
+        raise FloemapError(f"the legend {name!r} is not known.", hint=f"Known: {', '.join(LEGENDS)}.")
+    return LEGENDS[name]
+
+
+def _contenders(cells: list[Cell]) -> tuple[Contender, ...]:
+    """Cells of one loss and one value of each axis, in the order of the plan."""
+    found: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        axes = tuple((k, v) for k, v in cell.axes.items() if k not in HELD_OUT)
+        found.setdefault((cell.loss, axes), []).append(cell)
+    contenders = []
+    for (loss, axes), own in found.items():
+        words = [f"{k.rpartition('.')[2].replace('_', ' ')} {v}" for k, v in axes]
+        title = ", ".join([LOSS_TITLES.get(loss, loss.replace("_", " ")), *words])
+        key = "_".join([loss, *(f"{k.rpartition('.')[2]}-{v}" for k, v in axes)])
+        contenders.append(Contender(key, title, tuple(own)))
+    return tuple(contenders)
+
+
+def _scenes(folder: Path, cells: list[Cell]) -> tuple[Scene, ...]:
+    """All scenes that a cell was tested on, by time."""
+    found: dict[str, Scene] = {}
+    for cell in cells:
+        for said in cell.record["tested"]:
+            name = str(said["scene"])
+            if name in found:
+                continue
+            product, labels = (
+                _found([Path(said[what]), folder / "data" / place / Path(said[what]).name], record, what, name)
+                for what, place, record in (
+                    ("product", "prepared", "product.json"),
+                    ("labels", "labels", "label.json"),
+                )
+            )
+            about = read_json(product / "product.json")
+            found[name] = Scene(
+                name=name,
+                product=product,
+                labels=labels,
+                start=datetime.fromisoformat(str(about["scene"]["start"])),
+                simulated=bool(about.get("simulated")) or bool(read_json(labels / "label.json").get("simulated")),
+                about=about,
+            )
+    return tuple(sorted(found.values(), key=lambda s: (s.start, s.name)))
+
+
+def _found(places: list[Path], record: str, what: str, scene: str) -> Path:
+    for place in places:
+        if (place / record).is_file():
+            return place
+    raise FloemapError(
+        f"the {what} of scene {scene} is not there.",
+        path=places[0],
+        hint="Was the comparison moved away from its scenes? Bring them together, or run `floemap compare` again.",
+    )

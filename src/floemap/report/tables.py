@@ -1,0 +1,183 @@
+"""Every number of the report as CSV and JSON: what the page shows, and what its diagrams are drawn from."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from floemap.evaluation.checks.headlines import HEADLINES
+from floemap.evaluation.spread import Comparison, Spread
+from floemap.report.measures import Numbers
+from floemap.report.measuring import Assessed
+from floemap.report.run_folder import RunFolder
+from floemap.stage import write_json
+
+Cells = Sequence[Any]
+
+
+def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences: Sequence[str], folder: Path) -> None:
+    """Write ``numbers.json`` and ``tables/*.csv`` into `folder`.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    """
+    tables = folder / "tables"
+    tables.mkdir()
+    simulated = "yes" if run.simulated else "no"
+    _csv(
+        tables / "measures.csv",
+        ("measure", "group", "unit", "better", "contender", "value", "low", "high", "level", "repeats", "best", "worst",
+         "told_apart", "simulated", "reason"),
+        (
+            (row.measure.key, row.measure.group, row.measure.unit, row.measure.better, key, s.value, s.low, s.high,
+             s.level, " ".join("" if p is None else repr(p) for p in s.points), row.best == key, row.worst == key,
+             row.told_apart, simulated, s.reason)
+            for row in numbers.rows
+            for key, s in row.spreads.items()
+        ),
+    )  # fmt: skip
+    _csv(
+        tables / "checks_by_scene.csv",
+        ("contender", "repeat", "scene", *(h.key for h in HEADLINES), "simulated"),
+        (
+            (key, repeat, scene, *(h.of(a.checks["checks"]) for h in HEADLINES), simulated)
+            for key, runs in assessed.items()
+            for repeat, run_of in enumerate(runs)
+            for scene, a in run_of.items()
+        ),
+    )
+    _csv(
+        tables / "classes.csv",
+        ("contender", "class", "f1", "low", "high", "simulated"),
+        (
+            (key, name, s.value, s.low, s.high, simulated)
+            for key, own in numbers.class_f1.items()
+            for name, s in own.items()
+        ),
+    )
+    names = [c.key for c in run.legend.classes]
+    _csv(
+        tables / "confusion.csv",
+        ("contender", "reference", *(f"predicted_{n}" for n in names), "simulated"),
+        (
+            (key, names[i], *row, simulated)
+            for key, counts in numbers.confusion.items()
+            for i, row in enumerate(counts.tolist())
+        ),
+    )
+    _csv(tables / "training.csv", ("contender", "repeat", *_EPOCH, "simulated"), _epochs(run, simulated))
+    _csv(
+        tables / "reliability.csv",
+        ("contender", "probability", "observed", "pixels", "simulated"),
+        (
+            (key, *point, simulated)
+            for key, pooled in numbers.pooled.items()
+            if pooled["checks"]["confidence"]["applies"]
+            for point in zip(
+                *(
+                    pooled["checks"]["confidence"]["values"]["reliability"][n]
+                    for n in ("probability", "observed", "pixels")
+                ),
+                strict=True,
+            )
+        ),
+    )
+    _csv(
+        tables / "incidence.csv",
+        ("contender", "scene", "incidence_deg", "area_km2", *(f"map_{n}" for n in names),
+         *(f"chart_{n}" for n in names), "simulated"),
+        _angles(numbers, names, simulated),
+    )  # fmt: skip
+    write_json(folder / "numbers.json", _everything(run, numbers, assessed, sentences))
+
+
+_EPOCH = ("epoch", "loss", "validation_loss", "weighted_f1", "macro_f1", "learning_rate", "seconds")
+
+
+def _epochs(run: RunFolder, simulated: str) -> Iterable[Cells]:
+    for contender in run.contenders:
+        for cell in contender.cells:
+            for row in cell.epochs:
+                yield (contender.key, cell.repeat, *(row.get(name) for name in _EPOCH), simulated)
+
+
+def _angles(numbers: Numbers, names: Sequence[str], simulated: str) -> Iterable[Cells]:
+    for key, scenes in numbers.by_scene.items():
+        for scene, pooled in scenes.items():
+            entry = pooled["checks"]["angle"]
+            if not entry["applies"]:
+                continue
+            v = entry["values"]
+            for i, degree in enumerate(v["incidence_deg"]):
+                shares = [v[w][n][i] for w in ("prediction_share", "reference_share") for n in names]
+                yield (key, scene, degree, v["area_km2"][i], *shares, simulated)
+
+
+def _csv(path: Path, header: Cells, rows: Iterable[Cells]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f)
+        writer.writerow(header)
+        writer.writerows(["" if v is None else v for v in row] for row in rows)
+
+
+def _everything(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences: Sequence[str]) -> dict[str, Any]:
+    return {
+        "simulated": run.simulated,
+        "study": run.name,
+        "findings": list(sentences),
+        "contenders": {c.key: {"title": c.title, "cells": [cell.name for cell in c.cells]} for c in run.contenders},
+        "scenes": {s.name: {"product": s.product.name, "start": s.start.isoformat()} for s in run.scenes},
+        "measures": [
+            {
+                "key": row.measure.key,
+                "group": row.measure.group,
+                "title": row.measure.title,
+                "unit": row.measure.unit,
+                "better": row.measure.better,
+                "question": row.measure.question,
+                "best": row.best,
+                "worst": row.worst,
+                "told_apart": row.told_apart,
+                "reason": row.reason,
+                "contenders": {key: _spread(s) for key, s in row.spreads.items()},
+                "best_against_worst": _comparison(row.between),
+            }
+            for row in numbers.rows
+        ],
+        "class_f1": {key: {name: _spread(s) for name, s in own.items()} for key, own in numbers.class_f1.items()},
+        "confusion": {key: counts.tolist() for key, counts in numbers.confusion.items()},
+        "checks": {key: _values(pooled) for key, pooled in numbers.pooled.items()},
+        "checks_by_scene": {
+            key: {scene: _values(pooled) for scene, pooled in own.items()} for key, own in numbers.by_scene.items()
+        },
+        "checks_by_repeat": {
+            key: [{scene: _values(a.checks) for scene, a in run_of.items()} for run_of in runs]
+            for key, runs in assessed.items()
+        },
+        "cautions": list(numbers.cautions),
+        "scores": run.results.get("summary"),
+    }
+
+
+def _values(result: Any) -> dict[str, Any]:
+    """What people read of the checks; why where one does not apply."""
+    return {k: e["values"] if e["applies"] else {"reason": e["reason"]} for k, e in result["checks"].items()}
+
+
+def _spread(s: Spread) -> dict[str, Any]:
+    return _finite(asdict(s))
+
+
+def _comparison(c: Comparison | None) -> dict[str, Any] | None:
+    return None if c is None else _finite(asdict(c)) | {"distinct": c.distinct}
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no not-a-number."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

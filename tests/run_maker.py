@@ -1,0 +1,269 @@
+"""Folders of finished comparisons for tests of the report, from made-up arrays: nothing is trained or predicted.
+
+Scenes have a land corner, a corner without data, and water, new, young, first-year and old ice side by side. Each loss
+makes mistakes of its own: cross-entropy speckles, Dice turns old ice into first-year ice, focal moves the ice edge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from scipy.ndimage import gaussian_filter
+
+from floemap.cog import Band, write_cog
+from floemap.evaluation.evaluate import evaluate_scene
+from floemap.evaluation.settings import EvaluateSettings
+from floemap.evaluation.summary import summarise
+from floemap.legend import EXTREMEEARTH, IGNORE
+from floemap.sentinel1.bands import BANDS
+from floemap.sentinel1.encoding import NODATA
+from floemap.stage import provenance, read_json, write_json
+from floemap.study.cells import plan
+from floemap.study.settings import Study
+
+NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER = range(6)
+#: HH and HV of each class, dB.
+_BRIGHTNESS = {NEW: (-19, -29), NILAS: (-18, -28), YOUNG: (-13, -25), FIRST_YEAR: (-14, -24), OLD: (-9, -16)} | {
+    WATER: (-15, -31)
+}
+SIZE_PX, PIXEL_M = 200, 500.0
+_TO_DEGREES = pyproj.Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True)
+STARTS = {"01": "2018-01-16T07:54:30+00:00", "07": "2018-07-17T07:38:09+00:00"}
+
+
+def product_name(scene: str) -> str:
+    """Name of a scene's product."""
+    return f"S1A_EW_GRDM_1SDH_{STARTS[scene][:10].replace('-', '')}T000000_{scene}"
+
+
+def make_scene(data: Path, scene: str, *, simulated: bool = True, size_px: int = SIZE_PX) -> tuple[Path, Path]:
+    """Write a prepared product and its labels below `data`; return their folders."""
+    geobox = _grid(scene, size_px)
+    classes = _classes(scene, size_px)
+    rng = np.random.default_rng(int(scene))
+    inside = _inside(size_px)
+    stored = np.full((4, size_px, size_px), NODATA, np.int16)
+    for i in range(2):
+        brightness = np.array([_BRIGHTNESS[k][i] for k in range(6)], np.float32)[np.minimum(classes, WATER)]
+        stored[i] = np.where(inside, 100 * (brightness + rng.normal(0, 1, classes.shape)), NODATA)
+    stored[2] = np.where(inside, 100 * np.linspace(20, 46, size_px)[None, :], NODATA)
+    stored[3] = inside
+    product = data / "prepared" / product_name(scene)
+    product.mkdir(parents=True)
+    write_cog(product / "product.tif", geobox, stored, BANDS, nodata=NODATA)
+    grid = {"crs": "EPSG:3413", "transform": list(geobox.transform)[:6], "shape": list(geobox.shape)}
+    corners = [(0, 0), (size_px, 0), (size_px, size_px), (0, size_px)]
+    lon_lat = [_TO_DEGREES.transform(*(geobox.transform * c)) for c in corners]
+    about = {
+        "simulated": simulated,
+        "scene": {"name": product.name, "mission": "S1A", "mode": "EW", "start": STARTS[scene]}
+        | {"stop": STARTS[scene], "pass_direction": "DESCENDING"},
+        "grid": grid,
+        "corners_lonlat_deg": [list(p) for p in lon_lat],
+        "pixels": {"valid": int(inside.sum())},
+        "seams": _seams(geobox),
+    }
+    _record(product / "product.json", "floemap prepare", about)
+    labels = data / "labels" / f"seaice_{scene}"
+    labels.mkdir(parents=True)
+    write_class_raster(labels / "labels.tif", geobox, np.where(inside, classes, IGNORE).astype(np.uint8))
+    legend = {"name": EXTREMEEARTH.name, "classes": {str(c.id): c.key for c in EXTREMEEARTH.classes}, "ignore": IGNORE}
+    _record(
+        labels / "label.json",
+        "floemap label",
+        {"simulated": simulated, "legend": legend, "grid": grid},
+        {"legend": EXTREMEEARTH.name},
+    )
+    return product, labels
+
+
+def make_run(
+    folder: Path,
+    *,
+    losses: Sequence[str] = ("cross_entropy", "dice", "focal"),
+    repeats: int = 2,
+    scenes: Sequence[str] = ("01", "07"),
+    simulated: bool = True,
+    made: dict[str, tuple[Path, Path]] | None = None,
+) -> Path:
+    """Write the folder of a whole comparison, as floemap.study.compare leaves it.
+
+    `made` gives folders of product and labels by scene; by default small ones are made.
+    """
+    data = folder / "data"
+    made = made or {s: make_scene(data, s, simulated=simulated) for s in scenes}
+    study = Study.checked(name="made-up", compare={"losses": losses, "repeats": repeats}, data={"folder": "twin"})
+    cells = plan(study, list(made))
+    write_json(
+        folder / "plan.json",
+        provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
+        | {"cells": [c.about() for c in cells]},
+    )
+    evaluated = []
+    for cell in cells:
+        out = folder / "cells" / cell.name
+        _training(out / "model", cell.loss, cell.repeat)
+        tested = []
+        for scene, (product, labels) in made.items():
+            prediction = _prediction(out / "predictions", product, labels, cell.loss, cell.repeat, simulated)
+            done = evaluate_scene(prediction, labels, out / "evaluation", EvaluateSettings(away_from_borders_px=()))
+            where = {"product": str(product), "labels": str(labels), "truth": None}
+            tested.append({"scene": scene, "prediction": product.name, "evaluation": done.folder.name} | where)
+            evaluated.append(cell.about() | {"scene": scene, "evaluation": done.read()})
+        inputs = {
+            "checkpoint": "model.safetensors",
+            "scenes": [
+                {
+                    "name": s,
+                    "product": p.name,
+                    "chart": c.name,
+                    "start": STARTS[s],
+                    "simulated": simulated,
+                    "sha256": {},
+                }
+                for s, (p, c) in made.items()
+            ],
+        }
+        record = provenance("floemap compare", inputs=inputs, configuration=cell.study.model_dump(mode="json"))
+        parts = [{"name": s, "role": "test", "half": None, "scene": {"name": s}} for s in made]
+        write_json(out / "split.json", {"parts": parts})
+        write_json(
+            out / "cell.json", record | cell.about() | {"simulated": simulated, "seconds": 61.5, "tested": tested}
+        )
+    results = provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
+    write_json(folder / "results.json", results | {"study": study.name, "failed": {}, "summary": summarise(evaluated)})
+    return folder
+
+
+def write_class_raster(path: Path, geobox: GeoBox, classes: NDArray[np.uint8]) -> None:
+    """Write classes as labels.tif and classes.tif hold them."""
+    band = Band("class", overview="mode", categories=EXTREMEEARTH.titles, colours=EXTREMEEARTH.colours)
+    write_cog(path, geobox, classes, [band], nodata=IGNORE)
+
+
+def mistaken(reference: NDArray[np.uint8], loss: str, seed: int) -> NDArray[np.uint8]:
+    """Return a prediction with the mistakes of a loss, (rows, cols)."""
+    rng = np.random.default_rng(seed)
+    classes = reference.copy()
+    blobs = gaussian_filter(rng.normal(size=classes.shape), 4) * 14  # about standard normal
+    young = (blobs > 1.3) & (classes == FIRST_YEAR)
+    classes[young] = YOUNG
+    classes[(blobs < -1.5) & (classes == NEW)] = WATER
+    if loss == "cross_entropy":
+        speckle = rng.random(classes.shape) < 0.03
+        classes[speckle] = rng.choice([YOUNG, FIRST_YEAR, OLD], size=classes.shape)[speckle]
+    elif loss == "dice":
+        classes[(classes == OLD) & (blobs > -1.2)] = FIRST_YEAR
+    elif loss == "focal":
+        ice = gaussian_filter(((classes != WATER) & (classes != IGNORE)).astype(np.float32), 6)
+        classes[(classes == WATER) & (ice > 0.15)] = NEW
+    classes[reference == IGNORE] = WATER
+    return classes
+
+
+def _classes(scene: str, size: int) -> NDArray[np.uint8]:
+    """Belts from old ice to water, wavy; land in a corner."""
+    rows, cols = np.mgrid[0:size, 0:size] / size
+    across = cols + 0.08 * np.sin(9 * rows + int(scene)) + 0.03 * np.sin(31 * rows)
+    belts = np.array([0.25, 0.5, 0.6, 0.68] if scene == "01" else [0.3, 0.6, 2.0, 2.1])
+    order = np.array([OLD, FIRST_YEAR, YOUNG, NEW, WATER])
+    classes = (
+        order[np.searchsorted(belts, across)]
+        if scene == "01"
+        else order[[0, 1, 4, 4, 4]][np.searchsorted(belts, across)]
+    )
+    classes = classes.astype(np.uint8)
+    classes[(rows > 0.8) & (cols < 0.2)] = IGNORE
+    return classes
+
+
+def _seams(geobox: GeoBox) -> list[dict[str, Any]]:
+    """Two lines along columns, as product.json gives them."""
+    rows, cols = geobox.shape
+    seams = []
+    for i, share in enumerate((0.3, 0.6)):
+        points = [geobox.transform * (share * cols, row) for row in np.linspace(0, rows, 9)]
+        incidence = 20 + 26 * share
+        lon_lat = [list(_TO_DEGREES.transform(*p)) for p in points]
+        about = {"between": [f"EW{i + 1}", f"EW{i + 2}"], "incidence_deg": [incidence, incidence + 0.1]}
+        seams.append(about | {"lonlat_deg": lon_lat})
+    return seams
+
+
+def _inside(size: int) -> NDArray[np.bool_]:
+    rows, cols = np.mgrid[0:size, 0:size] / size
+    return np.asarray(rows + cols > 0.2)
+
+
+def _grid(scene: str, size: int) -> GeoBox:
+    return GeoBox((size, size), Affine(PIXEL_M, 0, 500_000 + 1000 * int(scene), 0, -PIXEL_M, -1_000_000), "EPSG:3413")
+
+
+def _prediction(out: Path, product: Path, labels: Path, loss: str, repeat: int, simulated: bool) -> Path:
+    import rasterio
+
+    from floemap.cog import read_geobox
+
+    folder = out / product.name
+    folder.mkdir(parents=True)
+    with rasterio.open(labels / "labels.tif") as d:
+        reference = d.read(1)
+    with rasterio.open(product / "product.tif") as d:
+        inside = d.read(4) > 0
+    geobox = read_geobox(labels / "labels.tif")
+    classes = mistaken(reference, loss, repeat + sum(map(ord, loss + product.name)))
+    classes[~inside] = IGNORE
+    write_class_raster(folder / "classes.tif", geobox, classes)
+    legend = {"name": EXTREMEEARTH.name, "classes": {str(c.id): c.key for c in EXTREMEEARTH.classes}, "ignore": IGNORE}
+    _record(folder / "prediction.json", "floemap predict", {"simulated": simulated, "legend": legend})
+    _probabilities(folder / "probabilities.tif", geobox, classes)
+    return folder
+
+
+def _probabilities(path: Path, geobox: GeoBox, classes: NDArray[np.uint8]) -> None:
+    rng = np.random.default_rng(0)
+    first = np.clip(0.72 + 0.12 * gaussian_filter(rng.normal(size=classes.shape), 3) * 10, 0.3, 1)
+    shares = np.repeat(((1 - first) / 5)[None], 6, axis=0)
+    for k in range(6):
+        shares[k][classes == k] = first[classes == k]
+    stored = np.where(classes == IGNORE, 255, np.rint(100 * shares)).astype(np.uint8)
+    write_cog(path, geobox, stored, [Band(c.key, scale=0.01) for c in EXTREMEEARTH.classes], nodata=255)
+
+
+def _training(folder: Path, loss: str, repeat: int) -> None:
+    folder.mkdir(parents=True)
+    rows = []
+    for epoch in range(1, 13):
+        start = {"cross_entropy": 1.6, "dice": 0.8, "focal": 0.3}.get(loss, 1.0)
+        fall = 0.25 + 0.75 * np.exp(-epoch / 4) + 0.01 * repeat
+        rows.append(
+            {"epoch": epoch, "loss": start * fall, "validation_loss": start * (fall + 0.05 + 0.002 * epoch)}
+            | {"weighted_f1": 0.85 - 0.5 * np.exp(-epoch / 3), "macro_f1": 0.6 - 0.4 * np.exp(-epoch / 3)}
+            | {"learning_rate": 1e-3, "seconds": 4.0, "crops_per_s": 20.0}
+        )
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    best = min(rows, key=lambda r: r["validation_loss"])
+    about: dict[str, Any] = {
+        "epochs": 12,
+        "stopped": "max_epochs",
+        "best": best,
+        "seconds": 48.0,
+        "parameters": 4041478,
+    }
+    about |= {"trained_on": {"device": "cpu", "precision": "bf16-mixed", "processes": 1}}
+    _record(folder / "training.json", "floemap train", about)
+
+
+def _record(path: Path, command: str, about: dict[str, Any], configuration: dict[str, Any] | None = None) -> None:
+    write_json(path, provenance(command, inputs={}, configuration=configuration or {}) | about)
+
+
+__all__ = ["make_run", "make_scene", "mistaken", "product_name", "read_json", "write_class_raster"]

@@ -1,0 +1,509 @@
+"""The report says what the numbers say, shows all of it in one file, and is there whole or not at all."""
+
+import csv
+import html.parser
+import json
+import math
+import re
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import rasterio
+from run_maker import FIRST_YEAR, OLD, WATER, make_run, make_scene, product_name, write_class_raster
+from typer.testing import CliRunner
+
+from floemap.cli import report as report_command  # noqa: F401  registers the command
+from floemap.cli.app import app
+from floemap.cog import read_geobox
+from floemap.errors import FloemapError, OutputError
+from floemap.evaluation.assess import assess_scene
+from floemap.evaluation.checks.headlines import HEADLINES
+from floemap.evaluation.consistency import CHECKS, check_scene, pool_checks
+from floemap.evaluation.spread import Comparison, Spread
+from floemap.legend import EXTREMEEARTH, ICE_WATER, IGNORE
+from floemap.report.findings import findings
+from floemap.report.measures import Numbers, Row, measures
+from floemap.report.page import Pictures
+from floemap.report.report import make_report
+from floemap.report.run_folder import read_run
+from floemap.report.scene_views import (
+    IS_RIGHT,
+    IS_THICKER,
+    IS_THINNER,
+    error_kinds,
+    label_places,
+    read_view,
+    worst_disagreement,
+)
+from floemap.stage import read_json, write_json
+
+TITLES = {"cross_entropy": "Cross-entropy", "dice": "Dice", "focal": "Focal"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A comparison of three losses and two repeats on two scenes. Shared: copy it, don't change it."""
+    return make_run(tmp_path_factory.mktemp("made") / "run")
+
+
+@pytest.fixture(scope="module")
+def report(run, tmp_path_factory):
+    return make_report(run, tmp_path_factory.mktemp("report") / "report", resamples=200)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports without figures, for what is not about them."""
+    monkeypatch.setattr("floemap.report.report._draw", lambda *_: Pictures({}, {}, [], []))
+
+
+@pytest.fixture(scope="module")
+def page(report):
+    return report.page.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def numbers(report):
+    return read_json(report.folder / "numbers.json")
+
+
+class Tags(html.parser.HTMLParser):
+    """All tags of a page with their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def of(self, name):
+        return [attrs for tag, attrs in self.tags if tag == name]
+
+
+def read_csv(path):
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_everything_is_there(report):
+    names = {f"{kind}_{scene}" for kind in ("map", "closer", "edge", "incidence") for scene in ("01", "07")}
+    names |= {"training", "confusion", "classes", "reliability"}
+    figures = {p.name for p in (report.folder / "figures").iterdir()}
+    assert figures == {f"{n}.{kind}" for n in names for kind in ("png", "svg")}
+    tables = {p.name for p in (report.folder / "tables").iterdir()}
+    assert tables == {
+        f"{n}.csv"
+        for n in ("measures", "checks_by_scene", "classes", "confusion", "training", "reliability", "incidence")
+    }
+    assert read_json(report.folder / "report.json")["simulated"] is True
+    assert len(report.findings) == 3
+    assert not [p for p in report.folder.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_the_page_needs_nothing_beside_it(page):
+    tags = Tags(page)
+    for name in ("img", "script", "link", "iframe", "source", "object"):
+        for attrs in tags.of(name):
+            for key in ("src", "href", "srcset", "data"):
+                assert attrs.get(key, "data:").startswith("data:")
+    assert "url(" not in page.split("</style>")[0]
+    assert not re.search(r"@import|fetch\(|XMLHttpRequest", page)
+    policy = next(a["content"] for a in tags.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert len(page) < 15e6
+
+
+def test_the_page_can_be_read_without_seeing_it(page):
+    tags = Tags(page)
+    images = tags.of("img")
+    assert len(images) > 20
+    for image in images:
+        assert image["alt"].strip() and image["width"] and image["height"]
+    assert tags.of("html")[0]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in tags.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+    assert all("scope" in th for th in tags.of("th"))
+    ids = [a["id"] for _, a in tags.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for a in tags.of("a") if a["href"].startswith("#")} <= set(ids)
+    # Best and worst are words, not only colours.
+    assert "▲" in page and " best</span>" in page and " worst</span>" in page
+
+
+def test_simulated_is_said_everywhere(page, report):
+    assert "SIMULATED" in re.search("<title>(.*)</title>", page)[1]
+    for heading in re.findall(r"<h2.*?</h2>", page, re.DOTALL):
+        assert "SIMULATED" in heading
+    assert "@top-center" in page
+    for figure in (report.folder / "figures").glob("*.svg"):
+        assert "SIMULATED" in figure.read_text(encoding="utf-8"), figure.name
+    for table in (report.folder / "tables").glob("*.csv"):
+        rows = read_csv(table)
+        assert rows and {r["simulated"] for r in rows} == {"yes"}, table.name
+
+
+def test_what_is_not_simulated_is_not_called_so(tmp_path):
+    real = make_run(tmp_path / "run", losses=("dice", "focal"), repeats=1, scenes=("01",), simulated=False)
+    made = make_report(real, resamples=200)
+    assert made.folder == real / "report" and not made.simulated
+    assert "SIMULATED" not in made.page.read_text(encoding="utf-8")
+    for figure in (made.folder / "figures").glob("*.svg"):
+        assert "SIMULATED" not in figure.read_text(encoding="utf-8")
+    assert "trained once" in made.page.read_text(encoding="utf-8")
+    # The same seed makes the same files, to the bit; only times differ.
+    again = make_report(real, tmp_path / "again", resamples=200)
+    files = [p.relative_to(made.folder) for p in made.folder.rglob("*") if p.is_file()]
+    for name in files:
+        same = (again.folder / name).read_bytes() == (made.folder / name).read_bytes()
+        assert same or name.name in ("report.html", "report.json"), name
+    texts = [re.sub(r", \d{4}-\d\d-\d\d \d\d:\d\d UTC\.", "", r.page.read_text("utf-8")) for r in (made, again)]
+    assert texts[0] == texts[1]
+
+
+def test_numbers_are_those_of_the_stages(run, numbers):
+    """Values are means over repeats of what scores and checks say of whole scenes."""
+    found = {m["key"]: m["contenders"] for m in numbers["measures"]}
+    summary = read_json(run / "results.json")["summary"]
+    for group in summary["groups"]:
+        f1 = group["scores"]["primary"]["weighted_f1"]
+        assert found["weighted_f1"][group["loss"]]["value"] == pytest.approx(f1["mean"], rel=1e-9)
+        pooled = np.array(group["scores"]["primary"]["pooled"]["counts"])
+        assert numbers["confusion"][group["loss"]] == pooled.tolist()
+    whole = read_run(run)
+    for contender in whole.contenders:
+        runs = contender.whole_repeats(whole.scene_names)
+        checks = [
+            pool_checks([check_scene(t.prediction, s.labels, s.product) for s in whole.scenes if (t := own[s.name])])
+            for own in runs.values()
+        ]
+        for h in HEADLINES:
+            values = [v for c in checks if (v := h.of(c["checks"])) is not None]
+            value = found[h.key].get(contender.key, {}).get("value")
+            if values:
+                assert value == pytest.approx(math.fsum(values) / len(values), rel=1e-9), h.key
+            else:
+                assert value is None
+
+
+def test_made_mistakes_are_told(numbers, report):
+    """Each loss of the made-up run makes mistakes of its own, and the right measure is worst for it."""
+    worst = {m["key"]: m["worst"] for m in numbers["measures"]}
+    assert worst["old_ice_as_first_year_km2"] == "dice"
+    assert worst["patches_ratio"] == worst["impossible_km"] == "cross_entropy"
+    assert worst["iiee_km2"] == worst["ice_edge_km"] == "focal"
+    assert any("Dice" in s for s in report.findings)
+
+
+def test_tables_show_the_numbers(page, numbers, report):
+    for measure in numbers["measures"]:
+        known = next(m for m in measures(EXTREMEEARTH) if m.key == measure["key"])
+        for own in measure["contenders"].values():
+            if own["value"] is not None and measure["reason"] is None:
+                assert f'<span class="value">{known.text(own["value"])}</span>' in page
+    rows = read_csv(report.folder / "tables" / "measures.csv")
+    for row in rows:
+        own = next(m for m in numbers["measures"] if m["key"] == row["measure"])["contenders"][row["contender"]]
+        assert (float(row["value"]) if row["value"] else None) == own["value"]
+
+
+def test_the_report_survives_a_move_and_names_what_is_gone(run, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    record = moved / "cells" / "dice_r0" / "cell.json"
+    content = json.loads(record.read_text(encoding="utf-8").replace(str(run), "/nowhere/run"))
+    record.write_text(json.dumps(content), encoding="utf-8")
+    assert read_run(moved).scenes[0].product.is_relative_to(run)  # as other cells say
+    for cell in (moved / "cells").iterdir():
+        path = cell / "cell.json"
+        path.write_text(path.read_text(encoding="utf-8").replace(str(run), "/nowhere/run"), encoding="utf-8")
+    assert read_run(moved).scenes[0].product.is_relative_to(moved)
+    shutil.rmtree(moved / "data" / "labels")
+    with pytest.raises(FloemapError, match="the labels of scene 01 is not there"):
+        read_run(moved)
+
+
+def test_a_training_that_is_missing_is_named(run, tmp_path, undrawn):
+    partly = tmp_path / "partly"
+    shutil.copytree(run, partly)
+    shutil.rmtree(partly / "cells" / "focal_r1")
+    shutil.rmtree(partly / "cells" / "dice_r0")
+    shutil.rmtree(partly / "cells" / "dice_r1")
+    results = read_json(partly / "results.json")
+    write_json(partly / "results.json", results | {"failed": {"focal_r1": "the loss is no number <b>at</b> epoch 3"}})
+    made = make_report(partly, resamples=200)
+    page = made.page.read_text(encoding="utf-8")
+    assert "focal_r1 (the loss is no number &lt;b&gt;at&lt;/b&gt; epoch 3)" in page
+    assert "dice_r0 (not run to its end)" in page
+    numbers = read_json(made.folder / "numbers.json")
+    assert set(numbers["contenders"]) == {"cross_entropy", "focal"}
+
+
+def test_no_comparison_no_report(tmp_path, run):
+    with pytest.raises(FloemapError, match=r"holds no results\.json"):
+        make_report(tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for name in ("plan.json", "results.json"):
+        shutil.copy(run / name, empty / name)
+    with pytest.raises(FloemapError, match="no finished cell"):
+        make_report(empty)
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    (broken / "cells" / "dice_r0" / "cell.json").write_text('{"cell": "dice_r0"}', encoding="utf-8")
+    with pytest.raises(FloemapError, match="tested") as caught:
+        make_report(broken)
+    assert caught.value.path == broken / "cells" / "dice_r0" / "cell.json"
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monkeypatch, undrawn):
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="in the way"):
+        make_report(run, in_the_way)
+    old = tmp_path / "report"
+    old.mkdir()
+    (old / "report.html").write_text("the old one", encoding="utf-8")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("floemap.report.report.write_tables", full)
+    with pytest.raises(OutputError, match="No space left"):
+        make_report(run, old, resamples=200)
+    assert [p.name for p in old.iterdir()] == ["report.html"]
+    assert in_the_way.read_text(encoding="utf-8") == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "report"]
+
+
+def test_a_prediction_on_another_grid_is_refused(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    product = other / "cells" / "dice_r0" / "predictions" / product_name("01")
+    shutil.copy(other / "cells" / "dice_r0" / "predictions" / product_name("07") / "classes.tif", product)
+    with pytest.raises(FloemapError, match="grids differ"):
+        make_report(other)
+
+
+def test_the_command(run, tmp_path, undrawn):
+    done = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "out"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert str(tmp_path / "out" / "report.html") in done.output.replace("\n", "")
+    assert "simulated" in done.output
+    missing = CliRunner().invoke(app, ["report", str(tmp_path / "nothing")])
+    assert missing.exit_code == 1 and "results.json" in missing.output
+
+
+# Checks by blocks
+
+
+@pytest.mark.parametrize("block_m", [7_000, 20_000, 60_000])
+def test_blocks_add_up_to_the_scene(run, block_m):
+    from floemap.evaluation.block_amounts import BlockGrid, block_amounts
+    from floemap.evaluation.checks.scene_files import open_scene_files
+    from floemap.evaluation.checks.seam_zone import seam_zone
+
+    whole = read_run(run)
+    for scene in whole.scenes:
+        tested = whole.contenders[0].of(scene.name)[0]
+        checks = check_scene(tested.prediction, scene.labels, scene.product)["checks"]
+        files = open_scene_files(tested.prediction, scene.labels, scene.product)
+        grid = BlockGrid(files.reference, files.pixel_m, block_m)
+        found = block_amounts(files, seam_zone(files.seams, files.geobox), checks, grid)
+        assert set(found) == {k for k, c in checks.items() if c["applies"]}
+        for key, amounts in found.items():
+            assert set(amounts) == set(checks[key]["amounts"]) - set(CHECKS[key].SETTINGS)
+            for name, values in amounts.items():
+                assert len(values) == len(grid)
+                total = np.array(checks[key]["amounts"][name], float)
+                assert values.sum(axis=0) == pytest.approx(total, rel=1e-9), (key, name)
+
+
+def test_checks_are_kept_and_made_again_when_files_change(tmp_path):
+    run = make_run(tmp_path / "run", losses=("dice",), repeats=1, scenes=("01",))
+    scene = read_run(run).scenes[0]
+    tested = read_run(run).contenders[0].of("01")[0]
+    arguments = tested.prediction, scene.labels, scene.product, tmp_path / "checks"
+    first = assess_scene(*arguments)
+    assert not first.skipped
+    again = assess_scene(*arguments)
+    assert again.skipped and again.checks == first.checks
+    assert (again.confusion == first.confusion).all()
+    with rasterio.open(tested.classes) as d:
+        classes = d.read(1)
+    classes[classes == OLD] = WATER
+    write_class_raster(tested.classes, read_geobox(tested.classes), classes)
+    changed = assess_scene(*arguments)
+    assert not changed.skipped
+    assert changed.confusion[:, :, OLD].sum() == 0 < first.confusion[:, :, OLD].sum()
+    (changed.folder / "blocks.npz").write_bytes(b"damaged")
+    with pytest.raises(FloemapError, match="made again"):
+        assess_scene(*arguments)
+
+
+def test_only_a_part_of_a_scene_is_checked(run, tmp_path):
+    """What lies outside of the part counts for nothing, and the map shows no chart there."""
+    whole = read_run(run)
+    scene, tested = whole.scenes[0], whole.contenders[0].of("01")[0]
+    with rasterio.open(tested.scored / "errors.tif") as d:
+        profile, errors = d.profile, d.read(1)
+    errors[:, : errors.shape[1] // 2] = IGNORE
+    part = tmp_path / "part.tif"
+    with rasterio.open(part, "w", **profile) as d:
+        d.write(errors, 1)
+    own = assess_scene(tested.prediction, scene.labels, scene.product, tmp_path / "checks", within=part)
+    assert own.confusion.sum() == np.count_nonzero(errors != IGNORE)
+    right = np.count_nonzero(errors == 0)
+    assert np.trace(own.confusion.sum(axis=0)) == right
+    view = read_view(scene.raster, scene.label_raster, {"a": tested.classes}, 500, within=part)
+    assert (view.chart[errors == IGNORE] == IGNORE).all()
+    assert (view.chart[errors != IGNORE] != IGNORE).all()
+
+
+# Views
+
+
+def test_errors_are_thinner_or_thicker():
+    rng = np.random.default_rng(1)
+    chart, prediction = rng.choice([*range(6), IGNORE], (2, 40, 40)).astype(np.uint8)
+    kinds = error_kinds(chart, prediction, EXTREMEEARTH)
+    assert ((kinds == IGNORE) == ((chart == IGNORE) | (prediction == IGNORE))).all()
+    assert ((kinds == IS_RIGHT) == ((chart == prediction) & (chart != IGNORE))).all()
+    turned = error_kinds(prediction, chart, EXTREMEEARTH)
+    assert ((kinds == IS_THINNER) == (turned == IS_THICKER)).all()
+    old, first_year = np.uint8([[OLD]]), np.uint8([[FIRST_YEAR]])
+    assert error_kinds(old, first_year, EXTREMEEARTH) == IS_THINNER
+    assert error_kinds(np.uint8([[0]]), np.uint8([[1]]), ICE_WATER) == IS_THICKER
+
+
+@pytest.mark.parametrize("at", [(0, 0), (30, 77), (100, 100)])
+def test_the_worst_disagreement_is_found(run, at):
+    whole = read_run(run)
+    scene = whole.scenes[0]
+    view = read_view(scene.raster, scene.label_raster, {}, 120)
+    chart = np.full(view.chart.shape, WATER, np.uint8)
+    other = chart.copy()
+    side = 20  # a sixth of the view
+    other[at[0] : at[0] + side, at[1] : at[1] + side] = OLD
+    made = replace(view, chart=chart, predictions={"a": chart, "b": other})
+    row, col, height, width = worst_disagreement(made, EXTREMEEARTH)
+    assert (round(row * 120), round(col * 120), round(height * 120), round(width * 120)) == (*at, side, side)
+    assert worst_disagreement(replace(made, predictions={"a": chart, "b": chart}), EXTREMEEARTH) is None
+    # Where the chart has no class, nothing is compared.
+    assert worst_disagreement(replace(made, chart=np.full_like(chart, IGNORE)), EXTREMEEARTH) is None
+
+
+def test_letters_stand_in_their_own_class():
+    classes = np.full((200, 300), WATER, np.uint8)
+    classes[20:90, 30:200] = OLD
+    classes[40:60, 60:90] = FIRST_YEAR
+    classes[150, :] = FIRST_YEAR  # a thread gets no letter
+    places = label_places(classes, EXTREMEEARTH, min_share=0.005)
+    assert {k for k, *_ in places} == {OLD, FIRST_YEAR, WATER}
+    for k, row, col in places:
+        assert classes[round(row), round(col)] == k
+    assert not [p for p in places if p[1] == 150]
+    assert label_places(np.full((20, 20), IGNORE, np.uint8), EXTREMEEARTH) == []
+
+
+def test_a_decimated_view_lies_where_the_whole_does(run):
+    scene = read_run(run).scenes[0]
+    whole = read_geobox(scene.raster)
+    for pixels in (40, 100, 1000):
+        view = read_view(scene.raster, scene.label_raster, {}, pixels)
+        assert view.geobox.boundingbox.bbox == pytest.approx(whole.boundingbox.bbox)
+        assert max(view.geobox.shape) == min(pixels, 200)
+    part = read_view(scene.raster, scene.label_raster, {}, 1000, part=(20, 30, 50, 60))
+    with rasterio.open(scene.label_raster) as d:
+        assert (part.chart == d.read(1)[20:70, 30:90]).all()
+    left, _, _, top = part.geobox.boundingbox.bbox
+    assert (left, top) == pytest.approx(whole.transform * (30, 20))
+
+
+# Findings
+
+
+ABOUT = {"level": 0.9, "by_scene": {}, "scenes": 2, "blocks": 40, "drawn": ("blocks",), "reason": None, "cautions": ()}
+
+
+def row(key, values, *, apart):
+    """A row of a measure with values by contender, best and worst by its own rule."""
+    measure = next(m for m in measures(EXTREMEEARTH) if m.key == key)
+    order = sorted(values, key=lambda k: measure.badness(values[k]))
+    ends = {True: (-3.0, -1.0), False: (-1.0, 1.0), None: (None, None)}[apart]
+    low, high = ends
+    between = Comparison(a=order[0], b=order[-1], value=-2.0, low=low, high=high, probability=None, points=(), **ABOUT)
+    spreads = {k: Spread(value=v, low=v - 0.01, high=v + 0.01, points=(v,), **ABOUT) for k, v in values.items()}
+    return Row(measure, spreads, order[0], order[-1], apart, between)
+
+
+def told(*rows, titles=TITLES):
+    return findings(Numbers(tuple(rows), {}, {}, {}, {}, {}), titles, 2)
+
+
+SCORE = {"cross_entropy": 0.815, "dice": 0.81, "focal": 0.822}
+OLD_LOST = {"cross_entropy": 900.0, "dice": 5000.0, "focal": 1200.0}
+
+
+def test_findings_say_when_losses_cannot_be_told_apart():
+    sentences = told(row("weighted_f1", SCORE, apart=False), row("old_ice_as_first_year_km2", OLD_LOST, apart=False))
+    assert "Focal comes first with 0.822" in sentences[0] and "Dice last with 0.810" in sentences[0]
+    assert "cannot be told apart" in sentences[0]
+    assert sentences[1] == "With these two scenes no physical check tells any two of them apart."
+    assert sentences[2].startswith("Neither the score nor a check")
+
+
+def test_findings_tell_what_the_score_hides():
+    seen = row("old_ice_as_first_year_km2", OLD_LOST, apart=True)
+    edge = row("ice_edge_km", {"cross_entropy": 3.0, "dice": 2.0, "focal": 9.0}, apart=True)
+    sentences = told(row("weighted_f1", SCORE, apart=True), seen, edge)
+    assert "can be told apart" in sentences[0]
+    # The winner's own failure comes before a worse one of another loss.
+    assert sentences[1].startswith("Focal puts the ice edge 9.00")
+    assert "best in none and worst in 1 (ice edge off)" in sentences[2]
+    assert sentences[2].endswith("the score alone does not say which map to trust.")
+    without = told(row("weighted_f1", SCORE, apart=True), seen)
+    assert without[1].startswith("Dice calls 5\u2009000\u00a0km² of the charts’ old ice first-year ice")
+
+
+def test_findings_say_when_score_and_sense_agree():
+    lost = {"cross_entropy": 900.0, "dice": 5000.0, "focal": 20.0}
+    sentences = told(row("weighted_f1", SCORE, apart=True), row("old_ice_missed_km2", lost, apart=True))
+    assert sentences[2].endswith("score and sense agree.")
+    assert len(told(row("weighted_f1", {"focal": 0.8}, apart=None), titles={"focal": "Focal"})) == 1
+
+
+def test_one_contender_and_one_axis(tmp_path, undrawn):
+    """A single loss is reported too, and trainings that leave each scene out in turn are one contender."""
+    run = make_run(tmp_path / "run", losses=("focal",), repeats=1, scenes=("01", "07"))
+    cells = run / "cells"
+    plan = read_json(run / "plan.json")
+    whole = read_json(cells / "focal_r0" / "cell.json")
+    for scene in ("01", "07"):
+        name = f"focal_held_out-{scene}_r0"
+        shutil.copytree(cells / "focal_r0", cells / name)
+        about = {"cell": name, "axes": {"split.held_out": scene}}
+        tested = [t for t in whole["tested"] if t["scene"] == scene]
+        write_json(cells / name / "cell.json", whole | about | {"tested": tested})
+    shutil.rmtree(cells / "focal_r0")
+    names = [p.name for p in sorted(cells.iterdir())]
+    write_json(run / "plan.json", plan | {"cells": [{"cell": n} for n in names]})
+    found = read_run(run)
+    assert [c.key for c in found.contenders] == ["focal"]
+    assert set(found.contenders[0].whole_repeats(found.scene_names)) == {0}
+    made = make_report(run, resamples=200)
+    page = made.page.read_text(encoding="utf-8")
+    assert "Does the ice chart make sense?" in page
+    assert " best</span>" not in page
+    assert made.findings and "weighted F1" in made.findings[0]
+
+
+def test_scenes_are_made_alike(tmp_path):
+    """The maker of these runs writes what the checks read: seams, melt season, labels on the product's grid."""
+    product, labels = make_scene(tmp_path, "07")
+    assert read_geobox(product / "product.tif") == read_geobox(labels / "labels.tif")
+    assert len(read_json(product / "product.json")["seams"]) == 2
