@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import floemap
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.checkpoint_header import find_legend, read_about
 from floemap.legend import Legend
@@ -71,7 +70,7 @@ def default_model() -> Path:
     ModelError
         If this installation has none.
     """
-    folder = Path(floemap.__file__).parent / "models"
+    folder = Path(__file__).parents[1] / "models"
     found = sorted(folder.glob("*.safetensors"))
     if len(found) != 1:
         raise ModelError(

@@ -1,0 +1,351 @@
+"""One scene in, a draft ice chart out: every file that analysts and ships' systems read, in one folder.
+
+The folder is named as the product and holds ``classes.tif``, ``probabilities.tif``, ``uncertainty.tif``, ``chart.gpkg``
+with its style ``chart.qml``, a SIGRID-3 shapefile with metadata, ``chart.geojson``, ``chart.nc``, ``quicklook.png``,
+``item.json``, and ``chart.json``, which says how all of it was made. It is there as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from floemap.charts.chart_table import STATUS
+from floemap.errors import FloemapError, ModelError, ProductError
+from floemap.inference.chart_files import ChartParts, Steps, files_of, write_outputs
+from floemap.inference.chart_item import write_chart_item
+from floemap.inference.chart_record import about_chart, describe_files, found_on_chart, notes_on_chart
+from floemap.inference.chart_source import ChartSource, PreparedScene, find_product, prepare_source
+from floemap.inference.land import describe_land, land_on
+from floemap.inference.model_files import ModelFile, find_models
+from floemap.inference.scene_maps import SceneMaps, without_land
+from floemap.inference.settings import OUTPUTS, ChartSettings, Output
+from floemap.legend import IGNORE
+from floemap.progress import Progress, silent
+from floemap.stage import provenance, read_json, stage_folder, write_json
+
+if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
+    from floemap.inference.engines import Engine
+    from floemap.inference.predict_maps import Predictor
+    from floemap.learning.stages import Precision
+
+logger = logging.getLogger(__name__)
+
+_RECORD = "chart.json"
+_ITEM = "item.json"
+#: How far borders may be moved, pixels, where no tolerance is given.
+_TOLERANCE_PX = 2.0
+#: How much the pixel size may differ from that of the model, as a share.
+_SAME_SIZE = 1e-4
+
+
+@dataclass(frozen=True)
+class DraftChart:
+    """A finished chart folder."""
+
+    folder: Path
+    skipped: bool = False
+
+    @property
+    def record(self) -> Path:
+        """How it was made."""
+        return self.folder / _RECORD
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one product: either a result or an error."""
+
+    product: Path
+    result: DraftChart | None
+    error: FloemapError | None
+
+
+def make_chart(
+    product: str | Path,
+    models: Sequence[str | Path] | None,
+    out: str | Path,
+    settings: ChartSettings | None = None,
+    *,
+    land_mask: str | Path | None = None,
+    prepared: str | Path | None = None,
+    engine: Engine = "torch",
+    precision: Precision = "auto",
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> DraftChart:
+    """Make a draft ice chart of a scene.
+
+    Parameters
+    ----------
+    product
+        A Sentinel-1 product's folder or zip, or one made by ``floemap prepare``.
+    models
+        Checkpoints. Of several, the probabilities are averaged, and it is told how far they disagree. None for the one
+        that comes with floemap.
+    out
+        Folder that gets a folder named as the product.
+    settings
+        See :class:`floemap.inference.settings.ChartSettings`.
+    land_mask
+        A file of polygons of land: their pixels get no class, and the chart has them as land.
+    prepared
+        Folder in which the prepared product is kept; without it, it is removed in the end.
+    engine, precision, device
+        What runs the network; see :func:`floemap.inference.predict.predict`.
+    overwrite
+        Make it again even where it is finished with the same inputs and settings.
+    progress
+        Is told how far it is.
+
+    Raises
+    ------
+    ProductError
+        If the product cannot be read, is of another kind, holds no data, or is all land.
+    ModelError
+        If a model cannot be read, does not fit the product or the other models.
+    ChartError
+        If the land mask cannot be read, or no polygon reaches the minimum area.
+    GridError
+        If the product's grid cannot be used.
+    ConfigError
+        If there is no such engine, precision or device.
+    OutputError
+        If the results cannot be written.
+    """
+    with _Models(find_models(models), engine, precision, device) as ready:
+        return _make(
+            Path(product),
+            ready,
+            Path(out),
+            settings or ChartSettings(),
+            land_mask=None if land_mask is None else Path(land_mask),
+            prepared=None if prepared is None else Path(prepared),
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+def make_charts(
+    products: Sequence[str | Path],
+    models: Sequence[str | Path] | None,
+    out: str | Path,
+    settings: ChartSettings | None = None,
+    *,
+    land_mask: str | Path | None = None,
+    prepared: str | Path | None = None,
+    engine: Engine = "torch",
+    precision: Precision = "auto",
+    device: str = "auto",
+    overwrite: bool = False,
+    progress_of: Callable[[Path], Progress] | None = None,
+    finished: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Make a chart of each product; see :func:`make_chart`.
+
+    Parameters
+    ----------
+    progress_of
+        Gives the progress callback of each product.
+    finished
+        Is called with each outcome as it is known.
+
+    Returns
+    -------
+    One outcome for each product, in order. Errors are in them, not raised.
+
+    Raises
+    ------
+    ModelError, ConfigError
+        If the models cannot be loaded: then nothing can be charted.
+    """
+    outcomes = []
+    with _Models(find_models(models), engine, precision, device) as ready:
+        for product in map(Path, products):
+            try:
+                made = _make(
+                    product,
+                    ready,
+                    Path(out),
+                    settings or ChartSettings(),
+                    land_mask=None if land_mask is None else Path(land_mask),
+                    prepared=None if prepared is None else Path(prepared),
+                    overwrite=overwrite,
+                    progress=silent if progress_of is None else progress_of(product),
+                )
+                outcome = Outcome(product, made, None)
+            except FloemapError as e:
+                if ready.failed:
+                    raise
+                logger.debug("%s could not be charted", product, exc_info=True)
+                outcome = Outcome(product, None, e)
+            outcomes.append(outcome)
+            if finished is not None:
+                finished(outcome)
+    return outcomes
+
+
+class _Models:
+    """The models of charts: loaded once, by a thread, while the first product is prepared."""
+
+    def __init__(self, files: tuple[ModelFile, ...], engine: Engine, precision: Precision, device: str) -> None:
+        self.files = files
+        self.configuration = {"engine": engine, "precision": precision, "device": device}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="floemap-load")
+        self._loading: Future[list[Predictor]] | None = None
+        self.failed = False
+
+    def begin(self) -> None:
+        """Begin to load them, if that has not begun."""
+        self._loading = self._loading or self._pool.submit(self._load)
+
+    def _load(self) -> list[Predictor]:
+        from floemap.inference.predict_maps import make_predictor  # which takes a second or two, for torch
+
+        return [make_predictor(m.path, **self.configuration) for m in self.files]  # type: ignore[arg-type]
+
+    def predictors(self) -> list[Predictor]:
+        """Return them, loaded."""
+        self.begin()
+        assert self._loading is not None
+        try:
+            return self._loading.result()
+        except BaseException:
+            self.failed = True
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _make(
+    product: Path,
+    models: _Models,
+    out: Path,
+    settings: ChartSettings,
+    *,
+    land_mask: Path | None,
+    prepared: Path | None,
+    overwrite: bool,
+    progress: Progress,
+) -> DraftChart:
+    steps = Steps()
+    source = find_product(product)
+    settings = _fitted(settings, models.files[0], source)
+    land = describe_land(land_mask)
+    inputs = source.inputs | {"models": [m.sha256 for m in models.files], "land": land}
+    configuration = settings.model_dump(mode="json", exclude={"only"}) | models.configuration
+    folder = out / source.name
+    outputs = _missing(folder, source, settings, None if overwrite else (inputs, configuration))
+    if not outputs:
+        logger.info("%s is finished already", folder)
+        return DraftChart(folder, skipped=True)
+    models.begin()
+    with stage_folder(folder) as partial:
+        work = partial / ".prepared"
+        with steps.step("preparing"):
+            tell = _part(progress, 0.0, 0.35)
+            scene = prepare_source(source, prepared or work, settings.prepare, overwrite=overwrite, progress=tell)
+        with steps.step("waiting for the models"):
+            predictors = models.predictors()
+        with steps.step("predicting"):
+            maps = _predict(scene, predictors, _part(progress, 0.35, 0.65))
+        if land_mask is not None:
+            with steps.step("land mask"):
+                maps = _masked(maps, land_mask, source)
+        record = provenance("floemap chart", inputs=inputs, configuration=configuration)
+        tolerance_m = settings.tolerance_m
+        if tolerance_m is None:
+            tolerance_m = _TOLERANCE_PX * float(abs(maps.geobox.resolution.x))
+        about = about_chart(record, source, scene, models.files, land, settings, tolerance_m)
+        parts = ChartParts(maps, scene, settings, tolerance_m, about, notes_on_chart(about, models.files))
+        written = write_outputs(partial, outputs, parts, steps, _part(progress, 0.65, 1.0))
+        shutil.rmtree(work, ignore_errors=True)
+        files = describe_files(partial, [n for names in written.files.values() for n in names])
+        facts = {"simulated": about["simulated"], "floemap:status": STATUS, "floemap:settings": configuration}
+        facts |= {f"floemap:{k}": v for k, v in land.items()}
+        write_chart_item(partial / _ITEM, files, scene, models.files, facts)
+        record |= found_on_chart(source, scene, models.files, land, maps, written)
+        record |= {"computed": [asdict(p.computation) for p in predictors]}
+        write_json(partial / _RECORD, record | {"files": files, "seconds": steps.seconds})
+    progress(1, 1, "done")
+    return DraftChart(folder)
+
+
+def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> ChartSettings:
+    """Return settings by which a product is prepared for a model; refuse another pixel size before any work."""
+    if source.prepared:
+        return settings
+    own = settings.prepare
+    if "resolution_m" in own.model_fields_set:
+        if not math.isclose(own.resolution_m, model.resolution_m, rel_tol=_SAME_SIZE):
+            raise ModelError(
+                f"learnt from pixels of {model.resolution_m:g} m; asked for are {own.resolution_m:g} m.",
+                path=model.path,
+                hint="Leave --resolution out, or take a model of that pixel size.",
+            )
+        return settings
+    return settings.model_copy(update={"prepare": own.model_copy(update={"resolution_m": model.resolution_m})})
+
+
+def _missing(
+    folder: Path, source: ChartSource, settings: ChartSettings, same: tuple[Mapping[str, Any], Mapping[str, Any]] | None
+) -> list[Output]:
+    """Return what is to be made: nothing where all that is asked for is there and was made from the same.
+
+    Where something is missing, what was there is made again with it, so that a folder is of one piece.
+
+    Parameters
+    ----------
+    same
+        Inputs and configuration that it must have been made from; None to make it in any case.
+    """
+    wanted = [o for o in OUTPUTS if o in settings.only]
+    try:
+        record = read_json(folder / _RECORD)
+        there: Mapping[Output, Sequence[str]] = record["outputs"]
+        left_out: Mapping[Output, str] = record["left_out"]
+        if same is None or (record["inputs"], record["configuration"]) != same:
+            return wanted
+    except (FloemapError, KeyError, TypeError):
+        return wanted
+    names = [n for o in wanted if o not in left_out for n in files_of(o, source.start, settings)]
+    if {*there, *left_out} >= {*wanted} and all((folder / n).is_file() for n in (*names, _ITEM)):
+        return []
+    return [o for o in OUTPUTS if o in {*wanted, *there, *left_out}]
+
+
+def _predict(scene: PreparedScene, predictors: list[Predictor], progress: Progress) -> SceneMaps:
+    from floemap.inference.predict_maps import predict_maps
+
+    return predict_maps(scene.raster, predictors, progress=progress)
+
+
+def _masked(maps: SceneMaps, land_mask: Path, source: ChartSource) -> SceneMaps:
+    masked = without_land(maps, land_on(land_mask, maps.geobox))
+    if (masked.classes == IGNORE).all():
+        raise ProductError(
+            f"is all land, by {land_mask}: there is nothing to chart.",
+            path=source.path,
+            hint="Is it the right scene, and the right mask?",
+        )
+    return masked
+
+
+def _part(progress: Progress, low: float, high: float) -> Progress:
+    """Return the callback of a part of a longer work, from one share of it to another."""
+
+    def tell(done: float, total: float, what: str) -> None:
+        progress(low + (high - low) * (done / total if total else 0), 1, what)
+
+    return tell

@@ -1,0 +1,135 @@
+"""What a chart is made from: a product as downloaded or a prepared one; which it is, and when the radar looked."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import rasterio
+
+from floemap.config import PrepareSettings
+from floemap.errors import ProductError
+from floemap.progress import Progress
+from floemap.sentinel1.encoding import POLARISATIONS
+from floemap.sentinel1.product import prepare
+from floemap.sentinel1.safe import open_scene
+from floemap.stage import read_json, sha256
+
+
+@dataclass(frozen=True)
+class ChartSource:
+    """A product, looked at but not read.
+
+    Attributes
+    ----------
+    path
+        The product's folder or zip, or the prepared folder.
+    name
+        Of the product, and of the chart's folder.
+    prepared
+        Whether it is prepared already.
+    start
+        When the radar began to look, with a time zone.
+    inputs
+        What tells it from others, for the chart's record.
+    """
+
+    path: Path
+    name: str
+    prepared: bool
+    start: datetime
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PreparedScene:
+    """A prepared product, and what it says of itself.
+
+    Attributes
+    ----------
+    raster
+        Its product.tif.
+    record, item
+        Its product.json and item.json.
+    attribution
+        To whom the data belong; "" where nothing is said.
+    """
+
+    raster: Path
+    record: dict[str, Any]
+    item: dict[str, Any]
+    attribution: str
+
+    @property
+    def start(self) -> datetime:
+        """When the radar began to look."""
+        return datetime.fromisoformat(self.record["scene"]["start"])
+
+    @property
+    def stop(self) -> datetime:
+        """When it ended."""
+        return datetime.fromisoformat(self.record["scene"]["stop"])
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the product is."""
+        return bool(self.record["simulated"])
+
+
+def find_product(product: str | Path) -> ChartSource:
+    """Look at a product.
+
+    Parameters
+    ----------
+    product
+        A Sentinel-1 product's folder or zip, or a folder made by ``floemap prepare``, or its product.tif.
+
+    Raises
+    ------
+    ProductError
+        If it cannot be read or is of another kind.
+    FloemapError
+        If the files of a prepared one are missing or damaged.
+    """
+    path = Path(product)
+    path = path.parent if path.name == "product.tif" else path
+    if (path / "product.tif").is_file():
+        scene = _open_prepared(path)
+        hashes = {name: sha256(path / name) for name in ("product.tif", "product.json")}
+        return ChartSource(path, path.absolute().name, True, scene.start, {"product": hashes})
+    opened = open_scene(path, POLARISATIONS)
+    manifest = hashlib.sha256(opened.container.read("manifest.safe")).hexdigest()
+    return ChartSource(path, opened.name, False, opened.start, {"product": {"manifest.safe": manifest}})
+
+
+def prepare_source(
+    source: ChartSource, folder: Path, settings: PrepareSettings, *, overwrite: bool, progress: Progress
+) -> PreparedScene:
+    """Prepare a product into a folder within `folder`, unless it is prepared.
+
+    Raises
+    ------
+    FloemapError
+        As :func:`floemap.sentinel1.product.prepare` does.
+    """
+    if source.prepared:
+        return _open_prepared(source.path)
+    made = prepare(source.path, folder, settings, overwrite=overwrite, quicklook=False, progress=progress)
+    return _open_prepared(made.folder)
+
+
+def _open_prepared(folder: Path) -> PreparedScene:
+    record, item = read_json(folder / "product.json"), read_json(folder / "item.json")
+    with rasterio.open(folder / "product.tif") as d:
+        attribution = d.tags().get("attribution", "")
+    scene = PreparedScene(folder / "product.tif", record, item, attribution)
+    try:
+        if scene.start.tzinfo is None or scene.stop.tzinfo is None or not isinstance(scene.simulated, bool):
+            raise ValueError("its times have no time zone")
+    except (KeyError, TypeError, ValueError) as e:
+        message = f"does not say when the radar looked: {e!r}."
+        raise ProductError(message, path=folder / "product.json", hint="Prepare it again.") from e
+    return scene
