@@ -274,7 +274,8 @@ def _make(
         files = describe_files(partial, [n for names in written.files.values() for n in names])
         facts = {"simulated": about["simulated"], "floemap:status": STATUS, "floemap:settings": configuration}
         facts |= {f"floemap:{k}": v for k, v in land.items()}
-        write_chart_item(partial / _ITEM, files, scene, models.files, facts)
+        kept = source.prepared or prepared is not None
+        write_chart_item(partial / _ITEM, files, scene, models.files, facts, kept=kept)
         record |= found_on_chart(source, scene, models.files, land, maps, written)
         record |= {"computed": [asdict(p.computation) for p in predictors]}
         write_json(partial / _RECORD, record | {"files": files, "seconds": steps.seconds})

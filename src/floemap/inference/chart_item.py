@@ -53,6 +53,8 @@ def write_chart_item(
     scene: PreparedScene,
     models: Sequence[ModelFile],
     facts: Mapping[str, Any],
+    *,
+    kept: bool,
 ) -> None:
     """Write the item beside the files of a chart.
 
@@ -68,6 +70,8 @@ def write_chart_item(
         What the chart was made with.
     facts
         Further properties.
+    kept
+        Whether the prepared product stays where it is; then the item points to its item.
 
     Raises
     ------
@@ -81,9 +85,13 @@ def write_chart_item(
     except (pystac.STACError, KeyError, TypeError, ValueError) as e:
         where = scene.raster.with_name("item.json")
         raise ProductError(f"is no STAC item: {e!r}.", path=where, hint="Prepare it again.") from e
-    item.properties |= {"floemap:product": item.id, "processing:software": {"floemap": __version__}, **facts}
+    item.properties |= {"floemap:product": item.id, "processing:software": {"floemap": __version__}}
+    item.properties |= {"processing:level": "L3"} | dict(facts)
     item.id = f"{item.id}_ice_chart"
     item.assets, item.links = {}, []
+    if kept:
+        origin = str(scene.raster.with_name("item.json").absolute())
+        item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, origin, pystac.MediaType.GEOJSON))
     for name, told in files.items():
         _add_file(item, name, told, models)
     _add_models(item, models)

@@ -16,6 +16,9 @@ from floemap.stage import sha256
 
 logger = logging.getLogger(__name__)
 
+#: Where the model that comes with floemap lies.
+SHIPPED = Path(__file__).parents[1] / "models"
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -70,12 +73,11 @@ def default_model() -> Path:
     ModelError
         If this installation has none.
     """
-    folder = Path(__file__).parents[1] / "models"
-    found = sorted(folder.glob("*.safetensors"))
+    found = sorted(SHIPPED.glob("*.safetensors"))
     if len(found) != 1:
         raise ModelError(
             f"{len(found)} models come with this floemap, and no other was given.",
-            path=folder,
+            path=SHIPPED,
             hint="Give a checkpoint with --model; `floemap train` makes one.",
         )
     return found[0]
@@ -103,7 +105,7 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
         ):
             if one != two:
                 raise ModelError(
-                    f"has another {what} than {first.path}: {two}, not {one}.",
+                    f"differs from {first.path} in its {what}: {two}, not {one}.",
                     path=other.path,
                     hint="Models of one ensemble must be alike in these.",
                 )

@@ -125,7 +125,9 @@ def prepare(
         record["pixels"] = _write_bands(partial / "product.tif", gather, geobox, _tags(scene), progress)
         if not record["pixels"]["valid"]:
             raise GridError(
-                "no pixel of the grid lies in the scene.", path=like, hint="Choose another --like or --crs."
+                "no pixel of the grid lies in the scene, or the scene holds no data.",
+                path=scene.container.path if like is None else like,
+                hint="Look at the product's pixels, or choose another --like or --crs.",
             )
         write_item(partial / "item.json", scene, locator, geobox, settings)
         write_json(partial / "product.json", record)

@@ -1,0 +1,153 @@
+"""``floemap chart``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from floemap.cli.app import command, fail, stderr, stdout
+from floemap.cli.predict import EngineChoice, PrecisionChoice
+from floemap.cli.prepare import NoiseChoice
+
+
+@command("chart")
+def chart(
+    products: Annotated[
+        list[Path],
+        typer.Argument(metavar="PRODUCT...", help="Sentinel-1 GRD products in HH+HV: folders, zips, or prepared ones."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder that gets one folder for each product.")],
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            metavar="CHECKPOINT",
+            help="A trained model, .safetensors; of several, given one by one, the probabilities are averaged."
+            " (default: the one that comes with floemap, trained on simulated scenes only, unfit for use)",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings as a TOML file; options here go before it.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            metavar="WHAT,...",
+            help="Of classes, probabilities, uncertainty, chart, sigrid3, geojson, netcdf, quicklook. (default: all)",
+        ),
+    ] = None,
+    min_area: Annotated[
+        float | None,
+        typer.Option("--min-area", metavar="KM2", help="Smaller polygons go to their neighbours. (default: 10)"),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option("--tolerance", metavar="METRES", help="How far borders may be moved. (default: two pixels)"),
+    ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option("--smooth", metavar="METRES", help="Smooth classes before drawing, by this width. (default: 0)"),
+    ] = None,
+    land_mask: Annotated[
+        Path | None, typer.Option("--land-mask", metavar="FILE", help="Polygons of land. (default: none)")
+    ] = None,
+    resolution: Annotated[
+        float | None, typer.Option("--resolution", metavar="METRES", help="Pixel size. (default: the model's)")
+    ] = None,
+    crs: Annotated[
+        str | None,
+        typer.Option("--crs", help="Of the grid. (default: EPSG:3413 in the north, EPSG:3031 in the south)"),
+    ] = None,
+    noise: Annotated[
+        NoiseChoice | None, typer.Option("--noise", help="Thermal noise; see floemap prepare. (default: annotated)")
+    ] = None,
+    prepared: Annotated[
+        Path | None, typer.Option("--prepared", metavar="FOLDER", help="Keep the prepared products there.")
+    ] = None,
+    engine: Annotated[EngineChoice, typer.Option("--engine", help="What runs the network.")] = EngineChoice.torch,
+    precision: Annotated[
+        PrecisionChoice, typer.Option("--precision", help="auto: bf16 where the processor or GPU has it.")
+    ] = PrecisionChoice.auto,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished charts again.")] = False,
+) -> None:
+    """Make a draft ice chart of each product, in the formats that analysts and ships' systems read.
+
+    For each PRODUCT, DIR gets a folder of its name with:
+
+    - classes.tif, probabilities.tif, uncertainty.tif: of every pixel (cloud-optimised GeoTIFFs);
+
+    - chart.gpkg with its style chart.qml; a SIGRID-3 shapefile with metadata; chart.geojson: polygons, each with its
+      confidence, its second most likely type, and its place in the order of review;
+
+    - chart.nc: CF NetCDF; quicklook.png: a picture; item.json: a STAC item; chart.json: how it was made.
+
+    Charts are drafts for an analyst, not for navigation. Land is not told from ice without --land-mask. A finished
+    chart is skipped. A product that cannot be charted does not stop the others; the exit code is then 1.
+
+        floemap chart S1A_EW_GRDM_1SDH_*.zip --model model.safetensors --out charts
+    """
+    from floemap.cli.bars import Bars
+    from floemap.inference.chart import Outcome, make_charts
+    from floemap.inference.settings import ChartSettings
+
+    base = ChartSettings() if config is None else ChartSettings.from_toml(config)
+    settings = ChartSettings.checked(
+        **_merged(
+            base.model_dump(exclude_unset=True),
+            {
+                "only": None if only is None else [part.strip() for part in only.split(",") if part.strip()],
+                "min_area_km2": min_area,
+                "tolerance_m": tolerance,
+                "smoothing_m": smooth,
+                "prepare": {
+                    "resolution_m": resolution,
+                    "crs": crs,
+                    "noise": None if noise is None else noise.value,
+                },
+            },
+        )
+    )
+    with Bars(len(products), "products") as bars:
+
+        def finished(outcome: Outcome) -> None:
+            bars.finish()
+            if outcome.result is not None:
+                note = "  (finished before)" if outcome.result.skipped else ""
+                stdout.print(f"{outcome.result.folder}{note}", highlight=False, markup=False)
+            else:
+                stderr.print(f"error: {outcome.error}", style="bold red", highlight=False, markup=False)
+
+        outcomes = make_charts(
+            products,
+            model,
+            out,
+            settings,
+            land_mask=land_mask,
+            prepared=prepared,
+            engine=engine.value,
+            precision=precision.value,
+            device=device,
+            overwrite=overwrite,
+            progress_of=lambda p: bars.begin(p.name),
+            finished=finished,
+        )
+    failed = [o for o in outcomes if o.error is not None]
+    if len(failed) == 1 and len(products) == 1 and failed[0].error is not None:
+        raise typer.Exit(1) from failed[0].error
+    if failed:
+        fail(f"{len(failed)} of {len(products)} products could not be charted.")
+
+
+def _merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with those that were given in place of the others', tables within tables alike."""
+    merged = dict(base)
+    for key, value in given.items():
+        if isinstance(value, dict):
+            merged[key] = _merged(base.get(key, {}), value)
+        elif value is not None:
+            merged[key] = value
+    return merged
