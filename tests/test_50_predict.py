@@ -28,7 +28,8 @@ from floemap.errors import ConfigError, FloemapError, GridError, ModelError, Out
 from floemap.grid import check_same_grid
 from floemap.inference.engines import make_network
 from floemap.inference.predict import Outcome, Prediction, predict, predict_all, predicting
-from floemap.inference.strips import STEPS, predicted_strips
+from floemap.inference.scene_maps import STEPS
+from floemap.inference.strips import predicted_strips
 from floemap.learning.checkpoint import load_checkpoint, save_checkpoint
 from floemap.learning.crops import physical
 from floemap.learning.models import build_model

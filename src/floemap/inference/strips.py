@@ -25,6 +25,8 @@ from floemap.legend import IGNORE
 
 #: Rows worked on at a time: what is between logits and results stays in the processor's cache.
 _BLOCK_ROWS = 64
+#: Each holds a strip, some 25 MB of a usual scene.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def predicted_strips(scene: SceneLogits, *, rows: int = STRIP_ROWS, stored: bool
     """
     scene.finish()
     height = scene.shape[0]
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = min(cores, _MOST_THREADS)
     with ThreadPoolExecutor(threads, thread_name_prefix="floemap-strips") as pool:
         waiting: deque[Future[Strip]] = deque()
         for first in range(0, height, rows):
