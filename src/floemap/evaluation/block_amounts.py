@@ -27,12 +27,13 @@ from floemap.evaluation.checks.amounts import Amounts
 from floemap.evaluation.checks.borders import neighbours
 from floemap.evaluation.checks.classes import Bools, Classes, compared, ice_groups, only_compared, pixel_km2
 from floemap.evaluation.checks.confidence import ConfidenceCounts
-from floemap.evaluation.checks.fragmentation import CONNECTIVITY, SMALL_KM2
+from floemap.evaluation.checks.fragmentation import SMALL_KM2, label_patches
 from floemap.evaluation.checks.ice_edge import STEP_KM, WINDOW_KM, edge_pixels, generalise, window_px
 from floemap.evaluation.checks.neighbours import NeighbourAmounts, contacts
 from floemap.evaluation.checks.scene_files import SceneFiles
 from floemap.evaluation.checks.season import season
 from floemap.evaluation.checks.sensor import BINS, angle_counts
+from floemap.evaluation.confusion import confusion
 from floemap.legend import IGNORE
 
 Floats = NDArray[np.float64]
@@ -174,10 +175,11 @@ def _neighbours(files: SceneFiles, grid: BlockGrid) -> Blocks:
         found["old_water_km"][:, i] = grid.counts(blocks) * km
         found["speck_km"][:, i] = grid.counts(blocks[touching.of_speck]) * km
         found["ring_km"][:, i] = grid.counts(blocks[touching.of_ring]) * km
-        in_specks = touching.speck[touching.patches]
-        sizes = touching.sizes[touching.patches[in_specks]]
-        found["specks"][:, i] = grid.sums(in_specks, weights=1 / sizes)
-        found["speck_km2"][:, i] = grid.sums(in_specks) * km2
+        own = np.flatnonzero(touching.patches)
+        own = own[touching.speck[touching.patches.ravel()[own]]]
+        blocks, sizes = grid.number.ravel()[own], touching.sizes[touching.patches.ravel()[own]]
+        found["specks"][:, i] = grid.counts(blocks, weights=1 / sizes)
+        found["speck_km2"][:, i] = grid.counts(blocks) * km2
     return found | {"compared_km2": grid.sums(maps[0] != IGNORE) * km2}
 
 
@@ -200,11 +202,10 @@ def _seams(files: SceneFiles, grid: BlockGrid, zone: Bools | None) -> Blocks:
 
 
 def _old_ice(files: SceneFiles, grid: BlockGrid) -> Blocks:
-    old, k = ice_groups(files.legend).old, len(files.legend)
+    old = ice_groups(files.legend).old
     assert old is not None  # or the check would not apply
-    here = compared(files.prediction, files.reference)
-    pairs = files.reference[here].astype(np.int64) * k + files.prediction[here]
-    km2 = grid.sums(here, by=pairs, n=k * k).reshape(-1, k, k) * pixel_km2(files.pixel_m)
+    counts = [confusion(files.reference[w], files.prediction[w], len(files.legend)).counts for w in grid.windows]
+    km2 = np.stack(counts) * pixel_km2(files.pixel_m)
     return {
         "compared_km2": km2.sum(axis=(1, 2)),
         "reference_old_as_km2": km2[:, old],
@@ -248,19 +249,32 @@ def _fragmentation(files: SceneFiles, grid: BlockGrid) -> Blocks:
     names = ("patches", "area_km2", "small_km2", "perimeter_km")
     found = {name: np.zeros((len(grid), 2, k)) for name in names}
     for i, classes in enumerate(only_compared(files.prediction, files.reference)):
-        for c in range(k):
-            mask = classes == c
-            if not mask.any():
-                continue
-            _, patch, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=CONNECTIVITY)
-            sizes = statistics[:, cv2.CC_STAT_AREA]
-            own = patch[mask]
-            found["patches"][:, i, c] = grid.sums(mask, weights=1 / sizes[own])
-            found["small_km2"][:, i, c] = grid.sums(mask, weights=(sizes * km2 < SMALL_KM2)[own] * km2)
-        here = classes != IGNORE
-        found["area_km2"][:, i] = grid.sums(here, by=classes[here], n=k) * km2
+        number, sizes, class_of = _patches(classes, k)
+        small = sizes * km2 < SMALL_KM2
+        for block, window in enumerate(grid.windows):
+            pixels = np.bincount(number[window].ravel(), minlength=len(sizes))[: len(sizes)]
+            for name, weights in (
+                ("patches", pixels / np.maximum(sizes, 1)),
+                ("area_km2", pixels * km2),
+                ("small_km2", pixels * small * km2),
+            ):
+                found[name][block, i] = np.bincount(class_of, weights=weights, minlength=k + 1)[:k]
         found["perimeter_km"][:, i] = _sides(classes, grid, k) * (files.pixel_m / 1000)
     return found
+
+
+def _patches(classes: Classes, k: int) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Number all patches of all classes from 1: (rows, cols), and by number their pixels and their class; k for 0."""
+    number = np.zeros(classes.shape, np.int32)
+    sizes, class_of = [np.zeros(1, np.int64)], [np.full(1, k)]
+    for c in range(k):
+        mask = classes == c
+        if mask.any():
+            patch, own = label_patches(mask)
+            np.add(patch, sum(map(len, sizes)) - 1, out=number, where=mask)
+            sizes.append(own[1:])
+            class_of.append(np.full(len(own) - 1, c))
+    return number, np.concatenate(sizes), np.concatenate(class_of)
 
 
 def _sides(classes: Classes, grid: BlockGrid, k: int) -> Floats:

@@ -46,8 +46,8 @@ def draw_reliability(run: RunFolder, numbers: Numbers, folder: Path) -> Picture 
                        markersize=4, markeredgecolor="white", markeredgewidth=0.5, linewidth=1.1)  # fmt: skip
             above.set_xlim(0, 1)
             above.set_ylim(0, 1)
-            above.set_title(titles[key])
-            above.set_title(f"calibration error {values['ece']:.3f}", loc="right", fontsize=7, fontweight="normal")
+            above.set_title(titles[key], pad=14)
+            above.text(0, 1.03, f"calibration error {values['ece']:.3f}", transform=above.transAxes, fontsize=7)
             above.tick_params(labelbottom=False)
             total = sum(points["pixels"])
             below.bar(points["probability"], [100 * n / total for n in points["pixels"]], width=0.05,

@@ -74,7 +74,7 @@ def render_page(
         "training_diagrams": [_diagram(p) for p in pictures.training],
         "trainings": trainings_table(run),
         "reasons": [f"{r.measure.title}: {r.reason}." for r in numbers.rows if r.reason],
-        "cautions": [*numbers.cautions, *_reasons_of_intervals(numbers)],
+        "cautions": _cautions(numbers),
         "score_tables": _score_tables(run),
         "definitions": [
             {"title": r.measure.title, "question": r.measure.question, "detail": _detail(r, capital=True)}
@@ -250,6 +250,12 @@ def _score_tables(run: RunFolder) -> list[Table]:
     return [t for t in tables(run.results["summary"]) if "Missing" not in t.title]
 
 
-def _reasons_of_intervals(numbers: Numbers) -> list[str]:
-    reasons = [f"{row.measure.title}: {s.reason}." for row in numbers.rows for s in row.spreads.values() if s.reason]
-    return list(dict.fromkeys(reasons))
+def _cautions(numbers: Numbers) -> list[str]:
+    """What intervals do not say, or why there are none, and of which measures, where it is not of all."""
+    said: dict[str, list[str]] = {}
+    known = [r for r in numbers.rows if r.reason is None and r.spreads]
+    for row in known:
+        words = [w for s in row.spreads.values() for w in (*s.cautions, f"{s.reason}." if s.reason else "") if w]
+        for word in dict.fromkeys(words):
+            said.setdefault(word[0].upper() + word[1:], []).append(row.measure.title)
+    return [word if len(titles) > len(known) / 2 else f"{word} ({'; '.join(titles)})" for word, titles in said.items()]
