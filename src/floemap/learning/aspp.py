@@ -34,6 +34,25 @@ class LocalMean(nn.Module):
         return functional.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False)[..., 1:, 1:]
 
 
+class AtrousDepthwise(nn.Conv2d):
+    """A 3 x 3 convolution of each channel by itself, its taps `rate` cells apart.
+
+    When it learns on a processor it computes in float32: in bfloat16 and channels-last, torch 2.13's kernel leaves
+    some of the weights' gradients unwritten at some sizes (seen at 32 x 32 cells and a rate of 12), so that they hold
+    whatever the memory held before, at times not-a-number.
+    """
+
+    def __init__(self, channels: int, rate: int) -> None:
+        super().__init__(channels, channels, 3, padding=rate, dilation=rate, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C, h, w)."""
+        if torch.is_grad_enabled() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
+
+
 class AsppDecoder(nn.Module):
     """1 x 1, three atrous and one pooling branch, joined, and a 3 x 3 convolution before the classifier.
 
@@ -52,8 +71,7 @@ class AsppDecoder(nn.Module):
         branches = [nn.Sequential(*conv_norm_relu(channels, CHANNELS, 1))]
         for rate in rates:
             if separable:
-                depthwise = nn.Conv2d(channels, channels, 3, padding=rate, dilation=rate, groups=channels, bias=False)
-                branches.append(nn.Sequential(depthwise, *conv_norm_relu(channels, CHANNELS, 1)))
+                branches.append(nn.Sequential(AtrousDepthwise(channels, rate), *conv_norm_relu(channels, CHANNELS, 1)))
             else:
                 branches.append(nn.Sequential(*conv_norm_relu(channels, CHANNELS, 3, rate)))
         branches.append(nn.Sequential(LocalMean(), *conv_norm_relu(channels, CHANNELS, 1)))
