@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import rasterio
 
@@ -26,7 +25,7 @@ def test_from_a_real_product_and_chart_to_a_score(tmp_path):
     made = simulate_pixels(METADATA, tmp_path / "scene", chart=CHART)
     study = Study.checked(
         data={
-            "scenes": [{"name": "real", "product": made.product, "chart": made.chart}],
+            "scenes": [{"name": "real", "product": made.path, "chart": made.chart}],
             "legend": "six_classes",
             "prepare": PrepareSettings(resolution_m=400).model_dump(),
         },
@@ -46,6 +45,5 @@ def test_from_a_real_product_and_chart_to_a_score(tmp_path):
     evaluation = evaluate_scene(prediction.folder, scene.labels, tmp_path / "evaluation", mask=mask).read()
     assert evaluation["simulated"] is True
     assert json.loads((prediction.folder / "prediction.json").read_text())["simulated"] is True
-    # Three epochs are no training; but it has learnt more than to say the commonest class everywhere.
-    confusion = np.array(evaluation["scores"]["primary"]["counts"])
-    assert np.trace(confusion) > confusion.sum(axis=1).max()
+    # Three epochs are no training, and the chart's labels are of two classes here; but it is no chance either.
+    assert evaluation["scores"]["primary"]["scores"]["kappa"] > 0.1
