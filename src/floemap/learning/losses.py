@@ -8,6 +8,7 @@ and so is its gradient. Arithmetic is in float32 even where logits are half prec
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -35,6 +36,8 @@ __all__ = [
     "check_labels",
     "class_weights",
     "make_loss",
+    "ratio",
+    "register_loss",
 ]
 
 
@@ -288,17 +291,42 @@ def _dice(kind: type[_Dice]) -> Callable[[LossSettings, int, Tensor | None], Los
     return make
 
 
+MakeLoss = Callable[[LossSettings, int, Tensor | None], Loss]
+_made_by: dict[str, MakeLoss] = {
+    "cross_entropy": _cross_entropy,
+    "generalized_dice": _dice(GeneralizedDice),
+    "dice": _dice(GeneralizedDice),
+    "macro_dice": _dice(MacroDice),
+    "pooled_dice": _dice(PooledDice),
+    "focal": _focal,
+}
 #: What makes a loss from its settings, the number of classes and the class weights.
-LOSSES: Mapping[str, Callable[[LossSettings, int, Tensor | None], Loss]] = MappingProxyType(
-    {
-        "cross_entropy": _cross_entropy,
-        "generalized_dice": _dice(GeneralizedDice),
-        "dice": _dice(GeneralizedDice),
-        "macro_dice": _dice(MacroDice),
-        "pooled_dice": _dice(PooledDice),
-        "focal": _focal,
-    }
-)
+LOSSES: Mapping[str, MakeLoss] = MappingProxyType(_made_by)
+
+
+def register_loss(name: str, make: MakeLoss) -> None:
+    """Add a loss of one's own, so that settings can name it: in this process, until it ends.
+
+    A comparison that runs its trainings in processes of their own (`jobs` above 1) does not know it. A finished
+    training is told by the loss's name: where the code changes, change the name too.
+
+    Parameters
+    ----------
+    name
+        For ``[loss] name`` and ``[compare] losses``: small letters, digits and underscores. No loss may have it yet.
+    make
+        Gives the :class:`Loss`, of the settings, the number of classes K, and the class weights, (K,) or None.
+
+    Raises
+    ------
+    ConfigError
+        If the name is taken or none.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ConfigError(f"{name!r} is no name for a loss.", hint="Use small letters, digits and underscores.")
+    if name in _made_by:
+        raise ConfigError(f"there is a loss called {name!r} already.", hint="Choose another name.")
+    _made_by[name] = make
 
 
 def make_loss(settings: LossSettings, classes: int, class_pixels: Sequence[int] | None = None) -> Loss:
