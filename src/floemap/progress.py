@@ -19,10 +19,10 @@ def silent(done: float, total: float, what: str) -> None:
     """Show nothing."""
 
 
-def part_of(progress: Progress, done: int, total: int, name: str) -> Progress:
-    """Return the callback of one of `total` equal parts of a longer work, of which `done` are finished."""
+def part_of(progress: Progress, finished: int, parts: int, name: str) -> Progress:
+    """Return the callback of one of `parts` equal parts of a longer work, of which `finished` are done."""
 
-    def tell(part_done: float, part_total: float, what: str) -> None:
-        progress(done + part_done / part_total if part_total else done, total, f"{name}: {what}")
+    def tell(done: float, total: float, what: str) -> None:
+        progress(finished + done / total if total else finished, parts, f"{name}: {what}")
 
     return tell

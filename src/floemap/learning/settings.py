@@ -24,8 +24,8 @@ class ModelSettings(Settings):
     """Pixels of the scene for each cell of the deepest features."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the joined features that training leaves out: after the projection in ASPP, before the last convolution in
-    the U-Net."""
+    """Share of the joined features that training leaves out: after the projection in ASPP, before the last convolution
+    in the U-Net."""
 
     encoder_weights: Path | None = None
     """ImageNet weights of ResNet18 for the encoder, a file; without it the encoder starts at random."""

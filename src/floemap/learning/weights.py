@@ -56,12 +56,16 @@ def fetch_weights(out: str | Path, *, url: str = ENCODER_URL, progress: Progress
     file = RemoteFile(name=name, url=url, size=None, md5=None, at_most=_AT_MOST_BYTES)
     with os_errors(final):
         folder.mkdir(parents=True, exist_ok=True)
+
+    def check(part: Path) -> None:
+        check_weights(part, name)
+
     with Web() as web:
         download(
             file,
             folder,
             web,
-            check=lambda part: check_weights(part, name),
+            check=check,
             received=lambda n: progress(n, max(n, 46_830_000), "weights"),
         )
     return final
