@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
+from floemap.demo import demo_study
 from floemap.errors import ConfigError, FloemapError, TrainingError
 from floemap.simulation.twin import make_twin
 from floemap.study import run as run_module
@@ -59,6 +60,10 @@ def tiny(twin, cache):
         return with_changes(Study.checked(**values), TINY | changes)
 
     return make
+
+
+def test_the_demo_runs_the_shipped_study():
+    assert demo_study("small", Path("twin")) == Study.from_toml(ROOT / "configs" / "demo.toml")
 
 
 def files_of(folder):
