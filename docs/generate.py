@@ -20,6 +20,7 @@ from floemap.cli import main as _registers_the_commands  # noqa: F401
 from floemap.cli.app import _SHARED, app
 from floemap.config import LabelSettings, PrepareSettings, Settings
 from floemap.evaluation.settings import EvaluateSettings
+from floemap.inference.settings import ChartSettings
 from floemap.learning.losses import LOSSES
 from floemap.learning.models import MODELS
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TrainingSettings
@@ -155,6 +156,11 @@ TABLES: Mapping[str, tuple[type[Settings], str]] = {
     "[compare]": (CompareSettings, ""),
     "[predict]": (PredictSettings, ""),
     "[score]": (EvaluateSettings, ""),
+    "Charts": (
+        ChartSettings,
+        "Of `floemap chart`, whose `--config` reads them from a file of their own, and `floemap.make_chart`. `[prepare]`"
+        " is as `[data.prepare]` above.",
+    ),
     "Labels": (
         LabelSettings,
         "Of `floemap label` and `floemap.label_chart`. A study sets `legend` and `unmapped` in `[data]`.",
@@ -172,7 +178,7 @@ def settings_page() -> str:
         ' Python: `floemap.Study.from_toml("study.toml")`, or `floemap.Study.checked(...)` with the same keys.\n',
     ]
     for title, (model, where) in TABLES.items():
-        heading = title if title in ("The study", "Labels") else f"`{title}`"
+        heading = title if title in ("The study", "Charts", "Labels") else f"`{title}`"
         parts += [f"## {heading}\n", " ".join(filter(None, [inspect.cleandoc(model.__doc__ or ""), where])) + "\n"]
         parts += ["\n".join(_setting(name, f) for name, f in model.model_fields.items()) + "\n"]
     return "\n".join(parts).rstrip() + "\n"

@@ -13,6 +13,7 @@ The public API, each name loaded when it is first used:
     train_model(study, out)      one model from a study's settings (Study.from_toml)
     compare(study, out)          losses x repeats: trained, predicted, scored
     predict(product, checkpoint, out)   a class map of a prepared product (and predict_all for many)
+    make_chart(product, models, out)  a draft ice chart of a product (and make_charts for many)
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
     make_report(run)             the report of a comparison
     run_demo(out)                all of it at once, on simulated scenes
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from floemap.demo import run_demo
     from floemap.errors import FloemapError
     from floemap.evaluation.evaluate import evaluate_scene
+    from floemap.inference.chart import make_chart, make_charts
     from floemap.inference.predict import predict, predict_all
+    from floemap.inference.settings import ChartSettings
     from floemap.info import describe
     from floemap.learning.weights import fetch_weights
     from floemap.report.report import make_report
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from floemap.version import __version__
 
 _WHERE = {
+    "ChartSettings": "floemap.inference.settings",
     "FloemapError": "floemap.errors",
     "LabelSettings": "floemap.config",
     "PrepareSettings": "floemap.config",
@@ -55,6 +59,8 @@ _WHERE = {
     "evaluate_scene": "floemap.evaluation.evaluate",
     "fetch_weights": "floemap.learning.weights",
     "label_chart": "floemap.charts.label",
+    "make_chart": "floemap.inference.chart",
+    "make_charts": "floemap.inference.chart",
     "make_report": "floemap.report.report",
     "make_twin": "floemap.simulation.twin",
     "open_product": "floemap.sentinel1.bands",
@@ -70,6 +76,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "ChartSettings",
     "FloemapError",
     "LabelSettings",
     "PrepareSettings",
@@ -80,6 +87,8 @@ __all__ = [
     "evaluate_scene",
     "fetch_weights",
     "label_chart",
+    "make_chart",
+    "make_charts",
     "make_report",
     "make_twin",
     "open_product",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # isort: off
-from floemap.cli import demo, simulate, fetch, info, prepare, label, train, compare, predict, evaluate, report  # noqa: F401
+from floemap.cli import demo, simulate, fetch, info, prepare, label, train, compare, predict, chart, evaluate, report  # noqa: F401
 
 # isort: on
 from floemap.cli.app import app

@@ -17,7 +17,7 @@ class ChartSettings(Settings):
     """How a product becomes a draft chart (``floemap chart``)."""
 
     only: tuple[Output, ...] = Field(default=OUTPUTS, min_length=1)
-    """What to write; item.json and chart.json are always there. Default: all of it."""
+    """What to write; item.json and chart.json are always there."""
 
     min_area_km2: float = Field(default=10.0, ge=0)
     """No polygon is smaller, square kilometres; smaller ones go to their neighbours."""
