@@ -183,15 +183,14 @@ def draw_classes(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
         figure = new_figure(max(6.5, 1.35 * len(classes)), 2.7)
         ax = figure.subplots()
         for j, contender in enumerate(contenders):
-            f1, unnamed = numbers.class_f1[contender.key], True
+            f1, mark = numbers.class_f1[contender.key], look[contender.key]
             for i, c in enumerate(classes):
                 x = i - 0.4 + (j + 0.5) * width
                 if f1[c.key].value is None:
                     ax.text(x, 0.01, "–", ha="center", va="bottom", color=PALE_INK)
-                    continue
-                _bar(ax, x, width, f1[c.key], look[contender.key], _HATCHES[j % len(_HATCHES)],
-                     contender.title if unnamed else None)  # fmt: skip
-                unnamed = False
+                else:
+                    _bar(ax, x, width, f1[c.key], mark)
+            ax.plot([], [], mark.marker, color=mark.colour, markersize=5, label=contender.title)
         ax.set_xticks(range(len(classes)), [c.title for c in classes])
         ax.set_ylabel("F1")
         ax.set_ylim(0, 1.02)
@@ -223,14 +222,10 @@ def draw_classes(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
     )
 
 
-_HATCHES = ("", "////", "....", "xxxx", "----", "++++")
-
-
-def _bar(ax: Axes, x: float, width: float, s: Spread, mark: Mark, hatch: str, name: str | None) -> None:
+def _bar(ax: Axes, x: float, width: float, s: Spread, mark: Mark) -> None:
     """Draw a value as a bar, its interval as a line, its repeats as marks side by side."""
     assert s.value is not None
-    ax.bar(x, s.value, 0.88 * width, color=mark.colour, alpha=0.28, edgecolor=mark.colour, linewidth=0.8, hatch=hatch,
-           label=name)  # fmt: skip
+    ax.bar(x, s.value, 0.88 * width, color=mark.colour, alpha=0.28, edgecolor=mark.colour, linewidth=0.8)
     if s.low is not None and s.high is not None:
         ax.plot([x, x], [s.low, s.high], color=INK, linewidth=1.1, solid_capstyle="butt")
     points = [p for p in s.points if p is not None]
