@@ -6,6 +6,7 @@ see, and so on up to the scene's file; what is needed no more is dropped.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
@@ -138,7 +139,8 @@ class StageRows:
         self.done = 0
         tile = tile if stage.inside else max(tile, 2 * self.halo)  # smaller ones would be all halo
         self._tile = max(self.shape) if stage.halo is None else -(-tile // stage.align) * stage.align
-        self._chunks: list[tuple[int, Tensor]] = []  # first row, (rows, cols, channels)
+        self._chunks: deque[tuple[int, Tensor]] = deque()  # first row, (rows, cols, channels)
+        self._spare: list[Tensor] = []  # asking for new memory for each chunk takes longer, and more of it
 
     def ensure(self, last: int) -> None:
         """Compute rows until those before `last` are there."""
@@ -149,17 +151,21 @@ class StageRows:
         """Compute the next band."""
         first, last = self.done, min(self.done + self._tile, self.shape[0])
         self.source.ensure((last + self.halo) * self.stage.shrink)
-        if self.fill is None:
-            size = (last - first, self.shape[1], self.stage.channels)
-            chunk = torch.zeros(size, dtype=self.dtype, device=self.pixels.device)
-        else:
-            chunk = self.fill.rows(first, last)
+        chunk = self._blank(first, last)
         for top, bottom, left, right in self._tiles(first, last):
             chunk[top - first : bottom - first, left:right] = self._run(top, bottom, left, right)
         self._chunks.append((first, chunk))
         self.done = last
         self.tell()
         self.source.forget((last - self.halo) * self.stage.shrink)
+
+    def _blank(self, first: int, last: int) -> Tensor:
+        """Return a chunk for rows [first, last) in memory that was let go of, if there is any, as without data."""
+        size = (last - first, self.shape[1], self.stage.channels)
+        chunk = self._spare.pop() if self._spare else torch.empty(0)
+        if chunk.shape != size:
+            chunk = torch.empty(size, dtype=self.dtype, device=self.pixels.device)
+        return chunk.zero_() if self.fill is None else self.fill.rows(first, last, chunk)
 
     def _run(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """Return a tile of the output, (rows, cols, channels)."""
@@ -244,7 +250,13 @@ class StageRows:
 
     def forget(self, before: int) -> None:
         """Let go of rows before that one."""
-        self._chunks = [(first, chunk) for first, chunk in self._chunks if first + len(chunk) > before]
+        while self._chunks and self._chunks[0][0] + len(self._chunks[0][1]) <= before:
+            self._spare.append(self._chunks.popleft()[1])
+
+    def clear(self) -> None:
+        """Let go of all rows, and of the memory."""
+        self._chunks.clear()
+        self._spare.clear()
 
     @property
     def kept_from(self) -> int:
@@ -265,10 +277,10 @@ class Fill:
             for n, small in zip(shape, patch.shape[:2], strict=True)
         ]
 
-    def rows(self, first: int, last: int) -> Tensor:
-        """Return rows [first, last), (rows, cols, channels)."""
+    def rows(self, first: int, last: int, out: Tensor) -> Tensor:
+        """Write rows [first, last) into `out`, (rows, cols, channels)."""
         rows, cols = self._at
-        return self._patch.index_select(0, rows[first:last]).index_select(1, cols)
+        return torch.index_select(self._patch.index_select(0, rows[first:last]), 1, cols, out=out)
 
 
 def _source_index(n: int, small: int, margin: int, period: int) -> NDArray[np.int64]:

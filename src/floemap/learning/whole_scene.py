@@ -139,7 +139,7 @@ class SceneLogits:
             if final.done == final.shape[0]:
                 self._pixels.forget(self._pixels.shape[0])
                 for stage in self._stages[:-1]:
-                    stage.forget(stage.shape[0])
+                    stage.clear()
         found = final.window(first, last, 0, final.shape[1])[0].float().contiguous()
         if self.stride == 1:
             final.forget(first)
