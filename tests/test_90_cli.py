@@ -53,7 +53,19 @@ def test_every_command_is_in_the_readme(name):
 
 
 def test_fixed_names_are_there():
-    assert {"demo", "simulate twin", "simulate pixels", "fetch extremeearth", "info", "prepare", "label"} <= set(NAMES)
+    assert {
+        *(
+            "demo",
+            "simulate twin",
+            "simulate pixels",
+            "fetch extremeearth",
+            "fetch weights",
+            "info",
+            "prepare",
+            "label",
+        ),
+        *("train", "compare", "predict", "evaluate", "report", "chart"),
+    } <= set(NAMES)
 
 
 def test_nothing_given_shows_help():
@@ -129,15 +141,17 @@ def test_a_wrong_option_is_named():
 def test_demo_at_its_smallest(tmp_path):
     done = RUN.invoke(app, ["demo", "--out", str(tmp_path), "--size", "smallest"])
     assert done.exit_code == 0, done.output
-    assert "simulated" in done.stdout
-    assert (tmp_path / "demo.png").stat().st_size > 20_000
-    product = next((tmp_path / "prepared").glob("*/*/product.tif"))
-    label = next((tmp_path / "labels").glob("*/*/labels.tif"))
+    assert "SIMULATED" in done.stdout
+    assert "nothing here says anything about real ice" in done.stdout
+    results = json.loads((tmp_path / "smallest" / "results.json").read_text())
+    assert [g["loss"] for g in results["summary"]["groups"]] == ["cross_entropy", "dice", "focal"]
+    page = (tmp_path / "smallest" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "SIMULATED" in page
+    product = next((tmp_path / "smallest" / "data" / "prepared").glob("*/product.tif"))
+    label = next((tmp_path / "smallest" / "data" / "labels").glob("*/labels.tif"))
     with rasterio.open(product) as p, rasterio.open(label) as c:
         assert p.tags()["simulated"] == c.tags()["simulated"] == "yes"
         labels, mask = c.read(1), p.read(4)
     assert labels.shape == mask.shape
     assert (labels[mask == 0] == 255).all()
     assert len(np.unique(labels)) > 3
-    again = RUN.invoke(app, ["demo", "--out", str(tmp_path), "--size", "smallest"])
-    assert again.exit_code == 0, "a finished demo is kept and said again"

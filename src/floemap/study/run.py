@@ -4,6 +4,7 @@ cells/<cell>/split.json        who learns from what, written before training
 cells/<cell>/model/            see floemap.learning.training
 cells/<cell>/predictions/      a folder for each test scene
 cells/<cell>/evaluation/       likewise
+cells/<cell>/checks/           likewise: physical checks
 cells/<cell>/cell.json         the whole, written last
 """
 
@@ -92,6 +93,7 @@ def run_cell(
     FloemapError
         As its steps do. What they finished stays.
     """
+    from floemap.evaluation.assess import assess_scene
     from floemap.evaluation.evaluate import evaluate_scene
     from floemap.inference.predict import predict
 
@@ -123,6 +125,8 @@ def run_cell(
             mask=part.mask,
             overwrite=overwrite,
         )
+        if part.mask is None:  # of halves the report makes them: a folder is named after the scene
+            assess_scene(prediction.folder, scene.labels, scene.product, out / "checks", overwrite=overwrite)
         tested.append(
             {
                 "scene": share.name,
