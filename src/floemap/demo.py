@@ -57,13 +57,13 @@ def demo_study(size: DemoSize, twin: Path) -> Study:
             "legend": EXTREMEEARTH.name,
             "prepare": {"resolution_m": resolution_m(twin_spec(1, pixels)), "crs": CRS},
         },
-        crops={"size_px": 256 if small else 96, "per_scene": 10 if small else 4, "flips": True},
+        crops={"size_px": 256 if small else 96, "per_scene": 8 if small else 4, "flips": True},
         training={
             "batch": 4,
             "learning_rate": 1e-3,
-            "max_epochs": 10 if small else 1,
+            "max_epochs": 6 if small else 1,
             "patience": 3,
-            "stop_after": 10,
+            "stop_after": 6,
         },
         compare={"losses": ("cross_entropy", "dice", "focal"), "repeats": 1},
     )
