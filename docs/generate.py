@@ -158,8 +158,8 @@ TABLES: Mapping[str, tuple[type[Settings], str]] = {
     "[score]": (EvaluateSettings, ""),
     "Charts": (
         ChartSettings,
-        "Of `floemap chart`, whose `--config` reads them from a file of their own, and `floemap.make_chart`. `[prepare]`"
-        " is as `[data.prepare]` above.",
+        "Of `floemap chart`, whose `--config` reads them from a file of their own, and `floemap.make_chart`."
+        " `[prepare]` is as `[data.prepare]` above.",
     ),
     "Labels": (
         LabelSettings,

@@ -23,6 +23,7 @@ from floemap.inference.chart_item import write_chart_item
 from floemap.inference.chart_record import about_chart, describe_files, found_on_chart, notes_on_chart
 from floemap.inference.chart_source import ChartSource, PreparedScene, find_product, prepare_source
 from floemap.inference.land import describe_land, land_on
+from floemap.inference.memory import give_back_memory
 from floemap.inference.model_files import ModelFile, find_models
 from floemap.inference.scene_maps import SceneMaps, without_land
 from floemap.inference.settings import OUTPUTS, ChartSettings, Output
@@ -256,10 +257,12 @@ def _make(
         with steps.step("preparing"):
             tell = _part(progress, 0.0, 0.35)
             scene = prepare_source(source, prepared or work, settings.prepare, overwrite=overwrite, progress=tell)
+        give_back_memory()
         with steps.step("waiting for the models"):
             predictors = models.predictors()
         with steps.step("predicting"):
             maps = _predict(scene, predictors, _part(progress, 0.35, 0.65))
+        give_back_memory()
         if land_mask is not None:
             with steps.step("land mask"):
                 maps = _masked(maps, land_mask, source)

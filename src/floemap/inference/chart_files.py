@@ -117,7 +117,7 @@ def write_outputs(
 ) -> Written:
     """Write what was asked for into a folder.
 
-    Rasters are written by a thread while polygons are drawn.
+    GeoTIFFs are written by a thread while polygons are drawn; NetCDF, which takes most memory, after that.
 
     Raises
     ------
@@ -129,19 +129,27 @@ def write_outputs(
     scene = parts.scene
     files: dict[Output, tuple[str, ...]] = {o: files_of(o, scene.start, parts.settings) for o in outputs}
     left_out: dict[Output, str] = {}
-    rasters = {"probabilities": _write_probabilities, "uncertainty": _write_uncertainty, "classes": _write_classes}
-    work: dict[str, Callable[[Path, ChartParts], None]] = {**rasters, "netcdf": _write_netcdf}
+    rasters: dict[Output, Callable[[Path, ChartParts], None]] = {
+        "probabilities": _write_probabilities,
+        "uncertainty": _write_uncertainty,
+        "classes": _write_classes,
+    }
     with ThreadPoolExecutor(1, thread_name_prefix="floemap-write") as pool:
-        futures = [
-            pool.submit(_timed, steps, f"writing {o}", write, folder / files[o][0], parts)
-            for o, write in work.items()
-            if o in files
-        ]
+        futures = []
+
+        def begin(output: Output, write: Callable[[Path, ChartParts], None]) -> None:
+            if output in files:
+                path = folder / files[output][0]
+                futures.append(pool.submit(_timed, steps, f"writing {output}", write, path, parts))
+
+        for output, write in rasters.items():
+            begin(output, write)
         try:
             chart = None
             if _FROM_POLYGONS & files.keys():
                 with steps.step("drawing polygons"):
                     chart = _draw(parts, progress)
+            begin("netcdf", _write_netcdf)
             progress(2, 4, "writing polygons")
             for output in ("chart", "sigrid3", "geojson"):
                 if output in files and chart is not None:

@@ -18,6 +18,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.errors import ModelError, ProductError
 from floemap.inference.engines import Computation, Engine, make_network
+from floemap.inference.memory import give_back_memory
 from floemap.inference.product_reader import open_fitting
 from floemap.inference.scene_maps import NO_VALUE, STEPS, SceneMaps
 from floemap.inference.strips import Strip, predicted_strips
@@ -77,6 +78,9 @@ def predict_maps(product: str | Path, predictors: Sequence[Predictor], *, progre
             scenes.append(stack.enter_context(SceneLogits(p.network, opened.read, opened.shape, progress=tell)))
         maps = _blank(opened.geobox, predictors[0].checkpoint.legend, len(predictors))
         try:
+            for scene in scenes:  # one after the other, where that is possible: each needs the memory for itself
+                scene.finish()
+                give_back_memory()
             members = [predicted_strips(scene, rows=_STRIP_ROWS) for scene in scenes]
             pool = stack.enter_context(ThreadPoolExecutor(threads))
             waiting: deque[Future[None]] = deque()

@@ -75,5 +75,5 @@ def without_land(maps: SceneMaps, land: NDArray[np.bool_]) -> SceneMaps:
     """
     there = land & (maps.classes != IGNORE)
     for raster in (maps.classes, *maps.probabilities, *maps.uncertainty.values()):
-        raster[there] = IGNORE
+        np.copyto(raster, np.uint8(IGNORE), where=there)
     return replace(maps, land=there)
