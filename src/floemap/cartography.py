@@ -47,6 +47,11 @@ def graticule(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
     # Longitudes as offsets from the middle, so that a map across the dateline has no jump.
     middle = np.degrees(np.angle(np.nanmean(np.exp(1j * np.radians(lon)))))
     lon_offset = (lon - middle + 180) % 360 - 180
+    # Round a pole there is one all the same: no meridian is drawn across it.
+    for offset in (lon_offset, lon_offset.T):
+        jump = np.abs(np.diff(offset, axis=0)) > 180
+        offset[:-1][jump] = np.nan
+        offset[1:][jump] = np.nan
     for field, name in ((lat, "lat"), (lon_offset + middle, "lon")):
         low, high = np.nanmin(field), np.nanmax(field)
         step = next((s for s in _STEPS_DEG if (high - low) / s <= 6), _STEPS_DEG[-1])
@@ -90,14 +95,15 @@ def _projection_scale(geobox: GeoBox) -> float:
 def north_arrow(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
     """Draw an arrow to true north at the upper right corner, right at the place where it stands."""
     left, bottom, right, top = geobox.boundingbox.bbox
-    x, y = right - 0.06 * (right - left), top - 0.08 * (top - bottom)
+    size = 0.07 * np.sqrt((right - left) * (top - bottom))
+    x, y = right - 1.1 * size, top - 1.1 * size
     to_geo = pyproj.Transformer.from_crs(crs_of(geobox).proj, "EPSG:4326", always_xy=True)
     lon, lat = to_geo.transform(x, y)
     if not np.isfinite(lat) or abs(lat) > 89.9:
         return
     x_north, y_north = to_geo.transform(lon, min(lat + 0.05, 90), direction="INVERSE")
     direction = np.array([x_north - x, y_north - y])
-    direction *= 0.07 * (top - bottom) / np.hypot(*direction)
+    direction *= size / np.hypot(*direction)
     tail, head = (x - direction[0] / 2, y - direction[1] / 2), (x + direction[0] / 2, y + direction[1] / 2)
     style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", xy=head, xytext=tail, arrowprops=style)

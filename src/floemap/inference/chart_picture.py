@@ -27,6 +27,8 @@ _PIXELS = 1400
 _WARNING_RGB = "#b00020"
 #: Of the radar image in the colours: how dark its darkest is.
 _SHADE = 0.62
+#: Narrower pictures have no room for title and warning side by side.
+_NARROW_IN = 12.0
 #: So many polygons are numbered, in the order of their review.
 _REVIEWED = 9
 _ABOUT_NUMBERS = (
@@ -81,7 +83,7 @@ def draw_chart_picture(
     show_raster(axes["radar"], false_colour(hh, hv), maps.geobox)
     axes["radar"].set_title("Radar. Red: HV, green: mean, blue: HH", fontsize=9)
     shown = _draw_uncertainty(axes["uncertainty"], maps)
-    figure.colorbar(shown, cax=axes["bar"], label="entropy, 1: all classes equally likely")
+    figure.colorbar(shown, cax=axes["bar"], label="entropy, 0 to 1")
     for name in ("radar", "uncertainty"):
         furnish(axes[name], maps.geobox, colour="black")
     class_legend(
@@ -109,8 +111,9 @@ def _canvas(geobox: GeoBox) -> tuple[Figure, dict[str, Any]]:
     aspect = geobox.shape[0] / geobox.shape[1]
     width = 9.0 / max(aspect, 1.0) ** 0.5  # inches of the large map
     height = width * aspect
-    top, bottom, gap, small = 0.85, 1.45, 0.35, (height - 0.45) / 2 / aspect
-    whole = (0.25 + width + gap + small + 0.85, top + height + bottom)
+    bottom, gap, small = 1.45, 0.35, (height - 0.45) / 2 / aspect
+    across = 0.25 + width + gap + small + 0.85
+    whole = (across, 0.52 + _title_in(across) + height + bottom)
     figure = Figure(figsize=whole, dpi=110)
     FigureCanvasAgg(figure)
 
@@ -190,11 +193,17 @@ def _percent(share: float) -> str:
     return "none" if share == 0 else "below 1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
+def _title_in(width: float) -> float:
+    """Return how far below the top the title stands, inches: in a narrow picture, below the warning."""
+    return 0.33 if width > _NARROW_IN else 0.68
+
+
 def _write_words(figure: Figure, ax: Axes, words: PictureWords, numbered: bool) -> None:
     width, height = figure.get_size_inches()
     left = 0.25 / width
-    figure.text(left, 1 - 0.33 / height, words.title, fontsize=15, fontweight="bold", va="center")
-    figure.text(left, 1 - 0.63 / height, words.subtitle, fontsize=9, color="0.3", va="center")
+    first = _title_in(width)
+    figure.text(left, 1 - first / height, words.title, fontsize=15, fontweight="bold", va="center")
+    figure.text(left, 1 - (first + 0.3) / height, words.subtitle, fontsize=9, color="0.3", va="center")
     warning = "DRAFT, NOT FOR NAVIGATION" + ("   SIMULATED" if words.simulated else "")
     figure.text(
         1 - left,
