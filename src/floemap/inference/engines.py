@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from threading import local
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -105,7 +106,7 @@ def _in_openvino(network: Network, precision: Literal["fp32", "bf16"]) -> Networ
     wishes = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "NUM_STREAMS": 1,
+        "NUM_STREAMS": network.workers,
     }
     stages: list[Stage] = []
     channels = len(BAND_NAMES)
@@ -157,10 +158,13 @@ def _convert(ov: Any, stage: Stage, channels: int, precision: str, final: bool) 
 
 
 def _runner(ov: Any, compiled: Any, precision: str, final: bool) -> Callable[[Tensor], Tensor]:
-    """Return what runs a compiled stage on a torch tensor without copying it."""
-    request = compiled.create_infer_request()
+    """Return what runs a compiled stage on a torch tensor without copying it; each thread has its own request."""
+    own = local()
 
     def run(x: Tensor) -> Tensor:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        request = own.request
         rows_cols_channels = x.permute(0, 2, 3, 1).contiguous()
         if precision == "bf16":  # numpy has no such type: the bits are handed over as they are
             bits = rows_cols_channels.view(torch.int16).numpy()

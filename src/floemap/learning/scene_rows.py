@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from floemap.learning.stages import Network, Stage
+from floemap.learning.workers import Workers
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
 #: Gives a window of a scene: first row, first column, rows, columns -> stored int16 (3, rows, columns).
@@ -27,6 +28,8 @@ Box = tuple[int, int, int, int]
 
 #: Cells that could be computed in the time that each tile takes besides.
 _TILE_COST = 200
+#: Cells along the side of what is worth a tile of its own.
+_LEAST_TILE = 16
 
 
 class ScenePixels:
@@ -114,6 +117,8 @@ class StageRows:
         What the stage gives where there are no data; None where nobody reads it.
     tile
         Side of the tiles, cells of the output; they are larger where the halo would be most of the work.
+    workers
+        Work on a band's tiles at a time.
     tell
         Is called after each band.
     """
@@ -128,6 +133,7 @@ class StageRows:
         reach_px: int,
         fill: Fill | None,
         tile: int,
+        workers: Workers,
         tell: Callable[[], None],
         dtype: torch.dtype,
     ) -> None:
@@ -135,7 +141,7 @@ class StageRows:
         self.cell_px, self.reach_px, self.fill, self.dtype = cell_px, reach_px, fill, dtype
         self.shape = (pixels.shape[0] // cell_px, pixels.shape[1] // cell_px)
         self.halo = max(self.shape) if stage.halo is None else stage.halo
-        self.tell = tell
+        self.tell, self.workers = tell, workers
         self.done = 0
         tile = tile if stage.inside else max(tile, 2 * self.halo)  # smaller ones would be all halo
         self._tile = max(self.shape) if stage.halo is None else -(-tile // stage.align) * stage.align
@@ -152,8 +158,13 @@ class StageRows:
         first, last = self.done, min(self.done + self._tile, self.shape[0])
         self.source.ensure((last + self.halo) * self.stage.shrink)
         chunk = self._blank(first, last)
-        for top, bottom, left, right in self._tiles(first, last):
-            chunk[top - first : bottom - first, left:right] = self._run(top, bottom, left, right)
+
+        def compute(box: Box) -> None:
+            top, bottom, left, right = box
+            with torch.inference_mode():
+                chunk[top - first : bottom - first, left:right] = self._run(*box)
+
+        self.workers.run(compute, sorted(self._tiles(first, last), key=self._work, reverse=True))
         self._chunks.append((first, chunk))
         self.done = last
         self.tell()
@@ -186,12 +197,19 @@ class StageRows:
         if band is None:
             return
         left, right = band[2:]
-        count, align = -(-(right - left) // self._tile), self.stage.align
+        count, align = self._pieces(right - left), self.stage.align
         edges = [left + (right - left) * i // count // align * align for i in range(count)] + [right]
         for a, b in pairwise(edges):
             box = self._needed((first, last, a, b))
             if box is not None:
                 yield from self._halved(box)
+
+    def _pieces(self, width: int) -> int:
+        """Return in how many pieces to cut so many cells: for all workers, if the pieces don't get too small."""
+        halo = 0 if self.stage.inside else self.halo
+        count = -(-width // self._tile)
+        most = max(count, width // max(4 * halo, _LEAST_TILE))
+        return min(most, -(-count // self.workers.count) * self.workers.count)
 
     def _halved(self, box: Box) -> list[Box]:
         """Halve a box where its halves, without what is not needed of them, are less work, halos counted."""

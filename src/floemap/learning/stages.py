@@ -25,6 +25,7 @@ from floemap.learning.crops import physical
 from floemap.learning.resnet import CHANNELS, BasicBlock
 from floemap.learning.segmentation import SegmentationModel
 from floemap.learning.unet import UNet
+from floemap.learning.workers import usual_count
 from floemap.sentinel1.encoding import BAND_NAMES
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -72,6 +73,8 @@ class Network:
         The model's.
     device, dtype
         Where the stages run, and what they take and give; the last one gives float32.
+    workers
+        How many tiles to work on at a time, each in a thread.
     """
 
     stages: tuple[Stage, ...]
@@ -81,6 +84,7 @@ class Network:
     alignment_px: int
     device: torch.device
     dtype: torch.dtype
+    workers: int
 
 
 def prepare_network(
@@ -116,6 +120,7 @@ def prepare_network(
         alignment_px=model.alignment_px,
         device=device,
         dtype=dtype,
+        workers=usual_count(device),
     )
 
 

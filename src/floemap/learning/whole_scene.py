@@ -25,6 +25,7 @@ from torch.nn import functional
 from floemap.learning.scene_rows import Fill, Reader, ScenePixels, StageRows
 from floemap.learning.segmentation import SegmentationModel
 from floemap.learning.stages import Network, Precision, prepare_network
+from floemap.learning.workers import Workers
 from floemap.progress import Progress, silent
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
@@ -79,7 +80,7 @@ def scene_logits(
 class SceneLogits:
     """Logits of one scene. Rows must be asked for from the top downwards where the model's stride is 1.
 
-    A context: closing waits for the reading of rows that nobody will ask for.
+    A context: closing waits for threads that still read, or compute, what nobody will ask for.
 
     Attributes
     ----------
@@ -103,7 +104,8 @@ class SceneLogits:
         tile = tile or (GPU_TILE if network.device.type == "cuda" else TILE)
         chunk_px = -(-_CHUNK_PX // network.alignment_px) * network.alignment_px
         self._pixels = ScenePixels(network, read, self.shape, chunk_px)
-        self._stages = list(_chain(network, self._pixels, tile, self._tell))
+        self._workers = Workers(network.workers)
+        self._stages = list(_chain(network, self._pixels, tile, self._workers, self._tell))
         self._progress = progress
         self._exact = network.dtype == torch.float32
 
@@ -133,7 +135,7 @@ class SceneLogits:
         final = self._stages[-1]
         if first < final.kept_from:
             raise ValueError(f"rows from {first} were asked for, but those before {final.kept_from} are gone")
-        with torch.no_grad(), self._true_fp32():
+        with torch.inference_mode(), self._true_fp32():
             while final.done < last:
                 final.advance()
             if final.done == final.shape[0]:
@@ -158,8 +160,9 @@ class SceneLogits:
             self.cells(rows - 1, rows)
 
     def close(self) -> None:
-        """Wait for the reading thread."""
+        """Wait for the threads, and end them."""
         self._pixels.close()
+        self._workers.close()
 
     def __enter__(self) -> Self:
         return self
@@ -179,7 +182,9 @@ class SceneLogits:
         return cudnn.flags(enabled=True, allow_tf32=False) if on_gpu and self._exact else nullcontext()
 
 
-def _chain(network: Network, pixels: ScenePixels, tile: int, tell: Callable[[], None]) -> Iterator[StageRows]:
+def _chain(
+    network: Network, pixels: ScenePixels, tile: int, workers: Workers, tell: Callable[[], None]
+) -> Iterator[StageRows]:
     """Put the stages one behind the other over a scene."""
     sizes = list(accumulate((s.shrink for s in network.stages), mul))  # pixels to each stage's cell
     steps = [_EVERYWHERE if s.halo is None else s.halo * p for s, p in zip(network.stages, sizes, strict=True)]
@@ -199,13 +204,14 @@ def _chain(network: Network, pixels: ScenePixels, tile: int, tell: Callable[[], 
             reach_px=min(forward[k], backward[k]),
             fill=fills[k],
             tile=tile,
+            workers=workers,
             tell=tell,
             dtype=torch.float32 if k == len(steps) - 1 else network.dtype,
         )
         yield source
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _fills(network: Network, pixels: ScenePixels, sizes: list[int], forward: list[int]) -> Iterator[Fill]:
     """Run the first stages over a small scene without data."""
     if not sizes:
