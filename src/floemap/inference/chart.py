@@ -11,10 +11,9 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from floemap.charts.chart_table import STATUS
 from floemap.errors import FloemapError, ModelError, ProductError
@@ -24,7 +23,7 @@ from floemap.inference.chart_record import about_chart, describe_files, found_on
 from floemap.inference.chart_source import ChartSource, PreparedScene, find_product, prepare_source
 from floemap.inference.land import describe_land, land_on
 from floemap.inference.memory import give_back_memory
-from floemap.inference.model_files import ModelFile, find_models
+from floemap.inference.model_files import LoadedModels, ModelFile, find_models
 from floemap.inference.scene_maps import SceneMaps, without_land
 from floemap.inference.settings import OUTPUTS, ChartSettings, Output
 from floemap.legend import IGNORE
@@ -121,7 +120,7 @@ def make_chart(
     OutputError
         If the results cannot be written.
     """
-    with _Models(find_models(models), engine, precision, device) as ready:
+    with LoadedModels(find_models(models), engine, precision, device) as ready:
         return _make(
             Path(product),
             ready,
@@ -168,7 +167,7 @@ def make_charts(
         If the models cannot be loaded: then nothing can be charted.
     """
     outcomes = []
-    with _Models(find_models(models), engine, precision, device) as ready:
+    with LoadedModels(find_models(models), engine, precision, device) as ready:
         for product in map(Path, products):
             try:
                 made = _make(
@@ -193,45 +192,9 @@ def make_charts(
     return outcomes
 
 
-class _Models:
-    """The models of charts: loaded once, by a thread, while the first product is prepared."""
-
-    def __init__(self, files: tuple[ModelFile, ...], engine: Engine, precision: Precision, device: str) -> None:
-        self.files = files
-        self.configuration = {"engine": engine, "precision": precision, "device": device}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="floemap-load")
-        self._loading: Future[list[Predictor]] | None = None
-        self.failed = False
-
-    def begin(self) -> None:
-        """Begin to load them, if that has not begun."""
-        self._loading = self._loading or self._pool.submit(self._load)
-
-    def _load(self) -> list[Predictor]:
-        from floemap.inference.predict_maps import make_predictor  # which takes a second or two, for torch
-
-        return [make_predictor(m.path, **self.configuration) for m in self.files]  # type: ignore[arg-type]
-
-    def predictors(self) -> list[Predictor]:
-        """Return them, loaded."""
-        self.begin()
-        assert self._loading is not None
-        try:
-            return self._loading.result()
-        except BaseException:
-            self.failed = True
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-
 def _make(
     product: Path,
-    models: _Models,
+    models: LoadedModels,
     out: Path,
     settings: ChartSettings,
     *,

@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.checkpoint_header import find_legend, read_about
 from floemap.legend import Legend
 from floemap.stage import sha256
+
+if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
+    from floemap.inference.engines import Engine
+    from floemap.inference.predict_maps import Predictor
+    from floemap.learning.stages import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -119,3 +125,39 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
                 m.path.name,
             )
     return found
+
+
+class LoadedModels:
+    """The models of charts: loaded once, by a thread, while the first product is prepared."""
+
+    def __init__(self, files: tuple[ModelFile, ...], engine: Engine, precision: Precision, device: str) -> None:
+        self.files = files
+        self.configuration = {"engine": engine, "precision": precision, "device": device}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="floemap-load")
+        self._loading: Future[list[Predictor]] | None = None
+        self.failed = False
+
+    def begin(self) -> None:
+        """Begin to load them, if that has not begun."""
+        self._loading = self._loading or self._pool.submit(self._load)
+
+    def _load(self) -> list[Predictor]:
+        from floemap.inference.predict_maps import make_predictor  # which takes a second or two, for torch
+
+        return [make_predictor(m.path, **self.configuration) for m in self.files]  # type: ignore[arg-type]
+
+    def predictors(self) -> list[Predictor]:
+        """Return them, loaded."""
+        self.begin()
+        assert self._loading is not None
+        try:
+            return self._loading.result()
+        except BaseException:
+            self.failed = True
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
