@@ -235,4 +235,5 @@ def go_on(out: Path, whole: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
     main(Path(sys.argv[1]))

@@ -318,9 +318,10 @@ def test_ctrl_c_on_the_command_line(small_product: Path, tmp_path: Path) -> None
     """A real signal to a real process, as soon as it is at work."""
     out = tmp_path / "out"
     slow = f"""
-import sys, time
+import signal, sys, time
 from floemap.cli import main
 from floemap.sentinel1 import product
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 original = product.calibrate
 product.calibrate = lambda *a, **k: (original(*a, **k), time.sleep(60))[0]
 sys.argv = ["floemap", "prepare", {str(small_product)!r}, "--out", {str(out)!r}, "--resolution", "2000"]
