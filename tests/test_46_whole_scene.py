@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,7 @@ from floemap.learning.segmentation import SegmentationModel
 from floemap.learning.settings import ModelSettings
 from floemap.learning.stages import Stage, choose_precision, merge_batch_norms, prepare_network
 from floemap.learning.whole_scene import SceneLogits, array_reader, scene_logits
+from floemap.learning.workers import Workers
 from floemap.sentinel1.encoding import NODATA
 
 Stored = NDArray[np.int16]
@@ -260,6 +262,48 @@ def test_progress_rises_to_the_end(separable: SegmentationModel) -> None:
     )
     scene.finish()
     assert len(told) > 2 and told == sorted(told) and told[-1] == 1
+
+
+# Threads
+
+
+@pytest.mark.parametrize("name", ["separable", "unet"])
+def test_workers_change_nothing(name: str) -> None:
+    model, stored = make(name), diamond(190, 213)
+    found = []
+    for workers in (1, 3):
+        network = dataclasses.replace(prepare_network(model, precision="fp32"), workers=workers)
+        with SceneLogits(network, array_reader(stored), (190, 213), tile=6) as scene:
+            found.append(scene.rows(0, 190))
+    assert_same(*found, stored)
+
+
+def test_torchs_threads_stay_as_they_were() -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    workers = Workers(2)
+    try:
+        workers.run(lambda _: seen.append(torch.get_num_threads()), range(8))
+    finally:
+        workers.close()
+    assert set(seen) == {max(1, before // 2)}
+    assert torch.get_num_threads() == before
+    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert seen[-1] == before
+
+
+def test_an_error_in_a_tile_comes_through() -> None:
+    def fail(item: int) -> None:
+        if item == 3:
+            raise ProductError("tile 3")
+
+    for count in (1, 2):
+        workers = Workers(count)
+        with pytest.raises(ProductError, match="tile 3"):
+            workers.run(fail, range(6))
+        workers.close()
 
 
 # What goes wrong

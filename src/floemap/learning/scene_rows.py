@@ -116,7 +116,7 @@ class StageRows:
     fill
         What the stage gives where there are no data; None where nobody reads it.
     tile
-        Side of the tiles, cells of the output; they are larger where the halo would be most of the work.
+        Side of the tiles, cells of the output; other where that suits the stage.
     workers
         Work on a band's tiles at a time.
     tell
@@ -143,7 +143,8 @@ class StageRows:
         self.halo = max(self.shape) if stage.halo is None else stage.halo
         self.tell, self.workers = tell, workers
         self.done = 0
-        tile = tile if stage.inside else max(tile, 2 * self.halo)  # smaller ones would be all halo
+        # With a halo that is computed, small tiles would be all halo; with one that is read only, they are better.
+        tile = -(-tile // 2) if stage.inside else max(tile, 2 * self.halo)
         self._tile = max(self.shape) if stage.halo is None else -(-tile // stage.align) * stage.align
         self._chunks: deque[tuple[int, Tensor]] = deque()  # first row, (rows, cols, channels)
         self._spare: list[Tensor] = []  # asking for new memory for each chunk takes longer, and more of it
