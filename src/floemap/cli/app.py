@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -19,6 +20,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from floemap.errors import FloemapError
+
+# Threads that wait for each other shall sleep, not spin: where another program shares the cores, torch's training steps
+# took seven times longer otherwise. The library that reads this is loaded later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 #: Results go to stdout, all else to stderr, so that ``--json`` can be piped.
 stdout = Console(soft_wrap=True)
