@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 import torch
 from tiny_model import ABOUT, WITH_TINY, scene, written_file
 
-import floemap.learning.checkpoint as checkpoint_module
 import floemap.learning.models as models_module
 from floemap.learning import training as training_module
 from floemap.learning.checkpoint import load_checkpoint
@@ -114,7 +113,7 @@ def at_write(name: str, number: int = 1, *, torn: bool = False) -> Trap:
                 die()
             real(file)
 
-        checkpoint_module.os.fsync = fsync  # type: ignore[attr-defined]
+        os.fsync = fsync
 
     return set_trap
 

@@ -20,7 +20,6 @@ import torch
 from tiny_model import ABOUT, WITH_TINY, scene
 from torch import Tensor, nn
 
-import floemap.learning.checkpoint as checkpoint_module
 import floemap.learning.models as models_module
 from floemap.errors import ConfigError, OutputError, TrainingError
 from floemap.learning.distributed import SharedBatchNorm2d, global_sum, make_fabric, on_first, share_batch_norm
@@ -120,12 +119,12 @@ def errors(rank: int, folder: Path) -> dict[str, str]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if rank == 0:
-        checkpoint_module.os.fsync = full  # type: ignore[attr-defined]
+        os.fsync = full
     try:
         go(folder / "full")
     except OutputError as e:
         told["full disk"] = str(e)
-    checkpoint_module.os.fsync = real  # type: ignore[attr-defined]
+    os.fsync = real
     fabric = make_fabric("cpu", "fp32")
     try:
         on_first(fabric, lambda: fail(rank))

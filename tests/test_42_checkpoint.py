@@ -28,12 +28,13 @@ from torch import Tensor
 
 import floemap.legend
 from floemap.errors import ConfigError, FloemapError, ModelError, OutputError
-from floemap.learning.checkpoint import check_fits, load_checkpoint, save_checkpoint, write_whole
+from floemap.learning.checkpoint import check_fits, load_checkpoint, save_checkpoint
 from floemap.learning.checkpoint_header import read_about
 from floemap.learning.models import MODELS, SegmentationModel, build_model
 from floemap.learning.settings import ModelSettings
 from floemap.legend import ICE_WATER, SIX_CLASSES
 from floemap.sentinel1.encoding import BAND_NAMES
+from floemap.stage import write_whole
 
 ABOUT = {"legend": "six_classes", "resolution_m": 80.0, "simulated": True}
 MEAN, STD = [-13.418, -27.005, 34.1], [5.422, 5.099, 7.831]

@@ -14,7 +14,6 @@ import pytest
 import torch
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings, written_file
 
-import floemap.learning.checkpoint as checkpoint_module
 from floemap.errors import OutputError
 from floemap.learning.checkpoint import load_checkpoint
 from floemap.learning.settings import LearningSettings
@@ -109,7 +108,7 @@ def test_full_disk_is_said_and_what_was_written_goes_on(
         real(file)
 
     with monkeypatch.context() as full:
-        full.setattr(checkpoint_module.os, "fsync", fsync)
+        full.setattr(os, "fsync", fsync)
         with pytest.raises(OutputError, match="No space left on device") as e:
             go(tmp_path / "run", settings)
     assert e.value.path == tmp_path / "run" / name

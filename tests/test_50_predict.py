@@ -27,7 +27,7 @@ from floemap.cog import Band, read_geobox, write_cog
 from floemap.errors import ConfigError, FloemapError, GridError, ModelError, OutputError, ProductError
 from floemap.grid import check_same_grid
 from floemap.inference.engines import make_network
-from floemap.inference.predict import Outcome, Prediction, predict, predict_all, predicting
+from floemap.inference.predict import Prediction, predict, predict_all, predicting
 from floemap.inference.scene_maps import STEPS
 from floemap.inference.strips import predicted_strips
 from floemap.learning.checkpoint import load_checkpoint, save_checkpoint
@@ -36,6 +36,7 @@ from floemap.learning.models import build_model
 from floemap.learning.settings import ModelSettings
 from floemap.learning.whole_scene import SceneLogits, array_reader
 from floemap.legend import IGNORE, SIX_CLASSES
+from floemap.outcomes import Outcome
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
 
@@ -275,7 +276,7 @@ def test_finished_predictions_are_skipped(product: Path, model: Path, tmp_path: 
 
 def test_one_failure_does_not_stop_the_rest(product: Path, model: Path, tmp_path: Path) -> None:
     absent = tmp_path / "absent"
-    told: list[Outcome] = []
+    told: list[Outcome[Prediction]] = []
     names: list[str] = []
 
     def progress_of(path: Path) -> Any:

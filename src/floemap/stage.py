@@ -122,6 +122,28 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole, and on the disk, or not at all; what stood there stays until then.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, with the reason.
+    """
+    beside = path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    with os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("wb") as f:
+                f.write(content)
+                f.flush()
+                os.fsync(f.fileno())
+            beside.replace(path)
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path` as JSON, whole or not at all. Not-a-number is refused: JSON has none."""
     text = json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"

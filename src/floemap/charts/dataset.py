@@ -18,6 +18,7 @@ from floemap.charts.extremeearth import ALL_MONTHS, SCENES, DatasetScene, check_
 from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.charts.sources import FORMATS
 from floemap.errors import FloemapError
+from floemap.zips import UNREADABLE
 
 #: A file of this name in the folder's root says that everything below it is simulated.
 SIMULATED_MARK = "SIMULATED.txt"
@@ -200,7 +201,7 @@ class _Finds:
         try:
             with zipfile.ZipFile(path) as z:
                 names = z.namelist()
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as e:
+        except UNREADABLE as e:
             self.broken.add(path)
             scene = scene_of_product(path.name)
             if scene is not None:

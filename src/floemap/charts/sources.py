@@ -19,7 +19,7 @@ import pyogrio
 from pyogrio.errors import DataSourceError
 
 from floemap.errors import ChartError
-from floemap.zips import refuse_hostile
+from floemap.zips import UNREADABLE, refuse_hostile
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def _in_zip(path: Path, layer: str | None) -> Source:
                 near = {m: PurePosixPath(m.filename) for m in members}
                 parts = {p.suffix.lower(): m for m, p in near.items() if p.with_suffix("") == inside.with_suffix("")}
                 _check_shapefile(path, {k: (z.open(m).read(32), m.file_size) for k, m in parts.items()})
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as e:
+    except UNREADABLE as e:
         raise ChartError(f"is no readable zip: {e}.", path=path, hint=_AGAIN) from e
     name = f"/vsizip/{{{path.resolve()}}}/{inside}"
     return Source(path, name, _choose_layer(path, name, layer), (path,))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from floemap.cli.app import command, fail, stderr, stdout
+from floemap.cli.app import command
+from floemap.cli.many import run_each
 from floemap.cli.predict import EngineChoice, PrecisionChoice
 from floemap.cli.prepare import NoiseChoice
 
@@ -90,8 +92,7 @@ def chart(
 
         floemap chart S1A_EW_GRDM_1SDH_*.zip --model model.safetensors --out charts
     """
-    from floemap.cli.bars import Bars
-    from floemap.inference.chart import Outcome, make_charts
+    from floemap.inference.chart import make_charts
     from floemap.inference.settings import ChartSettings
 
     base = ChartSettings() if config is None else ChartSettings.from_toml(config)
@@ -111,35 +112,20 @@ def chart(
             },
         )
     )
-    with Bars(len(products), "products") as bars:
-
-        def finished(outcome: Outcome) -> None:
-            bars.finish()
-            if outcome.result is not None:
-                note = "  (finished before)" if outcome.result.skipped else ""
-                stdout.print(f"{outcome.result.folder}{note}", highlight=False, markup=False)
-            else:
-                stderr.print(f"error: {outcome.error}", style="bold red", highlight=False, markup=False)
-
-        outcomes = make_charts(
-            products,
-            model,
-            out,
-            settings,
-            land_mask=land_mask,
-            prepared=prepared,
-            engine=engine.value,
-            precision=precision.value,
-            device=device,
-            overwrite=overwrite,
-            progress_of=lambda p: bars.begin(p.name),
-            finished=finished,
-        )
-    failed = [o for o in outcomes if o.error is not None]
-    if len(failed) == 1 and len(products) == 1 and failed[0].error is not None:
-        raise typer.Exit(1) from failed[0].error
-    if failed:
-        fail(f"{len(failed)} of {len(products)} products could not be charted.")
+    work = functools.partial(
+        make_charts,
+        products,
+        model,
+        out,
+        settings,
+        land_mask=land_mask,
+        prepared=prepared,
+        engine=engine.value,
+        precision=precision.value,
+        device=device,
+        overwrite=overwrite,
+    )
+    run_each(products, "charted", work)
 
 
 def _merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from floemap.cli.app import command, fail, stderr, stdout
+from floemap.cli.app import command
+from floemap.cli.many import run_each
 
 
 class EngineChoice(StrEnum):
@@ -57,33 +59,17 @@ def predict(
 
         floemap predict prepared/S1A_EW_GRDM_1SDH_* --model run/model/model.safetensors --out predictions
     """
-    from floemap.cli.bars import Bars
-    from floemap.inference.predict import Outcome, predict_all
+    from floemap.inference.predict import predict_all
 
-    with Bars(len(products), "products") as bars:
-
-        def finished(outcome: Outcome) -> None:
-            bars.finish()
-            if outcome.result is not None:
-                note = "  (finished before)" if outcome.result.skipped else ""
-                stdout.print(f"{outcome.result.folder}{note}", highlight=False, markup=False)
-            else:
-                stderr.print(f"error: {outcome.error}", style="bold red", highlight=False, markup=False)
-
-        outcomes = predict_all(
-            products,
-            model,
-            out,
-            engine=engine.value,
-            precision=precision.value,
-            device=device,
-            probabilities=probabilities,
-            overwrite=overwrite,
-            progress_of=lambda p: bars.begin(p.name),
-            finished=finished,
-        )
-    failed = [o for o in outcomes if o.error is not None]
-    if len(failed) == 1 and len(products) == 1 and failed[0].error is not None:
-        raise typer.Exit(1) from failed[0].error
-    if failed:
-        fail(f"{len(failed)} of {len(products)} products could not be predicted.")
+    work = functools.partial(
+        predict_all,
+        products,
+        model,
+        out,
+        engine=engine.value,
+        precision=precision.value,
+        device=device,
+        probabilities=probabilities,
+        overwrite=overwrite,
+    )
+    run_each(products, "predicted", work)

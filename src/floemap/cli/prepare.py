@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from floemap.cli.app import command, fail, stderr, stdout
+from floemap.cli.app import command
+from floemap.cli.many import run_each
 
 
 class NoiseChoice(StrEnum):
@@ -83,9 +85,8 @@ def prepare(
 
         floemap prepare S1A_EW_GRDM_1SDH_*.zip --out prepared
     """
-    from floemap.cli.bars import Bars
     from floemap.config import PrepareSettings
-    from floemap.sentinel1.batch import Outcome, prepare_all
+    from floemap.sentinel1.batch import prepare_all
 
     settings = PrepareSettings() if config is None else PrepareSettings.from_toml(config)
     given = {
@@ -98,27 +99,12 @@ def prepare(
     }
     settings = PrepareSettings.checked(**(settings.model_dump() | {k: v for k, v in given.items() if v is not None}))
 
-    with Bars(len(products), "products") as bars:
-
-        def finished(outcome: Outcome) -> None:
-            bars.finish()
-            if outcome.result is not None:
-                note = "  (finished before)" if outcome.result.skipped else ""
-                stdout.print(f"{outcome.result.folder}{note}", highlight=False, markup=False)
-            else:
-                stderr.print(f"error: {outcome.error}", style="bold red", highlight=False, markup=False)
-
-        outcomes = prepare_all(
-            products,
-            out,
-            settings,
-            like=like,
-            overwrite=overwrite,
-            progress_of=lambda p: bars.begin(p.name),
-            finished=finished,
-        )
-    failed = [o for o in outcomes if o.error is not None]
-    if len(failed) == 1 and len(products) == 1 and failed[0].error is not None:
-        raise typer.Exit(1) from failed[0].error
-    if failed:
-        fail(f"{len(failed)} of {len(products)} products could not be prepared.")
+    work = functools.partial(
+        prepare_all,
+        products,
+        out,
+        settings,
+        like=like,
+        overwrite=overwrite,
+    )
+    run_each(products, "prepared", work)

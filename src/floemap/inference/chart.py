@@ -27,6 +27,7 @@ from floemap.inference.model_files import LoadedModels, ModelFile, find_models
 from floemap.inference.scene_maps import SceneMaps, without_land
 from floemap.inference.settings import OUTPUTS, ChartSettings, Output
 from floemap.legend import IGNORE
+from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent
 from floemap.stage import provenance, read_json, stage_folder, write_json
 
@@ -56,15 +57,6 @@ class DraftChart:
     def record(self) -> Path:
         """How it was made."""
         return self.folder / _RECORD
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one product: either a result or an error."""
-
-    product: Path
-    result: DraftChart | None
-    error: FloemapError | None
 
 
 def make_chart(
@@ -146,8 +138,8 @@ def make_charts(
     device: str = "auto",
     overwrite: bool = False,
     progress_of: Callable[[Path], Progress] | None = None,
-    finished: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
+    finished: Callable[[Outcome[DraftChart]], None] | None = None,
+) -> list[Outcome[DraftChart]]:
     """Make a chart of each product; see :func:`make_chart`.
 
     Parameters
@@ -166,30 +158,21 @@ def make_charts(
     ModelError, ConfigError
         If the models cannot be loaded: then nothing can be charted.
     """
-    outcomes = []
     with LoadedModels(find_models(models), engine, precision, device) as ready:
-        for product in map(Path, products):
-            try:
-                made = _make(
-                    product,
-                    ready,
-                    Path(out),
-                    settings or ChartSettings(),
-                    land_mask=None if land_mask is None else Path(land_mask),
-                    prepared=None if prepared is None else Path(prepared),
-                    overwrite=overwrite,
-                    progress=silent if progress_of is None else progress_of(product),
-                )
-                outcome = Outcome(product, made, None)
-            except FloemapError as e:
-                if ready.failed:
-                    raise
-                logger.debug("%s could not be charted", product, exc_info=True)
-                outcome = Outcome(product, None, e)
-            outcomes.append(outcome)
-            if finished is not None:
-                finished(outcome)
-    return outcomes
+
+        def work(product: Path, progress: Progress) -> DraftChart:
+            return _make(
+                product,
+                ready,
+                Path(out),
+                settings or ChartSettings(),
+                land_mask=None if land_mask is None else Path(land_mask),
+                prepared=None if prepared is None else Path(prepared),
+                overwrite=overwrite,
+                progress=progress,
+            )
+
+        return each_product(products, work, progress_of=progress_of, finished=finished, hopeless=lambda: ready.failed)
 
 
 def _make(

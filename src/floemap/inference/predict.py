@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from floemap.cog import Band, CogWriter
-from floemap.errors import FloemapError, ModelError, ProductError
+from floemap.errors import ModelError, ProductError
 from floemap.inference.engines import Computation, Engine, make_network
 from floemap.inference.product_reader import OpenProduct, name_of, open_fitting, raster_of
 from floemap.inference.scene_maps import STEPS
@@ -29,6 +29,7 @@ from floemap.learning.checkpoint import Checkpoint, load_checkpoint
 from floemap.learning.stages import Precision
 from floemap.learning.whole_scene import SceneLogits
 from floemap.legend import IGNORE, Legend
+from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent
 from floemap.stage import is_finished, provenance, sha256, stage_folder, write_json
 
@@ -59,15 +60,6 @@ class Prediction:
     def record(self) -> Path:
         """How it was made."""
         return self.folder / "prediction.json"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one product: either a result or an error."""
-
-    product: Path
-    result: Prediction | None
-    error: FloemapError | None
 
 
 def predict(
@@ -149,8 +141,8 @@ def predict_all(
     probabilities: bool = True,
     overwrite: bool = False,
     progress_of: Callable[[Path], Progress] | None = None,
-    finished: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
+    finished: Callable[[Outcome[Prediction]], None] | None = None,
+) -> list[Outcome[Prediction]]:
     """Predict each product; see :func:`predict`.
 
     Parameters
@@ -170,28 +162,21 @@ def predict_all(
         If the checkpoint cannot be read: then nothing can be predicted.
     """
     model = _loaded(checkpoint)
-    outcomes = []
-    for product in map(Path, products):
-        try:
-            made = predict(
-                product,
-                model,
-                out,
-                engine=engine,
-                precision=precision,
-                device=device,
-                probabilities=probabilities,
-                overwrite=overwrite,
-                progress=silent if progress_of is None else progress_of(product),
-            )
-            outcome = Outcome(product, made, None)
-        except FloemapError as e:
-            logger.debug("%s could not be predicted", product, exc_info=True)
-            outcome = Outcome(product, None, e)
-        outcomes.append(outcome)
-        if finished is not None:
-            finished(outcome)
-    return outcomes
+
+    def work(product: Path, progress: Progress) -> Prediction:
+        return predict(
+            product,
+            model,
+            out,
+            engine=engine,
+            precision=precision,
+            device=device,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    return each_product(products, work, progress_of=progress_of, finished=finished)
 
 
 @contextmanager

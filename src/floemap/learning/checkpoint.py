@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +33,7 @@ from floemap.learning.tensor_tables import what_differs
 from floemap.legend import Legend
 from floemap.legend import legend as legend_called
 from floemap.sentinel1.encoding import BAND_NAMES
-from floemap.stage import os_errors
+from floemap.stage import write_whole
 from floemap.version import __version__
 
 #: How much the pixel size of a product may differ from what a model learnt, as a share.
@@ -159,28 +156,6 @@ def _header(path: Path, model: SegmentationModel, about: Mapping[str, Any], dtyp
         return json.dumps(header, allow_nan=False, default=str)
     except ValueError as e:
         raise ModelError(f"what is known about it cannot be JSON: {e}.", path=path) from e
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole, and on the disk, or not at all; what stood there stays until then.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written, with the reason.
-    """
-    beside = path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
-    with os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("wb") as f:
-                f.write(content)
-                f.flush()
-                os.fsync(f.fileno())
-            beside.replace(path)
-        finally:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:

@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 
 from floemap.errors import ConfigError, TrainingError
-from floemap.learning.checkpoint import write_whole
-from floemap.stage import is_finished, os_errors, read_json
+from floemap.stage import is_finished, os_errors, read_json, write_whole
 
 WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
 

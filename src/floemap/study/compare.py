@@ -25,7 +25,7 @@ from floemap.evaluation.summary import summarise
 from floemap.evaluation.tables import markdown
 from floemap.progress import Progress, part_of, silent
 from floemap.report.report import Report, make_report
-from floemap.stage import os_errors, provenance, read_json, write_json
+from floemap.stage import os_errors, provenance, read_json, write_json, write_whole
 from floemap.study.cells import Cell, plan
 from floemap.study.data import StudyScene, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
@@ -140,10 +140,7 @@ def write_results(
     summary = summarise(evaluated)
     made = provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
     write_json(out / "results.json", made | {"study": study.name, "failed": failed, "summary": summary})
-    with os_errors(out / "results.md"):
-        beside = out / ".results.md.partial"
-        beside.write_text(markdown(summary), encoding="utf-8")
-        beside.replace(out / "results.md")
+    write_whole(out / "results.md", markdown(summary).encode())
     return summary
 
 

@@ -1,0 +1,59 @@
+"""What the commands that take many products share: bars, a line for each product, the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import typer
+
+from floemap.cli.app import fail, stderr, stdout
+from floemap.outcomes import Outcome
+from floemap.progress import Progress
+
+
+class InFolder(Protocol):
+    """A result that lies in a folder, perhaps since before."""
+
+    @property
+    def folder(self) -> Path:
+        """With its files."""
+
+    @property
+    def skipped(self) -> bool:
+        """It was finished before."""
+
+
+class Work(Protocol):
+    """A call of the library on all products."""
+
+    def __call__(
+        self, *, progress_of: Callable[[Path], Progress], finished: Callable[[Outcome[InFolder]], None]
+    ) -> Sequence[Outcome[InFolder]]:
+        """Do it."""
+
+
+def run_each(products: Sequence[Path], done: str, work: Work) -> None:
+    """Do `work` on all products; print each result's folder or error; leave with code 1 if one failed.
+
+    `done` says what was to be done to them, as in "3 of 5 products could not be prepared".
+    """
+    from floemap.cli.bars import Bars
+
+    with Bars(len(products), "products") as bars:
+
+        def finished(outcome: Outcome[InFolder]) -> None:
+            bars.finish()
+            if outcome.result is not None:
+                note = "  (finished before)" if outcome.result.skipped else ""
+                stdout.print(f"{outcome.result.folder}{note}", highlight=False, markup=False)
+            else:
+                stderr.print(f"error: {outcome.error}", style="bold red", highlight=False, markup=False)
+
+        outcomes = work(progress_of=lambda p: bars.begin(p.name), finished=finished)
+    failed = [o.error for o in outcomes if o.error is not None]
+    if failed and len(products) == 1:
+        raise typer.Exit(1) from failed[0]
+    if failed:
+        fail(f"{len(failed)} of {len(products)} products could not be {done}.")

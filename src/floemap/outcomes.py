@@ -1,0 +1,65 @@
+"""The same work on many products in one call: one that fails does not stop the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from floemap.errors import FloemapError
+from floemap.progress import Progress, silent
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Held = TypeVar("Held", covariant=True)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Held]):
+    """What became of one product: either a result or an error."""
+
+    product: Path
+    result: Held | None
+    error: FloemapError | None
+
+
+def each_product(
+    products: Sequence[str | Path],
+    work: Callable[[Path, Progress], Result],
+    *,
+    progress_of: Callable[[Path], Progress] | None = None,
+    finished: Callable[[Outcome[Result]], None] | None = None,
+    hopeless: Callable[[], bool] = lambda: False,
+) -> list[Outcome[Result]]:
+    """Do `work` on each product, given its path and its progress callback.
+
+    Parameters
+    ----------
+    progress_of
+        Gives the progress callback of each product.
+    finished
+        Is called with each outcome as it is known.
+    hopeless
+        Is asked after an error: whether it is none of the product's, so that no other can succeed. Then it is raised.
+
+    Returns
+    -------
+    One outcome for each product, in order. Errors are in them, not raised.
+    """
+    outcomes = []
+    for product in map(Path, products):
+        outcome: Outcome[Result]
+        try:
+            outcome = Outcome(product, work(product, silent if progress_of is None else progress_of(product)), None)
+        except FloemapError as e:
+            if hopeless():
+                raise
+            logger.debug("%s failed", product, exc_info=True)
+            outcome = Outcome(product, None, e)
+        outcomes.append(outcome)
+        if finished is not None:
+            finished(outcome)
+    return outcomes
