@@ -278,20 +278,21 @@ def test_workers_change_nothing(name: str) -> None:
     assert_same(*found, stored)
 
 
-def test_torchs_threads_stay_as_they_were() -> None:
-    before = torch.get_num_threads()
-    seen: list[int] = []
-    workers = Workers(2)
+def test_torchs_threads_are_shared_out_and_stay_as_they_were() -> None:
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(4)
     try:
+        workers = Workers(2)
         workers.run(lambda _: seen.append(torch.get_num_threads()), range(8))
-    finally:
         workers.close()
-    assert set(seen) == {max(1, before // 2)}
-    assert torch.get_num_threads() == before
-    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    later.start()
-    later.join()
-    assert seen[-1] == before
+        assert set(seen) == {2}
+        assert torch.get_num_threads() == 4
+        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert seen[-1] == 4
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_error_in_a_tile_comes_through() -> None:

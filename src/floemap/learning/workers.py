@@ -37,6 +37,8 @@ class Workers:
         all_started = Barrier(count)
 
         def begin() -> None:
+            # A thread's first question or work sets its number to what was set last anywhere; so ask first, then set.
+            torch.get_num_threads()
             torch.set_num_threads(max(1, threads // count))  # of this thread, and of those that start later
             all_started.wait()
 
