@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SpecFactory = Callable[..., ProductSpec]
 Sigma0Factory = Callable[[ProductSpec], dict[str, NDArray[np.float32]]]
 ProductWriter = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """What a command makes of the library's logger ends with the test: others read its records."""
+    logger = logging.getLogger("floemap")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 def _spec(**changes: Any) -> ProductSpec:
