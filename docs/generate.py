@@ -1,4 +1,4 @@
-"""Write the reference pages that come from the code: commands, settings, classes.
+"""Write the reference pages that come from the code: commands, settings, classes, fields.
 
     python docs/generate.py
 
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from floemap.charts.chart_table import FIELDS
 from floemap.cli import main as _registers_the_commands  # noqa: F401
 from floemap.cli.app import _SHARED, app
 from floemap.config import LabelSettings, PrepareSettings, Settings
@@ -254,7 +255,17 @@ def _codes(stages: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(stages))) or "–"
 
 
-PAGES = {"cli.md": cli_page, "settings.md": settings_page, "legends.md": legends_page}
+def fields_page() -> str:
+    """Return the fields of a draft chart's polygons as Markdown."""
+    rows = "\n".join(f"| `{name}` | {what} |" for name, what in FIELDS.items())
+    return (
+        NOTE.format(source="table in floemap/charts/chart_table.py")
+        + "# Fields of draft charts\n\nOf the polygons in `chart.gpkg`, `chart.geojson` and the SIGRID-3 shapefile;"
+        f" what they mean together is in [Draft charts](draft-charts.md).\n\n| field | what |\n| --- | --- |\n{rows}\n"
+    )
+
+
+PAGES = {"cli.md": cli_page, "settings.md": settings_page, "legends.md": legends_page, "fields.md": fields_page}
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ segmentation", IGARSS 2023. Where that leaves room, ``docs/method.md`` says what
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from floemap.config import Settings
 
@@ -29,6 +29,15 @@ class ModelSettings(Settings):
 
     encoder_weights: Path | None = None
     """ImageNet weights of ResNet18 for the encoder, a file; without it the encoder starts at random."""
+
+    start_from: Path | None = None
+    """A checkpoint to go on from, on other scenes: all weights, and the normalisation. It must be the same model."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.encoder_weights is not None and self.start_from is not None:
+            raise ValueError("encoder_weights and start_from exclude each other: the checkpoint has an encoder")
+        return self
 
 
 class LossSettings(Settings):

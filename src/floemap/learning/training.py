@@ -33,6 +33,7 @@ from floemap.learning.metrics_log import TensorBoardLog
 from floemap.learning.models import SegmentationModel, build_model
 from floemap.learning.normalisation import pooled_statistics
 from floemap.learning.settings import LearningSettings
+from floemap.learning.start import about_start, begin_from, read_start
 from floemap.learning.state import METRICS, RECORD, STATE, WEIGHTS, State, open_folder, save_state, write_metrics
 from floemap.learning.validation import validate
 from floemap.legend import Legend
@@ -41,9 +42,10 @@ from floemap.stage import provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
-#: Settings that change nothing of what is learnt: a run may be gone on with under others. The encoder's weights are
+#: Settings that change nothing of what is learnt: a run may be gone on with under others. Files that it starts from are
 #: known by what they hold, not by where they lie.
-_OF_THE_MACHINE = {"crops": {"source", "workers"}, "training": {"tensorboard"}, "model": {"encoder_weights"}}
+_STARTS = ("encoder_weights", "start_from")
+_OF_THE_MACHINE = {"crops": {"source", "workers"}, "training": {"tensorboard"}, "model": {*_STARTS}}
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def train(
     ------
     ConfigError
         If settings do not fit each other, the parts or the machine, or the folder holds another training.
+    ModelError
+        If what it is to start from cannot be read, or is another model.
     TrainingError
         If there is nothing to learn from, or the loss is no number.
     GridError, FloemapError
@@ -125,8 +129,8 @@ def train(
     check_parts(training, validation, settings, about)
     fabric = make_fabric(device, t.precision)
     inputs = {"training": identities(training), "validation": identities(validation), "legend": legend.name}
-    if settings.model.encoder_weights is not None:
-        inputs["encoder_weights"] = sha256(settings.model.encoder_weights)
+    start = read_start(settings.model, legend, about["resolution_m"])
+    inputs |= {key: sha256(path) for key in _STARTS if (path := getattr(settings.model, key)) is not None}
     configuration = settings.model_dump(mode="json", exclude=_OF_THE_MACHINE)
     finished, state = on_first(fabric, lambda: open_folder(out, inputs, configuration, overwrite=overwrite))
     if finished:
@@ -144,11 +148,17 @@ def train(
         "class_pixels": {c.key: n for c, n in zip(legend.classes, data.pixels, strict=True)},
         "trained_on": {"device": fabric.device.type, "precision": precision_of(fabric), "processes": fabric.world_size},
     }
+    if start is not None:
+        known["simulated"] = known["simulated"] or start.simulated
+        known["started_from"] = about_start(start)
     # The caller's random numbers go on as if nothing had been drawn here.
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
         torch.manual_seed(torch_seed(t.seed))
         model = build_model(settings.model, len(legend))
-        model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
+        if start is None:
+            model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
+        else:
+            begin_from(start, model)
         why = _fit(_Run(model, loss, data, settings, out, known, fabric, progress), state)
     record = provenance("floemap train", inputs=inputs, configuration=configuration)
     record |= {k: v for k, v in known.items() if k not in record} | {

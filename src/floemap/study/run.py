@@ -41,13 +41,18 @@ def train_on(
 
     Raises
     ------
-    ConfigError, TrainingError
+    ConfigError, TrainingError, ModelError
         See :func:`floemap.study.split.make_split` and :func:`floemap.learning.training.train`.
     """
+    from floemap.learning.start import read_start, refuse_known
     from floemap.learning.training import train
 
     classes = legend(study.data.legend)
     split = make_split(study.split, scenes, classes, masks, needed)
+    about = about_data(split)
+    start = read_start(study.learning().model, classes, about["resolution_m"])
+    if start is not None:
+        refuse_known(start, (share.scene.product.name for share, _ in split.tests))
     with os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     write_json(out / "split.json", split.record)
@@ -57,7 +62,7 @@ def train_on(
         study.learning(),
         classes,
         out / "model",
-        about=about_data(split),
+        about=about,
         overwrite=overwrite,
         progress=progress,
     )
@@ -96,6 +101,7 @@ def run_cell(
     from floemap.evaluation.assess import assess_scene
     from floemap.evaluation.evaluate import evaluate_scene
     from floemap.inference.predict import predict
+    from floemap.learning.checkpoint_header import read_about
 
     began = time.monotonic()
     study = cell.study
@@ -143,7 +149,7 @@ def run_cell(
         configuration=study.model_dump(mode="json"),
     )
     record |= cell.about() | {
-        "simulated": any(s.simulated for s in scenes),
+        "simulated": bool(read_about(checkpoint)["simulated"]) or any(s.simulated for s in scenes),
         "seconds": round(time.monotonic() - began, 1),
         "tested": tested,
     }
