@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -25,7 +26,7 @@ from floemap.charts.patches import contacts, find_patches, merge_small
 from floemap.charts.smoothing import smooth_classes
 from floemap.charts.vectorize import ChartPolygons, vectorize
 from floemap.errors import ChartError, ConfigError, FloemapError, GridError
-from floemap.legend import ICE_WATER, IGNORE, SIX_CLASSES
+from floemap.legend import ICE_WATER, IGNORE, LAND, SIX_CLASSES
 
 Classes = NDArray[np.uint8]
 PIXEL_M = 100.0
@@ -449,3 +450,79 @@ def test_borders_lie_between_different_patches_and_close() -> None:
         minimum_km2=0,
     )
     assert outlines.merged.area.sum() == (classes != IGNORE).sum()
+
+
+# --- land
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0, 12, 40]), st.sampled_from([0, 1.5, 4]))
+@settings(max_examples=20, deadline=None)
+def test_land_is_part_of_the_coverage_and_keeps_its_pixels(seed: int, min_px: int, tolerance_px: float) -> None:
+    classes = blobs(seed, scale=1.5)
+    rng = np.random.default_rng(seed)
+    land = scipy.ndimage.gaussian_filter(rng.normal(size=classes.shape), 2) > 0.1
+    land |= rng.random(land.shape) < 0.01  # skerries
+    chart = draw(classes, min_px=min_px, tolerance_px=tolerance_px, land=land)
+    check_coverage(chart)
+    assert (chart.classes[land] == IGNORE).all()
+    dry = chart.polygons["class_id"] == LAND
+    on_map = shapely.area(np.asarray(chart.polygons.geometry[dry])).sum() / PIXEL_M**2
+    assert on_map == pytest.approx(land.sum(), rel=0.005)
+    if tolerance_px == 0:
+        expected = np.where(land, np.uint8(LAND), chart.classes)
+        np.testing.assert_array_equal(burn(chart), expected)
+        alone = draw(np.where(land, np.uint8(IGNORE), classes), min_px=min_px)
+        np.testing.assert_array_equal(chart.classes, alone.classes)
+        assert chart.report == dataclasses.replace(alone.report, vertices=chart.report.vertices)
+    # No corner of land is farther from land than the tolerance.
+    there = shapely.union_all([shapely.box(x, -y - 1, x + 1, -y) for y, x in np.argwhere(land)])
+    corners = (shapely.get_coordinates(chart.polygons.geometry[dry]) - [0, 400_000]) / PIXEL_M
+    assert shapely.distance(shapely.points(corners), there).max() <= tolerance_px + 1e-6
+    table = chart.polygons[dry]
+    assert table["confidence"].isna().all() and (table["second_id"] == IGNORE).all()
+    assert (table["review_rank"] == 0).all() and (table["class_key"] == "land").all()
+    ranks = sorted(chart.polygons.loc[~dry, "review_rank"])
+    assert ranks == list(range(1, len(ranks) + 1))
+
+
+def test_a_closed_fjord_below_the_minimum_is_not_called_land() -> None:
+    classes = np.zeros((40, 40), np.uint8)
+    land = np.zeros_like(classes, np.bool_)
+    land[:, 15:] = True
+    land[18:23, 20:35] = False
+    chart = draw(classes, min_px=100, tolerance_px=2, land=land)
+    check_coverage(chart)
+    assert chart.report.left_out_px == 75
+    dry = chart.polygons[chart.polygons["class_id"] == LAND]
+    assert shapely.area(np.asarray(dry.geometry)).sum() / PIXEL_M**2 == pytest.approx(land.sum(), rel=0.005)
+
+
+def test_small_ice_is_not_given_to_land() -> None:
+    classes = np.zeros((20, 20), np.uint8)
+    classes[8:11, 12:15] = 1
+    land = np.zeros_like(classes, np.bool_)
+    land[:, 15:] = True
+    land[:8, 12:] = land[11:, 12:] = True  # three sides of the patch are land
+    chart = draw(classes, min_px=20, land=land)
+    assert (chart.classes[8:11, 12:15] == 0).all()
+
+
+def test_confidence_beside_land() -> None:
+    classes = np.zeros((10, 10), np.uint8)
+    land = np.zeros_like(classes, np.bool_)
+    land[:, 7:] = True
+    given = np.where(land, np.nan, np.float32(0.75))
+    chart = draw(classes, land=land, confidence=given)
+    assert chart.polygons["confidence"].tolist()[:1] == [0.75] and np.isnan(chart.polygons["confidence"][1])
+
+
+def test_a_mask_that_does_not_fit() -> None:
+    classes = np.zeros((10, 10), np.uint8)
+    with pytest.raises(GridError, match="does not fit classes"):
+        draw(classes, land=np.zeros((9, 10), np.bool_))
+    with pytest.raises(ChartError, match="beside land"):
+        draw(classes, land=np.ones((10, 10), np.bool_))
+    land = np.ones((10, 10), np.bool_)
+    land[3, 3] = False
+    with pytest.raises(ChartError, match="minimum area"):
+        draw(classes, min_px=4, land=land)

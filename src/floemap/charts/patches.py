@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from floemap.legend import IGNORE
+from floemap.legend import IGNORE, LAND
 
 Ints = NDArray[np.int64]
 
@@ -163,6 +163,8 @@ def merge_small(classes: NDArray[np.uint8], area: NDArray[np.float64], met: Cont
     and becomes one with all neighbours of that class. In each round those patches are given away that are smaller than
     all small neighbours, so that what grows together to more than the minimum stays.
 
+    Land stays as it is: it is no neighbour, and never too small.
+
     Parameters
     ----------
     classes, area
@@ -175,8 +177,10 @@ def merge_small(classes: NDArray[np.uint8], area: NDArray[np.float64], met: Cont
     group = np.arange(len(classes))
     classes, area = classes.copy(), area.copy()
     alive = classes != IGNORE
+    sea = (classes[met.first] != LAND) & (classes[met.second] != LAND)
+    met = Contacts(met.first[sea], met.second[sea], met.length_px[sea])
     while True:
-        small = alive & (area < minimum)
+        small = alive & (area < minimum) & (classes != LAND)
         if not small.any():
             break
         a, b = np.concatenate([met.first, met.second]), np.concatenate([met.second, met.first])

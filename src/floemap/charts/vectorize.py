@@ -28,7 +28,7 @@ from floemap.charts.polygon_means import mean_probabilities, true_km2
 from floemap.charts.smoothing import smooth_classes
 from floemap.errors import ChartError, ConfigError, GridError
 from floemap.grid import crs_of
-from floemap.legend import IGNORE, Legend
+from floemap.legend import IGNORE, LAND, Legend
 from floemap.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class ChartPolygons:
         - `second_id`, `second_key`, `second_share`: the other class with the highest mean probability there, and that
           probability; :data:`floemap.legend.IGNORE`, "" and 0 where there is none
         - `review_rank`: from 1, by the area that is expected to be wrong, area x (1 - confidence), the largest first:
-          that is where a look changes most. An unknown confidence counts as 0.
+          that is where a look changes most. An unknown confidence counts as 0. Land has 0.
     classes
         (rows, cols) uint8: the raster that was drawn, after smoothing and giving away small patches.
     legend
@@ -113,6 +113,7 @@ def vectorize(
     probabilities: Iterable[NDArray[Any]] | None = None,
     confidence: NDArray[Any] | None = None,
     probability_step: float | None = None,
+    land: NDArray[np.bool_] | None = None,
     progress: Progress = silent,
 ) -> ChartPolygons:
     """Draw the polygons of a class raster.
@@ -139,6 +140,9 @@ def vectorize(
         known then.
     probability_step
         What a whole number stands for in them, as 0.01 for percent.
+    land
+        (rows, cols), pixels of land, whatever class they are given. They become polygons of class
+        :data:`floemap.legend.LAND`, of any size; nothing is given to them, and nothing of them away.
     progress
         Is told how far it is.
 
@@ -153,17 +157,20 @@ def vectorize(
     """
     _check_options(min_area_km2=min_area_km2, tolerance_m=tolerance_m, smoothing_m=smoothing_m)
     _check_raster(classes, geobox, legend)
+    if land is not None:
+        _check_land(land, classes)
+        classes = np.where(land, np.uint8(IGNORE), classes)
     t = geobox.transform
     pixel_m = max(float(np.hypot(t.a, t.d)), float(np.hypot(t.b, t.e)))
     progress(0, 4, "smoothing")
     smooth = smooth_classes(classes, smoothing_m / pixel_m)
     progress(1, 4, "merging")
-    first = find_patches(pad(smooth))
+    first = find_patches(pad(smooth if land is None else np.where(land, np.uint8(LAND), smooth)))
     patches = find_patches(_without_small(first, geobox, min_area_km2))
     progress(2, 4, "drawing")
     outlines = _draw(patches, geobox, tolerance_m / pixel_m, min_area_km2)
     group = np.append(outlines.merged.group, -1)[patches.number]
-    drawn = patches.painted(group, outlines.merged.classes)
+    painted = patches.painted(group, outlines.merged.classes)
     progress(3, 4, "averaging")
     mean = np.full((len(outlines.polygons), len(legend)), np.nan)
     if probabilities is not None:
@@ -173,11 +180,13 @@ def vectorize(
         mean = found
     elif confidence is not None:
         own = mean_probabilities(patches, group, len(mean), [confidence], probability_step)[:, 0]
-        mean[np.arange(len(mean)), outlines.merged.classes] = own
+        sea = np.flatnonzero(outlines.merged.classes != LAND)
+        mean[sea, outlines.merged.classes[sea]] = own[sea]
     frame = _table(outlines, mean, legend).set_crs(crs_of(geobox).proj)
-    report = _report(classes, smooth, first, drawn, outlines, legend)
+    drawn = painted[1:-1, 1:-1] if land is None else np.where(land, np.uint8(IGNORE), painted[1:-1, 1:-1])
+    report = _report(classes, smooth, drawn, first, painted, outlines, legend)
     progress(4, 4, "done")
-    return ChartPolygons(frame, drawn[1:-1, 1:-1], legend, report)
+    return ChartPolygons(frame, drawn, legend, report)
 
 
 def _check_options(**options: float) -> None:
@@ -204,11 +213,20 @@ def _check_raster(classes: NDArray[np.uint8], geobox: GeoBox, legend: Legend) ->
         )
 
 
+def _check_land(land: NDArray[np.bool_], classes: NDArray[np.uint8]) -> None:
+    if land.shape != classes.shape or land.dtype != np.bool_:
+        raise GridError(
+            f"a mask of land, {land.dtype} of {land.shape}, does not fit a class raster of {classes.shape}."
+        )
+    if (land | (classes == IGNORE)).all():
+        raise ChartError("no pixel beside land has a class, so there is nothing to draw.", hint="Is it the right mask?")
+
+
 def _without_small(patches: Patches, geobox: GeoBox, minimum_km2: float) -> NDArray[np.uint8]:
     """Return the raster of the patches with the small ones given away."""
     area = area_of_patches(patches, true_km2(geobox, patches))
     merged = merge_small(patches.classes, area, contacts(patches), minimum_km2)
-    if not len(merged.classes):
+    if not (merged.classes != LAND).any():
         raise ChartError(f"no polygon reaches the minimum area of {minimum_km2:g} km2.", hint=_SMALLER)
     return patches.painted(merged.group, merged.classes)
 
@@ -225,7 +243,7 @@ def _draw(patches: Patches, geobox: GeoBox, tolerance_px: float, minimum_km2: fl
         tolerance_px=tolerance_px,
         minimum_km2=minimum_km2,
     )
-    if not len(outlines.polygons):
+    if not (outlines.merged.classes != LAND).any():
         raise ChartError(f"no polygon reaches the minimum area of {minimum_km2:g} km2.", hint=_SMALLER)
     return outlines
 
@@ -233,16 +251,18 @@ def _draw(patches: Patches, geobox: GeoBox, tolerance_px: float, minimum_km2: fl
 def _table(outlines: Outlines, mean: NDArray[np.float64], legend: Legend) -> gpd.GeoDataFrame:
     """Return the polygons with what is said of each; see :class:`ChartPolygons`."""
     classes, area_km2 = outlines.merged.classes, outlines.merged.area
-    every = np.arange(len(classes))
-    confidence = mean[every, classes]
+    sea = np.flatnonzero(classes != LAND)
+    confidence = np.full(len(classes), np.nan)
+    confidence[sea] = mean[sea, classes[sea]]
     others = np.nan_to_num(mean, nan=0.0)
-    others[every, classes] = 0
-    share = others.max(axis=1)
+    others[sea, classes[sea]] = 0
+    share = np.where(classes != LAND, others.max(axis=1), 0)
     second = np.where(share > 0, others.argmax(axis=1), IGNORE).astype(np.uint8)
-    wrong_km2 = area_km2 * (1 - np.nan_to_num(confidence, nan=0.0))
-    rank = np.empty(len(classes), np.int64)
-    rank[np.lexsort([every, -wrong_km2])] = every + 1
+    wrong_km2 = (area_km2 * (1 - np.nan_to_num(confidence, nan=0.0)))[sea]
+    rank = np.zeros(len(classes), np.int64)
+    rank[sea[np.lexsort([sea, -wrong_km2])]] = np.arange(len(sea)) + 1
     keys = np.array([c.key for c in legend.classes] + [""] * (IGNORE + 1 - len(legend)), object)
+    keys[LAND] = "land"
     columns = {
         "class_id": classes,
         "class_key": keys[classes],
@@ -259,24 +279,24 @@ def _table(outlines: Outlines, mean: NDArray[np.float64], legend: Legend) -> gpd
 def _report(
     given: NDArray[np.uint8],
     smooth: NDArray[np.uint8],
-    first: Patches,
     drawn: NDArray[np.uint8],
+    first: Patches,
+    painted: NDArray[np.uint8],
     outlines: Outlines,
     legend: Legend,
 ) -> VectorizeReport:
-    """`drawn` has a pixel around it, as the raster of the patches `first` had."""
-    inner = drawn[1:-1, 1:-1]
+    """`painted` has a pixel around it, as the raster of the patches `first` had, and land; the others have not."""
     begin = np.zeros(len(first), np.int64)
     begin[first.of_run[::-1]] = first.start[::-1]
-    now = drawn.ravel()[begin]
+    now = painted.ravel()[begin]
     report = VectorizeReport(
-        patches=int(np.count_nonzero(first.classes != IGNORE)),
+        patches=int(np.count_nonzero((first.classes != IGNORE) & (first.classes != LAND))),
         merged_patches=int(np.count_nonzero((now != first.classes) & (now != IGNORE))),
         smoothed_px=int(np.count_nonzero(smooth != given)),
-        merged_px=int(np.count_nonzero((inner != smooth) & (inner != IGNORE))),
-        left_out_px=int(np.count_nonzero((inner == IGNORE) & (smooth != IGNORE))),
+        merged_px=int(np.count_nonzero((drawn != smooth) & (drawn != IGNORE))),
+        left_out_px=int(np.count_nonzero((drawn == IGNORE) & (smooth != IGNORE))),
         class_px=_pixels(given, legend),
-        drawn_px=_pixels(inner, legend),
+        drawn_px=_pixels(drawn, legend),
         redrawn_borders=outlines.redrawn,
         vertices=int(shapely.get_num_coordinates(outlines.polygons).sum()),
     )

@@ -20,7 +20,6 @@ from floemap.charts.write_vector import write_geojson, write_geopackage, write_s
 from floemap.cog import Band, write_cog
 from floemap.errors import ChartError
 from floemap.inference.chart_source import PreparedScene
-from floemap.inference.land import with_land
 from floemap.inference.scene_maps import NO_VALUE, STEP, SceneMaps
 from floemap.inference.settings import ChartSettings, Output
 from floemap.inference.uncertainty import MEANINGS
@@ -233,7 +232,7 @@ def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
         progress(2 * done / total, 4, what)
 
     maps = parts.maps
-    chart = vectorize(
+    return vectorize(
         maps.classes,
         maps.geobox,
         maps.legend,
@@ -242,9 +241,9 @@ def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
         smoothing_m=parts.settings.smoothing_m,
         probabilities=maps.probabilities,
         probability_step=STEP,
+        land=maps.land,
         progress=tell,
     )
-    return chart if maps.land is None else with_land(chart, maps.land, maps.geobox, tolerance_m=parts.tolerance_m)
 
 
 def _write_polygons(

@@ -1,15 +1,13 @@
-"""Land from a file of polygons that the user gives: as a mask on a scene's grid, and as polygons of the chart."""
+"""Land from a file of polygons that the user gives, as a mask on a scene's grid."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import pyogrio
 import pyproj
 import shapely
@@ -21,10 +19,8 @@ from rasterio.features import rasterize
 
 from floemap.charts.projecting import Polygons, project
 from floemap.charts.sources import find_source, gdal_warnings
-from floemap.charts.vectorize import ChartPolygons, vectorize
 from floemap.errors import ChartError, FloemapError
 from floemap.grid import crs_of
-from floemap.legend import ICE_WATER, IGNORE, LAND
 
 Box = tuple[float, float, float, float]
 
@@ -35,7 +31,6 @@ _TOLERANCE_PX = 0.1
 _LONGEST_DEG = 10.0
 #: The grid's outline is looked up at so many points along each side.
 _POINTS = 65
-_AREA_TOLERANCE_M = 10.0
 
 
 def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDArray[np.bool_]:
@@ -138,62 +133,6 @@ def _polygons_in(name: str, layer: str, box: Box | None, crs: pyproj.CRS) -> Pol
     parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
     parts = parts[shapely.area(parts) > 0]
     return np.asarray(shapely.segmentize(parts, _LONGEST_DEG) if crs.is_geographic else parts)
-
-
-def with_land(chart: ChartPolygons, land: NDArray[np.bool_], geobox: GeoBox, *, tolerance_m: float) -> ChartPolygons:
-    """Return a chart with the polygons of land behind its own, which stay as they are.
-
-    Between land and ice there are no gaps: land is drawn as the chart is, made a little larger, and what the chart's
-    polygons cover is cut out. Where no polygon is beside it, it may reach two tolerances too far.
-
-    Parameters
-    ----------
-    land
-        (rows, cols): pixels of land.
-    tolerance_m
-        That the chart was drawn with.
-    """
-    if not land.any():
-        return chart
-    # Any legend will do: there is one class, and what it is called is not used.
-    outlines = vectorize(
-        np.where(land, np.uint8(0), np.uint8(IGNORE)), geobox, ICE_WATER, min_area_km2=0, tolerance_m=tolerance_m
-    )
-    shapes = np.asarray(outlines.polygons.geometry)
-    ice = np.asarray(chart.polygons.geometry)
-    larger = shapely.union_all(shapely.buffer(shapes, 2 * tolerance_m, join_style="mitre"))
-    beside = ice[shapely.STRtree(ice).query(larger, predicate="intersects")]
-    parts = shapely.get_parts(shapely.difference(larger, shapely.union_all(beside)))
-    parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
-    # What is left between polygons of ice, beside land that is smaller than the tolerance, is none.
-    pixel_m2 = abs(geobox.transform.determinant)
-    kept = parts[shapely.area(shapely.intersection(parts, shapely.union_all(shapes))) > pixel_m2 / 2]
-    if not len(kept):
-        return chart
-    rows = gpd.GeoDataFrame(
-        {
-            "class_id": np.full(len(kept), LAND, np.uint8),
-            "class_key": "land",
-            "area_km2": _area_km2(kept, crs_of(geobox).proj),
-            "confidence": np.nan,
-            "second_id": np.full(len(kept), IGNORE, np.uint8),
-            "second_key": "",
-            "second_share": 0.0,
-            "review_rank": np.zeros(len(kept), np.int64),
-        },
-        geometry=kept,
-        crs=chart.polygons.crs,
-    )
-    return replace(chart, polygons=pd.concat([chart.polygons, rows], ignore_index=True))
-
-
-def _area_km2(shapes: Polygons, crs: pyproj.CRS) -> NDArray[np.float64]:
-    """Return areas on the ellipsoid, by Lambert's equal-area map around their middle."""
-    west, south, east, north = shapely.total_bounds(shapes)
-    to_earth = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    lon, lat = to_earth.transform((west + east) / 2, (south + north) / 2)
-    equal_area = pyproj.CRS(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m +no_defs")
-    return np.asarray(shapely.area(project(shapes, crs, equal_area, _AREA_TOLERANCE_M)) / 1e6)
 
 
 def describe_land(path: str | Path | None) -> dict[str, Any]:
