@@ -149,7 +149,11 @@ def test_file_has_names_units_and_honest_metadata(tmp_path, small_product, small
 def test_item_is_valid_stac(tmp_path, small_product, small_settings):
     import pystac
 
-    result = prepare(small_product, tmp_path, small_settings, quicklook=False)
+    bare = prepare(small_product, tmp_path, small_settings, quicklook=False)
+    assert {"product"} == set(pystac.Item.from_file(str(bare.folder / "item.json")).assets)
+    result = prepare(small_product, tmp_path, small_settings)
+    assert not result.skipped, "the picture was missing"
+    assert prepare(small_product, tmp_path, small_settings, quicklook=False).skipped
     item = pystac.Item.from_file(str(result.folder / "item.json"))
     assert item.common_metadata.start_datetime < item.common_metadata.end_datetime
     assert {"product", "quicklook"} == set(item.assets)

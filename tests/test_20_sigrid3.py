@@ -331,6 +331,9 @@ def test_lower_case_and_empty_polygon_types(tmp_path: Path) -> None:
         ("c.gpkg", b"SQLite format 3\0" + b"0" * 100, "cannot be read"),
         ("c.geojson", b'{"type":"FeatureCollection","features":[', "cannot be read"),
         ("c.shp", b"", r"\.dbf"),
+        ("c.geojson", b"<OGRVRTDataSource><OGRVRTLayer name='a'/></OGRVRTDataSource>", "no .geojson file inside"),
+        ("c.gpkg", b'{"type":"FeatureCollection","features":[]}', "no .gpkg file inside"),
+        ("c.fgb", b"", "no .fgb file inside"),
         ("c.txt", b"", "no chart format"),
         ("c.vrt", b"", "no chart format"),
     ],
@@ -351,3 +354,18 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_grid_of_the_maker_holds_its_squares(usual: Chart) -> None:
     numbers = rasterize_polygons(usual, grid())
     assert numbers.tolist()[0][::64] == [1, 2, 3, 4]
+
+
+def test_a_file_that_points_to_others_is_refused_in_a_zip_too(tmp_path: Path, usual: Chart) -> None:
+    """GDAL would follow it, to any file on this machine or elsewhere."""
+    import zipfile
+
+    usual.polygons.to_file(tmp_path / "other.gpkg")
+    pointer = (
+        f"<OGRVRTDataSource><OGRVRTLayer name='other'><SrcDataSource>{tmp_path}/other.gpkg</SrcDataSource>"
+        "</OGRVRTLayer></OGRVRTDataSource>"
+    )
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as z:
+        z.writestr("c.geojson", pointer)
+    with pytest.raises(ChartError, match=r"no \.geojson file inside"):
+        read_chart(tmp_path / "c.zip")

@@ -505,12 +505,15 @@ def test_only_what_is_asked_for(prepared: PreparedProduct, models: list[Path], t
     assert "polygons" not in record(first)
     second = make_chart(prepared.folder, models[:1], tmp_path, ChartSettings(only=("quicklook",)))
     assert names(second.folder) == {"classes.tif", "quicklook.png", "item.json", "chart.json"}
-    # Made from something else, nothing of the old is kept.
-    third = make_chart(prepared.folder, models[1:2], tmp_path, ChartSettings(only=("geojson",)))
-    assert names(third.folder) == {"chart.geojson", "item.json", "chart.json"}
-    assert not make_chart(
-        prepared.folder, models[1:2], tmp_path, ChartSettings(only=("geojson",)), overwrite=True
-    ).skipped
+    # Made from something else, nothing of the old is kept: it is made anew with the rest.
+    before = (first.folder / "classes.tif").read_bytes()
+    more = ChartSettings(only=("geojson",))
+    third = make_chart(prepared.folder, models[1:2], tmp_path, more)
+    everything = {"classes.tif", "quicklook.png", "chart.geojson", "item.json", "chart.json"}
+    assert names(third.folder) == everything
+    assert (first.folder / "classes.tif").read_bytes() != before
+    assert not make_chart(prepared.folder, models[1:2], tmp_path, more, overwrite=True).skipped
+    assert names(third.folder) == everything
 
 
 def test_the_prepared_product_is_kept_where_asked(small_product: Path, models: list[Path], tmp_path: Path) -> None:
@@ -594,9 +597,21 @@ def test_a_prepared_product_without_its_record(prepared: PreparedProduct, models
     with pytest.raises(FloemapError, match=r"product\.json: does not exist"):
         make_chart(folder, models[:1], tmp_path / "out")
     shutil.copy(prepared.folder / "item.json", folder)
-    (folder / "product.json").write_text(json.dumps({"scene": {"start": "yesterday"}}))
-    with pytest.raises(ProductError, match="does not say when the radar looked"):
+    told = json.loads((prepared.folder / "product.json").read_text())
+    for broken, words in (
+        (told | {"scene": told["scene"] | {"start": "yesterday"}}, "does not say when the radar looked"),
+        ({k: v for k, v in told.items() if k != "configuration"}, "lacks configuration"),
+        (told | {"scene": {k: v for k, v in told["scene"].items() if k != "pass_direction"}}, "lacks pass_direction"),
+        (told | {"schema_version": 99}, "has layout 99; this floemap knows"),
+    ):
+        (folder / "product.json").write_text(json.dumps(broken))
+        with pytest.raises(ProductError, match=words):
+            make_chart(folder, models[:1], tmp_path / "out")
+    shutil.copy(prepared.folder / "product.json", folder)
+    (folder / "item.json").write_text("{}")
+    with pytest.raises(ProductError, match="is no STAC item"):
         make_chart(folder, models[:1], tmp_path / "out")
+    assert not any((tmp_path / "out").iterdir())
 
 
 def test_polygons_larger_than_the_scene(prepared: PreparedProduct, models: list[Path], tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def read_geobox(path: Path) -> GeoBox:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as d:
+            with rasterio.open(path, driver="GTiff") as d:
                 if d.crs is None or d.transform.is_identity:
                     raise GridError("has no georeference.", path=path, hint="A map-projected raster is needed.")
                 return GeoBox(d.shape, d.transform, d.crs.to_wkt())

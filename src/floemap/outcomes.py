@@ -47,19 +47,31 @@ def each_product(
 
     Returns
     -------
-    One outcome for each product, in order. Errors are in them, not raised.
+    One outcome for each product, in order. Errors are in them, not raised: also those that nobody thought of, for the
+    other products have nothing to do with them.
     """
     outcomes = []
     for product in map(Path, products):
         outcome: Outcome[Result]
         try:
             outcome = Outcome(product, work(product, silent if progress_of is None else progress_of(product)), None)
-        except FloemapError as e:
+        except Exception as e:
             if hopeless():
                 raise
             logger.debug("%s failed", product, exc_info=True)
-            outcome = Outcome(product, None, e)
+            outcome = Outcome(product, None, e if isinstance(e, FloemapError) else _unexpected(product, e))
         outcomes.append(outcome)
         if finished is not None:
             finished(outcome)
     return outcomes
+
+
+def _unexpected(product: Path, error: Exception) -> FloemapError:
+    """Return an error that tells of one that is not ours, with it as its cause."""
+    told = FloemapError(
+        f"stopped at an unexpected {type(error).__name__}: {error}",
+        path=product,
+        hint="Please report this; --debug shows where it happened.",
+    )
+    told.__cause__ = error
+    return told

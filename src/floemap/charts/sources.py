@@ -10,7 +10,7 @@ import logging
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 #: Formats that a chart may come in. Others that GDAL knows are not asked for: some of them read other files.
 FORMATS = (".shp", ".gpkg", ".geojson", ".json", ".fgb")
+#: How files of the other formats begin. GDAL goes by content, not by name: a file called .geojson may be one of its own
+#: that only points to others, on this machine or elsewhere.
+_BEGINNINGS: Mapping[str, bytes] = {".gpkg": b"SQLite format 3\0", ".fgb": b"fgb", ".geojson": b"{", ".json": b"{"}
 _SHAPEFILE_PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 _AGAIN = "Fetch or copy the chart again, with all its files."
 
@@ -95,6 +98,8 @@ def find_source(path: Path, layer: str | None = None) -> Source:
         parts = {k: p for k, p in parts.items() if k in _SHAPEFILE_PARTS and p.is_file()}
         _check_shapefile(path, {k: (_head(p), p.stat().st_size) for k, p in parts.items()})
         files = tuple(parts[k] for k in _SHAPEFILE_PARTS if k in parts)
+    else:
+        _check_beginning(path, path.suffix, _head(path))
     return Source(path, str(path), _choose_layer(path, str(path), layer), files)
 
 
@@ -126,10 +131,19 @@ def _in_zip(path: Path, layer: str | None) -> Source:
                 near = {m: PurePosixPath(m.filename) for m in members}
                 parts = {p.suffix.lower(): m for m, p in near.items() if p.with_suffix("") == inside.with_suffix("")}
                 _check_shapefile(path, {k: (z.open(m).read(32), m.file_size) for k, m in parts.items()})
+            else:
+                with z.open(charts[0]) as f:
+                    _check_beginning(path, inside.suffix, f.read(32))
     except UNREADABLE as e:
         raise ChartError(f"is no readable zip: {e}.", path=path, hint=_AGAIN) from e
     name = f"/vsizip/{{{path.resolve()}}}/{inside}"
     return Source(path, name, _choose_layer(path, name, layer), (path,))
+
+
+def _check_beginning(path: Path, suffix: str, head: bytes) -> None:
+    begins = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not begins.startswith(_BEGINNINGS[suffix.lower()]):
+        raise ChartError(f"is no {suffix.lower()} file inside: it begins with {head[:16]!r}.", path=path, hint=_AGAIN)
 
 
 def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:

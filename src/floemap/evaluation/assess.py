@@ -133,7 +133,10 @@ def _part(labels: Path, within: Path) -> Iterator[Path]:
     try:
         with tempfile.TemporaryDirectory(prefix="floemap-") as folder:
             shutil.copy(labels / "label.json", folder)
-            with rasterio.open(labels / "labels.tif") as source, rasterio.open(within) as part:
+            with (
+                rasterio.open(labels / "labels.tif", driver="GTiff") as source,
+                rasterio.open(within, driver="GTiff") as part,
+            ):
                 classes = np.where(part.read(1) == IGNORE, np.uint8(IGNORE), source.read(1))
                 geobox = read_geobox(labels / "labels.tif")
             write_cog(Path(folder) / "labels.tif", geobox, classes, [Band("class", overview="mode")], nodata=IGNORE)

@@ -305,7 +305,7 @@ def _angle(files: SceneFiles, grid: BlockGrid) -> Blocks:
 def _confidence(files: SceneFiles, grid: BlockGrid) -> Blocks:
     step = files.probability_step()
     try:
-        with rasterio.open(files.probabilities) as d:
+        with rasterio.open(files.probabilities, driver="GTiff") as d:
 
             def check(window: tuple[slice, slice]) -> Amounts | str:
                 rows, cols = window

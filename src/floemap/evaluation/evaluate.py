@@ -177,7 +177,7 @@ def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> 
     if path is None:
         return lambda row: None
     try:
-        dataset = stack.enter_context(rasterio.open(path))
+        dataset = stack.enter_context(rasterio.open(path, driver="GTiff"))
     except RasterioError as e:
         raise FloemapError(f"cannot be read as a raster: {e}.", path=path) from e
 

@@ -191,7 +191,7 @@ def _record(raster: Path, usual: str, record: str) -> tuple[tuple[Path, dict[str
 def _tags(path: Path) -> dict[str, str]:
     """Check that a raster can hold classes, and return its tags."""
     try:
-        with rasterio.open(path) as d:
+        with rasterio.open(path, driver="GTiff") as d:
             if d.count != 1 or d.dtypes[0] != "uint8" or d.nodata not in (None, IGNORE):
                 raise ConfigError(
                     f"has {d.count} bands of {d.dtypes[0]} with no-data {d.nodata}.",
@@ -211,7 +211,7 @@ def _legend(record: tuple[tuple[Path, dict[str, Any]], ...], tags: Mapping[str, 
 
 def _check_bands(path: Path, names: tuple[str, ...]) -> None:
     try:
-        with rasterio.open(path) as d:
+        with rasterio.open(path, driver="GTiff") as d:
             if d.descriptions != names or set(d.dtypes) != {"uint8"}:
                 raise ConfigError(
                     f"has the bands {d.descriptions} of {d.dtypes[0]}, and {names} of uint8 are needed.",
@@ -231,7 +231,7 @@ def _truth_band(path: Path, classes: ClassTable) -> int:
             hint=f"Label the chart with {SIX_CLASSES.name} or extremeearth, or leave the truth out.",
         )
     try:
-        with rasterio.open(path) as d:
+        with rasterio.open(path, driver="GTiff") as d:
             names = list(d.descriptions)
             if "class" not in names or set(d.dtypes) != {"uint8"}:
                 raise GridError(

@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from floemap.charts.chart_table import STATUS
-from floemap.errors import FloemapError, ModelError, ProductError
-from floemap.inference.chart_files import ChartParts, Steps, files_of, write_outputs
+from floemap.errors import ConfigError, ModelError, ProductError
+from floemap.inference.chart_files import ChartParts, Steps, write_outputs
+from floemap.inference.chart_folder import ITEM, RECORD, missing_outputs, refuse_foreign
 from floemap.inference.chart_item import write_chart_item
 from floemap.inference.chart_record import about_chart, describe_files, found_on_chart, notes_on_chart
 from floemap.inference.chart_source import ChartSource, PreparedScene, find_product, prepare_source
@@ -25,11 +26,11 @@ from floemap.inference.land import describe_land, land_on
 from floemap.inference.memory import give_back_memory
 from floemap.inference.model_files import LoadedModels, ModelFile, find_models
 from floemap.inference.scene_maps import SceneMaps, without_land
-from floemap.inference.settings import OUTPUTS, ChartSettings, Output
+from floemap.inference.settings import ChartSettings
 from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent
-from floemap.stage import provenance, read_json, stage_folder, write_json
+from floemap.stage import provenance, stage_folder, write_json
 
 if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
     from floemap.inference.engines import Engine
@@ -38,8 +39,6 @@ if TYPE_CHECKING:  # importing torch takes a second, and is done while the produ
 
 logger = logging.getLogger(__name__)
 
-_RECORD = "chart.json"
-_ITEM = "item.json"
 #: How far borders may be moved, pixels, where no tolerance is given.
 _TOLERANCE_PX = 2.0
 #: How much the pixel size may differ from that of the model, as a share.
@@ -56,7 +55,7 @@ class DraftChart:
     @property
     def record(self) -> Path:
         """How it was made."""
-        return self.folder / _RECORD
+        return self.folder / RECORD
 
 
 def make_chart(
@@ -191,12 +190,17 @@ def _make(
     settings = _fitted(settings, models.files[0], source)
     land = describe_land(land_mask)
     inputs = source.inputs | {"models": [m.sha256 for m in models.files], "land": land}
-    configuration = settings.model_dump(mode="json", exclude={"only"}) | models.configuration
+    own = {"only", "prepare"} if source.prepared else {"only"}
+    configuration = settings.model_dump(mode="json", exclude=own) | models.configuration
     folder = out / source.name
-    outputs = _missing(folder, source, settings, None if overwrite else (inputs, configuration))
+    outputs = missing_outputs(folder, source, settings, None if overwrite else (inputs, configuration))
     if not outputs:
+        if prepared is not None:
+            prepare_source(source, prepared, settings.prepare, overwrite=False, progress=progress)
         logger.info("%s is finished already", folder)
         return DraftChart(folder, skipped=True)
+    if not overwrite:
+        refuse_foreign(folder)
     models.begin()
     with stage_folder(folder) as partial:
         work = partial / ".prepared"
@@ -224,19 +228,25 @@ def _make(
         facts = {"simulated": about["simulated"], "floemap:status": STATUS, "floemap:settings": configuration}
         facts |= {f"floemap:{k}": v for k, v in land.items()}
         kept = source.prepared or prepared is not None
-        write_chart_item(partial / _ITEM, files, scene, models.files, facts, kept=kept)
+        write_chart_item(partial / ITEM, files, scene, models.files, facts, kept=kept)
         record |= found_on_chart(source, scene, models.files, land, maps, written)
         record |= {"computed": [asdict(p.computation) for p in predictors]}
-        write_json(partial / _RECORD, record | {"files": files, "seconds": steps.seconds})
+        write_json(partial / RECORD, record | {"files": files, "seconds": steps.seconds})
     progress(1, 1, "done")
     return DraftChart(folder)
 
 
 def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> ChartSettings:
     """Return settings by which a product is prepared for a model; refuse another pixel size before any work."""
-    if source.prepared:
-        return settings
     own = settings.prepare
+    if source.prepared:
+        if own.model_fields_set:
+            raise ConfigError(
+                f"is prepared already, so {', '.join(sorted(own.model_fields_set))} cannot be chosen any more.",
+                path=source.path,
+                hint="Leave it out, or give the product as downloaded.",
+            )
+        return settings
     if "resolution_m" in own.model_fields_set:
         if not math.isclose(own.resolution_m, model.resolution_m, rel_tol=_SAME_SIZE):
             raise ModelError(
@@ -248,33 +258,6 @@ def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> C
     return settings.model_copy(update={"prepare": own.model_copy(update={"resolution_m": model.resolution_m})})
 
 
-def _missing(
-    folder: Path, source: ChartSource, settings: ChartSettings, same: tuple[Mapping[str, Any], Mapping[str, Any]] | None
-) -> list[Output]:
-    """Return what is to be made: nothing where all that is asked for is there and was made from the same.
-
-    Where something is missing, what was there is made again with it, so that a folder is of one piece.
-
-    Parameters
-    ----------
-    same
-        Inputs and configuration that it must have been made from; None to make it in any case.
-    """
-    wanted = [o for o in OUTPUTS if o in settings.only]
-    try:
-        record = read_json(folder / _RECORD)
-        there: Mapping[Output, Sequence[str]] = record["outputs"]
-        left_out: Mapping[Output, str] = record["left_out"]
-        if same is None or (record["inputs"], record["configuration"]) != same:
-            return wanted
-    except (FloemapError, KeyError, TypeError):
-        return wanted
-    names = [n for o in wanted if o not in left_out for n in files_of(o, source.start, settings)]
-    if {*there, *left_out} >= {*wanted} and all((folder / n).is_file() for n in (*names, _ITEM)):
-        return []
-    return [o for o in OUTPUTS if o in {*wanted, *there, *left_out}]
-
-
 def _predict(scene: PreparedScene, predictors: list[Predictor], progress: Progress) -> SceneMaps:
     from floemap.inference.predict_maps import predict_maps
 
@@ -283,6 +266,8 @@ def _predict(scene: PreparedScene, predictors: list[Predictor], progress: Progre
 
 def _masked(maps: SceneMaps, land_mask: Path, source: ChartSource) -> SceneMaps:
     masked = without_land(maps, land_on(land_mask, maps.geobox))
+    if masked.land is None or not masked.land.any():
+        logger.warning("%s has no land on %s. Is it the right mask?", land_mask, source.name)
     if (masked.classes == IGNORE).all():
         raise ProductError(
             f"is all land, by {land_mask}: there is nothing to chart.",

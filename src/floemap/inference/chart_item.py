@@ -82,7 +82,7 @@ def write_chart_item(
     """
     try:
         item = pystac.Item.from_dict(scene.item)
-    except (pystac.STACError, KeyError, TypeError, ValueError) as e:
+    except (pystac.STACError, pystac.STACTypeError, KeyError, TypeError, ValueError, AttributeError) as e:
         where = scene.raster.with_name("item.json")
         raise ProductError(f"is no STAC item: {e!r}.", path=where, hint="Prepare it again.") from e
     item.properties |= {"floemap:product": item.id, "processing:software": {"floemap": __version__}}
@@ -171,7 +171,7 @@ def _add_models(item: pystac.Item, models: Sequence[ModelFile]) -> None:
         ],
     }
     for i, m in enumerate(models):
-        words = "trained on SIMULATED scenes only" if m.simulated else "trained on real scenes"
+        words = f"trained on {m.learnt_from}"
         asset = pystac.Asset(
             str(m.path.absolute()),
             title=f"Model {m.name}",

@@ -45,9 +45,8 @@ def about_chart(
 
 def notes_on_chart(about: Mapping[str, Any], models: Sequence[ModelFile]) -> list[str]:
     """Return what the picture says below its maps, a line each."""
-    learnt = "SIMULATED scenes only" if all(m.simulated for m in models) else "real scenes"
-    if len({m.simulated for m in models}) > 1:
-        learnt = "real and SIMULATED scenes"
+    words = {m.learnt_from for m in models}
+    learnt = words.pop() if len(words) == 1 else "real and SIMULATED scenes"
     many = f"Mean of {len(models)} models: " if len(models) > 1 else "Model: "
     smoothing = f", smoothed over {about['smoothing_m']:g} m" if about["smoothing_m"] else ""
     drawn = (

@@ -16,7 +16,11 @@ from floemap.progress import Progress
 from floemap.sentinel1.encoding import POLARISATIONS
 from floemap.sentinel1.product import prepare
 from floemap.sentinel1.safe import open_scene
-from floemap.stage import read_json, sha256
+from floemap.stage import SCHEMA_VERSION, read_json, sha256
+
+#: What a chart needs of a prepared product's record, and of what that says of the scene.
+_NEEDED = ("scene", "simulated", "software", "configuration")
+_OF_SCENE = ("start", "stop", "pass_direction")
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,19 @@ def prepare_source(
 
 def _open_prepared(folder: Path) -> PreparedScene:
     record, item = read_json(folder / "product.json"), read_json(folder / "item.json")
-    with rasterio.open(folder / "product.tif") as d:
+    with rasterio.open(folder / "product.tif", driver="GTiff") as d:
         attribution = d.tags().get("attribution", "")
     scene = PreparedScene(folder / "product.tif", record, item, attribution)
+    if record.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
+        raise ProductError(
+            f"has layout {record['schema_version']}; this floemap knows {SCHEMA_VERSION}.",
+            path=folder / "product.json",
+            hint="Update floemap, or prepare the product again.",
+        )
+    of_scene = record.get("scene", {})
+    missing = [key for key in _NEEDED if key not in record] + [key for key in _OF_SCENE if key not in of_scene]
+    if missing:
+        raise ProductError(f"lacks {', '.join(missing)}.", path=folder / "product.json", hint="Prepare it again.")
     try:
         if scene.start.tzinfo is None or scene.stop.tzinfo is None or not isinstance(scene.simulated, bool):
             raise ValueError("its times have no time zone")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from floemap.errors import ConfigError, ModelError
-from floemap.learning.checkpoint_header import find_legend, read_about
+from floemap.learning.checkpoint_header import find_legend, learnt_from, read_about
 from floemap.legend import Legend
 from floemap.stage import sha256
 
@@ -64,6 +64,11 @@ class ModelFile:
     def simulated(self) -> bool:
         """Whether it learnt from simulated scenes."""
         return bool(self.about["simulated"])
+
+    @property
+    def learnt_from(self) -> str:
+        """The same in words."""
+        return learnt_from(self.about)
 
     def facts(self) -> dict[str, Any]:
         """Return what a chart's record says of it."""
@@ -120,9 +125,9 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
     for m in found:
         if m.simulated:
             logger.warning(
-                "%s WAS TRAINED ON SIMULATED SCENES ONLY: charts made with it show how the software works, and are"
-                " unfit for any use",
+                "%s WAS TRAINED ON %s: charts made with it show how the software works, and are unfit for any use",
                 m.path.name,
+                m.learnt_from.upper(),
             )
     return found
 

@@ -101,7 +101,7 @@ def open_fitting(product: str | Path, checkpoint: Checkpoint) -> Iterator[OpenPr
     """
     path = raster_of(product)
     geobox = read_geobox(path)
-    with rasterio.open(path) as dataset:
+    with rasterio.open(path, driver="GTiff") as dataset:
         bands = [name or "without name" for name in dataset.descriptions[: len(BAND_NAMES)]]
         for size in (geobox.resolution.x, geobox.resolution.y):
             check_fits(checkpoint, bands=bands, resolution_m=float(abs(size)))

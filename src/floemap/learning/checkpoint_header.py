@@ -3,7 +3,7 @@
 Keys: ``schema_version``, ``software``, ``created``, ``model`` (name, output_stride, dropout, classes, parameters),
 ``bands``, ``normalisation`` (mean and std of each band, dB and degrees), ``legend`` (name, title, and id, key, title
 and SIGRID-3 stages of each class), ``resolution_m``, ``simulated`` (whether it learnt from simulated scenes), ``dtype``
-of the stored weights, and whatever the trainer adds: crs, data, training.
+of the stored weights, and whatever the trainer adds: crs, data, started_from, training.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from floemap.legend import Legend, legend
 
 logger = logging.getLogger(__name__)
 
+_REAL, _SIMULATED = "real scenes", "SIMULATED scenes only"
 #: Version of the header. Raised when a reader of an older one would misread a newer one.
 SCHEMA_VERSION = 1
 #: Key of the JSON in the file's metadata.
@@ -82,6 +83,17 @@ def read_about(path: str | Path) -> dict[str, Any]:
     return dict(about)
 
 
+def learnt_from(about: Mapping[str, Any]) -> str:
+    """Say in words what a model learnt from, by its header: real scenes, SIMULATED scenes only, or both."""
+    parts = [part for part in about.get("data", ()) if isinstance(part, Mapping)]
+    scenes = [bool(part["simulated"]) for part in parts if "simulated" in part]
+    known = {_SIMULATED if s else _REAL for s in scenes} or {_SIMULATED if about["simulated"] else _REAL}
+    started = about.get("started_from")
+    if isinstance(started, Mapping):
+        known.add(str(started["learnt_from"]))
+    return known.pop() if len(known) == 1 else "real and SIMULATED scenes"
+
+
 def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Return what a checkpoint says of itself, for programs, and as (name, words) for people.
 
@@ -98,7 +110,7 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
         for part in about.get("data", ()):
             uses.setdefault(str(part["role"]), []).append(str(part["part"]))
         lines = [
-            ("what", "SIMULATED: learnt from simulated scenes only" if about["simulated"] else "trained model"),
+            ("what", f"model, trained on {learnt_from(about)}"),
             ("model", f"{model['name']}, {model['parameters'] / 1e6:.2f} M parameters"),
             ("classes", ", ".join(c["title"] for c in about["legend"]["classes"])),
             ("legend", about["legend"]["name"]),

@@ -116,7 +116,7 @@ def read_view(
 
 def _read(path: Path, bands: list[int], window: Window, shape: tuple[int, int]) -> NDArray[Any]:
     try:
-        with rasterio.open(path) as d:
+        with rasterio.open(path, driver="GTiff") as d:
             return np.asarray(d.read(bands, window=window, out_shape=(len(bands), *shape)))
     except RasterioError as e:
         raise FloemapError(f"cannot be read: {e}.", path=path, hint="Is it whole? Make it again.") from e

@@ -54,7 +54,7 @@ def open_product(path: str | Path) -> xr.Dataset:
     path = Path(path)
     raster = path / "product.tif" if path.is_dir() else path
     geobox = read_geobox(raster)
-    with rasterio.open(raster) as d:
+    with rasterio.open(raster, driver="GTiff") as d:
         if d.descriptions != tuple(b.name for b in BANDS):
             raise FloemapError(f"has the bands {d.descriptions}.", path=raster, hint="Make it with `floemap prepare`.")
         stored, tags = d.read(), d.tags()

@@ -106,7 +106,7 @@ def prepare(
     folder = Path(out) / scene.name
     inputs = {"product": scene.name, "manifest_sha256": _manifest_hash(scene)}
     configuration = settings.model_dump() | {"like": None if like is None else sha256(Path(like))}
-    files = ("product.tif", "item.json")
+    files = ("product.tif", "item.json", *(["quicklook.png"] if quicklook else []))
     if not overwrite and is_finished(folder, "product.json", files, inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return PreparedProduct(folder, skipped=True)
@@ -129,13 +129,13 @@ def prepare(
                 path=scene.container.path if like is None else like,
                 hint="Look at the product's pixels, or choose another --like or --crs.",
             )
-        write_item(partial / "item.json", scene, locator, geobox, settings)
         write_json(partial / "product.json", record)
         if quicklook:
             from floemap.sentinel1.quicklook import draw_quicklook
 
             progress(0, 1, "drawing")
             draw_quicklook(partial / "product.tif", partial / "quicklook.png", title=_title(scene))
+        write_item(partial / "item.json", scene, locator, geobox, settings)
     progress(1, 1, "done")
     return PreparedProduct(folder)
 

@@ -54,7 +54,8 @@ def write_item(path: Path, scene: Scene, locator: GeoLocator, geobox: GeoBox, se
             roles=["data"],
         ),
     )
-    item.add_asset("quicklook", pystac.Asset("quicklook.png", media_type=pystac.MediaType.PNG, roles=["overview"]))
+    if (path.parent / "quicklook.png").is_file():
+        item.add_asset("quicklook", pystac.Asset("quicklook.png", media_type=pystac.MediaType.PNG, roles=["overview"]))
     _describe(item, scene, geobox)
     write_json(path, item.to_dict(include_self_link=False))
 

@@ -99,7 +99,7 @@ def twin_ground(month: TwinMonth, folder: Path) -> TwinGround:
     product = prepare(month.product, folder / "prepared", like=month.truth / "truth.tif", quicklook=False)
     label = label_chart(month.chart, product.raster, folder / "labels", LabelSettings(legend=EXTREMEEARTH.name))
     geobox, lines = read_geobox(product.raster), read_json(product.record)["seams"]
-    with rasterio.open(label.raster) as d:
+    with rasterio.open(label.raster, driver="GTiff") as d:
         reference = d.read(1)
     with rasterio.open(month.truth / "truth.tif") as d:
         truth = d.read(d.descriptions.index("class") + 1)

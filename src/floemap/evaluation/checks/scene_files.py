@@ -95,7 +95,7 @@ class SceneFiles:
 
     def _temperature_c(self, path: Path) -> Floats:
         check_same_grid(read_geobox(path), self.geobox, f"{path.name} and the prediction")
-        with _reading(path), rasterio.open(path) as d:
+        with _reading(path), rasterio.open(path, driver="GTiff") as d:
             stored = d.read(1, masked=True).astype(np.float32)
             return np.asarray(stored.filled(np.nan) * np.float32(d.scales[0]) + np.float32(d.offsets[0]))
 
@@ -108,7 +108,7 @@ class SceneFiles:
             If the product has no such band or cannot be read.
         """
         band = BAND_NAMES.index("incidence_deg")
-        with _reading(self.product), rasterio.open(self.product) as d:
+        with _reading(self.product), rasterio.open(self.product, driver="GTiff") as d:
             if d.descriptions[: len(BAND_NAMES)] != BAND_NAMES:
                 raise FloemapError(
                     f"has the bands {d.descriptions}.", path=self.product, hint="Make it with `floemap prepare`."
@@ -127,7 +127,7 @@ class SceneFiles:
         FloemapError
             If the file cannot be read, or its bands are not one for each class, all stored alike.
         """
-        with _reading(self.probabilities), rasterio.open(self.probabilities) as d:
+        with _reading(self.probabilities), rasterio.open(self.probabilities, driver="GTiff") as d:
             kinds = set(zip(d.dtypes, d.scales, d.offsets, strict=True))
             if d.count != len(self.legend) or len(kinds) != 1:
                 raise FloemapError(
@@ -152,7 +152,7 @@ class SceneFiles:
             If they cannot be read.
         """
         check_same_grid(read_geobox(self.probabilities), self.geobox, "probabilities.tif and classes.tif")
-        with _reading(self.probabilities), rasterio.open(self.probabilities) as d:
+        with _reading(self.probabilities), rasterio.open(self.probabilities, driver="GTiff") as d:
             for rows, window in _strips(d.shape):
                 yield rows, d.read(window=window)
 
@@ -188,7 +188,7 @@ def open_scene_files(prediction: Path, labels: Path, product: Path) -> SceneFile
         raise GridError("its pixels are not square.", path=rasters[0])
     read = []
     for raster in rasters[:2]:
-        with _reading(raster), rasterio.open(raster) as d:
+        with _reading(raster), rasterio.open(raster, driver="GTiff") as d:
             if d.count != 1 or d.dtypes[0] != "uint8":
                 raise FloemapError(f"holds {d.count} bands of {d.dtypes[0]}, not one of uint8.", path=raster)
             read.append(d.read(1))

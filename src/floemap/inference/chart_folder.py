@@ -1,0 +1,74 @@
+"""The folder of a draft chart: what of it is there already, and what in it is somebody else's work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from floemap.errors import FloemapError, OutputError
+from floemap.inference.chart_files import files_of
+from floemap.inference.chart_source import ChartSource
+from floemap.inference.settings import OUTPUTS, ChartSettings, Output
+from floemap.stage import read_json, sha256
+
+RECORD, ITEM = "chart.json", "item.json"
+#: Notes that GDAL and QGIS put beside rasters when they look at them.
+_NOTES = ".aux.xml"
+
+
+def missing_outputs(
+    folder: Path, source: ChartSource, settings: ChartSettings, same: tuple[Mapping[str, Any], Mapping[str, Any]] | None
+) -> list[Output]:
+    """Return what is to be made: nothing where all that is asked for is there and was made from the same.
+
+    Where something is missing or of older make, what was there is made again with it: so a folder is of one piece, and
+    nothing that was there is gone afterwards.
+
+    Parameters
+    ----------
+    same
+        Inputs and configuration that it must have been made from; None to make it in any case.
+    """
+    wanted = [o for o in OUTPUTS if o in settings.only]
+    try:
+        record = read_json(folder / RECORD)
+        known = {*record["outputs"], *record["left_out"]}
+        as_made = (record["inputs"], record["configuration"]) == same
+        left_out = {*record["left_out"]}
+    except (FloemapError, KeyError, TypeError, AttributeError):
+        return wanted
+    names = [n for o in wanted if o not in left_out for n in files_of(o, source.start, settings)]
+    whole = all(_holds_something(folder / n) for n in (*names, ITEM))
+    if as_made and whole and known >= {*wanted}:
+        return []
+    return [o for o in OUTPUTS if o in {*wanted, *known}]
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse to replace a folder with files that are not as they were made: an analyst may have worked on them.
+
+    Raises
+    ------
+    OutputError
+        Naming them.
+    """
+    if not folder.is_dir():
+        return
+    try:
+        made = {name: told["sha256"] for name, told in read_json(folder / RECORD)["files"].items()}
+    except (FloemapError, KeyError, TypeError, AttributeError):
+        made = {}
+    others = [p for p in sorted(folder.iterdir()) if p.name not in (RECORD, ITEM) and not p.name.endswith(_NOTES)]
+    foreign = [p.name for p in others if not p.is_file() or (p.stat().st_size and sha256(p) != made.get(p.name))]
+    if foreign:
+        raise OutputError(
+            f"holds what floemap did not make, or was changed since: {', '.join(foreign)}.",
+            path=folder,
+            hint="The chart is to be made again, in place of the whole folder. Move these elsewhere, or give"
+            " --overwrite to lose them.",
+        )
