@@ -589,3 +589,16 @@ def test_errors_of_files_come_through(run: Any, tmp_path: Path, parts: list[Part
     with pytest.raises(FloemapError, match="cannot be read") as e:
         run(tiny_settings(), training=[part])
     assert e.value.path == part.product
+
+
+def test_memory_of_a_gpu_that_runs_out_is_said(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch says it; a GPU is not needed for that."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nAnd more words.")
+
+    monkeypatch.setattr(training_module, "_learn", full)
+    with pytest.raises(
+        TrainingError, match=r"too small for batches of 4 patches of 32 px.*20\.00 GiB\. Lower training"
+    ):
+        run(tiny_settings())

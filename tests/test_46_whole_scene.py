@@ -295,6 +295,21 @@ def test_torchs_threads_are_shared_out_and_stay_as_they_were() -> None:
         torch.set_num_threads(before)
 
 
+def test_batch_norm_of_several_gpus_is_merged_too(separable: SegmentationModel) -> None:
+    """SyncBatchNorm is no BatchNorm2d. Left as it is, it would be rounded to bf16, and so another network."""
+    shared = torch.nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(separable))
+    assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in shared.modules())
+    merged = merge_batch_norms(copy.deepcopy(shared).eval().requires_grad_(False))
+    kinds = {type(m).__name__ for m in merged.modules()}
+    assert not kinds & {"SyncBatchNorm", "BatchNorm2d"}
+    stored = noise(200, 180)
+    found = []
+    for model in (separable, shared):
+        with scene_logits(model, array_reader(stored), (200, 180), precision="bf16") as scene:
+            found.append(scene.rows(0, 200))
+    assert torch.equal(*found)
+
+
 def test_an_error_in_a_tile_comes_through() -> None:
     def fail(item: int) -> None:
         if item == 3:

@@ -1,5 +1,6 @@
 """A study's scenes are shared out before training, by name, and never so that two uses see the same ice."""
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,6 +87,17 @@ def test_lists():
 def test_splits_that_cannot_be(split, words):
     with pytest.raises(ConfigError, match=words):
         share_out(split, year())
+
+
+def test_one_product_is_tested_on_once():
+    """Its predictions and scores lie in folders of its name."""
+    one = scene("a")
+    two = dataclasses.replace(one, name="b")
+    three = scene("c", START + timedelta(days=9))
+    settings = lists(["c-SW"], ["c-NE"], ["a", "b"])
+    with pytest.raises(ConfigError, match="a and b are the same product"):
+        share_out(settings, [one, two, three])
+    assert share_out(lists(["a", "b"], ["c-NE"], ["c-SW"]), [one, two, three])
 
 
 def test_two_scenes_of_the_same_ice():

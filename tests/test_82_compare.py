@@ -2,16 +2,20 @@
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import rasterio
 from typer.testing import CliRunner
 
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
 from floemap.demo import demo_study
-from floemap.errors import ConfigError, FloemapError, TrainingError
+from floemap.errors import ConfigError, FloemapError, GridError, TrainingError
 from floemap.simulation.twin import make_twin
+from floemap.stage import one_at_a_time, sha256
 from floemap.study import run as run_module
 from floemap.study.cells import with_changes
 from floemap.study.compare import compare, train_model
@@ -240,3 +244,111 @@ def test_a_model_without_test_scenes(tiny, tmp_path):
     assert train_model(Study.checked(**study), tmp_path).is_file()
     with pytest.raises(FloemapError, match="no scene for test"):
         compare(Study.checked(**study), tmp_path / "compared")
+
+
+# --- a folder that is used again, and by several
+
+
+def test_other_settings_do_not_mix_with_what_was_there(tiny, tmp_path):
+    """Refused cells keep their models, but no longer count; --overwrite makes them again."""
+    study = with_changes(tiny(), {"compare.losses": ["focal"]})
+    compare(study, tmp_path, report=False)
+    cell = tmp_path / "cells" / "focal_r0"
+    split, weights = (cell / "split.json").read_bytes(), (cell / "model" / "model.safetensors").read_bytes()
+    other = with_changes(study, {"compare.losses": ["focal", "dice"], "training.learning_rate": 3e-3})
+    done = compare(other, tmp_path)
+    assert set(done.failed) == {"focal_r0"} and "--overwrite" in done.failed["focal_r0"]
+    assert {m["loss"] for m in done.summary["missing"]} == {"focal"}
+    assert done.report.page.is_file()
+    counted = json.loads((tmp_path / "report" / "numbers.json").read_text())
+    assert not (cell / "cell.json").exists()
+    assert (cell / "split.json").read_bytes() == split
+    assert (cell / "model" / "model.safetensors").read_bytes() == weights
+    counted.pop("scores")  # which says why focal loss has none
+    assert "focal" not in json.dumps(counted)
+    back = compare(study, tmp_path, report=False)
+    assert not back.failed, "what was there is found again"
+    again = compare(other, tmp_path, report=False, overwrite=True)
+    assert not again.failed
+    assert (cell / "model" / "model.safetensors").read_bytes() != weights
+
+
+def test_left_out_months_that_fail_are_missing_each_by_itself(tiny, tmp_path, monkeypatch):
+    study = tiny().model_dump()
+    study["split"] = {"kind": "leave_one_out", "validation": ["02-NE", "07-NE"]}
+    study["compare"] |= {"losses": ["dice"]}
+    real = run_module.run_cell
+
+    def failing(cell, *args, **kwargs):
+        if cell.axes["split.held_out"] in ("01", "03"):
+            raise TrainingError("no.")
+        return real(cell, *args, **kwargs)
+
+    monkeypatch.setattr("floemap.study.compare.run_cell", failing)
+    done = compare(Study.checked(**study), tmp_path, report=False)
+    assert len(done.failed) == 2
+    (group,) = done.summary["groups"]
+    assert sorted(m["scene"] for m in done.summary["missing"]) == ["01", "03"]
+    assert group["loss"] == "dice"
+    assert "no." in (tmp_path / "results.md").read_text()
+
+
+def test_charts_of_one_name_are_kept_apart(tiny, twin, tmp_path):
+    study = tiny()
+    scenes = make_data(study.data, study.data.cache)[:2]
+    listed = study.model_dump()
+    listed["data"] |= {"folder": None, "cache": None, "scenes": []}
+    for scene, chart in zip(scenes, sorted((twin / "charts").glob("*.shp")), strict=False):
+        folder = tmp_path / scene.name
+        folder.mkdir()
+        for file in chart.parent.glob(f"{chart.stem}.*"):
+            shutil.copy(file, folder / f"chart{file.suffix}")
+        listed["data"]["scenes"].append({"name": scene.name, "product": scene.product, "chart": folder / "chart.shp"})
+    for _ in range(2):
+        made = make_data(Study.checked(**listed).data, tmp_path / "out")
+        for one, scene in zip(made, scenes, strict=True):
+            assert one.hashes["labels.tif"] == sha256(one.labels / "labels.tif"), "nobody wrote over it"
+            with rasterio.open(one.labels / "labels.tif") as a, rasterio.open(scene.labels / "labels.tif") as b:
+                assert (a.read() == b.read()).all()
+
+
+def test_scenes_of_different_pixel_sizes_are_refused(tiny, twin, tmp_path):
+    study = tiny()
+    values = study.model_dump()
+    scenes = make_data(study.data, study.data.cache)
+    finer = with_changes(study, {"data.prepare.resolution_m": 1600.0, "data.months": [3]})
+    (other,) = make_data(finer.data, tmp_path / "finer")
+    listed = [{"name": s.name, "product": s.product, "chart": s.labels} for s in scenes if s.name != "03"]
+    listed.append({"name": "03", "product": other.product, "chart": other.labels})
+    values["data"] |= {"folder": None, "scenes": listed}
+    with pytest.raises(GridError, match=r"has pixels of 1600 m; those of .* have 2000 m"):
+        train_model(Study.checked(**values), tmp_path / "out")
+
+
+def test_torchrun_is_not_for_comparisons(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="without torchrun"):
+        compare(tiny(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_process_at_a_time(tmp_path):
+    """Many at once make what they share once each, one behind the other."""
+    inside, most = [], []
+
+    def work(i):
+        with one_at_a_time(tmp_path / "shared"):
+            inside.append(i)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.remove(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert most == [1] * 8
+    with pytest.raises(ValueError, match="within"), one_at_a_time(tmp_path / "shared"):
+        raise ValueError("within")
+    work(9)

@@ -148,7 +148,7 @@ def test_demo_at_its_smallest(tmp_path):
     page = (tmp_path / "smallest" / "report" / "report.html").read_text(encoding="utf-8")
     assert "SIMULATED" in page
     product = next((tmp_path / "smallest" / "data" / "prepared").glob("*/product.tif"))
-    label = next((tmp_path / "smallest" / "data" / "labels").glob("*/labels.tif"))
+    label = next((tmp_path / "smallest" / "data" / "labels").glob("*/*/labels.tif"))
     with rasterio.open(product) as p, rasterio.open(label) as c:
         assert p.tags()["simulated"] == c.tags()["simulated"] == "yes"
         labels, mask = c.read(1), p.read(4)

@@ -61,7 +61,7 @@ def demo_study(size: DemoSize, twin: Path) -> Study:
         training={
             "batch": 4,
             "learning_rate": 1e-3,
-            "max_epochs": 6 if small else 1,
+            "max_epochs": 8 if small else 1,
             "patience": 3,
             "stop_after": 6,
         },
@@ -69,7 +69,14 @@ def demo_study(size: DemoSize, twin: Path) -> Study:
     )
 
 
-def run_demo(out: str | Path, size: DemoSize = "small", *, seed: int = 0, progress: Progress = silent) -> Demo:
+def run_demo(
+    out: str | Path,
+    size: DemoSize = "small",
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Demo:
     """Simulate scenes and charts, train with three losses, predict, score, and report.
 
     Parameters
@@ -81,6 +88,8 @@ def run_demo(out: str | Path, size: DemoSize = "small", *, seed: int = 0, progre
         resolution and almost no training, to check that everything runs.
     seed
         Of the simulation.
+    overwrite
+        Train again what is finished, or was begun by other settings.
     progress
         Is told how far it is.
 
@@ -100,7 +109,7 @@ def run_demo(out: str | Path, size: DemoSize = "small", *, seed: int = 0, progre
     def told(done: float, total: float, what: str) -> None:
         progress(1 + 3 * done / total, 4, what)
 
-    done = compare(demo_study(size, twin), out / size, progress=told)
+    done = compare(demo_study(size, twin), out / size, overwrite=overwrite, progress=told)
     assert done.report is not None
     progress(4, 4, "done")
     return Demo(done.folder, done.summary, done.report.page, done.report.findings)

@@ -122,6 +122,29 @@ def _alive(pid: int) -> bool:
     return True
 
 
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let one process at a time work on what lies in `folder`; others wait until the block ends, however it does.
+
+    So what several processes need is made by the first, and found finished by the rest. Where the system has no such
+    locks (they are POSIX's), nobody waits.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as e:
+            logger.warning("%s cannot be locked (%s): start one process first", folder, e.strerror)
+        yield
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it appears whole, and on the disk, or not at all; what stood there stays until then.
 

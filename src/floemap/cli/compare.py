@@ -24,6 +24,10 @@ def compare(
         int | None,
         typer.Option("--jobs", min=1, help="Trainings at once. (default: one for each GPU, else one at a time)"),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Make again what is finished, or was begun by other settings."),
+    ] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Also make the report.")] = True,
 ) -> None:
     """Compare losses: the same scenes, model and training, only the loss differs.
@@ -45,7 +49,7 @@ def compare(
 
     study = read_study(config, data, {"compare.repeats": repeats})
     with bar(study.name) as progress:
-        done = run(study, out, jobs=jobs, report=report, progress=progress)
+        done = run(study, out, jobs=jobs, report=report, overwrite=overwrite, progress=progress)
     print_summary(done.summary, whole=False)
     stdout.print(f"results  {done.results}, tables in {done.folder / 'results.md'}", highlight=False, markup=False)
     if done.report is not None:

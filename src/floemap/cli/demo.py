@@ -23,6 +23,9 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")] = Path("demo"),
     size: Annotated[SizeChoice, typer.Option("--size", help="smallest is for a quick check.")] = SizeChoice.small,
     seed: Annotated[int, typer.Option("--seed", help="Another number, another ice.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Train again, even if finished, or begun by another version.")
+    ] = False,
 ) -> None:
     """Run the whole job on simulated scenes: no download, no account, a few minutes.
 
@@ -34,10 +37,11 @@ def demo(
     """
     from floemap.cli.bars import bar
     from floemap.cli.tables import print_summary
-    from floemap.demo import run_demo
+    from floemap.demo import DemoSize, run_demo
 
     with bar("demo") as progress:
-        made = run_demo(out, "small" if size is SizeChoice.small else "smallest", seed=seed, progress=progress)
+        which: DemoSize = "small" if size is SizeChoice.small else "smallest"
+        made = run_demo(out, which, seed=seed, overwrite=overwrite, progress=progress)
     print_summary(made.summary, whole=False)
     for sentence in made.findings:
         stdout.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=False)

@@ -27,6 +27,7 @@ from floemap.inference.memory import give_back_memory
 from floemap.inference.model_files import LoadedModels, ModelFile, find_models
 from floemap.inference.scene_maps import SceneMaps, without_land
 from floemap.inference.settings import ChartSettings
+from floemap.learning.checkpoint_header import RESOLUTION_TOLERANCE
 from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent
@@ -41,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 #: How far borders may be moved, pixels, where no tolerance is given.
 _TOLERANCE_PX = 2.0
-#: How much the pixel size may differ from that of the model, as a share.
-_SAME_SIZE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -248,7 +247,7 @@ def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> C
             )
         return settings
     if "resolution_m" in own.model_fields_set:
-        if not math.isclose(own.resolution_m, model.resolution_m, rel_tol=_SAME_SIZE):
+        if not math.isclose(own.resolution_m, model.resolution_m, rel_tol=RESOLUTION_TOLERANCE):
             raise ModelError(
                 f"learnt from pixels of {model.resolution_m:g} m; asked for are {own.resolution_m:g} m.",
                 path=model.path,

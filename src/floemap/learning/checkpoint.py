@@ -22,6 +22,7 @@ from torch import Tensor
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.checkpoint_header import (
     METADATA_KEY,
+    RESOLUTION_TOLERANCE,
     SCHEMA_VERSION,
     describe_legend,
     find_legend,
@@ -35,9 +36,6 @@ from floemap.legend import legend as legend_called
 from floemap.sentinel1.encoding import BAND_NAMES
 from floemap.stage import write_whole
 from floemap.version import __version__
-
-#: How much the pixel size of a product may differ from what a model learnt, as a share.
-RESOLUTION_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 _REAL, _SIMULATED = "real scenes", "SIMULATED scenes only"
 #: Version of the header. Raised when a reader of an older one would misread a newer one.
 SCHEMA_VERSION = 1
+#: How much pixel sizes may differ and be the same: of a product and what a model learnt, or of scenes; as a share.
+RESOLUTION_TOLERANCE = 1e-4
 #: Key of the JSON in the file's metadata.
 METADATA_KEY = "floemap"
 _TYPES: Mapping[str, type | tuple[type, ...]] = {

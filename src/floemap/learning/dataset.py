@@ -99,7 +99,11 @@ def gather(
         source = StreamedCrops([p for p in training if isinstance(p, ScenePart)], crops.workers, pin=on_gpu)
     else:
         needed = sum(a.stored.nbytes + a.labels.nbytes for a in loaded)
+        if on_gpu:
+            torch.cuda.empty_cache()  # what a training before this one has left in torch's hands counts as taken
         fits = on_gpu and needed < _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
+        if on_gpu and not fits:
+            logger.warning("the scenes (%.1f GB) do not fit onto the GPU: patches are cut in main memory", needed / 1e9)
         source = ResidentCrops(loaded, device if fits else "cpu")
     return Dataset(surveys, pixels, source, held, fixed if on_patches else None)
 

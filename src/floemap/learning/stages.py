@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm  # also of SyncBatchNorm, which is no BatchNorm2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from floemap.errors import ConfigError
@@ -268,18 +269,18 @@ def merge_batch_norms(model: SegmentationModel) -> SegmentationModel:
     Which follows which is seen in a run over a few pixels.
     """
     made: list[tuple[nn.Conv2d, Tensor]] = []
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    pairs: list[tuple[nn.Conv2d, _BatchNorm]] = []
 
     def after_convolution(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
         made.append((module, out))
 
     def before_norm(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        assert isinstance(module, nn.BatchNorm2d)
+        assert isinstance(module, _BatchNorm)
         pairs.extend((conv, module) for conv, out in made if out is given[0])
 
     hooks = [m.register_forward_hook(after_convolution) for m in model.modules() if isinstance(m, nn.Conv2d)]
-    hooks += [m.register_forward_pre_hook(before_norm) for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks += [m.register_forward_pre_hook(before_norm) for m in model.modules() if isinstance(m, _BatchNorm)]
     side = 4 * model.alignment_px
     with torch.no_grad():
         model(torch.zeros(1, len(BAND_NAMES), side, side, device=model.mean.device))

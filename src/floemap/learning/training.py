@@ -28,6 +28,7 @@ from floemap.learning.compiling import compiled_view
 from floemap.learning.crops import Batch, deal, draw_epoch, physical, torch_seed
 from floemap.learning.dataset import Dataset, Part, check_parts, gather, identities
 from floemap.learning.distributed import global_sum, make_fabric, on_first, precision_of, share_batch_norm
+from floemap.learning.gpu import for_patches, memory_said
 from floemap.learning.losses import Loss, make_loss
 from floemap.learning.metrics_log import TensorBoardLog
 from floemap.learning.models import SegmentationModel, build_model
@@ -159,7 +160,8 @@ def train(
             model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
         else:
             begin_from(start, model)
-        why = _fit(_Run(model, loss, data, settings, out, known, fabric, progress), state)
+        with memory_said(settings, out):
+            why = _fit(_Run(model, loss, data, settings, out, known, fabric, progress), state)
     record = provenance("floemap train", inputs=inputs, configuration=configuration)
     record |= {k: v for k, v in known.items() if k not in record} | {
         "epochs": len(state.history),
@@ -204,9 +206,7 @@ def _fit(run: _Run, state: State) -> str:
         plateau.load_state_dict(state.scheduler)
         on_first(fabric, lambda: _keep_up(run, state, rewrite=True))
         logger.info("going on with %s after epoch %d", run.out, len(state.history))
-    if on_gpu:
-        torch.backends.cudnn.benchmark = True  # all patches have one size
-    elif t.compile:
+    if t.compile and not on_gpu:
         logger.info("training.compile is for GPUs: going on without")
     network, optimizer = fabric.setup(compiled_view(model) if t.compile and on_gpu else model, adam)
 
@@ -214,7 +214,8 @@ def _fit(run: _Run, state: State) -> str:
     with TensorBoardLog(board, len(state.history) + 1) as log:
         while len(state.history) < t.max_epochs and state.since_best < t.stop_after:
             began = time.perf_counter()
-            row = _learn(run, network, optimizer, state)
+            with for_patches(fabric.device, t.precision):
+                row = _learn(run, network, optimizer, state)
             state.weights = {name: x.detach().cpu().clone() for name, x in model.state_dict().items()}
             if row["epoch"] % t.validate_every == 0 or row["epoch"] == t.max_epochs:
                 row |= _validate(run, state)

@@ -105,9 +105,10 @@ class SceneLogits:
         chunk_px = -(-_CHUNK_PX // network.alignment_px) * network.alignment_px
         self._pixels = ScenePixels(network, read, self.shape, chunk_px)
         self._workers = Workers(network.workers)
-        self._stages = list(_chain(network, self._pixels, tile, self._workers, self._tell))
         self._progress = progress
         self._exact = network.dtype == torch.float32
+        with self._true_fp32():
+            self._stages = list(_chain(network, self._pixels, tile, self._workers, self._tell))
 
     def rows(self, first: int, last: int) -> Tensor:
         """Return the logits of the pixels' rows [first, last), (K, rows, cols) float32, on the network's device.

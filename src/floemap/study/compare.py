@@ -20,13 +20,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from floemap.errors import FloemapError
+from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.summary import summarise
 from floemap.evaluation.tables import markdown
 from floemap.progress import Progress, part_of, silent
 from floemap.report.report import Report, make_report
-from floemap.stage import os_errors, provenance, read_json, write_json, write_whole
-from floemap.study.cells import Cell, plan
+from floemap.stage import one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
+from floemap.study.cells import HELD_OUT, Cell, plan
 from floemap.study.data import StudyScene, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
 from floemap.study.settings import Study
@@ -62,7 +62,13 @@ class Comparison:
 
 
 def compare(
-    study: Study, out: str | Path, *, jobs: int | None = None, report: bool = True, progress: Progress = silent
+    study: Study,
+    out: str | Path,
+    *,
+    jobs: int | None = None,
+    report: bool = True,
+    overwrite: bool = False,
+    progress: Progress = silent,
 ) -> Comparison:
     """Train a model with each loss and repeat, predict the test scenes, score them, and say how they compare.
 
@@ -77,6 +83,8 @@ def compare(
         at a time.
     report
         Also make the report.
+    overwrite
+        Train, predict and score again what is finished. Prepared products and labels are kept.
     progress
         Is told of scenes, cells and the report.
 
@@ -84,21 +92,33 @@ def compare(
     ------
     FloemapError
         If scenes cannot be made ready, or all cells fail. A cell that fails does not stop the others.
+    ConfigError
+        If it was started by ``torchrun``: it gives each GPU a cell of its own.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "a comparison shares its cells out among GPUs by itself.",
+            hint="Start it without torchrun; torchrun is for `floemap train`.",
+        )
     out = Path(out)
     cells = plan(study, [s.name for s in find_scenes(study.data)])
     with os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     record = provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
     write_json(out / "plan.json", record | {"cells": [c.about() for c in cells]})
-    scenes = make_data(study.data, data_folder(study, out), progress=part_of(progress, 0, 20, "data"))
+    data = data_folder(study, out)
+    with one_at_a_time(data):
+        scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))
 
     def told(done: float, total: float, what: str) -> None:
         progress(1 + 18 * done / total, 20, what)
 
     gpus = _gpus()
     jobs = jobs if jobs is not None else max(1, len(gpus))
-    outcomes = _run_beside(cells, out, jobs, gpus, told) if jobs > 1 else _run_in_turn(cells, scenes, study, out, told)
+    if jobs > 1:
+        outcomes = _run_beside(cells, out, jobs, gpus, overwrite, told)
+    else:
+        outcomes = _run_in_turn(cells, scenes, study, out, overwrite, told)
     records, failed = [], {}
     for cell, outcome in outcomes:
         if isinstance(outcome, FloemapError):
@@ -132,7 +152,8 @@ def write_results(
     for cell in cells:
         record = finished.get(cell.name)
         if record is None:
-            evaluated.append(cell.about() | {"scene": None, "evaluation": None, "failed": failed.get(cell.name)})
+            scene = cell.axes.get(HELD_OUT)  # None: of any other kind of split the cell would have had all scenes
+            evaluated.append(cell.about() | {"scene": scene, "evaluation": None, "failed": failed.get(cell.name)})
             continue
         for test in record["tested"]:
             where = out / "cells" / cell.name / "evaluation" / test["evaluation"] / "evaluation.json"
@@ -148,20 +169,20 @@ Outcome = dict[str, Any] | FloemapError
 
 
 def _run_in_turn(
-    cells: Sequence[Cell], scenes: Sequence[StudyScene], study: Study, out: Path, progress: Progress
+    cells: Sequence[Cell], scenes: Sequence[StudyScene], study: Study, out: Path, overwrite: bool, progress: Progress
 ) -> Iterator[tuple[Cell, Outcome]]:
     masks = data_folder(study, out) / "parts"
     for i, cell in enumerate(cells):
         told = part_of(progress, i, len(cells), cell.name)
         try:
-            yield cell, run_cell(cell, scenes, out / "cells" / cell.name, masks, progress=told)
+            yield cell, run_cell(cell, scenes, out / "cells" / cell.name, masks, overwrite=overwrite, progress=told)
         except FloemapError as e:
             logger.error("%s: %s", cell.name, e)
             yield cell, e
 
 
 def _run_beside(
-    cells: Sequence[Cell], out: Path, jobs: int, gpus: Sequence[str], progress: Progress
+    cells: Sequence[Cell], out: Path, jobs: int, gpus: Sequence[str], overwrite: bool, progress: Progress
 ) -> Iterator[tuple[Cell, Outcome]]:
     """Run each cell in a process of its own, on a GPU of its own where there are enough."""
     free: SimpleQueue[str | None] = SimpleQueue()
@@ -171,7 +192,7 @@ def _run_beside(
     def run(cell: Cell) -> Outcome:
         gpu = free.get()
         try:
-            return _run_process(cell, out, gpu)
+            return _run_process(cell, out, gpu, overwrite)
         finally:
             free.put(gpu)
 
@@ -189,9 +210,9 @@ def _run_beside(
             raise
 
 
-def _run_process(cell: Cell, out: Path, gpu: str | None) -> Outcome:
+def _run_process(cell: Cell, out: Path, gpu: str | None, overwrite: bool) -> Outcome:
     environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
-    call = [sys.executable, "-m", "floemap.study.worker", str(out), cell.name]
+    call = [sys.executable, "-m", "floemap.study.worker", str(out), cell.name, *(["--overwrite"] if overwrite else [])]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         words = done.stderr.strip().splitlines()
@@ -224,7 +245,8 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
     """
     out = Path(out)
     data = data_folder(study, out)
-    scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
+    with one_at_a_time(data):  # torchrun starts a process for each GPU: the first makes them, the others find them
+        scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
     checkpoint, _ = train_on(
         study,
         scenes,

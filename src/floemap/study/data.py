@@ -121,7 +121,7 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
     settings
         Which, and how.
     out
-        Folder for ``prepared/`` and ``labels/``.
+        Folder for ``prepared/`` and ``labels/<scene>/``.
     progress
         Is told of each scene.
 
@@ -154,7 +154,7 @@ def _make(scene: SceneSettings, settings: DataSettings, out: Path, progress: Pro
         labels = label_chart(
             scene.chart,
             product,
-            out / "labels",
+            out / "labels" / scene.name,  # charts of several scenes may have one name, or lie in one file
             settings.label_settings(scene.layer),
             progress=part_of(progress, 1, 2, "labelling"),
         ).folder

@@ -10,17 +10,21 @@ cells/<cell>/cell.json         the whole, written last
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from floemap.charts.extremeearth import Role
 from floemap.cog import read_geobox
+from floemap.errors import ConfigError, GridError
 from floemap.grid import crs_of
+from floemap.learning.checkpoint_header import RESOLUTION_TOLERANCE, read_about
 from floemap.legend import legend
 from floemap.progress import Progress, part_of, silent
-from floemap.stage import os_errors, provenance, write_json
+from floemap.stage import one_at_a_time, os_errors, provenance, write_json, write_whole
 from floemap.study.cells import Cell
 from floemap.study.data import StudyScene
 from floemap.study.settings import Study
@@ -48,31 +52,59 @@ def train_on(
     from floemap.learning.training import train
 
     classes = legend(study.data.legend)
-    split = make_split(study.split, scenes, classes, masks, needed)
+    with one_at_a_time(masks):
+        split = make_split(study.split, scenes, classes, masks, needed)
     about = about_data(split)
     start = read_start(study.learning().model, classes, about["resolution_m"])
     if start is not None:
         refuse_known(start, (share.scene.product.name for share, _ in split.tests))
     with os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "split.json", split.record)
-    trained = train(
-        split.of("train"),
-        split.of("validation"),
-        study.learning(),
-        classes,
-        out / "model",
-        about=about,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    with _kept_where_refused(out / "split.json"):
+        write_json(out / "split.json", split.record)
+        trained = train(
+            split.of("train"),
+            split.of("validation"),
+            study.learning(),
+            classes,
+            out / "model",
+            about=about,
+            overwrite=overwrite,
+            progress=progress,
+        )
     return trained.checkpoint, split
 
 
+@contextmanager
+def _kept_where_refused(path: Path) -> Iterator[None]:
+    """Put a file back as it was if the block is refused: it belongs to the training that the folder holds."""
+    before = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    except ConfigError:
+        if before is not None:
+            write_whole(path, before)
+        raise
+
+
 def about_data(split: Split) -> dict[str, Any]:
-    """Return what a checkpoint says of the scenes that it was made from."""
+    """Return what a checkpoint says of the scenes that it was made from.
+
+    Raises
+    ------
+    GridError
+        If the scenes do not all have one pixel size.
+    """
     learnt = [s for s in split.shares if s.role != "test"]
     geobox = read_geobox(learnt[0].scene.raster)
+    for share in split.shares:
+        size = abs(read_geobox(share.scene.raster).resolution.x)
+        if not math.isclose(size, abs(geobox.resolution.x), rel_tol=RESOLUTION_TOLERANCE):
+            raise GridError(
+                f"has pixels of {size:g} m; those of {learnt[0].scene.name} have {abs(geobox.resolution.x):g} m.",
+                path=share.scene.raster,
+                hint="A model learns from one pixel size: prepare all scenes alike.",
+            )
     crs = crs_of(geobox)
     return {
         "resolution_m": float(abs(geobox.resolution.x)),
@@ -101,9 +133,10 @@ def run_cell(
     from floemap.evaluation.assess import assess_scene
     from floemap.evaluation.evaluate import evaluate_scene
     from floemap.inference.predict import predict
-    from floemap.learning.checkpoint_header import read_about
 
     began = time.monotonic()
+    with os_errors(out):
+        (out / "cell.json").unlink(missing_ok=True)  # until all of it is there again, made by these settings
     study = cell.study
     checkpoint, split = train_on(
         study, scenes, out, masks, overwrite=overwrite, progress=part_of(progress, 0, 2, "training")

@@ -83,6 +83,7 @@ def share_out(
                 f"the split leaves no scene for {role}; the scenes are {', '.join(by_name)}.",
                 hint="Add scenes, or choose another [split].",
             )
+    _refuse_same_product([s for s in shares if s.role == "test"])
     refuse_overlap(shares, settings)
     return tuple(sorted(shares, key=lambda s: (ROLES.index(s.role), s.name)))
 
@@ -131,6 +132,16 @@ def _share(part: str, role: Role, scenes: Mapping[str, StudyScene]) -> Share:
     )
 
 
+def _refuse_same_product(tests: Sequence[Share]) -> None:
+    """Refuse to test on one product under two names, as with charts of two analysts: its results have one place."""
+    for a, b in combinations(tests, 2):
+        if a.scene.product.name == b.scene.product.name and a.scene.name != b.scene.name:
+            raise ConfigError(
+                f"{a.name} and {b.name} are the same product, {a.scene.product.name}; both are to be tested on.",
+                hint="Make a study for each of its charts.",
+            )
+
+
 def refuse_overlap(shares: Sequence[Share], settings: SplitSettings) -> None:
     """Raise :class:`ConfigError` where two parts of different uses show the same ice."""
     outlines = [_outline(s, settings.cut) for s in shares]
@@ -171,7 +182,7 @@ def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
     scene = share.scene
     if share.half is None:
         return ScenePart(share.name, scene.raster, scene.label_raster)
-    folder = out / share.name
+    folder = out / (share.name if cut == "sides" else f"{share.name}-{cut}")
     inputs = {"product": scene.product.name, "sha256": scene.hashes["product.tif"]}
     configuration = {"half": share.half, "cut": cut}
     if not is_finished(folder, "part.json", ("mask.tif",), inputs=inputs, configuration=configuration):

@@ -1,4 +1,4 @@
-"""A process that runs one cell of a comparison: ``python -m floemap.study.worker FOLDER CELL``."""
+"""A process that runs one cell of a comparison: ``python -m floemap.study.worker FOLDER CELL [--overwrite]``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from floemap.errors import FloemapError
-from floemap.stage import read_json
+from floemap.stage import one_at_a_time, read_json
 from floemap.study.cells import plan
 from floemap.study.compare import data_folder
 from floemap.study.data import find_scenes, make_data
@@ -14,17 +14,18 @@ from floemap.study.run import run_cell
 from floemap.study.settings import Study
 
 
-def work(out: Path, name: str) -> None:
+def work(out: Path, name: str, *, overwrite: bool = False) -> None:
     """Run the cell of that name of the comparison in `out`, whose ``plan.json`` holds the configuration."""
     study = Study.checked(**read_json(out / "plan.json")["configuration"])
     cells = {c.name: c for c in plan(study, [s.name for s in find_scenes(study.data)])}
     data = data_folder(study, out)
-    scenes = make_data(study.data, data)
-    run_cell(cells[name], scenes, out / "cells" / name, data / "parts")
+    with one_at_a_time(data):
+        scenes = make_data(study.data, data)
+    run_cell(cells[name], scenes, out / "cells" / name, data / "parts", overwrite=overwrite)
 
 
 if __name__ == "__main__":
     try:
-        work(Path(sys.argv[1]), sys.argv[2])
+        work(Path(sys.argv[1]), sys.argv[2], overwrite=sys.argv[3:] == ["--overwrite"])
     except FloemapError as e:
         sys.exit(str(e).replace("\n", " "))
