@@ -15,6 +15,7 @@ from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from floemap.errors import ConfigError, ModelError
 from floemap.learning import models as models_module
 from floemap.learning.checkpoint import load_checkpoint
+from floemap.learning.checkpoint_header import describe_checkpoint
 from floemap.learning.settings import ModelSettings
 from floemap.learning.start import refuse_known
 from floemap.learning.training import Trained, train
@@ -66,6 +67,11 @@ def test_the_checkpoint_says_where_it_comes_from(first: Path, tmp_path: Path) ->
     record = json.loads((tmp_path / "on" / "training.json").read_text())
     assert record["started_from"] == about["started_from"]
     assert record["inputs"]["start_from"] == about["started_from"]["sha256"]
+    facts, lines = describe_checkpoint(second)
+    assert facts["started_from"] == about["started_from"]
+    said = dict(lines)
+    assert said["what"] == "model, trained on SIMULATED scenes only"
+    assert "trained on SIMULATED scenes only; products behind it: 1" in said["started from"]
     third = go(tmp_path / "third", OTHERS, "xyz", {"start_from": second}).checkpoint
     assert load_checkpoint(third).about["started_from"]["products"] == ["S1A_FIRST", "S1A_SECOND"]
     assert load_checkpoint(third).about["simulated"] is True

@@ -96,6 +96,13 @@ def learnt_from(about: Mapping[str, Any]) -> str:
     return known.pop() if len(known) == 1 else "real and SIMULATED scenes"
 
 
+def _lines_of_start(started: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if started is None:
+        return []
+    words = f"{started['file']} of {started['created']}, trained on {started['learnt_from']}"
+    return [("started from", f"{words}; products behind it: {len(started['products'])}")]
+
+
 def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Return what a checkpoint says of itself, for programs, and as (name, words) for people.
 
@@ -119,6 +126,7 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
             ("pixel size", f"{about['resolution_m']:g} m"),
             *((band, f"mean {mean:.2f}, standard deviation {std:.2f}") for band, mean, std in pairs),
             *((role, ", ".join(parts)) for role, parts in uses.items()),
+            *_lines_of_start(about.get("started_from")),
             ("made by", f"{about['software']}, {about['created']}"),
         ]
     except (KeyError, TypeError, ValueError) as e:

@@ -11,6 +11,7 @@ from typing import Any
 
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.checkpoint import Checkpoint, check_fits, load_checkpoint
+from floemap.learning.checkpoint_header import learnt_from
 from floemap.learning.segmentation import SegmentationModel
 from floemap.learning.settings import ModelSettings
 from floemap.legend import Legend
@@ -50,11 +51,8 @@ def begin_from(start: Checkpoint, model: SegmentationModel) -> None:
 def about_start(start: Checkpoint) -> dict[str, Any]:
     """Return what a checkpoint says of the model that it was started from."""
     kept = {key: start.about[key] for key in ("created", "simulated", "started_from") if key in start.about}
-    return (
-        {"file": start.path.name, "sha256": sha256(start.path)}
-        | kept
-        | {"products": sorted(products_behind(start.about))}
-    )
+    file = {"file": start.path.name, "sha256": sha256(start.path), "learnt_from": learnt_from(start.about)}
+    return file | kept | {"products": sorted(products_behind(start.about))}
 
 
 def products_behind(about: Mapping[str, Any]) -> set[str]:
