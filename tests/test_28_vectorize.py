@@ -518,7 +518,7 @@ def test_confidence_beside_land() -> None:
 
 def test_a_mask_that_does_not_fit() -> None:
     classes = np.zeros((10, 10), np.uint8)
-    with pytest.raises(GridError, match="does not fit classes"):
+    with pytest.raises(GridError, match="does not fit a class raster"):
         draw(classes, land=np.zeros((9, 10), np.bool_))
     with pytest.raises(ChartError, match="beside land"):
         draw(classes, land=np.ones((10, 10), np.bool_))
