@@ -60,7 +60,7 @@ def demo_study(size: DemoSize, twin: Path) -> Study:
         crops={"size_px": 256 if small else 96, "per_scene": 8 if small else 4, "flips": True},
         training={
             "batch": 4,
-            "learning_rate": 1e-3,
+            "learning_rate": 3e-4,
             "max_epochs": 8 if small else 1,
             "patience": 3,
             "stop_after": 6,
