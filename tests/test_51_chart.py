@@ -467,6 +467,21 @@ def test_land_at_the_dateline_and_the_poles(lon: float, lat: float, tmp_path: Pa
     assert (mask != expected).mean() < 0.01
 
 
+def test_the_land_of_an_ice_chart(prepared: PreparedProduct, tmp_path: Path) -> None:
+    """A chart covers the sea as well: of that only what it calls land is land."""
+    geobox = read_geobox(prepared.raster)
+    shape = shapely.segmentize(island(prepared.raster), 1000)
+    expected = land_on(land_file(tmp_path / "land.gpkg", shape), geobox)
+    sea = shapely.box(*geobox.boundingbox.bbox).difference(shape)
+    chart = gpd.GeoDataFrame({"poly_type": ["I", "L"]}, geometry=[sea, shape], crs=3413)
+    for name in ("chart.shp", "chart.gpkg", "chart.geojson"):
+        chart.to_crs(4326).to_file(tmp_path / name)
+        assert (land_on(tmp_path / name, geobox) != expected).sum() <= 2
+    chart["poly_type"] = "I"
+    chart.to_file(tmp_path / "no_land.gpkg")
+    assert not land_on(tmp_path / "no_land.gpkg", geobox).any()
+
+
 def test_all_land_is_said(prepared: PreparedProduct, models: list[Path], tmp_path: Path) -> None:
     mask = land_file(tmp_path / "all.gpkg", shapely.box(-3e6, -3e6, 3e6, 3e6))
     with pytest.raises(ProductError, match=r"is all land, by .*all\.gpkg"):

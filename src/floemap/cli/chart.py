@@ -54,7 +54,10 @@ def chart(
         typer.Option("--smooth", metavar="METRES", help="Smooth classes before drawing, by this width. (default: 0)"),
     ] = None,
     land_mask: Annotated[
-        Path | None, typer.Option("--land-mask", metavar="FILE", help="Polygons of land. (default: none)")
+        Path | None,
+        typer.Option(
+            "--land-mask", metavar="FILE", help="Polygons of land, or an ice chart that has land. (default: none)"
+        ),
     ] = None,
     resolution: Annotated[
         float | None, typer.Option("--resolution", metavar="METRES", help="Pixel size. (default: the model's)")

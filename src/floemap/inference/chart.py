@@ -85,7 +85,8 @@ def make_chart(
     settings
         See :class:`floemap.inference.settings.ChartSettings`.
     land_mask
-        A file of polygons of land: their pixels get no class, and the chart has them as land.
+        A file of polygons of land, or an ice chart, whose land is taken: see :func:`floemap.inference.land.land_on`.
+        Their pixels get no class, and the chart has them as land.
     prepared
         Folder in which the prepared product is kept; without it, it is removed in the end.
     engine, precision, device

@@ -39,8 +39,9 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
     Parameters
     ----------
     path
-        Polygons of land: shapefile, GeoPackage, GeoJSON, FlatGeobuf, or a zip that holds one. In longitude and latitude
-        they must be cut at the dateline.
+        Polygons of land: shapefile, GeoPackage, GeoJSON, FlatGeobuf, or a zip that holds one. Of an ice chart in
+        SIGRID-3 (which has a field POLY_TYPE), those of land. In longitude and latitude they must be cut at the
+        dateline.
     geobox
         The grid, in a map projection in metres.
     crs
@@ -56,14 +57,16 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
     tolerance_m = _TOLERANCE_PX * float(abs(geobox.resolution.x))
     try:
         with gdal_warnings(source.path):
-            said = pyogrio.read_info(source.gdal_name, layer=source.layer)["crs"] or crs
+            info = pyogrio.read_info(source.gdal_name, layer=source.layer)
+            said = info["crs"] or crs
             if said is None:
                 raise ChartError("has no CRS.", path=source.path, hint="Repair the file.")
             own = pyproj.CRS.from_user_input(said)
+            kind = next((name for name in info["fields"] if name.upper() == "POLY_TYPE"), None)
             found = [
                 project(part, own, target, tolerance_m)
                 for box in _boxes(geobox, own)
-                if len(part := _polygons_in(source.gdal_name, source.layer, box, own))
+                if len(part := _polygons_in(source.gdal_name, source.layer, box, own, kind))
             ]
     except ChartError as e:
         raise ChartError(e.message, path=source.path, hint=e.hint) from None
@@ -117,9 +120,11 @@ def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
     return 0.0
 
 
-def _polygons_in(name: str, layer: str, box: Box | None, crs: pyproj.CRS) -> Polygons:
-    """Read the polygons that reach into a box, cut to it."""
-    read = pyogrio.read_dataframe(name, layer=layer, columns=[], bbox=box)
+def _polygons_in(name: str, layer: str, box: Box | None, crs: pyproj.CRS, kind: str | None) -> Polygons:
+    """Read the polygons that reach into a box, cut to it; those of land, where the field `kind` says which are."""
+    # A field that is not read cannot be asked for.
+    asked = {"columns": []} if kind is None else {"columns": [kind], "where": f"\"{kind}\" = 'L'"}
+    read = pyogrio.read_dataframe(name, layer=layer, bbox=box, **asked)
     shapes = np.asarray(read.geometry.array) if isinstance(read, gpd.GeoDataFrame) else np.empty(0, object)
     shapes = shapely.force_2d(shapes[~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)])
     broken = ~shapely.is_valid(shapes)
