@@ -325,6 +325,14 @@ def test_scenes_of_different_pixel_sizes_are_refused(tiny, twin, tmp_path):
         train_model(Study.checked(**values), tmp_path / "out")
 
 
+def test_a_comparison_without_tests_is_refused_before_any_work(tiny, tmp_path):
+    study = tiny().model_dump()
+    study["split"] = {"kind": "lists", "training": ["03"], "validation": ["02-NE"]}
+    with pytest.raises(ConfigError, match=r"no scene for test.*\[split\] test"):
+        compare(Study.checked(**study), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_torchrun_is_not_for_comparisons(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="without torchrun"):

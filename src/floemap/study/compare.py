@@ -93,13 +93,15 @@ def compare(
     FloemapError
         If scenes cannot be made ready, or all cells fail. A cell that fails does not stop the others.
     ConfigError
-        If it was started by ``torchrun``: it gives each GPU a cell of its own.
+        If nothing is to be tested on, or it was started by ``torchrun``: it gives each GPU a cell of its own.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             "a comparison shares its cells out among GPUs by itself.",
             hint="Start it without torchrun; torchrun is for `floemap train`.",
         )
+    if study.split.kind == "lists" and not study.split.test:
+        raise ConfigError("the split has no scene for test, and a comparison is of tests.", hint="Give [split] test.")
     out = Path(out)
     cells = plan(study, [s.name for s in find_scenes(study.data)])
     with os_errors(out):
