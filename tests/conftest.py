@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from floemap.config import PrepareSettings
+from floemap.sentinel1.product import PreparedProduct, prepare
 from floemap.simulation.safe_spec import ProductSpec
 from floemap.simulation.safe_writer import write_safe
 
@@ -96,3 +97,11 @@ def small_zip(tmp_path_factory: pytest.TempPathFactory, write_small: ProductWrit
 def small_settings() -> PrepareSettings:
     """Settings that suit the small products: two pixels a cell."""
     return PrepareSettings(resolution_m=2000)
+
+
+@pytest.fixture(scope="session")
+def prepared(
+    tmp_path_factory: pytest.TempPathFactory, small_product: Path, small_settings: PrepareSettings
+) -> PreparedProduct:
+    """The product, prepared, without a picture. Shared: read it, copy it, don't change it."""
+    return prepare(small_product, tmp_path_factory.mktemp("prepared"), small_settings, quicklook=False)

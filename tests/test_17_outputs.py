@@ -89,15 +89,15 @@ prepare({str(small_product)!r}, out, PrepareSettings(resolution_m=2000), quicklo
 def test_a_disk_that_fills_up(
     file: str, small_product: Path, small_settings: PrepareSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Path.write_text
+    original = os.fsync
 
-    def write_text(self: Path, *args: Any, **kwargs: Any) -> int:
-        if file in self.name:
-            original(self, "{")
+    def fsync(descriptor: int) -> None:
+        if file in Path(f"/proc/self/fd/{descriptor}").readlink().name:
+            os.ftruncate(descriptor, 1)
             raise OSError(28, "No space left on device")
-        return original(self, *args, **kwargs)
+        original(descriptor)
 
-    monkeypatch.setattr(Path, "write_text", write_text)
+    monkeypatch.setattr(os, "fsync", fsync)
     out = tmp_path / "out"
     with pytest.raises(OutputError, match=r"No space left on device\. Free some space") as e:
         prepare(small_product, out, small_settings, quicklook=False)

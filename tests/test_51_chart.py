@@ -61,13 +61,6 @@ EXACT = ChartSettings(min_area_km2=0, tolerance_m=0, only=("classes", "chart", "
 
 
 @pytest.fixture(scope="module")
-def prepared(
-    tmp_path_factory: pytest.TempPathFactory, small_product: Path, small_settings: PrepareSettings
-) -> PreparedProduct:
-    return prepare(small_product, tmp_path_factory.mktemp("prepared"), small_settings, quicklook=False)
-
-
-@pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedProduct) -> list[Path]:
     """Three of one kind, the last one trained on simulated scenes."""
     folder = tmp_path_factory.mktemp("models")

@@ -21,18 +21,11 @@ from floemap.inference.settings import ChartSettings
 from floemap.learning.checkpoint_header import learnt_from, read_about
 from floemap.outcomes import each_product
 from floemap.progress import Progress
-from floemap.sentinel1.product import PreparedProduct, prepare
+from floemap.sentinel1.product import PreparedProduct
 
 SETTINGS = ChartSettings(min_area_km2=100, only=("classes", "chart"))
 FILES = {"classes.tif", "chart.gpkg", "chart.qml", "item.json", "chart.json"}
 PICTURE = SETTINGS.model_copy(update={"only": ("quicklook",)})
-
-
-@pytest.fixture(scope="module")
-def prepared(
-    tmp_path_factory: pytest.TempPathFactory, small_product: Path, small_settings: PrepareSettings
-) -> PreparedProduct:
-    return prepare(small_product, tmp_path_factory.mktemp("prepared"), small_settings, quicklook=False)
 
 
 @pytest.fixture(scope="module")

@@ -170,14 +170,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path` as JSON, whole or not at all. Not-a-number is refused: JSON has none."""
     text = json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os_errors(path):
-        try:
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(path)
-        finally:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
+    write_whole(path, text.encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -112,16 +112,8 @@ def make_chart(
         If the results cannot be written.
     """
     with LoadedModels(find_models(models), engine, precision, device) as ready:
-        return _make(
-            Path(product),
-            ready,
-            Path(out),
-            settings or ChartSettings(),
-            land_mask=None if land_mask is None else Path(land_mask),
-            prepared=None if prepared is None else Path(prepared),
-            overwrite=overwrite,
-            progress=progress,
-        )
+        work = _work(ready, out, settings, land_mask, prepared, overwrite)
+        return work(Path(product), progress)
 
 
 def make_charts(
@@ -158,20 +150,33 @@ def make_charts(
         If the models cannot be loaded: then nothing can be charted.
     """
     with LoadedModels(find_models(models), engine, precision, device) as ready:
-
-        def work(product: Path, progress: Progress) -> DraftChart:
-            return _make(
-                product,
-                ready,
-                Path(out),
-                settings or ChartSettings(),
-                land_mask=None if land_mask is None else Path(land_mask),
-                prepared=None if prepared is None else Path(prepared),
-                overwrite=overwrite,
-                progress=progress,
-            )
-
+        work = _work(ready, out, settings, land_mask, prepared, overwrite)
         return each_product(products, work, progress_of=progress_of, finished=finished, hopeless=lambda: ready.failed)
+
+
+def _work(
+    models: LoadedModels,
+    out: str | Path,
+    settings: ChartSettings | None,
+    land_mask: str | Path | None,
+    prepared: str | Path | None,
+    overwrite: bool,
+) -> Callable[[Path, Progress], DraftChart]:
+    """Return what makes the chart of a product, given its path and its progress callback."""
+
+    def work(product: Path, progress: Progress) -> DraftChart:
+        return _make(
+            product,
+            models,
+            Path(out),
+            settings or ChartSettings(),
+            land_mask=None if land_mask is None else Path(land_mask),
+            prepared=None if prepared is None else Path(prepared),
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    return work
 
 
 def _make(
