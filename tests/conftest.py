@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,11 @@ ProductWriter = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """What a command makes of the library's logger ends with the test: others read its records."""
+def logging_untouched() -> None:
+    """A test finds the library's logger untouched, though a command, of a test or a shared fixture, has set it up."""
     logger = logging.getLogger("floemap")
-    before = logger.handlers, logger.level, logger.propagate
-    yield
-    logger.handlers, logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 def _spec(**changes: Any) -> ProductSpec:
