@@ -7,22 +7,22 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from floemap.config import PrepareSettings
-from floemap.sentinel1.product import PreparedProduct, prepare
-from floemap.simulation.safe_spec import ProductSpec
-from floemap.simulation.safe_writer import write_safe
+if TYPE_CHECKING:  # so that tests of the network run where there is no geospatial library
+    from floemap.config import PrepareSettings
+    from floemap.sentinel1.product import PreparedProduct
+    from floemap.simulation.safe_spec import ProductSpec
 
 # Small tensors on several threads, beside other tests, wait more than they work. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SpecFactory = Callable[..., ProductSpec]
-Sigma0Factory = Callable[[ProductSpec], dict[str, NDArray[np.float32]]]
+SpecFactory = Callable[..., "ProductSpec"]
+Sigma0Factory = Callable[["ProductSpec"], dict[str, NDArray[np.float32]]]
 ProductWriter = Callable[..., Path]
 
 
@@ -35,6 +35,8 @@ def logging_untouched() -> None:
 
 
 def _spec(**changes: Any) -> ProductSpec:
+    from floemap.simulation.safe_spec import ProductSpec
+
     usual: dict[str, Any] = {
         "start": datetime(2018, 1, 16, 7, 54, 30, 123456, tzinfo=UTC),
         "lines": 300,
@@ -71,6 +73,8 @@ def small_sigma0() -> Sigma0Factory:
 def write_small() -> ProductWriter:
     """Writes a small product into a folder, speckle of 10 looks on smooth backscatter; keywords change the spec."""
 
+    from floemap.simulation.safe_writer import write_safe
+
     def write(out: Path, **changes: Any) -> Path:
         spec = _spec(**changes)
         return write_safe(out, spec, _sigma0(spec), looks=10)
@@ -94,6 +98,8 @@ def small_zip(tmp_path_factory: pytest.TempPathFactory, write_small: ProductWrit
 @pytest.fixture(scope="session")
 def small_settings() -> PrepareSettings:
     """Settings that suit the small products: two pixels a cell."""
+    from floemap.config import PrepareSettings
+
     return PrepareSettings(resolution_m=2000)
 
 
@@ -102,4 +108,6 @@ def prepared(
     tmp_path_factory: pytest.TempPathFactory, small_product: Path, small_settings: PrepareSettings
 ) -> PreparedProduct:
     """The product, prepared, without a picture. Shared: read it, copy it, don't change it."""
+    from floemap.sentinel1.product import prepare
+
     return prepare(small_product, tmp_path_factory.mktemp("prepared"), small_settings, quicklook=False)

@@ -110,6 +110,7 @@ def test_header_tells_all_that_predicting_needs(tmp_path: Path) -> None:
     assert about["model"] == {
         "name": "resnet18_aspp",
         "output_stride": 16,
+        "rates": [12, 24, 36],
         "dropout": 0.0,
         "classes": 6,
         "parameters": 4_040_006,

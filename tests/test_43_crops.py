@@ -133,8 +133,8 @@ def test_drawn_once_means_the_same_places_in_another_order(surveys: list[Survey]
 
 
 def test_fixed_patches_are_never_turned_and_unlike_the_training_ones(surveys: list[Survey]) -> None:
-    fixed = draw_fixed(surveys[0], 0, 32, 12, 0)
-    assert fixed == draw_fixed(surveys[0], 0, 32, 12, 0)
+    fixed = draw_fixed(surveys[0], 0, SMALL)
+    assert fixed == draw_fixed(surveys[0], 0, SMALL) and len(fixed) == SMALL.validation_per_scene
     assert {c.turn for c in fixed} == {0}
     assert {(c.row, c.col) for c in fixed} != {(c.row, c.col) for c in draw_epoch(surveys[:1], SMALL, 0, 0)}
 
@@ -185,6 +185,32 @@ def test_turns_are_drawn_only_if_asked_for(surveys: list[Survey]) -> None:
     assert [dataclasses.replace(c, turn=0) for c in turned] == plain
 
 
+# Context
+
+
+@pytest.mark.parametrize("turn", [0, 5])
+def test_context_is_the_scene_around_a_patch_and_no_data_beyond(turn: int) -> None:
+    part = some_part("a", (90, 80), 0)
+    context = 40
+    around = np.pad(part.stored, ((0, 0), (context, context), (context, context)), constant_values=NODATA)
+    for row, col in ((0, 0), (30, 20), (58, 48)):
+        stored, labels = read_crop(part, Crop(0, row, col, 32, turn, context))
+        whole, inner = read_crop(part, Crop(0, row, col, 32, turn))
+        expected = around[:, row : row + 32 + 2 * context, col : col + 32 + 2 * context]
+        mirrored = expected[..., ::-1] if turn >= 4 else expected
+        assert np.array_equal(stored, np.rot90(mirrored, turn % 4, (-2, -1)))
+        within = slice(context, context + 32)
+        assert torch.equal(stored[:, within, within], whole) and torch.equal(labels[within, within], inner)
+        assert int((labels != IGNORE).sum()) == int((inner != IGNORE).sum())  # the loss counts nothing around
+
+
+def test_context_changes_no_place(surveys: list[Survey]) -> None:
+    wide = SMALL.model_copy(update={"context_px": 16})
+    plain = [dataclasses.replace(c, context_px=0) for c in draw_epoch(surveys, wide, 2, 1)]
+    assert plain == draw_epoch(surveys, SMALL, 2, 1)
+    assert {c.side_px for c in draw_fixed(surveys[0], 0, wide)} == {64}
+
+
 # Sources
 
 
@@ -192,24 +218,25 @@ def batches_of(crops: Sequence[Crop]) -> list[list[Crop]]:
     return deal(crops, 8)
 
 
-@pytest.mark.parametrize(("workers", "mask"), [(0, False), (2, False), (0, True)])
+@pytest.mark.parametrize(("workers", "mask", "context_px"), [(0, False, 0), (2, False, 0), (0, True, 0), (0, True, 24)])
 def test_resident_and_streamed_give_the_same_bits(
-    tmp_path: Path, parts: list[PartArrays], workers: int, mask: bool
+    tmp_path: Path, parts: list[PartArrays], workers: int, mask: bool, context_px: int
 ) -> None:
     files = [on_disk(p, tmp_path, (7, 13), mask=mask) for p in parts]
     loaded = [load_part(p) for p in files]
     if not mask:
         assert all(np.array_equal(a.stored, b.stored) for a, b in zip(loaded, parts, strict=True))
     surveys = [survey_part(p, 32, 0.5) for p in loaded]
-    many = SMALL.model_copy(update={"flips": True})
+    many = SMALL.model_copy(update={"flips": True, "context_px": context_px})
+    side = 32 + 2 * context_px
     resident, streamed = ResidentCrops(loaded), StreamedCrops(files, workers)
     for epoch in range(2):  # the second finds the processes at work
         wanted = batches_of(draw_epoch(surveys, many, 0, epoch))
         pairs = list(zip(resident.batches(wanted), streamed.batches(wanted), strict=True))
         assert len(pairs) == 3
         for (stored, labels), (stored_too, labels_too) in pairs:
-            assert stored.dtype == torch.int16 and stored.shape == (8, 3, 32, 32)
-            assert labels.dtype == torch.uint8 and labels.shape == (8, 32, 32)
+            assert stored.dtype == torch.int16 and stored.shape == (8, 3, side, side)
+            assert labels.dtype == torch.uint8 and labels.shape == (8, side, side)
             assert torch.equal(stored, stored_too) and torch.equal(labels, labels_too)
 
 

@@ -30,7 +30,7 @@ from floemap.learning.losses import CrossEntropy, Loss, make_loss
 from floemap.learning.models import build_model
 from floemap.learning.normalisation import band_sums, pooled_statistics
 from floemap.learning.parts import PartArrays
-from floemap.learning.settings import LearningSettings, LossSettings, ModelSettings
+from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings
 from floemap.learning.state import State, load_state, save_state
 from floemap.learning.survey import survey_part
 from floemap.learning.training import Trained, train
@@ -473,11 +473,91 @@ def test_validation_on_patches_is_on_the_same_ones_each_epoch(run: Any, held_out
     loss = make_loss(LossSettings(), 6)
     values = []
     for i, part in enumerate(held_out):
-        crops = draw_fixed(survey_part(part, 32, 0.5), i, 32, 3, settings.training.seed)
+        crops = draw_fixed(survey_part(part, 32, 0.5), i, settings.crops)
         stored, labels = (torch.stack(x) for x in zip(*(read_crop(part, c) for c in crops), strict=True))
         with torch.no_grad():
             values.append(float(loss(checkpoint.model(physical(stored)), labels)))
     assert np.mean(values) == pytest.approx(min(x["validation_loss"] for x in trained.history), rel=1e-5)
+
+
+def test_repeats_are_validated_on_the_same_patches(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeats differ in their seeds; were they validated on other pixels, their losses could not be compared."""
+    seen: dict[int, Any] = {}
+    real = training_module.validate
+
+    def watched(*args: Any, crops: Any, **more: Any) -> Validation:
+        seen[len(seen)] = crops
+        return real(*args, crops=crops, **more)
+
+    monkeypatch.setattr(training_module, "validate", watched)
+    for seed in (0, 1):
+        run(tiny_settings(validation="crops", max_epochs=1, seed=seed), str(seed))
+    assert seen[0] == seen[1]
+
+
+def test_validation_is_in_float32_whatever_training_computes_in(held_out: list[PartArrays]) -> None:
+    """A step of the weights far below bfloat16's eight bits moves the loss as it does in float64."""
+    torch.manual_seed(0)
+    model = build_model(ModelSettings(name="unet"), 6)
+    model.set_normalisation([-15, -25, 30], [5, 5, 8])
+    model.train()(physical(torch.from_numpy(held_out[0].stored))[None])  # running statistics
+    loss = make_loss(LossSettings(), 6)
+    fabric = make_fabric("cpu", "bf16")
+    crops = [draw_fixed(survey_part(p, 32, 0.5), i, tiny_settings().crops) for i, p in enumerate(held_out)]
+    for patches in (None, crops):
+        found = [validate(model, loss, held_out, fabric, crops=patches).loss]
+        exact = [validate(model.double(), loss, held_out, fabric, crops=crops).loss] if patches else []
+        model.float()
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(1 + 1e-5)
+        found.append(validate(model, loss, held_out, fabric, crops=patches).loss)
+        if patches:
+            exact.append(validate(model.double(), loss, held_out, fabric, crops=crops).loss)
+            model.float()
+            assert found[0] == pytest.approx(exact[0], rel=1e-5)
+            assert found[1] - found[0] == pytest.approx(exact[1] - exact[0], rel=0.1, abs=2e-6)
+        assert 0 < abs(found[1] - found[0]) < 1e-3 * found[0]
+
+
+# Rates
+
+
+def test_rates_are_chosen_by_the_patches_and_recorded(run: Any) -> None:
+    settings = tiny_settings({"name": "resnet18_aspp"}, max_epochs=1)
+    settings = settings.model_copy(update={"crops": settings.crops.model_copy(update={"size_px": 64})})
+    trained = run(settings)
+    about = load_checkpoint(trained.checkpoint).about
+    assert about["model"]["rates"] == about["configuration"]["model"]["rates"] == [1, 2, 3]
+    assert [b["rate"] for b in about["atrous_branches"]] == [1, 2, 3]
+    model = load_checkpoint(trained.checkpoint).model
+    assert [b[0].dilation for b in model.decoder.branches[1:-1]] == [(1, 1), (2, 2), (3, 3)]
+    assert run(settings).skipped
+
+
+def test_rates_that_no_patch_reaches_are_refused_before_anything_is_written(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model.rates has 3, which reaches 48 px, but patches have 32 px"):
+        run(tiny_settings({"name": "resnet18_aspp", "rates": (1, 1, 3)}))
+    assert not (tmp_path / "run").exists()
+
+
+# Arithmetic
+
+
+def test_going_on_in_another_arithmetic_is_said(run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = tiny_settings(precision="auto", max_epochs=2)
+    trained = run(settings)
+    record = json.loads(trained.record.read_text())
+    assert record["trained_on"]["precision"] in ("fp32", "bf16") and record["trained_on"]["device"] == "cpu"
+    state = load_state(tmp_path / "run" / "state.pt")
+    assert state.arithmetic == {k: record["trained_on"][k] for k in ("device", "precision")}
+    for before, said in (({"device": "cuda", "precision": "bf16"}, True), ({}, False)):
+        trained.record.unlink(missing_ok=True)
+        caplog.clear()
+        state.arithmetic = before
+        save_state(tmp_path / "run" / "state.pt", state)
+        run(settings)
+        assert ("was begun with bf16 on cuda and goes on with" in caplog.text) is said
 
 
 # TensorBoard
@@ -524,7 +604,11 @@ not_of_ours = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor
     ("device", "backend"),
     [
         ("cpu", "aot_eager"),  # all of the compiler but its last step, which takes half a minute here
-        pytest.param("cuda", "inductor", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+        pytest.param(
+            "cuda",
+            "inductor",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")],
+        ),
     ],
 )
 def test_compiled_gradients_are_the_eager_ones(device: str, backend: str) -> None:
@@ -532,7 +616,9 @@ def test_compiled_gradients_are_the_eager_ones(device: str, backend: str) -> Non
     torch.manual_seed(0)
     model = build_model(ModelSettings(), 6).to(device).train()
     model.set_normalisation([-15, -25, 30], [5, 5, 8])
-    stored, labels = read_crop(scene("a", 1, (size, size)), draw_fixed(whole_survey(size), 0, size, 1, 0)[0])
+    stored, labels = read_crop(
+        scene("a", 1, (size, size)), draw_fixed(whole_survey(size), 0, CropSettings(size_px=size))[0]
+    )
     x, labels = physical(stored)[None].repeat(2, 1, 1, 1).to(device), labels[None].repeat(2, 1, 1).to(device)
     loss: Loss = make_loss(LossSettings(), 6)
 

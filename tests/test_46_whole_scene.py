@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from seasoned import seasoned
 from tiny_model import TinyModel
 from torch import Tensor, nn
 
@@ -37,13 +38,7 @@ MODELS = {"separable": ("resnet18_aspp", 16), "at 8": ("resnet18_aspp", 8), "den
 
 def trained(model: SegmentationModel) -> SegmentationModel:
     """Give a model statistics of its own, so that a mixed-up one shows."""
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            assert m.running_mean is not None and m.running_var is not None
-            m.running_mean.normal_(0, 0.2)
-            m.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(m.weight, 0.5, 1.5)
-            nn.init.normal_(m.bias, 0, 0.2)
+    seasoned(model)
     model.set_normalisation(MEAN, STD)
     return model.eval()
 

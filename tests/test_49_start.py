@@ -14,10 +14,12 @@ from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 
 from floemap.errors import ConfigError, ModelError
 from floemap.learning import models as models_module
-from floemap.learning.checkpoint import load_checkpoint
+from floemap.learning.atrous import with_rates
+from floemap.learning.checkpoint import load_checkpoint, save_checkpoint
 from floemap.learning.checkpoint_header import describe_checkpoint
-from floemap.learning.settings import ModelSettings
-from floemap.learning.start import refuse_known
+from floemap.learning.models import build_model
+from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings
+from floemap.learning.start import read_start, refuse_known
 from floemap.learning.training import Trained, train
 from floemap.legend import ICE_WATER, SIX_CLASSES
 
@@ -106,6 +108,19 @@ def test_another_model_is_refused(first: Path, tmp_path: Path, model: Any, about
     with pytest.raises(ModelError, match=what):
         go(tmp_path / "on", {**OTHERS, **about}, "cdw", {"start_from": first, **model}, legend)
     assert not (tmp_path / "on").exists()
+
+
+def test_rates_are_those_of_the_start(tmp_path: Path) -> None:
+    """Whatever the patches of the new training would choose; a checkpoint that names none has the published ones."""
+    torch.manual_seed(0)
+    for rates in ((1, 1, 2), None):
+        path = tmp_path / "start.safetensors"
+        save_checkpoint(path, build_model(ModelSettings(rates=rates), 6), dict(ABOUT) | {"legend": "six_classes"})
+        settings = LearningSettings(model=ModelSettings(start_from=path), crops=CropSettings(size_px=600))
+        assert with_rates(settings).model.rates == (rates or (12, 24, 36))
+        other = settings.model.model_copy(update={"rates": (2, 4, 6)})
+        with pytest.raises(ModelError, match=r"and rates .*; the configuration asks for .* and rates 2, 4, 6"):
+            read_start(other, SIX_CLASSES, 80.0)
 
 
 def test_an_absent_or_broken_start_is_refused(first: Path, tmp_path: Path) -> None:

@@ -12,26 +12,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from floemap.learning.atrous import PUBLISHED_RATES, rates_in_cells
 from floemap.learning.resnet import CHANNELS, ResNet18Encoder, reach_px
 from floemap.learning.segmentation import (
+    Classifier,
     SegmentationModel,
     at_least_float32,
     conv_norm_relu,
     initialise,
-    make_classifier,
+    without_autocast,
 )
 from floemap.learning.settings import ModelSettings
 
-#: How far the outer taps of the atrous convolutions lie from the centre, pixels of the scene.
-ATROUS_REACH_PX = (192, 384, 576)
-
 
 class LocalMean(nn.Module):
-    """Mean of 2 x 2 cells at and after each one; at the last row and column, of those that there are."""
+    """Mean of 2 x 2 cells at and after each one; at the last row and column, of those that there are.
+
+    With a repeated last row and column, the mean of four is that of the two that there are. torch's own padding with
+    ``count_include_pad=False`` is not used: its backward pass is wrong on CUDA in channels-last (seen with torch 2.11).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C, h, w)."""
-        return functional.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False)[..., 1:, 1:]
+        return functional.avg_pool2d(functional.pad(x, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
 
 
 class AtrousDepthwise(nn.Conv2d):
@@ -47,9 +50,9 @@ class AtrousDepthwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C, h, w)."""
-        if torch.is_grad_enabled() and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return super().forward(x.float())
+        if torch.is_grad_enabled() and x.device.type == "cpu":
+            with without_autocast(x):
+                return super().forward(x.to(self.weight.dtype))
         return super().forward(x)
 
 
@@ -59,7 +62,7 @@ class AsppDecoder(nn.Module):
     Parameters
     ----------
     rates
-        Of the atrous convolutions, cells.
+        Of the atrous convolutions, cells. Their outer taps start at 0, so that a tap adds nothing before it has learnt.
     separable
         Depthwise and pointwise atrous convolutions, 1.26 million parameters with 6 classes; else dense, 2.82 million.
     dropout
@@ -79,7 +82,9 @@ class AsppDecoder(nn.Module):
         self.project = nn.Sequential(*conv_norm_relu(CHANNELS * len(branches), CHANNELS, 1), nn.Dropout(dropout))
         self.smooth = nn.Sequential(*conv_norm_relu(CHANNELS, CHANNELS, 3))
         initialise(self)
-        self.classifier = make_classifier(CHANNELS, classes)
+        for branch in branches[1:-1]:
+            _only_centre(branch[0])
+        self.classifier = Classifier(CHANNELS, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, channels, h, w) -> logits (N, K, h, w)."""
@@ -87,16 +92,26 @@ class AsppDecoder(nn.Module):
         return self.classifier(self.smooth(self.project(joined)))  # type: ignore[no-any-return]
 
 
+@torch.no_grad()
+def _only_centre(convolution: nn.Module) -> None:
+    """Set all taps of a 3 x 3 convolution but the centre to 0."""
+    assert isinstance(convolution, nn.Conv2d)
+    centre = convolution.weight[..., 1, 1].clone()
+    convolution.weight.zero_()
+    convolution.weight[..., 1, 1] = centre
+
+
 class ResNet18Aspp(SegmentationModel):
     """ResNet18 to the end of layer3, and the decoder at its stride: 4.04 million parameters, or 5.61 if dense."""
 
     def __init__(self, settings: ModelSettings, classes: int, *, separable: bool) -> None:
-        stride = settings.output_stride
+        stride, given = settings.output_stride, settings.rates or PUBLISHED_RATES
+        settings = settings.model_copy(update={"rates": given})
         super().__init__(
             settings, classes, stride=stride, alignment_px=stride, reach_px=reach_px(), feature_channels=CHANNELS
         )
         self.encoder = ResNet18Encoder(stride)
-        rates = tuple(reach // stride for reach in ATROUS_REACH_PX)
+        rates = rates_in_cells(given, stride)
         self.decoder = AsppDecoder(CHANNELS, classes, rates, separable, settings.dropout)
 
     def encode(self, x: Tensor) -> Tensor:

@@ -139,6 +139,7 @@ def _header(path: Path, model: SegmentationModel, about: Mapping[str, Any], dtyp
         "model": {
             "name": model.name,
             "output_stride": model.settings.output_stride,
+            "rates": None if model.settings.rates is None else list(model.settings.rates),
             "dropout": model.settings.dropout,
             "classes": model.classes,
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -189,7 +190,8 @@ def _build(path: Path, about: Mapping[str, Any], table: Legend) -> SegmentationM
     if said.get("classes") != len(table):
         raise ModelError(f"gives {said.get('classes')} classes; its legend has {len(table)}.", path=path)
     try:
-        settings = ModelSettings.checked(**{key: said[key] for key in ("name", "output_stride", "dropout")})
+        keys = ("name", "output_stride", "dropout")
+        settings = ModelSettings.checked(rates=said.get("rates"), **{key: said[key] for key in keys})  # once unnamed
         with torch.random.fork_rng(devices=[]):
             return build_model(settings, len(table))
     except KeyError as e:

@@ -1,9 +1,9 @@
 """What a checkpoint says of itself, read without torch: the JSON in the header of its .safetensors file.
 
-Keys: ``schema_version``, ``software``, ``created``, ``model`` (name, output_stride, dropout, classes, parameters),
-``bands``, ``normalisation`` (mean and std of each band, dB and degrees), ``legend`` (name, title, and id, key, title
-and SIGRID-3 stages of each class), ``resolution_m``, ``simulated`` (whether it learnt from simulated scenes), ``dtype``
-of the stored weights, and whatever the trainer adds: crs, data, started_from, training.
+Keys: ``schema_version``, ``software``, ``created``, ``model`` (name, output_stride, rates, dropout, classes,
+parameters), ``bands``, ``normalisation`` (mean and std of each band, dB and degrees), ``legend`` (name, title, and id,
+key, title and SIGRID-3 stages of each class), ``resolution_m``, ``simulated`` (whether it learnt from simulated
+scenes), ``dtype`` of the stored weights, and whatever the trainer adds: crs, data, started_from, training.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ there; :class:`StreamedCrops` reads windows of the files in worker processes, fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from floemap.errors import ConfigError, FloemapError, TrainingError
-from floemap.learning.parts import PartArrays, ScenePart, read_window
+from floemap.learning.parts import PartArrays, ScenePart, part_window, read_window
 from floemap.learning.settings import CropSettings
 from floemap.learning.survey import Survey
+from floemap.legend import IGNORE
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
 
 # What a random number is for: streams that never meet, whatever the seed.
@@ -45,6 +46,8 @@ class Crop:
         Side.
     turn
         0 to 7: quarter turns to the left, plus 4 if it is mirrored along its columns before; 0 leaves it as it is.
+    context_px
+        Pixels around it that are cut out with it: bands as far as the part goes, no data beyond; no labels.
     """
 
     part: int
@@ -52,6 +55,12 @@ class Crop:
     col: int
     size_px: int
     turn: int = 0
+    context_px: int = 0
+
+    @property
+    def side_px(self) -> int:
+        """Side of what is cut out."""
+        return self.size_px + 2 * self.context_px
 
 
 def draw_epoch(surveys: Sequence[Survey], settings: CropSettings, seed: int, epoch: int) -> list[Crop]:
@@ -72,15 +81,18 @@ def draw_epoch(surveys: Sequence[Survey], settings: CropSettings, seed: int, epo
         for index in range(settings.per_scene):
             row, col = _draw_place(survey, _random(seed, _PLACES, drawn_in, part, index))
             turn = int(_random(seed, _TURNS, epoch, part, index).integers(8)) if settings.flips else 0
-            crops.append(Crop(part, row, col, settings.size_px, turn))
+            crops.append(Crop(part, row, col, settings.size_px, turn, settings.context_px))
     order = _random(seed, _ORDER, epoch).permutation(len(crops))
     return [crops[i] for i in order]
 
 
-def draw_fixed(survey: Survey, part: int, size_px: int, count: int, seed: int) -> list[Crop]:
-    """Draw `count` patches of one part for validation: the same in every epoch, never turned."""
-    places = [_draw_place(survey, _random(seed, _VALIDATION, part, index)) for index in range(count)]
-    return [Crop(part, row, col, size_px) for row, col in places]
+def draw_fixed(survey: Survey, part: int, settings: CropSettings) -> list[Crop]:
+    """Draw the patches of one part for validation: the same in every epoch and for every training seed, never turned.
+
+    So repeats of a training, which differ in their seeds, are validated on the same pixels.
+    """
+    places = [_draw_place(survey, _random(0, _VALIDATION, part, i)) for i in range(settings.validation_per_scene)]
+    return [Crop(part, row, col, settings.size_px, context_px=settings.context_px) for row, col in places]
 
 
 def deal(crops: Sequence[Crop], batch: int, rank: int = 0, ranks: int = 1) -> list[list[Crop]]:
@@ -119,7 +131,7 @@ def physical(stored: Tensor) -> Tensor:
 
 
 class CropSource(Protocol):
-    """Gives patches in batches: stored bands, (n, 3, size, size) int16, and labels, (n, size, size) uint8."""
+    """Gives patches in batches: stored bands, (n, 3, side, side) int16, and labels, (n, side, side) uint8."""
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
         """Give one batch after the other."""
@@ -145,14 +157,13 @@ class ResidentCrops:
         return (self._gather(crops) for crops in wanted)
 
     def _gather(self, crops: Sequence[Crop]) -> Batch:
-        size = crops[0].size_px
+        side = crops[0].side_px
         device = self._stored[0].device
-        stored = torch.empty((len(crops), len(BAND_NAMES), size, size), dtype=torch.int16, device=device)
-        labels = torch.empty((len(crops), size, size), dtype=torch.uint8, device=device)
+        stored = torch.empty((len(crops), len(BAND_NAMES), side, side), dtype=torch.int16, device=device)
+        labels = torch.empty((len(crops), side, side), dtype=torch.uint8, device=device)
         for i, c in enumerate(crops):
-            window = (..., slice(c.row, c.row + size), slice(c.col, c.col + size))
-            stored[i] = _turned(self._stored[c.part][window], c.turn)
-            labels[i] = _turned(self._labels[c.part][window], c.turn)
+            bands, classes = _cut(self._stored[c.part], self._labels[c.part], c)
+            stored[i], labels[i] = _turned(bands, c.turn), _turned(classes, c.turn)
         return stored, labels
 
 
@@ -213,22 +224,41 @@ class StreamedCrops:
 
 
 def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Batch:
-    """Cut one patch from a part in memory or on disk: stored bands, (3, size, size), and labels, (size, size).
+    """Cut one patch from a part in memory or on disk: stored bands, (3, side, side), and labels, (side, side).
 
     Raises
     ------
     FloemapError
         If the files cannot be read.
     """
-    row, col, size = crop.row, crop.col, crop.size_px
-    if isinstance(part, PartArrays):
-        window = (..., slice(row, row + size), slice(col, col + size))
-        stored, labels = part.stored[window], part.labels[window]
-    else:
-        first_row, first_col = part.window[:2] if part.window is not None else (0, 0)
-        read = read_window(part, (first_row + row, first_col + col, size, size))
-        stored, labels = read.stored, read.labels
-    return _turned(torch.from_numpy(stored), crop.turn), _turned(torch.from_numpy(labels), crop.turn)
+    if isinstance(part, ScenePart):
+        first_row, first_col, rows, cols = part_window(part)
+        (top, bottom), (left, right) = _span(crop.row, crop, rows), _span(crop.col, crop, cols)
+        part = read_window(part, (first_row + top, first_col + left, bottom - top, right - left))
+        crop = replace(crop, row=crop.row - top, col=crop.col - left)
+    stored, labels = _cut(torch.from_numpy(part.stored), torch.from_numpy(part.labels), crop)
+    return _turned(stored, crop.turn), _turned(labels, crop.turn)
+
+
+def _span(at: int, crop: Crop, size: int) -> tuple[int, int]:
+    """Return first and last but one of the rows, or columns, of a part that a patch at `at` is cut from."""
+    return max(at - crop.context_px, 0), min(at + crop.size_px + crop.context_px, size)
+
+
+def _cut(stored: Tensor, labels: Tensor, crop: Crop) -> Batch:
+    """Cut a patch with its context from (3, rows, cols) and (rows, cols): views where there is no context."""
+    size, context = crop.size_px, crop.context_px
+    inner = (slice(crop.row, crop.row + size), slice(crop.col, crop.col + size))
+    if not context:
+        return stored[:, *inner], labels[inner]
+    rows, cols = labels.shape
+    (top, bottom), (left, right) = _span(crop.row, crop, rows), _span(crop.col, crop, cols)
+    to_row, to_col = top - (crop.row - context), left - (crop.col - context)
+    bands = stored.new_full((len(stored), crop.side_px, crop.side_px), NODATA)
+    bands[:, to_row : to_row + bottom - top, to_col : to_col + right - left] = stored[:, top:bottom, left:right]
+    classes = labels.new_full((crop.side_px, crop.side_px), IGNORE)
+    classes[context : context + size, context : context + size] = labels[inner]
+    return bands, classes
 
 
 class _Windows(Dataset[Any]):

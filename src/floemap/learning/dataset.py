@@ -90,8 +90,7 @@ def gather(
         count_classes([survey], legend, "validation")
         held.append(part if streamed else arrays)
         if on_patches:
-            count = crops.validation_per_scene
-            fixed.append(draw_fixed(survey, i, crops.size_px, count, settings.training.seed))
+            fixed.append(draw_fixed(survey, i, crops))
 
     on_gpu = device.type == "cuda"
     source: CropSource

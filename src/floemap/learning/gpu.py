@@ -25,6 +25,21 @@ def for_patches(device: torch.device, precision: str) -> Iterator[None]:
 
 
 @contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute float32 as float32: a GPU may otherwise round products to TF32's ten bits. Nothing changes elsewhere."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before
+
+
+@contextmanager
 def memory_said(settings: LearningSettings, out: Path) -> Iterator[None]:
     """Turn a GPU's memory that runs out into an error that says what to lower.
 

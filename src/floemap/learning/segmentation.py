@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -25,6 +26,12 @@ MAX_CLASSES = 255
 def at_least_float32(x: Tensor) -> Tensor:
     """Return `x` in float32, or as it is where it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which operations on the device of `x` keep their inputs' type."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 class SegmentationModel(nn.Module, ABC):
@@ -169,13 +176,24 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(m.bias)
 
 
-def make_classifier(channels: int, classes: int) -> nn.Conv2d:
-    """Return the last 1 x 1 convolution, drawn so that the logits of unit features have a spread of about one."""
-    last = nn.Conv2d(channels, classes, 1)
-    nn.init.kaiming_normal_(last.weight, mode="fan_in", nonlinearity="linear")
-    assert last.bias is not None
-    nn.init.zeros_(last.bias)
-    return last
+class Classifier(nn.Conv2d):
+    """The last 1 x 1 convolution: logits in float32 or better, whatever it is given, under autocast too.
+
+    It is a small part of the work, and rounded logits would make ties. Drawn so that the logits of unit features have
+    a spread of about one.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(channels, classes, 1)
+        assert self.bias is not None
+        nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="linear")
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, h, w) -> (N, K, h, w)."""
+        assert self.bias is not None
+        with without_autocast(x):
+            return functional.conv2d(at_least_float32(x), at_least_float32(self.weight), at_least_float32(self.bias))
 
 
 def conv_norm_relu(channels_in: int, channels_out: int, kernel: int, dilation: int = 1) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from floemap.config import Settings
 
@@ -23,6 +23,11 @@ class ModelSettings(Settings):
     output_stride: Literal[8, 16] = 16
     """Pixels of the scene for each cell of the deepest features."""
 
+    rates: tuple[int, int, int] | None = None
+    """Rates of the atrous convolutions at output stride 16, in cells of 16 px; at output stride 8 they are doubled.
+    As published: 12, 24, 36. Default: in the same ratio, the widest that patches of crops.size_px train well, such as
+    8, 16, 24 for patches of 1000 px and 4, 8, 12 for 512 px. Rates that no patch reaches are refused."""
+
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of the joined features that training leaves out: after the projection in ASPP, before the last convolution
     in the U-Net."""
@@ -32,6 +37,13 @@ class ModelSettings(Settings):
 
     start_from: Path | None = None
     """A checkpoint to go on from, on other scenes: all weights, and the normalisation. It must be the same model."""
+
+    @field_validator("rates")
+    @classmethod
+    def _rates_ascend(cls, rates: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+        if rates is not None and not 1 <= rates[0] <= rates[1] <= rates[2] <= 1000:
+            raise ValueError("give three rates from 1 to 1000, each at least the one before")
+        return rates
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -66,11 +78,15 @@ class CropSettings(Settings):
     size_px: int = Field(default=1000, ge=32, le=20_000)
     """Side of a patch, pixels: 80 km at 80 m."""
 
+    context_px: int = Field(default=0, ge=0, le=10_000)
+    """Pixels around a patch on each side that the model sees and the loss does not count, as far as the scene has any.
+    So a patch's border cells see what they see in a whole scene; memory grows with the whole patch."""
+
     per_scene: int = Field(default=100, ge=1)
     """Patches of each training part in an epoch."""
 
     min_valid: float = Field(default=0.5, ge=0, le=1)
-    """Least share of a patch's pixels that must have a label."""
+    """Least share of a patch's pixels that must have a label; its context does not count."""
 
     validation_per_scene: int = Field(default=10, ge=1)
     """Patches of each validation part, where validation is on patches."""

@@ -163,7 +163,7 @@ def _(model: ResNet18Aspp) -> tuple[Stage, ...]:
         _stage(CHANNELS, encoder.layer3[0]),
         _stage(2 * CHANNELS, encoder.layer3[1], _WithLocalMeans()),
         Stage(pyramid, CHANNELS, halo=pyramid.halo, inside=True),
-        _stage(model.classes, *decoder.smooth, _InFloat32(decoder.classifier)),
+        _stage(model.classes, *decoder.smooth, decoder.classifier),
     )
 
 
@@ -208,21 +208,12 @@ class _Step(nn.Module):
 class _WithLocalMeans(nn.Module):
     """(1, C, h, w) -> (1, 2 C, h, w): features, and their :class:`floemap.learning.aspp.LocalMean`, as one map."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        # Of a repeated last row or column, the mean of four is that of the two that there are.
-        means = functional.avg_pool2d(functional.pad(x, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
-        return torch.cat([x, means], dim=1)
-
-
-class _InFloat32(nn.Module):
-    """The classifier in float32, whatever it is given: its part of the work is small, and logits stay fine."""
-
-    def __init__(self, classifier: nn.Module) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.classifier = classifier.float()
+        self.mean = LocalMean()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(x.float())  # type: ignore[no-any-return]
+        return torch.cat([x, self.mean(x)], dim=1)
 
 
 class _PyramidInside(nn.Module):

@@ -32,11 +32,10 @@ def read_start(settings: ModelSettings, legend: Legend, resolution_m: float) -> 
         return None
     start = load_checkpoint(settings.start_from)
     check_fits(start, bands=BAND_NAMES, resolution_m=resolution_m, legend=legend)
-    own = {key: start.about["model"][key] for key in ("name", "output_stride")}
-    asked = {key: getattr(settings, key) for key in own}
+    own, asked = _told(start.model.settings), _told(settings)
     if own != asked:
         raise ModelError(
-            f"is the model {_told(own)}; the configuration asks for {_told(asked)}.",
+            f"is the model {own}; the configuration asks for {asked}.",
             path=start.path,
             hint="Give [model] the same values, or start from another file.",
         )
@@ -80,5 +79,6 @@ def refuse_known(start: Checkpoint, tests: Iterable[str]) -> None:
         )
 
 
-def _told(model: Mapping[str, Any]) -> str:
-    return f"{model['name']} with output_stride {model['output_stride']}"
+def _told(model: ModelSettings) -> str:
+    rates = f" and rates {', '.join(map(str, model.rates))}" if model.rates else ""
+    return f"{model.name} with output_stride {model.output_stride}{rates}"

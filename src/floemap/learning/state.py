@@ -45,6 +45,8 @@ class State:
         The model's, after the last epoch and after that with the lowest validation loss.
     optimizer, scheduler
         As torch gives them.
+    arithmetic
+        Device and precision that the last epoch was computed with; empty in states of older versions.
     """
 
     inputs: dict[str, Any]
@@ -54,6 +56,7 @@ class State:
     best: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
+    arithmetic: dict[str, str] = field(default_factory=dict)
 
     @property
     def validations(self) -> list[float]:

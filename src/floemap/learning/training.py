@@ -23,6 +23,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from floemap.errors import TrainingError
+from floemap.learning.atrous import describe_rates, warn_of_few_taps, with_rates
 from floemap.learning.checkpoint import save_checkpoint
 from floemap.learning.compiling import compiled_view
 from floemap.learning.crops import Batch, deal, draw_epoch, physical, torch_seed
@@ -126,6 +127,7 @@ def train(
     OutputError
         If results cannot be written. What was written before is kept, and gone on with by the same call.
     """
+    settings = with_rates(settings)
     out, t = Path(out), settings.training
     check_parts(training, validation, settings, about)
     fabric = make_fabric(device, t.precision)
@@ -138,6 +140,16 @@ def train(
         logger.info("%s is finished already", out)
         return Trained(out, tuple(state.history), skipped=True)
 
+    warn_of_few_taps(settings.model, settings.crops)
+    arithmetic = {"device": fabric.device.type, "precision": precision_of(fabric)}
+    if state.arithmetic not in ({}, arithmetic):
+        logger.warning(
+            "%s was begun with %s and goes on with %s: the weights will not be those of an uninterrupted run",
+            out,
+            _told(state.arithmetic),
+            _told(arithmetic),
+        )
+    state.arithmetic = arithmetic
     progress(0, 1, "looking at the scenes")
     data = gather(training, validation, settings, legend, fabric.device)
     deal(draw_epoch(data.surveys, settings.crops, t.seed, 0), t.batch, fabric.global_rank, fabric.world_size)
@@ -147,7 +159,8 @@ def train(
         "inputs": inputs,
         "configuration": configuration,
         "class_pixels": {c.key: n for c, n in zip(legend.classes, data.pixels, strict=True)},
-        "trained_on": {"device": fabric.device.type, "precision": precision_of(fabric), "processes": fabric.world_size},
+        "trained_on": arithmetic | {"processes": fabric.world_size},
+        "atrous_branches": describe_rates(settings.model, settings.crops),
     }
     if start is not None:
         known["simulated"] = known["simulated"] or start.simulated
@@ -297,6 +310,10 @@ def run_steps(
         before = torch.stack([value.detach(), norm.detach()])
     if before is not None:
         yield _numbers(before)
+
+
+def _told(arithmetic: Mapping[str, str]) -> str:
+    return f"{arithmetic['precision']} on {arithmetic['device']}"
 
 
 def _numbers(pair: Tensor) -> tuple[float, float]:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from floemap.learning.segmentation import (
+    Classifier,
     SegmentationModel,
     at_least_float32,
     conv_norm_relu,
     initialise,
-    make_classifier,
 )
 from floemap.learning.settings import ModelSettings
 from floemap.sentinel1.encoding import BAND_NAMES
@@ -46,7 +46,7 @@ class UNet(SegmentationModel):
         self.up = nn.ModuleList(_two(2 * w, w) for _, w in deeper_first)
         initialise(self)
         self.dropout = nn.Dropout(settings.dropout)
-        self.classifier = make_classifier(WIDTHS[0], classes)
+        self.classifier = Classifier(WIDTHS[0], classes)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the features of each pixel, (N, 32, H, W)."""

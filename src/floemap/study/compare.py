@@ -23,6 +23,7 @@ from typing import Any
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.summary import summarise
 from floemap.evaluation.tables import markdown
+from floemap.learning.atrous import with_rates
 from floemap.progress import Progress, part_of, silent
 from floemap.report.report import Report, make_report
 from floemap.stage import one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
@@ -104,6 +105,8 @@ def compare(
         raise ConfigError("the split has no scene for test, and a comparison is of tests.", hint="Give [split] test.")
     out = Path(out)
     cells = plan(study, [s.name for s in find_scenes(study.data)])
+    for cell in cells:
+        with_rates(cell.study.learning())  # refused before any work
     with os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     record = provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
@@ -245,6 +248,7 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
         If scenes cannot be made ready, the split cannot be made, or training cannot go on. A run that was stopped is
         gone on with.
     """
+    with_rates(study.learning())  # refused before any work
     out = Path(out)
     data = data_folder(study, out)
     with one_at_a_time(data):  # torchrun starts a process for each GPU: the first makes them, the others find them
