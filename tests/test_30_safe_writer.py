@@ -247,7 +247,7 @@ def test_pixels_carry_the_backscatter_that_was_asked_for(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("looks", [3.0, 10.0])
 def test_speckle_has_the_looks_asked_for(looks: float, tmp_path: Path) -> None:
-    """Of DN^2, mean squared over variance is the equivalent number of looks, and neighbours are independent."""
+    """Of DN^2, mean squared over variance is the equivalent number of looks, and pixels of 1 km are independent."""
     spec = spec_of(noise_departure=0.0)
     scene = open_scene(write_safe(tmp_path, spec, uniform(spec), looks=looks))
     with open_measurement(scene, "HH") as m:

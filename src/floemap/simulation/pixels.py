@@ -35,6 +35,7 @@ from floemap.simulation.safe_manifest import FACILITY
 from floemap.simulation.safe_pixels import RowLuts, Sigma0, Written, write_measurements
 from floemap.simulation.safe_writer import write_quicklook
 from floemap.simulation.scenery import ImageLattice, Scenery, SceneryRows, patch_px
+from floemap.simulation.speckle import EW_GRDM_LOOKS
 from floemap.stage import os_errors, stage_folder
 
 F64 = NDArray[np.float64]
@@ -71,7 +72,7 @@ def simulate_pixels(
     *,
     month: int | None = None,
     seed: int = 0,
-    looks: float | None = 10.0,
+    looks: float | None = EW_GRDM_LOOKS,
     noise_departure: float = 0.04,
     threads: int = 2,
     progress: Progress = silent,
@@ -106,7 +107,8 @@ def simulate_pixels(
     ChartError
         If the chart cannot be read or placed.
     ConfigError
-        If `out` holds the metadata itself, both `sigma0` and `chart` are given, or the seed is negative.
+        If `out` holds the metadata itself, both `sigma0` and `chart` are given, the seed is negative, or the
+        number of looks is below 1.
     OutputError
         If the product cannot be written.
     """
@@ -136,6 +138,7 @@ def simulate_pixels(
             _SceneRows(scene, seed, noise_departure),
             seed=seed,
             looks=looks,
+            spacing_m=scene.pixel_spacing_m,
             gcps=_tie_points(scene),
             cog="_COG" in final.name,
             threads=threads,

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from floemap.errors import GridError, OutputError
 from floemap.progress import Progress, silent
 from floemap.simulation.safe_annotation import Statistics
+from floemap.simulation.speckle import Speckle
 from floemap.version import __version__
 
 F32 = NDArray[np.float32]
@@ -30,7 +31,7 @@ Band = Callable[[slice], F32] | F32
 #: sigma0 of all bands by polarisation: band by band, or a function of a slice of lines that gives all at once.
 Sigma0 = Mapping[str, Band] | Callable[[slice], Mapping[str, F32]]
 
-#: Lines worked on at once: half a row of tiles of a COG, and each has its own stream of random numbers.
+#: Lines worked on at once: half a row of tiles of a COG.
 BLOCK_LINES = 256
 QUICKLOOK_PX = 520
 DESCRIPTION = "SIMULATED by floemap; not an observation of the earth"
@@ -91,10 +92,10 @@ class Written:
         np.add.at(self.picture, row[whole], sums / np.float32(self.step**2))
 
 
-def digital_numbers(sigma0: F32, luts: RowLuts, rng: np.random.Generator, looks: float | None) -> U16:
+def digital_numbers(sigma0: F32, luts: RowLuts, speckle: F32 | None) -> U16:
     """DN of a block of lines.
 
-    DN^2 = (sigma0 A^2 + noise) x gamma(looks) / looks, less what the processor subtracted, not below 0; rounded to
+    DN^2 = (sigma0 A^2 + noise) x speckle, less what the processor subtracted, not below 0; rounded to
     whole numbers. Pixels outside the image are 0; those inside are at least 1, unless noise was subtracted, where a
     processor too leaves zeros.
 
@@ -104,16 +105,12 @@ def digital_numbers(sigma0: F32, luts: RowLuts, rng: np.random.Generator, looks:
         Linear power, (lines, samples).
     luts
         Of the same lines.
-    rng
-        Of the speckle.
-    looks
-        Equivalent number of looks; None for no speckle.
+    speckle
+        Factors of mean 1, (lines, samples); None for none. Noise has it as the echo has.
     """
     power = np.multiply(sigma0, luts.gain, dtype=np.float32)
     power += luts.noise
-    if looks is not None:
-        speckle = rng.standard_gamma(looks, size=power.shape, dtype=np.float32)
-        speckle *= np.float32(1 / looks)
+    if speckle is not None:
         power *= speckle
     outside = np.isnan(power)
     power[outside] = 0
@@ -135,6 +132,7 @@ def write_measurements(
     *,
     seed: int,
     looks: float | None,
+    spacing_m: tuple[float, float],
     gcps: Sequence[GroundControlPoint],
     cog: bool = False,
     threads: int = 2,
@@ -152,8 +150,9 @@ def write_measurements(
         Linear power. Functions are called from several threads, in order of lines within each.
     tables
         The look-up tables by lines.
-    seed, looks
-        Of the speckle; see :func:`digital_numbers`. The result does not depend on `threads`.
+    seed, looks, spacing_m
+        Of the speckle: its key, the equivalent number of looks, None for none, and the distances of lines and of
+        samples; see :class:`~floemap.simulation.speckle.Speckle`. The result does not depend on `threads`.
     gcps
         Tie points in WGS84 longitude and latitude.
     cog
@@ -165,6 +164,8 @@ def write_measurements(
     ------
     GridError
         If `sigma0` gives another shape.
+    ConfigError
+        If the number of looks is below 1.
     OutputError
         If a file cannot be written whole.
     """
@@ -185,8 +186,10 @@ def write_measurements(
                     f"sigma0 of {p}, lines {first} to {stop - 1}, has shape {power[p].shape}, "
                     f"not {(stop - first, samples)}."
                 )
-            rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, 2, index, first])))
-            made[p] = digital_numbers(power[p], tables(p, first, stop), rng, looks)
+            speckle = None
+            if looks is not None:
+                speckle = Speckle(looks, spacing_m, samples, key=(seed, 2, index)).rows(first, stop)
+            made[p] = digital_numbers(power[p], tables(p, first, stop), speckle)
         return made
 
     with _gdal_errors(next(iter(paths.values()))), ExitStack() as stack:

@@ -29,6 +29,7 @@ from floemap.simulation.safe_luts import SimulatedLuts
 from floemap.simulation.safe_manifest import FileEntry, file_entry, manifest_xml, overlay_kml
 from floemap.simulation.safe_pixels import RowLuts, Sigma0, write_measurements
 from floemap.simulation.safe_spec import ProductSpec
+from floemap.simulation.speckle import EW_GRDM_LOOKS
 from floemap.stage import os_errors, stage_folder
 
 __all__ = ["ProductSpec", "SimulatedLuts", "luts", "write_safe"]
@@ -51,7 +52,7 @@ def write_safe(
     spec: ProductSpec,
     sigma0: Sigma0,
     *,
-    looks: float | None = 10.0,
+    looks: float | None = EW_GRDM_LOOKS,
     threads: int = 2,
     progress: Progress = silent,
 ) -> Path:
@@ -68,7 +69,8 @@ def write_safe(
         a slice of lines; or one function that gives the rows of all polarisations. Functions are called from `threads`
         threads.
     looks
-        Equivalent number of looks of the speckle; None for none.
+        Equivalent number of looks of the speckle, at least 1; None for none. Neighbouring pixels of less than some
+        150 m are alike; see :class:`~floemap.simulation.speckle.Speckle`.
     threads
         Blocks of lines worked on at once; the result is the same with any number.
 
@@ -79,7 +81,7 @@ def write_safe(
     Raises
     ------
     ConfigError
-        If a polarisation of the specification has no backscatter.
+        If a polarisation of the specification has no backscatter, or the number of looks is below 1.
     GridError
         If backscatter has another shape than the specification.
     OutputError
@@ -129,6 +131,7 @@ def _write_tree(
         _Rows(tables),
         seed=spec.seed,
         looks=looks,
+        spacing_m=(spec.pixel_spacing_m, spec.pixel_spacing_m),
         gcps=_tie_points(tables),
         cog=spec.cog,
         threads=threads,
