@@ -7,10 +7,11 @@ the mean of the dB values lies lower by 0.115 spread^2 dB, 0.2 to 0.3 dB here.
 Sources. Slopes with incidence angle: Mahmud et al. 2018, IEEE TGRS 56 (HH in winter, first-year -0.22, multi-year -0.16
 dB per degree); Mäkynen and Karvonen 2017, IEEE TGRS 55 (Sentinel-1, Kara Sea in winter: deformed first-year HH -0.24,
 HV -0.16, level HH -0.25); Geldsetzer and Howell 2023, IEEE TGRS 61 (HH, first-year -0.235, second-year -0.208,
-multi-year -0.167, and close to that in early melt). Levels: typical values for Sentinel-1 EW, starting values to be
-tuned, not measurements. In summer old ice loses 4 to 6 dB in HH and more in HV while first-year ice nears it
-(Onstott 1992, in Microwave Remote Sensing of Sea Ice, AGU Monograph 68). Water rises as a power of the wind speed, as
-in the CMOD model functions (Hersbach et al. 2007, J. Geophys. Res. 112), here without their dependence on direction.
+multi-year -0.167, and close to that in early melt). Levels: typical values for Sentinel-1 EW, not measurements; in HV,
+and for young ice, moved toward one real place, Belgica Bank in April and May 2022, by the lines of a classifier that
+was trained there after Lohse et al. 2020, Annals of Glaciology 61 (docs/simulation.md says from what to what). In summer old ice loses 4 to 6 dB in HH and more in HV while first-year ice nears it (Onstott
+1992, in Microwave Remote Sensing of Sea Ice, AGU Monograph 68). Water rises as a power of the wind speed, as in the
+CMOD model functions (Hersbach et al. 2007, J. Geophys. Res. 112), here without their dependence on direction.
 """
 
 from __future__ import annotations
@@ -77,11 +78,11 @@ _WINTER: dict[Surface, Row] = {
     Surface.LAND: Row(-10.5, -0.12, -17.5, -0.10, 3.5),
     Surface.NEW: Row(-24.0, -0.30, -33.0, -0.10, 1.2),
     Surface.NILAS: Row(-21.0, -0.28, -32.0, -0.10, 1.2),
-    Surface.YOUNG: Row(-14.0, -0.25, -25.0, -0.15, 1.5),
-    Surface.FIRST_YEAR: Row(-17.5, -0.25, -28.0, -0.15, 1.3),
-    Surface.FIRST_YEAR_DEFORMED: Row(-14.0, -0.24, -23.5, -0.16, 1.6),
-    Surface.FAST: Row(-17.5, -0.25, -28.0, -0.15, 1.3),
-    Surface.OLD: Row(-11.0, -0.17, -18.5, -0.13, 1.5),
+    Surface.YOUNG: Row(-13.5, -0.20, -26.5, -0.10, 1.5),
+    Surface.FIRST_YEAR: Row(-17.5, -0.25, -31.0, -0.20, 1.3),
+    Surface.FIRST_YEAR_DEFORMED: Row(-14.0, -0.24, -23.5, -0.12, 1.6),
+    Surface.FAST: Row(-17.5, -0.25, -31.0, -0.20, 1.3),
+    Surface.OLD: Row(-11.0, -0.17, -20.0, -0.09, 1.5),
     # At the slowest wind of WIND_M_S; the water's level rises from here.
     Surface.WATER: Row(-28.0, -0.60, -34.0, -0.10, 0.5),
 }
@@ -93,15 +94,15 @@ _MELT: dict[Surface, Row] = _WINTER | {
     Surface.OLD: Row(-16.0, -0.20, -25.5, -0.14, 1.5),
 }
 _EARLY_MELT: dict[Surface, Row] = _WINTER | {
-    Surface.FIRST_YEAR: Row(-17.0, -0.24, -27.5, -0.15, 1.3),
-    Surface.FAST: Row(-17.0, -0.24, -27.5, -0.15, 1.3),
-    Surface.OLD: Row(-12.5, -0.18, -20.5, -0.13, 1.5),
+    Surface.FIRST_YEAR: Row(-17.0, -0.24, -30.5, -0.19, 1.3),
+    Surface.FAST: Row(-17.0, -0.24, -30.5, -0.19, 1.3),
+    Surface.OLD: Row(-12.5, -0.18, -21.5, -0.10, 1.5),
 }
 _FREEZE_UP: dict[Surface, Row] = _WINTER | {
-    Surface.FIRST_YEAR: Row(-17.0, -0.24, -27.5, -0.15, 1.3),
-    Surface.FIRST_YEAR_DEFORMED: Row(-14.5, -0.24, -24.0, -0.16, 1.5),
-    Surface.FAST: Row(-17.0, -0.24, -27.5, -0.15, 1.3),
-    Surface.OLD: Row(-13.0, -0.19, -21.5, -0.13, 1.5),
+    Surface.FIRST_YEAR: Row(-17.0, -0.24, -29.0, -0.18, 1.3),
+    Surface.FIRST_YEAR_DEFORMED: Row(-14.5, -0.24, -24.0, -0.13, 1.5),
+    Surface.FAST: Row(-17.0, -0.24, -29.0, -0.18, 1.3),
+    Surface.OLD: Row(-13.0, -0.19, -22.5, -0.11, 1.5),
 }
 
 #: The one table: season, surface, row.
