@@ -9,9 +9,10 @@ dB per degree); Mäkynen and Karvonen 2017, IEEE TGRS 55 (Sentinel-1, Kara Sea i
 HV -0.16, level HH -0.25); Geldsetzer and Howell 2023, IEEE TGRS 61 (HH, first-year -0.235, second-year -0.208,
 multi-year -0.167, and close to that in early melt). Levels: typical values for Sentinel-1 EW, not measurements; in HV,
 and for young ice, moved toward one real place, Belgica Bank in April and May 2022, by the lines of a classifier that
-was trained there after Lohse et al. 2020, Annals of Glaciology 61 (docs/simulation.md says from what to what). In summer old ice loses 4 to 6 dB in HH and more in HV while first-year ice nears it (Onstott
-1992, in Microwave Remote Sensing of Sea Ice, AGU Monograph 68). Water rises as a power of the wind speed, as in the
-CMOD model functions (Hersbach et al. 2007, J. Geophys. Res. 112), here without their dependence on direction.
+was trained there after Lohse et al. 2020, Annals of Glaciology 61 (docs/simulation.md says from what to what). In
+summer old ice loses 4 to 6 dB in HH and more in HV while first-year ice nears it (Onstott 1992, in Microwave Remote
+Sensing of Sea Ice, AGU Monograph 68). Water rises as a power of the wind speed, as in the CMOD model functions
+(Hersbach et al. 2007, J. Geophys. Res. 112), here without their dependence on direction.
 """
 
 from __future__ import annotations
