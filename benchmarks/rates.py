@@ -64,7 +64,9 @@ def main() -> None:
     base = with_changes(demo_study("small", twin), {"training.max_epochs": args.epochs})
     data = data_folder(base, args.work)
     scenes = make_data(base.data, data)
-    print("| rates, in cells of 16 px | taps inside, widest | validation loss | weighted F1 |\n| --- | --- | --- | --- |")
+    print(
+        "| rates, in cells of 16 px | taps inside, widest | validation loss | weighted F1 |\n| --- | --- | --- | --- |"
+    )
     for name in args.only:
         changes, start = VARIANTS[name]
         losses, scores, study = [], [], base

@@ -30,6 +30,8 @@ ProductWriter = Callable[..., Path]
 def logging_untouched() -> None:
     """A test finds the library's logger untouched, though a command, of a test or a shared fixture, has set it up."""
     logger = logging.getLogger("floemap")
+    for handler in logger.handlers:
+        handler.close()
     logger.handlers, logger.propagate = [], True
     logger.setLevel(logging.NOTSET)
 

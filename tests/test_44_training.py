@@ -238,7 +238,7 @@ def test_progress_rises_and_ends_and_tells_loss_and_f1(run: Any) -> None:
     done = [d for d, _, what in told if "epoch" in what]
     assert done == sorted(done)
     assert told[-1][:2] == (6, 6)
-    assert "epoch 1: loss" in told[1][2] and "F1" not in told[1][2]
+    assert "epoch 1 of at most 2: loss" in told[1][2] and "F1" not in told[1][2]
     assert "epoch 2: loss" in told[-2][2] and ", F1 0." in told[-2][2]
 
 
@@ -539,6 +539,29 @@ def test_rates_that_no_patch_reaches_are_refused_before_anything_is_written(run:
     with pytest.raises(ConfigError, match=r"model.rates has 3, which reaches 48 px, but patches have 32 px"):
         run(tiny_settings({"name": "resnet18_aspp", "rates": (1, 1, 3)}))
     assert not (tmp_path / "run").exists()
+
+
+# Milestones
+
+
+def test_a_log_has_a_line_for_each_epoch_and_says_how_it_ended(
+    run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="floemap.milestones"):
+        trained = run(tiny_settings(max_epochs=3, validate_every=2))
+    said = [r.getMessage() for r in caplog.records if r.name == "floemap.milestones"]
+    assert [s.split(":")[0] for s in said[:3]] == [f"epoch {i} of at most 3" for i in (1, 2, 3)]
+    assert "validation loss" not in said[0] and "validation loss" in said[1] and "best so far epoch 2" in said[1]
+    best = min((x for x in trained.history if x["validation_loss"] is not None), key=lambda x: x["validation_loss"])
+    assert f"kept are the weights of epoch {best['epoch']}" in said[3] and "since 3 epochs were asked for" in said[3]
+    state = load_state(tmp_path / "run" / "state.pt")
+    state.history = state.history[:1]
+    trained.record.unlink()
+    save_state(tmp_path / "run" / "state.pt", state)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="floemap.milestones"):
+        run(tiny_settings(max_epochs=3, validate_every=2))
+    assert "resuming after epoch 1 of at most 3" in caplog.records[0].getMessage()
 
 
 # Arithmetic

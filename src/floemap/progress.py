@@ -1,11 +1,18 @@
 """Progress of long work, told by the library and shown by whoever wants to: a bar in the CLI, nothing in tests.
 
 A function with long work takes ``progress: Progress = silent`` and calls it with what is done, of how much, and a word.
+
+Where nobody watches a bar, in the log of a batch job, lines say how far it is: :data:`milestones` is the logger of the
+few that a person would want to find there, such as one for each epoch.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
+
+#: Logger of milestones, at level INFO. The command line writes them where stderr is no terminal.
+milestones = logging.getLogger("floemap.milestones")
 
 
 class Progress(Protocol):

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from floemap.errors import FloemapError
+from floemap.progress import milestones
+from floemap.stage import os_errors
 
 # Threads that wait for each other shall sleep, not spin: where another program shares the cores, torch's training steps
 # took seven times longer otherwise. The library that reads this is loaded later.
@@ -39,6 +42,23 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from floemap.version import __version__
+
+        stdout.print(f"floemap {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _application(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
 def group(name: str, help: str) -> typer.Typer:
     """Add a group of commands, as in ``floemap simulate twin``."""
     sub = typer.Typer(name=name, help=help, no_args_is_help=True, rich_markup_mode="markdown")
@@ -49,12 +69,29 @@ def group(name: str, help: str) -> typer.Typer:
 #: Packages of the extra "learn", which training and prediction need.
 _LEARN = {"torch", "lightning_fabric", "safetensors"}
 _PANEL = "Every command has"
-_SHARED = {
-    "debug": Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.", rich_help_panel=_PANEL)],
-    "verbose": Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say more about what is done.", rich_help_panel=_PANEL)
-    ],
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Say only what is wrong.", rich_help_panel=_PANEL)],
+#: A line of a log that no person watches: whole, and with a time that sorts.
+_LINE, _TIME = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+#: Option's annotation and default, by name.
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "debug": (
+        Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.", rich_help_panel=_PANEL)],
+        False,
+    ),
+    "verbose": (
+        Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.", rich_help_panel=_PANEL)],
+        False,
+    ),
+    "quiet": (
+        Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=_PANEL)],
+        False,
+    ),
+    "log": (
+        Annotated[
+            Path | None,
+            typer.Option("--log", metavar="FILE", help="Also add what is done to a file.", rich_help_panel=_PANEL),
+        ],
+        None,
+    ),
 }
 
 
@@ -63,9 +100,16 @@ def command(name: str, to: typer.Typer = app) -> Callable[[Callable[..., Any]], 
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def run(*args: Any, debug: bool = False, verbose: bool = False, quiet: bool = False, **kwargs: Any) -> None:
-            set_up_logging(debug=debug, verbose=verbose, quiet=quiet)
+        def run(
+            *args: Any,
+            debug: bool = False,
+            verbose: bool = False,
+            quiet: bool = False,
+            log: Path | None = None,
+            **kwargs: Any,
+        ) -> None:
             try:
+                set_up_logging(debug=debug, verbose=verbose, quiet=quiet, log=log)
                 function(*args, **kwargs)
             except FloemapError as e:
                 fail(str(e), e if debug else None)
@@ -85,8 +129,8 @@ def command(name: str, to: typer.Typer = app) -> Callable[[Callable[..., Any]], 
 
         signature = inspect.signature(function, eval_str=True)
         shared = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
-            for key, annotation in _SHARED.items()
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for key, (annotation, default) in _SHARED.items()
         ]
         run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shared])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
@@ -106,13 +150,39 @@ def fail(message: str, error: BaseException | None = None) -> None:
     raise typer.Exit(1)
 
 
-def set_up_logging(*, debug: bool, verbose: bool, quiet: bool) -> None:
-    """Send the library's log records to stderr; warnings of other libraries are kept out of the way."""
-    level = logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+def set_up_logging(*, debug: bool = False, verbose: bool = False, quiet: bool = False, log: Path | None = None) -> None:
+    """Send the library's log records to stderr, and to a file if one is given.
+
+    On a terminal there are bars, and the log shows warnings only. Elsewhere, as in a batch job, milestones are written
+    too: whole lines, each with its time. Warnings are shown with ``--quiet`` as well.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     stderr.quiet = False
+    watched = sys.stderr.isatty()
+    shown: logging.Handler
+    if watched:
+        shown = RichHandler(console=stderr, show_path=debug, show_time=verbose or debug, markup=False)
+    else:
+        shown = logging.StreamHandler(sys.stderr)
+        shown.setFormatter(logging.Formatter(_LINE, _TIME))
+    in_lines = not (watched or quiet)
+    shown.addFilter(lambda record: record.levelno >= level or (in_lines and record.name == milestones.name))
     root = logging.getLogger("floemap")
-    root.handlers = [RichHandler(console=stderr, show_path=debug, show_time=verbose or debug, markup=False)]
-    root.setLevel(level)
+    for handler in root.handlers:
+        handler.close()
+    root.handlers = [shown]
+    if log is not None:
+        with os_errors(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            written = logging.FileHandler(log, encoding="utf-8")
+        written.setFormatter(logging.Formatter(_LINE, _TIME))
+        root.addHandler(written)
+    root.setLevel(logging.DEBUG if debug else logging.INFO)
     root.propagate = False
     progress_wanted.quiet = quiet
 

@@ -39,7 +39,7 @@ from floemap.learning.start import about_start, begin_from, read_start
 from floemap.learning.state import METRICS, RECORD, STATE, WEIGHTS, State, open_folder, save_state, write_metrics
 from floemap.learning.validation import validate
 from floemap.legend import Legend
-from floemap.progress import Progress, silent
+from floemap.progress import Progress, milestones, silent
 from floemap.stage import provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
@@ -185,6 +185,17 @@ def train(
         "normalisation": {"mean": model.mean.tolist(), "std": model.std.tolist()},
     }
     on_first(fabric, lambda: write_json(out / RECORD, record))
+    if fabric.is_global_zero and (best := state.best_epoch) is not None:
+        milestones.info(
+            "%s: finished after %d epochs, since %s; kept are the weights of epoch %d, validation loss %.4g, weighted "
+            "F1 %.3f",
+            out,
+            len(state.history),
+            why,
+            best["epoch"],
+            best["validation_loss"],
+            best["weighted_f1"],
+        )
     return Trained(out, tuple(state.history))
 
 
@@ -218,7 +229,7 @@ def _fit(run: _Run, state: State) -> str:
         adam.load_state_dict(state.optimizer)
         plateau.load_state_dict(state.scheduler)
         on_first(fabric, lambda: _keep_up(run, state, rewrite=True))
-        logger.info("going on with %s after epoch %d", run.out, len(state.history))
+        milestones.info("%s: resuming after epoch %d of at most %d", run.out, len(state.history), t.max_epochs)
     if t.compile and not on_gpu:
         logger.info("training.compile is for GPUs: going on without")
     network, optimizer = fabric.setup(compiled_view(model) if t.compile and on_gpu else model, adam)
@@ -239,6 +250,8 @@ def _fit(run: _Run, state: State) -> str:
             on_first(fabric, lambda: save_state(run.out / STATE, state))
             on_first(fabric, lambda: _keep_up(run, state))
             log.add(row)
+            if fabric.is_global_zero:
+                milestones.info("%s", _epoch_in_words(state, t.max_epochs))
     if state.since_best >= t.stop_after:
         return f"the validation loss got no lower in {t.stop_after} validations"
     return f"{t.max_epochs} epochs were asked for"
@@ -312,6 +325,17 @@ def run_steps(
         yield _numbers(before)
 
 
+def _epoch_in_words(state: State, at_most: int) -> str:
+    row, best = state.history[-1], state.best_epoch
+    words = [f"epoch {row['epoch']} of at most {at_most}: loss {row['loss']:.4g}"]
+    if row["validation_loss"] is not None:
+        words.append(f"validation loss {row['validation_loss']:.4g}, weighted F1 {row['weighted_f1']:.3f}")
+    words.append(f"learning rate {row['learning_rate']:.2g}, {row['seconds']:.0f} s")
+    if best is not None:
+        words.append(f"best so far epoch {best['epoch']}")
+    return ", ".join(words)
+
+
 def _told(arithmetic: Mapping[str, str]) -> str:
     return f"{arithmetic['precision']} on {arithmetic['device']}"
 
@@ -331,7 +355,7 @@ def _teller(run: _Run, state: State, steps: int) -> Callable[[int, str], None]:
     progress = run.progress if run.fabric.is_global_zero else silent
 
     def tell(step: int, what: str) -> None:
-        progress(done * steps + step, whole, f"epoch {done + 1}: {what}{f1}")
+        progress(done * steps + step, whole, f"epoch {done + 1} of at most {t.max_epochs}: {what}{f1}")
 
     return tell
 

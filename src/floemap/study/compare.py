@@ -24,7 +24,7 @@ from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.summary import summarise
 from floemap.evaluation.tables import markdown
 from floemap.learning.atrous import with_rates
-from floemap.progress import Progress, part_of, silent
+from floemap.progress import Progress, milestones, part_of, silent
 from floemap.report.report import Report, make_report
 from floemap.stage import one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
 from floemap.study.cells import HELD_OUT, Cell, plan
@@ -180,6 +180,7 @@ def _run_in_turn(
     for i, cell in enumerate(cells):
         told = part_of(progress, i, len(cells), cell.name)
         try:
+            milestones.info("cell %d of %d: %s", i + 1, len(cells), cell.name)
             yield cell, run_cell(cell, scenes, out / "cells" / cell.name, masks, overwrite=overwrite, progress=told)
         except FloemapError as e:
             logger.error("%s: %s", cell.name, e)

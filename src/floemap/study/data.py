@@ -19,7 +19,7 @@ from floemap.charts.dataset import Entry, find_dataset
 from floemap.charts.halves import Footprint
 from floemap.charts.label import label_chart
 from floemap.errors import ConfigError, FloemapError
-from floemap.progress import Progress, part_of, silent
+from floemap.progress import Progress, milestones, part_of, silent
 from floemap.sentinel1.product import prepare
 from floemap.stage import read_json, sha256
 from floemap.study.settings import DataSettings, SceneSettings
@@ -134,6 +134,7 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
     scenes = []
     for i, scene in enumerate(found):
         steps = part_of(progress, i, len(found), f"scene {scene.name}")
+        milestones.info("scene %d of %d: %s, bands and labels", i + 1, len(found), scene.name)
         try:
             scenes.append(_make(scene, settings, out, steps))
         except FloemapError as e:

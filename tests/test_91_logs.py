@@ -1,0 +1,87 @@
+"""What is written where nobody watches: milestones as whole lines, and a log file."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import floemap
+from floemap.cli import main as cli_main  # noqa: F401  registers the commands
+from floemap.cli.app import app, set_up_logging
+from floemap.progress import milestones
+from floemap.version import __version__
+
+RUN = CliRunner()
+LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d (INFO|WARNING|DEBUG) .+$")
+
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def say() -> None:
+    milestones.info("epoch 1 of at most 3: %s", "a/" * 100)
+    logging.getLogger("floemap.somewhere").info("a detail")
+    logging.getLogger("floemap.somewhere").debug("a small detail")
+    logging.getLogger("floemap.somewhere").warning("a warning")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ["epoch", "a warning"]),
+        ({"verbose": True}, ["epoch", "a detail", "a warning"]),
+        ({"debug": True}, ["epoch", "a detail", "a small detail", "a warning"]),
+        ({"quiet": True}, ["a warning"]),
+    ],
+)
+def test_a_log_without_a_terminal_has_milestones_as_whole_lines(
+    options: dict[str, bool], expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging(**options)
+    say()
+    lines = lines_of(capsys)
+    assert all(LINE.match(line) for line in lines), lines
+    assert [line.split(" ", 2)[2][: len(e)] for line, e in zip(lines, expected, strict=True)] == expected
+
+
+def test_a_terminal_shows_warnings_and_leaves_the_rest_to_bars(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    set_up_logging()
+    say()
+    text = capsys.readouterr().err
+    assert "a warning" in text and "epoch" not in text and "a detail" not in text
+
+
+@pytest.mark.parametrize("options", [{}, {"quiet": True}])
+def test_a_log_file_has_all_of_it_and_grows(tmp_path: Path, options: dict[str, bool]) -> None:
+    log = tmp_path / "logs" / "run.log"
+    for _ in range(2):
+        set_up_logging(log=log, **options)
+        say()
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 6 and all(LINE.match(line) for line in lines)
+    assert "a detail" in lines[1]
+
+
+def test_a_log_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["info", str(tmp_path), "--log", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: ") and "cannot be written" in done.stderr
+
+
+def test_the_version_is_said() -> None:
+    done = RUN.invoke(app, ["--version"])
+    assert done.exit_code == 0 and done.stdout.strip() == f"floemap {__version__}"
+
+
+def test_public_names_are_listed_before_they_are_loaded() -> None:
+    assert dir(floemap) == sorted(floemap.__all__)
+    assert all(getattr(floemap, name) is not None for name in dir(floemap))
