@@ -239,14 +239,14 @@ def test_progress_rises_and_ends_and_tells_loss_and_f1(run: Any) -> None:
     assert done == sorted(done)
     assert told[-1][:2] == (6, 6)
     assert "epoch 1 of at most 2: loss" in told[1][2] and "F1" not in told[1][2]
-    assert "epoch 2: loss" in told[-2][2] and ", F1 0." in told[-2][2]
+    assert "epoch 2 of at most 2: loss" in told[-2][2] and ", F1 0." in told[-2][2]
 
 
 def test_whole_is_what_is_left_if_nothing_improves(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [1.0, 0.5, 0.6, 0.7, 0.8])
     told: list[tuple[float, float, str]] = []
     run(tiny_settings(max_epochs=1000, stop_after=3), progress=lambda *x: told.append(x))
-    epochs = {what.split(":")[0]: whole for _, whole, what in told[1:]}
+    epochs = {what.split(" of ")[0]: whole for _, whole, what in told[1:]}
     assert epochs == {"epoch 1": 12, "epoch 2": 12, "epoch 3": 15, "epoch 4": 15, "epoch 5": 15}
     assert told[-1][:2] == (15, 15)
 
