@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from workshop import Inputs, make_inputs
 
 if TYPE_CHECKING:  # so that tests of the network run where there is no geospatial library
     from floemap.config import PrepareSettings
@@ -113,3 +114,9 @@ def prepared(
     from floemap.sentinel1.product import prepare
 
     return prepare(small_product, tmp_path_factory.mktemp("prepared"), small_settings, quicklook=False)
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory, small_product: Path) -> Inputs:
+    """Inputs of every command. Shared: read them, copy them, don't change them."""
+    return make_inputs(tmp_path_factory.mktemp("workshop") / "inputs", small_product)

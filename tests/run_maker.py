@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyproj
@@ -18,16 +20,22 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import gaussian_filter
 
+from floemap.charts.label import STAGE as LABEL
 from floemap.cog import Band, write_cog
-from floemap.evaluation.evaluate import evaluate_scene
-from floemap.evaluation.settings import EvaluateSettings
-from floemap.evaluation.summary import summarise
+from floemap.inference.predict import Prediction
+from floemap.inference.scene_maps import PREDICT
+from floemap.learning.state import STAGE as TRAIN
+from floemap.learning.state import WEIGHTS
 from floemap.legend import EXTREMEEARTH, IGNORE
+from floemap.run_paths import CellPaths, DataPaths, RunPaths
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
-from floemap.stage import provenance, read_json, write_json
-from floemap.study.cells import plan
+from floemap.sentinel1.product import STAGE as PREPARE
+from floemap.stage import Stage, provenance, read_json, write_json
+from floemap.study.compare import compare
+from floemap.study.data import StudyScene
 from floemap.study.settings import Study
+from floemap.study.split import Split, make_split
 
 NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER = range(6)
 #: HH and HV of each class, dB.
@@ -44,8 +52,8 @@ def product_name(scene: str) -> str:
     return f"S1A_EW_GRDM_1SDH_{STARTS[scene][:10].replace('-', '')}T000000_{scene}"
 
 
-def make_scene(data: Path, scene: str, *, simulated: bool = True, size_px: int = SIZE_PX) -> tuple[Path, Path]:
-    """Write a prepared product and its labels below `data`; return their folders."""
+def make_scene(data: DataPaths, scene: str, *, simulated: bool = True, size_px: int = SIZE_PX) -> tuple[Path, Path]:
+    """Write a prepared product and its labels where a study has them; return their folders."""
     geobox = _grid(scene, size_px)
     classes = _classes(scene, size_px)
     rng = np.random.default_rng(int(scene))
@@ -56,7 +64,7 @@ def make_scene(data: Path, scene: str, *, simulated: bool = True, size_px: int =
         stored[i] = np.where(inside, 100 * (brightness + rng.normal(0, 1, classes.shape)), NODATA)
     stored[2] = np.where(inside, 100 * np.linspace(20, 46, size_px)[None, :], NODATA)
     stored[3] = inside
-    product = data / "prepared" / product_name(scene)
+    product = data.prepared / product_name(scene)
     product.mkdir(parents=True)
     write_cog(product / "product.tif", geobox, stored, BANDS, nodata=NODATA)
     grid = {"crs": "EPSG:3413", "transform": list(geobox.transform)[:6], "shape": list(geobox.shape)}
@@ -71,14 +79,14 @@ def make_scene(data: Path, scene: str, *, simulated: bool = True, size_px: int =
         "pixels": {"valid": int(inside.sum())},
         "seams": _seams(geobox),
     }
-    _record(product / "product.json", "floemap prepare", about)
-    labels = data / "labels" / f"seaice_{scene}"
+    _record(product / PREPARE.record, PREPARE, about)
+    labels = data.labels(scene) / f"seaice_{scene}"
     labels.mkdir(parents=True)
     write_class_raster(labels / "labels.tif", geobox, np.where(inside, classes, IGNORE).astype(np.uint8))
     legend = {"name": EXTREMEEARTH.name, "classes": {str(c.id): c.key for c in EXTREMEEARTH.classes}, "ignore": IGNORE}
     _record(
-        labels / "label.json",
-        "floemap label",
+        labels / LABEL.record,
+        LABEL,
         {"simulated": simulated, "legend": legend, "grid": grid},
         {"legend": EXTREMEEARTH.name},
     )
@@ -92,55 +100,42 @@ def make_run(
     repeats: int = 2,
     scenes: Sequence[str] = ("01", "07"),
     simulated: bool = True,
-    made: dict[str, tuple[Path, Path]] | None = None,
 ) -> Path:
-    """Write the folder of a whole comparison, as floemap.study.compare leaves it.
-
-    `made` gives folders of product and labels by scene; by default small ones are made.
-    """
-    data = folder / "data"
-    made = made or {s: make_scene(data, s, simulated=simulated) for s in scenes}
-    study = Study.checked(name="made-up", compare={"losses": losses, "repeats": repeats}, data={"folder": "twin"})
-    cells = plan(study, list(made))
-    write_json(
-        folder / "plan.json",
-        provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
-        | {"cells": [c.about() for c in cells]},
+    """Make a whole comparison by the study itself, with made-up trainings and predictions; return its folder."""
+    data = RunPaths(folder).data
+    made = {s: make_scene(data, s, simulated=simulated) for s in scenes}
+    study = Study.checked(
+        name="made-up",
+        data={"scenes": [{"name": s, "product": p, "chart": c} for s, (p, c) in made.items()]},
+        compare={"losses": losses, "repeats": repeats},
+        score={"away_from_borders_px": ()},
     )
-    evaluated = []
-    for cell in cells:
-        out = folder / "cells" / cell.name
-        _training(out / "model", cell.loss, cell.repeat)
-        tested = []
-        for scene, (product, labels) in made.items():
-            prediction = _prediction(out / "predictions", product, labels, cell.loss, cell.repeat, simulated)
-            done = evaluate_scene(prediction, labels, out / "evaluation", EvaluateSettings(away_from_borders_px=()))
-            where = {"product": str(product), "labels": str(labels), "truth": None}
-            tested.append({"scene": scene, "prediction": product.name, "evaluation": done.folder.name} | where)
-            evaluated.append(cell.about() | {"scene": scene, "evaluation": done.read()})
-        inputs = {
-            "checkpoint": "model.safetensors",
-            "scenes": [
-                {
-                    "name": s,
-                    "product": p.name,
-                    "chart": c.name,
-                    "start": STARTS[s],
-                    "simulated": simulated,
-                    "sha256": {},
-                }
-                for s, (p, c) in made.items()
-            ],
-        }
-        record = provenance("floemap compare", inputs=inputs, configuration=cell.study.model_dump(mode="json"))
-        parts = [{"name": s, "role": "test", "half": None, "scene": {"name": s}} for s in made]
-        write_json(out / "split.json", {"parts": parts})
-        write_json(
-            out / "cell.json", record | cell.about() | {"simulated": simulated, "seconds": 61.5, "tested": tested}
-        )
-    results = provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
-    write_json(folder / "results.json", results | {"study": study.name, "failed": {}, "summary": summarise(evaluated)})
+    with (
+        patch("floemap.study.run.train_on", partial(_train_on, simulated=simulated)),
+        patch("floemap.study.run.read_about", lambda _: {"simulated": simulated}),
+        patch("floemap.inference.predict.predict", _predict),
+    ):
+        done = compare(study, folder, report=False)
+    assert not done.failed, done.failed
     return folder
+
+
+def _train_on(
+    study: Study, scenes: Sequence[StudyScene], out: CellPaths, masks: Path, *, simulated: bool, **_: Any
+) -> tuple[Path, Split]:
+    """In the place of :func:`floemap.study.run.train_on`: the split is real, the model a file without weights."""
+    split = make_split(study.split, scenes, EXTREMEEARTH, masks, needed=("test",))
+    out.folder.mkdir(parents=True, exist_ok=True)
+    write_json(out.split, split.record)
+    _training(out.model, study.loss.name, study.training.seed, simulated)
+    return out.model / WEIGHTS, split
+
+
+def _predict(product: Path, checkpoint: Path, out: Path, **_: Any) -> Prediction:
+    """In the place of :func:`floemap.inference.predict.predict`: the chart with a loss's mistakes."""
+    training = read_json(checkpoint.with_name(TRAIN.record))
+    (labels,) = (product.parents[1] / "labels" / product.name[-2:]).iterdir()
+    return Prediction(_prediction(out, product, labels, training["loss"], training["repeat"], training["simulated"]))
 
 
 def write_class_raster(path: Path, geobox: GeoBox, classes: NDArray[np.uint8]) -> None:
@@ -223,7 +218,7 @@ def _prediction(out: Path, product: Path, labels: Path, loss: str, repeat: int, 
     classes[~inside] = IGNORE
     write_class_raster(folder / "classes.tif", geobox, classes)
     legend = {"name": EXTREMEEARTH.name, "classes": {str(c.id): c.key for c in EXTREMEEARTH.classes}, "ignore": IGNORE}
-    _record(folder / "prediction.json", "floemap predict", {"simulated": simulated, "legend": legend})
+    _record(folder / PREDICT.record, PREDICT, {"simulated": simulated, "legend": legend})
     _probabilities(folder / "probabilities.tif", geobox, classes)
     return folder
 
@@ -238,8 +233,9 @@ def _probabilities(path: Path, geobox: GeoBox, classes: NDArray[np.uint8]) -> No
     write_cog(path, geobox, stored, [Band(c.key, scale=0.01) for c in EXTREMEEARTH.classes], nodata=255)
 
 
-def _training(folder: Path, loss: str, repeat: int) -> None:
+def _training(folder: Path, loss: str, repeat: int, simulated: bool) -> None:
     folder.mkdir(parents=True)
+    (folder / WEIGHTS).write_bytes(b"made up")
     rows = []
     for epoch in range(1, 13):
         start = {"cross_entropy": 1.6, "dice": 0.8, "focal": 0.3}.get(loss, 1.0)
@@ -258,12 +254,13 @@ def _training(folder: Path, loss: str, repeat: int) -> None:
         "seconds": 48.0,
         "parameters": 4041478,
     }
+    about |= {"loss": loss, "repeat": repeat, "simulated": simulated}
     about |= {"trained_on": {"device": "cpu", "precision": "bf16-mixed", "processes": 1}}
-    _record(folder / "training.json", "floemap train", about)
+    _record(folder / TRAIN.record, TRAIN, about)
 
 
-def _record(path: Path, command: str, about: dict[str, Any], configuration: dict[str, Any] | None = None) -> None:
-    write_json(path, provenance(command, inputs={}, configuration=configuration or {}) | about)
+def _record(path: Path, stage: Stage, about: dict[str, Any], configuration: dict[str, Any] | None = None) -> None:
+    write_json(path, provenance(stage, inputs={}, configuration=configuration or {}) | about)
 
 
 __all__ = ["make_run", "make_scene", "mistaken", "product_name", "read_json", "write_class_raster"]

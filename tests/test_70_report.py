@@ -2,12 +2,12 @@
 
 import csv
 import html.parser
-import json
 import math
 import re
 import shutil
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +38,9 @@ from floemap.report.scene_views import (
     read_view,
     worst_disagreement,
 )
+from floemap.run_paths import DataPaths, RunPaths
 from floemap.stage import read_json, write_json
+from floemap.version import __version__
 
 TITLES = {"cross_entropy": "Cross-entropy", "dice": "Dice", "focal": "Focal"}
 
@@ -211,20 +213,82 @@ def test_tables_show_the_numbers(page, numbers, report):
         assert (float(row["value"]) if row["value"] else None) == own["value"]
 
 
-def test_the_report_survives_a_move_and_names_what_is_gone(run, tmp_path):
+def changed(path, **values):
+    """Change values of a record."""
+    write_json(path, read_json(path) | values)
+
+
+@pytest.mark.parametrize("way", ["copied", "moved"])
+def test_a_run_that_was_copied_or_moved_is_reported(way, tmp_path, undrawn):
+    """From its own files, not from those that it was copied from; its records name no place outside of it."""
+    made = make_run(tmp_path / "made" / "run", losses=("dice", "focal"), repeats=1, scenes=("01",))
+    before = make_report(made, resamples=200)
+    there = tmp_path / "elsewhere" / "deep" / "run"
+    shutil.copytree(made, there)
+    if way == "moved":
+        shutil.rmtree(made)
+    scene = read_run(there).scenes[0]
+    assert scene.product.is_relative_to(there) and scene.labels.is_relative_to(there)
+    after = make_report(there, resamples=200)
+    same = [read_json(r.folder / "numbers.json") for r in (before, after) if r.folder.exists()]
+    assert all(numbers == same[0] for numbers in same)
+    shutil.rmtree(scene.labels)
+    if way == "moved":
+        with pytest.raises(FloemapError, match="the labels of scene 01 is not there"):
+            read_run(there)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_scenes_beside_a_run_are_found_whether_moved_with_it_or_not(together, run, tmp_path):
+    """A study may keep prepared products elsewhere, for several runs."""
+    beside = tmp_path / "beside"
+    shutil.copytree(run, beside / "run")
+    shutil.move(beside / "run" / "data", beside / "data")
+    for path in (beside / "run" / "cells").glob("*/cell.json"):
+        tested = read_json(path)["tested"]
+        for t in tested:
+            t |= {what: f"../{t[what]}" for what in ("product", "labels")}
+        changed(path, tested=tested, made_in=str(path.parent))
+    there = tmp_path / "there"
+    shutil.move(beside if together else beside / "run", there)
+    assert len(read_run(there / "run" if together else there).scenes) == 2
+
+
+def test_records_of_older_software_name_whole_paths(run, tmp_path):
+    """What they name is taken; where it is gone, what lies in the run in its usual place."""
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
-    record = moved / "cells" / "dice_r0" / "cell.json"
-    content = json.loads(record.read_text(encoding="utf-8").replace(str(run), "/nowhere/run"))
-    record.write_text(json.dumps(content), encoding="utf-8")
-    assert read_run(moved).scenes[0].product.is_relative_to(run)  # as other cells say
-    for cell in (moved / "cells").iterdir():
-        path = cell / "cell.json"
-        path.write_text(path.read_text(encoding="utf-8").replace(str(run), "/nowhere/run"), encoding="utf-8")
-    assert read_run(moved).scenes[0].product.is_relative_to(moved)
-    shutil.rmtree(moved / "data" / "labels")
-    with pytest.raises(FloemapError, match="the labels of scene 01 is not there"):
-        read_run(moved)
+    for there, named in ((run, run), (moved, Path("/nowhere/run"))):
+        data = RunPaths(named).data
+        for path in (moved / "cells").glob("*/cell.json"):
+            tested = read_json(path)["tested"]
+            for t in tested:
+                t["product"] = str(data.prepared / Path(t["product"]).name)
+                t["labels"] = str(data.labels(t["scene"]) / Path(t["labels"]).name)
+            record = {k: v for k, v in read_json(path).items() if k not in ("made_in", "revision")}
+            write_json(path, record | {"tested": tested})
+        for scene in read_run(moved).scenes:
+            assert scene.product.is_relative_to(there) and scene.labels.is_relative_to(there)
+
+
+def test_a_report_lists_versions_and_refuses_to_mix_revisions(run, tmp_path, undrawn):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(run, mixed)
+    scored = mixed / "cells" / "dice_r0" / "evaluation" / product_name("01") / "evaluation.json"
+    changed(scored, software="floemap 0.0.1")
+    made = make_report(mixed, resamples=200)
+    assert read_json(made.folder / "report.json")["versions"]["scores"] == [
+        {"software": f"floemap {version}", "revision": "1"} for version in ("0.0.1", __version__)
+    ]
+    text = made.page.read_text(encoding="utf-8")
+    assert "floemap 0.0.1" in text and "floemap evaluate" in text
+    for named in (7, None):  # None: of older software, which is not this one's
+        record = read_json(scored) | {"revision": named}
+        write_json(scored, {k: v for k, v in record.items() if v is not None})
+        other = 0 if named is None else named
+        words = r"scores of revisions {} and {} of `floemap evaluate`".format(*sorted((other, 1)))
+        with pytest.raises(FloemapError, match=words):
+            make_report(mixed, resamples=200)
 
 
 def test_a_training_that_is_missing_is_named(run, tmp_path, undrawn):
@@ -504,6 +568,6 @@ def test_one_contender_and_one_axis(tmp_path, undrawn):
 
 def test_scenes_are_made_alike(tmp_path):
     """The maker of these runs writes what the checks read: seams, melt season, labels on the product's grid."""
-    product, labels = make_scene(tmp_path, "07")
+    product, labels = make_scene(DataPaths(tmp_path), "07")
     assert read_geobox(product / "product.tif") == read_geobox(labels / "labels.tif")
     assert len(read_json(product / "product.json")["seams"]) == 2

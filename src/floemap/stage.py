@@ -17,6 +17,7 @@ import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,35 @@ logger = logging.getLogger(__name__)
 
 #: Version of the layout of the JSON files. Raised when a reader of an older one would misread a newer one.
 SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A kind of result. Each is declared once, beside the code that makes it.
+
+    Attributes
+    ----------
+    command
+        That makes it, as its record names it: ``floemap prepare``.
+    record
+        Name of its JSON, which says how it was made.
+    revision
+        Of its numbers. Raise it by one whenever the same inputs and settings give other numbers, by however little:
+        results of another revision are made anew and never stand beside this one's. 0 is what records of software
+        from before there were revisions count as.
+    within
+        Stages whose work is done within this one, without results of their own: its numbers change with theirs.
+    """
+
+    command: str
+    record: str
+    revision: int
+    within: tuple[Stage, ...] = ()
+
+    @property
+    def revisions(self) -> dict[str, int]:
+        """Revisions of this stage and of those within it, by command."""
+        return {s.command: s.revision for s in (self, *self.within)}
 
 
 @contextmanager
@@ -193,23 +223,41 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def is_finished(
-    folder: Path, record: str, files: Iterable[str], *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]
+    folder: Path, stage: Stage, files: Iterable[str], *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]
 ) -> bool:
-    """Whether `folder` holds `files` and a JSON `record` that tells of the same inputs and configuration."""
+    """Whether `folder` holds `files` and a record of the stage's revision, of the same inputs and configuration."""
     try:
-        found = read_json(folder / record)
+        found = read_json(folder / stage.record)
     except FloemapError:
         return False
     whole = all((folder / name).is_file() for name in files)
-    return bool(whole and found.get("inputs") == inputs and found.get("configuration") == configuration)
+    return whole and made_alike(found, stage, inputs=inputs, configuration=configuration)
 
 
-def provenance(command: str, *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]) -> dict[str, Any]:
+def made_alike(
+    record: Mapping[str, Any], stage: Stage, *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]
+) -> bool:
+    """Whether a record tells of the stage as it is now, with the same inputs and configuration."""
+    same = record.get("inputs") == inputs and record.get("configuration") == configuration
+    return same and revisions_in(record, stage) == stage.revisions
+
+
+def revisions_in(record: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
+    """Return the revisions that a record names, by command; 0 where it names none, as those of older software."""
+    within = record.get("within")
+    within = within if isinstance(within, Mapping) else {}
+    return {stage.command: record.get("revision", 0)} | {s.command: within.get(s.command, 0) for s in stage.within}
+
+
+def provenance(stage: Stage, *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]) -> dict[str, Any]:
     """What every stage's JSON begins with: how it was made, from what, by which version."""
+    within = {"within": {s.command: s.revision for s in stage.within}} if stage.within else {}
     return {
         "schema_version": SCHEMA_VERSION,
-        "made_by": command,
+        "made_by": stage.command,
         "software": f"floemap {__version__}",
+        "revision": stage.revision,
+        **within,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": dict(inputs),
         "configuration": dict(configuration),

@@ -25,7 +25,10 @@ from floemap.charts.web import SERVICES, Services, Web, plain
 from floemap.charts.zenodo import record_files
 from floemap.errors import DownloadError, FloemapError, OutputError
 from floemap.progress import Progress, silent
-from floemap.stage import os_errors, provenance, read_json, write_json
+from floemap.stage import Stage, os_errors, provenance, read_json, write_json
+
+#: What is fetched has no numbers of ours.
+STAGE = Stage("floemap fetch extremeearth", "fetch.json", revision=0)
 
 #: Copernicus Data Space allows four connections per user; two leave room for whatever else the user does.
 CONNECTIONS = 2
@@ -120,7 +123,7 @@ def fetch_extremeearth(
         announce(plan)
         if files:
             failed = _fetch_all(plan, web, bearer, progress)
-            _write_record(folder / "fetch.json", [(f, place) for f, place in files if f.name not in failed])
+            _write_record(folder / STAGE.record, [(f, place) for f, place in files if f.name not in failed])
             _raise(failed, len(files))
         return check_dataset(folder, chosen, wanted)
 
@@ -206,5 +209,5 @@ def _write_record(path: Path, fetched: Iterable[tuple[RemoteFile, Path]]) -> Non
     files = dict(read_json(path).get("inputs", {})) if path.exists() else {}
     for file, place in fetched:
         files[file.name] = {"url": plain(file.url), "md5": md5_of(place / file.name), "md5_as_catalogued": file.md5}
-    record = provenance("floemap fetch extremeearth", inputs=files, configuration={"doi": DOI})
+    record = provenance(STAGE, inputs=files, configuration={"doi": DOI})
     write_json(path, record | {"credits": CREDITS})

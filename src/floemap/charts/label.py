@@ -31,10 +31,12 @@ from floemap.errors import ChartError, FloemapError
 from floemap.legend import IGNORE, Legend, legend
 from floemap.progress import Progress, silent
 from floemap.sentinel1.encoding import MASK_VALID
-from floemap.stage import is_finished, provenance, sha256, stage_folder, write_json
+from floemap.stage import Stage, is_finished, provenance, sha256, stage_folder, write_json
 
 logger = logging.getLogger(__name__)
 
+#: Raise the revision when labels, shares or distances change: decisions on polygons, drawing, storage.
+STAGE = Stage("floemap label", "label.json", revision=0)
 #: Steps of the stored distance: quarters of a pixel.
 DISTANCE_STEP_PX = 0.25
 #: Stored in fractions and distances where there is none.
@@ -106,9 +108,7 @@ def label_chart(
     progress(0, 5, "reading")
     inputs = {"chart": {p.name: sha256(p) for p in source.files}, "like": {like.name: sha256(like)}}
     configuration = settings.model_dump()
-    if not overwrite and is_finished(
-        folder, "label.json", _files(settings), inputs=inputs, configuration=configuration
-    ):
+    if not overwrite and is_finished(folder, STAGE, _files(settings), inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return LabelledChart(folder, skipped=True)
 
@@ -146,7 +146,7 @@ def label_chart(
         if distances is not None:
             progress(4, 5, "writing distances")
             _write_distance(partial / "border_distance.tif", geobox, distances.result(), tags)
-        record = provenance("floemap label", inputs=inputs, configuration=configuration)
+        record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(read, types, classes, geobox, labels, numbers, tags)
         record["coverage"] = asdict(covering.result())
         write_json(partial / "label.json", record)

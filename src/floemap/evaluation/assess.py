@@ -28,7 +28,7 @@ from floemap.evaluation.blocks import BLOCK_M, block_confusions
 from floemap.evaluation.checks.ice_edge import WINDOW_KM
 from floemap.evaluation.checks.scene_files import open_scene_files
 from floemap.evaluation.checks.seam_zone import seam_zone
-from floemap.evaluation.consistency import check_scene
+from floemap.evaluation.consistency import STAGE, check_scene
 from floemap.grid import check_same_grid
 from floemap.legend import IGNORE
 from floemap.progress import Progress, part_of, silent
@@ -36,7 +36,7 @@ from floemap.stage import is_finished, provenance, read_json, sha256, stage_fold
 
 logger = logging.getLogger(__name__)
 
-RECORD, BLOCKS = "checks.json", "blocks.npz"
+RECORD, BLOCKS = STAGE.record, "blocks.npz"
 _CONFUSION = "confusion"
 
 
@@ -71,6 +71,7 @@ def assess_scene(
     product: str | Path,
     out: str | Path,
     *,
+    name: str | None = None,
     within: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -87,6 +88,8 @@ def assess_scene(
         Folder with product.tif and product.json.
     out
         Folder that gets a folder named as the prediction's.
+    name
+        Of the folder, if not the prediction's: of parts of a scene each has its own.
     within
         Raster on the same grid, 255 outside of the part that is checked, as errors.tif of an evaluation is.
     overwrite
@@ -102,10 +105,10 @@ def assess_scene(
         If the results cannot be written.
     """
     prediction, labels, product = Path(prediction), Path(labels), Path(product)
-    folder = Path(out) / prediction.resolve().name
+    folder = Path(out) / (name or prediction.resolve().name)
     inputs = _hashes(prediction, labels, product, None if within is None else Path(within))
     configuration = {"block_m": BLOCK_M, "window_km": WINDOW_KM}
-    if not overwrite and is_finished(folder, RECORD, [BLOCKS], inputs=inputs, configuration=configuration):
+    if not overwrite and is_finished(folder, STAGE, [BLOCKS], inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return read_assessment(folder, skipped=True)
     with (
@@ -120,7 +123,7 @@ def assess_scene(
         amounts = block_amounts(files, zone, checks["checks"], BlockGrid(files.reference, files.pixel_m))
         arrays = {f"{check}.{name}": value for check, own in amounts.items() for name, value in own.items()}
         np.savez_compressed(partial / BLOCKS, **{_CONFUSION: confusion}, **arrays)  # type: ignore[arg-type]
-        record = provenance("floemap report", inputs=inputs, configuration=configuration)
+        record = provenance(STAGE, inputs=inputs, configuration=configuration)
         write_json(partial / RECORD, record | checks)
     progress(2, 2, "done")
     return read_assessment(folder)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from floemap.errors import FloemapError
+from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.checks.amounts import Amounts
 from floemap.evaluation.checks.classes import compared, pixel_km2
 from floemap.evaluation.checks.confidence import ConfidenceAmounts, ConfidenceCounts
@@ -26,6 +26,10 @@ from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.evaluation.checks.season import SeasonAmounts, season
 from floemap.evaluation.checks.sensor import BINS, AngleAmounts, SeamAmounts, angle_amounts, angle_counts, seams
 from floemap.progress import Progress, silent
+from floemap.stage import Stage, revisions_in
+
+#: Raise the revision when a check's amounts or values change, whole or by blocks.
+STAGE = Stage("floemap report", "checks.json", revision=1)
 
 #: The checks by key, in the order of the page that explains them, and what they measure.
 CHECKS: Mapping[str, type[Amounts]] = MappingProxyType(
@@ -71,9 +75,9 @@ def check_scene(
     Returns
     -------
     result
-        JSON-ready, without not-a-number: ``scene``, ``start``, ``simulated``, ``legend``, ``pixel_m``,
-        ``compared_km2``, and ``checks``: by key of :data:`CHECKS` whether it ``applies``, the ``reason`` if not, the
-        ``amounts`` (which :func:`pool_checks` adds) and the ``values`` made of them.
+        JSON-ready, without not-a-number: ``revision`` of the checks, ``scene``, ``start``, ``simulated``, ``legend``,
+        ``pixel_m``, ``compared_km2``, and ``checks``: by key of :data:`CHECKS` whether it ``applies``, the ``reason``
+        if not, the ``amounts`` (which :func:`pool_checks` adds) and the ``values`` made of them.
 
     Raises
     ------
@@ -102,6 +106,7 @@ def check_scene(
     progress(1, 1, "done")
     here = np.count_nonzero(compared(files.prediction, files.reference))
     return {
+        "revision": STAGE.revision,
         "scene": files.name,
         "start": files.start.isoformat(),
         "simulated": files.simulated,
@@ -153,12 +158,18 @@ def pool_checks(scenes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If scenes were measured with different legends or settings.
+        If scenes were measured with different legends or settings, or by other revisions of the checks.
     FloemapError
         If there is no scene, or one is no such result.
     """
     if not scenes:
         raise FloemapError("there are no checks to pool.")
+    revisions = sorted({str(revisions_in(s, STAGE)[STAGE.command]) for s in scenes})
+    if len(revisions) > 1:
+        raise ConfigError(
+            f"the scenes were checked by revisions {' and '.join(revisions)} of the checks, whose numbers differ.",
+            hint="Check all of them with one version of floemap.",
+        )
     checks: dict[str, Any] = {}
     for key, kind in CHECKS.items():
         try:

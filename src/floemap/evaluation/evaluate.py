@@ -28,11 +28,13 @@ from floemap.evaluation.sources import Sources, find_sources
 from floemap.grid import brief, crs_of
 from floemap.legend import IGNORE
 from floemap.progress import Progress, silent
-from floemap.stage import is_finished, provenance, read_json, stage_folder, write_json
+from floemap.stage import Stage, is_finished, provenance, read_json, stage_folder, write_json
 
 logger = logging.getLogger(__name__)
 
 RECORD, ERRORS = "evaluation.json", "errors.tif"
+#: Raise the revision when counts or scores change: what is counted where, definitions of scores.
+STAGE = Stage("floemap evaluate", RECORD, revision=1)
 RIGHT, WRONG = 0, 1
 
 _ERROR_BAND = Band(
@@ -124,12 +126,12 @@ def evaluate_scene(
     )
     folder = Path(out) / sources.name
     inputs, configuration = sources.hashes(), settings.model_dump(mode="json")
-    if not overwrite and is_finished(folder, RECORD, [ERRORS], inputs=inputs, configuration=configuration):
+    if not overwrite and is_finished(folder, STAGE, [ERRORS], inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return Evaluation(folder, skipped=True)
     with stage_folder(folder) as partial:
         tally = _count(sources, settings, partial / ERRORS, progress)
-        record = provenance("floemap evaluate", inputs=inputs, configuration=configuration)
+        record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(sources, settings, tally)
         write_json(partial / RECORD, record)
     return Evaluation(folder)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from floemap.charts.chart_table import STATUS
 from floemap.errors import ConfigError, ModelError, ProductError
 from floemap.inference.chart_files import ChartParts, Steps, write_outputs
-from floemap.inference.chart_folder import ITEM, RECORD, missing_outputs, refuse_foreign
+from floemap.inference.chart_folder import ITEM, RECORD, STAGE, missing_outputs, refuse_foreign
 from floemap.inference.chart_item import write_chart_item
 from floemap.inference.chart_record import about_chart, describe_files, found_on_chart, notes_on_chart
 from floemap.inference.chart_source import ChartSource, PreparedScene, find_product, prepare_source
@@ -221,7 +221,7 @@ def _make(
         if land_mask is not None:
             with steps.step("land mask"):
                 maps = _masked(maps, land_mask, source)
-        record = provenance("floemap chart", inputs=inputs, configuration=configuration)
+        record = provenance(STAGE, inputs=inputs, configuration=configuration)
         tolerance_m = settings.tolerance_m
         if tolerance_m is None:
             tolerance_m = _TOLERANCE_PX * float(abs(maps.geobox.resolution.x))

@@ -9,10 +9,14 @@ from typing import Any
 from floemap.errors import FloemapError, OutputError
 from floemap.inference.chart_files import files_of
 from floemap.inference.chart_source import ChartSource
+from floemap.inference.scene_maps import PREDICT
 from floemap.inference.settings import OUTPUTS, ChartSettings, Output
-from floemap.stage import read_json, sha256
+from floemap.sentinel1.product import STAGE as PREPARE
+from floemap.stage import Stage, made_alike, read_json, sha256
 
 RECORD, ITEM = "chart.json", "item.json"
+#: Raise the revision when polygons, uncertainties or other files change that are not those of the stages within.
+STAGE = Stage("floemap chart", RECORD, revision=0, within=(PREPARE, PREDICT))
 #: Notes that GDAL and QGIS put beside rasters when they look at them.
 _NOTES = ".aux.xml"
 
@@ -34,7 +38,7 @@ def missing_outputs(
     try:
         record = read_json(folder / RECORD)
         known = {*record["outputs"], *record["left_out"]}
-        as_made = (record["inputs"], record["configuration"]) == same
+        as_made = same is not None and made_alike(record, STAGE, inputs=same[0], configuration=same[1])
         left_out = {*record["left_out"]}
     except (FloemapError, KeyError, TypeError, AttributeError):
         return wanted

@@ -23,7 +23,7 @@ from floemap.cog import Band, CogWriter
 from floemap.errors import ModelError, ProductError
 from floemap.inference.engines import Computation, Engine, make_network
 from floemap.inference.product_reader import OpenProduct, name_of, open_fitting, raster_of
-from floemap.inference.scene_maps import STEPS
+from floemap.inference.scene_maps import PREDICT, STEPS
 from floemap.inference.strips import Strip, predicted_strips
 from floemap.learning.checkpoint import Checkpoint, load_checkpoint
 from floemap.learning.stages import Precision
@@ -112,7 +112,7 @@ def predict(
     inputs = {"product": {raster.name: sha256(raster)}, "model": {model.path.name: sha256(model.path)}}
     configuration = {"engine": engine, "precision": precision, "device": device, "probabilities": probabilities}
     files = ["classes.tif", *(["probabilities.tif"] if probabilities else [])]
-    if not overwrite and is_finished(folder, "prediction.json", files, inputs=inputs, configuration=configuration):
+    if not overwrite and is_finished(folder, PREDICT, files, inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return Prediction(folder, skipped=True)
     began = time.perf_counter()
@@ -123,7 +123,7 @@ def predict(
     ):
         tags = _tags(opened, model)
         pixels = _write(partial, opened, model.legend, scene, tags, probabilities, progress)
-        record = provenance("floemap predict", inputs=inputs, configuration=configuration)
+        record = provenance(PREDICT, inputs=inputs, configuration=configuration)
         record |= _about(opened, model, computation, pixels, round(time.perf_counter() - began, 2))
         write_json(partial / "prediction.json", record)
     progress(1, 1, "done")

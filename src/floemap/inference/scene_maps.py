@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.legend import IGNORE, Legend
+from floemap.stage import Stage
+
+#: Raise the revision when classes or probabilities of the same model change: tiles, arithmetic, storage.
+PREDICT = Stage("floemap predict", "prediction.json", revision=0)
 
 #: Steps of stored probabilities and uncertainties: 200 of half a percent.
 STEPS = 200

@@ -26,9 +26,11 @@ import torch
 from torch import Tensor
 
 from floemap.errors import ConfigError, TrainingError
-from floemap.stage import is_finished, os_errors, read_json, write_whole
+from floemap.stage import Stage, is_finished, os_errors, read_json, write_whole
 
 WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
+#: Raise the revision when the same data and settings give other weights: model, start, crops, loss, optimiser, order.
+STAGE = Stage("floemap train", RECORD, revision=1)
 
 
 @dataclass
@@ -47,6 +49,8 @@ class State:
         As torch gives them.
     arithmetic
         Device and precision that the last epoch was computed with; empty in states of older versions.
+    revision
+        Of the software that made it: by another it is not gone on with either.
     """
 
     inputs: dict[str, Any]
@@ -57,6 +61,7 @@ class State:
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     arithmetic: dict[str, str] = field(default_factory=dict)
+    revision: int = 0  # states of older software name none
 
     @property
     def validations(self) -> list[float]:
@@ -93,28 +98,29 @@ def open_folder(
         If the folder cannot be made or written.
     """
     inputs, configuration = _as_json(inputs), _as_json(configuration)
-    new = State(inputs, configuration)
+    new = State(inputs, configuration, revision=STAGE.revision)
+    wanted = {"inputs": inputs, "configuration": configuration, "revision": STAGE.revision}
     with os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(out)
         if overwrite:
             for name in (RECORD, STATE, WEIGHTS, METRICS):  # the record first: a kill leaves nothing that looks whole
                 (out / name).unlink(missing_ok=True)
-    if is_finished(out, RECORD, [WEIGHTS, METRICS], inputs=inputs, configuration=configuration):
+    if is_finished(out, STAGE, [WEIGHTS, METRICS], inputs=inputs, configuration=configuration):
         return True, State(inputs, configuration, read_metrics(out / METRICS))
     begin_anew = "Give another folder, or --overwrite to begin anew."
     if (out / RECORD).exists():
         found = read_json(out / RECORD)
-        what = differences(found, {"inputs": inputs, "configuration": configuration})
+        what = differences({"revision": 0} | found, wanted)
         raise ConfigError(f"holds a training that is finished, of other {what}.", path=out, hint=begin_anew)
     if not (out / STATE).exists():
         if (out / WEIGHTS).exists():
             raise ConfigError(f"holds {WEIGHTS}, but no training that it is from.", path=out, hint=begin_anew)
         return False, new
     state = load_state(out / STATE)
-    if (state.inputs, state.configuration) != (inputs, configuration):
-        found = {"inputs": state.inputs, "configuration": state.configuration}
-        what = differences(found, {"inputs": inputs, "configuration": configuration})
+    found = {"inputs": state.inputs, "configuration": state.configuration, "revision": state.revision}
+    if found != wanted:
+        what = differences(found, wanted)
         raise ConfigError(f"holds an unfinished training of other {what}.", path=out, hint=begin_anew)
     return False, state
 
@@ -125,7 +131,7 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     before, now = _flat(found), _flat(wanted)
     for key in sorted(before.keys() | now.keys()):
         if key.split(".")[0] in wanted and before.get(key) != now.get(key):
-            name = key.partition(".")[2]
+            name = key.partition(".")[2] or key
             told.append(f"{name} ({before.get(key, 'absent')}, now {now.get(key, 'absent')})")
     return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "") or "files"
 

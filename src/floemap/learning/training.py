@@ -36,7 +36,7 @@ from floemap.learning.models import SegmentationModel, build_model
 from floemap.learning.normalisation import pooled_statistics
 from floemap.learning.settings import LearningSettings
 from floemap.learning.start import about_start, begin_from, read_start
-from floemap.learning.state import METRICS, RECORD, STATE, WEIGHTS, State, open_folder, save_state, write_metrics
+from floemap.learning.state import METRICS, RECORD, STAGE, STATE, WEIGHTS, State, open_folder, save_state, write_metrics
 from floemap.learning.validation import validate
 from floemap.legend import Legend
 from floemap.progress import Progress, milestones, silent
@@ -158,6 +158,7 @@ def train(
         "legend": legend.name,
         "inputs": inputs,
         "configuration": configuration,
+        "revision": STAGE.revision,
         "class_pixels": {c.key: n for c, n in zip(legend.classes, data.pixels, strict=True)},
         "trained_on": arithmetic | {"processes": fabric.world_size},
         "atrous_branches": describe_rates(settings.model, settings.crops),
@@ -175,7 +176,7 @@ def train(
             begin_from(start, model)
         with memory_said(settings, out):
             why = _fit(_Run(model, loss, data, settings, out, known, fabric, progress), state)
-    record = provenance("floemap train", inputs=inputs, configuration=configuration)
+    record = provenance(STAGE, inputs=inputs, configuration=configuration)
     record |= {k: v for k, v in known.items() if k not in record} | {
         "epochs": len(state.history),
         "stopped": why,

@@ -9,6 +9,7 @@ from typing import Any
 
 from floemap.evaluation.tables import NONE, Table
 from floemap.report.run_folder import Cell, RunFolder
+from floemap.report.versions import versions_table
 from floemap.stage import read_json, sha256
 from floemap.version import __version__
 
@@ -69,14 +70,14 @@ def _duration(seconds: Any) -> str:
 
 
 def made_tables(run: RunFolder) -> list[Table]:
-    """Return tables of the data, the maps that are shown, the software, and hashes of all files that it rests on."""
-    return [_scenes(run), _maps(run), _software(run), _hashes(run)]
+    """Return tables of the data, the maps that are shown, the software, its revisions, and hashes of all files used."""
+    return [_scenes(run), _maps(run), _software(run), versions_table(run), _hashes(run)]
 
 
 def _scenes(run: RunFolder) -> Table:
     """All scenes of the study and what each is used for."""
     first = run.contenders[0].cells[0]
-    split = first.folder / "split.json"
+    split = first.paths.split
     roles = _roles(read_json(split)) if split.is_file() else {}
     rows = []
     for said in first.record["inputs"]["scenes"]:
@@ -100,7 +101,7 @@ def _hashes(run: RunFolder) -> Table:
     ]
     for contender in run.contenders:
         for cell in contender.cells:
-            if (weights := cell.folder / "model" / "model.safetensors").is_file():
+            if (weights := cell.paths.model / "model.safetensors").is_file():
                 rows.append((cell.name, weights.name, sha256(weights)))
     return Table("Files by their SHA-256", ("of", "file", "SHA-256"), tuple(rows))
 

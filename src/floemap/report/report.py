@@ -28,11 +28,15 @@ from floemap.report.plots import draw_classes, draw_confusion, draw_training
 from floemap.report.run_folder import RunFolder, read_run
 from floemap.report.style import Picture
 from floemap.report.tables import write_tables
-from floemap.stage import os_errors, provenance, sha256, stage_folder, write_json
+from floemap.report.versions import refuse_mixed, versions
+from floemap.run_paths import RunPaths, told_from
+from floemap.stage import Stage, os_errors, provenance, sha256, stage_folder, write_json
 
 logger = logging.getLogger(__name__)
 
 PAGE, RECORD = "report.html", "report.json"
+#: Raise the revision when numbers of the report change that are not another stage's: intervals, ranks, findings.
+STAGE = Stage("floemap report", RECORD, revision=1)
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,15 @@ def make_report(
     Raises
     ------
     FloemapError
-        If the run is not finished, no loss has a whole repeat, or files of it are gone or do not fit each other.
+        If the run is not finished, no loss has a whole repeat, files of it are gone or do not fit each other, or
+        results of one stage are of two revisions.
     OutputError
         If the report cannot be written. What stood there before stays.
     """
     began = time.monotonic()
     found = read_run(run)
-    folder = Path(out) if out is not None else found.folder / "report"
+    refuse_mixed(found)
+    folder = Path(out) if out is not None else RunPaths(found.folder).report
     if folder.exists() and not folder.is_dir():
         raise OutputError("a file is in the way.", path=folder, hint="Move it or choose another --out.")
     assessed = assess_run(found, progress=part_of(progress, 0, 3, "checks"))
@@ -105,9 +111,11 @@ def make_report(
         write_tables(found, numbers, assessed, sentences, partial)
         page = render_page(found, numbers, sentences, pictures, datetime.now(UTC))
         (partial / PAGE).write_text(page, encoding="utf-8")
-        inputs = {"run": str(found.folder), "results.json": sha256(found.folder / "results.json")}
-        record = provenance("floemap report", inputs=inputs, configuration={"seed": seed, "resamples": resamples})
-        record |= {"simulated": found.simulated, "findings": sentences, "seconds": round(time.monotonic() - began, 1)}
+        results = RunPaths(found.folder).results
+        inputs = {"run": told_from(folder, found.folder), results.name: sha256(results)}
+        record = provenance(STAGE, inputs=inputs, configuration={"seed": seed, "resamples": resamples})
+        record |= {"simulated": found.simulated, "findings": sentences, "versions": versions(found)}
+        record |= {"seconds": round(time.monotonic() - began, 1)}
         write_json(partial / RECORD, record)
     progress(3, 3, "done")
     return Report(folder, tuple(sentences), found.simulated)
@@ -139,12 +147,12 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
             results = {}
             for name, tested in sorted(own.items()):
                 told = part_of(progress, done, total, f"{tested.cell}, {scenes[name].short}")
-                checks = tested.scored.parent.parent / "checks"
                 results[name] = assess_scene(
                     tested.prediction,
                     scenes[name].labels,
                     scenes[name].product,
-                    checks,
+                    tested.checks.parent,
+                    name=tested.checks.name,
                     within=tested.within,
                     progress=told,
                 )

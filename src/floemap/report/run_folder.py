@@ -1,12 +1,12 @@
 """What a comparison left in its folder, as the report needs it: contenders, their cells, their test scenes.
 
-Only JSON is read here. Paths that records name are tried first, then the places where a comparison puts things, so a
-folder that was moved can still be reported.
+Only JSON is read here. Paths in records are relative to them, so a run that was moved or copied is read like any other.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from typing import Any
 from floemap.errors import FloemapError
 from floemap.evaluation.summary import HELD_OUT
 from floemap.legend import LEGENDS, Legend
+from floemap.run_paths import CellPaths, RunPaths
 from floemap.stage import read_json
 
 #: Losses as people call them.
@@ -97,6 +98,8 @@ class Tested:
         Name.
     prediction, scored
         Folders of the prediction and of its evaluation.
+    checks
+        Folder of its physical checks, which need not be there.
     evaluation
         What evaluation.json says.
     """
@@ -105,6 +108,7 @@ class Tested:
     cell: str
     prediction: Path
     scored: Path
+    checks: Path
     evaluation: Mapping[str, Any]
 
     @property
@@ -137,7 +141,7 @@ class Cell:
     loss: str
     repeat: int
     axes: Mapping[str, Any]
-    folder: Path
+    paths: CellPaths
     record: Mapping[str, Any]
     training: Mapping[str, Any]
     epochs: tuple[Mapping[str, Any], ...]
@@ -203,20 +207,21 @@ def read_run(folder: str | Path) -> RunFolder:
         If it is no such folder, nothing in it is finished, or a scene's product or labels are gone.
     """
     folder = Path(folder)
-    if not (folder / "results.json").is_file():
+    paths = RunPaths(folder)
+    if not paths.results.is_file():
         raise FloemapError(
             "holds no results.json, so it is no finished comparison.",
             path=folder,
             hint="Give the folder of `floemap compare`, and let it finish.",
         )
-    results = read_json(folder / "results.json")
-    planned = read_json(folder / "plan.json")
+    results = read_json(paths.results)
+    planned = read_json(paths.plan)
     cells, missing = [], []
     failed = results.get("failed", {})
     for about in planned.get("cells", []):
         name = str(about["cell"])
-        if (folder / "cells" / name / "cell.json").is_file():
-            cells.append(_cell(folder / "cells" / name))
+        if paths.cell(name).record.is_file():
+            cells.append(_cell(paths.cell(name)))
         else:
             missing.append((name, str(failed.get(name, "not run to its end"))))
     tested = [t for c in cells for t in c.tested]
@@ -229,7 +234,7 @@ def read_run(folder: str | Path) -> RunFolder:
             configuration=results.get("configuration", {}),
             results=results,
             legend=_legend(tested[0].evaluation),
-            scenes=_scenes(folder, cells),
+            scenes=_scenes(paths, cells),
             contenders=_contenders(cells),
             missing=tuple(missing),
         )
@@ -237,16 +242,17 @@ def read_run(folder: str | Path) -> RunFolder:
         raise FloemapError(f"holds records that lack or have wrong: {e!r}.", path=folder) from e
 
 
-def _cell(folder: Path) -> Cell:
-    record = read_json(folder / "cell.json")
-    training = folder / "model" / "training.json"
+def _cell(paths: CellPaths) -> Cell:
+    record = read_json(paths.record)
+    training = paths.model / "training.json"
     try:
         tested = [
             Tested(
                 scene=str(t["scene"]),
                 cell=str(record["cell"]),
-                prediction=folder / "predictions" / str(t["prediction"]),
-                scored=(scored := folder / "evaluation" / str(t["evaluation"])),
+                prediction=paths.predictions / str(t["prediction"]),
+                scored=(scored := paths.evaluation / str(t["evaluation"])),
+                checks=paths.checks / scored.name,
                 evaluation=read_json(scored / "evaluation.json"),
             )
             for t in record["tested"]
@@ -256,14 +262,14 @@ def _cell(folder: Path) -> Cell:
             loss=str(record["loss"]),
             repeat=int(record["repeat"]),
             axes=dict(record["axes"]),
-            folder=folder,
+            paths=paths,
             record=record,
             training=read_json(training) if training.is_file() else {},
-            epochs=_epochs(folder / "model" / "metrics.jsonl"),
+            epochs=_epochs(paths.model / "metrics.jsonl"),
             tested=tuple(tested),
         )
     except (KeyError, TypeError, ValueError) as e:
-        raise FloemapError(f"lacks or has wrong: {e!r}.", path=folder / "cell.json") from e
+        raise FloemapError(f"lacks or has wrong: {e!r}.", path=paths.record) from e
 
 
 def _epochs(path: Path) -> tuple[Mapping[str, Any], ...]:
@@ -298,7 +304,7 @@ def _contenders(cells: list[Cell]) -> tuple[Contender, ...]:
     return tuple(contenders)
 
 
-def _scenes(folder: Path, cells: list[Cell]) -> tuple[Scene, ...]:
+def _scenes(paths: RunPaths, cells: list[Cell]) -> tuple[Scene, ...]:
     """All scenes that a cell was tested on, by time."""
     found: dict[str, Scene] = {}
     for cell in cells:
@@ -306,13 +312,8 @@ def _scenes(folder: Path, cells: list[Cell]) -> tuple[Scene, ...]:
             name = str(said["scene"])
             if name in found:
                 continue
-            product, labels = (
-                _found([Path(said[what]), folder / "data" / place / Path(said[what]).name], record, what, name)
-                for what, place, record in (
-                    ("product", "prepared", "product.json"),
-                    ("labels", "labels", "label.json"),
-                )
-            )
+            product = _found(paths, cell, said, "product", "product.json")
+            labels = _found(paths, cell, said, "labels", "label.json")
             about = read_json(product / "product.json")
             found[name] = Scene(
                 name=name,
@@ -325,12 +326,21 @@ def _scenes(folder: Path, cells: list[Cell]) -> tuple[Scene, ...]:
     return tuple(sorted(found.values(), key=lambda s: (s.start, s.name)))
 
 
-def _found(places: list[Path], record: str, what: str, scene: str) -> Path:
-    for place in places:
+def _found(paths: RunPaths, cell: Cell, said: Mapping[str, Any], what: str, record: str) -> Path:
+    """Find the folder of a scene's product or labels: from where the run is now, else from where it was made.
+
+    Records of older software have whole paths; of those, what lies in the run is looked for where a run has it.
+    """
+    told = Path(str(said[what]))
+    usual = paths.data.prepared / told.name if what == "product" else paths.data.labels(told.parent.name) / told.name
+    here = cell.paths.folder.resolve()
+    # Read as words: a folder that the run was moved away from is no more, and the system finds no way through it.
+    places = [Path(os.path.normpath(base / told)) for base in (here, Path(str(cell.record.get("made_in", here))))]
+    for place in (*places, usual):
         if (place / record).is_file():
             return place
     raise FloemapError(
-        f"the {what} of scene {scene} is not there.",
+        f"the {what} of scene {said['scene']} is not there.",
         path=places[0],
         hint="Was the comparison moved away from its scenes? Bring them together, or run `floemap compare` again.",
     )

@@ -38,9 +38,12 @@ from floemap.sentinel1.safe import open_scene, verify
 from floemap.sentinel1.scene import Scene
 from floemap.sentinel1.seams import seam_lines
 from floemap.sentinel1.stac import write_item
-from floemap.stage import is_finished, provenance, sha256, stage_folder, write_json
+from floemap.stage import Stage, is_finished, provenance, sha256, stage_folder, write_json
 
 logger = logging.getLogger(__name__)
+
+#: Raise the revision when a product's pixels change: calibration, noise, location, gathering, storage.
+STAGE = Stage("floemap prepare", "product.json", revision=0)
 
 _MAX_REMAP = 32_766  # OpenCV's limit on an image's side
 
@@ -107,7 +110,7 @@ def prepare(
     inputs = {"product": scene.name, "manifest_sha256": _manifest_hash(scene)}
     configuration = settings.model_dump() | {"like": None if like is None else sha256(Path(like))}
     files = ("product.tif", "item.json", *(["quicklook.png"] if quicklook else []))
-    if not overwrite and is_finished(folder, "product.json", files, inputs=inputs, configuration=configuration):
+    if not overwrite and is_finished(folder, STAGE, files, inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return PreparedProduct(folder, skipped=True)
     locator = GeoLocator(scene, settings.surface, settings.sea_level_m)
@@ -116,7 +119,7 @@ def prepare(
     with stage_folder(folder) as partial:
         with _verifying(scene, settings.verify):
             cells = calibrate(scene, looks=looks_for(scene, resolution_m), noise=settings.noise, progress=progress)
-        record = provenance("floemap prepare", inputs=inputs, configuration=configuration)
+        record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(scene, cells, geobox)
         record["corners_lonlat_deg"] = locator.corners()
         record["seams"] = seam_lines(scene, locator)

@@ -24,6 +24,7 @@ from floemap.charts.extremeearth import ALL_MONTHS, check_months, scene_of
 from floemap.errors import ConfigError, FloemapError
 from floemap.progress import Progress, silent
 from floemap.simulation.twin_month import (
+    STAGE,
     Size,
     TwinMonth,
     finished_month,
@@ -152,4 +153,4 @@ def _mark(out: Path, size: Size, seed: int) -> None:
         if any(p for p in out.iterdir() if not p.name.startswith(".") and p.name != SIMULATED_MARK):
             raise ConfigError(f"{out} holds something else than a twin.", hint="Choose a new or empty --out.")
         (out / SIMULATED_MARK).write_text(NOTICE, encoding="utf-8")
-    write_json(record, provenance("floemap simulate twin", inputs={}, configuration={"size": size, "seed": seed}))
+    write_json(record, provenance(STAGE, inputs={}, configuration={"size": size, "seed": seed}))

@@ -30,8 +30,10 @@ from floemap.simulation.ice_zones import WORLD_CRS, scene_centre_m
 from floemap.simulation.safe_spec import FULL_SAMPLES, GROUND_SPEED_M_S, MIN_SIZE_PX, ProductSpec
 from floemap.simulation.safe_writer import luts, write_safe
 from floemap.simulation.scenery import SceneryRows, image_of, patch_px
-from floemap.stage import os_errors, provenance, read_json, stage_folder, write_json
-from floemap.version import __version__
+from floemap.stage import Stage, made_alike, os_errors, provenance, read_json, stage_folder, write_json
+
+#: Raise the revision when products, charts or truth of the same size and seed change by a byte.
+STAGE = Stage("floemap simulate twin", "truth.json", revision=1)
 
 Size = Literal["full", "small"] | int
 
@@ -177,9 +179,9 @@ def make_month(
         tags = {"simulated": "yes", "product": scene.product, "AREA_OR_POINT": "Area"}
         bands = np.stack([surface, np.where(surface == OUTSIDE, IGNORE, classes(np.minimum(surface, Surface.OLD)))])
         write_cog(folder / "truth.tif", geobox, bands.astype(np.uint8), TRUTH_BANDS, nodata=OUTSIDE, tags=tags)
-        record = provenance("floemap simulate twin", inputs={}, configuration=configuration_of(month, size, seed))
+        record = provenance(STAGE, inputs={}, configuration=configuration_of(month, size, seed))
         record |= {"simulated": True, "shares": class_shares(surface), "polygons": len(chart)}
-        write_json(folder / "truth.json", record)
+        write_json(folder / STAGE.record, record)
     progress(1, 1, "done")
     return TwinMonth(month, product, chart_path, truth)
 
@@ -192,7 +194,7 @@ def class_shares(surface: NDArray[np.uint8]) -> dict[str, float]:
 
 def configuration_of(month: int, size: Size, seed: int) -> dict[str, Any]:
     """What decides a month's content."""
-    return {"month": month, "size": size, "seed": seed, "version": __version__}
+    return {"month": month, "size": size, "seed": seed}
 
 
 def finished_month(out: Path, month: int, size: Size, seed: int, *, skipped: bool = True) -> TwinMonth | None:
@@ -208,10 +210,11 @@ def finished_month(out: Path, month: int, size: Size, seed: int, *, skipped: boo
     if not ((made.product / "manifest.safe").is_file() and made.chart.is_file()):
         return None
     try:
-        record = read_json(made.truth / "truth.json")
+        record = read_json(made.truth / STAGE.record)
     except FloemapError:
         return None
-    return made if record.get("configuration") == configuration_of(month, size, seed) else None
+    same = made_alike(record, STAGE, inputs={}, configuration=configuration_of(month, size, seed))
+    return made if same else None
 
 
 def _on_grid(rows: SceneryRows, product: Path, resolution: float) -> tuple[GeoBox, NDArray[np.uint8]]:

@@ -1,10 +1,6 @@
 """A whole comparison: data, every cell, results. Started again, it goes on where it was stopped.
 
-plan.json            the configuration and the cells
-data/                prepared products, labels, halves of scenes
-cells/<cell>/        see floemap.study.run
-results.json, results.md
-report/              see floemap.report
+What lies where in its folder, :mod:`floemap.run_paths` says.
 """
 
 from __future__ import annotations
@@ -26,13 +22,17 @@ from floemap.evaluation.tables import markdown
 from floemap.learning.atrous import with_rates
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.report.report import Report, make_report
-from floemap.stage import one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
+from floemap.run_paths import CellPaths, DataPaths, RunPaths
+from floemap.stage import Stage, one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
 from floemap.study.cells import HELD_OUT, Cell, plan
 from floemap.study.data import StudyScene, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
 from floemap.study.settings import Study
 
 logger = logging.getLogger(__name__)
+
+#: Raise the revision when the plan of cells changes, or the summary of their scores.
+STAGE = Stage("floemap compare", "plan.json", revision=0)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Comparison:
     @property
     def results(self) -> Path:
         """The numbers."""
-        return self.folder / "results.json"
+        return RunPaths(self.folder).results
 
 
 def compare(
@@ -109,11 +109,11 @@ def compare(
         with_rates(cell.study.learning())  # refused before any work
     with os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    record = provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
-    write_json(out / "plan.json", record | {"cells": [c.about() for c in cells]})
+    record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
+    write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
     data = data_folder(study, out)
-    with one_at_a_time(data):
-        scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))
+    with one_at_a_time(data.folder):
+        scenes = make_data(study.data, data.folder, progress=part_of(progress, 0, 20, "data"))
 
     def told(done: float, total: float, what: str) -> None:
         progress(1 + 18 * done / total, 20, what)
@@ -139,9 +139,9 @@ def compare(
     return Comparison(out, summary, failed, made)
 
 
-def data_folder(study: Study, out: Path) -> Path:
+def data_folder(study: Study, out: Path) -> DataPaths:
     """Return where the study's prepared products and labels lie."""
-    return study.data.cache or out / "data"
+    return RunPaths(out).data if study.data.cache is None else DataPaths(study.data.cache)
 
 
 def write_results(
@@ -152,6 +152,7 @@ def write_results(
     failed: dict[str, str],
 ) -> dict[str, Any]:
     """Summarise the records of finished cells; write ``results.json`` and ``results.md``; return the summary."""
+    paths = RunPaths(out)
     evaluated: list[dict[str, Any]] = []
     finished = {r["cell"]: r for r in records}
     for cell in cells:
@@ -161,12 +162,12 @@ def write_results(
             evaluated.append(cell.about() | {"scene": scene, "evaluation": None, "failed": failed.get(cell.name)})
             continue
         for test in record["tested"]:
-            where = out / "cells" / cell.name / "evaluation" / test["evaluation"] / "evaluation.json"
+            where = paths.cell(cell.name).evaluation / test["evaluation"] / "evaluation.json"
             evaluated.append(cell.about() | {"scene": test["scene"], "evaluation": read_json(where)})
     summary = summarise(evaluated)
-    made = provenance("floemap compare", inputs={}, configuration=study.model_dump(mode="json"))
-    write_json(out / "results.json", made | {"study": study.name, "failed": failed, "summary": summary})
-    write_whole(out / "results.md", markdown(summary).encode())
+    made = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
+    write_json(paths.results, made | {"study": study.name, "failed": failed, "summary": summary})
+    write_whole(paths.tables, markdown(summary).encode())
     return summary
 
 
@@ -176,12 +177,12 @@ Outcome = dict[str, Any] | FloemapError
 def _run_in_turn(
     cells: Sequence[Cell], scenes: Sequence[StudyScene], study: Study, out: Path, overwrite: bool, progress: Progress
 ) -> Iterator[tuple[Cell, Outcome]]:
-    masks = data_folder(study, out) / "parts"
+    masks = data_folder(study, out).parts
     for i, cell in enumerate(cells):
         told = part_of(progress, i, len(cells), cell.name)
         try:
             milestones.info("cell %d of %d: %s", i + 1, len(cells), cell.name)
-            yield cell, run_cell(cell, scenes, out / "cells" / cell.name, masks, overwrite=overwrite, progress=told)
+            yield cell, run_cell(cell, scenes, RunPaths(out).cell(cell.name), masks, overwrite=overwrite, progress=told)
         except FloemapError as e:
             logger.error("%s: %s", cell.name, e)
             yield cell, e
@@ -224,7 +225,7 @@ def _run_process(cell: Cell, out: Path, gpu: str | None, overwrite: bool) -> Out
         words = done.stderr.strip().splitlines()
         return FloemapError(words[-1] if words else f"its process ended with {done.returncode}.")
     try:
-        return read_json(out / "cells" / cell.name / "cell.json")
+        return read_json(RunPaths(out).cell(cell.name).record)
     except FloemapError as e:
         return e
 
@@ -252,13 +253,13 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
     with_rates(study.learning())  # refused before any work
     out = Path(out)
     data = data_folder(study, out)
-    with one_at_a_time(data):  # torchrun starts a process for each GPU: the first makes them, the others find them
-        scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
+    with one_at_a_time(data.folder):  # of several processes, the first makes them, and the others find them
+        scenes = make_data(study.data, data.folder, progress=part_of(progress, 0, 2, "data"))
     checkpoint, _ = train_on(
         study,
         scenes,
-        out,
-        data / "parts",
+        CellPaths(out),
+        data.parts,
         needed=("train", "validation"),
         overwrite=overwrite,
         progress=part_of(progress, 1, 2, "training"),

@@ -1,6 +1,6 @@
 """From scenes and charts to prepared products and labels: what a study learns from and is tested on.
 
-Each scene's product and labels are stages of their own, in ``data/prepared`` and ``data/labels``, made once and taken
+Each scene's product and labels are stages of their own, made once and taken
 as they are by every later run with the same inputs and settings.
 """
 
@@ -20,6 +20,7 @@ from floemap.charts.halves import Footprint
 from floemap.charts.label import label_chart
 from floemap.errors import ConfigError, FloemapError
 from floemap.progress import Progress, milestones, part_of, silent
+from floemap.run_paths import DataPaths
 from floemap.sentinel1.product import prepare
 from floemap.stage import read_json, sha256
 from floemap.study.settings import DataSettings, SceneSettings
@@ -121,7 +122,7 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
     settings
         Which, and how.
     out
-        Folder for ``prepared/`` and ``labels/<scene>/``.
+        Folder for them; :class:`floemap.run_paths.DataPaths` says what lies where in it.
     progress
         Is told of each scene.
 
@@ -136,7 +137,7 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
         steps = part_of(progress, i, len(found), f"scene {scene.name}")
         milestones.info("scene %d of %d: %s, bands and labels", i + 1, len(found), scene.name)
         try:
-            scenes.append(_make(scene, settings, out, steps))
+            scenes.append(_make(scene, settings, DataPaths(out), steps))
         except FloemapError as e:
             e.message = f"scene {scene.name}: {e.message}"
             raise
@@ -144,18 +145,18 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
     return tuple(scenes)
 
 
-def _make(scene: SceneSettings, settings: DataSettings, out: Path, progress: Progress) -> StudyScene:
+def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress: Progress) -> StudyScene:
     product = scene.product
     if not (product / "product.json").is_file():
         product = prepare(
-            scene.product, out / "prepared", settings.prepare, progress=part_of(progress, 0, 2, "preparing")
+            scene.product, out.prepared, settings.prepare, progress=part_of(progress, 0, 2, "preparing")
         ).folder
     labels = scene.chart
     if not (labels / "label.json").is_file():
         labels = label_chart(
             scene.chart,
             product,
-            out / "labels" / scene.name,  # charts of several scenes may have one name, or lie in one file
+            out.labels(scene.name),
             settings.label_settings(scene.layer),
             progress=part_of(progress, 1, 2, "labelling"),
         ).folder

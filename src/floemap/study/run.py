@@ -1,11 +1,6 @@
 """One cell of a study: train, predict the test scenes, score them. Each step is a stage that is not made twice.
 
-cells/<cell>/split.json        who learns from what, written before training
-cells/<cell>/model/            see floemap.learning.training
-cells/<cell>/predictions/      a folder for each test scene
-cells/<cell>/evaluation/       likewise
-cells/<cell>/checks/           likewise: physical checks
-cells/<cell>/cell.json         the whole, written last
+What lies where in its folder, :class:`floemap.run_paths.CellPaths` says.
 """
 
 from __future__ import annotations
@@ -24,17 +19,21 @@ from floemap.grid import crs_of
 from floemap.learning.checkpoint_header import RESOLUTION_TOLERANCE, read_about
 from floemap.legend import legend
 from floemap.progress import Progress, part_of, silent
-from floemap.stage import one_at_a_time, os_errors, provenance, write_json, write_whole
+from floemap.run_paths import CellPaths, told_from
+from floemap.stage import Stage, one_at_a_time, os_errors, provenance, write_json, write_whole
 from floemap.study.cells import Cell
 from floemap.study.data import StudyScene
 from floemap.study.settings import Study
 from floemap.study.split import ROLES, Split, make_split
 
+#: The steps of a cell are stages, each with a revision of its own; raise this one when they are put together otherwise.
+STAGE = Stage("floemap compare", "cell.json", revision=0)
+
 
 def train_on(
     study: Study,
     scenes: Sequence[StudyScene],
-    out: Path,
+    out: CellPaths,
     masks: Path,
     *,
     needed: Sequence[Role] = ROLES,
@@ -58,16 +57,16 @@ def train_on(
     start = read_start(study.learning().model, classes, about["resolution_m"])
     if start is not None:
         refuse_known(start, (share.scene.product.name for share, _ in split.tests))
-    with os_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    with _kept_where_refused(out / "split.json"):
-        write_json(out / "split.json", split.record)
+    with os_errors(out.folder):
+        out.folder.mkdir(parents=True, exist_ok=True)
+    with _kept_where_refused(out.split):
+        write_json(out.split, split.record)
         trained = train(
             split.of("train"),
             split.of("validation"),
             study.learning(),
             classes,
-            out / "model",
+            out.model,
             about=about,
             overwrite=overwrite,
             progress=progress,
@@ -117,13 +116,13 @@ def about_data(split: Split) -> dict[str, Any]:
 def run_cell(
     cell: Cell,
     scenes: Sequence[StudyScene],
-    out: Path,
+    out: CellPaths,
     masks: Path,
     *,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Run a cell in the folder `out`, or go on with it; return its record, which is ``cell.json``.
+    """Run a cell in its folder, or go on with it; return its record, which is ``cell.json``.
 
     Raises
     ------
@@ -135,8 +134,8 @@ def run_cell(
     from floemap.inference.predict import predict
 
     began = time.monotonic()
-    with os_errors(out):
-        (out / "cell.json").unlink(missing_ok=True)  # until all of it is there again, made by these settings
+    with os_errors(out.folder):
+        out.record.unlink(missing_ok=True)  # until all of it is there again, made by these settings
     study = cell.study
     checkpoint, split = train_on(
         study, scenes, out, masks, overwrite=overwrite, progress=part_of(progress, 0, 2, "training")
@@ -148,7 +147,7 @@ def run_cell(
         prediction = predict(
             scene.product,
             checkpoint,
-            out / "predictions",
+            out.predictions,
             engine=study.predict.engine,
             precision=study.predict.precision,
             overwrite=overwrite,
@@ -157,7 +156,7 @@ def run_cell(
         evaluation = evaluate_scene(
             prediction.folder,
             scene.labels,
-            out / "evaluation",
+            out.evaluation,
             study.score,
             name=scene.product.name + (f"-{share.half}" if share.half else ""),
             truth=scene.truth,
@@ -165,26 +164,27 @@ def run_cell(
             overwrite=overwrite,
         )
         if part.mask is None:  # of halves the report makes them: a folder is named after the scene
-            assess_scene(prediction.folder, scene.labels, scene.product, out / "checks", overwrite=overwrite)
+            assess_scene(prediction.folder, scene.labels, scene.product, out.checks, overwrite=overwrite)
         tested.append(
             {
                 "scene": share.name,
-                "product": str(scene.product),
-                "labels": str(scene.labels),
-                "truth": None if scene.truth is None else str(scene.truth),
+                "product": told_from(out.folder, scene.product),
+                "labels": told_from(out.folder, scene.labels),
+                "truth": None if scene.truth is None else told_from(out.folder, scene.truth),
                 "prediction": prediction.folder.name,
                 "evaluation": evaluation.folder.name,
             }
         )
     record = provenance(
-        "floemap compare",
+        STAGE,
         inputs={"checkpoint": checkpoint.name, "scenes": [s.about() for s in scenes]},
         configuration=study.model_dump(mode="json"),
     )
     record |= cell.about() | {
         "simulated": bool(read_about(checkpoint)["simulated"]) or any(s.simulated for s in scenes),
         "seconds": round(time.monotonic() - began, 1),
+        "made_in": str(out.folder.resolve()),
         "tested": tested,
     }
-    write_json(out / "cell.json", record)
+    write_json(out.record, record)
     return record

@@ -24,9 +24,12 @@ from floemap.cog import Band, read_geobox, write_cog
 from floemap.errors import ConfigError, TrainingError
 from floemap.learning.parts import ScenePart, Window
 from floemap.legend import IGNORE, Legend
-from floemap.stage import is_finished, provenance, stage_folder, write_json
+from floemap.stage import Stage, is_finished, provenance, stage_folder, write_json
 from floemap.study.data import StudyScene
 from floemap.study.settings import SplitSettings
+
+#: Raise the revision when the halves of scenes change.
+STAGE = Stage("floemap split", "part.json", revision=0)
 
 ROLES: tuple[Role, ...] = ("train", "validation", "test")
 #: Ground that two parts may share: cuts and footprints are drawn with a finite number of points.
@@ -185,13 +188,13 @@ def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
     folder = out / (share.name if cut == "sides" else f"{share.name}-{cut}")
     inputs = {"product": scene.product.name, "sha256": scene.hashes["product.tif"]}
     configuration = {"half": share.half, "cut": cut}
-    if not is_finished(folder, "part.json", ("mask.tif",), inputs=inputs, configuration=configuration):
+    if not is_finished(folder, STAGE, ("mask.tif",), inputs=inputs, configuration=configuration):
         geobox = read_geobox(scene.raster)
         mask = half_mask(geobox, scene.footprint, share.half, cut=cut)
         with stage_folder(folder) as partial:
             band = Band("inside", description=f"1 in the {share.half} half of the scene", overview="nearest")
             write_cog(partial / "mask.tif", geobox, mask.astype(np.uint8), [band], nodata=None)
-            record = provenance("floemap split", inputs=inputs, configuration=configuration)
+            record = provenance(STAGE, inputs=inputs, configuration=configuration)
             write_json(partial / "part.json", record | {"window": _window(mask)})
     with rasterio.open(folder / "mask.tif") as d:
         window = _window(d.read(1) > 0)
