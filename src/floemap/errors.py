@@ -65,3 +65,11 @@ class OutputError(FloemapError):
 
 class DownloadError(FloemapError):
     """A file that could not be fetched whole and right."""
+
+
+def how_to_install(extra: str) -> str:
+    """Return the hint for a missing package: which of floemap's extras brings it, and how to install that.
+
+    floemap is on no package index: a name given to an installer without a place would install somebody else's package.
+    """
+    return f"Install floemap with its extra {extra!r}: in the folder of its source, pip install -e '.[{extra}]'."

@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
-from floemap.errors import DownloadError, FloemapError
+from floemap.errors import DownloadError, FloemapError, how_to_install
 from floemap.version import __version__
 
 try:
     import requests
 except ImportError as e:
     raise FloemapError(
-        "fetching needs the package requests, which is not installed.", hint="Install it: pip install 'floemap[fetch]'."
+        "fetching needs the package requests, which is not installed.", hint=how_to_install("fetch")
     ) from e
 
 logger = logging.getLogger(__name__)

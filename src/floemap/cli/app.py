@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from floemap.errors import FloemapError
+from floemap.errors import FloemapError, how_to_install
 from floemap.progress import milestones
 from floemap.stage import os_errors
 
@@ -122,7 +122,7 @@ def command(name: str, to: typer.Typer = app) -> Callable[[Callable[..., Any]], 
                 raise typer.Exit(1) from None
             except Exception as e:  # the last resort: still one readable message
                 if isinstance(e, ModuleNotFoundError) and e.name in _LEARN:
-                    words = f"this needs {e.name}, which is not installed. Install it: pip install 'floemap[learn]'."
+                    words = f"this needs {e.name}, which is not installed. {how_to_install('learn')}"
                 else:
                     words = f"unexpected {type(e).__name__}: {e}. --debug shows where; please report it."
                 fail(words, e if debug else None)

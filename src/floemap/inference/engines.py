@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from floemap.errors import ConfigError, ModelError
+from floemap.errors import ConfigError, ModelError, how_to_install
 from floemap.learning.segmentation import SegmentationModel
 from floemap.learning.stages import Network, Precision, Stage, choose_precision, prepare_network
 from floemap.sentinel1.encoding import BAND_NAMES
@@ -133,7 +133,7 @@ def _openvino() -> Any:
         import openvino
     except ImportError as e:
         raise ConfigError(
-            "the engine openvino is not installed.", hint="Install it: pip install 'floemap[engine]', or take torch."
+            "the engine openvino is not installed.", hint=f"{how_to_install('engine')} Or take the engine torch."
         ) from e
     return openvino
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import tomli_w
+
 from floemap.evaluation.tables import NONE, Table
 from floemap.report.run_folder import Cell, RunFolder
 from floemap.report.versions import versions_table
@@ -143,27 +145,13 @@ def _software(run: RunFolder) -> Table:
 
 
 def configuration_text(configuration: Mapping[str, Any]) -> str:
-    """Return the study's settings as lines of TOML's kind, tables by their dotted names."""
-    lines: list[str] = []
-    _dump(configuration, "", lines)
-    return "\n".join(lines).strip()
+    """Return the study's settings as TOML that `floemap compare` takes; settings without a value are left out."""
+    return tomli_w.dumps(_given(configuration)).strip()
 
 
-def _dump(table: Mapping[str, Any], name: str, lines: list[str]) -> None:
-    plain = {k: v for k, v in table.items() if not isinstance(v, Mapping)}
-    if name and plain:
-        lines += ["", f"[{name}]"]
-    lines += [f"{key} = {_literal(value)}" for key, value in plain.items()]
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            _dump(value, f"{name}.{key}" if name else key, lines)
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_literal(v) for v in value)}]"
+def _given(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{k} = {_literal(v)}" for k, v in value.items()) + " }"
-    return "none" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
+        return {str(k): _given(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_given(v) for v in value]
+    return value
