@@ -20,6 +20,7 @@ from floemap.study import run as run_module
 from floemap.study.cells import with_changes
 from floemap.study.compare import compare, train_model
 from floemap.study.data import make_data
+from floemap.study.dry_run import dry_run
 from floemap.study.settings import Study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def tiny(twin, cache):
         study = Study.from_toml(ROOT / "configs" / f"{config}.toml")
         values = study.model_dump()
         values["data"] |= {"folder": twin, "months": (1, 2, 3, 7), "cache": cache}
-        values["model"]["encoder_weights"] = None
+        values["model"] |= {"encoder_weights": None, "rates": None}  # patches of 64 px reach no published rate
         return with_changes(Study.checked(**values), TINY | changes)
 
     return make
@@ -360,3 +361,66 @@ def test_one_process_at_a_time(tmp_path):
     with pytest.raises(ValueError, match="within"), one_at_a_time(tmp_path / "shared"):
         raise ValueError("within")
     work(9)
+
+
+# What is wrong is said before any work, and what a comparison would do
+
+
+WRONG = [
+    ({"loss.name": "tversky"}, "no loss is called 'tversky'"),
+    ({"model.name": "segformer"}, "no model is called 'segformer'"),
+    ({"model.name": "unet", "model.rates": (1, 2, 3)}, "'unet' has no atrous convolutions"),
+    ({"model.rates": (1, 2, 30)}, "model.rates has 30"),
+    ({"model.start_from": Path("absent.safetensors")}, "absent.safetensors: does not exist"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), WRONG, ids=lambda x: "" if isinstance(x, str) else next(iter(x)))
+def test_what_is_wrong_is_said_before_any_work(changes, words, tiny, tmp_path):
+    """Not when its turn comes: the first cells of a comparison may take days."""
+    values = tiny().model_dump()
+    for key, value in changes.items():
+        table, name = key.split(".")
+        values[table][name] = value
+    if "loss.name" in changes:
+        values["compare"]["losses"] = ("cross_entropy", changes["loss.name"])
+    study = Study.checked(**values)
+    for work in (lambda: compare(study, tmp_path / "run"), lambda: dry_run(study)):
+        with pytest.raises(FloemapError, match=words):
+            work()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_what_compare_does_and_writes_nothing(tiny, cache, tmp_path, monkeypatch):
+    study = tiny(**{"training.max_epochs": 2, "compare.repeats": 2})
+    monkeypatch.chdir(tmp_path)
+    before = files_of(cache)
+    told = dry_run(study, device="cpu")
+    assert list(tmp_path.iterdir()) == [] and files_of(cache) == before
+    done = compare(study, tmp_path / "run", report=False)
+    cells = {p.name for p in (tmp_path / "run" / "cells").iterdir()}
+    assert cells == {c.name for c in told.cells} and len(cells) == 6
+    split = json.loads((tmp_path / "run" / "cells" / "dice_r1" / "split.json").read_text())
+    assert {p["name"]: p["role"] for p in split["parts"]} == told.roles
+    metrics = (tmp_path / "run" / "cells" / "dice_r1" / "model" / "metrics.jsonl").read_text().splitlines()
+    assert len(metrics) == told.epochs["dice_r1"] == 2
+    seconds = [json.loads(line)["seconds"] for line in metrics]
+    assert told.steps["dice_r1"] == 2 * 2 // 2  # two parts, two patches each, batches of two
+    assert 0 < told.epoch_s("dice_r1") < 100 * max(seconds)
+    assert told.precision == "fp32" and told.device == "cpu" and not done.failed
+    whole = sum(p.stat().st_size for p in (tmp_path / "run").rglob("*") if p.is_file())
+    whole += sum(p.stat().st_size for p in cache.rglob("*") if p.is_file())
+    assert 0.3 < told.disk_gb * 1e9 / whole < 3  # other tests share the cache
+
+
+def test_the_command_dry_run(tiny, twin, tmp_path):
+    config = tmp_path / "study.toml"
+    config.write_text(
+        "[data]\nmonths = [1, 2, 3, 7]\n[data.prepare]\nresolution_m = 2000.0\n"
+        "[crops]\nsize_px = 64\nper_scene = 2\n[training]\nbatch = 2\nprecision = 'fp32'\n"
+    )
+    out = tmp_path / "out"
+    done = RUN.invoke(app, ["compare", str(config), "--data", str(twin), "--out", str(out), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "focal_r2" in done.stdout and "test       01, 07" in done.stdout and "GB" in done.stdout
+    assert not out.exists()

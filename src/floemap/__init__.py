@@ -12,6 +12,7 @@ The public API, each name loaded when it is first used:
     simulate_pixels(metadata, out)  simulated pixels for a real product's metadata
     train_model(study, out)      one model from a study's settings (Study.from_toml)
     compare(study, out)          losses x repeats: trained, predicted, scored
+    dry_run(study)               what that would do, checked, with time and disk space
     predict(product, checkpoint, out)   a class map of a prepared product (and predict_all for many)
     make_chart(product, models, out)  a draft ice chart of a product (and make_charts for many)
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from floemap.simulation.pixels import simulate_pixels
     from floemap.simulation.twin import make_twin
     from floemap.study.compare import compare, train_model
+    from floemap.study.dry_run import dry_run
     from floemap.study.settings import Study
     from floemap.version import __version__
 
@@ -56,6 +58,7 @@ _WHERE = {
     "__version__": "floemap.version",
     "compare": "floemap.study.compare",
     "describe": "floemap.info",
+    "dry_run": "floemap.study.dry_run",
     "evaluate_scene": "floemap.evaluation.evaluate",
     "fetch_weights": "floemap.learning.weights",
     "label_chart": "floemap.charts.label",
@@ -84,6 +87,7 @@ __all__ = [
     "__version__",
     "compare",
     "describe",
+    "dry_run",
     "evaluate_scene",
     "fetch_weights",
     "label_chart",

@@ -29,6 +29,10 @@ def compare(
         typer.Option("--overwrite", help="Make again what is finished, or was begun by other settings."),
     ] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Also make the report.")] = True,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, estimate time and disk space, and write nothing."),
+    ] = False,
 ) -> None:
     """Compare losses: the same scenes, model and training, only the loss differs.
 
@@ -37,6 +41,9 @@ def compare(
     checks, and a folder for each training with its split, model, predictions and scores. What is finished is not made
     again: a comparison that was stopped goes on, and one with more repeats makes only those. A training that fails does
     not stop the others; the exit code is then 1.
+
+    With --dry-run nothing is written: names, scenes and settings are checked, two steps are taken on random patches,
+    and the trainings are listed with the time and disk space that they will need.
 
     Paths in CONFIG are seen from the folder where you are.
 
@@ -48,6 +55,12 @@ def compare(
     from floemap.study.compare import compare as run
 
     study = read_study(config, data, {"compare.repeats": repeats})
+    if dry_run:
+        from floemap.cli.tables import print_dry_run
+        from floemap.study.dry_run import dry_run as estimate
+
+        print_dry_run(estimate(study))
+        return
     with bar(study.name) as progress:
         done = run(study, out, jobs=jobs, report=report, overwrite=overwrite, progress=progress)
     print_summary(done.summary, whole=False)

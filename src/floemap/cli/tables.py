@@ -10,6 +10,7 @@ from floemap.cli.app import stdout
 
 if TYPE_CHECKING:
     from floemap.evaluation.tables import Table
+    from floemap.study.dry_run import DryRun
 
 
 #: A mean of one value: its spread says nothing.
@@ -23,6 +24,32 @@ def print_summary(summary: Mapping[str, Any], *, whole: bool = True) -> None:
     made = tables(summary)
     for table in made if whole else [made[0], *(t for t in made[1:] if t.title.startswith("Missing"))]:
         _print(table)
+
+
+def print_dry_run(found: DryRun) -> None:
+    """Print what a comparison would do."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    shown = RichTable(title="Trainings", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for name in ("cell", "steps of an epoch", "seconds of a step", "minutes of an epoch", "epochs at most"):
+        shown.add_column(name, justify="left" if name == "cell" else "right", no_wrap=name == "cell")
+    for cell in found.cells:
+        name = cell.name
+        numbers = (f"{found.steps[name]}", f"{found.step_s[name]:.2f}", f"{found.epoch_s(name) / 60:.1f}")
+        shown.add_row(escape(name), *numbers, f"{found.epochs[name]}")
+    stdout.print(shown, highlight=False, soft_wrap=False)
+    uses = {role: [p for p, r in found.roles.items() if r == role] for role in ("train", "validation", "test")}
+    lines = [
+        f"scenes     {len(found.scenes)}, {found.mpx:,.0f} million pixels",
+        *(f"{role:<10} {', '.join(parts)}" for role, parts in uses.items()),
+        f"computing  {found.precision} on {found.device}",
+        f"training   {found.hours_at_most:,.1f} h at most, one after the other, without validation and prediction",
+        f"disk       some {found.disk_gb:,.1f} GB",
+    ]
+    for line in lines:
+        stdout.print(line, highlight=False, markup=False)
 
 
 def _print(table: Table) -> None:

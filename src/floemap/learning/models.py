@@ -25,6 +25,12 @@ MODELS: Mapping[str, Callable[[ModelSettings, int], SegmentationModel]] = Mappin
 )
 
 
+def check_name(name: str) -> None:
+    """Raise :class:`ConfigError` if no model has that name, with the names that there are."""
+    if name not in MODELS:
+        raise ConfigError(f"no model is called {name!r}.", hint=f"Known: {', '.join(MODELS)}.")
+
+
 def build_model(settings: ModelSettings, classes: int) -> SegmentationModel:
     """Build a model with random weights (by torch's global seed), its encoder from ImageNet where settings say so.
 
@@ -38,11 +44,8 @@ def build_model(settings: ModelSettings, classes: int) -> SegmentationModel:
     ModelError
         If the encoder's weights cannot be loaded.
     """
-    try:
-        builder = MODELS[settings.name]
-    except KeyError:
-        raise ConfigError(f"no model is called {settings.name!r}.", hint=f"Known: {', '.join(MODELS)}.") from None
-    model = builder(settings, classes)
+    check_name(settings.name)
+    model = MODELS[settings.name](settings, classes)
     if settings.encoder_weights is not None:
         load_encoder(model, settings.encoder_weights)
     return model

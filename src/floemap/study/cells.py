@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from floemap.errors import ConfigError
+from floemap.legend import legend
 from floemap.study.settings import AxisValue, Study
 
 #: Axis that leave-one-out adds of itself.
@@ -79,6 +80,44 @@ def plan(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
         if names.count(name) > 1:
             raise ConfigError(f"two cells of the comparison are called {name}.", hint="Change the axes' values.")
     return tuple(cells)
+
+
+def check_cells(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
+    """Return all cells of a study, each checked by :func:`check_cell`.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`plan` and :func:`check_cell` do, and if nothing is tested on.
+    ModelError
+        As :func:`check_cell` does.
+    """
+    if study.split.kind == "lists" and not study.split.test:
+        raise ConfigError("the split has no scene for test, and a comparison is of tests.", hint="Give [split] test.")
+    cells = plan(study, scenes)
+    for cell in cells:
+        check_cell(cell.study)
+    return cells
+
+
+def check_cell(study: Study) -> None:
+    """Look up the loss, the model and the atrous rates of one training, so that what is wrong is said before any work.
+
+    Raises
+    ------
+    ConfigError
+        If no loss or model has that name, its parameters do not fit, or patches never reach a rate.
+    ModelError
+        If the checkpoint to start from cannot be read.
+    """
+    from floemap.learning.atrous import with_rates
+    from floemap.learning.losses import make_loss
+    from floemap.learning.models import check_name
+
+    classes = len(legend(study.data.legend))
+    make_loss(study.loss, classes, [1] * classes)
+    check_name(study.model.name)
+    with_rates(study.learning())
 
 
 def with_changes(study: Study, changes: Mapping[str, AxisValue]) -> Study:

@@ -19,12 +19,11 @@ from typing import Any
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.summary import summarise
 from floemap.evaluation.tables import markdown
-from floemap.learning.atrous import with_rates
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.report.report import Report, make_report
 from floemap.run_paths import CellPaths, DataPaths, RunPaths
 from floemap.stage import Stage, one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
-from floemap.study.cells import HELD_OUT, Cell, plan
+from floemap.study.cells import HELD_OUT, Cell, check_cell, check_cells
 from floemap.study.data import StudyScene, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
 from floemap.study.settings import Study
@@ -101,12 +100,8 @@ def compare(
             "a comparison shares its cells out among GPUs by itself.",
             hint="Start it without torchrun; torchrun is for `floemap train`.",
         )
-    if study.split.kind == "lists" and not study.split.test:
-        raise ConfigError("the split has no scene for test, and a comparison is of tests.", hint="Give [split] test.")
     out = Path(out)
-    cells = plan(study, [s.name for s in find_scenes(study.data)])
-    for cell in cells:
-        with_rates(cell.study.learning())  # refused before any work
+    cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # what is wrong is said before any work
     with os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
@@ -250,7 +245,7 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
         If scenes cannot be made ready, the split cannot be made, or training cannot go on. A run that was stopped is
         gone on with.
     """
-    with_rates(study.learning())  # refused before any work
+    check_cell(study)  # what is wrong is said before any work
     out = Path(out)
     data = data_folder(study, out)
     with one_at_a_time(data.folder):  # of several processes, the first makes them, and the others find them

@@ -79,7 +79,7 @@ def share_out(
         If a name is unknown or used twice, a needed use has no part, or two uses share ground.
     """
     by_name = {s.name: s for s in scenes}
-    shares = [_share(part, role, by_name) for part, role in _roles(settings, tuple(by_name)).items()]
+    shares = [_share(part, role, by_name) for part, role in roles_of(settings, tuple(by_name)).items()]
     for role in needed:
         if not any(s.role == role for s in shares):
             raise ConfigError(
@@ -91,7 +91,14 @@ def share_out(
     return tuple(sorted(shares, key=lambda s: (ROLES.index(s.role), s.name)))
 
 
-def _roles(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]:
+def roles_of(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]:
+    """Return each part's use by its name, as the settings say, before any scene is read.
+
+    Raises
+    ------
+    ConfigError
+        If a part is named twice, or the scene to hold out is unknown.
+    """
     if settings.kind == "published":
         return published_roles(names)
     if settings.kind == "leave_one_out":

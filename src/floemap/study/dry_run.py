@@ -1,0 +1,182 @@
+"""What a comparison would do, before it does it: cells, names, disk space, and time from a few real steps.
+
+Products are opened and settings are checked, as `compare` does first; nothing is written. The time of a step is
+measured on this machine, with the study's model, batch and patches. The number of epochs is not known beforehand: the
+time is given for one epoch, and for as many as training may take.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from floemap.charts.extremeearth import Role
+from floemap.errors import ConfigError
+from floemap.sentinel1.safe import open_scene
+from floemap.stage import read_json
+from floemap.study.cells import HELD_OUT, Cell, check_cells
+from floemap.study.data import find_scenes
+from floemap.study.settings import SceneSettings, Study
+from floemap.study.split import roles_of
+
+if TYPE_CHECKING:
+    from floemap.learning.settings import LearningSettings
+
+#: Bytes on disk for each pixel of a scene that has data, as full scenes had them: bands, labels with shares and border
+#: distances, one prediction with its probabilities, scores and checks.
+_PREPARED, _LABELS, _PREDICTION = 4.9, 0.2, 2.5
+#: Bytes of a training for each parameter: weights twice, best weights, Adam's two moments, in float32.
+_TRAINING = 20
+_STEPS = 2
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a comparison would do.
+
+    Attributes
+    ----------
+    cells
+        All trainings, in order.
+    scenes
+        Names.
+    roles
+        Of the first cell: part and use.
+    steps
+        Of an epoch, by the cell's name.
+    step_s
+        Seconds of one step on this machine, by the cell's name; cells of equal settings share a measurement.
+    epochs
+        As many as training may take, by the cell's name.
+    mpx
+        Millions of pixels with data, over all scenes.
+    disk_gb
+        Of everything, about.
+    device, precision
+        What training would compute with.
+    """
+
+    cells: tuple[Cell, ...]
+    scenes: tuple[str, ...]
+    roles: dict[str, Role]
+    steps: dict[str, int]
+    step_s: dict[str, float]
+    epochs: dict[str, int]
+    mpx: float
+    disk_gb: float
+    device: str
+    precision: str
+
+    def epoch_s(self, cell: str) -> float:
+        """Return the seconds of an epoch of a cell, without validation."""
+        return self.steps[cell] * self.step_s[cell]
+
+    @property
+    def hours_at_most(self) -> float:
+        """Hours of training if every cell takes all its epochs, one cell after the other, without validation."""
+        return sum(self.epoch_s(c.name) * self.epochs[c.name] for c in self.cells) / 3600
+
+
+def dry_run(study: Study, device: str = "auto") -> DryRun:
+    """Check a comparison and estimate its cost.
+
+    Raises
+    ------
+    FloemapError
+        As :func:`floemap.study.compare.compare` does before it begins: a scene is absent or cannot be opened, a name or
+        value is wrong, the split leaves a use without a part.
+    """
+    found = find_scenes(study.data)
+    names = tuple(s.name for s in found)
+    cells = check_cells(study, names)
+    mpx = sum(_pixels(s, study.data.prepare.resolution_m) for s in found) / 1e6
+    roles = {c.name: roles_of(_held_out(c), names) for c in cells}
+    for name, own in roles.items():
+        for role in ("train", "validation", "test"):
+            if role not in own.values():
+                raise ConfigError(f"{name}: the split leaves no part for {role}.", hint="Choose another [split].")
+    measured: dict[str, tuple[float, int]] = {}
+    steps, step_s, epochs, parameters = {}, {}, {}, 0
+    kind = precision = ""
+    for cell in cells:
+        learning = cell.study.learning()
+        key = learning.model_dump_json(exclude={"training": {"seed"}})
+        if key not in measured:
+            seconds, count, kind, precision = _time_step(learning, _classes(study), device)
+            measured[key] = seconds, count
+        trained = [part for part, role in roles[cell.name].items() if role == "train"]
+        crops = learning.crops.per_scene * len(trained)
+        if learning.training.batch > crops:
+            raise ConfigError(f"training.batch is {learning.training.batch}, but an epoch has {crops} patches.")
+        steps[cell.name], step_s[cell.name] = crops // learning.training.batch, measured[key][0]
+        epochs[cell.name] = learning.training.max_epochs
+        parameters += measured[key][1]
+    tests = sum(role == "test" for own in roles.values() for role in own.values())
+    per_scene = mpx / len(found)
+    disk = 1e6 * (mpx * (_PREPARED + _LABELS) + tests * per_scene * _PREDICTION) + _TRAINING * parameters
+    return DryRun(cells, names, roles[cells[0].name], steps, step_s, epochs, mpx, disk / 1e9, kind, precision)
+
+
+def _held_out(cell: Cell) -> Any:
+    """Return the split of a cell, leave-one-out with its scene."""
+    split = cell.study.split
+    held = cell.axes.get(HELD_OUT)
+    return split if held is None else split.model_copy(update={"held_out": str(held)})
+
+
+def _classes(study: Study) -> int:
+    from floemap.legend import legend
+
+    return len(legend(study.data.legend))
+
+
+def _pixels(scene: SceneSettings, resolution_m: float) -> float:
+    """Return how many pixels of a scene will have data."""
+    record = scene.product / "product.json"
+    if record.is_file():
+        resolution_m = float(read_json(record)["configuration"].get("resolution_m", resolution_m))
+    if (scene.product / "product.tif").is_file():
+        import rasterio
+
+        with rasterio.open(scene.product / "product.tif", driver="GTiff") as d:
+            return float(d.width * d.height)
+    opened = open_scene(scene.product, pixels=False)
+    lines, samples = opened.shape
+    along, across = opened.pixel_spacing_m
+    return lines * samples * along * across / resolution_m**2
+
+
+def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[float, int, str, str]:
+    """Take a few steps on random patches; return seconds of one, parameters, device and precision."""
+    import torch
+
+    from floemap.learning.atrous import with_rates
+    from floemap.learning.crops import Batch
+    from floemap.learning.distributed import make_fabric, precision_of
+    from floemap.learning.losses import make_loss
+    from floemap.learning.models import build_model
+    from floemap.learning.training import run_steps
+
+    learning = with_rates(learning)
+    fabric = make_fabric(device, learning.training.precision)
+    side = learning.crops.size_px + 2 * learning.crops.context_px
+    batch = learning.training.batch
+    with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
+        torch.manual_seed(0)
+        model = build_model(learning.model.model_copy(update={"encoder_weights": None, "start_from": None}), classes)
+        model.set_normalisation([-15, -25, 30], [5, 5, 8])
+        stored = torch.randint(-3000, -1000, (batch, 3, side, side), dtype=torch.int16)
+        labels = torch.randint(0, classes, (batch, side, side), dtype=torch.uint8)
+        model.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-6, fused=True))
+        network.train()
+        loss = make_loss(learning.loss, classes, [1] * classes)
+        given: list[Batch] = [(stored, labels)]
+        times = []
+        for _ in range(_STEPS):  # the first one also finds memory and algorithms
+            began = time.perf_counter()
+            for _ in run_steps(network, optimizer, loss, iter(given), fabric, learning.training.clip_norm):
+                pass  # a step's numbers are given once it is done
+            times.append(time.perf_counter() - began)
+    return min(times), sum(p.numel() for p in model.parameters()), fabric.device.type, precision_of(fabric)
