@@ -36,6 +36,7 @@ from floemap.sentinel1.geocode import GeoLocator, default_crs, inverse_map, targ
 from floemap.sentinel1.radiometry import to_db
 from floemap.sentinel1.safe import open_scene, verify
 from floemap.simulation.safe_writer import ProductSpec, write_safe
+from floemap.simulation.speckle import EW_GRDM_LOOKS
 
 TARGET_S, TARGET_GIB, TARGET_OPEN_S = 8.0, 1.5, 0.5
 CLI = "from floemap.cli import main; main()"
@@ -231,7 +232,8 @@ def measure_encodings(product: Path, out: Path) -> None:
     stored = np.where(np.isnan(bands), stage.NODATA, np.rint(bands / stage.SCALE)).astype(np.int16)
     error = stored[:2] * np.float32(stage.SCALE) - bands[:2]
     error = error[np.isfinite(error)]
-    speckle_db = 10 / np.log(10) / np.sqrt(4 * 10)
+    gain = 4 / (1 + 2 * 0.70 + 0.70**2)  # of looks, over 2 x 2 pixels of which neighbours correlate by 0.70
+    speckle_db = 10 / np.log(10) / np.sqrt(gain * EW_GRDM_LOOKS)
     print(f"\nThe COG's encoding, HH, HV and incidence angle on {geobox.shape[0]} x {geobox.shape[1]} px, DEFLATE 1")
     for name, array, nodata in (("float32", bands, float("nan")), ("int16 x 0.01", stored, stage.NODATA)):
         path = out / "encoding.tif"
@@ -243,7 +245,7 @@ def measure_encodings(product: Path, out: Path) -> None:
         print(f"  {name:16} {time.perf_counter() - start:6.2f} s {path.stat().st_size / 1e6:7.1f} MB")
     print(
         f"  int16 is off by {np.sqrt((error**2).mean()):.4f} dB rms, {abs(error).max():.4f} at most;"
-        f" speckle of ten looks averaged over 2 x 2 pixels, if independent, by {speckle_db:.2f}"
+        f" speckle of {EW_GRDM_LOOKS} looks averaged over 2 x 2 pixels by {speckle_db:.2f}"
     )
     print("\nThe int16 COG's compression")
     for options in (
