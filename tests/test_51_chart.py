@@ -52,7 +52,7 @@ from floemap.sentinel1.product import PreparedProduct, prepare
 SIGRID3 = [f"floemap_s1_20180116T0754Z_pl_a{s}" for s in (".shp", ".shx", ".dbf", ".prj", ".cpg", ".xml", ".qml")]
 FILES = {
     "classes.tif", "probabilities.tif", "uncertainty.tif", "chart.gpkg", "chart.qml", "chart.geojson", "chart.nc",
-    "quicklook.png", "item.json", "chart.json", *SIGRID3,
+    "quicklook.png", "item.json", "chart.json", "review.gpkg", *SIGRID3,
 }  # fmt: skip
 #: Pixels are 4 km2: so small polygons are left.
 SETTINGS = ChartSettings(min_area_km2=100)

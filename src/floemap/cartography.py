@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pyproj
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
@@ -20,7 +22,22 @@ from floemap.grid import crs_of
 from floemap.legend import RGB
 
 _STEPS_DEG = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 45)
+#: Where scale bar, north arrow and warnings stand, and where a label is not cut by the frame: shares of width, height.
+_TAKEN = ((0.0, 0.0, 0.34, 0.12), (0.8, 0.8, 1.0, 1.0), (0.35, 0.93, 0.65, 1.0))
+_FRAME = (0.03, 0.02, 0.97, 0.98)
 _STEPS_M = [m * 10**e for e in range(1, 7) for m in (1, 2, 5)]
+
+
+def where_is(geobox: GeoBox) -> str:
+    """Say in words where a map lies and how it is projected: its middle, and its CRS."""
+    left, bottom, right, top = geobox.boundingbox.bbox
+    crs = crs_of(geobox)
+    to_geo = pyproj.Transformer.from_crs(crs.proj, "EPSG:4326", always_xy=True)
+    lon, lat = to_geo.transform((left + right) / 2, (bottom + top) / 2)
+    projection = f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name)
+    if not (np.isfinite(lon) and np.isfinite(lat)):
+        return f"Projection {projection}"
+    return f"Middle {_degrees(round(lat, 1), 'lat')} {_degrees(round(lon, 1), 'lon')}, projection {projection}"
 
 
 def show_raster(ax: Axes, image: NDArray[Any], geobox: GeoBox, **imshow: Any) -> Any:
@@ -60,7 +77,21 @@ def graticule(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
             continue
         lines = ax.contour(xs, ys, field, levels=levels, colors=colour, linewidths=0.5, alpha=0.55, linestyles="solid")
         labels = {v: _degrees(v, name) for v in levels}
-        ax.clabel(lines, fmt=labels, fontsize=7, inline=True)
+        for text in ax.clabel(lines, fmt=labels, fontsize=7, inline=True):
+            x, y = text.get_position()
+            at = (x - left) / (right - left), (y - bottom) / (top - bottom)
+            text.set_visible(not any(_inside(at, corner) for corner in _TAKEN) and _inside(at, _FRAME))
+            text.set_path_effects(_outlined(colour))
+
+
+def _inside(at: tuple[float, float], box: tuple[float, float, float, float]) -> bool:
+    return box[0] <= at[0] <= box[2] and box[1] <= at[1] <= box[3]
+
+
+def _outlined(colour: str) -> list[Any]:
+    """Return effects that make text and lines of a colour readable on bright and on dark ground."""
+    bright = float(np.mean(to_rgb(colour))) > 0.5
+    return [withStroke(linewidth=1.8, foreground="black" if bright else "white", alpha=0.75)]
 
 
 def _degrees(value: float, name: str) -> str:
@@ -77,9 +108,11 @@ def scale_bar(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
     width_m = (right - left) / factor
     length_m = max((s for s in _STEPS_M if s <= width_m / 5), default=_STEPS_M[0])
     x0, y0 = left + 0.04 * (right - left), bottom + 0.04 * (top - bottom)
-    ax.plot([x0, x0 + length_m * factor], [y0, y0], color=colour, linewidth=3, solid_capstyle="butt")
+    effects = _outlined(colour)
+    ends = [x0, x0 + length_m * factor]
+    ax.plot(ends, [y0, y0], color=colour, linewidth=3, solid_capstyle="butt", path_effects=effects)
     text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
-    ax.text(x0, y0 + 0.012 * (top - bottom), text, color=colour, fontsize=8, va="bottom")
+    ax.text(x0, y0 + 0.012 * (top - bottom), text, color=colour, fontsize=8, va="bottom", path_effects=effects)
 
 
 def _projection_scale(geobox: GeoBox) -> float:
@@ -96,7 +129,7 @@ def north_arrow(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
     """Draw an arrow to true north at the upper right corner, right at the place where it stands."""
     left, bottom, right, top = geobox.boundingbox.bbox
     size = 0.07 * np.sqrt((right - left) * (top - bottom))
-    x, y = right - 1.1 * size, top - 1.1 * size
+    x, y = right - 1.3 * size, top - 1.3 * size
     to_geo = pyproj.Transformer.from_crs(crs_of(geobox).proj, "EPSG:4326", always_xy=True)
     lon, lat = to_geo.transform(x, y)
     if not np.isfinite(lat) or abs(lat) > 89.9:
@@ -108,7 +141,7 @@ def north_arrow(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
     style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", xy=head, xytext=tail, arrowprops=style)
     letter = (head[0] + 0.35 * direction[0], head[1] + 0.35 * direction[1])
-    ax.text(*letter, "N", color=colour, fontsize=9, ha="center", va="center")
+    ax.text(*letter, "N", color=colour, fontsize=9, ha="center", va="center", path_effects=_outlined(colour))
 
 
 def class_legend(ax: Axes, entries: Iterable[tuple[str, RGB]], **kwargs: Any) -> None:

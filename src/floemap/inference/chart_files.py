@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 
 from floemap.charts.vectorize import ChartPolygons, vectorize
@@ -20,6 +21,7 @@ from floemap.charts.write_vector import write_geojson, write_geopackage, write_s
 from floemap.cog import Band, write_cog
 from floemap.errors import ChartError
 from floemap.inference.chart_source import PreparedScene
+from floemap.inference.review_spots import review_spots, write_spots
 from floemap.inference.scene_maps import NO_VALUE, STEP, SceneMaps
 from floemap.inference.settings import ChartSettings, Output
 from floemap.inference.uncertainty import MEANINGS
@@ -43,6 +45,7 @@ def files_of(output: Output, start: datetime, settings: ChartSettings) -> tuple[
         "probabilities": ("probabilities.tif",),
         "uncertainty": ("uncertainty.tif",),
         "chart": ("chart.gpkg", "chart.qml"),
+        "review": ("review.gpkg",),
         "geojson": ("chart.geojson",),
         "netcdf": ("chart.nc",),
         "quicklook": ("quicklook.png",),
@@ -76,11 +79,14 @@ class Written:
         Why an output is not there, by name.
     polygons
         The chart, where it was drawn.
+    spots
+        To review first, where they were looked for; see :func:`floemap.inference.review_spots.review_spots`.
     """
 
     files: dict[Output, tuple[str, ...]]
     left_out: dict[Output, str]
     polygons: ChartPolygons | None
+    spots: gpd.GeoDataFrame | None
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,12 @@ def write_outputs(
             if _FROM_POLYGONS & files.keys():
                 with steps.step("drawing polygons"):
                     chart = _draw(parts, progress)
+            spots = None
+            if {"review", "quicklook"} & files.keys():
+                with steps.step("finding spots to review"):
+                    spots = review_spots(parts.maps)
+            if "review" in files and spots is not None:
+                write_spots(spots, folder / files["review"][0])
             begin("netcdf", _write_netcdf)
             progress(2, 4, "writing polygons")
             for output in ("chart", "sigrid3", "geojson"):
@@ -159,13 +171,13 @@ def write_outputs(
             progress(3, 4, "writing rasters")
             if "quicklook" in files:
                 with steps.step("writing quicklook"):
-                    _draw_picture(folder / files["quicklook"][0], chart, parts)
+                    _draw_picture(folder / files["quicklook"][0], chart, spots, parts)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
         for future in futures:
             future.result()
-    return Written({o: names for o, names in files.items() if o not in left_out}, left_out, chart)
+    return Written({o: names for o, names in files.items() if o not in left_out}, left_out, chart, spots)
 
 
 def _timed(steps: Steps, name: str, write: Callable[[Path, ChartParts], None], path: Path, parts: ChartParts) -> None:
@@ -267,15 +279,16 @@ def _write_polygons(
     return None
 
 
-def _draw_picture(path: Path, chart: ChartPolygons | None, parts: ChartParts) -> None:
+def _draw_picture(path: Path, chart: ChartPolygons | None, spots: gpd.GeoDataFrame | None, parts: ChartParts) -> None:
+    from floemap.cartography import where_is
     from floemap.inference.chart_picture import PictureWords, draw_chart_picture
 
     scene = parts.scene
     which = scene.record["scene"]
     words = PictureWords(
         title=f"Ice chart, {scene.start:%Y-%m-%d %H:%M} UTC, Sentinel-{which['mission'][1:]} {which['mode']}",
-        subtitle=f"{which['name']}, {which['pass_direction'].lower()}",
+        subtitle=f"{which['name']}, {which['pass_direction'].lower()}. {where_is(parts.maps.geobox)}.",
         notes=parts.notes,
         simulated=bool(parts.about["simulated"]),
     )
-    draw_chart_picture(path, parts.maps, chart, scene.raster, words)
+    draw_chart_picture(path, parts.maps, chart, spots, scene.raster, words)

@@ -33,6 +33,7 @@ _KINDS: Mapping[str, tuple[str, str, str, list[str]]] = {
     "probabilities.tif": ("probabilities", "Probabilities of the classes", pystac.MediaType.COG, ["data"]),
     "uncertainty.tif": ("uncertainty", "Uncertainty of the class", pystac.MediaType.COG, ["data"]),
     "chart.qml": ("style", "Style for QGIS", pystac.MediaType.XML, ["metadata"]),
+    "review.gpkg": ("review", "Spots to review first", pystac.MediaType.GEOPACKAGE, ["metadata"]),
     ".gpkg": ("chart", "Polygons", pystac.MediaType.GEOPACKAGE, ["data"]),
     ".geojson": ("geojson", "Polygons for web maps", pystac.MediaType.GEOJSON, ["data"]),
     ".shp": ("sigrid3", "Polygons, SIGRID-3", "application/vnd.shp", ["data"]),

@@ -1,4 +1,7 @@
-"""The picture of a draft chart: classes in WMO colours on the radar image, the image itself, and the uncertainty."""
+"""The picture of a draft chart: classes in flat WMO colours, the radar image, the uncertainty, spots to review first.
+
+The colours of the map are those of its legend: the radar image stands beside it, not under it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import shapely
 from matplotlib.axes import Axes
@@ -20,20 +24,16 @@ from floemap.cartography import class_legend, furnish, show_raster
 from floemap.charts.vectorize import ChartPolygons
 from floemap.inference.scene_maps import NO_VALUE, STEP, SceneMaps
 from floemap.legend import LAND_RGB, NO_DATA_RGB, RGB
-from floemap.sentinel1.quicklook import false_colour, limits_db, read_small, stretch
+from floemap.sentinel1.quicklook import false_colour, read_small
 from floemap.stage import os_errors
 
 _PIXELS = 1400
 _WARNING_RGB = "#b00020"
-#: Of the radar image in the colours: how dark its darkest is.
-_SHADE = 0.62
 #: Narrower pictures have no room for title and warning side by side.
 _NARROW_IN = 12.0
-#: So many polygons are numbered, in the order of their review.
+#: So many spots to review are drawn, the first ones.
 _REVIEWED = 9
-_ABOUT_NUMBERS = (
-    "Numbers: polygons to review first, by the area that is expected to be wrong. Shares are of the map's area."
-)
+_ABOUT_NUMBERS = "Numbered outlines: spots to review first, by the area in them that is expected to be wrong."
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,12 @@ class PictureWords:
 
 
 def draw_chart_picture(
-    picture: Path, maps: SceneMaps, chart: ChartPolygons | None, product: Path, words: PictureWords
+    picture: Path,
+    maps: SceneMaps,
+    chart: ChartPolygons | None,
+    spots: gpd.GeoDataFrame | None,
+    product: Path,
+    words: PictureWords,
 ) -> None:
     """Draw a chart into the PNG `picture`.
 
@@ -67,6 +72,8 @@ def draw_chart_picture(
         What is known of each pixel.
     chart
         The polygons, whose borders are drawn; without them the pixels' classes are shown.
+    spots
+        To review first; see :func:`floemap.inference.review_spots.review_spots`.
     product
         The prepared product.tif.
     words
@@ -79,7 +86,9 @@ def draw_chart_picture(
     """
     hh, hv = read_small(product, _PIXELS)
     figure, axes = _canvas(maps.geobox)
-    _draw_chart(axes["chart"], maps, chart, hh)
+    _draw_chart(axes["chart"], maps, chart, hh.shape)
+    if spots is not None:
+        _draw_spots(axes["chart"], spots)
     show_raster(axes["radar"], false_colour(hh, hv), maps.geobox)
     axes["radar"].set_title("Radar. Red: HV, green: mean, blue: HH", fontsize=9)
     shown = _draw_uncertainty(axes["uncertainty"], maps)
@@ -96,7 +105,7 @@ def draw_chart_picture(
         columnspacing=1.5,
         handlelength=1.6,
     )
-    _write_words(figure, axes["chart"], words, chart is not None)
+    _write_words(figure, axes["chart"], words, spots is not None and len(spots) > 0)
     beside = picture.with_name(f".{picture.name}.partial")
     with os_errors(picture):
         try:
@@ -129,36 +138,33 @@ def _canvas(geobox: GeoBox) -> tuple[Figure, dict[str, Any]]:
     }
 
 
-def _draw_chart(ax: Axes, maps: SceneMaps, chart: ChartPolygons | None, hh_db: NDArray[np.float32]) -> None:
-    classes = _small(maps.classes if chart is None else chart.classes, hh_db.shape)
+def _draw_chart(ax: Axes, maps: SceneMaps, chart: ChartPolygons | None, shape: tuple[int, ...]) -> None:
+    classes = _small(maps.classes if chart is None else chart.classes, shape)
     table = np.full((256, 3), NO_DATA_RGB, np.float32)
     for c in maps.legend.classes:
         table[c.id] = c.rgb
     image = table[classes] / 255
-    grey = stretch(hh_db, limits_db(hh_db, "HH"))
-    image *= (_SHADE + (1 - _SHADE) * np.nan_to_num(grey, nan=1.0))[..., None]
     if maps.land is not None:
-        image[_small(maps.land, hh_db.shape)] = np.array(LAND_RGB) / 255
+        image[_small(maps.land, shape)] = np.array(LAND_RGB) / 255
     show_raster(ax, image, maps.geobox, interpolation="nearest")
     if chart is not None:
-        _draw_borders(ax, chart)
+        rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(np.asarray(chart.polygons.geometry))]
+        ax.add_collection(LineCollection(rings, colors="0.15", linewidths=0.6))
     furnish(ax, maps.geobox, colour="0.1")
 
 
-def _draw_borders(ax: Axes, chart: ChartPolygons) -> None:
-    shapes = np.asarray(chart.polygons.geometry)
-    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(shapes)]
-    ax.add_collection(LineCollection(rings, colors="0.15", linewidths=0.6))
-    ranks = chart.polygons["review_rank"].to_numpy()
-    for i in np.flatnonzero((ranks >= 1) & (ranks <= _REVIEWED)):
-        at = shapely.get_coordinates(shapely.point_on_surface(shapes[i]))[0]
+def _draw_spots(ax: Axes, spots: gpd.GeoDataFrame) -> None:
+    for spot in spots.head(_REVIEWED).itertuples():
+        outline = shapely.get_coordinates(spot.geometry.exterior)
+        ax.plot(*outline.T, color="white", linewidth=2.6)
+        ax.plot(*outline.T, color=_WARNING_RGB, linewidth=1.3)
         ax.annotate(
-            str(ranks[i]),
-            at,
+            str(spot.spot),
+            shapely.get_coordinates(shapely.point_on_surface(spot.geometry))[0],
             fontsize=8,
             ha="center",
             va="center",
-            bbox={"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": "0.1", "linewidth": 0.8},
+            bbox={"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": _WARNING_RGB, "linewidth": 0.8},
         )
 
 
@@ -215,7 +221,7 @@ def _write_words(figure: Figure, ax: Axes, words: PictureWords, numbered: bool) 
         ha="right",
         va="center",
     )
-    notes = [*words.notes, *([_ABOUT_NUMBERS] if numbered else [])]
+    notes = [*words.notes, "Shares are of the map's area." + (f" {_ABOUT_NUMBERS}" if numbered else "")]
     figure.text(left, 0.12 / height, "\n".join(notes), fontsize=8, color="0.25", va="bottom", linespacing=1.35)
     if words.simulated:
         ax.text(

@@ -11,6 +11,7 @@ from floemap.charts.chart_table import STATUS
 from floemap.inference.chart_files import Written
 from floemap.inference.chart_source import ChartSource, PreparedScene
 from floemap.inference.model_files import ModelFile
+from floemap.inference.review_spots import tell_spots
 from floemap.inference.scene_maps import STEP, SceneMaps
 from floemap.inference.settings import ChartSettings
 from floemap.legend import IGNORE
@@ -100,6 +101,8 @@ def found_on_chart(
         "outputs": {o: list(names) for o, names in written.files.items()},
         "left_out": dict(written.left_out),
     }
+    if written.spots is not None:
+        told["review_spots"] = tell_spots(written.spots)
     if written.polygons is not None:
         rows = written.polygons.polygons
         told["polygons"] = {

@@ -9,7 +9,9 @@ from pydantic import Field
 from floemap.config import PrepareSettings, Settings
 
 #: What can be made of a scene, each one or more files.
-Output = Literal["classes", "probabilities", "uncertainty", "chart", "sigrid3", "geojson", "netcdf", "quicklook"]
+Output = Literal[
+    "classes", "probabilities", "uncertainty", "chart", "review", "sigrid3", "geojson", "netcdf", "quicklook"
+]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
 
