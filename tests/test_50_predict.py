@@ -145,7 +145,12 @@ def test_files_are_what_one_pass_gives(settings: dict[str, Any], product: Path, 
 
 def test_rasters_say_what_they_are(made: Prediction, product: Path) -> None:
     assert made.folder.name == "S1A_EW_A"
-    assert sorted(f.name for f in made.folder.iterdir()) == ["classes.tif", "prediction.json", "probabilities.tif"]
+    assert sorted(f.name for f in made.folder.iterdir()) == [
+        "classes.qml",
+        "classes.tif",
+        "prediction.json",
+        "probabilities.tif",
+    ]
     for path in (made.classes, made.probabilities):
         check_same_grid(read_geobox(path), read_geobox(product / "product.tif"), path.name)
         with rasterio.open(path) as d:
@@ -386,7 +391,7 @@ def test_an_engine_that_is_not_installed(
     product: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ConfigError, match=r"pip install 'floemap\[engine\]'"):
+    with pytest.raises(ConfigError, match=r"its extra 'engine': .* pip install -e '\.\[engine\]'"):
         predict(product, model, tmp_path / "out", engine="openvino")
     assert_nothing(tmp_path / "out")
 

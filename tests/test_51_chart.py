@@ -52,7 +52,7 @@ from floemap.sentinel1.product import PreparedProduct, prepare
 SIGRID3 = [f"floemap_s1_20180116T0754Z_pl_a{s}" for s in (".shp", ".shx", ".dbf", ".prj", ".cpg", ".xml", ".qml")]
 FILES = {
     "classes.tif", "probabilities.tif", "uncertainty.tif", "chart.gpkg", "chart.qml", "chart.geojson", "chart.nc",
-    "quicklook.png", "item.json", "chart.json", "review.gpkg", *SIGRID3,
+    "quicklook.png", "item.json", "chart.json", "review.gpkg", "classes.qml", "uncertainty.qml", *SIGRID3,
 }  # fmt: skip
 #: Pixels are 4 km2: so small polygons are left.
 SETTINGS = ChartSettings(min_area_km2=100)
@@ -509,15 +509,15 @@ def test_a_finished_chart_is_skipped(
 
 def test_only_what_is_asked_for(prepared: PreparedProduct, models: list[Path], tmp_path: Path) -> None:
     first = make_chart(prepared.folder, models[:1], tmp_path, ChartSettings(only=("classes",)))
-    assert names(first.folder) == {"classes.tif", "item.json", "chart.json"}
+    assert names(first.folder) == {"classes.tif", "classes.qml", "item.json", "chart.json"}
     assert "polygons" not in record(first)
     second = make_chart(prepared.folder, models[:1], tmp_path, ChartSettings(only=("quicklook",)))
-    assert names(second.folder) == {"classes.tif", "quicklook.png", "item.json", "chart.json"}
+    assert names(second.folder) == {"classes.tif", "classes.qml", "quicklook.png", "item.json", "chart.json"}
     # Made from something else, nothing of the old is kept: it is made anew with the rest.
     before = (first.folder / "classes.tif").read_bytes()
     more = ChartSettings(only=("geojson",))
     third = make_chart(prepared.folder, models[1:2], tmp_path, more)
-    everything = {"classes.tif", "quicklook.png", "chart.geojson", "item.json", "chart.json"}
+    everything = {"classes.tif", "classes.qml", "quicklook.png", "chart.geojson", "item.json", "chart.json"}
     assert names(third.folder) == everything
     assert (first.folder / "classes.tif").read_bytes() != before
     assert not make_chart(prepared.folder, models[1:2], tmp_path, more, overwrite=True).skipped

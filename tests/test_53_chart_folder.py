@@ -24,7 +24,7 @@ from floemap.progress import Progress
 from floemap.sentinel1.product import PreparedProduct
 
 SETTINGS = ChartSettings(min_area_km2=100, only=("classes", "chart"))
-FILES = {"classes.tif", "chart.gpkg", "chart.qml", "item.json", "chart.json"}
+FILES = {"classes.tif", "classes.qml", "chart.gpkg", "chart.qml", "item.json", "chart.json"}
 PICTURE = SETTINGS.model_copy(update={"only": ("quicklook",)})
 
 

@@ -27,6 +27,7 @@ from floemap.inference.settings import ChartSettings, Output
 from floemap.inference.uncertainty import MEANINGS
 from floemap.legend import IGNORE
 from floemap.progress import Progress
+from floemap.qgis_raster import classes_style, heat_style
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,9 @@ def files_of(output: Output, start: datetime, settings: ChartSettings) -> tuple[
         name = sigrid3_name(start, service=settings.service, region=settings.region)
         return tuple(name + suffix for suffix in _SIGRID3)
     names: Mapping[Output, tuple[str, ...]] = {
-        "classes": ("classes.tif",),
+        "classes": ("classes.tif", "classes.qml"),
         "probabilities": ("probabilities.tif",),
-        "uncertainty": ("uncertainty.tif",),
+        "uncertainty": ("uncertainty.tif", "uncertainty.qml"),
         "chart": ("chart.gpkg", "chart.qml"),
         "review": ("review.gpkg",),
         "geojson": ("chart.geojson",),
@@ -199,6 +200,7 @@ def _write_classes(path: Path, parts: ChartParts) -> None:
     if parts.maps.land is not None:
         band = replace(band, categories=dict(band.categories) | {IGNORE: "land or no data"})
     write_cog(path, parts.maps.geobox, parts.maps.classes, [band], nodata=IGNORE, tags=_tags(parts))
+    path.with_suffix(".qml").write_text(classes_style(parts.maps.legend), encoding="utf-8")
 
 
 def _write_probabilities(path: Path, parts: ChartParts) -> None:
@@ -212,6 +214,7 @@ def _write_uncertainty(path: Path, parts: ChartParts) -> None:
     values = parts.maps.uncertainty
     bands = [Band(name, "1", MEANINGS[name], scale=STEP, overview="nearest") for name in values]
     write_cog(path, parts.maps.geobox, np.stack(list(values.values())), bands, nodata=NO_VALUE, tags=_tags(parts))
+    path.with_suffix(".qml").write_text(heat_style(0, 1), encoding="utf-8")
 
 
 def _write_netcdf(path: Path, parts: ChartParts) -> None:

@@ -32,6 +32,8 @@ _KINDS: Mapping[str, tuple[str, str, str, list[str]]] = {
     "classes.tif": ("classes", "Most probable class", pystac.MediaType.COG, ["data"]),
     "probabilities.tif": ("probabilities", "Probabilities of the classes", pystac.MediaType.COG, ["data"]),
     "uncertainty.tif": ("uncertainty", "Uncertainty of the class", pystac.MediaType.COG, ["data"]),
+    "classes.qml": ("classes_style", "Classes: style for QGIS", pystac.MediaType.XML, ["metadata"]),
+    "uncertainty.qml": ("uncertainty_style", "Uncertainty: style for QGIS", pystac.MediaType.XML, ["metadata"]),
     "chart.qml": ("style", "Style for QGIS", pystac.MediaType.XML, ["metadata"]),
     "review.gpkg": ("review", "Spots to review first", pystac.MediaType.GEOPACKAGE, ["metadata"]),
     ".gpkg": ("chart", "Polygons", pystac.MediaType.GEOPACKAGE, ["data"]),

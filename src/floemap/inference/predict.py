@@ -31,6 +31,7 @@ from floemap.learning.whole_scene import SceneLogits
 from floemap.legend import IGNORE, Legend
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent
+from floemap.qgis_raster import classes_style
 from floemap.stage import is_finished, provenance, sha256, stage_folder, write_json
 
 logger = logging.getLogger(__name__)
@@ -259,6 +260,7 @@ def _write(
             progress(_NETWORK_SHARE + (1 - _NETWORK_SHARE) * share / 2, 1, "writing")
         if pixels[IGNORE] == pixels.sum():
             raise ProductError("holds no data: no pixel has all bands.", path=opened.path, hint="Prepare it again.")
+    (folder / "classes.qml").write_text(classes_style(legend), encoding="utf-8")
     return pixels
 
 

@@ -1,0 +1,66 @@
+"""Styles by which QGIS shows our rasters: a file of the raster's name ending in .qml, which QGIS takes by itself.
+
+Without one, QGIS gives a raster of classes a legend of 256 numbers, and shows a product's bands as red, green and blue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lxml import etree
+
+from floemap.legend import RGB, Legend
+
+#: White over yellow to red, as the pictures have uncertainty.
+_HEAT: Sequence[RGB] = ((255, 255, 204), (254, 217, 118), (253, 141, 60), (227, 26, 28), (128, 0, 38))
+
+
+def classes_style(legend: Legend, more: Iterable[tuple[int, str, RGB]] = ()) -> str:
+    """Return the style of a raster of class ids: WMO colours with the classes' titles; `more`: id, title, colour."""
+    root, renderer = _renderer("paletted", band="1")
+    palette = etree.SubElement(renderer, "colorPalette")
+    for number, title, rgb in (*((c.id, c.title, c.rgb) for c in legend.classes), *more):
+        etree.SubElement(palette, "paletteEntry", value=str(number), label=title, color=_hex(rgb), alpha="255")
+    return _text(root)
+
+
+def grey_style(low: float, high: float, band: int = 1) -> str:
+    """Return the style of a band in greys, black at `low` and white at `high`, in the band's own unit."""
+    root, renderer = _renderer("singlebandgray", grayBand=str(band), gradient="BlackToWhite")
+    stretch = etree.SubElement(renderer, "contrastEnhancement")
+    for name, value in (("minValue", f"{low:g}"), ("maxValue", f"{high:g}")):
+        etree.SubElement(stretch, name).text = value
+    etree.SubElement(stretch, "algorithm").text = "StretchToMinimumMaximum"
+    return _text(root)
+
+
+def heat_style(low: float, high: float, band: int = 1) -> str:
+    """Return the style of a band from white over yellow to red, in the band's own unit."""
+    root, renderer = _renderer(
+        "singlebandpseudocolor", band=str(band), classificationMin=f"{low:g}", classificationMax=f"{high:g}"
+    )
+    shader = etree.SubElement(etree.SubElement(renderer, "rastershader"), "colorrampshader")
+    shader.attrib.update({"colorRampType": "INTERPOLATED", "classificationMode": "1", "clip": "0"})
+    for i, rgb in enumerate(_HEAT):
+        value = f"{low + (high - low) * i / (len(_HEAT) - 1):g}"
+        etree.SubElement(shader, "item", value=value, label=value, color=_hex(rgb), alpha="255")
+    return _text(root)
+
+
+def _renderer(kind: str, **attributes: str) -> tuple[etree._Element, etree._Element]:
+    root = etree.Element("qgis", version="3.28.0", styleCategories="Symbology")
+    pipe = etree.SubElement(root, "pipe")
+    renderer = etree.SubElement(pipe, "rasterrenderer", type=kind, opacity="1", alphaBand="-1")
+    renderer.attrib.update(attributes)
+    etree.SubElement(renderer, "rasterTransparency")
+    return root, renderer
+
+
+def _text(root: etree._Element) -> str:
+    etree.SubElement(root, "blendMode").text = "0"
+    doctype = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
+    return etree.tostring(root, pretty_print=True, doctype=doctype).decode()
+
+
+def _hex(rgb: RGB) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*rgb)

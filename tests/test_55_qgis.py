@@ -1,0 +1,74 @@
+"""What QGIS itself shows of our files, where it is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from affine import Affine
+from lxml import etree
+from odc.geo.geobox import GeoBox
+
+from floemap.cog import Band, write_cog
+from floemap.legend import EXTREMEEARTH, IGNORE
+from floemap.qgis_raster import classes_style, grey_style, heat_style
+
+PYTHON = Path("/usr/bin/python3")
+GEOBOX = GeoBox((40, 50), Affine(80, 0, 100_000, 0, -80, -900_000), "EPSG:3413")
+
+
+def in_qgis(*files: Path) -> dict[str, Any]:
+    """Return what QGIS says of files, by name; skip the test where there is no QGIS."""
+    if not PYTHON.exists():
+        pytest.skip("there is no system Python")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL", "PROJ", "GDAL"))}
+    call = [PYTHON, Path(__file__).with_name("in_qgis.py"), *files]
+    done = subprocess.run(
+        list(map(str, call)), env=environment | {"QT_QPA_PLATFORM": "offscreen"}, capture_output=True, text=True
+    )
+    if "No module named 'qgis'" in done.stderr:
+        pytest.skip("QGIS is not installed")
+    assert done.returncode == 0, done.stderr
+    return {Path(path).name: told for path, told in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+def raster(path: Path, values: Any, band: Band, style: str) -> Path:
+    write_cog(path, GEOBOX, values, [band], nodata=IGNORE if values.dtype == np.uint8 else -32768)
+    path.with_suffix(".qml").write_text(style, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def rasters(tmp_path: Path) -> list[Path]:
+    classes = (np.indices(GEOBOX.shape).sum(axis=0) % 6).astype(np.uint8)
+    kind = Band("ice_type", overview="mode", colours=EXTREMEEARTH.colours)
+    return [
+        raster(tmp_path / "classes.tif", classes, kind, classes_style(EXTREMEEARTH)),
+        raster(tmp_path / "uncertainty.tif", classes, Band("entropy", "1", scale=0.005), heat_style(0, 1)),
+        raster(
+            tmp_path / "product.tif", np.full(GEOBOX.shape, -1500, np.int16), Band("hh_db", "dB", scale=0.01),
+            grey_style(-28, -5),
+        ),
+    ]  # fmt: skip
+
+
+def test_qgis_shows_classes_by_name_and_bands_in_their_units(rasters: list[Path]) -> None:
+    found = in_qgis(*rasters)
+    assert all(told["valid"] for told in found.values())
+    wanted = [[c.title, "#{:02x}{:02x}{:02x}".format(*c.rgb)] for c in EXTREMEEARTH.classes]
+    assert found["classes.tif"]["renderer"] == "paletted" and found["classes.tif"]["legend"] == wanted
+    assert found["uncertainty.tif"]["renderer"] == "singlebandpseudocolor"
+    labels = [label for label, _ in found["uncertainty.tif"]["legend"]]
+    assert labels[0] == "0" and labels[-1] == "1"
+    assert found["product.tif"]["renderer"] == "singlebandgray"
+
+
+def test_styles_are_xml_with_each_class_once() -> None:
+    tree = etree.fromstring(classes_style(EXTREMEEARTH, [(IGNORE, "a < b & c", (1, 2, 3))]).encode())
+    entries = {e.get("value"): e.get("label") for e in tree.iter("paletteEntry")}
+    assert entries == {str(c.id): c.title for c in EXTREMEEARTH.classes} | {str(IGNORE): "a < b & c"}
