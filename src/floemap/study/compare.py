@@ -22,7 +22,7 @@ from floemap.evaluation.tables import markdown
 from floemap.learning.atrous import with_rates
 from floemap.progress import Progress, part_of, silent
 from floemap.report.report import Report, make_report
-from floemap.run_paths import CellPaths, DataPaths, RunPaths
+from floemap.run_paths import DataPaths, RunPaths
 from floemap.stage import Stage, one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
 from floemap.study.cells import HELD_OUT, Cell, plan
 from floemap.study.data import StudyScene, find_scenes, make_data
@@ -112,8 +112,8 @@ def compare(
     record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
     write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
     data = data_folder(study, out)
-    with one_at_a_time(data.folder):
-        scenes = make_data(study.data, data.folder, progress=part_of(progress, 0, 20, "data"))
+    with one_at_a_time(data):
+        scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))
 
     def told(done: float, total: float, what: str) -> None:
         progress(1 + 18 * done / total, 20, what)
@@ -139,9 +139,9 @@ def compare(
     return Comparison(out, summary, failed, made)
 
 
-def data_folder(study: Study, out: Path) -> DataPaths:
+def data_folder(study: Study, out: Path) -> Path:
     """Return where the study's prepared products and labels lie."""
-    return RunPaths(out).data if study.data.cache is None else DataPaths(study.data.cache)
+    return study.data.cache or RunPaths(out).data.folder
 
 
 def write_results(
@@ -177,11 +177,14 @@ Outcome = dict[str, Any] | FloemapError
 def _run_in_turn(
     cells: Sequence[Cell], scenes: Sequence[StudyScene], study: Study, out: Path, overwrite: bool, progress: Progress
 ) -> Iterator[tuple[Cell, Outcome]]:
-    masks = data_folder(study, out).parts
+    masks = DataPaths(data_folder(study, out)).parts
     for i, cell in enumerate(cells):
         told = part_of(progress, i, len(cells), cell.name)
         try:
-            yield cell, run_cell(cell, scenes, RunPaths(out).cell(cell.name), masks, overwrite=overwrite, progress=told)
+            yield (
+                cell,
+                run_cell(cell, scenes, RunPaths(out).cell(cell.name).folder, masks, overwrite=overwrite, progress=told),
+            )
         except FloemapError as e:
             logger.error("%s: %s", cell.name, e)
             yield cell, e
@@ -252,13 +255,13 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
     with_rates(study.learning())  # refused before any work
     out = Path(out)
     data = data_folder(study, out)
-    with one_at_a_time(data.folder):  # of several processes, the first makes them, and the others find them
-        scenes = make_data(study.data, data.folder, progress=part_of(progress, 0, 2, "data"))
+    with one_at_a_time(data):  # of several processes, the first makes them, and the others find them
+        scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
     checkpoint, _ = train_on(
         study,
         scenes,
-        CellPaths(out),
-        data.parts,
+        out,
+        DataPaths(data).parts,
         needed=("train", "validation"),
         overwrite=overwrite,
         progress=part_of(progress, 1, 2, "training"),
