@@ -20,6 +20,7 @@ from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.summary import summarise
 from floemap.evaluation.tables import markdown
 from floemap.learning.atrous import with_rates
+from floemap.learning.launched import place, tasks
 from floemap.progress import Progress, part_of, silent
 from floemap.report.report import Report, make_report
 from floemap.run_paths import DataPaths, RunPaths
@@ -94,12 +95,12 @@ def compare(
     FloemapError
         If scenes cannot be made ready, or all cells fail. A cell that fails does not stop the others.
     ConfigError
-        If nothing is to be tested on, or it was started by ``torchrun``: it gives each GPU a cell of its own.
+        If nothing is to be tested on, or several processes were started: it gives each GPU a cell of its own.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if tasks() > 1:
         raise ConfigError(
             "a comparison shares its cells out among GPUs by itself.",
-            hint="Start it without torchrun; torchrun is for `floemap train`.",
+            hint="Start it without torchrun, with srun as one task (--ntasks=1); several are for `floemap train`.",
         )
     if study.split.kind == "lists" and not study.split.test:
         raise ConfigError("the split has no scene for test, and a comparison is of tests.", hint="Give [split] test.")
@@ -253,6 +254,7 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
         gone on with.
     """
     with_rates(study.learning())  # refused before any work
+    place()  # processes that do not know of each other are refused before any work
     out = Path(out)
     data = data_folder(study, out)
     with one_at_a_time(data):  # of several processes, the first makes them, and the others find them
