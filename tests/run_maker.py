@@ -121,14 +121,15 @@ def make_run(
 
 
 def _train_on(
-    study: Study, scenes: Sequence[StudyScene], out: CellPaths, masks: Path, *, simulated: bool, **_: Any
+    study: Study, scenes: Sequence[StudyScene], out: Path, masks: Path, *, simulated: bool, **_: Any
 ) -> tuple[Path, Split]:
     """In the place of :func:`floemap.study.run.train_on`: the split is real, the model a file without weights."""
     split = make_split(study.split, scenes, EXTREMEEARTH, masks, needed=("test",))
-    out.folder.mkdir(parents=True, exist_ok=True)
-    write_json(out.split, split.record)
-    _training(out.model, study.loss.name, study.training.seed, simulated)
-    return out.model / WEIGHTS, split
+    out.mkdir(parents=True, exist_ok=True)
+    paths = CellPaths(out)
+    write_json(paths.split, split.record)
+    _training(paths.model, study.loss.name, study.training.seed, simulated)
+    return paths.model / WEIGHTS, split
 
 
 def _predict(product: Path, checkpoint: Path, out: Path, **_: Any) -> Prediction:

@@ -51,7 +51,8 @@ def _renderer(kind: str, **attributes: str) -> tuple[etree._Element, etree._Elem
     root = etree.Element("qgis", version="3.28.0", styleCategories="Symbology")
     pipe = etree.SubElement(root, "pipe")
     renderer = etree.SubElement(pipe, "rasterrenderer", type=kind, opacity="1", alphaBand="-1")
-    renderer.attrib.update(attributes)
+    for name, value in attributes.items():
+        renderer.set(name, value)
     etree.SubElement(renderer, "rasterTransparency")
     return root, renderer
 

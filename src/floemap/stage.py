@@ -16,17 +16,20 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError, OutputError
+from floemap.locks import TakenError, held
 from floemap.version import __version__
 
 logger = logging.getLogger(__name__)
 
+#: Name of the lock of a folder, in it.
+LOCK = ".lock"
 #: Version of the layout of the JSON files. Raised when a reader of an older one would misread a newer one.
 SCHEMA_VERSION = 1
 
@@ -156,22 +159,40 @@ def _alive(pid: int) -> bool:
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Let one process at a time work on what lies in `folder`; others wait until the block ends, however it does.
 
-    So what several processes need is made by the first, and found finished by the rest. Where the system has no such
-    locks (they are POSIX's), nobody waits.
+    So what several processes need is made by the first, and found finished by the rest.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be made or written.
     """
-    try:
-        import fcntl
-    except ImportError:
+    with ExitStack() as stack:
+        with os_errors(folder):
+            stack.enter_context(held(folder / LOCK, wait=True))
         yield
-        return
-    with os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    with lock:
+
+
+@contextmanager
+def alone_in(folder: Path, doing: str) -> Iterator[None]:
+    """Hold a folder while the block runs; refuse if another process works there.
+
+    Parameters
+    ----------
+    doing
+        What is done there, as in "another process {trains} in it".
+
+    Raises
+    ------
+    OutputError
+        If somebody else holds it, or the folder cannot be made or written.
+    """
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as e:
-            logger.warning("%s cannot be locked (%s): start one process first", folder, e.strerror)
+            with os_errors(folder):
+                stack.enter_context(held(folder / LOCK))
+        except TakenError:
+            hint = "Let it end, or choose another folder."
+            raise OutputError(f"another process {doing} in it.", path=folder, hint=hint) from None
         yield
 
 

@@ -6,13 +6,11 @@ and charts are read in place, so no more space is needed than what is announced 
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from floemap.charts.web import SERVICES, Services, Web, plain
 from floemap.charts.zenodo import record_files
 from floemap.errors import DownloadError, FloemapError, OutputError
 from floemap.progress import Progress, silent
-from floemap.stage import Stage, os_errors, provenance, read_json, write_json
+from floemap.stage import Stage, alone_in, provenance, read_json, write_json
 
 #: What is fetched has no numbers of ours.
 STAGE = Stage("floemap fetch extremeearth", "fetch.json", revision=0)
@@ -107,7 +105,7 @@ def fetch_extremeearth(
     services = services or SERVICES
     if (folder / SIMULATED_MARK).exists():
         raise FloemapError("holds simulated data.", path=folder, hint="Fetch the real ones into another folder.")
-    with _alone(folder), Web(sleep=sleep) as web:
+    with alone_in(folder, "fetches"), Web(sleep=sleep) as web:
         there = check_dataset(folder, chosen, wanted)
         lacking = [m.scene for m in there.months if m.product.state != "right" and "products" in wanted]
         charts = "charts" in wanted and any(m.chart.state != "right" for m in there.months)
@@ -126,19 +124,6 @@ def fetch_extremeearth(
             _write_record(folder / STAGE.record, [(f, place) for f, place in files if f.name not in failed])
             _raise(failed, len(files))
         return check_dataset(folder, chosen, wanted)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder for this run, so that no other writes into the same parts."""
-    with os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".fetch.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError("another run is fetching into it.", path=folder, hint="Let it end first.") from None
-            yield  # the file stays: another run may hold it open already
 
 
 def _is_there(file: RemoteFile, folder: Path) -> bool:

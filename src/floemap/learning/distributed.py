@@ -4,36 +4,42 @@ What makes it exact: a loss is a function of sums over the whole batch, so it is
 same global sums. With W processes, the backward pass of each all-reduce adds up W equal losses' gradients, and
 DistributedDataParallel's mean over processes divides by W again.
 
-Start them with ``torchrun``: that sets the variables from which :func:`make_fabric` reads how many there are.
+Start them with ``torchrun``, or as tasks of SLURM's ``srun``: :mod:`floemap.learning.launched` reads which is which.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from floemap.errors import ConfigError, FloemapError
+from floemap.learning.launched import first_address, place
 from floemap.learning.segmentation import at_least_float32
 from floemap.learning.stages import Precision, choose_precision
+from floemap.stage import alone_in
 
 T = TypeVar("T")
 
 
 def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
-    """Start fabric on a device, on all processes that torchrun started.
+    """Start fabric on a device, on all processes that were started together.
 
     Parameters
     ----------
     device
-        ``auto``: a GPU if there is one; ``cpu``; ``cuda``; or one GPU such as ``cuda:1``. Under torchrun each process
+        ``auto``: a GPU if there is one; ``cpu``; ``cuda``; or one GPU such as ``cuda:1``. Of several processes each
         takes the GPU of its local rank.
     precision
         As :func:`floemap.learning.stages.choose_precision` takes it.
@@ -41,7 +47,7 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
     Raises
     ------
     ConfigError
-        If there is no such device.
+        If there is no such device, or processes were started together that do not say which each of them is.
     """
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
@@ -56,13 +62,21 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
         )
     arithmetic = "bf16-mixed" if choose_precision(precision, chosen) == "bf16" else "32-true"
     options: dict[str, Any] = {"accelerator": chosen.type, "precision": arithmetic}
-    local, world = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), int(os.environ.get("WORLD_SIZE", "1"))
-    if dist.is_torchelastic_launched() and world > 1:
+    here = place()
+    if here.world > 1:
+        if chosen.type == "cuda" and torch.cuda.device_count() < here.local_world:
+            raise ConfigError(
+                f"{here.local_world} processes on this host see {torch.cuda.device_count()} GPUs.",
+                hint="Start one for each GPU, and let each see all of the host's: with srun, --gpu-bind=none.",
+            )
+        os.environ.update(here.variables(*first_address()))
         # BatchNorm's buffers are equal everywhere already.
         strategy = DDPStrategy(forward_sync_buffers=False, gradient_as_bucket_view=True)
-        options |= {"devices": local, "num_nodes": world // local, "strategy": strategy}
+        options |= {"devices": here.local_world, "num_nodes": here.world // here.local_world, "strategy": strategy}
+        options["plugins"] = [TorchElasticEnvironment()]  # it reads the variables, whoever set them
     else:
         options["devices"] = [chosen.index or 0] if chosen.type == "cuda" else 1
+        options["plugins"] = [LightningEnvironment()]  # not whatever else fabric finds in the environment
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells on stderr what is in the record anyway
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     fabric = Fabric(**options)
@@ -88,6 +102,20 @@ def on_first(fabric: Fabric, work: Callable[[], T]) -> T:
     if isinstance(told, FloemapError):
         raise told
     return cast(T, told)
+
+
+@contextmanager
+def alone_on_first(fabric: Fabric, folder: Path, doing: str) -> Iterator[None]:
+    """Hold a folder by the first process, for all of them, while the block runs; see :func:`floemap.stage.alone_in`.
+
+    Raises
+    ------
+    OutputError
+        On all processes, if somebody else holds it.
+    """
+    with ExitStack() as stack:
+        on_first(fabric, lambda: stack.enter_context(alone_in(folder, doing)))
+        yield
 
 
 def several() -> bool:

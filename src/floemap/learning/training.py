@@ -24,11 +24,18 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from floemap.errors import TrainingError
 from floemap.learning.atrous import describe_rates, warn_of_few_taps, with_rates
-from floemap.learning.checkpoint import save_checkpoint
+from floemap.learning.checkpoint import Checkpoint, save_checkpoint
 from floemap.learning.compiling import compiled_view
 from floemap.learning.crops import Batch, deal, draw_epoch, physical, torch_seed
 from floemap.learning.dataset import Dataset, Part, check_parts, gather, identities
-from floemap.learning.distributed import global_sum, make_fabric, on_first, precision_of, share_batch_norm
+from floemap.learning.distributed import (
+    alone_on_first,
+    global_sum,
+    make_fabric,
+    on_first,
+    precision_of,
+    share_batch_norm,
+)
 from floemap.learning.gpu import for_patches, memory_said
 from floemap.learning.losses import Loss, make_loss
 from floemap.learning.metrics_log import TensorBoardLog
@@ -125,7 +132,8 @@ def train(
     GridError, FloemapError
         If parts cannot be read.
     OutputError
-        If results cannot be written. What was written before is kept, and gone on with by the same call.
+        If results cannot be written. What was written before is kept, and gone on with by the same call. Or if another
+        process trains in the folder.
     """
     settings = with_rates(settings)
     out, t = Path(out), settings.training
@@ -135,11 +143,30 @@ def train(
     start = read_start(settings.model, legend, about["resolution_m"])
     inputs |= {key: sha256(path) for key in _STARTS if (path := getattr(settings.model, key)) is not None}
     configuration = settings.model_dump(mode="json", exclude=_OF_THE_MACHINE)
-    finished, state = on_first(fabric, lambda: open_folder(out, inputs, configuration, overwrite=overwrite))
-    if finished:
-        logger.info("%s is finished already", out)
-        return Trained(out, tuple(state.history), skipped=True)
+    with alone_on_first(fabric, out, "trains"):
+        finished, state = on_first(fabric, lambda: open_folder(out, inputs, configuration, overwrite=overwrite))
+        if finished:
+            logger.info("%s is finished already", out)
+            return Trained(out, tuple(state.history), skipped=True)
+        parts = training, validation
+        return _go_on(fabric, parts, settings, legend, out, about, inputs, configuration, start, state, progress)
 
+
+def _go_on(
+    fabric: Fabric,
+    parts: tuple[Sequence[Part], Sequence[Part]],
+    settings: LearningSettings,
+    legend: Legend,
+    out: Path,
+    about: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    start: Checkpoint | None,
+    state: State,
+    progress: Progress,
+) -> Trained:
+    """Train from a state, perhaps a new one, to the end; parameters as of :func:`train`."""
+    t = settings.training
     warn_of_few_taps(settings.model, settings.crops)
     arithmetic = {"device": fabric.device.type, "precision": precision_of(fabric)}
     if state.arithmetic not in ({}, arithmetic):
@@ -151,7 +178,7 @@ def train(
         )
     state.arithmetic = arithmetic
     progress(0, 1, "looking at the scenes")
-    data = gather(training, validation, settings, legend, fabric.device)
+    data = gather(*parts, settings, legend, fabric.device)
     deal(draw_epoch(data.surveys, settings.crops, t.seed, 0), t.batch, fabric.global_rank, fabric.world_size)
     loss = make_loss(settings.loss, len(legend), data.pixels)
     known = dict(about) | {

@@ -19,9 +19,10 @@ from typing import Any
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.summary import summarise
 from floemap.evaluation.tables import markdown
+from floemap.learning.launched import place, tasks
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.report.report import Report, make_report
-from floemap.run_paths import CellPaths, DataPaths, RunPaths
+from floemap.run_paths import DataPaths, RunPaths
 from floemap.stage import Stage, one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
 from floemap.study.cells import HELD_OUT, Cell, check_cell, check_cells
 from floemap.study.data import StudyScene, find_scenes, make_data
@@ -93,12 +94,12 @@ def compare(
     FloemapError
         If scenes cannot be made ready, or all cells fail. A cell that fails does not stop the others.
     ConfigError
-        If nothing is to be tested on, or it was started by ``torchrun``: it gives each GPU a cell of its own.
+        If nothing is to be tested on, or several processes were started: it gives each GPU a cell of its own.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if tasks() > 1:
         raise ConfigError(
             "a comparison shares its cells out among GPUs by itself.",
-            hint="Start it without torchrun; torchrun is for `floemap train`.",
+            hint="Start it without torchrun, with srun as one task (--ntasks=1); several are for `floemap train`.",
         )
     out = Path(out)
     cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # what is wrong is said before any work
@@ -107,8 +108,8 @@ def compare(
     record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
     write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
     data = data_folder(study, out)
-    with one_at_a_time(data.folder):
-        scenes = make_data(study.data, data.folder, progress=part_of(progress, 0, 20, "data"))
+    with one_at_a_time(data):
+        scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))
 
     def told(done: float, total: float, what: str) -> None:
         progress(1 + 18 * done / total, 20, what)
@@ -134,9 +135,9 @@ def compare(
     return Comparison(out, summary, failed, made)
 
 
-def data_folder(study: Study, out: Path) -> DataPaths:
+def data_folder(study: Study, out: Path) -> Path:
     """Return where the study's prepared products and labels lie."""
-    return RunPaths(out).data if study.data.cache is None else DataPaths(study.data.cache)
+    return study.data.cache or RunPaths(out).data.folder
 
 
 def write_results(
@@ -172,12 +173,13 @@ Outcome = dict[str, Any] | FloemapError
 def _run_in_turn(
     cells: Sequence[Cell], scenes: Sequence[StudyScene], study: Study, out: Path, overwrite: bool, progress: Progress
 ) -> Iterator[tuple[Cell, Outcome]]:
-    masks = data_folder(study, out).parts
+    masks = DataPaths(data_folder(study, out)).parts
     for i, cell in enumerate(cells):
         told = part_of(progress, i, len(cells), cell.name)
         try:
             milestones.info("cell %d of %d: %s", i + 1, len(cells), cell.name)
-            yield cell, run_cell(cell, scenes, RunPaths(out).cell(cell.name), masks, overwrite=overwrite, progress=told)
+            folder = RunPaths(out).cell(cell.name).folder
+            yield cell, run_cell(cell, scenes, folder, masks, overwrite=overwrite, progress=told)
         except FloemapError as e:
             logger.error("%s: %s", cell.name, e)
             yield cell, e
@@ -246,15 +248,16 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
         gone on with.
     """
     check_cell(study)  # what is wrong is said before any work
+    place()  # and processes that do not know of each other are refused
     out = Path(out)
     data = data_folder(study, out)
-    with one_at_a_time(data.folder):  # of several processes, the first makes them, and the others find them
-        scenes = make_data(study.data, data.folder, progress=part_of(progress, 0, 2, "data"))
+    with one_at_a_time(data):  # of several processes, the first makes them, and the others find them
+        scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
     checkpoint, _ = train_on(
         study,
         scenes,
-        CellPaths(out),
-        data.parts,
+        out,
+        DataPaths(data).parts,
         needed=("train", "validation"),
         overwrite=overwrite,
         progress=part_of(progress, 1, 2, "training"),

@@ -33,7 +33,7 @@ STAGE = Stage("floemap compare", "cell.json", revision=0)
 def train_on(
     study: Study,
     scenes: Sequence[StudyScene],
-    out: CellPaths,
+    out: Path,
     masks: Path,
     *,
     needed: Sequence[Role] = ROLES,
@@ -54,19 +54,20 @@ def train_on(
     with one_at_a_time(masks):
         split = make_split(study.split, scenes, classes, masks, needed)
     about = about_data(split)
+    paths = CellPaths(out)
     start = read_start(study.learning().model, classes, about["resolution_m"])
     if start is not None:
         refuse_known(start, (share.scene.product.name for share, _ in split.tests))
-    with os_errors(out.folder):
-        out.folder.mkdir(parents=True, exist_ok=True)
-    with _kept_where_refused(out.split):
-        write_json(out.split, split.record)
+    with os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with _kept_where_refused(paths.split):
+        write_json(paths.split, split.record)
         trained = train(
             split.of("train"),
             split.of("validation"),
             study.learning(),
             classes,
-            out.model,
+            paths.model,
             about=about,
             overwrite=overwrite,
             progress=progress,
@@ -116,13 +117,13 @@ def about_data(split: Split) -> dict[str, Any]:
 def run_cell(
     cell: Cell,
     scenes: Sequence[StudyScene],
-    out: CellPaths,
+    out: Path,
     masks: Path,
     *,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Run a cell in its folder, or go on with it; return its record, which is ``cell.json``.
+    """Run a cell in the folder `out`, or go on with it; return its record, which is ``cell.json``.
 
     Raises
     ------
@@ -134,8 +135,9 @@ def run_cell(
     from floemap.inference.predict import predict
 
     began = time.monotonic()
-    with os_errors(out.folder):
-        out.record.unlink(missing_ok=True)  # until all of it is there again, made by these settings
+    paths = CellPaths(out)
+    with os_errors(out):
+        paths.record.unlink(missing_ok=True)  # until all of it is there again, made by these settings
     study = cell.study
     checkpoint, split = train_on(
         study, scenes, out, masks, overwrite=overwrite, progress=part_of(progress, 0, 2, "training")
@@ -147,7 +149,7 @@ def run_cell(
         prediction = predict(
             scene.product,
             checkpoint,
-            out.predictions,
+            paths.predictions,
             engine=study.predict.engine,
             precision=study.predict.precision,
             overwrite=overwrite,
@@ -156,7 +158,7 @@ def run_cell(
         evaluation = evaluate_scene(
             prediction.folder,
             scene.labels,
-            out.evaluation,
+            paths.evaluation,
             study.score,
             name=scene.product.name + (f"-{share.half}" if share.half else ""),
             truth=scene.truth,
@@ -164,13 +166,13 @@ def run_cell(
             overwrite=overwrite,
         )
         if part.mask is None:  # of halves the report makes them: a folder is named after the scene
-            assess_scene(prediction.folder, scene.labels, scene.product, out.checks, overwrite=overwrite)
+            assess_scene(prediction.folder, scene.labels, scene.product, paths.checks, overwrite=overwrite)
         tested.append(
             {
                 "scene": share.name,
-                "product": told_from(out.folder, scene.product),
-                "labels": told_from(out.folder, scene.labels),
-                "truth": None if scene.truth is None else told_from(out.folder, scene.truth),
+                "product": told_from(out, scene.product),
+                "labels": told_from(out, scene.labels),
+                "truth": None if scene.truth is None else told_from(out, scene.truth),
                 "prediction": prediction.folder.name,
                 "evaluation": evaluation.folder.name,
             }
@@ -183,8 +185,8 @@ def run_cell(
     record |= cell.about() | {
         "simulated": bool(read_about(checkpoint)["simulated"]) or any(s.simulated for s in scenes),
         "seconds": round(time.monotonic() - began, 1),
-        "made_in": str(out.folder.resolve()),
+        "made_in": str(out.resolve()),
         "tested": tested,
     }
-    write_json(out.record, record)
+    write_json(paths.record, record)
     return record

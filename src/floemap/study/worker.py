@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from floemap.errors import FloemapError
-from floemap.run_paths import RunPaths
+from floemap.run_paths import DataPaths, RunPaths
 from floemap.stage import one_at_a_time, read_json
 from floemap.study.cells import plan
 from floemap.study.compare import data_folder
@@ -21,9 +21,9 @@ def work(out: Path, name: str, *, overwrite: bool = False) -> None:
     study = Study.checked(**read_json(paths.plan)["configuration"])
     cells = {c.name: c for c in plan(study, [s.name for s in find_scenes(study.data)])}
     data = data_folder(study, out)
-    with one_at_a_time(data.folder):
-        scenes = make_data(study.data, data.folder)
-    run_cell(cells[name], scenes, paths.cell(name), data.parts, overwrite=overwrite)
+    with one_at_a_time(data):
+        scenes = make_data(study.data, data)
+    run_cell(cells[name], scenes, paths.cell(name).folder, DataPaths(data).parts, overwrite=overwrite)
 
 
 if __name__ == "__main__":
