@@ -34,7 +34,9 @@ def where_is(geobox: GeoBox) -> str:
     crs = crs_of(geobox)
     to_geo = pyproj.Transformer.from_crs(crs.proj, "EPSG:4326", always_xy=True)
     lon, lat = to_geo.transform((left + right) / 2, (bottom + top) / 2)
-    projection = f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name)
+    operation = crs.proj.coordinate_operation
+    unnamed = crs.proj.name if operation is None else operation.method_name.lower()
+    projection = f"EPSG:{crs.epsg}" if crs.epsg else unnamed
     if not (np.isfinite(lon) and np.isfinite(lat)):
         return f"Projection {projection}"
     return f"Middle {_degrees(round(lat, 1), 'lat')} {_degrees(round(lon, 1), 'lon')}, projection {projection}"
