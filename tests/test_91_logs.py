@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import floemap
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app, set_up_logging
-from floemap.progress import milestones
+from floemap.progress import milestones, silent, with_bar
 from floemap.version import __version__
 
 RUN = CliRunner()
@@ -85,3 +85,35 @@ def test_the_version_is_said() -> None:
 def test_public_names_are_listed_before_they_are_loaded() -> None:
     assert dir(floemap) == sorted(floemap.__all__)
     assert all(getattr(floemap, name) is not None for name in dir(floemap))
+
+
+def steps(progress=silent):
+    for done in range(5):
+        progress(done, 4, f"step [{done}]")
+    return "result"
+
+
+def test_progress_true_shows_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert with_bar(steps)(progress=True) == "result"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["steps:   0% step [0]", "steps: 100% step [4]"]  # the first, then one every ten seconds, the last
+    assert with_bar(steps)() == "result" and capsys.readouterr().err == ""
+
+
+def test_progress_true_shows_a_bar_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert with_bar(steps)(progress=True) == "result"
+    text = capsys.readouterr().err
+    assert "step [4]" in text and "\x1b[" in text and "0:00:0" in text
+
+
+def test_public_functions_with_long_work_take_progress_true(
+    small_product: Path, small_settings: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    floemap.prepare(small_product, tmp_path, small_settings, quicklook=False, progress=True)  # type: ignore[arg-type]
+    assert capsys.readouterr().err.startswith("prepare:")
+    for name in ("compare", "train_model", "predict", "make_chart", "make_twin", "label_chart", "run_demo"):
+        assert hasattr(getattr(floemap, name), "__wrapped__"), name

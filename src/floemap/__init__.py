@@ -1,6 +1,6 @@
 """floemap: ice-type charts from Sentinel-1 scenes, and which training loss makes charts one can trust.
 
-The public API, each name loaded when it is first used:
+The public API, each name loaded when it is first used. Functions with long work take ``progress=True``.
 
     open_scene(product)          what a Sentinel-1 product says of itself; pixels when asked for
     prepare(product, out)        product -> calibrated bands on a map grid (and prepare_all for many)
@@ -23,7 +23,10 @@ The public API, each name loaded when it is first used:
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import isfunction, signature
 from typing import TYPE_CHECKING, Any
+
+from floemap.progress import with_bar
 
 if TYPE_CHECKING:
     from floemap.charts.label import label_chart
@@ -113,6 +116,8 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'floemap' has no attribute {name!r}")
     value = getattr(import_module(_WHERE[name]), name)
+    if isfunction(value) and "progress" in signature(value).parameters:
+        value = with_bar(value)
     globals()[name] = value
     return value
 

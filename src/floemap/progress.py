@@ -1,6 +1,7 @@
 """Progress of long work, told by the library and shown by whoever wants to: a bar in the CLI, nothing in tests.
 
 A function with long work takes ``progress: Progress = silent`` and calls it with what is done, of how much, and a word.
+The functions of the public API, ``floemap.compare`` and so on, also take ``progress=True``, which shows it on stderr.
 
 Where nobody watches a bar, in the log of a batch job, lines say how far it is: :data:`milestones` is the logger of the
 few that a person would want to find there, such as one for each epoch.
@@ -8,8 +9,13 @@ few that a person would want to find there, such as one for each epoch.
 
 from __future__ import annotations
 
+import functools
 import logging
-from typing import Protocol
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 #: Logger of milestones, at level INFO. The command line writes them where stderr is no terminal.
 milestones = logging.getLogger("floemap.milestones")
@@ -24,6 +30,54 @@ class Progress(Protocol):
 
 def silent(done: float, total: float, what: str) -> None:
     """Show nothing."""
+
+
+def with_bar(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that also takes ``progress=True``: a bar on a terminal or in a notebook, else lines."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        if options.get("progress") is not True:
+            return function(*args, **options)
+        with shown(function.__name__) as options["progress"]:
+            return function(*args, **options)
+
+    return call
+
+
+#: Seconds between lines where there is no bar.
+_EVERY_S = 10.0
+
+
+@contextmanager
+def shown(name: str) -> Iterator[Progress]:
+    """Give a callback that shows progress on stderr while the block runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    console = Console(file=sys.stderr)
+    if not (console.is_terminal or console.is_jupyter):
+        yield _in_lines(name)
+        return
+    note = TextColumn("{task.fields[note]}", markup=False)
+    columns = (TextColumn(name), BarColumn(), note, TimeElapsedColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=console) as bar:
+        task = bar.add_task(name, total=None, note="")
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, note=what)
+
+
+def _in_lines(name: str) -> Progress:
+    last = -_EVERY_S
+
+    def tell(done: float, total: float, what: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _EVERY_S or (total and done >= total):
+            last = now
+            print(f"{name}: {done / total if total else 0:4.0%} {what}", file=sys.stderr, flush=True)  # noqa: T201
+
+    return tell
 
 
 def part_of(progress: Progress, finished: int, parts: int, name: str) -> Progress:
