@@ -440,7 +440,7 @@ CONTRADICTIONS: dict[str, tuple[str, Callable[[etree._Element], None], str]] = {
         "noise vectors at lines 0",
     ),
     "another processor": (MANIFEST, lambda r: _version(r, "002.82"), "by the processor 2.82"),
-    "no processor": (MANIFEST, lambda r: _version(r, "unknown"), "version as ['unknown']"),
+    "no processor": (MANIFEST, lambda r: _version(r, "unknown"), "version as 'unknown'"),
 }
 
 

@@ -28,6 +28,16 @@ def brief(error: BaseException) -> str:
     return words if len(words) <= 200 else f"{words[:200]} ..."
 
 
+def clean_name(name: str) -> str:
+    """Return a path inside an archive or product in one form: parts joined by single slashes, without ``.`` parts.
+
+    Some tools write ``./a/b``, ``a//b`` or, on Windows, ``a\\b`` for ``a/b``. ``..`` and a leading slash stay.
+    """
+    unified = name.replace("\\", "/")
+    parts = [p for p in unified.split("/") if p not in ("", ".")]
+    return ("/" if unified.startswith("/") else "") + "/".join(parts)
+
+
 def refuse_hostile(path: Path, members: Iterable[zipfile.ZipInfo], kind: type[FloemapError]) -> None:
     """Refuse members that point outside, links, encryption, unusual compression, twins, and sizes beyond reason.
 

@@ -114,7 +114,7 @@ def _bounds(node: XmlTree) -> tuple[int, int, int, int]:
 def calibration_lut(calibration: XmlTree, shape: tuple[int, int]) -> CalibrationLut:
     """Read the sigma nought calibration vectors of an image of that shape.
 
-    Vectors whose pixel positions differ are brought to those of the first by linear interpolation.
+    Vectors whose pixel positions differ are brought to the positions of all of them by linear interpolation.
     """
     vectors = calibration.entries("calibrationVectorList/calibrationVector")
     if not vectors:
@@ -123,10 +123,11 @@ def calibration_lut(calibration: XmlTree, shape: tuple[int, int]) -> Calibration
     if (np.diff(lines) <= 0).any():
         raise calibration.error("has calibration vectors out of order")
     refuse_gaps(calibration, "calibration vectors at lines", lines, shape[0])
-    pixels = vectors[0].positions("pixel")
+    positions = [v.positions("pixel") for v in vectors]
+    pixels = np.unique(np.concatenate(positions))
     rows = []
-    for v in vectors:
-        at, values = v.positions("pixel"), v.numbers("sigmaNought")
+    for v, at in zip(vectors, positions, strict=True):
+        values = v.numbers("sigmaNought")
         if len(at) != len(values):
             raise v.error(
                 f"has a calibration vector at line {v.text('line')} with {len(at)} pixels, {len(values)} values"

@@ -7,6 +7,9 @@ refused before a map is made from it. The bounds are wide: a real product agrees
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from floemap.sentinel1 import rangedoppler as rd
@@ -26,6 +29,8 @@ _GEOMETRY_M = 500.0
 _SPACING = 0.2
 #: Change of the incidence angle along azimuth; 0.14 degrees in a real product.
 _INCIDENCE_DEG = 3.0
+#: How far the bounds of sub-swaths may differ between polarisations; not at all in a real product.
+_SWATH_BOUNDS_PX = 16
 #: More than twice the largest ground-range product. It also keeps a hostile one from filling the memory.
 MAX_PIXELS = 3_000_000_000
 #: The processor from which noise is annotated in two parts, range and azimuth.
@@ -56,6 +61,64 @@ def refuse_contradictions(annotation: XmlTree, scene: Scene) -> None:
             raise annotation.error(
                 f"is by the processor {version}, and noise in {polarisation} is annotated {kind}: one of both is wrong"
             )
+
+
+def joined(scenes: Sequence[Scene], annotations: Mapping[str, XmlTree]) -> Scene:
+    """Join scenes of one polarisation each into one; what all polarisations share must agree.
+
+    Parameters
+    ----------
+    annotations
+        By polarisation, for the message.
+
+    Raises
+    ------
+    ProductError
+        With what they disagree on.
+    """
+    first, *others = scenes
+    for other in others:
+        what = _disagreement(first, other)
+        if what is not None:
+            (p,), (q,) = first.polarisations, other.polarisations
+            raise annotations[q].error(f"has another {what} than the annotation of {p}")
+
+    return replace(
+        first,
+        polarisations=tuple(p for s in scenes for p in s.polarisations),
+        calibration={p: c for s in scenes for p, c in s.calibration.items()},
+        noise={p: n for s in scenes for p, n in s.noise.items()},
+        noise_subtracted={p: n for s in scenes for p, n in s.noise_subtracted.items()},
+        dn_mean={p: d for s in scenes for p, d in s.dn_mean.items()},
+        dn_std={p: d for s in scenes for p, d in s.dn_std.items()},
+        measurements={p: m for s in scenes for p, m in s.measurements.items()},
+    )
+
+
+def _disagreement(a: Scene, b: Scene) -> str | None:
+    """Return what two polarisations of a product disagree on, or None. In a real product they agree exactly."""
+    for name in ("mission", "mode", "datatake", "absolute_orbit", "pass_direction"):
+        if getattr(a, name) != getattr(b, name):
+            return f"{name.replace('_', ' ')} ({getattr(b, name)}, not {getattr(a, name)})"
+    for name in ("start", "stop"):
+        seconds = (getattr(b, name) - getattr(a, name)).total_seconds()
+        if abs(seconds) > a.line_interval_s:
+            return f"{name} time, by {seconds:.6g} s,"
+    ours, theirs = ([*s.pixel_spacing_m, s.line_interval_s, s.radar_frequency_hz] for s in (a, b))
+    if not np.allclose(ours, theirs, rtol=1e-3, atol=0):
+        return "pixel spacing, line interval or radar frequency"
+    corners = [
+        rd.ecef(g.longitude_deg, g.latitude_deg, g.height_m)[np.ix_([0, -1], [0, -1])]
+        for g in (a.geolocation, b.geolocation)
+    ]
+    off_m = float(np.linalg.norm(corners[0] - corners[1], axis=-1).max())
+    if off_m > _GEOMETRY_M:
+        return f"geolocation grid, by {off_m:.6g} m,"
+    bounds = [np.array([[s.first_line, s.last_line, s.first_pixel, s.last_pixel] for s in x.swaths]) for x in (a, b)]
+    same = [s.swath for s in a.swaths] == [s.swath for s in b.swaths]
+    if not same or abs(bounds[0] - bounds[1]).max() > _SWATH_BOUNDS_PX:
+        return "division into sub-swaths"
+    return None
 
 
 def _check_size(annotation: XmlTree, scene: Scene) -> None:

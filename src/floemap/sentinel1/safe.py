@@ -5,10 +5,12 @@ Opening reads metadata only. What cannot be used is refused there and then, with
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,8 +24,15 @@ from floemap.cog import GDAL_CACHE_BYTES
 from floemap.errors import FloemapError, ProductError
 from floemap.sentinel1 import annotation as read
 from floemap.sentinel1.container import Container, open_container
-from floemap.sentinel1.manifest import ipf_version, processor, refuse_other_kinds, warn_of_changed_manifest
-from floemap.sentinel1.plausible import refuse_contradictions
+from floemap.sentinel1.manifest import (
+    ipf_version,
+    is_simulated,
+    md5_checksums,
+    refuse_other_kinds,
+    relative_orbit,
+    warn_of_changed_manifest,
+)
+from floemap.sentinel1.plausible import joined, refuse_contradictions
 from floemap.sentinel1.scene import Scene
 from floemap.sentinel1.xmltree import XmlTree
 
@@ -36,6 +45,7 @@ _KINDS = {
     "s1Level1NoiseSchema": ("annotation/calibration", r"noise-.*\.xml"),
     "s1Level1MeasurementSchema": ("measurement", r".*\.tiff?"),
 }
+_IMAGE = "imageAnnotation/imageInformation"
 #: Filters of warnings belong to all threads: only one may change them at a time.
 _opening = Lock()
 
@@ -69,7 +79,7 @@ def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *,
             path=container.path,
             hint="Choose a dual-polarised product in HH and HV (1SDH in its name).",
         )
-    checksums = _checksums(manifest, container)
+    checksums = md5_checksums(manifest, container, functools.partial(_renamed, container))
     files = {
         p: {kind: _one_file(container, kind, p) for kind in _KINDS if pixels or "Measurement" not in kind}
         for p in polarisations
@@ -80,7 +90,7 @@ def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *,
         raise
     except (ValueError, OverflowError, ArithmeticError, LookupError) as e:
         message = f"its annotation cannot be understood: {type(e).__name__}: {e}."
-        raise ProductError(message, path=container.path, hint="The product is damaged.") from e
+        raise ProductError(message, path=container.path, hint="A new download may help; if not, report this.") from e
     if not scene.simulated:
         warn_of_changed_manifest(container)
     if pixels:
@@ -111,27 +121,16 @@ def _one_file(container: Container, kind: str, polarisation: str) -> str:
     return files[0]
 
 
-def _checksums(manifest: XmlTree, container: Container) -> dict[str, str]:
-    """Return MD5 by path inside the product.
+def _renamed(container: Container, kind: str, listed: str) -> list[str]:
+    """Return the files of a kind and polarisation that stand for a listed one, under another name.
 
-    Cloud buckets rename the files and leave the manifest as it was, so files are matched by kind and polarisation.
+    The converted pixels of a COG_SAFE product are another file than the original ones, and have another checksum.
     """
-    found = {}
-    for entry in manifest.all("dataObjectSection/dataObject"):
-        kind = entry.element.get("repID", "")
-        location = entry.element.find("byteStream/fileLocation")
-        checksum = entry.element.find("byteStream/checksum")
-        if location is None or checksum is None or checksum.get("checksumName", "").upper() != "MD5":
-            continue
-        listed = (location.get("href") or "").removeprefix("./")
-        if listed in container.sizes:
-            found[listed] = (checksum.text or "").strip().lower()
-        elif kind in _KINDS and (polarisation := _polarisation_of(listed)):
-            folder, pattern = _KINDS[kind]
-            for file in container.find(folder, pattern):
-                if _polarisation_of(file) == polarisation:
-                    found[file] = (checksum.text or "").strip().lower()
-    return found
+    polarisation = _polarisation_of(listed)
+    if kind not in _KINDS or polarisation is None:
+        return []
+    files = container.find(*_KINDS[kind])
+    return [f for f in files if _polarisation_of(f) == polarisation and ("-cog." in f) == ("-cog." in listed)]
 
 
 def verify(scene: Scene, polarisation: str) -> None:
@@ -145,90 +144,103 @@ def verify(scene: Scene, polarisation: str) -> None:
     _verify_file(scene.container, scene.checksums, scene.measurements[polarisation])
 
 
-def _verify_file(container: Container, checksums: dict[str, str], file: str) -> None:
-    if file in checksums and container.md5(file) != checksums[file]:
+def _verify_file(container: Container, checksums: Mapping[str, frozenset[str]], file: str) -> bool:
+    """Return True if a file is as a checksum in the manifest says, False if there is none; raise if it is not."""
+    if file not in checksums:
+        return False
+    if container.md5(file) not in checksums[file]:
         raise ProductError(
             f"{file} is not as the manifest's checksum says: it was damaged or changed.",
             path=container.path,
             hint="Download the product again.",
         )
+    return True
 
 
 def _assemble(
-    container: Container, manifest: XmlTree, files: dict[str, dict[str, str]], checksums: dict[str, str]
+    container: Container,
+    manifest: XmlTree,
+    files: dict[str, dict[str, str]],
+    checksums: Mapping[str, frozenset[str]],
 ) -> Scene:
+    """Read each polarisation as a scene of its own, and join them: what they share must agree."""
     trees: dict[str, dict[str, XmlTree]] = {}
     for p, by_kind in files.items():
         trees[p] = {}
         for kind, file in by_kind.items():
             if not kind.endswith("MeasurementSchema"):
-                trees[p][kind] = XmlTree.parse(container, file)
-                _verify_file(container, checksums, file)
-    products = {p: t["s1Level1ProductSchema"] for p, t in trees.items()}
-    first = next(iter(products.values()))
-    datatake = first.count("adsHeader/missionDataTakeId")
-    for p, of_one in trees.items():
-        for tree in of_one.values():
-            _check_header(tree, p, datatake)
-    info = "imageAnnotation/imageInformation"
-    shapes = {(t.count(f"{info}/numberOfLines", 2), t.count(f"{info}/numberOfSamples", 2)) for t in products.values()}
+                trees[p][kind] = tree = XmlTree.parse(container, file)
+                tree.verified = _verify_file(container, checksums, file)
+                _check_header(tree, p)
+    annotations = {p: t["s1Level1ProductSchema"] for p, t in trees.items()}
+    shapes = {_shape(t) for t in annotations.values()}
     if len(shapes) != 1:
         raise ProductError(f"its polarisations have different sizes: {sorted(shapes)}.", path=container.path)
-    shape = shapes.pop()
-    start = first.time(f"{info}/productFirstLineUtcTime")
-    swaths = read.swath_bounds(first, shape)
-    relative = manifest.all(".//{*}orbitReference/{*}relativeOrbitNumber")
-    scene = Scene(
+    scenes = {p: _of_polarisation(manifest, p, t, files[p].get("s1Level1MeasurementSchema")) for p, t in trees.items()}
+    for p, scene in scenes.items():
+        refuse_contradictions(annotations[p], scene)
+    scene = joined(list(scenes.values()), annotations)
+    return replace(scene, checksums=dict(checksums))
+
+
+def _shape(annotation: XmlTree) -> tuple[int, int]:
+    return annotation.count(f"{_IMAGE}/numberOfLines", 2), annotation.count(f"{_IMAGE}/numberOfSamples", 2)
+
+
+def _of_polarisation(manifest: XmlTree, p: str, trees: dict[str, XmlTree], measurement: str | None) -> Scene:
+    """Read a scene of one polarisation, without the manifest's checksums."""
+    tree = trees["s1Level1ProductSchema"]
+    container = tree.container
+    datatake = tree.count("adsHeader/missionDataTakeId")
+    for other in trees.values():
+        if other.count("adsHeader/missionDataTakeId") != datatake:
+            found = other.text("adsHeader/missionDataTakeId")
+            raise other.error(f"is of the data take {found}, where the product is of {datatake}")
+    shape = _shape(tree)
+    start = tree.time(f"{_IMAGE}/productFirstLineUtcTime")
+    swaths = read.swath_bounds(tree, shape)
+    return Scene(
         container=container,
         name=container.name,
-        mission=first.one_of("adsHeader/missionId", _MISSIONS),
-        mode=first.one_of("adsHeader/mode", _MODES),
+        mission=tree.one_of("adsHeader/missionId", _MISSIONS),
+        mode=tree.one_of("adsHeader/mode", _MODES),
         product_type="GRD",
-        polarisations=tuple(files),
+        polarisations=(p,),
         start=start,
-        stop=first.time(f"{info}/productLastLineUtcTime"),
-        pass_direction=first.one_of("generalAnnotation/productInformation/pass", ("Ascending", "Descending")).upper(),
-        absolute_orbit=first.count("adsHeader/absoluteOrbitNumber"),
-        relative_orbit=relative[0].count(".") if relative else None,
+        stop=tree.time(f"{_IMAGE}/productLastLineUtcTime"),
+        pass_direction=tree.one_of("generalAnnotation/productInformation/pass", ("Ascending", "Descending")).upper(),
+        absolute_orbit=tree.count("adsHeader/absoluteOrbitNumber"),
+        relative_orbit=relative_orbit(manifest),
         datatake=datatake,
         ipf_version=ipf_version(manifest),
         shape=shape,
         pixel_spacing_m=(
-            _positive(first, f"{info}/azimuthPixelSpacing"),
-            _positive(first, f"{info}/rangePixelSpacing"),
+            _positive(tree, f"{_IMAGE}/azimuthPixelSpacing"),
+            _positive(tree, f"{_IMAGE}/rangePixelSpacing"),
         ),
-        radar_frequency_hz=_positive(first, "generalAnnotation/productInformation/radarFrequency"),
-        heading_deg=first.number("generalAnnotation/productInformation/platformHeading"),
-        geolocation=read.geolocation_grid(first, start),
-        orbit=read.orbit(first, start),
-        ground_range=read.ground_range(first, start),
-        line_interval_s=_positive(first, f"{info}/azimuthTimeInterval"),
+        radar_frequency_hz=_positive(tree, "generalAnnotation/productInformation/radarFrequency"),
+        heading_deg=tree.number("generalAnnotation/productInformation/platformHeading"),
+        geolocation=read.geolocation_grid(tree, start),
+        orbit=read.orbit(tree, start),
+        ground_range=read.ground_range(tree, start),
+        line_interval_s=_positive(tree, f"{_IMAGE}/azimuthTimeInterval"),
         swaths=swaths,
-        calibration={p: read.calibration_lut(t["s1Level1CalibrationSchema"], shape) for p, t in trees.items()},
-        noise={p: read.noise_lut(t["s1Level1NoiseSchema"], shape, swaths) for p, t in trees.items()},
-        noise_subtracted={
-            p: t.flag("imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed")
-            for p, t in products.items()
-        },
-        dn_mean={p: t.number(f"{info}/imageStatistics/outputDataMean/re") for p, t in products.items()},
-        dn_std={p: t.number(f"{info}/imageStatistics/outputDataStdDev/re") for p, t in products.items()},
-        measurements={p: f["s1Level1MeasurementSchema"] for p, f in files.items() if "s1Level1MeasurementSchema" in f},
-        checksums=checksums,
-        simulated="simulator" in processor(manifest) or "SIMULATED.txt" in container.sizes,
+        calibration={p: read.calibration_lut(trees["s1Level1CalibrationSchema"], shape)},
+        noise={p: read.noise_lut(trees["s1Level1NoiseSchema"], shape, swaths)},
+        noise_subtracted={p: tree.flag("imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed")},
+        dn_mean={p: tree.number(f"{_IMAGE}/imageStatistics/outputDataMean/re")},
+        dn_std={p: tree.number(f"{_IMAGE}/imageStatistics/outputDataStdDev/re")},
+        measurements={} if measurement is None else {p: measurement},
+        checksums={},
+        simulated=is_simulated(manifest) or "SIMULATED.txt" in container.sizes,
     )
-    refuse_contradictions(first, scene)
-    return scene
 
 
-def _check_header(tree: XmlTree, polarisation: str, datatake: int) -> None:
-    """Refuse a file that lies in the place of another: of an other kind, polarisation or product."""
+def _check_header(tree: XmlTree, polarisation: str) -> None:
+    """Refuse a file that lies in the place of another, of another kind or polarisation."""
     found = tree.text("adsHeader/productType"), tree.text("adsHeader/polarisation")
     if found != ("GRD", polarisation):
         raise tree.error(f"is about a {found[0]} image in {found[1]}, where GRD in {polarisation} is needed")
-    if tree.count("adsHeader/missionDataTakeId") != datatake:
-        raise tree.error(
-            f"is of the data take {tree.text('adsHeader/missionDataTakeId')}, where the product is of {datatake}"
-        )
 
 
 def _positive(tree: XmlTree, path: str) -> float:

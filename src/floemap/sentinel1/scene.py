@@ -177,7 +177,7 @@ class Scene:
     measurements
         By polarisation: the pixel file's path inside the product.
     checksums
-        MD5 by path inside the product, from the manifest, where it gives them.
+        MD5 sums by path inside the product, from the manifest, where it gives them; any of them is right.
     simulated
         The product was made by a simulator, by its manifest's own words or its file ``SIMULATED.txt``.
     """
@@ -210,7 +210,7 @@ class Scene:
     dn_mean: dict[str, float]
     dn_std: dict[str, float]
     measurements: dict[str, str]
-    checksums: dict[str, str] = field(repr=False)
+    checksums: dict[str, frozenset[str]] = field(repr=False)
     simulated: bool = False
 
     @property

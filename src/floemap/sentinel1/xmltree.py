@@ -22,10 +22,12 @@ class XmlTree:
     Paths are ElementTree paths. With a namespace in the document, ``{*}`` stands for any.
     """
 
-    def __init__(self, element: etree._Element, container: Container, inside: str) -> None:
+    def __init__(self, element: etree._Element, container: Container, inside: str, *, verified: bool = False) -> None:
         self.element = element
         self.container = container
         self.inside = inside
+        #: Whether the file is known to be as its checksum in the manifest says.
+        self.verified = verified
 
     @classmethod
     def parse(cls, container: Container, inside: str) -> XmlTree:
@@ -47,19 +49,24 @@ class XmlTree:
             raise ProductError(f"{inside} is broken XML: {e.msg}.", path=container.path, hint=hint) from e
         if root.getroottree().docinfo.doctype:  # type: ignore[union-attr]  # the stubs lack it
             message = f"{inside} declares a document type, where entities would hide."
-            raise ProductError(message, path=container.path, hint="Don't trust it.")
+            raise ProductError(message, path=container.path, hint="No file of Sentinel-1 has one.")
         return cls(root, container, inside)
 
     def find(self, path: str) -> XmlTree:
-        """Return the first element at `path`; raise where there is none."""
-        found = self.element.find(path)
-        if found is None:
+        """Return the element at `path`; raise where there is none, or where there are several that differ."""
+        found = self.element.findall(path)
+        if not found:
             raise self.error(f"lacks <{path}>")
-        return XmlTree(found, self.container, self.inside)
+        if len(found) > 1 and len({etree.tostring(e, with_tail=False) for e in found}) > 1:
+            raise self.error(f"has {len(found)} different <{path}>, where one is needed")
+        return self._below(found[0])
 
     def all(self, path: str) -> list[XmlTree]:
         """Return all elements at `path`, maybe none."""
-        return [XmlTree(e, self.container, self.inside) for e in self.element.findall(path)]
+        return [self._below(e) for e in self.element.findall(path)]
+
+    def _below(self, element: etree._Element) -> XmlTree:
+        return XmlTree(element, self.container, self.inside, verified=self.verified)
 
     def entries(self, path: str) -> list[XmlTree]:
         """Return the entries at ``list/entry``, maybe none; raise where the list's own count says another number."""
@@ -111,8 +118,8 @@ class XmlTree:
         """Return a time, UTC."""
         return self.value(path, datetime.fromisoformat).replace(tzinfo=UTC)
 
-    def numbers(self, path: str) -> NDArray[np.float64]:
-        """Return a list of finite numbers, at least one, and as many as the element counts."""
+    def numbers(self, path: str, *, finite: bool = True) -> NDArray[np.float64]:
+        """Return a list of numbers, at least one, and as many as the element counts; finite ones unless told else."""
         text = self.text(path)
         try:
             values = np.array(text.split(), dtype=np.float64)
@@ -121,7 +128,7 @@ class XmlTree:
         count = self.find(path).element.get("count")
         if count is not None and count.strip() != str(values.size):
             raise self.error(f"<{path}> holds {values.size} numbers and counts {count[:40]!r}")
-        if not values.size or not np.isfinite(values).all():
+        if not values.size or (finite and not np.isfinite(values).all()):
             raise self.error(f"<{path}> is empty or not finite")
         return values
 
@@ -133,5 +140,10 @@ class XmlTree:
         return values
 
     def error(self, what: str) -> ProductError:
-        """Make an error about this file."""
-        return ProductError(f"{self.inside} {what}.", path=self.container.path, hint="The product is damaged.")
+        """Make an error about this file. Its hint says no more than is known: see :attr:`verified`."""
+        hint = (
+            "The file is as its checksum in the manifest says, so a new download will not help."
+            if self.verified
+            else "A new download may help."
+        )
+        return ProductError(f"{self.inside} {what}.", path=self.container.path, hint=hint)
