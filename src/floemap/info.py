@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floemap.errors import FloemapError, ProductError
+from floemap.sentinel1.container import MANIFEST, holds_manifest
 from floemap.zips import UNREADABLE
 
 if TYPE_CHECKING:
@@ -62,14 +63,14 @@ def describe(path: str | Path) -> Description:
 
 def _is_product(path: Path) -> bool:
     if path.is_dir():
-        return (path / "manifest.safe").is_file() or not list(path.glob("*.shp"))
-    if path.name.lower() == "manifest.safe":
+        return holds_manifest(path) or not list(path.glob("*.shp"))
+    if path.name.lower() == MANIFEST:
         return True
     if not zipfile.is_zipfile(path):
         return False
     try:
         with zipfile.ZipFile(path) as z:
-            return any(n.lower().endswith("manifest.safe") for n in z.namelist())
+            return any(n.lower().endswith(MANIFEST) for n in z.namelist())
     except UNREADABLE:
         return True  # the reader says what is wrong with it
 
@@ -104,7 +105,7 @@ def _checkpoint(path: Path) -> Description:
 
 
 def _product(path: Path) -> Description:
-    from floemap.sentinel1.describe import describe_scene, scene_lines
+    from floemap.sentinel1.describe import describe_scene, scene_lines, scene_problems
     from floemap.sentinel1.safe import open_scene
 
     problems: tuple[str, ...] = ()
@@ -117,6 +118,7 @@ def _product(path: Path) -> Description:
             raise whole from None
         problems = (str(whole),)
     facts = describe_scene(scene)
+    problems = (*problems, *scene_problems(scene))
     return Description(facts | {"problems": list(problems)}, scene_lines(facts), problems)
 
 

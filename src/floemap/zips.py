@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from floemap.errors import FloemapError
 
@@ -17,6 +18,8 @@ MAX_TOTAL_BYTES = 24 << 30
 MAX_RATIO = 300
 #: Members up to this size may swell by any ratio: they cannot do harm.
 _HARMLESS_BYTES = 8 << 20
+
+_BY_HAND = "Unpack it yourself, if you trust its source."
 
 #: All that Python's zipfile raises over a damaged or strange archive.
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
@@ -38,33 +41,84 @@ def clean_name(name: str) -> str:
     return ("/" if unified.startswith("/") else "") + "/".join(parts)
 
 
-def refuse_hostile(path: Path, members: Iterable[zipfile.ZipInfo], kind: type[FloemapError]) -> None:
+def refuse_hostile(
+    path: Path, members: Iterable[zipfile.ZipInfo], kind: type[FloemapError]
+) -> dict[str, zipfile.ZipInfo]:
     """Refuse members that point outside, links, encryption, unusual compression, twins, and sizes beyond reason.
+
+    Returns
+    -------
+    The members that are files, by their :func:`clean_name`.
 
     Raises
     ------
     FloemapError
         Of the given kind, with the member's name.
     """
-    seen: set[str] = set()
+    found: dict[str, zipfile.ZipInfo] = {}
     total = 0
     for m in members:
-        parts = PurePosixPath(m.filename).parts
-        if m.filename.startswith("/") or "\\" in m.filename or ".." in parts or ":" in m.filename:
+        name = clean_name(m.filename)
+        if m.filename and not name.isprintable():
+            raise kind(f"holds a member with control characters in its name: {name!r}.", path=path, hint=_BY_HAND)
+        if name.startswith("/") or ".." in name.split("/") or re.match("[A-Za-z]:", name):
             raise kind(f"holds a member that points outside: {m.filename!r}.", path=path, hint="Don't trust it.")
         if stat.S_ISLNK(m.external_attr >> 16):
-            raise kind(f"holds a link: {m.filename!r}.", path=path, hint="Don't trust it.")
+            raise kind(f"holds a link: {m.filename!r}.", path=path, hint=_BY_HAND)
+        if m.filename.endswith(("/", "\\")):
+            continue
+        if not name:
+            raise kind("holds a member without a name.", path=path, hint=_BY_HAND)
         if m.flag_bits & 1:
-            raise kind(f"holds an encrypted member: {m.filename!r}.", path=path, hint="Unpack it yourself.")
+            raise kind(f"holds an encrypted member: {m.filename!r}.", path=path, hint=_BY_HAND)
         if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             message = f"holds a member of the compression method {m.compress_type}: {m.filename!r}."
-            raise kind(message, path=path, hint="Unpack it yourself.")
-        if m.filename in seen:
-            raise kind(f"holds two members named {m.filename!r}.", path=path, hint="Don't trust it.")
-        seen.add(m.filename)
+            raise kind(message, path=path, hint=_BY_HAND)
+        if name in found:
+            raise kind(f"holds two members named {name!r}.", path=path, hint="Make the zip again, with one of them.")
+        found[name] = m
         if m.file_size > _HARMLESS_BYTES and m.file_size > MAX_RATIO * max(m.compress_size, 1):
             ratio = m.file_size // max(m.compress_size, 1)
-            raise kind(f"{m.filename} would swell {ratio} times.", path=path, hint="Don't trust it.")
+            raise kind(f"{name} would swell {ratio} times.", path=path, hint=_BY_HAND)
         total += m.file_size
     if total > MAX_TOTAL_BYTES:
         raise kind(f"would unpack to {total >> 30} GiB.", path=path, hint="Nothing that is read here is that large.")
+    return found
+
+
+def gdal_member(member: zipfile.ZipInfo) -> str | None:
+    """Return the name by which GDAL's /vsizip/ finds a member, or None where it finds none.
+
+    It drops one leading ``./`` and takes backslashes for slashes, but knows no doubled slashes (GDAL 3.10, tried).
+    """
+    name = member.filename.removeprefix("./").replace("\\", "/")
+    return None if "//" in name or name.startswith("./") else name
+
+
+#: How the files begin that people take for a zip, or give in the place of one.
+_OTHER_ARCHIVES = (
+    (0, b"\x1f\x8b", "a gzip file, perhaps of a tar archive"),
+    (0, b"BZh", "a bzip2 file, perhaps of a tar archive"),
+    (0, b"\xfd7zXZ", "an xz file, perhaps of a tar archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (257, b"ustar", "a tar archive"),
+)
+
+
+def other_archive(path: Path) -> str | None:
+    """Say which other kind of archive a file is, or None.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as f:
+        head = f.read(512)
+    return next((words for at, magic, words in _OTHER_ARCHIVES if head[at : at + len(magic)] == magic), None)
+
+
+def inner_archives(names: Iterable[str]) -> list[str]:
+    """Return those of a zip's members that are archives themselves, by their suffix."""
+    suffixes = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+    return sorted(n for n in names if n.lower().endswith(suffixes))

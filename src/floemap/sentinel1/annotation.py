@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from floemap.sentinel1.irregular_grid import GeolocationPoints, IrregularGridError, full_grid, regular_grid
 from floemap.sentinel1.plausible import refuse_gaps
 from floemap.sentinel1.scene import (
     AzimuthNoise,
@@ -20,6 +21,7 @@ from floemap.sentinel1.scene import (
     GeolocationGrid,
     GroundRange,
     NoiseLut,
+    NoiseRepair,
     Orbit,
     RangeNoise,
     SwathBounds,
@@ -31,30 +33,35 @@ _LEAST_GAIN, _MOST_GAIN = 10.0, 1e6
 #: Across a scene the gain follows incidence angle and antenna, 1.5 times between its ends in the same product; along
 #: azimuth it is constant there.
 _GAIN_ACROSS, _GAIN_ALONG = 10.0, 1.5
-#: No noise is stronger than the strongest signal, 65535 squared. Azimuth factors lie between 0.999 and 1.3 in a real
-#: product of EW.
-_MOST_POWER, _MOST_FACTOR = 65535.0**2, 100.0
 
 
-def geolocation_grid(annotation: XmlTree, start: datetime) -> GeolocationGrid:
-    """Read the geolocation grid of a product annotation; times become seconds after `start`."""
-    points = annotation.entries("geolocationGrid/geolocationGridPointList/geolocationGridPoint")
-    if not points:
+def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> GeolocationGrid:
+    """Read the geolocation grid of a product annotation; times become seconds after `start`.
+
+    In most products the points are a full grid, and are taken as they are. In some a point or a row is missing, or
+    rows have pixels of their own; these are brought to a full grid, see :mod:`floemap.sentinel1.irregular_grid`.
+    """
+    nodes = annotation.entries("geolocationGrid/geolocationGridPointList/geolocationGridPoint")
+    if not nodes:
         raise annotation.error("has no geolocation grid")
     names = ["line", "pixel", "latitude", "longitude", "height", "incidenceAngle", "elevationAngle", "slantRangeTime"]
-    table = np.array([[p.number(name) for name in names] for p in points])
-    seconds = np.array([(p.time("azimuthTime") - start).total_seconds() for p in points])
-    lines, pixels = np.unique(table[:, 0]), np.unique(table[:, 1])
-    shape = (len(lines), len(pixels))
-    order = np.lexsort((table[:, 1], table[:, 0]))
-    table, seconds = table[order], seconds[order]
-    regular = len(points) == shape[0] * shape[1] and min(shape) >= 4  # as a cubic spline needs
-    if not regular or not (table[:, 1].reshape(shape) == pixels).all():
-        raise annotation.error(f"has a geolocation grid of {len(points)} points that is no full grid")
-    lat, lon, height, incidence, elevation, slant = (table[:, i].reshape(shape) for i in range(2, 8))
-    if (abs(lat) > 90).any() or (abs(lon) > 360).any() or (incidence <= 0).any() or (incidence >= 90).any():
+    table = np.array([[p.number(name) for name in names] for p in nodes])
+    seconds = np.array([(p.time("azimuthTime") - start).total_seconds() for p in nodes])
+    table = np.unique(np.column_stack([table, seconds]), axis=0)  # sorted by line and pixel
+    if (abs(table[:, 2]) > 90).any() or (abs(table[:, 3]) > 360).any():
         raise annotation.error("has a geolocation grid with impossible angles")
-    return GeolocationGrid(lines, pixels, lat, lon, height, incidence, elevation, seconds.reshape(shape), slant)
+    if (table[:, 5] <= 0).any() or (table[:, 5] >= 90).any():
+        raise annotation.error("has a geolocation grid with impossible angles")
+    line, pixel, lat, lon, height, incidence, elevation, slant_s, time_s = table.T
+    points = GeolocationPoints(line, pixel, lat, lon, height, incidence, elevation, time_s, slant_s)
+    repeated = np.flatnonzero((np.diff(line) == 0) & (np.diff(pixel) == 0))
+    if len(repeated):
+        at = repeated[0]
+        raise annotation.error(f"has two different points of the geolocation grid at {line[at]:g}, {pixel[at]:g}")
+    try:
+        return full_grid(points) or regular_grid(points, orbit)
+    except IrregularGridError as e:
+        raise annotation.error(f"has a geolocation grid of {len(table)} points {e}") from e
 
 
 def orbit(annotation: XmlTree, start: datetime) -> Orbit:
@@ -146,7 +153,11 @@ def calibration_lut(calibration: XmlTree, shape: tuple[int, int]) -> Calibration
 
 
 def noise_lut(noise: XmlTree, shape: tuple[int, int], swaths: Sequence[SwathBounds]) -> NoiseLut:
-    """Read the thermal noise vectors, of either form, of an image of that shape; see :class:`NoiseLut`."""
+    """Read the thermal noise vectors, of either form, of an image of that shape; see :class:`NoiseLut`.
+
+    Values are taken as they are, be they numbers or not: :mod:`floemap.sentinel1.noise_check` judges them. The
+    specification lets the azimuth noise be absent; its factor is then 1.
+    """
     new = noise.entries("noiseRangeVectorList/noiseRangeVector")
     old = noise.entries("noiseVectorList/noiseVector")
     if bool(new) == bool(old):
@@ -154,31 +165,25 @@ def noise_lut(noise: XmlTree, shape: tuple[int, int], swaths: Sequence[SwathBoun
     tag = "noiseRangeLut" if new else "noiseLut"
     vectors = []
     for v in new or old:
-        pixels, power = v.positions("pixel"), v.numbers(tag)
+        pixels, power = v.positions("pixel"), v.numbers(tag, finite=False)
         if len(pixels) != len(power):
             raise v.error(f"has a noise vector at line {v.text('line')} with {len(pixels)} pixels, {len(power)} values")
-        if power.min() < 0 or power.max() > _MOST_POWER:
-            raise v.error(
-                f"has a noise vector at line {v.text('line')} with values from {power.min():.6g} to {power.max():.6g}"
-            )
         refuse_gaps(v, f"a noise vector at line {v.text('line')} with pixels", pixels, shape[1])
         vectors.append(RangeNoise(v.number("line"), pixels, power))
     if any(b.line <= a.line for a, b in pairwise(vectors)):
         raise noise.error("has noise vectors out of order")
     refuse_gaps(noise, "noise vectors at lines", np.array([v.line for v in vectors]), shape[0])
-    blocks = [_azimuth_block(b, shape) for b in noise.entries("noiseAzimuthVectorList/noiseAzimuthVector")]
-    named, known = {b.swath for b in blocks}, {s.swath for s in swaths}
-    if new and named != known:
-        raise noise.error(f"has azimuth noise blocks of {sorted(named)}, where the image has {sorted(known)}")
-    return NoiseLut("range_azimuth" if new else "vectors", tuple(vectors), tuple(blocks))
+    blocks = [_azimuth_block(b, shape, swaths) for b in noise.entries("noiseAzimuthVectorList/noiseAzimuthVector")]
+    named = {b.swath for b in blocks}
+    absent = tuple(dict.fromkeys(s.swath for s in swaths if s.swath not in named)) if new else ()
+    repairs = [NoiseRepair("azimuth list", 0.0, absent, "is not annotated", "the factor 1")] if absent else []
+    return NoiseLut("range_azimuth" if new else "vectors", tuple(vectors), tuple(blocks), tuple(repairs))
 
 
-def _azimuth_block(node: XmlTree, shape: tuple[int, int]) -> AzimuthNoise:
-    lines, factor = node.positions("line"), node.numbers("noiseAzimuthLut")
+def _azimuth_block(node: XmlTree, shape: tuple[int, int], swaths: Sequence[SwathBounds]) -> AzimuthNoise:
+    lines, factor = node.positions("line"), node.numbers("noiseAzimuthLut", finite=False)
     if len(lines) != len(factor):
         raise node.error(f"has an azimuth noise block with {len(lines)} lines, {len(factor)} values")
-    if factor.min() < 0 or factor.max() > _MOST_FACTOR:
-        raise node.error(f"has an azimuth noise block with values from {factor.min():.6g} to {factor.max():.6g}")
     block = AzimuthNoise(node.text("swath"), *_bounds(node), lines, factor)
     ordered = block.first_line <= block.last_line and block.first_pixel <= block.last_pixel
     inside = block.first_line < shape[0] and block.first_pixel < shape[1]
@@ -186,5 +191,11 @@ def _azimuth_block(node: XmlTree, shape: tuple[int, int]) -> AzimuthNoise:
         raise node.error(
             f"has an azimuth noise block of lines {block.first_line} to {block.last_line},"
             f" pixels {block.first_pixel} to {block.last_pixel}, values from line {lines[0]:.6g} to {lines[-1]:.6g}"
+        )
+    mine = [s for s in swaths if s.swath == block.swath]
+    if not any(s.first_pixel <= block.last_pixel and s.last_pixel >= block.first_pixel for s in mine):
+        raise node.error(
+            f"has an azimuth noise block of {block.swath} at pixels {block.first_pixel} to {block.last_pixel},"
+            " where the image has none of that sub-swath"
         )
     return block

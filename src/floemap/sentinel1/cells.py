@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from floemap.errors import GridError
+from floemap.errors import GridError, ProductError
 from floemap.progress import Progress, silent
 from floemap.sentinel1.radiometry import (
     Bools,
@@ -23,8 +23,10 @@ from floemap.sentinel1.radiometry import (
     Float32s,
     NoiseAdjustment,
     NoiseTable,
+    border_lines,
     border_noise,
     cell_power,
+    dim_cells,
 )
 from floemap.sentinel1.safe import open_measurement
 from floemap.sentinel1.scene import Scene
@@ -38,11 +40,15 @@ COARSE_PX = 16
 #: Blocks of lines have about this many pixels: small enough for the processor's caches to matter little, large enough
 #: for numpy's overhead not to.
 _BLOCK_PIXELS = 4_000_000
-#: Noise vectors before IPF 2.43 are in unknown units.
-_KNOWN_NOISE_UNITS = (2, 43)
+#: Where the measured power, which holds the noise, is under this part of the annotated noise, the annotation is wrong;
+#: and what share of the image may be so before the product is refused.
+_NOISE_TOO_HIGH, _MOST_TOO_HIGH = 0.5, 0.05
 #: From IPF 2.90 on the image's border is filled with zeros; before, with low values.
 _CLEAN_BORDERS = (2, 90)
 _BORDER_MARGIN_PX = 500
+#: Stands for the thermal noise in finding the border where the annotated noise is unknown: a sigma nought below the
+#: noise of EW within the margin of either side, which is -31 dB at the least in a real product.
+_LEAST_BORDER_NOISE_DB = -32.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,9 @@ class CellImage:
         By polarisation: what was done about thermal noise, in words.
     adjustments
         By polarisation and sub-swath, for the method ``scaled``.
+    noise_too_high
+        By polarisation: share of the image in which the annotated noise is over twice the measured power, noise
+        included; a right annotation has none.
     """
 
     power: Float32s
@@ -88,6 +97,7 @@ class CellImage:
     coarse: dict[str, CoarseStatistics]
     subtracted: dict[str, str]
     adjustments: dict[str, dict[str, NoiseAdjustment]]
+    noise_too_high: dict[str, float]
 
 
 def looks_for(scene: Scene, resolution_m: float) -> int:
@@ -120,7 +130,7 @@ def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", pro
     Raises
     ------
     ProductError
-        If the pixels cannot be read.
+        If the pixels cannot be read, or the annotated noise is to be subtracted and cannot be right.
     """
     rows, cols = scene.shape[0] // looks, scene.shape[1] // looks
     count = len(scene.polarisations)
@@ -151,6 +161,7 @@ def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", pro
         coarse={p: r.coarse for p, r in zip(scene.polarisations, results, strict=True)},
         subtracted={p: r.subtracted for p, r in zip(scene.polarisations, results, strict=True)},
         adjustments={p: r.adjustments for p, r in zip(scene.polarisations, results, strict=True)},
+        noise_too_high={p: r.noise_too_high for p, r in zip(scene.polarisations, results, strict=True)},
     )
 
 
@@ -164,11 +175,13 @@ class _Pass:
         self.method = noise
         self.subtracted = _what_to_subtract(scene, polarisation, noise)
         lut = scene.noise[polarisation]
-        usable = scene.ipf_version >= _KNOWN_NOISE_UNITS and not scene.noise_subtracted[polarisation]
+        usable = scene.noise_units_known and lut.unusable is None and not scene.noise_subtracted[polarisation]
+        self.noise_usable = usable
         self.noise = NoiseTable(lut if usable else None, scene.swaths, scene.shape, looks)
         self.calibration = CalibrationTable(scene.calibration[polarisation], scene.shape[1], looks)
         self.adjustments: dict[str, NoiseAdjustment] = {}
         self.valid: Bools
+        self.noise_too_high = 0.0
 
     def run(self, power: Float32s, note: Callable[[int], None]) -> _Pass:
         """Fill `power`, (rows, cols), and keep which cells are valid and the coarse statistics."""
@@ -177,6 +190,7 @@ class _Pass:
         factor = max(1, COARSE_PX // self.looks)
         step = max(factor, _BLOCK_PIXELS // (self.scene.shape[1] * self.looks) // factor * factor)
         coarse_signal, coarse_noise = [], []
+        edges = _Edges(rows, _BORDER_MARGIN_PX // self.looks) if self.scene.ipf_version < _CLEAN_BORDERS else None
         subtract_now = self.subtracted == "annotated noise subtracted"
         with open_measurement(self.scene, self.polarisation) as measurement:
             for row in range(0, rows, step):
@@ -185,9 +199,11 @@ class _Pass:
                 signal, valid = cell_power(dn, self.looks, zero_is_data=self.scene.noise_subtracted[self.polarisation])
                 noise, inside = self.noise.cells(row, end)
                 valid &= inside
-                if self.scene.ipf_version < _CLEAN_BORDERS:
-                    valid &= ~border_noise(signal, noise, valid, _BORDER_MARGIN_PX // self.looks)
                 scale = self.calibration.inverse_square(row, end)
+                if edges is not None:
+                    expected = self._border_noise(noise, scale)
+                    edges.add(row, signal, expected, valid)
+                    valid &= ~border_noise(signal, expected, valid, edges.margin)
                 signal *= scale
                 noise *= scale
                 coarse_signal.append(block_mean(signal, valid, factor))
@@ -198,9 +214,22 @@ class _Pass:
                 self.valid[row:end] = valid
                 note(end)
         self.coarse = CoarseStatistics(factor * self.looks, np.vstack(coarse_signal), np.vstack(coarse_noise))
+        if edges is not None:
+            edges.leave_out(self.valid)
+            self.coarse.signal[~_whole(self.valid, factor)] = np.nan
+        self.noise_too_high = _noise_too_high(self.coarse)
+        if self.method != "none" and self.noise_too_high > _MOST_TOO_HIGH:
+            reason = f"it is over twice the measured power, which holds it, in {self.noise_too_high:.0%} of the image"
+            raise _noise_error(self.scene, self.polarisation, reason)
         if self.subtracted == "noise adjusted to the scene subtracted":
             self._subtract_adjusted(power, step)
         return self
+
+    def _border_noise(self, noise: Float32s, scale: Float32s) -> Float32s:
+        """Return the noise in DN^2 below which the border is found; zero, for zeros alone, if it was subtracted."""
+        if self.noise_usable or self.scene.noise_subtracted[self.polarisation]:
+            return noise
+        return np.asarray(np.float32(10 ** (_LEAST_BORDER_NOISE_DB / 10)) / scale, np.float32)
 
     def _subtract_adjusted(self, power: Float32s, step: int) -> None:
         from floemap.sentinel1.residual import estimate_adjustments
@@ -215,26 +244,75 @@ class _Pass:
             power[row:end] -= noise
 
 
+class _Edges:
+    """The dim lines before the image's first and after its last line of signal, found while blocks of lines pass by."""
+
+    def __init__(self, rows: int, margin: int) -> None:
+        self.rows = rows
+        self.margin = margin
+        self.depth = min(margin, rows // 4)
+        self.first: list[Bools] = []
+        self.last: list[Bools] = []
+
+    def add(self, row: int, signal: Float32s, noise: Float32s, valid: Bools) -> None:
+        """Take note of the rows of cells from `row` on, as far as they are near the first or the last one."""
+        end = row + len(signal)
+        head = slice(0, max(0, min(end, self.depth) - row))
+        tail = slice(min(max(self.rows - self.depth - row, 0), len(signal)), end - row)
+        for part, found in ((head, self.first), (tail, self.last)):
+            if len(signal[part]):
+                found.append(dim_cells(signal[part], noise[part], valid[part]))
+
+    def leave_out(self, valid: Bools) -> None:
+        """Make the dim lines invalid."""
+        if self.depth:
+            valid[: self.depth] &= ~border_lines(np.vstack(self.first))
+            valid[-self.depth :] &= ~border_lines(np.vstack(self.last)[::-1])[::-1]
+
+
 def _what_to_subtract(scene: Scene, polarisation: str, method: NoiseMethod) -> str:
     if method == "none":
         return "nothing subtracted, as asked"
     if scene.noise_subtracted[polarisation]:
         return "nothing subtracted: the processor did already"
-    if scene.ipf_version < _KNOWN_NOISE_UNITS:
+    if not scene.noise_units_known:
         version = f"{scene.ipf_version[0]}.{scene.ipf_version[1]:02d}"
         logger.warning(
             "%s: thermal noise is not subtracted: processor %s annotates it in unknown units", scene.name, version
         )
         return f"nothing subtracted: processor {version} annotates noise in unknown units"
+    unusable = scene.noise[polarisation].unusable
+    if unusable is not None:
+        raise _noise_error(scene, polarisation, unusable)
     return "annotated noise subtracted" if method == "annotated" else "noise adjusted to the scene subtracted"
+
+
+def _noise_error(scene: Scene, polarisation: str, reason: str) -> ProductError:
+    return ProductError(
+        f"its annotated noise of {polarisation} cannot be right: {reason}.",
+        path=scene.container.path,
+        hint="Take another product of that time, or prepare this one with noise left in (noise = none).",
+    )
+
+
+def _noise_too_high(coarse: CoarseStatistics) -> float:
+    """Share of the image in which the measured power is far under the annotated noise, which it holds."""
+    known = np.isfinite(coarse.signal) & np.isfinite(coarse.noise)
+    low = coarse.signal[known] < _NOISE_TOO_HIGH * coarse.noise[known]
+    return float(low.mean()) if low.size else 0.0
 
 
 def block_mean(values: Float32s, valid: Bools, factor: int) -> Float32s:
     """Means over blocks of `factor` x `factor`; NaN where not all of a block is valid; remainders are dropped."""
     rows, cols = values.shape[0] // factor, values.shape[1] // factor
-    shape = (rows, factor, cols, factor)
-    cut = values[: rows * factor, : cols * factor].reshape(shape)
-    whole = np.asarray(valid[: rows * factor, : cols * factor].reshape(shape).all(axis=(1, 3)))
+    cut = values[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)
     mean = cut.mean(axis=1, dtype=np.float32).mean(axis=2, dtype=np.float32)
-    mean[~whole] = np.nan
+    mean[~_whole(valid, factor)] = np.nan
     return np.asarray(mean, np.float32)
+
+
+def _whole(valid: Bools, factor: int) -> Bools:
+    """Return which blocks of `factor` x `factor` are valid throughout."""
+    rows, cols = valid.shape[0] // factor, valid.shape[1] // factor
+    cut = valid[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)
+    return np.asarray(cut.all(axis=(1, 3)))

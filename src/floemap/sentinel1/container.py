@@ -1,22 +1,31 @@
 """Where a product's files lie: a folder or a zip, ESA's file names or the cloud buckets'.
 
 Nothing is ever unpacked. A zip from a stranger is looked at first: members that point outside, that are encrypted, or
-that would swell beyond reason are refused before anything is read.
+that would swell beyond reason are refused before anything is read. Folders of the product, and its manifest, are found
+in capitals and in small letters, and links to them are followed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from floemap.errors import ProductError
-from floemap.zips import UNREADABLE, brief, refuse_hostile
+from floemap.zips import UNREADABLE, brief, gdal_member, inner_archives, other_archive, refuse_hostile
 
 #: The largest XML of a real product is under 10 MB.
 MAX_XML_BYTES = 128 << 20
+MANIFEST = "manifest.safe"
+#: Those of a product's folders that are read, and the one of SIMULATED.txt and the manifest.
+_FOLDERS = ("", "annotation", "annotation/calibration", "measurement")
+_SUFFIXES = re.compile(r"(\.SAFE|\.zip)+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,15 @@ class Container:
     root
         The product's folder inside a zip ("" where the members lie at the top); "" for a folder.
     sizes
-        Size in bytes by path inside the product, with forward slashes.
+        Size in bytes by path inside the product, with forward slashes, its folders in small letters.
+    stored
+        The files' own paths below `path`, or the members of the zip, by path inside the product.
     """
 
     path: Path
     root: str
     sizes: dict[str, int]
+    stored: dict[str, Path | zipfile.ZipInfo] = field(repr=False)
 
     @property
     def is_zip(self) -> bool:
@@ -45,8 +57,9 @@ class Container:
     @property
     def name(self) -> str:
         """The product's name, without ``.SAFE`` or ``.zip``."""
-        name = PurePosixPath(self.root).name if self.root else self.path.name
-        return re.sub(r"(\.SAFE|\.zip)+$", "", name, flags=re.IGNORECASE)
+        # Not resolved: a link's own name is the one that its maker chose.
+        name = PurePosixPath(self.root).name if self.root else Path(os.path.abspath(self.path)).name  # noqa: PTH100
+        return _SUFFIXES.sub("", name)
 
     def read(self, inside: str) -> bytes:
         """Return a small file's bytes.
@@ -58,41 +71,52 @@ class Container:
         """
         if self.sizes[inside] > MAX_XML_BYTES:
             raise ProductError(f"{inside} has {self.sizes[inside]} bytes: too large for metadata.", path=self.path)
-        try:
-            if not self.is_zip:
-                return (self.path / inside).read_bytes()
-            with zipfile.ZipFile(self.path) as z, z.open(self._member(inside)) as f:
-                return f.read(MAX_XML_BYTES)
-        except UNREADABLE as e:
-            raise self._unreadable(inside, e) from e
+        with self._reading(inside) as f:
+            return f.read(MAX_XML_BYTES)
 
     def md5(self, inside: str) -> str:
         """Return a file's MD5, as hexadecimal digits. It says whether a file is whole; it protects against no one."""
         digest = hashlib.md5(usedforsecurity=False)
-        try:
-            if not self.is_zip:
-                with (self.path / inside).open("rb") as f:
-                    return hashlib.file_digest(f, lambda: digest).hexdigest()
-            with zipfile.ZipFile(self.path) as z, z.open(self._member(inside)) as f:
-                while block := f.read(1 << 20):
-                    digest.update(block)
-        except UNREADABLE as e:
-            raise self._unreadable(inside, e) from e
+        with self._reading(inside) as f:
+            while block := f.read(1 << 20):
+                digest.update(block)
         return digest.hexdigest()
 
-    def _unreadable(self, inside: str, error: BaseException) -> ProductError:
-        return ProductError(f"{inside} cannot be read: {brief(error)}.", path=self.path, hint="Download it again.")
+    @contextmanager
+    def _reading(self, inside: str) -> Iterator[IO[bytes]]:
+        stored = self.stored[inside]
+        try:
+            if isinstance(stored, Path):
+                with stored.open("rb") as f:
+                    yield f
+            else:
+                with zipfile.ZipFile(self.path) as z, z.open(stored) as member:
+                    yield member
+        except UNREADABLE as e:
+            message = f"{inside} cannot be read: {brief(e)}."
+            raise ProductError(message, path=self.path, hint="Download it again.") from e
 
     def gdal_name(self, inside: str) -> str:
-        """Return the name by which GDAL opens a file of the product."""
-        if self.is_zip:
-            path = str(self.path.resolve())
-            # Braces tell GDAL where the archive's name ends, without guessing by its suffix; but not around braces.
-            return f"/vsizip/{path if set('{}') & set(path) else f'{{{path}}}'}/{self._member(inside)}"
-        return str(self.path / inside)
+        """Return the name by which GDAL opens a file of the product.
 
-    def _member(self, inside: str) -> str:
-        return f"{self.root}/{inside}" if self.root else inside
+        Raises
+        ------
+        ProductError
+            If GDAL cannot find it in the zip.
+        """
+        stored = self.stored[inside]
+        if isinstance(stored, Path):
+            return str(stored)
+        member = gdal_member(stored)
+        if member is None:
+            raise ProductError(
+                f"holds a member that GDAL cannot find by its name: {stored.filename!r}.",
+                path=self.path,
+                hint="Unpack it and give the folder.",
+            )
+        path = str(self.path.resolve())
+        # Braces tell GDAL where the archive's name ends, without guessing by its suffix; but not around braces.
+        return f"/vsizip/{path if set('{}') & set(path) else f'{{{path}}}'}/{member}"
 
     def find(self, folder: str, pattern: str) -> list[str]:
         """Return the files right in `folder` whose names match the regular expression, in order; no hidden ones."""
@@ -112,24 +136,59 @@ def open_container(path: Path) -> Container:
     """
     path = Path(path)
     try:
-        return _open(path.parent if path.name.lower() == "manifest.safe" else path)
+        return _open(path.parent if path.name.lower() == MANIFEST else path)
     except OSError as e:  # no permission, a name that is too long
         raise ProductError(f"cannot be read: {e.strerror or e}.", path=path) from e
 
 
+def holds_manifest(folder: Path) -> bool:
+    """Whether a folder is a product's, by the manifest in it."""
+    return any(p.name.lower() == MANIFEST for p in folder.iterdir())
+
+
 def _open(path: Path) -> Container:
     if path.is_dir():
-        if not (path / "manifest.safe").is_file():
-            raise ProductError(
-                "holds no manifest.safe: this is no Sentinel-1 product.",
-                path=path,
-                hint="Give the folder that holds manifest.safe, or the product's zip.",
-            )
-        sizes = {p.relative_to(path).as_posix(): p.stat().st_size for p in path.rglob("*") if p.is_file()}
-        return Container(path, "", sizes)
+        return _open_folder(path)
     if not path.exists():
         raise ProductError("does not exist.", path=path)
+    if not path.is_file():
+        raise ProductError("is neither a folder nor a file.", path=path, hint="Give a product's folder or its zip.")
     return _open_zip(path)
+
+
+def _open_folder(path: Path) -> Container:
+    if not holds_manifest(path):
+        others = [p.name for p in sorted(path.iterdir()) if p.suffix.lower() in (".safe", ".zip")]
+        raise ProductError(
+            "holds no manifest.safe: this is no Sentinel-1 product.",
+            path=path,
+            hint=f"It holds {len(others)} that may be products, such as {others[0]!r}: give these."
+            if others
+            else "Give the folder that holds manifest.safe, or the product's zip.",
+        )
+    # Not by walking: a link to a folder is as good as the folder, and what else lies there does not matter.
+    stored: dict[str, Path] = {}
+    folders = {"": path}
+    for inside in _FOLDERS:
+        if inside not in folders:
+            continue
+        for p in sorted(folders[inside].iterdir()):
+            below = f"{inside}/{p.name}".removeprefix("/")
+            if p.is_dir() and below.lower() in _FOLDERS:
+                _refuse_twin(path, below.lower(), folders)
+                folders[below.lower()] = p
+            elif p.is_file():
+                below = MANIFEST if below.lower() == MANIFEST else below
+                _refuse_twin(path, below, stored)
+                stored[below] = p
+    return Container(path, "", {n: p.stat().st_size for n, p in stored.items()}, dict(stored))
+
+
+def _refuse_twin(path: Path, inside: str, known: Iterable[str]) -> None:
+    if inside in known:
+        raise ProductError(
+            f"holds {inside} twice, in capitals and in small letters.", path=path, hint="Move one of them away."
+        )
 
 
 def _open_zip(path: Path) -> Container:
@@ -137,18 +196,44 @@ def _open_zip(path: Path) -> Container:
         with zipfile.ZipFile(path) as z:
             members = z.infolist()
     except UNREADABLE as e:
-        hint = "Give a product's folder or its zip; if it is a zip, download it again."
-        raise ProductError(f"is no readable zip: {brief(e)}.", path=path, hint=hint) from e
-    refuse_hostile(path, members, ProductError)
-    sizes = {m.filename: m.file_size for m in members if not m.is_dir()}
-    manifests = [n for n in sizes if PurePosixPath(n).name == "manifest.safe"]
+        raise _no_zip(path, e) from e
+    files = refuse_hostile(path, members, ProductError)
+    manifests = [n for n in files if PurePosixPath(n).name.lower() == MANIFEST]
+    inner = inner_archives(files)
+    if not manifests and inner:
+        raise ProductError(f"holds another archive, {inner[0]!r}.", path=path, hint="Unpack it and give what is in it.")
     if len(manifests) != 1:
         raise ProductError(
             f"holds {len(manifests)} files named manifest.safe where one is needed.",
             path=path,
             hint="A zip must hold one Sentinel-1 product.",
         )
-    root = str(PurePosixPath(manifests[0]).parent)
-    root = "" if root == "." else root
-    prefix = f"{root}/" if root else ""
-    return Container(path, root, {n.removeprefix(prefix): s for n, s in sizes.items() if n.startswith(prefix)})
+    root = manifests[0].rpartition("/")[0]
+    if root and not _SUFFIXES.sub("", PurePosixPath(root).name).strip(". "):
+        message = f"holds its product in a folder named {PurePosixPath(root).name!r}, which is no name of a product."
+        raise ProductError(message, path=path, hint="Unpack it, give the folder a name, and give the folder.")
+    stored: dict[str, zipfile.ZipInfo] = {}
+    for name, member in files.items():
+        if root and not name.startswith(f"{root}/"):
+            continue
+        folder, _, file = name.removeprefix(f"{root}/" if root else "").rpartition("/")
+        folder = folder.lower() if folder.lower() in _FOLDERS else folder
+        inside = f"{folder}/{MANIFEST if file.lower() == MANIFEST else file}".removeprefix("/")
+        _refuse_twin(path, inside, stored)
+        stored[inside] = member
+    return Container(path, root, {n: m.file_size for n, m in stored.items()}, dict(stored))
+
+
+def _no_zip(path: Path, error: BaseException) -> ProductError:
+    """Return the error about a file that is no zip."""
+    kind = other_archive(path)
+    if kind is not None:
+        return ProductError(f"is {kind}.", path=path, hint="Unpack it and give the product's folder or zip in it.")
+    with path.open("rb") as f:
+        head = f.read(8)
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or head[:5] == b"<?xml":
+        what = "an XML file" if head[:1] == b"<" else "a TIFF image"
+        hint = "If it is a file of a product, give the product's folder, which holds manifest.safe."
+        return ProductError(f"is {what}, where a product is needed.", path=path, hint=hint)
+    hint = "Give a product's folder or its zip; if it is a zip, download it again."
+    return ProductError(f"is no readable zip: {brief(error)}.", path=path, hint=hint)

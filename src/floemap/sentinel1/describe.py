@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,15 @@ def describe_scene(scene: Scene) -> dict[str, Any]:
     }
 
 
+def scene_problems(scene: Scene) -> list[str]:
+    """Return what keeps a product that can be read from being prepared with the default settings."""
+    return [
+        f"the annotated noise of {p} cannot be used: {noise.unusable}"
+        for p, noise in scene.noise.items()
+        if noise.unusable is not None and scene.noise_units_known and not scene.noise_subtracted[p]
+    ]
+
+
 def _extent(scene: Scene, swath: str) -> dict[str, Any]:
     mine = [b for b in scene.swaths if b.swath == swath]
     last = max(mine, key=lambda b: b.last_line)
@@ -75,7 +85,7 @@ def _extent(scene: Scene, swath: str) -> dict[str, Any]:
 
 
 def _radiometry(scene: Scene, p: str) -> dict[str, Any]:
-    noise, calibration = scene.noise[p], scene.calibration[p]
+    noise, calibration, nesz = scene.noise[p], scene.calibration[p], nesz_db(scene, p)
     return {
         "dn_mean": scene.dn_mean[p],
         "dn_std": scene.dn_std[p],
@@ -85,12 +95,16 @@ def _radiometry(scene: Scene, p: str) -> dict[str, Any]:
         "noise_vectors": len(noise.range_vectors),
         "azimuth_noise_blocks": len(noise.azimuth_blocks),
         "noise_subtracted_by_processor": scene.noise_subtracted[p],
-        "nesz_db": list(nesz_db(scene, p)),
+        "nesz_db": None if nesz is None else list(nesz),
+        "noise_repairs": [asdict(r) for r in noise.repairs],
     }
 
 
-def nesz_db(scene: Scene, polarisation: str) -> tuple[float, float]:
-    """Least and largest noise-equivalent sigma nought of the scene in dB, from annotated noise and calibration."""
+def nesz_db(scene: Scene, polarisation: str) -> tuple[float, float] | None:
+    """Least and largest noise-equivalent sigma nought of the scene in dB, from annotated noise and calibration.
+
+    None where the annotated noise is zero everywhere.
+    """
     n = min(_SUMMARY_LOOKS, *scene.shape)
     table = NoiseTable(scene.noise[polarisation], scene.swaths, scene.shape, n)
     rows = scene.shape[0] // n
@@ -99,7 +113,7 @@ def nesz_db(scene: Scene, polarisation: str) -> tuple[float, float]:
     nesz = (noise * calibration.inverse_square(0, rows))[inside]
     nesz = nesz[nesz > 0]
     if not nesz.size:
-        return float("nan"), float("nan")
+        return None
     return float(10 * np.log10(nesz.min())), float(10 * np.log10(nesz.max()))
 
 
@@ -128,8 +142,9 @@ def scene_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append((f"{p} pixels", f"DN {r['dn_mean']:.1f} ± {r['dn_std']:.1f}; A {a[0]:.0f} to {a[1]:.0f}"))
         blocks = f", {r['azimuth_noise_blocks']} azimuth blocks" if r["azimuth_noise_blocks"] else ""
         subtracted = "; subtracted by the processor" if r["noise_subtracted_by_processor"] else ""
-        floor = f"{nesz[0]:.1f} to {nesz[1]:.1f} dB ({r['noise_vectors']} vectors{blocks}){subtracted}"
-        lines.append((f"{p} noise floor", floor))
+        level = "none annotated" if nesz is None else f"{nesz[0]:.1f} to {nesz[1]:.1f} dB"
+        repaired = f"; {len(r['noise_repairs'])} parts replaced" if r["noise_repairs"] else ""
+        lines.append((f"{p} noise floor", f"{level} ({r['noise_vectors']} vectors{blocks}){subtracted}{repaired}"))
     return lines
 
 

@@ -257,6 +257,8 @@ def _about(scene: Scene, cells: CellImage, geobox: GeoBox) -> dict[str, Any]:
             ways["scaled"] = cells.adjustments[p]
         residual[p] = {
             "done": cells.subtracted[p],
+            "repairs": [asdict(r) for r in scene.noise[p].repairs],
+            "too_high_share": round(cells.noise_too_high[p], 6),
             "adjustments": {s: asdict(a) for s, a in cells.adjustments[p].items()},
             "residual": {w: asdict(measure(cells.coarse[p], scene.swaths, blocks, a)) for w, a in ways.items()},
         }
@@ -265,6 +267,7 @@ def _about(scene: Scene, cells: CellImage, geobox: GeoBox) -> dict[str, Any]:
         "simulated": scene.simulated,
         "scene": identity(scene),
         "looks": cells.looks,
+        "geometry": {"irregular_points": scene.geolocation.irregular_points},
         "thermal_noise": residual,
         "grid": {
             "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),

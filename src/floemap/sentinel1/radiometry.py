@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,8 +159,8 @@ class NoiseTable:
         last = min(max(b.last_pixel for b in bounds), samples - 1)
         pixels = np.arange(first, last + 1)
         with_power = [v for v in vectors if (v.power > 0).any()] or list(vectors)
-        used = [v for v in with_power if _bounds_at(bounds, v.line) is not None] or with_power
-        profiles = np.array([_profile(v, _bounds_at(bounds, v.line), pixels) for v in used])
+        used = [v for v in with_power if bounds_at(bounds, v.line) is not None] or with_power
+        profiles = np.array([range_profile(v, bounds_at(bounds, v.line), pixels) for v in used])
         nodes = np.array([v.line for v in used])
         tables = []
         for b in bounds:
@@ -220,11 +221,12 @@ class NoiseTable:
         return offsets
 
 
-def _bounds_at(bounds: Sequence[SwathBounds], line: float) -> SwathBounds | None:
+def bounds_at(bounds: Sequence[SwathBounds], line: float) -> SwathBounds | None:
+    """Return those of a sub-swath's bounds that hold at a line, or None."""
     return next((b for b in bounds if b.first_line <= line <= b.last_line), None)
 
 
-def _profile(vector: RangeNoise, bounds: SwathBounds | None, pixels: NDArray[np.int64]) -> Floats:
+def range_profile(vector: RangeNoise, bounds: SwathBounds | None, pixels: NDArray[Any]) -> Floats:
     """Range noise at `pixels` from the vector's points inside `bounds`, the nearest point's value beyond them.
 
     Real vectors end in zeros, at the last point or two of far range: no noise was computed there, which is not to say
@@ -275,22 +277,46 @@ def border_noise(power: Float32s, noise: Float32s, valid: Bools, margin: int) ->
     """Return where the dim fringe at the image's sides lies, for processors before IPF 2.90.
 
     Those wrote a seam of very low values beside the image instead of zeros. Within `margin` cells of either side, a
-    cell whose mean over its neighbours is under half of the thermal noise can be no signal; everything outwards from
+    cell whose mean over five cells is under half of the thermal noise can be no signal; everything outwards from
     the innermost such cell is fringe, and three cells more: two that the mean hides, one to be safe.
     """
-    rows, cols = power.shape
+    cols = power.shape[1]
     margin = min(margin, cols // 4)
-    fringe = np.zeros((rows, cols), bool)
+    fringe = np.zeros(power.shape, bool)
     for side in (slice(0, margin), slice(cols - 1, cols - margin - 1, -1)):
-        low = _mean_of_5(power[:, side]) < 0.5 * _mean_of_5(noise[:, side])
-        low |= ~valid[:, side]
-        reach = np.where(low.any(axis=1), margin - np.argmax(low[:, ::-1], axis=1), 0)
-        # Only what is joined to the side: an unbroken majority of low cells from the side inwards.
-        share = np.cumsum(low, axis=1) / np.arange(1, margin + 1)
-        joined = np.where(share > 0.5, np.arange(1, margin + 1), 0).max(axis=1)
-        reach = np.minimum(reach, joined)
-        fringe[:, side] = np.arange(margin) < np.where(reach > 0, reach + 3, 0)[:, None]
+        dim = dim_cells(power[:, side], noise[:, side], valid[:, side])
+        # Along the track, too: the mean across a fringe of one or two cells holds more image than fringe.
+        dim |= dim_cells(power[:, side].T, noise[:, side].T, valid[:, side].T).T
+        fringe[:, side] = _joined(dim, 3)
     return fringe
+
+
+def border_lines(dim: Bools) -> Bools:
+    """Return which of the dim cells before the image's first line of signal are fringe, and one line more.
+
+    Parameters
+    ----------
+    dim
+        :func:`dim_cells` of the image's first lines, or of its last ones in reverse, (lines, cells).
+    """
+    return _joined(dim.T, 1).T
+
+
+def dim_cells(power: Float32s, noise: Float32s, valid: Bools) -> Bools:
+    """Return where the mean over five cells of a row is under half of the thermal noise, or nothing is valid."""
+    return np.asarray((_mean_of_5(power) < 0.5 * _mean_of_5(noise)) | ~valid)
+
+
+def _joined(dim: Bools, more: int) -> Bools:
+    """Return what of the dim cells is joined to the first column, up to the innermost of them and `more` beyond.
+
+    Joined is what an unbroken majority of dim cells from the first column inwards reaches.
+    """
+    count = dim.shape[1]
+    reach = np.where(dim.any(axis=1), count - np.argmax(dim[:, ::-1], axis=1), 0)
+    share = np.cumsum(dim, axis=1) / np.arange(1, count + 1)
+    reach = np.minimum(reach, np.where(share > 0.5, np.arange(1, count + 1), 0).max(axis=1, initial=0))
+    return np.asarray(np.arange(count) < np.where(reach > 0, reach + more, 0)[:, None])
 
 
 def _mean_of_5(a: Float32s) -> Float32s:

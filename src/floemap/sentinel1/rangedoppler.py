@@ -7,13 +7,13 @@ A pixel is seen at a zero-Doppler time t and at a slant range R. The point P on 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicHermiteSpline
 
-from floemap.sentinel1.scene import Floats, GeolocationGrid, Orbit
+from floemap.sentinel1.scene import Floats, Orbit
 
 SPEED_OF_LIGHT_M_S = 299_792_458.0
 WGS84_A_M = 6_378_137.0
@@ -60,6 +60,30 @@ def track(orbit: Orbit) -> CubicHermiteSpline:
     return CubicHermiteSpline(orbit.time_s, orbit.position_m, orbit.velocity_m_s)
 
 
+class Located(Protocol):
+    """Points with a place on the ground and a place in the image, arrays of one shape."""
+
+    @property
+    def longitude_deg(self) -> Floats:
+        """Longitude."""
+
+    @property
+    def latitude_deg(self) -> Floats:
+        """Latitude."""
+
+    @property
+    def height_m(self) -> Floats:
+        """Height above WGS84."""
+
+    @property
+    def azimuth_time_s(self) -> Floats:
+        """Zero-Doppler time, seconds after the scene's start."""
+
+    @property
+    def slant_range_time_s(self) -> Floats:
+        """Two-way travel time."""
+
+
 def locate(orbit: Orbit, time_s: Floats, slant_range_m: Floats, height_m: Floats | float, near: Floats) -> Floats:
     """Solve the range-Doppler equations by Newton's method.
 
@@ -93,8 +117,8 @@ def locate(orbit: Orbit, time_s: Floats, slant_range_m: Floats, height_m: Floats
     return point
 
 
-def residuals_m(grid: GeolocationGrid, orbit: Orbit) -> Floats:
-    """How far the grid's points are from satisfying the equations, (lines, pixels), metres: under 2 cm in real ones."""
+def residuals_m(grid: Located, orbit: Orbit) -> Floats:
+    """How far points are from satisfying the equations, in the points' shape, metres: under 2 cm in real products."""
     point = ecef(grid.longitude_deg, grid.latitude_deg, grid.height_m)
     position = track(orbit)
     satellite, velocity = position(grid.azimuth_time_s), position.derivative()(grid.azimuth_time_s)

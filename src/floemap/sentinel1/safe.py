@@ -32,6 +32,7 @@ from floemap.sentinel1.manifest import (
     relative_orbit,
     warn_of_changed_manifest,
 )
+from floemap.sentinel1.noise_check import with_good_noise
 from floemap.sentinel1.plausible import joined, refuse_contradictions
 from floemap.sentinel1.scene import Scene
 from floemap.sentinel1.xmltree import XmlTree
@@ -180,7 +181,7 @@ def _assemble(
     for p, scene in scenes.items():
         refuse_contradictions(annotations[p], scene)
     scene = joined(list(scenes.values()), annotations)
-    return replace(scene, checksums=dict(checksums))
+    return with_good_noise(replace(scene, checksums=dict(checksums)))
 
 
 def _shape(annotation: XmlTree) -> tuple[int, int]:
@@ -199,6 +200,7 @@ def _of_polarisation(manifest: XmlTree, p: str, trees: dict[str, XmlTree], measu
     shape = _shape(tree)
     start = tree.time(f"{_IMAGE}/productFirstLineUtcTime")
     swaths = read.swath_bounds(tree, shape)
+    orbit = read.orbit(tree, start)
     return Scene(
         container=container,
         name=container.name,
@@ -220,8 +222,8 @@ def _of_polarisation(manifest: XmlTree, p: str, trees: dict[str, XmlTree], measu
         ),
         radar_frequency_hz=_positive(tree, "generalAnnotation/productInformation/radarFrequency"),
         heading_deg=tree.number("generalAnnotation/productInformation/platformHeading"),
-        geolocation=read.geolocation_grid(tree, start),
-        orbit=read.orbit(tree, start),
+        geolocation=read.geolocation_grid(tree, start, orbit),
+        orbit=orbit,
         ground_range=read.ground_range(tree, start),
         line_interval_s=_positive(tree, f"{_IMAGE}/azimuthTimeInterval"),
         swaths=swaths,

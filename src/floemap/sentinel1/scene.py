@@ -34,6 +34,8 @@ class GeolocationGrid:
         Zero-Doppler time of the nodes, in seconds after the scene's `start`.
     slant_range_time_s
         Two-way travel time.
+    irregular_points
+        Number of annotated points, where they are no full grid and this one was interpolated from them; else None.
     """
 
     lines: Floats
@@ -45,6 +47,7 @@ class GeolocationGrid:
     elevation_deg: Floats
     azimuth_time_s: Floats
     slant_range_time_s: Floats
+    irregular_points: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,29 @@ class AzimuthNoise:
 
 
 @dataclass(frozen=True)
+class NoiseRepair:
+    """A part of the noise annotation that could not be used as annotated.
+
+    Attributes
+    ----------
+    part
+        What it is.
+    line
+        Of the vector, or the first of the block.
+    swaths
+        The sub-swaths in which it was replaced.
+    found, used
+        What is wrong with it, and what stands in its place.
+    """
+
+    part: Literal["range vector", "azimuth block", "azimuth list"]
+    line: float
+    swaths: tuple[str, ...]
+    found: str
+    used: str
+
+
+@dataclass(frozen=True)
 class NoiseLut:
     """Thermal noise annotation of one polarisation.
 
@@ -87,11 +113,17 @@ class NoiseLut:
     ----------
     form
         `range_azimuth` from IPF 2.90 on; `vectors` before, where there are no azimuth blocks.
+    repairs
+        What was replaced in it.
+    unusable
+        Why it cannot be the noise of the scene, or None.
     """
 
     form: Literal["range_azimuth", "vectors"]
     range_vectors: tuple[RangeNoise, ...]
     azimuth_blocks: tuple[AzimuthNoise, ...]
+    repairs: tuple[NoiseRepair, ...] = ()
+    unusable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -212,6 +244,11 @@ class Scene:
     measurements: dict[str, str]
     checksums: dict[str, frozenset[str]] = field(repr=False)
     simulated: bool = False
+
+    @property
+    def noise_units_known(self) -> bool:
+        """Whether noise is annotated in DN^2: processors before IPF 2.43 give it in unknown units."""
+        return self.ipf_version >= (2, 43)
 
     @property
     def swath_names(self) -> tuple[str, ...]:

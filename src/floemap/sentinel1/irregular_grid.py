@@ -1,0 +1,102 @@
+"""Geolocation grids that are not full: points or rows are missing, or each row has pixels of its own.
+
+What is smooth along a row (angles, slant range) is interpolated by a cubic spline to pixels that all rows then share;
+heights, which are the terrain's, linearly. Where a new point lies on the ground follows from these by the range-Doppler
+equations, as it did for the annotated ones, so that no error of interpolation moves it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from floemap.sentinel1 import rangedoppler as rd
+from floemap.sentinel1.scene import Floats, GeolocationGrid, Orbit
+
+#: As many rows and points of a row as a cubic spline needs.
+_FEWEST = 4
+#: How far annotated points may be from the orbit's geometry; 0.02 m in a real product.
+_MOST_OFF_M = 500.0
+
+
+class IrregularGridError(ValueError):
+    """Points from which no grid can be made; the message goes on after "a geolocation grid of 483 points"."""
+
+
+@dataclass(frozen=True)
+class GeolocationPoints:
+    """Annotated points in the order of lines and pixels, all (n,); see :class:`GeolocationGrid` for the fields."""
+
+    line: Floats
+    pixel: Floats
+    latitude_deg: Floats
+    longitude_deg: Floats
+    height_m: Floats
+    incidence_deg: Floats
+    elevation_deg: Floats
+    azimuth_time_s: Floats
+    slant_range_time_s: Floats
+
+
+def full_grid(points: GeolocationPoints) -> GeolocationGrid | None:
+    """Return the points as they are where they are a full grid, else None.
+
+    Raises
+    ------
+    IrregularGridError
+        If they are a full grid of too few rows or columns.
+    """
+    lines, pixels = np.unique(points.line), np.unique(points.pixel)
+    shape = (len(lines), len(pixels))
+    if len(points.line) != shape[0] * shape[1]:
+        return None
+    if min(shape) < _FEWEST:
+        raise IrregularGridError(f"in {shape[0]} rows and {shape[1]} columns, where {_FEWEST} of each are needed")
+    fields = (points.latitude_deg, points.longitude_deg, points.height_m, points.incidence_deg, points.elevation_deg)
+    lat, lon, height, incidence, elevation = (f.reshape(shape) for f in fields)
+    time_s, slant_s = points.azimuth_time_s.reshape(shape), points.slant_range_time_s.reshape(shape)
+    return GeolocationGrid(lines, pixels, lat, lon, height, incidence, elevation, time_s, slant_s)
+
+
+def regular_grid(points: GeolocationPoints, orbit: Orbit) -> GeolocationGrid:
+    """Interpolate points to a full grid.
+
+    Rows that reach less far than others, by more than two steps at either end, or have too few points are left out.
+
+    Raises
+    ------
+    IrregularGridError
+        If fewer rows are left than a cubic spline needs, or the points contradict the orbit.
+    """
+    off_m = float(rd.residuals_m(points, orbit).max())
+    if off_m > _MOST_OFF_M:
+        raise IrregularGridError(f"that contradicts the orbit by {off_m:.6g} m")
+    lines, first, counts = np.unique(points.line, return_index=True, return_counts=True)
+    low, high, most = points.pixel.min(), points.pixel.max(), int(counts.max())
+    step = (high - low) / max(most - 1, 1)
+    rows = [
+        slice(i, i + n)
+        for i, n in zip(first, counts, strict=True)
+        if n >= _FEWEST and points.pixel[i] - low <= 2 * step and high - points.pixel[i + n - 1] <= 2 * step
+    ]
+    if len(rows) < _FEWEST:
+        raise IrregularGridError(f"in {len(lines)} rows, of which {len(rows)} span the image: too few for a grid")
+    # The pixels of the most usual row of all points: its like are taken as they are.
+    fullest = Counter(tuple(points.pixel[r]) for r in rows if r.stop - r.start == most)
+    pixels = np.array(fullest.most_common(1)[0][0]) if fullest else np.linspace(low, high, most)
+
+    def smooth(values: Floats) -> Floats:
+        return np.array([CubicSpline(points.pixel[r], values[r])(pixels) for r in rows])
+
+    height = np.array([np.interp(pixels, points.pixel[r], points.height_m[r]) for r in rows])
+    time_s, slant_s = smooth(points.azimuth_time_s), smooth(points.slant_range_time_s)
+    near = rd.ecef(points.longitude_deg, points.latitude_deg, points.height_m)
+    guess = np.stack([smooth(near[:, i]) for i in range(3)], axis=-1)
+    xyz = rd.locate(orbit, time_s, slant_s * rd.SPEED_OF_LIGHT_M_S / 2, height, guess)
+    lon, lat, _ = rd.geodetic(xyz)
+    kept = np.array([points.line[r.start] for r in rows])
+    angles = smooth(points.incidence_deg), smooth(points.elevation_deg)
+    return GeolocationGrid(kept, pixels, lat, lon, height, *angles, time_s, slant_s, len(points.line))
