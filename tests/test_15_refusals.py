@@ -335,7 +335,7 @@ def _both_noises(root: etree._Element) -> None:
 
 #: Kind of file, what is done to it, words of the message.
 CONTRADICTIONS: dict[str, tuple[str, Callable[[etree._Element], None], str]] = {
-    "grid not full": (ANNOTATION, lambda r: _remove(r, f"{POINTS}/*", slice(7, 8)), "482 points that is no full grid"),
+    "grid of three rows": (ANNOTATION, lambda r: _remove(r, f"{POINTS}/*", slice(63, None)), "points in 3 rows"),
     "no grid": (ANNOTATION, lambda r: _remove(r, f"{POINTS}/*"), "has no geolocation grid"),
     "grid elsewhere": (ANNOTATION, _set(f"{POINTS}/*/longitude", lambda x: x + 1), "contradicts the orbit by"),
     "one node elsewhere": (
@@ -420,20 +420,16 @@ CONTRADICTIONS: dict[str, tuple[str, Callable[[etree._Element], None], str]] = {
     ),
     "no noise": (NOISE, lambda r: _remove(r, "noiseRangeVectorList/*"), "0 noise range vectors and 0 older"),
     "both noises": (NOISE, _both_noises, "noise range vectors and 1 older"),
-    "no azimuth blocks": (NOISE, lambda r: _remove(r, "noiseAzimuthVectorList/*"), "azimuth noise blocks of []"),
-    "a swath without blocks": (
+    "blocks of another sub-swath": (
         NOISE,
         lambda r: [setattr(s, "text", "EW1") for s in r.findall("noiseAzimuthVectorList/*/swath")],
-        "blocks of ['EW1']",
+        "an azimuth noise block of EW1 at pixels",
     ),
     "block outside of its lines": (
         NOISE,
         _set("noiseAzimuthVectorList/*/line", lambda x: x + 1000),
         "an azimuth noise block of lines",
     ),
-    "negative noise": (NOISE, _set("*/*/noiseRangeLut", lambda x: -x, slice(2, 3)), "noise vector at line"),
-    "noise above all signal": (NOISE, _set("*/*/noiseRangeLut", lambda x: 1e9 * (x + 1)), "noise vector at line"),
-    "factor beyond reason": (NOISE, _set("*/*/noiseAzimuthLut", lambda x: 1e4 * x), "azimuth noise block with values"),
     "noise for half of the image": (
         NOISE,
         lambda r: _remove(r, "noiseRangeVectorList/*", slice(4, None)),
@@ -511,7 +507,7 @@ def test_an_ordinary_zip_is_read(tmp_path: Path, members: list[tuple[zipfile.Zip
 
 
 @pytest.mark.parametrize(
-    "name", ["../manifest.safe", "/etc/passwd", "a/../../b", "C:/Windows/x", "..\\x", "a\\b", "x/.."]
+    "name", ["../manifest.safe", "/etc/passwd", "a/../../b", "C:/Windows/x", "..\\x", "\\x", "a\\..\\b", "x/.."]
 )
 def test_members_that_point_outside(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]], name: str) -> None:
     path = _zip(tmp_path / "a.zip", [*members, (zipfile.ZipInfo(name), b"x")])
@@ -521,13 +517,15 @@ def test_members_that_point_outside(tmp_path: Path, members: list[tuple[zipfile.
 def test_links(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
     link = zipfile.ZipInfo("link.tiff")
     link.external_attr = 0o120777 << 16
-    refused(_zip(tmp_path / "a.zip", [*members, (link, b"/etc/passwd")]), "holds a link: 'link.tiff'", "Don't trust")
+    refused(
+        _zip(tmp_path / "a.zip", [*members, (link, b"/etc/passwd")]), "holds a link: 'link.tiff'", "Unpack it yourself"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_twins(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
     twin = zipfile.ZipInfo(members[0][0].filename)
-    refused(_zip(tmp_path / "a.zip", [*members, (twin, b"x")]), "two members named", "Don't trust it")
+    refused(_zip(tmp_path / "a.zip", [*members, (twin, b"x")]), "two members named", "Make the zip again")
 
 
 def _with_central_field(path: Path, offset: int, value: int, size: str = "<H") -> Path:
@@ -554,12 +552,12 @@ def test_bombs(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]]) -> 
     bomb = zipfile.ZipInfo("annotation/bomb.xml")
     bomb.compress_type = zipfile.ZIP_DEFLATED
     path = _zip(tmp_path / "a.zip", [*members, (bomb, bytes(32 << 20))])
-    refused(path, "annotation/bomb.xml would swell 1", "times", "Don't trust it")
+    refused(path, "annotation/bomb.xml would swell 1", "times", "Unpack it yourself")
 
 
 def test_many_bombs(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
     path = _with_central_field(_zip(tmp_path / "a.zip", members), 24, 0xFFFFFFF0, "<L")
-    refused(path, "would swell", "Don't trust it")
+    refused(path, "would swell", "Unpack it yourself")
 
 
 def test_two_products_in_a_zip(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
@@ -569,13 +567,7 @@ def test_two_products_in_a_zip(tmp_path: Path, members: list[tuple[zipfile.ZipIn
 
 def test_a_zip_in_a_zip(tmp_path: Path, small_zip: Path) -> None:
     path = _zip(tmp_path / "a.zip", [(zipfile.ZipInfo(small_zip.name), small_zip.read_bytes())])
-    refused(path, "holds 0 files named manifest.safe", "one Sentinel-1 product")
-
-
-def test_a_manifest_in_capitals(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
-    for info, _ in members:
-        info.filename = info.filename.replace("manifest.safe", "MANIFEST.SAFE")
-    refused(_zip(tmp_path / "a.zip", members), "holds 0 files named manifest.safe")
+    refused(path, "holds another archive", small_zip.name, "Unpack it")
 
 
 def test_a_manifest_beside_the_product(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
