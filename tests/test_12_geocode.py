@@ -178,7 +178,7 @@ def test_a_mountain_moves_its_node_and_sea_level_brings_it_back(scene_at):
 def test_a_higher_sea_moves_points_away_from_the_radar(scene_at):
     scene = scene_at(0, 80)
     line, pixel = positions(scene, 500)
-    low, high = GeoLocator(scene).to_ground(line, pixel), GeoLocator(scene, height_m=50.0).to_ground(line, pixel)
+    low, high = GeoLocator(scene).to_ground(line, pixel), GeoLocator(scene, sea_level=50.0).to_ground(line, pixel)
     shift = GEOD.inv(*low, *high)[2]
     expected = 50 / np.tan(np.radians(GeoLocator(scene).incidence_deg(line, pixel)))
     assert shift == pytest.approx(expected, rel=0.05)

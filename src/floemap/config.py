@@ -5,11 +5,12 @@ Each stage's settings are one model. A file may leave out whatever it does not c
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from floemap.errors import ConfigError
 
@@ -81,11 +82,25 @@ class PrepareSettings(Settings):
     surface: Literal["sea", "annotated"] = "sea"
     """Height at which pixels are located: the sea's everywhere, or the annotation's terrain."""
 
-    sea_level_m: float = Field(default=0.0, ge=-120, le=120)
-    """Height of the sea above the WGS84 ellipsoid, metres, for the surface "sea"."""
+    sea_level_m: float | Literal["geoid"] = "geoid"
+    """Height of the sea above the WGS84 ellipsoid, for the surface "sea": the geoid's, or -120 to 120 metres."""
 
     verify: bool = True
     """Compare the pixel files with the manifest's checksums."""
+
+    @field_validator("sea_level_m", mode="before")
+    @classmethod
+    def _sea_level(cls, value: object) -> object:
+        """Take a number, also as text, and the word; one sentence for all else."""
+        if value == "geoid":
+            return value
+        try:
+            metres = float(value)  # type: ignore[arg-type]  # what is no number raises
+        except (TypeError, ValueError):
+            metres = math.nan
+        if not -120 <= metres <= 120:
+            raise ValueError("it must be geoid, or a height of -120 to 120 metres")
+        return metres
 
 
 class LabelSettings(Settings):

@@ -64,8 +64,13 @@ def prepare(
         ),
     ] = None,
     sea_level: Annotated[
-        float | None,
-        typer.Option("--sea-level", metavar="METRES", help="Height of the sea above WGS84. (default: 0)"),
+        str | None,
+        typer.Option(
+            "--sea-level",
+            metavar="geoid|METRES",
+            help="Height of the sea above the WGS84 ellipsoid: the geoid's (EGM2008), or a number; 0 is the ellipsoid."
+            " (default: geoid)",
+        ),
     ] = None,
     verify: Annotated[
         bool | None, typer.Option("--verify/--no-verify", help="Check the pixel files' checksums. (default: verify)")

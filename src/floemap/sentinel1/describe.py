@@ -153,6 +153,14 @@ def describe_prepared(folder: Path) -> dict[str, Any]:
     return {"kind": "prepared product", "path": str(folder)} | read_json(folder / "product.json")
 
 
+def _surface(geometry: dict[str, Any]) -> str:
+    low, high = geometry["height_m"]
+    if geometry["surface"] == "sea":
+        return f"sea level, {geometry['sea_level']}: {low:g} to {high:g} m above WGS84"
+    why = f", since {geometry['instead_of_sea']}" if geometry["instead_of_sea"] else ""
+    return f"annotated terrain, {low:g} to {high:g} m above WGS84{why}"
+
+
 def prepared_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the facts of :func:`describe_prepared` as (name, words) for people."""
     scene, grid, pixels = facts["scene"], facts["grid"], facts["pixels"]
@@ -166,8 +174,12 @@ def prepared_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
                               f"HV {pixels['hv_below_noise_floor'] / pixels['valid']:.2%} of the valid"),
         ("Made by", f"{facts['software']}, {facts['created']}"),
     ]  # fmt: skip
+    if "geometry" in facts:  # records of older versions have none
+        lines.insert(3, ("Surface", _surface(facts["geometry"])))
     for p, noise in facts["thermal_noise"].items():
-        lines.append((f"{p} thermal noise", noise["done"]))
+        repaired = noise.get("repairs", [])
+        words = f"; {len(repaired)} parts of the annotation replaced" if repaired else ""
+        lines.append((f"{p} thermal noise", noise["done"] + words))
         for way, left in noise["residual"].items():
             seams = ", ".join(f"{k} {v:+.2f}" for k, v in left["seam_step_db"].items()) or "none measured"
             stripes = ", ".join(f"{k} {v:.2f}" for k, v in left["scalloping_db"].items()) or "none measured"

@@ -7,7 +7,8 @@ a lattice of the target grid and expanded linearly, at a cost of about a metre.
 Heights. The nodes of the annotation's geolocation grid carry the terrain's height, and a node on a mountain is
 displaced away from the radar by height / tan(incidence): at a coast, that error reaches out to sea as far as the next
 node. Ice floats at sea level, so by default positions are solved for there (:func:`sea_level_nodes`), from the orbit
-and the slant range of each pixel. The annotation's own grid and heights are an option.
+and the slant range of each pixel. The annotation's own grid and heights are an option. Sea level is the geoid's, tens
+of metres off the ellipsoid (:mod:`floemap.sentinel1.geoid`), or a given height.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from scipy.spatial import KDTree
 from floemap.errors import GridError
 from floemap.grid import crs_of
 from floemap.sentinel1 import rangedoppler as rd
+from floemap.sentinel1.geoid import GEOID, geoid_height_m
 from floemap.sentinel1.scene import Floats, GeolocationGrid, Scene
 
 logger = logging.getLogger(__name__)
 
 Surface = Literal["sea", "annotated"]
+#: Height above the WGS84 ellipsoid in metres, or the geoid's.
+SeaLevel = float | Literal["geoid"]
 
 #: Spacing of the lattice on which the inverse is evaluated.
 LATTICE_M = 2560.0
@@ -46,12 +50,17 @@ NODE_SPACING_M = 6000.0
 
 @dataclass(frozen=True)
 class Nodes:
-    """Image positions and the ground there, on a grid: earth-centred (lines, pixels, 3), and height above WGS84."""
+    """Image positions and the ground there, on a grid: earth-centred (lines, pixels, 3), and height above WGS84.
+
+    `surface` says which heights these are, and `instead` why not the sea's that were asked for, if they are not.
+    """
 
     lines: Floats
     pixels: Floats
     xyz: Floats
     height_m: Floats
+    surface: Surface
+    instead: str | None = None
 
     def splines(self) -> tuple[list[RectBivariateSpline], RectBivariateSpline]:
         """Interpolators of the coordinates, and of the height."""
@@ -61,23 +70,27 @@ class Nodes:
         return _spline(self.lines, self.pixels, values)
 
 
-def annotated_nodes(grid: GeolocationGrid) -> Nodes:
+def annotated_nodes(grid: GeolocationGrid, instead: str | None = None) -> Nodes:
     """The annotation's geolocation grid as it is, with the heights of its nodes."""
     xyz = rd.ecef(grid.longitude_deg, grid.latitude_deg, grid.height_m)
-    return Nodes(grid.lines, grid.pixels, xyz, grid.height_m)
+    return Nodes(grid.lines, grid.pixels, xyz, grid.height_m, "annotated", instead)
 
 
-def sea_level_nodes(scene: Scene, height_m: float = 0.0) -> Nodes:
-    """Positions at `height_m` above WGS84, by the range-Doppler equations.
+def sea_level_nodes(scene: Scene, sea_level: SeaLevel = 0.0) -> Nodes:
+    """Positions at sea level, by the range-Doppler equations.
 
     Slant range comes from the annotation's ground range conversion, whose records are some 170 lines apart, against
     500 of the geolocation grid: where terrain varies along azimuth, so does the conversion, by up to a pixel from
     record to record. Where the geolocation grid does not satisfy the equations, it is taken as it is, with a warning.
+
+    The geoid's height is taken at the first guess of a place, on the annotated surface: some hundred metres from the
+    place itself, over which the geoid changes by some centimetres.
     """
     worst = rd.residuals_m(scene.geolocation, scene.orbit).max()
     if worst > MAX_RESIDUAL_M:
-        logger.warning("the geolocation grid is %.0f m off the orbit's geometry: its own heights are kept", worst)
-        return annotated_nodes(scene.geolocation)
+        why = f"the geolocation grid is {worst:.0f} m off the orbit's geometry"
+        logger.warning("%s: %s: its own heights are kept", scene.name, why)
+        return annotated_nodes(scene.geolocation, why)
     grid, last = scene.geolocation, scene.shape[0] - 1
     record_s = scene.ground_range.time_s
     at_records = record_s / scene.line_interval_s
@@ -91,8 +104,13 @@ def sea_level_nodes(scene: Scene, height_m: float = 0.0) -> Nodes:
     near = annotated_nodes(grid).splines()[0]
     guess = np.stack([s(np.clip(lines, grid.lines[0], grid.lines[-1]), grid.pixels) for s in near], axis=-1)
     times = np.broadcast_to(time_s[:, None], slant_range_m.shape)
+    if sea_level == "geoid":
+        lon, lat, _ = rd.geodetic(guess)
+        height_m = geoid_height_m(lon, lat)
+    else:
+        height_m = np.full(slant_range_m.shape, float(sea_level))
     xyz = rd.locate(scene.orbit, times, slant_range_m, height_m, guess)
-    return Nodes(lines, grid.pixels, xyz, np.full(slant_range_m.shape, height_m))
+    return Nodes(lines, grid.pixels, xyz, height_m, "sea")
 
 
 class GeoLocator:
@@ -103,14 +121,16 @@ class GeoLocator:
     scene
         The product.
     surface
-        ``sea``: all points lie at `height_m` above WGS84. ``annotated``: at the grid's own heights.
-    height_m
-        Height of the sea above WGS84 (the geoid's), metres, for ``sea``.
+        ``sea``: all points lie at sea level. ``annotated``: at the grid's own heights.
+    sea_level
+        Height of the sea above WGS84 for ``sea``: metres, or ``geoid``. In simulated scenes ``geoid`` is 0: their sea
+        lies on the ellipsoid.
     """
 
-    def __init__(self, scene: Scene, surface: Surface = "sea", height_m: float = 0.0) -> None:
+    def __init__(self, scene: Scene, surface: Surface = "sea", sea_level: SeaLevel = 0.0) -> None:
         grid = scene.geolocation
-        self.nodes = sea_level_nodes(scene, height_m) if surface == "sea" else annotated_nodes(grid)
+        self.sea_level: SeaLevel = 0.0 if sea_level == "geoid" and scene.simulated else sea_level
+        self.nodes = sea_level_nodes(scene, self.sea_level) if surface == "sea" else annotated_nodes(grid)
         self.grid = grid
         self.shape = scene.shape
         self._xyz, self._height = self.nodes.splines()
@@ -123,6 +143,18 @@ class GeoLocator:
 
     def _surface(self, lines: Floats, pixels: Floats) -> Floats:
         return np.stack([_evaluate(s, self.nodes, lines, pixels) for s in self._xyz], axis=-1)
+
+    def record(self) -> dict[str, Any]:
+        """What a record says of where pixels were located, JSON-ready: what was done, not what was asked for."""
+        at_sea = self.nodes.surface == "sea"
+        level = GEOID if self.sea_level == "geoid" else "ellipsoid" if self.sea_level == 0 else "given"
+        return {
+            "surface": self.nodes.surface,
+            "instead_of_sea": self.nodes.instead,
+            "sea_level": level if at_sea else None,
+            "height_m": [round(float(self.nodes.height_m.min()), 2), round(float(self.nodes.height_m.max()), 2)],
+            "irregular_points": self.grid.irregular_points,
+        }
 
     def to_ground(self, lines: NDArray[Any], pixels: NDArray[Any]) -> tuple[Floats, Floats]:
         """Longitude and latitude in degrees of image positions, any one shape."""

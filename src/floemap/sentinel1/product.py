@@ -43,7 +43,7 @@ from floemap.stage import Stage, is_finished, provenance, sha256, stage_folder, 
 logger = logging.getLogger(__name__)
 
 #: Raise the revision when a product's pixels change: calibration, noise, location, gathering, storage.
-STAGE = Stage("floemap prepare", "product.json", revision=0)
+STAGE = Stage("floemap prepare", "product.json", revision=1)
 
 _MAX_REMAP = 32_766  # OpenCV's limit on an image's side
 
@@ -120,7 +120,7 @@ def prepare(
         with _verifying(scene, settings.verify):
             cells = calibrate(scene, looks=looks_for(scene, resolution_m), noise=settings.noise, progress=progress)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
-        record |= _about(scene, cells, geobox)
+        record |= _about(scene, cells, geobox) | {"geometry": locator.record()}
         record["corners_lonlat_deg"] = locator.corners()
         record["seams"] = seam_lines(scene, locator)
         gather = _Gather(cells, inverse_map(locator, geobox), geobox.shape[1])
@@ -267,7 +267,6 @@ def _about(scene: Scene, cells: CellImage, geobox: GeoBox) -> dict[str, Any]:
         "simulated": scene.simulated,
         "scene": identity(scene),
         "looks": cells.looks,
-        "geometry": {"irregular_points": scene.geolocation.irregular_points},
         "thermal_noise": residual,
         "grid": {
             "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),

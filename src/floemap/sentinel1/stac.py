@@ -42,6 +42,7 @@ def write_item(path: Path, scene: Scene, locator: GeoLocator, geobox: GeoBox, se
             "processing:level": "L1",
             "processing:software": {"floemap": __version__},
             "floemap:settings": settings.model_dump(),
+            "floemap:geometry": locator.record(),
         },
     )
     item.stac_extensions.append("https://stac-extensions.github.io/processing/v1.2.0/schema.json")
