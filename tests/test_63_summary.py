@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from floemap.charts.extremeearth import PARTS
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.confusion import Confusion, pooled
 from floemap.evaluation.published import CITATION, PUBLISHED
 from floemap.evaluation.scores import scores
 from floemap.evaluation.summary import spread, summarise
 from floemap.evaluation.tables import markdown, tables
-from floemap.legend import SIX_CLASSES
+from floemap.legend import EXTREMEEARTH, SIX_CLASSES
 from floemap.stage import SCHEMA_VERSION
 
 KEYS = {c.id: c.key for c in SIX_CLASSES.classes}
@@ -116,17 +118,111 @@ def test_the_order_of_cells_does_not_matter() -> None:
         assert json.dumps(summarise(records)) == expected
 
 
+def published_records(
+    losses: tuple[str, ...] = ("cross_entropy", "dice", "macro_dice", "focal"),
+) -> list[dict[str, Any]]:
+    """Records as the published study would leave them."""
+    parts = [
+        {
+            "name": p.name,
+            "role": p.role,
+            "half": p.half,
+            "scene": {
+                "name": f"{p.scene.month:02d}",
+                "product": p.scene.product,
+                "chart": p.scene.chart,
+                "simulated": False,
+            },
+        }
+        for p in PARTS
+    ]
+    split = {"settings": {"kind": "published", "cut": "sides"}, "parts": parts}
+    records = comparison(losses)
+    for record in records:
+        record["evaluation"] |= {"legend": EXTREMEEARTH_LEGEND, "pixel_area_km2": 0.0064}
+        record["split"] = split
+    return json.loads(json.dumps(records))
+
+
+EXTREMEEARTH_LEGEND = {"name": "extremeearth", "classes": {c.id: c.key for c in EXTREMEEARTH.classes}}
+
+
 def test_published_numbers_stand_beside_the_losses_that_have_them() -> None:
-    summary = summarise(comparison(("cross_entropy", "dice", "generalized_dice", "macro_dice", "focal")))
-    assert [g["loss"] for g in summary["groups"]] == [
-        "cross_entropy", "dice", "generalized_dice", "macro_dice", "focal",
-    ]  # fmt: skip
+    summary = summarise(published_records())
+    assert [g["loss"] for g in summary["groups"]] == ["cross_entropy", "dice", "macro_dice", "focal"]
     assert group_of(summary, "dice")["published"] == PUBLISHED["generalized_dice"].as_dict()
     assert group_of(summary, "macro_dice")["published"] is None
     text = markdown(summary)
     assert "0.822 (0.810, 0.830)" in text
     assert CITATION in text
     assert "simulated" not in text.lower()
+
+
+def put(place: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what puts a value into a record, at a place such as ``split/parts/0/role``."""
+
+    def change(record: dict[str, Any]) -> None:
+        *names, last = place.split("/")
+        found: Any = record
+        for name in names:
+            found = found[int(name) if isinstance(found, list) else name]
+        found[int(last) if isinstance(found, list) else last] = value
+
+    return change
+
+
+def without_a_part(record: dict[str, Any]) -> None:
+    record["split"]["parts"].pop()
+
+
+def other_product(record: dict[str, Any]) -> None:
+    for part in record["split"]["parts"]:
+        part["scene"]["product"] = part["scene"]["product"].replace("_2018", "_2019")
+
+
+def other_test_months(record: dict[str, Any]) -> None:
+    for part in record["split"]["parts"]:
+        part["role"] = {"01": "train", "03": "test"}.get(part["name"], part["role"])
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (put("evaluation/simulated", True), "simulated"),
+        (put("split/parts/3/scene/simulated", True), "simulated"),
+        (put("evaluation/legend/name", "six_classes"), "legend"),
+        (put("evaluation/pixel_area_km2", 0.16), "80 m"),
+        (put("evaluation/pixel_area_km2", None), "80 m"),
+        (put("split", None), "not known"),
+        (put("split/settings/cut", "corners"), "halved"),
+        (put("split/parts/0/scene/chart", "another_analyst"), "not of the ExtremeEarth dataset"),
+        (put("split/parts/0/scene/product", "S1A_EW_GRDM_1SDH_20200101T000000_20200101T000100_1_2_3"), "not of the"),
+        (put("split/parts/1/half", "NE"), "otherwise"),
+        (put("split/parts/0/role", "validation"), "otherwise"),
+        (without_a_part, "otherwise"),
+        (other_test_months, "otherwise"),
+        (other_product, "not of the"),
+    ],
+)
+def test_published_numbers_stand_beside_nothing_else(change: Callable[[dict[str, Any]], None], why: str) -> None:
+    """Other scenes, charts, legend, pixels or split, in as few as one of the trainings."""
+    for changed in (slice(None), slice(-1, None)):
+        records = published_records(("cross_entropy", "focal"))
+        for record in [r for r in records if r["loss"] == "focal"][changed]:
+            change(record)
+        summary = summarise(records)
+        assert group_of(summary, "focal")["published"] is None
+        assert why in summary["published"]["why_not"][0]
+        text = markdown(summary)
+        assert "0.822 (0.810" not in text
+        assert "Published scores do not stand beside" in text
+        # The other loss's trainings are as published.
+        assert group_of(summary, "cross_entropy")["published"] == PUBLISHED["cross_entropy"].as_dict()
+    records = published_records(("cross_entropy", "focal"))
+    for record in records:
+        change(record)
+    text = markdown(summarise(records))
+    assert "0.815 (0.805" not in text and CITATION not in text
 
 
 @pytest.mark.parametrize("which", [(True, True), (True, False)])
@@ -144,7 +240,7 @@ def test_simulated_is_said_everywhere(which: tuple[bool, bool]) -> None:
     assert len(titles) == 6
     assert all("SIMULATED" in t for t in titles)
     assert "not comparable" in text
-    assert "published on real scenes" in text
+    assert CITATION not in text and "0.822 (0.810" not in text
     assert all("SIMULATED" in t.title for t in tables(summary))
 
 

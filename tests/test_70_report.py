@@ -6,12 +6,14 @@ import math
 import re
 import shutil
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from run_maker import FIRST_YEAR, OLD, WATER, make_run, make_scene, product_name, write_class_raster
 from typer.testing import CliRunner
 
@@ -20,12 +22,16 @@ from floemap.cli.app import app
 from floemap.cog import read_geobox
 from floemap.errors import FloemapError, OutputError
 from floemap.evaluation.assess import assess_scene
+from floemap.evaluation.checks.classes import ice_groups
 from floemap.evaluation.checks.headlines import HEADLINES
 from floemap.evaluation.consistency import CHECKS, check_scene, pool_checks
-from floemap.evaluation.spread import Comparison, Spread
-from floemap.legend import EXTREMEEARTH, ICE_WATER, IGNORE
-from floemap.report.findings import findings
-from floemap.report.measures import Numbers, Row, measures
+from floemap.evaluation.difference import Difference
+from floemap.evaluation.polaris import class_levels, risk_values
+from floemap.evaluation.risk import areas_by_level, false_safe_km2, mean_understated
+from floemap.evaluation.spread import Spread
+from floemap.legend import EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS
+from floemap.report.findings import BY_HARM, CONTAINED_IN, findings
+from floemap.report.measures import UNDERSTATED_SHIP, Numbers, Row, measures, ships
 from floemap.report.page import Pictures
 from floemap.report.report import make_report
 from floemap.report.run_folder import read_run
@@ -491,52 +497,156 @@ def test_a_decimated_view_lies_where_the_whole_does(run):
 # Findings
 
 
-ABOUT = {"level": 0.9, "by_scene": {}, "scenes": 2, "blocks": 40, "drawn": ("blocks",), "reason": None, "cautions": ()}
+ABOUT = {"level": 0.9, "by_scene": {}, "scenes": 2, "blocks": 40, "drawn": "blocks", "reason": None, "cautions": ()}
 
 
-def row(key, values, *, apart):
+def row(key, values, *, apart, why=None):
     """A row of a measure with values by contender, best and worst by its own rule."""
     measure = next(m for m in measures(EXTREMEEARTH) if m.key == key)
-    order = sorted(values, key=lambda k: measure.badness(values[k]))
-    ends = {True: (-3.0, -1.0), False: (-1.0, 1.0), None: (None, None)}[apart]
-    low, high = ends
-    between = Comparison(a=order[0], b=order[-1], value=-2.0, low=low, high=high, probability=None, points=(), **ABOUT)
+    badness = {k: measure.badness(v) for k, v in values.items()}
+    order = sorted(values, key=lambda k: badness[k])
+    p = {True: 0.001, False: 0.5, None: None}[apart]
+    by_scene = {"01": 1.0, "07": 1.0}
+    between = Difference(a=order[0], b=order[-1], value=1.0, points=(1.0,) * 3, by_scene=by_scene, p=p, reason=why)
     spreads = {k: Spread(value=v, low=v - 0.01, high=v + 0.01, points=(v,), **ABOUT) for k, v in values.items()}
-    return Row(measure, spreads, order[0], order[-1], apart, between)
+    return Row(measure, spreads, badness, order[0], order[-1], apart, between)
 
 
-def told(*rows, titles=TITLES):
-    return findings(Numbers(tuple(rows), {}, {}, {}, {}, {}), titles, 2)
+def told(*rows, titles=TITLES, repeats=3):
+    return findings(Numbers(tuple(rows), {}, {}, {}, {}, dict.fromkeys(titles, repeats)), titles)
+
+
+def texts(*rows, **how):
+    return [f.text for f in told(*rows, **how)]
 
 
 SCORE = {"cross_entropy": 0.815, "dice": 0.81, "focal": 0.822}
-OLD_LOST = {"cross_entropy": 900.0, "dice": 5000.0, "focal": 1200.0}
+MISSED = {"cross_entropy": 900.0, "dice": 5000.0, "focal": 1200.0}
 
 
 def test_findings_say_when_losses_cannot_be_told_apart():
-    sentences = told(row("weighted_f1", SCORE, apart=False), row("old_ice_as_first_year_km2", OLD_LOST, apart=False))
+    sentences = texts(row("weighted_f1", SCORE, apart=False), row("old_ice_missed_km2", MISSED, apart=False))
     assert "Focal comes first with 0.822" in sentences[0] and "Dice last with 0.810" in sentences[0]
     assert "cannot be told apart" in sentences[0]
-    assert sentences[1] == "With these two scenes no physical check tells any two of them apart."
+    assert sentences[1].startswith("No physical check and no measure of risk tells")
     assert sentences[2].startswith("Neither the score nor a check")
+    few = texts(row("weighted_f1", SCORE, apart=None, why="4 blocks are too few, 10 are needed"))
+    assert few[0].endswith("cannot be said: 4 blocks are too few, 10 are needed.")
+    only = texts(row("weighted_f1", SCORE, apart=True), row("old_ice_missed_km2", MISSED, apart=False))
+    assert only[2].startswith("Only the score tells losses apart")
+    other = texts(row("weighted_f1", SCORE, apart=False), row("old_ice_missed_km2", MISSED, apart=True))
+    assert other[2].startswith("The score does not tell the losses apart")
 
 
-def test_findings_tell_what_the_score_hides():
-    seen = row("old_ice_as_first_year_km2", OLD_LOST, apart=True)
+def test_findings_claim_no_more_than_scenes_and_trainings():
+    for sentence in texts(row("weighted_f1", SCORE, apart=True), row("old_ice_missed_km2", MISSED, apart=True))[:2]:
+        assert "on these two scenes and for trainings like these three of each loss" in sentence
+
+
+def test_one_training_shows_values_and_no_winner():
+    rows = row("weighted_f1", SCORE, apart=None), row("old_ice_missed_km2", MISSED, apart=None)
+    sentences = texts(*rows, repeats=1)
+    assert sentences == [
+        "One training of each loss: differences between losses cannot be separated from differences between trainings, "
+        "so this report shows values and no winner.",
+        "Weighted F1: Cross-entropy 0.815, Dice 0.810, Focal 0.822.",
+        "Old ice missed: Cross-entropy 900\u00a0km², Dice 5\u2009000\u00a0km², Focal 1\u2009200\u00a0km².",
+    ]
+
+
+def test_findings_lead_with_old_ice_missed_and_what_belongs_to_it():
+    part = row("old_ice_as_first_year_km2", {"cross_entropy": 300.0, "dice": 4000.0, "focal": 1000.0}, apart=True)
+    invented = row("old_ice_invented_km2", {"cross_entropy": 70.0, "dice": 10.0, "focal": 5.0}, apart=True)
     edge = row("ice_edge_km", {"cross_entropy": 3.0, "dice": 2.0, "focal": 9.0}, apart=True)
-    sentences = told(row("weighted_f1", SCORE, apart=True), seen, edge)
-    assert "can be told apart" in sentences[0]
-    # The winner's own failure comes before a worse one of another loss.
-    assert sentences[1].startswith("Focal puts the ice edge 9.00")
-    assert "best in none and worst in 1 (ice edge off)" in sentences[2]
-    assert sentences[2].endswith("the score alone does not say which map to trust.")
-    without = told(row("weighted_f1", SCORE, apart=True), seen)
-    assert without[1].startswith("Dice calls 5\u2009000\u00a0km² of the charts’ old ice first-year ice")
+    missed = row("old_ice_missed_km2", MISSED, apart=True)
+    sentences = texts(edge, invented, row("weighted_f1", SCORE, apart=True), part, missed)
+    plain = sentences[1].replace("\u2009", "").replace("\u00a0", " ")
+    assert plain.startswith(
+        "Dice misses 5000 km² of the charts’ old ice, 4000 km² of it as first-year ice, and invents 10"
+    )
+    assert (
+        "; Cross-entropy misses 900 km² of the charts’ old ice, 300 km² of it as first-year ice, and invents 70"
+        in plain
+    )
+    assert sentences[2].startswith(
+        "Of the 3 checks and risks that tell losses apart, Focal, first by score, is best in 1"
+    )
+    assert "worst in 1 (ice edge off): the score alone" in sentences[2]
+
+
+def test_what_is_better_in_a_part_and_worse_in_the_whole_is_not_praised():
+    """The loss that calls old ice nilas has less old ice called first-year, and misses more of it."""
+    part = row("old_ice_missed_km2", {"cross_entropy": 38_810.0, "dice": 11_374.0}, apart=True)
+    whole = row("risk_understated", {"cross_entropy": 3.0, "dice": 9.0}, apart=False)
+    titles = {k: TITLES[k] for k in ("cross_entropy", "dice")}
+    score = row("weighted_f1", {"cross_entropy": 0.7, "dice": 0.8}, apart=True)
+    assert not any(
+        f.praised == "dice" and "old_ice_missed_km2" in f.measures for f in told(score, part, whole, titles=titles)
+    )
+    assert any("misses" in f.text for f in told(score, part, titles=titles))
+
+
+NUMBERS = st.floats(0.001, 1e5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([m.key for m in measures(EXTREMEEARTH)]),
+        st.tuples(st.lists(NUMBERS, min_size=3, max_size=3), st.sampled_from([True, True, False, None])),
+        min_size=1,
+    )
+)
+def test_no_loss_is_praised_that_is_worse_in_what_contains_it(drawn):
+    drawn.setdefault("weighted_f1", ([0.5, 0.6, 0.7], True))
+    rows = {
+        key: row(key, dict(zip(TITLES, numbers, strict=True)), apart=apart) for key, (numbers, apart) in drawn.items()
+    }
+    for finding in told(*rows.values()):
+        for key in finding.measures:
+            assert rows[key].told_apart
+            assert rows[key].best == finding.praised
+            for whole in CONTAINED_IN.get(key, ()):
+                if whole in rows:
+                    assert rows[whole].badness[finding.praised] <= rows[whole].badness[rows[key].worst]
+
+
+def test_a_whole_counts_every_mistake_of_its_parts():
+    """Put one pixel of each class where another is: wherever a part counts it, what contains it does."""
+    for legend in LEGENDS.values():
+        n = len(legend)
+        matrices = np.eye(n * n, dtype=int).reshape(n, n, n, n)
+        values = risk_values(legend, UNDERSTATED_SHIP)
+        counted = {"risk_understated": lambda c, v=values: mean_understated(c, v)}
+        for ship in ships(legend):
+            levels = class_levels(legend, ship)
+            counted[f"false_safe_{ship}_km2"] = lambda c, x=levels: false_safe_km2(areas_by_level(c, x, 1000))
+        if (old := ice_groups(legend).old) is not None:
+            first = list(ice_groups(legend).first_year)
+            counted["old_ice_missed_km2"] = lambda c, o=old: c[..., o, :].sum(-1) - c[..., o, o]
+            counted["old_ice_as_first_year_km2"] = lambda c, o=old, f=first: c[..., o, f].sum(-1)
+        seen = {key: count(matrices) > 0 for key, count in counted.items()}
+        for part, wholes in CONTAINED_IN.items():
+            for whole in wholes:
+                if part in seen:
+                    assert not (seen[part] & ~seen[whole]).any(), (legend.name, part, whole)
+        # And for what is told of these are all there are, but for those that count the very same.
+        for part, whole in permutations(seen, 2):
+            if part in BY_HARM and (seen[part] < seen[whole]).any() and not (seen[part] > seen[whole]).any():
+                assert not seen[part].any() or whole in CONTAINED_IN[part], (legend.name, part, whole)
+
+
+def test_every_measure_that_is_told_of_has_its_words():
+    assert set(BY_HARM) <= {m.key for m in measures(EXTREMEEARTH)}
+    for key in BY_HARM:
+        found = told(row("weighted_f1", SCORE, apart=True), row(key, MISSED, apart=True))
+        assert found[1].measures == (key,)
+        assert "{" not in found[1].text
 
 
 def test_findings_say_when_score_and_sense_agree():
     lost = {"cross_entropy": 900.0, "dice": 5000.0, "focal": 20.0}
-    sentences = told(row("weighted_f1", SCORE, apart=True), row("old_ice_missed_km2", lost, apart=True))
+    sentences = texts(row("weighted_f1", SCORE, apart=True), row("old_ice_missed_km2", lost, apart=True))
     assert sentences[2].endswith("score and sense agree.")
     assert len(told(row("weighted_f1", {"focal": 0.8}, apart=None), titles={"focal": "Focal"})) == 1
 

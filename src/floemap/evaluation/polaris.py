@@ -32,7 +32,7 @@ ADVISORY = (
 )
 
 #: Tenths of a regime that its types and open water share.
-_TENTHS = 10
+TENTHS = 10
 #: Stored in fractions.tif where there is none.
 _NO_FRACTION = 255
 
@@ -222,7 +222,7 @@ def risk_values(legend: Legend, ship: str, taking: Mapping[str, IceType] | None 
 
 def class_levels(legend: Legend, ship: str, taking: Mapping[str, IceType] | None = None) -> NDArray[np.uint8]:
     """Return the :class:`Level` of ten tenths of each class of a legend, (classes,)."""
-    return operation_levels(_TENTHS * risk_values(legend, ship, taking), ship)
+    return operation_levels(TENTHS * risk_values(legend, ship, taking), ship)
 
 
 def risk_index(classes: NDArray[np.uint8], values: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -249,7 +249,7 @@ def risk_index(classes: NDArray[np.uint8], values: NDArray[np.int64]) -> NDArray
         If a class id is not in the legend.
     """
     table = np.full(256, np.nan, np.float32)
-    table[: len(values)] = _TENTHS * values
+    table[: len(values)] = TENTHS * values
     if classes.size and (stray := classes[(classes >= len(values)) & (classes != IGNORE)]).size:
         raise GridError(f"a raster holds class {stray.flat[0]}, the legend ids 0 to {len(values) - 1}.")
     outcome: NDArray[np.float32] = table[classes]
@@ -273,7 +273,7 @@ def risk_index_of_counts(counts: ArrayLike, values: NDArray[np.int64]) -> NDArra
     """
     counts = np.asarray(counts, np.float64)
     total = counts.sum(axis=-1)
-    return np.asarray(np.divide(_TENTHS * (counts @ values), total, out=np.full(total.shape, np.nan), where=total > 0))
+    return np.asarray(np.divide(TENTHS * (counts @ values), total, out=np.full(total.shape, np.nan), where=total > 0))
 
 
 def risk_index_of_fractions(
@@ -320,7 +320,7 @@ def risk_index_of_fractions(
         outcome = np.zeros(percent.shape[1:], np.float32)
         for share, value in zip(percent, (*known, of_type[unknown]), strict=True):
             outcome += share * np.float32(value)
-        outcome /= 100 // _TENTHS  # rounded once, so that -10 stays -10
+        outcome /= 100 // TENTHS  # rounded once, so that -10 stays -10
         outcome[missing] = np.nan
         outcomes.append(outcome)
     return outcomes[0], outcomes[1]
@@ -337,7 +337,7 @@ def operation_levels(outcome: ArrayLike, ship: str) -> NDArray[np.uint8]:
     ConfigError
         If there is no such ship.
     """
-    elevated_from = -_TENTHS if ship_class(ship).polar else 0
+    elevated_from = -TENTHS if ship_class(ship).polar else 0
     outcome = np.asarray(outcome)
     levels = np.full(outcome.shape, Level.SPECIAL, np.uint8)
     levels[outcome >= elevated_from] = Level.ELEVATED

@@ -1,9 +1,17 @@
-"""The bootstrap: scenes and blocks of scenes drawn again and again, for all losses and repeats alike.
+"""The bootstrap: blocks of scenes, or whole scenes, drawn again and again, for all losses and repeats alike.
 
-Two levels, as the pixels come: scenes are drawn with replacement, then blocks within each scene drawn (A. C. Davison,
-D. V. Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8). A draw is a number for each block, how
-often it is in; sums of counts over drawn blocks are one matrix product. Every loss and repeat sees the same draws, so
-what all of them find hard in a scene cancels in their differences.
+Each draw is a vector of weights, one for each block, so resampled sums of counts are one matrix product. Every loss and
+repeat gets the same draws: what all of them find hard in a place cancels in their differences.
+
+**One level is drawn, never two.** With fewer than :data:`FEW_SCENES` scenes the blocks within each scene are drawn, and
+the result is about these scenes. From that number on whole scenes are drawn, with all their blocks as they are, and the
+result is about scenes like these. To draw scenes and then blocks within them, both with replacement, counts the
+differences between blocks twice (A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", 1997, section
+3.8).
+
+**n - 1 of n.** Of the n blocks of a scene n - 1 are drawn with replacement, and each counts n / (n - 1) times
+(J. N. K. Rao, C. F. J. Wu, 1988, J. Am. Stat. Assoc. 83, 231-241). Sums then have the right variance; n draws of n give
+(n - 1) / n of it, which matters where a scene has few blocks.
 
 scipy.stats.bootstrap resamples single observations, on one level; tests compare with it where the two meet.
 """
@@ -19,17 +27,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
-from floemap.evaluation.confusion import Confusion
 
 #: Counts of one trained model: by scene, (blocks, ...), as from :mod:`floemap.evaluation.blocks`.
 SceneBlocks = Mapping[str, NDArray[Any]]
 #: Takes sums of counts, (..., as of a block), and returns (...), or (..., quantities); NaN where not defined. What
 #: comes before the shape of a block is many at once.
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+#: From so many scenes on, whole scenes are drawn: fewer cannot tell how much scenes differ.
+FEW_SCENES = 10
+#: Below so many blocks, nothing is made of the draws.
+MIN_BLOCKS = 10
+#: Share of the draws in which a statistic may be undefined.
+_MAX_UNDEFINED = 0.05
 #: Choices of a block that are in memory at once.
 _CHOICES = 2**21
 #: The mean of the scenes' values, as the paper's scores are; or the value of their pixels pooled.
 Across = Literal["mean", "pooled"]
+Units = Literal["blocks", "scenes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,21 +58,22 @@ class Resamples:
         Names, sorted.
     blocks
         In all scenes together.
-    over_scenes
-        Whether scenes were drawn too.
-    seed
-        Of the draws.
+    units
+        What was drawn.
+    degrees
+        Of freedom: how many units there are, one less for each set that they were drawn from.
     observed
         (scenes, models, ...).
     drawn
-        (resamples, scenes, models, ...): the second axis is as many scenes as there are, in the order drawn.
+        (resamples, scenes, models, ...). Where scenes were drawn, the second axis holds one less than there are, in the
+        order drawn.
     """
 
     columns: Mapping[str, slice]
     scenes: tuple[str, ...]
     blocks: int
-    over_scenes: bool
-    seed: int
+    units: Units
+    degrees: int
     observed: NDArray[np.float64]
     drawn: NDArray[np.float64]
 
@@ -119,14 +134,46 @@ class Evaluated:
     def __getitem__(self, quantity: int) -> Evaluated:
         if self.observed.ndim == 1:
             raise ConfigError("a statistic of one quantity has no others.")
-        pick = np.s_[..., quantity]
-        return Evaluated(self.resamples, self.observed[pick], self.by_scene[pick], self.drawn[pick])
+        return self.map(lambda values: values[..., quantity])
+
+    def map(self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Evaluated:
+        """Return the same with a function of every value."""
+        return Evaluated(self.resamples, function(self.observed), function(self.by_scene), function(self.drawn))
+
+    def columns(self, loss: str) -> slice:
+        """Return where a loss's repeats stand among the models.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such loss, or the statistic has several quantities.
+        """
+        if self.observed.ndim != 1:
+            raise ConfigError("the statistic has several quantities.", hint="Choose one by its index: evaluated[0].")
+        try:
+            return self.resamples.columns[loss]
+        except KeyError:
+            known = ", ".join(self.resamples.columns)
+            raise ConfigError(f"no loss is called {loss!r}.", hint=f"Known: {known}.") from None
+
+    def why_not(self, observed: NDArray[np.float64], drawn: NDArray[np.float64]) -> str | None:
+        """Say why nothing follows from the draws of a number, (resamples,); None where something does.
+
+        `observed` are the values that it is made of.
+        """
+        blocks = self.resamples.blocks
+        if blocks < MIN_BLOCKS:
+            return f"{'1 block is' if blocks == 1 else f'{blocks} blocks are'} too few, {MIN_BLOCKS} are needed"
+        if np.isnan(observed).any():
+            return "it is not defined on these scenes"
+        undefined = float(np.isnan(drawn).mean())
+        if undefined > _MAX_UNDEFINED:
+            return f"it is not defined in {100 * undefined:.0f} % of the resamples"
+        return None
 
 
-def resample(
-    losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed: int = 0, resample_scenes: bool = True
-) -> Resamples:
-    """Draw scenes and blocks, and sum the counts of every loss and repeat over them.
+def resample(losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed: int = 0) -> Resamples:
+    """Draw blocks or scenes, and sum the counts of every loss and repeat over them.
 
     Parameters
     ----------
@@ -137,8 +184,6 @@ def resample(
     seed
         The same seed, scenes and numbers of blocks give the same draws, whatever the order of the scenes and whatever
         else is compared.
-    resample_scenes
-        Draw scenes too, where there are two or more. Without, the result is about these scenes only.
 
     Raises
     ------
@@ -150,37 +195,20 @@ def resample(
     if n < 100:
         raise ConfigError(f"{n} resamples are too few.", hint="At least 100; 1000 is usual.")
     columns, stacks = _stacked(losses)
-    scenes = tuple(stacks)
+    scenes = len(stacks)
     sizes = [len(stack) for stack in stacks.values()]
-    shape = next(iter(stacks.values())).shape[1:]
-    rng = np.random.default_rng(seed)
-    over_scenes = resample_scenes and len(scenes) > 1
-    choice = np.tile(np.arange(len(scenes)), (n, 1))  # (resamples, scenes): which scene stands in each place
-    if over_scenes:
-        choice = rng.integers(len(scenes), size=choice.shape)
-    drawn = np.empty((n, len(scenes), *shape))
-    for i, (stack, size) in enumerate(zip(stacks.values(), sizes, strict=True)):
-        places = choice == i
-        drawn[places] = _drawn_sums(rng, int(places.sum()), stack.reshape(size, -1)).reshape(-1, *shape)
     observed = np.stack([stack.sum(axis=0) for stack in stacks.values()])
-    return Resamples(columns, scenes, sum(sizes), over_scenes, seed, observed, drawn)
-
-
-def each_confusion(function: Callable[[Confusion], Sequence[float | None]]) -> Statistic:
-    """Return a statistic of confusion matrices from a function of one, for those that take one at a time.
-
-    ``each_confusion(lambda c: (s := scores(c)) and (s.weighted_f1, s.macro_f1))`` has two quantities. One evaluation
-    for many quantities is quicker than one for each.
-    """
-
-    def statistic(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        classes = counts.shape[-1]
-        matrices = np.rint(counts).astype(np.int64).reshape(-1, classes, classes)
-        none = np.zeros(classes, np.int64)
-        values = np.array([function(Confusion(m, none)) for m in matrices], np.float64)  # None becomes NaN
-        return values.reshape(*counts.shape[:-2], -1)
-
-    return statistic
+    rng = np.random.default_rng(seed)
+    units: Units = "blocks" if scenes < FEW_SCENES else "scenes"
+    if units == "scenes":
+        drawn = observed[rng.integers(scenes, size=(n, scenes - 1))] * (scenes / (scenes - 1))
+        degrees = scenes - 1
+    else:
+        drawn = np.empty((n, *observed.shape))
+        for i, stack in enumerate(stacks.values()):
+            drawn[:, i] = _drawn_sums(rng, n, stack.reshape(len(stack), -1)).reshape(n, *observed.shape[1:])
+        degrees = sum(sizes) - scenes
+    return Resamples(columns, tuple(stacks), sum(sizes), units, degrees, observed, drawn)
 
 
 def mean_of_defined(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -191,15 +219,17 @@ def mean_of_defined(values: NDArray[np.float64], axis: int) -> NDArray[np.float6
 
 
 def _drawn_sums(rng: np.random.Generator, draws: int, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return sums over as many blocks as there are, drawn with replacement: (blocks, n) to (draws, n)."""
+    """Return sums over n - 1 of n blocks, drawn with replacement, times n / (n - 1): (n, m) to (draws, m)."""
     blocks = len(counts)
+    if blocks == 1:
+        return np.repeat(counts, draws, axis=0)  # a single block cannot tell how much blocks differ
     sums = np.empty((draws, counts.shape[1]))
     at_once = max(1, _CHOICES // blocks)
     for first in range(0, draws, at_once):
         k = min(at_once, draws - first)
-        chosen = rng.integers(blocks, size=(k, blocks)) + blocks * np.arange(k)[:, None]
+        chosen = rng.integers(blocks, size=(k, blocks - 1)) + blocks * np.arange(k)[:, None]
         times = np.bincount(chosen.ravel(), minlength=k * blocks).reshape(k, blocks)  # how often each block is in
-        np.matmul(times.astype(np.float64), counts, out=sums[first : first + k])
+        np.matmul(times * (blocks / (blocks - 1)), counts, out=sums[first : first + k])
     return sums
 
 

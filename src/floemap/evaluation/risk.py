@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from floemap.errors import GridError
-from floemap.evaluation.polaris import REPORTED_SHIPS, IceType, Level, class_levels, ship_class
+from floemap.evaluation.polaris import REPORTED_SHIPS, TENTHS, IceType, Level, class_levels, ship_class
 from floemap.legend import IGNORE, Legend
 
 _LEVELS = len(Level)
@@ -121,6 +121,39 @@ def areas_of_levels(
 def false_safe_km2(areas: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the area where the prediction allows normal operation and the reference does not: (..., 3, 3) to (...)."""
     return np.asarray(areas[..., Level.NORMAL + 1 :, Level.NORMAL].sum(axis=-1))
+
+
+def mean_understated(confusion: ArrayLike, values: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return by how many points of risk index outcome the prediction understates the risk, on average over pixels.
+
+    A pixel adds how much higher (safer) the outcome of its predicted class is than that of its reference class, and 0
+    where it is lower: an error to the other side does not make up for it. So this counts every mistake that an area
+    called false-safe counts, and by how bad it is.
+
+    Parameters
+    ----------
+    confusion
+        (..., classes, classes), pixels by reference class and predicted class.
+    values
+        (classes,), as from :func:`floemap.evaluation.polaris.risk_values`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (...), NaN where there is no pixel.
+
+    Raises
+    ------
+    GridError
+        If the matrix is not of as many classes as there are values.
+    """
+    counts = np.asarray(confusion, np.float64)
+    if counts.shape[-2:] != (len(values), len(values)):
+        raise GridError(f"a confusion matrix of shape {counts.shape} does not fit {len(values)} classes.")
+    understated = TENTHS * np.maximum(values[None, :] - values[:, None], 0)
+    total = counts.sum(axis=(-2, -1))
+    summed = (counts * understated).sum(axis=(-2, -1))
+    return np.asarray(np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0))
 
 
 def false_unsafe_km2(areas: NDArray[np.float64]) -> NDArray[np.float64]:

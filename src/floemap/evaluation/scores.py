@@ -21,6 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from floemap.errors import ConfigError
 from floemap.evaluation.confusion import Confusion
 
@@ -102,6 +105,26 @@ def scores(confusion: Confusion) -> Scores:
         f1=f1,
         iou=tuple(_quotient(tp, s + p - tp) for tp, s, p in each),
     )
+
+
+def class_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Return F1 of each class for many confusion matrices at once, (..., classes, classes) to (..., classes).
+
+    Counts may be sums with weights, as resampling makes them. NaN where F1 is not defined.
+    """
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    both = counts.sum(axis=-1) + counts.sum(axis=-2)
+    return np.asarray(np.divide(2.0 * right, both, out=np.full(both.shape, np.nan), where=both > 0))
+
+
+def mean_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Return weighted and macro F1 of many confusion matrices, (..., classes, classes) to (..., 2), as `class_f1`."""
+    f1, support = class_f1(counts), counts.sum(axis=-1)
+    defined = ~np.isnan(f1)
+    each = np.where(defined, f1, 0.0)
+    sums = np.stack([(each * support).sum(axis=-1), each.sum(axis=-1)], axis=-1)
+    weights = np.stack([support.sum(axis=-1), defined.sum(axis=-1)], axis=-1)
+    return np.asarray(np.divide(sums, weights, out=np.full(sums.shape, np.nan), where=weights > 0))
 
 
 def mean(values: Sequence[Score]) -> Score:

@@ -14,7 +14,7 @@ from typing import Any
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.confusion import Confusion, pooled
 from floemap.evaluation.named_scores import PRIMARY
-from floemap.evaluation.published import CITATION, SETTING, published
+from floemap.evaluation.published import CITATION, SETTING, published, why_not_comparable
 from floemap.evaluation.scores import OVERALL, Score, mean, scores
 from floemap.stage import SCHEMA_VERSION
 
@@ -25,9 +25,9 @@ _LOSSES = ("cross_entropy", "dice", "generalized_dice", "macro_dice", "pooled_di
 
 NOTE_SIMULATED = (
     "SIMULATED scenes: these scores show that the method works, not how well it does on real ice. They are not "
-    "comparable with the published ones, which stand beside them only as what was published on real scenes."
+    "comparable with published ones."
 )
-NOTE_REAL = "Compare with the published scores only where scenes, charts and protocol are the published ones."
+NOTE_REAL = "A chart is one analyst's reading, not the truth."
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class _Cell:
     name: str
     evaluation: Mapping[str, Any] | None
     why: str
+    split: Mapping[str, Any] | None = None
 
     def missing(self, scene: str | None) -> dict[str, Any]:
         return {
@@ -63,8 +64,9 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
     records
         One for each scene that each training should have predicted, in any order: ``loss``, ``repeat``, ``scene``,
         ``evaluation`` (the content of evaluation.json, or None where it failed), and, as far as there are, ``axes``
-        (further settings that were varied, by name), ``cell`` (a name for people), ``failed`` (why it failed). A
-        training that failed before any scene may have the scene None.
+        (further settings that were varied, by name), ``cell`` (a name for people), ``failed`` (why it failed),
+        ``split`` (the content of the training's split.json). A training that failed before any scene may have the
+        scene None. Published scores stand beside those losses whose scenes, legend and split are the published ones.
     order_by
         One of weighted_f1, macro_f1, accuracy, kappa: the best of its primary means first. Default: by loss.
 
@@ -95,7 +97,17 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
     _check_labels(groups)
     names = _names(evaluated)
     missing = _missing(cells, groups, scenes, repeats)
-    summaries = [_summary(g, groups[g], scenes, repeats, names, keys) for g in sorted(groups, key=_order)]
+    not_comparable = {
+        g: why_not_comparable(
+            (e for by_scene in groups[g].values() for e in by_scene.values()),
+            (c.split for c in cells if c.group == g and c.evaluation is not None),
+        )
+        for g in groups
+    }
+    summaries = [
+        _summary(g, groups[g], scenes, repeats, names, keys) | {"published": _beside(g[0], not_comparable[g])}
+        for g in sorted(groups, key=_order)
+    ]
     if order_by is not None and PRIMARY in names:
         summaries.sort(key=lambda s: -_best_first(s, order_by))
     simulated = sorted({s for g in groups.values() for r in g.values() for s, e in r.items() if e.get("simulated")})
@@ -110,7 +122,12 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
         "missing": missing,
         "scores_left_out": _left_out(evaluated, names),
         "groups": summaries,
-        "published": {"citation": CITATION, "what": SETTING},
+        "published": {
+            "citation": CITATION,
+            "what": SETTING,
+            "comparable": any(s["published"] is not None for s in summaries),
+            "why_not": sorted({why for g, why in not_comparable.items() if why and published(g[0]) is not None}),
+        },
     }
 
 
@@ -131,7 +148,7 @@ def _cell(record: Mapping[str, Any]) -> _Cell:
         )
     why = str(record.get("failed") or "no evaluation")
     group = (loss, tuple(axes.items()))
-    return _Cell(group, repeat, None if scene is None else str(scene), name, evaluation, why)
+    return _Cell(group, repeat, None if scene is None else str(scene), name, evaluation, why, record.get("split"))
 
 
 def _grouped(cells: Sequence[_Cell]) -> dict[Any, Group]:
@@ -224,11 +241,9 @@ def _summary(
     """What the summary says of one loss (and values of the axes)."""
     loss, axes = group
     whole = [r for r in sorted(runs) if set(runs[r]) == set(scenes)]
-    beside = published(loss)
     summary: dict[str, Any] = {
         "loss": loss,
         "axes": dict(axes),
-        "published": None if beside is None else beside.as_dict(),
         "cells": {
             "expected": len(scenes) * len(repeats),
             "scored": sum(len(by_scene) for by_scene in runs.values()),
@@ -241,6 +256,12 @@ def _summary(
         counts = [runs[r][s]["agreement"] for r in whole for s in scenes]
         summary["agreement"] = {k: sum(int(c[k]) for c in counts) for k in counts[0]}
     return summary
+
+
+def _beside(loss: str, why_not: str) -> dict[str, Any] | None:
+    """The published score of a loss, where it is of the same."""
+    found = published(loss)
+    return None if found is None or why_not else found.as_dict()
 
 
 def _score(name: str, runs: Group, whole: Sequence[int], scenes: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:

@@ -91,11 +91,12 @@ def _spread(found: Mapping[str, Any] | None) -> str:
 
 
 def _losses(summary: Mapping[str, Any]) -> Table:
-    """Weighted F1 of each loss beside what was published, and by scene."""
-    beside = "published on real scenes" if summary["simulated"] else "published"
+    """Weighted F1 of each loss, beside it what was published if it is of the same, and by scene."""
+    known = summary["published"]
+    comparable = bool(known.get("comparable"))
     header = [
-        "loss", *summary["axes"], "cells", "weighted F1: mean (min, max)", "means of repeats: (min, max)", beside,
-        *(f"scene {s}" for s in summary["scenes"]),
+        "loss", *summary["axes"], "cells", "weighted F1: mean (min, max)", "means of repeats: (min, max)",
+        *(["published"] if comparable else []), *(f"scene {s}" for s in summary["scenes"]),
     ]  # fmt: skip
     rows, notes = [], list[str]()
     for group in summary["groups"]:
@@ -105,7 +106,7 @@ def _losses(summary: Mapping[str, Any]) -> Table:
         repeats = NONE if f1 is None else f"({f1['repeats']['min']:.3f}, {f1['repeats']['max']:.3f})"
         row = [
             *_names(summary, group), f"{cells['averaged']} of {cells['expected']}{star}", _spread(f1) + star, repeats,
-            _spread(group["published"]),
+            *([_spread(group["published"])] if comparable else []),
             *(_spread(found["by_scene"].get(s, {}).get("weighted_f1")) for s in summary["scenes"]),
         ]  # fmt: skip
         rows.append(tuple(row))
@@ -118,8 +119,12 @@ def _losses(summary: Mapping[str, Any]) -> Table:
         notes.append("Some labelled pixels have no prediction; they are not scored, see the table of named scores.")
     notes.append(
         "Mean over scenes and repeats, with the smallest and the largest of them; then the smallest and largest of the "
-        f"repeats' means over scenes. Published: {summary['published']['what']}. {summary['published']['citation']}."
+        "repeats' means over scenes."
     )
+    if comparable:
+        notes.append(f"Published: {known['what']}. {known['citation']}.")
+    if why := known.get("why_not"):
+        notes.append(f"Published scores do not stand beside {'all of ' if comparable else ''}these: {'; '.join(why)}.")
     return Table(_title(summary, "Losses"), tuple(header), tuple(rows), (*notes, summary["note"]))
 
 

@@ -1,21 +1,24 @@
-"""Three sentences that say what the numbers say: on the score, on the physical checks, and whether the two agree.
+"""What the numbers say, in sentences: on the score, on the most harmful mistake, and whether the two agree.
 
-They are made from numbers alone. Where an interval does not part two losses, the sentence says so.
+They are made from numbers alone, and claim a difference only where a row is told apart. Mistakes are told in the order
+of the harm they do. A loss is never praised for a part of what it does worse as a whole: see :data:`CONTAINED_IN`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
+from floemap.evaluation.resampling import FEW_SCENES
 from floemap.report.measures import LEVEL, Measure, Numbers, Row
 
-#: Checks by how much harm the mistake does; the first that tells losses apart is the one that is told of.
-_BY_HARM = (
-    "old_ice_as_first_year_km2",
-    "false_safe_PC5_km2",
-    "out_of_season_km2",
-    "false_safe_PC7_km2",
+#: Mistakes in the order of the harm they do; the first that tells losses apart is the one that is told of.
+BY_HARM = (
     "old_ice_missed_km2",
+    "risk_understated",
+    "false_safe_PC7_km2",
+    "out_of_season_km2",
     "old_ice_invented_km2",
     "ice_edge_km",
     "iiee_km2",
@@ -25,13 +28,25 @@ _BY_HARM = (
     "angle_dependence",
     "ece",
 )
+#: Measures that count every mistake that the key counts, and more of the same kind: ice called thinner than it is. Old
+#: ice called nilas is no improvement on old ice called first-year, though it lowers that number.
+CONTAINED_IN: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "old_ice_as_first_year_km2": ("old_ice_missed_km2", "risk_understated"),
+        "old_ice_missed_km2": ("risk_understated",),
+        "false_safe_PC1_km2": ("risk_understated",),
+        "false_safe_PC5_km2": ("risk_understated",),
+        "false_safe_PC7_km2": ("risk_understated",),
+        "false_safe_IA_km2": ("risk_understated",),
+        "false_safe_none_km2": ("risk_understated",),
+    }
+)
 #: What a contender does, for the sentence; "{}" is the number with its unit.
 _DOES = {
-    "old_ice_as_first_year_km2": "calls {} of the charts’ old ice first-year ice",
-    "false_safe_PC5_km2": "calls {} safe for a PC 5 ship that the charts do not",
+    "old_ice_missed_km2": "misses {} of the charts’ old ice",
+    "risk_understated": "makes the ice {} of risk index outcome safer than the charts, on average",
     "false_safe_PC7_km2": "calls {} safe for a PC 7 ship that the charts do not",
     "out_of_season_km2": "shows {} of new, nilas and young ice in the melt season",
-    "old_ice_missed_km2": "misses {} of the charts’ old ice",
     "old_ice_invented_km2": "invents {} of old ice",
     "ice_edge_km": "puts the ice edge {} off on average",
     "iiee_km2": "has {} on the wrong side of the ice edge",
@@ -41,16 +56,38 @@ _DOES = {
     "angle_dependence": "lets a share of {} of the map depend on the incidence angle",
     "ece": "is {} off in its probabilities",
 }
-_COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 12: "twelve"}
-#: Why that matters.
-_WHY = {
-    "old_ice_as_first_year_km2": "the mistake that endangers ships",
-    "out_of_season_km2": "when none grows",
-    "old_ice_missed_km2": "the thickest and hardest there is",
+#: Numbers that stand beside another, with both contenders: a map of nothing but old ice misses none.
+_DETAILS = {
+    "old_ice_missed_km2": (
+        ("old_ice_as_first_year_km2", "{} of it as first-year ice"),
+        ("old_ice_invented_km2", "and invents {}"),
+    )
 }
+#: Values shown where nothing can be told apart at all.
+_SHOWN = ("weighted_f1", *BY_HARM[:2])
+_COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 12: "twelve"}
 
 
-def findings(numbers: Numbers, titles: Mapping[str, str], scenes: int) -> list[str]:
+@dataclass(frozen=True)
+class Finding:
+    """A sentence.
+
+    Attributes
+    ----------
+    text
+        For people.
+    measures
+        Keys of what it says that one contender does better in.
+    praised
+        Key of that contender.
+    """
+
+    text: str
+    measures: tuple[str, ...] = ()
+    praised: str | None = None
+
+
+def findings(numbers: Numbers, titles: Mapping[str, str]) -> list[Finding]:
     """Return three sentences; fewer where there is nothing to compare.
 
     Parameters
@@ -59,15 +96,16 @@ def findings(numbers: Numbers, titles: Mapping[str, str], scenes: int) -> list[s
         Of the comparison.
     titles
         Of contenders, by key.
-    scenes
-        How many test scenes there are.
     """
     score = numbers.row("weighted_f1")
     if score is None or not score.spreads:
         return []
     if len(titles) == 1:
-        return _of_one(numbers, titles)
-    return [_score(score, titles, scenes), _sense(numbers, titles, scenes), _agreement(numbers, score, titles)]
+        return [Finding(text) for text in _of_one(numbers, titles)]
+    if min(numbers.repeats.values(), default=1) < 2:
+        return [Finding(text) for text in _values(numbers, titles)]
+    sure = [r for r in _by_harm(numbers) if _may_be_praised(numbers, r)]
+    return [_score(score, titles, numbers), _sense(sure, numbers, titles), _agreement(sure, score, titles)]
 
 
 def with_unit(measure: Measure, number: float | None) -> str:
@@ -77,80 +115,114 @@ def with_unit(measure: Measure, number: float | None) -> str:
 
 
 def _of_one(numbers: Numbers, titles: Mapping[str, str]) -> list[str]:
+    """Of a single contender: its score and its most harmful mistakes."""
     key, title = next(iter(titles.items()))
-    sentences: list[str] = []
-    for row in numbers.rows:
-        if row.measure.main and key in row.spreads and row.spreads[key].value is not None and len(sentences) < 3:
-            if row.measure.key in _DOES:
-                number = with_unit(row.measure, row.spreads[key].value)
-                sentences.append(f"{title} {_DOES[row.measure.key].format(number)}.")
-            elif row.measure.key == "weighted_f1":
-                sentences.append(f"{title} has a weighted F1 of {_value(row, key)}.")
+    known = [r for r in _by_harm(numbers) if key in r.spreads and r.spreads[key].value is not None]
+    sentences = []
+    if (score := numbers.row("weighted_f1")) is not None and key in score.spreads:
+        sentences.append(f"{title} has a weighted F1 of {_value(score, key)}.")
+    return sentences + [f"{title} {_does(r, key, numbers)}." for r in known[:2]]
+
+
+def _values(numbers: Numbers, titles: Mapping[str, str]) -> list[str]:
+    """Of losses of which one was trained once: numbers without a verdict."""
+    once = all(n == 1 for n in numbers.repeats.values())
+    sentences = [
+        f"{'One training of each loss' if once else 'One training of a loss'}: differences between losses cannot be "
+        "separated from differences between trainings, so this report shows values and no winner."
+    ]
+    for row in (r for key in _SHOWN if (r := numbers.row(key)) is not None and r.spreads):
+        each = [f"{titles[k]} {with_unit(row.measure, s.value)}" for k, s in row.spreads.items() if k in titles]
+        sentences.append(f"{row.measure.title}: {', '.join(each)}.")
     return sentences
 
 
-def _value(row: Row, key: str, *, say_level: bool = True) -> str:
+def _value(row: Row, key: str) -> str:
     """Value with its interval."""
     s = row.spreads[key]
     value = with_unit(row.measure, s.value)
     if s.low is None or s.high is None:
         return value
-    level = f"{100 * LEVEL:.0f} % interval " if say_level else ""
-    return f"{value} ({level}{row.measure.text(s.low)} to {row.measure.text(s.high)})"
+    return f"{value} ({100 * LEVEL:.0f} % interval {row.measure.text(s.low)} to {row.measure.text(s.high)})"
 
 
-def _with(scenes: int) -> str:
-    return "this one scene" if scenes == 1 else f"these {_COUNTS.get(scenes, scenes)} scenes"
+def _claim(row: Row, numbers: Numbers) -> str:
+    """What a difference is claimed of: scenes and trainings."""
+    scenes = len(row.between.by_scene) if row.between is not None else 0
+    ground = "this one scene" if scenes == 1 else f"these {_COUNTS.get(scenes, scenes)} scenes"
+    if scenes >= FEW_SCENES:
+        ground = f"scenes like {ground}"
+    fewest = min(numbers.repeats.values())
+    return f"on {ground} and for trainings like these {_COUNTS.get(fewest, fewest)} of each loss"
 
 
-def _score(row: Row, titles: Mapping[str, str], scenes: int) -> str:
+def _score(row: Row, titles: Mapping[str, str], numbers: Numbers) -> Finding:
     if row.best is None or row.worst is None:
-        return "By weighted F1 all are alike."
-    best, worst = titles[row.best], titles[row.worst]
-    last = _value(row, row.worst, say_level=False)
-    said = f"By weighted F1, {best} comes first with {_value(row, row.best)} and {worst} last with {last}"
-    if row.told_apart is None:
-        return f"{said}; with {_with(scenes)} nothing can be said of how sure that is."
+        return Finding("By weighted F1 all are alike.")
+    first, last = (with_unit(row.measure, row.spreads[k].value) for k in (row.best, row.worst))
+    said = f"By weighted F1, {titles[row.best]} comes first with {first} and {titles[row.worst]} last with {last}"
     if row.told_apart:
-        return f"{said}; with {_with(scenes)} the two can be told apart."
-    return f"{said}, but with {_with(scenes)} the two cannot be told apart."
+        claim = _claim(row, numbers)
+        return Finding(f"{said}: {claim}, the two can be told apart.", (row.measure.key,), row.best)
+    if row.told_apart is None:
+        reason = row.between.reason if row.between is not None else None
+        return Finding(f"{said}; whether that is more than chance cannot be said: {reason}.")
+    return Finding(f"{said}, but chance makes such differences between equal losses: the two cannot be told apart.")
 
 
-def _sense(numbers: Numbers, titles: Mapping[str, str], scenes: int) -> str:
-    """The most harmful mistake that tells losses apart: the one that the score hides, if there is one."""
-    sure = [r for r in _by_harm(numbers) if r.told_apart]
-    score = numbers.row("weighted_f1")
-    hidden = [r for r in sure if score is not None and r.worst == score.best]
-    for row in [*hidden, *sure]:
-        if row.best is None or row.worst is None:
-            continue
-        key = row.measure.key
-        number, other = (with_unit(row.measure, row.spreads[k].value) for k in (row.worst, row.best))
-        why = f", {_WHY[key]};" if key in _WHY else ","
-        return f"{titles[row.worst]} {_DOES[key].format(number)}{why} {titles[row.best]} {other}."
-    return f"With {_with(scenes)} no physical check tells any two of them apart."
+def _sense(sure: list[Row], numbers: Numbers, titles: Mapping[str, str]) -> Finding:
+    """The most harmful mistake that tells losses apart."""
+    if not sure:
+        return Finding("No physical check and no measure of risk tells any two losses apart from chance.")
+    row = sure[0]
+    assert row.best is not None and row.worst is not None  # or it would not be told apart
+    words = f"{titles[row.worst]} {_does(row, row.worst, numbers)}; {titles[row.best]} {_does(row, row.best, numbers)}"
+    return Finding(f"{words}: {_claim(row, numbers)}, the two can be told apart.", (row.measure.key,), row.best)
+
+
+def _does(row: Row, key: str, numbers: Numbers) -> str:
+    """What a contender does, with the numbers that belong beside it."""
+    words = [_DOES[row.measure.key].format(with_unit(row.measure, row.spreads[key].value))]
+    for other, text in _DETAILS.get(row.measure.key, ()):
+        detail = numbers.row(other)
+        if detail is not None and key in detail.spreads and detail.spreads[key].value is not None:
+            words.append(text.format(with_unit(detail.measure, detail.spreads[key].value)))
+    return ", ".join(words)
 
 
 def _by_harm(numbers: Numbers) -> list[Row]:
-    """Checks of the first table, the most harmful mistake first."""
-    rows = {r.measure.key: r for r in numbers.rows if r.measure.main}
-    return [rows[key] for key in _BY_HARM if key in rows]
+    """Checks and risks in the order of harm."""
+    rows = {r.measure.key: r for r in numbers.rows}
+    return [rows[key] for key in BY_HARM if key in rows and rows[key].spreads]
 
 
-def _agreement(numbers: Numbers, score: Row, titles: Mapping[str, str]) -> str:
+def _may_be_praised(numbers: Numbers, row: Row) -> bool:
+    """Whether a row tells losses apart, and its best is no worse than its worst in what contains it."""
+    if not row.told_apart or row.best is None or row.worst is None:
+        return False
+    wholes = [r for key in CONTAINED_IN.get(row.measure.key, ()) if (r := numbers.row(key)) is not None]
+    return all(r.badness[row.best] <= r.badness[row.worst] for r in wholes if {row.best, row.worst} <= set(r.badness))
+
+
+def _agreement(sure: list[Row], score: Row, titles: Mapping[str, str]) -> Finding:
     """Whether the best by score is the best by sense."""
-    sure = [r for r in _by_harm(numbers) if r.told_apart]
-    if score.best is None or not sure:
-        return "Neither the score nor a check says which map to trust more."
-    winner, n = titles[score.best], len(sure)
-    first = sum(r.best == score.best for r in sure)
-    last = [r.measure.title for r in sure if r.worst == score.best]
-    checks = "the one physical check that tells" if n == 1 else f"the {n} physical checks that tell"
-    if first == n:
-        return f"{winner}, first by score, is also best in {checks} losses apart: here score and sense agree."
-    words = f"Of {checks} losses apart, {winner}, first by score, is best in {first or 'none'}"
+    if not sure:
+        if score.told_apart:
+            return Finding("Only the score tells losses apart: whether its winner makes the safer map is not known.")
+        return Finding("Neither the score nor a check says which map to trust more.")
+    n = len(sure)
+    checks = "one check or risk that tells" if n == 1 else f"{n} checks and risks that tell"
+    if not score.told_apart or score.best is None:
+        return Finding(f"The score does not tell the losses apart; look first at the {checks} some of them apart.")
+    winner = titles[score.best]
+    first = tuple(r.measure.key for r in sure if r.best == score.best)
+    last = [r for r in sure if r.worst == score.best]
+    if len(first) == n:
+        text = f"{winner}, first by score, is also best in the {checks} losses apart: here score and sense agree."
+        return Finding(text, first, score.best)
+    words = f"Of the {checks} losses apart, {winner}, first by score, is best in {len(first) or 'none'}"
     if last:
-        named = ", ".join(t[0].lower() + t[1:] for t in last[:3])
+        named = ", ".join(r.measure.title[0].lower() + r.measure.title[1:] for r in last[:3])
         more = f", and {len(last) - 3} more" if len(last) > 3 else ""
         words += f" and worst in {len(last)} ({named}{more})"
-    return f"{words}: the score alone does not say which map to trust."
+    return Finding(f"{words}: the score alone does not say which map to trust.", first, score.best)

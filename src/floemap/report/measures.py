@@ -16,12 +16,17 @@ from numpy.typing import NDArray
 
 from floemap.errors import ConfigError
 from floemap.evaluation.checks.headlines import HEADLINES, Better, Headline
+from floemap.evaluation.difference import Difference
 from floemap.evaluation.polaris import REPORTED_SHIPS, class_levels, ship_class
-from floemap.evaluation.spread import Comparison, Spread
+from floemap.evaluation.spread import Spread
 from floemap.legend import Legend
 
-#: Share of resamples inside an interval.
+#: Share of resamples inside an interval; and one less the probability that any losses are wrongly told apart.
 LEVEL = 0.9
+#: Better the nearer to one: such a number is off to either side.
+NEAR: Better = "near one"
+#: The ship by whose risk index mistakes are weighed: without ice strengthening, as for it every thicker type is worse.
+UNDERSTATED_SHIP = "none"
 #: For a ratio of 0, which is infinitely far from 1, where differences are taken.
 _WORST = 50.0
 _SCORE, _SENSE, _SURE, _SHIPS = (
@@ -45,6 +50,7 @@ _MAIN = {
     "seam_ratio",
     "angle_dependence",
     "ece",
+    "risk_understated",
     "false_safe_PC5_km2",
     "false_safe_PC7_km2",
 }
@@ -99,22 +105,25 @@ class Row:
         Which.
     spreads
         By contender's key.
+    badness
+        How bad each contender is, mean over its repeats; lower is better.
     best, worst
         Contenders' keys; None where there is none, or all are alike.
     told_apart
         Whether best and worst can be; None where nothing can be said.
     between
-        The best against the worst, by how bad they are.
+        The best against the worst; why nothing can be said.
     reason
         Why there is no number at all.
     """
 
     measure: Measure
     spreads: Mapping[str, Spread]
+    badness: Mapping[str, float] = field(default_factory=dict)
     best: str | None = None
     worst: str | None = None
     told_apart: bool | None = None
-    between: Comparison | None = None
+    between: Difference | None = None
     reason: str | None = None
 
 
@@ -137,7 +146,7 @@ class Numbers:
     repeats
         How many whole ones each contender has.
     cautions
-        What intervals do not say.
+        What the numbers are not about; to stand first.
     """
 
     rows: tuple[Row, ...]
@@ -164,6 +173,15 @@ def measures(legend: Legend) -> list[Measure]:
                 "How many steps of thickness is a pixel's type off, from water to old ice, on average?", 3),
     ]  # fmt: skip
     found += [of_headline(h) for h in HEADLINES]
+    if ships(legend):
+        found.append(
+            Measure(
+                "risk_understated", _SHIPS, "Risk understated", "points", "lower",
+                "How many points of risk index outcome (POLARIS, a ship without ice strengthening) safer than in the "
+                "chart does the map make the ice, on average over the area? Every type that is called thinner counts.",
+                2,
+            )
+        )  # fmt: skip
     for ship in ships(legend):
         title = ship_class(ship).title
         found.append(

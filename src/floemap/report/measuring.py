@@ -1,7 +1,4 @@
-"""From assessed predictions to numbers: values, intervals, repeats, comparisons.
-
-Intervals are the bootstrap's over blocks, scenes and, where there are several, repeats; see ``docs/spread.md``.
-"""
+"""From assessed predictions to numbers: values, intervals, repeats, comparisons; see ``docs/spread.md``."""
 
 from __future__ import annotations
 
@@ -17,19 +14,33 @@ from floemap.evaluation.assess import Assessment
 from floemap.evaluation.block_amounts import additive_fields
 from floemap.evaluation.checks.headlines import HEADLINES, Headline
 from floemap.evaluation.consistency import CHECKS, pool_checks
+from floemap.evaluation.difference import ONE_TRAINING, difference, holm
 from floemap.evaluation.ordinal import mean_ordinal_error, ordinal_positions
-from floemap.evaluation.polaris import class_levels
-from floemap.evaluation.resampling import Evaluated, Resamples, Statistic, each_confusion, resample
-from floemap.evaluation.risk import areas_by_level, false_safe_km2
-from floemap.evaluation.scores import scores
-from floemap.evaluation.spread import Spread, compare, spread
+from floemap.evaluation.polaris import class_levels, risk_values
+from floemap.evaluation.resampling import FEW_SCENES, Evaluated, Resamples, Statistic, mean_of_defined, resample
+from floemap.evaluation.risk import areas_by_level, false_safe_km2, mean_understated
+from floemap.evaluation.scores import class_f1, mean_f1
+from floemap.evaluation.spread import Spread, spread
 from floemap.legend import Legend
-from floemap.report.measures import GROUPS, LEVEL, Measure, Numbers, Row, finite, measures, of_headline, ships
+from floemap.report.measures import (
+    GROUPS,
+    LEVEL,
+    NEAR,
+    UNDERSTATED_SHIP,
+    Measure,
+    Numbers,
+    Row,
+    finite,
+    measures,
+    of_headline,
+    ships,
+)
 
 #: Numbers that all draws of one check may hold together: 400 MB.
 _MOST_DRAWN = 5e7
 _FEWEST = 200
-
+#: Below so many repeats the report says how little they can show.
+_FEW_REPEATS = 5
 #: Resamples and seed.
 Draws = tuple[int, int]
 
@@ -61,9 +72,8 @@ def measure_all(assessed: Assessed, legend: Legend, *, resamples: int = 1000, se
         rows += _rows_of_check(check, assessed, draws)
     order = {key: i for i, key in enumerate(m.key for m in measures(legend))}
     rows.sort(key=lambda r: (GROUPS.index(r.measure.group), order[r.measure.key]))
-    cautions = dict.fromkeys(c for r in rows for s in r.spreads.values() for c in s.cautions)
     return Numbers(
-        rows=tuple(rows),
+        rows=tell_apart(rows),
         class_f1=_class_f1(assessed, legend, draws),
         pooled={key: pool_checks([a.checks for run in runs for a in run.values()]) for key, runs in assessed.items()},
         by_scene={
@@ -75,8 +85,42 @@ def measure_all(assessed: Assessed, legend: Legend, *, resamples: int = 1000, se
             for key, runs in assessed.items()
         },
         repeats=repeats,
-        cautions=tuple(cautions),
+        cautions=_cautions(repeats, len(next(iter(assessed.values()))[0])),
     )
+
+
+def tell_apart(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Decide for every row whether its best and worst can be told apart: one level for all rows together."""
+    # Rows in which all are alike count as tests, too: how many there are must not depend on the numbers.
+    p_values = {r.measure.key: 1.0 if r.between is None else r.between.p for r in rows if len(r.badness) > 1}
+    different = holm({key: p for key, p in p_values.items() if p is not None}, 1 - LEVEL)
+    known = [r.between is not None and r.between.p is not None for r in rows]
+    return tuple(
+        replace(r, told_apart=r.measure.key in different) if yes else r for r, yes in zip(rows, known, strict=True)
+    )
+
+
+def _cautions(repeats: Mapping[str, int], scenes: int) -> tuple[str, ...]:
+    """What the numbers are not about."""
+    if scenes >= FEW_SCENES:
+        ground = f"{scenes} test scenes: intervals and differences are about scenes like these."
+    elif scenes == 1:
+        ground = "One test scene: what is better here may be worse on any other scene."
+    else:
+        ground = f"{scenes} test scenes: what is better on these may be worse on others; nothing here is about others."
+    if len(repeats) < 2:
+        return (ground,)
+    fewest = min(repeats.values())
+    if fewest == 1:
+        trained = f"{ONE_TRAINING[0].upper()}{ONE_TRAINING[1:]}."
+    elif fewest < _FEW_REPEATS:
+        trained = (
+            f"{fewest} trainings of each loss: only differences that are several times those between trainings can be "
+            "told apart from chance."
+        )
+    else:
+        trained = ""
+    return tuple(filter(None, (ground, trained)))
 
 
 def _scores_and_risk(assessed: Assessed, legend: Legend, how: Draws) -> list[Row]:
@@ -84,12 +128,15 @@ def _scores_and_risk(assessed: Assessed, legend: Legend, how: Draws) -> list[Row
     known = {m.key: m for m in measures(legend)}
     draws = _resample(assessed, lambda a: a.confusion, how)
     positions = ordinal_positions(legend)
-    whole = draws.evaluate(each_confusion(lambda c: (s.weighted_f1, s.macro_f1) if (s := scores(c)) else ()))
+    f1 = draws.evaluate(mean_f1)
     rows = [
-        _row(known["weighted_f1"], whole[0], assessed),
-        _row(known["macro_f1"], whole[1], assessed),
-        _row(known["ordinal_error"], draws.evaluate(lambda c: mean_ordinal_error(c, positions)), assessed),
+        row_of(known["weighted_f1"], f1[0]),
+        row_of(known["macro_f1"], f1[1]),
+        row_of(known["ordinal_error"], draws.evaluate(lambda c: mean_ordinal_error(c, positions))),
     ]
+    if "risk_understated" in known:
+        values = risk_values(legend, UNDERSTATED_SHIP)
+        rows.append(row_of(known["risk_understated"], draws.evaluate(lambda c: mean_understated(c, values), "pooled")))
     pixel_m = float(next(iter(assessed[next(iter(assessed))][0].values())).checks["pixel_m"])
     for ship in ships(legend):
         levels = class_levels(legend, ship)
@@ -97,21 +144,14 @@ def _scores_and_risk(assessed: Assessed, legend: Legend, how: Draws) -> list[Row
         def area(counts: NDArray[np.float64], levels: NDArray[np.uint8] = levels) -> NDArray[np.float64]:
             return false_safe_km2(areas_by_level(counts, levels, pixel_m))
 
-        rows.append(_row(known[f"false_safe_{ship}_km2"], draws.evaluate(area, "pooled"), assessed))
+        rows.append(row_of(known[f"false_safe_{ship}_km2"], draws.evaluate(area, "pooled")))
     return rows
 
 
 def _class_f1(assessed: Assessed, legend: Legend, how: Draws) -> dict[str, dict[str, Spread]]:
     """F1 of each class, pixels of all scenes together."""
-    draws = _resample(assessed, lambda a: a.confusion, how)
-
-    def f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        right = np.diagonal(counts, axis1=-2, axis2=-1)
-        both = counts.sum(axis=-1) + counts.sum(axis=-2)
-        return np.asarray(np.divide(2 * right, both, out=np.full(both.shape, np.nan), where=both > 0))
-
-    evaluated = draws.evaluate(f1, "pooled")
-    return {key: {c.key: _spread(evaluated[c.id], key, assessed) for c in legend.classes} for key in assessed}
+    evaluated = _resample(assessed, lambda a: a.confusion, how).evaluate(class_f1, "pooled")
+    return {key: {c.key: spread(evaluated[c.id], key, level=LEVEL) for c in legend.classes} for key in assessed}
 
 
 def _resample(assessed: Assessed, of: Callable[[Assessment], NDArray[Any]], how: Draws) -> Resamples:
@@ -139,7 +179,7 @@ def _rows_of_check(check: str, assessed: Assessed, how: Draws) -> list[Row]:
     draws = _resample(kept, lambda a: _flat(a.amounts[check], shapes), how)
     evaluated = draws.evaluate(_statistic(check, headlines, shapes, settings), "pooled")
     n = len(headlines)
-    return [_row(known[h.key], evaluated[i], kept, badness=evaluated[n + i]) for i, h in enumerate(headlines)]
+    return [row_of(known[h.key], evaluated[i], evaluated[n + i]) for i, h in enumerate(headlines)]
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -168,7 +208,10 @@ def _flat(amounts: Mapping[str, NDArray[Any]], shapes: Shapes) -> NDArray[np.flo
 
 
 def _statistic(check: str, headlines: Sequence[Headline], shapes: Shapes, settings: Mapping[str, Any]) -> Statistic:
-    """Make a check's headline numbers of sums of its amounts, and then how bad each is: (..., 2 headlines)."""
+    """Make a check's headline numbers of sums of its amounts, and then how bad each is: (..., 2 headlines).
+
+    How bad what should be near one is has a sign: to which side it is off.
+    """
     kind = CHECKS[check]
     ends = np.cumsum([int(np.prod(s)) for s in shapes.values()])
 
@@ -180,7 +223,7 @@ def _statistic(check: str, headlines: Sequence[Headline], shapes: Shapes, settin
         }
         checks = {check: {"values": kind.from_json({**settings, **amounts}).values()}}
         values = [h.of(checks) for h in headlines]
-        bad = [None if v is None else finite(h.badness(v)) for v, h in zip(values, headlines, strict=True)]
+        bad = [None if v is None else _deviation(h, v) for v, h in zip(values, headlines, strict=True)]
         return [math.nan if v is None else v for v in (*values, *bad)]
 
     def statistic(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -190,28 +233,36 @@ def _statistic(check: str, headlines: Sequence[Headline], shapes: Shapes, settin
     return statistic
 
 
-def _row(measure: Measure, values: Evaluated, assessed: Assessed, *, badness: Evaluated | None = None) -> Row:
-    """Make a row of a statistic; `badness` orders contenders where that is not just its values, up or down."""
-    spreads = {key: _spread(values, key, assessed) for key in assessed}
-    bad = {k: measure.badness(s.value) for k, s in spreads.items() if s.value is not None}
-    if not bad:
+def _deviation(headline: Headline, value: float) -> float:
+    bad = finite(headline.badness(value))
+    return math.copysign(bad, value - 1) if headline.better == NEAR else bad
+
+
+def row_of(measure: Measure, values: Evaluated, deviations: Evaluated | None = None) -> Row:
+    """Make a row of a statistic; whether its best and worst can be told apart, :func:`tell_apart` decides.
+
+    Parameters
+    ----------
+    measure
+        What it is.
+    values
+        The number of each training.
+    deviations
+        How bad each is, lower is better; of what should be near one with the side that it is off to as its sign.
+        Without, they follow from the values.
+    """
+    if deviations is None:
+        deviations = values.map(np.negative) if measure.better == "higher" else values
+    folded = measure.better == NEAR
+    spreads = {key: spread(values, key, level=LEVEL) for key in values.resamples.columns}
+    means = {
+        key: float(mean_of_defined(np.abs(own) if folded else own, 0))
+        for key in spreads
+        if not np.isnan(own := deviations.observed[deviations.columns(key)]).all()
+    }
+    if not means:
         return Row(measure, spreads, reason="it is not defined for these scenes")
-    best, worst = min(bad, key=lambda k: bad[k]), max(bad, key=lambda k: bad[k])
-    if len(bad) < 2 or math.isclose(bad[best], bad[worst], rel_tol=1e-9, abs_tol=1e-12):
-        return Row(measure, spreads)
-    between = compare(badness or values, best, worst, level=LEVEL, include_repeats=_drawn(assessed))
-    known = all(s.low is not None for s in spreads.values() if s.value is not None)
-    return Row(measure, spreads, best, worst, between.distinct if known else None, between)
-
-
-def _spread(values: Evaluated, key: str, assessed: Assessed) -> Spread:
-    s = spread(values, key, level=LEVEL, include_repeats=_drawn(assessed))
-    if s.value is not None and s.low is not None and s.high is not None and not s.low <= s.value <= s.high:
-        # Sums of absolute differences grow with the noise of drawing: such an interval is of something else.
-        return replace(s, low=None, high=None, reason="drawing blocks shifts this number, so it has no interval")
-    return s
-
-
-def _drawn(assessed: Assessed) -> bool:
-    """Whether repeats are drawn too: where every contender has several."""
-    return all(len(runs) > 1 for runs in assessed.values())
+    best, worst = min(means, key=lambda k: means[k]), max(means, key=lambda k: means[k])
+    if len(means) < 2 or math.isclose(means[best], means[worst], rel_tol=1e-9, abs_tol=1e-12):
+        return Row(measure, spreads, means)
+    return Row(measure, spreads, means, best, worst, between=difference(deviations, best, worst, folded=folded))

@@ -15,7 +15,6 @@ import jinja2
 from markupsafe import Markup
 
 from floemap.evaluation.polaris import ADVISORY
-from floemap.evaluation.published import CITATION, published
 from floemap.evaluation.tables import Table, tables
 from floemap.legend import LAND_RGB
 from floemap.report.map_panels import ERRORS, LETTERS, NO_CLASS
@@ -74,7 +73,8 @@ def render_page(
         "training_diagrams": [_diagram(p) for p in pictures.training],
         "trainings": trainings_table(run),
         "reasons": [f"{r.measure.title}: {r.reason}." for r in numbers.rows if r.reason],
-        "cautions": _cautions(numbers),
+        "cautions": list(numbers.cautions),
+        "remarks": _remarks(numbers),
         "score_tables": _score_tables(run),
         "definitions": [
             {"title": r.measure.title, "question": r.measure.question, "detail": _detail(r, capital=True)}
@@ -117,26 +117,36 @@ def _row(row: Row, titles: Mapping[str, str], look: Mapping[str, Mark]) -> dict[
         interval = "" if s.low is None or s.high is None else f"{m.text(s.low)} to {m.text(s.high)}"
         mark = "best" if _as_bad(row, key, row.best) else "worst" if _as_bad(row, key, row.worst) else ""
         cells.append({"name": titles[key], "value": m.text(s.value), "interval": interval, "mark": mark})
-    apart = {True: "yes", False: "no", None: "unknown"}[row.told_apart]
-    verdict = {"yes": "yes", "no": "no", "unknown": "cannot be said"}[apart]
-    if row.best is None:
-        verdict = "alike"
     return {
         "title": m.title,
         "detail": _detail(row),
         "cells": cells,
         "strip": strip_of(row, look),
-        "apart": apart,
-        "verdict": verdict,
+        "apart": {True: "yes", False: "no", None: "unknown"}[row.told_apart],
+        "verdict": _verdict(row),
+        "same": _same(row),
     }
 
 
+def _verdict(row: Row) -> str:
+    if row.best is None:
+        return "alike"
+    return {True: "yes", False: "no", None: "cannot be said"}[row.told_apart]
+
+
+def _same(row: Row) -> str:
+    """In how many scenes and repeats the worst is not better than the best."""
+    if row.between is None or row.told_apart is None:
+        return ""
+    counts = ((row.between.scenes, "scene"), (row.between.repeats, "repeat"))
+    return ", ".join(f"in {n} of {of} {what}{'s' if of > 1 else ''}" for (n, of), what in counts if of)
+
+
 def _as_bad(row: Row, key: str, as_what: str | None) -> bool:
-    """Whether a contender's number is as good or bad as that of the best, or the worst: equals share the mark."""
-    if as_what is None or row.spreads[key].value is None:
+    """Whether a contender is marked as the best, or the worst, is: equals share the mark; none where none is told."""
+    if as_what is None or row.told_apart is None or key not in row.badness:
         return False
-    one, other = (row.measure.badness(row.spreads[k].value or 0.0) for k in (key, as_what))
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    return math.isclose(row.badness[key], row.badness[as_what], rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _detail(row: Row, *, capital: bool = False) -> str:
@@ -149,30 +159,34 @@ def _detail(row: Row, *, capital: bool = False) -> str:
 
 
 def _reading(numbers: Numbers) -> str:
-    several = max(numbers.repeats.values(), default=1) > 1
-    drawn = "scenes, parts of scenes and repeats" if several else "scenes and parts of scenes"
-    repeats = " and small marks single repeats" if several else ""
-    return (
-        "Scores are means over scenes; areas and lengths are of all test scenes together. Below each number its "
-        f"{100 * LEVEL:.0f} % interval, from drawing {drawn} again and again; in the diagrams large marks are the "
-        f"numbers{repeats}. ▲ marks the best and ▽ the worst, in dashed frames where the two cannot be told apart: the "
-        "interval of their difference includes 0. The charts that maps are compared with are drawn by people and have "
-        "errors of their own."
+    drawn = next((s.drawn for r in numbers.rows for s in r.spreads.values()), "blocks")
+    ground = "other parts of these scenes" if drawn == "blocks" else "other scenes like these"
+    words = (
+        "Scores are means over scenes; areas and lengths are of all test scenes together. Below each number stands its "
+        f"{100 * LEVEL:.0f} % interval: where the number of these very trainings may lie on {ground}."
     )
+    if max(numbers.repeats.values(), default=1) > 1:
+        words += (
+            " In the diagrams large marks are the numbers and small marks single trainings. ▲ marks the best and ▽ the "
+            "worst, in dashed frames where they cannot be told apart. They are told apart where no scene and no repeat "
+            "shows the opposite, and chance in training and in the ground would make losses that are equal on average "
+            f"differ as much, in any row and any pair, in at most {100 * (1 - LEVEL):.0f} % of all comparisons."
+        )
+    return f"{words} The charts that maps are compared with are drawn by people and have errors of their own."
 
 
 def _published(run: RunFolder) -> str:
-    found = []
-    for c in run.contenders:
-        loss = c.cells[0].loss
-        if (score := published(loss)) is not None and c.key == loss:
-            found.append(f"{c.title} {score.mean:.3f} ({score.min:.3f} to {score.max:.3f})")
-    if not found:
+    summary = run.results["summary"]
+    beside = {g["loss"]: g["published"] for g in summary["groups"] if not g["axes"]}
+    found = [
+        f"{c.title} {score['mean']:.3f} ({score['min']:.3f} to {score['max']:.3f})"
+        for c in run.contenders
+        if (score := beside.get(c.key)) is not None
+    ]
+    published = summary["published"]
+    if not found or not published.get("comparable"):
         return ""
-    return (
-        f"Published weighted F1 on real scenes of East Greenland, mean and range over two scenes and three repeats: "
-        f"{'; '.join(found)} ({CITATION})."
-    )
+    return f"Published: {'; '.join(found)}; {published['what']} ({published['citation']})."
 
 
 def _scene(run: RunFolder, scene: Scene, pictures: Pictures) -> dict[str, Any]:
@@ -250,12 +264,14 @@ def _score_tables(run: RunFolder) -> list[Table]:
     return [t for t in tables(run.results["summary"]) if "Missing" not in t.title]
 
 
-def _cautions(numbers: Numbers) -> list[str]:
-    """What intervals do not say, or why there are none, and of which measures, where it is not of all."""
+def _remarks(numbers: Numbers) -> list[str]:
+    """What to know of intervals, or why there are none, and of which measures, where it is not of all."""
     said: dict[str, list[str]] = {}
     known = [r for r in numbers.rows if r.reason is None and r.spreads]
     for row in known:
         words = [w for s in row.spreads.values() for w in (*s.cautions, f"{s.reason}." if s.reason else "") if w]
+        if row.between is not None and row.between.reason:
+            words.append(f"{row.between.reason}.")
         for word in dict.fromkeys(words):
             said.setdefault(word[0].upper() + word[1:], []).append(row.measure.title)
     return [word if len(titles) > len(known) / 2 else f"{word} ({'; '.join(titles)})" for word, titles in said.items()]

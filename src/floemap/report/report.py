@@ -105,7 +105,8 @@ def make_report(
     assessed = assess_run(found, progress=part_of(progress, 0, 3, "checks"))
     progress(1, 3, "intervals")
     numbers = measure_all(assessed, found.legend, resamples=resamples, seed=seed)
-    sentences = findings(numbers, {c.key: c.title for c in found.contenders if c.key in assessed}, len(found.scenes))
+    titles = {c.key: c.title for c in found.contenders if c.key in assessed}
+    sentences = [f.text for f in findings(numbers, titles)]
     with stage_folder(folder) as partial, os_errors(folder):
         pictures = _draw(found, numbers, partial / "figures", part_of(progress, 2, 3, "figures"))
         write_tables(found, numbers, assessed, sentences, partial)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from floemap.evaluation.checks.headlines import HEADLINES
-from floemap.evaluation.spread import Comparison, Spread
+from floemap.evaluation.difference import Difference
+from floemap.evaluation.spread import Spread
 from floemap.report.measures import Numbers
 from floemap.report.measuring import Assessed
 from floemap.report.run_folder import RunFolder
@@ -33,11 +34,11 @@ def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences
     _csv(
         tables / "measures.csv",
         ("measure", "group", "unit", "better", "contender", "value", "low", "high", "level", "repeats", "best", "worst",
-         "told_apart", "simulated", "reason"),
+         "told_apart", "p", "simulated", "reason"),
         (
             (row.measure.key, row.measure.group, row.measure.unit, row.measure.better, key, s.value, s.low, s.high,
              s.level, " ".join("" if p is None else repr(p) for p in s.points), row.best == key, row.worst == key,
-             row.told_apart, simulated, s.reason)
+             row.told_apart, None if row.between is None else row.between.p, simulated, s.reason)
             for row in numbers.rows
             for key, s in row.spreads.items()
         ),
@@ -146,7 +147,7 @@ def _everything(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences:
                 "told_apart": row.told_apart,
                 "reason": row.reason,
                 "contenders": {key: _spread(s) for key, s in row.spreads.items()},
-                "best_against_worst": _comparison(row.between),
+                "best_against_worst": _difference(row.between),
             }
             for row in numbers.rows
         ],
@@ -174,8 +175,8 @@ def _spread(s: Spread) -> dict[str, Any]:
     return _finite(asdict(s))
 
 
-def _comparison(c: Comparison | None) -> dict[str, Any] | None:
-    return None if c is None else _finite(asdict(c)) | {"distinct": c.distinct}
+def _difference(d: Difference | None) -> dict[str, Any] | None:
+    return None if d is None else _finite(asdict(d) | {"same_in_scenes": d.scenes, "same_in_repeats": d.repeats})
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

@@ -157,9 +157,11 @@ def write_results(
             scene = cell.axes.get(HELD_OUT)  # None: of any other kind of split the cell would have had all scenes
             evaluated.append(cell.about() | {"scene": scene, "evaluation": None, "failed": failed.get(cell.name)})
             continue
+        split = read_json(paths.cell(cell.name).split)
         for test in record["tested"]:
             where = paths.cell(cell.name).evaluation / test["evaluation"] / "evaluation.json"
-            evaluated.append(cell.about() | {"scene": test["scene"], "evaluation": read_json(where)})
+            about = {"scene": test["scene"], "evaluation": read_json(where), "split": split}
+            evaluated.append(cell.about() | about)
     summary = summarise(evaluated)
     made = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
     write_json(paths.results, made | {"study": study.name, "failed": failed, "summary": summary})
