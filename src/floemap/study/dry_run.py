@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Bytes on disk for each pixel of a scene that has data, as full scenes had them: bands, labels with shares and border
 #: distances, one prediction with its probabilities, scores and checks.
-_PREPARED, _LABELS, _PREDICTION = 4.9, 0.2, 2.5
+_PREPARED, _LABELS, _PREDICTION = 4.9, 0.2, 1.0
 #: Bytes of a training for each parameter: weights twice, best weights, Adam's two moments, in float32.
 _TRAINING = 20
 _STEPS = 2
