@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -22,6 +25,8 @@ from floemap.simulation.backscatter import (
 from floemap.simulation.ice import Surface, truth
 from floemap.simulation.ice_zones import scene_centre_m
 
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "real"
+BELGICA_BANK = REAL / "glia_belgica_bank" / "classifier_parameters.json"
 ICE = [s for s in Surface if s not in (Surface.LAND, Surface.WATER)]
 MONTH_OF = {Season.WINTER: 1, Season.EARLY_MELT: 5, Season.MELT: 7, Season.FREEZE_UP: 9}
 
@@ -67,6 +72,21 @@ def test_slopes_are_those_that_were_measured() -> None:
     assert winter[Surface.FIRST_YEAR].hh_slope == pytest.approx(-0.25, abs=0.01)
     for rows in TABLE.values():  # water falls fastest of all, thin ice faster than old ice
         assert rows[Surface.WATER].hh_slope < min(rows[s].hh_slope for s in ICE) < rows[Surface.OLD].hh_slope
+
+
+@pytest.mark.skipif(not BELGICA_BANK.exists(), reason="the parameters of the real classifier are not here")
+@pytest.mark.parametrize(
+    ("name", "surface"),
+    [("Level ice", Surface.FIRST_YEAR), ("Level ice", Surface.FAST), ("Deformed ice", Surface.OLD),
+     ("Leads with young ice", Surface.YOUNG)],
+)  # fmt: skip
+def test_hv_is_near_the_lines_of_a_classifier_of_real_ice(name: str, surface: Surface) -> None:
+    """Within 2 dB from 25 to 45 degrees of lines that were fitted to samples of one place, north-east Greenland."""
+    real = json.loads(BELGICA_BANK.read_text())["belgica_bank_ice_types_2022.pickle"]
+    index = real["class_names"].index(name)
+    (_, intercept), (_, slope) = real["a"][index], real["b"][index]
+    for angle in (25.0, 35.0, 45.0):
+        assert level(surface, 1, "HV", at_deg=angle) == pytest.approx(intercept + slope * angle, abs=2.0)
 
 
 def test_winter_levels_rise_with_age_and_roughness() -> None:
