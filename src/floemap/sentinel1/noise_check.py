@@ -276,13 +276,18 @@ def _implausible(scene: Scene, p: str, vectors: Sequence[RangeNoise]) -> str | N
 
 
 def _floor_db(vectors: Sequence[RangeNoise], calibration: CalibrationLut) -> float:
-    """Noise floor in dB: the 5th percentile of the noise-equivalent sigma nought over range, of a low vector."""
+    """Noise floor in dB: the 5th percentile of the noise-equivalent sigma nought over range, median over vectors.
+
+    Vectors of the first lines, where some sub-swaths have not begun, are left out where there are others.
+    """
+    points = [int((v.power > 0).sum()) for v in vectors]
     floors = []
-    for v in vectors:
-        some = v.power > 0
-        gain = np.interp(v.pixels[some], calibration.pixels, calibration.sigma_nought[0])
-        floors.append(np.percentile(v.power[some] / gain**2, 5))
-    return float(10 * np.log10(np.percentile(floors, 25)))
+    for v, n in zip(vectors, points, strict=True):
+        if n >= 0.9 * max(points):
+            some = v.power > 0
+            gain = np.interp(v.pixels[some], calibration.pixels, calibration.sigma_nought[0])
+            floors.append(np.percentile(v.power[some] / gain**2, 5))
+    return float(10 * np.log10(np.median(floors)))
 
 
 def _departures(t: _Table, good: Rows) -> list[str]:
