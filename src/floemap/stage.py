@@ -236,7 +236,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FloemapError("does not exist.", path=path) from None
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise FloemapError(f"is not readable JSON: {e}.", path=path) from e
     if not isinstance(content, dict):
         raise FloemapError(f"holds a {type(content).__name__} where a JSON object is needed.", path=path)

@@ -3,17 +3,26 @@
 Everything goes through :class:`Web`: busy servers (429, 503) are waited for as long as they ask, up to a limit, broken
 connections are tried again, and redirects are followed here and not by the library below, because an access token must
 not travel to a host that it was not meant for. Passwords of a netrc file are never added to a request by themselves.
+
+A server may say anything, on purpose or because it is broken. So no answer is waited for without end or read without
+bound, and nothing that it says (lengths, waiting times, addresses) is used before it is looked at.
 """
 
 from __future__ import annotations
 
 import email.utils
+import ipaddress
+import json
 import logging
+import os
+import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
@@ -22,14 +31,21 @@ from floemap.version import __version__
 
 try:
     import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.exceptions import HTTPError
+    from urllib3.util import parse_url
 except ImportError as e:
     raise FloemapError(
         "fetching needs the package requests, which is not installed.", hint=how_to_install("fetch")
     ) from e
 
 logger = logging.getLogger(__name__)
+# Of odd headers it warns with the whole address, whose query may be a signature.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
-#: Tries in a row without a byte gained, before giving up.
+#: Tries in a row that bring next to nothing, before giving up.
 MAX_TRIES = 7
 #: A server that asks to wait longer is left in peace; a later run goes on where this one stopped.
 MAX_WAIT_S = 600.0
@@ -39,6 +55,14 @@ _BUSY = {429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _CONNECT_S, _READ_S = 30.0, 60.0
+#: A status with its headers, and after it a JSON answer, must be there within so many seconds each, however they come.
+ANSWER_S = 60.0
+#: The catalogue's answer about a product has some kB, Zenodo's record of the dataset too.
+MAX_JSON_BYTES = 4 << 20
+#: A download that brings less than :data:`CHUNK_BYTES` in so many seconds is as good as broken off.
+SLOW_S = 60.0
+#: No longer token or address is real; what is longer than this no server takes.
+_MAX_ADDRESS = 8192
 
 
 @dataclass(frozen=True)
@@ -82,6 +106,10 @@ class Bearer(Protocol):
         """Get another token than the one in the header that was refused."""
 
 
+class UnreachableError(DownloadError):
+    """A server that is busy or away for too long: others of its files need not be asked for now."""
+
+
 class BrokenConnectionError(Exception):
     """A connection that could not be made or did not last; worth another try."""
 
@@ -91,17 +119,62 @@ class Stopped(Exception):  # noqa: N818  (it is no error: the work was stopped f
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL: what says whether two addresses are one server."""
-    parts = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    """Scheme, host and port of a URL: what says whether two addresses are one server. "" of what is no address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    except ValueError:
+        return ""
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
 
 def plain(url: str) -> str:
     """Return a URL without query, for messages: queries of redirects carry signatures."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return f"{url[:100].partition('?')[0]!r}"
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"[:300]
+
+
+def linked(here: str, target: str) -> str:
+    """Return the address that a server at `here` points to, where it may be followed.
+
+    Only https is, besides plain http where `here` is so, too, and the target is the same server or on this machine.
+
+    Raises
+    ------
+    DownloadError
+        If it is no web address, or not encrypted.
+    """
+    try:
+        parts = parse_url(urljoin(here, target))
+        url, host = parts.url, (parts.host or "").strip("[]")
+        labels = [] if ":" in host else host.removesuffix(".").split(".")
+        good = target.isprintable() and host.isascii() and 0 < len(host) <= 253 and len(url) <= _MAX_ADDRESS
+        good = good and all(0 < len(label) <= 63 for label in labels)
+    except ValueError:
+        good = False
+    if not good:
+        raise DownloadError(f"{plain(here)} points to {target[:100].partition('?')[0]!r}, which is no web address.")
+    if parts.scheme == "https":
+        return url
+    if parts.scheme == "http" == urlsplit(here).scheme and (origin(url) == origin(here) or _is_this_machine(host)):
+        return url
+    raise DownloadError(f"{plain(here)} points to {plain(url)}, which is not encrypted.")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def whole_number(text: str | None) -> int | None:
+    """Read a whole number that is not negative as headers have it; None of anything else, be it as long as it may."""
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
 
 
 class Web:
@@ -139,27 +212,31 @@ class Web:
         with self.open(url, params=params) as response:
             if response.status_code != 200:
                 raise refused(response, url)
-            return _json_of(response, url)
+            return json_of(response, url)
 
     def post_form(self, url: str, form: Mapping[str, str]) -> tuple[int, Any]:
-        """Post a form and return status and JSON (None where the body is none). Redirects are not followed.
+        """Post a form and return status and JSON. Redirects are not followed.
+
+        The JSON is None where the status is not 200 and the body is none.
 
         Raises
         ------
         DownloadError
-            If the server is not there after several tries.
+            If the server is not there after several tries, or answers 200 and something else than JSON.
         """
 
         def send() -> Any:
-            with self._request("POST", url, data=dict(form)) as response:
+            with self._request("POST", url, data=dict(form), stream=True) as response:
                 if response.status_code in _BUSY:
                     return response
                 if response.status_code in _REDIRECTS:
                     raise DownloadError(f"{plain(url)} redirects, and credentials are not sent elsewhere.")
                 try:
-                    return response.status_code, response.json()
-                except (ValueError, requests.RequestException):
-                    return response.status_code, None
+                    return response.status_code, json_of(response, url)
+                except DownloadError:
+                    if response.status_code == 200:
+                        raise
+                    return response.status_code, None  # the status says what there is to say
 
         for tries in range(1, MAX_TRIES + 1):
             try:
@@ -214,17 +291,17 @@ class Web:
 
         Raises
         ------
-        DownloadError
+        UnreachableError
             If this was the last try, or the server asks for more patience than there is.
         """
         if tries >= MAX_TRIES:
-            raise DownloadError(
+            raise UnreachableError(
                 f"{plain(url)} {why}, {tries} times in a row.", hint="Try again later: it goes on there."
             )
         seconds = float(_BACKOFF_S[min(tries, len(_BACKOFF_S)) - 1])
         asked = None if response is None else _retry_after_s(response.headers.get("Retry-After"))
         if asked is not None and asked > MAX_WAIT_S:
-            raise DownloadError(
+            raise UnreachableError(
                 f"{plain(url)} {why} and asks to come back in {asked / 60:.0f} minutes.",
                 hint="Run the same command then: it goes on where it stopped.",
             )
@@ -244,20 +321,20 @@ class Web:
             response = self._request("GET", here, params=params, headers={**headers, **token}, stream=True)
             if response.status_code not in _REDIRECTS:
                 return response, token
-            target = urljoin(here, response.headers.get("Location", ""))
+            target = response.headers.get("Location", "")
             response.close()
-            if urlsplit(target).scheme not in ("https", "http") or (
-                urlsplit(here).scheme == "https" and urlsplit(target).scheme != "https"
-            ):
-                raise DownloadError(f"{plain(url)} redirects to {plain(target)}, which is not encrypted.")
-            here, params = target, None
+            with suppress(UnicodeError):  # headers are read as Latin-1; what servers write into them is UTF-8
+                target = target.encode("latin-1").decode()
+            here, params = linked(here, target), None
         raise DownloadError(f"{plain(url)} redirects more than {_MAX_REDIRECTS} times.")
 
     def _request(self, method: str, url: str, **options: Any) -> Any:
         session = getattr(self._threads, "session", None)
         if session is None:
-            session = self._threads.session = requests.Session()
+            session = self._threads.session = _Session()
             self._sessions.append(session)
+            session.mount("https://", _Adapter())
+            session.mount("http://", _Adapter())
             session.headers["User-Agent"] = f"floemap/{__version__}"
             # Lengths and ranges are of the bytes as they lie on the server.
             session.headers["Accept-Encoding"] = "identity"
@@ -275,10 +352,11 @@ class Web:
                 f"{plain(url)} cannot show who it is: its certificate is not trusted.",
                 hint="Behind a proxy with its own certificate, set REQUESTS_CA_BUNDLE.",
             ) from None
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-            raise DownloadError(f"{plain(url)} is no web address.") from None
-        except requests.RequestException as e:  # its text may hold the query, so only its kind is told
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as e:
+            # Its text may hold the query, so only its kind is told.
             raise BrokenConnectionError(f"does not answer ({type(e).__name__})") from None
+        except (requests.RequestException, HTTPError, ValueError) as e:
+            raise DownloadError(f"{plain(url)} is no address that can be asked ({type(e).__name__}).") from None
 
 
 def _as_it_is(request: Any) -> Any:
@@ -286,18 +364,122 @@ def _as_it_is(request: Any) -> Any:
     return request
 
 
+class _Session(requests.Session):
+    """Requests' own, which else would look into redirects, and read their bodies to the end, even where told not to."""
+
+    def get_redirect_target(self, resp: Any) -> str | None:
+        return None
+
+
+@contextmanager
+def _in_time(seconds: float, line: socket.socket) -> Iterator[threading.Event]:
+    """Cut a connection if the block takes longer; the event says that it was.
+
+    Timeouts of sockets are from one piece to the next: a byte now and then keeps them waiting for ever.
+    """
+    late = threading.Event()
+
+    def cut() -> None:
+        late.set()
+        with suppress(OSError):
+            socket.socket.shutdown(line, socket.SHUT_RDWR)  # of an encrypted one, the line and not the encryption
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+class _InTime:
+    """A connection whose status and headers must be there in time."""
+
+    def getresponse(self) -> Any:
+        line = self.sock  # type: ignore[attr-defined]
+        with _in_time(ANSWER_S, line) as late:
+            try:
+                response = super().getresponse()  # type: ignore[misc]
+            except Exception:
+                with suppress(OSError):  # an answer that is not understood is not closed by who tried to read it
+                    os.close(line.detach())
+                if late.is_set():
+                    raise TimeoutError from None
+                raise
+        if late.is_set():
+            response.close()
+            raise TimeoutError
+        response.line = line  # the connection itself lets go of it where the server is to close it after the answer
+        return response
+
+
+class _HTTP(_InTime, HTTPConnection):
+    """Plain."""
+
+
+class _HTTPS(_InTime, HTTPSConnection):
+    """Encrypted."""
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTP
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPS
+
+
+class _Adapter(HTTPAdapter):
+    """Requests' door to urllib3, with these connections."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        return manager
+
+
 def chunks(response: Any) -> Iterator[bytes]:
-    """Give the body in pieces, small ones: of a connection that breaks, the piece that was on its way is lost.
+    """Give the body in pieces of :data:`CHUNK_BYTES`; of a connection that breaks, what came before it is given, too.
 
     Raises
     ------
     BrokenConnectionError
-        If the connection ends before the body does.
+        If the connection ends before the body does, or brings next to nothing.
     """
-    try:
-        yield from response.iter_content(CHUNK_BYTES)
-    except requests.RequestException as e:
-        raise BrokenConnectionError(f"broke off ({type(e).__name__})") from None
+    why, ended = "", False
+    while not ended:
+        block = bytearray()
+        with _in_time(SLOW_S, response.raw.line) as late:
+            try:
+                while len(block) < CHUNK_BYTES and not ended:
+                    piece = response.raw.read1(CHUNK_BYTES - len(block), decode_content=False)
+                    ended = not piece
+                    block += piece or b""
+            except (HTTPError, HTTPException, OSError) as e:
+                why, ended = type(e).__name__, True
+        if block:
+            yield bytes(block)
+        if late.is_set():
+            why = f"{len(block)} bytes came in {SLOW_S:.0f} s"
+        if why:
+            raise BrokenConnectionError(f"broke off ({why})")
+
+
+def check_encoding(response: Any, url: str) -> None:
+    """Refuse a body that is packed: nobody asked for it, and a little may swell to any size.
+
+    Raises
+    ------
+    DownloadError
+        If it is.
+    """
+    if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+        raise DownloadError(f"{plain(url)} sends it compressed, though asked not to.")
 
 
 def refused(response: Any, url: str) -> DownloadError:
@@ -310,22 +492,43 @@ def refused(response: Any, url: str) -> DownloadError:
     return DownloadError(f"{plain(url)} answers {response.status_code}.", hint=hints.get(response.status_code))
 
 
-def _json_of(response: Any, url: str) -> Any:
-    try:
-        return response.json()
-    except (ValueError, requests.RequestException):
-        raise DownloadError(f"{plain(url)} answers something else than JSON.") from None
+def json_of(response: Any, url: str) -> Any:
+    """Read a body as JSON.
+
+    Raises
+    ------
+    DownloadError
+        If it is something else, larger than :data:`MAX_JSON_BYTES`, or takes longer than :data:`ANSWER_S`.
+    """
+    check_encoding(response, url)
+    body = bytearray()
+    with _in_time(ANSWER_S, response.raw.line) as late:
+        try:
+            for block in chunks(response):
+                body += block
+                if len(body) > MAX_JSON_BYTES:
+                    most = f"{MAX_JSON_BYTES >> 20} MB"
+                    raise DownloadError(f"{plain(url)} answers more than {most} where some kB were to come.")
+            content = json.loads(body)
+        except (BrokenConnectionError, ValueError, RecursionError):
+            content = late
+    if late.is_set():
+        raise DownloadError(f"{plain(url)} has not ended its answer after {ANSWER_S:.0f} s.")
+    if content is late:
+        raise DownloadError(f"{plain(url)} answers something else than JSON.")
+    return content
 
 
 def _retry_after_s(value: str | None) -> float | None:
     """Read a Retry-After header: seconds, or a date. None where it says nothing readable."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    seconds = whole_number(value)
+    if seconds is not None:
+        return float(seconds)
     try:
         when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return (when - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return (when - datetime.now(UTC)).total_seconds()

@@ -44,7 +44,7 @@ def demo(
         made = run_demo(out, which, seed=seed, overwrite=overwrite, progress=progress)
     print_summary(made.summary, whole=False)
     for sentence in made.findings:
-        stdout.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=False)
-    stdout.print(f"results  {made.folder / 'results.json'}", highlight=False, markup=False)
-    stdout.print(f"report   {made.report}", highlight=False, markup=False)
+        stdout.print(f"- {sentence}", soft_wrap=False)
+    stdout.print(f"results  {made.folder / 'results.json'}")
+    stdout.print(f"report   {made.report}")
     stdout.print("All of it is simulated: nothing here says anything about real ice.")

@@ -39,4 +39,4 @@ def train(
     study = read_study(config, data, {"loss.name": loss, "training.seed": seed})
     with bar(study.name) as progress:
         checkpoint = train_model(study, out, overwrite=overwrite, progress=progress)
-    stdout.print(f"{checkpoint}", highlight=False, markup=False)
+    stdout.print(f"{checkpoint}")
