@@ -13,7 +13,10 @@ import pytest
 from fetching import ACCOUNT, MONTHS, fetch, names
 from loopback import PASSWORD, RECORD, USER, Fault, Loopback, body, drop, raw, status
 
+from floemap.charts import answers as answers_module
 from floemap.charts import web as web_module
+from floemap.charts.addresses import linked, plain
+from floemap.charts.answers import MAX_JSON_BYTES
 from floemap.charts.copernicus import (
     PASSWORD_VARIABLE,
     USER_VARIABLE,
@@ -23,7 +26,7 @@ from floemap.charts.copernicus import (
 )
 from floemap.charts.download import RemoteFile, download, is_file_name
 from floemap.charts.extremeearth import DOI, scene_of
-from floemap.charts.web import MAX_JSON_BYTES, Services, Web, linked, plain
+from floemap.charts.web import Services, Web
 from floemap.charts.zenodo import record_files
 from floemap.errors import DownloadError, FloemapError
 from floemap.learning.weights import fetch_weights
@@ -35,8 +38,8 @@ OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch, server: Loopback) -> None:
     server.files["a.bin"] = b"abc"
-    monkeypatch.setattr(web_module, "ANSWER_S", 0.6)
-    monkeypatch.setattr(web_module, "SLOW_S", 0.6)
+    monkeypatch.setattr(answers_module, "ANSWER_S", 0.6)
+    monkeypatch.setattr(answers_module, "SLOW_S", 0.6)
     monkeypatch.setattr(web_module, "MAX_TRIES", 2)
 
 

@@ -4,65 +4,60 @@ Everything goes through :class:`Web`: busy servers (429, 503) are waited for as 
 connections are tried again, and redirects are followed here and not by the library below, because an access token must
 not travel to a host that it was not meant for. Passwords of a netrc file are never added to a request by themselves.
 
-A server may say anything, on purpose or because it is broken. So no answer is waited for without end or read without
-bound, and nothing that it says (lengths, waiting times, addresses) is used before it is looked at.
+What servers say is not trusted either: answers are read within bounds (:mod:`floemap.charts.answers`), addresses are
+looked at before they are followed (:mod:`floemap.charts.addresses`).
 """
 
 from __future__ import annotations
 
 import email.utils
-import ipaddress
-import json
 import logging
-import os
-import re
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPException
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
 
+from floemap.charts.addresses import linked, origin, plain
 from floemap.errors import DownloadError, FloemapError, how_to_install
 from floemap.version import __version__
 
 try:
     import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-    from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.exceptions import HTTPError
-    from urllib3.util import parse_url
+
+    from floemap.charts.answers import (
+        CHUNK_BYTES,
+        BrokenConnectionError,
+        Session,
+        check_encoding,
+        chunks,
+        json_of,
+        whole_number,
+    )
 except ImportError as e:
     raise FloemapError(
         "fetching needs the package requests, which is not installed.", hint=how_to_install("fetch")
     ) from e
 
+#: All that who fetches needs, so that a package that is missing is told of here and nowhere else.
+__all__ = [
+    "CHUNK_BYTES", "MAX_TRIES", "SERVICES", "Bearer", "BrokenConnectionError", "Services", "Stopped",
+    "UnreachableError", "Web", "check_encoding", "chunks", "linked", "origin", "plain", "refused", "whole_number",
+]  # fmt: skip
+
 logger = logging.getLogger(__name__)
-# Of odd headers it warns with the whole address, whose query may be a signature.
-logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 #: Tries in a row that bring next to nothing, before giving up.
 MAX_TRIES = 7
 #: A server that asks to wait longer is left in peace; a later run goes on where this one stopped.
 MAX_WAIT_S = 600.0
-CHUNK_BYTES = 1 << 16
 _BACKOFF_S = (1, 2, 4, 8, 16, 32, 60)
 _BUSY = {429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _CONNECT_S, _READ_S = 30.0, 60.0
-#: A status with its headers, and after it a JSON answer, must be there within so many seconds each, however they come.
-ANSWER_S = 60.0
-#: The catalogue's answer about a product has some kB, Zenodo's record of the dataset too.
-MAX_JSON_BYTES = 4 << 20
-#: A download that brings less than :data:`CHUNK_BYTES` in so many seconds is as good as broken off.
-SLOW_S = 60.0
-#: No longer token or address is real; what is longer than this no server takes.
-_MAX_ADDRESS = 8192
 
 
 @dataclass(frozen=True)
@@ -110,71 +105,8 @@ class UnreachableError(DownloadError):
     """A server that is busy or away for too long: others of its files need not be asked for now."""
 
 
-class BrokenConnectionError(Exception):
-    """A connection that could not be made or did not last; worth another try."""
-
-
 class Stopped(Exception):  # noqa: N818  (it is no error: the work was stopped from outside)
     """Raised where the work was stopped."""
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port of a URL: what says whether two addresses are one server. "" of what is no address."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
-
-
-def plain(url: str) -> str:
-    """Return a URL without query, for messages: queries of redirects carry signatures."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return f"{url[:100].partition('?')[0]!r}"
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"[:300]
-
-
-def linked(here: str, target: str) -> str:
-    """Return the address that a server at `here` points to, where it may be followed.
-
-    Only https is, besides plain http where `here` is so, too, and the target is the same server or on this machine.
-
-    Raises
-    ------
-    DownloadError
-        If it is no web address, or not encrypted.
-    """
-    try:
-        parts = parse_url(urljoin(here, target))
-        url, host = parts.url, (parts.host or "").strip("[]")
-        labels = [] if ":" in host else host.removesuffix(".").split(".")
-        good = target.isprintable() and host.isascii() and 0 < len(host) <= 253 and len(url) <= _MAX_ADDRESS
-        good = good and all(0 < len(label) <= 63 for label in labels)
-    except ValueError:
-        good = False
-    if not good:
-        raise DownloadError(f"{plain(here)} points to {target[:100].partition('?')[0]!r}, which is no web address.")
-    if parts.scheme == "https":
-        return url
-    if parts.scheme == "http" == urlsplit(here).scheme and (origin(url) == origin(here) or _is_this_machine(host)):
-        return url
-    raise DownloadError(f"{plain(here)} points to {plain(url)}, which is not encrypted.")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def whole_number(text: str | None) -> int | None:
-    """Read a whole number that is not negative as headers have it; None of anything else, be it as long as it may."""
-    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
 
 
 class Web:
@@ -331,13 +263,9 @@ class Web:
     def _request(self, method: str, url: str, **options: Any) -> Any:
         session = getattr(self._threads, "session", None)
         if session is None:
-            session = self._threads.session = _Session()
+            session = self._threads.session = Session()
             self._sessions.append(session)
-            session.mount("https://", _Adapter())
-            session.mount("http://", _Adapter())
             session.headers["User-Agent"] = f"floemap/{__version__}"
-            # Lengths and ranges are of the bytes as they lie on the server.
-            session.headers["Accept-Encoding"] = "identity"
         try:
             return session.request(
                 method,
@@ -364,124 +292,6 @@ def _as_it_is(request: Any) -> Any:
     return request
 
 
-class _Session(requests.Session):
-    """Requests' own, which else would look into redirects, and read their bodies to the end, even where told not to."""
-
-    def get_redirect_target(self, resp: Any) -> str | None:
-        return None
-
-
-@contextmanager
-def _in_time(seconds: float, line: socket.socket) -> Iterator[threading.Event]:
-    """Cut a connection if the block takes longer; the event says that it was.
-
-    Timeouts of sockets are from one piece to the next: a byte now and then keeps them waiting for ever.
-    """
-    late = threading.Event()
-
-    def cut() -> None:
-        late.set()
-        with suppress(OSError):
-            socket.socket.shutdown(line, socket.SHUT_RDWR)  # of an encrypted one, the line and not the encryption
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield late
-    finally:
-        timer.cancel()
-
-
-class _InTime:
-    """A connection whose status and headers must be there in time."""
-
-    def getresponse(self) -> Any:
-        line = self.sock  # type: ignore[attr-defined]
-        with _in_time(ANSWER_S, line) as late:
-            try:
-                response = super().getresponse()  # type: ignore[misc]
-            except Exception:
-                with suppress(OSError):  # an answer that is not understood is not closed by who tried to read it
-                    os.close(line.detach())
-                if late.is_set():
-                    raise TimeoutError from None
-                raise
-        if late.is_set():
-            response.close()
-            raise TimeoutError
-        response.line = line  # the connection itself lets go of it where the server is to close it after the answer
-        return response
-
-
-class _HTTP(_InTime, HTTPConnection):
-    """Plain."""
-
-
-class _HTTPS(_InTime, HTTPSConnection):
-    """Encrypted."""
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTP
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPS
-
-
-class _Adapter(HTTPAdapter):
-    """Requests' door to urllib3, with these connections."""
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **options)
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-        return manager
-
-
-def chunks(response: Any) -> Iterator[bytes]:
-    """Give the body in pieces of :data:`CHUNK_BYTES`; of a connection that breaks, what came before it is given, too.
-
-    Raises
-    ------
-    BrokenConnectionError
-        If the connection ends before the body does, or brings next to nothing.
-    """
-    why, ended = "", False
-    while not ended:
-        block = bytearray()
-        with _in_time(SLOW_S, response.raw.line) as late:
-            try:
-                while len(block) < CHUNK_BYTES and not ended:
-                    piece = response.raw.read1(CHUNK_BYTES - len(block), decode_content=False)
-                    ended = not piece
-                    block += piece or b""
-            except (HTTPError, HTTPException, OSError) as e:
-                why, ended = type(e).__name__, True
-        if block:
-            yield bytes(block)
-        if late.is_set():
-            why = f"{len(block)} bytes came in {SLOW_S:.0f} s"
-        if why:
-            raise BrokenConnectionError(f"broke off ({why})")
-
-
-def check_encoding(response: Any, url: str) -> None:
-    """Refuse a body that is packed: nobody asked for it, and a little may swell to any size.
-
-    Raises
-    ------
-    DownloadError
-        If it is.
-    """
-    if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
-        raise DownloadError(f"{plain(url)} sends it compressed, though asked not to.")
-
-
 def refused(response: Any, url: str) -> DownloadError:
     """Make the error for a status that no waiting will change."""
     hints = {
@@ -490,33 +300,6 @@ def refused(response: Any, url: str) -> DownloadError:
         404: "It is not there (any more).",
     }
     return DownloadError(f"{plain(url)} answers {response.status_code}.", hint=hints.get(response.status_code))
-
-
-def json_of(response: Any, url: str) -> Any:
-    """Read a body as JSON.
-
-    Raises
-    ------
-    DownloadError
-        If it is something else, larger than :data:`MAX_JSON_BYTES`, or takes longer than :data:`ANSWER_S`.
-    """
-    check_encoding(response, url)
-    body = bytearray()
-    with _in_time(ANSWER_S, response.raw.line) as late:
-        try:
-            for block in chunks(response):
-                body += block
-                if len(body) > MAX_JSON_BYTES:
-                    most = f"{MAX_JSON_BYTES >> 20} MB"
-                    raise DownloadError(f"{plain(url)} answers more than {most} where some kB were to come.")
-            content = json.loads(body)
-        except (BrokenConnectionError, ValueError, RecursionError):
-            content = late
-    if late.is_set():
-        raise DownloadError(f"{plain(url)} has not ended its answer after {ANSWER_S:.0f} s.")
-    if content is late:
-        raise DownloadError(f"{plain(url)} answers something else than JSON.")
-    return content
 
 
 def _retry_after_s(value: str | None) -> float | None:

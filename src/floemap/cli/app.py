@@ -68,8 +68,6 @@ def group(name: str, help: str) -> typer.Typer:
     return sub
 
 
-#: What Ctrl-C says. Results are whole or not there; trainings and downloads go on at what they have.
-STOPPED = "stopped. What is finished is kept, and the same command goes on from there."
 #: Packages of the extra "learn", which training and prediction need.
 _LEARN = {"torch", "lightning_fabric", "safetensors"}
 _PANEL = "Every command has"
@@ -99,8 +97,14 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 }
 
 
-def command(name: str, to: typer.Typer = app) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function as the command `name`; its docstring is the help, its annotated parameters the options."""
+def command(
+    name: str, to: typer.Typer = app, *, goes_on: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as the command `name`; its docstring is the help, its annotated parameters the options.
+
+    `goes_on` says that what is begun when it is stopped stays, and that the same command goes on there.
+    """
+    begun = "begun ones go on with the same command" if goes_on else "unfinished ones removed"
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -120,7 +124,7 @@ def command(name: str, to: typer.Typer = app) -> Callable[[Callable[..., Any]], 
             except typer.Exit:
                 raise
             except KeyboardInterrupt:
-                stderr.print(STOPPED, style="yellow")
+                stderr.print(f"stopped; finished results are kept, {begun}", style="yellow")
                 raise typer.Exit(130) from None
             except BrokenPipeError:
                 raise typer.Exit(1) from None

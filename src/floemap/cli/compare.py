@@ -10,7 +10,7 @@ import typer
 from floemap.cli.app import command, fail, stdout
 
 
-@command("compare")
+@command("compare", goes_on=True)
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")],

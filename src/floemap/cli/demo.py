@@ -18,7 +18,7 @@ class SizeChoice(StrEnum):
     smallest = "smallest"
 
 
-@command("demo")
+@command("demo", goes_on=True)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")] = Path("demo"),
     size: Annotated[SizeChoice, typer.Option("--size", help="smallest is for a quick check.")] = SizeChoice.small,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 fetch = group("fetch", "Get data from where it is published.")
 
 
-@command("extremeearth", to=fetch)
+@command("extremeearth", to=fetch, goes_on=True)
 def extremeearth(
     out: Annotated[Path | None, typer.Option(help="Fetch into this folder what it lacks.")] = None,
     check: Annotated[
@@ -99,7 +99,7 @@ def _print_finding(name: str, finding: Finding, lacking: str) -> None:
         stdout.print(f"    {line}")
 
 
-@command("weights", to=fetch)
+@command("weights", to=fetch, goes_on=True)
 def weights(
     out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("weights"),
 ) -> None:
