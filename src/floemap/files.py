@@ -36,14 +36,16 @@ def regular_file(path: str | Path, kind: type[FloemapError] = FloemapError) -> P
     if stat.S_ISDIR(mode):
         raise kind("is a folder, where a file is needed.", path=path)
     if not stat.S_ISREG(mode):
-        raise kind(f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, and no file.", path=path, hint="Give a file.")
+        raise kind(
+            f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, and no file.", path=path, hint="Give a file."
+        )
     if not is_utf8(path):
         raise kind("has a name that is no UTF-8.", path=path, hint="Give it another.")
     return path.absolute()
 
 
-def writable_name(path: str | Path) -> Path:
-    """Return the absolute path of what is to be written, once its name can be any library's.
+def writable_name(path: str | Path) -> None:
+    """Refuse what is to be written under a name that is no text.
 
     Raises
     ------
@@ -52,7 +54,6 @@ def writable_name(path: str | Path) -> Path:
     """
     if not is_utf8(path):
         raise OutputError("has a name that is no UTF-8.", path=path, hint="Choose another --out.")
-    return Path(path).absolute()
 
 
 def is_utf8(path: str | Path) -> bool:

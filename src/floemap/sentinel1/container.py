@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from floemap.errors import ProductError
+from floemap.files import regular_file
 from floemap.zips import UNREADABLE, brief, refuse_hostile
 
 #: The largest XML of a real product is under 10 MB.
@@ -127,8 +128,7 @@ def _open(path: Path) -> Container:
             )
         sizes = {p.relative_to(path).as_posix(): p.stat().st_size for p in path.rglob("*") if p.is_file()}
         return Container(path, "", sizes)
-    if not path.exists():
-        raise ProductError("does not exist.", path=path)
+    regular_file(path, ProductError)
     return _open_zip(path)
 
 
