@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from loopback import Loopback
 from numpy.typing import NDArray
 from workshop import Inputs, make_inputs
 
 if TYPE_CHECKING:  # so that tests of the network run where there is no geospatial library
+    from floemap.charts.web import Web
     from floemap.config import PrepareSettings
     from floemap.sentinel1.product import PreparedProduct
     from floemap.simulation.safe_spec import ProductSpec
@@ -120,3 +122,48 @@ def prepared(
 def workshop(tmp_path_factory: pytest.TempPathFactory, small_product: Path) -> Inputs:
     """Inputs of every command. Shared: read them, copy them, don't change them."""
     return make_inputs(tmp_path_factory.mktemp("workshop") / "inputs", small_product)
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    """A stand-in for the data services, with nothing in it."""
+    with Loopback() as loopback:
+        yield loopback
+
+
+@pytest.fixture
+def sleeps() -> list[float]:
+    """Seconds that the client `web` would have waited."""
+    return []
+
+
+@pytest.fixture
+def web(sleeps: list[float]) -> Iterator[Web]:
+    """A client that does not wait."""
+    from floemap.charts.web import Web
+
+    with Web(sleep=sleeps.append) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Charts as one archive, products as zips, of January and February. Shared: don't change it."""
+    from small_dataset import write_chart, write_product, zip_files
+
+    from floemap.charts.extremeearth import scene_of
+
+    folder = tmp_path_factory.mktemp("remote")
+    for month in (1, 2):
+        write_product(folder, scene_of(month), container="zip")
+        write_chart(folder / "charts", scene_of(month))
+    archive = zip_files(folder / "EE_v-2-0-0.zip", sorted((folder / "charts").iterdir()), "EE/Sea_Ice-labels/")
+    products = {scene_of(m).product: (folder / f"{scene_of(m).product}.zip").read_bytes() for m in (1, 2)}
+    return {"EE_v-2-0-0.zip": archive.read_bytes(), "README.txt": b"words"}, products
+
+
+@pytest.fixture
+def dataset(server: Loopback, remote: tuple[dict[str, bytes], dict[str, bytes]]) -> Loopback:
+    """The services with the dataset of two months."""
+    server.files, server.products = dict(remote[0]), dict(remote[1])
+    return server

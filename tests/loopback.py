@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -102,6 +103,32 @@ def hold(after: int, entered: threading.Event, release: threading.Event) -> Faul
     return fault
 
 
+def body(content: bytes, code: int = 200, **headers: str) -> Fault:
+    """Answer other content."""
+
+    def fault(handler: Handler, _: bytes) -> bool:
+        handler.answer(code, content, {k.replace("_", "-"): v for k, v in headers.items()})
+        return True
+
+    return fault
+
+
+def raw(answer: bytes, then: bytes = b"", every_s: float = 0.0, most: int = 200_000_000) -> Fault:
+    """Answer these very bytes, and after them `then` again and again, until the client goes or `most` are sent."""
+
+    def fault(handler: Handler, _: bytes) -> bool:
+        handler.close_connection = True
+        handler.wfile.write(answer)
+        with suppress(OSError):
+            while then and handler.state.sent < most:
+                handler.wfile.write(then)
+                handler.state.sent += len(then)
+                time.sleep(every_s)
+        return True
+
+    return fault
+
+
 @dataclass
 class Seen:
     """A request that came in."""
@@ -129,6 +156,7 @@ class Loopback:
     record: Any = None
     delay_s: float = 0.0
     active: int = 0
+    sent: int = 0
     most_active: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 

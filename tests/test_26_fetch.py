@@ -12,16 +12,16 @@ import threading
 import traceback
 import zipfile
 from collections import namedtuple
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from fetching import ACCOUNT, MONTHS, fetch, names
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback import PASSWORD, RECORD, USER, Loopback, drop, hold, longer, no_range, other_range, pieces, status, wrong
-from small_dataset import write_chart, write_product, zip_files
+from small_dataset import write_product
 
 from floemap.charts import fetch as fetch_module
 from floemap.charts.copernicus import (
@@ -34,49 +34,12 @@ from floemap.charts.copernicus import (
 )
 from floemap.charts.download import RemoteFile, download, remaining_bytes
 from floemap.charts.extremeearth import scene_of
-from floemap.charts.fetch import Plan, fetch_extremeearth
+from floemap.charts.fetch import Plan
 from floemap.charts.web import CHUNK_BYTES, MAX_TRIES, SERVICES, Services, Stopped, Web, origin, plain
 from floemap.charts.zenodo import record_files
 from floemap.errors import ConfigError, DownloadError, FloemapError, OutputError
 
-ACCOUNT = Account(USER, PASSWORD)
-MONTHS = (1, 2)
 BODY = random.Random(0).randbytes(3_000_000)
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with Loopback() as loopback:
-        yield loopback
-
-
-@pytest.fixture
-def sleeps() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def web(sleeps) -> Iterator[Web]:
-    with Web(sleep=sleeps.append) as client:
-        yield client
-
-
-@pytest.fixture(scope="session")
-def remote(tmp_path_factory) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Charts as one archive, products as zips, of January and February."""
-    folder = tmp_path_factory.mktemp("remote")
-    for month in MONTHS:
-        write_product(folder, scene_of(month), container="zip")
-        write_chart(folder / "charts", scene_of(month))
-    archive = zip_files(folder / "EE_v-2-0-0.zip", sorted((folder / "charts").iterdir()), "EE/Sea_Ice-labels/")
-    products = {scene_of(m).product: (folder / f"{scene_of(m).product}.zip").read_bytes() for m in MONTHS}
-    return {"EE_v-2-0-0.zip": archive.read_bytes(), "README.txt": b"words"}, products
-
-
-@pytest.fixture
-def dataset(server, remote) -> Loopback:
-    server.files, server.products = dict(remote[0]), dict(remote[1])
-    return server
 
 
 def get(server: Loopback, web: Web, folder: Path, body: bytes = BODY, **changes) -> Path:
@@ -84,15 +47,6 @@ def get(server: Loopback, web: Web, folder: Path, body: bytes = BODY, **changes)
     md5 = hashlib.md5(body).hexdigest()
     known = {"name": "a.bin", "url": f"{server.url}/files/a.bin", "size": len(body), "md5": md5, "at_most": len(body)}
     return download(RemoteFile(**(known | changes)), folder, web)
-
-
-def fetch(server: Loopback, out: Path, **options):
-    options = {"months": MONTHS, "account": ACCOUNT, "sleep": lambda s: None} | options
-    return fetch_extremeearth(out, services=Services.at(server.url), **options)
-
-
-def names(folder: Path) -> set[str]:
-    return {p.name for p in folder.rglob("*") if p.is_file()}
 
 
 # One file

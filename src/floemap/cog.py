@@ -13,8 +13,8 @@ from __future__ import annotations
 import logging
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from floemap.errors import FloemapError, GridError, OutputError
+from floemap.files import regular_file
 from floemap.grid import crs_of
 from floemap.legend import RGB
 
@@ -283,6 +284,28 @@ def halve(array: Array, method: Literal["average", "mode", "nearest"], nodata: f
     return mean
 
 
+@contextmanager
+def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint: str | None = None) -> Iterator[Any]:
+    """Open a GeoTIFF for reading, as rasterio's dataset, while the block runs.
+
+    Parameters
+    ----------
+    kind, hint
+        Of the error, where it cannot be read.
+
+    Raises
+    ------
+    FloemapError
+        Of that kind, if it is no regular file, cannot be opened as a raster, or not be read in the block.
+    """
+    file = regular_file(path, kind)
+    try:
+        with rasterio.open(file, driver="GTiff") as dataset:
+            yield dataset
+    except (RasterioError, UnicodeDecodeError) as e:  # the latter of tags in another encoding than TIFF's
+        raise kind(f"cannot be read as a raster: {_reason(e)}.", path=path, hint=hint) from e
+
+
 def read_geobox(path: Path) -> GeoBox:
     """Return the grid of a raster file.
 
@@ -293,12 +316,9 @@ def read_geobox(path: Path) -> GeoBox:
     FloemapError
         If it cannot be opened as a raster.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff") as d:
-                if d.crs is None or d.transform.is_identity:
-                    raise GridError("has no georeference.", path=path, hint="A map-projected raster is needed.")
-                return GeoBox(d.shape, d.transform, d.crs.to_wkt())
-    except RasterioError as e:
-        raise FloemapError(f"cannot be read as a raster: {_reason(e)}.", path=path) from e
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with open_raster(path) as d:
+            if d.crs is None or d.transform.is_identity:
+                raise GridError("has no georeference.", path=path, hint="A map-projected raster is needed.")
+            return GeoBox(d.shape, d.transform, d.crs.to_wkt())

@@ -13,6 +13,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from floemap.errors import ConfigError
+from floemap.files import regular_file
 
 
 class Settings(BaseModel):
@@ -44,10 +45,10 @@ class Settings(BaseModel):
             If the file is absent or no TOML, a key is unknown or a value is out of range, naming each.
         """
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            values = tomllib.loads(regular_file(path, ConfigError).read_text(encoding="utf-8"))
         except OSError as e:
             raise ConfigError(f"cannot be read: {e.strerror}.", path=path) from e
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        except (ValueError, RecursionError) as e:  # of TOML, of its encoding, of a number past all bounds; of its depth
             raise ConfigError(f"is no TOML: {e}.", path=path) from e
         try:
             return cls(**values)

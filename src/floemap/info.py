@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floemap.errors import FloemapError, ProductError
+from floemap.files import regular_file
 from floemap.sentinel1.container import MANIFEST, holds_manifest
 from floemap.zips import UNREADABLE
 
@@ -46,12 +47,8 @@ def describe(path: str | Path) -> Description:
         If there is nothing, or nothing that floemap knows.
     """
     path = Path(path)
-    try:
-        exists = path.exists()
-    except OSError as e:  # no permission, a name that is too long
-        raise FloemapError(f"cannot be read: {e.strerror or e}.", path=path) from e
-    if not exists:
-        raise FloemapError("does not exist.", path=path)
+    if not path.is_dir():
+        regular_file(path)
     if (path / "product.json").is_file() or path.name in ("product.tif", "product.json"):
         return _prepared(path if path.is_dir() else path.parent)
     if path.suffix == ".safetensors":

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError, OutputError
+from floemap.files import regular_file, writable_name
 from floemap.locks import TakenError, held
 from floemap.version import __version__
 
@@ -95,8 +96,12 @@ def stage_folder(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into an :class:`OutputError` that names `path` and says what to do."""
+    """Turn an OSError of the block into an :class:`OutputError` that names `path` and says what to do.
+
+    A name that is no UTF-8 is refused before the block begins: it would fail where another library takes it.
+    """
     try:
+        writable_name(path)
         yield
     except FloemapError:
         raise
@@ -233,10 +238,8 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is absent, not JSON, or not an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FloemapError("does not exist.", path=path) from None
-    except (OSError, ValueError) as e:
+        content = json.loads(regular_file(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
         raise FloemapError(f"is not readable JSON: {e}.", path=path) from e
     if not isinstance(content, dict):
         raise FloemapError(f"holds a {type(content).__name__} where a JSON object is needed.", path=path)
@@ -294,7 +297,7 @@ def sha256(path: Path) -> str:
         If it cannot be read.
     """
     try:
-        with path.open("rb") as f:
+        with regular_file(path).open("rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
     except OSError as e:
         raise FloemapError(f"cannot be read: {e.strerror or e}.", path=path) from e

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from floemap.charts.download import RemoteFile
+from floemap.charts.download import RemoteFile, is_md5, is_size
 from floemap.charts.web import Services, Web, origin
 from floemap.errors import DownloadError, FloemapError
 
@@ -30,6 +30,8 @@ EW_GRDM_AT_MOST_BYTES = 600_000_000
 
 _CLIENT = "cdse-public"
 _MARGIN_S = 30.0
+#: No token is valid for longer, whatever its server says.
+_MOST_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ def account_from_environment(identity_url: str, environ: Mapping[str, str] | Non
     """
     env = os.environ if environ is None else environ
     user, password = env.get(USER_VARIABLE), env.get(PASSWORD_VARIABLE)
+    for name, value in ((USER_VARIABLE, user), (PASSWORD_VARIABLE, password)):
+        if value and not _is_utf8(value):
+            raise FloemapError(f"{name} is no UTF-8.", hint="Set it again, in a terminal that writes UTF-8.")
     if user and password:
         return Account(user, password)
     if user or password:
@@ -66,6 +71,15 @@ def account_from_environment(identity_url: str, environ: Mapping[str, str] | Non
         hint=f"It is free (dataspace.copernicus.eu). Set {USER_VARIABLE} and {PASSWORD_VARIABLE}, or add "
         f'"machine {host} login ... password ..." to {path}.',
     )
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether it came as UTF-8: Python keeps other bytes of the environment as halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _from_netrc(path: Path, host: str) -> Account | None:
@@ -147,20 +161,34 @@ class TokenSource:
         return self._web.post_form(self._url, {"client_id": _CLIENT, **form})
 
     def _take(self, answer: Any, now: float) -> None:
-        try:
-            self._access = str(answer["access_token"])
-            self._until = now + float(answer["expires_in"]) - _MARGIN_S
-            self._refresh = str(answer.get("refresh_token", ""))
-            self._refresh_until = now + float(answer.get("refresh_expires_in", 0)) - _MARGIN_S
-        except (TypeError, KeyError, ValueError):
+        told = answer if isinstance(answer, dict) else {}
+        access, lasts = _token(told.get("access_token")), _seconds(told.get("expires_in"))
+        if access is None or lasts is None:
             self._access = self._refresh = ""
-            raise DownloadError(f"{origin(self._url)} gives no token that is understood.") from None
+            raise DownloadError(f"{origin(self._url)} gives no token that is understood.")
+        self._access, self._until = access, now + lasts - _MARGIN_S
+        self._refresh = _token(told.get("refresh_token")) or ""
+        self._refresh_until = now + (_seconds(told.get("refresh_expires_in")) or 0.0) - _MARGIN_S
 
     def _reason(self, answer: Any) -> str:
         """Return the server's words, unless they repeat what is secret."""
         words = str(answer.get("error_description", ""))[:100] if isinstance(answer, dict) else ""
         secret = any(s in words for s in (self._account.user, self._account.password))
         return f": {words}" if words and not secret else ""
+
+
+def _token(value: Any) -> str | None:
+    """Return a token that can stand in a header, else None."""
+    return value if isinstance(value, str) and re.fullmatch(r"[!-~]{1,16384}", value) else None
+
+
+def _seconds(value: Any) -> float | None:
+    """Return how long something lasts, a number from 0 on; None where it is none."""
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(seconds, _MOST_S) if seconds >= 0 else None
 
 
 def find_product(name: str, web: Web, services: Services) -> RemoteFile:
@@ -191,7 +219,7 @@ def find_product(name: str, web: Web, services: Services) -> RemoteFile:
     # Of twins, one with a checksum.
     entry = max(online, key=lambda e: (bool(_md5(e)), str(e.get("PublicationDate", ""))))
     size = entry.get("ContentLength")
-    size = size if isinstance(size, int) and size > 0 else None
+    size = size if is_size(size) and size > 0 else None
     return RemoteFile(
         name=f"{name}.zip",
         url=f"{services.download}/Products({entry['Id']})/$value",
@@ -208,6 +236,6 @@ def _is_id(value: Any) -> bool:
 def _md5(entry: Mapping[str, Any]) -> str | None:
     checksums = entry.get("Checksum")
     for c in checksums if isinstance(checksums, list) else []:
-        if isinstance(c, dict) and str(c.get("Algorithm", "")).upper() == "MD5" and c.get("Value"):
+        if isinstance(c, dict) and str(c.get("Algorithm", "")).upper() == "MD5" and is_md5(c.get("Value")):
             return str(c["Value"]).lower()
     return None

@@ -16,7 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from floemap.charts.web import Bearer, BrokenConnectionError, Stopped, Web, chunks, plain, refused
+from floemap.charts.web import (
+    CHUNK_BYTES,
+    Bearer,
+    BrokenConnectionError,
+    Stopped,
+    Web,
+    check_encoding,
+    chunks,
+    plain,
+    refused,
+    whole_number,
+)
 from floemap.errors import DownloadError, FloemapError
 from floemap.stage import os_errors, read_json, write_json
 
@@ -44,6 +55,26 @@ class RemoteFile:
     size: int | None
     md5: str | None
     at_most: int
+
+
+def is_size(value: Any) -> bool:
+    """Whether a catalogue's value can be a file's size in bytes."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def is_md5(value: Any) -> bool:
+    """Whether a catalogue's value can be an MD5."""
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{32}", value) is not None
+
+
+def is_file_name(name: Any) -> bool:
+    """Whether a name from a server can be a file's in a folder: no path, nothing hidden, nothing that is not printed.
+
+    Names that end as those of parts do are not: they would be another file's.
+    """
+    if not isinstance(name, str) or not name.isprintable() or name.startswith(".") or set("/\\") & set(name):
+        return False
+    return 0 < len(name.encode()) <= 200 and not name.endswith((".part", ".part.json"))
 
 
 class _Wrong(Exception):  # noqa: N818  (it never leaves this module)
@@ -101,7 +132,7 @@ def download(
                 break
             except BrokenConnectionError as e:
                 after = part.stat().st_size if part.exists() else 0
-                fruitless = 1 if after > before else fruitless + 1
+                fruitless = 1 if after >= before + CHUNK_BYTES else fruitless + 1
                 web.wait(fruitless, file.url, str(e))
             except _Wrong as e:
                 _forget(part)
@@ -134,7 +165,7 @@ def _receive(
     headers = {}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if validator := read_json(_note_of(part)).get("validator"):
+        if validator := _validator(read_json(_note_of(part)).get("validator")):
             headers["If-Range"] = validator
     with web.open(file.url, headers=headers, bearer=bearer) as response:
         if response.status_code == 416:  # there is nothing after what we have; whether it is right, the checks tell
@@ -143,8 +174,7 @@ def _receive(
             return
         if response.status_code not in (200, 206):
             raise refused(response, file.url)
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise DownloadError(f"{plain(file.url)} sends it compressed, though asked not to.", path=part)
+        check_encoding(response, file.url)
         start, total = _extent(response, have)
         if total is not None and total > file.at_most:
             raise _Wrong(f"{plain(file.url)} announces {total} bytes, where at most {file.at_most} were to come")
@@ -182,17 +212,16 @@ def _append(
 def _extent(response: Any, have: int) -> tuple[int, int | None]:
     """Return where in the file the body starts, and the file's whole length if the server says."""
     if response.status_code == 200:
-        length = response.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdigit() else None
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        return 0, whole_number(response.headers.get("Content-Length"))
+    extent = response.headers.get("Content-Range", "").strip()
+    match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", extent)
     if match is None or int(match[1]) != have:
-        raise _Wrong(f"it answers bytes from {have} on with {response.headers.get('Content-Range')!r}")
-    return have, None if match[3] == "*" else int(match[3])
+        raise _Wrong(f"it answers bytes from {have} on with {extent[:100]!r}")
+    return have, whole_number(match[3])
 
 
 def _total_of_416(response: Any) -> int | None:
-    match = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", "").strip())
-    return int(match[1]) if match else None
+    return whole_number(response.headers.get("Content-Range", "").strip().removeprefix("bytes */"))
 
 
 def _verify(file: RemoteFile, part: Path, check: Callable[[Path], None] | None) -> None:
@@ -226,10 +255,14 @@ def _note_of(part: Path) -> Path:
 
 
 def _write_note(file: RemoteFile, part: Path, response: Any) -> None:
-    etag = response.headers.get("ETag", "")
-    # A weak tag does not promise equal bytes, so it is no ground to go on from.
-    validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
+    validator = _validator(response.headers.get("ETag")) or _validator(response.headers.get("Last-Modified"))
     write_json(_note_of(part), {"size": file.size, "md5": file.md5, "validator": validator})
+
+
+def _validator(value: Any) -> str | None:
+    """Return what can go into a request as it came in an answer; a weak tag does not promise equal bytes."""
+    good = isinstance(value, str) and re.fullmatch(r"[\x20-\x7e]{1,1000}", value) and not value.startswith("W/")
+    return str(value) if good else None
 
 
 def _same_version(file: RemoteFile, part: Path) -> bool:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from floemap.charts.copernicus import Account, TokenSource, account_from_environment, find_product
 from floemap.charts.dataset import SIMULATED_MARK
 from floemap.charts.download import RemoteFile, download, md5_of, remaining_bytes
 from floemap.charts.extremeearth import ALL_MONTHS, DOI, EVERYTHING, What, check_months, scene_of_product
 from floemap.charts.inventory import Inventory, check_dataset, open_and_verify
-from floemap.charts.web import SERVICES, Services, Web, plain
+from floemap.charts.web import SERVICES, Services, UnreachableError, Web, plain
 from floemap.charts.zenodo import record_files
 from floemap.errors import DownloadError, FloemapError, OutputError
 from floemap.progress import Progress, silent
@@ -106,6 +108,7 @@ def fetch_extremeearth(
     if (folder / SIMULATED_MARK).exists():
         raise FloemapError("holds simulated data.", path=folder, hint="Fetch the real ones into another folder.")
     with alone_in(folder, "fetches"), Web(sleep=sleep) as web:
+        known = _read_record(folder / STAGE.record)
         there = check_dataset(folder, chosen, wanted)
         lacking = [m.scene for m in there.months if m.product.state != "right" and "products" in wanted]
         charts = "charts" in wanted and any(m.chart.state != "right" for m in there.months)
@@ -113,17 +116,33 @@ def fetch_extremeearth(
         if lacking:  # an account that is lacking is told of before anything is fetched
             bearer = TokenSource(account or account_from_environment(services.identity), web, services, clock=clock)
         files: list[tuple[RemoteFile, Path]] = []
+        refused: list[FloemapError] = []
         if charts:
-            files += [(f, folder / "charts") for f in record_files(DOI, web, services.zenodo)]
-            files = [(f, place) for f, place in files if not _is_there(f, place)]
-        files += [(find_product(scene.product, web, services), folder / "products") for scene in lacking]
+            with _noted(refused):
+                listed = record_files(DOI, web, services.zenodo, refused=refused)
+                files += [(f, folder / "charts") for f in listed if not _is_there(f, folder / "charts")]
+        for scene in lacking:
+            with _noted(refused):
+                files.append((find_product(scene.product, web, services), folder / "products"))
         plan = _plan(files, folder)
         announce(plan)
         if files:
             failed = _fetch_all(plan, web, bearer, progress)
-            _write_record(folder / STAGE.record, [(f, place) for f, place in files if f.name not in failed])
-            _raise(failed, len(files))
+            _write_record(folder / STAGE.record, known, [(f, place) for f, place in files if f.name not in failed])
+            _raise([*refused, *failed.values()], len(files) + len(refused))
+        _raise(refused, len(refused))
         return check_dataset(folder, chosen, wanted)
+
+
+@contextmanager
+def _noted(refused: list[FloemapError]) -> Iterator[None]:
+    """Keep what a catalogue cannot tell of one thing for later: it does not cost the others. No answer at all does."""
+    try:
+        yield
+    except UnreachableError:
+        raise
+    except DownloadError as e:
+        refused.append(e)
 
 
 def _is_there(file: RemoteFile, folder: Path) -> bool:
@@ -144,7 +163,7 @@ def _plan(files: list[tuple[RemoteFile, Path]], folder: Path) -> Plan:
     return Plan(tuple(files), need, free)
 
 
-def _fetch_all(plan: Plan, web: Web, bearer: TokenSource | None, progress: Progress) -> dict[str, FloemapError]:
+def _fetch_all(plan: Plan, web: Web, bearer: TokenSource | None, progress: Progress) -> dict[str, BaseException]:
     """Fetch a plan's files, a few at a time, and return what failed. That one fails does not stop the others."""
     lock = threading.Lock()
     on_disk: dict[str, int] = {}
@@ -173,25 +192,36 @@ def _fetch_all(plan: Plan, web: Web, bearer: TokenSource | None, progress: Progr
             web.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    failed = {name: e for future, name in running.items() if (e := future.exception()) is not None}
-    for e in failed.values():
-        if not isinstance(e, FloemapError):
+    return {name: e for future, name in running.items() if (e := future.exception()) is not None}
+
+
+def _raise(failed: Sequence[BaseException], of: int) -> None:
+    for e in failed:
+        if len(failed) == 1 or not isinstance(e, FloemapError):
             raise e
-    return {name: e for name, e in failed.items() if isinstance(e, FloemapError)}
-
-
-def _raise(failed: Mapping[str, FloemapError], of: int) -> None:
-    if len(failed) == 1:
-        raise next(iter(failed.values()))
     if failed:
-        listed = "".join(f"\n  {name}: {e}" for name, e in failed.items())
+        listed = " ".join(f"({i}) {e}" for i, e in enumerate(failed, 1))
         hint = "The others are there; run the same command again for these."
-        raise DownloadError(f"{len(failed)} of {of} files could not be fetched.{listed}\n", hint=hint)
+        raise DownloadError(f"{len(failed)} of {of} files could not be fetched. {listed}", hint=hint)
 
 
-def _write_record(path: Path, fetched: Iterable[tuple[RemoteFile, Path]]) -> None:
+def _read_record(path: Path) -> dict[str, Any]:
+    """Read what came from where before, by name.
+
+    Raises
+    ------
+    FloemapError
+        If a file of that name says something else.
+    """
+    files = read_json(path).get("inputs", {}) if path.exists() else {}
+    if not isinstance(files, dict):
+        raise FloemapError("is no record of a fetch: its inputs are no table.", path=path, hint="Move it away.")
+    return files
+
+
+def _write_record(path: Path, known: Mapping[str, Any], fetched: Iterable[tuple[RemoteFile, Path]]) -> None:
     """Say what came from where, this time and before. Addresses are the services', without query: no secrets."""
-    files = dict(read_json(path).get("inputs", {})) if path.exists() else {}
+    files = dict(known)
     for file, place in fetched:
         files[file.name] = {"url": plain(file.url), "md5": md5_of(place / file.name), "md5_as_catalogued": file.md5}
     record = provenance(STAGE, inputs=files, configuration={"doi": DOI})

@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 
 from floemap.charts.coverage import measure_coverage
 from floemap.charts.dominant import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
 from floemap.charts.rasterize import BORDER_MARGIN_PX, border_distance_px, look_up, rasterize_polygons
 from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.charts.sources import find_source
-from floemap.cog import STRIP_ROWS, Band, CogWriter, read_geobox, write_cog
+from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
 from floemap.config import LabelSettings
-from floemap.errors import ChartError, FloemapError
+from floemap.errors import ChartError
 from floemap.legend import IGNORE, Legend, legend
 from floemap.progress import Progress, silent
 from floemap.sentinel1.encoding import MASK_VALID
@@ -162,17 +160,14 @@ def _files(settings: LabelSettings) -> list[str]:
 
 def _mask_of(like: Path) -> tuple[NDArray[np.bool_], dict[str, str]]:
     """Return where a raster has data, (rows, cols), and which of its tags belong to everything that is made from it."""
-    try:
-        with rasterio.open(like) as d:
-            valid = np.empty(d.shape, np.bool_)
-            band = d.descriptions.index("mask") + 1 if "mask" in d.descriptions else None
-            for row in range(0, d.height, STRIP_ROWS):
-                window = ((row, min(row + STRIP_ROWS, d.height)), (0, d.width))
-                strip = d.dataset_mask(window=window) if band is None else d.read(band, window=window) & MASK_VALID
-                valid[slice(*window[0])] = strip != 0
-            tags = {k: v for k, v in d.tags().items() if k in ("product", "start", "simulated", "attribution")}
-    except RasterioError as e:
-        raise FloemapError(f"cannot be read: {e}.", path=like) from e
+    with open_raster(like) as d:
+        valid = np.empty(d.shape, np.bool_)
+        band = d.descriptions.index("mask") + 1 if "mask" in d.descriptions else None
+        for row in range(0, d.height, STRIP_ROWS):
+            window = ((row, min(row + STRIP_ROWS, d.height)), (0, d.width))
+            strip = d.dataset_mask(window=window) if band is None else d.read(band, window=window) & MASK_VALID
+            valid[slice(*window[0])] = strip != 0
+        tags = {k: v for k, v in d.tags().items() if k in ("product", "start", "simulated", "attribution")}
     return valid, tags
 
 

@@ -19,6 +19,7 @@ import pyogrio
 from pyogrio.errors import DataSourceError
 
 from floemap.errors import ChartError
+from floemap.files import regular_file
 from floemap.zips import UNREADABLE, refuse_hostile
 
 logger = logging.getLogger(__name__)
@@ -82,8 +83,7 @@ def find_source(path: Path, layer: str | None = None) -> Source:
     path = Path(path)
     if path.is_dir():
         raise ChartError("is a folder.", path=path, hint="Give the chart's file, of a shapefile the .shp.")
-    if not path.exists():
-        raise ChartError("does not exist.", path=path)
+    regular_file(path, ChartError)
     if path.suffix.lower() == ".zip":
         return _in_zip(path, layer)
     if path.suffix.lower() not in FORMATS:

@@ -3,6 +3,9 @@
 Everything goes through :class:`Web`: busy servers (429, 503) are waited for as long as they ask, up to a limit, broken
 connections are tried again, and redirects are followed here and not by the library below, because an access token must
 not travel to a host that it was not meant for. Passwords of a netrc file are never added to a request by themselves.
+
+What servers say is not trusted either: answers are read within bounds (:mod:`floemap.charts.answers`), addresses are
+looked at before they are followed (:mod:`floemap.charts.addresses`).
 """
 
 from __future__ import annotations
@@ -11,29 +14,45 @@ import email.utils
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
 
+from floemap.charts.addresses import linked, origin, plain
 from floemap.errors import DownloadError, FloemapError, how_to_install
 from floemap.version import __version__
 
 try:
     import requests
+    from urllib3.exceptions import HTTPError
+
+    from floemap.charts.answers import (
+        CHUNK_BYTES,
+        BrokenConnectionError,
+        Session,
+        check_encoding,
+        chunks,
+        json_of,
+        whole_number,
+    )
 except ImportError as e:
     raise FloemapError(
         "fetching needs the package requests, which is not installed.", hint=how_to_install("fetch")
     ) from e
 
+#: All that who fetches needs, so that a package that is missing is told of here and nowhere else.
+__all__ = [
+    "CHUNK_BYTES", "MAX_TRIES", "SERVICES", "Bearer", "BrokenConnectionError", "Services", "Stopped",
+    "UnreachableError", "Web", "check_encoding", "chunks", "linked", "origin", "plain", "refused", "whole_number",
+]  # fmt: skip
+
 logger = logging.getLogger(__name__)
 
-#: Tries in a row without a byte gained, before giving up.
+#: Tries in a row that bring next to nothing, before giving up.
 MAX_TRIES = 7
 #: A server that asks to wait longer is left in peace; a later run goes on where this one stopped.
 MAX_WAIT_S = 600.0
-CHUNK_BYTES = 1 << 16
 _BACKOFF_S = (1, 2, 4, 8, 16, 32, 60)
 _BUSY = {429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -82,26 +101,12 @@ class Bearer(Protocol):
         """Get another token than the one in the header that was refused."""
 
 
-class BrokenConnectionError(Exception):
-    """A connection that could not be made or did not last; worth another try."""
+class UnreachableError(DownloadError):
+    """A server that is busy or away for too long: others of its files need not be asked for now."""
 
 
 class Stopped(Exception):  # noqa: N818  (it is no error: the work was stopped from outside)
     """Raised where the work was stopped."""
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port of a URL: what says whether two addresses are one server."""
-    parts = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
-
-
-def plain(url: str) -> str:
-    """Return a URL without query, for messages: queries of redirects carry signatures."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 class Web:
@@ -139,27 +144,31 @@ class Web:
         with self.open(url, params=params) as response:
             if response.status_code != 200:
                 raise refused(response, url)
-            return _json_of(response, url)
+            return json_of(response, url)
 
     def post_form(self, url: str, form: Mapping[str, str]) -> tuple[int, Any]:
-        """Post a form and return status and JSON (None where the body is none). Redirects are not followed.
+        """Post a form and return status and JSON. Redirects are not followed.
+
+        The JSON is None where the status is not 200 and the body is none.
 
         Raises
         ------
         DownloadError
-            If the server is not there after several tries.
+            If the server is not there after several tries, or answers 200 and something else than JSON.
         """
 
         def send() -> Any:
-            with self._request("POST", url, data=dict(form)) as response:
+            with self._request("POST", url, data=dict(form), stream=True) as response:
                 if response.status_code in _BUSY:
                     return response
                 if response.status_code in _REDIRECTS:
                     raise DownloadError(f"{plain(url)} redirects, and credentials are not sent elsewhere.")
                 try:
-                    return response.status_code, response.json()
-                except (ValueError, requests.RequestException):
-                    return response.status_code, None
+                    return response.status_code, json_of(response, url)
+                except DownloadError:
+                    if response.status_code == 200:
+                        raise
+                    return response.status_code, None  # the status says what there is to say
 
         for tries in range(1, MAX_TRIES + 1):
             try:
@@ -214,17 +223,17 @@ class Web:
 
         Raises
         ------
-        DownloadError
+        UnreachableError
             If this was the last try, or the server asks for more patience than there is.
         """
         if tries >= MAX_TRIES:
-            raise DownloadError(
+            raise UnreachableError(
                 f"{plain(url)} {why}, {tries} times in a row.", hint="Try again later: it goes on there."
             )
         seconds = float(_BACKOFF_S[min(tries, len(_BACKOFF_S)) - 1])
         asked = None if response is None else _retry_after_s(response.headers.get("Retry-After"))
         if asked is not None and asked > MAX_WAIT_S:
-            raise DownloadError(
+            raise UnreachableError(
                 f"{plain(url)} {why} and asks to come back in {asked / 60:.0f} minutes.",
                 hint="Run the same command then: it goes on where it stopped.",
             )
@@ -244,23 +253,19 @@ class Web:
             response = self._request("GET", here, params=params, headers={**headers, **token}, stream=True)
             if response.status_code not in _REDIRECTS:
                 return response, token
-            target = urljoin(here, response.headers.get("Location", ""))
+            target = response.headers.get("Location", "")
             response.close()
-            if urlsplit(target).scheme not in ("https", "http") or (
-                urlsplit(here).scheme == "https" and urlsplit(target).scheme != "https"
-            ):
-                raise DownloadError(f"{plain(url)} redirects to {plain(target)}, which is not encrypted.")
-            here, params = target, None
+            with suppress(UnicodeError):  # headers are read as Latin-1; what servers write into them is UTF-8
+                target = target.encode("latin-1").decode()
+            here, params = linked(here, target), None
         raise DownloadError(f"{plain(url)} redirects more than {_MAX_REDIRECTS} times.")
 
     def _request(self, method: str, url: str, **options: Any) -> Any:
         session = getattr(self._threads, "session", None)
         if session is None:
-            session = self._threads.session = requests.Session()
+            session = self._threads.session = Session()
             self._sessions.append(session)
             session.headers["User-Agent"] = f"floemap/{__version__}"
-            # Lengths and ranges are of the bytes as they lie on the server.
-            session.headers["Accept-Encoding"] = "identity"
         try:
             return session.request(
                 method,
@@ -275,29 +280,16 @@ class Web:
                 f"{plain(url)} cannot show who it is: its certificate is not trusted.",
                 hint="Behind a proxy with its own certificate, set REQUESTS_CA_BUNDLE.",
             ) from None
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-            raise DownloadError(f"{plain(url)} is no web address.") from None
-        except requests.RequestException as e:  # its text may hold the query, so only its kind is told
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as e:
+            # Its text may hold the query, so only its kind is told.
             raise BrokenConnectionError(f"does not answer ({type(e).__name__})") from None
+        except (requests.RequestException, HTTPError, ValueError) as e:
+            raise DownloadError(f"{plain(url)} is no address that can be asked ({type(e).__name__}).") from None
 
 
 def _as_it_is(request: Any) -> Any:
     """Authenticate with nothing. Without this, requests would look into netrc and replace an access token."""
     return request
-
-
-def chunks(response: Any) -> Iterator[bytes]:
-    """Give the body in pieces, small ones: of a connection that breaks, the piece that was on its way is lost.
-
-    Raises
-    ------
-    BrokenConnectionError
-        If the connection ends before the body does.
-    """
-    try:
-        yield from response.iter_content(CHUNK_BYTES)
-    except requests.RequestException as e:
-        raise BrokenConnectionError(f"broke off ({type(e).__name__})") from None
 
 
 def refused(response: Any, url: str) -> DownloadError:
@@ -310,22 +302,16 @@ def refused(response: Any, url: str) -> DownloadError:
     return DownloadError(f"{plain(url)} answers {response.status_code}.", hint=hints.get(response.status_code))
 
 
-def _json_of(response: Any, url: str) -> Any:
-    try:
-        return response.json()
-    except (ValueError, requests.RequestException):
-        raise DownloadError(f"{plain(url)} answers something else than JSON.") from None
-
-
 def _retry_after_s(value: str | None) -> float | None:
     """Read a Retry-After header: seconds, or a date. None where it says nothing readable."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    seconds = whole_number(value)
+    if seconds is not None:
+        return float(seconds)
     try:
         when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return (when - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return (when - datetime.now(UTC)).total_seconds()

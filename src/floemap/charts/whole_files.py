@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
+from pyogrio.util import vsi_path
 
 from floemap.errors import FloemapError, OutputError
 from floemap.stage import os_errors
@@ -31,22 +32,46 @@ def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """
     last = folder / names[-1]
     beside = folder / f".{names[-1]}.partial-{os.getpid()}"
+    given = beside
     try:
         with os_errors(last):
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir()
-            yield beside
+            with _as_pyogrio_takes_it(beside) as given:
+                yield given
             for name in names:
                 with (beside / name).open("rb") as written:
                     os.fsync(written.fileno())
             for name in names:
                 (beside / name).replace(folder / name)
     except FloemapError as e:
-        if e.path is not None and e.path.is_relative_to(beside):  # nobody knows the hidden folder
-            e.path = folder / e.path.relative_to(beside)
+        for hidden in (beside, given):  # which nobody knows
+            if e.path is not None and e.path.is_relative_to(hidden):
+                e.path = folder / e.path.relative_to(hidden)
         raise
     except _GDAL_ERRORS as e:
-        reason = str(e).strip().rstrip(".").replace(f"{beside}{os.sep}", "")
+        reason = str(e).strip().rstrip(".").replace(f"{given}{os.sep}", "")
         raise OutputError(f"cannot be written: {reason}.", path=last, hint="Is there space and permission?") from e
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _as_pyogrio_takes_it(folder: Path) -> Iterator[Path]:
+    """Give a path of a folder by which pyogrio finds it.
+
+    It takes every path for an address and looks for archives in it: what stands before an exclamation mark is lost, and
+    so are line breaks. Then a descriptor of the folder stands for its name.
+    """
+    path = folder.absolute()
+    if vsi_path(str(path / "x")) == str(path / "x"):
+        yield path
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        by_number = Path(f"/proc/self/fd/{descriptor}")
+        if not by_number.is_dir():  # only Linux has these
+            raise OutputError("cannot be written: its name holds '!', '?' or a line break.", path=folder.parent)
+        yield by_number
+    finally:
+        os.close(descriptor)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from floemap.charts.download import RemoteFile
-from floemap.charts.web import Web
-from floemap.errors import ConfigError, DownloadError
+from floemap.charts.download import RemoteFile, is_file_name, is_md5, is_size
+from floemap.charts.web import Web, linked
+from floemap.errors import ConfigError, DownloadError, FloemapError
 
 
-def record_files(doi: str, web: Web, base_url: str) -> tuple[RemoteFile, ...]:
+def record_files(
+    doi: str, web: Web, base_url: str, *, refused: list[FloemapError] | None = None
+) -> tuple[RemoteFile, ...]:
     """List the files of a record.
 
     Parameters
@@ -21,13 +22,17 @@ def record_files(doi: str, web: Web, base_url: str) -> tuple[RemoteFile, ...]:
         Such as ``10.5281/zenodo.4683174``.
     base_url
         Of Zenodo.
+    refused
+        Gets the errors about entries that cannot be fetched, so that they do not cost the others. Without it, the first
+        is raised.
 
     Raises
     ------
     DownloadError
-        If the record cannot be had, lists no files, or lists one without size or checksum.
+        If the record cannot be had, lists no files, or one without plain name, size and checksum, of the name of
+        another, or at an address that is none or not encrypted.
     """
-    match = re.fullmatch(r"10\.5281/zenodo\.(\d+)", doi)
+    match = re.fullmatch(r"10\.5281/zenodo\.([0-9]+)", doi)
     if match is None:
         raise ConfigError(f"{doi!r} is no DOI of Zenodo's.", hint="They look like 10.5281/zenodo.4683174.")
     url = f"{base_url}/api/records/{match[1]}"
@@ -38,19 +43,29 @@ def record_files(doi: str, web: Web, base_url: str) -> tuple[RemoteFile, ...]:
             f"the record {doi} lists no files.",
             hint=f"Download them from https://doi.org/{doi} and use --check on the folder.",
         )
-    return tuple(_file(entry, f"{base_url}/records/{match[1]}", doi) for entry in entries)
+    files: dict[str, RemoteFile] = {}
+    for entry in entries:
+        try:
+            file = _file(entry, f"{base_url}/records/{match[1]}", doi)
+            if file.name in files:
+                raise DownloadError(f"the record {doi} lists two files named {file.name!r}.")
+            files[file.name] = file
+        except DownloadError as e:
+            if refused is None:
+                raise
+            refused.append(e)
+    return tuple(files.values())
 
 
 def _file(entry: Any, record_url: str, doi: str) -> RemoteFile:
     """Read one entry; field names changed in October 2023 and partly back, so both forms are read."""
-    entry = entry if isinstance(entry, dict) else {}
-    name = entry.get("key") or entry.get("filename")
-    size = entry.get("size", entry.get("filesize"))
-    md5 = str(entry.get("checksum", "")).removeprefix("md5:").lower()
-    whole = isinstance(name, str) and isinstance(size, int) and size >= 0 and re.fullmatch(r"[0-9a-f]{32}", md5)
-    if not whole or name != PurePosixPath(name).name or name.startswith(".") or "\\" in name:
-        raise DownloadError(f"the record {doi} lists a file without plain name, size and MD5: {str(entry)[:200]}.")
-    links = entry.get("links")
+    told: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    name = told.get("key") or told.get("filename")
+    size = told.get("size", told.get("filesize"))
+    md5 = str(told.get("checksum", "")).removeprefix("md5:")
+    if not (is_file_name(name) and is_size(size) and is_md5(md5)):
+        raise DownloadError(f"the record {doi} lists a file without plain name, size and MD5: {str(entry)[:200]!r}.")
+    links = told.get("links")
     link = links.get("self") if isinstance(links, dict) else None
     url = link if isinstance(link, str) else f"{record_url}/files/{quote(name)}?download=1"
-    return RemoteFile(name=name, url=url, size=size, md5=md5, at_most=size)
+    return RemoteFile(name=name, url=linked(record_url, url), size=size, md5=md5.lower(), at_most=size)

@@ -12,14 +12,15 @@ import inspect
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 
+from floemap.cli.terminal import Group, LineFormatter, Terminal
 from floemap.errors import FloemapError, how_to_install
 from floemap.progress import milestones
 from floemap.stage import os_errors
@@ -29,11 +30,12 @@ from floemap.stage import os_errors
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 #: Results go to stdout, all else to stderr, so that ``--json`` can be piped.
-stdout = Console(soft_wrap=True)
-stderr = Console(stderr=True, soft_wrap=True)
+stdout = Terminal()
+stderr = Terminal(stderr=True)
 
 app = typer.Typer(
     name="floemap",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -46,7 +48,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from floemap.version import __version__
 
-        stdout.print(f"floemap {__version__}", highlight=False)
+        stdout.print(f"floemap {__version__}")
         raise typer.Exit
 
 
@@ -95,8 +97,14 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 }
 
 
-def command(name: str, to: typer.Typer = app) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function as the command `name`; its docstring is the help, its annotated parameters the options."""
+def command(
+    name: str, to: typer.Typer = app, *, goes_on: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as the command `name`; its docstring is the help, its annotated parameters the options.
+
+    `goes_on` says that what is begun when it is stopped stays, and that the same command goes on there.
+    """
+    begun = "begun ones go on with the same command" if goes_on else "unfinished ones removed"
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -116,7 +124,7 @@ def command(name: str, to: typer.Typer = app) -> Callable[[Callable[..., Any]], 
             except typer.Exit:
                 raise
             except KeyboardInterrupt:
-                stderr.print("stopped; finished results are kept, unfinished ones removed", style="yellow")
+                stderr.print(f"stopped; finished results are kept, {begun}", style="yellow")
                 raise typer.Exit(130) from None
             except BrokenPipeError:
                 raise typer.Exit(1) from None
@@ -145,8 +153,8 @@ def fail(message: str, error: BaseException | None = None) -> None:
     if error is not None:
         import traceback
 
-        stderr.print("".join(traceback.format_exception(error)), markup=False, highlight=False)
-    stderr.print(f"error: {message}", style="bold red", markup=False, highlight=False)
+        stderr.print_lines("".join(traceback.format_exception(error)))
+    stderr.print(f"error: {message}", style="bold red")
     raise typer.Exit(1)
 
 
@@ -167,9 +175,10 @@ def set_up_logging(*, debug: bool = False, verbose: bool = False, quiet: bool = 
     shown: logging.Handler
     if watched:
         shown = RichHandler(console=stderr, show_path=debug, show_time=verbose or debug, markup=False)
+        shown.setFormatter(LineFormatter())
     else:
         shown = logging.StreamHandler(sys.stderr)
-        shown.setFormatter(logging.Formatter(_LINE, _TIME))
+        shown.setFormatter(LineFormatter(_LINE, _TIME))
     in_lines = not (watched or quiet)
     shown.addFilter(lambda record: record.levelno >= level or (in_lines and record.name == milestones.name))
     root = logging.getLogger("floemap")
@@ -180,11 +189,26 @@ def set_up_logging(*, debug: bool = False, verbose: bool = False, quiet: bool = 
         with os_errors(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             written = logging.FileHandler(log, encoding="utf-8")
-        written.setFormatter(logging.Formatter(_LINE, _TIME))
+        written.setFormatter(LineFormatter(_LINE, _TIME))
         root.addHandler(written)
     root.setLevel(logging.DEBUG if debug else logging.INFO)
     root.propagate = False
+    # Other libraries' records and warnings would else go to stderr as they are.
+    logging.lastResort = shown
+    warnings.showwarning = _log_warning
     progress_wanted.quiet = quiet
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Log what other libraries warn of, in one line as all else."""
+    logging.getLogger("floemap").warning("%s: %s", category.__name__, message)
 
 
 class _Progress:

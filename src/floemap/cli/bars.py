@@ -11,6 +11,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, Time
 from rich.progress import Progress as RichProgress
 
 from floemap.cli.app import progress_wanted, stderr
+from floemap.cli.terminal import printable
 from floemap.progress import Progress, silent
 
 
@@ -19,16 +20,16 @@ class Bars:
 
     def __init__(self, total: int, what: str) -> None:
         self._rich = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=stderr,
             disable=not progress_wanted,
             transient=True,
         )
-        self._all: TaskID | None = self._rich.add_task(what, total=total, note="") if total > 1 else None
+        self._all: TaskID | None = self._rich.add_task(printable(what), total=total, note="") if total > 1 else None
         self._current: TaskID | None = None
 
     def __enter__(self) -> Self:
@@ -46,10 +47,10 @@ class Bars:
             return silent
         if self._current is not None:
             self._rich.remove_task(self._current)
-        task = self._current = self._rich.add_task(name[:40], total=None, note="")
+        task = self._current = self._rich.add_task(printable(name[:40]), total=None, note="")
 
         def note(done: float, total: float, what: str) -> None:
-            self._rich.update(task, completed=done, total=total, note=what)
+            self._rich.update(task, completed=done, total=total, note=printable(what))
 
         return note
 

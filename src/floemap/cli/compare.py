@@ -10,7 +10,7 @@ import typer
 from floemap.cli.app import command, fail, stdout
 
 
-@command("compare")
+@command("compare", goes_on=True)
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")],
@@ -64,11 +64,11 @@ def compare(
     with bar(study.name) as progress:
         done = run(study, out, jobs=jobs, report=report, overwrite=overwrite, progress=progress)
     print_summary(done.summary, whole=False)
-    stdout.print(f"results  {done.results}, tables in {done.folder / 'results.md'}", highlight=False, markup=False)
+    stdout.print(f"results  {done.results}, tables in {done.folder / 'results.md'}")
     if done.report is not None:
         for sentence in done.report.findings:
-            stdout.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=False)
-        stdout.print(f"report   {done.report.page}", highlight=False, markup=False)
+            stdout.print(f"- {sentence}", soft_wrap=False)
+        stdout.print(f"report   {done.report.page}")
     if done.failed:
         words = "; ".join(f"{name}: {why}" for name, why in done.failed.items())
         fail(f"{len(done.failed)} trainings failed. {words}")

@@ -18,7 +18,7 @@ class SizeChoice(StrEnum):
     smallest = "smallest"
 
 
-@command("demo")
+@command("demo", goes_on=True)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")] = Path("demo"),
     size: Annotated[SizeChoice, typer.Option("--size", help="smallest is for a quick check.")] = SizeChoice.small,
@@ -44,7 +44,7 @@ def demo(
         made = run_demo(out, which, seed=seed, overwrite=overwrite, progress=progress)
     print_summary(made.summary, whole=False)
     for sentence in made.findings:
-        stdout.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=False)
-    stdout.print(f"results  {made.folder / 'results.json'}", highlight=False, markup=False)
-    stdout.print(f"report   {made.report}", highlight=False, markup=False)
+        stdout.print(f"- {sentence}", soft_wrap=False)
+    stdout.print(f"results  {made.folder / 'results.json'}")
+    stdout.print(f"report   {made.report}")
     stdout.print("All of it is simulated: nothing here says anything about real ice.")

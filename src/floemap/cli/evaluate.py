@@ -70,4 +70,4 @@ def evaluate(
         )
     record = {"loss": "prediction", "repeat": 0, "scene": done.folder.name, "evaluation": done.read()}
     print_summary(summarise([record]))
-    stdout.print(f"{done.folder}{'  (finished before)' if done.skipped else ''}", highlight=False, markup=False)
+    stdout.print(f"{done.folder}{'  (finished before)' if done.skipped else ''}")

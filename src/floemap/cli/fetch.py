@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +9,7 @@ import typer
 
 from floemap.cli.app import command, group, progress_wanted, stderr, stdout
 from floemap.cli.bars import bar
+from floemap.cli.terminal import json_text
 from floemap.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 fetch = group("fetch", "Get data from where it is published.")
 
 
-@command("extremeearth", to=fetch)
+@command("extremeearth", to=fetch, goes_on=True)
 def extremeearth(
     out: Annotated[Path | None, typer.Option(help="Fetch into this folder what it lacks.")] = None,
     check: Annotated[
@@ -72,34 +72,34 @@ def extremeearth(
 def _announce(plan: Plan) -> None:
     if not progress_wanted.quiet:
         need, free = plan.bytes_at_most / 1e9, plan.bytes_free / 1e9
-        stderr.print(f"{len(plan.files)} files to fetch: up to {need:.2f} GB; {free:.2f} GB are free", highlight=False)
+        stderr.print(f"{len(plan.files)} files to fetch: up to {need:.2f} GB; {free:.2f} GB are free")
 
 
 def _print(inventory: Inventory, *, as_json: bool) -> None:
     if as_json:
-        stdout.print_json(json.dumps(inventory.as_json()))
+        print(json_text(inventory.as_json()))  # noqa: T201  plain, for pipes
         return
     for m in inventory.months:
-        stdout.print(f"{m.scene.month:02d} {m.scene.title}", highlight=False, style="bold")
+        stdout.print(f"{m.scene.month:02d} {m.scene.title}", style="bold")
         for name, finding in (("product", m.product), ("chart", m.chart)):
             _print_finding(name, finding, m.scene.product if name == "product" else m.scene.chart)
     for problem in (*inventory.problems, *inventory.unreadable):
-        stdout.print(problem, style="red", markup=False, highlight=False)
+        stdout.print(problem, style="red")
     if inventory.simulated:
         stdout.print(f"Simulated products: {inventory.simulated}. They are no evidence about real ice.", style="yellow")
     counts = ", ".join(f"{inventory.count(s)} {s}" for s in ("right", "missing", "wrong"))
-    stdout.print(f"{inventory.root}: {' and '.join(inventory.what)}: {counts}", markup=False, highlight=False)
+    stdout.print(f"{inventory.root}: {' and '.join(inventory.what)}: {counts}")
 
 
 def _print_finding(name: str, finding: Finding, lacking: str) -> None:
     style = {"right": "green", "missing": "yellow", "wrong": "red"}[finding.state]
-    stdout.print(f"  {name:8}{finding.state:8}", style=style, end="", highlight=False)
-    stdout.print(finding.where or lacking, markup=False, highlight=False)
+    stdout.print(f"  {name:8}{finding.state:8}", style=style, end="")
+    stdout.print(finding.where or lacking)
     for line in (*finding.problems, *finding.notes):
-        stdout.print(f"    {line}", markup=False, highlight=False)
+        stdout.print(f"    {line}")
 
 
-@command("weights", to=fetch)
+@command("weights", to=fetch, goes_on=True)
 def weights(
     out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("weights"),
 ) -> None:
@@ -113,4 +113,5 @@ def weights(
 
     with bar("fetching") as progress:
         path = fetch_weights(out, progress=progress)
-    stdout.print(f"{path}\nSHA-256 {check_weights(path)}", highlight=False, markup=False)
+    stdout.print(str(path))
+    stdout.print(f"SHA-256 {check_weights(path)}")

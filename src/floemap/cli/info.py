@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from floemap.cli.app import command, stderr, stdout
+from floemap.cli.terminal import json_text
 
 
 @command("info")
@@ -49,15 +49,15 @@ def info(
 
             draw_chart_map(description.chart, out / "map.png")
     if as_json:
-        print(json.dumps(description.facts, indent=2, default=str))  # noqa: T201  plain, for pipes
+        print(json_text(description.facts))  # noqa: T201  plain, for pipes
     else:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name, words in description.lines:
             table.add_row(name, words)
-        stdout.print(table, highlight=False, soft_wrap=False)
+        stdout.print(table, soft_wrap=False)
     for problem in description.problems:
-        stderr.print(f"problem: {problem}", style="bold red", highlight=False, markup=False)
+        stderr.print(f"problem: {problem}", style="bold red")
     if description.problems:
         raise typer.Exit(1)

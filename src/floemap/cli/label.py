@@ -88,5 +88,5 @@ def label(
     total = sum(record["pixels"].values())
     for name, count in record["pixels"].items():
         table.add_row(name.replace("_", " "), f"{100 * count / total:.2f} %")
-    stdout.print(f"{result.folder}{'  (finished before)' if result.skipped else ''}", highlight=False, markup=False)
-    stdout.print(table, highlight=False, soft_wrap=False)
+    stdout.print(f"{result.folder}{'  (finished before)' if result.skipped else ''}")
+    stdout.print(table, soft_wrap=False)

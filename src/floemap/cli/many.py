@@ -47,9 +47,9 @@ def run_each(products: Sequence[Path], done: str, work: Work) -> None:
             bars.finish()
             if outcome.result is not None:
                 note = "  (finished before)" if outcome.result.skipped else ""
-                stdout.print(f"{outcome.result.folder}{note}", highlight=False, markup=False)
+                stdout.print(f"{outcome.result.folder}{note}")
             else:
-                stderr.print(f"error: {outcome.error}", style="bold red", highlight=False, markup=False)
+                stderr.print(f"error: {outcome.error}", style="bold red")
 
         outcomes = work(progress_of=lambda p: bars.begin(p.name), finished=finished)
     failed = [o.error for o in outcomes if o.error is not None]

@@ -39,7 +39,7 @@ def report(
     with bar("report") as progress:
         made = make_report(run, out, seed=seed, progress=progress)
     for sentence in made.findings:
-        stdout.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=False)
-    stdout.print(f"report  {made.page}", highlight=False, markup=False)
+        stdout.print(f"- {sentence}", soft_wrap=False)
+    stdout.print(f"report  {made.page}")
     if made.simulated:
         stdout.print("Scenes and charts are simulated: nothing here says anything about real ice.")

@@ -45,12 +45,12 @@ def pixels(
 
     with bar(metadata.name) as progress:
         made = simulate_pixels(metadata, out, chart=chart, month=month, seed=seed, progress=progress)
-    stdout.print(str(made.path), highlight=False, markup=False)
+    stdout.print(str(made.path))
     if made.placement is not None and not made.placement.in_place:
         grown = f" and made {made.placement.scale:.1f} times as large" if made.placement.scale > 1 else ""
-        stderr.print(f"The chart lies off the scene: it was moved onto it{grown}.", highlight=False)
+        stderr.print(f"The chart lies off the scene: it was moved onto it{grown}.")
     if made.chart is not None:
-        stdout.print(f"chart  {made.chart}", highlight=False, markup=False)
+        stdout.print(f"chart  {made.chart}")
 
 
 @command("twin", simulate)
@@ -94,4 +94,4 @@ def twin(
         )  # fmt: skip
     for m in made:
         note = "  (finished before)" if m.skipped else ""
-        stdout.print(f"{m.product}{note}", highlight=False, markup=False)
+        stdout.print(f"{m.product}{note}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from floemap.cli.app import stdout
+from floemap.cli.terminal import printable
 
 if TYPE_CHECKING:
     from floemap.evaluation.tables import Table
@@ -54,8 +55,8 @@ def print_dry_run(found: DryRun) -> None:
 
 def _print(table: Table) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
     from rich.table import Table as RichTable
+    from rich.text import Text
 
     # A terminal is narrow: what every row has in full goes without saying, and a spread stands below its mean.
     kept = [
@@ -65,14 +66,14 @@ def _print(table: Table) -> None:
         and not (name == "cells" and all("*" not in r[i] for r in table.rows))
     ]
     shown = RichTable(
-        title=escape(table.title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for i in kept:
-        name = table.header[i].replace(": mean (min, max)", "\n(min, max)").replace(" on real", " on\nreal")
-        shown.add_column(escape(name), justify="left" if i == 0 else "right", no_wrap=i == 0 or len(kept) < 6)
+        name = printable(table.header[i]).replace(": mean (min, max)", "\n(min, max)").replace(" on real", " on\nreal")
+        shown.add_column(Text(name), justify="left" if i == 0 else "right", no_wrap=i == 0 or len(kept) < 6)
     for row in table.rows:
-        shown.add_row(*(escape(_ALONE.sub(r"\1", row[i]).replace(" (", "\n(")) for i in kept))
-    stdout.print(shown, highlight=False, soft_wrap=False)
+        shown.add_row(*(Text(_ALONE.sub(r"\1", printable(row[i])).replace(" (", "\n(")) for i in kept))
+    stdout.print(shown, soft_wrap=False)
     for note in table.notes:
-        stdout.print(note, style="dim", highlight=False, markup=False, soft_wrap=False)
+        stdout.print(note, style="dim", soft_wrap=False)
     stdout.print()

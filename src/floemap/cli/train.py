@@ -10,7 +10,7 @@ import typer
 from floemap.cli.app import command, stdout
 
 
-@command("train")
+@command("train", goes_on=True)
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for data, split and model.")],
@@ -39,4 +39,4 @@ def train(
     study = read_study(config, data, {"loss.name": loss, "training.seed": seed})
     with bar(study.name) as progress:
         checkpoint = train_model(study, out, overwrite=overwrite, progress=progress)
-    stdout.print(f"{checkpoint}", highlight=False, markup=False)
+    stdout.print(f"{checkpoint}")

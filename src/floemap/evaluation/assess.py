@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from floemap.cog import Band, read_geobox, write_cog
+from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.errors import FloemapError
 from floemap.evaluation.block_amounts import BlockGrid, Blocks, block_amounts
 from floemap.evaluation.blocks import BLOCK_M, block_confusions
@@ -29,6 +28,7 @@ from floemap.evaluation.checks.ice_edge import WINDOW_KM
 from floemap.evaluation.checks.scene_files import open_scene_files
 from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.evaluation.consistency import STAGE, check_scene
+from floemap.files import regular_file
 from floemap.grid import check_same_grid
 from floemap.legend import IGNORE
 from floemap.progress import Progress, part_of, silent
@@ -137,8 +137,8 @@ def _part(labels: Path, within: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="floemap-") as folder:
             shutil.copy(labels / "label.json", folder)
             with (
-                rasterio.open(labels / "labels.tif", driver="GTiff") as source,
-                rasterio.open(within, driver="GTiff") as part,
+                open_raster(labels / "labels.tif") as source,
+                open_raster(within) as part,
             ):
                 classes = np.where(part.read(1) == IGNORE, np.uint8(IGNORE), source.read(1))
                 geobox = read_geobox(labels / "labels.tif")
@@ -159,7 +159,7 @@ def read_assessment(folder: Path, *, skipped: bool = False) -> Assessment:
     checks = read_json(folder / RECORD)
     amounts: dict[str, Blocks] = {}
     try:
-        with np.load(folder / BLOCKS, allow_pickle=False) as stored:
+        with np.load(regular_file(folder / BLOCKS), allow_pickle=False) as stored:
             confusion = stored[_CONFUSION]
             for key in stored.files:
                 if key != _CONFUSION:

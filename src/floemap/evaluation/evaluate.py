@@ -18,7 +18,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from floemap.cog import GDAL_CACHE_BYTES, STRIP_ROWS, Band, CogWriter
+from floemap.cog import GDAL_CACHE_BYTES, STRIP_ROWS, Band, CogWriter, open_raster
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.confusion import Classes, Confusion, name_ids
 from floemap.evaluation.named_scores import NO_VALUE, PRIMARY, Tally, definition
@@ -178,10 +178,7 @@ def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> 
     """Open a raster until the stack closes; return what reads the strip from a row on; ``None`` for no raster."""
     if path is None:
         return lambda row: None
-    try:
-        dataset = stack.enter_context(rasterio.open(path, driver="GTiff"))
-    except RasterioError as e:
-        raise FloemapError(f"cannot be read as a raster: {e}.", path=path) from e
+    dataset = stack.enter_context(open_raster(path))
 
     def read(row: int) -> NDArray[Any]:
         try:

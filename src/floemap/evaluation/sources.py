@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rasterio
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 
-from floemap.cog import read_geobox
+from floemap.cog import open_raster, read_geobox
 from floemap.errors import ConfigError, FloemapError, GridError
 from floemap.evaluation.named_scores import CHART_VS_TRUTH, EITHER, TRUTH
 from floemap.evaluation.settings import EvaluateSettings
@@ -190,17 +188,14 @@ def _record(raster: Path, usual: str, record: str) -> tuple[tuple[Path, dict[str
 
 def _tags(path: Path) -> dict[str, str]:
     """Check that a raster can hold classes, and return its tags."""
-    try:
-        with rasterio.open(path, driver="GTiff") as d:
-            if d.count != 1 or d.dtypes[0] != "uint8" or d.nodata not in (None, IGNORE):
-                raise ConfigError(
-                    f"has {d.count} bands of {d.dtypes[0]} with no-data {d.nodata}.",
-                    path=path,
-                    hint=f"Classes are one band of uint8 with no-data {IGNORE}.",
-                )
-            return dict(d.tags())
-    except RasterioError as e:
-        raise FloemapError(f"cannot be read as a raster: {e}.", path=path) from e
+    with open_raster(path) as d:
+        if d.count != 1 or d.dtypes[0] != "uint8" or d.nodata not in (None, IGNORE):
+            raise ConfigError(
+                f"has {d.count} bands of {d.dtypes[0]} with no-data {d.nodata}.",
+                path=path,
+                hint=f"Classes are one band of uint8 with no-data {IGNORE}.",
+            )
+        return dict(d.tags())
 
 
 def _legend(record: tuple[tuple[Path, dict[str, Any]], ...], tags: Mapping[str, str]) -> ClassTable | None:
@@ -210,16 +205,13 @@ def _legend(record: tuple[tuple[Path, dict[str, Any]], ...], tags: Mapping[str, 
 
 
 def _check_bands(path: Path, names: tuple[str, ...]) -> None:
-    try:
-        with rasterio.open(path, driver="GTiff") as d:
-            if d.descriptions != names or set(d.dtypes) != {"uint8"}:
-                raise ConfigError(
-                    f"has the bands {d.descriptions} of {d.dtypes[0]}, and {names} of uint8 are needed.",
-                    path=path,
-                    hint="Label the chart again with --fractions.",
-                )
-    except RasterioError as e:
-        raise FloemapError(f"cannot be read as a raster: {e}.", path=path) from e
+    with open_raster(path) as d:
+        if d.descriptions != names or set(d.dtypes) != {"uint8"}:
+            raise ConfigError(
+                f"has the bands {d.descriptions} of {d.dtypes[0]}, and {names} of uint8 are needed.",
+                path=path,
+                hint="Label the chart again with --fractions.",
+            )
 
 
 def _truth_band(path: Path, classes: ClassTable) -> int:
@@ -230,18 +222,15 @@ def _truth_band(path: Path, classes: ClassTable) -> int:
             path=path,
             hint=f"Label the chart with {SIX_CLASSES.name} or extremeearth, or leave the truth out.",
         )
-    try:
-        with rasterio.open(path, driver="GTiff") as d:
-            names = list(d.descriptions)
-            if "class" not in names or set(d.dtypes) != {"uint8"}:
-                raise GridError(
-                    f"has the bands {names} of {d.dtypes[0]}; a band called class of uint8 is needed.",
-                    path=path,
-                    hint="Give a truth.tif made by `floemap simulate twin`.",
-                )
-            return names.index("class") + 1
-    except RasterioError as e:
-        raise FloemapError(f"cannot be read as a raster: {e}.", path=path) from e
+    with open_raster(path) as d:
+        names = list(d.descriptions)
+        if "class" not in names or set(d.dtypes) != {"uint8"}:
+            raise GridError(
+                f"has the bands {names} of {d.dtypes[0]}; a band called class of uint8 is needed.",
+                path=path,
+                hint="Give a truth.tif made by `floemap simulate twin`.",
+            )
+        return names.index("class") + 1
 
 
 def _absent(

@@ -8,8 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import rasterio
-
+from floemap.cog import open_raster
 from floemap.config import PrepareSettings
 from floemap.errors import ProductError
 from floemap.progress import Progress
@@ -127,7 +126,7 @@ def prepare_source(
 
 def _open_prepared(folder: Path) -> PreparedScene:
     record, item = read_json(folder / "product.json"), read_json(folder / "item.json")
-    with rasterio.open(folder / "product.tif", driver="GTiff") as d:
+    with open_raster(folder / "product.tif", ProductError, "Prepare it again.") as d:
         attribution = d.tags().get("attribution", "")
     scene = PreparedScene(folder / "product.tif", record, item, attribution)
     if record.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 
-from floemap.cog import GDAL_CACHE_BYTES, read_geobox
+from floemap.cog import GDAL_CACHE_BYTES, open_raster, read_geobox
 from floemap.errors import ProductError
 from floemap.learning.checkpoint import Checkpoint, check_fits
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
@@ -101,7 +101,7 @@ def open_fitting(product: str | Path, checkpoint: Checkpoint) -> Iterator[OpenPr
     """
     path = raster_of(product)
     geobox = read_geobox(path)
-    with rasterio.open(path, driver="GTiff") as dataset:
+    with open_raster(path) as dataset:
         bands = [name or "without name" for name in dataset.descriptions[: len(BAND_NAMES)]]
         for size in (geobox.resolution.x, geobox.resolution.y):
             check_fits(checkpoint, bands=bands, resolution_m=float(abs(size)))

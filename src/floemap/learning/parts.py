@@ -74,16 +74,12 @@ def part_window(part: ScenePart) -> Window:
     FloemapError
         If the product cannot be read.
     """
-    import rasterio
-    from rasterio.errors import RasterioError
+    from floemap.cog import open_raster
 
     if part.window is not None:
         return part.window
-    try:
-        with rasterio.open(part.product) as d:
-            return 0, 0, d.height, d.width
-    except RasterioError as e:
-        raise FloemapError(f"cannot be read: {e}.", path=part.product) from e
+    with open_raster(part.product) as d:
+        return 0, 0, d.height, d.width
 
 
 def load_part(part: ScenePart) -> PartArrays:
@@ -109,9 +105,9 @@ def read_window(part: ScenePart, window: Window | None) -> PartArrays:
     FloemapError
         If one of them cannot be read.
     """
-    import rasterio
-    from rasterio.errors import RasterioError
     from rasterio.windows import Window as RasterWindow
+
+    from floemap.cog import open_raster
 
     view = None if window is None else RasterWindow(window[1], window[0], window[3], window[2])
     read = []
@@ -119,16 +115,13 @@ def read_window(part: ScenePart, window: Window | None) -> PartArrays:
     for path, bands in ((part.product, [1, 2, 3]), (part.labels, 1), (part.mask, 1)):
         if path is None:
             continue
-        try:
-            with rasterio.open(path) as d:
-                if path == part.product and d.descriptions[:3] != BAND_NAMES:
-                    raise FloemapError(
-                        f"has the bands {d.descriptions}.", path=path, hint="Make it with `floemap prepare`."
-                    )
-                grids.add((d.shape, tuple(round(v, 6) for v in d.transform)))
-                read.append(d.read(bands, window=view))
-        except RasterioError as e:
-            raise FloemapError(f"cannot be read: {e}.", path=path) from e
+        with open_raster(path) as d:
+            if path == part.product and d.descriptions[:3] != BAND_NAMES:
+                raise FloemapError(
+                    f"has the bands {d.descriptions}.", path=path, hint="Make it with `floemap prepare`."
+                )
+            grids.add((d.shape, tuple(round(v, 6) for v in d.transform)))
+            read.append(d.read(bands, window=view))
     if len(grids) > 1:
         raise GridError(f"part {part.name}: product, labels and mask lie on different grids.", path=part.labels)
     stored, labels = np.asarray(read[0], np.int16), np.asarray(read[1], np.uint8)

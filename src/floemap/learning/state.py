@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from floemap.errors import ConfigError, TrainingError
+from floemap.files import regular_file
 from floemap.stage import Stage, is_finished, os_errors, read_json, write_whole
 
 WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
@@ -159,7 +160,7 @@ def load_state(path: Path) -> State:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # of what torch finds odd: the error says enough
-            return State(**torch.load(path, map_location="cpu", weights_only=True))
+            return State(**torch.load(regular_file(path, TrainingError), map_location="cpu", weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise TrainingError(
@@ -189,7 +190,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         If it is none.
     """
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in regular_file(path, TrainingError).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as e:
         raise TrainingError(f"is no list of metrics: {e}.", path=path) from e
 

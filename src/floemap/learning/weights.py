@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from floemap.errors import FloemapError, OutputError
+from floemap.errors import DownloadError, FloemapError, OutputError
 from floemap.progress import Progress, silent
 from floemap.stage import os_errors, sha256
 
@@ -42,10 +42,12 @@ def fetch_weights(out: str | Path, *, url: str = ENCODER_URL, progress: Progress
     OutputError
         If the folder cannot be written, or holds another file under that name.
     """
-    from floemap.charts.download import RemoteFile, download
-    from floemap.charts.web import Web
+    from floemap.charts.download import RemoteFile, download, is_file_name
+    from floemap.charts.web import Web, origin, plain
 
-    folder, name = Path(out), url.rpartition("/")[2]
+    folder, name = Path(out), plain(url).rpartition("/")[2]
+    if not origin(url) or not is_file_name(name):
+        raise DownloadError(f"{plain(url)} does not end in a file's name.")
     final = folder / name
     if final.exists():
         try:

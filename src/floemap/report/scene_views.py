@@ -11,15 +11,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from floemap.cog import read_geobox
-from floemap.errors import FloemapError
+from floemap.cog import open_raster, read_geobox
 from floemap.evaluation.ordinal import ordinal_positions
 from floemap.grid import check_same_grid
 from floemap.legend import IGNORE, Legend
@@ -115,11 +112,8 @@ def read_view(
 
 
 def _read(path: Path, bands: list[int], window: Window, shape: tuple[int, int]) -> NDArray[Any]:
-    try:
-        with rasterio.open(path, driver="GTiff") as d:
-            return np.asarray(d.read(bands, window=window, out_shape=(len(bands), *shape)))
-    except RasterioError as e:
-        raise FloemapError(f"cannot be read: {e}.", path=path, hint="Is it whole? Make it again.") from e
+    with open_raster(path, hint="Is it whole? Make it again.") as d:
+        return np.asarray(d.read(bands, window=window, out_shape=(len(bands), *shape)))
 
 
 def error_kinds(chart: Classes, prediction: Classes, legend: Legend) -> Classes:

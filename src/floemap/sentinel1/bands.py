@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import rasterio
 
-from floemap.cog import Band, read_geobox
+from floemap.cog import Band, open_raster, read_geobox
 from floemap.errors import FloemapError
 from floemap.grid import xarray_coords
 from floemap.sentinel1.encoding import NODATA, SCALE
@@ -54,7 +53,7 @@ def open_product(path: str | Path) -> xr.Dataset:
     path = Path(path)
     raster = path / "product.tif" if path.is_dir() else path
     geobox = read_geobox(raster)
-    with rasterio.open(raster, driver="GTiff") as d:
+    with open_raster(raster) as d:
         if d.descriptions != tuple(b.name for b in BANDS):
             raise FloemapError(f"has the bands {d.descriptions}.", path=raster, hint="Make it with `floemap prepare`.")
         stored, tags = d.read(), d.tags()

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from floemap.errors import ProductError
+from floemap.files import regular_file
 from floemap.zips import UNREADABLE, brief, gdal_member, inner_archives, other_archive, refuse_hostile
 
 #: The largest XML of a real product is under 10 MB.
@@ -149,10 +150,7 @@ def holds_manifest(folder: Path) -> bool:
 def _open(path: Path) -> Container:
     if path.is_dir():
         return _open_folder(path)
-    if not path.exists():
-        raise ProductError("does not exist.", path=path)
-    if not path.is_file():
-        raise ProductError("is neither a folder nor a file.", path=path, hint="Give a product's folder or its zip.")
+    regular_file(path, ProductError)
     return _open_zip(path)
 
 

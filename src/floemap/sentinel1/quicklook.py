@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from floemap.cartography import furnish, show_raster
-from floemap.cog import read_geobox
+from floemap.cog import open_raster, read_geobox
 
 _PIXELS = 900
 #: Grey levels run between these, dB, if the scene itself gives no others.
@@ -23,7 +22,7 @@ _LIMITS_DB = {"HH": (-26.0, -6.0), "HV": (-34.0, -16.0)}
 
 def read_small(raster: Path, pixels: int = _PIXELS) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return HH and HV in dB, NaN for no data, decimated by the file's overviews to about `pixels` on the long side."""
-    with rasterio.open(raster, driver="GTiff") as d:
+    with open_raster(raster) as d:
         scale = max(1.0, max(d.shape) / pixels)
         shape = (2, max(1, round(d.height / scale)), max(1, round(d.width / scale)))
         stored = d.read([1, 2], out_shape=shape)

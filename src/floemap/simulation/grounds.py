@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from floemap.charts.label import label_chart
-from floemap.cog import read_geobox
+from floemap.cog import open_raster, read_geobox
 from floemap.config import LabelSettings
 from floemap.evaluation.checks.classes import Bools, Classes
 from floemap.evaluation.checks.seam_zone import seam_zone
@@ -99,12 +98,12 @@ def twin_ground(month: TwinMonth, folder: Path) -> TwinGround:
     product = prepare(month.product, folder / "prepared", like=month.truth / "truth.tif", quicklook=False)
     label = label_chart(month.chart, product.raster, folder / "labels", LabelSettings(legend=EXTREMEEARTH.name))
     geobox, lines = read_geobox(product.raster), read_json(product.record)["seams"]
-    with rasterio.open(label.raster, driver="GTiff") as d:
+    with open_raster(label.raster) as d:
         reference = d.read(1)
-    with rasterio.open(month.truth / "truth.tif") as d:
+    with open_raster(month.truth / "truth.tif") as d:
         truth = d.read(d.descriptions.index("class") + 1)
     truth[reference == IGNORE] = IGNORE
-    with rasterio.open(product.raster) as d:
+    with open_raster(product.raster) as d:
         stored = d.read(BAND_NAMES.index("incidence_deg") + 1)
     incidence_deg = stored * np.float32(SCALE)
     incidence_deg[stored == NODATA] = np.nan

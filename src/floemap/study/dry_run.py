@@ -137,9 +137,9 @@ def _pixels(scene: SceneSettings, resolution_m: float) -> float:
     if record.is_file():
         resolution_m = float(read_json(record)["configuration"].get("resolution_m", resolution_m))
     if (scene.product / "product.tif").is_file():
-        import rasterio
+        from floemap.cog import open_raster
 
-        with rasterio.open(scene.product / "product.tif", driver="GTiff") as d:
+        with open_raster(scene.product / "product.tif") as d:
             return float(d.width * d.height)
     opened = open_scene(scene.product, pixels=False)
     lines, samples = opened.shape

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import rasterio
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from floemap.charts.extremeearth import PARTS, Half, Role
 from floemap.charts.halves import Cut, half_mask, halves
-from floemap.cog import Band, read_geobox, write_cog
+from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.errors import ConfigError, TrainingError
 from floemap.learning.parts import ScenePart, Window
 from floemap.legend import IGNORE, Legend
@@ -203,7 +202,7 @@ def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
             write_cog(partial / "mask.tif", geobox, mask.astype(np.uint8), [band], nodata=None)
             record = provenance(STAGE, inputs=inputs, configuration=configuration)
             write_json(partial / "part.json", record | {"window": _window(mask)})
-    with rasterio.open(folder / "mask.tif") as d:
+    with open_raster(folder / "mask.tif") as d:
         window = _window(d.read(1) > 0)
     return ScenePart(share.name, scene.raster, scene.label_raster, folder / "mask.tif", window)
 
@@ -224,10 +223,10 @@ def label_counts(part: ScenePart, legend: Legend) -> dict[str, int]:
         If there is none.
     """
     counts = np.zeros(256, np.int64)
-    with rasterio.open(part.labels) as labels:
+    with open_raster(part.labels) as labels:
         read = labels.read(1)
     if part.mask is not None:
-        with rasterio.open(part.mask) as mask:
+        with open_raster(part.mask) as mask:
             read[mask.read(1) == 0] = IGNORE
     counts += np.bincount(read.ravel(), minlength=256)
     if not counts[: len(legend)].any():

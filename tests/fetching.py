@@ -1,0 +1,27 @@
+"""Fetching from the loopback server: what the tests of it share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from loopback import PASSWORD, USER, Loopback
+
+from floemap.charts.copernicus import Account
+from floemap.charts.fetch import fetch_extremeearth
+from floemap.charts.inventory import Inventory
+from floemap.charts.web import Services
+
+ACCOUNT = Account(USER, PASSWORD)
+MONTHS = (1, 2)
+
+
+def fetch(server: Loopback, out: Path, **options: Any) -> Inventory:
+    """Fetch the dataset of two months, without waiting."""
+    options = {"months": MONTHS, "account": ACCOUNT, "sleep": lambda s: None} | options
+    return fetch_extremeearth(out, services=Services.at(server.url), **options)
+
+
+def names(folder: Path) -> set[str]:
+    """Names of all files below a folder."""
+    return {p.name for p in folder.rglob("*") if p.is_file()}
