@@ -97,7 +97,7 @@ def test_names_beyond_any_length(tmp_path: Path) -> None:
 
 
 def test_a_folder_above_the_product(product: Path) -> None:
-    refused(product.parent, "holds no manifest.safe", "Give the folder")
+    refused(product.parent, "holds no manifest.safe", "give these")
 
 
 def test_files_that_are_no_zip(tmp_path: Path) -> None:

@@ -313,6 +313,11 @@ def elements_read(small_product: Path) -> dict[str, list[list[str]]]:
     return kinds
 
 
+def at(root: etree._Element, path: str) -> list[etree._Element]:
+    """Elements of a document at a path."""
+    return list(root.getroottree().xpath(path, namespaces={k: v for k, v in root.nsmap.items() if k}))
+
+
 @pytest.mark.parametrize(
     ("pattern", "rounds"),
     [
@@ -335,14 +340,17 @@ def test_wrong_values_with_right_checksums(
     product = without_checksums(copied(small_product, tmp_path))
     file = one(product, pattern)
     content, rng = file.read_bytes(), random.Random(f"{SEED} values {pattern}")
-    kinds = elements_read[file.relative_to(product).as_posix()]
+    whole = etree.fromstring(content)
+    # Checksums are read, too, but are no longer there.
+    read = ([path for path in kind if at(whole, path)] for kind in elements_read[file.relative_to(product).as_posix()])
+    kinds = [kind for kind in read if kind]
     assert kinds
     refused = total = 0
     for kind in kinds:
         for _ in range(rounds):
             path = rng.choice(kind)
             root = etree.fromstring(content)
-            (element,) = root.getroottree().xpath(path, namespaces={k: v for k, v in root.nsmap.items() if k})
+            (element,) = at(root, path)
             mutation = rng.choice(_mutations(element))
             _mutate(element, mutation)
             replaced(file, etree.tostring(root, xml_declaration=True, encoding="UTF-8"))

@@ -434,9 +434,9 @@ def test_wrong_options_are_one_message(small_product: Path, tmp_path: Path) -> N
         (["--resolution", "1"], "resolution_m is 1.0"),
         (["--crs", "EPSG:4326", "--resolution", "2000"], "not projected in metres"),
         (["--crs", "nonsense", "--resolution", "2000"], "no CRS is called 'nonsense'"),
-        (["--like", str(tmp_path / "none.tif")], "none.tif: cannot be read: No such file"),
+        (["--like", str(tmp_path / "none.tif")], "none.tif: does not exist"),
         (["--like", str(small_product / "SIMULATED.txt")], "cannot be read as a raster"),
-        (["--config", str(tmp_path / "none.toml")], "none.toml: cannot be read"),
+        (["--config", str(tmp_path / "none.toml")], "none.toml: does not exist"),
     ):
         result = CliRunner().invoke(app, ["prepare", str(small_product), *out, *options])
         assert result.exit_code == 1, options

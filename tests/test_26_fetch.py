@@ -616,7 +616,7 @@ def test_two_runs_do_not_fetch_into_one_folder(dataset, tmp_path):
     def second(plan: Plan) -> None:
         fetch(dataset, tmp_path)
 
-    with pytest.raises(OutputError, match="another run"):
+    with pytest.raises(OutputError, match="another process fetches"):
         fetch(dataset, tmp_path, announce=second)
     assert fetch(dataset, tmp_path).complete
 
@@ -653,5 +653,5 @@ def test_secrets_are_in_no_file_log_or_message(dataset, tmp_path, caplog, monkey
 def test_without_requests_the_way_to_install_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "requests", None)
     monkeypatch.delitem(sys.modules, "floemap.charts.web")
-    with pytest.raises(FloemapError, match=r"pip install 'floemap\[fetch\]'"):
+    with pytest.raises(FloemapError, match=r"its extra 'fetch': .* pip install -e '\.\[fetch\]'"):
         importlib.import_module("floemap.charts.web")

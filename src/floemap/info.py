@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def describe(path: str | Path) -> Description:
         If there is nothing, or nothing that floemap knows.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112  of a name that is too long, Path.is_dir raises an error
         regular_file(path)
     if (path / "product.json").is_file() or path.name in ("product.tif", "product.json"):
         return _prepared(path if path.is_dir() else path.parent)
