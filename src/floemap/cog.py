@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -46,6 +47,7 @@ Overview = Literal["average", "power", "mode", "nearest"]
 #: Rows of a strip should be a multiple of this, so that every overview pixel is made from one strip alone.
 STRIP_ROWS = 512
 _TILE = 512
+_filtering = Lock()
 #: GDAL's own default takes 5 % of the machine's memory; strips need far less.
 GDAL_CACHE_BYTES = 64 << 20
 
@@ -137,8 +139,7 @@ class CogWriter:
         if not name.endswith(".ovr"):
             profile |= {"crs": crs_of(self.geobox).to_wkt(), "transform": self.geobox.transform}
         self._made.append(name)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # overviews have no georeference of their own
+        with without_georeference():  # overviews have none of their own
             return rasterio.open(name, "w", **profile)
 
     def write(self, strip: Array) -> None:
@@ -318,6 +319,17 @@ def _powers(
 
 
 @contextmanager
+def without_georeference() -> Iterator[None]:
+    """Keep rasterio from warning, while the block runs, of a raster that has no georeference.
+
+    Filters of warnings belong to all threads: only one changes them at a time.
+    """
+    with _filtering, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
 def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint: str | None = None) -> Iterator[Any]:
     """Open a GeoTIFF for reading, as rasterio's dataset, while the block runs.
 
@@ -349,12 +361,10 @@ def read_geobox(path: Path) -> GeoBox:
     FloemapError
         If it cannot be opened as a raster.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with open_raster(path) as d:
-            if d.crs is None or d.transform.is_identity:
-                raise GridError("has no georeference.", path=path, hint="A map-projected raster is needed.")
-            if d.transform.b or d.transform.d:
-                hint = "Warp it to a grid along the axes of its CRS first, as `gdalwarp` does."
-                raise GridError("has a rotated or sheared grid.", path=path, hint=hint)
-            return GeoBox(d.shape, d.transform, d.crs.to_wkt())
+    with without_georeference(), open_raster(path) as d:
+        if d.crs is None or d.transform.is_identity:
+            raise GridError("has no georeference.", path=path, hint="A map-projected raster is needed.")
+        if d.transform.b or d.transform.d:
+            hint = "Warp it to a grid along the axes of its CRS first, as `gdalwarp` does."
+            raise GridError("has a rotated or sheared grid.", path=path, hint=hint)
+        return GeoBox(d.shape, d.transform, d.crs.to_wkt())
