@@ -125,3 +125,60 @@ def test_average_leaves_no_data_out(array):
 def test_average_of_floats_leaves_nan_out():
     array = np.array([[1, np.nan], [3, np.nan]], np.float32)
     assert halve(array, "average", np.nan) == [[2]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from([("int16", 0.01, 0.0), ("int16", 0.5, -20.0), ("uint8", 0.25, -50.0), ("float32", 1.0, 0.0)]),
+    st.integers(0, 999),
+)
+def test_overviews_of_decibels_are_means_of_power(rows, cols, form, seed):
+    dtype, scale, offset = form
+    rng = np.random.default_rng(seed)
+    stored = rng.integers(1, 120, (rows, cols)).astype(dtype)
+    nodata = {"int16": -32768, "uint8": 255, "float32": np.nan}[dtype]
+    stored[rng.random(stored.shape) < 0.3] = nodata
+    found = halve(stored, "power", nodata, scale, offset)
+    missing = np.isnan(stored) if dtype == "float32" else stored == nodata
+    for i in range((rows + 1) // 2):
+        for j in range((cols + 1) // 2):
+            at = [(min(2 * i + k, rows - 1), min(2 * j + m, cols - 1)) for k in (0, 1) for m in (0, 1)]
+            some = [10 ** ((float(stored[x]) * scale + offset) / 10) for x in at if not missing[x]]
+            if not some:
+                assert np.isnan(found[i, j]) if dtype == "float32" else found[i, j] == nodata
+            else:
+                db = 10 * np.log10(np.mean(some))
+                assert float(found[i, j]) * scale + offset == pytest.approx(db, abs=scale / 2 + 1e-4)
+
+
+def test_a_lead_beside_ridges_keeps_its_power_in_overviews():
+    four = np.array([[-1000, -3000], [-3000, -3000]], np.int16)
+    assert halve(four, "power", -32768, 0.01)[0, 0] == round(1000 * np.log10((0.1 + 3 * 0.001) / 4))  # -15.89 dB
+
+
+@pytest.mark.parametrize("sheared", [(0, 30, 0), (30, 0, 0), (0, 0, 30)])
+def test_rotated_and_sheared_grids_are_refused(tmp_path, sheared):
+    """An array of such a grid has no x of its columns and no y of its rows."""
+    b, d, angle = sheared
+    transform = rasterio.Affine(80, b, 0, d, -80, 0) * rasterio.Affine.rotation(angle)
+    with rasterio.open(
+        tmp_path / "r.tif", "w", driver="GTiff", height=9, width=9, count=1, dtype="uint8", crs="EPSG:3413",
+        transform=transform,
+    ):  # fmt: skip
+        pass
+    with pytest.raises(GridError, match="has a rotated or sheared grid"):
+        read_geobox(tmp_path / "r.tif")
+
+
+def test_a_writer_that_cannot_begin_leaves_nothing_behind(tmp_path):
+    box = GeoBox((10, 10), grid(10, 10).transform, None)
+    before = rasterio.env.hasenv()
+    with (
+        pytest.raises(GridError, match="has no CRS"),
+        CogWriter(tmp_path / "a.tif", box, [Band("a")], dtype="int16", nodata=None),
+    ):
+        pass
+    assert rasterio.env.hasenv() == before
+    assert not list(tmp_path.iterdir())

@@ -199,6 +199,32 @@ def test_like_takes_another_rasters_grid(tmp_path, small_product, small_settings
     assert abs(part_bands[:3].astype(int) - whole_bands[:3])[:, both].max() <= 2, "0.02 dB: another lattice"
 
 
+def test_a_rotated_grid_is_refused(tmp_path, small_product):
+    with rasterio.open(
+        tmp_path / "like.tif", "w", driver="GTiff", height=60, width=100, count=1, dtype="uint8", crs="EPSG:3413",
+        transform=rasterio.Affine(2000, 0, -1e5, 0, -2000, -1e6) * rasterio.Affine.rotation(30),
+    ):  # fmt: skip
+        pass
+    with pytest.raises(GridError, match=r"rotated or sheared grid.*Warp it"):
+        prepare(small_product, tmp_path / "out", like=tmp_path / "like.tif", quicklook=False)
+
+
+def test_overviews_of_a_product_are_means_of_power(tmp_path, small_spec, small_sigma0):
+    """Water with bright floes: the mean of decibels would be some dB too low."""
+    spec = small_spec(lines=1300, samples=1100, pixel_spacing_m=300.0)
+    sigma0 = {
+        p: np.where(np.indices((1300, 1100)).sum(0) // 3 % 4 == 0, 0.2, 1e-3).astype(np.float32) for p in ("HH", "HV")
+    }
+    _, dataset, result = prepared(tmp_path, spec, sigma0, PrepareSettings(resolution_m=600), looks=10)
+    full = 10 ** (dataset.hh_db.values / 10)
+    rows, cols = full.shape[0] // 2 * 2, full.shape[1] // 2 * 2
+    blocks = full[:rows, :cols].reshape(rows // 2, 2, cols // 2, 2)
+    whole = np.isfinite(blocks).all(axis=(1, 3))
+    with rasterio.open(result.raster, overview_level=0) as d:
+        half = d.read(1)[: rows // 2, : cols // 2] * 0.01
+    assert abs(half[whole] - 10 * np.log10(blocks.mean(axis=(1, 3))[whole])).max() < 0.011
+
+
 def test_grid_that_misses_the_scene_is_refused(tmp_path, small_product, small_settings):
     with rasterio.open(
         tmp_path / "far.tif", "w", driver="GTiff", height=10, width=10, count=1, dtype="uint8", crs="EPSG:3031",

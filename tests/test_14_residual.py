@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from floemap.config import PrepareSettings
-from floemap.sentinel1.cells import CoarseStatistics, block_mean, calibrate
+from floemap.sentinel1.cells import calibrate
+from floemap.sentinel1.coarse import CoarseStatistics, block_mean
 from floemap.sentinel1.product import prepare
 from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
 from floemap.sentinel1.residual import estimate_adjustments, measure

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from damage import changed_xml, copied, one, with_new_checksums
 from lxml import etree
+from typer.testing import CliRunner
 
+from floemap.cli.main import app
 from floemap.config import PrepareSettings
 from floemap.errors import ProductError
 from floemap.info import describe
@@ -361,6 +363,20 @@ def test_noise_that_is_wrong_throughout_is_refused_unless_left_in(
     settings = small_settings.model_copy(update={"noise": "none"})
     result = prepare(product, tmp_path / "out", settings, quicklook=False)
     assert json.loads(result.record.read_text())["thermal_noise"]["HV"]["done"] == "nothing subtracted, as asked"
+
+
+def test_info_of_noise_that_is_zero_is_json(small_product: Path, tmp_path: Path) -> None:
+    product = copied(small_product, tmp_path)
+    for file in product.glob("annotation/calibration/noise-*.xml"):
+        changed_xml(file, _texts(DAMAGE["zeros"], "noiseRangeLut", slice(None)))
+    result = CliRunner().invoke(
+        app, ["info", str(with_new_checksums(product)), "--json", "--out", str(tmp_path / "out")]
+    )
+    assert result.exit_code == 1, "such a product cannot be prepared"
+    for text in (result.stdout, (tmp_path / "out/info.json").read_text()):
+        facts = json.loads(text, parse_constant=pytest.fail)
+        assert facts["radiometry"]["HV"]["nesz_db"] is None
+        assert "no noise vector holds a noise power" in facts["problems"][0]
 
 
 def test_noise_above_the_measured_power_is_refused(

@@ -115,7 +115,7 @@ def test_the_record_says_how_it_was_made(whole: DraftChart, models: list[Path], 
     told = record(whole)
     assert told["status"] == "draft, not for navigation"
     assert told["simulated"] is True, "the product is"
-    assert told["product"]["path"] == str(small_product)
+    assert told["product"]["file"] == small_product.name
     assert told["models"][0]["sha256"] == hashlib.sha256(models[0].read_bytes()).hexdigest()
     assert told["models"][0]["simulated"] is False
     assert told["land"]["land_mask"].startswith("none")
@@ -531,7 +531,39 @@ def test_the_prepared_product_is_kept_where_asked(small_product: Path, models: l
     assert {"product.tif", "item.json", "product.json"} <= names(kept)
     item = pystac.Item.from_file(str(made.folder / "item.json"))
     (link,) = item.get_links("derived_from")
-    assert Path(link.href) == kept / "item.json"
+    assert not Path(link.href).is_absolute()
+    assert (made.folder / link.href).resolve() == (kept / "item.json").resolve()
+
+
+def test_a_kept_product_far_away_is_not_linked(small_product: Path, models: list[Path], tmp_path: Path) -> None:
+    only = ChartSettings(only=("classes",))
+    made = make_chart(small_product, models[:1], tmp_path / "a/b/c/out", only, prepared=tmp_path / "bands")
+    assert not pystac.Item.from_file(str(made.folder / "item.json")).get_links("derived_from")
+
+
+def test_nothing_that_is_handed_on_names_a_folder_of_its_maker(whole: DraftChart, models: list[Path]) -> None:
+    """Paths of the maker's disk lead nowhere for others, and tell a user's name."""
+    for file in whole.folder.iterdir():
+        content = file.read_bytes()
+        for path in (whole.folder, models[0].parent, Path.home(), Path(pytest.__file__).parent):
+            assert str(path).encode() not in content, (file.name, path)
+            assert path.as_uri().encode() not in content, (file.name, path)
+
+
+def test_the_bands_that_a_model_takes_are_listed_in_the_item(whole: DraftChart) -> None:
+    """As MLM 1.4.0 wants (its schema's AnyBandsRef): named bands of the raster extension at each model.
+
+    STAC 1.1 itself allows bands among the properties only where an asset has some.
+    """
+    item = json.loads((whole.folder / "item.json").read_text())
+    assert any("/raster/v1.1.0/" in uri for uri in item["stac_extensions"])
+    models = [a for a in item["assets"].values() if "mlm:model" in a["roles"]]
+    assert models
+    for model in models:
+        for taken in item["properties"]["mlm:input"]:
+            assert [b["name"] for b in model["raster:bands"]] == taken["bands"]
+        assert all(b["description"] and b["unit"] in ("dB", "degree") for b in model["raster:bands"])
+    assert "bands" not in item["properties"]
 
 
 def test_one_failure_does_not_stop_the_rest(

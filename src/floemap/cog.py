@@ -4,8 +4,9 @@ One concept: a raster and its georeference travel together, from :class:`odc.geo
 
 Encoding. Bands are stored as they are given (integers, with scale and offset where they stand for reals), compressed
 with DEFLATE, which every reader has; measurements of the choice are in ``docs/benchmarks.md``. Overviews are made band
-by band: averages for physical quantities, the most frequent of four pixels for classes, the nearest pixel for flags.
-GDAL itself offers one method for all bands of a file only, so they are made here, while the data pass by.
+by band: averages for physical quantities, averages of power for decibels, the most frequent of four pixels for classes,
+the nearest pixel for flags. GDAL itself offers one method for all bands of a file only, so they are made here, while
+the data pass by.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import logging
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -38,9 +41,13 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
+#: How an overview's pixel comes from four: see :func:`halve`.
+Overview = Literal["average", "power", "mode", "nearest"]
+
 #: Rows of a strip should be a multiple of this, so that every overview pixel is made from one strip alone.
 STRIP_ROWS = 512
 _TILE = 512
+_filtering = Lock()
 #: GDAL's own default takes 5 % of the machine's memory; strips need far less.
 GDAL_CACHE_BYTES = 64 << 20
 
@@ -54,7 +61,7 @@ class Band:
     description: str = ""
     scale: float = 1.0
     offset: float = 0.0
-    overview: Literal["average", "mode", "nearest"] = "average"
+    overview: Overview = "average"
     categories: Mapping[int, str] = field(default_factory=dict)
     colours: Mapping[int, RGB] = field(default_factory=dict)
 
@@ -109,9 +116,11 @@ class CogWriter:
         self._half: Array = np.empty((len(self.bands), (rows + 1) // 2, (cols + 1) // 2), self.dtype)
 
     def __enter__(self) -> Self:
-        self._env = rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES)
-        self._env.__enter__()
-        self._full = self._open(self._memory, tuple(self.geobox.shape))
+        with ExitStack() as stack:
+            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES))
+            stack.callback(self._forget)
+            self._full = stack.enter_context(self._open(self._memory, tuple(self.geobox.shape)))
+            self._open_things = stack.pop_all()
         return self
 
     def _open(self, name: str, shape: tuple[int, ...]) -> Any:
@@ -130,8 +139,7 @@ class CogWriter:
         if not name.endswith(".ovr"):
             profile |= {"crs": crs_of(self.geobox).to_wkt(), "transform": self.geobox.transform}
         self._made.append(name)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # overviews have no georeference of their own
+        with without_georeference():  # overviews have none of their own
             return rasterio.open(name, "w", **profile)
 
     def write(self, strip: Array) -> None:
@@ -150,20 +158,21 @@ class CogWriter:
         self._next_row = row + rows
 
     def _shrink(self, array: Array) -> Array:
-        return np.stack([halve(a, b.overview, self.nodata) for a, b in zip(array, self.bands, strict=True)])
+        halves = [halve(a, b.overview, self.nodata, b.scale, b.offset) for a, b in zip(array, self.bands, strict=True)]
+        return np.stack(halves)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with self._open_things:
             if kind is None:
                 self._finish()
-        finally:
-            self._full.close()
-            for name in reversed(self._made):  # a dataset takes its overviews with it: the deepest first
-                with suppress(RasterioError, CPLE_BaseError):
-                    rasterio.shutil.delete(name, driver="GTiff")
-            self._env.__exit__(kind, value, trace)
+
+    def _forget(self) -> None:
+        """Free what GDAL holds in memory."""
+        for name in reversed(self._made):  # a dataset takes its overviews with it: the deepest first
+            with suppress(RasterioError, CPLE_BaseError):
+                rasterio.shutil.delete(name, driver="GTiff")
 
     def _finish(self) -> None:
         if self._next_row != self.geobox.shape[0]:
@@ -252,11 +261,12 @@ def write_cog(
             cog.write(array[:, row : row + STRIP_ROWS])
 
 
-def halve(array: Array, method: Literal["average", "mode", "nearest"], nodata: float | None) -> Array:
+def halve(array: Array, method: Overview, nodata: float | None, scale: float = 1.0, offset: float = 0.0) -> Array:
     """Shrink (rows, cols) to half, rounding up; a last odd row or column stands for itself.
 
-    `average` leaves no-data pixels out and is no-data where all four are; `mode` takes the most frequent of the four,
-    the first of them on a tie, no-data counted as a class; `nearest` takes the upper left.
+    `average` leaves no-data pixels out and is no-data where all four are; `power` is the same, of the powers that
+    stored decibels x `scale` + `offset` stand for; `mode` takes the most frequent of the four, the first of them on a
+    tie, no-data counted as a class; `nearest` takes the upper left.
     """
     if method == "nearest":
         return array[::2, ::2]
@@ -267,21 +277,56 @@ def halve(array: Array, method: Literal["average", "mode", "nearest"], nodata: f
     if method == "mode":
         other = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
         return np.where((a == b) | (a == c) | (a == d), a, other)
-    if nodata is None:
-        mean = (a.astype(np.float32) + b + c + d) / 4
-        return mean.round().astype(array.dtype) if array.dtype.kind in "iu" else mean.astype(array.dtype)
     total = np.zeros(a.shape, np.float32)
     count = np.zeros(a.shape, np.float32)
+    powers = _powers(array.dtype, scale, offset, nodata) if method == "power" else None
     for part in (a, b, c, d):
-        valid = ~np.isnan(part) if np.isnan(nodata) else part != nodata
-        total += np.where(valid, part, 0)
+        valid = _valid(part, nodata)
+        total += np.where(valid, part, 0) if powers is None else powers(part)
         count += valid
-    mean = total / np.maximum(count, 1)
+    mean = np.asarray(total / np.maximum(count, 1), np.float32)
+    if powers is not None:
+        mean = np.asarray((10 * np.log10(np.maximum(mean, 1e-30)) - offset) / scale, np.float32)
     if array.dtype.kind in "iu":
         np.rint(mean, out=mean)
-    mean = mean.astype(array.dtype)
-    mean[count == 0] = nodata
-    return mean
+    if nodata is not None:
+        mean[count == 0] = nodata
+    return mean.astype(array.dtype)
+
+
+def _valid(part: Array, nodata: float | None) -> Array:
+    if nodata is None:
+        return np.ones(part.shape, bool)
+    return np.asarray(~np.isnan(part) if np.isnan(nodata) else part != nodata)
+
+
+@lru_cache(maxsize=8)
+def _powers(
+    dtype: np.dtype[Any], scale: float, offset: float, nodata: float | None
+) -> Callable[[Array], NDArray[np.float32]]:
+    """Return what gives the linear power of stored decibels, value x scale + offset; 0 for no data."""
+
+    def powers(stored: Array) -> NDArray[np.float32]:
+        with np.errstate(over="ignore", invalid="ignore"):  # of what stands for no data
+            power = np.asarray(10 ** ((stored.astype(np.float64) * scale + offset) / 10), np.float32)
+        return np.where(_valid(stored, nodata), power, np.float32(0))
+
+    if dtype != np.int16:
+        return powers
+    # To look up one of 65536 values is faster than to raise it for each pixel.
+    table = powers(np.arange(1 << 16, dtype=np.uint16).view(np.int16))
+    return lambda stored: np.asarray(np.take(table, stored.view(np.uint16)), np.float32)
+
+
+@contextmanager
+def without_georeference() -> Iterator[None]:
+    """Keep rasterio from warning, while the block runs, of a raster that has no georeference.
+
+    Filters of warnings belong to all threads: only one changes them at a time.
+    """
+    with _filtering, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 @contextmanager
@@ -312,13 +357,14 @@ def read_geobox(path: Path) -> GeoBox:
     Raises
     ------
     GridError
-        If the file has no CRS or no transform.
+        If the file has no CRS or no transform, or its rows do not run along the CRS's axes.
     FloemapError
         If it cannot be opened as a raster.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with open_raster(path) as d:
-            if d.crs is None or d.transform.is_identity:
-                raise GridError("has no georeference.", path=path, hint="A map-projected raster is needed.")
-            return GeoBox(d.shape, d.transform, d.crs.to_wkt())
+    with without_georeference(), open_raster(path) as d:
+        if d.crs is None or d.transform.is_identity:
+            raise GridError("has no georeference.", path=path, hint="A map-projected raster is needed.")
+        if d.transform.b or d.transform.d:
+            hint = "Warp it to a grid along the axes of its CRS first, as `gdalwarp` does."
+            raise GridError("has a rotated or sheared grid.", path=path, hint=hint)
+        return GeoBox(d.shape, d.transform, d.crs.to_wkt())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ class Description:
     Attributes
     ----------
     facts
-        JSON-ready.
+        JSON-ready: what is not a number is None.
     lines
         (name, words) for people.
     problems
@@ -47,7 +48,20 @@ def describe(path: str | Path) -> Description:
     FloemapError
         If there is nothing, or nothing that floemap knows.
     """
-    path = Path(path)
+    found = _describe(Path(path))
+    return replace(found, facts=_without_nan(found.facts))
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a JSON-ready value with None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _describe(path: Path) -> Description:
     if not os.path.isdir(path):  # noqa: PTH112  of a name that is too long, Path.is_dir raises an error
         regular_file(path)
     if (path / "product.json").is_file() or path.name in ("product.tif", "product.json"):

@@ -254,7 +254,7 @@ def _about(
     drawn = _count(numbers, len(chart) + 1)
     return {
         "simulated": tags.get("simulated") == "yes",
-        "chart": {"path": str(chart.path), "layer": chart.layer, "polygons": len(chart), "crs": chart.source_crs.name},
+        "chart": {"file": chart.path.name, "layer": chart.layer, "polygons": len(chart), "crs": chart.source_crs.name},
         "grid": {
             "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),
             "transform": list(geobox.transform)[:6],

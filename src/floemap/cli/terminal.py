@@ -46,7 +46,7 @@ class Terminal(Console):
 
 def json_text(content: Any) -> str:
     """Return JSON for programs that read the output; it is ASCII, all else is escaped."""
-    return json.dumps(content, indent=2, default=str)
+    return json.dumps(content, indent=2, allow_nan=False, default=str)
 
 
 class LineFormatter(logging.Formatter):

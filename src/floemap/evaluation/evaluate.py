@@ -222,8 +222,8 @@ def _about(sources: Sources, settings: EvaluateSettings, tally: Tally) -> dict[s
     about: dict[str, Any] = {
         "simulated": sources.simulated,
         "scene": sources.name,
-        "prediction": {"path": str(sources.prediction), "legend_said": sources.legend_said},
-        "labels": {"path": str(sources.labels)},
+        "prediction": {"name": Path(sources.prediction).absolute().name, "legend_said": sources.legend_said},
+        "labels": {"name": Path(sources.labels).absolute().name},
         "legend": sources.classes.as_dict(),
         "grid": brief(sources.geobox),
         "pixel_area_km2": _pixel_area_km2(sources),

@@ -7,8 +7,9 @@ classification extension; which model found them, by the MLM extension.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pystac
@@ -23,6 +24,7 @@ from floemap.inference.model_files import ModelFile
 from floemap.inference.scene_maps import NO_VALUE, STEP
 from floemap.inference.uncertainty import MEANINGS
 from floemap.legend import Legend
+from floemap.sentinel1.bands import BANDS
 from floemap.stage import write_json
 from floemap.version import __version__
 
@@ -92,13 +94,25 @@ def write_chart_item(
     item.properties |= {"processing:level": "L3"} | dict(facts)
     item.id = f"{item.id}_ice_chart"
     item.assets, item.links = {}, []
-    if kept:
-        origin = str(scene.raster.with_name("item.json").absolute())
+    origin = _beside(scene.raster.with_name("item.json"), path.parent.parent)
+    if kept and origin is not None:
         item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, origin, pystac.MediaType.GEOJSON))
     for name, told in files.items():
         _add_file(item, name, told, models)
     _add_models(item, models)
     write_json(path, item.to_dict(include_self_link=False))
+
+
+def _beside(path: Path, charts: Path) -> str | None:
+    """Return the way to a file from a chart's folder, whose parent is `charts`; None where it leads further up.
+
+    Whoever gets the chart may get what lies beside its folder or one folder up. Anything further, and any path from
+    the root, is of the maker's disk alone and tells its user's name.
+    """
+    relative = os.path.relpath(path.absolute(), charts.absolute())
+    if os.path.isabs(relative) or relative.startswith(os.path.join("..", "..")):  # noqa: PTH117, PTH118
+        return None
+    return (PurePosixPath("..") / Path(relative).as_posix()).as_posix()
 
 
 def _add_file(item: pystac.Item, name: str, told: Mapping[str, Any], models: Sequence[ModelFile]) -> None:
@@ -139,6 +153,21 @@ def _multihash(hexadecimal: str) -> str:
     return f"1220{hexadecimal}"
 
 
+def _taken(names: Sequence[str]) -> list[RasterBand]:
+    """Describe the bands that a model takes, by the names that ``mlm:input`` refers to.
+
+    The MLM extension wants them listed. STAC 1.1 allows ``bands`` among the properties only where an asset has some of
+    its own; with the raster extension they stand at the model.
+    """
+    known = {b.name: b for b in BANDS}
+    found = []
+    for name in names:
+        band = RasterBand.create(unit=known[name].units if name in known else None)
+        band.properties |= {"name": name, "description": known[name].description if name in known else name}
+        found.append(band)
+    return found
+
+
 def _add_models(item: pystac.Item, models: Sequence[ModelFile]) -> None:
     """Describe the models; of an ensemble, what they have in common, and the first one's normalisation."""
     MLMExtension.add_to(item)
@@ -176,12 +205,14 @@ def _add_models(item: pystac.Item, models: Sequence[ModelFile]) -> None:
     for i, m in enumerate(models):
         words = f"trained on {m.learnt_from}"
         asset = pystac.Asset(
-            str(m.path.absolute()),
+            m.path.name,
             title=f"Model {m.name}",
-            description=f"{m.about['model']['name']}, {words}, by {m.about['software']}",
+            description=f"{m.about['model']['name']}, {words}, by {m.about['software']}. Not beside the chart: its"
+            " checksum says which file it is.",
             media_type="application/octet-stream",
             roles=["mlm:model"],
             extra_fields={"mlm:artifact_type": "safetensors.torch.save_file"},
         )
         item.add_asset("model" if len(models) == 1 else f"model_{i + 1}", asset)
         FileExtension.ext(asset).checksum = _multihash(m.sha256)
+        RasterExtension.ext(asset, add_if_missing=True).bands = _taken(bands)

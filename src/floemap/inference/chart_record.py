@@ -82,7 +82,7 @@ def found_on_chart(
         "status": STATUS,
         "scene": scene.record["scene"],
         "product": {
-            "path": str(source.path),
+            "file": source.path.absolute().name,
             "simulated": scene.simulated,
             "prepared_by": scene.record["software"],
             "prepared_as": scene.record["configuration"],

@@ -73,7 +73,7 @@ class ModelFile:
     def facts(self) -> dict[str, Any]:
         """Return what a chart's record says of it."""
         kept = ("model", "software", "created", "bands", "normalisation", "resolution_m", "simulated")
-        return {"name": self.name, "path": str(self.path), "sha256": self.sha256} | {k: self.about[k] for k in kept}
+        return {"name": self.name, "file": self.path.name, "sha256": self.sha256} | {k: self.about[k] for k in kept}
 
 
 def default_model() -> Path:

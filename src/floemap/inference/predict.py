@@ -298,9 +298,9 @@ def _about(
     crs, legend = opened.geobox.crs, model.legend
     return {
         "simulated": opened.simulated or model.simulated,
-        "product": {"path": str(opened.path), "simulated": opened.simulated},
+        "product": {"name": opened.path.parent.name, "simulated": opened.simulated},
         "model": {
-            "path": str(model.path),
+            "file": model.path.name,
             "simulated": model.simulated,
             **{k: model.about[k] for k in ("model", "software", "created", "normalisation")},
         },

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 BANDS = (
-    Band("hh_db", "dB", "HH sigma nought, thermal noise subtracted", SCALE),
-    Band("hv_db", "dB", "HV sigma nought, thermal noise subtracted", SCALE),
+    Band("hh_db", "dB", "HH sigma nought, thermal noise subtracted", SCALE, overview="power"),
+    Band("hv_db", "dB", "HV sigma nought, thermal noise subtracted", SCALE, overview="power"),
     Band("incidence_deg", "degree", "Incidence angle at the ground", SCALE),
     Band(
         "mask",

@@ -17,6 +17,7 @@ import numpy as np
 
 from floemap.errors import GridError, ProductError
 from floemap.progress import Progress, silent
+from floemap.sentinel1.coarse import COARSE_PX, CoarseStatistics, block_mean, whole_blocks
 from floemap.sentinel1.radiometry import (
     Bools,
     CalibrationTable,
@@ -28,6 +29,7 @@ from floemap.sentinel1.radiometry import (
     cell_power,
     dim_cells,
 )
+from floemap.sentinel1.residual import estimate_adjustments
 from floemap.sentinel1.safe import open_measurement
 from floemap.sentinel1.scene import Scene
 
@@ -35,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 NoiseMethod = Literal["annotated", "scaled", "none"]
 
-#: Pixels along the side of a coarse block.
-COARSE_PX = 16
 #: Blocks of lines have about this many pixels: small enough for the processor's caches to matter little, large enough
 #: for numpy's overhead not to.
 _BLOCK_PIXELS = 4_000_000
@@ -49,25 +49,6 @@ _BORDER_MARGIN_PX = 500
 #: Stands for the thermal noise in finding the border where the annotated noise is unknown: a sigma nought below the
 #: noise of EW within the margin of either side, which is -31 dB at the least in a real product.
 _LEAST_BORDER_NOISE_DB = -32.0
-
-
-@dataclass(frozen=True)
-class CoarseStatistics:
-    """Means over coarse blocks, (rows, cols), sigma nought in linear units; NaN where a block is not whole.
-
-    Attributes
-    ----------
-    block_px
-        Pixels along the side of a block.
-    signal
-        With noise.
-    noise
-        As annotated, azimuth factor included; 0 where none is to be subtracted.
-    """
-
-    block_px: int
-    signal: Float32s
-    noise: Float32s
 
 
 @dataclass(frozen=True)
@@ -216,7 +197,7 @@ class _Pass:
         self.coarse = CoarseStatistics(factor * self.looks, np.vstack(coarse_signal), np.vstack(coarse_noise))
         if edges is not None:
             edges.leave_out(self.valid)
-            self.coarse.signal[~_whole(self.valid, factor)] = np.nan
+            self.coarse.signal[~whole_blocks(self.valid, factor)] = np.nan
         self.noise_too_high = _noise_too_high(self.coarse)
         if self.method != "none" and self.noise_too_high > _MOST_TOO_HIGH:
             reason = f"it is over twice the measured power, which holds it, in {self.noise_too_high:.0%} of the image"
@@ -232,8 +213,6 @@ class _Pass:
         return np.asarray(np.float32(10 ** (_LEAST_BORDER_NOISE_DB / 10)) / scale, np.float32)
 
     def _subtract_adjusted(self, power: Float32s, step: int) -> None:
-        from floemap.sentinel1.residual import estimate_adjustments
-
         lut = self.scene.noise[self.polarisation]
         self.adjustments = estimate_adjustments(self.coarse, self.scene.swaths, lut.azimuth_blocks)
         for row in range(0, power.shape[0], step):
@@ -300,19 +279,3 @@ def _noise_too_high(coarse: CoarseStatistics) -> float:
     known = np.isfinite(coarse.signal) & np.isfinite(coarse.noise)
     low = coarse.signal[known] < _NOISE_TOO_HIGH * coarse.noise[known]
     return float(low.mean()) if low.size else 0.0
-
-
-def block_mean(values: Float32s, valid: Bools, factor: int) -> Float32s:
-    """Means over blocks of `factor` x `factor`; NaN where not all of a block is valid; remainders are dropped."""
-    rows, cols = values.shape[0] // factor, values.shape[1] // factor
-    cut = values[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)
-    mean = cut.mean(axis=1, dtype=np.float32).mean(axis=2, dtype=np.float32)
-    mean[~_whole(valid, factor)] = np.nan
-    return np.asarray(mean, np.float32)
-
-
-def _whole(valid: Bools, factor: int) -> Bools:
-    """Return which blocks of `factor` x `factor` are valid throughout."""
-    rows, cols = valid.shape[0] // factor, valid.shape[1] // factor
-    cut = valid[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)
-    return np.asarray(cut.all(axis=(1, 3)))

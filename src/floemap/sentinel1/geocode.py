@@ -110,6 +110,10 @@ def sea_level_nodes(scene: Scene, sea_level: SeaLevel = 0.0) -> Nodes:
     else:
         height_m = np.full(slant_range_m.shape, float(sea_level))
     xyz = rd.locate(scene.orbit, times, slant_range_m, height_m, guess)
+    if not rd.misfit_m(scene.orbit, times, slant_range_m, xyz).max() < MAX_RESIDUAL_M:  # also where it is no number
+        why = "positions at sea level could not be solved for"
+        logger.warning("%s: %s: the annotation's own heights are kept", scene.name, why)
+        return annotated_nodes(scene.geolocation, why)
     return Nodes(lines, grid.pixels, xyz, height_m, "sea")
 
 

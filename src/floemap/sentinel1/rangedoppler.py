@@ -100,7 +100,7 @@ def locate(orbit: Orbit, time_s: Floats, slant_range_m: Floats, height_m: Floats
 
     Returns
     -------
-    Earth-centred coordinates, (..., 3); their residuals are :func:`residuals_m`.
+    Earth-centred coordinates, (..., 3). Whether they solve the equations, :func:`misfit_m` tells.
     """
     position = track(orbit)
     satellite, velocity = position(time_s), position.derivative()(time_s)
@@ -120,10 +120,15 @@ def locate(orbit: Orbit, time_s: Floats, slant_range_m: Floats, height_m: Floats
 def residuals_m(grid: Located, orbit: Orbit) -> Floats:
     """How far points are from satisfying the equations, in the points' shape, metres: under 2 cm in real products."""
     point = ecef(grid.longitude_deg, grid.latitude_deg, grid.height_m)
+    return misfit_m(orbit, grid.azimuth_time_s, grid.slant_range_time_s * SPEED_OF_LIGHT_M_S / 2, point)
+
+
+def misfit_m(orbit: Orbit, time_s: Floats, slant_range_m: Floats, point: Floats) -> Floats:
+    """How far earth-centred points, (..., 3), are from satisfying the equations, (...), metres."""
     position = track(orbit)
-    satellite, velocity = position(grid.azimuth_time_s), position.derivative()(grid.azimuth_time_s)
+    satellite, velocity = position(time_s), position.derivative()(time_s)
     look = point - satellite
-    off_range = np.linalg.norm(look, axis=-1) - grid.slant_range_time_s * SPEED_OF_LIGHT_M_S / 2
+    off_range = np.linalg.norm(look, axis=-1) - slant_range_m
     off_doppler = (look * velocity).sum(-1) / np.linalg.norm(velocity, axis=-1)
     off: Floats = np.hypot(off_range, off_doppler)
     return off

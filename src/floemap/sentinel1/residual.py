@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.sentinel1.cells import CoarseStatistics
+from floemap.sentinel1.coarse import CoarseStatistics
 from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
 from floemap.sentinel1.scene import AzimuthNoise, Floats, SwathBounds
 

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import functools
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
-from floemap.cog import GDAL_CACHE_BYTES
+from floemap.cog import GDAL_CACHE_BYTES, without_georeference
 from floemap.errors import FloemapError, ProductError
 from floemap.sentinel1 import annotation as read
 from floemap.sentinel1.container import Container, open_container
@@ -47,8 +45,6 @@ _KINDS = {
     "s1Level1MeasurementSchema": ("measurement", r".*\.tiff?"),
 }
 _IMAGE = "imageAnnotation/imageInformation"
-#: Filters of warnings belong to all threads: only one may change them at a time.
-_opening = Lock()
 
 
 def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *, pixels: bool = True) -> Scene:
@@ -282,9 +278,8 @@ def open_measurement(scene: Scene, polarisation: str) -> Iterator[Measurement]:
     file = scene.measurements[polarisation]
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         try:
-            with _opening, warnings.catch_warnings():
-                # Pixels are located by the annotation: the file's own tie points may be missing.
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            # Pixels are located by the annotation: the file's own tie points may be missing.
+            with without_georeference():
                 dataset = rasterio.open(scene.container.gdal_name(file), driver="GTiff")
         except (RasterioError, OSError) as e:
             raise _damaged(scene, file, e) from e
