@@ -5,7 +5,8 @@
 Makes the twin's January and July (or takes them from the folder, where they are finished), prepares and labels them,
 takes the charts as the right maps, and prints a Markdown table of score and checks for each fault. January's scene is
 cut to its south-eastern part, 60 % of rows and columns, where old ice is rare, as in the study's January scene: a
-weighted F1 does notice when a quarter of the map is lost. SIMULATED: nothing here is evidence about real ice.
+weighted F1 does notice when a quarter of the map is lost. Then scores the truth against the charts, and the charts
+against the truth. SIMULATED: nothing here is evidence about real ice.
 """
 
 from __future__ import annotations
@@ -40,9 +41,19 @@ def main() -> None:
         ]
         rows += [react(summer if fault.check == "season" else winter, fault) for fault in FAULTS]
         print(reaction_table(rows))
-        print("\nThe truth, which no map can better, against the chart:\n")
-        truths = judge(winter, cold.truth[part], "truth, January"), judge(summer, warm.truth, "truth, July")
-        print(reaction_table(truths))
+        print("\nThe truth against the chart, and the chart against the truth, which no map can better:\n")
+        pairs = (winter, cold.truth[part], "January"), (summer, warm.truth, "July")
+        print(
+            reaction_table(
+                [
+                    *(judge(g, truth, f"truth against chart, {month}") for g, truth, month in pairs),
+                    *(
+                        judge(replace(g, reference=truth), g.reference, f"chart against truth, {month}")
+                        for g, truth, month in pairs
+                    ),
+                ]
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from floemap.evaluation.checks.amounts import Amounts
+from floemap.evaluation.blocks import BlockGrid
+from floemap.evaluation.checks.amounts import Amounts, ByBlock
+from floemap.evaluation.checks.classes import MapPair
 from floemap.evaluation.checks.confidence import confidence
 from floemap.evaluation.checks.fragmentation import fragmentation
 from floemap.evaluation.checks.ice_edge import ice_edge
@@ -17,7 +19,7 @@ from floemap.evaluation.checks.neighbours import impossible_neighbours
 from floemap.evaluation.checks.old_ice import old_ice
 from floemap.evaluation.checks.season import season
 from floemap.evaluation.checks.sensor import angle, seams
-from floemap.legend import IGNORE, SIX_CLASSES
+from floemap.legend import IGNORE, SIX_CLASSES, Legend
 
 Classes = NDArray[np.uint8]
 
@@ -74,30 +76,52 @@ def probabilities(prediction: Classes, seed: int = 0) -> NDArray[np.uint8]:
     return stored
 
 
-def _confidence(p: Classes, r: Classes, pixel_m: float) -> Amounts | str:
-    return confidence(probabilities(p), p, r, LEGEND, step=1 / 250)
+def _confidence(maps: MapPair) -> ByBlock[Any] | str:
+    p = probabilities(maps.prediction)
+    return confidence(maps, lambda window: p[:, *window], step=1 / 250)
 
 
-Check = Callable[[Classes, Classes, float], Amounts | str]
+def in_one(array: NDArray[Any]) -> list[tuple[slice, NDArray[Any]]]:
+    """A raster as one strip."""
+    return [(slice(0, len(array)), array)]
 
-#: By key of CHECKS: prediction, reference, pixel size -> amounts.
-CHECK_ARRAYS: dict[str, Check] = {
-    "season": lambda p, r, m: season(p, r, m, LEGEND, True),
-    "old_ice": lambda p, r, m: old_ice(p, r, m, LEGEND),
-    "ice_edge": lambda p, r, m: ice_edge(p, r, m, LEGEND),
-    "fragmentation": lambda p, r, m: fragmentation(p, r, m, LEGEND),
-    "neighbours": lambda p, r, m: impossible_neighbours(p, r, m, LEGEND),
-    "seams": lambda p, r, m: seams(p, r, m, LEGEND, seam_columns(p.shape)),
-    "angle": lambda p, r, m: angle(p, r, m, LEGEND, incidence_deg(p.shape)),
+
+Check = Callable[[MapPair], ByBlock[Any] | str]
+
+#: By key of CHECKS: maps -> amounts by block.
+CHECK_MAPS: dict[str, Check] = {
+    "season": lambda maps: season(maps, True),
+    "old_ice": old_ice,
+    "ice_edge": ice_edge,
+    "fragmentation": fragmentation,
+    "neighbours": impossible_neighbours,
+    "seams": lambda maps: seams(maps, seam_columns(maps.here.shape)),
+    "angle": lambda maps: angle(maps, in_one(incidence_deg(maps.here.shape))),
     "confidence": _confidence,
 }
 
 
-def amounts(check: str, prediction: Classes, reference: Classes, pixel_m: float = PIXEL_M) -> Amounts:
-    """What a check measures, which must apply."""
-    found = CHECK_ARRAYS[check](prediction, reference, pixel_m)
+def compared(
+    prediction: Classes,
+    reference: Classes,
+    pixel_m: float = PIXEL_M,
+    legend: Legend = LEGEND,
+    grid: BlockGrid | None = None,
+) -> MapPair:
+    """Two maps to compare."""
+    return MapPair(prediction, reference, pixel_m, legend, grid)
+
+
+def by_block(check: str, *args: Any, **options: Any) -> ByBlock[Any]:
+    """What a check measures, which must apply; arguments as for :func:`compared`."""
+    found = CHECK_MAPS[check](compared(*args, **options))
     assert not isinstance(found, str), found
     return found
+
+
+def amounts(check: str, prediction: Classes, reference: Classes, pixel_m: float = PIXEL_M) -> Amounts:
+    """What a check measures in a whole scene, which must apply."""
+    return by_block(check, prediction, reference, pixel_m).scene()
 
 
 def values(check: str, prediction: Classes, reference: Classes, pixel_m: float = PIXEL_M) -> dict[str, Any]:

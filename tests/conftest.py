@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # so that tests of the network run where there is no geospati
     from floemap.charts.web import Web
     from floemap.config import PrepareSettings
     from floemap.sentinel1.product import PreparedProduct
+    from floemap.simulation.grounds import TwinGround
     from floemap.simulation.safe_spec import ProductSpec
 
 # Small tensors on several threads, beside other tests, wait more than they work. Read when torch is imported.
@@ -167,3 +168,14 @@ def dataset(server: Loopback, remote: tuple[dict[str, bytes], dict[str, bytes]])
     """The services with the dataset of two months."""
     server.files, server.products = dict(remote[0]), dict(remote[1])
     return server
+
+
+@pytest.fixture(scope="session")
+def twin_grounds(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwinGround, TwinGround]:
+    """The twin's January and July on pixels of 800 m: chart, truth, and what the physical checks need. Shared."""
+    from floemap.simulation.grounds import twin_ground
+    from floemap.simulation.twin import make_twin
+
+    folder = tmp_path_factory.mktemp("grounds")
+    january, july = (twin_ground(m, folder) for m in make_twin(folder / "twin", "small", months=(1, 7)))
+    return january, july

@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 import pytest
 from check_maps import (
-    CHECK_ARRAYS,
+    CHECK_MAPS,
     FIRST,
     LEGEND,
     NEW,
@@ -19,6 +19,8 @@ from check_maps import (
     YOUNG,
     amounts,
     blobs,
+    by_block,
+    compared,
     incidence_deg,
     leaves,
     pair,
@@ -28,7 +30,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial.distance import cdist
 
 from floemap.errors import ConfigError, FloemapError, GridError
-from floemap.evaluation.checks import borders, confidence, fragmentation
+from floemap.evaluation import blocks
+from floemap.evaluation.blocks import BlockGrid
 from floemap.evaluation.checks.ice_edge import edge_pixels, generalise, ice_edge, window_px
 from floemap.evaluation.checks.old_ice import OldIceAmounts, old_ice
 from floemap.evaluation.checks.season import in_melt_season, season, with_air_temperature
@@ -36,7 +39,7 @@ from floemap.evaluation.checks.sensor import angle_counts
 from floemap.evaluation.consistency import CHECKS
 from floemap.legend import AI4ARCTIC, ICE_WATER, IGNORE
 
-ALL = [*CHECK_ARRAYS]
+ALL = [*CHECK_MAPS]
 #: Those that see the map as a whole, so that a neighbour far away may matter.
 EDGE = "ice_edge"
 
@@ -54,7 +57,7 @@ def same(a: dict, b: dict, rel: float = 1e-9) -> None:
 
 
 def test_every_check_is_in_these_tests() -> None:
-    assert set(CHECK_ARRAYS) == set(CHECKS)
+    assert set(CHECK_MAPS) == set(CHECKS)
 
 
 @pytest.mark.parametrize("check", ALL)
@@ -85,8 +88,6 @@ def test_only_pixels_with_both_count(check: str) -> None:
 @pytest.mark.parametrize("check", [c for c in ALL if c not in ("seams", "angle", "confidence")])
 def test_no_data_around_changes_nothing(check: str) -> None:
     maps = [np.pad(m, ((7, 30), (41, 3)), constant_values=IGNORE) for m in pair()]
-    if check == "neighbours":  # what lies beyond the scene's end is as unknown as what has no data
-        maps = [np.pad(m, 1, constant_values=IGNORE) for m in maps]
     same(amounts(check, *maps).to_json(), amounts(check, *pair()).to_json())
 
 
@@ -101,14 +102,14 @@ def test_north_is_where_one_puts_it(check: str, turn) -> None:
 def test_a_perfect_map(check: str) -> None:
     found = values(check, *[blobs(3)] * 2)
     perfect = {
-        "season": {"ratio": 1, "invented_km2": 0},
+        "season": {"ratio": 1, "invented_km2": 0, "invented_share_of_melting": 0},
         "old_ice": {"omission_km2": 0, "commission_km2": 0, "omission_share": 0, "as_first_year_km2": 0},
         "ice_edge": {"mean_distance_km": 0, "hausdorff95_km": 0, "iiee_km2": 0, "no_distance_because": None},
         "fragmentation": {"patches_per_1000_km2_ratio": 1, "perimeter_per_area_1_km_ratio": 1},
         "neighbours": {"excess_km": 0, "old_water_ratio": 1},
         "seams": {"seam_excess_km": 0},
         "angle": {"angle_dependence": 0, "share_distance": 0},
-        "confidence": {"accuracy": 1, "entropy_wrong": None, "entropy_gap": None},
+        "confidence": {"accuracy": 1, "entropy_wrong": None, "entropy_gap": None, "wrong_in_surer_half": 0},
     }
     for key, value in perfect[check].items():
         assert found[key] == value, key
@@ -119,7 +120,7 @@ def test_larger_pixels_are_more_area(check: str) -> None:
     """Amounts in km2 grow with the square of the pixel, in km with the pixel."""
     maps = pair(none=0.15)
     if check == EDGE:
-        small, large = (ice_edge(*maps, m, LEGEND, window_km=5 * m / 1000) for m in (200.0, 400.0))
+        small, large = (ice_edge(compared(*maps, m), window_km=5 * m / 1000).scene() for m in (200.0, 400.0))
         assert large.over_km2 == pytest.approx(4 * small.over_km2)
         assert large.predicted_edge_km == pytest.approx(2 * small.predicted_edge_km)
         means = [a.values()["mean_distance_km"] for a in (small, large)]
@@ -127,7 +128,7 @@ def test_larger_pixels_are_more_area(check: str) -> None:
         return
     small, large = (leaves(amounts(check, *maps, m).to_json()) for m in (200.0, 400.0))
     for key, value in small.items():
-        if "small" in key or "speck" in key or "ring" in key:  # told by their size in km2
+        if "small" in key or "narrow" in key or key == "/pixel_m":  # told by their size in metres
             continue
         factor = 4 if "km2" in key else 2 if "km" in key else 1
         assert large[key] == (pytest.approx(factor * value) if isinstance(value, float) else value), key
@@ -137,7 +138,8 @@ def test_larger_pixels_are_more_area(check: str) -> None:
 def test_scenes_add_in_any_order_to_the_last_digit(check: str) -> None:
     kind = CHECKS[check]
     parts = [
-        amounts(check, *pair(s, shape=(50, 70)), pixel_m=m) for s, m in ((1, 77.7), (2, 80.1), (3, 333.3), (4, 9.1))
+        amounts(check, *pair(s, shape=(50, 70)), pixel_m=77.7 if check == "fragmentation" else m)
+        for s, m in ((1, 77.7), (2, 80.1), (3, 333.3), (4, 9.1))
     ]
     whole = kind.total(parts).to_json()
     for order in ([3, 2, 1, 0], [2, 0, 3, 1]):
@@ -193,11 +195,11 @@ def test_pieces_of_a_map_add_to_the_whole(check: str) -> None:
 
 def test_strips_inside_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     maps = pair()
-    before = {c: amounts(c, *maps).to_json() for c in ("fragmentation", "neighbours", "seams")}
+    before = {c: amounts(c, *maps).to_json() for c in ALL}
     for rows in (1, 7, 64):
-        monkeypatch.setattr(borders, "_STRIP_ROWS", rows)
-        monkeypatch.setattr(fragmentation, "_STRIP_ROWS", rows)
-        assert {c: amounts(c, *maps).to_json() for c in before} == before
+        monkeypatch.setattr(blocks, "_STRIP_ROWS", rows)
+        for c in ALL:
+            same(amounts(c, *maps).to_json(), before[c])
     angles = incidence_deg(maps[0].shape)
     whole = angle_counts(*maps, angles, 6)
     strips = [slice(0, 1), slice(1, 40), slice(40, None)]
@@ -215,20 +217,18 @@ def test_maps_that_cannot_be_compared(check: str) -> None:
     ):
         for maps in ((bad, good), (good, bad)):
             with pytest.raises(error):
-                if check == "confidence":
-                    confidence.confidence(np.zeros((6, *good.shape), np.float32), *maps, LEGEND)
-                else:
-                    CHECK_ARRAYS[check](*maps, PIXEL_M)
-    if check != "confidence":
-        with pytest.raises(GridError, match="no area"):
-            CHECK_ARRAYS[check](good, good, 0.0)
+                by_block(check, *maps)
+    with pytest.raises(GridError, match="no area"):
+        by_block(check, good, good, 0.0)
+    with pytest.raises(GridError, match="blocks of a raster"):
+        by_block(check, good, good, grid=BlockGrid.whole((3, 3)))
 
 
 @pytest.mark.parametrize("check", ALL)
 def test_nothing_to_compare(check: str) -> None:
     """No pixel with both: the check says why, or has only zeros and no ratios; never a division by zero."""
     a, b = np.full((20, 20), IGNORE, np.uint8), blobs(0, shape=(20, 20))
-    found = CHECK_ARRAYS[check](a, b, PIXEL_M)
+    found = CHECK_MAPS[check](compared(a, b))
     if isinstance(found, str):
         assert len(found) > 10
     else:
@@ -237,7 +237,7 @@ def test_nothing_to_compare(check: str) -> None:
 
 def test_amounts_of_different_settings_do_not_add() -> None:
     maps = pair()
-    a, b = (ice_edge(*maps, PIXEL_M, LEGEND, window_km=w) for w in (5, 10))
+    a, b = (ice_edge(compared(*maps), window_km=w).scene() for w in (5, 10))
     with pytest.raises(ConfigError, match="window_km"):
         type(a).total([a, b])
     with pytest.raises(ConfigError, match="no OldIceAmounts"):
@@ -287,24 +287,24 @@ def test_areas_out_of_season() -> None:
     prediction[0, :5] = WATER
     prediction[1, :8], prediction[2, :4], prediction[3, :1] = NEW, NILAS, YOUNG
     prediction[9], reference[9] = NEW, IGNORE  # not compared
-    found = season(prediction, reference, 2000.0, LEGEND, True).values()
+    found = season(compared(prediction, reference, 2000.0, LEGEND), True).values()
     assert found["predicted_km2_by_class"] == {"new_ice": 32, "nilas": 16, "young_ice": 64}
     assert (found["predicted_km2"], found["reference_km2"], found["invented_km2"]) == (112, 80, 52)
     assert found["ratio"] == pytest.approx(1.4)
     assert found["melting_km2"] == 9 * 20 * 4
     melting = np.zeros((10, 20), bool)
     melting[1:3] = True
-    part = season(prediction, reference, 2000.0, LEGEND, melting).values()
+    part = season(compared(prediction, reference, 2000.0, LEGEND), melting).values()
     assert (part["predicted_km2"], part["reference_km2"], part["ratio"]) == (48, 0, None)
 
 
 def test_season_does_not_apply() -> None:
     maps = [blobs(0)] * 2
-    assert "melt season" in season(*maps, PIXEL_M, LEGEND, False)
+    assert "melt season" in season(compared(*maps, PIXEL_M, LEGEND), False)
     two = [np.minimum(m, 1) for m in maps]
-    assert "legend" in season(*two, PIXEL_M, ICE_WATER, True)
+    assert "legend" in season(compared(*two, PIXEL_M, ICE_WATER), True)
     with pytest.raises(GridError):
-        season(*maps, PIXEL_M, LEGEND, np.ones((3, 3), bool))
+        season(compared(*maps, PIXEL_M, LEGEND), np.ones((3, 3), bool))
 
 
 # --- old ice
@@ -317,7 +317,7 @@ def test_old_ice_missed_and_invented() -> None:
     prediction[0, :6], prediction[1, :3], prediction[2, :1] = FIRST, WATER, YOUNG
     prediction[9, :2], prediction[8, 0] = OLD, OLD
     reference[8, 0] = WATER
-    found = old_ice(prediction, reference, 1000.0, LEGEND).values()
+    found = old_ice(compared(prediction, reference, 1000.0, LEGEND)).values()
     assert found["omission_km2"] == 10 and found["omission_share"] == 0.25
     assert found["omitted_as_km2"] == {
         "new_ice": 0, "nilas": 0, "young_ice": 1, "first_year_ice": 6, "open_water": 3,
@@ -338,8 +338,8 @@ def test_first_year_ice_of_several_kinds() -> None:
     """AI4Arctic tells thin from thick first-year ice: old ice called either is called first-year ice."""
     reference = np.full((1, 10), 5, np.uint8)
     prediction = np.array([[5, 5, 3, 4, 4, 4, 2, 0, 0, 1]], np.uint8)
-    assert old_ice(prediction, reference, 1000.0, AI4ARCTIC).values()["as_first_year_km2"] == 4
-    assert "old ice" in old_ice(np.ones((2, 2), np.uint8), np.ones((2, 2), np.uint8), 80.0, ICE_WATER)
+    assert old_ice(compared(prediction, reference, 1000.0, AI4ARCTIC)).values()["as_first_year_km2"] == 4
+    assert "old ice" in old_ice(compared(np.ones((2, 2), np.uint8), np.ones((2, 2), np.uint8), 80.0, ICE_WATER))
 
 
 def test_no_old_ice_anywhere() -> None:
@@ -398,7 +398,7 @@ def test_a_stray_edge_decides_the_mean_but_not_the_percentile() -> None:
     near = shelf(100)
     far = near.copy()
     far[:8, 100:140] = FIRST  # 4 % of the edge lies 20 km out
-    found = ice_edge(far, near, PIXEL_M, LEGEND, window_km=0).values()
+    found = ice_edge(compared(far, near, PIXEL_M, LEGEND), window_km=0).values()
     assert found["prediction_to_reference_mean_km"] > 0.5
     assert found["reference_to_prediction_p95_km"] == 0
 
@@ -408,7 +408,7 @@ def test_distances_are_those_by_brute_force() -> None:
     here = (maps[0] != IGNORE) & (maps[1] != IGNORE)
     edges = [edge_pixels((m != WATER) & here, here) for m in maps]
     between = cdist(np.argwhere(edges[0]), np.argwhere(edges[1])) * PIXEL_M / 1000
-    found = ice_edge(*maps, PIXEL_M, LEGEND, window_km=0).values()
+    found = ice_edge(compared(*maps, PIXEL_M, LEGEND), window_km=0).values()
     assert found["prediction_to_reference_mean_km"] == pytest.approx(between.min(axis=1).mean())
     assert found["reference_to_prediction_mean_km"] == pytest.approx(between.min(axis=0).mean())
     for way, axis in (("prediction_to_reference", 1), ("reference_to_prediction", 0)):
@@ -421,7 +421,7 @@ def test_distances_stay_exact_far_away() -> None:
     edge = np.zeros((1500, 2100), bool)
     edge[::701, ::499] = True
     maps = [np.where(e, FIRST, WATER).astype(np.uint8) for e in (edge, np.roll(edge, (31, 97), (0, 1)))]
-    found = ice_edge(*maps, 1000.0, LEGEND, window_km=0).values()
+    found = ice_edge(compared(*maps, 1000.0, LEGEND), window_km=0).values()
     exact = [distance_transform_edt(maps[1 - i] != FIRST)[maps[i] == FIRST].mean() for i in (0, 1)]
     assert found["prediction_to_reference_mean_km"] == pytest.approx(exact[0], rel=1e-6)
     assert found["reference_to_prediction_mean_km"] == pytest.approx(exact[1], rel=1e-6)
@@ -459,7 +459,7 @@ def test_specks_and_floes_are_no_edge() -> None:
     assert (speckled != clean).sum() > 100
     found = values("ice_edge", speckled, clean)
     assert found["mean_distance_km"] == 0 and found["iiee_km2"] == 0
-    raw = ice_edge(speckled, clean, PIXEL_M, LEGEND, window_km=0).values()
+    raw = ice_edge(compared(speckled, clean, PIXEL_M, LEGEND), window_km=0).values()
     assert raw["mean_distance_km"] > 10 and raw["iiee_km2"] > 0
 
 
@@ -491,4 +491,4 @@ def test_windows_are_odd_and_near_what_was_asked() -> None:
     assert [window_px(5, m) for m in (80, 500, 800, 2000, 20000)] == [63, 9, 7, 3, 1]
     assert window_px(0, 80) == 1
     with pytest.raises(ConfigError, match="window"):
-        ice_edge(*pair(), PIXEL_M, LEGEND, window_km=-1)
+        ice_edge(compared(*pair(), PIXEL_M, LEGEND), window_km=-1)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from check_maps import LEGEND, blobs, pair, probabilities
+from check_maps import LEGEND, blobs, compared, pair, probabilities
 
 from floemap.errors import ConfigError, GridError
-from floemap.evaluation.checks.confidence import ConfidenceCounts, confidence
+from floemap.evaluation.checks import confidence as module
+from floemap.evaluation.checks.confidence import ConfidenceCounts
 from floemap.legend import IGNORE
+
+
+def confidence(p, prediction, reference, legend, step=None):
+    """The check on whole arrays of probabilities."""
+    maps = compared(prediction, reference, legend=legend)
+    return module.confidence(maps, lambda window: p[:, window[0], window[1]], step)
 
 
 def forecast(seed: int = 0, shape: tuple[int, int] = (300, 400), low: float = 0.5):
@@ -135,3 +142,21 @@ def test_probabilities_that_are_none() -> None:
             confidence(p, classes, classes, LEGEND, step)
     with pytest.raises(ConfigError, match="step"):
         ConfidenceCounts(LEGEND, 0.0)
+
+
+def test_the_surer_half() -> None:
+    """By hand: ten pixels of falling probability, in five bins; of the surer five, two are wrong."""
+    chance = np.array([1.0, 0.97, 0.9, 0.85, 0.8, 0.7, 0.68, 0.6, 0.55, 0.5])
+    right = np.array([1, 0, 1, 1, 0, 1, 0, 0, 0, 1], bool)
+    said = np.zeros((1, 10), np.uint8)
+    true = np.where(right, 0, 1).astype(np.uint8)[None]
+    p = np.zeros((6, 1, 10), np.float32)
+    p[0], p[2] = chance, 1 - chance
+    assert confidence(p, said, true, LEGEND).values()["wrong_in_surer_half"] == pytest.approx(2 / 5)
+    # Where all are equally sure, the half is as wrong as the whole; where doubt sorts them, it is right.
+    p[0], p[2] = 0.9, 0.1
+    assert confidence(p, said, true, LEGEND).values()["wrong_in_surer_half"] == pytest.approx(5 / 10)
+    p[0] = np.where(right, 0.95, 0.5)
+    assert confidence(p, said, true, LEGEND).values()["wrong_in_surer_half"] == 0
+    p[0] = np.where(right, 0.5, 0.95)
+    assert confidence(p, said, true, LEGEND).values()["wrong_in_surer_half"] == 1

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from affine import Affine
-from check_maps import LEGEND, incidence_deg, pair, probabilities
+from check_maps import LEGEND, blobs, compared, in_one, incidence_deg, pair, probabilities
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band, write_cog
 from floemap.errors import ConfigError, FloemapError, GridError
-from floemap.evaluation.checks.headlines import HEADLINES, headline_values
+from floemap.evaluation.checks.headlines import HEADLINES, deviation, headline_values
 from floemap.evaluation.checks.ice_edge import ice_edge
 from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.evaluation.checks.season import in_melt_season, season
@@ -98,15 +98,15 @@ def test_files_give_what_arrays_give(scene: Callable[..., Path]) -> None:
     assert list(found["checks"]) == list(CHECKS)
     assert all(e["applies"] for e in found["checks"].values()), found["checks"]
     prediction, reference = pair(0, shape=SHAPE)
-    maps = prediction, reference, 500.0, LEGEND
+    maps = compared(prediction, reference, 500.0)
     expected = {
-        "season": season(*maps, in_melt_season(date(2018, 7, 17), 75.0)),
-        "ice_edge": ice_edge(*maps),
-        "seams": seams(*maps, seam_zone([{"lonlat_deg": lonlat(40)}], GRID)),
+        "season": season(maps, in_melt_season(date(2018, 7, 17), 75.0)),
+        "ice_edge": ice_edge(maps),
+        "seams": seams(maps, seam_zone([{"lonlat_deg": lonlat(40)}], GRID)),
     }
     incidence = (np.rint(incidence_deg(SHAPE) * 100) * np.float32(0.01)).astype(np.float32)
     incidence[:3] = np.nan
-    expected["angle"] = angle(*maps, incidence)
+    expected["angle"] = angle(maps, in_one(incidence))
     for key, amounts in expected.items():
         assert found["checks"][key]["values"] == json.loads(json.dumps(amounts.values())), key
     both = (prediction != IGNORE) & (reference != IGNORE)
@@ -210,8 +210,35 @@ def test_float_probabilities_and_a_legend_by_name_alone(scene: Callable[..., Pat
     write_cog(folder / "prediction" / "probabilities.tif", GRID, p, bands, nodata=math.nan)
     write_json(folder / "prediction" / "prediction.json", about)
     floats, stored = (checked(f)["checks"]["confidence"]["values"] for f in (folder, scene()))
-    for key in ("ece", "brier", "entropy_gap", "accuracy"):
+    for key in ("ece", "brier", "entropy_gap", "wrong_in_surer_half", "accuracy"):
         assert floats[key] == pytest.approx(stored[key], abs=1e-4)
+
+
+def test_the_truth_is_the_reference_where_it_is_given(scene: Callable[..., Path], tmp_path: Path) -> None:
+    """Where the chart has a class, as if the chart were the truth there; elsewhere nothing is compared."""
+    _, chart = pair(0, shape=SHAPE)
+    true = blobs(77, shape=SHAPE, none=0.0)
+    surface = Band("surface"), Band("class")
+    write_cog(tmp_path / "truth.tif", GRID, np.stack([true, true]), list(surface), nodata=IGNORE)
+    found = checked(scene(), truth=tmp_path / "truth.tif")
+    expected = checked(scene(reference=np.where(chart == IGNORE, chart, true)))
+    assert (found["reference"], expected["reference"]) == ("truth", "chart")
+    assert found["checks"] == expected["checks"] != checked(scene())["checks"]
+    with pytest.raises(ConfigError, match="against the chart, some against the truth"):
+        pool_checks([found, expected])
+    assert pool_checks([found, found])["reference"] == "truth"
+    write_cog(tmp_path / "other.tif", GRID, true, [Band("surface")], nodata=IGNORE)
+    with pytest.raises(GridError, match=r"other\.tif"):
+        checked(scene(), truth=tmp_path / "other.tif")
+    elsewhere = GeoBox(SHAPE, Affine(500, 0, 0, 0, -500, 0), "EPSG:3413")
+    write_cog(tmp_path / "else.tif", elsewhere, np.stack([true, true]), list(surface), nodata=IGNORE)
+    with pytest.raises(GridError, match="grids differ"):
+        checked(scene(), truth=tmp_path / "else.tif")
+    folder = scene()
+    for name in ("labels/label.json", "prediction/prediction.json"):
+        write_json(folder / name, {"legend": {"name": "ai4arctic"}})
+    with pytest.raises(ConfigError, match="six_classes"):
+        checked(folder, truth=tmp_path / "truth.tif")
 
 
 # --- pooled
@@ -262,17 +289,22 @@ def test_headlines_find_their_numbers(scene: Callable[..., Path]) -> None:
 
 def test_which_way_is_better() -> None:
     by_key = {h.key: h for h in HEADLINES}
-    ratio, area, gap = (by_key[k] for k in ("patches_ratio", "iiee_km2", "entropy_gap"))
-    assert ratio.badness(1) < ratio.badness(1.1) < ratio.badness(0.5) == pytest.approx(ratio.badness(2))
-    assert ratio.badness(0) == math.inf
+    patches, area = by_key["patches_per_1000_km2"], by_key["iiee_km2"]
+    for own in (3.0, 40.0):
+        bad = [patches.badness(own * by, own) for by in (1, 1.1, 0.5, 2, 0)]
+        assert 0 == bad[0] < bad[1] < bad[2] < bad[4] < math.inf
+        assert bad[2] == pytest.approx(bad[3], rel=0.01)
+    assert patches.badness(0, 0) == 0, "also where the reference has none"
+    assert math.isnan(patches.badness(3, None)), "no distance to what is not known"
     assert area.badness(0) < area.badness(5)
-    assert gap.badness(0.5) < gap.badness(0.1)
+    assert patches.deviation(2, 4) == -patches.deviation(4, 2) < 0 < patches.badness(2, 4)
+    assert deviation("higher", 0.5, None, 0) < deviation("higher", 0.1, None, 0)
     assert by_key["iiee_km2"].text(12345.6) == "12,346"
 
 
 def test_the_page_for_people_has_every_headline() -> None:
     page = (Path(__file__).parents[1] / "docs" / "physical-checks.md").read_text(encoding="utf-8")
-    best = {"lower": "low", "higher": "high", "near one": "1"}
+    best = {"lower": "low", "higher": "high", "near reference": "the reference's"}
     for h in HEADLINES:
         cells = " | ".join((h.title, h.unit, best[h.better], h.question)).replace("|  |", "| |")
         assert f"| {cells} |" in page, h.key

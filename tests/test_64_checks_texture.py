@@ -16,6 +16,8 @@ from check_maps import (
     YOUNG,
     amounts,
     blobs,
+    compared,
+    in_one,
     incidence_deg,
     pair,
     seam_columns,
@@ -26,9 +28,10 @@ from scipy.ndimage import label
 
 from floemap.cog import read_geobox
 from floemap.errors import FloemapError, GridError
-from floemap.evaluation.checks.borders import sides_between
+from floemap.evaluation.blocks import BlockGrid
+from floemap.evaluation.checks.borders import border_sides
 from floemap.evaluation.checks.fragmentation import fragmentation, patch_sizes
-from floemap.evaluation.checks.neighbours import impossible_neighbours
+from floemap.evaluation.checks.neighbours import WIDE_M, impossible_neighbours, narrow_pixels
 from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.evaluation.checks.sensor import angle, seams
 from floemap.legend import ICE_WATER, IGNORE
@@ -79,10 +82,10 @@ def test_patches_are_scipys() -> None:
     classes = blobs(11)
     for k in range(6):
         _, count = label(classes == k, structure=np.ones((3, 3)))
-        sizes = patch_sizes(classes, k)
+        sizes, parts = patch_sizes(classes, k, BlockGrid.of(classes, 500, 10_000))
         assert len(sizes) == count
-        assert sizes.sum() == (classes == k).sum()
-    assert len(patch_sizes(np.zeros((3, 3), np.uint8), 4)) == 0
+        assert sizes.sum() == sum(pixels.sum() for *_, pixels in parts) == (classes == k).sum()
+    assert patch_sizes(np.zeros((3, 3), np.uint8), 4, BlockGrid.whole((3, 3)))[1] == []
 
 
 def test_sides_by_hand() -> None:
@@ -93,8 +96,10 @@ def test_sides_by_hand() -> None:
             if i != j and IGNORE not in (i, j):
                 expected[i, j] += 1
                 expected[j, i] += 1
-    assert (sides_between(classes, 6) == expected).all()
-    assert (sides_between(classes[:1], 6) >= 0).all() and (sides_between(classes[:, :1], 6) >= 0).all()
+    for grid in (BlockGrid.whole(classes.shape), BlockGrid.of(classes, 500, 10_000)):
+        assert (border_sides(classes, 6, grid).sum(axis=0) == expected.sum(axis=1)).all()
+    for part in (classes[:1], classes[:, :1]):
+        assert border_sides(part, 6, BlockGrid.whole(part.shape)).sum() % 2 == 0
 
 
 def test_ratios_turn_over_with_the_maps() -> None:
@@ -103,10 +108,12 @@ def test_ratios_turn_over_with_the_maps() -> None:
         assert a[key] == pytest.approx(1 / b[key]), key
 
 
-def test_pixels_of_a_square_kilometre_leave_no_small_patches() -> None:
-    found = fragmentation(*pair(), 1000.0, LEGEND).values()
-    assert found["prediction"]["share_in_small_patches"] == 0
-    assert found["share_in_small_patches_ratio"] is None
+def test_large_pixels_leave_no_small_patches() -> None:
+    """There they cannot be told from large ones: four pixels must fit into a small patch."""
+    for pixel_m, known in ((500.0, True), (501.0, False), (800.0, False), (1000.0, False)):
+        found = fragmentation(compared(*pair(), pixel_m)).values()
+        assert (found["prediction"]["share_in_small_patches"] is not None) == known
+        assert (found["share_in_small_patches_ratio"] is not None) == known
 
 
 # --- impossible neighbours
@@ -125,92 +132,72 @@ def test_specks_in_open_water() -> None:
     specks[30, 90], specks[31, 91] = OLD, OLD  # a patch of two that touch by a corner, 8 sides
     specks[50, 70:73] = OLD  # 8 sides
     found = values("neighbours", specks, plain)
-    assert found["prediction"] == {
-        "impossible_km": 10.0, "speck_km": 10.0, "ring_km": 0.0, "specks": 3, "speck_km2": 6 * 0.25,
-        "old_water_km": 10.0,
-    }  # fmt: skip
-    assert found["impossible_km"] == found["excess_km"] == 10
+    assert found["prediction"] == {"impossible_km": 10.0, "old_water_km": 10.0}
+    assert found["excess_km"] == 10
     assert found["reference"]["impossible_km"] == 0 and found["old_water_ratio"] is None
 
 
-def test_what_is_no_speck() -> None:
-    floe = sea()
-    floe[10:12, 80:82] = OLD  # 1 km2
-    beside_ice = sea()
-    beside_ice[10, 80:82] = OLD, FIRST
-    at_the_end = sea()
-    at_the_end[59, 80] = OLD
-    at_land = sea()
-    at_land[10, 80:82] = OLD, IGNORE
-    for classes in (floe, beside_ice, at_the_end, at_land):
-        found = values("neighbours", classes, classes)
-        assert found["prediction"]["specks"] == 0
-        assert found["prediction"]["speck_km"] == 0
-        assert found["prediction"]["old_water_km"] > 0
-    assert values("neighbours", floe, floe)["impossible_km"] == 0
+@pytest.mark.parametrize("pixel_m", [80.0, 500.0, 800.0])
+def test_narrow_is_told_in_metres(pixel_m: float) -> None:
+    """Old ice as wide as the square is wide, one pixel less is narrow; in water and along the ice edge."""
+    size = round(WIDE_M / pixel_m)
+    assert abs(size * pixel_m - WIDE_M) <= pixel_m / 2
+    for width, impossible in ((size, False), (size - 1, True)):
+        floe, ring = (np.full((6 * size, 10 * size), WATER, np.uint8) for _ in range(2))
+        floe[2 * size : 2 * size + width, 4 * size : 6 * size] = OLD
+        ring[:, : 3 * size] = FIRST
+        ring[:, 3 * size : 3 * size + width] = OLD
+        for classes in (floe, ring, ring.T.copy()):
+            found = values("neighbours", classes, classes, pixel_m)["prediction"]
+            assert found["old_water_km"] > 0
+            assert found["impossible_km"] == (found["old_water_km"] if impossible else 0)
 
 
-def test_a_single_pixel_is_a_speck_whatever_its_size() -> None:
-    specks = sea()
-    specks[10, 80], specks[20, 80:82] = OLD, OLD
-    found = impossible_neighbours(specks, specks, 2000.0, LEGEND).values()
-    assert found["prediction"]["specks"] == 1, "one of 4 km2; the patch of 8 km2 is a floe"
+def test_what_is_not_narrow() -> None:
+    """Spurs of a floe, old ice within the ice, and what may go on under land or beyond the map's end."""
+    spur, inside, at_the_end, at_land = (sea() for _ in range(4))
+    spur[20:30, 60:70], spur[25, 70:72] = OLD, OLD
+    inside[:, 30] = OLD
+    at_the_end[58:, 80:85] = OLD
+    at_land[10, 80:85], at_land[:10, 70:90] = OLD, IGNORE
+    for classes in (spur, inside, at_the_end, at_land):
+        assert values("neighbours", classes, sea())["prediction"]["impossible_km"] == 0
+    far = sea()
+    far[20:30, 60:70], far[25, 70:90] = OLD, OLD
+    sides = values("neighbours", far, sea())["prediction"]["impossible_km"] / (PIXEL_M / 1000)
+    assert sides == 2 * (20 - 5) + 1, "a thread of 20 pixels; its first five are as near as the square is wide"
 
 
-def test_a_ring_along_the_edge() -> None:
-    ring, band = sea(), sea()
-    ring[:, 40] = OLD
-    band[:, 40:42] = OLD
-    found = values("neighbours", ring, sea())
-    assert (found["prediction"]["ring_km"], found["impossible_km"]) == (30, 30)
-    found = values("neighbours", band, sea())
-    assert found["prediction"]["ring_km"] == 0
-    assert found["prediction"]["old_water_km"] == 30, "two pixels wide is no ring, and is told by the ratio"
-    spur = sea()
-    spur[20:30, 60:70], spur[25, 70] = OLD, OLD
-    assert values("neighbours", spur, sea())["impossible_km"] == 0, "a spur of a floe"
-    inside = sea()
-    inside[:, 30] = OLD  # within the ice
-    assert values("neighbours", inside, sea())["impossible_km"] == 0
-
-
-def test_neighbours_by_hand() -> None:
-    classes = blobs(21, shape=(50, 60))
-    patch, count = label(classes == OLD, structure=np.ones((3, 3)))
-    wide = np.zeros(classes.shape, bool)
-    for r in range(49):
-        for c in range(59):
-            if (classes[r : r + 2, c : c + 2] == OLD).all():
-                wide[r : r + 2, c : c + 2] = True
-    near_wide = np.zeros(classes.shape, bool)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_narrow_by_hand(size: int) -> None:
+    """Every square tried, one by one; they may reach out of the map and under no data."""
+    classes = blobs(21, shape=(40, 50))
+    rows, cols = classes.shape
+    could = np.pad((classes == OLD) | (classes == IGNORE), size, constant_values=True)
+    fits = np.zeros_like(could)
+    for r in range(rows + size + 1):
+        for c in range(cols + size + 1):
+            if could[r : r + size, c : c + size].all():
+                fits[r : r + size, c : c + size] = True
+    wide = fits[size:-size, size:-size] & (classes == OLD)
+    near = np.zeros_like(wide)
     for r, c in np.argwhere(wide):
-        near_wide[max(r - 1, 0) : r + 2, max(c - 1, 0) : c + 2] = True
-    wet = np.zeros(classes.shape, int)
-    spoilt = set()
-    for r, c in np.argwhere(classes == OLD):
-        for dr, dc in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-            y, x = r + dr, c + dc
-            inside = 0 <= y < 50 and 0 <= x < 60
-            if inside and classes[y, x] == WATER:
-                wet[r, c] += 1
-            elif not inside or classes[y, x] != OLD:
-                spoilt.add(patch[r, c])
-    specks = [
-        k
-        for k in range(1, count + 1)
-        if k not in spoilt and wet[patch == k].sum() and ((patch == k).sum() * 0.25 < 1 or (patch == k).sum() == 1)
-    ]
-    of_specks = np.isin(patch, specks)
-    found = values("neighbours", classes, classes)["prediction"]
-    assert found["specks"] == len(specks) > 0
-    assert found["speck_km"] == wet[of_specks].sum() * 0.5
-    assert found["ring_km"] == wet[~of_specks & ~near_wide].sum() * 0.5
-    assert found["old_water_km"] == wet.sum() * 0.5
+        near[max(r - size, 0) : r + size + 1, max(c - size, 0) : c + size + 1] = True
+    narrow = narrow_pixels(classes, OLD, size)
+    assert (narrow == ((classes == OLD) & ~near)).all()
+    assert narrow.any() == (size > 1) or size == 1
+
+
+def test_pixels_too_large_to_draw_the_width() -> None:
+    for pixel_m in (961.0, 2000.0):
+        assert f"{pixel_m:g} m" in impossible_neighbours(compared(sea(), sea(), pixel_m))
+    assert not isinstance(impossible_neighbours(compared(sea(), sea(), 959.0)), str)
 
 
 def test_neighbours_without_old_ice() -> None:
-    assert values("neighbours", sea(), sea())["impossible_km"] == 0
-    assert "old ice" in impossible_neighbours(np.ones((3, 3), np.uint8), np.ones((3, 3), np.uint8), 80.0, ICE_WATER)
+    assert values("neighbours", sea(), sea())["prediction"]["impossible_km"] == 0
+    ice = np.ones((3, 3), np.uint8)
+    assert "old ice" in impossible_neighbours(compared(ice, ice, 80.0, ICE_WATER))
 
 
 # --- seams
@@ -232,7 +219,7 @@ def test_a_border_along_a_seam_by_hand() -> None:
     prediction[:, 100:] = np.where(reference == FIRST, YOUNG, FIRST)[:, 100:]
     zone = np.zeros((200, 300), bool)
     zone[:, 98:103] = True
-    found = seams(prediction, reference, 1000.0, LEGEND, zone).values()
+    found = seams(compared(prediction, reference, 1000.0, LEGEND), zone).values()
     # Between rows: 3 borders of 5 px in the zone, as everywhere. Between columns: 200 px in the zone, none elsewhere.
     assert found["prediction"] == {
         "changes_km": 215,
@@ -246,14 +233,14 @@ def test_a_border_along_a_seam_by_hand() -> None:
 
 def test_seams_do_not_apply() -> None:
     maps = [blobs(0)] * 2
-    assert "prepare" in seams(*maps, PIXEL_M, LEGEND, None)
-    assert "no seam" in seams(*maps, PIXEL_M, LEGEND, np.zeros(maps[0].shape, bool))
+    assert "prepare" in seams(compared(*maps, PIXEL_M, LEGEND), None)
+    assert "no seam" in seams(compared(*maps, PIXEL_M, LEGEND), np.zeros(maps[0].shape, bool))
     with pytest.raises(GridError):
-        seams(*maps, PIXEL_M, LEGEND, np.zeros((2, 2), bool))
+        seams(compared(*maps, PIXEL_M, LEGEND), np.zeros((2, 2), bool))
     even = [np.full((20, 30), FIRST, np.uint8)] * 2
-    assert seams(*even, PIXEL_M, LEGEND, seam_columns((20, 30))).values()["seam_ratio"] is None
-    everywhere = seams(*maps, PIXEL_M, LEGEND, np.ones(maps[0].shape, bool)).values()
-    assert everywhere["seam_ratio"] is None and everywhere["seam_excess_km"] is None
+    assert seams(compared(*even, PIXEL_M, LEGEND), seam_columns((20, 30))).values()["prediction"]["ratio"] is None
+    everywhere = seams(compared(*maps, PIXEL_M, LEGEND), np.ones(maps[0].shape, bool)).values()
+    assert everywhere["prediction"]["ratio"] is None and everywhere["seam_excess_km"] is None
 
 
 def test_seams_of_a_scene_lie_between_its_sub_swaths(small_product) -> None:
@@ -323,7 +310,7 @@ def test_errors_at_one_side_by_hand() -> None:
     reference = np.full((10, 40), WATER, np.uint8)
     prediction = reference.copy()
     prediction[:, 30:] = YOUNG
-    found = angle(prediction, reference, 1000.0, LEGEND, incidence).values()
+    found = angle(compared(prediction, reference, 1000.0), in_one(incidence)).values()
     # A quarter of the map is wrong: e = 3/4 water, 1/4 young at both angles; 1 and 0, 1/2 and 1/2 are found.
     assert found["angle_dependence"] == pytest.approx(0.25)
     assert found["share_distance"] == pytest.approx(0.25)
@@ -336,13 +323,13 @@ def test_angles_unknown_or_beyond_the_bins() -> None:
     maps = pair()
     angles = incidence_deg(maps[0].shape)
     angles[:, :20] = np.nan
-    known = angle(*maps, PIXEL_M, LEGEND, angles)
+    known = angle(compared(*maps), in_one(angles))
     cut = [m.copy() for m in maps]
     for m in cut:
         m[:, :20] = IGNORE
-    assert known.to_json() == angle(*cut, PIXEL_M, LEGEND, incidence_deg(maps[0].shape)).to_json()
-    steep = angle(*maps, PIXEL_M, LEGEND, np.full(maps[0].shape, 3.0, np.float32)).values()
+    assert known.to_json() == angle(compared(*cut), in_one(incidence_deg(maps[0].shape))).to_json()
+    steep = angle(compared(*maps), in_one(np.full(maps[0].shape, 3.0, np.float32))).values()
     assert steep["incidence_deg"] == [15.5] and steep["angle_dependence"] == pytest.approx(0)
-    assert "incidence" in angle(*maps, PIXEL_M, LEGEND, np.full(maps[0].shape, np.nan, np.float32))
+    assert "incidence" in angle(compared(*maps), in_one(np.full(maps[0].shape, np.nan, np.float32)))
     with pytest.raises(GridError):
-        angle(*maps, PIXEL_M, LEGEND, angles[:-1])
+        angle(compared(*maps), [(slice(0, len(angles)), angles[:-1])])

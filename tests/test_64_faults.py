@@ -10,16 +10,14 @@ from floemap.errors import ConfigError
 from floemap.evaluation.consistency import CHECKS
 from floemap.legend import ICE_WATER, IGNORE
 from floemap.simulation import faults
-from floemap.simulation.grounds import Ground, twin_ground
+from floemap.simulation.grounds import Ground, TwinGround
 from floemap.simulation.reactions import FAULTS, NO_FAULT, SIGNS, Fault, react, reaction_table
-from floemap.simulation.twin import make_twin
 
 
 @pytest.fixture(scope="module")
-def grounds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ground, Ground]:
+def grounds(twin_grounds: tuple[TwinGround, TwinGround]) -> tuple[Ground, Ground]:
     """January's south-eastern part, where old ice is rare, and July: charts of the twin."""
-    folder = tmp_path_factory.mktemp("grounds")
-    winter, summer = (twin_ground(m, folder).ground for m in make_twin(folder / "twin", 400, months=(1, 7)))
+    winter, summer = (t.ground for t in twin_grounds)
     return winter.window(*(slice(int(0.4 * n), None) for n in winter.reference.shape)), summer
 
 

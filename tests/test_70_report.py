@@ -22,9 +22,11 @@ from floemap.cli.app import app
 from floemap.cog import read_geobox
 from floemap.errors import FloemapError, OutputError
 from floemap.evaluation.assess import assess_scene
-from floemap.evaluation.checks.classes import ice_groups
+from floemap.evaluation.blocks import BlockGrid
+from floemap.evaluation.checks.classes import MapPair, ice_groups
 from floemap.evaluation.checks.headlines import HEADLINES
-from floemap.evaluation.consistency import CHECKS, check_scene, pool_checks
+from floemap.evaluation.checks.scene_files import open_scene_files
+from floemap.evaluation.consistency import CHECKS, check_files, check_scene, pool_checks
 from floemap.evaluation.difference import Difference
 from floemap.evaluation.polaris import class_levels, risk_values
 from floemap.evaluation.risk import areas_by_level, false_safe_km2, mean_understated
@@ -202,7 +204,7 @@ def test_made_mistakes_are_told(numbers, report):
     """Each loss of the made-up run makes mistakes of its own, and the right measure is worst for it."""
     worst = {m["key"]: m["worst"] for m in numbers["measures"]}
     assert worst["old_ice_as_first_year_km2"] == "dice"
-    assert worst["patches_ratio"] == worst["impossible_km"] == "cross_entropy"
+    assert worst["patches_per_1000_km2"] == worst["impossible_km"] == "cross_entropy"
     assert worst["iiee_km2"] == worst["ice_edge_km"] == "focal"
     assert any("Dice" in s for s in report.findings)
 
@@ -373,24 +375,28 @@ def test_the_command(run, tmp_path, undrawn):
 
 @pytest.mark.parametrize("block_m", [7_000, 20_000, 60_000])
 def test_blocks_add_up_to_the_scene(run, block_m):
-    from floemap.evaluation.block_amounts import BlockGrid, block_amounts
-    from floemap.evaluation.checks.scene_files import open_scene_files
-    from floemap.evaluation.checks.seam_zone import seam_zone
-
+    """However a scene is cut: each block's amounts are shared out of the scene's, which are measured in one."""
     whole = read_run(run)
     for scene in whole.scenes:
         tested = whole.contenders[0].of(scene.name)[0]
-        checks = check_scene(tested.prediction, scene.labels, scene.product)["checks"]
         files = open_scene_files(tested.prediction, scene.labels, scene.product)
-        grid = BlockGrid(files.reference, files.pixel_m, block_m)
-        found = block_amounts(files, seam_zone(files.seams, files.geobox), checks, grid)
-        assert set(found) == {k for k, c in checks.items() if c["applies"]}
-        for key, amounts in found.items():
-            assert set(amounts) == set(checks[key]["amounts"]) - set(CHECKS[key].SETTINGS)
-            for name, values in amounts.items():
-                assert len(values) == len(grid)
-                total = np.array(checks[key]["amounts"][name], float)
-                assert values.sum(axis=0) == pytest.approx(total, rel=1e-9), (key, name)
+        grids = BlockGrid.of(files.chart, files.pixel_m, block_m), BlockGrid.whole(files.chart.shape)
+        assert len(grids[0]) > len(grids[1]) or block_m == 60_000
+        found = []
+        for grid in grids:
+            maps = MapPair(files.prediction, files.reference, files.pixel_m, files.legend, grid)
+            cut = open_scene_files(tested.prediction, scene.labels, scene.product)
+            vars(cut)["maps"] = maps  # in place of the blocks of 64 km
+            found.append(check_files(cut))
+        for key, amounts in found[0].items():
+            one = found[1][key]
+            if isinstance(amounts, str):
+                assert amounts == one
+                continue
+            assert set(amounts.amounts) == set(CHECKS[key].additive())
+            for name, values in amounts.amounts.items():
+                assert len(values) == len(grids[0])
+                assert values.sum(axis=0) == pytest.approx(one.amounts[name][0], rel=1e-9), (key, name)
 
 
 def test_checks_are_kept_and_made_again_when_files_change(tmp_path):

@@ -95,6 +95,10 @@ class RunPaths:
         """See :mod:`floemap.report.report`."""
         return self.folder / "report"
 
+    def chart_checks(self, scene: str) -> Path:
+        """Hold the physical checks of a scene's chart itself, in a folder named as the chart."""
+        return self.folder / "checks" / scene
+
     @property
     def data(self) -> DataPaths:
         """Prepared products and labels, unless the study has them elsewhere."""

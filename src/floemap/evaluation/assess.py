@@ -1,48 +1,43 @@
 """All physical checks of one prediction as a stage: ``checks.json``, and ``blocks.npz`` for their intervals.
 
 ``checks.json`` holds what :func:`floemap.evaluation.consistency.check_scene` returns. ``blocks.npz`` holds, for each
-block of the scene, the confusion matrix and the amounts of each check that applies: arrays named
-``<check>.<amount>``, (blocks, ...).
+block of the scene, the confusion matrix with the chart, that with the truth where it is known, and the amounts of each
+check that applies: arrays named ``<check>.<amount>``, (blocks, ...).
 """
 
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 
-from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.errors import FloemapError
-from floemap.evaluation.block_amounts import BlockGrid, Blocks, block_amounts
-from floemap.evaluation.blocks import BLOCK_M, block_confusions
+from floemap.evaluation.blocks import BLOCK_M
+from floemap.evaluation.checks.amounts import Blocks
 from floemap.evaluation.checks.ice_edge import WINDOW_KM
+from floemap.evaluation.checks.neighbours import WIDE_M
 from floemap.evaluation.checks.scene_files import open_scene_files
-from floemap.evaluation.checks.seam_zone import seam_zone
-from floemap.evaluation.consistency import STAGE, check_scene
+from floemap.evaluation.consistency import STAGE, check_files, scene_record
 from floemap.files import regular_file
-from floemap.grid import check_same_grid
-from floemap.legend import IGNORE
 from floemap.progress import Progress, part_of, silent
 from floemap.stage import is_finished, provenance, read_json, sha256, stage_folder, write_json
 
 logger = logging.getLogger(__name__)
 
 RECORD, BLOCKS = STAGE.record, "blocks.npz"
-_CONFUSION = "confusion"
+_CONFUSION, _TRUE_CONFUSION = "confusion", "true_confusion"
+#: Settings of the checks: with others they are made again.
+_CONFIGURATION = {"block_m": BLOCK_M, "window_km": WINDOW_KM, "wide_m": WIDE_M}
 
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """The checks of one prediction.
+    """The checks of one prediction, or of a chart.
 
     Attributes
     ----------
@@ -51,7 +46,9 @@ class Assessment:
     checks
         As :func:`floemap.evaluation.consistency.check_scene` returns them, and how they were made.
     confusion
-        (blocks, classes, classes), rows reference, columns prediction.
+        (blocks, classes, classes), rows chart, columns prediction.
+    true_confusion
+        The same with rows truth; None where the truth is not known.
     amounts
         By check that applies and by name of the amount: (blocks, ...).
     skipped
@@ -61,8 +58,14 @@ class Assessment:
     folder: Path
     checks: Mapping[str, Any]
     confusion: NDArray[np.int64]
+    true_confusion: NDArray[np.int64] | None
     amounts: Mapping[str, Blocks]
     skipped: bool = False
+
+    @property
+    def reference_confusion(self) -> NDArray[np.int64]:
+        """With the reference of the checks in rows: the truth where it is known, else the chart."""
+        return self.confusion if self.true_confusion is None else self.true_confusion
 
 
 def assess_scene(
@@ -72,6 +75,7 @@ def assess_scene(
     out: str | Path,
     *,
     name: str | None = None,
+    truth: str | Path | None = None,
     within: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -90,6 +94,8 @@ def assess_scene(
         Folder that gets a folder named as the prediction's.
     name
         Of the folder, if not the prediction's: of parts of a scene each has its own.
+    truth
+        Of a simulated scene: truth.tif on the same grid. Where the chart has a class it is the checks' reference.
     within
         Raster on the same grid, 255 outside of the part that is checked, as errors.tif of an evaluation is.
     overwrite
@@ -104,48 +110,78 @@ def assess_scene(
     OutputError
         If the results cannot be written.
     """
-    prediction, labels, product = Path(prediction), Path(labels), Path(product)
-    folder = Path(out) / (name or prediction.resolve().name)
-    inputs = _hashes(prediction, labels, product, None if within is None else Path(within))
-    configuration = {"block_m": BLOCK_M, "window_km": WINDOW_KM}
-    if not overwrite and is_finished(folder, STAGE, [BLOCKS], inputs=inputs, configuration=configuration):
+    prediction = Path(prediction)
+    files = _Files(Path(labels), Path(product), prediction, _path(truth), _path(within))
+    return _assess(files, Path(out) / (name or prediction.resolve().name), overwrite, progress)
+
+
+def assess_chart(
+    labels: str | Path,
+    product: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    truth: str | Path | None = None,
+    within: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Assessment:
+    """Run all physical checks on a chart as if it were a prediction: against the truth, or against itself.
+
+    Parameters and errors are those of :func:`assess_scene`; the folder in `out` is named as the labels', by default.
+    """
+    files = _Files(Path(labels), Path(product), None, _path(truth), _path(within))
+    return _assess(files, Path(out) / (name or Path(labels).resolve().name), overwrite, progress)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+@dataclass(frozen=True)
+class _Files:
+    labels: Path
+    product: Path
+    prediction: Path | None
+    truth: Path | None
+    within: Path | None
+
+    def hashes(self) -> dict[str, dict[str, str]]:
+        """SHA-256 of every file that the checks depend on, by its use. Of the bands the product's record answers."""
+        names = ("classes.tif", "probabilities.tif", "prediction.json")
+        uses = {
+            "prediction": [] if self.prediction is None else [self.prediction / n for n in names],
+            "labels": [self.labels / "labels.tif", self.labels / "label.json"],
+            "product": [self.product / "product.json"],
+            "truth": [] if self.truth is None else [self.truth],
+            "within": [] if self.within is None else [self.within],
+        }
+        return {use: {p.name: sha256(p) for p in files if p.is_file()} for use, files in uses.items() if files}
+
+
+def _assess(sources: _Files, folder: Path, overwrite: bool, progress: Progress) -> Assessment:
+    inputs = sources.hashes()
+    if not overwrite and is_finished(folder, STAGE, [BLOCKS], inputs=inputs, configuration=_CONFIGURATION):
         logger.info("%s is finished already", folder)
         return read_assessment(folder, skipped=True)
-    with (
-        stage_folder(folder) as partial,
-        nullcontext(labels) if within is None else _part(labels, Path(within)) as used,
-    ):
-        checks = check_scene(prediction, used, product, progress=part_of(progress, 0, 2, "checks"))
-        progress(1, 2, "blocks")
-        files = open_scene_files(prediction, used, product)
-        zone = None if files.seams is None else seam_zone(files.seams, files.geobox)
-        confusion = block_confusions(files.reference, files.prediction, len(files.legend), files.pixel_m)
-        amounts = block_amounts(files, zone, checks["checks"], BlockGrid(files.reference, files.pixel_m))
-        arrays = {f"{check}.{name}": value for check, own in amounts.items() for name, value in own.items()}
-        np.savez_compressed(partial / BLOCKS, **{_CONFUSION: confusion}, **arrays)  # type: ignore[arg-type]
-        record = provenance(STAGE, inputs=inputs, configuration=configuration)
-        write_json(partial / RECORD, record | checks)
-    progress(2, 2, "done")
+    with stage_folder(folder) as partial:
+        progress(0, 1, "opening")
+        files = open_scene_files(
+            sources.prediction, sources.labels, sources.product, truth=sources.truth, within=sources.within
+        )
+        found = check_files(files, progress=part_of(progress, 0, 1, "checks"))
+        grid, n = files.maps.grid, len(files.legend)
+        arrays: dict[str, NDArray[Any]] = {_CONFUSION: grid.confusions(files.chart, files.prediction, n)}
+        if files.truth is not None:
+            arrays[_TRUE_CONFUSION] = grid.confusions(files.truth, files.prediction, n)
+        for check, amounts in found.items():
+            if not isinstance(amounts, str):
+                arrays |= {f"{check}.{name}": value for name, value in amounts.amounts.items()}
+        np.savez_compressed(partial / BLOCKS, **arrays)  # type: ignore[arg-type]
+        record = provenance(STAGE, inputs=inputs, configuration=_CONFIGURATION)
+        write_json(partial / RECORD, record | scene_record(files, found))
+    progress(1, 1, "done")
     return read_assessment(folder)
-
-
-@contextmanager
-def _part(labels: Path, within: Path) -> Iterator[Path]:
-    """Give a folder of labels that have no class outside of a part of the scene, for as long as it is needed."""
-    check_same_grid(read_geobox(labels / "labels.tif"), read_geobox(within), f"{labels} and {within}")
-    try:
-        with tempfile.TemporaryDirectory(prefix="floemap-") as folder:
-            shutil.copy(labels / "label.json", folder)
-            with (
-                open_raster(labels / "labels.tif") as source,
-                open_raster(within) as part,
-            ):
-                classes = np.where(part.read(1) == IGNORE, np.uint8(IGNORE), source.read(1))
-                geobox = read_geobox(labels / "labels.tif")
-            write_cog(Path(folder) / "labels.tif", geobox, classes, [Band("class", overview="mode")], nodata=IGNORE)
-            yield Path(folder)
-    except RasterioError as e:
-        raise FloemapError(f"cannot be read: {e}.", path=within) from e
 
 
 def read_assessment(folder: Path, *, skipped: bool = False) -> Assessment:
@@ -161,23 +197,13 @@ def read_assessment(folder: Path, *, skipped: bool = False) -> Assessment:
     try:
         with np.load(regular_file(folder / BLOCKS), allow_pickle=False) as stored:
             confusion = stored[_CONFUSION]
+            true = stored[_TRUE_CONFUSION] if _TRUE_CONFUSION in stored.files else None
             for key in stored.files:
-                if key != _CONFUSION:
-                    check, _, name = key.partition(".")
+                check, parted, name = key.partition(".")
+                if parted:
                     amounts.setdefault(check, {})[name] = stored[key]
     except (OSError, ValueError, KeyError) as e:
         raise FloemapError(
             f"cannot be read: {e}.", path=folder / BLOCKS, hint="Remove the folder; it is made again."
         ) from e
-    return Assessment(folder, checks, confusion, amounts, skipped)
-
-
-def _hashes(prediction: Path, labels: Path, product: Path, within: Path | None) -> dict[str, dict[str, str]]:
-    """SHA-256 of every file that the checks depend on, by its use. Of the bands the record of the product answers."""
-    uses = {
-        "prediction": [prediction / n for n in ("classes.tif", "probabilities.tif", "prediction.json")],
-        "labels": [labels / "labels.tif", labels / "label.json"],
-        "product": [product / "product.json"],
-        "within": [] if within is None else [within],
-    }
-    return {use: {p.name: sha256(p) for p in files if p.is_file()} for use, files in uses.items() if files}
+    return Assessment(folder, checks, confusion, true, amounts, skipped)

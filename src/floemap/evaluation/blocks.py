@@ -11,7 +11,8 @@ a prediction.
 
 from __future__ import annotations
 
-from itertools import pairwise, product
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,16 @@ from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
 from floemap.evaluation.confusion import confusion
+from floemap.legend import IGNORE
+
+#: Rows and columns of a part of a raster.
+Window = tuple[slice, slice]
 
 #: Side of a block: a scene of 400 km has 36 to 60 of them. Smaller ones made intervals clearly too narrow where errors
 #: hang together over 16 km or more; larger ones leave too few. Measured in docs/spread.md.
 BLOCK_M = 64_000.0
+#: Rows that are looked at together.
+_STRIP_ROWS = 512
 
 
 def block_edges(length_px: int, pixel_m: float, block_m: float = BLOCK_M) -> NDArray[np.int64]:
@@ -43,6 +50,107 @@ def block_edges(length_px: int, pixel_m: float, block_m: float = BLOCK_M) -> NDA
         raise GridError("a raster without a pixel has no blocks.")
     n = max(1, round(length_px * pixel_m / block_m))
     return np.rint(np.linspace(0, length_px, n + 1)).astype(np.int64)
+
+
+class BlockGrid:
+    """The blocks of a scene: rectangles side by side, of which those count where the reference has a class.
+
+    Parameters
+    ----------
+    row_edges, col_edges
+        Where blocks begin and end, see :func:`block_edges`.
+    counted
+        (blocks down, blocks across), which of them count. These are numbered from 0, row by row.
+    """
+
+    def __init__(self, row_edges: NDArray[np.int64], col_edges: NDArray[np.int64], counted: NDArray[np.bool_]) -> None:
+        self._edges = row_edges, col_edges
+        self._numbers = np.where(counted, np.cumsum(counted).reshape(counted.shape) - 1, -1)
+        self._count = int(counted.sum())
+
+    @classmethod
+    def of(cls, reference: NDArray[np.uint8], pixel_m: float, block_m: float = BLOCK_M) -> BlockGrid:
+        """Cut a scene into blocks.
+
+        Parameters
+        ----------
+        reference
+            (rows, cols), class ids, :data:`floemap.legend.IGNORE` where there is none.
+        pixel_m, block_m
+            Sides of a pixel and of a block.
+
+        Raises
+        ------
+        ConfigError, GridError
+            As :func:`block_edges`.
+        """
+        rows, cols = (block_edges(n, pixel_m, block_m) for n in reference.shape)
+        counted = [
+            [bool((reference[slice(*row), slice(*col)] != IGNORE).any()) for col in pairwise(cols.tolist())]
+            for row in pairwise(rows.tolist())
+        ]
+        return cls(rows, cols, np.array(counted, bool))
+
+    @classmethod
+    def whole(cls, shape: tuple[int, ...]) -> BlockGrid:
+        """Return the grid whose only block is all of a raster of (rows, cols)."""
+        rows, cols = (np.array([0, n], np.int64) for n in shape)
+        return cls(rows, cols, np.ones((1, 1), bool))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the raster."""
+        rows, cols = self._edges
+        return int(rows[-1]), int(cols[-1])
+
+    def parts(self, rows: slice) -> Iterator[tuple[int, Window]]:
+        """Give what lies in some rows of each block that counts: the block's number, and the window."""
+        for (top, bottom), numbers in zip(pairwise(self._edges[0].tolist()), self._numbers.tolist(), strict=True):
+            first, last = max(top, rows.start), min(bottom, rows.stop)
+            if first < last:
+                for col, number in zip(pairwise(self._edges[1].tolist()), numbers, strict=True):
+                    if number >= 0:
+                        yield number, (slice(first, last), slice(*col))
+
+    def pieces(self) -> Iterator[tuple[int, Window]]:
+        """Give all that lies in blocks, in windows of few rows: the block's number, and the window."""
+        for row in range(0, self.shape[0], _STRIP_ROWS):
+            yield from self.parts(slice(row, min(row + _STRIP_ROWS, self.shape[0])))
+
+    def sides(self) -> Iterator[tuple[int, int, Window, Window]]:
+        """Give the sides between pixels, every side once: block, direction, and the windows of both pixels.
+
+        The direction is 0 between columns, 1 between rows. A side belongs to the block of its first pixel.
+        """
+        last_row, last_col = (n - 1 for n in self.shape)
+        for block, (rows, cols) in self.pieces():
+            left = slice(cols.start, min(cols.stop, last_col))
+            yield block, 0, (rows, left), (rows, slice(left.start + 1, left.stop + 1))
+            above = slice(rows.start, min(rows.stop, last_row))
+            yield block, 1, (above, cols), (slice(above.start + 1, above.stop + 1), cols)
+
+    def at(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Return the numbers of the blocks that pixels lie in, -1 where it does not count; arrays of one shape."""
+        i, j = (np.searchsorted(edges, x, side="right") - 1 for edges, x in zip(self._edges, (rows, cols), strict=True))
+        return np.asarray(self._numbers[i, j], np.int64)
+
+    def confusions(
+        self, reference: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int
+    ) -> NDArray[np.int64]:
+        """Return the confusion matrix of each block, (blocks, classes, classes): rows reference, columns prediction.
+
+        Raises
+        ------
+        GridError, ConfigError
+            As :func:`floemap.evaluation.confusion.confusion`.
+        """
+        counts = np.zeros((len(self), classes, classes), np.int64)
+        for block, window in self.pieces():
+            counts[block] += confusion(reference[window], prediction[window], classes).counts
+        return counts
 
 
 def block_confusions(
@@ -78,9 +186,8 @@ def block_confusions(
     """
     if reference.ndim != 2 or reference.shape != prediction.shape:
         raise GridError(f"reference and prediction have the shapes {reference.shape} and {prediction.shape}.")
-    counted = [confusion(reference[w], prediction[w], classes) for w in _windows(reference.shape, pixel_m, block_m)]
-    counts = [c.counts for c in counted if c.reference_pixels.any()]
-    return np.stack(counts) if counts else np.zeros((0, classes, classes), np.int64)
+    confusion(reference, prediction, classes)  # also refuses ids in blocks that do not count
+    return BlockGrid.of(reference, pixel_m, block_m).confusions(reference, prediction, classes)
 
 
 def block_sums(
@@ -112,17 +219,11 @@ def block_sums(
     """
     if maps.shape[-2:] != valid.shape:
         raise GridError(f"maps of {maps.shape} do not lie on the grid of {valid.shape}.")
-    windows = [w for w in _windows(valid.shape, pixel_m, block_m) if valid[w].any()]
-    sums = np.zeros((len(windows), *maps.shape[:-2]))
+    grid = BlockGrid.of(np.where(valid, np.uint8(0), np.uint8(IGNORE)), pixel_m, block_m)
+    sums = np.zeros((len(grid), *maps.shape[:-2]))
     with np.errstate(invalid="ignore"):  # told below
-        for i, window in enumerate(windows):
-            sums[i] = maps[(..., *window)].sum(axis=(-2, -1), dtype=np.float64)
+        for block, window in grid.pieces():
+            sums[block] += maps[(..., *window)].sum(axis=(-2, -1), dtype=np.float64)
     if not np.isfinite(sums).all():
         raise GridError("a map holds a value that is not finite.", hint="What must not count is 0.")
     return sums
-
-
-def _windows(shape: tuple[int, ...], pixel_m: float, block_m: float) -> list[tuple[slice, slice]]:
-    """Return the blocks of a grid of (rows, cols), row by row."""
-    rows, cols = (pairwise(block_edges(length, pixel_m, block_m).tolist()) for length in shape)
-    return [(slice(*row), slice(*col)) for row, col in product(rows, cols)]

@@ -164,7 +164,7 @@ def find_sources(
         fractions=fractions,
         distance=distance,
         truth=truth,
-        truth_band=0 if truth is None else _truth_band(truth, classes),
+        truth_band=0 if truth is None else truth_band(truth, classes),
         mask=mask,
         records=tuple(path for path, _ in (*label_record, *record)),
         absent=_absent(settings, labels, fractions, distance, truth),
@@ -214,8 +214,18 @@ def _check_bands(path: Path, names: tuple[str, ...]) -> None:
             )
 
 
-def _truth_band(path: Path, classes: ClassTable) -> int:
-    """Return the number of the truth's band of classes, from 1; refuse it where its ids mean something else."""
+def truth_band(path: Path, classes: ClassTable) -> int:
+    """Return the number of the truth's band of classes, from 1.
+
+    Raises
+    ------
+    ConfigError
+        If the labels' classes are not the truth's.
+    GridError
+        If it has no band of classes.
+    FloemapError
+        If it cannot be read.
+    """
     if classes.keys != ClassTable.named(SIX_CLASSES.name).keys:
         raise ConfigError(
             f"the labels have the legend {classes.name}, and the truth is in {SIX_CLASSES.name}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from floemap.report.style import (
     say_simulated,
     styled,
 )
+
+_CHART, _TRUTH = "Ice chart", "Truth"
 
 
 def draw_reliability(run: RunFolder, numbers: Numbers, folder: Path) -> Picture | None:
@@ -66,8 +69,8 @@ def draw_reliability(run: RunFolder, numbers: Numbers, folder: Path) -> Picture 
         for k, v in found.items()
     )
     caption = (
-        "How often a probability comes true, against the chart. Below the diagonal the model is surer than it should "
-        "be, above it less sure. The bars show how many pixels have each probability."
+        f"How often a probability comes true, against the {numbers.reference}. Below the diagonal the model is surer "
+        "than it should be, above it less sure. The bars show how many pixels have each probability."
     )
     return Picture(
         "reliability",
@@ -80,7 +83,10 @@ def draw_reliability(run: RunFolder, numbers: Numbers, folder: Path) -> Picture 
 
 
 def draw_incidence(run: RunFolder, numbers: Numbers, scene: Scene, folder: Path) -> Picture | None:
-    """Draw each type's share by incidence angle, the chart's and the maps', with the seams between sub-swaths."""
+    """Draw each type's share by incidence angle, with the seams between sub-swaths.
+
+    Of the chart, of the truth where that is the reference, and of the maps.
+    """
     found = {
         c.key: entry["values"]
         for c in run.contenders
@@ -90,8 +96,8 @@ def draw_incidence(run: RunFolder, numbers: Numbers, scene: Scene, folder: Path)
     if not found:
         return None
     look, titles = marks_of(c.key for c in run.contenders), {c.key: c.title for c in run.contenders}
-    chart = next(iter(found.values()))
-    shown = [c for c in run.legend.classes if _ever(found, c.key)]
+    drawn_shares = _references(numbers, scene, next(iter(found.values())))
+    shown = [c for c in run.legend.classes if _ever(found, drawn_shares, c.key)]
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
     with styled():
@@ -102,8 +108,10 @@ def draw_incidence(run: RunFolder, numbers: Numbers, scene: Scene, folder: Path)
                 near, far = seam["incidence_deg"]
                 middle, half = (near + far) / 2, max(0.25, (far - near) / 2)  # wide enough to be seen
                 ax.axvspan(middle - half, middle + half, color="#9aa5b1", alpha=0.45, linewidth=0)
-            ax.plot(chart["incidence_deg"], _percents(chart["reference_share"][c.key]), color=INK, linewidth=2.4,
-                    alpha=0.85, label="Ice chart")  # fmt: skip
+            for name, degrees, shares in drawn_shares:
+                line = (0, (1, 0.6)) if name == _TRUTH else "-"
+                ax.plot(degrees, _percents(shares[c.key]), color=INK, linewidth=2.4, linestyle=line, alpha=0.85,
+                        label=name)  # fmt: skip
             for key, values in found.items():
                 m = look[key]
                 ax.plot(values["incidence_deg"], _percents(values["prediction_share"][c.key]), color=m.colour,
@@ -124,19 +132,34 @@ def draw_incidence(run: RunFolder, numbers: Numbers, scene: Scene, folder: Path)
         name = f"incidence_{scene.name}"
         drawn = save(figure, folder, name)
     seams = "The grey bands are the seams between the radar's sub-swaths. " if scene.about.get("seams") else ""
+    both = ", in the truth (thick, dotted)" if numbers.reference == "truth" else ""
     caption = (
-        "Each type's share of the area by incidence angle, in the chart (thick line) and on the maps. "
-        f"{seams}Where a map's line leaves the chart's with the angle, or jumps at a seam, the map shows the sensor "
-        "and not the ice."
+        f"Each type's share of the area by incidence angle, in the chart (thick line){both} and on the maps. {seams}"
+        f"Where a map's line leaves the {numbers.reference}'s with the angle, or jumps at a seam, the map shows the "
+        "sensor and not the ice."
     )
     words = ", ".join(f"{titles[k]} {v['angle_dependence']:.3f}" for k, v in found.items())
     alt = f"Shares by incidence angle, {scene.title}. Share of the area that depends on the angle: {words}."
     return Picture(name, "Does the sensor show?", caption, alt, svg=drawn.svg, size=drawn.size)
 
 
-def _ever(found: dict[str, Any], key: str) -> bool:
-    """Whether a type has a share worth a diagram, in the chart or on a map."""
-    shares = [v[which][key] for v in found.values() for which in ("reference_share", "prediction_share")]
+#: A name, degrees of incidence, and by class's key the shares there.
+Shares = tuple[str, list[float], Mapping[str, list[float]]]
+
+
+def _references(numbers: Numbers, scene: Scene, values: Mapping[str, Any]) -> list[Shares]:
+    """Shares of the chart, and of the truth where that is the reference; `values` are a map's."""
+    reference = (_TRUTH if numbers.reference == "truth" else _CHART, values["incidence_deg"], values["reference_share"])
+    entry = numbers.charts[scene.name]["checks"]["angle"] if scene.name in numbers.charts else None
+    if numbers.reference == "chart" or entry is None or not entry["applies"]:
+        return [reference]
+    own = entry["values"]
+    return [(_CHART, own["incidence_deg"], own["prediction_share"]), reference]
+
+
+def _ever(found: Mapping[str, Any], references: list[Shares], key: str) -> bool:
+    """Whether a type has a share worth a diagram, in a reference or on a map."""
+    shares = [*(v["prediction_share"][key] for v in found.values()), *(shares[key] for _, _, shares in references)]
     return max(max(s, default=0.0) for s in shares) >= 0.01
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from floemap.evaluation.resampling import FEW_SCENES
-from floemap.report.measures import LEVEL, Measure, Numbers, Row
+from floemap.report.measures import LEVEL, NEAR, Measure, Numbers, Reference, Row
 
 #: Mistakes in the order of the harm they do; the first that tells losses apart is the one that is told of.
 BY_HARM = (
@@ -23,7 +23,7 @@ BY_HARM = (
     "ice_edge_km",
     "iiee_km2",
     "impossible_km",
-    "patches_ratio",
+    "patches_per_1000_km2",
     "seam_ratio",
     "angle_dependence",
     "ece",
@@ -34,24 +34,21 @@ CONTAINED_IN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "old_ice_as_first_year_km2": ("old_ice_missed_km2", "risk_understated"),
         "old_ice_missed_km2": ("risk_understated",),
-        "false_safe_PC1_km2": ("risk_understated",),
-        "false_safe_PC5_km2": ("risk_understated",),
         "false_safe_PC7_km2": ("risk_understated",),
-        "false_safe_IA_km2": ("risk_understated",),
         "false_safe_none_km2": ("risk_understated",),
     }
 )
-#: What a contender does, for the sentence; "{}" is the number with its unit.
+#: What a contender does, for the sentence; "{}" is the number with its unit, the rest words for the reference.
 _DOES = {
-    "old_ice_missed_km2": "misses {} of the charts’ old ice",
-    "risk_understated": "makes the ice {} of risk index outcome safer than the charts, on average",
-    "false_safe_PC7_km2": "calls {} safe for a PC 7 ship that the charts do not",
-    "out_of_season_km2": "shows {} of new, nilas and young ice in the melt season",
+    "old_ice_missed_km2": "misses {} of {whose} old ice",
+    "risk_understated": "makes the ice {} of risk index outcome safer than {than}, on average",
+    "false_safe_PC7_km2": "calls {} safe for a PC 7 ship where {who} not",
+    "out_of_season_km2": "invents {} of new, nilas and young ice in the melt season",
     "old_ice_invented_km2": "invents {} of old ice",
     "ice_edge_km": "puts the ice edge {} off on average",
     "iiee_km2": "has {} on the wrong side of the ice edge",
     "impossible_km": "draws {} of impossible borders between old ice and water",
-    "patches_ratio": "breaks the map into {} times as many patches as the charts",
+    "patches_per_1000_km2": "breaks the map into patches, {}",
     "seam_ratio": "changes class {} times as often along the radar’s seams as elsewhere",
     "angle_dependence": "lets a share of {} of the map depend on the incidence angle",
     "ece": "is {} off in its probabilities",
@@ -66,6 +63,11 @@ _DETAILS = {
 #: Values shown where nothing can be told apart at all.
 _SHOWN = ("weighted_f1", *BY_HARM[:2])
 _COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 12: "twelve"}
+#: Words for what maps are compared with.
+_WORDS: dict[Reference, dict[str, str]] = {
+    "chart": {"whose": "the charts’", "who": "the charts do", "than": "the charts", "has": "the charts have"},
+    "truth": {"whose": "the true", "who": "it is", "than": "it is", "has": "the truth has"},
+}
 
 
 @dataclass(frozen=True)
@@ -177,17 +179,27 @@ def _sense(sure: list[Row], numbers: Numbers, titles: Mapping[str, str]) -> Find
     row = sure[0]
     assert row.best is not None and row.worst is not None  # or it would not be told apart
     words = f"{titles[row.worst]} {_does(row, row.worst, numbers)}; {titles[row.best]} {_does(row, row.best, numbers)}"
+    words += _beside(row, numbers)
     return Finding(f"{words}: {_claim(row, numbers)}, the two can be told apart.", (row.measure.key,), row.best)
 
 
 def _does(row: Row, key: str, numbers: Numbers) -> str:
     """What a contender does, with the numbers that belong beside it."""
-    words = [_DOES[row.measure.key].format(with_unit(row.measure, row.spreads[key].value))]
+    number = with_unit(row.measure, row.spreads[key].value)
+    words = [_DOES[row.measure.key].format(number, **_WORDS[numbers.reference])]
     for other, text in _DETAILS.get(row.measure.key, ()):
         detail = numbers.row(other)
         if detail is not None and key in detail.spreads and detail.spreads[key].value is not None:
             words.append(text.format(with_unit(detail.measure, detail.spreads[key].value)))
     return ", ".join(words)
+
+
+def _beside(row: Row, numbers: Numbers) -> str:
+    """The reference's own number, where that is the best."""
+    own = row.chart if numbers.reference == "chart" else row.truth
+    if row.measure.better != NEAR or own is None:
+        return ""
+    return f"; {_WORDS[numbers.reference]['has']} {with_unit(row.measure, own)}"
 
 
 def _by_harm(numbers: Numbers) -> list[Row]:

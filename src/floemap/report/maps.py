@@ -8,7 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from floemap.cog import read_geobox
+from floemap.evaluation.checks.classes import keys
 from floemap.evaluation.checks.ice_edge import WINDOW_KM, generalise, window_px
+from floemap.evaluation.sources import ClassTable, truth_band
 from floemap.legend import IGNORE, RGB, Legend
 from floemap.report.map_panels import (
     class_legends,
@@ -53,7 +55,7 @@ _PIXELS = 720
 _SAR_QUALITY = 82
 _EDGE_LEGEND: tuple[tuple[str, RGB], ...] = (
     ("Ice only on the map", THICKER_RGB),
-    ("Ice only in the chart", THINNER_RGB),
+    ("Water only on the map", THINNER_RGB),
 )
 
 
@@ -69,7 +71,8 @@ def draw_maps(run: RunFolder, scene: Scene, folder: Path) -> list[Picture]:
     tested = {c.key: t for c in contenders if (t := c.best(scene.name)) is not None}
     best = {key: t.classes for key, t in tested.items()}
     within = next((t.within for t in tested.values()), None)
-    view = read_view(scene.raster, scene.label_raster, best, _PIXELS, within=within)
+    truth = _truth(run, scene)
+    view = read_view(scene.raster, scene.label_raster, best, _PIXELS, within=within, truth=truth)
     limits = (limits_db(view.hh_db, "HH"), limits_db(view.hv_db, "HV"))
     square = worst_disagreement(view, run.legend) if len(best) > 1 else None
     pictures = [_overview(run, scene, contenders, view, square, folder)]
@@ -77,11 +80,17 @@ def draw_maps(run: RunFolder, scene: Scene, folder: Path) -> list[Picture]:
         rows, cols = _full_shape(scene.raster)
         part = (int(square[0] * rows), int(square[1] * cols), int(square[2] * rows), int(square[3] * cols))
         part = _inside(part, rows, cols)
-        near = read_view(scene.raster, scene.label_raster, best, _PIXELS, part=part, within=within)
+        near = read_view(scene.raster, scene.label_raster, best, _PIXELS, part=part, within=within, truth=truth)
         pictures.append(_closer(run, scene, contenders, near, limits, folder))
     if (edges := _edges(run, scene, contenders, view, folder)) is not None:
         pictures.append(edges)
     return pictures
+
+
+def _truth(run: RunFolder, scene: Scene) -> tuple[Path, int] | None:
+    """The raster of the truth and its band of classes, where the checks compare maps with it."""
+    path = run.truths.get(scene.name)
+    return None if path is None else (path, truth_band(path, ClassTable(run.legend.name, keys(run.legend))))
 
 
 def _full_shape(raster: Path) -> tuple[int, int]:
@@ -103,11 +112,15 @@ def _overview(
     square: tuple[float, float, float, float] | None,
     folder: Path,
 ) -> Picture:
-    """The paper's figure: radar and chart at the left, then a column for each contender, its map over its errors."""
+    """The paper's figure: radar and chart at the left, then a column for each contender, its map over its errors.
+
+    Where the truth is known it stands beside the radar, over what is wrong in the chart.
+    """
     across = min(4, len(contenders))
     blocks = -(-len(contenders) // across)
+    left = 1 if view.truth is None else 2
     with styled():
-        figure, axes = grid_of_maps(view, 2 * blocks, across + 1, 2)
+        figure, axes = grid_of_maps(view, 2 * blocks, across + left, 2)
         shown: list[tuple[Axes, Panel, int | None]] = []
 
         def add(ax: Axes, title: str, alt: str, quality: int | None = None) -> None:
@@ -120,8 +133,15 @@ def _overview(
         add(axes[0, 0], "Radar", f"Sentinel-1 in false colour, {scene.title}", _SAR_QUALITY)
         show_classes(axes[1, 0], view, view.chart, run.legend, run.simulated, furniture=True)
         add(axes[1, 0], "Ice chart", f"Ice chart, {scene.title}: {in_words(view.chart, run.legend)}")
+        if view.truth is not None:
+            show_classes(axes[0, 1], view, view.truth, run.legend, run.simulated)
+            add(axes[0, 1], "Truth", f"Truth, {scene.title}: {in_words(view.truth, run.legend)}")
+            kinds = error_kinds(view.truth, view.chart, run.legend)
+            show_map(axes[1, 1], view, coloured_errors(kinds), run.simulated)
+            add(axes[1, 1], "Ice chart: errors", _wrong("the ice chart", kinds, "truth"))
         for i, contender in enumerate(contenders):
-            top, bottom = axes[2 * (i // across), 1 + i % across], axes[2 * (i // across) + 1, 1 + i % across]
+            row, col = 2 * (i // across), left + i % across
+            top, bottom = axes[row, col], axes[row + 1, col]
             prediction = _where_charted(view.predictions[contender.key], view.chart)
             show_classes(top, view, prediction, run.legend, run.simulated)
             if square is not None:
@@ -129,13 +149,7 @@ def _overview(
             add(top, contender.title, f"Map by {contender.title}: {in_words(prediction, run.legend)}")
             kinds = error_kinds(view.chart, view.predictions[contender.key], run.legend)
             show_map(bottom, view, coloured_errors(kinds), run.simulated)
-            wrong = percent_of(np.isin(kinds, (IS_THINNER, IS_THICKER)), kinds != IGNORE)
-            add(
-                bottom,
-                f"{contender.title}: errors",
-                f"Errors of {contender.title}: {wrong} of the labelled area is wrong, "
-                f"{percent_of(kinds == IS_THINNER, kinds != IGNORE)} thinner than the chart",
-            )
+            add(bottom, f"{contender.title}: errors", _wrong(contender.title, kinds, "chart"))
         for ax in axes.flat:
             if ax not in [a for a, *_ in shown]:
                 ax.set_axis_off()
@@ -143,11 +157,12 @@ def _overview(
         say_simulated(figure, run.simulated)
         name = f"map_{scene.name}"
         panels = _panels(save(figure, folder, name), shown)
+    truth = "" if view.truth is None else " Beside them the simulated truth, and where the chart is wrong against it."
     repeats = max(len(c.of(scene.name)) for c in contenders)
     which = " Of each loss the repeat with the highest weighted F1 in this scene is shown." if repeats > 1 else ""
     caption = (
         "Radar (red: HV, blue: HH, green: their mean), the ice chart, the map that each loss led to and where it is "
-        f"wrong against the chart.{which} Only where the chart has a class is anything compared."
+        f"wrong against the chart.{truth}{which} Only where the chart has a class is anything compared."
         + (" The frame is shown closer below." if square is not None else "")
     )
     return Picture(name, "The maps", caption, f"Maps of {scene.title}, described one by one.", panels=panels)
@@ -161,8 +176,9 @@ def _closer(
     limits: tuple[tuple[float, float], tuple[float, float]],
     folder: Path,
 ) -> Picture:
-    """A closer look at the frame: radar, chart, each map."""
-    panels_wanted = 2 + len(contenders)
+    """A closer look at the frame: radar, chart, truth, each map."""
+    given = [("Ice chart", view.chart)] + ([] if view.truth is None else [("Truth", view.truth)])
+    panels_wanted = 1 + len(given) + len(contenders)
     across = min(5, panels_wanted)
     with styled():
         figure, axes = grid_of_maps(view, -(-panels_wanted // across), across, 1)
@@ -170,15 +186,11 @@ def _closer(
         shown: list[tuple[Axes, Panel, int | None]] = []
         show_map(places[0], view, view.colours(limits), run.simulated, furniture=True)
         shown.append((places[0], Panel("Radar", "Radar, closer", b""), _SAR_QUALITY))
-        show_classes(places[1], view, view.chart, run.legend, run.simulated)
-        shown.append(
-            (places[1], Panel("Ice chart", f"Ice chart, closer: {in_words(view.chart, run.legend)}", b""), None)
-        )
-        for ax, contender in zip(places[2:], contenders, strict=False):
-            prediction = _where_charted(view.predictions[contender.key], view.chart)
-            show_classes(ax, view, prediction, run.legend, run.simulated)
-            words = f"{contender.title}, closer: {in_words(prediction, run.legend)}"
-            shown.append((ax, Panel(contender.title, words, b""), None))
+        maps = given + [(c.title, _where_charted(view.predictions[c.key], view.chart)) for c in contenders]
+        for ax, (title, classes) in zip(places[1:], maps, strict=False):
+            show_classes(ax, view, classes, run.legend, run.simulated)
+            words = f"{title}, closer: {in_words(classes, run.legend)}"
+            shown.append((ax, Panel(title, words, b""), None))
         for ax, panel, _ in shown:
             ax.set_title(panel.title)
         for ax in places[len(shown) :]:
@@ -196,9 +208,10 @@ def _closer(
 
 
 def _edges(run: RunFolder, scene: Scene, contenders: list[Contender], view: SceneView, folder: Path) -> Picture | None:
-    """The chart's and each contender's ice edge over the radar; None where the chart has no ice beside water."""
+    """The reference's and each contender's ice edge over the radar; None where the reference has none."""
     size = window_px(WINDOW_KM, view.pixel_m)
-    if not _has_edge(view.chart, run.legend):
+    what = "chart" if view.truth is None else "truth"
+    if not _has_edge(view.reference, run.legend):
         return None
     across = min(4, len(contenders))
     with styled():
@@ -207,10 +220,10 @@ def _edges(run: RunFolder, scene: Scene, contenders: list[Contender], view: Scen
         grey = 0.55 + 0.45 * stretch(view.hh_db, limits_db(view.hh_db, "HH"))
         background = np.repeat(np.nan_to_num(grey, nan=1.0)[..., None], 3, axis=-1)
         for ax, contender in zip(axes.flat, contenders, strict=False):
-            here = (view.chart != IGNORE) & (view.predictions[contender.key] != IGNORE)
+            here = (view.reference != IGNORE) & (view.predictions[contender.key] != IGNORE)
             ices = [
                 generalise((c != run.legend.water) & here, here, size)
-                for c in (view.predictions[contender.key], view.chart)
+                for c in (view.predictions[contender.key], view.reference)
             ]
             image = background.copy()
             for where, rgb in ((ices[0] & ~ices[1], THICKER_RGB), (ices[1] & ~ices[0], THINNER_RGB)):
@@ -219,13 +232,13 @@ def _edges(run: RunFolder, scene: Scene, contenders: list[Contender], view: Scen
             edge_line(ax, view, ices[1], here, colour="#101820", line="-", width=1.3)
             edge_line(ax, view, ices[0], here, colour="#ffffff", line=(0, (2, 1)), width=1.0)
             over, under = (_km2(view, m) for m in (ices[0] & ~ices[1], ices[1] & ~ices[0]))
-            alt = f"Ice edge of {contender.title}: {over} km² ice where the chart has water, {under} km² the reverse"
+            alt = f"Ice edge of {contender.title}: {over} km² ice where the {what} has water, {under} km² the reverse"
             ax.set_title(contender.title)
             shown.append((ax, Panel(contender.title, alt, b""), 90))
         for ax in list(axes.flat)[len(shown) :]:
             ax.set_axis_off()
         handles = [
-            line_handle("Ice edge of the chart", "#101820", "-"),
+            line_handle(f"Ice edge of the {what}", "#101820", "-"),
             line_handle("Ice edge of the map", "#ffffff", (0, (2, 1)), outline=True),
             *(swatch(title, rgb) for title, rgb in _EDGE_LEGEND),
         ]
@@ -234,11 +247,19 @@ def _edges(run: RunFolder, scene: Scene, contenders: list[Contender], view: Scen
         name = f"edge_{scene.name}"
         panels = _panels(save(figure, folder, name), shown)
     caption = (
-        f"The ice edge of the chart (solid, dark) and of each map (dashed, white), both generalised over {WINDOW_KM:g} "
-        "km as in the check; red where only the chart has ice, blue where only the map has."
+        f"The ice edge of the {what} (solid, dark) and of each map (dashed, white), both generalised over "
+        f"{WINDOW_KM:g} km as in the check; red where only the {what} has ice, blue where only the map has."
     )
     title = "The ice edge"
     return Picture(name, title, caption, "Described one by one.", panels=panels, legend=_EDGE_LEGEND)
+
+
+def _wrong(what: str, kinds: Classes, reference: str) -> str:
+    """Say how much of a map is wrong, for those who do not see it."""
+    wrong, thinner = (
+        percent_of(where, kinds != IGNORE) for where in (np.isin(kinds, (IS_THINNER, IS_THICKER)), kinds == IS_THINNER)
+    )
+    return f"Errors of {what}: {wrong} of the labelled area is wrong, {thinner} thinner than the {reference}"
 
 
 def _has_edge(chart: Classes, legend: Legend) -> bool:

@@ -2,6 +2,10 @@
 
 Scores are means over scenes, as the published ones are. Areas, lengths and what is made of them are of all scenes
 together, as :func:`floemap.evaluation.consistency.pool_checks` makes them. :mod:`floemap.report.measuring` makes them.
+
+Scores are against the charts. Everything else is against the reference: the truth where all test scenes are simulated
+and have one, else the charts. No map is better than the reference (:mod:`floemap.evaluation.checks.headlines`), and no
+two measures are the same by construction.
 """
 
 from __future__ import annotations
@@ -9,26 +13,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError
-from floemap.evaluation.checks.headlines import HEADLINES, Better, Headline
+from floemap.evaluation.checks.classes import ice_groups
+from floemap.evaluation.checks.headlines import HEADLINES, Better, Headline, deviation, perfect
 from floemap.evaluation.difference import Difference
-from floemap.evaluation.polaris import REPORTED_SHIPS, class_levels, ship_class
+from floemap.evaluation.polaris import REPORTED_SHIPS, Level, class_levels, ship_class
 from floemap.evaluation.spread import Spread
 from floemap.legend import Legend
 
 #: Share of resamples inside an interval; and one less the probability that any losses are wrongly told apart.
 LEVEL = 0.9
-#: Better the nearer to one: such a number is off to either side.
-NEAR: Better = "near one"
+#: Better the nearer to the reference's own number: such a number is off to either side.
+NEAR: Better = "near reference"
 #: The ship by whose risk index mistakes are weighed: without ice strengthening, as for it every thicker type is worse.
 UNDERSTATED_SHIP = "none"
-#: For a ratio of 0, which is infinitely far from 1, where differences are taken.
-_WORST = 50.0
 _SCORE, _SENSE, _SURE, _SHIPS = (
     "Score against the chart",
     "Does the map make sense?",
@@ -45,15 +48,16 @@ _MAIN = {
     "old_ice_as_first_year_km2",
     "ice_edge_km",
     "iiee_km2",
-    "patches_ratio",
+    "patches_per_1000_km2",
     "impossible_km",
     "seam_ratio",
     "angle_dependence",
     "ece",
     "risk_understated",
-    "false_safe_PC5_km2",
     "false_safe_PC7_km2",
 }
+#: What maps are compared with.
+Reference = Literal["chart", "truth"]
 
 
 @dataclass(frozen=True)
@@ -67,32 +71,37 @@ class Measure:
     better: Better
     question: str
     digits: int
+    least: float = 0.0
+    by_pixel: bool = False
+
+    @property
+    def scored(self) -> bool:
+        """Whether it is a score, which is always against the chart."""
+        return self.group == _SCORE
 
     @property
     def main(self) -> bool:
         """Whether it stands in the first table."""
         return self.key in _MAIN
 
-    @property
-    def direction(self) -> str:
-        """Which way is better, in words."""
-        return {"lower": "lower is better", "higher": "higher is better", "near one": "1 is as it should be"}[
-            self.better
-        ]
+    def direction(self, reference: Reference) -> str:
+        """Return which way is better, in words."""
+        words = {"lower": "lower is better", "higher": "higher is better"}
+        return words.get(self.better, f"best where it is the {reference}’s own")
 
     def text(self, number: float | None) -> str:
         """Return a number as tables show it, thousands apart, without its unit."""
         return "–" if number is None else f"{number:,.{self.digits}f}".replace(",", "\u2009").replace("-", "\u2212")
 
-    def badness(self, number: float) -> float:
-        """Return how bad a number is; the smallest is the best."""
-        h = Headline(self.key, "", "", self.title, self.unit, self.better, self.question, self.digits)
-        return finite(h.badness(number))
+    @property
+    def perfect(self) -> float | None:
+        """The number of the reference itself; None where it has one of its own, that has to be measured."""
+        return None if self.better == "near reference" else perfect(self.better)
 
-
-def finite(badness: float) -> float:
-    """Return a badness whose differences can be taken."""
-    return badness if math.isfinite(badness) else _WORST
+    def badness(self, number: float, reference: float | None = None) -> float:
+        """Return how bad a number is; the smallest is the best. See :mod:`floemap.evaluation.checks.headlines`."""
+        off = deviation(self.better, number, reference, self.least)
+        return abs(off) if self.better == "near reference" else off
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class Row:
     spreads
         By contender's key.
     badness
-        How bad each contender is, mean over its repeats; lower is better.
+        How bad each contender is, mean over its repeats; lower is better. Only of those that can be ranked.
     best, worst
         Contenders' keys; None where there is none, or all are alike.
     told_apart
@@ -115,6 +124,8 @@ class Row:
         The best against the worst; why nothing can be said.
     reason
         Why there is no number at all.
+    chart, truth
+        The number of the charts themselves and of the truth, on the same scenes; None where there is none.
     """
 
     measure: Measure
@@ -125,6 +136,8 @@ class Row:
     told_apart: bool | None = None
     between: Difference | None = None
     reason: str | None = None
+    chart: float | None = None
+    truth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +160,12 @@ class Numbers:
         How many whole ones each contender has.
     cautions
         What the numbers are not about; to stand first.
+    pixel_m
+        Side of a pixel, metres.
+    reference
+        What the maps are compared with in all but the scores.
+    charts
+        Checks of each scene's chart as if it were a map, by scene.
     """
 
     rows: tuple[Row, ...]
@@ -156,6 +175,13 @@ class Numbers:
     confusion: Mapping[str, NDArray[np.int64]]
     repeats: Mapping[str, int]
     cautions: tuple[str, ...] = field(default=())
+    pixel_m: float = math.nan
+    reference: Reference = "chart"
+    charts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def reference_of(self, row: Row) -> Reference:
+        """Return what a row's maps are compared with: the charts in scores, else the reference."""
+        return "chart" if row.measure.scored else self.reference
 
     def row(self, key: str) -> Row | None:
         """Return the row of a measure; None where there is none."""
@@ -178,31 +204,41 @@ def measures(legend: Legend) -> list[Measure]:
             Measure(
                 "risk_understated", _SHIPS, "Risk understated", "points", "lower",
                 "How many points of risk index outcome (POLARIS, a ship without ice strengthening) safer than in the "
-                "chart does the map make the ice, on average over the area? Every type that is called thinner counts.",
+                "reference does the map make the ice, on average over the area? Every type called thinner counts.",
                 2,
             )
         )  # fmt: skip
-    for ship in ships(legend):
-        title = ship_class(ship).title
+    for same in ships(legend):
+        title = " and ".join(ship_class(ship).title for ship in same)
         found.append(
             Measure(
-                f"false_safe_{ship}_km2", _SHIPS, f"False-safe area, {title}", "km2", "lower",
-                f"On how much area does the map allow a ship ({title}) normal operation where the chart does not?", 0,
+                f"false_safe_{same[0]}_km2", _SHIPS, f"False-safe area, {title}", "km2", "lower",
+                f"On how much area does the map allow a ship ({title}) normal operation where the reference does not?",
+                0,
             )
         )  # fmt: skip
     return found
 
 
-def ships(legend: Legend) -> tuple[str, ...]:
-    """Return the ships whose risk the legend's classes can tell; for some nothing that it shows is ever a risk."""
-    try:
-        levels = {ship: class_levels(legend, ship) for ship in REPORTED_SHIPS}
-    except ConfigError:
-        return ()
-    return tuple(ship for ship, level in levels.items() if level.any() and not level.all())
+def ships(legend: Legend) -> tuple[tuple[str, ...], ...]:
+    """Return the ships whose risk the legend's classes can tell, those together that may go where the others may.
+
+    For some ships nothing that the legend shows is ever a risk, or all of it. Where only old ice is closed to a ship,
+    its false-safe area is the old ice that a map misses, which is a measure already.
+    """
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for ship in REPORTED_SHIPS:
+        try:
+            levels = class_levels(legend, ship)
+        except ConfigError:
+            return ()
+        closed = tuple(np.flatnonzero(levels != Level.NORMAL).tolist())
+        if 0 < len(closed) < len(levels) and closed != (ice_groups(legend).old,):
+            groups.setdefault(closed, []).append(ship)
+    return tuple(tuple(same) for same in groups.values())
 
 
 def of_headline(h: Headline) -> Measure:
     """Return a check's number as a measure."""
     group = _SURE if h.check == "confidence" else _SENSE
-    return Measure(h.key, group, h.title, h.unit, h.better, h.question, h.digits)
+    return Measure(h.key, group, h.title, h.unit, h.better, h.question, h.digits, h.least, h.by_pixel)

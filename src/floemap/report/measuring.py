@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.evaluation.assess import Assessment
-from floemap.evaluation.block_amounts import additive_fields
 from floemap.evaluation.checks.headlines import HEADLINES, Headline
 from floemap.evaluation.consistency import CHECKS, pool_checks
 from floemap.evaluation.difference import ONE_TRAINING, difference, holm
@@ -22,6 +21,7 @@ from floemap.evaluation.risk import areas_by_level, false_safe_km2, mean_underst
 from floemap.evaluation.scores import class_f1, mean_f1
 from floemap.evaluation.spread import Spread, spread
 from floemap.legend import Legend
+from floemap.report.anchors import with_anchors
 from floemap.report.measures import (
     GROUPS,
     LEVEL,
@@ -30,7 +30,6 @@ from floemap.report.measures import (
     Measure,
     Numbers,
     Row,
-    finite,
     measures,
     of_headline,
     ships,
@@ -48,7 +47,14 @@ Draws = tuple[int, int]
 Assessed = Mapping[str, Sequence[Mapping[str, Assessment]]]
 
 
-def measure_all(assessed: Assessed, legend: Legend, *, resamples: int = 1000, seed: int = 0) -> Numbers:
+def measure_all(
+    assessed: Assessed,
+    legend: Legend,
+    charts: Mapping[str, Assessment] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Numbers:
     """Compute all numbers.
 
     Parameters
@@ -57,6 +63,9 @@ def measure_all(assessed: Assessed, legend: Legend, *, resamples: int = 1000, se
         Whole repeats only: all with the same scenes.
     legend
         Of all.
+    charts
+        The charts assessed as if they were maps, by scene: what stands beside each number. See
+        :func:`floemap.evaluation.assess.assess_chart`.
     resamples, seed
         Of the bootstrap. Where they would not fit into memory there are fewer resamples, at least 200.
 
@@ -72,8 +81,9 @@ def measure_all(assessed: Assessed, legend: Legend, *, resamples: int = 1000, se
         rows += _rows_of_check(check, assessed, draws)
     order = {key: i for i, key in enumerate(m.key for m in measures(legend))}
     rows.sort(key=lambda r: (GROUPS.index(r.measure.group), order[r.measure.key]))
+    first = next(iter(assessed[next(iter(assessed))][0].values()))
     return Numbers(
-        rows=tell_apart(rows),
+        rows=with_anchors(tell_apart(rows), charts or {}, legend),
         class_f1=_class_f1(assessed, legend, draws),
         pooled={key: pool_checks([a.checks for run in runs for a in run.values()]) for key, runs in assessed.items()},
         by_scene={
@@ -86,6 +96,9 @@ def measure_all(assessed: Assessed, legend: Legend, *, resamples: int = 1000, se
         },
         repeats=repeats,
         cautions=_cautions(repeats, len(next(iter(assessed.values()))[0])),
+        pixel_m=float(first.checks["pixel_m"]),
+        reference="chart" if first.true_confusion is None else "truth",
+        charts={scene: chart.checks for scene, chart in (charts or {}).items()},
     )
 
 
@@ -134,11 +147,13 @@ def _scores_and_risk(assessed: Assessed, legend: Legend, how: Draws) -> list[Row
         row_of(known["macro_f1"], f1[1]),
         row_of(known["ordinal_error"], draws.evaluate(lambda c: mean_ordinal_error(c, positions))),
     ]
+    # What it means for a ship is against the reference, as the checks are.
+    draws = _resample(assessed, lambda a: a.reference_confusion, how)
     if "risk_understated" in known:
         values = risk_values(legend, UNDERSTATED_SHIP)
         rows.append(row_of(known["risk_understated"], draws.evaluate(lambda c: mean_understated(c, values), "pooled")))
     pixel_m = float(next(iter(assessed[next(iter(assessed))][0].values())).checks["pixel_m"])
-    for ship in ships(legend):
+    for ship, *_ in ships(legend):
         levels = class_levels(legend, ship)
 
         def area(counts: NDArray[np.float64], levels: NDArray[np.uint8] = levels) -> NDArray[np.float64]:
@@ -190,7 +205,7 @@ def _shapes(check: str, assessed: Assessed) -> tuple[Shapes, dict[str, Any]]:
     kind = CHECKS[check]
     every = [a for runs in assessed.values() for run in runs for a in run.values()]
     shapes: Shapes = {}
-    for name in additive_fields(kind):
+    for name in kind.additive():
         found = [a.amounts[check][name].shape[1:] for a in every]
         shapes[name] = tuple(max(sizes) for sizes in zip(*found, strict=True))
     amounts = every[0].checks["checks"][check]["amounts"]
@@ -210,7 +225,7 @@ def _flat(amounts: Mapping[str, NDArray[Any]], shapes: Shapes) -> NDArray[np.flo
 def _statistic(check: str, headlines: Sequence[Headline], shapes: Shapes, settings: Mapping[str, Any]) -> Statistic:
     """Make a check's headline numbers of sums of its amounts, and then how bad each is: (..., 2 headlines).
 
-    How bad what should be near one is has a sign: to which side it is off.
+    How bad what should be near the reference is has a sign: to which side it is off.
     """
     kind = CHECKS[check]
     ends = np.cumsum([int(np.prod(s)) for s in shapes.values()])
@@ -223,7 +238,10 @@ def _statistic(check: str, headlines: Sequence[Headline], shapes: Shapes, settin
         }
         checks = {check: {"values": kind.from_json({**settings, **amounts}).values()}}
         values = [h.of(checks) for h in headlines]
-        bad = [None if v is None else _deviation(h, v) for v, h in zip(values, headlines, strict=True)]
+        bad = [
+            None if v is None else h.deviation(v, h.of_reference(checks))
+            for v, h in zip(values, headlines, strict=True)
+        ]
         return [math.nan if v is None else v for v in (*values, *bad)]
 
     def statistic(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -231,11 +249,6 @@ def _statistic(check: str, headlines: Sequence[Headline], shapes: Shapes, settin
         return np.array([one(row) for row in flat]).reshape(*counts.shape[:-1], 2 * len(headlines))
 
     return statistic
-
-
-def _deviation(headline: Headline, value: float) -> float:
-    bad = finite(headline.badness(value))
-    return math.copysign(bad, value - 1) if headline.better == NEAR else bad
 
 
 def row_of(measure: Measure, values: Evaluated, deviations: Evaluated | None = None) -> Row:
@@ -248,7 +261,7 @@ def row_of(measure: Measure, values: Evaluated, deviations: Evaluated | None = N
     values
         The number of each training.
     deviations
-        How bad each is, lower is better; of what should be near one with the side that it is off to as its sign.
+        How bad each is, lower is better; of what is best near the reference with the side that it is off to as sign.
         Without, they follow from the values.
     """
     if deviations is None:

@@ -60,11 +60,12 @@ def render_page(
         "software": f"floemap {__version__}",
         "created": f"{created:%Y-%m-%d %H:%M} UTC",
         "facts": _facts(run, numbers),
+        "anchors": _anchors(numbers),
         "contenders": [{"title": c.title, "shape": mark_shape(look[c.key])} for c in measured],
         "level": f"{100 * LEVEL:.0f} %",
         "findings": list(sentences),
-        "main_groups": _groups([r for r in numbers.rows if r.measure.main], titles, look),
-        "all_groups": _groups(numbers.rows, titles, look),
+        "main_groups": _groups([r for r in numbers.rows if r.measure.main], numbers, titles, look),
+        "all_groups": _groups(numbers.rows, numbers, titles, look),
         "reading": _reading(numbers),
         "published": _published(run),
         "missing": list(run.missing),
@@ -77,7 +78,7 @@ def render_page(
         "remarks": _remarks(numbers),
         "score_tables": _score_tables(run),
         "definitions": [
-            {"title": r.measure.title, "question": r.measure.question, "detail": _detail(r, capital=True)}
+            {"title": r.measure.title, "question": r.measure.question, "detail": _detail(r, numbers, capital=True)}
             for r in numbers.rows
         ],
         "made_tables": made_tables(run),
@@ -99,27 +100,40 @@ def _facts(run: RunFolder, numbers: Numbers) -> str:
     )
 
 
-def _groups(rows: Sequence[Row], titles: Mapping[str, str], look: Mapping[str, Mark]) -> list[dict[str, Any]]:
+def _anchors(numbers: Numbers) -> list[str]:
+    """Heads of the columns beside those of the contenders; none where the charts were not assessed."""
+    if not numbers.charts:
+        return []
+    return ["The chart itself"] if numbers.reference == "chart" else ["The chart", "The truth"]
+
+
+def _groups(
+    rows: Sequence[Row], numbers: Numbers, titles: Mapping[str, str], look: Mapping[str, Mark]
+) -> list[dict[str, Any]]:
     """Rows of a table by group; rows without any number are said elsewhere."""
     groups = []
-    for title in GROUPS:
-        own = [_row(r, titles, look) for r in rows if r.measure.group == title and r.reason is None and r.spreads]
+    for group in GROUPS:
+        own = [r for r in rows if r.measure.group == group and r.reason is None and r.spreads]
         if own:
+            title = group if own[0].measure.scored else f"{group} · against the {numbers.reference}"
             # Not "rows" with a dict's other names: the template asks for attributes first.
-            groups.append({"title": title, "rows": own})
+            groups.append({"title": title, "rows": [_row(r, numbers, titles, look) for r in own]})
     return groups
 
 
-def _row(row: Row, titles: Mapping[str, str], look: Mapping[str, Mark]) -> dict[str, Any]:
+def _row(row: Row, numbers: Numbers, titles: Mapping[str, str], look: Mapping[str, Mark]) -> dict[str, Any]:
     m = row.measure
     cells = []
     for key, s in row.spreads.items():
         interval = "" if s.low is None or s.high is None else f"{m.text(s.low)} to {m.text(s.high)}"
         mark = "best" if _as_bad(row, key, row.best) else "worst" if _as_bad(row, key, row.worst) else ""
         cells.append({"name": titles[key], "value": m.text(s.value), "interval": interval, "mark": mark})
+    own = {"The chart itself": row.chart, "The chart": row.chart, "The truth": row.truth}
+    for name in _anchors(numbers):
+        cells.append({"name": name, "value": m.text(own[name]), "interval": "", "mark": "anchor"})
     return {
         "title": m.title,
-        "detail": _detail(row),
+        "detail": _detail(row, numbers),
         "cells": cells,
         "strip": strip_of(row, look),
         "apart": {True: "yes", False: "no", None: "unknown"}[row.told_apart],
@@ -149,13 +163,15 @@ def _as_bad(row: Row, key: str, as_what: str | None) -> bool:
     return math.isclose(row.badness[key], row.badness[as_what], rel_tol=1e-9, abs_tol=1e-12)
 
 
-def _detail(row: Row, *, capital: bool = False) -> str:
-    unit = row.measure.unit.replace("km2", "km²")
-    words = f"{unit}, {row.measure.direction}" if unit else row.measure.direction
+def _detail(row: Row, numbers: Numbers, *, capital: bool = False) -> str:
+    """Unit, size of pixels where that matters, and which way is better."""
+    words = [row.measure.unit.replace("km2", "km²")] if row.measure.unit else []
+    if row.measure.by_pixel:
+        words.append(f"on pixels of {numbers.pixel_m:g} m")
+    said = ", ".join([*words, row.measure.direction(numbers.reference_of(row))])
     if not capital:
-        return words
-    start = f"In {unit}; " if unit else ""
-    return (start + row.measure.direction) if start else row.measure.direction.capitalize()
+        return said
+    return f"In {said}" if row.measure.unit else said.capitalize()
 
 
 def _reading(numbers: Numbers) -> str:
@@ -172,7 +188,25 @@ def _reading(numbers: Numbers) -> str:
             "shows the opposite, and chance in training and in the ground would make losses that are equal on average "
             f"differ as much, in any row and any pair, in at most {100 * (1 - LEVEL):.0f} % of all comparisons."
         )
-    return f"{words} The charts that maps are compared with are drawn by people and have errors of their own."
+    return f"{words} Upright lines in the diagrams are {_lines(numbers)}. {_REFERENCES[numbers.reference]}"
+
+
+#: What maps are compared with.
+_REFERENCES = {
+    "chart": (
+        "Maps are compared with charts, which are drawn by people and have errors of their own. The column of the "
+        "chart itself says what a map would get that is the chart: none is ranked better."
+    ),
+    "truth": (
+        "Scores are against the charts, which the losses learn from. All else is against the truth that the charts "
+        "were drawn from, known because the scenes are simulated: no map is ranked better than the truth, and the "
+        "chart’s column says what a map would get that is the chart."
+    ),
+}
+
+
+def _lines(numbers: Numbers) -> str:
+    return "the chart’s own number" if numbers.reference == "chart" else "the chart’s number (dashed) and the truth’s"
 
 
 def _published(run: RunFolder) -> str:

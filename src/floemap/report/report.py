@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from floemap.errors import FloemapError, OutputError
-from floemap.evaluation.assess import Assessment, assess_scene
+from floemap.evaluation.assess import Assessment, assess_chart, assess_scene
 from floemap.progress import Progress, part_of, silent
 from floemap.report.check_plots import draw_incidence, draw_reliability
 from floemap.report.findings import findings
@@ -73,7 +73,8 @@ def make_report(
 ) -> Report:
     """Make the report of a comparison, new each time.
 
-    Physical checks that are not there yet are made and kept in ``cells/<cell>/checks`` of the run.
+    Physical checks that are not there yet are made and kept in ``cells/<cell>/checks`` of the run, those of the charts
+    themselves in ``checks``. Where all test scenes are simulated and have a truth, checks compare with that.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def make_report(
         raise OutputError("a file is in the way.", path=folder, hint="Move it or choose another --out.")
     assessed = assess_run(found, progress=part_of(progress, 0, 3, "checks"))
     progress(1, 3, "intervals")
-    numbers = measure_all(assessed, found.legend, resamples=resamples, seed=seed)
+    numbers = measure_all(assessed, found.legend, assess_charts(found), resamples=resamples, seed=seed)
     titles = {c.key: c.title for c in found.contenders if c.key in assessed}
     sentences = [f.text for f in findings(numbers, titles)]
     with stage_folder(folder) as partial, os_errors(folder):
@@ -154,12 +155,34 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
                     scenes[name].product,
                     tested.checks.parent,
                     name=tested.checks.name,
+                    truth=run.truths.get(name),
                     within=tested.within,
                     progress=told,
                 )
                 done += 1
             assessed[key].append(results)
     return assessed
+
+
+def assess_charts(run: RunFolder) -> dict[str, Assessment]:
+    """Return the checks of each scene's chart as if it were a map, by scene. What is missing is made.
+
+    Raises
+    ------
+    FloemapError
+        If files are gone or do not fit each other.
+    """
+    found = {}
+    for scene in run.scenes:
+        within = next((t.within for c in run.contenders for t in c.of(scene.name)), None)
+        found[scene.name] = assess_chart(
+            scene.labels,
+            scene.product,
+            RunPaths(run.folder).chart_checks(scene.name),
+            truth=run.truths.get(scene.name),
+            within=within,
+        )
+    return found
 
 
 def _draw(run: RunFolder, numbers: Numbers, folder: Path, progress: Progress) -> Pictures:

@@ -45,6 +45,8 @@ class Scene:
         As the study calls it.
     product, labels
         Folders of the prepared product and of the labels.
+    truth
+        Raster of the truth; None where the scene is not simulated, or the truth is no more where it was.
     start
         Of the acquisition.
     simulated
@@ -56,6 +58,7 @@ class Scene:
     name: str
     product: Path
     labels: Path
+    truth: Path | None
     start: datetime
     simulated: bool
     about: Mapping[str, Any]
@@ -193,6 +196,12 @@ class RunFolder:
         return said or any(s.simulated for s in self.scenes) or bool(self.results["summary"].get("simulated"))
 
     @property
+    def truths(self) -> dict[str, Path]:
+        """The truth of each test scene by name, which checks compare maps with; empty unless all scenes have one."""
+        found = {s.name: s.truth for s in self.scenes if s.truth is not None}
+        return found if len(found) == len(self.scenes) else {}
+
+    @property
     def scene_names(self) -> tuple[str, ...]:
         """As the study calls them."""
         return tuple(s.name for s in self.scenes)
@@ -319,6 +328,7 @@ def _scenes(paths: RunPaths, cells: list[Cell]) -> tuple[Scene, ...]:
                 name=name,
                 product=product,
                 labels=labels,
+                truth=_truth(cell, said),
                 start=datetime.fromisoformat(str(about["scene"]["start"])),
                 simulated=bool(about.get("simulated")) or bool(read_json(labels / "label.json").get("simulated")),
                 about=about,
@@ -333,9 +343,7 @@ def _found(paths: RunPaths, cell: Cell, said: Mapping[str, Any], what: str, reco
     """
     told = Path(str(said[what]))
     usual = paths.data.prepared / told.name if what == "product" else paths.data.labels(told.parent.name) / told.name
-    here = cell.paths.folder.resolve()
-    # Read as words: a folder that the run was moved away from is no more, and the system finds no way through it.
-    places = [Path(os.path.normpath(base / told)) for base in (here, Path(str(cell.record.get("made_in", here))))]
+    places = _places(cell, told)
     for place in (*places, usual):
         if (place / record).is_file():
             return place
@@ -344,3 +352,17 @@ def _found(paths: RunPaths, cell: Cell, said: Mapping[str, Any], what: str, reco
         path=places[0],
         hint="Was the comparison moved away from its scenes? Bring them together, or run `floemap compare` again.",
     )
+
+
+def _truth(cell: Cell, said: Mapping[str, Any]) -> Path | None:
+    """Find the raster of a scene's truth, which lies outside of the run: it need not have been moved along."""
+    if not said.get("truth"):
+        return None
+    return next((place for place in _places(cell, Path(str(said["truth"]))) if place.is_file()), None)
+
+
+def _places(cell: Cell, told: Path) -> list[Path]:
+    """Return where a path of a cell's record may lead: from where the run is now, and from where it was made."""
+    here = cell.paths.folder.resolve()
+    # Read as words: a folder that the run was moved away from is no more, and the system finds no way through it.
+    return [Path(os.path.normpath(base / told)) for base in (here, Path(str(cell.record.get("made_in", here))))]

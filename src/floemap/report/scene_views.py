@@ -46,6 +46,8 @@ class SceneView:
         (rows, cols) class ids of the chart, 255 where there is none.
     predictions
         Likewise, by contender.
+    truth
+        Likewise, where the chart has a class; None where the truth is not known.
     """
 
     geobox: GeoBox
@@ -53,6 +55,12 @@ class SceneView:
     hv_db: NDArray[np.float32]
     chart: Classes
     predictions: dict[str, Classes]
+    truth: Classes | None = None
+
+    @property
+    def reference(self) -> Classes:
+        """What the checks compare maps with: the truth where it is known, else the chart."""
+        return self.chart if self.truth is None else self.truth
 
     @property
     def pixel_m(self) -> float:
@@ -77,10 +85,12 @@ def read_view(
     *,
     part: Part | None = None,
     within: Path | None = None,
+    truth: tuple[Path, int] | None = None,
 ) -> SceneView:
     """Read a scene, or a part of it, at about `pixels` on the long side.
 
-    Outside of `within`, a raster that is 255 there, the chart counts as having no class.
+    Outside of `within`, a raster that is 255 there, the chart counts as having no class. `truth` is a raster and the
+    number of its band of classes.
 
     Raises
     ------
@@ -90,7 +100,7 @@ def read_view(
         If one cannot be read.
     """
     whole = read_geobox(product)
-    for path in (labels, *predictions.values(), *([within] if within else [])):
+    for path in (labels, *predictions.values(), *([within] if within else []), *([truth[0]] if truth else [])):
         check_same_grid(whole, read_geobox(path), f"{product} and {path}")
     row, col, rows, cols = part or (0, 0, *whole.shape)
     scale = max(1.0, max(rows, cols) / pixels)
@@ -101,6 +111,10 @@ def read_view(
     chart = _read(labels, [1], window, shape)[0].astype(np.uint8)
     if within is not None:
         chart[_read(within, [1], window, shape)[0] == IGNORE] = IGNORE
+    true = None
+    if truth is not None:
+        classes = _read(truth[0], [truth[1]], window, shape)[0].astype(np.uint8)
+        true = np.where(chart == IGNORE, np.uint8(IGNORE), classes)
     transform = whole.transform * Affine.translation(col, row) * Affine.scale(cols / shape[1], rows / shape[0])
     return SceneView(
         geobox=GeoBox(shape, transform, whole.crs),
@@ -108,6 +122,7 @@ def read_view(
         hv_db=db[1],
         chart=chart,
         predictions={k: _read(p, [1], window, shape)[0].astype(np.uint8) for k, p in predictions.items()},
+        truth=true,
     )
 
 

@@ -1,4 +1,7 @@
-"""Small diagrams in the rows of tables: each contender's number with its interval and repeats, on one scale."""
+"""Small diagrams in the rows of tables: each contender's number with its interval and repeats, on one scale.
+
+Upright lines are the charts' own number (dashed) and the truth's (solid), where they are near enough to be shown.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,16 @@ def strip_of(row: Row, look: Mapping[str, Mark]) -> Markup:
     """Return the diagram as SVG, for the page: the numbers stand beside it. Empty where there is nothing to show."""
     known = {k: s for k, s in row.spreads.items() if s.value is not None}
     numbers = [v for s in known.values() for v in (s.value, s.low, s.high, *s.points) if v is not None]
-    if row.measure.better == "near one":
-        numbers.append(1.0)
     if not numbers:
         return Markup("")
+    # Anchors far away would press all numbers together: those within as much again are shown.
+    beside = max(numbers) - min(numbers) or abs(max(numbers)) or 1.0
+    anchors = [
+        (v, dashes)
+        for v, dashes in ((row.chart, "2 2"), (row.truth, ""))
+        if v is not None and min(numbers) - beside <= v <= max(numbers) + beside
+    ]
+    numbers += [v for v, _ in anchors]
     low, high = min(numbers), max(numbers)
     span = (high - low) or 1.0
 
@@ -27,9 +36,7 @@ def strip_of(row: Row, look: Mapping[str, Mark]) -> Markup:
         return round(_EDGE + (value - low) / span * (_WIDTH - 2 * _EDGE), 1)
 
     height = _LINE * len(row.spreads) + 4
-    parts = []
-    if row.measure.better == "near one":
-        parts.append(_line(x(1.0), 0, x(1.0), height, PALE_INK, 1, "2 2"))
+    parts = [_line(x(v), 0, x(v), height, PALE_INK, 1.2, dashes) for v, dashes in anchors]
     for i, (key, s) in enumerate(row.spreads.items()):
         y = 2 + _LINE * (i + 0.5)
         parts.append(_line(_EDGE, y, _WIDTH - _EDGE, y, HAIR, 0.7))

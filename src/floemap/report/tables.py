@@ -33,12 +33,13 @@ def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences
     simulated = "yes" if run.simulated else "no"
     _csv(
         tables / "measures.csv",
-        ("measure", "group", "unit", "better", "contender", "value", "low", "high", "level", "repeats", "best", "worst",
-         "told_apart", "p", "simulated", "reason"),
+        ("measure", "group", "unit", "better", "reference", "contender", "value", "low", "high", "level", "repeats",
+         "badness", "best", "worst", "told_apart", "p", "chart", "truth", "simulated", "reason"),
         (
-            (row.measure.key, row.measure.group, row.measure.unit, row.measure.better, key, s.value, s.low, s.high,
-             s.level, " ".join("" if p is None else repr(p) for p in s.points), row.best == key, row.worst == key,
-             row.told_apart, None if row.between is None else row.between.p, simulated, s.reason)
+            (row.measure.key, row.measure.group, row.measure.unit, row.measure.better, numbers.reference_of(row), key,
+             s.value, s.low, s.high, s.level, " ".join("" if p is None else repr(p) for p in s.points),
+             row.badness.get(key), row.best == key, row.worst == key, row.told_apart,
+             None if row.between is None else row.between.p, row.chart, row.truth, simulated, s.reason)
             for row in numbers.rows
             for key, s in row.spreads.items()
         ),
@@ -91,8 +92,8 @@ def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences
     )
     _csv(
         tables / "incidence.csv",
-        ("contender", "scene", "incidence_deg", "area_km2", *(f"map_{n}" for n in names),
-         *(f"chart_{n}" for n in names), "simulated"),
+        ("contender", "scene", "incidence_deg", "area_km2", *(f"map_{n}" for n in names), "reference",
+         *(f"reference_{n}" for n in names), "simulated"),
         _angles(numbers, names, simulated),
     )  # fmt: skip
     write_json(folder / "numbers.json", _everything(run, numbers, assessed, sentences))
@@ -109,15 +110,16 @@ def _epochs(run: RunFolder, simulated: str) -> Iterable[Cells]:
 
 
 def _angles(numbers: Numbers, names: Sequence[str], simulated: str) -> Iterable[Cells]:
-    for key, scenes in numbers.by_scene.items():
-        for scene, pooled in scenes.items():
-            entry = pooled["checks"]["angle"]
+    """Shares of the maps and of the charts as if they were maps, and of what they are compared with."""
+    for key, scenes in (*numbers.by_scene.items(), ("chart", numbers.charts)):
+        for scene, result in scenes.items():
+            entry = result["checks"]["angle"]
             if not entry["applies"]:
                 continue
             v = entry["values"]
             for i, degree in enumerate(v["incidence_deg"]):
-                shares = [v[w][n][i] for w in ("prediction_share", "reference_share") for n in names]
-                yield (key, scene, degree, v["area_km2"][i], *shares, simulated)
+                own, reference = ([v[w][n][i] for n in names] for w in ("prediction_share", "reference_share"))
+                yield (key, scene, degree, v["area_km2"][i], *own, numbers.reference, *reference, simulated)
 
 
 def _csv(path: Path, header: Cells, rows: Iterable[Cells]) -> None:
@@ -141,6 +143,10 @@ def _everything(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences:
                 "title": row.measure.title,
                 "unit": row.measure.unit,
                 "better": row.measure.better,
+                "reference": numbers.reference_of(row),
+                "chart": row.chart,
+                "truth": row.truth,
+                "badness": dict(row.badness),
                 "question": row.measure.question,
                 "best": row.best,
                 "worst": row.worst,
@@ -161,6 +167,7 @@ def _everything(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences:
             key: [{scene: _values(a.checks) for scene, a in run_of.items()} for run_of in runs]
             for key, runs in assessed.items()
         },
+        "charts_by_scene": {scene: _values(checks) for scene, checks in numbers.charts.items()},
         "cautions": list(numbers.cautions),
         "scores": run.results.get("summary"),
     }

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from floemap.evaluation.checks.amounts import Amounts
-from floemap.evaluation.checks.classes import Classes
+from floemap.evaluation.checks.amounts import ByBlock
+from floemap.evaluation.checks.classes import Classes, MapPair
 from floemap.evaluation.checks.confidence import confidence
 from floemap.evaluation.checks.fragmentation import fragmentation
 from floemap.evaluation.checks.ice_edge import ice_edge
@@ -75,13 +75,17 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 SIGNS: tuple[Sign, ...] = (
-    Sign("season", "out of season, share of area", 0.003, 4, lambda v: v["share_of_melting"]),
+    Sign("season", "invented out of season, share of area", 0.003, 4, lambda v: v["invented_share_of_melting"]),
     Sign("old_ice", "old ice missed, share", 0.1, 3, lambda v: v["omission_share"]),
     Sign("ice_edge", "edge off, km", 1.0, 2, lambda v: v["mean_distance_km"]),
     Sign("fragmentation", "borders to chart", 1.3, 2, lambda v: v["perimeter_per_area_1_km_ratio"]),
-    Sign("neighbours", "impossible neighbours, km", 30.0, 0, lambda v: v["impossible_km"]),
+    Sign("neighbours", "impossible neighbours, km", 30.0, 0, lambda v: v["prediction"]["impossible_km"]),
     Sign(
-        "seams", "changes along seams, to chart", 1.5, 2, lambda v: _quotient(v["seam_ratio"], v["reference"]["ratio"])
+        "seams",
+        "changes along seams, to chart",
+        1.5,
+        2,
+        lambda v: _quotient(v["prediction"]["ratio"], v["reference"]["ratio"]),
     ),
     Sign("angle", "depends on angle, share", 0.035, 3, lambda v: v["angle_dependence"]),
     Sign("confidence", "calibration error", 0.1, 3, lambda v: v["ece"]),
@@ -111,23 +115,31 @@ def react(ground: Ground, fault: Fault) -> Reaction:
 
 def judge(ground: Ground, prediction: Classes, title: str, probabilities: Classes | None = None) -> Reaction:
     """Score a map and run every check on it; `probabilities` in steps of 1/250, (classes, rows, cols)."""
-    maps = prediction, ground.reference, ground.pixel_m, ground.legend
-    found: dict[str, Amounts | str] = {
-        "season": season(*maps, ground.melting),
-        "old_ice": old_ice(*maps),
-        "ice_edge": ice_edge(*maps),
-        "fragmentation": fragmentation(*maps),
-        "neighbours": impossible_neighbours(*maps),
-        "seams": seams(*maps, ground.seam_zone),
-        "angle": angle(*maps, ground.incidence_deg),
-        "confidence": "no probabilities",
-    }
-    if probabilities is not None:
-        found["confidence"] = confidence(probabilities, prediction, ground.reference, ground.legend, _STEP)
+    found = check_map(ground, prediction, probabilities)
     values = {check: None if isinstance(a, str) else a.values() for check, a in found.items()}
     numbers = {s.check: None if (v := values[s.check]) is None else s.number(v) for s in SIGNS}
     score = scores(confusion(ground.reference, prediction, len(ground.legend))).weighted_f1
     return Reaction(title, float("nan") if score is None else score, numbers)
+
+
+def check_map(
+    ground: Ground, prediction: Classes, probabilities: Classes | None = None
+) -> dict[str, ByBlock[Any] | str]:
+    """Run every check on a map; `probabilities` as for :func:`judge`. By check, amounts or why it does not apply."""
+    maps = MapPair(prediction, ground.reference, ground.pixel_m, ground.legend)
+    found: dict[str, ByBlock[Any] | str] = {
+        "season": season(maps, ground.melting),
+        "old_ice": old_ice(maps),
+        "ice_edge": ice_edge(maps),
+        "fragmentation": fragmentation(maps),
+        "neighbours": impossible_neighbours(maps),
+        "seams": seams(maps, ground.seam_zone),
+        "angle": angle(maps, [(slice(0, len(prediction)), ground.incidence_deg)]),
+        "confidence": "no probabilities",
+    }
+    if probabilities is not None:
+        found["confidence"] = confidence(maps, lambda window: probabilities[:, *window], _STEP)
+    return found
 
 
 def reaction_table(reactions: Sequence[Reaction]) -> str:

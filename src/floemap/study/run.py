@@ -166,7 +166,14 @@ def run_cell(
             overwrite=overwrite,
         )
         if part.mask is None:  # of halves the report makes them: a folder is named after the scene
-            assess_scene(prediction.folder, scene.labels, scene.product, paths.checks, overwrite=overwrite)
+            assess_scene(
+                prediction.folder,
+                scene.labels,
+                scene.product,
+                paths.checks,
+                truth=scene.truth,
+                overwrite=overwrite,
+            )
         tested.append(
             {
                 "scene": share.name,

@@ -1,7 +1,7 @@
-"""Amounts: areas, lengths and counts that add over strips and scenes. Ratios are made of them at the end, never before.
+"""Amounts: areas, lengths and counts that add over blocks and scenes. Ratios are made of them at the end, never before.
 
-Adding is exact and does not depend on the order: whole numbers add as such, others are summed without rounding in
-between (Shewchuk's algorithm, ``math.fsum``).
+Adding scenes is exact and does not depend on the order: whole numbers add as such, others are summed without rounding
+in between (Shewchuk's algorithm, ``math.fsum``).
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, FloemapError
+
+#: By name of an amount: (blocks, ...).
+Blocks = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,13 @@ class Amounts:
 
     #: Fields that say how the amounts were measured: they must be equal in all that are added.
     SETTINGS: ClassVar[tuple[str, ...]] = ()
+    #: Fields that are whole numbers of a scene, though a block may have a part of one.
+    WHOLE: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def additive(cls) -> tuple[str, ...]:
+        """Return the names of the amounts that add; the other fields say how they were measured."""
+        return tuple(f.name for f in fields(cls) if f.name not in cls.SETTINGS)
 
     @classmethod
     def total(cls, parts: Sequence[Self]) -> Self:
@@ -83,6 +93,46 @@ class Amounts:
     def values(self) -> dict[str, Any]:
         """Return what people read: areas, lengths, shares and ratios, JSON-ready; None for what is not defined."""
         raise NotImplementedError
+
+
+A = TypeVar("A", bound=Amounts)
+
+
+@dataclass(frozen=True, eq=False)
+class ByBlock(Generic[A]):
+    """A scene's amounts shared out over its blocks: what belongs to a pixel goes to the block the pixel lies in.
+
+    Attributes
+    ----------
+    kind
+        Of the amounts.
+    settings
+        How they were measured: fields of `kind` that do not add.
+    amounts
+        By name of the field: (blocks, ...). The sum over blocks is the scene's.
+    """
+
+    kind: type[A]
+    settings: Mapping[str, Any]
+    amounts: Blocks
+
+    def scene(self) -> A:
+        """Return the whole scene's amounts."""
+        totals: dict[str, Any] = {}
+        for name, values in self.amounts.items():
+            total = values.sum(axis=0)
+            if name in self.kind.WHOLE:
+                total = np.rint(total).astype(np.int64)
+            totals[name] = total if total.ndim else total.item()
+        return self.kind(**self.settings, **totals)
+
+    def values(self) -> dict[str, Any]:
+        """Return the scene's values, as :meth:`Amounts.values`."""
+        return self.scene().values()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the scene's amounts, as :meth:`Amounts.to_json`."""
+        return self.scene().to_json()
 
 
 def _sum(values: Sequence[Any]) -> int | float:

@@ -6,34 +6,16 @@ too long across them, and 1.27 times for a border that runs in all directions al
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
+from floemap.evaluation.blocks import BlockGrid
 from floemap.evaluation.checks.classes import Classes
 from floemap.legend import IGNORE
 
-#: Rows that are looked at together.
-_STRIP_ROWS = 512
 
-
-def neighbours(rows: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Give slices (first, second) of a raster whose pixels share a side, strip by strip, every pair once.
-
-    First come the pairs within rows of a strip, then those with the row below.
-    """
-    everything = slice(None)
-    for row in range(0, rows, _STRIP_ROWS):
-        last = min(row + _STRIP_ROWS, rows)
-        strip = slice(row, last)
-        yield (strip, slice(None, -1)), (strip, slice(1, None))
-        below = min(last + 1, rows)
-        yield (slice(row, below - 1), everything), (slice(row + 1, below), everything)
-
-
-def sides_between(classes: Classes, count: int) -> NDArray[np.int64]:
-    """Count the pixel sides between each two classes.
+def border_sides(classes: Classes, count: int, grid: BlockGrid) -> NDArray[np.int64]:
+    """Count the pixel sides of each class at which another class begins.
 
     Parameters
     ----------
@@ -41,16 +23,18 @@ def sides_between(classes: Classes, count: int) -> NDArray[np.int64]:
         (rows, cols) uint8, IGNORE where there is none: no border is counted there, nor at the raster's edge.
     count
         How many classes there are.
+    grid
+        The blocks.
 
     Returns
     -------
     sides
-        (count, count), symmetric; 0 along the diagonal.
+        (blocks, count). A side between two classes counts for both.
     """
-    table = np.zeros(count * count, np.int64)
-    for first, second in neighbours(len(classes)):
+    found = np.zeros((len(grid), count), np.int64)
+    for block, _, first, second in grid.sides():
         a, b = classes[first], classes[second]
         changes = (a != b) & (a != IGNORE) & (b != IGNORE)
-        table += np.bincount(a[changes].astype(np.intp) * count + b[changes], minlength=count * count)
-    square = table.reshape(count, count)
-    return square + square.T
+        for side in (a, b):
+            found[block] += np.bincount(side[changes], minlength=count)
+    return found

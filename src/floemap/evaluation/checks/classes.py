@@ -1,13 +1,15 @@
-"""The two class rasters that a check compares, and which of a legend's classes play which part."""
+"""Two maps to compare, checked once for all checks; and which of a legend's classes play which part."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
+from floemap.evaluation.blocks import BlockGrid
 from floemap.legend import IGNORE, Legend
 
 Classes = NDArray[np.uint8]
@@ -78,32 +80,71 @@ def check_rasters(prediction: Classes, reference: Classes, legend: Legend) -> No
             )
 
 
-def compared(prediction: Classes, reference: Classes) -> Bools:
-    """Return where both rasters have a class: the only pixels that any check looks at, (rows, cols)."""
-    return np.asarray((prediction != IGNORE) & (reference != IGNORE))
+class MapPair:
+    """A prediction and the reference it is compared with, on one grid: what every check takes.
 
+    Parameters
+    ----------
+    prediction, reference
+        (rows, cols) uint8 class ids, 255 where there is none. Only pixels with both are compared.
+    pixel_m
+        Side of a pixel, metres.
+    legend
+        Of both.
+    grid
+        Blocks that amounts are shared out over; by default one for all. Must hold all pixels with both.
 
-def only_compared(prediction: Classes, reference: Classes) -> tuple[Classes, Classes]:
-    """Return copies of both rasters with IGNORE wherever one of them has it."""
-    without = ~compared(prediction, reference)
-    a, b = prediction.copy(), reference.copy()
-    a[without], b[without] = IGNORE, IGNORE
-    return a, b
-
-
-def pixel_km(pixel_m: float) -> float:
-    """Return the side of a pixel in km.
+    Attributes
+    ----------
+    prediction, reference
+        As given, with 255 in both wherever one of them has it.
 
     Raises
     ------
     GridError
-        If it is not positive.
+        If shapes differ, or the pixel has no area.
+    ConfigError
+        If a raster is not of uint8, or holds an id that the legend lacks.
     """
-    if not pixel_m > 0:
-        raise GridError(f"a pixel of {pixel_m} m has no area.")
-    return pixel_m / 1000
 
+    def __init__(
+        self, prediction: Classes, reference: Classes, pixel_m: float, legend: Legend, grid: BlockGrid | None = None
+    ) -> None:
+        check_rasters(prediction, reference, legend)
+        if not pixel_m > 0:
+            raise GridError(f"a pixel of {pixel_m} m has no area.")
+        self.grid = BlockGrid.whole(prediction.shape) if grid is None else grid
+        if self.grid.shape != prediction.shape:
+            raise GridError(f"blocks of a raster of {self.grid.shape} for maps of {prediction.shape}.")
+        without = (prediction == IGNORE) | (reference == IGNORE)
+        self.prediction, self.reference = prediction.copy(), reference.copy()
+        self.prediction[without], self.reference[without] = IGNORE, IGNORE
+        self.pixel_m, self.legend = float(pixel_m), legend
 
-def pixel_km2(pixel_m: float) -> float:
-    """Return the area of a pixel in km2; raises as :func:`pixel_km`."""
-    return pixel_km(pixel_m) ** 2
+    @property
+    def maps(self) -> tuple[Classes, Classes]:
+        """Prediction and reference."""
+        return self.prediction, self.reference
+
+    @cached_property
+    def here(self) -> Bools:
+        """Where both have a class, (rows, cols)."""
+        return np.asarray(self.prediction != IGNORE)
+
+    @property
+    def pixel_km(self) -> float:
+        """Side of a pixel in km."""
+        return self.pixel_m / 1000
+
+    @property
+    def pixel_km2(self) -> float:
+        """Area of a pixel in km2."""
+        return self.pixel_km**2
+
+    @cached_property
+    def compared_km2(self) -> NDArray[np.float64]:
+        """Area where both have a class, of each block, (blocks,)."""
+        counts = np.zeros(len(self.grid))
+        for block, window in self.grid.pieces():
+            counts[block] += np.count_nonzero(self.here[window])
+        return counts * self.pixel_km2

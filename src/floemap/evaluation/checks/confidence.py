@@ -8,12 +8,18 @@ over classes of (probability - truth)^2, 0 to 2 (G. Brier, 1950, Monthly Weather
 - sum of p ln p over classes, divided by the logarithm of their number: 0 is certain, 1 knows nothing; its mean over
 wrong pixels should be well above its mean over right ones.
 
+Does the model know where it is wrong? An analyst reviews what the model doubts. So pixels are put in the order of the
+chosen class's probability, and of the surer half the share that is wrong is what a review of the other half leaves: the
+selective risk at a coverage of one half (R. El-Yaniv, Y. Wiener, 2010, J. Machine Learning Research 11, 1605-1641). It
+is 0 for a map without mistakes. The difference of entropies is not defined there, and so ranks no maps.
+
 "Right" is by the reference, whose own errors count as the prediction's. Everything comes from whole counts of stored
 steps of probability, so strips and scenes add exactly.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,13 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
-from floemap.evaluation.checks.amounts import Amounts, difference, ratio
-from floemap.evaluation.checks.classes import Classes, check_rasters, keys
+from floemap.evaluation.blocks import Window
+from floemap.evaluation.checks.amounts import Amounts, ByBlock, difference, ratio
+from floemap.evaluation.checks.classes import Classes, MapPair, check_rasters, keys
 from floemap.legend import IGNORE, Legend
 
 BINS = 15
 #: Floating-point probabilities are counted in steps of this.
 FLOAT_STEP = 1 / 65535
+#: Rows that are read together.
+_STRIP_ROWS = 512
 
 #: Bits of a pixel's state, class by class: the prediction is this class, the reference is, they differ.
 _CHOSEN, _TRUE, _WRONG = 1, 2, 4
@@ -58,6 +67,7 @@ class ConfidenceAmounts(Amounts):
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("classes",)
+    WHOLE: ClassVar[tuple[str, ...]] = ("pixels", "right")
 
     classes: tuple[str, ...]
     pixels: int
@@ -81,6 +91,7 @@ class ConfidenceAmounts(Amounts):
             "entropy_right": right,
             "entropy_wrong": wrong,
             "entropy_gap": difference(wrong, right),
+            "wrong_in_surer_half": _selective_risk(self.chosen, 0.5),
             "reliability": _points(self.chosen),
             "by_class": {
                 key: {"calibration_error": _calibration_error(bins), "reliability": _points(bins)}
@@ -91,6 +102,15 @@ class ConfidenceAmounts(Amounts):
 
 def _calibration_error(bins: Floats) -> float | None:
     return ratio(float(np.abs(bins[1] - bins[2]).sum()), float(bins[0].sum()))
+
+
+def _selective_risk(bins: Floats, coverage: float) -> float | None:
+    """Share of wrong pixels among the surest; those of one bin of probability are taken to be equally sure."""
+    pixels, right = bins[0, ::-1], bins[1, ::-1]
+    wanted = coverage * pixels.sum()
+    taken = np.clip(wanted - (np.cumsum(pixels) - pixels), 0, pixels)
+    wrong = np.divide(pixels - right, pixels, out=np.zeros_like(pixels), where=pixels > 0)
+    return ratio(float((taken * wrong).sum()), float(wanted))
 
 
 def _points(bins: Floats) -> dict[str, list[float]]:
@@ -164,14 +184,14 @@ class ConfidenceCounts:
             raise ConfigError(f"probabilities from {low * self.step:g} to {high * self.step:g}, outside 0 to 1.")
         return level
 
-    def amounts(self) -> ConfidenceAmounts | str:
-        """Return the amounts of all strips, or why the check does not apply."""
+    def amounts(self) -> ConfidenceAmounts | None:
+        """Return the amounts of all strips; None where no pixel has probabilities and a class in both maps."""
         counts = self._counts  # (classes, levels, states)
         states = np.arange(_STATES)
         of_chosen = counts[:, :, states & _CHOSEN > 0].sum(axis=0)  # (levels, states with it), every pixel once
         pixels = int(of_chosen.sum())
         if not pixels:
-            return "no pixel has probabilities and a class in both maps"
+            return None
         p = np.minimum(np.arange(counts.shape[1]) * self.step, 1.0)
         true = counts[:, :, states & _TRUE > 0].sum(axis=2)  # (classes, levels)
         wrong = counts[:, :, states & _WRONG > 0].sum(axis=2)
@@ -199,9 +219,39 @@ def _binned(p: Floats, pixels: NDArray[np.int64], hits: NDArray[np.int64]) -> Fl
 
 
 def confidence(
-    probabilities: NDArray[Any], prediction: Classes, reference: Classes, legend: Legend, step: float | None = None
-) -> ConfidenceAmounts | str:
-    """Measure a whole scene's probabilities at once; see :class:`ConfidenceCounts` for strips and for parameters."""
-    counts = ConfidenceCounts(legend, step)
-    counts.add(probabilities, prediction, reference)
-    return counts.amounts()
+    maps: MapPair, read: Callable[[Window], NDArray[Any]], step: float | None = None
+) -> ByBlock[ConfidenceAmounts] | str:
+    """Measure the probabilities of a map.
+
+    Parameters
+    ----------
+    maps
+        What is compared.
+    read
+        Gives the probabilities in a window, (classes, rows, cols), as :meth:`ConfidenceCounts.add` takes them.
+    step
+        See :class:`ConfidenceCounts`.
+
+    Returns
+    -------
+    The amounts, or why the check does not apply.
+
+    Raises
+    ------
+    GridError, ConfigError
+        As :class:`ConfidenceCounts`.
+    """
+    found: dict[str, NDArray[np.float64]] = {}
+    for block, (rows, cols) in maps.grid.parts(slice(0, maps.grid.shape[0])):
+        counts = ConfidenceCounts(maps.legend, step)
+        for row in range(rows.start, rows.stop, _STRIP_ROWS):
+            window = slice(row, min(row + _STRIP_ROWS, rows.stop)), cols
+            counts.add(read(window), maps.prediction[window], maps.reference[window])
+        amounts = counts.amounts()
+        if amounts is not None:
+            for name in ConfidenceAmounts.additive():
+                value = np.asarray(getattr(amounts, name), np.float64)
+                found.setdefault(name, np.zeros((len(maps.grid), *value.shape)))[block] = value
+    if not found:
+        return "no pixel has probabilities and a class in both maps"
+    return ByBlock(ConfidenceAmounts, {"classes": keys(maps.legend)}, found)

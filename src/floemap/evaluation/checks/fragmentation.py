@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.evaluation.checks.amounts import Amounts, ratio
-from floemap.evaluation.checks.borders import sides_between
-from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, keys, only_compared, pixel_km, pixel_km2
-from floemap.legend import Legend
+from floemap.evaluation.blocks import BlockGrid
+from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
+from floemap.evaluation.checks.borders import border_sides
+from floemap.evaluation.checks.classes import Classes, MapPair, keys
 
 #: Patches of less than this are small.
 SMALL_KM2 = 1.0
+#: So many pixels must fit into such a patch, or there is no telling small patches from large ones.
+SMALL_PX = 4
 CONNECTIVITY = 8
-#: Rows that are counted together.
-_STRIP_ROWS = 512
 
 Floats = NDArray[np.floating[Any]]
 
@@ -39,6 +39,9 @@ class FragmentationAmounts(Amounts):
         Keys of the legend.
     connectivity
         8.
+    pixel_m
+        Side of a pixel. How many patches and how much border a map has depends on the size of its pixels, so scenes
+        with different ones cannot be added.
     patches
         How many.
     area_km2, small_km2
@@ -48,10 +51,12 @@ class FragmentationAmounts(Amounts):
         no data and the scene's end is part of none.
     """
 
-    SETTINGS: ClassVar[tuple[str, ...]] = ("classes", "connectivity")
+    SETTINGS: ClassVar[tuple[str, ...]] = ("classes", "connectivity", "pixel_m")
+    WHOLE: ClassVar[tuple[str, ...]] = ("patches",)
 
     classes: tuple[str, ...]
     connectivity: int
+    pixel_m: float
     patches: NDArray[np.int64]
     area_km2: Floats
     small_km2: Floats
@@ -69,12 +74,15 @@ class FragmentationAmounts(Amounts):
 
     def _densities(self, which: int, classes: slice) -> dict[str, float | None]:
         area = float(self.area_km2[which, classes].sum())
+        small = float(self.small_km2[which, classes].sum())
         return {
             "patches_per_1000_km2": ratio(
                 1000 * float(self.patches[which, classes].sum()), float(self.area_km2[which].sum())
             ),
             "perimeter_per_area_1_km": ratio(float(self.perimeter_km[which, classes].sum()), area),
-            "share_in_small_patches": ratio(float(self.small_km2[which, classes].sum()), area),
+            "share_in_small_patches": ratio(small, area)
+            if SMALL_PX * (self.pixel_m / 1000) ** 2 <= SMALL_KM2
+            else None,
         }
 
 
@@ -82,64 +90,52 @@ def _ratio(prediction: float | None, reference: float | None) -> float | None:
     return None if prediction is None or reference is None else ratio(prediction, reference)
 
 
-def fragmentation(
-    prediction: Classes, reference: Classes, pixel_m: float, legend: Legend
-) -> FragmentationAmounts | str:
-    """Measure patches and their borders in both maps.
+def fragmentation(maps: MapPair) -> ByBlock[FragmentationAmounts] | str:
+    """Measure patches and their borders in both maps; or say why that does not apply.
 
-    Parameters
-    ----------
-    prediction, reference
-        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
-    pixel_m
-        Side of a pixel, metres. Where a pixel is 1 km2 or more, no patch is small.
-    legend
-        Of both.
-
-    Returns
-    -------
-    The amounts, or why the check does not apply.
-
-    Raises
-    ------
-    GridError
-        If shapes differ.
-    ConfigError
-        If a raster holds what the legend lacks.
+    A patch counts in each block by its part in it.
     """
-    check_rasters(prediction, reference, legend)
-    km2, n = pixel_km2(pixel_m), len(legend)
-    patches, area_px, small_px = (np.zeros((2, n), np.int64) for _ in range(3))
-    sides = np.zeros((2, n), np.int64)
-    for i, classes in enumerate(only_compared(prediction, reference)):
-        sides[i] = sides_between(classes, n).sum(axis=1)
-        for k in range(n):
-            sizes = patch_sizes(classes, k)
-            patches[i, k], area_px[i, k] = len(sizes), sizes.sum()
-            small_px[i, k] = sizes[sizes * km2 < SMALL_KM2].sum()
-    if not area_px.any():
+    if not maps.here.any():
         return "no pixel has a class in both maps"
-    return FragmentationAmounts(
-        classes=keys(legend),
-        connectivity=CONNECTIVITY,
-        patches=patches,
-        area_km2=area_px * km2,
-        small_km2=small_px * km2,
-        perimeter_km=sides * pixel_km(pixel_m),
-    )
+    n, grid, km2 = len(maps.legend), maps.grid, maps.pixel_km2
+    patches, area_px, small_px, sides = (np.zeros((len(grid), 2, n)) for _ in range(4))
+    for i, classes in enumerate(maps.maps):
+        sides[:, i] = border_sides(classes, n, grid)
+        for k in range(n):
+            sizes, parts = patch_sizes(classes, k, grid)
+            small = sizes * km2 < SMALL_KM2
+            for block, first, pixels in parts:
+                own = slice(first, first + len(pixels))
+                patches[block, i, k] += (pixels / np.maximum(sizes[own], 1)).sum()
+                area_px[block, i, k] += pixels.sum()
+                small_px[block, i, k] += pixels[small[own]].sum()
+    settings = {"classes": keys(maps.legend), "connectivity": CONNECTIVITY, "pixel_m": maps.pixel_m}
+    amounts = {
+        "patches": patches,
+        "area_km2": area_px * km2,
+        "small_km2": small_px * km2,
+        "perimeter_km": sides * maps.pixel_km,
+    }
+    return ByBlock(FragmentationAmounts, settings, amounts)
 
 
-def patch_sizes(classes: Classes, which: int) -> NDArray[np.int64]:
-    """Return the sizes in pixels of all patches of a class."""
-    return label_patches(classes == which)[1][1:]
+#: Some patches of a block: its number, the number of the first patch, and the pixels of it and the next ones there.
+Part = tuple[int, int, NDArray[np.int64]]
 
 
-def label_patches(mask: Bools) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the number of each pixel's patch, (rows, cols), 0 outside of the mask; and pixels by number, 0 for 0."""
-    count, patch = cv2.connectedComponents(mask.view(np.uint8), connectivity=CONNECTIVITY)
-    sizes = np.zeros(count, np.int64)
+def patch_sizes(classes: Classes, which: int, grid: BlockGrid) -> tuple[NDArray[np.int64], list[Part]]:
+    """Return the pixels of each patch of a class, by number from 0; and the same shared out over blocks."""
+    mask = classes == which
+    if not mask.any():
+        return np.zeros(0, np.int64), []
     # OpenCV would give sizes, too, with centres and bounds; those take twice as long as all of this.
-    for row in range(0, len(mask), _STRIP_ROWS):
-        rows = slice(row, row + _STRIP_ROWS)
-        sizes += np.bincount(patch[rows][mask[rows]], minlength=count)
-    return np.asarray(patch, np.int32), sizes
+    count, patch = cv2.connectedComponents(mask.view(np.uint8), connectivity=CONNECTIVITY)
+    sizes, parts = np.zeros(count - 1, np.int64), []
+    for block, window in grid.pieces():
+        numbers = patch[window][mask[window]] - 1
+        if numbers.size:
+            first = int(numbers.min())
+            pixels = np.bincount(numbers - first)
+            sizes[first : first + len(pixels)] += pixels
+            parts.append((block, first, pixels))
+    return sizes, parts

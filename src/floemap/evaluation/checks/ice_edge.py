@@ -19,7 +19,6 @@ concentration on; here, from one half of the generalised map on).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError
-from floemap.evaluation.checks.amounts import Amounts, ratio
-from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, compared, pixel_km, pixel_km2
-from floemap.legend import Legend
+from floemap.evaluation.blocks import BlockGrid
+from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
+from floemap.evaluation.checks.classes import Bools, MapPair
 
 #: Side of the window in which the maps are generalised.
 WINDOW_KM = 5.0
@@ -62,6 +61,7 @@ class EdgeAmounts(Amounts):
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("window_km",)
+    WHOLE: ClassVar[tuple[str, ...]] = ("scenes",)
 
     window_km: float
     compared_km2: float
@@ -172,19 +172,13 @@ def window_px(window_km: float, pixel_m: float) -> int:
     return 2 * max(0, round((window_km * 1000 / pixel_m - 1) / 2)) + 1
 
 
-def ice_edge(
-    prediction: Classes, reference: Classes, pixel_m: float, legend: Legend, window_km: float = WINDOW_KM
-) -> EdgeAmounts | str:
-    """Compare the ice edges.
+def ice_edge(maps: MapPair, window_km: float = WINDOW_KM) -> ByBlock[EdgeAmounts] | str:
+    """Compare the ice edges. What is not the legend's water is ice.
 
     Parameters
     ----------
-    prediction, reference
-        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
-    pixel_m
-        Side of a pixel, metres.
-    legend
-        Of both: what is not its water is ice.
+    maps
+        What is compared.
     window_km
         Side of the window in which maps are generalised; 0 leaves them as they are.
 
@@ -194,46 +188,52 @@ def ice_edge(
 
     Raises
     ------
-    GridError
-        If shapes differ.
     ConfigError
-        If a raster holds what the legend lacks, or the window is negative.
+        If the window is negative.
     """
-    check_rasters(prediction, reference, legend)
     if not window_km >= 0:
         raise ConfigError(f"a window of {window_km} km cannot be.", hint="0 leaves the maps as they are.")
-    here = compared(prediction, reference)
+    here, grid, km = maps.here, maps.grid, maps.pixel_km
     if not here.any():
         return "no pixel has a class in both maps"
-    side_km, km2, size = pixel_km(pixel_m), pixel_km2(pixel_m), window_px(window_km, pixel_m)
-    ices = [generalise((c != legend.water) & here, here, size) for c in (prediction, reference)]
-    over, under = (int(np.count_nonzero(a & ~b)) for a, b in (ices, ices[::-1]))
+    size = window_px(window_km, maps.pixel_m)
+    ices = [generalise((c != maps.legend.water) & here, here, size) for c in maps.maps]
     edges = [edge_pixels(ice, here) for ice in ices]
-    lengths = [float(np.count_nonzero(e) * side_km) for e in edges]
-    predicted, drawn = lengths[0] > 0, lengths[1] > 0
+    areas, lengths = np.zeros((2, len(grid))), np.zeros((2, len(grid)))
+    for block, window in grid.pieces():
+        for i in (0, 1):
+            areas[i, block] += np.count_nonzero(ices[i][window] & ~ices[1 - i][window])
+            lengths[i, block] += np.count_nonzero(edges[i][window])
+    predicted, drawn = (bool(n.any()) for n in lengths)
     kinds = predicted and drawn, predicted and not drawn, drawn and not predicted, not (predicted or drawn)
-    measured: list[tuple[Floats, float]] = [(np.zeros(1), 0.0), (np.zeros(1), 0.0)]
+    measured = [(np.zeros((len(grid), 1)), np.zeros(len(grid)))] * 2
     if kinds[0]:
-        measured = [_distances(edges[i], edges[1 - i], side_km) for i in (0, 1)]
-    return EdgeAmounts(
-        window_km=float(window_km),
-        compared_km2=float(np.count_nonzero(here) * km2),
-        over_km2=over * km2,
-        under_km2=under * km2,
-        predicted_edge_km=lengths[0],
-        reference_edge_km=lengths[1],
-        scenes=np.array(kinds, np.int64),
-        to_reference_km=measured[0][0],
-        to_prediction_km=measured[1][0],
-        to_reference_moment=measured[0][1],
-        to_prediction_moment=measured[1][1],
-    )
+        measured = [_distances(edges[i], edges[1 - i], grid, km) for i in (0, 1)]
+    amounts = {
+        "compared_km2": maps.compared_km2,
+        "over_km2": areas[0] * km**2,
+        "under_km2": areas[1] * km**2,
+        "predicted_edge_km": lengths[0] * km,
+        "reference_edge_km": lengths[1] * km,
+        # One scene, of one kind: each block is a part of it.
+        "scenes": np.tile(np.array(kinds, np.float64) / len(grid), (len(grid), 1)),
+        "to_reference_km": measured[0][0],
+        "to_prediction_km": measured[1][0],
+        "to_reference_moment": measured[0][1],
+        "to_prediction_moment": measured[1][1],
+    }
+    return ByBlock(EdgeAmounts, {"window_km": float(window_km)}, amounts)
 
 
-def _distances(edge: Bools, other: Bools, pixel_km: float) -> tuple[Floats, float]:
-    """Length of `edge` by its distance to `other`, in steps, and length times distance."""
+def _distances(
+    edge: Bools, other: Bools, grid: BlockGrid, km: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Length of `edge` by block and by its distance to `other`, in steps; and by block, length times distance."""
     distance_px = cv2.distanceTransform((~other).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[edge]
     # Its last digits differ from run to run. Squares of distances between pixel centres are whole numbers.
-    exact_km = np.sqrt(np.rint(np.asarray(distance_px, np.float64) ** 2)) * pixel_km
-    steps = np.rint(exact_km / STEP_KM).astype(np.int64)
-    return np.bincount(steps) * pixel_km, math.fsum(exact_km) * pixel_km
+    exact_km = np.sqrt(np.rint(np.asarray(distance_px, np.float64) ** 2)) * km
+    step = np.rint(exact_km / STEP_KM).astype(np.int64)
+    block, n = grid.at(*np.nonzero(edge)), int(step.max()) + 1
+    lengths = np.bincount(block * n + step, minlength=len(grid) * n).reshape(-1, n)
+    moments = np.bincount(block, weights=exact_km, minlength=len(grid))
+    return np.asarray(lengths * km, np.float64), np.asarray(moments * km, np.float64)

@@ -1,36 +1,36 @@
 """Impossible neighbours: old ice where ice cannot be old.
 
-Old ice has lived through a summer, within the pack. Two places give a mistake away. *Specks*: patches of old ice under
-1 km2 in open water, with no other ice beside them; mostly rough sea, ships or icebergs. *Rings*: old ice one pixel wide
-along open water, with no wider old ice beside it: classifiers pass through it on the way from ice to water. Small floes
-of old ice do drift in water in summer: the reference's amounts stand beside the prediction's for that reason. Measured
-by the length of the border shared with water.
+Old ice has lived through a summer, within the pack, and drifts in floes of kilometres. Narrow old ice beside open water
+gives a mistake away: *specks*, from rough sea, ships or icebergs; and *rings* along the ice edge, because classifiers
+pass through old ice on the way from bright ice to dark water. Small floes of old ice do drift in water in summer: the
+reference's amounts stand beside the prediction's for that reason.
+
+Narrow is old ice in which no square of :data:`WIDE_M` fits, and that lies farther than that from old ice in which one
+does: a morphological opening by a square (J. Serra, 1982, "Image Analysis and Mathematical Morphology", Academic
+Press), and spurs of wide floes left alone. What lies under land, no data and beyond the map's end is not known, so the
+square may reach there. Measured by the length of the border that narrow old ice shares with water, km. Widths are
+metres, not pixels: a map means the same on pixels of any size on which the square can be drawn, and where it cannot be
+the check does not apply.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.evaluation.checks.amounts import Amounts, ratio
-from floemap.evaluation.checks.borders import neighbours
-from floemap.evaluation.checks.classes import (
-    Bools,
-    Classes,
-    check_rasters,
-    ice_groups,
-    only_compared,
-    pixel_km,
-    pixel_km2,
-)
-from floemap.evaluation.checks.fragmentation import SMALL_KM2, label_patches
-from floemap.legend import IGNORE, Legend
+from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
+from floemap.evaluation.checks.classes import Bools, Classes, MapPair, ice_groups
+from floemap.legend import IGNORE
 
 NO_CLASS = "the legend has no old ice"
+#: Narrower old ice is narrow: three of the largest pixels that the twin is made with, thirty of a real scene's.
+WIDE_M = 2400.0
+#: So many pixels must fit into that width, or one pixel more or less decides.
+_FEWEST_PX = 3
 
 Floats = NDArray[np.floating[Any]]
 
@@ -41,168 +41,90 @@ class NeighbourAmounts(Amounts):
 
     Attributes
     ----------
+    wide_m
+        Width from which old ice is no longer narrow, metres.
     compared_km2
-        All of it.
+        Area in which both maps have a class.
     old_water_km
         Length of border that old ice shares with open water.
-    speck_km, ring_km
-        Of that, of specks and of rings. A speck is no ring.
-    specks, speck_km2
-        Number and area of specks.
+    narrow_km
+        Of that, the border of narrow old ice.
     """
 
+    SETTINGS: ClassVar[tuple[str, ...]] = ("wide_m",)
+
+    wide_m: float
     compared_km2: float
     old_water_km: Floats
-    speck_km: Floats
-    ring_km: Floats
-    specks: NDArray[np.int64]
-    speck_km2: Floats
+    narrow_km: Floats
 
     def values(self) -> dict[str, Any]:
-        """Lengths in km; `impossible_km` is specks and rings together."""
-        impossible = self.speck_km + self.ring_km
+        """Lengths in km; `impossible_km` is the border of narrow old ice with water."""
         maps = [
-            {
-                "impossible_km": float(impossible[i]),
-                "speck_km": float(self.speck_km[i]),
-                "ring_km": float(self.ring_km[i]),
-                "specks": int(self.specks[i]),
-                "speck_km2": float(self.speck_km2[i]),
-                "old_water_km": float(self.old_water_km[i]),
-            }
-            for i in (0, 1)
+            {"impossible_km": float(self.narrow_km[i]), "old_water_km": float(self.old_water_km[i])} for i in (0, 1)
         ]
         return {
             "prediction": maps[0],
             "reference": maps[1],
-            "impossible_km": maps[0]["impossible_km"],
-            "excess_km": float(impossible[0] - impossible[1]),
+            "excess_km": float(self.narrow_km[0] - self.narrow_km[1]),
             "old_water_ratio": ratio(float(self.old_water_km[0]), float(self.old_water_km[1])),
         }
 
 
-def impossible_neighbours(
-    prediction: Classes, reference: Classes, pixel_m: float, legend: Legend
-) -> NeighbourAmounts | str:
-    """Measure specks and rings of old ice in both maps.
+def impossible_neighbours(maps: MapPair) -> ByBlock[NeighbourAmounts] | str:
+    """Measure the border of narrow old ice with water in both maps; or say why that does not apply."""
+    old, water = ice_groups(maps.legend).old, maps.legend.water
+    if old is None:
+        return NO_CLASS
+    size = round(WIDE_M / maps.pixel_m)
+    if size < _FEWEST_PX:
+        return (
+            f"on pixels of {maps.pixel_m:g} m old ice of less than {WIDE_M / 1000:g} km cannot be told from wider: "
+            f"{_FEWEST_PX} pixels must fit into that"
+        )
+    sides = np.zeros((2, len(maps.grid), 2))  # all, narrow
+    for i, classes in enumerate(maps.maps):
+        narrow = narrow_pixels(classes, old, size)
+        for block, _, first, second in maps.grid.sides():
+            for here, there in ((first, second), (second, first)):
+                wet = (classes[here] == old) & (classes[there] == water)
+                sides[0, block, i] += np.count_nonzero(wet)
+                sides[1, block, i] += np.count_nonzero(wet & narrow[here])
+    amounts = {
+        "compared_km2": maps.compared_km2,
+        "old_water_km": sides[0] * maps.pixel_km,
+        "narrow_km": sides[1] * maps.pixel_km,
+    }
+    return ByBlock(NeighbourAmounts, {"wide_m": WIDE_M}, amounts)
+
+
+def narrow_pixels(classes: Classes, which: int, size: int) -> Bools:
+    """Return the narrow parts of a class.
 
     Parameters
     ----------
-    prediction, reference
-        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
-    pixel_m
-        Side of a pixel, metres.
-    legend
-        Of both.
+    classes
+        (rows, cols) uint8 class ids, 255 where there is none.
+    which
+        The class.
+    size
+        Side of the square, pixels.
 
     Returns
     -------
-    The amounts, or why the check does not apply.
-
-    Raises
-    ------
-    GridError
-        If shapes differ.
-    ConfigError
-        If a raster holds what the legend lacks.
+    narrow
+        (rows, cols).
     """
-    check_rasters(prediction, reference, legend)
-    old = ice_groups(legend).old
-    if old is None:
-        return NO_CLASS
-    side_km, km2 = pixel_km(pixel_m), pixel_km2(pixel_m)
-    maps = only_compared(prediction, reference)
-    found = np.array([_counts(c, old, legend.water, km2) for c in maps], np.int64).T
-    return NeighbourAmounts(
-        compared_km2=float(np.count_nonzero(maps[0] != IGNORE) * km2),
-        old_water_km=found[0] * side_km,
-        speck_km=found[1] * side_km,
-        ring_km=found[2] * side_km,
-        specks=found[3],
-        speck_km2=found[4] * km2,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Contacts:
-    """Where old ice of a map meets open water: what its specks and rings are counted from.
-
-    Attributes
-    ----------
-    patches
-        (rows, cols), numbers of connected patches of old ice from 1, 0 elsewhere.
-    sizes, speck
-        (patches + 1,), pixels of each patch, and whether it is a speck.
-    pixels
-        (sides,), for each side between old ice and water the old pixel's place in the flattened raster.
-    thin
-        (sides,), whether that pixel is part of a ring.
-    """
-
-    patches: NDArray[np.int32]
-    sizes: NDArray[np.int64]
-    speck: Bools
-    pixels: NDArray[np.int64]
-    thin: Bools
-
-    @property
-    def of_speck(self) -> Bools:
-        """Whether each side is a speck's, (sides,)."""
-        return self.speck[self.patches.ravel()[self.pixels]]
-
-    @property
-    def of_ring(self) -> Bools:
-        """Whether each side is a ring's, (sides,). A speck is no ring."""
-        return self.thin & ~self.of_speck
-
-
-def contacts(classes: Classes, old: int, water: int, km2: float) -> Contacts | None:
-    """Find where old ice meets water, (rows, cols) class ids; None where there is no old ice. `km2` is of a pixel."""
-    mask = classes == old
+    mask: Bools = np.asarray(classes == which)
     if not mask.any():
-        return None
-    patches, sizes = label_patches(mask)
-    # One pixel wide, and no spur of a floe: nothing wider beside it.
-    thin = mask & ~cv2.dilate(_wide(mask).view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)
-    # A single pixel is the smallest that a map can show, whatever its size.
-    speck = (sizes * km2 < SMALL_KM2) | (sizes == 1)
-    speck[0] = False
-    # What lies beyond the map's end is not known: a patch that reaches it may be part of a floe.
-    for border in (patches[0], patches[-1], patches[:, 0], patches[:, -1]):
-        speck[border] = False
-    wet = []
-    for first, second in neighbours(len(classes)):
-        for here, there in ((first, second), (second, first)):
-            mine = np.flatnonzero(mask[here])
-            beside, labels = classes[there].ravel()[mine], patches[here].ravel()[mine]
-            speck[labels[(beside != old) & (beside != water)]] = False  # other ice, land, no data
-            wet.append(_places(mine[beside == water], here, classes.shape))
-    pixels = np.concatenate(wet)
-    speck &= np.bincount(patches.ravel()[pixels], minlength=len(sizes)) > 0
-    return Contacts(patches, sizes, speck, pixels, thin.ravel()[pixels])
-
-
-def _counts(classes: Classes, old: int, water: int, km2: float) -> tuple[int, int, int, int, int]:
-    """Sides between old ice and water: all, of specks, of rings; specks; their pixels."""
-    found = contacts(classes, old, water, km2)
-    if found is None:
-        return 0, 0, 0, 0, 0
-    sides = len(found.pixels), int(found.of_speck.sum()), int(found.of_ring.sum())
-    return *sides, int(found.speck.sum()), int(found.sizes[found.speck].sum())
-
-
-def _places(places: NDArray[np.int64], part: tuple[slice, slice], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Turn places in a flattened part of a raster into places in the flattened raster."""
-    rows, cols = (range(n)[s] for s, n in zip(part, shape, strict=True))
-    row, col = np.divmod(places, len(cols))
-    return np.asarray((row + rows.start) * shape[1] + col + cols.start, np.int64)
-
-
-def _wide(mask: Bools) -> Bools:
-    """Return the pixels that lie in some 2 x 2 pixels of the mask: what is more than one pixel wide."""
-    block = mask[:-1, :-1] & mask[1:, :-1] & mask[:-1, 1:] & mask[1:, 1:]
-    wide = np.zeros_like(mask)
-    for rows in (slice(None, -1), slice(1, None)):
-        for cols in (slice(None, -1), slice(1, None)):
-            wide[rows, cols] |= block
-    return wide
+        return mask
+    # Beyond the map's end as under no data: whatever is there may belong to it.
+    could = cv2.copyMakeBorder(
+        (mask | (classes == IGNORE)).view(np.uint8), size, size, size, size, cv2.BORDER_CONSTANT, value=1
+    )
+    square, first = np.ones((size, size), np.uint8), (size - 1) // 2
+    last = size - 1 - first  # squares of an even side have no middle: what one step moves, the other moves back
+    fits = cv2.dilate(cv2.erode(could, square, anchor=(first, first)), square, anchor=(last, last))
+    wide = mask & fits[size:-size, size:-size].view(np.bool_)
+    near = cv2.dilate(wide.view(np.uint8), np.ones((2 * size + 1, 2 * size + 1), np.uint8))
+    return np.asarray(mask & ~near.view(np.bool_))

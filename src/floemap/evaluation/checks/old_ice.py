@@ -13,10 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.evaluation.checks.amounts import Amounts, ratio
-from floemap.evaluation.checks.classes import Classes, check_rasters, ice_groups, keys, pixel_km2
-from floemap.evaluation.confusion import confusion
-from floemap.legend import Legend
+from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
+from floemap.evaluation.checks.classes import MapPair, ice_groups, keys
 
 NO_CLASS = "the legend has no old ice"
 
@@ -73,39 +71,16 @@ class OldIceAmounts(Amounts):
         return {k: float(a) for i, (k, a) in enumerate(zip(self.classes, km2, strict=True)) if i != self.old}
 
 
-def old_ice(prediction: Classes, reference: Classes, pixel_m: float, legend: Legend) -> OldIceAmounts | str:
-    """Measure old ice that the prediction misses or invents.
-
-    Parameters
-    ----------
-    prediction, reference
-        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
-    pixel_m
-        Side of a pixel, metres.
-    legend
-        Of both.
-
-    Returns
-    -------
-    The amounts, or why the check does not apply.
-
-    Raises
-    ------
-    GridError
-        If shapes differ.
-    ConfigError
-        If a raster holds what the legend lacks.
-    """
-    check_rasters(prediction, reference, legend)
-    groups = ice_groups(legend)
+def old_ice(maps: MapPair) -> ByBlock[OldIceAmounts] | str:
+    """Measure old ice that the prediction misses or invents; or say why that does not apply."""
+    groups = ice_groups(maps.legend)
     if groups.old is None:
         return NO_CLASS
-    km2 = confusion(reference, prediction, len(legend)).counts * pixel_km2(pixel_m)
-    return OldIceAmounts(
-        classes=keys(legend),
-        old=groups.old,
-        first_year=groups.first_year,
-        compared_km2=float(km2.sum()),
-        reference_old_as_km2=km2[groups.old],
-        predicted_old_was_km2=km2[:, groups.old].copy(),
-    )
+    km2 = maps.grid.confusions(maps.reference, maps.prediction, len(maps.legend)) * maps.pixel_km2
+    settings = {"classes": keys(maps.legend), "old": groups.old, "first_year": groups.first_year}
+    amounts = {
+        "compared_km2": km2.sum(axis=(1, 2)),
+        "reference_old_as_km2": km2[:, groups.old],
+        "predicted_old_was_km2": km2[:, :, groups.old],
+    }
+    return ByBlock(OldIceAmounts, settings, amounts)

@@ -25,9 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import GridError
-from floemap.evaluation.checks.amounts import Amounts, ratio
-from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, compared, ice_groups, keys, pixel_km2
-from floemap.legend import Legend
+from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
+from floemap.evaluation.checks.classes import Bools, MapPair, ice_groups, keys
 
 Day = tuple[int, int]
 
@@ -118,7 +117,7 @@ class SeasonAmounts(Amounts):
     both_km2: float
 
     def values(self) -> dict[str, Any]:
-        """Areas out of season, and their ratio to the reference's."""
+        """Areas out of season, what the map shows where the reference has none, and the ratio to the reference's."""
         predicted, reference = float(self.predicted_km2.sum()), float(self.reference_km2.sum())
         return {
             "melting_km2": self.melting_km2,
@@ -127,24 +126,19 @@ class SeasonAmounts(Amounts):
             "invented_km2": predicted - self.both_km2,
             "ratio": ratio(predicted, reference),
             "share_of_melting": ratio(predicted, self.melting_km2),
+            "invented_share_of_melting": ratio(predicted - self.both_km2, self.melting_km2),
             "predicted_km2_by_class": dict(zip(self.classes, self.predicted_km2.tolist(), strict=True)),
             "reference_km2_by_class": dict(zip(self.classes, self.reference_km2.tolist(), strict=True)),
         }
 
 
-def season(
-    prediction: Classes, reference: Classes, pixel_m: float, legend: Legend, melting: Bools | bool
-) -> SeasonAmounts | str:
+def season(maps: MapPair, melting: Bools | bool) -> ByBlock[SeasonAmounts] | str:
     """Measure new ice, nilas and young ice in the melt season.
 
     Parameters
     ----------
-    prediction, reference
-        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
-    pixel_m
-        Side of a pixel, metres.
-    legend
-        Of both.
+    maps
+        What is compared.
     melting
         Where melt is on, (rows, cols), or everywhere or nowhere.
 
@@ -156,27 +150,29 @@ def season(
     ------
     GridError
         If shapes differ.
-    ConfigError
-        If a raster holds what the legend lacks.
     """
-    check_rasters(prediction, reference, legend)
-    forming = ice_groups(legend).forming
+    forming = ice_groups(maps.legend).forming
     if not forming:
         return NO_CLASSES
-    here = compared(prediction, reference)
-    if np.shape(melting) not in ((), here.shape):
-        raise GridError(f"a melt season of {np.shape(melting)} for rasters of {here.shape}.")
-    here &= melting
+    if np.shape(melting) not in ((), maps.here.shape):
+        raise GridError(f"a melt season of {np.shape(melting)} for rasters of {maps.here.shape}.")
+    here = maps.here & melting
     if not here.any():
         return NOT_MELTING
-    km2 = pixel_km2(pixel_m)
-    of_prediction, of_reference = prediction[here], reference[here]
-    areas = [np.bincount(c, minlength=256)[list(forming)] * km2 for c in (of_prediction, of_reference)]
-    both = np.isin(of_prediction, forming) & np.isin(of_reference, forming)
-    return SeasonAmounts(
-        classes=tuple(keys(legend)[i] for i in forming),
-        melting_km2=float(here.sum() * km2),
-        predicted_km2=areas[0],
-        reference_km2=areas[1],
-        both_km2=float(both.sum() * km2),
-    )
+    n = len(maps.grid)
+    all_px, both_px = np.zeros(n), np.zeros(n)
+    of_class = np.zeros((2, n, len(forming)))
+    for block, window in maps.grid.pieces():
+        found = [classes[window][here[window]] for classes in maps.maps]
+        all_px[block] += len(found[0])
+        both_px[block] += np.count_nonzero(np.isin(found[0], forming) & np.isin(found[1], forming))
+        for i, classes in enumerate(found):
+            of_class[i, block] += np.bincount(classes, minlength=256)[list(forming)]
+    km2 = maps.pixel_km2
+    amounts = {
+        "melting_km2": all_px * km2,
+        "predicted_km2": of_class[0] * km2,
+        "reference_km2": of_class[1] * km2,
+        "both_km2": both_px * km2,
+    }
+    return ByBlock(SeasonAmounts, {"classes": tuple(keys(maps.legend)[i] for i in forming)}, amounts)

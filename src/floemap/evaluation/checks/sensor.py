@@ -19,6 +19,7 @@ A. Doulgeris, W. Dierking, 2020, Annals of Glaciology 61, 260-270, doi:10.1017/a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,10 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import GridError
-from floemap.evaluation.checks.amounts import Amounts, difference, ratio
-from floemap.evaluation.checks.borders import neighbours
-from floemap.evaluation.checks.classes import Bools, Classes, check_rasters, keys, only_compared, pixel_km, pixel_km2
-from floemap.legend import IGNORE, Legend
+from floemap.evaluation.checks.amounts import Amounts, ByBlock, difference, ratio
+from floemap.evaluation.checks.classes import Bools, Classes, MapPair, keys
+from floemap.legend import IGNORE
 
 #: Bins of incidence angle: whole degrees from the first on; what lies beyond either end is in the bin there.
 FIRST_DEG, BINS = 15, 35
@@ -63,7 +63,6 @@ class SeamAmounts(Amounts):
         return {
             "prediction": found[0],
             "reference": found[1],
-            "seam_ratio": found[0]["ratio"],
             "seam_excess_km": difference(found[0]["excess_km"], found[1]["excess_km"]),
         }
 
@@ -84,19 +83,13 @@ class SeamAmounts(Amounts):
         }
 
 
-def seams(
-    prediction: Classes, reference: Classes, pixel_m: float, legend: Legend, zone: Bools | None
-) -> SeamAmounts | str:
+def seams(maps: MapPair, zone: Bools | None) -> ByBlock[SeamAmounts] | str:
     """Count class changes along the seams of sub-swaths and elsewhere.
 
     Parameters
     ----------
-    prediction, reference
-        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
-    pixel_m
-        Side of a pixel, metres.
-    legend
-        Of both.
+    maps
+        What is compared.
     zone
         (rows, cols), True along seams, see :func:`floemap.evaluation.checks.seam_zone.seam_zone`; None where the seams
         are not known. A side is in the zone if both of its pixels are, elsewhere if neither is.
@@ -109,30 +102,24 @@ def seams(
     ------
     GridError
         If shapes differ.
-    ConfigError
-        If a raster holds what the legend lacks.
     """
-    check_rasters(prediction, reference, legend)
-    side_km = pixel_km(pixel_m)
+    here, n = maps.here, len(maps.grid)
     if zone is None:
         return "product.json does not say where sub-swaths meet: prepare the product again, with --overwrite"
-    if zone.shape != prediction.shape:
-        raise GridError(f"a seam zone of {zone.shape} for rasters of {prediction.shape}.")
-    maps = only_compared(prediction, reference)
-    here = maps[0] != IGNORE
+    if zone.shape != here.shape:
+        raise GridError(f"a seam zone of {zone.shape} for rasters of {here.shape}.")
     if not (zone & here).any():
         return "no seam crosses what is compared"
-    sides = np.zeros((2, 2), np.int64)
-    changes = np.zeros((2, 2, 2), np.int64)
-    for i, (first, second) in enumerate(neighbours(len(here))):
+    sides, changes = np.zeros((n, 2, 2)), np.zeros((n, 2, 2, 2))
+    for block, direction, first, second in maps.grid.sides():
         known = here[first] & here[second]
         places = known & zone[first] & zone[second], known & ~(zone[first] | zone[second])
-        direction = i % 2  # pairs within rows and with the row below take turns
         for place, chosen in enumerate(places):
-            sides[place, direction] += np.count_nonzero(chosen)
-            for which, classes in enumerate(maps):
-                changes[which, place, direction] += np.count_nonzero(chosen & (classes[first] != classes[second]))
-    return SeamAmounts(sides_km=sides * side_km, changes_km=changes * side_km)
+            sides[block, place, direction] += np.count_nonzero(chosen)
+            for which, classes in enumerate(maps.maps):
+                changed = chosen & (classes[first] != classes[second])
+                changes[block, which, place, direction] += np.count_nonzero(changed)
+    return ByBlock(SeamAmounts, {}, {"sides_km": sides * maps.pixel_km, "changes_km": changes * maps.pixel_km})
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,32 +190,15 @@ def angle_counts(
     return np.asarray(counts.reshape(BINS, classes, classes), np.int64)
 
 
-def angle_amounts(counts: NDArray[np.int64], pixel_m: float, legend: Legend) -> AngleAmounts | str:
-    """Return the amounts of a scene's counts, the sum over its strips; or why the check does not apply."""
-    if not counts.any():
-        return "no pixel has an incidence angle and a class in both maps"
-    return AngleAmounts(classes=keys(legend), first_deg=FIRST_DEG, km2=counts * pixel_km2(pixel_m))
-
-
-def angle(
-    prediction: Classes,
-    reference: Classes,
-    pixel_m: float,
-    legend: Legend,
-    incidence_deg: NDArray[np.floating[Any]],
-) -> AngleAmounts | str:
+def angle(maps: MapPair, strips: Iterable[tuple[slice, Floats]]) -> ByBlock[AngleAmounts] | str:
     """Measure how the classes depend on the incidence angle.
 
     Parameters
     ----------
-    prediction, reference
-        (rows, cols) uint8 class ids, 255 where there is none; only pixels with both count.
-    pixel_m
-        Side of a pixel, metres.
-    legend
-        Of both.
-    incidence_deg
-        (rows, cols), degrees, NaN where unknown.
+    maps
+        What is compared.
+    strips
+        The incidence angle, strip by strip: rows, and (rows, cols), degrees, NaN where unknown.
 
     Returns
     -------
@@ -237,11 +207,17 @@ def angle(
     Raises
     ------
     GridError
-        If shapes differ.
-    ConfigError
-        If a raster holds what the legend lacks.
+        If a strip does not lie on the maps' grid.
     """
-    check_rasters(prediction, reference, legend)
-    if incidence_deg.shape != prediction.shape:
-        raise GridError(f"incidence of {incidence_deg.shape} for rasters of {prediction.shape}.")
-    return angle_amounts(angle_counts(prediction, reference, incidence_deg, len(legend)), pixel_m, legend)
+    n, cols = len(maps.legend), maps.here.shape[1]
+    counts = np.zeros((len(maps.grid), BINS, n, n), np.int64)
+    for rows, incidence_deg in strips:
+        if incidence_deg.shape != (rows.stop - rows.start, cols):
+            raise GridError(f"incidence of {incidence_deg.shape} for {rows.stop - rows.start} rows of {cols} pixels.")
+        for block, window in maps.grid.parts(rows):
+            degrees = incidence_deg[window[0].start - rows.start : window[0].stop - rows.start, window[1]]
+            counts[block] += angle_counts(maps.prediction[window], maps.reference[window], degrees, n)
+    if not counts.any():
+        return "no pixel has an incidence angle and a class in both maps"
+    settings = {"classes": keys(maps.legend), "first_deg": FIRST_DEG}
+    return ByBlock(AngleAmounts, settings, {"km2": counts.astype(np.float64) * maps.pixel_km2})
