@@ -11,6 +11,7 @@ the data pass by.
 
 from __future__ import annotations
 
+import glob
 import logging
 import uuid
 import warnings
@@ -48,6 +49,8 @@ Overview = Literal["average", "power", "mode", "nearest"]
 STRIP_ROWS = 512
 _TILE = 512
 _filtering = Lock()
+#: Ends of the names of files beside a raster that may say where it lies.
+_GEOREFERENCES = (".aux.xml", ".tfw", ".wld", ".prj")
 #: GDAL's own default takes 5 % of the machine's memory; strips need far less.
 GDAL_CACHE_BYTES = 64 << 20
 
@@ -331,7 +334,10 @@ def without_georeference() -> Iterator[None]:
 
 @contextmanager
 def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint: str | None = None) -> Iterator[Any]:
-    """Open a GeoTIFF for reading, as rasterio's dataset, while the block runs.
+    """Open a GeoTIFF for reading, as rasterio's dataset, while the block runs; nothing but the file itself is read.
+
+    GDAL takes files beside a raster into account (.aux.xml, .ovr, .msk and others), and some of them make it read
+    further ones, on this machine or elsewhere. What a raster holds it holds in its own file.
 
     Parameters
     ----------
@@ -345,9 +351,12 @@ def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint:
     """
     file = regular_file(path, kind)
     try:
-        with rasterio.open(file, driver="GTiff") as dataset:
+        with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(file, driver="GTiff")
+        with dataset:
             yield dataset
-    except (RasterioError, UnicodeDecodeError) as e:  # the latter of tags in another encoding than TIFF's
+    except (RasterioError, CPLE_BaseError, UnicodeDecodeError) as e:  # the last of tags in another encoding than TIFF's
         raise kind(f"cannot be read as a raster: {_reason(e)}.", path=path, hint=hint) from e
 
 
@@ -363,7 +372,10 @@ def read_geobox(path: Path) -> GeoBox:
     """
     with without_georeference(), open_raster(path) as d:
         if d.crs is None or d.transform.is_identity:
-            raise GridError("has no georeference.", path=path, hint="A map-projected raster is needed.")
+            beside = [p.name for p in Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.*")]
+            beside = sorted(name for name in beside if name.endswith(_GEOREFERENCES))
+            hint = f"What {', '.join(beside)} says is not read: write it into the raster." if beside else None
+            raise GridError("has no georeference.", path=path, hint=hint or "A map-projected raster is needed.")
         if d.transform.b or d.transform.d:
             hint = "Warp it to a grid along the axes of its CRS first, as `gdalwarp` does."
             raise GridError("has a rotated or sheared grid.", path=path, hint=hint)

@@ -19,6 +19,9 @@ from floemap.errors import ChartError
 #: A code that a chart does not give, in arrays. SIGRID-3 writes the same.
 NOT_GIVEN = -9
 
+#: Text, in lower case, by which files say that there is no code; "9-" is a -9 that was set flush right.
+_NO_CODE = frozenset({"", "-9", "9-", "-", "--", "n/a", "na", "nan", "none", "null", "<null>"})
+
 #: Polygon types: land, water, ice, no data, ice shelf. Where a chart gives none, "".
 POLYGON_TYPES: Mapping[str, str] = MappingProxyType(
     {"L": "land", "W": "water", "I": "ice", "N": "no data", "S": "ice shelf"}
@@ -61,7 +64,7 @@ def tenths(codes: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.fl
     return low, middle, high
 
 
-def read_codes(values: Sequence[Any], column: str, features: Sequence[Any]) -> NDArray[np.int16]:
+def read_codes(values: Sequence[Any], column: str, features: Sequence[Any] | NDArray[Any]) -> NDArray[np.int16]:
     """Turn a column of codes, as files hold them, into numbers; what is not given becomes :data:`NOT_GIVEN`.
 
     Strings padded or not, whole numbers, reals without a fraction; -9, empty, blank and null are "not given".
@@ -81,12 +84,12 @@ def read_codes(values: Sequence[Any], column: str, features: Sequence[Any]) -> N
     known: dict[Any, int] = {}
     codes = np.empty(len(values), np.int16)
     for i, value in enumerate(values):
-        key = value if isinstance(value, str) else None if pd.isna(value) else float(value)
+        key = _plain(value)
         if key not in known:
             code = _code(key)
             if code is None:
                 raise ChartError(
-                    f"polygon {features[i]}: {column} is {value!r}.",
+                    f"polygon {features[i]}: {column} is {_shown(value)}.",
                     hint="A SIGRID-3 code has one or two digits, or is -9 or empty where there is none.",
                 )
             known[key] = code
@@ -94,11 +97,22 @@ def read_codes(values: Sequence[Any], column: str, features: Sequence[Any]) -> N
     return codes
 
 
+def _plain(value: Any) -> str | float | None:
+    """Return a value as text or number, None where there is none, infinity where it is neither."""
+    if isinstance(value, str):
+        return value
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        return None if value != value else float(min(value, 1000))  # not-a-number stands for none
+    return math.inf
+
+
 def _code(value: str | float | None) -> int | None:
     """Return one code, NOT_GIVEN, or None where it is not understood."""
     if isinstance(value, str):
         value = value.replace("\0", " ").strip()
-        if not value:
+        if value.lower() in _NO_CODE:
             return NOT_GIVEN
         try:
             value = float(value)
@@ -111,7 +125,13 @@ def _code(value: str | float | None) -> int | None:
     return int(value) if 0 <= value <= 99 or value == NOT_GIVEN else None
 
 
-def read_polygon_types(values: Sequence[Any], features: Sequence[Any]) -> list[str]:
+def _shown(value: Any) -> str:
+    """Return a value as it may be shown: in quotes where it is text, without what a terminal would obey, cut."""
+    words = repr(value)
+    return words if len(words) <= 60 else f"{words[:60]} ..."
+
+
+def read_polygon_types(values: Sequence[Any], features: Sequence[Any] | NDArray[Any]) -> list[str]:
     """Turn a POLY_TYPE column into the keys of :data:`POLYGON_TYPES`, "" where it is empty.
 
     Raises
@@ -121,11 +141,12 @@ def read_polygon_types(values: Sequence[Any], features: Sequence[Any]) -> list[s
     """
     types = []
     for value, feature in zip(values, features, strict=True):
-        text = "" if pd.isna(value) else str(value).replace("\0", " ").strip().upper()
-        text = "" if text == str(NOT_GIVEN) else text
+        plain = _plain(value)
+        text = "" if plain is None else str(plain).replace("\0", " ").strip().upper()
+        text = "" if text.lower() in _NO_CODE or text == str(float(NOT_GIVEN)) else text
         if text and text not in POLYGON_TYPES:
             raise ChartError(
-                f"polygon {feature}: POLY_TYPE is {value!r}.",
+                f"polygon {feature}: POLY_TYPE is {_shown(value)}.",
                 hint="It is one of " + ", ".join(f"{k} ({v})" for k, v in POLYGON_TYPES.items()) + ".",
             )
         types.append(text)

@@ -8,9 +8,13 @@ import numpy as np
 import shapely
 
 from floemap.charts.projecting import Polygons
+from floemap.charts.rings import extra_crossings, near_each
 
 #: Areas below this share of the chart are rounding.
 _ROUNDING = 1e-9
+#: Where more pairs of edges than this may cross, or polygons have more neighbours, measuring takes minutes and more.
+_MOST_CROSSINGS = 2_000_000
+_MOST_NEAR = 500
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Coverage:
         Enclosed by polygons and covered by none: holes that nothing fills.
     gaps
         How many such holes there are.
+    measured
+        False where so many polygons lie on one another that this was not measured; all numbers are 0 then.
     """
 
     area_m2: float
@@ -36,12 +42,15 @@ class Coverage:
     overlapping_pairs: int
     gap_m2: float
     gaps: int
+    measured: bool = True
 
 
 def measure_coverage(polygons: Polygons) -> Coverage:
     """Measure overlaps and gaps of valid polygons, (n,), in metres."""
     if not len(polygons):
         return Coverage(0.0, 0.0, 0, 0.0, 0)
+    if near_each(polygons) > _MOST_NEAR or extra_crossings(polygons) > _MOST_CROSSINGS:
+        return Coverage(0.0, 0.0, 0, 0.0, 0, measured=False)
     union = shapely.union_all(polygons)
     area = float(union.area)
     smallest = _ROUNDING * area

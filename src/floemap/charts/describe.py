@@ -154,6 +154,8 @@ def _oddities(facts: Mapping[str, Any]) -> list[str]:
     found = [f"{n} {what}" for n, what in words if n]
     for column, codes in odd["odd_codes"].items():
         found += [f"{column} is {code} in {n} polygons: no such code" for code, n in codes.items()]
+    if not coverage["measured"]:
+        found.append("so many polygons lie on one another that overlaps and gaps were not measured")
     if coverage["overlapping_pairs"]:
         found.append(f"{coverage['overlapping_pairs']} pairs overlap, {coverage['overlap_m2'] / 1e6:,.1f} km²")
     if coverage["gaps"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,20 +10,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyogrio
 import pyproj
 import shapely
-from pyogrio.errors import DataSourceError
 
 from floemap.charts.dataset import ChartFile, Dataset, Entry, find_dataset
 from floemap.charts.extremeearth import ALL_MONTHS, EVERYTHING, DatasetScene, What, check_months
 from floemap.charts.halves import Footprint
 from floemap.charts.sigrid3 import Chart
-from floemap.charts.sources import find_source
 from floemap.errors import FloemapError, ProductError
 from floemap.progress import Progress, silent
 from floemap.sentinel1.safe import open_scene, verify
 from floemap.sentinel1.scene import Scene
+
+logger = logging.getLogger(__name__)
 
 State = Literal["right", "missing", "wrong"]
 
@@ -174,8 +174,8 @@ def _check_product(entry: Entry, *, checksums: bool) -> tuple[Finding, Scene | N
     for path in entry.products:
         try:
             scene = open_and_verify(path, entry.scene, checksums=checksums)
-        except FloemapError as e:
-            problems.append(_said(e))
+        except Exception as e:  # whatever it is, the other months have nothing to do with it
+            problems.append(_said(e, path))
             continue
         notes = _notes(entry.products, path, problems)
         if scene.name != entry.scene.product:
@@ -219,8 +219,8 @@ def _check_chart(entry: Entry, scene: Scene | None) -> Finding:
             if cover == 0:
                 raise FloemapError("lies elsewhere than the product.", path=file.path, hint="Is it another scene's?")
             notes = _notes(entry.charts, file, problems) + _chart_notes(chart, file)
-        except FloemapError as e:
-            problems.append(_said(e))
+        except Exception as e:  # whatever it is, the other months have nothing to do with it
+            problems.append(_said(e, file.path))
             continue
         if cover is not None and cover < _FULL_COVER:
             notes.append(f"covers {cover:.0%} of the scene")
@@ -232,12 +232,7 @@ def _check_chart(entry: Entry, scene: Scene | None) -> Finding:
 
 def _chart_notes(chart: Chart, file: ChartFile) -> list[str]:
     notes = [f"{chart.report.repaired} polygons repaired"] if chart.report.repaired else []
-    source = find_source(file.path, file.inside)
-    try:
-        columns = {str(c).lower() for c in pyogrio.read_info(source.gdal_name, layer=source.layer)["fields"]}
-    except (DataSourceError, UnicodeDecodeError):
-        return notes
-    if not {"cc", "sc"} & columns:
+    if not {"cc", "sc"} & {name.lower() for name in chart.fields}:
         notes.append("no third ice type in its columns, as in the V1 release")
     return notes
 
@@ -259,5 +254,8 @@ def _notes(candidates: tuple[Any, ...], used: Any, problems: list[str]) -> list[
     return notes + [f"not used because wrong: {p}" for p in problems]
 
 
-def _said(error: FloemapError) -> str:
+def _said(error: Exception, path: Path) -> str:
+    if not isinstance(error, FloemapError):
+        logger.debug("%s", path, exc_info=error)
+        return f"{path}: unexpected {type(error).__name__}: {error}. Please report it."
     return f"{error.path}: {error.message}" if error.path else error.message

@@ -25,7 +25,7 @@ from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.charts.sources import find_source
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
 from floemap.config import LabelSettings
-from floemap.errors import ChartError
+from floemap.errors import ChartError, FloemapError
 from floemap.legend import IGNORE, Legend, legend
 from floemap.progress import Progress, silent
 from floemap.sentinel1.encoding import MASK_VALID
@@ -163,6 +163,8 @@ def _mask_of(like: Path) -> tuple[NDArray[np.bool_], dict[str, str]]:
     with open_raster(like) as d:
         valid = np.empty(d.shape, np.bool_)
         band = d.descriptions.index("mask") + 1 if "mask" in d.descriptions else None
+        if band is not None and np.dtype(d.dtypes[band - 1]).kind not in "iu":
+            raise FloemapError(f"its mask holds {d.dtypes[band - 1]}, no whole numbers.", path=like)
         for row in range(0, d.height, STRIP_ROWS):
             window = ((row, min(row + STRIP_ROWS, d.height)), (0, d.width))
             strip = d.dataset_mask(window=window) if band is None else d.read(band, window=window) & MASK_VALID

@@ -16,6 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.charts.projecting import Polygons
+from floemap.charts.rings import areas_of
 from floemap.errors import ChartError
 
 Floats = NDArray[np.float64]
@@ -164,18 +165,11 @@ def _region(lonlat: Floats, turns: int) -> Any:
         lonlat = np.concatenate([lonlat, [[lonlat[-1, 0], pole], [lonlat[0, 0], pole], lonlat[0]]])
     region = shapely.polygons(lonlat)
     if not shapely.is_valid(region):  # by rounding: the ring on the map does not cross itself
-        region = _areas_of(shapely.make_valid(region, method="structure", keep_collapsed=False))
+        region = areas_of(shapely.make_valid(region, method="structure", keep_collapsed=False))
     west, _, east, _ = shapely.bounds(region)
     parts = []
     for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
         window = shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90)
         part = shapely.intersection(region, window)
         parts.append(shapely.transform(part, lambda xy, turn=turn: (xy - [360.0 * turn, 0]).round(_DIGITS)))
-    return _areas_of(shapely.union_all(parts))
-
-
-def _areas_of(geometry: Any) -> Any:
-    """Return the polygons of a geometry without the points and lines that cutting may leave."""
-    parts = shapely.get_parts(geometry)
-    parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
-    return parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
+    return areas_of(shapely.union_all(parts))

@@ -27,6 +27,9 @@ from floemap.legend import IGNORE, Legend
 
 #: Edges of polygons stay within this share of a pixel of where they were, when they are projected.
 _TOLERANCE_PX = 0.02
+#: Pixels that may be filled for one chart, and how often the grid may be: half a minute, many times what charts need.
+_MOST_WORK = 5e10
+_MOST_TIMES = 200
 #: Distances to borders are capped here, so that they do not depend on polygons outside the grid.
 MAX_DISTANCE_PX = 63.5
 #: So many pixels around the grid must be drawn too, for distances on it.
@@ -102,6 +105,10 @@ def rasterize_polygons(chart: Chart, geobox: GeoBox) -> NDArray[Any]:
         If no polygon reaches the grid.
     """
     polygons, positions = polygons_on(chart, geobox)
+    try:
+        check_work(polygons, geobox)
+    except ChartError as e:
+        raise ChartError(e.message, path=chart.path, hint=e.hint) from None
     order = _largest_first(chart, positions)
     dtype = np.uint16 if len(chart) < 65535 else np.uint32
     numbers: NDArray[Any] = rasterize(
@@ -117,6 +124,28 @@ def rasterize_polygons(chart: Chart, geobox: GeoBox) -> NDArray[Any]:
             hint="Is it the chart of this scene?",
         )
     return numbers
+
+
+def check_work(polygons: Polygons, geobox: GeoBox) -> None:
+    """Refuse polygons, (n,), that lie on one another so often that drawing them on a grid takes minutes and more.
+
+    Raises
+    ------
+    ChartError
+        With how often, on average.
+    """
+    rows, cols = geobox.shape
+    box = geobox.boundingbox
+    left, bottom, right, top = shapely.bounds(polygons).reshape(-1, 4).T
+    wide = np.clip((np.minimum(right, box.right) - np.maximum(left, box.left)) / geobox.resolution.x, 0, cols)
+    high = np.clip((np.minimum(top, box.top) - np.maximum(bottom, box.bottom)) / -geobox.resolution.y, 0, rows)
+    # Each line of pixels is filled, after a look at each edge.
+    work = float((wide * high + high * shapely.get_num_coordinates(polygons)).sum())
+    if work > max(_MOST_WORK, _MOST_TIMES * rows * cols):
+        raise ChartError(
+            f"its polygons lie on one another: they would have to be drawn {work / (rows * cols):,.0f} times the grid.",
+            hint="Is it a chart?",
+        )
 
 
 def _largest_first(chart: Chart, positions: NDArray[np.int64]) -> NDArray[np.intp]:

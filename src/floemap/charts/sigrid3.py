@@ -8,7 +8,7 @@ thicker ice, the stage CD of what remains besides the three, and a type POLY_TYP
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,17 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
-from pyproj.exceptions import CRSError
 
 from floemap.charts.codes import NOT_GIVEN, TENTHS, UNKNOWN_CODES, read_codes, read_polygon_types, tenths
-from floemap.charts.projecting import project
-from floemap.charts.sources import Source, find_source, gdal_warnings
+from floemap.charts.features import Features
+from floemap.charts.file_crs import crs_of_file
+from floemap.charts.projecting import Polygons, project
+from floemap.charts.rings import repaired
+from floemap.charts.sources import find_source
+from floemap.charts.vector_files import open_features
 from floemap.errors import ChartError
 from floemap.legend import STAGES
 
@@ -58,6 +59,8 @@ class ChartReport:
         Features left out: without geometry, or with points and lines only.
     repaired
         Polygons with invalid geometry (self-intersections and the like), made valid.
+    repaired_ids
+        Their ids.
     odd_codes
         By column, how often each code stands there that SIGRID-3 has not in that column.
     past_ten
@@ -71,6 +74,7 @@ class ChartReport:
     features: int
     without_area: int
     repaired: int
+    repaired_ids: tuple[int, ...] = ()
     odd_codes: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     past_ten: int = 0
     past_total: int = 0
@@ -95,6 +99,8 @@ class Chart:
         CRS of the file. That of `polygons` is another where this one is in longitude and latitude.
     files
         The files that the chart was read from.
+    fields
+        Names of all columns of the file, in its order.
     report
         What was found.
     """
@@ -104,6 +110,7 @@ class Chart:
     polygons: gpd.GeoDataFrame
     source_crs: pyproj.CRS
     files: tuple[Path, ...]
+    fields: tuple[str, ...]
     report: ChartReport
 
     @property
@@ -136,7 +143,7 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
     layer
         Layer of the file, or file of the zip; needed where there are several.
     crs
-        The chart's CRS, used only where the file says none, as "EPSG:3413".
+        The chart's CRS, as "EPSG:3413"; used only where the file says none, or one that tells no place on the earth.
 
     Raises
     ------
@@ -144,71 +151,46 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
         If the file is not whole, has no CRS, no polygons, lacks columns, or holds what is no code, naming the polygon.
     """
     source = find_source(Path(path), layer)
-    frame, source_crs = _read(source, crs)
+    with open_features(source) as file:
+        fields = file.fields
+        columns = _columns(source.path, fields)
+        features = file.read(list(columns.values()))
+        missing = "its .prj file is missing or empty" if source.kind == ".shp" else "the file says none"
+        source_crs = crs_of_file(file.crs, crs, path=source.path, missing=missing)
     try:
-        polygons, without_area, repaired = _valid_polygons(frame, source_crs)
-        codes = {c: read_codes(polygons[c], c.upper(), polygons.index) for c in CODE_COLUMNS if c in polygons}
-        types = read_polygon_types(polygons["poly_type"], polygons.index)
+        polygons, map_crs, kept, mended = _valid_polygons(features, source_crs)
+        ids = features.ids[kept]
+        values = {ours: [features.columns[own][i] for i in kept] for ours, own in columns.items()}
+        codes = {c: read_codes(values[c], c.upper(), ids) for c in CODE_COLUMNS if c in values}
+        types = read_polygon_types(values["poly_type"], ids)
     except ChartError as e:
         raise ChartError(e.message, path=source.path, hint=e.hint) from None
     if not len(polygons):
-        raise ChartError(f"holds no polygons ({len(frame)} features).", path=source.path, hint="Is it the right layer?")
+        raise ChartError(
+            f"holds no polygons ({len(features.ids)} features).", path=source.path, hint="Is it the right layer?"
+        )
     empty = np.full(len(polygons), NOT_GIVEN, np.int16)
     codes = {c: codes.get(c, empty) for c in CODE_COLUMNS}
-    columns: dict[str, Any] = {c: pd.array(v, "Int16") for c, v in codes.items()}
+    table: dict[str, Any] = {c: pd.array(v, "Int16") for c, v in codes.items()}
     for c, v in codes.items():
-        columns[c][v == NOT_GIVEN] = pd.NA
-    checked = gpd.GeoDataFrame(
-        columns | {"poly_type": types}, geometry=polygons.geometry.array, crs=polygons.crs, index=polygons.index
-    )
+        table[c][v == NOT_GIVEN] = pd.NA
+    checked = gpd.GeoDataFrame(table | {"poly_type": types}, geometry=polygons, crs=map_crs, index=ids)
     past_ten, past_total = _past_sums(codes)
     report = ChartReport(
-        features=len(frame),
-        without_area=without_area,
-        repaired=repaired,
+        features=len(features.ids),
+        without_area=len(features.ids) - len(polygons),
+        repaired=len(mended),
+        repaired_ids=tuple(mended.tolist()),
         odd_codes=_odd_codes(codes),
         past_ten=past_ten,
         past_total=past_total,
         untyped=types.count(""),
     )
     _warn(source.path, report)
-    return Chart(source.path, source.layer, checked, source_crs, source.files, report)
+    return Chart(source.path, source.layer, checked, source_crs, source.files, fields, report)
 
 
-def _read(source: Source, crs: str | None) -> tuple[gpd.GeoDataFrame, pyproj.CRS]:
-    """Read the columns that matter, in lower case, and the CRS."""
-    # Codes are plain digits in any encoding; text columns, whose encoding a shapefile may misstate, are not read. But
-    # names of columns are decoded all the same.
-    shapefile = source.gdal_name.lower().endswith(".shp")
-    options: dict[str, Any] = {"layer": source.layer} | ({"encoding": "ISO-8859-1"} if shapefile else {})
-    try:
-        with gdal_warnings(source.path):
-            info = pyogrio.read_info(source.gdal_name, **options)
-            columns = _columns(source.path, [str(c) for c in info["fields"]])
-            frame = pyogrio.read_dataframe(
-                source.gdal_name, columns=list(columns.values()), fid_as_index=True, **options
-            )
-    except (DataSourceError, DataLayerError, FeatureError, GeometryError, UnicodeDecodeError, CRSError) as e:
-        raise ChartError(
-            f"cannot be read: {str(e).rstrip('.')}.", path=source.path, hint="Fetch or copy the chart again."
-        ) from e
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise ChartError("is a table without geometry.", path=source.path)
-    frame = frame.rename(columns={file: ours for ours, file in columns.items()})
-    if info["crs"] is None and crs is None:
-        missing = "its .prj file is missing or empty" if shapefile else "the file says none"
-        raise ChartError(
-            f"has no CRS: {missing}.",
-            path=source.path,
-            hint="Repair it, or say it with --crs if you know it, as in --crs EPSG:3413.",
-        )
-    try:
-        return frame, pyproj.CRS.from_user_input(info["crs"] or crs)
-    except CRSError as e:
-        raise ChartError(f"its CRS is not understood: {info['crs'] or crs}.", path=source.path) from e
-
-
-def _columns(path: Path, fields: list[str]) -> dict[str, str]:
+def _columns(path: Path, fields: Sequence[str]) -> dict[str, str]:
     """Return the file's name of each of our columns that it has, by our name."""
     columns: dict[str, str] = {}
     for name in fields:
@@ -229,39 +211,27 @@ def _columns(path: Path, fields: list[str]) -> dict[str, str]:
     return columns
 
 
-def _valid_polygons(frame: gpd.GeoDataFrame, crs: pyproj.CRS) -> tuple[gpd.GeoDataFrame, int, int]:
-    """Return valid polygons in a projected CRS, how many features had no area, how many polygons were repaired."""
-    geometries = np.asarray(frame.geometry.array)
-    kind = shapely.get_type_id(geometries)
-    has_area = np.isin(kind, (3, 6, 7)) & ~shapely.is_empty(geometries)
-    geometries = geometries[has_area]
-    coordinates, owner = shapely.get_coordinates(geometries, return_index=True)
-    finite = np.isfinite(coordinates).all(axis=1)
-    if not finite.all():
-        feature = frame.index[has_area][owner[~finite][0]]
-        raise ChartError(f"polygon {feature}: a vertex is at {coordinates[~finite][0]}.", hint="Repair the chart.")
-    collections = kind[has_area] == 7
-    geometries[collections] = [_polygonal(g) for g in geometries[collections]]
-    kept = ~shapely.is_empty(geometries)
+def _valid_polygons(
+    features: Features, crs: pyproj.CRS
+) -> tuple[Polygons, pyproj.CRS, NDArray[np.intp], NDArray[np.int64]]:
+    """Return valid polygons, their projected CRS, which of the features they are, and which features were repaired."""
+    rows, geometries = features.with_area()
     if crs.is_geographic:
         south = len(geometries) and np.median(shapely.get_coordinates(geometries)[:, 1]) < 0
         target = pyproj.CRS(POLAR_SOUTH if south else POLAR_NORTH)
-        geometries[kept] = project(geometries[kept], crs, target, _READ_TOLERANCE_M)
+        geometries = project(geometries, crs, target, _READ_TOLERANCE_M)
         crs = target
-    broken = kept & ~shapely.is_valid(geometries)
-    # "structure" keeps what a polygon's rings enclose; what collapses to lines has no area and is left out.
-    mended = shapely.make_valid(geometries[broken], method="structure", keep_collapsed=False)
-    geometries[broken] = [_polygonal(g) for g in mended]
-    kept &= shapely.area(geometries) > 0  # not before: the area of a bow tie may be nothing
-    rows = np.flatnonzero(has_area)[kept]
-    polygons = frame.iloc[rows].set_geometry(gpd.array.from_shapely(geometries[kept]), crs=crs)
-    return polygons, len(frame) - len(rows), int((broken & kept).sum())
+    broken = ~shapely.is_valid(geometries)
+    geometries[broken] = repaired(geometries[broken], features.ids[rows][broken])
+    kept = shapely.area(geometries) > 0  # not before: the area of a bow tie may be nothing
+    mended = (broken | features.mended[rows]) & kept
+    return geometries[kept], crs, rows[kept], features.ids[rows][mended]
 
 
-def _polygonal(geometry: Any) -> Any:
-    """Return the polygons among the parts of a geometry."""
-    parts = shapely.get_parts(shapely.get_parts(geometry))
-    return shapely.multipolygons(parts[shapely.get_type_id(parts) == 3])
+def some_of(ids: Sequence[int]) -> str:
+    """Name polygons by their ids, the first ten of many."""
+    more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
+    return ", ".join(map(str, ids[:10])) + more
 
 
 def _odd_codes(codes: Mapping[str, NDArray[np.int16]]) -> dict[str, dict[int, int]]:
@@ -284,7 +254,8 @@ def _past_sums(codes: Mapping[str, NDArray[np.int16]]) -> tuple[int, int]:
 
 def _warn(path: Path, report: ChartReport) -> None:
     if report.repaired:
-        logger.warning("%s: %d polygons had invalid geometry and were repaired", path, report.repaired)
+        which = some_of(report.repaired_ids)
+        logger.warning("%s: %d polygons had invalid geometry and were repaired: %s", path, report.repaired, which)
     if report.without_area:
         logger.warning("%s: %d features without an area were left out", path, report.without_area)
     if report.past_ten:

@@ -1,58 +1,125 @@
-"""Where a chart's polygons lie: a file or a zip, its layer, the files that belong to it, and whether they are whole.
+"""Where a chart's polygons lie: a file or an archive, the files that belong to it, and whether they are whole.
 
 GDAL opens a shapefile with a missing table, a short one, or half of its polygons without a word. So that is looked at
-here, before GDAL is asked.
+here, before GDAL is asked. What is read lies where nothing else does: GDAL takes files beside a file into account
+(indexes, codepages), so it is shown a folder of its own that holds the chart's parts and no more.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import struct
+import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-import pyogrio
-from pyogrio.errors import DataSourceError
-
+from floemap.charts import archives, geopackage
+from floemap.charts.archives import Chain
 from floemap.errors import ChartError
 from floemap.files import regular_file
-from floemap.zips import UNREADABLE, refuse_hostile
 
 logger = logging.getLogger(__name__)
 
 #: Formats that a chart may come in. Others that GDAL knows are not asked for: some of them read other files.
 FORMATS = (".shp", ".gpkg", ".geojson", ".json", ".fgb")
-#: How files of the other formats begin. GDAL goes by content, not by name: a file called .geojson may be one of its own
-#: that only points to others, on this machine or elsewhere.
-_BEGINNINGS: Mapping[str, bytes] = {".gpkg": b"SQLite format 3\0", ".fgb": b"fgb", ".geojson": b"{", ".json": b"{"}
+#: How files of the other formats begin.
+_BEGINNINGS: Mapping[str, bytes] = {".gpkg": b"SQLite format 3\0", ".fgb": b"fgb\3fgb", ".geojson": b"{", ".json": b"{"}
+#: Formats that GDAL reads.
+_BY_GDAL = (".shp", ".fgb")
 _SHAPEFILE_PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
+#: What SQLite has not yet written into the database itself: changes that are made, and those that are under way.
+_WAL, _JOURNAL = ".gpkg-wal", ".gpkg-journal"
+#: How a journal begins that SQLite would roll back; others are left over.
+_HOT_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+_KNOWN = f"Known: {', '.join(FORMATS)}, and {', '.join(archives.SUFFIXES)} of these."
 _AGAIN = "Fetch or copy the chart again, with all its files."
+_TRIES = 3
+
+
+#: A file, or its place in an archive.
+Part = Path | Chain
 
 
 @dataclass(frozen=True)
 class Source:
-    """A chart's file as GDAL opens it.
+    """A chart's files.
 
     Attributes
     ----------
     path
         As the user gave it.
-    gdal_name
-        By which GDAL opens it.
+    kind
+        Format, one of :data:`FORMATS`.
     layer
         The layer that holds the polygons.
-    files
-        The files that it is read from, `path` among them.
+    parts
+        What is read, by suffix: files, or their place in the archive `path`.
     """
 
     path: Path
-    gdal_name: str
+    kind: str
     layer: str
-    files: tuple[Path, ...]
+    parts: Mapping[str, Part]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it is read from: who knows their content knows the chart."""
+        return tuple(dict.fromkeys(part if isinstance(part, Path) else self.path for part in self.parts.values()))
+
+    @property
+    def logged(self) -> bool:
+        """Whether changes of a GeoPackage lie in a log beside it."""
+        return _WAL in self.parts
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """Give the file to open while the block runs: it stands where nothing else does that a reader might look at.
+
+        Raises
+        ------
+        ChartError
+            If it cannot be read, or is being changed.
+        """
+        if self.kind not in _BY_GDAL and list(self.parts.values()) == [self.path]:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory(prefix="floemap-chart-") as place:
+            for _ in range(_TRIES):
+                before = self._states()
+                for suffix, part in self.parts.items():
+                    self._provide(part, Path(place) / f"chart{suffix}")
+                if self._states() == before:
+                    break
+            else:
+                message = "is being changed by another program."
+                raise ChartError(message, path=self.path, hint="Save and close it there.")
+            yield Path(place) / f"chart{self.kind}"
+
+    def _states(self) -> list[tuple[int, int]]:
+        try:
+            return [(s.st_size, s.st_mtime_ns) for s in map(os.stat, self.files)]
+        except OSError as e:
+            raise ChartError(f"cannot be read: {e.strerror}.", path=self.path) from e
+
+    def _provide(self, part: Part, target: Path) -> None:
+        """Put a part where it is read."""
+        target.unlink(missing_ok=True)
+        if isinstance(part, Path):
+            try:
+                if self.kind == ".gpkg":  # SQLite writes to what it opens beside a log of changes
+                    shutil.copyfile(part, target)
+                else:
+                    target.symlink_to(part.resolve())
+            except OSError as e:
+                raise ChartError(f"cannot be read: {e.strerror}.", path=part) from e
+            return
+        with archives.open_archive(self.path, part[:-1]) as archive, target.open("wb") as file:
+            archives.copy(archive, part[-1], file, self.path)
 
 
 @contextmanager
@@ -62,18 +129,19 @@ def gdal_warnings(path: Path) -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     for w in said:
-        logger.warning("%s: %s", path, w.message)
+        if "Non closed ring" not in str(w.message):  # they are closed and counted by who reads them
+            logger.warning("%s: %s", path, w.message)
 
 
 def find_source(path: Path, layer: str | None = None) -> Source:
-    """Find a chart's polygons in a shapefile, GeoPackage, GeoJSON, FlatGeobuf, or in a zip that holds one of these.
+    """Find a chart's files: a shapefile, GeoPackage, GeoJSON, FlatGeobuf, or one of these in a zip or tar.
 
     Parameters
     ----------
     path
         The file. Of a shapefile, the ``.shp``.
     layer
-        Which layer of the file, or which file of a zip, holds the chart; needed only where there are several.
+        Which layer of the file, or which file of an archive, holds the chart; needed only where there are several.
 
     Raises
     ------
@@ -84,23 +152,102 @@ def find_source(path: Path, layer: str | None = None) -> Source:
     if path.is_dir():
         raise ChartError("is a folder.", path=path, hint="Give the chart's file, of a shapefile the .shp.")
     regular_file(path, ChartError)
-    if path.suffix.lower() == ".zip":
-        return _in_zip(path, layer)
-    if path.suffix.lower() not in FORMATS:
-        raise ChartError(
-            f"is no chart format that is read ({path.suffix or 'no suffix'}).",
-            path=path,
-            hint=f"Known: {', '.join(FORMATS)}, and .zip of these.",
-        )
-    files: tuple[Path, ...] = (path,)
-    if path.suffix.lower() == ".shp":
-        parts = {p.suffix.lower(): p for p in path.parent.iterdir() if p.stem == path.stem}
-        parts = {k: p for k, p in parts.items() if k in _SHAPEFILE_PARTS and p.is_file()}
-        _check_shapefile(path, {k: (_head(p), p.stat().st_size) for k, p in parts.items()})
-        files = tuple(parts[k] for k in _SHAPEFILE_PARTS if k in parts)
+    suffix = path.suffix.lower()
+    if suffix in archives.SUFFIXES:
+        return _in_archive(path, layer)
+    if suffix in archives.OTHERS:
+        raise ChartError("is an archive of a kind that is not looked into.", path=path, hint="Unpack it.")
+    if suffix not in FORMATS:
+        raise ChartError(f"is no chart format that is read ({suffix or 'no suffix'}).", path=path, hint=_KNOWN)
+    near = _shapefile_parts(path) if suffix == ".shp" else {suffix: path}
+    if suffix == ".gpkg":
+        near |= {s: path.with_name(path.name + s.removeprefix(suffix)) for s in (_WAL, _JOURNAL)}
+    near = {s: p for s, p in near.items() if p == path or p.is_file()}
+    parts = _checked(path, suffix, near, {s: (_head(p), p.stat().st_size) for s, p in near.items()})
+    return _with_layer(Source(path, suffix, path.stem, parts), layer)
+
+
+def _in_archive(path: Path, layer: str | None) -> Source:
+    charts = archives.find_files(path, FORMATS)
+    chosen = [c for c in charts if layer == "/".join(c)] or [c for c in charts if layer and _names(c, layer)]
+    if chosen:
+        charts, layer = chosen, None
+    elif len(charts) > 1:  # a .json beside charts of another format holds something else
+        charts = [c for c in charts if not c[-1].lower().endswith(".json")] or charts
+    if len(charts) != 1:
+        listed = ": " + ", ".join("/".join(c) for c in charts[:20]) + (" ..." if charts[20:] else "") if charts else ""
+        hint = "Say which with --layer." if charts else _KNOWN
+        raise ChartError(f"holds {len(charts)} charts{listed}.", path=path, hint=hint)
+    *outer, name = charts[0]
+    inside = PurePosixPath(name)
+    suffix = inside.suffix.lower()
+    with archives.open_archive(path, tuple(outer)) as archive:
+        near: dict[str, str] = {}
+        for other in archive.sizes:
+            beside = PurePosixPath(other)
+            if beside.parent == inside.parent and beside.stem.casefold() == inside.stem.casefold():
+                near[beside.suffix.lower()] = other
+        near[suffix] = name
+        heads = {}
+        for s, other in near.items():
+            with archive.open(other) as file:
+                heads[s] = file.read(32), archive.sizes[other]
+    parts = _checked(path, suffix, {s: (*outer, other) for s, other in near.items()}, heads)
+    return _with_layer(Source(path, suffix, inside.stem, parts), layer)
+
+
+def _names(chain: Chain, layer: str) -> bool:
+    """Whether `layer` is the name of a file in an archive, or of the archive therein that holds it."""
+    return any(layer in (PurePosixPath(name).name, PurePosixPath(name).stem) for name in chain)
+
+
+def _checked(
+    path: Path, kind: str, near: Mapping[str, Part], heads: Mapping[str, tuple[bytes, int]]
+) -> dict[str, Part]:
+    """Return which files of a chart's name belong to it, by suffix, and refuse those that are not whole.
+
+    `heads` holds the first 32 bytes of each, and its size.
+    """
+    if kind == ".shp":
+        wanted = [s for s in _SHAPEFILE_PARTS if s in near]
+        _check_shapefile(path, {s: heads[s] for s in wanted})
     else:
-        _check_beginning(path, path.suffix, _head(path))
-    return Source(path, str(path), _choose_layer(path, str(path), layer), files)
+        begins = heads[kind][0].removeprefix(b"\xef\xbb\xbf").lstrip()
+        if not begins.startswith(_BEGINNINGS[kind]):
+            raise ChartError(f"is no {kind} file inside: it begins with {begins[:16]!r}.", path=path, hint=_AGAIN)
+        wanted = [kind]
+    if kind == ".gpkg":
+        if heads.get(_JOURNAL, (b"", 0))[0].startswith(_HOT_JOURNAL):
+            raise ChartError(
+                "is in the middle of a change: a journal lies beside it.",
+                path=path,
+                hint="Open it in the program that changed it, save and close it there.",
+            )
+        wanted += [_WAL] if heads.get(_WAL, (b"", 0))[1] else []
+    return {s: near[s] for s in wanted}
+
+
+def _with_layer(source: Source, layer: str | None) -> Source:
+    """Choose the layer of polygons."""
+    if source.kind != ".gpkg":
+        found = {source.layer: "POLYGON"}
+    else:
+        with source.opened() as file:
+            found = geopackage.layers(file, source.path, source.logged)
+    if layer is not None:
+        if layer not in found:
+            raise ChartError(f"has no layer {layer!r}.", path=source.path, hint=f"It has: {', '.join(found)}.")
+        return replace(source, layer=layer)
+    # A layer of polygons, or of mixed geometries.
+    areas = [name for name, kind in found.items() if not any(w in kind for w in ("POINT", "LINESTRING", "CURVE"))]
+    names = areas or list(found)
+    if len(names) != 1:
+        raise ChartError(
+            f"has {len(names)} layers: {', '.join(names)}.",
+            path=source.path,
+            hint="Say which is the chart with --layer." if names else "A chart has one.",
+        )
+    return replace(source, layer=names[0])
 
 
 def _head(path: Path) -> bytes:
@@ -111,39 +258,11 @@ def _head(path: Path) -> bytes:
         raise ChartError(f"cannot be read: {e.strerror}.", path=path) from e
 
 
-def _in_zip(path: Path, layer: str | None) -> Source:
-    try:
-        with zipfile.ZipFile(path) as z:
-            members = [m for m in z.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
-            refuse_hostile(path, members, ChartError)
-            charts = [m.filename for m in members if PurePosixPath(m.filename).suffix.lower() in FORMATS]
-            if layer in charts:
-                charts, layer = [layer], None
-            elif len(charts) > 1 and layer is not None:
-                named = [c for c in charts if layer in (PurePosixPath(c).name, PurePosixPath(c).stem)]
-                charts, layer = (named, None) if named else (charts, layer)
-            if len(charts) != 1:
-                listed = ": " + ", ".join(sorted(charts)) if charts else ""
-                hint = "Say which with --layer." if charts else f"A chart ends in one of {', '.join(FORMATS)}."
-                raise ChartError(f"holds {len(charts)} charts{listed}.", path=path, hint=hint)
-            inside = PurePosixPath(charts[0])
-            if inside.suffix.lower() == ".shp":
-                near = {m: PurePosixPath(m.filename) for m in members}
-                parts = {p.suffix.lower(): m for m, p in near.items() if p.with_suffix("") == inside.with_suffix("")}
-                _check_shapefile(path, {k: (z.open(m).read(32), m.file_size) for k, m in parts.items()})
-            else:
-                with z.open(charts[0]) as f:
-                    _check_beginning(path, inside.suffix, f.read(32))
-    except UNREADABLE as e:
-        raise ChartError(f"is no readable zip: {e}.", path=path, hint=_AGAIN) from e
-    name = f"/vsizip/{{{path.resolve()}}}/{inside}"
-    return Source(path, name, _choose_layer(path, name, layer), (path,))
-
-
-def _check_beginning(path: Path, suffix: str, head: bytes) -> None:
-    begins = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not begins.startswith(_BEGINNINGS[suffix.lower()]):
-        raise ChartError(f"is no {suffix.lower()} file inside: it begins with {head[:16]!r}.", path=path, hint=_AGAIN)
+def _shapefile_parts(path: Path) -> dict[str, Path]:
+    """Find the files of a shapefile, by suffix in lower case; suffixes and names may be written in any case."""
+    near = [p for p in path.parent.iterdir() if p.stem.casefold() == path.stem.casefold()]
+    near.sort(key=lambda p: (p.stem == path.stem, p.suffix.isupper() == path.suffix.isupper(), p.name))
+    return {p.suffix.lower(): p for p in near} | {".shp": path}  # of several, the one that is written most alike
 
 
 def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:
@@ -178,26 +297,3 @@ def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:
             path=path,
             hint="Its files are of different charts: " + _AGAIN[0].lower() + _AGAIN[1:],
         )
-
-
-def _choose_layer(path: Path, gdal_name: str, layer: str | None) -> str:
-    try:
-        with gdal_warnings(path):
-            found = [(str(name), kind) for name, kind in pyogrio.list_layers(gdal_name)]
-    except DataSourceError as e:
-        raise ChartError(f"cannot be read: {str(e).rstrip('.')}.", path=path, hint=_AGAIN) from e
-    names = [name for name, _ in found]
-    if layer is not None:
-        if layer not in names:
-            raise ChartError(f"has no layer {layer!r}.", path=path, hint=f"It has: {', '.join(names)}.")
-        return layer
-    # A layer of polygons, of mixed geometries, or one that is empty, where the kind says nothing.
-    areas = [n for n, kind in found if kind is not None and not any(w in kind for w in ("Point", "LineString"))]
-    names = areas or names
-    if len(names) != 1:
-        raise ChartError(
-            f"has {len(names)} layers: {', '.join(names)}.",
-            path=path,
-            hint="Say which is the chart with --layer." if names else "A chart has one.",
-        )
-    return names[0]

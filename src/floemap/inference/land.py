@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
-import pyogrio
 import pyproj
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
-from pyproj.exceptions import CRSError
 from rasterio.features import rasterize
 
+from floemap.charts.codes import read_polygon_types
+from floemap.charts.features import Box
+from floemap.charts.file_crs import crs_of_file
 from floemap.charts.projecting import Polygons, project
-from floemap.charts.sources import find_source, gdal_warnings
+from floemap.charts.rasterize import check_work
+from floemap.charts.rings import repaired
+from floemap.charts.sources import find_source
+from floemap.charts.vector_files import VectorFile, open_features
 from floemap.errors import ChartError, FloemapError
 from floemap.grid import crs_of
-
-Box = tuple[float, float, float, float]
 
 #: Edges of the polygons stay within this share of a pixel of where they were, when they are projected.
 _TOLERANCE_PX = 0.1
@@ -45,7 +45,7 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
     geobox
         The grid, in a map projection in metres.
     crs
-        Of the file, where it says none.
+        Of the file, where it says none, or one that tells no place on the earth.
 
     Raises
     ------
@@ -56,25 +56,23 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
     target = crs_of(geobox).proj
     tolerance_m = _TOLERANCE_PX * float(abs(geobox.resolution.x))
     try:
-        with gdal_warnings(source.path):
-            info = pyogrio.read_info(source.gdal_name, layer=source.layer)
-            said = info["crs"] or crs
-            if said is None:
-                raise ChartError("has no CRS.", path=source.path, hint="Repair the file.")
-            own = pyproj.CRS.from_user_input(said)
-            kind = next((name for name in info["fields"] if name.upper() == "POLY_TYPE"), None)
+        with open_features(source) as file:
+            own = crs_of_file(file.crs, crs, path=source.path)
+            kind = next((name for name in file.fields if name.upper() == "POLY_TYPE"), None)
             found = [
                 project(part, own, target, tolerance_m)
                 for box in _boxes(geobox, own)
-                if len(part := _polygons_in(source.gdal_name, source.layer, box, own, kind))
+                if len(part := _polygons_in(file, box, own, kind))
             ]
     except ChartError as e:
         raise ChartError(e.message, path=source.path, hint=e.hint) from None
-    except (DataSourceError, DataLayerError, FeatureError, GeometryError, CRSError, ValueError) as e:
-        raise ChartError(f"cannot be read as polygons of land: {str(e).rstrip('.')}.", path=source.path) from e
     shapes = np.concatenate(found) if found else np.empty(0, object)
     if not len(shapes):
         return np.zeros(tuple(geobox.shape), np.bool_)
+    try:
+        check_work(shapes, geobox)
+    except ChartError as e:
+        raise ChartError(e.message, path=source.path, hint=e.hint) from None
     drawn = rasterize(shapes, out_shape=tuple(geobox.shape), transform=geobox.transform, dtype=np.uint8)
     return np.asarray(drawn.view(np.bool_))
 
@@ -120,15 +118,15 @@ def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
     return 0.0
 
 
-def _polygons_in(name: str, layer: str, box: Box | None, crs: pyproj.CRS, kind: str | None) -> Polygons:
+def _polygons_in(file: VectorFile, box: Box | None, crs: pyproj.CRS, kind: str | None) -> Polygons:
     """Read the polygons that reach into a box, cut to it; those of land, where the field `kind` says which are."""
-    # A field that is not read cannot be asked for.
-    asked = {"columns": []} if kind is None else {"columns": [kind], "where": f"\"{kind}\" = 'L'"}
-    read = pyogrio.read_dataframe(name, layer=layer, bbox=box, **asked)
-    shapes = np.asarray(read.geometry.array) if isinstance(read, gpd.GeoDataFrame) else np.empty(0, object)
-    shapes = shapely.force_2d(shapes[~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)])
+    features = file.read([] if kind is None else [kind], box)
+    rows, shapes = features.with_area()
+    if kind is not None:
+        land = np.array(read_polygon_types(features.columns[kind], features.ids), str)[rows] == "L"
+        rows, shapes = rows[land], shapes[land]
     broken = ~shapely.is_valid(shapes)
-    shapes[broken] = shapely.make_valid(shapes[broken], method="structure", keep_collapsed=False)
+    shapes[broken] = repaired(shapes[broken], features.ids[rows][broken])
     if box is not None:
         window = shapely.box(*box)
         shapely.prepare(window)
