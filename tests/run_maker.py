@@ -42,7 +42,7 @@ NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER = range(6)
 _BRIGHTNESS = {NEW: (-19, -29), NILAS: (-18, -28), YOUNG: (-13, -25), FIRST_YEAR: (-14, -24), OLD: (-9, -16)} | {
     WATER: (-15, -31)
 }
-SIZE_PX, PIXEL_M = 200, 1000.0
+SIZE_PX, PIXEL_M = 250, 800.0
 _TO_DEGREES = pyproj.Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True)
 STARTS = {"01": "2018-01-16T07:54:30+00:00", "07": "2018-07-17T07:38:09+00:00"}
 

@@ -96,11 +96,11 @@ def test_checks_of_another_revision_are_made_anew_and_never_pooled(
     raised(monkeypatch, "floemap.evaluation.assess:STAGE", "floemap.evaluation.consistency:STAGE")
     second = assessed()
     assert not second.skipped and assessed().skipped
-    with pytest.raises(ConfigError, match="revisions 1 and 2 of the checks"):
+    with pytest.raises(ConfigError, match=r"revisions \d+ and \d+ of the checks"):
         pool_checks([first.checks, second.checks])
     assert pool_checks([second.checks, second.checks])["scenes"] == 2
     older = {k: v for k, v in second.checks.items() if k != "revision"}
-    with pytest.raises(ConfigError, match="revisions 0 and 2"):
+    with pytest.raises(ConfigError, match=r"revisions 0 and \d+"):
         pool_checks([older, second.checks])
     assert consistency.STAGE.record == assess.RECORD
 

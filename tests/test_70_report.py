@@ -202,10 +202,13 @@ def test_numbers_are_those_of_the_stages(run, numbers):
 
 def test_made_mistakes_are_told(numbers, report):
     """Each loss of the made-up run makes mistakes of its own, and the right measure is worst for it."""
-    worst = {m["key"]: m["worst"] for m in numbers["measures"]}
-    assert worst["old_ice_as_first_year_km2"] == "dice"
-    assert worst["patches_per_1000_km2"] == worst["impossible_km"] == "cross_entropy"
-    assert worst["iiee_km2"] == worst["ice_edge_km"] == "focal"
+    found = {m["key"]: m for m in numbers["measures"]}
+    made = {"old_ice_as_first_year_km2": "dice", "patches_per_1000_km2": "cross_entropy", "iiee_km2": "focal"}
+    assert {key: found[key]["worst"] for key in made} == made
+    for key, loss in {"impossible_km": "cross_entropy", "ice_edge_km": "focal"}.items():
+        values = {name: own["value"] for name, own in found[key]["contenders"].items()}
+        assert max(values, key=values.get) == loss  # with two repeats, too little to be told apart
+        assert found[key]["worst"] in (loss, None)
     assert any("Dice" in s for s in report.findings)
 
 
@@ -492,7 +495,7 @@ def test_a_decimated_view_lies_where_the_whole_does(run):
     for pixels in (40, 100, 1000):
         view = read_view(scene.raster, scene.label_raster, {}, pixels)
         assert view.geobox.boundingbox.bbox == pytest.approx(whole.boundingbox.bbox)
-        assert max(view.geobox.shape) == min(pixels, 200)
+        assert max(view.geobox.shape) == min(pixels, 250)
     part = read_view(scene.raster, scene.label_raster, {}, 1000, part=(20, 30, 50, 60))
     with rasterio.open(scene.label_raster) as d:
         assert (part.chart == d.read(1)[20:70, 30:90]).all()
@@ -624,9 +627,9 @@ def test_a_whole_counts_every_mistake_of_its_parts():
         matrices = np.eye(n * n, dtype=int).reshape(n, n, n, n)
         values = risk_values(legend, UNDERSTATED_SHIP)
         counted = {"risk_understated": lambda c, v=values: mean_understated(c, v)}
-        for ship in ships(legend):
-            levels = class_levels(legend, ship)
-            counted[f"false_safe_{ship}_km2"] = lambda c, x=levels: false_safe_km2(areas_by_level(c, x, 1000))
+        for same in ships(legend):
+            levels = class_levels(legend, same[0])
+            counted[f"false_safe_{same[0]}_km2"] = lambda c, x=levels: false_safe_km2(areas_by_level(c, x, 1000))
         if (old := ice_groups(legend).old) is not None:
             first = list(ice_groups(legend).first_year)
             counted["old_ice_missed_km2"] = lambda c, o=old: c[..., o, :].sum(-1) - c[..., o, o]

@@ -67,5 +67,5 @@ def _file(entry: Any, record_url: str, doi: str) -> RemoteFile:
         raise DownloadError(f"the record {doi} lists a file without plain name, size and MD5: {str(entry)[:200]!r}.")
     links = told.get("links")
     link = links.get("self") if isinstance(links, dict) else None
-    url = link if isinstance(link, str) else f"{record_url}/files/{quote(name)}?download=1"
-    return RemoteFile(name=name, url=linked(record_url, url), size=size, md5=md5.lower(), at_most=size)
+    url = link if isinstance(link, str) else f"{record_url}/files/{quote(str(name))}?download=1"
+    return RemoteFile(name=str(name), url=linked(record_url, url), size=size, md5=md5.lower(), at_most=int(size or 0))
