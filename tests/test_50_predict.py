@@ -357,6 +357,13 @@ def test_truncated_products(share: float, model: Path, tmp_path: Path) -> None:
     assert_nothing(tmp_path / "out")
 
 
+def test_products_that_are_not_prepared_yet(small_product: Path, small_zip: Path, model: Path, tmp_path: Path) -> None:
+    for path in (small_product, small_zip):
+        with pytest.raises(ProductError, match=r"as delivered, where a prepared one is needed\. Prepare it first") as e:
+            predict(path, model, tmp_path / "out")
+        assert e.value.path == path
+
+
 def test_unreadable_checkpoints(product: Path, model: Path, tmp_path: Path) -> None:
     cut, text = tmp_path / "cut.safetensors", tmp_path / "text.safetensors"
     cut.write_bytes(model.read_bytes()[:-1000])

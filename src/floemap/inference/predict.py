@@ -298,7 +298,7 @@ def _about(
     crs, legend = opened.geobox.crs, model.legend
     return {
         "simulated": opened.simulated or model.simulated,
-        "product": {"name": opened.path.parent.name, "simulated": opened.simulated},
+        "product": {"name": name_of(opened.path), "simulated": opened.simulated},
         "model": {
             "file": model.path.name,
             "simulated": model.simulated,
