@@ -118,11 +118,11 @@ def prepared(
     return prepare(small_product, tmp_path_factory.mktemp("prepared"), small_settings, quicklook=False)
 
 
-
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory, small_product: Path) -> Inputs:
     """Inputs of every command. Shared: read them, copy them, don't change them."""
     return make_inputs(tmp_path_factory.mktemp("workshop") / "inputs", small_product)
+
 
 @pytest.fixture
 def server() -> Iterator[Loopback]:
@@ -167,4 +167,3 @@ def dataset(server: Loopback, remote: tuple[dict[str, bytes], dict[str, bytes]])
     """The services with the dataset of two months."""
     server.files, server.products = dict(remote[0]), dict(remote[1])
     return server
-
