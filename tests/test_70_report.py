@@ -6,7 +6,7 @@ import math
 import re
 import shutil
 from dataclasses import replace
-from itertools import pairwise, permutations
+from itertools import chain, pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -521,8 +521,9 @@ def row(key, values, *, apart, why=None):
     return Row(measure, spreads, badness, order[0], order[-1], apart, between)
 
 
-def told(*rows, titles=TITLES, repeats=3):
-    return findings(Numbers(tuple(rows), {}, {}, {}, {}, dict.fromkeys(titles, repeats)), titles)
+def told(*rows, titles=TITLES, repeats=3, reference="chart"):
+    numbers = Numbers(tuple(rows), {}, {}, {}, {}, dict.fromkeys(titles, repeats), reference=reference)
+    return findings(numbers, titles)
 
 
 def texts(*rows, **how):
@@ -627,9 +628,9 @@ def test_a_whole_counts_every_mistake_of_its_parts():
         matrices = np.eye(n * n, dtype=int).reshape(n, n, n, n)
         values = risk_values(legend, UNDERSTATED_SHIP)
         counted = {"risk_understated": lambda c, v=values: mean_understated(c, v)}
-        for same in ships(legend):
-            levels = class_levels(legend, same[0])
-            counted[f"false_safe_{same[0]}_km2"] = lambda c, x=levels: false_safe_km2(areas_by_level(c, x, 1000))
+        for ship in chain(*ships(legend)):
+            levels = class_levels(legend, ship)
+            counted[f"false_safe_{ship}_km2"] = lambda c, x=levels: false_safe_km2(areas_by_level(c, x, 1000))
         if (old := ice_groups(legend).old) is not None:
             first = list(ice_groups(legend).first_year)
             counted["old_ice_missed_km2"] = lambda c, o=old: c[..., o, :].sum(-1) - c[..., o, o]
@@ -651,6 +652,17 @@ def test_every_measure_that_is_told_of_has_its_words():
         found = told(row("weighted_f1", SCORE, apart=True), row(key, MISSED, apart=True))
         assert found[1].measures == (key,)
         assert "{" not in found[1].text
+        # What is compared with the truth is not said to be compared with charts.
+        truth = told(row("weighted_f1", SCORE, apart=True), row(key, MISSED, apart=True), reference="truth")
+        assert "chart" not in truth[1].text and "{" not in truth[1].text
+
+
+def test_findings_say_what_a_number_is_best_near_to():
+    """Fewer pieces are no praise by themselves: the reference's own number stands beside."""
+    pieces = replace(row("patches_per_1000_km2", {"dice": 2.0, "focal": 30.0}, apart=True), chart=0.5, truth=41.8)
+    for reference, words in (("chart", "the charts have 0.5"), ("truth", "the truth has 41.8")):
+        found = told(row("weighted_f1", SCORE, apart=True), pieces, reference=reference)
+        assert f"; {words}\u00a0per 1000 km²: on these" in found[1].text
 
 
 def test_findings_say_when_score_and_sense_agree():
