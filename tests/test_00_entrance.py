@@ -1,5 +1,6 @@
 """The entrance: errors, legends, settings, grids, stage folders."""
 
+import codecs
 import json
 import subprocess
 import sys
@@ -78,6 +79,14 @@ def test_bad_settings_name_the_key_and_the_value(tmp_path, text, words):
     file.write_text(text)
     with pytest.raises(ConfigError, match=words):
         PrepareSettings.from_toml(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_settings_as_editors_save_them(tmp_path: Path, encoding: str) -> None:
+    """Editors of Windows begin a file with a byte order mark, or write two bytes a letter after one."""
+    mark = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}.get(encoding, b"")
+    (tmp_path / "s.toml").write_bytes(mark + "# Größe\r\nresolution_m = 40.0\r\n".encode(encoding))
+    assert PrepareSettings.from_toml(tmp_path / "s.toml").resolution_m == 40
 
 
 def test_settings_cannot_be_changed():

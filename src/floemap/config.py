@@ -5,6 +5,7 @@ Each stage's settings are one model. A file may leave out whatever it does not c
 
 from __future__ import annotations
 
+import codecs
 import math
 import tomllib
 from pathlib import Path
@@ -45,7 +46,7 @@ class Settings(BaseModel):
             If the file is absent or no TOML, a key is unknown or a value is out of range, naming each.
         """
         try:
-            values = tomllib.loads(regular_file(path, ConfigError).read_text(encoding="utf-8"))
+            values = tomllib.loads(_text(regular_file(path, ConfigError).read_bytes()))
         except OSError as e:
             raise ConfigError(f"cannot be read: {e.strerror}.", path=path) from e
         except (ValueError, RecursionError) as e:  # of TOML, of its encoding, of a number past all bounds; of its depth
@@ -54,6 +55,12 @@ class Settings(BaseModel):
             return cls(**values)
         except ValidationError as e:
             raise ConfigError(_readable(e), path=path) from e
+
+
+def _text(content: bytes) -> str:
+    """Decode a text file by the byte order mark that editors of Windows put before it, else as UTF-8."""
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf16 else "utf-8-sig")
 
 
 def _readable(error: ValidationError) -> str:
