@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from real_pixels import (
+from real_files import (
     CROPS,
     FILLED_COLS,
     ICE_ROWS,

@@ -16,7 +16,7 @@ import pytest
 import rasterio
 import shapely
 from odc.geo.geobox import GeoBox
-from real_pixels import AI4ARCTIC, CHARTS, COUNTS, ai4arctic_counts, ai4arctic_scene
+from real_files import AI4ARCTIC, CHARTS, COUNTS, ai4arctic_counts, ai4arctic_scene
 
 from floemap.charts.dominant import Rule, class_ids, ice_types
 from floemap.charts.label import label_chart

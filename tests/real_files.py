@@ -256,7 +256,7 @@ def write_product(
     def lonlat(col: float, row: float) -> list[float]:
         return list(to_degrees.transform(*(box.transform * (col, row))))
 
-    record = provenance("tests/real_pixels.py", inputs={}, configuration={})
+    record = provenance("tests/real_files.py", inputs={}, configuration={})
     record |= {
         "simulated": False,
         "scene": {"name": folder.name, "mission": "S1A", "mode": "EW", "start": start, "stop": start},
@@ -277,7 +277,7 @@ def write_labels(folder: Path, box: GeoBox, classes: Bytes, name: str) -> None:
     band = Band("ice_type", overview="mode", categories=table.titles, colours=table.colours)
     write_cog(folder / "labels.tif", box, classes, [band], nodata=IGNORE, tags={"legend": name, "simulated": "no"})
     about = {"name": name, "classes": {str(c.id): c.key for c in table.classes}, "ignore": IGNORE}
-    record = provenance("tests/real_pixels.py", inputs={}, configuration={"legend": name})
+    record = provenance("tests/real_files.py", inputs={}, configuration={"legend": name})
     write_json(folder / "label.json", record | {"simulated": False, "legend": about, "grid": _grid(box)})
 
 
