@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 import real_files as real
-from speckle import measure_speckle
+from speckle import evenest
 
 from floemap.legend import AI4ARCTIC, ICE_WATER, IGNORE
 
@@ -95,18 +95,27 @@ def quicklook(given: argparse.Namespace) -> None:
 
 
 def speckle(given: argparse.Namespace) -> None:
-    """Speckle of EW crops at 40 m, and of the simulator's in the same form."""
+    """Speckle of EW crops at 40 m, and the simulator's of as many looks."""
+    from floemap.simulation.speckle import Speckle
+
     rows = []
     for name, power in real.crops().items():
-        rows.append([name, *_speckle_row(power)])
-    table(["crop, HV at 40 m", "looks", "of 2 x 2 means", "gain", "range", "azimuth", "diagonal", "HV, dB"], rows)
-
-
-def _speckle_row(power: NDArray[np.floating[Any]]) -> list[Any]:
-    s = measure_speckle(power)
-    median_db = 10 * np.log10(np.median(power))
-    looks = [f"{s.looks:.1f}", f"{s.looks_averaged:.1f}", f"{s.gain:.2f}"]
-    return [*looks, *(f"{x:.2f}" for x in (s.range_lag, s.azimuth_lag, s.diagonal_lag)), f"{median_db:.1f}"]
+        found = evenest(power)
+        simulated = evenest(Speckle(found.looks, (40.0, 40.0), power.shape[1], key=(1,)).rows(0, len(power)))
+        for who, s in ((name, found), ("SIMULATED", simulated)):
+            looks = [f"{s.looks:.1f}", f"{s.looks_2x2:.1f}", f"{s.looks_2x2 / s.looks:.2f}"]
+            rows.append([who, *looks, *(f"{x:.2f}" for x in (s.range, s.azimuth, s.two_apart, s.skewness))])
+    head = [
+        "HV at 40 m",
+        "looks",
+        "of 2 x 2 means",
+        "gain",
+        "correlation in range",
+        "in azimuth",
+        "two apart",
+        "skewness",
+    ]
+    table(head, rows)
 
 
 def edge(given: argparse.Namespace) -> None:

@@ -1,24 +1,20 @@
-"""A real quick-look against its own annotation, and real speckle. What each proves: docs/real-data.md."""
+"""A real quick-look against its own annotation. What it proves: docs/real-data.md. Real speckle: test_36_speckle.py."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from real_files import (
-    CROPS,
     FILLED_COLS,
     ICE_ROWS,
     QUICKLOOK,
     Floats,
-    crops,
     noise_amplitude,
     quick_look,
     scalloping,
     seam_columns,
     sharpest_falls,
 )
-from scipy.ndimage import convolve1d, gaussian_filter
-from speckle import measure_speckle
 
 from floemap.sentinel1.safe import open_scene
 from floemap.sentinel1.scene import Scene
@@ -75,46 +71,3 @@ def test_scalloping_is_in_step_with_the_annotation(annotation: Scene, picture: F
     assert by_shift[0] > 0.6
     assert abs(max(by_shift, key=by_shift.__getitem__)) <= 1
     assert min(by_shift.values()) < -0.1  # half a period off, maxima meet minima: it is a wave, no trend
-
-
-@pytest.mark.skipif(not CROPS.is_dir(), reason="no real crops here")
-def test_speckle_of_neighbours_correlates() -> None:
-    found = {name: measure_speckle(power) for name, power in crops().items()}
-    assert len(found) == 4
-    for name, s in found.items():
-        assert 9.5 <= s.looks <= 15.5, name  # ESA's nominal number for EW GRD at medium resolution is 10.7
-        for lag in (s.range_lag, s.azimuth_lag):
-            assert 0.65 <= lag <= 0.75, name
-        assert 1.33 <= s.gain <= 1.48, name
-        # The variance of a mean of 2 x 2 pixels follows from their six correlations: both ways must agree.
-        assert s.gain == pytest.approx(4 / (1 + s.range_lag + s.azimuth_lag + s.diagonal_lag), rel=0.06)
-
-
-#: Filters of a complex signal, in azimuth and range, and the correlation of intensity from pixel to pixel that each
-#: gives: the square of the filter's own (J. W. Goodman, "Speckle phenomena in optics", 2007, section 4.4).
-FILTERS = {
-    "independent": ([1.0], [1.0], 0.0, 0.0),
-    "alike": ([1.0, 1.0], [1.0, 2.0, 1.0], (1 / 2) ** 2, (4 / 6) ** 2),
-}
-
-
-@pytest.mark.parametrize("ice", ["even", "uneven"])
-@pytest.mark.parametrize("name", [*FILTERS])
-def test_the_measure_finds_the_speckle_that_was_put_in(name: str, ice: str) -> None:
-    down, along, azimuth_lag, range_lag = FILTERS[name]
-    rng = np.random.default_rng(5)
-    size, looks = 1400, 8
-    power = np.zeros((size, size))
-    for signal in rng.standard_normal((2 * looks, size, size)):
-        power += convolve1d(convolve1d(signal, down, axis=0, mode="wrap"), along, axis=1, mode="wrap") ** 2
-    if ice == "uneven":
-        # Floes some 20 pixels wide, 1 dB each way, and half of the scene ten times as uneven.
-        floes = gaussian_filter(rng.standard_normal((size, size)), 10, mode="wrap")
-        power *= np.exp(floes / floes.std() * np.where(np.arange(size) < size / 2, 0.02, 0.23))
-    found = measure_speckle(power)
-    assert found.looks == pytest.approx(looks, rel=0.08)
-    assert found.range_lag == pytest.approx(range_lag, abs=0.05)
-    assert found.azimuth_lag == pytest.approx(azimuth_lag, abs=0.05)
-    assert found.diagonal_lag == pytest.approx(range_lag * azimuth_lag, abs=0.05)
-    alike = (1 + range_lag) * (1 + azimuth_lag)
-    assert found.gain == pytest.approx(4 / alike, rel=0.1)
