@@ -26,7 +26,7 @@ from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import MASK_VALID, NODATA, SCALE
 from floemap.sentinel1.radiometry import NoiseTable, azimuth_factor
 from floemap.sentinel1.scene import Scene
-from floemap.stage import provenance, write_json
+from floemap.stage import Stage, provenance, write_json
 
 Floats = NDArray[np.floating[Any]]
 Bytes = NDArray[np.uint8]
@@ -231,6 +231,10 @@ def _box(quarter: Quarter) -> GeoBox:
     return GeoBox(quarter.hh.shape, Affine(EDGE_PIXEL_M, 0, x, 0, -EDGE_PIXEL_M, top), NOMINAL_CRS)
 
 
+#: Who the records say has made them.
+WRITER = "tests/real_files.py"
+
+
 # Forms of ours ------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +260,7 @@ def write_product(
     def lonlat(col: float, row: float) -> list[float]:
         return list(to_degrees.transform(*(box.transform * (col, row))))
 
-    record = provenance("tests/real_files.py", inputs={}, configuration={})
+    record = provenance(Stage(WRITER, "product.json", revision=0), inputs={}, configuration={})
     record |= {
         "simulated": False,
         "scene": {"name": folder.name, "mission": "S1A", "mode": "EW", "start": start, "stop": start},
@@ -277,7 +281,7 @@ def write_labels(folder: Path, box: GeoBox, classes: Bytes, name: str) -> None:
     band = Band("ice_type", overview="mode", categories=table.titles, colours=table.colours)
     write_cog(folder / "labels.tif", box, classes, [band], nodata=IGNORE, tags={"legend": name, "simulated": "no"})
     about = {"name": name, "classes": {str(c.id): c.key for c in table.classes}, "ignore": IGNORE}
-    record = provenance("tests/real_files.py", inputs={}, configuration={"legend": name})
+    record = provenance(Stage(WRITER, "label.json", revision=0), inputs={}, configuration={"legend": name})
     write_json(folder / "label.json", record | {"simulated": False, "legend": about, "grid": _grid(box)})
 
 
