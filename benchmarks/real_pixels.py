@@ -319,20 +319,20 @@ def _show_glia(scene: real.GliaScene, classes: NDArray[np.uint8], keys: Sequence
 
 
 def charts(given: argparse.Namespace) -> None:
-    """Six charts: polygons, repairs, and how their types were decided."""
-    from floemap.charts.dominant import ice_types
+    """Six charts: polygons, repairs, and how many of several types say how much there is of each."""
+    from floemap.charts.dominant import Rule, ice_types
     from floemap.charts.sigrid3 import read_chart
 
     rows = []
     for path in sorted(real.CHARTS.glob("*.shp")):
         chart = read_chart(path, crs="EPSG:4326")
-        has_parts = [(chart.codes(c) >= 0).any() for c in ("ca", "cb", "cc")]
-        several = int(((chart.codes("sa") >= 0) & (chart.codes("sb") >= 0)).sum())
-        decided = ", ".join(f"{k.replace('_', ' ')} {n}" for k, n in ice_types(chart).counts.items())
+        types = ice_types(chart)
+        ice = types.rule != Rule.WATER
+        several = ice & (types.stages[:, 1] >= 0)
+        parts = several & np.any([chart.codes(c) >= 0 for c in ("ca", "cb", "cc")], axis=0)
         crs = "yes" if path.with_suffix(".prj").exists() else "no"
-        rows.append([path.stem, crs, len(chart), chart.report.repaired, several, any(has_parts), decided])
-    head = ["chart", ".prj", "polygons", "repaired", "of several types", "with their parts", "decided by"]
-    table(head, rows)
+        rows.append([path.stem, crs, len(chart), chart.report.repaired, ice.sum(), several.sum(), parts.sum()])
+    table(["chart", ".prj", "polygons", "repaired", "of ice", "of several types", "with their concentrations"], rows)
 
 
 PARTS: dict[str, tuple[Path, Any]] = {

@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 from real_files import (
     EDGE,
     GLIA,
+    GLIA_CLASSES,
     GliaScene,
     Quarter,
     glia_rule,
@@ -163,13 +164,18 @@ def test_tiles_of_a_real_scene_are_one_pass(glia: GliaScene, shipped: Checkpoint
     np.testing.assert_allclose(tiled[:, valid], once[:, valid], atol=2e-3)
 
 
-def test_the_shipped_model_tells_dark_from_bright(glia: GliaScene, shipped: Checkpoint) -> None:
-    # It is unfit for real ice, as its card says. What it learnt of simulated ice holds in one respect: dark leads are
-    # more often water, new ice or nilas to it than any other ice is.
+def test_the_shipped_model_tells_level_from_deformed_ice(glia: GliaScene, shipped: Checkpoint) -> None:
+    # It is unfit for real ice, as its card says. What it learnt of simulated ice holds in one respect: it calls level
+    # ice first-year ice more often than deformed ice, and deformed ice old more often than level ice.
     bands = stored((glia.hh_db, glia.hv_db, glia.incidence_deg), glia.valid)
     with scene_logits(shipped.model, array_reader(bands), glia.labels.shape) as logits:
         classes = logits.rows(0, len(glia.labels)).argmax(dim=0).numpy()
     keys = [c["key"] for c in shipped.about["legend"]["classes"]]
-    dark = np.isin(classes, [keys.index(k) for k in ("open_water", "new_ice", "nilas")])
-    leads, *others = (dark[glia.labels == i].mean() for i in (1, 2, 3, 4))
-    assert leads > 2 * max(others)
+    level, deformed = (
+        np.bincount(classes[glia.labels == 1 + GLIA_CLASSES.index(name)], minlength=len(keys))
+        for name in ("level ice", "deformed ice")
+    )
+    level, deformed = level / level.sum(), deformed / deformed.sum()
+    first_year, old = keys.index("first_year_ice"), keys.index("old_ice")
+    assert level[first_year] > deformed[first_year]
+    assert deformed[old] > level[old]
