@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import rasterio
 import scipy.stats
+from speckle import evenest, measure
 
 from floemap.errors import ConfigError
 from floemap.sentinel1.safe import open_measurement, open_scene
@@ -18,48 +18,6 @@ from floemap.simulation.safe_writer import ProductSpec, luts, write_safe
 from floemap.simulation.speckle import EW_GRDM_LOOKS, Speckle, smoothing_kernel
 
 CROPS = sorted((Path(__file__).resolve().parents[2] / "shared" / "data" / "real" / "ew_hv_crops").glob("*.tif"))
-
-
-class Measured(NamedTuple):
-    """Of a window of power: number of looks, as it is and after averaging 2 x 2; correlation of pixels; skewness."""
-
-    looks: float
-    looks_2x2: float
-    azimuth: float
-    range: float
-    two_apart: float
-    skewness: float
-
-
-def measure(power: np.ndarray) -> Measured:
-    rows, cols = (n // 2 * 2 for n in power.shape)
-    relative = power[:rows, :cols].astype(float) / power[:rows, :cols].mean() - 1
-    variance = relative.var()
-
-    def correlation(down: int, along: int) -> float:
-        return float((relative[: rows - down, : cols - along] * relative[down:, along:]).mean() / variance)
-
-    averaged = relative.reshape(rows // 2, 2, cols // 2, 2).mean(axis=(1, 3))
-    return Measured(
-        1 / variance, 1 / averaged.var(), correlation(1, 0), correlation(0, 1),
-        (correlation(2, 0) + correlation(0, 2)) / 2, float((relative**3).mean() / variance**1.5),
-    )  # fmt: skip
-
-
-def evenest(image: np.ndarray, side: int = 20, share: float = 0.02) -> Measured:
-    """Medians over the windows whose eight neighbours all vary little: in real images those with little texture.
-
-    A window is not chosen by its own variance, which would prefer those whose speckle happens to be even.
-    """
-    rows, cols = (n // side for n in image.shape)
-    each = [[measure(image[i : i + side, j : j + side]) for j in range(0, cols * side, side)]
-            for i in range(0, rows * side, side)]  # fmt: skip
-    found = np.array(each)
-    variance = 1 / found[..., 0]
-    around = [variance[i : rows - 2 + i, j : cols - 2 + j] for i in range(3) for j in range(3) if (i, j) != (1, 1)]
-    inner = found[1:-1, 1:-1].reshape(-1, found.shape[-1])
-    order = np.argsort(np.max(around, axis=0).ravel())
-    return Measured(*np.median(inner[order[: round(share * order.size)]], axis=0).tolist())
 
 
 def speckle(spacing_m: float = 40.0, looks: float = EW_GRDM_LOOKS, samples: int = 1500, band: int = 0) -> Speckle:
