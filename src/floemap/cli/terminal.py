@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,9 +24,13 @@ def printable(text: object) -> str:
     r"""Return text with characters that are not shown, or do something, written as Python has them, such as ``\x1b``.
 
     These are controls, line breaks, invisible and unassigned characters, and bytes of names that are no UTF-8. All
-    others, of whatever script, stay.
+    others, of whatever script, stay, and so do spaces of whatever width, as between a number and its unit.
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 class Terminal(Console):
