@@ -7,9 +7,10 @@ makes mistakes of its own: cross-entropy speckles, Dice turns old ice into first
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -21,7 +22,7 @@ from odc.geo.geobox import GeoBox
 from scipy.ndimage import gaussian_filter
 
 from floemap.charts.label import STAGE as LABEL
-from floemap.cog import Band, write_cog
+from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.inference.predict import Prediction
 from floemap.inference.scene_maps import PREDICT
 from floemap.learning.state import STAGE as TRAIN
@@ -42,7 +43,7 @@ NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER = range(6)
 _BRIGHTNESS = {NEW: (-19, -29), NILAS: (-18, -28), YOUNG: (-13, -25), FIRST_YEAR: (-14, -24), OLD: (-9, -16)} | {
     WATER: (-15, -31)
 }
-SIZE_PX, PIXEL_M = 250, 800.0
+SIZE_PX, PIXEL_M = 200, 900.0
 _TO_DEGREES = pyproj.Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True)
 STARTS = {"01": "2018-01-16T07:54:30+00:00", "07": "2018-07-17T07:38:09+00:00"}
 
@@ -100,20 +101,29 @@ def make_run(
     repeats: int = 2,
     scenes: Sequence[str] = ("01", "07"),
     simulated: bool = True,
+    truth: bool = False,
+    exact: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """Make a whole comparison by the study itself, with made-up trainings and predictions; return its folder."""
+    """Make a whole comparison by the study itself, with made-up trainings and predictions; return its folder.
+
+    With `truth`, scenes have one, in a folder ``truth`` beside the run. `exact` says of losses that their maps are the
+    chart, or the truth, and sure of it.
+    """
     data = RunPaths(folder).data
     made = {s: make_scene(data, s, simulated=simulated) for s in scenes}
+    truths = {s: folder.parent / "truth" / f"{s}.tif" for s in scenes if truth}
+    for s, path in truths.items():
+        _write_truth(path, made[s][1] / "labels.tif")
     study = Study.checked(
         name="made-up",
-        data={"scenes": [{"name": s, "product": p, "chart": c} for s, (p, c) in made.items()]},
+        data={"scenes": [{"name": s, "product": p, "chart": c, "truth": truths.get(s)} for s, (p, c) in made.items()]},
         compare={"losses": losses, "repeats": repeats},
         score={"away_from_borders_px": ()},
     )
     with (
         patch("floemap.study.run.train_on", partial(_train_on, simulated=simulated)),
         patch("floemap.study.run.read_about", lambda _: {"simulated": simulated}),
-        patch("floemap.inference.predict.predict", _predict),
+        patch("floemap.inference.predict.predict", partial(_predict, exact=exact)),
     ):
         done = compare(study, folder, report=False)
     assert not done.failed, done.failed
@@ -132,17 +142,39 @@ def _train_on(
     return paths.model / WEIGHTS, split
 
 
-def _predict(product: Path, checkpoint: Path, out: Path, **_: Any) -> Prediction:
-    """In the place of :func:`floemap.inference.predict.predict`: the chart with a loss's mistakes."""
+def _predict(product: Path, checkpoint: Path, out: Path, *, exact: Mapping[str, str], **_: Any) -> Prediction:
+    """In the place of :func:`floemap.inference.predict.predict`: the chart with a loss's mistakes, or an exact map."""
     training = read_json(checkpoint.with_name(TRAIN.record))
     (labels,) = (product.parents[1] / "labels" / product.name[-2:]).iterdir()
-    return Prediction(_prediction(out, product, labels, training["loss"], training["repeat"], training["simulated"]))
+    loss = training["loss"]
+    folder = _prediction(out, product, labels, loss, training["repeat"], training["simulated"], exact.get(loss))
+    return Prediction(folder)
 
 
 def write_class_raster(path: Path, geobox: GeoBox, classes: NDArray[np.uint8]) -> None:
     """Write classes as labels.tif and classes.tif hold them."""
     band = Band("class", overview="mode", categories=EXTREMEEARTH.titles, colours=EXTREMEEARTH.colours)
     write_cog(path, geobox, classes, [band], nodata=IGNORE)
+
+
+def _write_truth(path: Path, labels: Path) -> None:
+    """Write truth.tif as the twin has it, for a chart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open_raster(labels) as d:
+        true = floes(d.read(1))
+    bands = [Band("surface", overview="mode"), Band("class", overview="mode")]
+    write_cog(path, read_geobox(labels), np.stack([true, true]), bands, nodata=IGNORE)
+
+
+def floes(chart: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a truth for a chart, (rows, cols): what it calls one type has floes and leads of others in it."""
+    noise = gaussian_filter(np.random.default_rng(3).normal(size=chart.shape), 1.5) * 6
+    true = chart.copy()
+    true[(noise > 1.5) & (chart == FIRST_YEAR)] = WATER
+    true[(noise > 1.2) & (chart == WATER)] = YOUNG
+    true[(noise < -1.4) & (chart == FIRST_YEAR)] = OLD
+    true[(noise < -1.6) & (chart == OLD)] = FIRST_YEAR
+    return true
 
 
 def mistaken(reference: NDArray[np.uint8], loss: str, seed: int) -> NDArray[np.uint8]:
@@ -203,30 +235,32 @@ def _grid(scene: str, size: int) -> GeoBox:
     return GeoBox((size, size), Affine(PIXEL_M, 0, 500_000 + 1000 * int(scene), 0, -PIXEL_M, -1_000_000), "EPSG:3413")
 
 
-def _prediction(out: Path, product: Path, labels: Path, loss: str, repeat: int, simulated: bool) -> Path:
-    import rasterio
-
-    from floemap.cog import read_geobox
-
+def _prediction(
+    out: Path, product: Path, labels: Path, loss: str, repeat: int, simulated: bool, exact: str | None
+) -> Path:
     folder = out / product.name
     folder.mkdir(parents=True)
-    with rasterio.open(labels / "labels.tif") as d:
+    with open_raster(labels / "labels.tif") as d:
         reference = d.read(1)
-    with rasterio.open(product / "product.tif") as d:
+    with open_raster(product / "product.tif") as d:
         inside = d.read(4) > 0
     geobox = read_geobox(labels / "labels.tif")
     classes = mistaken(reference, loss, repeat + sum(map(ord, loss + product.name)))
+    if exact is not None:
+        classes = {"chart": reference, "truth": floes(reference)}[exact]
     classes[~inside] = IGNORE
     write_class_raster(folder / "classes.tif", geobox, classes)
     legend = {"name": EXTREMEEARTH.name, "classes": {str(c.id): c.key for c in EXTREMEEARTH.classes}, "ignore": IGNORE}
     _record(folder / PREDICT.record, PREDICT, {"simulated": simulated, "legend": legend})
-    _probabilities(folder / "probabilities.tif", geobox, classes)
+    _probabilities(folder / "probabilities.tif", geobox, classes, sure=exact is not None)
     return folder
 
 
-def _probabilities(path: Path, geobox: GeoBox, classes: NDArray[np.uint8]) -> None:
+def _probabilities(path: Path, geobox: GeoBox, classes: NDArray[np.uint8], *, sure: bool) -> None:
     rng = np.random.default_rng(0)
     first = np.clip(0.72 + 0.12 * gaussian_filter(rng.normal(size=classes.shape), 3) * 10, 0.3, 1)
+    if sure:
+        first[:] = 1
     shares = np.repeat(((1 - first) / 5)[None], 6, axis=0)
     for k in range(6):
         shares[k][classes == k] = first[classes == k]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import rasterio
 from check_maps import FIRST, LEGEND, OLD, WATER, YOUNG, Classes, compared, in_one
-from run_maker import make_run, write_class_raster
+from run_maker import make_run
 from scipy.ndimage import gaussian_filter
 
-from floemap.cog import Band, read_geobox, write_cog
 from floemap.errors import ConfigError
 from floemap.evaluation.blocks import block_confusions
 from floemap.evaluation.checks.confidence import confidence
@@ -36,13 +35,12 @@ from floemap.evaluation.scores import scores
 from floemap.legend import IGNORE, LEGENDS, Legend
 from floemap.report.measures import measures, ships
 from floemap.report.measuring import measure_all
+from floemap.report.page import Pictures, render_page
 from floemap.report.report import assess_charts, assess_run
-from floemap.report.run_folder import RunFolder, read_run
-from floemap.run_paths import told_from
+from floemap.report.run_folder import read_run
 from floemap.simulation import faults
 from floemap.simulation.grounds import Ground, TwinGround
 from floemap.simulation.reactions import FAULTS, check_map
-from floemap.stage import read_json, write_json
 
 Found = dict[str, dict[str, Any]]
 
@@ -111,45 +109,8 @@ def test_the_reference_is_best_in_every_check(
 # --- through files, as the report has it
 
 
-def a_run(folder: Path, maps: dict[str, str], *, truth: bool) -> RunFolder:
-    """A comparison in which losses made the chart itself, or the truth: by loss, which."""
-    run = make_run(folder, repeats=1)
-    for cell in sorted((run / "cells").iterdir()):
-        record = read_json(cell / "cell.json")
-        for tested in record["tested"]:
-            labels = cell / tested["labels"] / "labels.tif"
-            with rasterio.open(labels) as d:
-                chart, geobox = d.read(1), read_geobox(labels)
-            true = floes(chart)
-            if truth:
-                file = run / "data" / f"truth_{tested['scene']}.tif"
-                tested["truth"] = told_from(cell, file)
-                bands = [Band("surface", overview="mode"), Band("class", overview="mode")]
-                write_cog(file, geobox, np.stack([true, true]), bands, nodata=IGNORE)
-            if (made := maps.get(record["loss"])) is not None:
-                classes = {"chart": chart, "truth": true}[made]
-                prediction = cell / "predictions" / tested["prediction"]
-                write_class_raster(prediction / "classes.tif", geobox, classes)
-                stored = faults.stated_probabilities(classes, LEGEND, 1.0, step=0.01)
-                bands = [Band(c.key, scale=0.01) for c in LEGEND.classes]
-                write_cog(prediction / "probabilities.tif", geobox, stored, bands, nodata=IGNORE)
-        write_json(cell / "cell.json", record)
-    return read_run(run)
-
-
-def floes(chart: Classes) -> Classes:
-    """A truth for a chart: what it calls one type has floes and leads of others in it."""
-    noise = gaussian_filter(np.random.default_rng(3).normal(size=chart.shape), 1.5) * 6
-    true = chart.copy()
-    true[(noise > 1.5) & (chart == FIRST)] = WATER
-    true[(noise > 1.2) & (chart == WATER)] = YOUNG
-    true[(noise < -1.4) & (chart == FIRST)] = OLD
-    true[(noise < -1.6) & (chart == OLD)] = FIRST
-    return true
-
-
 def test_a_map_that_is_the_chart_is_best_in_every_row(tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", {"focal": "chart"}, truth=False)
+    run = read_run(make_run(tmp_path / "run", repeats=1, exact={"focal": "chart"}))
     numbers = measure_all(assess_run(run), run.legend, assess_charts(run), resamples=200)
     assert numbers.reference == "chart"
     ranked = [r for r in numbers.rows if r.badness]
@@ -166,7 +127,8 @@ def test_a_map_that_is_the_chart_is_best_in_every_row(tmp_path: Path) -> None:
 
 def test_a_map_that_is_the_truth_is_best_in_every_check(tmp_path: Path) -> None:
     """Also before a map that is the chart, which is best by score alone; and rows say of both what these maps have."""
-    run = a_run(tmp_path / "run", {"focal": "truth", "dice": "chart"}, truth=True)
+    exact = {"focal": "truth", "dice": "chart"}
+    run = read_run(make_run(tmp_path / "run", repeats=1, truth=True, exact=exact))
     numbers = measure_all(assess_run(run), run.legend, assess_charts(run), resamples=200)
     assert numbers.reference == "truth"
     for row in numbers.rows:
@@ -182,13 +144,15 @@ def test_a_map_that_is_the_truth_is_best_in_every_check(tmp_path: Path) -> None:
 
 def test_the_truth_of_some_scenes_is_none(tmp_path: Path) -> None:
     """Numbers of all scenes together are of one kind: without the truth of all, the charts are the reference."""
-    run = a_run(tmp_path / "run", {}, truth=True)
-    assert set(run.truths) == {"01", "07"}
-    next((tmp_path / "run" / "data").glob("truth_07.tif")).unlink()
+    run = read_run(make_run(tmp_path / "run", losses=("dice", "focal"), repeats=1, truth=True))
+    assert set(run.truths) == {"01", "07"} and run.truths_gone == ()
+    (tmp_path / "truth" / "07.tif").unlink()
     run = read_run(tmp_path / "run")
     assert run.truths == {}
     numbers = measure_all(assess_run(run), run.legend, assess_charts(run), resamples=200)
     assert numbers.reference == "chart" and all(r.truth is None for r in numbers.rows)
+    page = render_page(run, numbers, [], Pictures({}, {}, [], []), datetime.now(UTC))
+    assert "The truth of July 2018 is not found" in page and "against the truth" not in page
 
 
 # --- rows that are equal by construction
@@ -201,7 +165,7 @@ def test_no_two_measures_are_the_same(legend: Legend) -> None:
     for seed in range(6):
         for key, number in every_measure(legend, *random_maps(legend, seed)).items():
             found[key].append(number)
-    known = {key: np.array(numbers, float) for key, numbers in found.items() if numbers}
+    known = {key: np.array(numbers, float) for key, numbers in found.items()}
     assert any(np.isfinite(numbers).all() for numbers in known.values())
     for a, b in combinations((k for k, v in known.items() if np.isfinite(v).all()), 2):
         assert not np.allclose(known[a], known[b], rtol=1e-6), f"{a} and {b} are one row"

@@ -495,7 +495,7 @@ def test_a_decimated_view_lies_where_the_whole_does(run):
     for pixels in (40, 100, 1000):
         view = read_view(scene.raster, scene.label_raster, {}, pixels)
         assert view.geobox.boundingbox.bbox == pytest.approx(whole.boundingbox.bbox)
-        assert max(view.geobox.shape) == min(pixels, 250)
+        assert max(view.geobox.shape) == min(pixels, 200)
     part = read_view(scene.raster, scene.label_raster, {}, 1000, part=(20, 30, 50, 60))
     with rasterio.open(scene.label_raster) as d:
         assert (part.chart == d.read(1)[20:70, 30:90]).all()

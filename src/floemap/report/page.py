@@ -66,7 +66,7 @@ def render_page(
         "findings": list(sentences),
         "main_groups": _groups([r for r in numbers.rows if r.measure.main], numbers, titles, look),
         "all_groups": _groups(numbers.rows, numbers, titles, look),
-        "reading": _reading(numbers),
+        "reading": _reading(numbers) + _gone(run),
         "published": _published(run),
         "missing": list(run.missing),
         "scenes": [_scene(run, s, pictures) for s in run.scenes],
@@ -189,6 +189,15 @@ def _reading(numbers: Numbers) -> str:
             f"differ as much, in any row and any pair, in at most {100 * (1 - LEVEL):.0f} % of all comparisons."
         )
     return f"{words} Upright lines in the diagrams are {_lines(numbers)}. {_REFERENCES[numbers.reference]}"
+
+
+def _gone(run: RunFolder) -> str:
+    """Say why the truth is not the reference where it once was."""
+    gone = run.truths_gone
+    if not gone:
+        return ""
+    names = ", ".join(s.short for s in gone)
+    return f" The truth of {names} is not found where the comparison had it, so the charts stand in for it."
 
 
 #: What maps are compared with.

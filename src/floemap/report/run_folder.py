@@ -46,7 +46,9 @@ class Scene:
     product, labels
         Folders of the prepared product and of the labels.
     truth
-        Raster of the truth; None where the scene is not simulated, or the truth is no more where it was.
+        Raster of the truth; None where the scene has none, or it is not found.
+    has_truth
+        Whether records name one.
     start
         Of the acquisition.
     simulated
@@ -59,6 +61,7 @@ class Scene:
     product: Path
     labels: Path
     truth: Path | None
+    has_truth: bool
     start: datetime
     simulated: bool
     about: Mapping[str, Any]
@@ -202,6 +205,11 @@ class RunFolder:
         return found if len(found) == len(self.scenes) else {}
 
     @property
+    def truths_gone(self) -> tuple[Scene, ...]:
+        """Test scenes whose truth the records name and that is not found."""
+        return tuple(s for s in self.scenes if s.has_truth and s.truth is None)
+
+    @property
     def scene_names(self) -> tuple[str, ...]:
         """As the study calls them."""
         return tuple(s.name for s in self.scenes)
@@ -329,6 +337,7 @@ def _scenes(paths: RunPaths, cells: list[Cell]) -> tuple[Scene, ...]:
                 product=product,
                 labels=labels,
                 truth=_truth(cell, said),
+                has_truth=bool(said.get("truth")),
                 start=datetime.fromisoformat(str(about["scene"]["start"])),
                 simulated=bool(about.get("simulated")) or bool(read_json(labels / "label.json").get("simulated")),
                 about=about,
