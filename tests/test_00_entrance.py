@@ -14,9 +14,10 @@ from odc.geo.geobox import GeoBox
 from floemap.cartography import where_is
 from floemap.config import PrepareSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, GridError, OutputError
+from floemap.folders import made_of, stage_folder
 from floemap.grid import brief, check_same_grid, crs_of
 from floemap.legend import AI4ARCTIC, EXTREMEEARTH, IGNORE, LEGENDS, SIX_CLASSES, STAGE_RGB, STAGES, Legend, legend
-from floemap.stage import read_json, stage_folder, write_json
+from floemap.stage import Stage, provenance, read_json, write_json
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -111,53 +112,87 @@ def test_grid_without_crs_raises():
     assert "EPSG:3413" in brief(grid())
 
 
+A = Stage("floemap a", "a.json", revision=0)
+
+
+def put(folder, name, content="x"):
+    """Write a result: one file and its record."""
+    (folder / name).write_text(content)
+    write_json(folder / A.record, provenance(A, inputs={}, configuration={}) | {"bytes": made_of(folder)})
+
+
 def test_stage_folder_appears_whole_or_not_at_all(tmp_path):
     final = tmp_path / "deep" / "result"
-    with pytest.raises(ZeroDivisionError), stage_folder(final) as folder:
+    with pytest.raises(ZeroDivisionError), stage_folder(final, A) as folder:
         (folder / "half").write_text("half")
         raise ZeroDivisionError
     assert list(final.parent.iterdir()) == []
-    with stage_folder(final) as folder:
-        (folder / "a").write_text("first")
+    with stage_folder(final, A) as folder:
+        put(folder, "a", "first")
         assert not final.exists()
     assert (final / "a").read_text() == "first"
 
 
 def test_stage_folder_replaces_only_on_success(tmp_path):
     final = tmp_path / "result"
-    with stage_folder(final) as folder:
-        (folder / "a").write_text("first")
-    with pytest.raises(KeyboardInterrupt), stage_folder(final) as folder:
-        (folder / "a").write_text("second")
+    with stage_folder(final, A) as folder:
+        put(folder, "a", "first")
+    with pytest.raises(KeyboardInterrupt), stage_folder(final, A) as folder:
+        put(folder, "a", "second")
         raise KeyboardInterrupt
     assert (final / "a").read_text() == "first"
-    with stage_folder(final) as folder:
-        (folder / "b").write_text("third")
-    assert [p.name for p in final.iterdir()] == ["b"]
+    with stage_folder(final, A) as folder:
+        put(folder, "b", "third")
+    assert sorted(p.name for p in final.iterdir()) == ["a.json", "b"]
     assert [p.name for p in tmp_path.iterdir()] == ["result"]
 
 
 def test_killed_run_leaves_nothing_that_the_next_does_not_remove(tmp_path):
-    final = tmp_path / "result"
+    final = tmp_path / "chart [v2]*"  # names may hold what patterns mean something by
     code = (
-        "import os, sys; from pathlib import Path; from floemap.stage import stage_folder\n"
-        "with stage_folder(Path(sys.argv[1])) as f:\n"
+        "import os, sys; from pathlib import Path; from floemap.folders import stage_folder\n"
+        "from floemap.stage import Stage\n"
+        "with stage_folder(Path(sys.argv[1]), Stage('floemap a', 'a.json', 0)) as f:\n"
         "    (f / 'half').write_text('x'); os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(final)], check=False)
     assert done.returncode == -9
     assert not final.exists()
-    assert len(list(tmp_path.iterdir())) == 1
-    with stage_folder(final) as folder:
-        (folder / "whole").write_text("x")
+    left = [p.name for p in tmp_path.iterdir()]
+    assert left and all(name.startswith(f".{final.name}.partial-") for name in left)
+    with stage_folder(final, A) as folder:
+        put(folder, "whole")
+    assert [p.name for p in tmp_path.iterdir()] == [final.name]
+
+
+def test_what_others_are_making_is_left_alone(tmp_path):
+    """Also by another thread of this process, and by a process that no number tells from this one: by locks alone."""
+    final = tmp_path / "result"
+    with stage_folder(final, A) as first:
+        put(first, "a", "first")
+        with stage_folder(final, A) as second:
+            assert first != second and first.is_dir()
+            put(second, "b", "second")
+        assert (first / "a").is_file()
+        assert (final / "b").read_text() == "second"
+    assert sorted(p.name for p in final.iterdir()) == ["a", "a.json"], "the last one stays"
     assert [p.name for p in tmp_path.iterdir()] == ["result"]
+
+
+def test_partial_folders_have_names_of_their_own(tmp_path):
+    names = set()
+    for _ in range(20):
+        with stage_folder(tmp_path / "result", A) as folder:
+            put(folder, "a")
+            names.add(folder.name)
+    assert len(names) == 20
 
 
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "result").write_text("in the way")
-    with pytest.raises(OutputError, match="in the way"), stage_folder(tmp_path / "result"):
+    with pytest.raises(OutputError, match="in the way"), stage_folder(tmp_path / "result", A):
         pass
-    with pytest.raises(OutputError, match="choose another --out"), stage_folder(tmp_path / "result" / "below"):
+    with pytest.raises(OutputError, match="choose another --out"), stage_folder(tmp_path / "result" / "below", A):
         pass
     assert (tmp_path / "result").read_text() == "in the way"
 

@@ -19,7 +19,6 @@ from damage import MANIFEST, copied, edited
 from odc.geo.geobox import GeoBox
 from typer.testing import CliRunner
 
-from floemap import stage
 from floemap.cli.main import app
 from floemap.cog import Band, write_cog
 from floemap.config import PrepareSettings
@@ -43,7 +42,8 @@ def contents(folder: Path) -> dict[str, Any]:
     """A result's files, without the time at which they were made."""
     found: dict[str, Any] = {f.name: f.read_bytes() for f in folder.iterdir()}
     found["product.json"] = json.loads(found["product.json"])
-    del found["product.json"]["created"]
+    for key in ("created", "sources"):  # when it was made, and from where
+        del found["product.json"][key]
     return found
 
 
@@ -258,32 +258,30 @@ product.prepare({str(small_product)!r}, {str(out)!r}, PrepareSettings(resolution
 def test_a_running_neighbour_is_left_alone(
     small_product: Path, small_settings: PrepareSettings, tmp_path: Path
 ) -> None:
-    """Another process at the same product: its hidden folder is no leftover."""
-    neighbour = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    """Another process at the same product: its hidden folder is no leftover, until it is gone."""
+    script = f"""
+import time
+from pathlib import Path
+from floemap.folders import stage_folder
+from floemap.sentinel1.product import STAGE
+
+with stage_folder(Path({str(tmp_path / small_product.stem)!r}), STAGE) as folder:
+    (folder / "product.tif").touch()
+    print("begun", flush=True)
+    time.sleep(600)
+"""
+    neighbour = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:
-        partial = tmp_path / f".{small_product.stem}.partial-{stage.socket.gethostname()}-{neighbour.pid}"
-        elsewhere = tmp_path / f".{small_product.stem}.partial-another.host-1"
-        for folder in (partial, elsewhere):
-            folder.mkdir()
-            (folder / "product.tif").touch()
+        assert neighbour.stdout is not None and neighbour.stdout.readline() == "begun\n"
+        there = set(tmp_path.iterdir())
+        assert len(there) == 2, "a folder and its lock"
         made = prepare(small_product, tmp_path, small_settings, quicklook=False)
-        assert set(tmp_path.iterdir()) == {partial, elsewhere, made.folder}
+        assert set(tmp_path.iterdir()) == {*there, made.folder}
     finally:
         neighbour.kill()
-        neighbour.wait()
+        neighbour.communicate()
     again = prepare(small_product, tmp_path, small_settings, quicklook=False, overwrite=True)
-    assert set(tmp_path.iterdir()) == {elsewhere, again.folder}
-
-
-def test_leftovers_beside_names_with_wildcards(tmp_path: Path) -> None:
-    final = tmp_path / "chart [v2]*"
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    leftover = tmp_path / f".{final.name}.partial-{stage.socket.gethostname()}-{gone.pid}"
-    leftover.mkdir()
-    with stage.stage_folder(final) as folder:
-        (folder / "a").touch()
-    assert list(tmp_path.iterdir()) == [final]
+    assert list(tmp_path.iterdir()) == [again.folder]
 
 
 @pytest.mark.parametrize("moment", ["calibrating", "geocoding", "writing"])
@@ -358,9 +356,8 @@ def test_finished_products_are_skipped_until_something_changes(
     again = prepare(small_product, tmp_path, small_settings, quicklook=False)
     assert again.skipped
     assert {f: f.stat().st_mtime_ns for f in made.folder.iterdir()} == before
-    (made.folder / "mine.txt").touch()
     assert not prepare(small_product, tmp_path, small_settings, quicklook=False, overwrite=True).skipped
-    assert contents(made.folder) == contents(intact.folder)  # replaced, not added to
+    assert contents(made.folder) == contents(intact.folder)
     other = small_settings.model_copy(update={"noise": "none"})
     assert not prepare(small_product, tmp_path, other, quicklook=False).skipped
     made.raster.unlink()

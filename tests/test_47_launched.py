@@ -155,17 +155,17 @@ def test_two_that_know_nothing_of_each_other_do_not_train_into_one_folder(
     def go() -> None:
         train(*arguments, tmp_path / "run", about=ABOUT, device="cpu")
 
-    with alone_in(tmp_path / "run", "trains"):
-        with pytest.raises(OutputError, match="another process trains in it") as e:
+    with alone_in(tmp_path / "run", "trains in"):
+        with pytest.raises(OutputError, match="another run trains in it") as e:
             go()
         assert e.value.path == tmp_path / "run"
         other = started(tmp_path / "run", 1)
-        assert "another process trains in it" in other.communicate(timeout=300)[1] and other.returncode
+        assert "another run trains in it" in other.communicate(timeout=300)[1] and other.returncode
     assert not list((tmp_path / "run").iterdir()), "a lock that was let go leaves nothing"
     first = started(tmp_path / "run", 1000)
     while not (tmp_path / "run" / "state.pt").exists():
         assert first.poll() is None, first.communicate()
-    with pytest.raises(FloemapError, match="another process trains"):
+    with pytest.raises(FloemapError, match="another run trains"):
         go()
     first.kill()
     first.communicate()

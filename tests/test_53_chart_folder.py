@@ -68,12 +68,15 @@ def test_an_analysts_work_is_not_lost(chart: Path, prepared: PreparedProduct, mo
     before = (chart / "chart.gpkg").read_bytes()
     (chart / "chart.gpkg").write_bytes(before + b"corrected")
     assert make_chart(prepared.folder, models[:1], chart.parent, SETTINGS).skipped, "nothing is to be made"
-    with pytest.raises(OutputError, match=r"changed since: chart\.gpkg, corrected\.gpkg\..*--overwrite") as e:
-        make_chart(prepared.folder, models[1:], chart.parent, SETTINGS)
-    assert e.value.path == chart
-    assert (chart / "corrected.gpkg").read_text() == "hours of work"
-    assert (chart / "chart.gpkg").read_bytes() == before + b"corrected"
-    assert not make_chart(prepared.folder, models[1:], chart.parent, SETTINGS, overwrite=True).skipped
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"changed since: chart\.gpkg, corrected\.gpkg\..*--overwrite") as e:
+            make_chart(prepared.folder, models[1:], chart.parent, SETTINGS, overwrite=overwrite)
+        assert e.value.path == chart
+        assert (chart / "corrected.gpkg").read_text() == "hours of work"
+        assert (chart / "chart.gpkg").read_bytes() == before + b"corrected"
+    (chart / "corrected.gpkg").rename(chart.parent / "corrected.gpkg")
+    (chart / "chart.gpkg").rename(chart.parent / "chart.gpkg")
+    assert not make_chart(prepared.folder, models[1:], chart.parent, SETTINGS).skipped
     assert names(chart) == FILES
 
 

@@ -340,9 +340,8 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monke
     in_the_way.write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="in the way"):
         make_report(run, in_the_way)
-    old = tmp_path / "report"
-    old.mkdir()
-    (old / "report.html").write_text("the old one", encoding="utf-8")
+    old = make_report(run, tmp_path / "report", resamples=200).folder
+    before = {p.name: p.stat().st_mtime_ns for p in old.iterdir()}
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -350,7 +349,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monke
     monkeypatch.setattr("floemap.report.report.write_tables", full)
     with pytest.raises(OutputError, match="No space left"):
         make_report(run, old, resamples=200)
-    assert [p.name for p in old.iterdir()] == ["report.html"]
+    assert {p.name: p.stat().st_mtime_ns for p in old.iterdir()} == before
     assert in_the_way.read_text(encoding="utf-8") == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "report"]
 

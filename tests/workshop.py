@@ -1,6 +1,6 @@
 """Every command at its smallest, on inputs that were made once: for laws that hold for all of them.
 
-The inputs lie in one folder, as they might on somebody's disk: a product, what was made of it, a chart, a model.
+The inputs lie in one folder, as they might on somebody's disk: a product, what was made of it, a chart.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ from floemap.sentinel1.product import prepare
 
 @dataclass(frozen=True)
 class Inputs:
-    """Paths within one folder; `name` is the product's, and that of most results."""
+    """Paths within one folder; `name` is the product's, and that of most results, `suffix` what its folder has too."""
 
     folder: Path
     name: str
+    model: Path
+    suffix: str = ".SAFE"
 
     @property
     def product(self) -> Path:
-        return self.folder / "products" / f"{self.name}.SAFE"
+        return self.folder / "products" / f"{self.name}{self.suffix}"
 
     @property
     def prepared(self) -> Path:
@@ -48,17 +50,13 @@ class Inputs:
         return self.folder / "labels" / "ice"
 
     @property
-    def model(self) -> Path:
-        return self.folder / "models" / "model.safetensors"
-
-    @property
     def prediction(self) -> Path:
         return self.folder / "predictions" / self.name
 
 
 def make_inputs(folder: Path, product: Path) -> Inputs:
     """Make all inputs from a small product."""
-    inputs = Inputs(folder, product.stem)
+    inputs = Inputs(folder, product.stem, folder.parent / "model.safetensors")
     shutil.copytree(product, inputs.product)
     prepare(inputs.product, folder / "prepared", PrepareSettings(resolution_m=2000), quicklook=False)
     x0, y0, x1, y1 = read_geobox(inputs.prepared / "product.tif").extent.boundingbox
@@ -66,16 +64,15 @@ def make_inputs(folder: Path, product: Path) -> Inputs:
     halves = [box(x0, y0, middle, y1), box(middle, y0, x1, y1)]
     write_chart(inputs.chart, [ice(SA="95"), ice(SA="86"), other("L")], [*halves, box(x1, y0, x1 + 1000, y1)])
     label_chart(inputs.chart, inputs.prepared, folder / "labels", LabelSettings(fractions=True))
-    inputs.model.parent.mkdir()
     write_model(inputs.model, inputs.prepared / "product.tif", simulated=True)
     predict(inputs.prepared, inputs.model, folder / "predictions", probabilities=False)
     return inputs
 
 
 def copied(inputs: Inputs, folder: Path) -> Inputs:
-    """Copy all inputs."""
+    """Copy all inputs but the model, which is large and in nobody's way."""
     shutil.copytree(inputs.folder, folder)
-    return Inputs(folder, inputs.name)
+    return Inputs(folder, inputs.name, inputs.model)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from floemap.errors import FloemapError, ProductError
+from floemap.errors import FloemapError, OutputError, ProductError
 from floemap.files import regular_file
 from floemap.sentinel1.container import MANIFEST, holds_manifest
+from floemap.stage import read_json, write_json
 from floemap.zips import UNREADABLE
 
 if TYPE_CHECKING:
     from floemap.charts.sigrid3 import Chart
+
+#: What a description that is written says of itself, and its name.
+COMMAND, RECORD = "floemap info", "info.json"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,28 @@ def _describe(path: Path) -> Description:
     if _is_product(path):
         return _product(path)
     return _chart(path)
+
+
+def write_description(description: Description, out: str | Path) -> None:
+    """Write ``info.json`` into the folder `out`, and for a chart ``map.png``.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written, or would take the place of other files, or of those of another description.
+    """
+    out = Path(out)
+    record, picture = out / RECORD, out / "map.png"
+    before = read_json(record) if record.is_file() else {}
+    ours = before.get("described_by") == COMMAND and before.get("path") == description.facts.get("path")
+    for path in (record, picture):
+        if os.path.lexists(path) and not (ours and path.is_file() and not path.is_symlink()):
+            raise OutputError("is there already.", path=path, hint="Move it, or choose another --out.")
+    write_json(record, description.facts | {"described_by": COMMAND})
+    if description.chart is not None:
+        from floemap.charts.picture import draw_chart_map
+
+        draw_chart_map(description.chart, picture)
 
 
 def _is_product(path: Path) -> bool:

@@ -1,20 +1,16 @@
-"""Stage folders: results that appear whole or not at all, each with one JSON that says how it was made.
+"""Stages and their records: each result has one JSON that says how it was made, and files that appear whole.
 
-Every command writes one folder per result. It is built beside its final place under a hidden name and renamed when it
-is complete, so a folder with its final name is always finished: a killed run leaves at most a hidden ``.partial``
-folder, which the next run of the same result on the same host removes.
+Folders of results are made in :mod:`floemap.folders`.
 """
 
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import json
 import logging
 import os
-import shutil
-import socket
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -49,6 +45,8 @@ class Stage:
         Of its numbers. Raise it by one whenever the same inputs and settings give other numbers, by however little:
         results of another revision are made anew and never stand beside this one's. 0 is what records of software
         from before there were revisions count as.
+    files
+        Names that its files may have, as patterns: by these results are known whose record does not list them.
     within
         Stages whose work is done within this one, without results of their own: its numbers change with theirs.
     """
@@ -56,42 +54,13 @@ class Stage:
     command: str
     record: str
     revision: int
+    files: tuple[str, ...] = ()
     within: tuple[Stage, ...] = ()
 
     @property
     def revisions(self) -> dict[str, int]:
         """Revisions of this stage and of those within it, by command."""
         return {s.command: s.revision for s in (self, *self.within)}
-
-
-@contextmanager
-def stage_folder(final: Path) -> Iterator[Path]:
-    """Give a hidden folder beside `final` to write into; rename it to `final` when the block ends without error.
-
-    What stood at `final` before is replaced in that moment and not earlier. On any error, an interrupt included, the
-    hidden folder is removed and what stood there stays.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be made or written, with the reason (no permission, no space).
-    """
-    final = Path(final)
-    partial = final.parent / f".{final.name}.partial-{socket.gethostname()}-{os.getpid()}"
-    with os_errors(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(final)
-        partial.mkdir()
-    try:
-        with os_errors(final):
-            yield partial
-            _replace(partial, final)
-    except FloemapError as e:
-        if e.path is not None and e.path.is_relative_to(partial):  # nobody knows the hidden folder
-            e.path = final / e.path.relative_to(partial)
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -119,47 +88,6 @@ def os_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot be written: {e.strerror or e}.", path=path, hint=hint) from e
 
 
-def _replace(partial: Path, final: Path) -> None:
-    """Put `partial` in the place of `final`. A kill between two renames leaves the old one under its hidden name."""
-    if not final.exists():
-        partial.rename(final)
-        return
-    if not final.is_dir():
-        raise OutputError("a file is in the way.", path=final, hint="Move it or choose another --out.")
-    old = partial.with_name(partial.name + ".old")
-    final.rename(old)
-    try:
-        partial.rename(final)
-    except OSError:
-        old.rename(final)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _remove_stale(final: Path) -> None:
-    """Remove what killed runs of this host left beside `final`; bring back a result that was caught between renames."""
-    prefix = f".{final.name}.partial-{socket.gethostname()}-"
-    for leftover in sorted(final.parent.glob(f"{glob.escape(prefix)}*")):
-        digits = leftover.name[len(prefix) :].split(".")[0]
-        if digits.isdigit() and int(digits) != os.getpid() and _alive(int(digits)):
-            continue
-        if leftover.name.endswith(".old") and not final.exists():
-            logger.warning("bringing back %s, which a killed run left half replaced", final)
-            leftover.rename(final)
-        else:
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Let one process at a time work on what lies in `folder`; others wait until the block ends, however it does.
@@ -184,7 +112,7 @@ def alone_in(folder: Path, doing: str) -> Iterator[None]:
     Parameters
     ----------
     doing
-        What is done there, as in "another process {trains} in it".
+        What is done there, as in "another run {fetches into} it".
 
     Raises
     ------
@@ -197,7 +125,7 @@ def alone_in(folder: Path, doing: str) -> Iterator[None]:
                 stack.enter_context(held(folder / LOCK))
         except TakenError:
             hint = "Let it end, or choose another folder."
-            raise OutputError(f"another process {doing} in it.", path=folder, hint=hint) from None
+            raise OutputError(f"another run {doing} it.", path=folder, hint=hint) from None
         yield
 
 
@@ -209,7 +137,7 @@ def write_whole(path: Path, content: bytes) -> None:
     OutputError
         If it cannot be written, with the reason.
     """
-    beside = path.with_name(f".{path.name}.partial-{socket.gethostname()}-{os.getpid()}")
+    beside = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     with os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -218,9 +146,31 @@ def write_whole(path: Path, content: bytes) -> None:
                 f.flush()
                 os.fsync(f.fileno())
             beside.replace(path)
+            sync(path.parent)
         finally:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk.
+
+    Raises
+    ------
+    OSError
+        If that fails: there is no space, or the disk is broken.
+    """
+    posix = os.name == "posix"
+    if path.is_dir() and not posix:  # Windows has no such thing
+        return
+    descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as e:
+        if not path.is_dir() or e.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # as some network disks answer
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -249,13 +199,27 @@ def read_json(path: Path) -> dict[str, Any]:
 def is_finished(
     folder: Path, stage: Stage, files: Iterable[str], *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]
 ) -> bool:
-    """Whether `folder` holds `files` and a record of the stage's revision, of the same inputs and configuration."""
+    """Whether `folder` holds `files`, whole, and a record of the same revision, inputs and configuration."""
     try:
         found = read_json(folder / stage.record)
     except FloemapError:
         return False
-    whole = all((folder / name).is_file() for name in files)
-    return whole and made_alike(found, stage, inputs=inputs, configuration=configuration)
+    alike = made_alike(found, stage, inputs=inputs, configuration=configuration)
+    return alike and not any(damaged(folder, found, files))
+
+
+def damaged(folder: Path, record: Mapping[str, Any], files: Iterable[str]) -> Iterator[str]:
+    """Give those of the files that are absent, empty, or shorter than the record says that they were made.
+
+    One that has grown since is somebody's work, and no damage.
+    """
+    told = record.get("bytes")
+    sizes = told if isinstance(told, Mapping) else {}
+    for name in files:
+        path, made = folder / name, sizes.get(name)
+        size = path.stat().st_size if path.is_file() else 0
+        if not size or (isinstance(made, int) and size < made):
+            yield name
 
 
 def made_alike(

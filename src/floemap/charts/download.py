@@ -8,6 +8,7 @@ stopped leaves these two, and the next one goes on where they end. When all is t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -29,7 +30,7 @@ from floemap.charts.web import (
     whole_number,
 )
 from floemap.errors import DownloadError, FloemapError
-from floemap.stage import os_errors, read_json, write_json
+from floemap.stage import os_errors, read_json, sync, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -144,9 +145,21 @@ def download(
                         path=final,
                         hint="The server or something on the way there damages it: try again later.",
                     ) from None
+        _keep_aside(final)
         part.replace(final)
+        sync(folder)
         _note_of(part).unlink(missing_ok=True)
     return final
+
+
+def _keep_aside(path: Path) -> None:
+    """Give what stands in a file's place another name: it was not as catalogued, and may be somebody's work."""
+    if not path.exists():
+        return
+    names = (path.with_name(f"{path.name}.before{n or ''}") for n in itertools.count())
+    kept = next(p for p in names if not p.exists())
+    path.rename(kept)
+    logger.warning("%s was not as catalogued: it is kept as %s", path, kept.name)
 
 
 def _receive(

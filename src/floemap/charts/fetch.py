@@ -107,7 +107,7 @@ def fetch_extremeearth(
     services = services or SERVICES
     if (folder / SIMULATED_MARK).exists():
         raise FloemapError("holds simulated data.", path=folder, hint="Fetch the real ones into another folder.")
-    with alone_in(folder, "fetches"), Web(sleep=sleep) as web:
+    with alone_in(folder, "fetches into"), Web(sleep=sleep) as web:
         known = _read_record(folder / STAGE.record)
         there = check_dataset(folder, chosen, wanted)
         lacking = [m.scene for m in there.months if m.product.state != "right" and "products" in wanted]

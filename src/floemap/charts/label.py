@@ -26,15 +26,17 @@ from floemap.charts.sources import find_source
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
 from floemap.config import LabelSettings
 from floemap.errors import ChartError, FloemapError
+from floemap.folders import made_of, stage_folder, told_sources
 from floemap.legend import IGNORE, Legend, legend
+from floemap.names import place_in
 from floemap.progress import Progress, silent
 from floemap.sentinel1.encoding import MASK_VALID
-from floemap.stage import Stage, is_finished, provenance, sha256, stage_folder, write_json
+from floemap.stage import Stage, is_finished, provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
 #: Raise the revision when labels, shares or distances change: decisions on polygons, drawing, storage.
-STAGE = Stage("floemap label", "label.json", revision=0)
+STAGE = Stage("floemap label", "label.json", revision=0, files=("labels.tif", "fractions.tif", "border_distance.tif"))
 #: Steps of the stored distance: quarters of a pixel.
 DISTANCE_STEP_PX = 0.25
 #: Stored in fractions and distances where there is none.
@@ -82,7 +84,7 @@ def label_chart(
     settings
         See :class:`floemap.config.LabelSettings`.
     overwrite
-        Make it again even where it is finished with the same inputs and settings.
+        Make it again even where it is finished with the same inputs and settings, or is of another chart or grid.
     progress
         Is told how far it is.
 
@@ -95,14 +97,14 @@ def label_chart(
     ConfigError
         If there is no such legend.
     OutputError
-        If the results cannot be written.
+        If the results cannot be written, or would take the place of something else.
     """
     settings = settings or LabelSettings()
     classes = legend(settings.legend)
     like = Path(like) / "product.tif" if Path(like).is_dir() else Path(like)
     geobox = read_geobox(like)
     source = find_source(Path(chart), settings.layer)
-    folder = Path(out) / source.path.stem
+    folder = place_in(Path(out), source.path.stem, "the chart", path=source.path, kind=ChartError)
     progress(0, 5, "reading")
     inputs = {"chart": {p.name: sha256(p) for p in source.files}, "like": {like.name: sha256(like)}}
     configuration = settings.model_dump()
@@ -116,7 +118,11 @@ def label_chart(
     if settings.fractions:
         shares = stored_fractions(types, classes, settings)
     # Mask, overlaps and distances are found beside the drawing and writing: all of it leaves the interpreter free.
-    with stage_folder(folder) as partial, ThreadPoolExecutor(2) as pool:
+    sources = {"chart": source.path, "like": like}
+    with (
+        stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite) as partial,
+        ThreadPoolExecutor(2) as pool,
+    ):
         masking = pool.submit(_mask_of, like)
         covering = pool.submit(measure_coverage, read.geometries)
         progress(1, 5, "drawing")
@@ -146,8 +152,8 @@ def label_chart(
             _write_distance(partial / "border_distance.tif", geobox, distances.result(), tags)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(read, types, classes, geobox, labels, numbers, tags)
-        record["coverage"] = asdict(covering.result())
-        write_json(partial / "label.json", record)
+        record |= {"coverage": asdict(covering.result()), "sources": told_sources(folder, sources)}
+        write_json(partial / STAGE.record, record | {"bytes": made_of(partial)})
     progress(5, 5, "done")
     return LabelledChart(folder)
 

@@ -36,18 +36,11 @@ def info(
     """
     from rich.table import Table
 
-    from floemap.info import describe
-    from floemap.stage import os_errors, write_json
+    from floemap.info import describe, write_description
 
     description = describe(path)
     if out is not None:
-        with os_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "info.json", description.facts)
-        if description.chart is not None:
-            from floemap.charts.picture import draw_chart_map
-
-            draw_chart_map(description.chart, out / "map.png")
+        write_description(description, out)
     if as_json:
         print(json_text(description.facts))  # noqa: T201  plain, for pipes
     else:

@@ -24,8 +24,10 @@ from floemap.evaluation.checks.neighbours import WIDE_M
 from floemap.evaluation.checks.scene_files import open_scene_files
 from floemap.evaluation.consistency import STAGE, check_files, scene_record
 from floemap.files import regular_file
+from floemap.folders import made_of, stage_folder, told_sources
+from floemap.names import place_in
 from floemap.progress import Progress, part_of, silent
-from floemap.stage import is_finished, provenance, read_json, sha256, stage_folder, write_json
+from floemap.stage import is_finished, provenance, read_json, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +114,8 @@ def assess_scene(
     """
     prediction = Path(prediction)
     files = _Files(Path(labels), Path(product), prediction, _path(truth), _path(within))
-    return _assess(files, Path(out) / (name or prediction.resolve().name), overwrite, progress)
+    folder = place_in(Path(out), name or prediction.resolve().name, "the prediction", path=prediction)
+    return _assess(files, folder, overwrite, progress)
 
 
 def assess_chart(
@@ -131,7 +134,8 @@ def assess_chart(
     Parameters and errors are those of :func:`assess_scene`; the folder in `out` is named as the labels', by default.
     """
     files = _Files(Path(labels), Path(product), None, _path(truth), _path(within))
-    return _assess(files, Path(out) / (name or Path(labels).resolve().name), overwrite, progress)
+    folder = place_in(Path(out), name or files.labels.resolve().name, "the labels", path=files.labels)
+    return _assess(files, folder, overwrite, progress)
 
 
 def _path(path: str | Path | None) -> Path | None:
@@ -158,13 +162,18 @@ class _Files:
         }
         return {use: {p.name: sha256(p) for p in files if p.is_file()} for use, files in uses.items() if files}
 
+    def known(self) -> dict[str, Path]:
+        """Return what the checks are known by: of what they are, and against what."""
+        return {"labels": self.labels} | ({} if self.prediction is None else {"prediction": self.prediction})
+
 
 def _assess(sources: _Files, folder: Path, overwrite: bool, progress: Progress) -> Assessment:
     inputs = sources.hashes()
     if not overwrite and is_finished(folder, STAGE, [BLOCKS], inputs=inputs, configuration=_CONFIGURATION):
         logger.info("%s is finished already", folder)
         return read_assessment(folder, skipped=True)
-    with stage_folder(folder) as partial:
+    known = sources.known()
+    with stage_folder(folder, STAGE, sources=known, inputs=inputs, replace_others=overwrite) as partial:
         progress(0, 1, "opening")
         files = open_scene_files(
             sources.prediction, sources.labels, sources.product, truth=sources.truth, within=sources.within
@@ -179,7 +188,8 @@ def _assess(sources: _Files, folder: Path, overwrite: bool, progress: Progress) 
                 arrays |= {f"{check}.{name}": value for name, value in amounts.amounts.items()}
         np.savez_compressed(partial / BLOCKS, **arrays)  # type: ignore[arg-type]
         record = provenance(STAGE, inputs=inputs, configuration=_CONFIGURATION)
-        write_json(partial / RECORD, record | scene_record(files, found))
+        record |= scene_record(files, found) | {"sources": told_sources(folder, known)}
+        write_json(partial / RECORD, record | {"bytes": made_of(partial)})
     progress(1, 1, "done")
     return read_assessment(folder)
 

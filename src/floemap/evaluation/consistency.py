@@ -26,7 +26,7 @@ from floemap.progress import Progress, silent
 from floemap.stage import Stage, revisions_in
 
 #: Raise the revision when a check's amounts or values change, whole or by blocks.
-STAGE = Stage("floemap report", "checks.json", revision=2)
+STAGE = Stage("floemap report", "checks.json", revision=2, files=("blocks.npz",))
 
 #: The checks by key, in the order of the page that explains them, and what they measure.
 CHECKS: Mapping[str, type[Amounts]] = MappingProxyType(

@@ -25,16 +25,18 @@ from floemap.evaluation.named_scores import NO_VALUE, PRIMARY, Tally, definition
 from floemap.evaluation.scores import scores
 from floemap.evaluation.settings import EvaluateSettings
 from floemap.evaluation.sources import Sources, find_sources
+from floemap.folders import made_of, stage_folder, told_sources
 from floemap.grid import brief, crs_of
 from floemap.legend import IGNORE
+from floemap.names import place_in
 from floemap.progress import Progress, silent
-from floemap.stage import Stage, is_finished, provenance, read_json, stage_folder, write_json
+from floemap.stage import Stage, is_finished, provenance, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 RECORD, ERRORS = "evaluation.json", "errors.tif"
 #: Raise the revision when counts or scores change: what is counted where, definitions of scores.
-STAGE = Stage("floemap evaluate", RECORD, revision=1)
+STAGE = Stage("floemap evaluate", RECORD, revision=1, files=(ERRORS,))
 RIGHT, WRONG = 0, 1
 
 _ERROR_BAND = Band(
@@ -100,7 +102,7 @@ def evaluate_scene(
     mask
         Raster on the same grid, 0 outside of the part that is scored.
     overwrite
-        Make it again even where it is finished with the same inputs and settings.
+        Make it again even where it is finished with the same inputs and settings, or is of another prediction or chart.
     progress
         Is told how far it is.
 
@@ -113,7 +115,7 @@ def evaluate_scene(
     FloemapError
         If a raster cannot be read, a score that must be there cannot be had, or no pixel has label and prediction.
     OutputError
-        If the results cannot be written.
+        If the results cannot be written, or would take the place of something else.
     """
     settings = settings or EvaluateSettings()
     sources = find_sources(
@@ -124,16 +126,19 @@ def evaluate_scene(
         truth=None if truth is None else Path(truth),
         mask=None if mask is None else Path(mask),
     )
-    folder = Path(out) / sources.name
+    folder = place_in(Path(out), sources.name, "the prediction", path=sources.prediction, kind=FloemapError)
     inputs, configuration = sources.hashes(), settings.model_dump(mode="json")
     if not overwrite and is_finished(folder, STAGE, [ERRORS], inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return Evaluation(folder, skipped=True)
-    with stage_folder(folder) as partial:
+    known = {"prediction": sources.prediction, "labels": sources.labels}
+    known |= {"truth": sources.truth} if sources.truth else {}
+    known |= {"mask": sources.mask} if sources.mask else {}
+    with stage_folder(folder, STAGE, sources=known, inputs=inputs, replace_others=overwrite) as partial:
         tally = _count(sources, settings, partial / ERRORS, progress)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
-        record |= _about(sources, settings, tally)
-        write_json(partial / RECORD, record)
+        record |= _about(sources, settings, tally) | {"sources": told_sources(folder, known)}
+        write_json(partial / RECORD, record | {"bytes": made_of(partial)})
     return Evaluation(folder)
 
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floemap.charts.chart_table import STATUS
 from floemap.errors import ConfigError, ModelError, ProductError
+from floemap.folders import made_of, stage_folder
 from floemap.inference.chart_files import ChartParts, Steps, write_outputs
-from floemap.inference.chart_folder import ITEM, RECORD, STAGE, missing_outputs, refuse_foreign
+from floemap.inference.chart_folder import ITEM, RECORD, STAGE, missing_outputs, refuse_edited
 from floemap.inference.chart_item import write_chart_item
 from floemap.inference.chart_record import about_chart, describe_files, found_on_chart, notes_on_chart
-from floemap.inference.chart_source import ChartSource, PreparedScene, find_product, prepare_source
+from floemap.inference.chart_source import ChartSource, PreparedScene, find_product, inputs_of, prepare_source
 from floemap.inference.land import describe_land, land_on
 from floemap.inference.memory import give_back_memory
 from floemap.inference.model_files import LoadedModels, ModelFile, find_models
@@ -29,9 +30,10 @@ from floemap.inference.scene_maps import SceneMaps, without_land
 from floemap.inference.settings import ChartSettings
 from floemap.learning.checkpoint_header import RESOLUTION_TOLERANCE
 from floemap.legend import IGNORE
+from floemap.names import place_in
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent
-from floemap.stage import provenance, stage_folder, write_json
+from floemap.stage import provenance, write_json
 
 if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
     from floemap.inference.engines import Engine
@@ -164,8 +166,10 @@ def _work(
 ) -> Callable[[Path, Progress], DraftChart]:
     """Return what makes the chart of a product, given its path and its progress callback."""
 
+    made: set[Path] = set()
+
     def work(product: Path, progress: Progress) -> DraftChart:
-        return _make(
+        result = _make(
             product,
             models,
             Path(out),
@@ -173,8 +177,11 @@ def _work(
             land_mask=None if land_mask is None else Path(land_mask),
             prepared=None if prepared is None else Path(prepared),
             overwrite=overwrite,
+            made=made,
             progress=progress,
         )
+        made.add(result.folder)
+        return result
 
     return work
 
@@ -188,26 +195,28 @@ def _make(
     land_mask: Path | None,
     prepared: Path | None,
     overwrite: bool,
+    made: Collection[Path],
     progress: Progress,
 ) -> DraftChart:
     steps = Steps()
     source = find_product(product)
     settings = _fitted(settings, models.files[0], source)
     land = describe_land(land_mask)
-    inputs = source.inputs | {"models": [m.sha256 for m in models.files], "land": land}
+    inputs = inputs_of(source, settings.prepare) | {"models": [m.sha256 for m in models.files], "land": land}
     own = {"only", "prepare"} if source.prepared else {"only"}
     configuration = settings.model_dump(mode="json", exclude=own) | models.configuration
-    folder = out / source.name
+    folder = _folder_of(source, out, prepared)
     outputs = missing_outputs(folder, source, settings, None if overwrite else (inputs, configuration))
     if not outputs:
         if prepared is not None:
             prepare_source(source, prepared, settings.prepare, overwrite=False, progress=progress)
         logger.info("%s is finished already", folder)
         return DraftChart(folder, skipped=True)
-    if not overwrite:
-        refuse_foreign(folder)
+    replace = overwrite and folder not in made
+    refuse_edited(folder, source, replace_others=replace)
+    read = {"scene": source.path} | ({} if land_mask is None else {"land mask": land_mask})
     models.begin()
-    with stage_folder(folder) as partial:
+    with stage_folder(folder, STAGE, sources=read) as partial:
         work = partial / ".prepared"
         with steps.step("preparing"):
             tell = _part(progress, 0.0, 0.35)
@@ -236,9 +245,21 @@ def _make(
         write_chart_item(partial / ITEM, files, scene, models.files, facts, kept=kept)
         record |= found_on_chart(source, scene, models.files, land, maps, written)
         record |= {"computed": [asdict(p.computation) for p in predictors]}
-        write_json(partial / RECORD, record | {"files": files, "seconds": steps.seconds})
+        record |= {"files": files, "seconds": steps.seconds, "bytes": made_of(partial)}
+        write_json(partial / RECORD, record)
     progress(1, 1, "done")
     return DraftChart(folder)
+
+
+def _folder_of(source: ChartSource, out: Path, prepared: Path | None) -> Path:
+    """Return where a chart goes, which may not be where the prepared product is kept."""
+    folder = place_in(out, source.name, "the product", path=source.path, kind=ProductError)
+    if prepared is not None and (prepared / source.name).resolve() == folder.resolve():
+        raise ConfigError(
+            f"the prepared product would be kept in the chart's own folder, {folder}.",
+            hint="Choose another --prepared.",
+        )
+    return folder
 
 
 def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> ChartSettings:

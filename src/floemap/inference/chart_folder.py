@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError, OutputError
+from floemap.folders import is_note
 from floemap.inference.chart_files import files_of
 from floemap.inference.chart_source import ChartSource
 from floemap.inference.scene_maps import PREDICT
 from floemap.inference.settings import OUTPUTS, ChartSettings, Output
 from floemap.sentinel1.product import STAGE as PREPARE
-from floemap.stage import Stage, made_alike, read_json, sha256
+from floemap.stage import Stage, damaged, made_alike, read_json, sha256
 
 RECORD, ITEM = "chart.json", "item.json"
 #: Raise the revision when polygons, uncertainties or other files change that are not those of the stages within.
-STAGE = Stage("floemap chart", RECORD, revision=0, within=(PREPARE, PREDICT))
-#: Notes that GDAL and QGIS put beside rasters when they look at them.
-_NOTES = ".aux.xml"
+STAGE = Stage("floemap chart", RECORD, revision=0, files=("*",), within=(PREPARE, PREDICT))
 
 
 def missing_outputs(
@@ -43,18 +43,16 @@ def missing_outputs(
     except (FloemapError, KeyError, TypeError, AttributeError):
         return wanted
     names = [n for o in wanted if o not in left_out for n in files_of(o, source.start, settings)]
-    whole = all(_holds_something(folder / n) for n in (*names, ITEM))
+    whole = not any(damaged(folder, record, (*names, ITEM)))
     if as_made and whole and known >= {*wanted}:
         return []
     return [o for o in OUTPUTS if o in {*wanted, *known}]
 
 
-def _holds_something(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
+def refuse_edited(folder: Path, source: ChartSource, *, replace_others: bool) -> None:
+    """Refuse to replace a chart whose files are not as they were made: an analyst may have worked on them.
 
-
-def refuse_foreign(folder: Path) -> None:
-    """Refuse to replace a folder with files that are not as they were made: an analyst may have worked on them.
+    Likewise one of another scene of the same name, unless `replace_others` is set.
 
     Raises
     ------
@@ -64,15 +62,35 @@ def refuse_foreign(folder: Path) -> None:
     if not folder.is_dir():
         return
     try:
-        made = {name: told["sha256"] for name, told in read_json(folder / RECORD)["files"].items()}
+        record = read_json(folder / RECORD)
+        made = {name: told["sha256"] for name, told in record["files"].items()}
     except (FloemapError, KeyError, TypeError, AttributeError):
-        made = {}
-    others = [p for p in sorted(folder.iterdir()) if p.name not in (RECORD, ITEM) and not p.name.endswith(_NOTES)]
-    foreign = [p.name for p in others if not p.is_file() or (p.stat().st_size and sha256(p) != made.get(p.name))]
-    if foreign:
+        record, made = {}, {}
+    others = [p for p in sorted(folder.iterdir()) if p.name not in (RECORD, ITEM) and not is_note(p.name)]
+    edited = [p.name for p in others if not p.is_file() or (p.stat().st_size and sha256(p) != made.get(p.name))]
+    if edited:
         raise OutputError(
-            f"holds what floemap did not make, or was changed since: {', '.join(foreign)}.",
+            f"holds what floemap did not make, or was changed since: {', '.join(edited)}.",
             path=folder,
-            hint="The chart is to be made again, in place of the whole folder. Move these elsewhere, or give"
-            " --overwrite to lose them.",
+            hint="The chart is to be made again, in place of the whole folder. Move these elsewhere, or choose another"
+            " --out; --overwrite does not replace them either.",
         )
+    if record and not replace_others and _is_of_another(record, source):
+        raise OutputError(
+            "holds the chart of another product of the same name.",
+            path=folder,
+            hint=f"Choose another --out for {source.path}, or give --overwrite to replace the other's.",
+        )
+
+
+def _is_of_another(record: Mapping[str, Any], source: ChartSource) -> bool:
+    """Whether a chart is of another scene, or of another product of the scene that lies elsewhere."""
+    try:
+        product = record["inputs"]["product"]
+        if datetime.fromisoformat(record["scene"]["start"]) != source.start:
+            return True
+        path = Path(record["product"]["path"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    told_alike = isinstance(product, Mapping) and product.keys() == source.inputs["product"].keys()
+    return bool(told_alike and product != source.inputs["product"] and path.resolve() != source.path.resolve())

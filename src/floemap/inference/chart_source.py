@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from floemap.config import PrepareSettings
 from floemap.errors import ProductError
 from floemap.progress import Progress
 from floemap.sentinel1.encoding import POLARISATIONS
-from floemap.sentinel1.product import prepare
+from floemap.sentinel1.product import prepare, product_identity
 from floemap.sentinel1.safe import open_scene
 from floemap.stage import SCHEMA_VERSION, read_json, sha256
 
@@ -104,8 +103,15 @@ def find_product(product: str | Path) -> ChartSource:
         hashes = {name: sha256(path / name) for name in ("product.tif", "product.json")}
         return ChartSource(path, path.absolute().name, True, scene.start, {"product": hashes})
     opened = open_scene(path, POLARISATIONS)
-    manifest = hashlib.sha256(opened.container.read("manifest.safe")).hexdigest()
-    return ChartSource(path, opened.name, False, opened.start, {"product": {"manifest.safe": manifest}})
+    identity = product_identity(opened, verified=True)
+    return ChartSource(path, opened.name, False, opened.start, {"product": identity})
+
+
+def inputs_of(source: ChartSource, settings: PrepareSettings) -> dict[str, Any]:
+    """Return what tells a product from others, its pixel files too if they will not be verified."""
+    if source.prepared or settings.verify:
+        return source.inputs
+    return {"product": product_identity(open_scene(source.path, POLARISATIONS), verified=False)}
 
 
 def prepare_source(

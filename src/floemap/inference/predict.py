@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from floemap.cog import Band, CogWriter
 from floemap.errors import ModelError, ProductError
+from floemap.folders import made_of, refuse_replacing, stage_folder, told_sources
 from floemap.inference.engines import Computation, Engine, make_network
 from floemap.inference.product_reader import OpenProduct, name_of, open_fitting, raster_of
 from floemap.inference.scene_maps import PREDICT, STEPS
@@ -29,10 +30,11 @@ from floemap.learning.checkpoint import Checkpoint, load_checkpoint
 from floemap.learning.stages import Precision
 from floemap.learning.whole_scene import SceneLogits
 from floemap.legend import IGNORE, Legend
+from floemap.names import place_in
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent
 from floemap.qgis_raster import classes_style
-from floemap.stage import is_finished, provenance, sha256, stage_folder, write_json
+from floemap.stage import is_finished, provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ def predict(
     device: str = "auto",
     probabilities: bool = True,
     overwrite: bool = False,
+    made: Collection[Path] = (),
     progress: Progress = silent,
 ) -> Prediction:
     """Predict the ice type of every pixel of a prepared product.
@@ -90,7 +93,9 @@ def predict(
     probabilities
         Also write the probabilities.
     overwrite
-        Make it again even where it is finished with the same inputs and settings.
+        Make it again even where it is finished with the same inputs and settings, or is another product's.
+    made
+        Folders that the same work has made: they are not replaced by other products' of the same name even so.
     progress
         Is told how far it is.
 
@@ -105,11 +110,11 @@ def predict(
     ConfigError
         If there is no such engine, precision or device.
     OutputError
-        If the results cannot be written.
+        If the results cannot be written, or would take the place of something else.
     """
     model = _loaded(checkpoint)
     raster = raster_of(product)
-    folder = Path(out) / name_of(product)
+    folder = place_in(Path(out), name_of(product), "the product", path=raster, kind=ProductError)
     inputs = {"product": {raster.name: sha256(raster)}, "model": {model.path.name: sha256(model.path)}}
     configuration = {"engine": engine, "precision": precision, "device": device, "probabilities": probabilities}
     files = ["classes.tif", *(["probabilities.tif"] if probabilities else [])]
@@ -117,16 +122,19 @@ def predict(
         logger.info("%s is finished already", folder)
         return Prediction(folder, skipped=True)
     began = time.perf_counter()
+    sources, replace = {"product": raster}, overwrite and folder not in made
+    refuse_replacing(folder, PREDICT, sources=sources, inputs=inputs, replace_others=replace)  # before the work
     with (
         open_fitting(product, model) as opened,
         _scene_of(opened, model, engine, precision, device, progress) as (scene, computation),
-        stage_folder(folder) as partial,
+        stage_folder(folder, PREDICT, sources=sources, inputs=inputs, replace_others=replace) as partial,
     ):
         tags = _tags(opened, model)
         pixels = _write(partial, opened, model.legend, scene, tags, probabilities, progress)
         record = provenance(PREDICT, inputs=inputs, configuration=configuration)
         record |= _about(opened, model, computation, pixels, round(time.perf_counter() - began, 2))
-        write_json(partial / "prediction.json", record)
+        record["sources"] = told_sources(folder, sources)
+        write_json(partial / PREDICT.record, record | {"bytes": made_of(partial)})
     progress(1, 1, "done")
     return Prediction(folder)
 
@@ -163,9 +171,10 @@ def predict_all(
         If the checkpoint cannot be read: then nothing can be predicted.
     """
     model = _loaded(checkpoint)
+    made: set[Path] = set()
 
     def work(product: Path, progress: Progress) -> Prediction:
-        return predict(
+        result = predict(
             product,
             model,
             out,
@@ -174,8 +183,11 @@ def predict_all(
             device=device,
             probabilities=probabilities,
             overwrite=overwrite,
+            made=made,
             progress=progress,
         )
+        made.add(result.folder)
+        return result
 
     return each_product(products, work, progress_of=progress_of, finished=finished)
 

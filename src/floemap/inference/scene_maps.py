@@ -12,7 +12,7 @@ from floemap.legend import IGNORE, Legend
 from floemap.stage import Stage
 
 #: Raise the revision when classes or probabilities of the same model change: tiles, arithmetic, storage.
-PREDICT = Stage("floemap predict", "prediction.json", revision=0)
+PREDICT = Stage("floemap predict", "prediction.json", revision=0, files=("classes.tif", "probabilities.tif"))
 
 #: Steps of stored probabilities and uncertainties: 200 of half a percent.
 STEPS = 200

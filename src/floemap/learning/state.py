@@ -27,7 +27,7 @@ from torch import Tensor
 
 from floemap.errors import ConfigError, TrainingError
 from floemap.files import regular_file
-from floemap.stage import Stage, is_finished, os_errors, read_json, write_whole
+from floemap.stage import Stage, damaged, is_finished, made_alike, os_errors, read_json, write_whole
 
 WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
 #: Raise the revision when the same data and settings give other weights: model, start, crops, loss, optimiser, order.
@@ -87,12 +87,13 @@ def open_folder(
 ) -> tuple[bool, State]:
     """Look what is in a training's folder: whether it is finished, and the state to go on from, perhaps a new one.
 
-    Leftovers of writes that were killed are removed, and with `overwrite` all of a training's files; others stay.
+    Leftovers of writes that were killed are removed, and with `overwrite` all files of a training; others stay, also of
+    the same names.
 
     Raises
     ------
     ConfigError
-        If it holds a training of other data or settings. Nothing is touched then.
+        If it holds a training of other data or settings, or a model that is of none. Nothing is touched then.
     TrainingError
         If its state cannot be read.
     OutputError
@@ -105,18 +106,26 @@ def open_folder(
         out.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(out)
         if overwrite:
-            for name in (RECORD, STATE, WEIGHTS, METRICS):  # the record first: a kill leaves nothing that looks whole
+            _refuse_foreign(out)
+            # The record first: a kill leaves nothing that looks whole. The state last: the others are known by it.
+            for name in (RECORD, WEIGHTS, METRICS, STATE):
                 (out / name).unlink(missing_ok=True)
     if is_finished(out, STAGE, [WEIGHTS, METRICS], inputs=inputs, configuration=configuration):
         return True, State(inputs, configuration, read_metrics(out / METRICS))
     begin_anew = "Give another folder, or --overwrite to begin anew."
     if (out / RECORD).exists():
         found = read_json(out / RECORD)
-        what = differences({"revision": 0} | found, wanted)
-        raise ConfigError(f"holds a training that is finished, of other {what}.", path=out, hint=begin_anew)
+        if made_alike(found, STAGE, inputs=inputs, configuration=configuration):
+            lost = ", ".join(damaged(out, found, [WEIGHTS, METRICS]))
+            if not (out / STATE).exists():
+                raise TrainingError(f"has lost {lost}, and no {STATE} to make it from.", path=out, hint=begin_anew)
+            (out / RECORD).unlink()  # it is no longer finished: its last state makes the rest again
+        else:
+            what = differences({"revision": 0} | found, wanted)
+            raise ConfigError(f"holds a training that is finished, of other {what}.", path=out, hint=begin_anew)
     if not (out / STATE).exists():
-        if (out / WEIGHTS).exists():
-            raise ConfigError(f"holds {WEIGHTS}, but no training that it is from.", path=out, hint=begin_anew)
+        if (out / WEIGHTS).exists() or (out / METRICS).exists():
+            raise _unknown(out)
         return False, new
     state = load_state(out / STATE)
     found = {"inputs": state.inputs, "configuration": state.configuration, "revision": state.revision}
@@ -124,6 +133,24 @@ def open_folder(
         what = differences(found, wanted)
         raise ConfigError(f"holds an unfinished training of other {what}.", path=out, hint=begin_anew)
     return False, state
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse to remove a training's files where neither a record nor a state says that they are of one."""
+    there = [name for name in (RECORD, STATE, WEIGHTS, METRICS) if (out / name).exists()]
+    if RECORD in there and read_json(out / RECORD).get("made_by") == STAGE.command:
+        return
+    if STATE in there:
+        load_state(out / STATE)
+    elif there:
+        raise _unknown(out)
+
+
+def _unknown(out: Path) -> ConfigError:
+    there = ", ".join(name for name in (RECORD, WEIGHTS, METRICS) if (out / name).exists())
+    return ConfigError(
+        f"holds {there}, but no training that it is from.", path=out, hint="Move it away, or give another folder."
+    )
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -166,7 +193,7 @@ def load_state(path: Path) -> State:
         raise TrainingError(
             f"is no state of a training that can be gone on with: {reason}",
             path=path,
-            hint="Begin anew with --overwrite, or in another folder.",
+            hint="Remove it, or begin in another folder; --overwrite does not, for it may be somebody else's.",
         ) from e
 
 
@@ -198,7 +225,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _clear_leftovers(out: Path) -> None:
     """Remove what killed writes left: the folder belongs to one run at a time."""
     for name in (WEIGHTS, STATE, METRICS, RECORD):
-        for leftover in out.glob(f".{name}.*"):
+        for leftover in out.glob(f".{name}.partial-*"):
             with suppress(OSError):
                 leftover.unlink()
 

@@ -143,7 +143,7 @@ def train(
     start = read_start(settings.model, legend, about["resolution_m"])
     inputs |= {key: sha256(path) for key in _STARTS if (path := getattr(settings.model, key)) is not None}
     configuration = settings.model_dump(mode="json", exclude=_OF_THE_MACHINE)
-    with alone_on_first(fabric, out, "trains"):
+    with alone_on_first(fabric, out, "trains in"):
         finished, state = on_first(fabric, lambda: open_folder(out, inputs, configuration, overwrite=overwrite))
         if finished:
             logger.info("%s is finished already", out)
@@ -212,7 +212,8 @@ def _go_on(
         "parameters": sum(p.numel() for p in model.parameters()),
         "normalisation": {"mean": model.mean.tolist(), "std": model.std.tolist()},
     }
-    on_first(fabric, lambda: write_json(out / RECORD, record))
+    sizes = {name: (out / name).stat().st_size for name in (WEIGHTS, METRICS)} if fabric.is_global_zero else {}
+    on_first(fabric, lambda: write_json(out / RECORD, record | {"bytes": sizes}))
     if fabric.is_global_zero and (best := state.best_epoch) is not None:
         milestones.info(
             "%s: finished after %d epochs, since %s; kept are the weights of epoch %d, validation loss %.4g, weighted "

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from floemap.errors import FloemapError, OutputError
+from floemap.errors import FloemapError
 from floemap.evaluation.assess import Assessment, assess_chart, assess_scene
+from floemap.folders import made_of, refuse_replacing, stage_folder
 from floemap.progress import Progress, part_of, silent
 from floemap.report.check_plots import draw_incidence, draw_reliability
 from floemap.report.findings import findings
@@ -30,13 +31,15 @@ from floemap.report.style import Picture
 from floemap.report.tables import write_tables
 from floemap.report.versions import refuse_mixed, versions
 from floemap.run_paths import RunPaths, told_from
-from floemap.stage import Stage, os_errors, provenance, sha256, stage_folder, write_json
+from floemap.stage import Stage, os_errors, provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
 PAGE, RECORD = "report.html", "report.json"
 #: Raise the revision when numbers of the report change that are not another stage's: intervals, ranks, findings.
-STAGE = Stage("floemap report", RECORD, revision=1)
+STAGE = Stage(
+    "floemap report", RECORD, revision=1, files=(PAGE, "numbers.json", "figures/*.png", "figures/*.svg", "tables/*.csv")
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def make_report(
     run
         Folder of :func:`floemap.study.compare.compare`.
     out
-        Folder to make; by default ``report`` in the run.
+        Folder to make, in the place of nothing but a report; by default ``report`` in the run.
     seed
         Of the intervals: the same seed gives the same numbers.
     resamples
@@ -95,20 +98,20 @@ def make_report(
         If the run is not finished, no loss has a whole repeat, files of it are gone or do not fit each other, or
         results of one stage are of two revisions.
     OutputError
-        If the report cannot be written. What stood there before stays.
+        If the report cannot be written, or would take the place of something else. What stood there before stays.
     """
     began = time.monotonic()
     found = read_run(run)
     refuse_mixed(found)
     folder = Path(out) if out is not None else RunPaths(found.folder).report
-    if folder.exists() and not folder.is_dir():
-        raise OutputError("a file is in the way.", path=folder, hint="Move it or choose another --out.")
+    sources = {"run": found.folder}
+    refuse_replacing(folder, STAGE, sources=sources)  # before the work
     assessed = assess_run(found, progress=part_of(progress, 0, 3, "checks"))
     progress(1, 3, "intervals")
     numbers = measure_all(assessed, found.legend, assess_charts(found), resamples=resamples, seed=seed)
     titles = {c.key: c.title for c in found.contenders if c.key in assessed}
     sentences = [f.text for f in findings(numbers, titles)]
-    with stage_folder(folder) as partial, os_errors(folder):
+    with stage_folder(folder, STAGE, sources=sources) as partial, os_errors(folder):
         pictures = _draw(found, numbers, partial / "figures", part_of(progress, 2, 3, "figures"))
         write_tables(found, numbers, assessed, sentences, partial)
         page = render_page(found, numbers, sentences, pictures, datetime.now(UTC))
@@ -118,7 +121,7 @@ def make_report(
         record = provenance(STAGE, inputs=inputs, configuration={"seed": seed, "resamples": resamples})
         record |= {"simulated": found.simulated, "findings": sentences, "versions": versions(found)}
         record |= {"seconds": round(time.monotonic() - began, 1)}
-        write_json(partial / RECORD, record)
+        write_json(partial / RECORD, record | {"bytes": made_of(partial)})
     progress(3, 3, "done")
     return Report(folder, tuple(sentences), found.simulated)
 

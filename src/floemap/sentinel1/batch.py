@@ -35,7 +35,11 @@ def prepare_all(
     One outcome for each product, in order. Errors are in them, not raised.
     """
 
+    made: set[Path] = set()
+
     def work(product: Path, progress: Progress) -> PreparedProduct:
-        return prepare(product, out, settings, like=like, overwrite=overwrite, progress=progress)
+        result = prepare(product, out, settings, like=like, overwrite=overwrite, made=made, progress=progress)
+        made.add(result.folder)
+        return result
 
     return each_product(products, work, progress_of=progress_of, finished=finished)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,8 +24,10 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, CogWriter, read_geobox
 from floemap.config import PrepareSettings
-from floemap.errors import ConfigError, GridError
+from floemap.errors import ConfigError, GridError, ProductError
+from floemap.folders import made_of, stage_folder, told_sources
 from floemap.grid import crs_of
+from floemap.names import place_in
 from floemap.progress import Progress, silent
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.cells import CellImage, calibrate, looks_for
@@ -38,12 +40,12 @@ from floemap.sentinel1.safe import open_scene, verify
 from floemap.sentinel1.scene import Scene
 from floemap.sentinel1.seams import seam_lines
 from floemap.sentinel1.stac import write_item
-from floemap.stage import Stage, is_finished, provenance, sha256, stage_folder, write_json
+from floemap.stage import Stage, is_finished, provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
 #: Raise the revision when a product's pixels change: calibration, noise, location, gathering, storage.
-STAGE = Stage("floemap prepare", "product.json", revision=1)
+STAGE = Stage("floemap prepare", "product.json", revision=1, files=("product.tif", "item.json", "quicklook.png"))
 
 _MAX_REMAP = 32_766  # OpenCV's limit on an image's side
 
@@ -73,6 +75,7 @@ def prepare(
     *,
     like: str | Path | None = None,
     overwrite: bool = False,
+    made: Collection[Path] = (),
     quicklook: bool = True,
     progress: Progress = silent,
 ) -> PreparedProduct:
@@ -89,7 +92,9 @@ def prepare(
     like
         A raster whose grid is taken instead of one made from `settings`.
     overwrite
-        Make it again even where it is finished with the same input and settings.
+        Make it again even where it is finished with the same input and settings, or is of another product of this name.
+    made
+        Folders that the same work has made: they are not replaced by other products' of the same name even so.
     quicklook
         Also draw a picture.
     progress
@@ -102,12 +107,13 @@ def prepare(
     GridError
         If the grid does not fit the scene.
     OutputError
-        If the results cannot be written.
+        If the results cannot be written, or would take the place of something else.
     """
     settings = settings or PrepareSettings()
     scene = open_scene(product, POLARISATIONS)
-    folder = Path(out) / scene.name
-    inputs = {"product": scene.name, "manifest_sha256": _manifest_hash(scene)}
+    folder = place_in(Path(out), scene.name, "the product", path=scene.container.path, kind=ProductError)
+    inputs = {"product": product_identity(scene, verified=settings.verify)}
+    sources = {"product": scene.container.path} | ({} if like is None else {"like": Path(like)})
     configuration = settings.model_dump() | {"like": None if like is None else sha256(Path(like))}
     files = ("product.tif", "item.json", *(["quicklook.png"] if quicklook else []))
     if not overwrite and is_finished(folder, STAGE, files, inputs=inputs, configuration=configuration):
@@ -116,10 +122,12 @@ def prepare(
     locator = GeoLocator(scene, settings.surface, settings.sea_level_m)
     geobox = _grid(locator, settings, like)
     resolution_m = float(abs(geobox.resolution.x))
-    with stage_folder(folder) as partial:
+    replace = overwrite and folder not in made
+    with stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=replace) as partial:
         with _verifying(scene, settings.verify):
             cells = calibrate(scene, looks=looks_for(scene, resolution_m), noise=settings.noise, progress=progress)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
+        record["sources"] = told_sources(folder, sources)
         record |= _about(scene, cells, geobox) | {"geometry": locator.record()}
         record["corners_lonlat_deg"] = locator.corners()
         record["seams"] = seam_lines(scene, locator)
@@ -132,19 +140,32 @@ def prepare(
                 path=scene.container.path if like is None else like,
                 hint="Look at the product's pixels, or choose another --like or --crs.",
             )
-        write_json(partial / "product.json", record)
         if quicklook:
             from floemap.sentinel1.quicklook import draw_quicklook
 
             progress(0, 1, "drawing")
             draw_quicklook(partial / "product.tif", partial / "quicklook.png", title=_title(scene))
         write_item(partial / "item.json", scene, locator, geobox, settings)
+        write_json(partial / "product.json", record | {"bytes": made_of(partial)})
     progress(1, 1, "done")
     return PreparedProduct(folder)
 
 
-def _manifest_hash(scene: Scene) -> str:
-    return hashlib.sha256(scene.container.read("manifest.safe")).hexdigest()
+def product_identity(scene: Scene, *, verified: bool) -> dict[str, str]:
+    """Return what tells a product from others of its name: SHA-256 of all that is read of it.
+
+    The manifest answers for pixel files that are verified against it; where they are not, their own MD5 is here.
+    """
+    read = {name: scene.container.read(name) for name in sorted(scene.container.sizes) if _is_metadata(name)}
+    digest = hashlib.sha256()
+    for name, content in read.items():
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    pixels = {} if verified else {name: scene.container.md5(name) for name in sorted(scene.measurements.values())}
+    return {"metadata_sha256": digest.hexdigest()} | pixels
+
+
+def _is_metadata(name: str) -> bool:
+    return name == "manifest.safe" or (name.startswith("annotation/") and name.lower().endswith(".xml"))
 
 
 def _grid(locator: GeoLocator, settings: PrepareSettings, like: str | Path | None) -> GeoBox:

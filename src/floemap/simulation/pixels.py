@@ -19,10 +19,13 @@ import pyogrio
 import pyproj
 from lxml import etree
 from numpy.typing import NDArray
+from pyogrio.errors import DataSourceError
 from rasterio.control import GroundControlPoint
 
 from floemap.charts.sigrid3 import read_chart
-from floemap.errors import ConfigError, ProductError
+from floemap.errors import ConfigError, OutputError, ProductError
+from floemap.folders import stage_folder
+from floemap.names import place_in
 from floemap.progress import Progress, silent
 from floemap.sentinel1.geocode import GeoLocator
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseAdjustment, NoiseTable
@@ -33,10 +36,10 @@ from floemap.simulation.ice import World
 from floemap.simulation.ice_zones import scene_centre_m
 from floemap.simulation.safe_manifest import FACILITY
 from floemap.simulation.safe_pixels import RowLuts, Sigma0, Written, write_measurements
-from floemap.simulation.safe_writer import write_quicklook
+from floemap.simulation.safe_writer import RECORD, simulated_product, write_quicklook
 from floemap.simulation.scenery import ImageLattice, Scenery, SceneryRows, patch_px
 from floemap.simulation.speckle import EW_GRDM_LOOKS
-from floemap.stage import os_errors, stage_folder
+from floemap.stage import os_errors, sync
 
 F64 = NDArray[np.float64]
 
@@ -84,8 +87,8 @@ def simulate_pixels(
     metadata
         A product's folder or zip; pixels need not be in it, and are not looked at.
     out
-        Folder that gets a folder of the product's name, replaced if it is there, and ``charts/`` with a chart that was
-        moved.
+        Folder that gets a folder of the product's name, in the place of a simulated one if it is there, and ``charts/``
+        with a chart that was moved.
     sigma0
         Backscatter, as :func:`~floemap.simulation.safe_writer.write_safe` takes it. By default that of simulated ice.
     chart
@@ -110,7 +113,7 @@ def simulate_pixels(
         If `out` holds the metadata itself, both `sigma0` and `chart` are given, the seed is negative, or the
         number of looks is below 1.
     OutputError
-        If the product cannot be written.
+        If the product cannot be written, or it or the moved chart would take the place of something else.
     """
     if sigma0 is not None and chart is not None:
         raise ConfigError("give either backscatter or a chart, not both.")
@@ -118,7 +121,8 @@ def simulate_pixels(
         raise ConfigError(f"the seed is {seed}.", hint="Give a whole number from 0.")
     scene = open_scene(metadata, pixels=False)
     source = scene.container.path.resolve()
-    final = Path(out) / (PurePosixPath(scene.container.root).name or source.name)
+    name = PurePosixPath(scene.container.root).name or source.name
+    final = place_in(Path(out), name, "the product", path=source, kind=ProductError)
     if final.resolve() == source:
         raise ConfigError(
             f"the pixels would be written into the metadata's own folder {source}.", hint="Choose another --out."
@@ -127,9 +131,12 @@ def simulate_pixels(
     laid = None
     if sigma0 is None:
         sigma0, laid = _scenery_rows(scene, locator, chart, month or _month(scene), seed)
-    with stage_folder(final) as folder:
+    if chart is not None and laid is not None and not laid.placement.in_place:
+        _write_moved(laid, Path(chart), Path(out) / "charts", only_check=True)  # before the work
+    names = {p: _measurement_name(scene, p) for p in scene.polarisations}
+    made = (*scene.container.sizes, *names.values(), RECORD, "preview/quick-look.png")
+    with stage_folder(final, simulated_product(final, made), sources={"metadata": source}) as folder:
         _copy_metadata(scene, folder)
-        names = {p: _measurement_name(scene, p) for p in scene.polarisations}
         (folder / "measurement").mkdir(exist_ok=True)
         written = write_measurements(
             {p: folder / name for p, name in names.items()},
@@ -146,7 +153,7 @@ def simulate_pixels(
         )
         (folder / "preview").mkdir(exist_ok=True)
         write_quicklook(folder / "preview" / "quick-look.png", [w.picture for w in written.values()])
-        (folder / "SIMULATED.txt").write_text(NOTICE, encoding="utf-8")
+        (folder / RECORD).write_text(NOTICE, encoding="utf-8")
         changed = {"s1Level1MeasurementSchema": {p: folder / name for p, name in names.items()}}
         changed["s1Level1ProductSchema"] = {p: _amend_annotation(folder, scene, p, w) for p, w in written.items()}
         _amend_manifest(folder, changed)
@@ -156,16 +163,31 @@ def simulate_pixels(
     return SimulatedPixels(final, laid.placement, moved)
 
 
-def _write_moved(laid: ChartScenery, chart: Path, folder: Path) -> Path:
-    """Write a chart where it was moved to, as a GeoPackage."""
-    final = folder / f"{chart.stem}_moved.gpkg"
+def _write_moved(laid: ChartScenery, chart: Path, folder: Path, *, only_check: bool = False) -> Path:
+    """Write a chart where it was moved to, as a GeoPackage; what lies there already stays, and must be the same."""
+    final = place_in(folder, f"{chart.stem}_moved.gpkg", "the chart", path=chart)
+    if only_check and not final.exists():
+        return final
     with os_errors(final):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".moved.", dir=folder) as beside:
             written = Path(beside) / final.name
             pyogrio.write_dataframe(laid.polygons, written, driver="GPKG", layer=final.stem)
-            written.replace(final)
+            if not final.exists():
+                sync(written)
+                written.replace(final)
+                sync(folder)
+            elif not _alike(final, written):
+                raise OutputError("is there already, and is another chart.", path=final, hint="Choose another --out.")
     return final
+
+
+def _alike(a: Path, b: Path) -> bool:
+    """Whether two files hold the same polygons with the same codes."""
+    try:
+        return bool(pyogrio.read_dataframe(a).equals(pyogrio.read_dataframe(b)))
+    except DataSourceError:
+        return False
 
 
 def _month(scene: Scene) -> int:

@@ -10,10 +10,11 @@ in the manifest's facility and in each TIFF's description.
 
 from __future__ import annotations
 
-import os
+import glob
 import shutil
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 
-from floemap.errors import ConfigError
+from floemap.errors import ConfigError, OutputError
+from floemap.folders import stage_folder
+from floemap.names import place_in
 from floemap.progress import Progress, silent
 from floemap.simulation.safe_annotation import annotation_xml, grid_positions
 from floemap.simulation.safe_lut_files import calibration_xml, noise_xml
@@ -30,7 +33,8 @@ from floemap.simulation.safe_manifest import FileEntry, file_entry, manifest_xml
 from floemap.simulation.safe_pixels import RowLuts, Sigma0, write_measurements
 from floemap.simulation.safe_spec import ProductSpec
 from floemap.simulation.speckle import EW_GRDM_LOOKS
-from floemap.stage import os_errors, stage_folder
+from floemap.stage import Stage, os_errors, sync
+from floemap.zips import UNREADABLE
 
 __all__ = ["ProductSpec", "SimulatedLuts", "luts", "write_safe"]
 
@@ -40,6 +44,26 @@ FRINGE_POWER = 40.0
 NOTICE = """This product was simulated by floemap. It has the form of a Sentinel-1 product and shows nothing real:
 no satellite took it, and it is no evidence about ice anywhere. Its name is that of a form, not of an observation.
 """
+
+
+#: Begins what every simulated product says of itself, in the file that is its record.
+MARK, RECORD = "simulated by floemap", "SIMULATED.txt"
+
+
+def simulated_product(final: Path, names: Iterable[str]) -> Stage:
+    """Return the stage of a simulated product with files of these names; refuse to replace one that is not simulated.
+
+    A product in the SAFE form has no JSON of ours: it is known by its notice and by the names of its files.
+
+    Raises
+    ------
+    OutputError
+        If what stands at `final` says nothing of being simulated.
+    """
+    record = final / RECORD if final.is_dir() else None
+    if record is not None and record.is_file() and MARK not in record.read_text(encoding="utf-8", errors="replace"):
+        raise OutputError("holds a product that floemap did not simulate.", path=final, hint="Choose another --out.")
+    return Stage("floemap simulate", RECORD, revision=1, files=tuple(map(glob.escape, names)))
 
 
 def luts(spec: ProductSpec) -> SimulatedLuts:
@@ -56,7 +80,7 @@ def write_safe(
     threads: int = 2,
     progress: Progress = silent,
 ) -> Path:
-    """Write a product into `out_dir`, whole or not at all; one of the same name is replaced.
+    """Write a product into `out_dir`, whole or not at all; a simulated one of the same name is replaced.
 
     Parameters
     ----------
@@ -85,7 +109,7 @@ def write_safe(
     GridError
         If backscatter has another shape than the specification.
     OutputError
-        If the product cannot be written.
+        If the product cannot be written, or would take the place of one that is not simulated.
     """
     if not callable(sigma0):
         missing = [p for p in spec.polarisations if p not in sigma0]
@@ -97,24 +121,46 @@ def write_safe(
 
     out_dir = Path(out_dir)
     if spec.container == "folder":
-        final = out_dir / spec.folder_name
-        with stage_folder(final) as folder:
+        final = place_in(out_dir, spec.folder_name, "the product")
+        with stage_folder(final, simulated_product(final, _names(spec))) as folder:
             write(folder)
         return final
-    final = out_dir / f"{spec.name}.zip"
-    beside = out_dir / f".{final.name}.{os.getpid()}"
-    unpacked = out_dir / f".{final.name}.{os.getpid()}.tree"
+    final = place_in(out_dir, f"{spec.name}.zip", "the product")
+    _refuse_real_zip(final)
     with os_errors(final):
         out_dir.mkdir(parents=True, exist_ok=True)
-        try:
+        with tempfile.TemporaryDirectory(prefix=f".{final.name}.partial-", dir=out_dir) as beside:
+            unpacked, packed = Path(beside) / "tree", Path(beside) / final.name
             unpacked.mkdir()
             write(unpacked)
-            _pack(unpacked, beside, spec)
-            beside.replace(final)
-        finally:
-            beside.unlink(missing_ok=True)
-            shutil.rmtree(unpacked, ignore_errors=True)
+            _pack(unpacked, packed, spec)
+            sync(packed)
+            packed.replace(final)
+            sync(out_dir)
     return final
+
+
+def _refuse_real_zip(path: Path) -> None:
+    """Refuse to replace a zip that is not of a simulated product."""
+    if not path.exists():
+        return
+    try:
+        with zipfile.ZipFile(path) as z:
+            notices = [z.read(m) for m in z.namelist() if m.rpartition("/")[2] == RECORD]
+    except UNREADABLE:
+        notices = []
+    if not any(MARK.encode() in notice for notice in notices):
+        raise OutputError("is a zip that floemap did not simulate.", path=path, hint="Choose another --out.")
+
+
+def _names(spec: ProductSpec) -> list[str]:
+    """Names of all files of a product, with forward slashes."""
+    names = ["manifest.safe", RECORD, "preview/quick-look.png", "preview/map-overlay.kml"]
+    for p in spec.polarisations:
+        stem = spec.file_stem(p)
+        names += [f"measurement/{stem}.tiff", f"annotation/{stem}.xml"]
+        names += [f"annotation/calibration/{kind}-{stem}.xml" for kind in ("calibration", "noise")]
+    return names
 
 
 def _write_tree(
@@ -144,7 +190,7 @@ def _write_tree(
         (annotation / "calibration" / f"noise-{stem}.xml").write_bytes(noise_xml(tables, p))
     write_quicklook(preview / "quick-look.png", [w.picture for w in written.values()])
     (preview / "map-overlay.kml").write_bytes(overlay_kml(spec, tables.geometry))
-    (folder / "SIMULATED.txt").write_text(NOTICE, encoding="utf-8")
+    (folder / RECORD).write_text(NOTICE, encoding="utf-8")
     manifest = manifest_xml(spec, tables.geometry, _entries(folder, spec))
     (folder / "manifest.safe").write_bytes(manifest)
 

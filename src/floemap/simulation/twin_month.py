@@ -19,7 +19,8 @@ from odc.geo.geobox import GeoBox
 
 from floemap.charts.extremeearth import CRS, DatasetScene, scene_of
 from floemap.cog import Band, write_cog
-from floemap.errors import ConfigError, FloemapError
+from floemap.errors import ConfigError, FloemapError, OutputError
+from floemap.folders import made_of, stage_folder, sync_tree
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.progress import Progress, silent
 from floemap.sentinel1.geocode import GeoLocator, inverse_map, target_grid
@@ -30,10 +31,10 @@ from floemap.simulation.ice_zones import WORLD_CRS, scene_centre_m
 from floemap.simulation.safe_spec import FULL_SAMPLES, GROUND_SPEED_M_S, MIN_SIZE_PX, ProductSpec
 from floemap.simulation.safe_writer import luts, write_safe
 from floemap.simulation.scenery import SceneryRows, image_of, patch_px
-from floemap.stage import Stage, made_alike, os_errors, provenance, read_json, stage_folder, write_json
+from floemap.stage import Stage, damaged, made_alike, os_errors, provenance, read_json, sha256, sync, write_json
 
 #: Raise the revision when products, charts or truth of the same size and seed change by a byte.
-STAGE = Stage("floemap simulate twin", "truth.json", revision=1)
+STAGE = Stage("floemap simulate twin", "truth.json", revision=1, files=("truth.tif",))
 
 Size = Literal["full", "small"] | int
 
@@ -173,15 +174,18 @@ def make_month(
     geobox, surface = _on_grid(rows, product, resolution_m(spec))
     progress(0.9, 1, "chart")
     chart = _draw(surface, geobox)
-    chart_path = _write_chart(chart, out / "charts", scene)
     truth = out / "truth" / scene.product
-    with stage_folder(truth) as folder:
+    chart_path = _write_chart(chart, out / "charts", scene, truth)
+    with stage_folder(truth, STAGE) as folder:
         tags = {"simulated": "yes", "product": scene.product, "AREA_OR_POINT": "Area"}
         bands = np.stack([surface, np.where(surface == OUTSIDE, IGNORE, classes(np.minimum(surface, Surface.OLD)))])
         write_cog(folder / "truth.tif", geobox, bands.astype(np.uint8), TRUTH_BANDS, nodata=OUTSIDE, tags=tags)
         record = provenance(STAGE, inputs={}, configuration=configuration_of(month, size, seed))
         record |= {"simulated": True, "shares": class_shares(surface), "polygons": len(chart)}
-        write_json(folder / STAGE.record, record)
+        parts = sorted(p for p in chart_path.parent.iterdir() if p.name.startswith(f"{scene.chart}."))
+        record |= {"product": made_of(product), "chart": {p.name: sha256(p) for p in parts}}
+        record |= {"chart_bytes": {p.name: p.stat().st_size for p in parts}}
+        write_json(folder / STAGE.record, record | {"bytes": made_of(folder)})
     progress(1, 1, "done")
     return TwinMonth(month, product, chart_path, truth)
 
@@ -207,14 +211,17 @@ def finished_month(out: Path, month: int, size: Size, seed: int, *, skipped: boo
         out / "truth" / scene.product,
         skipped,
     )
-    if not ((made.product / "manifest.safe").is_file() and made.chart.is_file()):
-        return None
     try:
         record = read_json(made.truth / STAGE.record)
     except FloemapError:
         return None
-    same = made_alike(record, STAGE, inputs={}, configuration=configuration_of(month, size, seed))
-    return made if same else None
+    if not made_alike(record, STAGE, inputs={}, configuration=configuration_of(month, size, seed)):
+        return None
+    for folder, key in ((made.truth, "bytes"), (made.product, "product"), (made.chart.parent, "chart_bytes")):
+        sizes = record.get(key)
+        if not isinstance(sizes, dict) or not sizes or any(damaged(folder, {"bytes": sizes}, sizes)):
+            return None
+    return made
 
 
 def _on_grid(rows: SceneryRows, product: Path, resolution: float) -> tuple[GeoBox, NDArray[np.uint8]]:
@@ -244,8 +251,11 @@ def _draw(surface: NDArray[np.uint8], geobox: GeoBox) -> gpd.GeoDataFrame:
     return extremeearth_columns(draw_chart(np.ascontiguousarray(coarse), grid))
 
 
-def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene) -> Path:
-    """Write a shapefile, all of whose files appear at the end, the .shp last."""
+def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, truth: Path) -> Path:
+    """Write a shapefile, all of whose files appear at the end, the .shp last.
+
+    One that stands there is replaced only as the record in `truth` says that it was made, or where it is cut off.
+    """
     final = folder / f"{scene.chart}.shp"
     with os_errors(final):
         folder.mkdir(parents=True, exist_ok=True)
@@ -258,6 +268,25 @@ def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene) -> 
                 layer_options={"DBF_DATE_LAST_UPDATE": day},
             )  # fmt: skip
             shapefile.with_suffix(".shp.xml").write_text(_METADATA, encoding="utf-8")
-            for part in sorted(Path(beside).iterdir(), key=lambda p: p.suffix == ".shp"):
+            parts = sorted(Path(beside).iterdir(), key=lambda p: p.suffix == ".shp")
+            _refuse_edited(folder, parts, truth)
+            sync_tree(Path(beside))
+            for part in parts:
                 part.replace(folder / part.name)
+            sync(folder)
     return final
+
+
+def _refuse_edited(folder: Path, parts: list[Path], truth: Path) -> None:
+    """Refuse to replace a chart's files that are neither as they were made, nor as they will be, nor cut off."""
+    try:
+        record = read_json(truth / STAGE.record)
+    except FloemapError:
+        record = {}
+    hashes, sizes = record.get("chart") or {}, record.get("chart_bytes") or {}
+    for new in parts:
+        old = folder / new.name
+        if not old.exists() or sha256(old) in (hashes.get(new.name), sha256(new)):
+            continue
+        if old.stat().st_size >= sizes.get(new.name, 1):
+            raise OutputError("was changed since it was made.", path=old, hint="Move it, or choose another --out.")

@@ -19,11 +19,12 @@ from typing import Any
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.summary import summarise
 from floemap.evaluation.tables import markdown
+from floemap.folders import refuse_foreign_files
 from floemap.learning.launched import place, tasks
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.report.report import Report, make_report
 from floemap.run_paths import DataPaths, RunPaths
-from floemap.stage import Stage, one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
+from floemap.stage import Stage, one_at_a_time, provenance, read_json, write_json, write_whole
 from floemap.study.cells import HELD_OUT, Cell, check_cell, check_cells
 from floemap.study.data import StudyScene, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
@@ -103,10 +104,10 @@ def compare(
         )
     out = Path(out)
     cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # what is wrong is said before any work
-    with os_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+    paths = RunPaths(out)
+    refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables)])
     record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
-    write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
+    write_json(paths.plan, record | {"cells": [c.about() for c in cells]})
     data = data_folder(study, out)
     with one_at_a_time(data):
         scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))

@@ -14,13 +14,14 @@ from typing import Any
 
 from floemap.charts.extremeearth import Role
 from floemap.cog import read_geobox
-from floemap.errors import ConfigError, GridError
+from floemap.errors import ConfigError, GridError, OutputError
+from floemap.folders import refuse_foreign_files
 from floemap.grid import crs_of
 from floemap.learning.checkpoint_header import RESOLUTION_TOLERANCE, read_about
 from floemap.legend import legend
 from floemap.progress import Progress, part_of, silent
 from floemap.run_paths import CellPaths, told_from
-from floemap.stage import Stage, one_at_a_time, os_errors, provenance, write_json, write_whole
+from floemap.stage import Stage, one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
 from floemap.study.cells import Cell
 from floemap.study.data import StudyScene
 from floemap.study.settings import Study
@@ -58,6 +59,7 @@ def train_on(
     start = read_start(study.learning().model, classes, about["resolution_m"])
     if start is not None:
         refuse_known(start, (share.scene.product.name for share, _ in split.tests))
+    _refuse_foreign_split(paths.split)
     with os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     with _kept_where_refused(paths.split):
@@ -73,6 +75,12 @@ def train_on(
             progress=progress,
         )
     return trained.checkpoint, split
+
+
+def _refuse_foreign_split(path: Path) -> None:
+    """Refuse to write over a file that is no split."""
+    if path.is_file() and path.stat().st_size and not read_json(path).keys() >= {"settings", "parts"}:
+        raise OutputError("is there already, and is no split.", path=path, hint="Move it, or choose another --out.")
 
 
 @contextmanager
@@ -136,6 +144,7 @@ def run_cell(
 
     began = time.monotonic()
     paths = CellPaths(out)
+    refuse_foreign_files(out, STAGE, [paths.record.name])
     with os_errors(out):
         paths.record.unlink(missing_ok=True)  # until all of it is there again, made by these settings
     study = cell.study

@@ -21,14 +21,15 @@ from floemap.charts.extremeearth import PARTS, Half, Role
 from floemap.charts.halves import Cut, half_mask, halves
 from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.errors import ConfigError, TrainingError
+from floemap.folders import made_of, stage_folder
 from floemap.learning.parts import ScenePart, Window
 from floemap.legend import IGNORE, Legend
-from floemap.stage import Stage, is_finished, provenance, stage_folder, write_json
+from floemap.stage import Stage, is_finished, provenance, write_json
 from floemap.study.data import StudyScene
 from floemap.study.settings import SplitSettings
 
 #: Raise the revision when the halves of scenes change.
-STAGE = Stage("floemap split", "part.json", revision=0)
+STAGE = Stage("floemap split", "part.json", revision=0, files=("mask.tif",))
 
 ROLES: tuple[Role, ...] = ("train", "validation", "test")
 #: Ground that two parts may share: cuts and footprints are drawn with a finite number of points.
@@ -197,11 +198,11 @@ def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
     if not is_finished(folder, STAGE, ("mask.tif",), inputs=inputs, configuration=configuration):
         geobox = read_geobox(scene.raster)
         mask = half_mask(geobox, scene.footprint, share.half, cut=cut)
-        with stage_folder(folder) as partial:
+        with stage_folder(folder, STAGE) as partial:
             band = Band("inside", description=f"1 in the {share.half} half of the scene", overview="nearest")
             write_cog(partial / "mask.tif", geobox, mask.astype(np.uint8), [band], nodata=None)
             record = provenance(STAGE, inputs=inputs, configuration=configuration)
-            write_json(partial / "part.json", record | {"window": _window(mask)})
+            write_json(partial / STAGE.record, record | {"window": _window(mask), "bytes": made_of(partial)})
     with open_raster(folder / "mask.tif") as d:
         window = _window(d.read(1) > 0)
     return ScenePart(share.name, scene.raster, scene.label_raster, folder / "mask.tif", window)

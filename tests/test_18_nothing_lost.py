@@ -1,0 +1,324 @@
+"""Whatever stands where a result would go: nothing of it vanishes, whoever made it, with --overwrite or without."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from run_maker import make_run
+from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
+from workshop import COMMANDS, Command, Inputs, contents, copied, run
+
+from floemap.errors import FloemapError, OutputError
+from floemap.evaluation.assess import assess_scene
+from floemap.folders import stage_folder
+from floemap.learning.training import train
+from floemap.legend import SIX_CLASSES
+from floemap.simulation.pixels import simulate_pixels
+from floemap.simulation.safe_writer import write_safe
+from floemap.stage import Stage
+
+A = Stage("floemap a", "a.json", revision=0)
+
+
+def nothing_vanishes(folder: Path, *calls: Callable[[], bool]) -> None:
+    """Run calls, which return whether they succeeded: all that was there before them is there as it was.
+
+    One that fails leaves nothing else either.
+    """
+    start = before = contents(folder)
+    for call in calls:
+        succeeded = call()
+        after = contents(folder)
+        assert start.items() <= after.items(), sorted(start.items() - after.items())
+        assert succeeded or after == before, "a call that failed leaves nothing"
+        before = after
+
+
+def called(job: Command, inputs: Inputs, out: Path, *more: str) -> Callable[[], bool]:
+    return lambda: job.run(inputs, out, *more).exit_code == 0
+
+
+# What stands in the way. Each gets a folder with all inputs, and the path of the result that is to be made.
+
+
+def the_input(job: Command, inputs: Inputs, final: Path) -> Path:
+    """Results into the folder that holds the input."""
+    return job.source(inputs).parent
+
+
+def an_input_of_the_results_name(job: Command, inputs: Inputs, final: Path) -> Path:
+    """As a product's folder may be called, without .SAFE."""
+    inputs.product.rename(inputs.product.with_suffix(""))
+    object.__setattr__(inputs, "suffix", "")
+    return job.source(inputs).parent
+
+
+def a_foreign_file(job: Command, inputs: Inputs, final: Path) -> Path:
+    """A note in a result, which is to be made again."""
+    assert job.run(inputs, final.parent).exit_code == 0
+    (final / "notes.txt").write_text("hours of work")
+    return final.parent
+
+
+def a_foreign_file_below(job: Command, inputs: Inputs, final: Path) -> Path:
+    assert job.run(inputs, final.parent).exit_code == 0
+    (final / "mine" / "deeper").mkdir(parents=True)
+    (final / "mine" / "deeper" / ".notes").write_text("hours of work")
+    return final.parent
+
+
+def a_changed_file(job: Command, inputs: Inputs, final: Path) -> Path:
+    """A file of the result that somebody has worked on: it has grown."""
+    assert job.run(inputs, final.parent).exit_code == 0
+    victim = next(p for p in sorted(final.iterdir()) if p.suffix in (".tif", ".gpkg"))
+    victim.write_bytes(victim.read_bytes() + b"worked on")
+    return final.parent
+
+
+def a_linked_file(job: Command, inputs: Inputs, final: Path) -> Path:
+    """A file of the result that was moved to a larger disk, with a link in its place."""
+    assert job.run(inputs, final.parent).exit_code == 0
+    victim = next(p for p in sorted(final.iterdir()) if p.suffix in (".tif", ".gpkg"))
+    moved = final.parents[1] / f"moved-{victim.name}"
+    victim.rename(moved)
+    victim.symlink_to(moved)
+    return final.parent
+
+
+def another_commands_result(job: Command, inputs: Inputs, final: Path) -> Path:
+    other = inputs.labels if job.source(inputs) != inputs.chart else inputs.prediction
+    shutil.copytree(other, final)
+    return final.parent
+
+
+def a_forged_record(job: Command, inputs: Inputs, final: Path) -> Path:
+    """A file of the record's name that is somebody else's."""
+    final.mkdir(parents=True)
+    for name in ("product", "label", "prediction", "chart", "evaluation"):
+        (final / f"{name}.json").write_text(json.dumps({"made_by": "somebody else"}))
+    return final.parent
+
+
+def somebodys_folder(job: Command, inputs: Inputs, final: Path) -> Path:
+    (final / "papers").mkdir(parents=True)
+    (final / "papers" / "thesis.tex").write_text("years of work")
+    return final.parent
+
+
+def a_parent(job: Command, inputs: Inputs, final: Path) -> Path:
+    """The result's folder would hold its own input."""
+    final.parent.mkdir()
+    inputs.folder.rename(final)
+    object.__setattr__(inputs, "folder", final)
+    return final.parent
+
+
+def a_link(job: Command, inputs: Inputs, final: Path) -> Path:
+    """A link to a result of the same command that lies elsewhere."""
+    elsewhere = final.parents[1] / "elsewhere"
+    assert job.run(inputs, elsewhere).exit_code == 0
+    (elsewhere / final.name / "classes.tif").unlink(missing_ok=True)  # so that it is to be made again
+    (elsewhere / final.name / "border_distance.tif").unlink(missing_ok=True)
+    final.parent.mkdir()
+    final.symlink_to(elsewhere / final.name)
+    return final.parent
+
+
+def a_broken_link(job: Command, inputs: Inputs, final: Path) -> Path:
+    final.parent.mkdir()
+    final.symlink_to("nowhere")
+    return final.parent
+
+
+def a_file(job: Command, inputs: Inputs, final: Path) -> Path:
+    final.parent.mkdir()
+    final.write_text("mine")
+    return final.parent
+
+
+WAYS = [the_input, an_input_of_the_results_name, a_foreign_file, a_foreign_file_below, a_changed_file, a_linked_file]
+WAYS += [another_commands_result, a_forged_record, somebodys_folder, a_parent, a_link, a_broken_link, a_file]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda w: w.__name__)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_vanishes(
+    command: str, way: Callable[[Command, Inputs, Path], Path], workshop: Inputs, tmp_path: Path
+) -> None:
+    job = COMMANDS[command]
+    inputs = copied(workshop, tmp_path / "inputs")
+    out = way(job, inputs, tmp_path / "out" / job.result(inputs))
+    nothing_vanishes(tmp_path, called(job, inputs, out), called(job, inputs, out, "--overwrite"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_own_results_are_replaced(command: str, workshop: Inputs, tmp_path: Path) -> None:
+    """Else the law above were easily kept. Files that lack or are cut off, and notes of viewers, are no obstacle."""
+    job = COMMANDS[command]
+    assert job.run(workshop, tmp_path).exit_code == 0
+    folder = tmp_path / job.result(workshop)
+    before = contents(folder)
+    raster = next(p for p in sorted(folder.iterdir()) if p.suffix == ".tif")
+    for damage in (lambda: raster.unlink(), lambda: raster.write_bytes(b""), lambda: raster.write_bytes(b"II*")):
+        (folder / f"{raster.name}.aux.xml").write_text("<PAMDataset/>")
+        damage()
+        again = job.run(workshop, tmp_path)
+        if command.startswith("chart") and raster.exists() and raster.stat().st_size == 3:
+            assert again.exit_code == 1, "a chart that was changed is an analyst's"
+            break
+        assert again.exit_code == 0 and "(finished before)" not in again.stdout
+        assert contents(folder).keys() == before.keys()
+        assert len(contents(folder)[raster.name]) == len(
+            before[raster.name]
+        )  # those of charts tell when they were made
+    assert [p.name for p in tmp_path.iterdir()] == [folder.name]
+
+
+# Commands whose folders are of other kinds
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("made") / "run", losses=("dice",), repeats=1, scenes=("01",))
+
+
+@pytest.mark.parametrize("where", ["run", "run/cells", "run/data", ".", "papers", "linked", "run/report"])
+def test_a_report_takes_the_place_of_nothing_but_a_report(where: str, a_run: Path, tmp_path: Path) -> None:
+    """``--out`` is the report's own folder: given anything else, it is refused before any work."""
+    shutil.copytree(a_run, tmp_path / "run")
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "report.html").write_text("years of work")
+    (tmp_path / "linked").symlink_to("papers")
+    if where == "run/report":
+        (tmp_path / where).mkdir()
+        (tmp_path / where / "report.json").write_text('{"made_by": "somebody else"}')
+    nothing_vanishes(tmp_path, lambda: run("report", tmp_path / "run", "--out", tmp_path / where).exit_code == 0)
+
+
+def test_checks_take_the_place_of_nothing_but_checks(workshop: Inputs, tmp_path: Path) -> None:
+    inputs = copied(workshop, tmp_path / "inputs")
+
+    def into(out: Path) -> Callable[[], bool]:
+        def call() -> bool:
+            with pytest.raises(OutputError):
+                assess_scene(inputs.prediction, inputs.labels, inputs.prepared, out, overwrite=True)
+            return False
+
+        return call
+
+    for out in (inputs.prediction.parent, inputs.prepared.parent):
+        nothing_vanishes(tmp_path, into(out))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "metrics.jsonl", "training.json"])
+def test_a_training_takes_the_place_of_nothing_but_a_training(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / name).write_text('{"made_by": "somebody else"}')
+
+    def go(overwrite: bool) -> bool:
+        parts = [scene("a", 1)], [scene("v", 3)]
+        settings = tiny_settings(max_epochs=1)
+        try:
+            train(*parts, settings, SIX_CLASSES, out, about=ABOUT, device="cpu", overwrite=overwrite)
+        except FloemapError:
+            return False
+        return True
+
+    nothing_vanishes(tmp_path, lambda: go(False), lambda: go(True))
+
+
+SMALL_STUDY = """
+[data]
+legend = "six_classes"
+scenes = [{{ name = "a", product = "{prepared}", chart = "{labels}" }}]
+[split]
+kind = "lists"
+training = ["a-SW"]
+validation = ["a-NE"]
+test = ["a"]
+[compare]
+losses = ["dice"]
+"""
+
+
+@pytest.mark.parametrize("name", ["plan.json", "results.json", "results.md"])
+def test_a_comparison_takes_the_place_of_nothing_but_a_comparison(name: str, workshop: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text('{"made_by": "somebody else"}')
+    config = tmp_path / "study.toml"
+    config.write_text(SMALL_STUDY.format(prepared=workshop.prepared, labels=workshop.labels))
+    call = ["compare", config, "--out", tmp_path / "out"]
+    nothing_vanishes(tmp_path, lambda: run(*call).exit_code == 0, lambda: run(*call, "--overwrite").exit_code == 0)
+
+
+def test_a_split_takes_the_place_of_nothing_but_a_split(workshop: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "split.json").write_text('{"mine": 1}')
+    config = tmp_path / "study.toml"
+    text = SMALL_STUDY.format(prepared=workshop.prepared, labels=workshop.labels)
+    config.write_text(text.replace('test = ["a"]\n', "").replace("[split]", "[split]\nsame_ice_hours = 0"))
+    before = (tmp_path / "out" / "split.json").read_text()
+    assert run("train", config, "--out", tmp_path / "out", "--overwrite").exit_code == 1
+    assert (tmp_path / "out" / "split.json").read_text() == before
+
+
+def test_a_description_takes_the_place_of_nothing_else(workshop: Inputs, tmp_path: Path) -> None:
+    for name in ("info.json", "map.png"):
+        out = tmp_path / name
+        out.mkdir()
+        (out / name).write_text("{}")
+        nothing_vanishes(out, lambda out=out: run("info", workshop.chart, "--out", out).exit_code == 0)  # type: ignore[misc]
+    out = tmp_path / "about"
+    assert run("info", workshop.chart, "--out", out).exit_code == 0
+    assert run("info", workshop.chart, "--out", out).exit_code == 0, "the same again"
+    nothing_vanishes(out, lambda: run("info", workshop.model, "--out", out).exit_code == 0)
+
+
+def test_simulated_products_take_the_place_of_no_real_one(small_product: Path, small_spec, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Pixels for metadata from one folder, into another that holds the real product, or somebody's work on it."""
+    real = tmp_path / "real" / small_product.name
+    shutil.copytree(small_product, real)
+    (real / "SIMULATED.txt").unlink()
+    metadata = tmp_path / "metadata" / real.name
+    shutil.copytree(real, metadata)
+
+    def simulated(out: Path) -> Callable[[], bool]:
+        def call() -> bool:
+            try:
+                simulate_pixels(metadata, out)
+            except OutputError:
+                return False
+            return True
+
+        return call
+
+    nothing_vanishes(tmp_path, simulated(real.parent))
+    assert simulated(tmp_path / "out")()
+    assert simulated(tmp_path / "out")(), "a simulated one is replaced"
+    (tmp_path / "out" / real.name / "notes.txt").write_text("mine")
+    nothing_vanishes(tmp_path, simulated(tmp_path / "out"))
+    with pytest.raises(OutputError, match="no SIMULATED"):
+        write_safe(real.parent, small_spec(suffix=small_product.stem.rpartition("_")[2]), {"HH": 0, "HV": 0})  # type: ignore[dict-item]
+
+
+def test_a_twin_goes_into_no_folder_of_somebody(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    nothing_vanishes(tmp_path, lambda: run("simulate", "twin", "--out", tmp_path, "--size", "64").exit_code == 0)
+
+
+def test_what_comes_while_a_result_is_made_is_kept(tmp_path: Path) -> None:
+    """Between the first look and the last rename anybody may put something there."""
+    final = tmp_path / "result"
+    with pytest.raises(OutputError, match=r"notes\.txt"), stage_folder(final, A) as folder:
+        (folder / A.record).write_text("{}")
+        final.mkdir()
+        (final / "notes.txt").write_text("mine")
+    assert contents(tmp_path) == {"result": "folder", "result/notes.txt": b"mine"}
