@@ -60,6 +60,17 @@ def test_one_module_reads_vector_files() -> None:
     assert found <= {"vector_files.py", "write_sigrid3.py"}  # the other counts what it has just written
 
 
+def test_two_modules_read_rasters() -> None:
+    """The measurement files of products, and all others; what a writer reads again is its own."""
+    found = {
+        path.name
+        for path in SOURCES.rglob("*.py")
+        for name, call in calls(path)
+        if name == "rasterio.open" and not (len(call.args) > 1 and ast.literal_eval(call.args[1]) in ("w", "w+"))
+    }
+    assert found <= {"cog.py", "safe.py", "safe_pixels.py"}
+
+
 # --- whatever is in a file, nobody is asked
 
 

@@ -322,14 +322,24 @@ def _powers(
 
 
 @contextmanager
-def without_georeference() -> Iterator[None]:
-    """Keep rasterio from warning, while the block runs, of a raster that has no georeference.
+def caught_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """Collect what is warned of while the block runs.
 
     Filters of warnings belong to all threads: only one changes them at a time.
     """
-    with _filtering, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with _filtering, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield said
+
+
+@contextmanager
+def without_georeference() -> Iterator[None]:
+    """Keep rasterio from warning, while the block runs, of a raster that has no georeference."""
+    with caught_warnings() as said:
         yield
+    for w in said:
+        if not issubclass(w.category, NotGeoreferencedWarning):
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
 
 @contextmanager
@@ -351,8 +361,7 @@ def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint:
     """
     file = regular_file(path, kind)
     try:
-        with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with without_georeference(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
             dataset = rasterio.open(file, driver="GTiff")
         with dataset:
             yield dataset
@@ -370,7 +379,7 @@ def read_geobox(path: Path) -> GeoBox:
     FloemapError
         If it cannot be opened as a raster.
     """
-    with without_georeference(), open_raster(path) as d:
+    with open_raster(path) as d:
         if d.crs is None or d.transform.is_identity:
             beside = [p.name for p in Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.*")]
             beside = sorted(name for name in beside if name.endswith(_GEOREFERENCES))

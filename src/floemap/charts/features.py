@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +84,7 @@ def from_wkb(ids: NDArray[np.int64], columns: Mapping[str, Sequence[Any]], blobs
     geometries = np.full(len(blobs), None, object)
     mended = np.zeros(len(blobs), np.bool_)
     areas = np.flatnonzero(np.isin(types, (_POLYGON, _MULTIPOLYGON, _COLLECTION)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of what is not finite
+    with np.errstate(invalid="ignore"):  # of what is not finite
         try:
             geometries[areas] = shapely.from_wkb([blobs[int(i)] for i in areas], on_invalid="ignore")
         except NotImplementedError:

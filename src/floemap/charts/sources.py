@@ -12,7 +12,6 @@ import os
 import shutil
 import struct
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from floemap.charts import archives, geopackage
 from floemap.charts.archives import Chain
+from floemap.cog import caught_warnings
 from floemap.errors import ChartError
 from floemap.files import regular_file
 
@@ -125,8 +125,7 @@ class Source:
 @contextmanager
 def gdal_warnings(path: Path) -> Iterator[None]:
     """Log what GDAL warns of while the block runs, with the file's name."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with caught_warnings() as said:
         yield
     for w in said:
         if "Non closed ring" not in str(w.message):  # they are closed and counted by who reads them

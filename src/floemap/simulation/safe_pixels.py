@@ -209,7 +209,10 @@ def write_measurements(
                 written[p].add(dn, first)
             progress(min(first + BLOCK_LINES, lines), lines, "pixels")
     for path in paths.values():
-        with _gdal_errors(path), rasterio.open(path) as tiff:  # a full disk is not always told by the writer
+        with (
+            _gdal_errors(path),
+            rasterio.open(path, driver="GTiff") as tiff,
+        ):  # a full disk is not always told by the writer
             tiff.read(1, window=Window(0, lines - 1, samples, 1))
     return written
 
