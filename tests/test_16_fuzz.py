@@ -13,14 +13,13 @@ import re
 import shutil
 import signal
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import rasterio
-from damage import copied, one, replaced, without_checksums
+from damage import copied, damaged, mutate, mutations, one, replaced, without_checksums
 from lxml import etree
 
 from floemap.config import PrepareSettings
@@ -107,35 +106,6 @@ def intact(tmp_path_factory: pytest.TempPathFactory, small_product: Path) -> byt
 @pytest.fixture
 def judge(tmp_path: Path, intact: bytes) -> Judge:
     return Judge(tmp_path / "out", SETTINGS, intact)
-
-
-def damaged(content: bytes, rng: random.Random, rounds: int) -> Iterator[tuple[str, bytes]]:
-    """Yield names and damaged forms of a file: cut, with flipped bits, zeroed, overwritten, missing and added parts."""
-    for name, changed in _damaged(content, rng, rounds):
-        if changed != content:
-            yield name, changed
-
-
-def _damaged(content: bytes, rng: random.Random, rounds: int) -> Iterator[tuple[str, bytes]]:
-    n = len(content)
-    yield "emptied", b""
-    yield "garbage", rng.randbytes(max(n // 10, 50))
-    for length in {1, 16, n // 3, n - 1, rng.randrange(n)}:
-        yield f"cut to {length}", content[:length]
-    for _ in range(rounds):
-        flipped = bytearray(content)
-        places = sorted(rng.sample(range(8 * n), rng.choice([1, 1, 1, 3, 20])))
-        for place in places:
-            flipped[place // 8] ^= 1 << place % 8
-        yield f"bits {places} flipped", bytes(flipped)
-    for filler in (bytes, rng.randbytes):
-        start, length = rng.randrange(n), rng.choice([1, 4, 64, 4096])
-        end = min(start + length, n)
-        yield f"{start} to {end} overwritten", content[:start] + filler(end - start) + content[end:]
-    start = rng.randrange(n)
-    end = min(n, start + rng.choice([1, 10, 512]))
-    yield f"{start} to {end} missing", content[:start] + content[end:]
-    yield f"{start} to {end} twice", content[:end] + content[start:]
 
 
 def test_an_undamaged_copy_gives_the_same(small_product: Path, small_zip: Path, tmp_path: Path, judge: Judge) -> None:
@@ -226,57 +196,6 @@ def check_finite(raster: Path, case: str) -> None:
 
 # --- values of XML elements
 
-TEXTS = ["", "0", "-1", "3.7", "NaN", "inf", "1e300", "-1e-300", "9" * 20, "abc", "1 2 3", "9999-12-31T23:59:59.9", "²"]
-
-
-def _scaled(factor: float) -> Callable[[list[float]], list[float]]:
-    return lambda values: [v * factor for v in values]
-
-
-LISTS: dict[str, Callable[[list[float]], list[float]]] = {
-    "negated": _scaled(-1),
-    "a thousand times": _scaled(1000),
-    "a thousandth": _scaled(0.001),
-    "plus one": lambda values: [v + 1 for v in values],
-    "reversed": lambda values: values[::-1],
-    "first lost": lambda values: values[1:],
-    "last twice": lambda values: [*values, *values[-1:]],
-    "one not a number": lambda values: [*values[:-1], float("nan")],
-    "one enormous": lambda values: [*values[:-1], 1e308],
-    "one zero": lambda values: [0.0, *values[1:]],
-    "all equal": lambda values: [values[0]] * len(values),
-}
-
-
-def _mutations(element: etree._Element) -> list[str]:
-    """Names of what can be done to an element; see :func:`_mutate`."""
-    if len(element):
-        return ["removed", "twice", "emptied", "swapped"]
-    names = ["removed", "twice", *(f"text {t}" for t in TEXTS)]
-    words = (element.text or "").split()
-    numeric = bool(words) and all(re.fullmatch(r"[-+.\dEe]+", w) for w in words)
-    return [*names, *LISTS] if numeric else names
-
-
-def _mutate(element: etree._Element, name: str) -> None:
-    parent = element.getparent()
-    if name == "removed":
-        parent.remove(element)
-    elif name == "twice":
-        parent.insert(parent.index(element), etree.fromstring(etree.tostring(element)))
-    elif name == "emptied":
-        for child in list(element):
-            element.remove(child)
-    elif name == "swapped":
-        other = element.getprevious() if element.getnext() is None else element.getnext()
-        if other is not None:
-            parent.insert(parent.index(element), other)
-    elif name.startswith("text "):
-        element.text = name.removeprefix("text ")
-    else:
-        values = LISTS[name]([float(x) for x in (element.text or "").split()])
-        element.text = " ".join(str(int(v)) if np.isfinite(v) and v == int(v) else str(v) for v in values)
-
 
 @pytest.fixture(scope="module")
 def elements_read(small_product: Path) -> dict[str, list[list[str]]]:
@@ -351,8 +270,8 @@ def test_wrong_values_with_right_checksums(
             path = rng.choice(kind)
             root = etree.fromstring(content)
             (element,) = at(root, path)
-            mutation = rng.choice(_mutations(element))
-            _mutate(element, mutation)
+            mutation = rng.choice(mutations(element))
+            mutate(element, mutation)
             replaced(file, etree.tostring(root, xml_declaration=True, encoding="UTF-8"))
             case = f"{file.name} {path} {mutation}"
             made = judge.made(product, case)

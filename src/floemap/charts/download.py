@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from floemap.charts.web import (
     CHUNK_BYTES,
@@ -58,17 +58,17 @@ class RemoteFile:
     at_most: int
 
 
-def is_size(value: Any) -> bool:
+def is_size(value: Any) -> TypeGuard[int]:
     """Whether a catalogue's value can be a file's size in bytes."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
 
-def is_md5(value: Any) -> bool:
+def is_md5(value: Any) -> TypeGuard[str]:
     """Whether a catalogue's value can be an MD5."""
     return isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{32}", value) is not None
 
 
-def is_file_name(name: Any) -> bool:
+def is_file_name(name: Any) -> TypeGuard[str]:
     """Whether a name from a server can be a file's in a folder: no path, nothing hidden, nothing that is not printed.
 
     Names that end as those of parts do are not: they would be another file's.
