@@ -256,6 +256,8 @@ def _groups(tables: Mapping[str, _Table], count: int) -> tuple[Floats, list[NDAr
         groups = sorted(np.split(order, gaps + 1), key=len, reverse=True)
         if not best[1] or len(groups[0]) > len(best[1][0]):
             best = levels, groups
+        if len(groups) == 1:
+            break
     return best
 
 
