@@ -60,7 +60,12 @@ def chart(tmp_path: Path) -> Path:
 def test_labels_are_a_cog_with_colours_and_names(tmp_path: Path, product: Path, chart: Path) -> None:
     result = label_chart(chart, product, tmp_path / "out")
     assert result.folder == tmp_path / "out" / "seaice"
-    assert sorted(p.name for p in result.folder.iterdir()) == ["border_distance.tif", "label.json", "labels.tif"]
+    assert sorted(p.name for p in result.folder.iterdir()) == [
+        "border_distance.tif",
+        "label.json",
+        "labels.qml",
+        "labels.tif",
+    ]
     valid = np.ones(GRID.shape, bool)
     valid[:20] = False
     with rasterio.open(result.raster) as d:
@@ -212,7 +217,11 @@ def test_the_command(tmp_path: Path, product: Path, chart: Path) -> None:
     assert run(app, [*arguments, "--unmapped", "water"]).exit_code == 2
     # Without distances there is no such file, and none is left of an earlier run.
     assert run(app, [*arguments[:-1], "--unmapped", "ignore", "--no-border-distance"]).exit_code == 0
-    assert sorted(p.name for p in (tmp_path / "out" / "seaice").iterdir()) == ["label.json", "labels.tif"]
+    assert sorted(p.name for p in (tmp_path / "out" / "seaice").iterdir()) == [
+        "label.json",
+        "labels.qml",
+        "labels.tif",
+    ]
 
 
 def test_facts_of_a_chart(tmp_path: Path) -> None:

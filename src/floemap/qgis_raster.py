@@ -6,13 +6,21 @@ Without one, QGIS gives a raster of classes a legend of 256 numbers, and shows a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from lxml import etree
 
 from floemap.legend import RGB, Legend
 
+#: HH that is shown black and white, dB: from calm water at far range to deformed ice.
+SHOWN_HH_DB = (-28.0, -5.0)
 #: White over yellow to red, as the pictures have uncertainty.
 _HEAT: Sequence[RGB] = ((255, 255, 204), (254, 217, 118), (253, 141, 60), (227, 26, 28), (128, 0, 38))
+
+
+def write_style(raster: Path, style: str) -> None:
+    """Write a style beside a raster, under the name by which QGIS takes it."""
+    raster.with_suffix(".qml").write_text(style, encoding="utf-8")
 
 
 def classes_style(legend: Legend, more: Iterable[tuple[int, str, RGB]] = ()) -> str:

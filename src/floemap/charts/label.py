@@ -30,13 +30,19 @@ from floemap.folders import made_of, stage_folder, told_sources
 from floemap.legend import IGNORE, Legend, legend
 from floemap.names import place_in
 from floemap.progress import Progress, silent
+from floemap.qgis_raster import classes_style, write_style
 from floemap.sentinel1.encoding import MASK_VALID
 from floemap.stage import Stage, is_finished, provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
 #: Raise the revision when labels, shares or distances change: decisions on polygons, drawing, storage.
-STAGE = Stage("floemap label", "label.json", revision=0, files=("labels.tif", "fractions.tif", "border_distance.tif"))
+STAGE = Stage(
+    "floemap label",
+    "label.json",
+    revision=0,
+    files=("labels.tif", "labels.qml", "fractions.tif", "border_distance.tif"),
+)
 #: Steps of the stored distance: quarters of a pixel.
 DISTANCE_STEP_PX = 0.25
 #: Stored in fractions and distances where there is none.
@@ -144,6 +150,7 @@ def label_chart(
         distances = pool.submit(_stored_distance, wide, margin) if settings.border_distance else None
         progress(2, 5, "writing labels")
         write_cog(partial / "labels.tif", geobox, labels, [_label_band(classes)], nodata=IGNORE, tags=tags)
+        write_style(partial / "labels.tif", classes_style(classes))
         if settings.fractions:
             progress(3, 5, "writing fractions")
             _write_fractions(partial / "fractions.tif", geobox, numbers, shares, valid, classes, tags)

@@ -28,6 +28,7 @@ from floemap.inference.uncertainty import MEANINGS
 from floemap.legend import IGNORE
 from floemap.progress import Progress
 from floemap.qgis_raster import classes_style, heat_style
+from floemap.qgis_raster import write_style as write_raster_style
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def _write_classes(path: Path, parts: ChartParts) -> None:
     if parts.maps.land is not None:
         band = replace(band, categories=dict(band.categories) | {IGNORE: "land or no data"})
     write_cog(path, parts.maps.geobox, parts.maps.classes, [band], nodata=IGNORE, tags=_tags(parts))
-    path.with_suffix(".qml").write_text(classes_style(parts.maps.legend), encoding="utf-8")
+    write_raster_style(path, classes_style(parts.maps.legend))
 
 
 def _write_probabilities(path: Path, parts: ChartParts) -> None:
@@ -214,7 +215,7 @@ def _write_uncertainty(path: Path, parts: ChartParts) -> None:
     values = parts.maps.uncertainty
     bands = [Band(name, "1", MEANINGS[name], scale=STEP, overview="nearest") for name in values]
     write_cog(path, parts.maps.geobox, np.stack(list(values.values())), bands, nodata=NO_VALUE, tags=_tags(parts))
-    path.with_suffix(".qml").write_text(heat_style(0, 1), encoding="utf-8")
+    write_raster_style(path, heat_style(0, 1))
 
 
 def _write_netcdf(path: Path, parts: ChartParts) -> None:

@@ -33,7 +33,7 @@ from floemap.legend import IGNORE, Legend
 from floemap.names import place_in
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent
-from floemap.qgis_raster import classes_style
+from floemap.qgis_raster import classes_style, write_style
 from floemap.stage import is_finished, provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
@@ -272,7 +272,7 @@ def _write(
             progress(_NETWORK_SHARE + (1 - _NETWORK_SHARE) * share / 2, 1, "writing")
         if pixels[IGNORE] == pixels.sum():
             raise ProductError("holds no data: no pixel has all bands.", path=opened.path, hint="Prepare it again.")
-    (folder / "classes.qml").write_text(classes_style(legend), encoding="utf-8")
+    write_style(folder / "classes.tif", classes_style(legend))
     return pixels
 
 

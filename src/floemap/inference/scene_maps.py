@@ -12,7 +12,9 @@ from floemap.legend import IGNORE, Legend
 from floemap.stage import Stage
 
 #: Raise the revision when classes or probabilities of the same model change: tiles, arithmetic, storage.
-PREDICT = Stage("floemap predict", "prediction.json", revision=0, files=("classes.tif", "probabilities.tif"))
+PREDICT = Stage(
+    "floemap predict", "prediction.json", revision=0, files=("classes.tif", "classes.qml", "probabilities.tif")
+)
 
 #: Steps of stored probabilities and uncertainties: 200 of half a percent.
 STEPS = 200

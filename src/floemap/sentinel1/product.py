@@ -29,6 +29,7 @@ from floemap.folders import made_of, stage_folder, told_sources
 from floemap.grid import crs_of
 from floemap.names import place_in
 from floemap.progress import Progress, silent
+from floemap.qgis_raster import SHOWN_HH_DB, grey_style, write_style
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.cells import CellImage, calibrate, looks_for
 from floemap.sentinel1.describe import identity
@@ -45,7 +46,9 @@ from floemap.stage import Stage, is_finished, provenance, sha256, write_json
 logger = logging.getLogger(__name__)
 
 #: Raise the revision when a product's pixels change: calibration, noise, location, gathering, storage.
-STAGE = Stage("floemap prepare", "product.json", revision=1, files=("product.tif", "item.json", "quicklook.png"))
+STAGE = Stage(
+    "floemap prepare", "product.json", revision=1, files=("product.tif", "product.qml", "item.json", "quicklook.png")
+)
 
 _MAX_REMAP = 32_766  # OpenCV's limit on an image's side
 
@@ -134,6 +137,7 @@ def prepare(
         gather = _Gather(cells, inverse_map(locator, geobox), geobox.shape[1])
         del cells  # the largest array by far; now `gather` alone holds it, and lets it go when all is gathered
         record["pixels"] = _write_bands(partial / "product.tif", gather, geobox, _tags(scene), progress)
+        write_style(partial / "product.tif", grey_style(*SHOWN_HH_DB))
         if not record["pixels"]["valid"]:
             raise GridError(
                 "no pixel of the grid lies in the scene, or the scene holds no data.",
