@@ -15,8 +15,9 @@ import shapely
 from chart_maker import COLUMNS, FOUR, LEFT, POLAR, SIDE_M, grid, ice, other, squares, write_chart
 
 from floemap.charts.codes import NOT_GIVEN, TENTHS, read_codes, tenths
+from floemap.charts.columns import CODE_COLUMNS
 from floemap.charts.rasterize import rasterize_polygons
-from floemap.charts.sigrid3 import CODE_COLUMNS, Chart, read_chart
+from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.errors import ChartError
 
 
@@ -176,13 +177,13 @@ def test_odd_codes_and_sums_are_counted(tmp_path: Path, caplog: pytest.LogCaptur
         ice("50", CA="40", SA="95", CB="20", SB="86"),  # past the total
         ice("91", CA="60", SA="95", CB="40", SB="86"),  # ten in 9+: as analysts write it
         ice("79", CA="46", SA="95", CB="35", SB="86"),  # ranges that can be met
-        ice("92", SA="13"),
+        ice("92", SA="90"),
         ice("54", SA="84"),
     ]
     with caplog.at_level(logging.WARNING, "floemap"):
         report = read_chart(write_chart(tmp_path / "c.gpkg", rows)).report
     assert (report.past_ten, report.past_total) == (1, 2)
-    assert report.odd_codes == {"CT": {54: 1}, "SA": {13: 1}}
+    assert report.odd_codes == {"CT": {54: 1}, "SA": {90: 1}}
     assert "1 polygons partial concentrations sum past ten" in caplog.text
 
 

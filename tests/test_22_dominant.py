@@ -24,8 +24,12 @@ from floemap.legend import (
     IGNORE,
     LEGENDS,
     SIX_CLASSES,
+    STAGE_CODES,
     STAGES,
     STAGES_BY_THICKNESS,
+    THICKNESS_CM,
+    stage_in_words,
+    stage_of,
 )
 
 NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER, UNKNOWN = range(7)
@@ -185,19 +189,20 @@ def test_an_unnamed_remainder_that_is_larger_is_counted(read: Any, caplog: pytes
 
 
 def test_an_unmapped_stage_is_refused_or_counted_and_never_a_class(read: Any) -> None:
-    chart = read(ice(SA="95"), ice(SA="13"), ice(SA="13"), ice("80", CA="60", SA="95", CB="20", SB="45"))
+    chart = read(ice(SA="95"), ice(SA="90"), ice(SA="90"), ice("80", CA="60", SA="95", CB="20", SB="92"))
     types = ice_types(chart)
-    with pytest.raises(ChartError, match=r"polygon 1: stage of development 13 is not in legend six_classes.*ignore"):
+    with pytest.raises(ChartError, match=r"polygon 1: stage of development 90 is not in legend six_classes.*ignore"):
         class_ids(types, SIX_CLASSES)
     assert class_ids(types, SIX_CLASSES, unmapped="ignore").tolist() == [OLD, IGNORE, IGNORE, OLD]
-    assert unmapped_stages(types, SIX_CLASSES) == {13: 2}
-    with pytest.raises(ChartError, match="polygon 1: stage of development 13"):
+    assert unmapped_stages(types, SIX_CLASSES) == {90: 2}
+    with pytest.raises(ChartError, match="polygon 1: stage of development 90"):
         class_fractions(types, SIX_CLASSES)
     ignored = class_fractions(types, SIX_CLASSES, unmapped="ignore")
     np.testing.assert_allclose(ignored[1], shares(unknown=1))
     np.testing.assert_allclose(ignored[3], shares(old=0.6, water=0.2, unknown=0.2))
-    # ExtremeEarth's own table knows these strays of its own.
-    assert class_ids(types, EXTREMEEARTH).tolist() == [OLD, WATER, WATER, OLD]
+    # ExtremeEarth's own table knows strays of its own, which are thicknesses elsewhere.
+    types = ice_types(read(ice(SA="95"), ice(SA="13"), ice(SA="45"), ice(SA="78")))
+    assert class_ids(types, EXTREMEEARTH).tolist() == [OLD, WATER, WATER, WATER]
     assert unmapped_stages(types, EXTREMEEARTH) == {}
 
 
@@ -232,6 +237,72 @@ def test_every_legend_takes_every_stage_of_ice(read: Any, legend: Any) -> None:
     labelled = classes != IGNORE
     assert (fractions.argmax(axis=1)[labelled] == classes[labelled]).all()
     assert (fractions[~labelled, -1] == 1).all()
+
+
+#: Table 2 of SIGRID-3, version 3.0: the rows of thickness, as code and centimetres, and WMO's stage of that thickness.
+THICKNESS_ROWS = [
+    *((2, 2, 82), (3, 3, 82), (4, 4, 82), (7, 7, 82), (9, 9, 82), (10, 10, 84), (13, 13, 84), (14, 14, 84)),
+    *((15, 15, 85), (29, 29, 85), (30, 30, 88), (45, 45, 88), (49, 49, 88), (50, 50, 89), (51, 55, 89), (52, 60, 89)),
+    *((53, 65, 89), (54, 70, 91), (59, 95, 91), (60, 100, 91), (61, 110, 91), (62, 120, 93), (69, 190, 93)),
+    *((70, 200, 93), (71, 250, 93), (73, 350, 93), (74, 400, 93), (75, 500, 93), (78, 800, 93)),
+]
+
+
+@pytest.mark.parametrize(("code", "cm", "stage"), THICKNESS_ROWS)
+def test_stages_may_be_given_as_thickness(code: int, cm: int, stage: int) -> None:
+    assert (THICKNESS_CM[code], stage_of(code)) == (cm, stage)
+    assert f"ice of {cm} cm" in stage_in_words(code)
+
+
+def test_thickness_covers_its_codes_and_grows() -> None:
+    assert list(THICKNESS_CM) == list(range(2, 79))
+    assert np.diff(list(THICKNESS_CM.values())).min() > 0
+    ranks = [STAGES_BY_THICKNESS.index(stage_of(c)) for c in THICKNESS_CM]
+    assert ranks == sorted(ranks)
+    assert all(stage_of(c) == c for c in STAGES)
+
+
+@pytest.mark.parametrize("legend", LEGENDS.values(), ids=list(LEGENDS))
+def test_every_code_of_the_standards_table_is_taken(read: Any, legend: Any) -> None:
+    """Version 3.0 has 01, 02 to 78, 79, 80 to 89, 91, 93 to 99; 90 and 92 are for later use."""
+    table = {*range(1, 90), 91, *range(93, 100)}
+    assert table == STAGE_CODES
+    types = ice_types(read(*(ice(SA=f"{code:02d}") for code in sorted(table - {80}))))
+    classes = dict(zip(sorted(table - {80}), class_ids(types, legend).tolist(), strict=True))
+    assert classes[1] == legend.water
+    assert classes[79] == (1 if legend is ICE_WATER else IGNORE)
+    assert classes[94] == classes[95]
+    strays = {13, 45, 78} if legend is EXTREMEEARTH else set()
+    assert all(classes[c] == classes[stage_of(c)] for c in THICKNESS_CM if c not in strays)
+    assert all(classes[c] == WATER for c in strays)
+
+
+def test_the_thicker_counts_however_it_is_given(read: Any) -> None:
+    types = ice_types(
+        read(
+            ice("90", CA="30", SA="13", CB="30", SB="45", CC="30", SC="81"),
+            ice("80", CA="40", SA="13", CB="40", SB="84"),  # both grey: no tie of two kinds
+            ice("80", CA="40", SA="95", CB="40", SB="78"),
+        )
+    )
+    assert types.stage.tolist() == [45, 13, 95]
+    assert types.rule.tolist() == [Rule.TIE, Rule.FIRST, Rule.TIE]
+
+
+@pytest.mark.parametrize("poly_type", ["W", "I", ""])
+@pytest.mark.parametrize("stage", ["-9", "99", "98", "01"])
+def test_98_is_ice_free_where_no_ice_is_named(read: Any, poly_type: str, stage: str) -> None:
+    types = ice_types(read(ice("98", SA=stage) | {"POLY_TYPE": poly_type}))
+    assert types.rule.tolist() == [Rule.WATER]
+    for legend in LEGENDS.values():
+        assert class_ids(types, legend).tolist() == [legend.water]
+        assert class_fractions(types, legend)[0, legend.water] == 1
+
+
+def test_98_is_unknown_where_ice_is_named(read: Any) -> None:
+    types = ice_types(read(ice("98", SA="95"), ice("98", CA="50", SA="95", CB="30", SB="81")))
+    assert class_ids(types, ICE_WATER).tolist() == [1, 1]
+    assert types.stage.tolist() == [95, 95]
 
 
 def test_thickness_order_is_complete() -> None:

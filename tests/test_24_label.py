@@ -127,7 +127,7 @@ def test_distances_are_stored_in_quarters(tmp_path: Path, product: Path, chart: 
 
 
 def test_the_record_says_all(tmp_path: Path, product: Path) -> None:
-    rows = [*FOUR[:3], ice("92", CA="70", SA="84", CB="70", SB="81"), ice(SA="13"), other("L")]
+    rows = [*FOUR[:3], ice("92", CA="70", SA="84", CB="70", SB="81"), ice(SA="90"), other("L")]
     path = write_chart(tmp_path / "c.shp", rows)
     result = label_chart(path, product, tmp_path, LabelSettings(unmapped="ignore"))
     record = json.loads(result.record.read_text())
@@ -137,8 +137,8 @@ def test_the_record_says_all(tmp_path: Path, product: Path) -> None:
     assert set(record["inputs"]["chart"]) == {"c.shp", "c.shx", "c.dbf", "c.prj", "c.cpg"}
     assert record["decisions"] == {"land": 1, "single_type": 3, "third_type_largest": 1, "tie_to_thicker": 1}
     assert record["oddities"]["past_ten"] == 1
-    assert record["oddities"]["unmapped_stages"] == {"13": 1}
-    assert record["oddities"]["odd_codes"] == {"SA": {"13": 1}}
+    assert record["oddities"]["unmapped_stages"] == {"90": 1}
+    assert record["oddities"]["odd_codes"] == {"SA": {"90": 1}}
     assert record["coverage"]["overlapping_pairs"] == 0
     assert record["configuration"]["unmapped"] == "ignore"
 
@@ -164,8 +164,8 @@ def test_finished_work_is_not_done_again(tmp_path: Path, product: Path, chart: P
 def test_failure_leaves_nothing_new_and_the_old(tmp_path: Path, product: Path, chart: Path) -> None:
     out = tmp_path / "out"
     old = label_chart(chart, product, out).record.read_text()
-    write_chart(chart, [ice(SA="13")])
-    with pytest.raises(ChartError, match="stage of development 13"):
+    write_chart(chart, [ice(SA="90")])
+    with pytest.raises(ChartError, match="stage of development 90"):
         label_chart(chart, product, out)
     write_chart(chart, FOUR, squares(4, left=-3e6))
     with pytest.raises(ChartError, match="does not overlap"):
@@ -208,10 +208,10 @@ def test_the_command(tmp_path: Path, product: Path, chart: Path) -> None:
     assert "old ice" in result.stdout
     assert (tmp_path / "out" / "seaice" / "fractions.tif").is_file()
     assert "finished before" in run(app, arguments).stdout
-    write_chart(chart, [ice(SA="13"), ice(SA="95")])
+    write_chart(chart, [ice(SA="90"), ice(SA="95")])
     failed = run(app, arguments)
     assert failed.exit_code == 1
-    assert "polygon 1: stage of development 13" in failed.stderr
+    assert "polygon 1: stage of development 90" in failed.stderr
     assert "--unmapped ignore" in failed.stderr
     assert run(app, [*arguments, "--unmapped", "ignore"]).exit_code == 0
     assert run(app, [*arguments, "--unmapped", "water"]).exit_code == 2
@@ -225,7 +225,7 @@ def test_the_command(tmp_path: Path, product: Path, chart: Path) -> None:
 
 
 def test_facts_of_a_chart(tmp_path: Path) -> None:
-    rows = [*FOUR, ice("54", SA="84"), ice(SA="13"), ice("00")]
+    rows = [*FOUR, ice("54", SA="84"), ice(SA="90"), ice("00")]
     path = write_chart(tmp_path / "c.gpkg", rows)
     facts = describe_chart(path)
     json.dumps(facts, allow_nan=False)
@@ -236,12 +236,12 @@ def test_facts_of_a_chart(tmp_path: Path) -> None:
     assert facts["polygons_by_dominant_type"]["95 old ice"] == 1
     assert chart_problems(facts) == [
         "1 polygons have concentration 54, which is none.",
-        "1 polygons are of stage 13, which has no class.",
+        "1 polygons are of stage 90, which has no class.",
     ]
     words = dict(chart_lines(facts))
     assert words["Ice chart"] == "c, SIGRID-3"
-    assert "  13 not a SIGRID-3 stage" in words
-    assert any("SA is 13 in 1 polygons" in w for name, w in chart_lines(facts) if name == "Oddity")
+    assert "  90 not a SIGRID-3 stage" in words
+    assert any("SA is 90 in 1 polygons" in w for name, w in chart_lines(facts) if name == "Oddity")
     clean = describe_chart(write_chart(tmp_path / "clean.gpkg"))
     assert dict(chart_lines(clean))["Oddities"] == "none found"
     assert chart_problems(clean) == []

@@ -42,6 +42,50 @@ STAGES: Mapping[int, str] = MappingProxyType(
     }
 )
 
+
+def _thickness() -> dict[int, int]:
+    """Centimetres by code, from Table 2 of SIGRID-3: steps of 1, then of 5, 10, 50 and 100."""
+    table = {code: code for code in range(2, 51)}
+    table |= {code: 55 + 5 * (code - 51) for code in range(51, 60)}
+    table |= {code: 100 + 10 * (code - 60) for code in range(60, 70)}
+    table |= {code: 200 + 50 * (code - 70) for code in range(70, 74)}
+    return table | {code: 400 + 100 * (code - 74) for code in range(74, 79)}
+
+
+#: SIGRID-3's other codes in columns of stages: thickness of the ice, centimetres.
+THICKNESS_CM: Mapping[int, int] = MappingProxyType(_thickness())
+#: And three that are neither a thickness nor in :data:`STAGES`. Residual ice is first-year ice that has survived a
+#: summer, by WMO's nomenclature a kind of old ice.
+ICE_FREE, BRASH, RESIDUAL = 1, 79, 94
+#: All codes that SIGRID-3 has in columns of stages.
+STAGE_CODES = frozenset({*STAGES, *THICKNESS_CM, ICE_FREE, BRASH, RESIDUAL})
+
+#: Stages by the thickness that they end below, centimetres, from WMO's nomenclature; the last has no end. Under ten
+#: centimetres SIGRID-3 tells dark and light nilas by thickness (note c of Table 2).
+_STAGE_BELOW_CM = ((10, 82), (15, 84), (30, 85), (50, 88), (70, 89), (120, 91))
+_THICKEST_FIRST_YEAR = 93
+
+
+def stage_of(code: int) -> int:
+    """Return the stage of development, of :data:`STAGES`, that a code of :data:`STAGE_CODES` stands for.
+
+    Codes that stand for none, as that of brash ice, are returned as they are.
+    """
+    if code == RESIDUAL:
+        return 95
+    if code not in THICKNESS_CM:
+        return code
+    return next((stage for end, stage in _STAGE_BELOW_CM if THICKNESS_CM[code] < end), _THICKEST_FIRST_YEAR)
+
+
+def stage_in_words(code: int) -> str:
+    """Return what a code in a column of stages says."""
+    other = {ICE_FREE: "ice free", BRASH: "brash ice", RESIDUAL: "residual ice"}
+    if code in THICKNESS_CM:
+        return f"ice of {THICKNESS_CM[code]} cm ({STAGES[stage_of(code)]})"
+    return STAGES.get(code, other.get(code, "not a SIGRID-3 stage"))
+
+
 #: Stages from the thinnest to the thickest, by the middle of their range in WMO nomenclature: 80 is no ice, 99 could
 #: be any and so stands before all that is known, glacier ice is the thickest.
 STAGES_BY_THICKNESS = (80, 99, 81, 82, 84, 83, 85, 88, 87, 89, 91, 86, 93, 96, 95, 97, 98)
@@ -135,6 +179,16 @@ class Legend:
         """Class id by stage code, ignored stages included as :data:`IGNORE`; other codes are unmapped."""
         table = {code: c.id for c in self.classes for code in c.stages}
         return table | dict.fromkeys(self.ignored_stages, IGNORE)
+
+    @property
+    def code_to_class(self) -> dict[int, int]:
+        """Class id by every code of :data:`STAGE_CODES` that has one, :data:`IGNORE` for those without a class.
+
+        What the legend says of a code itself goes before what it stands for. Brash ice may be of any thickness.
+        """
+        table = self.stage_to_class
+        further = {code: table[stage_of(code)] for code in (*THICKNESS_CM, RESIDUAL) if stage_of(code) in table}
+        return further | {ICE_FREE: self.water, BRASH: self.stageless} | table
 
     @property
     def titles(self) -> dict[int, str]:

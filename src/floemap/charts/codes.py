@@ -27,11 +27,13 @@ POLYGON_TYPES: Mapping[str, str] = MappingProxyType(
     {"L": "land", "W": "water", "I": "ice", "N": "no data", "S": "ice shelf"}
 )
 
-#: Total concentration codes of polygons without ice: ice free (55 in some editions), and open water, under one tenth.
+#: Total concentration codes of polygons without ice: ice free (00, 55 in some editions), and open water, under a tenth.
 WATER_CODES = frozenset({0, 1, 55})
+#: Ice free, by version 3.0. Some charts write it for an unknown concentration: where they name the ice, it is that.
+ICE_FREE_OR_UNKNOWN = 98
 BERGY_WATER_CODE = 2
-#: Unknown concentration. Older charts also wrote 98 for ice free; which of the two is meant cannot be told.
-UNKNOWN_CODES = frozenset({98, 99})
+#: Unknown concentration, of several types each.
+UNKNOWN_CODES = frozenset({ICE_FREE_OR_UNKNOWN, 99})
 
 
 def _concentrations() -> dict[int, tuple[float, float]]:

@@ -17,7 +17,7 @@ from floemap.charts.coverage import measure_coverage
 from floemap.charts.dominant import IceTypes, Rule, ice_types, unmapped_stages
 from floemap.charts.projecting import project
 from floemap.charts.sigrid3 import Chart, read_chart
-from floemap.legend import LEGENDS, STAGES
+from floemap.legend import LEGENDS, stage_in_words
 
 #: Rules of polygons that have no stage of development, in words.
 _WITHOUT_STAGE: Mapping[Rule, str] = {
@@ -94,7 +94,7 @@ def kinds_in_words(types: IceTypes) -> NDArray[Any]:
         if stage == NOT_GIVEN:
             kinds.append(_WITHOUT_STAGE[rule])
         else:
-            kinds.append(f"{stage:02d} {STAGES.get(stage, 'not a SIGRID-3 stage')}")
+            kinds.append(f"{stage:02d} {stage_in_words(stage)}")
     return np.array(kinds, object)
 
 
@@ -154,6 +154,8 @@ def _oddities(facts: Mapping[str, Any]) -> list[str]:
     found = [f"{n} {what}" for n, what in words if n]
     for column, codes in odd["odd_codes"].items():
         found += [f"{column} is {code} in {n} polygons: no such code" for code, n in codes.items()]
+    for column, codes in odd["thickness"].items():
+        found += [f"{column} is {code}, {stage_in_words(code)}, in {n} polygons" for code, n in codes.items()]
     if not coverage["measured"]:
         found.append("so many polygons lie on one another that overlaps and gaps were not measured")
     if coverage["overlapping_pairs"]:

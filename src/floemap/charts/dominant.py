@@ -24,16 +24,26 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.charts.codes import BERGY_WATER_CODE, NOT_GIVEN, TENTHS, UNKNOWN_CODES, WATER_CODES, tenths
+from floemap.charts.codes import (
+    BERGY_WATER_CODE,
+    ICE_FREE_OR_UNKNOWN,
+    NOT_GIVEN,
+    TENTHS,
+    UNKNOWN_CODES,
+    WATER_CODES,
+    tenths,
+)
 from floemap.charts.sigrid3 import Chart
 from floemap.errors import ChartError
-from floemap.legend import IGNORE, STAGES_BY_THICKNESS, Legend
+from floemap.legend import ICE_FREE, IGNORE, STAGES_BY_THICKNESS, Legend, stage_of
 
 logger = logging.getLogger(__name__)
 
 #: What to do with a code that has no meaning there: refuse the chart, or leave the polygon without a class.
 Unmapped = Literal["error", "ignore"]
 
+#: Codes in columns of stages that name no ice of the sea: none, ice free, no stage, glacier ice, undetermined.
+_NO_ICE = (NOT_GIVEN, ICE_FREE, 80, 98, 99)
 _IGNORE_HINT = "--unmapped ignore leaves such polygons without a class, and counts them."
 _SUM_EPSILON = 1e-6
 
@@ -56,6 +66,8 @@ class Rule(StrEnum):
     UNKNOWN_PARTS = "unknown_parts"  # several types, but a partial concentration is unknown
 
 
+#: The stage that each code stands for; 255 for none.
+_STAGE_OF = np.array([*map(stage_of, range(255)), 255])
 _BY_TYPE = {"L": Rule.LAND, "S": Rule.ICE_SHELF, "N": Rule.NO_DATA, "W": Rule.WATER}
 _BY_SLOT = np.array([Rule.FIRST, Rule.SECOND, Rule.THIRD, Rule.REMAINDER], object)
 
@@ -134,7 +146,8 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error") -> IceTypes:
     largest = known.max(axis=1)
     among = (known >= largest[:, None] - _SUM_EPSILON) & (known > 0)
     slot = _thickest(stages, among)
-    tie = np.where(among, stages, -1).max(axis=1) > np.where(among, stages, 99).min(axis=1)
+    kinds = _STAGE_OF[np.where(stages < 0, 255, stages)]
+    tie = np.where(among, kinds, -1).max(axis=1) > np.where(among, kinds, 255).min(axis=1)
     stage = np.where(single, stages[:, 0], stages[np.arange(len(chart)), slot])
 
     decided = np.select([single, unknown_parts, tie], [Rule.SINGLE, Rule.UNKNOWN_PARTS, Rule.TIE], _BY_SLOT[slot])
@@ -158,6 +171,8 @@ def _rule_by_type(chart: Chart, ct: NDArray[np.int16]) -> NDArray[Any]:
     types = chart.polygons["poly_type"].to_numpy()
     rule = np.full(len(chart), None, object)
     rule[np.isin(ct, list(WATER_CODES))] = Rule.WATER
+    stages = np.stack([chart.codes(c) for c in ("sa", "sb", "sc", "cd")], axis=1)
+    rule[(ct == ICE_FREE_OR_UNKNOWN) & np.isin(stages, _NO_ICE).all(axis=1)] = Rule.WATER
     rule[ct == BERGY_WATER_CODE] = Rule.BERGY_WATER
     nothing = (ct == NOT_GIVEN) & (chart.codes("sa") == NOT_GIVEN)
     rule[nothing & (types == "")] = Rule.NO_DATA
@@ -185,7 +200,7 @@ def _thickest(stages: NDArray[np.int16], among: NDArray[np.bool_]) -> NDArray[np
     """Return the column of the thickest of (n, 4) stages `among` the candidates; a known stage goes before none."""
     rank = np.zeros(256, np.int64)  # of codes without a meaning, and of none
     for place, code in enumerate(STAGES_BY_THICKNESS, 2):
-        rank[code] = place
+        rank[np.equal(_STAGE_OF, code)] = place
     ranks = rank[np.where(stages < 0, 255, stages)] + (stages >= 0)
     return np.asarray(np.where(among, ranks, -1).argmax(axis=1))
 
@@ -209,7 +224,7 @@ def class_ids(types: IceTypes, legend: Legend, *, unmapped: Unmapped = "error") 
     ChartError
         If a dominant stage is not in the legend, naming the polygon and the code.
     """
-    table = legend.stage_to_class
+    table = legend.code_to_class
     ids = np.full(len(types.rule), IGNORE, np.uint8)
     ids[types.rule == Rule.WATER] = legend.water
     ids[(types.rule == Rule.NO_STAGE) | (types.rule == Rule.UNKNOWN_PARTS)] = legend.stageless
@@ -227,7 +242,7 @@ def class_ids(types: IceTypes, legend: Legend, *, unmapped: Unmapped = "error") 
 
 def unmapped_stages(types: IceTypes, legend: Legend) -> dict[int, int]:
     """Count the polygons whose dominant stage is not in `legend`, by code."""
-    table = legend.stage_to_class
+    table = legend.code_to_class
     found = Counter(int(s) for s in types.stage if s != NOT_GIVEN and int(s) not in table)
     return dict(sorted(found.items()))
 
@@ -244,7 +259,7 @@ def class_fractions(types: IceTypes, legend: Legend, *, unmapped: Unmapped = "er
     ChartError
         If a stage with a share is not in the legend, naming the polygon and the code.
     """
-    table = legend.stage_to_class
+    table = legend.code_to_class
     fractions = np.zeros((len(types.rule), len(legend) + 1))
     fractions[:, legend.water] = types.water
     for i, slot in zip(*np.nonzero(types.shares > 0), strict=True):

@@ -27,6 +27,7 @@ from floemap.legend import (
     RGB,
     STAGE_RGB,
     STAGES_BY_THICKNESS,
+    stage_of,
 )
 from floemap.stage import os_errors
 
@@ -113,16 +114,15 @@ def _kinds_and_colours(chart: Chart, types: IceTypes) -> tuple[list[str], list[R
         elif stage == NOT_GIVEN:
             colour = _RULE_RGB[rule]
         else:
-            colour = STAGE_RGB.get(stage, _UNKNOWN_RGB)
+            colour = STAGE_RGB.get(stage_of(stage), _UNKNOWN_RGB)
         colours.append(colour)
     return kinds, colours
 
 
 def _legend_order(kind: str) -> tuple[int, str]:
     """Stages from the thinnest to the thickest, then the rest."""
-    code = kind[:2]
-    place = STAGES_BY_THICKNESS.index(int(code)) if code.isdigit() and int(code) in STAGES_BY_THICKNESS else 99
-    return place, kind
+    stage = stage_of(int(kind[:2])) if kind[:2].isdigit() else -1
+    return (STAGES_BY_THICKNESS.index(stage) if stage in STAGES_BY_THICKNESS else 99), kind
 
 
 def _borders(numbers: NDArray[Any]) -> NDArray[np.bool_]:

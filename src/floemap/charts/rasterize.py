@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
+from floemap.charts.columns import CODE_COLUMNS
 from floemap.charts.dominant import Unmapped, class_ids, ice_types
 from floemap.charts.projecting import Polygons, project
-from floemap.charts.sigrid3 import CODE_COLUMNS, Chart
+from floemap.charts.sigrid3 import Chart
 from floemap.errors import ChartError, GridError
 from floemap.grid import brief, crs_of
 from floemap.legend import IGNORE, Legend

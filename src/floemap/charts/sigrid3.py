@@ -8,7 +8,7 @@ thicker ice, the stage CD of what remains besides the three, and a type POLY_TYP
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.charts.codes import NOT_GIVEN, TENTHS, UNKNOWN_CODES, read_codes, read_polygon_types, tenths
+from floemap.charts.columns import CODE_COLUMNS, POLY_TYPE, find_columns
 from floemap.charts.features import Features
 from floemap.charts.file_crs import crs_of_file
 from floemap.charts.projecting import Polygons, project
@@ -28,18 +29,12 @@ from floemap.charts.rings import repaired
 from floemap.charts.sources import find_source
 from floemap.charts.vector_files import open_features
 from floemap.errors import ChartError
-from floemap.legend import STAGES
+from floemap.legend import STAGE_CODES, THICKNESS_CM
 
 logger = logging.getLogger(__name__)
 
-#: Columns of codes in :attr:`Chart.polygons`, lower case; a file may lack all but the first two and POLY_TYPE.
-CODE_COLUMNS = ("ct", "sa", "ca", "fa", "cb", "sb", "fb", "cc", "sc", "fc", "cn", "cd")
-_NEEDED = ("ct", "sa", "poly_type")
 _CONCENTRATIONS = ("ct", "ca", "cb", "cc")
 _STAGES = ("sa", "sb", "sc", "cn", "cd")
-#: A second type needs its concentration beside the first's.
-_TOGETHER = (("cb", "sb"), ("cc", "sc"), ("sb", "ca"), ("sc", "ca"))
-
 #: Charts in longitude and latitude are brought to these on reading: polygons there jump at the dateline and cannot
 #: close round the pole, so they could not even be checked.
 POLAR_NORTH, POLAR_SOUTH = "EPSG:3413", "EPSG:3031"
@@ -63,6 +58,8 @@ class ChartReport:
         Their ids.
     odd_codes
         By column, how often each code stands there that SIGRID-3 has not in that column.
+    thickness
+        By column, how often each code stands there that gives a thickness in the place of a stage.
     past_ten
         Polygons whose partial concentrations sum to more than ten tenths.
     past_total
@@ -76,6 +73,7 @@ class ChartReport:
     repaired: int
     repaired_ids: tuple[int, ...] = ()
     odd_codes: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    thickness: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     past_ten: int = 0
     past_total: int = 0
     untyped: int = 0
@@ -134,7 +132,8 @@ class Chart:
 def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = None) -> Chart:
     """Read an ice chart in SIGRID-3 from a shapefile, GeoPackage, GeoJSON, FlatGeobuf, or a zip that holds one.
 
-    Column names may be in upper or lower case, codes padded or not, text or numbers; -9 and empty are "not given".
+    Column names may be in upper or lower case, with SGD_ before them, or those of the Ice Objects Catalogue (see
+    :mod:`floemap.charts.columns`); codes padded or not, text or numbers; -9 and empty are "not given".
 
     Parameters
     ----------
@@ -153,16 +152,16 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
     source = find_source(Path(path), layer)
     with open_features(source) as file:
         fields = file.fields
-        columns = _columns(source.path, fields)
-        features = file.read(list(columns.values()))
+        columns = find_columns(source.path, fields)
+        features = file.read(columns.names)
         missing = "its .prj file is missing or empty" if source.kind == ".shp" else "the file says none"
         source_crs = crs_of_file(file.crs, crs, path=source.path, missing=missing)
     try:
         polygons, map_crs, kept, mended = _valid_polygons(features, source_crs)
         ids = features.ids[kept]
-        values = {ours: [features.columns[own][i] for i in kept] for ours, own in columns.items()}
+        values = columns.values(features.columns, kept.tolist())
         codes = {c: read_codes(values[c], c.upper(), ids) for c in CODE_COLUMNS if c in values}
-        types = read_polygon_types(values["poly_type"], ids)
+        types = read_polygon_types(values[POLY_TYPE], ids)
     except ChartError as e:
         raise ChartError(e.message, path=source.path, hint=e.hint) from None
     if not len(polygons):
@@ -181,34 +180,15 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
         without_area=len(features.ids) - len(polygons),
         repaired=len(mended),
         repaired_ids=tuple(mended.tolist()),
-        odd_codes=_odd_codes(codes),
+        odd_codes=_counted(codes, _CONCENTRATIONS, lambda c: c not in TENTHS and c not in UNKNOWN_CODES)
+        | _counted(codes, _STAGES, lambda c: c not in STAGE_CODES),
+        thickness=_counted(codes, _STAGES, lambda c: c in THICKNESS_CM),
         past_ten=past_ten,
         past_total=past_total,
         untyped=types.count(""),
     )
     _warn(source.path, report)
     return Chart(source.path, source.layer, checked, source_crs, source.files, fields, report)
-
-
-def _columns(path: Path, fields: Sequence[str]) -> dict[str, str]:
-    """Return the file's name of each of our columns that it has, by our name."""
-    columns: dict[str, str] = {}
-    for name in fields:
-        ours = name.strip().lower()
-        if ours not in (*CODE_COLUMNS, "poly_type"):
-            continue
-        if ours in columns:
-            raise ChartError(f"has two columns {columns[ours]} and {name}.", path=path, hint="Keep the right one.")
-        columns[ours] = name
-    missing = [c for c in _NEEDED if c not in columns]
-    missing += [b for a, b in _TOGETHER if a in columns and b not in columns and b not in missing]
-    if missing:
-        raise ChartError(
-            f"lacks {', '.join(c.upper() for c in missing)}; it has {', '.join(fields) or 'no columns'}.",
-            path=path,
-            hint="A SIGRID-3 chart is needed.",
-        )
-    return columns
 
 
 def _valid_polygons(
@@ -234,15 +214,16 @@ def some_of(ids: Sequence[int]) -> str:
     return ", ".join(map(str, ids[:10])) + more
 
 
-def _odd_codes(codes: Mapping[str, NDArray[np.int16]]) -> dict[str, dict[int, int]]:
-    odd: dict[str, dict[int, int]] = {}
-    for columns, known in ((_CONCENTRATIONS, {*TENTHS, *UNKNOWN_CODES}), (_STAGES, set(STAGES))):
-        for column in columns:
-            values, counts = np.unique(codes[column], return_counts=True)
-            found = {int(v): int(n) for v, n in zip(values, counts, strict=True) if v not in known and v != NOT_GIVEN}
-            if found:
-                odd[column.upper()] = found
-    return odd
+def _counted(
+    codes: Mapping[str, NDArray[np.int16]], columns: Sequence[str], which: Callable[[int], bool]
+) -> dict[str, dict[int, int]]:
+    """Count the codes of a kind by column."""
+    counts = {}
+    for column in columns:
+        values, numbers = np.unique(codes[column], return_counts=True)
+        pairs = zip(values.tolist(), numbers.tolist(), strict=True)
+        counts[column.upper()] = {code: n for code, n in pairs if code != NOT_GIVEN and which(code)}
+    return {column: found for column, found in counts.items() if found}
 
 
 def _past_sums(codes: Mapping[str, NDArray[np.int16]]) -> tuple[int, int]:

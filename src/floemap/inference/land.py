@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from floemap.charts.codes import read_polygon_types
+from floemap.charts.columns import polygon_type_column
 from floemap.charts.features import Box
 from floemap.charts.file_crs import crs_of_file
 from floemap.charts.projecting import Polygons, project
@@ -58,7 +59,7 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
     try:
         with open_features(source) as file:
             own = crs_of_file(file.crs, crs, path=source.path)
-            kind = next((name for name in file.fields if name.upper() == "POLY_TYPE"), None)
+            kind = polygon_type_column(file.fields)
             found = [
                 project(part, own, target, tolerance_m)
                 for box in _boxes(geobox, own)
