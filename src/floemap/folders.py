@@ -26,7 +26,7 @@ from typing import Any
 from floemap.errors import FloemapError, OutputError
 from floemap.locks import TakenError, held
 from floemap.run_paths import told_from
-from floemap.stage import Stage, os_errors, read_json, sync
+from floemap.stage import Stage, make_folder, os_errors, read_json, sync
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def stage_folder(
     """
     final = Path(final)
     with os_errors(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         _remove_stale(final, stage)
         refuse_replacing(final, stage, sources=sources, inputs=inputs, replace_others=replace_others)
     with _partial_of(final) as partial:

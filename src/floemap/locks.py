@@ -38,7 +38,6 @@ def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
     """
     own = FileLock(lock, timeout=-1 if wait else 0, thread_local=False, fallback_to_soft=False)
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
         own.acquire()
     except Timeout:
         raise TakenError from None

@@ -2,6 +2,9 @@
 
 Paths in a run's records are relative to the folder of the record, so that a run may be moved or copied: what lies in
 the run is found again in the copy, and what lies beside it is found again if it was moved along.
+
+Names of scenes, cells and results come from settings, and from records of runs that somebody sent: none leads anywhere
+but into the folder that it is in. What has a name that does raises :class:`floemap.errors.ConfigError`.
 """
 
 from __future__ import annotations
@@ -9,6 +12,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from floemap.errors import ConfigError
+from floemap.names import place_in
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class DataPaths:
 
     def labels(self, scene: str) -> Path:
         """Hold the labels of one scene, in a folder named as the chart: charts of several may have one name."""
-        return self.folder / "labels" / scene
+        return place_in(self.folder / "labels", scene, "the scene", kind=ConfigError)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,11 @@ class CellPaths:
     def model(self) -> Path:
         """See :mod:`floemap.learning.state`."""
         return self.folder / "model"
+
+    @property
+    def log(self) -> Path:
+        """What its process said, where it had one of its own."""
+        return self.folder / "log.txt"
 
     @property
     def predictions(self) -> Path:
@@ -97,7 +108,7 @@ class RunPaths:
 
     def chart_checks(self, scene: str) -> Path:
         """Hold the physical checks of a scene's chart itself, in a folder named as the chart."""
-        return self.folder / "checks" / scene
+        return place_in(self.folder / "checks", scene, "the scene", kind=ConfigError)
 
     @property
     def data(self) -> DataPaths:
@@ -106,7 +117,7 @@ class RunPaths:
 
     def cell(self, name: str) -> CellPaths:
         """Return those of a cell."""
-        return CellPaths(self.folder / "cells" / name)
+        return CellPaths(place_in(self.folder / "cells", name, "the cell", kind=ConfigError))
 
 
 def told_from(folder: Path, path: Path) -> str:

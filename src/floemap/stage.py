@@ -25,6 +25,8 @@ from floemap.version import __version__
 
 logger = logging.getLogger(__name__)
 
+#: Values within values in JSON: ours lie less than ten deep.
+_DEEPEST = 50
 #: Name of the lock of a folder, in it.
 LOCK = ".lock"
 #: Version of the layout of the JSON files. Raised when a reader of an older one would misread a newer one.
@@ -101,6 +103,7 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         with os_errors(folder):
+            make_folder(folder)
             stack.enter_context(held(folder / LOCK, wait=True))
         yield
 
@@ -122,6 +125,7 @@ def alone_in(folder: Path, doing: str) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             with os_errors(folder):
+                make_folder(folder)
                 stack.enter_context(held(folder / LOCK))
         except TakenError:
             hint = "Let it end, or choose another folder."
@@ -139,7 +143,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     beside = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     with os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             with beside.open("wb") as f:
                 f.write(content)
@@ -173,6 +177,20 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they lack, and bring the new names to the disk.
+
+    Raises
+    ------
+    OSError
+        If that fails: there is no permission, or a file is in the way.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(new):
+        sync(path.parent)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path` as JSON, whole or not at all. Not-a-number is refused: JSON has none."""
     text = json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
@@ -188,12 +206,33 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is absent, not JSON, or not an object.
     """
     try:
-        content = json.loads(regular_file(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
+        text = regular_file(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as e:
         raise FloemapError(f"is not readable JSON: {e}.", path=path) from e
+    content = parse_json(text, path)
     if not isinstance(content, dict):
         raise FloemapError(f"holds a {type(content).__name__} where a JSON object is needed.", path=path)
     return content
+
+
+def parse_json(text: str | bytes, path: Path, kind: type[FloemapError] = FloemapError) -> Any:
+    """Read JSON that came from a file, however it came there.
+
+    Raises
+    ------
+    FloemapError
+        Of the given kind, if it is none, or its values lie deeper within each other than any of ours.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as e:  # of JSON, of its encoding, of a number past all bounds; of its depth
+        raise kind(f"is not readable JSON: {e}.", path=path) from e
+    level = [content]
+    for _ in range(_DEEPEST):
+        level = [v for c in level if isinstance(c, dict | list) for v in (c.values() if isinstance(c, dict) else c)]
+        if not level:
+            return content
+    raise kind(f"is JSON of values more than {_DEEPEST} deep within each other.", path=path)
 
 
 def is_finished(

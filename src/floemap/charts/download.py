@@ -30,7 +30,7 @@ from floemap.charts.web import (
     whole_number,
 )
 from floemap.errors import DownloadError, FloemapError
-from floemap.stage import os_errors, read_json, sync, write_json
+from floemap.stage import make_folder, os_errors, read_json, sync, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def download(
     """
     final, part = folder / file.name, folder / f"{file.name}.part"
     with os_errors(final):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         wrong = fruitless = 0
         while True:
             before = part.stat().st_size if part.exists() else 0

@@ -8,7 +8,6 @@ scenes), ``dtype`` of the stored weights, and whatever the trainer adds: crs, da
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from floemap.errors import ConfigError, ModelError
 from floemap.legend import Legend, legend
+from floemap.stage import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
             hint="Give a checkpoint that floemap wrote. For an encoder's weights there is encoder_weights.",
         )
     try:
-        about = json.loads(metadata[METADATA_KEY])
+        about = parse_json(metadata[METADATA_KEY], path, ModelError)
         version = about["schema_version"]
         newer = version > SCHEMA_VERSION
     except (ValueError, KeyError, TypeError) as e:

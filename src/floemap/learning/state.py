@@ -16,8 +16,8 @@ import io
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,17 @@ from torch import Tensor
 
 from floemap.errors import ConfigError, TrainingError
 from floemap.files import regular_file
-from floemap.stage import Stage, damaged, is_finished, made_alike, os_errors, read_json, write_whole
+from floemap.stage import (
+    Stage,
+    damaged,
+    is_finished,
+    made_alike,
+    make_folder,
+    os_errors,
+    parse_json,
+    read_json,
+    write_whole,
+)
 
 WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
 #: Raise the revision when the same data and settings give other weights: model, start, crops, loss, optimiser, order.
@@ -103,7 +113,7 @@ def open_folder(
     new = State(inputs, configuration, revision=STAGE.revision)
     wanted = {"inputs": inputs, "configuration": configuration, "revision": STAGE.revision}
     with os_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         _clear_leftovers(out)
         if overwrite:
             _refuse_foreign(out)
@@ -187,7 +197,9 @@ def load_state(path: Path) -> State:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # of what torch finds odd: the error says enough
-            return State(**torch.load(regular_file(path, TrainingError), map_location="cpu", weights_only=True))
+            state = State(**torch.load(regular_file(path, TrainingError), map_location="cpu", weights_only=True))
+        _check(state)
+        return state
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise TrainingError(
@@ -195,6 +207,46 @@ def load_state(path: Path) -> State:
             path=path,
             hint="Remove it, or begin in another folder; --overwrite does not, for it may be somebody else's.",
         ) from e
+
+
+def _check(state: State) -> None:
+    """Raise ValueError unless a state's parts are of the kinds that they are to be."""
+    for f in fields(state):
+        kind = {"history": list, "revision": int}.get(f.name, dict)
+        if not isinstance(getattr(state, f.name), kind):
+            raise ValueError(f"its {f.name} is a {type(getattr(state, f.name)).__name__}")
+    if not state.history or not all(_is_epoch(row) for row in state.history):
+        raise ValueError("its history is no list of epochs")
+    if not all(isinstance(x, Tensor) for part in (state.weights, state.best) for x in part.values()):
+        raise ValueError("its weights are no tensors")
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn what torch raises of a state's contents while the block runs into a :class:`TrainingError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as e:
+        reason = (str(e) or type(e).__name__).splitlines()[0]
+        hint = "Remove it, or begin in another folder."
+        raise TrainingError(f"is no state of this training: {reason}", path=path, hint=hint) from e
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError if what an optimiser has loaded is of other weights than its own."""
+    for weight, moments in optimizer.state.items():
+        for name, x in moments.items():
+            if isinstance(x, Tensor) and x.ndim and x.shape != weight.shape:
+                raise ValueError(f"{name} of a weight of {tuple(weight.shape)} has the shape {tuple(x.shape)}")
+
+
+def check_alike(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise ValueError unless two dictionaries have the same keys, and numbers in the same places."""
+    if own.keys() != found.keys():
+        raise ValueError(f"its scheduler has {', '.join(map(str, found))}")
+    for key, value in own.items():
+        if isinstance(value, int | float) != isinstance(found[key], int | float):
+            raise ValueError(f"the {key} of its scheduler is {found[key]!r}")
 
 
 def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
@@ -217,9 +269,22 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         If it is none.
     """
     try:
-        return [json.loads(line) for line in regular_file(path, TrainingError).read_text(encoding="utf-8").splitlines()]
+        lines = regular_file(path, TrainingError).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as e:
         raise TrainingError(f"is no list of metrics: {e}.", path=path) from e
+    rows = [parse_json(line, path, TrainingError) for line in lines]
+    if not all(_is_epoch(row) for row in rows):
+        raise TrainingError("is no list of metrics: a line is no epoch.", path=path)
+    return rows
+
+
+def _is_epoch(row: Any) -> bool:
+    """Whether this is an entry of a history."""
+    if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+        return False
+    needed = [row.get(key) for key in ("loss", "learning_rate", "seconds")]
+    optional = [row.get(key, "absent") for key in ("validation_loss", "weighted_f1", "macro_f1")]
+    return all(isinstance(x, int | float) for x in needed) and all(x is None or isinstance(x, float) for x in optional)
 
 
 def _clear_leftovers(out: Path) -> None:

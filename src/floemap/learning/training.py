@@ -43,7 +43,20 @@ from floemap.learning.models import SegmentationModel, build_model
 from floemap.learning.normalisation import pooled_statistics
 from floemap.learning.settings import LearningSettings
 from floemap.learning.start import about_start, begin_from, read_start
-from floemap.learning.state import METRICS, RECORD, STAGE, STATE, WEIGHTS, State, open_folder, save_state, write_metrics
+from floemap.learning.state import (
+    METRICS,
+    RECORD,
+    STAGE,
+    STATE,
+    WEIGHTS,
+    State,
+    check_alike,
+    check_moments,
+    fitting,
+    open_folder,
+    save_state,
+    write_metrics,
+)
 from floemap.learning.validation import validate
 from floemap.legend import Legend
 from floemap.progress import Progress, milestones, silent
@@ -254,10 +267,13 @@ def _fit(run: _Run, state: State) -> str:
         adam, factor=t.factor, patience=t.patience, threshold=0.0, min_lr=t.min_learning_rate, eps=0.0
     )
     if state.history:
-        model.load_state_dict(state.weights)
-        adam.load_state_dict(state.optimizer)
-        plateau.load_state_dict(state.scheduler)
-        on_first(fabric, lambda: _keep_up(run, state, rewrite=True))
+        with fitting(run.out / STATE):
+            model.load_state_dict(state.weights)
+            adam.load_state_dict(state.optimizer)
+            check_alike(plateau.state_dict(), state.scheduler)
+            plateau.load_state_dict(state.scheduler)
+            check_moments(adam)
+            on_first(fabric, lambda: _keep_up(run, state, rewrite=True))
         milestones.info("%s: resuming after epoch %d of at most %d", run.out, len(state.history), t.max_epochs)
     if t.compile and not on_gpu:
         logger.info("training.compile is for GPUs: going on without")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from floemap.errors import DownloadError, FloemapError, OutputError
 from floemap.progress import Progress, silent
-from floemap.stage import os_errors, sha256
+from floemap.stage import make_folder, os_errors, sha256
 
 ENCODER_FILE = "resnet18-f37072fd.pth"
 ENCODER_URL = f"https://download.pytorch.org/models/{ENCODER_FILE}"
@@ -57,7 +57,7 @@ def fetch_weights(out: str | Path, *, url: str = ENCODER_URL, progress: Progress
         return final
     file = RemoteFile(name=name, url=url, size=None, md5=None, at_most=_AT_MOST_BYTES)
     with os_errors(final):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def check(part: Path) -> None:
         check_weights(part, name)

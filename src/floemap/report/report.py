@@ -156,7 +156,7 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
                     tested.prediction,
                     scenes[name].labels,
                     scenes[name].product,
-                    tested.checks.parent,
+                    _inside(run, tested.checks.parent),
                     name=tested.checks.name,
                     truth=run.truths.get(name),
                     within=tested.within,
@@ -181,11 +181,22 @@ def assess_charts(run: RunFolder) -> dict[str, Assessment]:
         found[scene.name] = assess_chart(
             scene.labels,
             scene.product,
-            RunPaths(run.folder).chart_checks(scene.name),
+            _inside(run, RunPaths(run.folder).chart_checks(scene.name)),
             truth=run.truths.get(scene.name),
             within=within,
         )
     return found
+
+
+def _inside(run: RunFolder, folder: Path) -> Path:
+    """Return a folder of the run that is to be written into, if it is one: links in a run lead nowhere else."""
+    if not folder.resolve().is_relative_to(run.folder.resolve()):
+        raise FloemapError(
+            f"leads out of the run, to {folder.resolve()}, and would be written into.",
+            path=folder,
+            hint="Put the folder itself there, in place of the link.",
+        )
+    return folder
 
 
 def _draw(run: RunFolder, numbers: Numbers, folder: Path, progress: Progress) -> Pictures:

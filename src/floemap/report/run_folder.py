@@ -5,7 +5,6 @@ Only JSON is read here. Paths in records are relative to them, so a run that was
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +15,14 @@ from typing import Any
 
 from floemap.errors import FloemapError
 from floemap.evaluation.summary import HELD_OUT
+from floemap.evaluation.tables import tables
+from floemap.files import regular_file
 from floemap.legend import LEGENDS, Legend
+from floemap.names import place_in
 from floemap.run_paths import CellPaths, RunPaths
-from floemap.stage import read_json
+from floemap.stage import parse_json, read_json
 
+_AGAIN = "Run `floemap compare` again: it writes them anew."
 #: Losses as people call them.
 LOSS_TITLES = {
     "cross_entropy": "Cross-entropy",
@@ -233,6 +236,14 @@ def read_run(folder: str | Path) -> RunFolder:
         )
     results = read_json(paths.results)
     planned = read_json(paths.plan)
+    try:
+        return _run(paths, results, planned)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+        raise FloemapError(f"holds records that lack or have wrong: {e!r}.", path=folder, hint=_AGAIN) from e
+
+
+def _run(paths: RunPaths, results: Mapping[str, Any], planned: Mapping[str, Any]) -> RunFolder:
+    tables(results["summary"])  # which the page shows: what is wrong in them is said before any work
     cells, missing = [], []
     failed = results.get("failed", {})
     for about in planned.get("cells", []):
@@ -243,38 +254,24 @@ def read_run(folder: str | Path) -> RunFolder:
             missing.append((name, str(failed.get(name, "not run to its end"))))
     tested = [t for c in cells for t in c.tested]
     if not tested:
-        raise FloemapError("holds no finished cell, so there is nothing to report.", path=folder / "cells")
-    try:
-        return RunFolder(
-            folder=folder,
-            name=str(results.get("study", folder.name)),
-            configuration=results.get("configuration", {}),
-            results=results,
-            legend=_legend(tested[0].evaluation),
-            scenes=_scenes(paths, cells),
-            contenders=_contenders(cells),
-            missing=tuple(missing),
-        )
-    except (KeyError, TypeError, ValueError) as e:
-        raise FloemapError(f"holds records that lack or have wrong: {e!r}.", path=folder) from e
+        raise FloemapError("holds no finished cell, so there is nothing to report.", path=paths.folder / "cells")
+    return RunFolder(
+        folder=paths.folder,
+        name=str(results.get("study", paths.folder.name)),
+        configuration=dict(results.get("configuration", {})),
+        results=results,
+        legend=_legend(tested[0].evaluation),
+        scenes=_scenes(paths, cells),
+        contenders=_contenders(cells),
+        missing=tuple(missing),
+    )
 
 
 def _cell(paths: CellPaths) -> Cell:
     record = read_json(paths.record)
     training = paths.model / "training.json"
     try:
-        tested = [
-            Tested(
-                scene=str(t["scene"]),
-                cell=str(record["cell"]),
-                prediction=paths.predictions / str(t["prediction"]),
-                scored=(scored := paths.evaluation / str(t["evaluation"])),
-                checks=paths.checks / scored.name,
-                evaluation=read_json(scored / "evaluation.json"),
-            )
-            for t in record["tested"]
-        ]
-        return Cell(
+        cell = Cell(
             name=str(record["cell"]),
             loss=str(record["loss"]),
             repeat=int(record["repeat"]),
@@ -283,10 +280,33 @@ def _cell(paths: CellPaths) -> Cell:
             record=record,
             training=read_json(training) if training.is_file() else {},
             epochs=_epochs(paths.model / "metrics.jsonl"),
-            tested=tuple(tested),
+            tested=tuple(_tested(paths, str(record["cell"]), said) for said in record["tested"]),
         )
-    except (KeyError, TypeError, ValueError) as e:
-        raise FloemapError(f"lacks or has wrong: {e!r}.", path=paths.record) from e
+        for said in record["inputs"]["scenes"]:
+            str(said["name"]), str(said["product"]), str(said["chart"]), dict(said.get("sha256") or {})
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise FloemapError(f"lacks or has wrong: {e!r}.", path=paths.record, hint=_AGAIN) from e
+    return cell
+
+
+def _tested(paths: CellPaths, cell: str, said: Mapping[str, Any]) -> Tested:
+    """Read what was found of one scene. Names in a record lead nowhere but into the cell's own folders."""
+    scored = place_in(paths.evaluation, str(said["evaluation"]), "an evaluation", path=paths.record, kind=FloemapError)
+    tested = Tested(
+        scene=str(said["scene"]),
+        cell=cell,
+        prediction=place_in(
+            paths.predictions, str(said["prediction"]), "a prediction", path=paths.record, kind=FloemapError
+        ),
+        scored=scored,
+        checks=paths.checks / scored.name,
+        evaluation=read_json(scored / "evaluation.json"),
+    )
+    try:
+        str(tested.evaluation["legend"]["name"]), tested.weighted_f1, tested.within
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise FloemapError(f"lacks or has wrong: {e!r}.", path=scored / "evaluation.json", hint=_AGAIN) from e
+    return tested
 
 
 def _epochs(path: Path) -> tuple[Mapping[str, Any], ...]:
@@ -294,9 +314,20 @@ def _epochs(path: Path) -> tuple[Mapping[str, Any], ...]:
     if not path.is_file():
         return ()
     try:
-        return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        lines = regular_file(path).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as e:
         raise FloemapError(f"cannot be read: {e}.", path=path) from e
+    rows = [parse_json(line, path) for line in lines if line.strip()]
+    for number, row in enumerate(rows, 1):
+        optional = [] if not isinstance(row, dict) else [row.get(k) for k in ("validation_loss", "weighted_f1")]
+        needed = [None] if not isinstance(row, dict) else [row.get(k) for k in ("epoch", "loss", "learning_rate")]
+        if not all(_is_number(x) for x in needed) or not all(x is None or _is_number(x) for x in optional):
+            raise FloemapError(f"line {number} is no epoch of a training: {str(row)[:80]}.", path=path, hint=_AGAIN)
+    return tuple(rows)
+
+
+def _is_number(x: object) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)
 
 
 def _legend(evaluation: Mapping[str, Any]) -> Legend:

@@ -39,7 +39,7 @@ from floemap.simulation.safe_pixels import RowLuts, Sigma0, Written, write_measu
 from floemap.simulation.safe_writer import RECORD, simulated_product, write_quicklook
 from floemap.simulation.scenery import ImageLattice, Scenery, SceneryRows, patch_px
 from floemap.simulation.speckle import EW_GRDM_LOOKS
-from floemap.stage import os_errors, sync
+from floemap.stage import make_folder, os_errors, sync
 
 F64 = NDArray[np.float64]
 
@@ -169,7 +169,7 @@ def _write_moved(laid: ChartScenery, chart: Path, folder: Path, *, only_check: b
     if only_check and not final.exists():
         return final
     with os_errors(final):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryDirectory(prefix=".moved.", dir=folder) as beside:
             written = Path(beside) / final.name
             pyogrio.write_dataframe(laid.polygons, written, driver="GPKG", layer=final.stem)

@@ -33,7 +33,7 @@ from floemap.simulation.safe_manifest import FileEntry, file_entry, manifest_xml
 from floemap.simulation.safe_pixels import RowLuts, Sigma0, write_measurements
 from floemap.simulation.safe_spec import ProductSpec
 from floemap.simulation.speckle import EW_GRDM_LOOKS
-from floemap.stage import Stage, os_errors, sync
+from floemap.stage import Stage, make_folder, os_errors, sync
 from floemap.zips import UNREADABLE
 
 __all__ = ["ProductSpec", "SimulatedLuts", "luts", "write_safe"]
@@ -128,7 +128,7 @@ def write_safe(
     final = place_in(out_dir, f"{spec.name}.zip", "the product")
     _refuse_real_zip(final)
     with os_errors(final):
-        out_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(out_dir)
         with tempfile.TemporaryDirectory(prefix=f".{final.name}.partial-", dir=out_dir) as beside:
             unpacked, packed = Path(beside) / "tree", Path(beside) / final.name
             unpacked.mkdir()

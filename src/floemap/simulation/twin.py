@@ -33,7 +33,7 @@ from floemap.simulation.twin_month import (
     resolution_m,
     twin_spec,
 )
-from floemap.stage import os_errors, provenance, read_json, write_json
+from floemap.stage import make_folder, os_errors, provenance, read_json, write_json
 from floemap.version import __version__
 
 __all__ = ["Size", "TwinMonth", "make_twin", "resolution_m", "twin_spec"]
@@ -149,7 +149,7 @@ def _mark(out: Path, size: Size, seed: int) -> None:
             )
         return
     with os_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         if any(p for p in out.iterdir() if not p.name.startswith(".") and p.name != SIMULATED_MARK):
             raise ConfigError(f"{out} holds something else than a twin.", hint="Choose a new or empty --out.")
         (out / SIMULATED_MARK).write_text(NOTICE, encoding="utf-8")

@@ -31,7 +31,18 @@ from floemap.simulation.ice_zones import WORLD_CRS, scene_centre_m
 from floemap.simulation.safe_spec import FULL_SAMPLES, GROUND_SPEED_M_S, MIN_SIZE_PX, ProductSpec
 from floemap.simulation.safe_writer import luts, write_safe
 from floemap.simulation.scenery import SceneryRows, image_of, patch_px
-from floemap.stage import Stage, damaged, made_alike, os_errors, provenance, read_json, sha256, sync, write_json
+from floemap.stage import (
+    Stage,
+    damaged,
+    made_alike,
+    make_folder,
+    os_errors,
+    provenance,
+    read_json,
+    sha256,
+    sync,
+    write_json,
+)
 
 #: Raise the revision when products, charts or truth of the same size and seed change by a byte.
 STAGE = Stage("floemap simulate twin", "truth.json", revision=1, files=("truth.tif",))
@@ -258,7 +269,7 @@ def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, tru
     """
     final = folder / f"{scene.chart}.shp"
     with os_errors(final):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryDirectory(prefix=f".{scene.chart}.", dir=folder) as beside:
             shapefile = Path(beside) / final.name
             # Shapefiles hold the day of writing; the scene's own keeps equal charts equal.

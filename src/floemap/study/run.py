@@ -21,7 +21,7 @@ from floemap.learning.checkpoint_header import RESOLUTION_TOLERANCE, read_about
 from floemap.legend import legend
 from floemap.progress import Progress, part_of, silent
 from floemap.run_paths import CellPaths, told_from
-from floemap.stage import Stage, one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
+from floemap.stage import Stage, make_folder, one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
 from floemap.study.cells import Cell
 from floemap.study.data import StudyScene
 from floemap.study.settings import Study
@@ -61,7 +61,7 @@ def train_on(
         refuse_known(start, (share.scene.product.name for share, _ in split.tests))
     _refuse_foreign_split(paths.split)
     with os_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     with _kept_where_refused(paths.split):
         write_json(paths.split, split.record)
         trained = train(

@@ -19,7 +19,7 @@ AxisValue = bool | int | float | str
 class SceneSettings(Settings):
     """A scene that is not of the ExtremeEarth dataset."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*$")
     """How the study calls it; splits use the name, or the name with -SW or -NE for one half."""
 
     product: Path

@@ -1,0 +1,168 @@
+"""A power cut at any moment: what has its final name is whole, and what was called finished is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from power_cut import Disk
+from run_maker import make_run
+from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
+from workshop import COMMANDS, Inputs, contents, run
+
+from floemap import folders
+from floemap.learning.checkpoint import load_checkpoint
+from floemap.learning.state import load_state
+from floemap.learning.training import Trained, train
+from floemap.legend import SIX_CLASSES
+from floemap.simulation.twin import make_twin
+from floemap.simulation.twin_month import finished_month
+from floemap.stage import write_json
+
+Watch = Callable[[Path], Disk]
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    """Watches a folder from then on."""
+    disks: list[Disk] = []
+
+    def begin(root: Path) -> Disk:
+        disks.append(Disk(root, monkeypatch))
+        return disks[-1]
+
+    yield begin
+    for disk in disks:
+        disk.close()
+
+
+def states(disk: Disk, final: Path, scratch: Path) -> list[dict[str, bytes | str] | None]:
+    """What a cut at each moment leaves of a result; None where it leaves none."""
+    found = []
+    for moment in range(len(disk.moments)):
+        left = disk.after_cut(moment, scratch / str(moment)) / final.relative_to(disk.root)
+        found.append(contents(left) if left.exists() else None)
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_result_is_there_as_a_whole_or_not_at_all(
+    command: str, workshop: Inputs, tmp_path: Path, watch: Watch
+) -> None:
+    """First where there was none, then in the place of an older one."""
+    job = COMMANDS[command]
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "first").mkdir()
+    final = tmp_path / "disk" / "new" / "deep" / job.result(workshop)
+    disk = watch(tmp_path / "disk")
+    assert job.run(workshop, final.parent).exit_code == 0
+    made = contents(final)
+    found = states(disk, final, tmp_path / "first")
+    assert len(found) > 5 and found[0] is None
+    assert all(state in (None, made) for state in found)
+    assert found[-1] == made, "when the command has said that it is finished, it is on the disk"
+    (tmp_path / "second").mkdir()
+    disk = watch(tmp_path / "disk")
+    assert job.run(workshop, final.parent, "--overwrite").exit_code == 0
+    again = contents(final)
+    found = states(disk, final, tmp_path / "second")
+    assert all(state in (made, again, None) for state in found) and found[-1] == again
+    # Where neither is under its name, the old one waits beside it for the next run, which brings it back.
+    for moment, state in enumerate(found):
+        if state is None:
+            left = (tmp_path / "second" / str(moment) / "new" / "deep").glob(f".{final.name}.partial-*.old")
+            assert [contents(p) for p in left] == [made]
+
+
+def test_the_law_can_be_broken(workshop: Inputs, tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without syncing a result before it gets its name, a cut leaves its name with empty files."""
+    monkeypatch.setattr(folders, "sync_tree", lambda folder: folders.sync(folder))
+    job = COMMANDS["predict"]
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "states").mkdir()
+    disk = watch(tmp_path / "disk")
+    assert job.run(workshop, tmp_path / "disk").exit_code == 0
+    final = tmp_path / "disk" / job.result(workshop)
+    torn = [s for s in states(disk, final, tmp_path / "states") if s is not None and s != contents(final)]
+    assert any(state["classes.tif"] == b"" for state in torn)
+    # And the same command sees it.
+    (left,) = {
+        p.parent
+        for p in (tmp_path / "states").rglob("classes.tif")
+        if p.stat().st_size == 0 and p.parent.name[0] != "."
+    }
+    assert "(finished before)" not in job.run(workshop, left.parent).stdout
+
+
+def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path: Path, watch: Watch) -> None:
+    made = make_run(tmp_path / "run", losses=("dice",), repeats=1, scenes=("01",))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "states").mkdir()
+    disk = watch(tmp_path / "disk")
+    assert run("report", made, "--out", tmp_path / "disk" / "report").exit_code == 0
+    whole = contents(tmp_path / "disk" / "report")
+    found = states(disk, tmp_path / "disk" / "report", tmp_path / "states")
+    assert all(state in (None, whole) for state in found) and found[-1] == whole
+
+
+def test_a_simulated_month_is_finished_only_where_all_of_it_is_there(tmp_path: Path, watch: Watch) -> None:
+    (tmp_path / "disk").mkdir()
+    disk = watch(tmp_path / "disk")
+    make_twin(tmp_path / "disk" / "twin", 64, months=[3])
+    whole = contents(tmp_path / "disk" / "twin")
+    (tmp_path / "states").mkdir()
+    finished = []
+    for moment in range(len(disk.moments)):
+        left = disk.after_cut(moment, tmp_path / "states" / str(moment)) / "twin"
+        finished.append(finished_month(left, 3, 64, 0) is not None)
+        if finished[-1]:
+            there = contents(left)
+            assert all(there[name] == content for name, content in whole.items())
+    assert finished[-1] and not finished[0]
+
+
+def test_a_training_goes_on_from_whatever_a_cut_leaves(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+
+    def go(out: Path) -> Trained:
+        parts = [scene("a", 1)], [scene("v", 3)]
+        return train(*parts, tiny_settings(max_epochs=2), SIX_CLASSES, out, about=ABOUT, device="cpu")
+
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "states").mkdir()
+    disk = watch(tmp_path / "disk")
+    whole = load_checkpoint(go(tmp_path / "disk" / "model").checkpoint).model.state_dict()
+    moments, seen = len(disk.moments), set()
+    for moment in range(moments):
+        left = disk.after_cut(moment, tmp_path / "states" / str(moment)) / "model"
+        state = json.dumps({k: hash(v) for k, v in (contents(left) if left.exists() else {}).items() if k[0] != "."})
+        if state in seen:
+            continue
+        seen.add(state)
+        if (left / "state.pt").exists():
+            assert load_state(left / "state.pt").history, "it is whole"
+        finished = (left / "training.json").exists()
+        again = go(left)
+        assert again.skipped == finished
+        got = load_checkpoint(again.checkpoint).model.state_dict()
+        assert all(torch.equal(whole[k], got[k]) for k in whole)
+    assert len(seen) > 4 and (tmp_path / "states" / str(moments - 1) / "model" / "training.json").exists()
+
+
+def test_single_files_are_there_as_a_whole_or_as_before(tmp_path: Path, watch: Watch) -> None:
+    (tmp_path / "disk").mkdir()
+    disk = watch(tmp_path / "disk")
+    path = tmp_path / "disk" / "new" / "a.json"
+    for i in range(2):
+        write_json(path, {"i": i})
+    (tmp_path / "states").mkdir()
+    texts = []
+    for moment in range(len(disk.moments)):
+        left = disk.after_cut(moment, tmp_path / "states" / str(moment)) / "new" / "a.json"
+        texts.append(json.loads(left.read_text())["i"] if left.exists() else None)
+    assert set(texts) == {None, 0, 1} and texts[-1] == 1
