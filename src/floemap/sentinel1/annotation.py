@@ -33,6 +33,8 @@ _LEAST_GAIN, _MOST_GAIN = 10.0, 1e6
 #: Across a scene the gain follows incidence angle and antenna, 1.5 times between its ends in the same product; along
 #: azimuth it is constant there.
 _GAIN_ACROSS, _GAIN_ALONG = 10.0, 1.5
+#: The earth's surface is lower everywhere, and no deeper.
+_MOST_HEIGHT_M = 1e4
 
 
 def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> GeolocationGrid:
@@ -52,6 +54,8 @@ def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> Geol
         raise annotation.error("has a geolocation grid with impossible angles")
     if (table[:, 5] <= 0).any() or (table[:, 5] >= 90).any():
         raise annotation.error("has a geolocation grid with impossible angles")
+    if (abs(table[:, 4]) > _MOST_HEIGHT_M).any():
+        raise annotation.error("has a geolocation grid with impossible heights")
     line, pixel, lat, lon, height, incidence, elevation, slant_s, time_s = table.T
     points = GeolocationPoints(line, pixel, lat, lon, height, incidence, elevation, time_s, slant_s)
     repeated = np.flatnonzero((np.diff(line) == 0) & (np.diff(pixel) == 0))
@@ -59,7 +63,8 @@ def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> Geol
         at = repeated[0]
         raise annotation.error(f"has two different points of the geolocation grid at {line[at]:g}, {pixel[at]:g}")
     try:
-        return full_grid(points) or regular_grid(points, orbit)
+        with np.errstate(all="ignore"):  # what overflows is refused, here or by the checks that follow
+            return full_grid(points) or regular_grid(points, orbit)
     except IrregularGridError as e:
         raise annotation.error(f"has a geolocation grid of {len(table)} points {e}") from e
 

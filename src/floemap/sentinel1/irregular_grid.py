@@ -64,7 +64,8 @@ def full_grid(points: GeolocationPoints) -> GeolocationGrid | None:
 def regular_grid(points: GeolocationPoints, orbit: Orbit) -> GeolocationGrid:
     """Interpolate points to a full grid.
 
-    Rows that reach less far than others, by more than two steps at either end, or have too few points are left out.
+    Rows that reach less far than others, by more than two steps at either end, have too few points, or points that
+    all but coincide, are left out.
 
     Raises
     ------
@@ -80,7 +81,10 @@ def regular_grid(points: GeolocationPoints, orbit: Orbit) -> GeolocationGrid:
     rows = [
         slice(i, i + n)
         for i, n in zip(first, counts, strict=True)
-        if n >= _FEWEST and points.pixel[i] - low <= 2 * step and high - points.pixel[i + n - 1] <= 2 * step
+        if n >= _FEWEST
+        and points.pixel[i] - low <= 2 * step
+        and high - points.pixel[i + n - 1] <= 2 * step
+        and np.diff(points.pixel[i : i + n]).min() > step / 8
     ]
     if len(rows) < _FEWEST:
         raise IrregularGridError(f"in {len(lines)} rows, of which {len(rows)} span the image: too few for a grid")
@@ -96,6 +100,9 @@ def regular_grid(points: GeolocationPoints, orbit: Orbit) -> GeolocationGrid:
     near = rd.ecef(points.longitude_deg, points.latitude_deg, points.height_m)
     guess = np.stack([smooth(near[:, i]) for i in range(3)], axis=-1)
     xyz = rd.locate(orbit, time_s, slant_s * rd.SPEED_OF_LIGHT_M_S / 2, height, guess)
+    misfit_m = rd.misfit_m(orbit, time_s, slant_s * rd.SPEED_OF_LIGHT_M_S / 2, xyz)
+    if not misfit_m.max() < _MOST_OFF_M:  # also where it is no number
+        raise IrregularGridError("between which no others can be found")
     lon, lat, _ = rd.geodetic(xyz)
     kept = np.array([points.line[r.start] for r in rows])
     angles = smooth(points.incidence_deg), smooth(points.elevation_deg)

@@ -158,8 +158,6 @@ def _check_grid(annotation: XmlTree, scene: Scene) -> None:
     grid = scene.geolocation
     refuse_gaps(annotation, "a geolocation grid at lines", grid.lines, scene.shape[0])
     refuse_gaps(annotation, "a geolocation grid at pixels", grid.pixels, scene.shape[1])
-    if (abs(grid.height_m) > 1e4).any():
-        raise annotation.error("has a geolocation grid with impossible heights")
     low, high = grid.slant_range_time_s.min(), grid.slant_range_time_s.max()
     if low < _SLANT_RANGE_S[0] or high > _SLANT_RANGE_S[1]:
         raise annotation.error(f"has a geolocation grid with slant range times from {low:.6g} s to {high:.6g} s")
