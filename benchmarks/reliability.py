@@ -113,7 +113,8 @@ def inputs_in(folder: Path) -> Any:
 
     spec = conftest._spec()
     made_once(folder / "workshop", make)
-    return Inputs(folder / "workshop" / "inputs", next((folder / "workshop" / "product").iterdir()).stem)
+    made = folder / "workshop"
+    return Inputs(made / "inputs", next((made / "product").iterdir()).stem, made / "model.safetensors")
 
 
 def mutations(given: argparse.Namespace, tally: Tally) -> None:

@@ -399,4 +399,5 @@ def opened(folder: Path, name: str) -> Iterator[Setting]:
         server.products = {month.product: (remote / f"{month.product}.zip").read_bytes()}
         server.piece_s, server.piece_bytes = 0.02, 1 << 16
         address = f"{server.url}/files/{weights}"
-        yield Setting(Inputs(folder / "inputs", name), folder / "study.toml", folder / "compared", server.url, address)
+        inputs = Inputs(folder / "inputs", name, folder / "model.safetensors")
+        yield Setting(inputs, folder / "study.toml", folder / "compared", server.url, address)
