@@ -155,6 +155,8 @@ class Loopback:
     send_etag: bool = True
     record: Any = None
     delay_s: float = 0.0
+    piece_s: float = 0.0
+    piece_bytes: int = 1 << 24
     active: int = 0
     sent: int = 0
     most_active: int = 0
@@ -316,7 +318,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if cut is None:
-            self.wfile.write(body)
+            for at in range(0, len(body), self.state.piece_bytes):
+                self.wfile.write(body[at : at + self.state.piece_bytes])
+                time.sleep(self.state.piece_s)
         else:
             self.wfile.write(body[:cut])
             self.wfile.flush()

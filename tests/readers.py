@@ -12,9 +12,10 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -39,7 +40,7 @@ from floemap.inference.chart_source import find_product
 from floemap.inference.product_reader import open_fitting
 from floemap.inference.settings import ChartSettings
 from floemap.info import describe
-from floemap.learning.checkpoint import load_checkpoint
+from floemap.learning.checkpoint import Checkpoint, load_checkpoint
 from floemap.learning.state import load_state
 from floemap.learning.training import train
 from floemap.legend import SIX_CLASSES
@@ -49,6 +50,8 @@ from floemap.sentinel1.product import prepare
 from floemap.study.cells import check_cells
 from floemap.study.settings import Study
 
+#: Checkpoints by the number of their file, which copies share.
+_MODELS: dict[int, Path] = {}
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
@@ -58,10 +61,8 @@ class Reader:
 
     Attributes
     ----------
-    folder
-        Of its intact input.
     files
-        Patterns of the files in it that may be damaged.
+        Patterns of the files in its folder that may be damaged.
     read
         Reads such a folder.
     sealed
@@ -69,7 +70,6 @@ class Reader:
     """
 
     name: str
-    folder: Path
     files: tuple[str, ...]
     read: Callable[[Path], str]
     sealed: bool = False
@@ -103,17 +103,18 @@ def _chart(folder: Path) -> str:
     return _digest(codes, b"".join(chart.polygons.geometry.to_wkb()), str(chart.crs))
 
 
-def _prepared(model: Path) -> Callable[[Path], str]:
-    checkpoint = load_checkpoint(model)
+def _prepared(folder: Path) -> str:
+    facts = describe(folder / "product").facts
+    source = find_product(folder / "product")
+    with open_fitting(folder / "product", _loaded((folder / "model.safetensors").stat().st_ino)) as product:
+        stored = product.read(0, 0, *product.shape)
+    return _digest(json.dumps(facts, sort_keys=True, default=str), source.start, stored.tobytes())
 
-    def read(folder: Path) -> str:
-        facts = describe(folder).facts
-        source = find_product(folder)
-        with open_fitting(folder, checkpoint) as product:
-            stored = product.read(0, 0, *product.shape)
-        return _digest(json.dumps(facts, sort_keys=True, default=str), source.start, stored.tobytes())
 
-    return read
+@cache
+def _loaded(inode: int) -> Checkpoint:
+    """A checkpoint that is the same in all copies of a folder."""
+    return load_checkpoint(_MODELS[inode])
 
 
 def _evaluation(folder: Path) -> str:
@@ -169,83 +170,87 @@ def _dataset(folder: Path) -> str:
     return json.dumps(found.as_json(), default=str).replace(str(folder), "")
 
 
-def make_readers(folder: Path, inputs: Inputs) -> dict[str, Reader]:
-    """Make the intact inputs of all readers in a folder."""
-    readers: list[Reader] = []
-
-    def add(name: str, *files: str, read: Callable[[Path], str], sealed: bool = False) -> Path:
-        place = folder / name.replace(" ", "_")
-        place.mkdir(parents=True)
-        readers.append(Reader(name, place, files, read, sealed))
-        return place
-
-    xml = ("*/manifest.safe", "*/annotation/*.xml", "*/annotation/calibration/*.xml")
-    pixels = "*/measurement/*.tiff"
-    shutil.copytree(inputs.product, add("product", *xml, pixels, read=_prepare, sealed=True) / inputs.product.name)
-    place = add("product without checksums", *xml, read=_scene)
-    without_checksums(Path(shutil.copytree(inputs.product, place / inputs.product.name)))
-    place = add("product forged", *xml[1:], pixels, read=_prepare)
-    without_checksums(Path(shutil.copytree(inputs.product, place / inputs.product.name)))
-    place = add("product in a zip", "*.zip", read=_prepare, sealed=True)
-    shutil.make_archive(str(place / inputs.name), "zip", inputs.product.parent, inputs.product.name)
-    for suffix in ("shp", "gpkg", "geojson", "fgb", "zip"):
-        place = add(f"chart in {suffix}", "*.*", read=_chart)
-        options = {"index": False} if suffix == "fgb" else {}
-        write_chart(place / f"chart.{suffix}", **options)
-        shutil.rmtree(place / "chart_unzipped", ignore_errors=True)
-    place = add("prepared product", "*", read=_prepared(inputs.model))
-    shutil.copytree(inputs.prepared, place, dirs_exist_ok=True)
-    place = add("prediction and labels", "*/*.tif", "*/*.json", read=_evaluation)
-    shutil.copytree(inputs.prediction, place / "prediction")
-    shutil.copytree(inputs.labels, place / "labels")
-    _make_trainings(add, readers)
-    for config in [*CONFIGS.glob("*.toml")]:
-        shutil.copy(config, add(f"settings {config.stem}", "*.toml", read=_settings))
-    place = add("run", "*.json", "cells/**/*.json", "cells/**/*.jsonl", read=_run)
-    make_run(place, repeats=1, losses=("dice", "focal"), scenes=("01",))
-    _report(place)  # so that its checks are there
-    readers.append(Reader("report", place, ("*.json", "cells/**/*.json*", "cells/**/*.npz"), _report))
-    place = add("dataset", "*.zip", "*.shp", "*.dbf", "*.shx", "*.prj", read=_dataset)
-    write_product(place, scene_of(1), container="zip")
-    write_dataset_chart(place, scene_of(1))
-    zip_files(place / "other.zip", [p for p in sorted(place.iterdir()) if p.suffix == ".shp"])
-    return {r.name: r for r in readers}
-
-
-def _make_trainings(add: Callable[..., Path], readers: list[Reader]) -> None:
-    """A checkpoint, a state, and a training that was stopped in its third epoch."""
-    place = add("training", "state.pt", "metrics.jsonl", "model.safetensors", read=_training)
-
-    def stop(done: float, total: float, what: str) -> None:
-        if what.startswith("epoch 3"):
-            raise KeyboardInterrupt
-
-    with patch("floemap.learning.models.MODELS", WITH_TINY):
-        settings = tiny_settings(max_epochs=3)
-        parts = [scene("a", 1)], [scene("v", 3)]
-        with suppress(KeyboardInterrupt):
-            train(*parts, settings, SIX_CLASSES, place, about=ABOUT, device="cpu", progress=stop)
-    assert (place / "state.pt").exists() and not (place / "training.json").exists()
-    other = add("finished training", "*.json*", "*.safetensors", read=_training)
-    shutil.copytree(place, other, dirs_exist_ok=True)
-    _training(other)
-    shutil.copy(place / "state.pt", add("state", "state.pt", read=_state))
-    shutil.copy(other / "model.safetensors", add("checkpoint", "*.safetensors", read=_tiny_checkpoint))
-
-
 def _tiny_checkpoint(folder: Path) -> str:
     with patch("floemap.learning.models.MODELS", WITH_TINY):
         return _checkpoint(folder)
 
 
+_XML = ("*/manifest.safe", "*/annotation/*.xml", "*/annotation/calibration/*.xml")
+_PIXELS = "*/measurement/*.tiff"
+_ALL = [
+    Reader("product", (*_XML, _PIXELS), _prepare, sealed=True),
+    Reader("product without checksums", _XML, _scene),
+    Reader("product forged", (*_XML[1:], _PIXELS), _prepare),
+    Reader("product in a zip", ("*.zip",), _prepare, sealed=True),
+    *(Reader(f"chart in {kind}", ("*.*",), _chart) for kind in ("shp", "gpkg", "geojson", "fgb", "zip")),
+    Reader("prepared product", ("product/*",), _prepared),
+    Reader("prediction and labels", ("*/*.tif", "*/*.json"), _evaluation),
+    Reader("training", ("state.pt", "metrics.jsonl", "model.safetensors"), _training),
+    Reader("finished training", ("*.json*", "*.safetensors"), _training),
+    Reader("state", ("state.pt",), _state),
+    Reader("checkpoint", ("*.safetensors",), _tiny_checkpoint),
+    *(Reader(f"settings {p.stem}", ("*.toml",), _settings) for p in sorted(CONFIGS.glob("*.toml"))),
+    Reader("run", ("*.json", "cells/**/*.json", "cells/**/*.jsonl"), _run),
+    Reader("report", ("*.json", "cells/**/*.json*", "cells/**/*.npz"), _report),
+    Reader("dataset", ("*.zip", "*.shp", "*.dbf", "*.shx", "*.prj"), _dataset),
+]
+#: By name.
+READERS = {r.name: r for r in _ALL}
+
+
+def make_intact(folder: Path, inputs: Inputs) -> None:
+    """Make the intact inputs of all readers, each in a folder of the reader's name."""
+    place = {name: folder / name for name in READERS}
+    for p in place.values():
+        p.mkdir(parents=True)
+    shutil.copytree(inputs.product, place["product"] / inputs.product.name)
+    for name in ("product without checksums", "product forged"):
+        without_checksums(Path(shutil.copytree(inputs.product, place[name] / inputs.product.name)))
+    shutil.make_archive(str(place["product in a zip"] / inputs.name), "zip", inputs.product.parent, inputs.product.name)
+    for kind in ("shp", "gpkg", "geojson", "fgb", "zip"):
+        write_chart(place[f"chart in {kind}"] / f"chart.{kind}")
+        shutil.rmtree(place[f"chart in {kind}"] / "chart_unzipped", ignore_errors=True)
+    shutil.copytree(inputs.prepared, place["prepared product"] / "product")
+    shutil.copy(inputs.model, place["prepared product"] / "model.safetensors")
+    shutil.copytree(inputs.prediction, place["prediction and labels"] / "prediction")
+    shutil.copytree(inputs.labels, place["prediction and labels"] / "labels")
+    _make_trainings(place)
+    for config in CONFIGS.glob("*.toml"):
+        shutil.copy(config, place[f"settings {config.stem}"])
+    make_run(place["report"], repeats=1, losses=("dice", "focal"), scenes=("01",))
+    _report(place["report"])  # so that its checks are there
+    shutil.copytree(place["report"], place["run"], dirs_exist_ok=True)
+    write_product(place["dataset"], scene_of(1), container="zip")
+    chart = write_dataset_chart(place["dataset"], scene_of(1))
+    zip_files(place["dataset"] / "other.zip", sorted(chart.parent.glob(f"{chart.stem}.*")))
+
+
+def _make_trainings(place: Mapping[str, Path]) -> None:
+    """A training that was stopped in its third epoch, and one that went on from there; a state and a checkpoint."""
+
+    def stop(done: float, total: float, what: str) -> None:
+        if what.startswith("epoch 3"):
+            raise KeyboardInterrupt
+
+    begun, finished = place["training"], place["finished training"]
+    with patch("floemap.learning.models.MODELS", WITH_TINY), suppress(KeyboardInterrupt):
+        parts, settings = ([scene("a", 1)], [scene("v", 3)]), tiny_settings(max_epochs=3)
+        train(*parts, settings, SIX_CLASSES, begun, about=ABOUT, device="cpu", progress=stop)
+    assert (begun / "state.pt").exists() and not (begun / "training.json").exists()
+    shutil.copytree(begun, finished, dirs_exist_ok=True)
+    _training(finished)
+    shutil.copy(begun / "state.pt", place["state"])
+    shutil.copy(finished / "model.safetensors", place["checkpoint"])
+
+
 @dataclass(frozen=True)
 class Case:
-    """A damaged input."""
+    """A file of a reader's input in a damaged form, and what was done to it."""
 
     reader: str
     victim: str
     what: str
-    seed: str
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -255,13 +260,13 @@ class Outcome:
     Attributes
     ----------
     end
-        ``refused``, ``same`` result as of the intact input, ``other`` result where no checksum protects the input, or a
-        fault: ``wrong`` result of a protected one, ``unexpected`` exception, ``left`` files behind.
+        ``refused``, ``same`` result as of the intact input, ``other`` result where no checksum protects the input; or a
+        fault: ``wrong`` result of a protected one, ``unexpected`` exception, an error of ``too long`` words.
     words
-        Of the error.
+        Of the error; else the result.
     """
 
-    case: Case
+    case: Case | None
     end: str
     words: str = ""
 
@@ -270,29 +275,29 @@ class Outcome:
         return self.end not in ("refused", "same", "other")
 
 
-def cases(reader: Reader, seed: str) -> Iterator[tuple[Case, bytes]]:
-    """Draw damaged forms of a reader's files, one after the other, without end."""
+def cases(reader: Reader, folder: Path, seed: str) -> Iterator[Case]:
+    """Draw damaged forms of the files in a reader's intact folder, one after the other, without end."""
     rng = random.Random(f"{seed} {reader.name}")
-    victims = sorted({p for pattern in reader.files for p in reader.folder.glob(pattern) if p.is_file()})
+    victims = sorted({p for pattern in reader.files for p in folder.glob(pattern) if p.is_file()})
     contents = {p: p.read_bytes() for p in victims}
     while True:
         victim = rng.choice(victims)
-        if rng.random() < 0.05:  # another file of this reader in its place
-            what, changed = "another file", rng.choice(list(contents.values()))
+        if rng.random() < 0.05:
+            what, changed = "another file in its place", rng.choice(list(contents.values()))
         else:
             what, changed = mutant(victim.name, contents[victim], rng)
-        name = victim.relative_to(reader.folder).as_posix()
-        yield Case(reader.name, name, what[:200], seed), changed
+        yield Case(reader.name, victim.relative_to(folder).as_posix(), what[:200], changed)
 
 
-def judge(reader: Reader, case: Case, changed: bytes, intact: str, work: Path) -> Outcome:
-    """Give a reader a damaged input, in a folder that is removed afterwards."""
+def judge(reader: Reader, folder: Path, case: Case | None, work: Path, intact: str = "") -> Outcome:
+    """Give a reader its intact folder, or one with a damaged file; it is copied into `work`, and read there."""
     place = work / "input"
+    _MODELS.update({p.stat().st_ino: p for p in folder.glob("model.safetensors")})
     shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(reader.folder, place, copy_function=_linked)
-    victim = place / case.victim
-    victim.unlink()
-    victim.write_bytes(changed)
+    shutil.copytree(folder, place, copy_function=_linked)
+    if case is not None:
+        (place / case.victim).unlink()
+        (place / case.victim).write_bytes(case.content)
     try:
         made = reader.read(place)
     except FloemapError as e:
@@ -301,14 +306,12 @@ def judge(reader: Reader, case: Case, changed: bytes, intact: str, work: Path) -
         return Outcome(case, end, words[:300])
     except Exception as e:
         return Outcome(case, "unexpected", f"{type(e).__name__}: {e}"[:300])
-    if made == intact:
-        return Outcome(case, "same")
-    return Outcome(case, "wrong" if reader.sealed else "other")
+    return Outcome(case, "same" if made == intact else "wrong" if reader.sealed else "other", made)
 
 
 def _linked(source: str, target: str) -> None:
-    """Share a file that is only read; copy what a training or a report may write to."""
-    if source.endswith((".json", ".jsonl", ".pt", ".safetensors", ".npz", ".lock")):
+    """Share large files, which are only read or replaced; copy the others."""
+    if not source.endswith((".tif", ".tiff", ".safetensors", ".zip")):
         shutil.copy2(source, target)
     else:
         os.link(source, target)

@@ -109,3 +109,11 @@ def test_alone_nothing_is_shared() -> None:
     assert type(model[0]) is torch.nn.BatchNorm2d
     x = torch.ones(2, requires_grad=True)
     assert global_sum(x) is x
+
+
+def test_nothing_is_left_among_temporary_files(tmp_path: Path) -> None:
+    """As torch does where it is imported with what compiles."""
+    environment = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"} | {"TMPDIR": str(tmp_path)}
+    code = "import floemap.learning.training"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
+    assert list(tmp_path.iterdir()) == []

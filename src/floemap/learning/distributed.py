@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -31,6 +31,12 @@ from floemap.learning.stages import Precision, choose_precision
 from floemap.stage import alone_in
 
 T = TypeVar("T")
+
+# Importing fabric makes torch make a folder for what it compiles, beside temporary files. It is made again if needed.
+_COMPILED = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))
+if _COMPILED.name.startswith("torchinductor_"):
+    with suppress(OSError):  # where it holds something, it stays
+        _COMPILED.rmdir()
 
 
 def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
