@@ -29,11 +29,11 @@ from floemap.evaluation.checks.sensor import angle, seams
 from floemap.evaluation.confusion import confusion
 from floemap.evaluation.consistency import CHECKS, entry
 from floemap.evaluation.ordinal import mean_ordinal_error, ordinal_positions
-from floemap.evaluation.polaris import class_levels
-from floemap.evaluation.risk import areas_by_level, false_safe_km2
+from floemap.evaluation.polaris import class_levels, risk_values
+from floemap.evaluation.risk import areas_by_level, false_safe_km2, mean_understated
 from floemap.evaluation.scores import scores
 from floemap.legend import IGNORE, LEGENDS, Legend
-from floemap.report.measures import measures, ships
+from floemap.report.measures import UNDERSTATED_SHIP, measures, ships
 from floemap.report.measuring import measure_all
 from floemap.report.page import Pictures, render_page
 from floemap.report.report import assess_charts, assess_run
@@ -163,7 +163,9 @@ def test_no_two_measures_are_the_same(legend: Legend) -> None:
     """On maps drawn at random, no two give equal numbers everywhere."""
     found: dict[str, list[float | None]] = {m.key: [] for m in measures(legend)}
     for seed in range(6):
-        for key, number in every_measure(legend, *random_maps(legend, seed)).items():
+        numbers = every_measure(legend, *random_maps(legend, seed))
+        assert set(numbers) == set(found), "each has its number here"
+        for key, number in numbers.items():
             found[key].append(number)
     known = {key: np.array(numbers, float) for key, numbers in found.items()}
     assert any(np.isfinite(numbers).all() for numbers in known.values())
@@ -188,6 +190,9 @@ def every_measure(legend: Legend, prediction: Classes, reference: Classes) -> di
     found: dict[str, float | None] = {h.key: h.of(checks) for h in HEADLINES}
     found |= {"weighted_f1": score.weighted_f1, "macro_f1": score.macro_f1}
     found["ordinal_error"] = float(mean_ordinal_error(counts.sum(axis=0), ordinal_positions(legend)))
+    if ships(legend):
+        understated = mean_understated(counts.sum(axis=0), risk_values(legend, UNDERSTATED_SHIP))
+        found["risk_understated"] = float(understated)
     for same in ships(legend):
         areas = [areas_by_level(counts.sum(axis=0), class_levels(legend, ship), 800.0) for ship in same]
         km2 = [float(false_safe_km2(a)) for a in areas]
