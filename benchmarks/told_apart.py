@@ -207,19 +207,31 @@ def coverage(trials: int) -> None:
                     np.add.reduceat(np.add.reduceat(x, edges[:-1], axis=0), edges[:-1], axis=1).ravel()
                     for x in (right.astype(float), np.ones_like(right, float))
                 ]
-                hits[size] += _holds(np.stack(sums, axis=1), truth, trial)
+                hits[size] += _holds({"scene": np.stack(sums, axis=1)}, truth, trial)
         print(f"| {reach_km} km | " + " | ".join(f"{100 * hits[s] / trials:.0f} %" for s in sizes) + " |", flush=True)
     print("\nIndependent blocks of uneven size:\n")
     for blocks in (10, 20, 150):
         n = 0
         for trial in range(trials):
             size = rng.uniform(20, 100, blocks)
-            n += _holds(np.stack([rng.beta(6.4, 1.6, blocks) * size, size], axis=1), 0.8, trial)
+            counts = np.stack([rng.beta(6.4, 1.6, blocks) * size, size], axis=1)
+            n += _holds({"scene": counts}, 0.8, trial)
         print(f"{blocks} blocks: {100 * n / trials:.0f} %", flush=True)
+    print("\nScenes that are drawn, however few, where their scores differ by 0.07:\n")
+    with mock.patch("floemap.evaluation.resampling.FEW_SCENES", 2):
+        for scenes in (2, 3, 5, 8, 10, 12, 20):
+            n = 0
+            for trial in range(trials):
+                right = {
+                    str(i): np.clip(rng.normal(0.8 + 0.07 * rng.standard_normal(), 0.15, 40), 0, None)
+                    for i in range(scenes)
+                }
+                n += _holds({name: np.stack([x, np.ones(40)], axis=1) for name, x in right.items()}, 0.8, trial)
+            print(f"{scenes} scenes: {100 * n / trials:.0f} %", flush=True)
 
 
-def _holds(counts: NDArray[np.float64], truth: float, seed: int) -> bool:
-    evaluated = resample({"it": [{"scene": counts}]}, n=400, seed=seed).evaluate(lambda c: c[..., 0] / c[..., 1])
+def _holds(counts: dict[str, NDArray[np.float64]], truth: float, seed: int) -> bool:
+    evaluated = resample({"it": [counts]}, n=400, seed=seed).evaluate(lambda c: c[..., 0] / c[..., 1])
     found = spread(evaluated, "it")
     return found.low is not None and found.high is not None and found.low <= truth <= found.high
 

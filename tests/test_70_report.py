@@ -229,6 +229,55 @@ def changed(path, **values):
     write_json(path, read_json(path) | values)
 
 
+def test_one_level_holds_for_all_rows(numbers):
+    """Adjusted by Holm's definition: the k-th smallest of m p-values times m - k + 1, and no less than those before."""
+    tested = [m for m in numbers["measures"] if m["best_against_worst"] is not None]
+    assert len(tested) > 10
+    alike = [m for m in numbers["measures"] if m["best"] is None and len(m["contenders"]) > 1]
+    p_values = np.array([m["best_against_worst"]["p"] for m in tested])
+    order = np.argsort(p_values, kind="stable")
+    steps = p_values[order] * (len(tested) + len(alike) - np.arange(len(tested)))
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.maximum.accumulate(steps)
+    assert [m["told_apart"] for m in tested] == (adjusted <= 0.1 + 1e-12).tolist()
+    assert {m["told_apart"] for m in tested} == {True, False}
+    for m in tested:
+        for name in ("same_in_scenes", "same_in_repeats"):
+            same, of = m["best_against_worst"][name]
+            assert same == of or not m["told_apart"]
+
+
+def test_what_numbers_are_not_about_stands_first(page, numbers):
+    top = page[page.index('id="answer"') : page.index("<table")]
+    assert len(numbers["cautions"]) == 2
+    for caution in numbers["cautions"]:
+        assert caution in top
+    assert "2 test scenes" in top and "2 trainings of each loss" in top
+
+
+def test_one_training_marks_no_winner(tmp_path, undrawn):
+    made = make_report(make_run(tmp_path / "run", repeats=1), resamples=200)
+    page = made.page.read_text(encoding="utf-8")
+    assert " best</span>" not in page and " worst</span>" not in page
+    assert "One training of each loss: differences between losses cannot be separated" in made.findings[0]
+    measured = read_json(made.folder / "numbers.json")["measures"]
+    assert {m["told_apart"] for m in measured} == {None}
+    assert any("trained once" in (m["best_against_worst"] or {}).get("reason", "") for m in measured)
+
+
+def test_published_scores_stand_on_the_page_where_they_are_of_the_same(run, tmp_path, undrawn, page):
+    assert "0.810 to 0.830" not in page and "Published: " not in page
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    results = read_json(other / "results.json")
+    results["summary"]["published"]["comparable"] = True  # as if the scenes were those
+    for group in results["summary"]["groups"]:
+        group["published"] = {"mean": 0.822, "min": 0.81, "max": 0.83} if group["loss"] == "focal" else None
+    write_json(other / "results.json", results)
+    shown = make_report(other, resamples=200).page.read_text(encoding="utf-8")
+    assert "Published: Focal 0.822 (0.810 to 0.830)" in shown
+
+
 @pytest.mark.parametrize("way", ["copied", "moved"])
 def test_a_run_that_was_copied_or_moved_is_reported(way, tmp_path, undrawn):
     """From its own files, not from those that it was copied from; its records name no place outside of it."""

@@ -189,8 +189,9 @@ def _does(row: Row, key: str, numbers: Numbers) -> str:
     words = [_DOES[row.measure.key].format(number, **_WORDS[numbers.reference])]
     for other, text in _DETAILS.get(row.measure.key, ()):
         detail = numbers.row(other)
-        if detail is not None and key in detail.spreads and detail.spreads[key].value is not None:
-            words.append(text.format(with_unit(detail.measure, detail.spreads[key].value)))
+        value = None if detail is None or key not in detail.spreads else detail.spreads[key].value
+        if detail is not None and value is not None and (value > 0 or text.startswith("and")):
+            words.append(text.format(with_unit(detail.measure, value)))
     return ", ".join(words)
 
 

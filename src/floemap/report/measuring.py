@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from floemap.evaluation.assess import Assessment
 from floemap.evaluation.checks.headlines import HEADLINES, Headline
 from floemap.evaluation.consistency import CHECKS, pool_checks
-from floemap.evaluation.difference import ONE_TRAINING, difference, holm
+from floemap.evaluation.difference import difference, holm
 from floemap.evaluation.ordinal import mean_ordinal_error, ordinal_positions
 from floemap.evaluation.polaris import class_levels, risk_values
 from floemap.evaluation.resampling import FEW_SCENES, Evaluated, Resamples, Statistic, mean_of_defined, resample
@@ -125,7 +125,7 @@ def _cautions(repeats: Mapping[str, int], scenes: int) -> tuple[str, ...]:
         return (ground,)
     fewest = min(repeats.values())
     if fewest == 1:
-        trained = f"{ONE_TRAINING[0].upper()}{ONE_TRAINING[1:]}."
+        trained = "One training of a loss: intervals say nothing of other trainings, and no differences are told."
     elif fewest < _FEW_REPEATS:
         trained = (
             f"{fewest} trainings of each loss: only differences that are several times those between trainings can be "

@@ -153,7 +153,7 @@ def _same(row: Row) -> str:
     if row.between is None or row.told_apart is None:
         return ""
     counts = ((row.between.scenes, "scene"), (row.between.repeats, "repeat"))
-    return ", ".join(f"in {n} of {of} {what}{'s' if of > 1 else ''}" for (n, of), what in counts if of)
+    return "same order in " + ", ".join(f"{n} of {of} {what}{'s' if of > 1 else ''}" for (n, of), what in counts if of)
 
 
 def _as_bad(row: Row, key: str, as_what: str | None) -> bool:
