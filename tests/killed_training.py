@@ -58,7 +58,7 @@ def go(out: Path, told: Callable[[str], None] = lambda what: None) -> None:
 
     def heard(done: float, total: float, what: str) -> None:
         if what.startswith("epoch"):
-            epoch[0] = int(what.split(":")[0].removeprefix("epoch "))
+            epoch[0] = int(what.split()[1])
         told(what)
 
     def validate(*args: Any, **kwargs: Any) -> Validation:

@@ -89,7 +89,12 @@ class Judge:
         finally:
             signal.alarm(0)
         assert list(self.out.iterdir()) == [result.folder], case
-        assert {f.name for f in result.folder.iterdir()} == {"product.tif", "product.json", "item.json"}, case
+        assert {f.name for f in result.folder.iterdir()} == {
+            "product.tif",
+            "product.qml",
+            "product.json",
+            "item.json",
+        }, case
         return result.raster
 
 

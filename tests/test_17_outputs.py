@@ -27,7 +27,7 @@ from floemap.sentinel1.batch import prepare_all
 from floemap.sentinel1.product import PreparedProduct, prepare
 from floemap.stage import write_json
 
-FILES = {"product.tif", "product.json", "item.json"}
+FILES = {"product.tif", "product.qml", "product.json", "item.json"}
 
 
 @pytest.fixture(scope="module")

@@ -306,7 +306,7 @@ def test_half_a_type_is_refused(tmp_path: Path) -> None:
     rows = [{k: v for k, v in row.items() if k != "SB"} for row in FOUR]
     with pytest.raises(ChartError, match="lacks SB"):
         read_chart(write_chart(tmp_path / "c.gpkg", rows))
-    with pytest.raises(ChartError, match="two columns CT and Ct"):
+    with pytest.raises(ChartError, match="two columns 'CT' and 'Ct'"):
         read_chart(write_chart(tmp_path / "c.geojson", [row | {"Ct": "1"} for row in FOUR]))
 
 

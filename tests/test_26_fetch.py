@@ -616,7 +616,7 @@ def test_two_runs_do_not_fetch_into_one_folder(dataset, tmp_path):
     def second(plan: Plan) -> None:
         fetch(dataset, tmp_path)
 
-    with pytest.raises(OutputError, match="another process fetches"):
+    with pytest.raises(OutputError, match="another run fetches"):
         fetch(dataset, tmp_path, announce=second)
     assert fetch(dataset, tmp_path).complete
 

@@ -334,7 +334,7 @@ def test_refuses_tensors_that_floemap_did_not_write(tmp_path: Path, trained: Seg
 def test_refuses_a_damaged_description(tmp_path: Path, header: str) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(to_safetensors({"x": torch.zeros(1)}, {"floemap": header}))
-    with pytest.raises(ModelError, match="damaged description"):
+    with pytest.raises(ModelError, match=r"damaged description|is not readable JSON"):
         load_checkpoint(path)
 
 

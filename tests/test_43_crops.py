@@ -255,7 +255,7 @@ def test_file_that_is_gone_is_named_as_it_is_in_one_process(
     part = on_disk(parts[0], tmp_path)
     streamed = StreamedCrops([part], workers)
     part.labels.unlink()
-    with pytest.raises(FloemapError, match="cannot be read") as e:
+    with pytest.raises(FloemapError, match="does not exist") as e:
         list(streamed.batches([[Crop(0, 0, 0, 32)]]))
     assert e.value.path == part.labels
     assert "Traceback" not in str(e.value)

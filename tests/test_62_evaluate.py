@@ -247,7 +247,7 @@ def test_the_chart_itself_is_the_perfect_prediction_and_its_errors_are_the_chart
 ) -> None:
     labels = read(label_folder / "labels.tif")
     path = write_truth(tmp_path / "truth.tif", truth)
-    record = evaluate_scene(write_prediction(tmp_path / "chart", labels), label_folder, tmp_path, truth=path).read()
+    record = evaluate_scene(write_prediction(tmp_path / "chart", labels), label_folder, tmp_path / "out", truth=path).read()
     assert record["scores"]["primary"]["scores"]["weighted_f1"] == 1
     assert record["scores"]["truth"]["scores"] == record["scores"]["chart_vs_truth"]["scores"]
     named = evaluate_scene(
@@ -331,7 +331,7 @@ def test_simulated_is_carried_from_either_side(tmp_path: Path, label_folder: Pat
     labels = bare_labels(label_folder, tmp_path / "labels", "label.json")
     record = json.loads(labels.with_name("label.json").read_text())
     write_json(labels.with_name("label.json"), record | {"simulated": True})
-    assert evaluate_scene(real, labels, tmp_path / "out").read()["simulated"] is True
+    assert evaluate_scene(real, labels, tmp_path / "other").read()["simulated"] is True
 
 
 def test_bare_rasters(tmp_path: Path, label_folder: Path, predicted: Raster) -> None:

@@ -231,7 +231,8 @@ def changed(path, **values):
 
 def test_one_level_holds_for_all_rows(numbers):
     """Adjusted by Holm's definition: the k-th smallest of m p-values times m - k + 1, and no less than those before."""
-    tested = [m for m in numbers["measures"] if m["best_against_worst"] is not None]
+    compared = [m for m in numbers["measures"] if m["best_against_worst"] is not None]
+    tested = [m for m in compared if m["best_against_worst"]["p"] is not None]
     assert len(tested) > 10
     alike = [m for m in numbers["measures"] if m["best"] is None and len(m["contenders"]) > 1]
     p_values = np.array([m["best_against_worst"]["p"] for m in tested])
@@ -379,7 +380,7 @@ def test_no_comparison_no_report(tmp_path, run):
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)
     (broken / "cells" / "dice_r0" / "cell.json").write_text('{"cell": "dice_r0"}', encoding="utf-8")
-    with pytest.raises(FloemapError, match="tested") as caught:
+    with pytest.raises(FloemapError, match=r"tested|lacks or has wrong") as caught:
         make_report(broken)
     assert caught.value.path == broken / "cells" / "dice_r0" / "cell.json"
 
@@ -468,8 +469,8 @@ def test_checks_are_kept_and_made_again_when_files_change(tmp_path):
     assert not changed.skipped
     assert changed.confusion[:, :, OLD].sum() == 0 < first.confusion[:, :, OLD].sum()
     (changed.folder / "blocks.npz").write_bytes(b"damaged")
-    with pytest.raises(FloemapError, match="made again"):
-        assess_scene(*arguments)
+    again = assess_scene(*arguments)  # it is only a cache: what is damaged is made again
+    assert not again.skipped and again.checks == changed.checks | {"created": again.checks["created"]}
 
 
 def test_only_a_part_of_a_scene_is_checked(run, tmp_path):

@@ -121,7 +121,7 @@ def _prepared(folder: Path) -> Description:
     problems = []
     try:
         lines = prepared_lines(facts)
-    except (KeyError, TypeError, ZeroDivisionError) as e:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as e:
         raise FloemapError(f"lacks or has wrong: {e}.", path=folder / "product.json") from e
     try:
         read_geobox(folder / "product.tif")

@@ -175,7 +175,8 @@ def _open_folder(path: Path) -> Container:
             if p.is_dir() and below.lower() in _FOLDERS:
                 _refuse_twin(path, below.lower(), folders)
                 folders[below.lower()] = p
-            elif p.is_file():
+            elif below.lower() == MANIFEST or p.is_file():
+                regular_file(p, ProductError)
                 below = MANIFEST if below.lower() == MANIFEST else below
                 _refuse_twin(path, below, stored)
                 stored[below] = p
