@@ -247,7 +247,9 @@ def test_the_chart_itself_is_the_perfect_prediction_and_its_errors_are_the_chart
 ) -> None:
     labels = read(label_folder / "labels.tif")
     path = write_truth(tmp_path / "truth.tif", truth)
-    record = evaluate_scene(write_prediction(tmp_path / "chart", labels), label_folder, tmp_path / "out", truth=path).read()
+    record = evaluate_scene(
+        write_prediction(tmp_path / "chart", labels), label_folder, tmp_path / "out", truth=path
+    ).read()
     assert record["scores"]["primary"]["scores"]["weighted_f1"] == 1
     assert record["scores"]["truth"]["scores"] == record["scores"]["chart_vs_truth"]["scores"]
     named = evaluate_scene(
