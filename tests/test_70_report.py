@@ -649,7 +649,7 @@ def test_what_is_better_in_a_part_and_worse_in_the_whole_is_not_praised():
 NUMBERS = st.floats(0.001, 1e5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.dictionaries(
         st.sampled_from([m.key for m in measures(EXTREMEEARTH)]),
