@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -230,6 +232,28 @@ def coverage(trials: int) -> None:
             print(f"{scenes} scenes: {100 * n / trials:.0f} %", flush=True)
 
 
+def widths() -> None:
+    """Print how wide the interval is of the accuracy of a simulated chart against its truth, by the size of blocks."""
+    from floemap.evaluation.blocks import block_confusions
+    from floemap.simulation.grounds import twin_ground
+    from floemap.simulation.twin import make_twin
+
+    with tempfile.TemporaryDirectory() as name:
+        (month,) = make_twin(Path(name) / "twin", "small", months=(1,))
+        made = twin_ground(month, Path(name))
+    print("\nThe small twin's January, chart against truth:\n")
+    for block_km in (8, 16, 32, 64, 100, 133):
+        counts = block_confusions(made.truth, made.ground.reference, 6, made.ground.pixel_m, 1000 * block_km)
+        evaluated = resample({"it": [{"scene": counts}]}).evaluate(
+            lambda c: np.trace(c, axis1=-2, axis2=-1) / c.sum(axis=(-2, -1))
+        )
+        found = spread(evaluated, "it")
+        print(
+            f"blocks of {block_km} km ({len(counts)}): {found.value:.3f}, {found.low:.3f} to {found.high:.3f}",
+            flush=True,
+        )
+
+
 def _holds(counts: dict[str, NDArray[np.float64]], truth: float, seed: int) -> bool:
     evaluated = resample({"it": [counts]}, n=400, seed=seed).evaluate(lambda c: c[..., 0] / c[..., 1])
     found = spread(evaluated, "it")
@@ -243,6 +267,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.coverage:
         coverage(args.trials)
+        widths()
     else:
         levels(args.trials)
         power(args.trials)

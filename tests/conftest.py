@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import pytest
 from loopback import Loopback
@@ -24,6 +25,10 @@ if TYPE_CHECKING:  # so that tests of the network run where there is no geospati
 
 # Small tensors on several threads, beside other tests, wait more than they work. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test is timed: how long an example takes tells how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SpecFactory = Callable[..., "ProductSpec"]
 Sigma0Factory = Callable[["ProductSpec"], dict[str, NDArray[np.float32]]]

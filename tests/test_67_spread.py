@@ -363,7 +363,7 @@ def test_what_is_hard_for_both_cancels():
     assert difference(evaluated, "a", "b").p < 0.01
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0.1, 1000), st.floats(-10, 10))
 def test_laws_of_differences(seed, factor, shift):
     made = noisy(np.random.default_rng(seed), losses=("a", "b", "c"), gaps=(0, 0.02, 0.04), ground=0.02)
