@@ -12,6 +12,7 @@ files that the stage made. Nothing lifts that.
 from __future__ import annotations
 
 import glob
+import hashlib
 import logging
 import os
 import secrets
@@ -80,8 +81,15 @@ def stage_folder(
 
 
 def told_sources(folder: Path, sources: Mapping[str, Path]) -> dict[str, str]:
-    """Return where a result in `folder` comes from, as its record tells it: paths relative to it, by role."""
-    return {role: told_from(folder, path) for role, path in sources.items()}
+    """Return what tells the places of a result's sources from others, by role, for its record.
+
+    Digests of the paths as seen from the result: results are passed on, and say nothing of the disk of who made them;
+    and a result that was moved along with its sources still knows them.
+    """
+    paths = {role: told_from(folder, path) for role, path in sources.items()}
+    return {
+        role: hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16] for role, path in paths.items()
+    }
 
 
 def made_of(folder: Path) -> dict[str, int]:
@@ -206,7 +214,7 @@ def _refuse_others(
     for role, now in told_sources(folder, sources).items():
         if role in told and told[role] != now and before.get(role) != inputs.get(role):
             raise OutputError(
-                f"holds the result of another {role} of the same name, {told[role]} as seen from there.",
+                f"holds the result of another {role} of the same name.",
                 path=folder,
                 hint=f"Choose another --out for {sources[role]}, or give --overwrite to replace the other's.",
             )

@@ -41,6 +41,11 @@ def place_in(
     return folder / name
 
 
+def is_plain(name: str) -> bool:
+    """Whether :func:`place_in` takes a name."""
+    return _odd(name) is None
+
+
 def _odd(name: str) -> str | None:
     """Say what makes a name none that a file or folder of ours can have."""
     if not name.strip():

@@ -30,6 +30,7 @@ from floemap.charts.web import (
     whole_number,
 )
 from floemap.errors import DownloadError, FloemapError
+from floemap.names import is_plain
 from floemap.stage import make_folder, os_errors, read_json, sync, write_json
 
 logger = logging.getLogger(__name__)
@@ -69,11 +70,11 @@ def is_md5(value: Any) -> TypeGuard[str]:
 
 
 def is_file_name(name: Any) -> TypeGuard[str]:
-    """Whether a name from a server can be a file's in a folder: no path, nothing hidden, nothing that is not printed.
+    """Whether a name from a server can be a file's in a folder; see :func:`floemap.names.is_plain`.
 
     Names that end as those of parts do are not: they would be another file's.
     """
-    if not isinstance(name, str) or not name.isprintable() or name.startswith(".") or set("/\\") & set(name):
+    if not isinstance(name, str) or not name.isprintable() or not is_plain(name):
         return False
     return 0 < len(name.encode()) <= 200 and not name.endswith((".part", ".part.json"))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from floemap.charts.chart_table import STATUS
 from floemap.errors import ConfigError, ModelError, ProductError
-from floemap.folders import made_of, stage_folder
+from floemap.folders import made_of, stage_folder, told_sources
 from floemap.inference.chart_files import ChartParts, Steps, write_outputs
 from floemap.inference.chart_folder import ITEM, RECORD, STAGE, missing_outputs, refuse_edited
 from floemap.inference.chart_item import write_chart_item
@@ -245,7 +245,8 @@ def _make(
         write_chart_item(partial / ITEM, files, scene, models.files, facts, kept=kept)
         record |= found_on_chart(source, scene, models.files, land, maps, written)
         record |= {"computed": [asdict(p.computation) for p in predictors]}
-        record |= {"files": files, "seconds": steps.seconds, "bytes": made_of(partial)}
+        record |= {"files": files, "seconds": steps.seconds, "sources": told_sources(folder, read)}
+        record |= {"bytes": made_of(partial)}
         write_json(partial / RECORD, record)
     progress(1, 1, "done")
     return DraftChart(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError, OutputError
-from floemap.folders import is_note
+from floemap.folders import is_note, told_sources
 from floemap.inference.chart_files import files_of
 from floemap.inference.chart_source import ChartSource
 from floemap.inference.scene_maps import PREDICT
@@ -75,7 +75,7 @@ def refuse_edited(folder: Path, source: ChartSource, *, replace_others: bool) ->
             hint="The chart is to be made again, in place of the whole folder. Move these elsewhere, or choose another"
             " --out; --overwrite does not replace them either.",
         )
-    if record and not replace_others and _is_of_another(record, source):
+    if record and not replace_others and _is_of_another(folder, record, source):
         raise OutputError(
             "holds the chart of another product of the same name.",
             path=folder,
@@ -83,14 +83,14 @@ def refuse_edited(folder: Path, source: ChartSource, *, replace_others: bool) ->
         )
 
 
-def _is_of_another(record: Mapping[str, Any], source: ChartSource) -> bool:
+def _is_of_another(folder: Path, record: Mapping[str, Any], source: ChartSource) -> bool:
     """Whether a chart is of another scene, or of another product of the scene that lies elsewhere."""
     try:
-        product = record["inputs"]["product"]
+        product, place = record["inputs"]["product"], record.get("sources", {}).get("scene")
         if datetime.fromisoformat(record["scene"]["start"]) != source.start:
             return True
-        path = Path(record["product"]["path"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
-    told_alike = isinstance(product, Mapping) and product.keys() == source.inputs["product"].keys()
-    return bool(told_alike and product != source.inputs["product"] and path.resolve() != source.path.resolve())
+    alike = isinstance(product, Mapping) and product.keys() == source.inputs["product"].keys()
+    elsewhere = place is not None and place != told_sources(folder, {"scene": source.path})["scene"]
+    return bool(alike and product != source.inputs["product"] and elsewhere)

@@ -33,7 +33,7 @@ from floemap.simulation.twin_month import (
     resolution_m,
     twin_spec,
 )
-from floemap.stage import make_folder, os_errors, provenance, read_json, write_json
+from floemap.stage import make_folder, os_errors, provenance, read_json, write_json, write_whole
 from floemap.version import __version__
 
 __all__ = ["Size", "TwinMonth", "make_twin", "resolution_m", "twin_spec"]
@@ -152,5 +152,5 @@ def _mark(out: Path, size: Size, seed: int) -> None:
         make_folder(out)
         if any(p for p in out.iterdir() if not p.name.startswith(".") and p.name != SIMULATED_MARK):
             raise ConfigError(f"{out} holds something else than a twin.", hint="Choose a new or empty --out.")
-        (out / SIMULATED_MARK).write_text(NOTICE, encoding="utf-8")
+        write_whole(out / SIMULATED_MARK, NOTICE.encode())
     write_json(record, provenance(STAGE, inputs={}, configuration={"size": size, "seed": seed}))

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from floemap.errors import ConfigError, FloemapError
@@ -24,7 +21,8 @@ from floemap.learning.launched import place, tasks
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.report.report import Report, make_report
 from floemap.run_paths import DataPaths, RunPaths
-from floemap.stage import Stage, one_at_a_time, provenance, read_json, write_json, write_whole
+from floemap.stage import Stage, alone_in, one_at_a_time, provenance, read_json, write_json, write_whole
+from floemap.study.beside import Outcome, run_beside
 from floemap.study.cells import HELD_OUT, Cell, check_cell, check_cells
 from floemap.study.data import StudyScene, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
@@ -96,6 +94,8 @@ def compare(
         If scenes cannot be made ready, or all cells fail. A cell that fails does not stop the others.
     ConfigError
         If nothing is to be tested on, or several processes were started: it gives each GPU a cell of its own.
+    OutputError
+        If another run compares in the folder, or it holds files of somebody else's.
     """
     if tasks() > 1:
         raise ConfigError(
@@ -106,8 +106,22 @@ def compare(
     cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # what is wrong is said before any work
     paths = RunPaths(out)
     refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables)])
+    with alone_in(out, "compares in"):
+        return _compare(study, cells, out, jobs, report, overwrite, progress)
+
+
+def _compare(
+    study: Study,
+    cells: Sequence[Cell],
+    out: Path,
+    jobs: int | None,
+    report: bool,
+    overwrite: bool,
+    progress: Progress,
+) -> Comparison:
+    """Run all cells, in a folder that is held; parameters as of :func:`compare`."""
     record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
-    write_json(paths.plan, record | {"cells": [c.about() for c in cells]})
+    write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
     data = data_folder(study, out)
     with one_at_a_time(data):
         scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))
@@ -118,15 +132,17 @@ def compare(
     gpus = _gpus()
     jobs = jobs if jobs is not None else max(1, len(gpus))
     if jobs > 1:
-        outcomes = _run_beside(cells, out, jobs, gpus, overwrite, told)
+        outcomes = run_beside(cells, out, jobs, gpus, overwrite, told)
     else:
         outcomes = _run_in_turn(cells, scenes, study, out, overwrite, told)
     records, failed = [], {}
-    for cell, outcome in outcomes:
-        if isinstance(outcome, FloemapError):
-            failed[cell.name] = str(outcome)
-        else:
-            records.append(outcome)
+    with closing(outcomes):  # however this ends, no process is left
+        for cell, outcome in outcomes:
+            if isinstance(outcome, FloemapError):
+                logger.error("%s: %s", cell.name, outcome)
+                failed[cell.name] = str(outcome)
+            else:
+                records.append(outcome)
     if not records:
         name, words = next(iter(failed.items()))
         raise FloemapError(f"no cell could be run; {name}: {words}", path=out)
@@ -170,12 +186,9 @@ def write_results(
     return summary
 
 
-Outcome = dict[str, Any] | FloemapError
-
-
 def _run_in_turn(
     cells: Sequence[Cell], scenes: Sequence[StudyScene], study: Study, out: Path, overwrite: bool, progress: Progress
-) -> Iterator[tuple[Cell, Outcome]]:
+) -> Generator[tuple[Cell, Outcome]]:
     masks = DataPaths(data_folder(study, out)).parts
     for i, cell in enumerate(cells):
         told = part_of(progress, i, len(cells), cell.name)
@@ -184,50 +197,7 @@ def _run_in_turn(
             folder = RunPaths(out).cell(cell.name).folder
             yield cell, run_cell(cell, scenes, folder, masks, overwrite=overwrite, progress=told)
         except FloemapError as e:
-            logger.error("%s: %s", cell.name, e)
             yield cell, e
-
-
-def _run_beside(
-    cells: Sequence[Cell], out: Path, jobs: int, gpus: Sequence[str], overwrite: bool, progress: Progress
-) -> Iterator[tuple[Cell, Outcome]]:
-    """Run each cell in a process of its own, on a GPU of its own where there are enough."""
-    free: SimpleQueue[str | None] = SimpleQueue()
-    for i in range(jobs):
-        free.put(gpus[i % len(gpus)] if gpus else None)
-
-    def run(cell: Cell) -> Outcome:
-        gpu = free.get()
-        try:
-            return _run_process(cell, out, gpu, overwrite)
-        finally:
-            free.put(gpu)
-
-    with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(run, cell): cell for cell in cells}
-        try:
-            for done, future in enumerate(as_completed(running), 1):
-                outcome = future.result()
-                if isinstance(outcome, FloemapError):
-                    logger.error("%s: %s", running[future].name, outcome)
-                progress(done, len(cells), running[future].name)
-                yield running[future], outcome
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _run_process(cell: Cell, out: Path, gpu: str | None, overwrite: bool) -> Outcome:
-    environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
-    call = [sys.executable, "-m", "floemap.study.worker", str(out), cell.name, *(["--overwrite"] if overwrite else [])]
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        words = done.stderr.strip().splitlines()
-        return FloemapError(words[-1] if words else f"its process ended with {done.returncode}.")
-    try:
-        return read_json(RunPaths(out).cell(cell.name).record)
-    except FloemapError as e:
-        return e
 
 
 def _gpus() -> list[str]:

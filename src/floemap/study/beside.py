@@ -1,0 +1,183 @@
+"""Cells of a comparison side by side, each in a process of its own that ends with the one that started it.
+
+A worker holds the reading end of a pipe that nobody writes to: when its other end is gone, for whatever reason, so is
+whoever would take the results. Nothing else has to be told, so it holds after ``kill -9`` too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+from floemap.errors import FloemapError
+from floemap.progress import Progress
+from floemap.run_paths import CellPaths, RunPaths
+from floemap.stage import make_folder, os_errors, read_json
+from floemap.study.cells import Cell
+
+Outcome = dict[str, Any] | FloemapError
+
+#: How long a process that is told to end may take for putting away what it has begun.
+_PATIENCE_S = 5.0
+
+
+@dataclass
+class _Workers:
+    """The processes that run now, and how far each cell is."""
+
+    progress: Progress
+    cells: int
+    running: set[subprocess.Popen[str]] = field(default_factory=set)
+    shares: dict[str, float] = field(default_factory=dict)
+    stopped: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self, call: list[str], environment: dict[str, str], log: IO[str]) -> subprocess.Popen[str] | None:
+        """Start a process, unless all were told to end."""
+        with self.lock:
+            if self.stopped:
+                return None
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(call, env=environment, stdin=pipe, stdout=pipe, stderr=log, text=True)
+            self.running.add(process)
+            return process
+
+    def follow(self, process: subprocess.Popen[str], cell: str, log: IO[str]) -> int:
+        """Tell of what a process tells, until it ends; return its exit code."""
+        assert process.stdout is not None
+        for line in process.stdout:
+            try:
+                told = json.loads(line)
+                share, what = float(told["share"]), str(told["what"])
+            except (ValueError, KeyError, TypeError):
+                print(line, end="", file=log, flush=True)  # some library's own words
+                continue
+            with self.lock:
+                self.shares[cell] = share
+                self.progress(sum(self.shares.values()), self.cells, f"{cell}: {what}")
+        code = process.wait()
+        with self.lock:
+            self.running.discard(process)
+            self.shares[cell] = 1.0
+        return code
+
+    def stop(self) -> None:
+        """End all processes: gently, and after a while not so."""
+        with self.lock:
+            self.stopped = True
+            running = list(self.running)
+        for process in running:
+            process.terminate()
+        until = time.monotonic() + _PATIENCE_S
+        for process in running:
+            try:
+                process.wait(max(until - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def run_beside(
+    cells: Sequence[Cell], out: Path, jobs: int, gpus: Sequence[str], overwrite: bool, progress: Progress
+) -> Generator[tuple[Cell, Outcome]]:
+    """Run each cell in a process of its own, on a GPU of its own where there are enough; give each as it is done.
+
+    What a process says is added to the cell's ``log.txt``. However the caller leaves, interrupted or not, no process is
+    left.
+    """
+    free: SimpleQueue[str | None] = SimpleQueue()
+    for i in range(jobs):
+        free.put(gpus[i % len(gpus)] if gpus else None)
+    workers = _Workers(progress, len(cells))
+
+    def run(cell: Cell) -> Outcome:
+        gpu = free.get()
+        try:
+            return _run(cell, out, gpu, overwrite, workers)
+        finally:
+            free.put(gpu)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(run, cell): cell for cell in cells}
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            workers.stop()
+
+
+def _run(cell: Cell, out: Path, gpu: str | None, overwrite: bool, workers: _Workers) -> Outcome:
+    paths = RunPaths(out).cell(cell.name)
+    environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
+    call = [sys.executable, "-m", "floemap.study.worker", str(out), cell.name, *(["--overwrite"] if overwrite else [])]
+    try:
+        with os_errors(paths.log):
+            make_folder(paths.folder)
+            with paths.log.open("a", encoding="utf-8") as log:
+                process = workers.start(call, environment, log)
+                if process is None:
+                    return FloemapError("it was not begun.")
+                code = workers.follow(process, cell.name, log)
+        return read_json(paths.record) if code == 0 else _failure(paths, code)
+    except FloemapError as e:
+        return e
+
+
+def _failure(paths: CellPaths, code: int) -> FloemapError:
+    """Say why a process failed, in its own last words if it had any."""
+    hint = f"All that it said is in {paths.log}."
+    if code < 0:
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+        memory = " Was memory short?" if code == -signal.SIGKILL else ""
+        return FloemapError(f"its process was ended by {name}.{memory}", hint=hint)
+    with paths.log.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+        words = log.read().decode("utf-8", "replace").strip().splitlines()
+    return FloemapError(words[-1] if words else f"its process ended with {code}.", hint=hint)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that holds the other end of its standard input is gone.
+
+    It is told to end as by a signal, so that it puts away what it has begun; if that takes long, it is ended.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    def watch() -> None:
+        while os.read(0, 1024):  # until the other end is closed
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_PATIENCE_S)
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal reaches all: the one that started this decides
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def tell_parent(every_s: float = 0.5) -> Progress:
+    """Return a callback that tells the process that started this one how far it is, on standard output."""
+    last = 0.0
+
+    def tell(done: float, total: float, what: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= every_s or done >= total:
+            last = now
+            share = done / total if total else 0.0
+            print(json.dumps({"share": share, "what": what}), flush=True)  # noqa: T201
+
+    return tell

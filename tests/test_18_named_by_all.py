@@ -1,0 +1,153 @@
+"""A result is known by all that it is made from: one of another source of the same name is kept apart or refused."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from chart_maker import ice, write_chart
+from workshop import Inputs, contents, copied, run
+
+from floemap.cog import read_geobox
+from floemap.stage import read_json
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def two(write_small: Write, tmp_path: Path) -> list[Path]:
+    """Two products whose folders have one name, as services and buckets call them."""
+    size = {"lines": 64, "samples": 64, "pixel_spacing_m": 4000.0}
+    made = [write_small(tmp_path / "in", orbit=20177 + i, **size) for i in range(2)]
+    there = [tmp_path / place / "product.SAFE" for place in ("a", "b")]
+    for product, new in zip(made, there, strict=True):
+        new.parent.mkdir()
+        product.rename(new)
+    return there
+
+
+@pytest.mark.parametrize("command", ["prepare", "chart"])
+def test_two_products_of_one_name(command: str, two: list[Path], workshop: Inputs, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    more = ["--resolution", "8000"]
+    if command == "chart":
+        from chart_models import write_model
+
+        run("prepare", two[0], "--out", tmp_path / "for-model", *more)
+        model = write_model(
+            tmp_path / "m.safetensors", tmp_path / "for-model" / "product" / "product.tif", resolution_m=8000.0
+        )
+        more = ["--model", model, "--only", "classes"]  # type: ignore[list-item]
+    together = run(command, *two, "--out", out / "together", *more)
+    assert together.exit_code == 1 and "another product of the same name" in together.stderr.replace("\n", " ")
+    alone = run(command, two[0], "--out", out / "alone", *more)
+    assert alone.exit_code == 0
+    size = "product.tif" if command == "prepare" else "classes.tif"
+    first = (out / "alone" / "product" / size).read_bytes()
+    assert len((out / "together" / "product" / size).read_bytes()) == len(first)
+    before = contents(out / "alone")
+    assert run(command, two[1], "--out", out / "alone", *more).exit_code == 1
+    assert contents(out / "alone") == before
+    # Who asks for it gets it; but not within one call, whose first result nobody has seen yet.
+    assert run(command, two[1], "--out", out / "alone", *more, "--overwrite").exit_code == 0
+    assert contents(out / "alone") != before
+    assert run(command, *two, "--out", out / "both", *more, "--overwrite").exit_code == 1
+
+
+def test_a_product_that_has_moved_or_was_made_anew_is_the_same(two: list[Path], tmp_path: Path) -> None:
+    """By what it holds, or else by where it lies."""
+    more = ["--out", tmp_path / "out", "--resolution", "8000"]
+    assert run("prepare", two[0], *more).exit_code == 0
+    moved = tmp_path / "c" / "product.SAFE"
+    moved.parent.mkdir()
+    two[0].rename(moved)
+    assert "(finished before)" in run("prepare", moved, *more).stdout
+    assert run("prepare", moved, *more, "--noise", "none").exit_code == 0
+    shutil.rmtree(moved)
+    two[1].rename(moved)
+    assert run("prepare", moved, *more).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["label", "predict", "evaluate"])
+def test_other_sources_of_one_name(command: str, workshop: Inputs, tmp_path: Path) -> None:
+    """Two years' ice.gpkg; one product prepared in two ways; one product predicted by two models."""
+    inputs, other = (copied(workshop, tmp_path / place) for place in ("one", "two"))
+    write_chart(other.chart, [ice(SA="83")], [read_geobox(inputs.prepared / "product.tif").extent.geom])
+    run("prepare", other.product, "--out", other.prepared.parent, "--resolution", "2000", "--noise", "none")
+    run("predict", other.prepared, "--model", other.model, "--no-probabilities", "--out", other.prediction.parent)
+    calls = {
+        "label": lambda i: ["label", i.chart, "--like", inputs.prepared],
+        "predict": lambda i: ["predict", i.prepared, "--model", i.model, "--no-probabilities"],
+        "evaluate": lambda i: ["evaluate", i.prediction, "--labels", inputs.labels],
+    }
+    out = ["--out", tmp_path / "out"]
+    assert run(*calls[command](inputs), *out).exit_code == 0
+    before = contents(tmp_path / "out")
+    refused = run(*calls[command](other), *out)
+    assert refused.exit_code == 1 and "of the same name" in refused.stderr.replace("\n", " ")
+    assert contents(tmp_path / "out") == before
+    assert run(*calls[command](other), *out, "--overwrite").exit_code == 0
+    assert contents(tmp_path / "out") != before
+
+
+def test_one_chart_on_two_scenes(workshop: Inputs, tmp_path: Path) -> None:
+    """A week's chart covers many."""
+    run("prepare", workshop.product, "--out", tmp_path / "coarse", "--resolution", "4000")
+    grids = [workshop.prepared, tmp_path / "coarse" / workshop.name]
+    assert run("label", workshop.chart, "--like", grids[0], "--out", tmp_path / "out").exit_code == 0
+    before = contents(tmp_path / "out")
+    refused = run("label", workshop.chart, "--like", grids[1], "--out", tmp_path / "out")
+    assert refused.exit_code == 1 and "another like" in refused.stderr.replace("\n", " ")
+    assert contents(tmp_path / "out") == before
+
+
+# Identity by all that is read
+
+
+def test_an_edit_in_the_log_of_a_geopackage_is_seen(workshop: Inputs, tmp_path: Path) -> None:
+    """As it lies there while the chart is open in QGIS; the chart's own files are left as they are."""
+    chart = shutil.copy(workshop.chart, tmp_path / "ice.gpkg")
+    call = ["label", chart, "--like", workshop.prepared, "--out", tmp_path / "out"]
+    assert run(*call).exit_code == 0
+    with closing(sqlite3.connect(chart)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        for name in ("ST_IsEmpty", "ST_MinX", "ST_MaxX", "ST_MinY", "ST_MaxY"):
+            db.create_function(name, 1, lambda _: 0)
+        db.execute("UPDATE ice SET SA = '81' WHERE fid = 1")
+        db.commit()
+        files = {p: p.read_bytes() for p in tmp_path.glob("ice.gpkg*") if not p.name.endswith("-shm")}
+        assert len(files) == 2
+        again = run(*call)
+        assert again.exit_code == 0 and "(finished before)" not in again.stdout
+        assert {p: p.read_bytes() for p in files} == files
+    pixels = read_json(tmp_path / "out" / "ice" / "label.json")["pixels"]
+    assert pixels["old_ice"] == 0
+
+
+def test_pixels_that_are_not_verified_are_known_by_themselves(small_product: Path, tmp_path: Path) -> None:
+    """A damaged product, prepared without a look at its checksums, is not taken for the whole one that replaces it."""
+    product = tmp_path / small_product.name
+    shutil.copytree(small_product, product)
+    (tiff,) = product.glob("measurement/*-hv-*")
+    content = tiff.read_bytes()
+    tiff.write_bytes(content[:-1000] + bytes([content[-1000] ^ 1]) + content[-999:])
+    call = ["prepare", product, "--out", tmp_path / "out", "--resolution", "2000", "--no-verify"]
+    assert run(*call).exit_code == 0
+    assert "(finished before)" in run(*call).stdout
+    tiff.write_bytes(content)
+    assert "(finished before)" not in run(*call).stdout
+
+
+@pytest.mark.parametrize("part", ["annotation/*-hh-*.xml", "annotation/calibration/noise-*-hv-*.xml"])
+def test_metadata_that_changed_is_seen(part: str, small_product: Path, tmp_path: Path) -> None:
+    product = tmp_path / small_product.name
+    shutil.copytree(small_product, product)
+    call = ["prepare", product, "--out", tmp_path / "out", "--resolution", "2000"]
+    assert run(*call).exit_code == 0
+    file = next(product.glob(part))
+    file.write_bytes(file.read_bytes() + b"\n")
+    assert "(finished before)" not in run(*call).stdout
