@@ -179,7 +179,7 @@ def _processes() -> dict[int, tuple[str, int, int]]:
     return found
 
 
-# What is in a folder
+# What is in a folder. Records tell of their sources by relative paths, so all results lie equally deep.
 
 
 def picture(folder: Path) -> dict[str, str]:
@@ -290,7 +290,7 @@ def left_behind(leader: int, patience_s: float = 60.0) -> list[int]:
 
 def killed(job: Job, setting: Setting, whole: Undisturbed, place: Path, rng: random.Random) -> tuple[str, str]:
     """Kill a command, once or twice, give it again, and judge: return how it ended, and what is wrong with it."""
-    out, shm, was_killed = place / "out", _shared_memory(), 0
+    out, shm, was_killed = place / "tried" / "out", _shared_memory(), 0
     setting = setting.of_its_own(place)
     for _ in range(rng.choice([1, 1, 1, 2])):
         pid = begin(job, setting, out, place)
@@ -314,7 +314,7 @@ def _shared_memory() -> set[str]:
 
 def cramped(job: Job, setting: Setting, whole: Undisturbed, place: Path, share: float, need: int) -> tuple[str, str]:
     """Run a command on a disk of a share of what it needs, then give it room, and judge. Needs the right to mount."""
-    disk, setting = place / "disk", setting.of_its_own(place)
+    disk, setting = place / "tried", setting.of_its_own(place)
     disk.mkdir(parents=True)
     size = max(int(share * need), 1 << 16)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(disk)], check=True)
@@ -339,11 +339,11 @@ def together(job: Job, setting: Setting, whole: Undisturbed, place: Path, number
     """Start a command several times at once on one ``--out``, and judge."""
     setting = setting.of_its_own(place)
     places = [place / str(i) for i in range(number)]
-    codes = [ended(pid) for pid in [begin(job, setting, place / "out", p) for p in places]]
+    codes = [ended(pid) for pid in [begin(job, setting, place / "tried" / "out", p) for p in places]]
     said = "".join((p / "said").read_text() for p in places)
     if not {*codes} <= {0, 1} or 0 not in codes or "unexpected" in said or "Traceback" in said:
         return "unexpected", f"{codes}: {said[-500:]}"
-    if wrong := whole.differs(place / "out"):
+    if wrong := whole.differs(place / "tried" / "out"):
         return "other result", wrong
     return ("all made it" if not any(codes) else "one made it, others were told"), ""
 
