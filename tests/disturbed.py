@@ -254,7 +254,8 @@ def undisturbed(job: Job, setting: Setting, place: Path) -> Undisturbed:
     seen, used = [], []
     for i in range(2):
         here, before = place / f"undisturbed{i}", os.times()
-        assert run(job, setting.of_its_own(here), here / "out", here) == 0, (here / "said").read_text()
+        code = run(job, setting.of_its_own(here), here / "out", here)
+        assert code == 0, f"{job.name} left with {code}: {(here / 'said').read_text()}"
         after = os.times()
         used.append(after.children_user + after.children_system - before.children_user - before.children_system)
         seen.append(picture(here / "out"))
