@@ -402,3 +402,37 @@ def opened(folder: Path, name: str) -> Iterator[Setting]:
         address = f"{server.url}/files/{weights}"
         inputs = Inputs(folder / "inputs", name, folder / "model.safetensors")
         yield Setting(inputs, folder / "study.toml", folder / "compared", server.url, address)
+
+
+def main(folder: Path, seed: str) -> None:
+    """Disturb some commands that take little, and print how that ended."""
+    import conftest
+    from isolated import Isolated
+
+    from floemap.simulation.safe_writer import write_safe
+
+    def make(place: Path) -> str:
+        spec = conftest._spec()
+        make_setting(place, write_safe(place / "product", spec, conftest._sigma0(spec), looks=10))
+        return ""
+
+    place = folder / "setting"
+    for _, how in Isolated(make, cpu_s=300, memory_bytes=1 << 40).map([place]):
+        assert how == "", how
+    found: dict[str, list[Any]] = {"killed": [], "together": [], "temporary": []}
+    rng = random.Random(seed)
+    with opened(place, next((place / "product").iterdir()).stem) as setting:
+        for name in ("prepare", "label", "simulate twin", "train", "fetch extremeearth"):
+            here = folder / name
+            whole = undisturbed(JOBS[name], setting, here)
+            found["temporary"] += [str(p) for p in here.glob("undisturbed*/tmp/*")]
+            found["killed"].append((name, *killed(JOBS[name], setting, whole, here / "killed", rng)))
+            if name in ("prepare", "label"):
+                found["together"].append((name, *together(JOBS[name], setting, whole, here / "both", 2)))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # forked processes have no others
+    warnings.simplefilter("ignore")
+    main(Path(sys.argv[1]), sys.argv[2])
