@@ -179,7 +179,7 @@ def _processes() -> dict[int, tuple[str, int, int]]:
     return found
 
 
-# What is in a folder
+# What is in a folder. Records tell of their sources by relative paths, so all results lie equally deep.
 
 
 def picture(folder: Path) -> dict[str, str]:
@@ -254,7 +254,8 @@ def undisturbed(job: Job, setting: Setting, place: Path) -> Undisturbed:
     seen, used = [], []
     for i in range(2):
         here, before = place / f"undisturbed{i}", os.times()
-        assert run(job, setting.of_its_own(here), here / "out", here) == 0, (here / "said").read_text()
+        code = run(job, setting.of_its_own(here), here / "out", here)
+        assert code == 0, f"{job.name} left with {code}: {(here / 'said').read_text()}"
         after = os.times()
         used.append(after.children_user + after.children_system - before.children_user - before.children_system)
         seen.append(picture(here / "out"))
@@ -290,7 +291,7 @@ def left_behind(leader: int, patience_s: float = 60.0) -> list[int]:
 
 def killed(job: Job, setting: Setting, whole: Undisturbed, place: Path, rng: random.Random) -> tuple[str, str]:
     """Kill a command, once or twice, give it again, and judge: return how it ended, and what is wrong with it."""
-    out, shm, was_killed = place / "out", _shared_memory(), 0
+    out, shm, was_killed = place / "tried" / "out", _shared_memory(), 0
     setting = setting.of_its_own(place)
     for _ in range(rng.choice([1, 1, 1, 2])):
         pid = begin(job, setting, out, place)
@@ -314,7 +315,7 @@ def _shared_memory() -> set[str]:
 
 def cramped(job: Job, setting: Setting, whole: Undisturbed, place: Path, share: float, need: int) -> tuple[str, str]:
     """Run a command on a disk of a share of what it needs, then give it room, and judge. Needs the right to mount."""
-    disk, setting = place / "disk", setting.of_its_own(place)
+    disk, setting = place / "tried", setting.of_its_own(place)
     disk.mkdir(parents=True)
     size = max(int(share * need), 1 << 16)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(disk)], check=True)
@@ -339,11 +340,11 @@ def together(job: Job, setting: Setting, whole: Undisturbed, place: Path, number
     """Start a command several times at once on one ``--out``, and judge."""
     setting = setting.of_its_own(place)
     places = [place / str(i) for i in range(number)]
-    codes = [ended(pid) for pid in [begin(job, setting, place / "out", p) for p in places]]
+    codes = [ended(pid) for pid in [begin(job, setting, place / "tried" / "out", p) for p in places]]
     said = "".join((p / "said").read_text() for p in places)
     if not {*codes} <= {0, 1} or 0 not in codes or "unexpected" in said or "Traceback" in said:
         return "unexpected", f"{codes}: {said[-500:]}"
-    if wrong := whole.differs(place / "out"):
+    if wrong := whole.differs(place / "tried" / "out"):
         return "other result", wrong
     return ("all made it" if not any(codes) else "one made it, others were told"), ""
 
@@ -401,3 +402,37 @@ def opened(folder: Path, name: str) -> Iterator[Setting]:
         address = f"{server.url}/files/{weights}"
         inputs = Inputs(folder / "inputs", name, folder / "model.safetensors")
         yield Setting(inputs, folder / "study.toml", folder / "compared", server.url, address)
+
+
+def main(folder: Path, seed: str) -> None:
+    """Disturb some commands that take little, and print how that ended."""
+    import conftest
+    from isolated import Isolated
+
+    from floemap.simulation.safe_writer import write_safe
+
+    def make(place: Path) -> str:
+        spec = conftest._spec()
+        make_setting(place, write_safe(place / "product", spec, conftest._sigma0(spec), looks=10))
+        return ""
+
+    place = folder / "setting"
+    for _, how in Isolated(make, cpu_s=300, memory_bytes=1 << 40).map([place]):
+        assert how == "", how
+    found: dict[str, list[Any]] = {"killed": [], "together": [], "temporary": []}
+    rng = random.Random(seed)
+    with opened(place, next((place / "product").iterdir()).stem) as setting:
+        for name in ("prepare", "label", "simulate twin", "train", "fetch extremeearth"):
+            here = folder / name
+            whole = undisturbed(JOBS[name], setting, here)
+            found["temporary"] += [str(p) for p in here.glob("undisturbed*/tmp/*")]
+            found["killed"].append((name, *killed(JOBS[name], setting, whole, here / "killed", rng)))
+            if name in ("prepare", "label"):
+                found["together"].append((name, *together(JOBS[name], setting, whole, here / "both", 2)))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # forked processes have no others
+    warnings.simplefilter("ignore")
+    main(Path(sys.argv[1]), sys.argv[2])

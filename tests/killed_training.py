@@ -58,7 +58,7 @@ def go(out: Path, told: Callable[[str], None] = lambda what: None) -> None:
 
     def heard(done: float, total: float, what: str) -> None:
         if what.startswith("epoch"):
-            epoch[0] = int(what.split()[1])
+            epoch[0] = int(what.split()[1].rstrip(":"))
         told(what)
 
     def validate(*args: Any, **kwargs: Any) -> Validation:
@@ -138,7 +138,7 @@ def in_step(signal_number: int) -> Callable[[Path], None]:
 
     def run(out: Path) -> None:
         def told(what: str) -> None:
-            if what.startswith("epoch 3: loss"):
+            if what.startswith("epoch 3") and ": loss" in what:
                 os.kill(os.getpid(), signal_number)
 
         go(out, told)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: A longer message nobody reads.
+_MOST = 4000
+
 
 class FloemapError(Exception):
     """Base of all errors that floemap raises on purpose.
@@ -24,6 +27,8 @@ class FloemapError(Exception):
     """
 
     def __init__(self, message: str, *, path: str | Path | None = None, hint: str | None = None) -> None:
+        if len(message) > _MOST:  # it quotes a file that holds anything
+            message = f"{message[: _MOST // 2]} [...] {message[-_MOST // 4 :]}"
         super().__init__(message)
         self.message = message
         self.path = None if path is None else Path(path)

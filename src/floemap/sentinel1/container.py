@@ -144,7 +144,7 @@ def open_container(path: Path) -> Container:
 
 def holds_manifest(folder: Path) -> bool:
     """Whether a folder is a product's, by the manifest in it."""
-    return any(p.name.lower() == MANIFEST for p in folder.iterdir())
+    return any(p.name.lower() == MANIFEST and p.is_file() for p in folder.iterdir())
 
 
 def _open(path: Path) -> Container:
