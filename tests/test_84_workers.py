@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,20 +15,29 @@ import pytest
 from workshop import Inputs
 
 from floemap.errors import FloemapError, OutputError
-from floemap.stage import alone_in
+from floemap.stage import alone_in, read_json, write_json
 from floemap.study.beside import run_beside
 from floemap.study.cells import plan
 from floemap.study.compare import compare
 from floemap.study.settings import Study
 
 
-def study_of(inputs: Inputs, losses: list[str], epochs: int) -> Study:
+@pytest.fixture(scope="module")
+def scenes(workshop: Inputs, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """One to learn from, and the same a month later to test on."""
+    later = tmp_path_factory.mktemp("later") / "S1A_a_month_later"
+    shutil.copytree(workshop.prepared, later)
+    record = read_json(later / "product.json")
+    record["scene"]["start"] = record["scene"]["start"].replace("-01-", "-02-")
+    write_json(later / "product.json", record)
+    products = {"a": workshop.prepared, "b": later}
+    return [{"name": n, "product": str(p), "chart": str(workshop.labels)} for n, p in products.items()]
+
+
+def study_of(scenes: list[dict[str, str]], losses: list[str], epochs: int) -> Study:
     return Study.checked(
-        data={
-            "legend": "six_classes",
-            "scenes": [{"name": "a", "product": inputs.prepared, "chart": inputs.labels}],
-        },
-        split={"kind": "lists", "training": ["a-SW"], "validation": ["a-NE"], "test": ["a"], "same_ice_hours": 0},
+        data={"legend": "six_classes", "scenes": scenes},
+        split={"kind": "lists", "training": ["a-SW"], "validation": ["a-NE"], "test": ["b"]},
         crops={"size_px": 64, "per_scene": 2},
         training={"batch": 2, "max_epochs": epochs, "stop_after": 100_000, "patience": 1000, "precision": "fp32"},
         compare={"losses": losses, "repeats": 1},
@@ -50,10 +60,10 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.fixture
-def comparison(workshop: Inputs, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def comparison(scenes: list[dict[str, str]], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A comparison of two losses side by side that would run for hours, with both trainings under way."""
     study = tmp_path / "study.json"
-    study.write_text(study_of(workshop, ["dice", "focal"], 100_000).model_dump_json())
+    study.write_text(study_of(scenes, ["dice", "focal"], 100_000).model_dump_json())
     script = (
         "import signal, sys; from pathlib import Path\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -61,26 +71,25 @@ def comparison(workshop: Inputs, tmp_path: Path) -> Iterator[subprocess.Popen[st
         f"compare(Study.model_validate_json(Path({str(study)!r}).read_text()), {str(tmp_path / 'out')!r}, jobs=2)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        [sys.executable, "-c", script], start_new_session=True,
     )  # fmt: skip
     try:
         until = time.monotonic() + 300
         states = [tmp_path / "out" / "cells" / f"{loss}_r0" / "model" / "state.pt" for loss in ("dice", "focal")]
         while not all(s.exists() for s in states):
-            assert process.poll() is None and time.monotonic() < until, process.communicate()[0]
+            assert process.poll() is None and time.monotonic() < until, "it never began"
             time.sleep(0.1)
         yield process
     finally:
         for pid in descendants(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "Ctrl-C"])
 def test_no_process_outlives_its_comparison(
-    how: str, comparison: subprocess.Popen[str], workshop: Inputs, tmp_path: Path
+    how: str, comparison: subprocess.Popen[bytes], scenes: list[dict[str, str]], tmp_path: Path
 ) -> None:
     """To the one process, or, as Ctrl-C on a terminal, to all."""
     workers = descendants(comparison.pid)
@@ -89,23 +98,23 @@ def test_no_process_outlives_its_comparison(
         os.killpg(comparison.pid, signal.SIGINT)
     else:
         comparison.send_signal(getattr(signal, how))
-    comparison.communicate(timeout=30)
+    comparison.wait(timeout=30)
     until = time.monotonic() + 30
     while left := [pid for pid in workers if is_running(pid)]:
         assert time.monotonic() < until, left
         time.sleep(0.1)
     # And the next one goes on at once: with other settings here, which it says of both.
     with pytest.raises(FloemapError, match="unfinished training of other"):
-        compare(study_of(workshop, ["dice", "focal"], 1), tmp_path / "out", jobs=2, report=False)
+        compare(study_of(scenes, ["dice", "focal"], 1), tmp_path / "out", jobs=2, report=False)
 
 
-def test_what_trainings_say_is_shown_and_kept(workshop: Inputs, tmp_path: Path) -> None:
+def test_what_trainings_say_is_shown_and_kept(scenes: list[dict[str, str]], tmp_path: Path) -> None:
     heard: list[tuple[float, str]] = []
 
     def progress(done: float, total: float, what: str) -> None:
         heard.append((done / total, what))
 
-    done = compare(study_of(workshop, ["dice", "focal"], 2), tmp_path / "out", jobs=2, report=False, progress=progress)
+    done = compare(study_of(scenes, ["dice", "focal"], 2), tmp_path / "out", jobs=2, report=False, progress=progress)
     assert not done.failed
     for loss in ("dice", "focal"):
         assert any(what.startswith(f"{loss}_r0: ") and "epoch" in what for _, what in heard)
@@ -115,15 +124,15 @@ def test_what_trainings_say_is_shown_and_kept(workshop: Inputs, tmp_path: Path) 
     assert shares == sorted(shares) and shares[-1] == 1
 
 
-def test_why_a_training_failed_is_said_with_where_all_of_it_is(workshop: Inputs, tmp_path: Path) -> None:
-    study = study_of(workshop, ["dice"], 1)
-    (cell,) = plan(study, ["a"])
+def test_why_a_training_failed_is_said_with_where_all_of_it_is(scenes: list[dict[str, str]], tmp_path: Path) -> None:
+    study = study_of(scenes, ["dice"], 1)
+    (cell,) = plan(study, ["a", "b"])
     ((_, outcome),) = run_beside([cell], tmp_path, 2, [], False, lambda *_: None)
     assert isinstance(outcome, FloemapError)
     assert "plan.json" in str(outcome) and str(tmp_path / "cells" / "dice_r0" / "log.txt") in str(outcome)
 
 
-def test_one_comparison_at_a_time_in_a_folder(workshop: Inputs, tmp_path: Path) -> None:
+def test_one_comparison_at_a_time_in_a_folder(scenes: list[dict[str, str]], tmp_path: Path) -> None:
     with alone_in(tmp_path / "out", "compares in"), pytest.raises(OutputError, match="another run compares in it"):
-        compare(study_of(workshop, ["dice"], 1), tmp_path / "out")
+        compare(study_of(scenes, ["dice"], 1), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())

@@ -128,7 +128,8 @@ def _run(cell: Cell, out: Path, gpu: str | None, overwrite: bool, workers: _Work
                 process = workers.start(call, environment, log)
                 if process is None:
                     return FloemapError("it was not begun.")
-                code = workers.follow(process, cell.name, log)
+                with process:
+                    code = workers.follow(process, cell.name, log)
         return read_json(paths.record) if code == 0 else _failure(paths, code)
     except FloemapError as e:
         return e
