@@ -33,7 +33,7 @@ from floemap.charts.codes import NOT_GIVEN
 from floemap.charts.dominant import Rule, class_ids, ice_types
 from floemap.charts.label import label_chart
 from floemap.charts.lonlat import lonlat_bounds, to_lonlat
-from floemap.charts.qgis_style import qgis_style
+from floemap.charts.qgis_style import OTHER_TITLE, qgis_style
 from floemap.charts.sigrid3 import read_chart
 from floemap.charts.vectorize import ChartPolygons, vectorize
 from floemap.charts.write_sigrid3 import sigrid3_name, write_sigrid3
@@ -147,7 +147,7 @@ def test_the_table_is_the_standards_and_ours(written: dict[str, Path], chart: Ch
         assert set(table["SIMULATED"]) == {"yes"}
 
 
-def test_codes_are_as_wide_as_they_are(written: dict[str, Path]) -> None:
+def test_columns_are_as_wide_as_what_they_may_hold(written: dict[str, Path]) -> None:
     """Widths of the table's columns, from the header of the .dbf (dBASE III+: 32 bytes, then 32 for each field)."""
     head = written["sigrid3"].with_suffix(".dbf").read_bytes()
     (length,) = struct.unpack_from("<H", head, 8)
@@ -157,7 +157,9 @@ def test_codes_are_as_wide_as_they_are(written: dict[str, Path]) -> None:
         assert widths[name] == ("C", 2), name
     assert widths["CF"] == ("C", 4)
     assert widths["POLY_TYPE"] == ("C", 1)
-    assert widths["AREA"][0] == "N"
+    # The areas of all seas in square metres, and the longest key of any class.
+    assert widths["AREA"] == widths["PERIMETER"] == ("N", 20)
+    assert widths["CLASS"][1] >= max(len(c.key) for x in LEGENDS.values() for c in x.classes)
     assert written["sigrid3"].with_suffix(".cpg").read_text() == "UTF-8"
 
 
@@ -304,11 +306,11 @@ def test_the_geopackage_has_one_chart_with_crs_facts_and_style(written: dict[str
 def test_the_style_has_the_legends_colours(legend: Legend) -> None:
     root = etree.fromstring(qgis_style(legend).encode())
     renderer = root.find("renderer-v2")
-    assert renderer.get("attr") in FIELDS
+    assert renderer.get("type") == "RuleRenderer"  # by the codes, which are what is read back
     colours = {s.get("name"): s.xpath("layer/Option/Option[@name='color']/@value")[0] for s in renderer.find("symbols")}
-    shown = {c.get("value"): (c.get("label"), colours[c.get("symbol")]) for c in renderer.find("categories")}
-    expected = {c.key: (c.title, f"{c.rgb[0]},{c.rgb[1]},{c.rgb[2]},255") for c in legend.classes}
-    assert shown == expected | {"land": ("Land", "225,215,195,255")}
+    shown = {r.get("label"): colours[r.get("symbol")] for r in renderer.find("rules")}
+    expected = {c.title: f"{c.rgb[0]},{c.rgb[1]},{c.rgb[2]},255" for c in legend.classes}
+    assert {k: v for k, v in shown.items() if k != OTHER_TITLE} == expected | {"Land": "225,215,195,255"}
 
 
 # --- GeoJSON, and places where longitudes jump

@@ -41,7 +41,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "CD": "Stage of development of remaining ice; not estimated",
         "CF": "Predominant and secondary form; 99 where they were not estimated",
         "POLY_TYPE": "Type of polygon: I ice, W water, L land",
-        "CLASS": "Class in the legend of the model, or land",
+        "CLASS": "Class in the legend of the model by the codes, or land; QGIS keeps it so, and nothing reads it",
         "CONFIDENCE": "Mean probability of the class in the polygon, 0 to 1",
         "AREA_KM2": "Area of the polygon on the ellipsoid, square kilometres",
         "SECOND": "Second most likely class",

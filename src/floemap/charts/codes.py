@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from floemap.errors import ChartError
+from floemap.legend import ICE_FREE
 
 #: A code that a chart does not give, in arrays. SIGRID-3 writes the same.
 NOT_GIVEN = -9
@@ -32,6 +33,8 @@ WATER_CODES = frozenset({0, 1, 55})
 #: Ice free, by version 3.0. Some charts write it for an unknown concentration: where they name the ice, it is that.
 ICE_FREE_OR_UNKNOWN = 98
 BERGY_WATER_CODE = 2
+#: Codes in columns of stages that name no ice of the sea: none, ice free, no stage, glacier ice, undetermined.
+NO_ICE = (NOT_GIVEN, ICE_FREE, 80, 98, 99)
 #: Unknown concentration, of several types each.
 UNKNOWN_CODES = frozenset({ICE_FREE_OR_UNKNOWN, 99})
 

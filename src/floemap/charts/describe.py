@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from floemap.charts.codes import NOT_GIVEN, POLYGON_TYPES
 from floemap.charts.coverage import measure_coverage
 from floemap.charts.dominant import IceTypes, Rule, ice_types, unmapped_stages
+from floemap.charts.own_charts import other_classes
 from floemap.charts.projecting import project
-from floemap.charts.sigrid3 import Chart, read_chart
+from floemap.charts.sigrid3 import Chart, read_chart, some_of
 from floemap.legend import LEGENDS, stage_in_words
 
 #: Rules of polygons that have no stage of development, in words.
@@ -48,6 +49,7 @@ def chart_facts(chart: Chart) -> dict[str, Any]:
     west, south, east, north = _bounds(chart)
     return {
         "kind": "ice chart",
+        "simulated": chart.simulated,
         "format": "SIGRID-3",
         "name": chart.path.stem,
         "path": str(chart.path),
@@ -72,6 +74,7 @@ def chart_facts(chart: Chart) -> dict[str, Any]:
         | {
             "unnamed_remainder_larger": types.remainder_larger,
             "odd_concentrations": dict(types.odd_concentrations),
+            "other_class_ids": other_classes(chart, types),
             "unmapped_stages": {name: unmapped_stages(types, table) for name, table in LEGENDS.items()},
         },
         "coverage": asdict(measure_coverage(chart.geometries)),
@@ -125,7 +128,7 @@ def chart_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     west, south, east, north = facts["bbox_lonlat_deg"]
     types = ", ".join(f"{n} {name}" for name, n in facts["polygons_by_type"].items() if n)
     lines = [
-        ("Ice chart", f"{facts['name']}, {facts['format']}"),
+        ("Ice chart", f"{facts['name']}, {facts['format']}{', SIMULATED' if facts['simulated'] else ''}"),
         ("Layer", facts["layer"]),
         ("CRS", facts["crs"] + (f" (EPSG:{facts['epsg']})" if facts["epsg"] else "")),
         ("Place", f"{south:.2f} to {north:.2f}° N, {west:.2f} to {east:.2f}° E"),
@@ -144,14 +147,17 @@ def chart_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _oddities(facts: Mapping[str, Any]) -> list[str]:
     odd, coverage = facts["oddities"], facts["coverage"]
     words = [
-        (odd["repaired"], "polygons had invalid geometry and were repaired"),
+        (odd["repaired"], f"polygons had invalid geometry and were repaired: {some_of(odd['repaired_ids'])}"),
         (odd["without_area"], "features without an area were left out"),
-        (odd["untyped"], "polygons have no POLY_TYPE"),
+        (odd["untyped"], f"polygons have no POLY_TYPE: {some_of(odd['untyped_ids'])}"),
         (odd["past_ten"], "polygons have partial concentrations that sum past ten tenths"),
         (odd["past_total"], "polygons have partial concentrations that sum past the total"),
         (odd["unnamed_remainder_larger"], "polygons have more ice of unnamed type than of any named"),
     ]
     found = [f"{n} {what}" for n, what in words if n]
+    other = odd["other_class_ids"]
+    if other:
+        found.append(f"{len(other)} polygons have another CLASS than their codes say: {some_of(other)}")
     for column, codes in odd["odd_codes"].items():
         found += [f"{column} is {code} in {n} polygons: no such code" for code, n in codes.items()]
     for column, codes in odd["thickness"].items():

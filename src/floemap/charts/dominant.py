@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from floemap.charts.codes import (
     BERGY_WATER_CODE,
     ICE_FREE_OR_UNKNOWN,
+    NO_ICE,
     NOT_GIVEN,
     TENTHS,
     UNKNOWN_CODES,
@@ -35,15 +36,13 @@ from floemap.charts.codes import (
 )
 from floemap.charts.sigrid3 import Chart
 from floemap.errors import ChartError
-from floemap.legend import ICE_FREE, IGNORE, STAGES_BY_THICKNESS, Legend, stage_of
+from floemap.legend import IGNORE, STAGES_BY_THICKNESS, Legend, stage_of
 
 logger = logging.getLogger(__name__)
 
 #: What to do with a code that has no meaning there: refuse the chart, or leave the polygon without a class.
 Unmapped = Literal["error", "ignore"]
 
-#: Codes in columns of stages that name no ice of the sea: none, ice free, no stage, glacier ice, undetermined.
-_NO_ICE = (NOT_GIVEN, ICE_FREE, 80, 98, 99)
 _IGNORE_HINT = "--unmapped ignore leaves such polygons without a class, and counts them."
 _SUM_EPSILON = 1e-6
 
@@ -172,7 +171,7 @@ def _rule_by_type(chart: Chart, ct: NDArray[np.int16]) -> NDArray[Any]:
     rule = np.full(len(chart), None, object)
     rule[np.isin(ct, list(WATER_CODES))] = Rule.WATER
     stages = np.stack([chart.codes(c) for c in ("sa", "sb", "sc", "cd")], axis=1)
-    rule[(ct == ICE_FREE_OR_UNKNOWN) & np.isin(stages, _NO_ICE).all(axis=1)] = Rule.WATER
+    rule[(ct == ICE_FREE_OR_UNKNOWN) & np.isin(stages, NO_ICE).all(axis=1)] = Rule.WATER
     rule[ct == BERGY_WATER_CODE] = Rule.BERGY_WATER
     nothing = (ct == NOT_GIVEN) & (chart.codes("sa") == NOT_GIVEN)
     rule[nothing & (types == "")] = Rule.NO_DATA

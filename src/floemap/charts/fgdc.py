@@ -60,7 +60,7 @@ def fgdc_metadata(
             "lineage": {
                 "procstep": {
                     "procdesc": f"Ice types from Sentinel-1 with floemap {__version__}; no analyst has seen them.",
-                    "procdate": day,
+                    "procdate": _date(about.get("created"), day),
                 }
             },
         },

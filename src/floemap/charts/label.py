@@ -9,6 +9,7 @@ pixel to the nearest border of a polygon, up to 63.5 pixels; 255 outside the cha
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from odc.geo.geobox import GeoBox
 
 from floemap.charts.coverage import measure_coverage
 from floemap.charts.dominant import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
+from floemap.charts.own_charts import other_classes
 from floemap.charts.rasterize import BORDER_MARGIN_PX, border_distance_px, look_up, rasterize_polygons
-from floemap.charts.sigrid3 import Chart, read_chart
+from floemap.charts.sigrid3 import Chart, read_chart, some_of
 from floemap.charts.sources import find_source
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
 from floemap.config import LabelSettings
@@ -40,7 +42,7 @@ logger = logging.getLogger(__name__)
 STAGE = Stage(
     "floemap label",
     "label.json",
-    revision=0,
+    revision=1,
     files=("labels.tif", "labels.qml", "fractions.tif", "border_distance.tif"),
 )
 #: Steps of the stored distance: quarters of a pixel.
@@ -121,6 +123,7 @@ def label_chart(
     read = read_chart(source.path, layer=settings.layer, crs=settings.crs)
     types = ice_types(read, unmapped=settings.unmapped)
     ids = class_ids(types, classes, unmapped=settings.unmapped)
+    _warn_of_other_classes(read, types)
     if settings.fractions:
         shares = stored_fractions(types, classes, settings)
     # Mask, overlaps and distances are found beside the drawing and writing: all of it leaves the interpreter free.
@@ -163,6 +166,28 @@ def label_chart(
         write_json(partial / STAGE.record, record | {"bytes": made_of(partial)})
     progress(5, 5, "done")
     return LabelledChart(folder)
+
+
+def _warn_of_other_classes(chart: Chart, types: IceTypes) -> None:
+    if other := other_classes(chart, types):
+        logger.warning("%s: %s", chart.path, _of_other_class(other))
+
+
+def _of_other_class(ids: Sequence[int]) -> str:
+    return (
+        f"in {len(ids)} polygons CLASS is another than POLY_TYPE, CT and SA say, which count: {some_of(ids)}."
+        " If CLASS was corrected, correct these"
+    )
+
+
+def notes_of(record: Mapping[str, Any]) -> list[str]:
+    """Return what :func:`label_chart` warned of that its user should look at, from label.json, as sentences."""
+    odd = record.get("oddities", {})
+    notes = []
+    for key, words in (("untyped_ids", "polygons have no POLY_TYPE"), ("blank_ids", "polygons give nothing at all")):
+        ids = odd.get(key, ())
+        notes += [f"{len(ids)} {words}: {some_of(ids)}."] if ids else []
+    return notes + ([_of_other_class(odd["other_class_ids"]) + "."] if odd.get("other_class_ids") else [])
 
 
 def _files(settings: LabelSettings) -> list[str]:
@@ -269,7 +294,13 @@ def _about(
     drawn = _count(numbers, len(chart) + 1)
     return {
         "simulated": tags.get("simulated") == "yes",
-        "chart": {"file": chart.path.name, "layer": chart.layer, "polygons": len(chart), "crs": chart.source_crs.name},
+        "chart": {
+            "file": chart.path.name,
+            "layer": chart.layer,
+            "polygons": len(chart),
+            "crs": chart.source_crs.name,
+            "simulated": chart.simulated,
+        },
         "grid": {
             "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),
             "transform": list(geobox.transform)[:6],
@@ -285,6 +316,7 @@ def _about(
             "unnamed_remainder_larger": types.remainder_larger,
             "odd_concentrations": types.odd_concentrations,
             "unmapped_stages": unmapped_stages(types, classes),
+            "other_class_ids": other_classes(chart, types),
         },
     }
 

@@ -82,6 +82,8 @@ def draw_chart_map(chart: Chart, picture: Path, *, title: str | None = None, pix
     shown = {kinds[n - 1]: colours[n - 1] for n in drawn if n}
     class_legend(ax, [(kind, shown[kind]) for kind in sorted(shown, key=_legend_order)], title="Dominant ice type")
     ax.set_title(title or chart.path.stem, fontsize=10)
+    if chart.simulated:
+        ax.text(0.5, 0.98, "SIMULATED", transform=ax.transAxes, ha="center", va="top", fontsize=14, fontweight="bold")
     beside = picture.with_name(f".{picture.name}.partial")
     with os_errors(picture):
         try:

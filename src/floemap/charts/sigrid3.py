@@ -24,6 +24,7 @@ from floemap.charts.codes import NOT_GIVEN, TENTHS, UNKNOWN_CODES, read_codes, r
 from floemap.charts.columns import CODE_COLUMNS, POLY_TYPE, find_columns
 from floemap.charts.features import Features
 from floemap.charts.file_crs import crs_of_file
+from floemap.charts.own_charts import CLASS, is_simulated_chart, own_columns
 from floemap.charts.projecting import Polygons, project
 from floemap.charts.rings import repaired
 from floemap.charts.sources import find_source
@@ -66,6 +67,10 @@ class ChartReport:
         Polygons whose partial concentrations sum to more than the total concentration, those past ten included.
     untyped
         Polygons without POLY_TYPE.
+    untyped_ids
+        Their ids.
+    blank_ids
+        Ids of those of them that give neither total concentration nor stage: nothing is known of them.
     """
 
     features: int
@@ -77,6 +82,8 @@ class ChartReport:
     past_ten: int = 0
     past_total: int = 0
     untyped: int = 0
+    untyped_ids: tuple[int, ...] = ()
+    blank_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,10 @@ class Chart:
         Names of all columns of the file, in its order.
     report
         What was found.
+    classes
+        The column CLASS that charts of ours have, (n,), as the file has it; None where there is none. Codes count.
+    simulated
+        Whether it says that it is simulated.
     """
 
     path: Path
@@ -110,6 +121,8 @@ class Chart:
     files: tuple[Path, ...]
     fields: tuple[str, ...]
     report: ChartReport
+    classes: tuple[Any, ...] | None = None
+    simulated: bool = False
 
     @property
     def crs(self) -> pyproj.CRS:
@@ -153,7 +166,8 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
     with open_features(source) as file:
         fields = file.fields
         columns = find_columns(source.path, fields)
-        features = file.read(columns.names)
+        own = own_columns(fields)
+        features = file.read(list(dict.fromkeys([*columns.names, *own.values()])))
         missing = "its .prj file is missing or empty" if source.kind == ".shp" else "the file says none"
         source_crs = crs_of_file(file.crs, crs, path=source.path, missing=missing)
     try:
@@ -175,6 +189,7 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
         table[c][v == NOT_GIVEN] = pd.NA
     checked = gpd.GeoDataFrame(table | {"poly_type": types}, geometry=polygons, crs=map_crs, index=ids)
     past_ten, past_total = _past_sums(codes)
+    untyped = np.array(types, object) == ""
     report = ChartReport(
         features=len(features.ids),
         without_area=len(features.ids) - len(polygons),
@@ -185,10 +200,22 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
         thickness=_counted(codes, _STAGES, lambda c: c in THICKNESS_CM),
         past_ten=past_ten,
         past_total=past_total,
-        untyped=types.count(""),
+        untyped=int(untyped.sum()),
+        untyped_ids=tuple(ids[untyped].tolist()),
+        blank_ids=tuple(ids[untyped & (codes["ct"] == NOT_GIVEN) & (codes["sa"] == NOT_GIVEN)].tolist()),
     )
     _warn(source.path, report)
-    return Chart(source.path, source.layer, checked, source_crs, source.files, fields, report)
+    return Chart(
+        path=source.path,
+        layer=source.layer,
+        polygons=checked,
+        source_crs=source_crs,
+        files=source.files,
+        fields=fields,
+        report=report,
+        classes=tuple(features.columns[own[CLASS]][i] for i in kept.tolist()) if CLASS in own else None,
+        simulated=is_simulated_chart(source, features.columns, own),
+    )
 
 
 def _valid_polygons(
@@ -239,6 +266,12 @@ def _warn(path: Path, report: ChartReport) -> None:
         logger.warning("%s: %d polygons had invalid geometry and were repaired: %s", path, report.repaired, which)
     if report.without_area:
         logger.warning("%s: %d features without an area were left out", path, report.without_area)
+    if report.untyped:
+        which = some_of(report.untyped_ids)
+        logger.warning("%s: %d polygons have no POLY_TYPE: %s", path, report.untyped, which)
+    if report.blank_ids:
+        which = some_of(report.blank_ids)
+        logger.warning("%s: of %d polygons nothing is given, no type, CT or SA: %s", path, len(report.blank_ids), which)
     if report.past_ten:
         logger.warning("%s: in %d polygons partial concentrations sum past ten tenths", path, report.past_ten)
     elif report.past_total:

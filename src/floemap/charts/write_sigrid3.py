@@ -18,7 +18,8 @@ import numpy as np
 import pyogrio
 import shapely
 
-from floemap.charts.chart_table import chart_table
+from floemap.charts.chart_table import FIELDS, chart_table
+from floemap.charts.dbf import Form, write_dbf
 from floemap.charts.fgdc import fgdc_metadata
 from floemap.charts.lonlat import lonlat_bounds, to_lonlat
 from floemap.charts.sources import find_source
@@ -28,6 +29,23 @@ from floemap.errors import ChartError, ConfigError, OutputError
 
 #: Bytes that a .shp may have: positions in it are counted in 16-bit words with a sign.
 _MOST_BYTES = 2**31 - 1
+#: How columns are stored that are no codes; wide enough for what somebody may correct them to.
+_NUMBER, _SHARE, _KEY = ("N", 20, 1), ("N", 6, 4), ("C", 32, 0)
+_CODE: Form = ("C", 2, 0)
+_FORMS: Mapping[str, Form] = {
+    "AREA": _NUMBER,
+    "PERIMETER": _NUMBER,
+    "CF": ("C", 4, 0),
+    "POLY_TYPE": ("C", 1, 0),
+    "CLASS": _KEY,
+    "CONFIDENCE": _SHARE,
+    "AREA_KM2": ("N", 14, 4),
+    "SECOND": _KEY,
+    "SECOND_P": _SHARE,
+    "REVIEW": ("N", 9, 0),
+    "STATUS": ("C", 64, 0),
+    "SIMULATED": ("C", 3, 0),
+}
 _PARTS = (".shx", ".dbf", ".prj", ".cpg", ".xml", ".shp")
 
 
@@ -115,13 +133,10 @@ def write_sigrid3(
 
 def _write_shapefile(table: gpd.GeoDataFrame, path: Path, start: datetime) -> None:
     pyogrio.write_dataframe(
-        table,
-        path,
-        driver="ESRI Shapefile",
-        geometry_type="Polygon",
-        encoding="UTF-8",
-        layer_options={"RESIZE": "YES", "DBF_DATE_LAST_UPDATE": f"{start:%Y-%m-%d}"},
+        table[["geometry"]], path, driver="ESRI Shapefile", geometry_type="Polygon", encoding="UTF-8"
     )
+    columns = {name: table[name].tolist() for name in FIELDS}
+    write_dbf(path.with_suffix(".dbf"), columns, {name: _FORMS.get(name, _CODE) for name in FIELDS}, start)
     try:
         find_source(path)  # GDAL may leave a short file on a full disk without a word
     except ChartError as e:

@@ -32,6 +32,9 @@ LAYER = "ice_chart"
 #: Digits of longitudes and latitudes in GeoJSON: a metre at most.
 DIGITS = 5
 
+#: Of GeoPackage: later ones make GDAL 3.6, which is still about, warn.
+_VERSION = "1.2"
+
 # The table by which QGIS finds styles inside a GeoPackage, as QGIS itself makes it.
 _STYLES = """
 CREATE TABLE layer_styles (
@@ -72,6 +75,7 @@ def write_geopackage(
             beside / path.name,
             layer=LAYER,
             driver="GPKG",
+            VERSION=_VERSION,
             geometry_type="Polygon",
             promote_to_multi=False,
             layer_metadata={k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()},

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from floemap.cli.app import command, stdout
+from floemap.cli.app import command, stderr, stdout
 
 
 class UnmappedChoice(StrEnum):
@@ -66,7 +66,7 @@ def label(
     """
     from rich.table import Table
 
-    from floemap.charts.label import label_chart
+    from floemap.charts.label import label_chart, notes_of
     from floemap.cli.bars import bar
     from floemap.config import LabelSettings
     from floemap.stage import read_json
@@ -90,3 +90,7 @@ def label(
         table.add_row(name.replace("_", " "), f"{100 * count / total:.2f} %")
     stdout.print(f"{result.folder}{'  (finished before)' if result.skipped else ''}")
     stdout.print(table, soft_wrap=False)
+    if record["simulated"] or record["chart"].get("simulated"):
+        stdout.print("SIMULATED")
+    for note in notes_of(record) if result.skipped else []:  # they were said when it was made
+        stderr.print(f"{chart}: {note}", style="yellow")

@@ -1,0 +1,255 @@
+"""The style by which QGIS shows a chart, and CLASS: both follow the codes that are read back, and corrections count."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+from affine import Affine
+from chart_maker import POLAR, grid, ice, other, squares, write_chart
+from lxml import etree
+from odc.geo.geobox import GeoBox
+from typer.testing import CliRunner
+
+import floemap.cli.label  # noqa: F401  registers the command
+from floemap.charts.describe import describe_chart
+from floemap.charts.dominant import Rule, class_ids, ice_types
+from floemap.charts.label import label_chart
+from floemap.charts.own_charts import other_classes
+from floemap.charts.qgis_style import OTHER_TITLE, class_expression, kinds_of, qgis_style
+from floemap.charts.sigrid3 import read_chart
+from floemap.charts.vectorize import vectorize
+from floemap.charts.write_sigrid3 import write_sigrid3
+from floemap.charts.write_vector import LAYER, write_geojson, write_geopackage
+from floemap.cli.app import app
+from floemap.cog import Band, write_cog
+from floemap.config import LabelSettings
+from floemap.legend import EXTREMEEARTH, IGNORE, LAND, LAND_RGB, LEGENDS, STAGE_CODES, Legend
+
+START = datetime(2018, 1, 16, 7, 54, 30, tzinfo=UTC)
+every_legend = pytest.mark.parametrize("legend", LEGENDS.values(), ids=lambda x: x.name)
+
+
+@every_legend
+def test_the_style_has_the_legends_colours(legend: Legend) -> None:
+    root = etree.fromstring(qgis_style(legend).encode())
+    renderer = root.find("renderer-v2")
+    assert renderer.get("type") == "RuleRenderer"
+    colours = {s.get("name"): s.xpath("layer/Option/Option[@name='color']/@value")[0] for s in renderer.find("symbols")}
+    shown = {rule.get("label"): colours[rule.get("symbol")] for rule in renderer.find("rules")}
+    expected = {c.title: c.rgb for c in legend.classes} | {"Land": LAND_RGB, OTHER_TITLE: (235, 235, 235)}
+    assert shown == {title: ",".join(map(str, (*rgb, 255))) for title, rgb in expected.items()}
+    assert root.xpath("defaults/default/@field") == ["CLASS"]
+
+
+@every_legend
+def test_what_is_shown_is_what_is_read(tmp_path: Path, legend: Legend) -> None:
+    """Every type of polygon, concentration and stage, told by the style's conditions as SQL, and by the reader."""
+    rows = [
+        {"POLY_TYPE": kind, "CT": ct, "SA": stage}
+        for kind in ("I", "W", "L", "N", "S", None)
+        for ct in ("00", "01", "1", "55", "02", "50", "92", "98", "99", "-9", None)
+        for stage in (*(f"{c:02d}" for c in sorted(STAGE_CODES)), "4", "-9", None)
+        if (kind, ct, stage) != (None, None, None)
+    ]
+    path = write_chart(tmp_path / "c.gpkg", rows, squares(len(rows)))
+    read = read_chart(path)
+    types = ice_types(read)
+    ids = class_ids(types, legend, unmapped="ignore")
+    expected = ["land" if r == Rule.LAND else "" for r in types.rule]
+    keys = {c.id: c.key for c in legend.classes}
+    expected = [keys.get(int(i), land) for i, land in zip(ids, expected, strict=True)]
+    with closing(sqlite3.connect(path)) as db:
+        by_condition = ", ".join(f"({kind.condition})" for kind in kinds_of(legend))
+        told = db.execute(f"SELECT {by_condition} FROM c ORDER BY fid").fetchall()
+        derived = [key for (key,) in db.execute(f"SELECT {class_expression(legend)} FROM c ORDER BY fid")]
+    assert all(sum(row) <= 1 for row in told)
+    names = [kind.key for kind in kinds_of(legend)]
+    shown = [names[row.index(1)] if 1 in row else "" for row in told]
+    assert shown == derived
+    assert shown == expected
+
+
+# --- charts of ours, corrected
+
+
+BOX = GeoBox((64, 256), Affine(1000, 0, 500_000, 0, -1000, -1_436_000), POLAR)
+
+
+def draft(folder: Path, legend: Legend = EXTREMEEARTH) -> dict[str, Path]:
+    """A draft chart of four squares, young ice, first-year ice, water and land, in its formats."""
+    classes = np.repeat(np.array([2, 3, legend.water, IGNORE], np.uint8), 64)[None].repeat(64, axis=0)
+    land = np.zeros(classes.shape, bool)
+    land[:, 192:] = True
+    polygons = vectorize(classes, BOX, legend, min_area_km2=0.0, tolerance_m=0.0, land=land)
+    about = {"simulated": True, "created": "2026-11-26T12:00:00+00:00"}
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        ".gpkg": write_geopackage(polygons, folder / "chart.gpkg", start=START, about=about),
+        ".shp": write_sigrid3(polygons, folder, start=START, about=about),
+        ".geojson": write_geojson(polygons, folder / "chart.geojson", start=START, about=about),
+    }
+
+
+@pytest.fixture
+def like(tmp_path: Path) -> Path:
+    write_cog(tmp_path / "like.tif", grid(), np.ones(grid().shape, np.uint8), [Band("any")], nodata=0)
+    return tmp_path / "like.tif"
+
+
+def edit(path: Path, where: str, **values: str | None) -> gpd.GeoDataFrame:
+    """Change fields of the polygons that are of a class, as an analyst does."""
+    layer = {"layer": LAYER} if path.suffix == ".gpkg" else {}
+    table = gpd.read_file(path, **layer)
+    for name, value in values.items():
+        table.loc[table["CLASS"] == where, name] = value
+    table.to_file(path, **layer)
+    return table
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])
+def test_a_draft_that_nobody_changed_agrees_with_itself(tmp_path: Path, suffix: str) -> None:
+    for legend in LEGENDS.values():
+        if len(legend) > 4:
+            chart = read_chart(draft(tmp_path / legend.name, legend)[suffix])
+            assert other_classes(chart, ice_types(chart)) == []
+            assert chart.simulated
+    assert LAND not in range(len(EXTREMEEARTH))
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])
+@pytest.mark.parametrize(
+    ("where", "values"),
+    [
+        ("young_ice", {"CLASS": "first_year_ice"}),
+        ("young_ice", {"SA": "86"}),
+        ("young_ice", {"CLASS": "land"}),
+        ("first_year_ice", {"POLY_TYPE": "L"}),
+        ("open_water", {"CLASS": "old_ice"}),
+        ("land", {"CLASS": "open_water"}),
+        ("land", {"POLY_TYPE": "W"}),
+    ],
+)
+def test_a_correction_of_one_field_alone_is_told(
+    tmp_path: Path, like: Path, suffix: str, where: str, values: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = draft(tmp_path / "draft")[suffix]
+    row = [str(c) for c in read_chart(path).classes or ()].index(where)
+    edit(path, where, **values)
+    number = read_chart(path).polygons.index[row]
+    with caplog.at_level(logging.WARNING, "floemap"):
+        made = label_chart(path, like, tmp_path / "out", LabelSettings(legend="extremeearth"))
+    words = f"in 1 polygons CLASS is another than POLY_TYPE, CT and SA say, which count: {number}."
+    assert words in caplog.text
+    assert json.loads(made.record.read_text())["oddities"]["other_class_ids"] == [number]
+    again = CliRunner().invoke(
+        app, ["label", str(path), "--like", str(like), "--out", str(tmp_path / "out"), "--legend", "extremeearth"]
+    )
+    assert again.exit_code == 0 and "finished before" in again.stdout
+    assert words in again.stderr.replace("\n", " "), "whoever asks again is told again"
+    assert "SIMULATED" in again.stdout
+    assert describe_chart(path)["oddities"]["other_class_ids"] == [number]
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])
+def test_a_correction_of_the_codes_counts(tmp_path: Path, like: Path, suffix: str) -> None:
+    path = draft(tmp_path / "draft")[suffix]
+    edit(path, "young_ice", SA="95", CLASS="old_ice")
+    made = label_chart(path, like, tmp_path / "out", LabelSettings(legend="extremeearth"))
+    record = json.loads(made.record.read_text())
+    assert record["pixels"]["old_ice"] > 4000
+    assert record["pixels"]["young_ice"] == 0
+    assert record["oddities"]["other_class_ids"] == []
+
+
+def test_a_new_polygon_without_codes_is_named(tmp_path: Path, like: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [ice(SA="86") | {"CLASS": "first_year_ice"}, dict.fromkeys(ice()) | {"CLASS": "old_ice"}, other("L")]
+    rows.append(ice(SA="95") | {"POLY_TYPE": ""})
+    path = write_chart(tmp_path / "c.gpkg", rows)
+    with caplog.at_level(logging.WARNING, "floemap"):
+        label_chart(path, like, tmp_path / "out")
+    assert "2 polygons have no POLY_TYPE: 2, 4" in caplog.text
+    assert "of 1 polygons nothing is given, no type, CT or SA: 2" in caplog.text
+    assert "which count: 2." in caplog.text
+
+
+def test_classes_of_other_peoples_charts_are_left_alone(tmp_path: Path) -> None:
+    for value in ("A", "7", None, "Fast ice"):
+        chart = read_chart(write_chart(tmp_path / "c.gpkg", [ice(SA="86") | {"CLASS": value}]))
+        assert other_classes(chart, ice_types(chart)) == []
+        assert not chart.simulated
+
+
+# --- in QGIS itself
+
+
+_IN_QGIS = """
+import sys
+from qgis.core import QgsApplication, QgsRenderContext, QgsVectorLayer
+app = QgsApplication([], False)
+app.initQgis()
+for uri in sys.argv[1:]:
+    layer = QgsVectorLayer(uri, "c", "ogr")
+    assert layer.isValid(), uri
+    print("renderer", layer.renderer().type(), layer.renderer().__class__.__name__)
+    def shown():
+        context = QgsRenderContext()
+        renderer = layer.renderer().clone()
+        context.expressionContext().setFields(layer.fields())
+        renderer.startRender(context, layer.fields())
+        for f in sorted(layer.getFeatures(), key=lambda f: f.id()):
+            context.expressionContext().setFeature(f)
+            colours = [s.color().getRgb()[:3] for s in renderer.symbolsForFeature(f, context)]
+            print("shown", f.id(), f["CLASS"], *colours)
+        renderer.stopRender(context)
+    shown()
+    assert layer.startEditing()
+    for f in layer.getFeatures():
+        if f["SA"] == "83":
+            layer.changeAttributeValue(f.id(), layer.fields().indexOf("SA"), "95")
+    assert layer.commitChanges(), layer.commitErrors()
+    shown()
+    print("next")
+    del layer
+app.exitQgis()
+"""
+
+
+def qgis() -> str | None:
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+    if python is None or subprocess.run([python, "-c", "import qgis.core"], capture_output=True).returncode:
+        return None
+    return python
+
+
+@pytest.mark.skipif(qgis() is None, reason="no QGIS here")
+def test_qgis_shows_corrections_and_derives_the_class(tmp_path: Path, like: Path) -> None:
+    made = draft(tmp_path / "draft")
+    shutil.copy(made[".gpkg"], tmp_path / "plain.gpkg")
+    (made[".shp"].with_suffix(".qml")).write_text(qgis_style(EXTREMEEARTH))
+    uris = [f"{made['.gpkg']}|layername={LAYER}", str(made[".shp"])]
+    environment = {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    run = subprocess.run(
+        [str(qgis()), "-c", _IN_QGIS, *uris], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    colours: dict[str, Any] = {c.key: c.rgb for c in EXTREMEEARTH.classes} | {"land": LAND_RGB}
+    for part in run.stdout.split("next")[:2]:
+        assert "renderer RuleRenderer" in part
+        lines = [line.split(maxsplit=3) for line in part.splitlines() if line.startswith("shown")]
+        before, after = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+        assert all(tuple(json.loads(rgb.replace("(", "[").replace(")", "]"))) == colours[k] for _, _, k, rgb in lines)
+        assert [k for _, _, k, _ in before] == ["young_ice", "first_year_ice", "open_water", "land"]
+        assert [k for _, _, k, _ in after] == ["old_ice", "first_year_ice", "open_water", "land"]
+    labels = label_chart(made[".gpkg"], like, tmp_path / "out", LabelSettings(legend="extremeearth"))
+    assert json.loads(labels.record.read_text())["pixels"]["young_ice"] == 0
