@@ -469,9 +469,19 @@ def test_checks_are_kept_and_made_again_when_files_change(tmp_path):
     changed = assess_scene(*arguments)
     assert not changed.skipped
     assert changed.confusion[:, :, OLD].sum() == 0 < first.confusion[:, :, OLD].sum()
-    (changed.folder / "blocks.npz").write_bytes(b"damaged")
-    again = assess_scene(*arguments)  # it is only a cache: what is damaged is made again
-    assert not again.skipped and again.checks == changed.checks | {"created": again.checks["created"]}
+    blocks = changed.folder / "blocks.npz"
+    whole = blocks.read_bytes()
+    for content in (
+        b"",
+        b"damaged",
+        whole[:-100],
+        b"PK" + b"x" * (len(whole) - 2),
+        whole[:200] + bytes(len(whole) - 200),
+    ):
+        blocks.write_bytes(content)  # it is kept to save time: whatever is wrong with it, it is made again
+        again = assess_scene(*arguments)
+        assert not again.skipped and (again.confusion == changed.confusion).all()
+        assert assess_scene(*arguments).skipped
 
 
 def test_only_a_part_of_a_scene_is_checked(run, tmp_path):

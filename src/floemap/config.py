@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import codecs
 import math
+import re
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -46,7 +47,7 @@ class Settings(BaseModel):
             If the file is absent or no TOML, a key is unknown or a value is out of range, naming each.
         """
         try:
-            values = tomllib.loads(_text(regular_file(path, ConfigError).read_bytes()))
+            values = _parsed(_text(regular_file(path, ConfigError).read_bytes()))
         except OSError as e:
             raise ConfigError(f"cannot be read: {e.strerror}.", path=path) from e
         except (ValueError, RecursionError) as e:  # of TOML, of its encoding, of a number past all bounds; of its depth
@@ -55,6 +56,21 @@ class Settings(BaseModel):
             return cls(**values)
         except ValidationError as e:
             raise ConfigError(_readable(e), path=path) from e
+
+
+#: Keys within keys: each level of a dotted key is a table, and the time for them grows with the square of their number.
+_DEEP_KEY = re.compile(r"""(?:["']?[\w-]{1,64}["']?\s*\.\s*){50,}""")
+#: The longest of ours has 4 kB.
+_LONGEST_BYTES = 1 << 20
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Read TOML, unless it is made to take long."""
+    if len(text) > _LONGEST_BYTES:
+        raise ValueError(f"it is {len(text):,} characters long")
+    if (deep := _DEEP_KEY.search(text)) is not None:
+        raise ValueError(f"a key of more than 50 parts begins with {deep[0][:40]!r}")
+    return tomllib.loads(text)
 
 
 def _text(content: bytes) -> str:

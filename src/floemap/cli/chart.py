@@ -77,7 +77,9 @@ def chart(
         PrecisionChoice, typer.Option("--precision", help="auto: bf16 where the processor or GPU has it.")
     ] = PrecisionChoice.auto,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished charts again.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make finished charts again, also in place of others of the same name.")
+    ] = False,
 ) -> None:
     """Make a draft ice chart of each product, in the formats that analysts and ships' systems read.
 

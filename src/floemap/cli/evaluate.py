@@ -43,7 +43,12 @@ def evaluate(
         list[ScoreChoice] | None,
         typer.Option("--require", help="A score that must be there, or it is an error."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make a finished evaluation again.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Make a finished evaluation again, also in place of another of the same name."
+        ),
+    ] = False,
 ) -> None:
     """Score a predicted class map against an ice chart, from rasters.
 

@@ -47,7 +47,10 @@ def label(
         str | None, typer.Option("--layer", help="Layer of the file, or file of the zip, where there are several.")
     ] = None,
     crs: Annotated[str | None, typer.Option("--crs", help="Of the chart, where its file says none.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make a finished result again.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Make a finished result again, also in place of another chart's or grid's."),
+    ] = False,
 ) -> None:
     """Draw an ice chart's classes on the grid of a product.
 

@@ -43,7 +43,10 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities/--no-probabilities", help="Write the classes' probabilities.")
     ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished predictions again.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Make finished predictions again, also in place of others of the same name."),
+    ] = False,
 ) -> None:
     """Predict the ice type of every pixel of prepared products.
 

@@ -75,7 +75,10 @@ def prepare(
     verify: Annotated[
         bool | None, typer.Option("--verify/--no-verify", help="Check the pixel files' checksums. (default: verify)")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished products again.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Make finished products again, also in place of others of the same name."),
+    ] = False,
 ) -> None:
     """Turn Sentinel-1 products into calibrated 80 m bands on a map grid.
 

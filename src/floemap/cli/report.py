@@ -14,7 +14,12 @@ from floemap.cli.app import command, stdout
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `floemap compare` made.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the report. (default: report in RUN)")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder of the report, which takes the place of nothing but a report. (default: report in RUN)",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the intervals: the same seed, the same numbers.")] = 0,
 ) -> None:

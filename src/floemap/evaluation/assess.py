@@ -28,6 +28,7 @@ from floemap.folders import made_of, stage_folder, told_sources
 from floemap.names import place_in
 from floemap.progress import Progress, part_of, silent
 from floemap.stage import is_finished, provenance, read_json, sha256, write_json
+from floemap.zips import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -170,8 +171,13 @@ class _Files:
 def _assess(sources: _Files, folder: Path, overwrite: bool, progress: Progress) -> Assessment:
     inputs = sources.hashes()
     if not overwrite and is_finished(folder, STAGE, [BLOCKS], inputs=inputs, configuration=_CONFIGURATION):
-        logger.info("%s is finished already", folder)
-        return read_assessment(folder, skipped=True)
+        try:
+            kept = read_assessment(folder, skipped=True)
+        except FloemapError as e:
+            logger.warning("%s: made again", e)
+        else:
+            logger.info("%s is finished already", folder)
+            return kept
     known = sources.known()
     with stage_folder(folder, STAGE, sources=known, inputs=inputs, replace_others=overwrite) as partial:
         progress(0, 1, "opening")
@@ -212,7 +218,10 @@ def read_assessment(folder: Path, *, skipped: bool = False) -> Assessment:
                 check, parted, name = key.partition(".")
                 if parted:
                     amounts.setdefault(check, {})[name] = stored[key]
-    except (OSError, ValueError, KeyError) as e:
+        for counts in (confusion, *(() if true is None else (true,))):
+            if counts.ndim != 3 or counts.dtype.kind not in "iu":
+                raise ValueError(f"{counts.dtype} counts of {counts.ndim} dimensions")
+    except (*UNREADABLE, KeyError, TypeError, AttributeError, MemoryError) as e:
         raise FloemapError(
             f"cannot be read: {e}.", path=folder / BLOCKS, hint="Remove the folder; it is made again."
         ) from e

@@ -126,7 +126,23 @@ def _csv(path: Path, header: Cells, rows: Iterable[Cells]) -> None:
     with path.open("w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f)
         writer.writerow(header)
-        writer.writerows(["" if v is None else v for v in row] for row in rows)
+        writer.writerows([_cell(v) for v in row] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as a table's cell: names come from a run's records, and none may begin a spreadsheet's formula."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") and not _are_numbers(value):
+        return f"'{value}"
+    return value
+
+
+def _are_numbers(text: str) -> bool:
+    try:
+        return bool([float(word) for word in text.split(" ")])
+    except ValueError:
+        return False
 
 
 def _everything(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences: Sequence[str]) -> dict[str, Any]:
