@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -260,8 +261,8 @@ def undisturbed(job: Job, setting: Setting, place: Path) -> Undisturbed:
         used.append(after.children_user + after.children_system - before.children_user - before.children_system)
         seen.append(picture(here / "out"))
     assert names(seen[0]) == names(seen[1])
-    # Sizes of files that hold times are equal by chance.
-    both = {k: v for k, v in seen[0].items() if seen[1].get(k) == v and ".bytes." not in k}
+    # Durations, and sizes of files that hold some, may be equal by chance.
+    both = {k: v for k, v in seen[0].items() if seen[1].get(k) == v and not re.search(r"seconds|\.bytes\.", k)}
     return Undisturbed(names(seen[0]), both, min(used))
 
 
