@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import json
 import logging
 import random
 import sys
@@ -655,3 +656,17 @@ def test_without_requests_the_way_to_install_it_is_told(monkeypatch):
     monkeypatch.delitem(sys.modules, "floemap.charts.web")
     with pytest.raises(FloemapError, match=r"its extra 'fetch': .* pip install -e '\.\[fetch\]'"):
         importlib.import_module("floemap.charts.web")
+
+
+def test_a_run_that_is_stopped_has_told_of_what_came_and_the_next_one_fetches_the_rest(dataset, tmp_path):
+    """Also where the charts themselves are there, and what comes with them is not."""
+    dataset.files["README.txt"] = b"words" * 1000
+    dataset.faults["/files/README.txt"].extend([drop(100), status(404)])
+    with pytest.raises(DownloadError, match="404"):
+        fetch(dataset, tmp_path)
+    came = {"EE_v-2-0-0.zip", *(f"{scene_of(m).product}.zip" for m in MONTHS)}
+    assert {*json.loads((tmp_path / "fetch.json").read_text())["inputs"]} == came
+    assert "README.txt.part" in names(tmp_path)
+    assert fetch(dataset, tmp_path, account=None).complete
+    assert {*json.loads((tmp_path / "fetch.json").read_text())["inputs"]} == came | {"README.txt"}
+    assert (tmp_path / "charts" / "README.txt").read_bytes() == dataset.files["README.txt"]

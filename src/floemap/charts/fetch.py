@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,10 +108,11 @@ def fetch_extremeearth(
     if (folder / SIMULATED_MARK).exists():
         raise FloemapError("holds simulated data.", path=folder, hint="Fetch the real ones into another folder.")
     with alone_in(folder, "fetches into"), Web(sleep=sleep) as web:
-        known = _read_record(folder / STAGE.record)
+        record = _Record(folder / STAGE.record)
         there = check_dataset(folder, chosen, wanted)
         lacking = [m.scene for m in there.months if m.product.state != "right" and "products" in wanted]
-        charts = "charts" in wanted and any(m.chart.state != "right" for m in there.months)
+        begun = any((folder / "charts").glob("*.part"))  # by a run that was stopped when the charts were there already
+        charts = "charts" in wanted and (begun or any(m.chart.state != "right" for m in there.months))
         bearer = None
         if lacking:  # an account that is lacking is told of before anything is fetched
             bearer = TokenSource(account or account_from_environment(services.identity), web, services, clock=clock)
@@ -127,9 +128,7 @@ def fetch_extremeearth(
         plan = _plan(files, folder)
         announce(plan)
         if files:
-            failed = _fetch_all(plan, web, bearer, progress)
-            _write_record(folder / STAGE.record, known, [(f, place) for f, place in files if f.name not in failed])
-            _raise([*refused, *failed.values()], len(files) + len(refused))
+            _raise([*refused, *_fetch_all(plan, web, bearer, record, progress)], len(files) + len(refused))
         _raise(refused, len(refused))
         return check_dataset(folder, chosen, wanted)
 
@@ -163,7 +162,9 @@ def _plan(files: list[tuple[RemoteFile, Path]], folder: Path) -> Plan:
     return Plan(tuple(files), need, free)
 
 
-def _fetch_all(plan: Plan, web: Web, bearer: TokenSource | None, progress: Progress) -> dict[str, BaseException]:
+def _fetch_all(
+    plan: Plan, web: Web, bearer: TokenSource | None, record: _Record, progress: Progress
+) -> list[BaseException]:
     """Fetch a plan's files, a few at a time, and return what failed. That one fails does not stop the others."""
     lock = threading.Lock()
     on_disk: dict[str, int] = {}
@@ -182,17 +183,17 @@ def _fetch_all(plan: Plan, web: Web, bearer: TokenSource | None, progress: Progr
                 open_and_verify(path, scene, checksums=True)
 
         by, look = (bearer, check) if scene else (None, None)
-        download(file, place, web, bearer=by, check=look, received=received)
+        record.add(file, download(file, place, web, bearer=by, check=look, received=received))
 
     with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch") as pool:
-        running = {pool.submit(fetch, file, place): file.name for file, place in plan.files}
+        running = [pool.submit(fetch, file, place) for file, place in plan.files]
         try:
             wait(running)
         except BaseException:  # Ctrl-C: what has arrived stays, and the next run goes on from there
             web.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return {name: e for future, name in running.items() if (e := future.exception()) is not None}
+    return [e for future in running if (e := future.exception()) is not None]
 
 
 def _raise(failed: Sequence[BaseException], of: int) -> None:
@@ -205,24 +206,26 @@ def _raise(failed: Sequence[BaseException], of: int) -> None:
         raise DownloadError(f"{len(failed)} of {of} files could not be fetched. {listed}", hint=hint)
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    """Read what came from where before, by name.
+class _Record:
+    """What came from where, this time and before; on the disk as soon as a file is. For several threads.
 
     Raises
     ------
     FloemapError
         If a file of that name says something else.
     """
-    files = read_json(path).get("inputs", {}) if path.exists() else {}
-    if not isinstance(files, dict):
-        raise FloemapError("is no record of a fetch: its inputs are no table.", path=path, hint="Move it away.")
-    return files
 
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        files = read_json(path).get("inputs", {}) if path.exists() else {}
+        if not isinstance(files, dict):
+            raise FloemapError("is no record of a fetch: its inputs are no table.", path=path, hint="Move it away.")
+        self._files: dict[str, Any] = files
 
-def _write_record(path: Path, known: Mapping[str, Any], fetched: Iterable[tuple[RemoteFile, Path]]) -> None:
-    """Say what came from where, this time and before. Addresses are the services', without query: no secrets."""
-    files = dict(known)
-    for file, place in fetched:
-        files[file.name] = {"url": plain(file.url), "md5": md5_of(place / file.name), "md5_as_catalogued": file.md5}
-    record = provenance(STAGE, inputs=files, configuration={"doi": DOI})
-    write_json(path, record | {"credits": CREDITS})
+    def add(self, file: RemoteFile, path: Path) -> None:
+        """Tell of a file that has come. Addresses are the services', without query: no secrets."""
+        told = {"url": plain(file.url), "md5": md5_of(path), "md5_as_catalogued": file.md5}
+        with self._lock:
+            self._files[file.name] = told
+            record = provenance(STAGE, inputs=self._files, configuration={"doi": DOI})
+            write_json(self._path, record | {"credits": CREDITS})

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -232,12 +233,21 @@ def fitting(path: Path) -> Iterator[None]:
         raise TrainingError(f"is no state of this training: {reason}", path=path, hint=hint) from e
 
 
-def check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError if what an optimiser has loaded is of other weights than its own."""
-    for weight, moments in optimizer.state.items():
-        for name, x in moments.items():
-            if isinstance(x, Tensor) and x.ndim and x.shape != weight.shape:
-                raise ValueError(f"{name} of a weight of {tuple(weight.shape)} has the shape {tuple(x.shape)}")
+def check_optimizer(adam: torch.optim.Optimizer, own: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError if what an optimiser has loaded is of other weights than its own, or of other settings.
+
+    `own` holds its groups as they were before; only their learning rate may be another.
+    """
+    for group, before in zip(adam.state_dict()["param_groups"], own, strict=True):
+        if not (isinstance(group["lr"], float) and 0 <= group["lr"] < math.inf):
+            raise ValueError(f"its learning rate is {group['lr']!r}")
+        if {**group, "lr": 0.0} != {**before, "lr": 0.0}:
+            raise ValueError("its optimizer is another")
+    for weight, moments in adam.state.items():
+        for name, shape in (("step", ()), ("exp_avg", weight.shape), ("exp_avg_sq", weight.shape)):
+            x = moments[name]
+            if not isinstance(x, Tensor) or x.shape != shape or not x.is_floating_point():
+                raise ValueError(f"{name} of a weight of {tuple(weight.shape)} is {str(x)[:50]!r}")
 
 
 def check_alike(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -51,7 +51,7 @@ from floemap.learning.state import (
     WEIGHTS,
     State,
     check_alike,
-    check_moments,
+    check_optimizer,
     fitting,
     open_folder,
     save_state,
@@ -268,11 +268,12 @@ def _fit(run: _Run, state: State) -> str:
     )
     if state.history:
         with fitting(run.out / STATE):
+            own = adam.state_dict()["param_groups"]
             model.load_state_dict(state.weights)
             adam.load_state_dict(state.optimizer)
+            check_optimizer(adam, own)
             check_alike(plateau.state_dict(), state.scheduler)
             plateau.load_state_dict(state.scheduler)
-            check_moments(adam)
             on_first(fabric, lambda: _keep_up(run, state, rewrite=True))
         milestones.info("%s: resuming after epoch %d of at most %d", run.out, len(state.history), t.max_epochs)
     if t.compile and not on_gpu:
