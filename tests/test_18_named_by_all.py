@@ -108,10 +108,15 @@ def test_one_chart_on_two_scenes(workshop: Inputs, tmp_path: Path) -> None:
 # Identity by all that is read
 
 
-def test_an_edit_in_the_log_of_a_geopackage_is_seen(workshop: Inputs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_edit_in_the_log_of_a_geopackage_is_seen(linked: bool, workshop: Inputs, tmp_path: Path) -> None:
     """As it lies there while the chart is open in QGIS; the chart's own files are left as they are."""
     chart = shutil.copy(workshop.chart, tmp_path / "ice.gpkg")
-    call = ["label", chart, "--like", workshop.prepared, "--out", tmp_path / "out"]
+    if linked:  # to where the program has opened it
+        (tmp_path / "link").mkdir()
+        (tmp_path / "link" / "ice.gpkg").symlink_to(chart)
+    given = tmp_path / "link" / "ice.gpkg" if linked else chart
+    call = ["label", given, "--like", workshop.prepared, "--out", tmp_path / "out"]
     assert run(*call).exit_code == 0
     with closing(sqlite3.connect(chart)) as db:
         db.execute("PRAGMA journal_mode=WAL")

@@ -65,13 +65,18 @@ def comparison(scenes: list[dict[str, str]], tmp_path: Path) -> Iterator[subproc
     study = tmp_path / "study.json"
     study.write_text(study_of(scenes, ["dice", "focal"], 100_000).model_dump_json())
     script = (
-        "import signal, sys; from pathlib import Path\n"
+        "import os, signal, sys, threading; from pathlib import Path\n"
+        # It ends with these tests, too, should they be ended.
+        "def watch():\n"
+        "    os.read(0, 1)\n"
+        "    os._exit(1)\n"
+        "threading.Thread(target=watch, daemon=True).start()\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from floemap.study.compare import compare; from floemap.study.settings import Study\n"
         f"compare(Study.model_validate_json(Path({str(study)!r}).read_text()), {str(tmp_path / 'out')!r}, jobs=2)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", script], start_new_session=True,
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:
         until = time.monotonic() + 300
@@ -84,7 +89,7 @@ def comparison(scenes: list[dict[str, str]], tmp_path: Path) -> Iterator[subproc
         for pid in descendants(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT", "Ctrl-C"])

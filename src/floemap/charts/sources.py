@@ -160,7 +160,8 @@ def find_source(path: Path, layer: str | None = None) -> Source:
         raise ChartError(f"is no chart format that is read ({suffix or 'no suffix'}).", path=path, hint=_KNOWN)
     near = _shapefile_parts(path) if suffix == ".shp" else {suffix: path}
     if suffix == ".gpkg":
-        near |= {s: path.with_name(path.name + s.removeprefix(suffix)) for s in (_WAL, _JOURNAL)}
+        real = path.resolve()  # SQLite has its logs beside the file itself, where a link leads to it
+        near |= {s: real.with_name(real.name + s.removeprefix(suffix)) for s in (_WAL, _JOURNAL)}
     near = {s: p for s, p in near.items() if p == path or p.is_file()}
     parts = _checked(path, suffix, near, {s: (_head(p), p.stat().st_size) for s, p in near.items()})
     return _with_layer(Source(path, suffix, path.stem, parts), layer)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from floemap.errors import FloemapError
 from floemap.evaluation.assess import Assessment, assess_chart, assess_scene
+from floemap.evaluation.tables import markdown
 from floemap.folders import made_of, refuse_replacing, stage_folder
 from floemap.progress import Progress, part_of, silent
 from floemap.report.check_plots import draw_incidence, draw_reliability
@@ -26,6 +27,7 @@ from floemap.report.measures import Numbers
 from floemap.report.measuring import Assessed, measure_all
 from floemap.report.page import Pictures, render_page
 from floemap.report.plots import draw_classes, draw_confusion, draw_training
+from floemap.report.provenance import configuration_text, made_tables, trainings_table
 from floemap.report.run_folder import RunFolder, read_run
 from floemap.report.style import Picture
 from floemap.report.tables import write_tables
@@ -102,7 +104,7 @@ def make_report(
     """
     began = time.monotonic()
     found = read_run(run)
-    refuse_mixed(found)
+    check_records(found)
     folder = Path(out) if out is not None else RunPaths(found.folder).report
     sources = {"run": found.folder}
     refuse_replacing(folder, STAGE, sources=sources)  # before the work
@@ -124,6 +126,25 @@ def make_report(
         write_json(partial / RECORD, record | {"bytes": made_of(partial)})
     progress(3, 3, "done")
     return Report(folder, tuple(sentences), found.simulated)
+
+
+def check_records(run: RunFolder) -> None:
+    """Put together all that the page tells of a run's records, so that what is wrong in them is said before any work.
+
+    Raises
+    ------
+    FloemapError
+        If something lacks or is of another kind, or results of a stage are of two revisions.
+    """
+    try:
+        refuse_mixed(run)
+        markdown(run.results["summary"])
+        trainings_table(run)
+        made_tables(run)
+        configuration_text(run.configuration)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+        hint = "Run `floemap compare` again: it writes them anew."
+        raise FloemapError(f"holds records that lack or have wrong: {e!r}.", path=run.folder, hint=hint) from e
 
 
 def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:

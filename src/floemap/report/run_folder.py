@@ -15,7 +15,6 @@ from typing import Any
 
 from floemap.errors import FloemapError
 from floemap.evaluation.summary import HELD_OUT
-from floemap.evaluation.tables import tables
 from floemap.files import regular_file
 from floemap.legend import LEGENDS, Legend
 from floemap.names import place_in
@@ -243,7 +242,6 @@ def read_run(folder: str | Path) -> RunFolder:
 
 
 def _run(paths: RunPaths, results: Mapping[str, Any], planned: Mapping[str, Any]) -> RunFolder:
-    tables(results["summary"])  # which the page shows: what is wrong in them is said before any work
     cells, missing = [], []
     failed = results.get("failed", {})
     for about in planned.get("cells", []):
