@@ -169,18 +169,31 @@ def _score(row: Row, titles: Mapping[str, str], numbers: Numbers) -> Finding:
     if row.told_apart is None:
         reason = row.between.reason if row.between is not None else None
         return Finding(f"{said}; whether that is more than chance cannot be said: {reason}.")
-    return Finding(f"{said}, but chance makes such differences between equal losses: the two cannot be told apart.")
+    return Finding(f"{said}, which may be chance: the two cannot be told apart.")
 
 
 def _sense(sure: list[Row], numbers: Numbers, titles: Mapping[str, str]) -> Finding:
     """The most harmful mistake that tells losses apart."""
+    chance = _may_be_chance(numbers, titles)
     if not sure:
-        return Finding("No physical check and no measure of risk tells any two losses apart from chance.")
+        return Finding(f"No physical check and no measure of risk tells any two losses apart.{chance}")
     row = sure[0]
     assert row.best is not None and row.worst is not None  # or it would not be told apart
     words = f"{titles[row.worst]} {_does(row, row.worst, numbers)}; {titles[row.best]} {_does(row, row.best, numbers)}"
     words += _beside(row, numbers)
-    return Finding(f"{words}: {_claim(row, numbers)}, the two can be told apart.", (row.measure.key,), row.best)
+    claim = f"{_claim(row, numbers)}, the two can be told apart."
+    return Finding(f"{words}: {claim}{chance}", (row.measure.key,), row.best)
+
+
+def _may_be_chance(numbers: Numbers, titles: Mapping[str, str]) -> str:
+    """The most harmful mistake, where it does not tell losses apart: it is told of all the same."""
+    first = next(iter(_by_harm(numbers)), None)
+    if first is None or first.told_apart is not False or first.best is None or first.worst is None:
+        return ""
+    best, worst = (
+        f"{with_unit(first.measure, first.spreads[k].value)} ({titles[k]})" for k in (first.best, first.worst)
+    )
+    return f" {first.measure.title} is between {best} and {worst}, which may be chance."
 
 
 def _does(row: Row, key: str, numbers: Numbers) -> str:
