@@ -138,7 +138,7 @@ def test_larger_pixels_are_more_area(check: str) -> None:
 def test_scenes_add_in_any_order_to_the_last_digit(check: str) -> None:
     kind = CHECKS[check]
     parts = [
-        amounts(check, *pair(s, shape=(50, 70)), pixel_m=77.7 if check == "fragmentation" else m)
+        amounts(check, *pair(s, shape=(50, 70)), pixel_m=77.7 if "pixel_m" in kind.SETTINGS else m)
         for s, m in ((1, 77.7), (2, 80.1), (3, 333.3), (4, 9.1))
     ]
     whole = kind.total(parts).to_json()

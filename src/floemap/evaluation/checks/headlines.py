@@ -153,7 +153,7 @@ HEADLINES: tuple[Headline, ...] = (
     ),
     Headline(
         "impossible_km", "neighbours", "impossible_km", "Impossible neighbours", "km", "near reference",
-        "How much border does the map have between open water and narrow old ice?", 0, 1.0,
+        "How much border does the map have between open water and narrow old ice?", 0, 1.0, True,
     ),
     Headline(
         "seam_ratio", "seams", "ratio", "Changes along seams", "", "near reference",

@@ -8,9 +8,9 @@ reference's amounts stand beside the prediction's for that reason.
 Narrow is old ice in which no square of :data:`WIDE_M` fits, and that lies farther than that from old ice in which one
 does: a morphological opening by a square (J. Serra, 1982, "Image Analysis and Mathematical Morphology", Academic
 Press), and spurs of wide floes left alone. What lies under land, no data and beyond the map's end is not known, so the
-square may reach there. Measured by the length of the border that narrow old ice shares with water, km. Widths are
-metres, not pixels: a map means the same on pixels of any size on which the square can be drawn, and where it cannot be
-the check does not apply.
+square may reach there. Measured by the length of the border that narrow old ice shares with water, km. The width is in
+metres, not pixels: what is narrow on one grid is narrow on another, and where a grid's pixels are too large to draw the
+square the check does not apply. The border of ice that is finer than a grid's pixels is longer on smaller ones, though.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class NeighbourAmounts(Amounts):
     ----------
     wide_m
         Width from which old ice is no longer narrow, metres.
+    pixel_m
+        Side of a pixel. Ragged borders are longer on smaller ones, so scenes with different ones cannot be added.
     compared_km2
         Area in which both maps have a class.
     old_water_km
@@ -51,9 +53,10 @@ class NeighbourAmounts(Amounts):
         Of that, the border of narrow old ice.
     """
 
-    SETTINGS: ClassVar[tuple[str, ...]] = ("wide_m",)
+    SETTINGS: ClassVar[tuple[str, ...]] = ("wide_m", "pixel_m")
 
     wide_m: float
+    pixel_m: float
     compared_km2: float
     old_water_km: Floats
     narrow_km: Floats
@@ -95,7 +98,7 @@ def impossible_neighbours(maps: MapPair) -> ByBlock[NeighbourAmounts] | str:
         "old_water_km": sides[0] * maps.pixel_km,
         "narrow_km": sides[1] * maps.pixel_km,
     }
-    return ByBlock(NeighbourAmounts, {"wide_m": WIDE_M}, amounts)
+    return ByBlock(NeighbourAmounts, {"wide_m": WIDE_M, "pixel_m": maps.pixel_m}, amounts)
 
 
 def narrow_pixels(classes: Classes, which: int, size: int) -> Bools:
