@@ -261,8 +261,9 @@ def undisturbed(job: Job, setting: Setting, place: Path) -> Undisturbed:
         used.append(after.children_user + after.children_system - before.children_user - before.children_system)
         seen.append(picture(here / "out"))
     assert names(seen[0]) == names(seen[1])
-    # Durations, and sizes of files that hold some, may be equal by chance.
-    both = {k: v for k, v in seen[0].items() if seen[1].get(k) == v and not re.search(r"seconds|\.bytes\.", k)}
+    # Times, and sizes of files that hold some, may be equal by chance. Of JSON the leaves say more than the bytes.
+    chance = re.compile(r"seconds|created|\.bytes\.|\.jsonl? bytes$")
+    both = {k: v for k, v in seen[0].items() if seen[1].get(k) == v and not chance.search(k)}
     return Undisturbed(names(seen[0]), both, min(used))
 
 
@@ -434,8 +435,8 @@ def main(folder: Path, seed: str) -> None:
     with opened(place, next((place / "product").iterdir()).stem) as setting:
         for name in ("prepare", "label", "simulate twin", "train", "fetch extremeearth"):
             here = folder / name
-            whole = undisturbed(JOBS[name], setting, here)
-            found["temporary"] += [str(p) for p in here.glob("undisturbed*/tmp/*")]
+            whole = undisturbed(JOBS[name], setting, here / "whole")
+            found["temporary"] += [str(p) for p in here.glob("whole/undisturbed*/tmp/*")]
             found["killed"].append((name, *killed(JOBS[name], setting, whole, here / "killed", rng)))
             if name in ("prepare", "label"):
                 found["together"].append((name, *together(JOBS[name], setting, whole, here / "both", 2)))
