@@ -55,11 +55,12 @@ def test_the_style_has_the_legends_colours(legend: Legend) -> None:
 @every_legend
 def test_what_is_shown_is_what_is_read(tmp_path: Path, legend: Legend) -> None:
     """Every type of polygon, concentration and stage, told by the style's conditions as SQL, and by the reader."""
+    stages = sorted(STAGE_CODES - {*range(3, 79)} | {3, 9, 13, 45, 78})
     rows = [
         {"POLY_TYPE": kind, "CT": ct, "SA": stage}
         for kind in ("I", "W", "L", "N", "S", None)
         for ct in ("00", "01", "1", "55", "02", "50", "92", "98", "99", "-9", None)
-        for stage in (*(f"{c:02d}" for c in sorted(STAGE_CODES)), "4", "-9", None)
+        for stage in (*(f"{c:02d}" for c in stages), "4", "-9", None)
         if (kind, ct, stage) != (None, None, None)
     ]
     path = write_chart(tmp_path / "c.gpkg", rows, squares(len(rows)))

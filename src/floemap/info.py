@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from floemap.errors import FloemapError, OutputError, ProductError
 from floemap.files import regular_file
+from floemap.own_results import describe_result
 from floemap.sentinel1.container import MANIFEST, holds_manifest
 from floemap.stage import read_json, write_json
 from floemap.zips import UNREADABLE
@@ -44,15 +45,20 @@ class Description:
     chart: Chart | None = None
 
 
-def describe(path: str | Path) -> Description:
-    """Say what lies at `path`: a Sentinel-1 product, a prepared one, an ice chart, or a trained model.
+def describe(path: str | Path, *, layer: str | None = None, crs: str | None = None) -> Description:
+    """Say what lies at `path`: a Sentinel-1 product, an ice chart, a trained model, or what a command has made.
+
+    Parameters
+    ----------
+    layer, crs
+        Of an ice chart; see :func:`floemap.charts.sigrid3.read_chart`.
 
     Raises
     ------
     FloemapError
         If there is nothing, or nothing that floemap knows.
     """
-    found = _describe(Path(path))
+    found = _describe(Path(path), layer, crs)
     return replace(found, facts=_without_nan(found.facts))
 
 
@@ -65,16 +71,24 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _describe(path: Path) -> Description:
+def _describe(path: Path, layer: str | None, crs: str | None) -> Description:
     if not os.path.isdir(path):  # noqa: PTH112  of a name that is too long, Path.is_dir raises an error
         regular_file(path)
     if (path / "product.json").is_file() or path.name in ("product.tif", "product.json"):
         return _prepared(path if path.is_dir() else path.parent)
     if path.suffix == ".safetensors":
         return _checkpoint(path)
+    if not path.is_dir() or not holds_manifest(path):
+        result = describe_result(path)
+        if result is not None:
+            return Description(*result)
+    if path.suffix.lower() in (".tif", ".tiff") and path.is_file() and path.resolve().parent.name != "measurement":
+        return _raster(path)
     if _is_product(path):
         return _product(path)
-    return _chart(path)
+    if path.suffix.lower() == ".toml":
+        raise FloemapError("is a file of settings.", path=path, hint="Give it to the command that takes it.")
+    return _chart(path, layer, crs)
 
 
 def write_description(description: Description, out: str | Path) -> None:
@@ -111,6 +125,25 @@ def _is_product(path: Path) -> bool:
             return any(n.lower().endswith(MANIFEST) for n in z.namelist())
     except UNREADABLE:
         return True  # the reader says what is wrong with it
+
+
+def _raster(path: Path) -> Description:
+    """Say what a raster is that lies without the record of who made it: its grid, bands, and what it says of itself."""
+    from floemap.cog import open_raster, read_geobox
+    from floemap.grid import brief
+
+    grid = brief(read_geobox(path))
+    with open_raster(path) as d:
+        bands = [str(name or number) for number, name in enumerate(d.descriptions, 1)]
+        tags = {str(k): str(v) for k, v in d.tags().items() if k != "AREA_OR_POINT"}
+    simulated = tags.get("simulated") == "yes"
+    facts = {"kind": "raster", "path": str(path), "simulated": simulated, "grid": grid, "bands": bands, "tags": tags}
+    lines = [
+        ("Raster", f"{path.name}{', SIMULATED' if simulated else ''}"),
+        ("Grid", grid),
+        ("Bands", ", ".join(bands)),
+    ]
+    return Description(facts, lines + [(name.capitalize(), value) for name, value in tags.items()])
 
 
 def _prepared(folder: Path) -> Description:
@@ -160,11 +193,11 @@ def _product(path: Path) -> Description:
     return Description(facts | {"problems": list(problems)}, scene_lines(facts), problems)
 
 
-def _chart(path: Path) -> Description:
+def _chart(path: Path, layer: str | None, crs: str | None) -> Description:
     from floemap.charts.describe import chart_facts, chart_lines, chart_problems
     from floemap.charts.sigrid3 import read_chart
 
-    chart = read_chart(path)
+    chart = read_chart(path, layer=layer, crs=crs)
     facts = chart_facts(chart)
     problems = tuple(chart_problems(facts))
     return Description(facts | {"problems": list(problems)}, chart_lines(facts), problems, chart)

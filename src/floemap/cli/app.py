@@ -11,9 +11,11 @@ import functools
 import inspect
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -116,11 +118,12 @@ def command(
             log: Path | None = None,
             **kwargs: Any,
         ) -> None:
+            _options.set(options)
             try:
                 set_up_logging(debug=debug, verbose=verbose, quiet=quiet, log=log)
                 function(*args, **kwargs)
             except FloemapError as e:
-                fail(str(e), e if debug else None)
+                fail(in_words(e), e if debug else None)
             except typer.Exit:
                 raise
             except KeyboardInterrupt:
@@ -140,12 +143,44 @@ def command(
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for key, (annotation, default) in _SHARED.items()
         ]
+        options = options_of(signature.replace(parameters=[*signature.parameters.values(), *shared]))
         run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shared])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
         to.command(name)(run)
         return function
 
     return register
+
+
+#: An option in a hint; those of other programs and commands stand in backquotes with their names.
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+_QUOTED = re.compile(r"`[^`]*`")
+
+
+#: Options of the command that runs.
+_options: ContextVar[frozenset[str] | None] = ContextVar("options", default=None)
+
+
+def options_of(signature: inspect.Signature) -> frozenset[str]:
+    """Return the options that a command's annotated parameters declare."""
+    infos = [i for p in signature.parameters.values() for i in getattr(p.annotation, "__metadata__", ())]
+    # Within Annotated, typer takes the first of the declarations for a default.
+    declared = [d for i in infos for d in (getattr(i, "default", None), *(getattr(i, "param_decls", None) or ()))]
+    names = {name for d in declared if isinstance(d, str) and d.startswith("-") for name in d.split("/")}
+    return frozenset({"--help", *names})
+
+
+def in_words(error: FloemapError) -> str:
+    """Return an error as text, without sentences of its hint that name options which the running command does not have.
+
+    Errors come from functions that several commands call, and hints name the options of the one that they fit.
+    """
+    known = _options.get()
+    if error.hint is None or known is None:
+        return str(error)
+    sentences = re.split(r"(?<=[.!?]) +", error.hint)
+    kept = [s for s in sentences if set(_OPTION.findall(_QUOTED.sub("", s))) <= known]
+    return str(FloemapError(error.message, path=error.path, hint=" ".join(kept) or None))
 
 
 def fail(message: str, error: BaseException | None = None) -> None:

@@ -15,9 +15,19 @@ from floemap.cli.terminal import json_text
 def info(
     path: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="A Sentinel-1 product, a prepared one, an ice chart, or a trained model."),
+        typer.Argument(
+            metavar="PATH", help="A Sentinel-1 product, an ice chart, a trained model, or what a command has made."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", help="Of a chart: layer of the file, or file of the archive, where there are several."),
+    ] = None,
+    crs: Annotated[
+        str | None,
+        typer.Option("--crs", help="Of a chart, where its file says none, or one that tells no place on the earth."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Also write info.json here, and for a chart map.png.")
     ] = None,
@@ -26,7 +36,8 @@ def info(
 
     Of a Sentinel-1 product: time, place, sub-swaths, noise floor. Of a prepared one: grid, and the noise that is left
     at seams and in stripes. Of a chart: area by stage of development, and what is odd in it. Of a model: what it learnt
-    from, which classes and which pixel size.
+    from, which classes and which pixel size. Of labels, predictions, draft charts, trainings and
+    comparisons, folders or files in them: what their record says.
 
     Nothing is written but with --out. The exit code is 1 where something is wrong with it.
 
@@ -38,7 +49,7 @@ def info(
 
     from floemap.info import describe, write_description
 
-    description = describe(path)
+    description = describe(path, layer=layer, crs=crs)
     if out is not None:
         write_description(description, out)
     if as_json:
@@ -48,7 +59,7 @@ def info(
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name, words in description.lines:
-            table.add_row(name, words)
+            table.add_row(str(name), str(words))
         stdout.print(table, soft_wrap=False)
     for problem in description.problems:
         stderr.print(f"problem: {problem}", style="bold red")

@@ -23,7 +23,7 @@ def label(
     chart: Annotated[
         Path,
         typer.Argument(
-            metavar="CHART", help="Ice chart in SIGRID-3: shapefile (.shp), GeoPackage, GeoJSON, or a zip of one."
+            metavar="CHART", help="Ice chart in SIGRID-3: shapefile (.shp), GeoPackage, GeoJSON, or an archive of one."
         ),
     ],
     like: Annotated[
@@ -44,9 +44,12 @@ def label(
         typer.Option("--border-distance/--no-border-distance", help="Write distances to the nearest polygon border."),
     ] = True,
     layer: Annotated[
-        str | None, typer.Option("--layer", help="Layer of the file, or file of the zip, where there are several.")
+        str | None, typer.Option("--layer", help="Layer of the file, or file of the archive, where there are several.")
     ] = None,
-    crs: Annotated[str | None, typer.Option("--crs", help="Of the chart, where its file says none.")] = None,
+    crs: Annotated[
+        str | None,
+        typer.Option("--crs", help="Of the chart, where its file says none, or one that tells no place on the earth."),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Make a finished result again, also in place of another chart's or grid's."),

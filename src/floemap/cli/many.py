@@ -8,7 +8,7 @@ from typing import Protocol
 
 import typer
 
-from floemap.cli.app import fail, stderr, stdout
+from floemap.cli.app import fail, in_words, stderr, stdout
 from floemap.outcomes import Outcome
 from floemap.progress import Progress
 
@@ -48,8 +48,8 @@ def run_each(products: Sequence[Path], done: str, work: Work) -> None:
             if outcome.result is not None:
                 note = "  (finished before)" if outcome.result.skipped else ""
                 stdout.print(f"{outcome.result.folder}{note}")
-            else:
-                stderr.print(f"error: {outcome.error}", style="bold red")
+            elif outcome.error is not None:
+                stderr.print(f"error: {in_words(outcome.error)}", style="bold red")
 
         outcomes = work(progress_of=lambda p: bars.begin(p.name), finished=finished)
     failed = [o.error for o in outcomes if o.error is not None]

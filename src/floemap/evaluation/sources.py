@@ -210,7 +210,7 @@ def _check_bands(path: Path, names: tuple[str, ...]) -> None:
             raise ConfigError(
                 f"has the bands {d.descriptions} of {d.dtypes[0]}, and {names} of uint8 are needed.",
                 path=path,
-                hint="Label the chart again with --fractions.",
+                hint="Label the chart again, with `floemap label --fractions`.",
             )
 
 
@@ -258,7 +258,7 @@ def _absent(
         why[AWAY] = "no distance was asked for"
     absent = {score: reason for score, reason in why.items() if reason}
     hints = {
-        EITHER: "Label the chart again with --fractions.",
+        EITHER: "Label the chart again, with `floemap label --fractions`.",
         AWAY: "Label the chart again with border distances, and ask for at least one distance.",
         TRUTH: "Give the simulated scene's truth.tif.",
     }

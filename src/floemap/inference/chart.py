@@ -167,6 +167,8 @@ def _work(
     """Return what makes the chart of a product, given its path and its progress callback."""
 
     made: set[Path] = set()
+    if land_mask is None:
+        logger.warning("no land mask is given: land is charted as ice or water. --land-mask FILE leaves it out")
 
     def work(product: Path, progress: Progress) -> DraftChart:
         result = _make(

@@ -53,10 +53,11 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
     ChartError
         If the file cannot be read, or its polygons have no place on the grid's map.
     """
-    source = find_source(Path(path))
+    path = Path(path)
     target = crs_of(geobox).proj
     tolerance_m = _TOLERANCE_PX * float(abs(geobox.resolution.x))
     try:
+        source = find_source(path)
         with open_features(source) as file:
             own = crs_of_file(file.crs, crs, path=source.path)
             kind = polygon_type_column(file.fields)
@@ -66,16 +67,23 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
                 if len(part := _polygons_in(file, box, own, kind))
             ]
     except ChartError as e:
-        raise ChartError(e.message, path=source.path, hint=e.hint) from None
+        raise ChartError(e.message, path=path, hint=_for_masks(e.hint)) from None
     shapes = np.concatenate(found) if found else np.empty(0, object)
     if not len(shapes):
         return np.zeros(tuple(geobox.shape), np.bool_)
     try:
         check_work(shapes, geobox)
     except ChartError as e:
-        raise ChartError(e.message, path=source.path, hint=e.hint) from None
+        raise ChartError(e.message, path=path, hint=e.hint) from None
     drawn = rasterize(shapes, out_shape=tuple(geobox.shape), transform=geobox.transform, dtype=np.uint8)
     return np.asarray(drawn.view(np.bool_))
+
+
+def _for_masks(hint: str | None) -> str | None:
+    """Return a hint of a chart's reader as it fits masks, of which neither layer nor CRS can be said."""
+    if hint is not None and "--" in hint:
+        return "Give a file that holds the polygons of land alone, and says its CRS."
+    return hint
 
 
 def _boxes(geobox: GeoBox, crs: pyproj.CRS) -> Iterator[Box | None]:
@@ -145,8 +153,8 @@ def describe_land(path: str | Path | None) -> dict[str, Any]:
         return {"land_mask": "none: land is not told from ice and water"}
     from floemap.stage import sha256
 
-    source = find_source(Path(path))
     try:
+        source = find_source(Path(path))
         return {"land_mask": source.path.name, "land_mask_sha256": {p.name: sha256(p) for p in source.files}}
     except FloemapError as e:
-        raise ChartError(e.message, path=e.path) from e
+        raise ChartError(e.message, path=e.path or path, hint=_for_masks(e.hint)) from e

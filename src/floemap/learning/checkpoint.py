@@ -244,7 +244,7 @@ def check_fits(
         raise ModelError(
             f"learnt from pixels of {checkpoint.resolution_m:g} m; the product has {resolution_m:g} m.",
             path=checkpoint.path,
-            hint=f"Prepare it with --resolution {checkpoint.resolution_m:g}.",
+            hint=f"Prepare it with `floemap prepare --resolution {checkpoint.resolution_m:g}`.",
         )
     if legend is None:
         return

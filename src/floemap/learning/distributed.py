@@ -73,7 +73,7 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
         if chosen.type == "cuda" and torch.cuda.device_count() < here.local_world:
             raise ConfigError(
                 f"{here.local_world} processes on this host see {torch.cuda.device_count()} GPUs.",
-                hint="Start one for each GPU, and let each see all of the host's: with srun, --gpu-bind=none.",
+                hint="Start one for each GPU, and let each see all of the host's: with `srun --gpu-bind=none`.",
             )
         os.environ.update(here.variables(*first_address()))
         # BatchNorm's buffers are equal everywhere already.

@@ -86,7 +86,7 @@ def place(environ: Mapping[str, str] | None = None) -> Place:
         if world % hosts:
             raise ConfigError(
                 f"SLURM has started {world} tasks on {hosts} hosts: not as many on each.",
-                hint="Give --ntasks-per-node.",
+                hint="Give `srun --ntasks-per-node`.",
             )
         return _checked(Place(_number(env, "SLURM_PROCID", 0), world, _number(env, "SLURM_LOCALID", 0), world // hosts))
     if _number(env, "SLURM_NTASKS") > 1:

@@ -100,7 +100,7 @@ def compare(
     if tasks() > 1:
         raise ConfigError(
             "a comparison shares its cells out among GPUs by itself.",
-            hint="Start it without torchrun, with srun as one task (--ntasks=1); several are for `floemap train`.",
+            hint="Start it without torchrun, with `srun --ntasks=1` as one task; several are for `floemap train`.",
         )
     out = Path(out)
     cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # what is wrong is said before any work

@@ -178,7 +178,7 @@ def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None,
     if used != legend:
         raise ConfigError(
             f"the labels {labels} have the legend {used!r}, the study {legend!r}.",
-            hint="Label the chart again with --legend, or change [data] legend.",
+            hint="Label the chart again, with `floemap label --legend`, or change [data] legend.",
         )
     try:
         start = datetime.fromisoformat(about["scene"]["start"])

@@ -1,0 +1,170 @@
+"""What lies in the folders that floemap makes, by their records: labels, predictions, charts, trainings and others.
+
+Each command leaves a JSON record in the folder of its result. Records may be edited or of other versions: what is not
+as it should be is left out, and never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from floemap.stage import read_json
+
+Lines = list[tuple[str, str]]
+#: Spots to review first, of a draft chart: polygons, but no chart.
+_SPOTS = "review.gpkg"
+
+
+def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
+    """Describe a folder that a command has made, or a file in one.
+
+    Returns
+    -------
+    Facts, JSON-ready, and lines for people, (name, words); None where no command has made it.
+
+    Raises
+    ------
+    FloemapError
+        If the record cannot be read.
+    """
+    folder = path if path.is_dir() else path.parent
+    for name, (kind, told) in _KINDS.items():
+        if not (folder / name).is_file():
+            continue
+        if not path.is_dir() and path.name != name and not _is_told_of(path, read_json(folder / name)):
+            continue
+        record = read_json(folder / name)
+        simulated = _simulated(record)
+        lines = [(kind, f"{folder.resolve().name}{', SIMULATED' if simulated else ''}")]
+        made = [str(record[key]) for key in ("made_by", "software", "created") if key in record]
+        lines += [("Made by", ", ".join(made))] if made else []
+        lines += [line for line in told(record) if line[1]]
+        return {"kind": kind.lower(), "path": str(folder), "simulated": simulated, "record": record}, lines
+    return None
+
+
+def _is_told_of(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a file beside a record is of its result, and no chart, which is described by itself."""
+    chart = path.suffix.lower() in (".gpkg", ".shp", ".geojson") and path.name != _SPOTS
+    return path.name in _mapping(record.get("bytes")) and not chart
+
+
+def _simulated(record: Mapping[str, Any]) -> bool:
+    summary, chart = _mapping(record.get("summary")), _mapping(record.get("chart"))
+    return any(value in (True, "yes") for value in (record.get("simulated"), chart.get("simulated"))) or bool(
+        summary.get("simulated")
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _pixels(record: Mapping[str, Any]) -> Lines:
+    """Share of each class, and of what has none."""
+    pixels = {k: n for k, n in _mapping(record.get("pixels")).items() if isinstance(n, int) and n >= 0}
+    total = sum(pixels.values())
+    shares = [f"{name.replace('_', ' ')} {n / total:.1%}" for name, n in pixels.items() if total]
+    legend = _mapping(record.get("legend")).get("name", "")
+    return [("Legend", str(legend)), ("Pixels", ", ".join(shares))]
+
+
+def _names(value: Any) -> str:
+    """Names of the files that something was made from."""
+    if isinstance(value, Mapping):
+        return ", ".join(str(name) for name in value)
+    return ", ".join(str(_mapping(entry).get("file", "")) for entry in value) if isinstance(value, list) else ""
+
+
+def _labels(record: Mapping[str, Any]) -> Lines:
+    chart, inputs = _mapping(record.get("chart")), _mapping(record.get("inputs"))
+    decided = _mapping(record.get("decisions"))
+    return [
+        ("Chart", f"{chart.get('file', '')}, {chart.get('polygons', '?')} polygons"),
+        ("On the grid of", _names(inputs.get("like"))),
+        *_pixels(record),
+        ("Decided by", ", ".join(f"{str(rule).replace('_', ' ')} {n}" for rule, n in decided.items())),
+    ]
+
+
+def _prediction(record: Mapping[str, Any]) -> Lines:
+    product, model = _mapping(record.get("product")), _mapping(record.get("model"))
+    return [("Product", str(product.get("name", ""))), ("Model", str(model.get("file", ""))), *_pixels(record)]
+
+
+def _chart(record: Mapping[str, Any]) -> Lines:
+    polygons, land = _mapping(record.get("polygons")), _mapping(record.get("land"))
+    areas = {str(k): v for k, v in _mapping(polygons.get("area_km2")).items() if isinstance(v, int | float)}
+    spots = record.get("review_spots")
+    lines = [
+        ("Status", str(record.get("status", ""))),
+        ("Product", str(_mapping(record.get("product")).get("file", ""))),
+        ("Models", _names(record.get("models"))),
+        ("Land mask", str(land.get("land_mask", ""))),
+        *_pixels(record),
+        ("Polygons", str(polygons.get("count", ""))),
+    ]
+    for name, area in sorted(areas.items(), key=lambda pair: -pair[1]):
+        lines.append((f"  {name.replace('_', ' ')}", f"{area:,.0f} km²"))
+    for i, spot in enumerate(spots[:5] if isinstance(spots, list) else [], 1):
+        place = [spot.get(k) for k in ("lat_deg", "lon_deg")] if isinstance(spot, Mapping) else []
+        if len(place) == 2 and all(isinstance(v, int | float) for v in place):
+            lines.append(("Review first" if i == 1 else "", f"{i}. {place[0]:.3f}° N, {place[1]:.3f}° E"))
+    return lines
+
+
+def _scores(record: Mapping[str, Any]) -> Lines:
+    lines = [("Scene", str(record.get("scene", "")))]
+    for name, entry in _mapping(record.get("scores")).items():
+        f1 = _mapping(_mapping(entry).get("scores")).get("weighted_f1")
+        lines.append((f"  {name}", f"weighted F1 {f1:.3f}" if isinstance(f1, float) else ""))
+    return lines
+
+
+def _training(record: Mapping[str, Any]) -> Lines:
+    best = record.get("best")
+    return [
+        ("Legend", str(record.get("legend", ""))),
+        ("Epochs", f"{record.get('epochs', '?')}, since {record.get('stopped', 'not said')}"),
+        ("Kept", f"the weights of epoch {best}" if best is not None else ""),
+    ]
+
+
+def _comparison(record: Mapping[str, Any]) -> Lines:
+    cells = record.get("cells")
+    names = [str(_mapping(c).get("name", "")) for c in cells] if isinstance(cells, list) else []
+    summary = _mapping(record.get("summary"))
+    lines = [("Study", str(record.get("study", _mapping(record.get("configuration")).get("name", ""))))]
+    lines += [("Cells", ", ".join(names))] if names else []
+    for group in summary.get("groups", []) if isinstance(summary.get("groups"), list) else []:
+        f1 = _mapping(_mapping(_mapping(_mapping(group).get("scores")).get("primary")).get("weighted_f1")).get("mean")
+        words = f"weighted F1 {f1:.3f}" if isinstance(f1, float) else "scores in results.json"
+        lines.append((f"  {_mapping(group).get('loss', 'loss')}", words))
+    failed = _mapping(record.get("failed"))
+    return [*lines, ("Failed", ", ".join(map(str, failed)))]
+
+
+def _plain(record: Mapping[str, Any]) -> Lines:
+    return [("Scene", str(record.get("scene", "")) if isinstance(record.get("scene"), str) else "")]
+
+
+#: What a folder is by its record, the first that it has, and what is told of it.
+_KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
+    "label.json": ("Labels", _labels),
+    "chart.json": ("Draft chart", _chart),
+    "prediction.json": ("Prediction", _prediction),
+    "evaluation.json": ("Scores", _scores),
+    "cell.json": ("Cell of a comparison", _plain),
+    "results.json": ("Comparison", _comparison),
+    "plan.json": ("Comparison that is not finished", _comparison),
+    "training.json": ("Training", _training),
+    "checks.json": ("Physical checks", _plain),
+    "report.json": ("Report", _plain),
+    "part.json": ("Part of a scene", _plain),
+    "twin.json": ("Simulated dataset", _plain),
+    "truth.json": ("Truth of a simulated scene", _plain),
+    "fetch.json": ("Fetched dataset", _plain),
+    "info.json": ("Description", _plain),
+}
