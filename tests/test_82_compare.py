@@ -327,6 +327,19 @@ def test_scenes_of_different_pixel_sizes_are_refused(tiny, twin, tmp_path):
         train_model(Study.checked(**values), tmp_path / "out")
 
 
+def test_a_truth_on_another_grid_is_left_out_or_refused_before_training(tiny, tmp_path, caplog):
+    study = with_changes(tiny(), {"data.prepare.resolution_m": 1600.0, "data.months": [3]})
+    truth = make_data(tiny().data, tiny().data.cache)[-1].truth
+    (scene,) = make_data(study.data, tmp_path)
+    assert scene.truth is None
+    assert "against the truth are left out" in caplog.text
+    values = study.model_dump()
+    named = {"name": "03", "product": scene.product, "chart": scene.labels, "truth": truth}
+    values["data"] |= {"folder": None, "scenes": [named]}
+    with pytest.raises(GridError, match=r"truth\.tif: the grids differ"):
+        make_data(Study.checked(**values).data, tmp_path)
+
+
 def test_a_comparison_without_tests_is_refused_before_any_work(tiny, tmp_path):
     study = tiny().model_dump()
     study["split"] = {"kind": "lists", "training": ["03"], "validation": ["02-NE"]}

@@ -18,7 +18,9 @@ import numpy as np
 from floemap.charts.dataset import Entry, find_dataset
 from floemap.charts.halves import Footprint
 from floemap.charts.label import label_chart
-from floemap.errors import ConfigError, FloemapError
+from floemap.cog import read_geobox
+from floemap.errors import ConfigError, FloemapError, GridError
+from floemap.grid import check_same_grid
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.run_paths import DataPaths
 from floemap.sentinel1.product import prepare
@@ -160,7 +162,16 @@ def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress
             settings.label_settings(scene.layer),
             progress=part_of(progress, 1, 2, "labelling"),
         ).folder
-    return open_study_scene(scene.name, product, labels, scene.truth, legend=settings.legend)
+    truth = scene.truth
+    if truth is not None:
+        try:
+            check_same_grid(read_geobox(labels / "labels.tif"), read_geobox(truth), f"{labels} and {truth}")
+        except GridError as e:
+            if settings.scenes:  # the user names this truth
+                raise
+            logger.warning("scene %s: %s Scores and checks against the truth are left out.", scene.name, e.message)
+            truth = None
+    return open_study_scene(scene.name, product, labels, truth, legend=settings.legend)
 
 
 def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None, *, legend: str) -> StudyScene:
