@@ -5,14 +5,20 @@ BIN := $(VENV)/bin
 OUT ?= demo
 SIZE ?= small
 SITE ?= build/docs
+# Exact versions, for every platform; floemap itself asks for lower bounds only.
+INSTALL = $(BIN)/python -m pip install --quiet -c requirements.lock
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test quick lint docs lock release clean
 
 demo: $(VENV)/.installed
 	$(BIN)/floemap demo --out $(OUT) --size $(SIZE)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
+
+# What tells most in little time, for every change while one works.
+quick: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
@@ -30,17 +36,38 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.installed: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[learn]'
+$(VENV)/.installed: $(BIN)/python pyproject.toml requirements.lock
+	$(INSTALL) -e '.[learn]'
 	@touch $@
 
-$(VENV)/.installed-test: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[learn,fetch,test]'
+$(VENV)/.installed-test: $(BIN)/python pyproject.toml requirements.lock
+	$(INSTALL) -e '.[learn,fetch,test]'
 	@touch $@
 
-$(VENV)/.installed-docs: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[docs]'
+$(VENV)/.installed-docs: $(BIN)/python pyproject.toml requirements.lock
+	$(INSTALL) -e '.[docs]'
 	@touch $@
+
+# Renews requirements.lock. torch stays at the release of which a build without CUDA is on offer.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv
+	echo 'torch==2.13.0' > build/lock/torch.txt
+	build/lock/bin/uv pip compile --quiet --universal --all-extras --python-version 3.11 -c build/lock/torch.txt \
+	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o build/lock/all.txt
+	{ head -n 2 requirements.lock; grep -vE '^(nvidia-|cuda-|triton|torch==)' build/lock/all.txt; \
+	  cat build/lock/torch.txt; } > build/lock/requirements.lock
+	mv build/lock/requirements.lock requirements.lock
+
+# A release's wheel must work alone: built, installed without the source, and the smallest demo run with it.
+release:
+	rm -rf build/release
+	$(PYTHON) -m venv build/release/venv
+	build/release/venv/bin/python -m pip install --quiet build
+	build/release/venv/bin/python -m build --quiet --outdir build/release
+	build/release/venv/bin/python -m pip install --quiet -c requirements.lock "$$(ls build/release/*.whl)[learn]"
+	cd build/release && venv/bin/floemap config demo --out study.toml && venv/bin/floemap demo --out demo --size smallest
+	test -s build/release/demo/smallest/report/report.html
 
 clean:
 	rm -rf $(VENV) demo build

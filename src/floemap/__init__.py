@@ -17,6 +17,7 @@ The public API, each name loaded when it is first used. Functions with long work
     make_chart(product, models, out)  a draft ice chart of a product (and make_charts for many)
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
     make_report(run)             the report of a comparison
+    config_text(name)            a configuration that comes with floemap, as TOML
     run_demo(out)                all of it at once, on simulated scenes
 """
 
@@ -31,7 +32,7 @@ from floemap.progress import with_bar
 if TYPE_CHECKING:
     from floemap.charts.label import label_chart
     from floemap.charts.sigrid3 import read_chart
-    from floemap.config import LabelSettings, PrepareSettings
+    from floemap.config import LabelSettings, PrepareSettings, config_text
     from floemap.demo import run_demo
     from floemap.errors import FloemapError
     from floemap.evaluation.evaluate import evaluate_scene
@@ -60,6 +61,7 @@ _WHERE = {
     "Study": "floemap.study.settings",
     "__version__": "floemap.version",
     "compare": "floemap.study.compare",
+    "config_text": "floemap.config",
     "describe": "floemap.info",
     "dry_run": "floemap.study.dry_run",
     "evaluate_scene": "floemap.evaluation.evaluate",
@@ -89,6 +91,7 @@ __all__ = [
     "Study",
     "__version__",
     "compare",
+    "config_text",
     "describe",
     "dry_run",
     "evaluate_scene",

@@ -29,7 +29,6 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio._err import CPLE_BaseError  # what rasterio.shutil raises; it is no RasterioError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
@@ -174,12 +173,26 @@ class CogWriter:
     def _forget(self) -> None:
         """Free what GDAL holds in memory."""
         for name in reversed(self._made):  # a dataset takes its overviews with it: the deepest first
-            with suppress(RasterioError, CPLE_BaseError):
+            with suppress(Exception):  # whatever it is, memory is freed when the process ends
                 rasterio.shutil.delete(name, driver="GTiff")
 
     def _finish(self) -> None:
         if self._next_row != self.geobox.shape[0]:
             raise GridError(f"{self._next_row} rows were written of {self.geobox.shape[0]}", path=self.path)
+        self._describe()
+        self._full.close()
+        self._write_overviews()
+        try:
+            self._pack()
+        except Exception as e:
+            if not (_is_gdals(e) or isinstance(e, OSError)):
+                raise
+            raise OutputError(
+                f"cannot be written: {_reason(e)}.", path=self.path, hint="Is there space and permission?"
+            ) from e
+
+    def _describe(self) -> None:
+        """Write tags, names, units, categories and colours of the bands."""
         full = self._full
         full.update_tags(**self.tags)
         for i, band in enumerate(self.bands, 1):
@@ -195,7 +208,8 @@ class CogWriter:
         for i, band in enumerate(self.bands, 1):
             if band.colours:
                 full.write_colormap(i, {k: (*rgb, 255) for k, rgb in band.colours.items()})
-        full.close()
+
+    def _write_overviews(self) -> None:
         name, level = self._memory, self._half
         while True:
             name += ".ovr"
@@ -206,7 +220,13 @@ class CogWriter:
             level = self._shrink(level)
         # The half-size copy is in GDAL's memory now.
         self._half = level
-        # Packed in memory and then written by Python, which tells of a full disk: GDAL's threads print it and go on.
+
+    def _pack(self) -> None:
+        """Write the file: a COG of the raster and its overviews.
+
+        Python writes what GDAL has packed in memory: on a full disk Python raises an error, GDAL's threads only print
+        a message.
+        """
         beside = self.path.with_name(f".{self.path.name}.partial")
         try:
             with MemoryFile(ext=".tif") as packed:
@@ -226,13 +246,14 @@ class CogWriter:
                     while block := packed.read(1 << 20):
                         file.write(block)
             beside.replace(self.path)
-        except (RasterioError, CPLE_BaseError, OSError) as e:
-            raise OutputError(
-                f"cannot be written: {_reason(e)}.", path=self.path, hint="Is there space and permission?"
-            ) from e
         finally:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
+
+
+def _is_gdals(error: Exception) -> bool:
+    """Return whether an error is GDAL's: rasterio passes some on as classes CPLE_... that it does not publish."""
+    return isinstance(error, RasterioError) or type(error).__name__.startswith("CPLE_")
 
 
 def _reason(error: BaseException) -> str:
@@ -365,7 +386,9 @@ def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint:
             dataset = rasterio.open(file, driver="GTiff")
         with dataset:
             yield dataset
-    except (RasterioError, CPLE_BaseError, UnicodeDecodeError) as e:  # the last of tags in another encoding than TIFF's
+    except Exception as e:
+        if not (_is_gdals(e) or isinstance(e, UnicodeDecodeError)):  # the last of tags in another encoding than TIFF's
+            raise
         raise kind(f"cannot be read as a raster: {_reason(e)}.", path=path, hint=hint) from e
 
 

@@ -58,6 +58,28 @@ class Settings(BaseModel):
             raise ConfigError(_readable(e), path=path) from e
 
 
+#: Configurations that come with floemap.
+_SHIPPED = Path(__file__).parent / "configs"
+
+
+def config_names() -> tuple[str, ...]:
+    """Return the names of the configurations that come with floemap, sorted."""
+    return tuple(sorted(path.stem for path in _SHIPPED.glob("*.toml")))
+
+
+def config_text(name: str) -> str:
+    """Return a configuration that comes with floemap, as the text of a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If no configuration has this name.
+    """
+    if name not in config_names():
+        raise ConfigError(f"no configuration is called {name!r}.", hint=f"Known: {', '.join(config_names())}.")
+    return (_SHIPPED / f"{name}.toml").read_text(encoding="utf-8")
+
+
 #: Keys within keys: each level of a dotted key is a table, and the time for them grows with the square of their number.
 _DEEP_KEY = re.compile(r"""(?:["']?[\w-]{1,64}["']?\s*\.\s*){50,}""")
 #: The longest of ours has 4 kB.

@@ -1,9 +1,11 @@
 """The entry point: all commands, registered by being imported, in the order in which ``--help`` shows them."""
 
+# ruff: noqa: F401
 from __future__ import annotations
 
 # isort: off
-from floemap.cli import demo, simulate, fetch, info, prepare, label, train, compare, predict, chart, evaluate, report  # noqa: F401
+from floemap.cli import demo, config, simulate, fetch, info, prepare, label, train, compare, predict, chart, evaluate
+from floemap.cli import report
 
 # isort: on
 from floemap.cli.app import app
