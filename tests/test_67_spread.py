@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import gaussian_filter
 
 from floemap.errors import ConfigError, GridError
-from floemap.evaluation.blocks import block_confusions, block_edges, block_sums
+from floemap.evaluation.blocks import block_confusions, block_edges
 from floemap.evaluation.confusion import Confusion, confusion
 from floemap.evaluation.difference import difference, holm
 from floemap.evaluation.polaris import class_levels
@@ -73,12 +73,6 @@ def test_blocks_sum_up_to_the_scene(reference, prediction, block_px):
 def test_all_predictions_have_the_same_blocks(reference, one, other, block_px):
     a, b = (block_confusions(reference, p, 3, 100, 100 * block_px) for p in (one, other))
     assert a.shape == b.shape
-    sums = block_sums(np.stack([reference == 1, one == 2]), reference != IGNORE, 100, 100 * block_px)
-    assert sums.shape == (len(a), 2)
-    both = (reference == 1) & (one == 2)
-    np.testing.assert_array_equal(
-        block_sums(both, reference != IGNORE, 100, 100 * block_px), a[:, 1, 2]
-    )  # a cell of the matrix is a sum over pixels like any other
 
 
 def test_tiles_cut_between_blocks_give_the_same_blocks():
@@ -104,10 +98,6 @@ def test_blocks_refuse_what_does_not_fit():
     raster = np.zeros((4, 4), np.uint8)
     with pytest.raises(GridError, match="shapes"):
         block_confusions(raster, raster[:3], 3, 100)
-    with pytest.raises(GridError, match="grid"):
-        block_sums(raster[:3], raster == 0, 100)
-    with pytest.raises(GridError, match="not finite"):
-        block_sums(np.full((4, 4), np.nan), raster == 0, 100)
     with pytest.raises(GridError, match="without a pixel"):
         block_edges(0, 100)
     with pytest.raises(ConfigError, match="blocks of 50 m from pixels of 100 m"):
@@ -137,7 +127,8 @@ def test_blocks_smaller_than_errors_are_far_too_sure():
         field = gaussian_filter(rng.standard_normal((200, 200)), 4, mode="wrap")
         right = field < 0.9 / (8 * np.sqrt(np.pi))  # the smoothed field's standard deviation is 1 / (2 sqrt(pi) sigma)
         for block_m in covered:
-            sums = block_sums(np.stack([right, np.ones_like(right)]), np.ones_like(right), 2000, block_m)
+            counts = block_confusions(np.zeros(right.shape, np.uint8), (~right).astype(np.uint8), 2, 2000, block_m)
+            sums = np.stack([counts[:, 0, 0], counts.sum(axis=(1, 2))], axis=1)
             found = interval({"scene": sums}, share, n=200, seed=trial)
             covered[block_m] += found.low <= truth <= found.high
     assert covered[8000] < 26

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,42 +187,3 @@ def block_confusions(
         raise GridError(f"reference and prediction have the shapes {reference.shape} and {prediction.shape}.")
     confusion(reference, prediction, classes)  # also refuses ids in blocks that do not count
     return BlockGrid.of(reference, pixel_m, block_m).confusions(reference, prediction, classes)
-
-
-def block_sums(
-    maps: NDArray[Any], valid: NDArray[np.bool_], pixel_m: float, block_m: float = BLOCK_M
-) -> NDArray[np.float64]:
-    """Return the sums of maps over each block, for whatever adds over pixels.
-
-    Parameters
-    ----------
-    maps
-        (..., rows, cols), truth values or numbers; what must not count is 0.
-    valid
-        (rows, cols), where the reference has a class: blocks without any are left out, as in
-        :func:`block_confusions`, so that both lie side by side.
-    pixel_m, block_m
-        Sides of a pixel and of a block.
-
-    Returns
-    -------
-    numpy.ndarray
-        (blocks, ...) float64.
-
-    Raises
-    ------
-    GridError
-        If the shapes differ, or a map holds a number that is not finite.
-    ConfigError
-        If sizes are impossible.
-    """
-    if maps.shape[-2:] != valid.shape:
-        raise GridError(f"maps of {maps.shape} do not lie on the grid of {valid.shape}.")
-    grid = BlockGrid.of(np.where(valid, np.uint8(0), np.uint8(IGNORE)), pixel_m, block_m)
-    sums = np.zeros((len(grid), *maps.shape[:-2]))
-    with np.errstate(invalid="ignore"):  # told below
-        for block, window in grid.pieces():
-            sums[block] += maps[(..., *window)].sum(axis=(-2, -1), dtype=np.float64)
-    if not np.isfinite(sums).all():
-        raise GridError("a map holds a value that is not finite.", hint="What must not count is 0.")
-    return sums

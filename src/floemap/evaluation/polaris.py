@@ -225,37 +225,6 @@ def class_levels(legend: Legend, ship: str, taking: Mapping[str, IceType] | None
     return operation_levels(TENTHS * risk_values(legend, ship, taking), ship)
 
 
-def risk_index(classes: NDArray[np.uint8], values: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the risk index outcome of each pixel, which counts as ten tenths of its class.
-
-    That is a simplification: a chart's polygon named after its dominant type holds others, and water. Where their
-    shares are known, :func:`risk_index_of_fractions` uses them.
-
-    Parameters
-    ----------
-    classes
-        Any shape, class ids, :data:`floemap.legend.IGNORE` where there is none.
-    values
-        (classes,), as from :func:`risk_values`.
-
-    Returns
-    -------
-    numpy.ndarray
-        The same shape, from -80 to 30, NaN where there is no class.
-
-    Raises
-    ------
-    GridError
-        If a class id is not in the legend.
-    """
-    table = np.full(256, np.nan, np.float32)
-    table[: len(values)] = TENTHS * values
-    if classes.size and (stray := classes[(classes >= len(values)) & (classes != IGNORE)]).size:
-        raise GridError(f"a raster holds class {stray.flat[0]}, the legend ids 0 to {len(values) - 1}.")
-    outcome: NDArray[np.float32] = table[classes]
-    return outcome
-
-
 def risk_index_of_counts(counts: ArrayLike, values: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the risk index outcome of ice regimes from their pixels by class.
 

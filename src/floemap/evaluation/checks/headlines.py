@@ -176,8 +176,3 @@ HEADLINES: tuple[Headline, ...] = (
         "How much of the half that the model is surer of, which a review of the rest would leave, is wrong?", 3,
     ),
 )  # fmt: skip
-
-
-def headline_values(checks: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return all headline numbers by key."""
-    return {h.key: h.of(checks) for h in HEADLINES}
