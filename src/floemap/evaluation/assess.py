@@ -211,7 +211,8 @@ def read_assessment(folder: Path, *, skipped: bool = False) -> Assessment:
     checks = read_json(folder / RECORD)
     amounts: dict[str, Blocks] = {}
     try:
-        with np.load(regular_file(folder / BLOCKS), allow_pickle=False) as stored:
+        # Opened here: of a damaged file, np.load leaves its own open.
+        with regular_file(folder / BLOCKS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             confusion = stored[_CONFUSION]
             true = stored[_TRUE_CONFUSION] if _TRUE_CONFUSION in stored.files else None
             for key in stored.files:
