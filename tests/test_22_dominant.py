@@ -119,6 +119,26 @@ def shares(**by_class: float) -> list[float]:
         # CA empty among several: the first has what the others leave.
         (ice("90", SA="95", CB="20", SB="81"), Rule.FIRST, OLD, shares(old=0.7, new=0.2, water=0.1)),
         (ice("90", SA="95", CB="70", SB="81"), Rule.SECOND, NEW, shares(old=0.2, new=0.7, water=0.1)),
+        # Several without their parts: what the others leave is of unknown type, and decides nothing unless it is more.
+        (ice("90", SA="95", SB="81"), Rule.UNKNOWN_PARTS, IGNORE, shares(water=0.1)),
+        (ice("60", SA="95", SB="86", SC="81"), Rule.UNKNOWN_PARTS, IGNORE, shares(water=0.4)),
+        (ice("92", SA="95", CD="85"), Rule.UNKNOWN_PARTS, IGNORE, shares()),
+        (ice("99", SA="95", SB="81"), Rule.UNKNOWN_PARTS, IGNORE, shares()),
+        (ice("90", SA="95", CB="20", SB="81", SC="84"), Rule.UNKNOWN_PARTS, IGNORE, shares(new=0.2, water=0.1)),
+        (ice("90", SA="95", CB="50", SB="81", SC="84"), Rule.SECOND, NEW, shares(new=0.5, water=0.1)),
+        (ice("90", SA="95", CB="20", SB="81", CD="84"), Rule.UNKNOWN_PARTS, IGNORE, shares(new=0.2, water=0.1)),
+        # One without has what the others leave, whichever it is.
+        (ice("90", CA="30", SA="95", SB="81"), Rule.SECOND, NEW, shares(old=0.3, new=0.6, water=0.1)),
+        (
+            ice("90", CA="60", SA="95", CB="10", SB="81", SC="84"),
+            Rule.FIRST,
+            OLD,
+            shares(old=0.6, new=0.1, young=0.2, water=0.1),
+        ),
+        (ice("90", SB="81"), Rule.SINGLE, NEW, shares(new=0.9, water=0.1)),
+        # Codes that name no type of ice are none, and a trace is none that has a share.
+        (ice("90", SA="95", SB="80", SC="01"), Rule.SINGLE, OLD, shares(old=0.9, water=0.1)),
+        (ice("90", SA="95", CN="97"), Rule.SINGLE, OLD, shares(old=0.9, water=0.1)),
         # Glacier ice and undetermined ice have no class here, but a share.
         (ice("90", CA="60", SA="98", CB="30", SB="81"), Rule.FIRST, IGNORE, shares(new=0.3, water=0.1)),
         (ice("80", CA="40", SA="99", CB="40", SB="81"), Rule.TIE, NEW, shares(new=0.4, water=0.2)),
@@ -179,6 +199,16 @@ def test_every_decision_is_counted(read: Any) -> None:
     types = ice_types(read(*rows))
     assert types.counts == {"land": 1, "single_type": 2, "tie_to_thicker": 1, "water": 1}
     assert sum(types.counts.values()) == len(rows)
+
+
+def test_the_first_of_several_without_parts_has_it_all_where_asked(read: Any) -> None:
+    """As in the labels of AI4Arctic, whose rule is that an empty CA is CT."""
+    rows = [ice("90", SA="95", SB="81"), ice("90", SA="95", SC="84"), ice("90", CA="30", SA="95", SB="81", SC="84")]
+    types = ice_types(read(*rows, ice("90", SA="95")), without_parts="first")
+    assert types.rule.tolist() == [Rule.SINGLE, Rule.SINGLE, Rule.SECOND, Rule.SINGLE]
+    assert types.stage.tolist() == [95, 95, 81, 95]
+    np.testing.assert_allclose(types.shares[:3], [[0.9, 0, 0, 0], [0.9, 0, 0, 0], [0.3, 0.6, 0, 0]])
+    assert types.without_parts == (0, 1, 2)
 
 
 def test_an_unnamed_remainder_that_is_larger_is_counted(read: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import floemap.cli.label  # noqa: F401  registers the command
 from floemap.charts.describe import areas_km2, chart_facts, chart_lines, chart_problems, describe_chart
 from floemap.charts.dominant import class_fractions, ice_types
-from floemap.charts.label import DISTANCE_STEP_PX, label_chart
+from floemap.charts.label import DISTANCE_STEP_PX, label_chart, notes_of
 from floemap.charts.picture import draw_chart_map
 from floemap.charts.rasterize import border_distance, rasterize_labels
 from floemap.charts.sigrid3 import read_chart
@@ -141,6 +141,19 @@ def test_the_record_says_all(tmp_path: Path, product: Path) -> None:
     assert record["oddities"]["odd_codes"] == {"SA": {"90": 1}}
     assert record["coverage"]["overlapping_pairs"] == 0
     assert record["configuration"]["unmapped"] == "ignore"
+
+
+def test_polygons_without_parts_are_told_of_and_counted(
+    tmp_path: Path, product: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_chart(tmp_path / "c.shp", [ice("90", SA="95", SB="81"), *FOUR[1:]])
+    for asked, words, old in (("unknown", "type is unknown", 0), ("first", "the first is taken", (64 - 12) * 64)):
+        caplog.clear()
+        result = label_chart(path, product, tmp_path, LabelSettings(without_parts=asked))
+        record = json.loads(result.record.read_text())
+        assert (record["oddities"]["without_parts_ids"], record["configuration"]["without_parts"]) == ([0], asked)
+        assert record["pixels"]["old_ice"] == old
+        assert words in caplog.text and any(words in note for note in notes_of(record))
 
 
 def test_finished_work_is_not_done_again(tmp_path: Path, product: Path, chart: Path) -> None:

@@ -158,6 +158,9 @@ class LabelSettings(Settings):
     unmapped: Literal["error", "ignore"] = "error"
     """Codes that the legend lacks or that mean nothing: refuse the chart, or leave those polygons without a class."""
 
+    without_parts: Literal["unknown", "first"] = "unknown"
+    """Polygons that name several ice types without their partial concentrations: of unknown type, or of the first."""
+
     fractions: bool = False
     """Also write the share of each class."""
 

@@ -35,6 +35,8 @@ ICE_FREE_OR_UNKNOWN = 98
 BERGY_WATER_CODE = 2
 #: Codes in columns of stages that name no ice of the sea: none, ice free, no stage, glacier ice, undetermined.
 NO_ICE = (NOT_GIVEN, ICE_FREE, 80, 98, 99)
+#: Those of them that name no type of ice at all.
+NO_TYPE = (NOT_GIVEN, ICE_FREE, 80)
 #: Unknown concentration, of several types each.
 UNKNOWN_CODES = frozenset({ICE_FREE_OR_UNKNOWN, 99})
 

@@ -73,6 +73,7 @@ def chart_facts(chart: Chart) -> dict[str, Any]:
         "oddities": asdict(chart.report)
         | {
             "unnamed_remainder_larger": types.remainder_larger,
+            "without_parts_ids": types.without_parts,
             "odd_concentrations": dict(types.odd_concentrations),
             "other_class_ids": other_classes(chart, types),
             "unmapped_stages": {name: unmapped_stages(types, table) for name, table in LEGENDS.items()},

@@ -4,6 +4,11 @@ The dominant type is the one with the largest partial concentration, and a tie g
 for ships. SIGRID-3 lists types from the thickest, so the first is not the dominant one by definition. Where a polygon
 has one type only, charts leave its partial concentration empty: it is the total.
 
+One type without a partial concentration has what the others leave of the total. Where several are without, as in
+charts that name two or three types and give no part of any, how they share what is left is not known. A type whose
+part is given and larger than that is dominant all the same; else the polygon's type is unknown, unless the caller
+chooses to take the first of them for all of it, as the labels of AI4Arctic do.
+
 What charts hold besides the three types. CD is the stage of what remains when the three do not sum to the total: it is
 taken as a fourth type with the remaining concentration, and may be the dominant one. A remainder without CD is of
 unknown type. CN is the stage of a trace, under a tenth, of thicker ice: it has no share and decides nothing.
@@ -28,6 +33,7 @@ from floemap.charts.codes import (
     BERGY_WATER_CODE,
     ICE_FREE_OR_UNKNOWN,
     NO_ICE,
+    NO_TYPE,
     NOT_GIVEN,
     TENTHS,
     UNKNOWN_CODES,
@@ -43,6 +49,9 @@ logger = logging.getLogger(__name__)
 #: What to do with a code that has no meaning there: refuse the chart, or leave the polygon without a class.
 Unmapped = Literal["error", "ignore"]
 
+#: Several types without partial concentrations: their shares are unknown, or the first has what the others leave.
+WithoutParts = Literal["unknown", "first"]
+
 _IGNORE_HINT = "--unmapped ignore leaves such polygons without a class, and counts them."
 _SUM_EPSILON = 1e-6
 
@@ -55,14 +64,14 @@ class Rule(StrEnum):
     ICE_SHELF = "ice_shelf"
     NO_DATA = "no_data"  # POLY_TYPE N, or neither type nor concentration given
     BERGY_WATER = "bergy_water"
-    SINGLE = "single_type"  # CA empty or unknown, CB, CC empty: SA has the total concentration
+    SINGLE = "single_type"  # one type, and no partial concentration, or an unknown one: it has the total
     FIRST = "first_type_largest"
     SECOND = "second_type_largest"
     THIRD = "third_type_largest"
     REMAINDER = "remainder_largest"  # the type CD
     TIE = "tie_to_thicker"
     NO_STAGE = "no_stage"  # ice, but the type that decides has no stage of development
-    UNKNOWN_PARTS = "unknown_parts"  # several types, but a partial concentration is unknown
+    UNKNOWN_PARTS = "unknown_parts"  # several types, but a partial concentration is unknown, or several are not given
 
 
 #: The stage that each code stands for; 255 for none.
@@ -91,6 +100,8 @@ class IceTypes:
         Share of open water, (n,). What `shares` and `water` leave of 1 is unknown.
     remainder_larger
         Polygons where a remainder of unknown type is larger than the type that decided.
+    without_parts
+        Ids of the polygons of ice that name several types without their partial concentrations.
     odd_concentrations
         How often each code without a meaning stood for the concentration of an ice polygon; it is taken as unknown.
     """
@@ -102,6 +113,7 @@ class IceTypes:
     shares: NDArray[np.float64]
     water: NDArray[np.float64]
     remainder_larger: int
+    without_parts: tuple[int, ...]
     odd_concentrations: Mapping[int, int]
 
     @property
@@ -110,14 +122,23 @@ class IceTypes:
         return dict(sorted(Counter(str(r) for r in self.rule).items()))
 
 
-def ice_types(chart: Chart, *, unmapped: Unmapped = "error") -> IceTypes:
+def ice_types(chart: Chart, *, unmapped: Unmapped = "error", without_parts: WithoutParts = "unknown") -> IceTypes:
     """Decide the dominant type of each polygon, and the shares of all types.
+
+    Parameters
+    ----------
+    chart
+        What was read.
+    unmapped
+        "error", or "ignore": take a concentration that has a code without a meaning as unknown, and count it.
+    without_parts
+        Where several types of a polygon have no partial concentration: "unknown", or "first", which gives the first of
+        them all that the other types leave.
 
     Raises
     ------
     ChartError
-        If a concentration that matters has a code without a meaning, naming the polygon; with `unmapped` "ignore" it
-        is taken as unknown, and counted.
+        If a concentration that matters has a code without a meaning, naming the polygon.
     """
     ct = chart.codes("ct")
     rule = _rule_by_type(chart, ct)
@@ -128,33 +149,31 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error") -> IceTypes:
 
     total = tenths(ct)[1]
     full = np.where(total >= 9.5, 10, total)  # parts of 9+ sum to ten
-    single = (parts == NOT_GIVEN).all(axis=1)
-    # One type alone is dominant whatever its concentration, also where that is said to be unknown.
-    alone = (stages[:, 0] != NOT_GIVEN) & (stages[:, 1:] == NOT_GIVEN).all(axis=1)
-    single |= alone & np.isin(parts[:, 0], list(UNKNOWN_CODES)) & (parts[:, 1:] == NOT_GIVEN).all(axis=1)
-    amount = np.zeros((len(chart), 4))  # tenths of the sea surface, before scaling
-    amount[:, :3] = np.where(parts == NOT_GIVEN, 0, tenths(parts)[1])
-    # One type has all there is. Where only CA is empty among several, SA has what the others leave.
-    rest = np.maximum(full - np.nansum(amount[:, :3], axis=1), 0)
-    first_is_rest = (parts[:, 0] == NOT_GIVEN) & (stages[:, 0] != NOT_GIVEN) & ~single
-    amount[:, 0] = np.where(first_is_rest, rest, amount[:, 0])
-    amount[:, 3] = np.where((stages[:, 3] != NOT_GIVEN) & ~first_is_rest & ~single, np.nan_to_num(rest), 0)
+    open_types, alone = _open_types(parts, stages)
+    several = is_ice & (open_types.sum(axis=1) > 1)
+    if without_parts == "first":
+        open_types &= np.cumsum(open_types, axis=1) == 1
+    single = alone & (open_types.sum(axis=1) <= 1)
+    amount, left = _amounts(parts, open_types & ~single[:, None], full)
+    amount[single] = 0
 
-    unknown_parts = is_ice & ~single & (np.isnan(amount).any(axis=1) | (np.nansum(amount, axis=1) <= 0))
     known = np.where(np.isnan(amount), 0, amount)
     largest = known.max(axis=1)
+    unknown_parts = np.isnan(amount).any(axis=1) | (np.nansum(amount, axis=1) <= 0)
+    unknown_parts |= (open_types.sum(axis=1) > 1) & (left > largest - _SUM_EPSILON)
+    unknown_parts &= is_ice & ~single
     among = (known >= largest[:, None] - _SUM_EPSILON) & (known > 0)
-    slot = _thickest(stages, among)
+    slot = np.where(single, open_types.argmax(axis=1), _thickest(stages, among))
     kinds = _STAGE_OF[np.where(stages < 0, 255, stages)]
     tie = np.where(among, kinds, -1).max(axis=1) > np.where(among, kinds, 255).min(axis=1)
-    stage = np.where(single, stages[:, 0], stages[np.arange(len(chart)), slot])
+    stage = stages[np.arange(len(chart)), slot]
 
     decided = np.select([single, unknown_parts, tie], [Rule.SINGLE, Rule.UNKNOWN_PARTS, Rule.TIE], _BY_SLOT[slot])
     decided = np.where((stage == NOT_GIVEN) & (decided != Rule.UNKNOWN_PARTS), Rule.NO_STAGE, decided)
     rule = np.array([Rule(d if ice else r) for ice, d, r in zip(is_ice, decided, rule, strict=True)], object)
     stage = np.where(is_ice & (rule != Rule.UNKNOWN_PARTS), stage, NOT_GIVEN).astype(np.int16)
 
-    amount[single, 0] = full[single]
+    amount[single, slot[single]] = full[single]
     shares, water = _shares(np.where(is_ice[:, None], np.nan_to_num(amount), 0), total / 10, full)
     water = np.where(is_ice, water, np.where(rule == Rule.WATER, 1.0, 0.0))
     unnamed = np.where(is_ice & ~single, np.nan_to_num(full) - known.sum(axis=1), 0)
@@ -162,7 +181,40 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error") -> IceTypes:
     if larger:
         logger.info("%s: in %d polygons more ice is of unnamed type than of any named", chart.path, larger)
     features = np.asarray(chart.polygons.index)
-    return IceTypes(features, rule, stage, stages, shares, water, larger, odd)
+    without = tuple(features[several].tolist())
+    return IceTypes(features, rule, stage, stages, shares, water, larger, without, odd)
+
+
+def _open_types(parts: NDArray[np.int16], stages: NDArray[np.int16]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which of the types A, B, C and the remainder's have no partial concentration, (n, 4), and which polygons
+    give none of any use, (n,).
+
+    The remainder never has one of its own. One type alone is all the ice whatever its concentration, also where that
+    is said to be unknown.
+    """
+    named = ~np.isin(stages, NO_TYPE)
+    open_types = named & np.column_stack([parts == NOT_GIVEN, np.ones(len(parts), bool)])
+    unknown_alone = np.isin(parts[:, 0], list(UNKNOWN_CODES)) & named[:, 0] & ~named[:, 1:].any(axis=1)
+    open_types[:, 0] |= unknown_alone
+    without = (parts == NOT_GIVEN).all(axis=1)
+    return open_types, without | (unknown_alone & (parts[:, 1:] == NOT_GIVEN).all(axis=1))
+
+
+def _amounts(
+    parts: NDArray[np.int16], open_types: NDArray[np.bool_], full: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return tenths of the sea surface of the four types, (n, 4), before scaling, and what the parts leave, (n,).
+
+    One type without a part has what the others leave; not-a-number where that is not known. Several have 0.
+    """
+    amount = np.zeros((len(parts), 4))
+    amount[:, :3] = np.where(parts == NOT_GIVEN, 0, tenths(parts)[1])
+    given = np.nansum(amount, axis=1)
+    left = np.maximum(full - given, 0)
+    one = open_types & (open_types.sum(axis=1) == 1)[:, None]
+    amount[:, :3] = np.where(one[:, :3], left[:, None], amount[:, :3])
+    amount[:, 3] = np.where(one[:, 3], np.nan_to_num(left), 0)
+    return amount, np.where(np.isnan(left), np.maximum(10 - given, 0), left)
 
 
 def _rule_by_type(chart: Chart, ct: NDArray[np.int16]) -> NDArray[Any]:

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 STAGE = Stage(
     "floemap label",
     "label.json",
-    revision=1,
+    revision=2,
     files=("labels.tif", "labels.qml", "fractions.tif", "border_distance.tif"),
 )
 #: Steps of the stored distance: quarters of a pixel.
@@ -121,9 +121,10 @@ def label_chart(
         return LabelledChart(folder, skipped=True)
 
     read = read_chart(source.path, layer=settings.layer, crs=settings.crs)
-    types = ice_types(read, unmapped=settings.unmapped)
+    types = ice_types(read, unmapped=settings.unmapped, without_parts=settings.without_parts)
     ids = class_ids(types, classes, unmapped=settings.unmapped)
     _warn_of_other_classes(read, types)
+    _warn_of_missing_parts(read, types, settings)
     if settings.fractions:
         shares = stored_fractions(types, classes, settings)
     # Mask, overlaps and distances are found beside the drawing and writing: all of it leaves the interpreter free.
@@ -173,6 +174,16 @@ def _warn_of_other_classes(chart: Chart, types: IceTypes) -> None:
         logger.warning("%s: %s", chart.path, _of_other_class(other))
 
 
+def _warn_of_missing_parts(chart: Chart, types: IceTypes, settings: LabelSettings) -> None:
+    if ids := types.without_parts:
+        logger.warning("%s: %s", chart.path, _of_missing_parts(ids, settings.without_parts))
+
+
+def _of_missing_parts(ids: Sequence[int], taken: str) -> str:
+    what = "the first is taken for all of it" if taken == "first" else "their type is unknown where these decide it"
+    return f"{len(ids)} polygons name several ice types without partial concentrations, and {what}: {some_of(ids)}"
+
+
 def _of_other_class(ids: Sequence[int]) -> str:
     return (
         f"in {len(ids)} polygons CLASS is another than POLY_TYPE, CT and SA say, which count: {some_of(ids)}."
@@ -187,6 +198,8 @@ def notes_of(record: Mapping[str, Any]) -> list[str]:
     for key, words in (("untyped_ids", "polygons have no POLY_TYPE"), ("blank_ids", "polygons give nothing at all")):
         ids = odd.get(key, ())
         notes += [f"{len(ids)} {words}: {some_of(ids)}."] if ids else []
+    if ids := odd.get("without_parts_ids"):
+        notes.append(_of_missing_parts(ids, record["configuration"]["without_parts"]) + ".")
     return notes + ([_of_other_class(odd["other_class_ids"]) + "."] if odd.get("other_class_ids") else [])
 
 
@@ -314,6 +327,7 @@ def _about(
         "oddities": asdict(chart.report)
         | {
             "unnamed_remainder_larger": types.remainder_larger,
+            "without_parts_ids": types.without_parts,
             "odd_concentrations": types.odd_concentrations,
             "unmapped_stages": unmapped_stages(types, classes),
             "other_class_ids": other_classes(chart, types),

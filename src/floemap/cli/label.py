@@ -18,6 +18,13 @@ class UnmappedChoice(StrEnum):
     ignore = "ignore"
 
 
+class WithoutPartsChoice(StrEnum):
+    """See :class:`floemap.config.LabelSettings`."""
+
+    unknown = "unknown"
+    first = "first"
+
+
 @command("label")
 def label(
     chart: Annotated[
@@ -38,6 +45,13 @@ def label(
         UnmappedChoice,
         typer.Option("--unmapped", help="Codes without a class: refuse the chart, or leave their polygons unlabelled."),
     ] = UnmappedChoice.error,
+    without_parts: Annotated[
+        WithoutPartsChoice,
+        typer.Option(
+            "--without-parts",
+            help="Several ice types without partial concentrations: the type is unknown, or the first has it all.",
+        ),
+    ] = WithoutPartsChoice.unknown,
     fractions: Annotated[bool, typer.Option("--fractions", help="Also write the share of each class.")] = False,
     border_distance: Annotated[
         bool,
@@ -80,6 +94,7 @@ def label(
     settings = LabelSettings.checked(
         legend=legend,
         unmapped=unmapped.value,
+        without_parts=without_parts.value,
         fractions=fractions,
         border_distance=border_distance,
         layer=layer,
