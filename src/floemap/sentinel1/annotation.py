@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from floemap.sentinel1.irregular_grid import GeolocationPoints, IrregularGridError, full_grid, regular_grid
 from floemap.sentinel1.plausible import refuse_gaps
@@ -35,6 +36,9 @@ _LEAST_GAIN, _MOST_GAIN = 10.0, 1e6
 _GAIN_ACROSS, _GAIN_ALONG = 10.0, 1.5
 #: The earth's surface is lower everywhere, and no deeper.
 _MOST_HEIGHT_M = 1e4
+#: By what the values of a point that is given twice may differ, in the order of the table's columns from latitude on:
+#: degrees, height in metres, degrees, seconds of two-way travel and of azimuth; each is under a metre.
+_SAME_POINT = (1e-6, 1e-6, 1.0, 1e-5, 1e-5, 1e-9, 1e-4)
 
 
 def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> GeolocationGrid:
@@ -56,6 +60,7 @@ def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> Geol
         raise annotation.error("has a geolocation grid with impossible angles")
     if (abs(table[:, 4]) > _MOST_HEIGHT_M).any():
         raise annotation.error("has a geolocation grid with impossible heights")
+    table = table[_first_of_each(table)]
     line, pixel, lat, lon, height, incidence, elevation, slant_s, time_s = table.T
     points = GeolocationPoints(line, pixel, lat, lon, height, incidence, elevation, time_s, slant_s)
     repeated = np.flatnonzero((np.diff(line) == 0) & (np.diff(pixel) == 0))
@@ -67,6 +72,13 @@ def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> Geol
             return full_grid(points) or regular_grid(points, orbit)
     except IrregularGridError as e:
         raise annotation.error(f"has a geolocation grid of {len(table)} points {e}") from e
+
+
+def _first_of_each(table: Floats) -> NDArray[np.bool_]:
+    """Return which points, (n, 9) in order, are not those before them once more, in other digits."""
+    again = (np.diff(table[:, :2], axis=0) == 0).all(axis=1)
+    again &= (abs(np.diff(table[:, 2:], axis=0)) <= _SAME_POINT).all(axis=1)
+    return np.concatenate([[True], ~again])
 
 
 def orbit(annotation: XmlTree, start: datetime) -> Orbit:

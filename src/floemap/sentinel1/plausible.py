@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.interpolate import RegularGridInterpolator
 
 from floemap.sentinel1 import rangedoppler as rd
-from floemap.sentinel1.scene import Floats, Scene
+from floemap.sentinel1.scene import Floats, GeolocationGrid, Scene
 from floemap.sentinel1.xmltree import XmlTree
 
 #: Sentinel-1 flies some 700 km above the ground, 7.07e6 m from the earth's centre, at 7.4 to 7.7 km/s earth-fixed.
@@ -107,11 +108,7 @@ def _disagreement(a: Scene, b: Scene) -> str | None:
     ours, theirs = ([*s.pixel_spacing_m, s.line_interval_s, s.radar_frequency_hz] for s in (a, b))
     if not np.allclose(ours, theirs, rtol=1e-3, atol=0):
         return "pixel spacing, line interval or radar frequency"
-    corners = [
-        rd.ecef(g.longitude_deg, g.latitude_deg, g.height_m)[np.ix_([0, -1], [0, -1])]
-        for g in (a.geolocation, b.geolocation)
-    ]
-    off_m = float(np.linalg.norm(corners[0] - corners[1], axis=-1).max())
+    off_m = _distance_m(a.geolocation, b.geolocation)
     if off_m > _GEOMETRY_M:
         return f"geolocation grid, by {off_m:.6g} m,"
     bounds = [np.array([[s.first_line, s.last_line, s.first_pixel, s.last_pixel] for s in x.swaths]) for x in (a, b)]
@@ -119,6 +116,22 @@ def _disagreement(a: Scene, b: Scene) -> str | None:
     if not same or abs(bounds[0] - bounds[1]).max() > _SWATH_BOUNDS_PX:
         return "division into sub-swaths"
     return None
+
+
+def _distance_m(a: GeolocationGrid, b: GeolocationGrid) -> float:
+    """Return how far two grids are apart at the corners of what both cover: one may lack a row or column at its edge.
+
+    Interpolated linearly, which costs a few metres.
+    """
+    shared = [
+        (max(p[0], q[0]), min(p[-1], q[-1])) for p, q in ((a.lines, b.lines), (a.pixels, b.pixels))
+    ]  # not empty: either covers its image
+    corners = np.stack(np.meshgrid(*shared, indexing="ij"), axis=-1)
+    places = [
+        RegularGridInterpolator((g.lines, g.pixels), rd.ecef(g.longitude_deg, g.latitude_deg, g.height_m))(corners)
+        for g in (a, b)
+    ]
+    return float(np.linalg.norm(places[0] - places[1], axis=-1).max())
 
 
 def _check_size(annotation: XmlTree, scene: Scene) -> None:
