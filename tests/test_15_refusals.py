@@ -101,9 +101,13 @@ def test_a_folder_above_the_product(product: Path) -> None:
 
 
 def test_files_that_are_no_zip(tmp_path: Path) -> None:
-    for name, content in (("scene.zip", b"not a zip\n" * 99), ("notes.txt", b"hello"), ("empty.zip", b"")):
+    for name, content in (("scene.zip", b"not a zip\n" * 99), ("notes.txt", b"hello")):
         (tmp_path / name).write_bytes(content)
         refused(tmp_path / name, "is no readable zip", "folder or its zip")
+    (tmp_path / "empty.zip").write_bytes(b"")
+    refused(tmp_path / "empty.zip", "is empty", "Download it again")
+    (tmp_path / "page.zip").write_bytes(b"\n<!DOCTYPE html><html>Please log in.</html>")
+    refused(tmp_path / "page.zip", "is a web page", "Log in")
 
 
 # --- files of the product
@@ -511,7 +515,7 @@ def test_an_ordinary_zip_is_read(tmp_path: Path, members: list[tuple[zipfile.Zip
 )
 def test_members_that_point_outside(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]], name: str) -> None:
     path = _zip(tmp_path / "a.zip", [*members, (zipfile.ZipInfo(name), b"x")])
-    refused(path, "points outside", repr(name), "Don't trust it")
+    refused(path, "points outside", repr(name), "if you trust its source")
 
 
 def test_links(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:

@@ -90,6 +90,11 @@ def test_the_canadian_names(tmp_path: Path, usual: Chart, suffix: str) -> None:
     assert all_codes(chart) == all_codes(usual)
 
 
+def test_the_catalogues_names_with_the_canadian_prefix(tmp_path: Path, usual: Chart) -> None:
+    rows = [{f"SGD_{k}": v for k, v in catalogue(row).items()} for row in ROWS]
+    assert all_codes(read_chart(write_chart(tmp_path / "c.gpkg", rows))) == all_codes(usual)
+
+
 def test_plain_names_go_before_others(tmp_path: Path, usual: Chart) -> None:
     rows = [row | {f"SGD_{k}": "99" for k in ("CT", "SA")} | {"ICEACT": "10", "ICESOD": "8181"} for row in ROWS]
     assert all_codes(read_chart(write_chart(tmp_path / "c.gpkg", rows))) == all_codes(usual)

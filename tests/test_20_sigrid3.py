@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pyproj
 import pytest
 import shapely
+import shapely.affinity
 from chart_maker import COLUMNS, FOUR, LEFT, POLAR, SIDE_M, grid, ice, other, squares, write_chart
 
 from floemap.charts.codes import NOT_GIVEN, TENTHS, read_codes, tenths
 from floemap.charts.columns import CODE_COLUMNS
+from floemap.charts.describe import chart_facts
 from floemap.charts.rasterize import rasterize_polygons
 from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.errors import ChartError
@@ -98,7 +103,7 @@ def test_codes_in_every_spelling(given: Any, code: int) -> None:
     assert read_codes([given], "SA", [1]).tolist() == [code]
 
 
-@pytest.mark.parametrize("given", ["MY", "9+", 850, "850", -1, 84.5, "84/85", float("inf")])
+@pytest.mark.parametrize("given", ["MY", "9+", 850, "850", -1, 84.5, "84/85", "8_4", "95,0", "0x5F", float("inf")])
 def test_what_is_no_code_is_refused_by_polygon_and_value(given: Any) -> None:
     with pytest.raises(ChartError, match=r"polygon p2: SA is .*SIGRID-3 code"):
         read_codes(["84", given], "SA", ["p1", "p2"])
@@ -262,7 +267,7 @@ def test_without_crs_one_must_be_said(tmp_path: Path, usual: Chart) -> None:
     with pytest.raises(ChartError, match="not understood: no such thing"):
         read_chart(path, crs="no such thing")
     path.with_suffix(".prj").write_text("hello")
-    with pytest.raises(ChartError, match="no CRS"):
+    with pytest.raises(ChartError, match="its CRS is not understood: hello"):
         read_chart(path)
     with pytest.raises(ChartError, match="no CRS: the file says none"):
         read_chart(write_chart(tmp_path / "c.gpkg", crs=None))
@@ -331,7 +336,7 @@ def test_lower_case_and_empty_polygon_types(tmp_path: Path) -> None:
     [
         ("c.gpkg", b"SQLite format 3\0" + b"0" * 100, "cannot be read"),
         ("c.geojson", b'{"type":"FeatureCollection","features":[', "cannot be read"),
-        ("c.shp", b"", r"\.dbf"),
+        ("c.shp", b"", "no shapefile inside"),
         ("c.geojson", b"<OGRVRTDataSource><OGRVRTLayer name='a'/></OGRVRTDataSource>", "no .geojson file inside"),
         ("c.gpkg", b'{"type":"FeatureCollection","features":[]}', "no .gpkg file inside"),
         ("c.fgb", b"", "no .fgb file inside"),
@@ -370,3 +375,135 @@ def test_a_file_that_points_to_others_is_refused_in_a_zip_too(tmp_path: Path, us
         z.writestr("c.geojson", pointer)
     with pytest.raises(ChartError, match=r"no \.geojson file inside"):
         read_chart(tmp_path / "c.zip")
+
+
+WKT1_ESRI = pyproj.CRS(POLAR).to_wkt("WKT1_ESRI")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        WKT1_ESRI,
+        pyproj.CRS(POLAR).to_wkt("WKT1_GDAL"),
+        pyproj.CRS(POLAR).to_wkt("WKT2_2019"),
+        pyproj.CRS(POLAR).to_3d().to_wkt("WKT2_2019"),
+        pyproj.CRS("EPSG:3413+5773").to_wkt("WKT2_2019"),
+        "+proj=stere +lat_0=90 +lat_ts=70 +lon_0=-45 +datum=WGS84 +units=m +no_defs",
+        "EPSG:3413",
+        "\ufeff" + WKT1_ESRI,
+        WKT1_ESRI.encode("utf-16"),
+        WKT1_ESRI.replace("],", "],\r\n"),
+    ],
+)
+def test_a_prj_file_is_read_in_every_dialect(tmp_path: Path, said: str | bytes) -> None:
+    """GDAL reads one of them, and says of the others that there is no CRS."""
+    path = write_chart(tmp_path / "c.shp")
+    expected = read_chart(path)
+    path.with_suffix(".prj").write_bytes(said if isinstance(said, bytes) else said.encode())
+    chart = read_chart(path)
+    assert chart.crs.equals(expected.crs, ignore_axis_order=True)
+    assert shapely.equals(chart.geometries, expected.geometries).all()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ('PROJCS["Undefined",GEOGCS["x"]]', "its CRS is not understood"),
+        (pyproj.CRS("EPSG:5773").to_wkt(), "EGM96 height.*tells no place on the earth"),
+        (pyproj.CRS("EPSG:4978").to_wkt(), "tells no place on the earth"),
+        (" \r\n", "has no CRS: its .prj file is missing or empty"),
+    ],
+)
+def test_a_prj_file_of_no_use_is_named_and_may_be_replaced(tmp_path: Path, said: str, words: str) -> None:
+    path = write_chart(tmp_path / "c.shp")
+    path.with_suffix(".prj").write_text(said)
+    with pytest.raises(ChartError, match=words):
+        read_chart(path)
+    assert read_chart(path, crs=POLAR).crs == pyproj.CRS(POLAR)
+
+
+@pytest.mark.parametrize(("unit", "metres"), [("Foot_US", 1200 / 3937), ("Kilometer", 1000.0)])
+def test_charts_in_other_units_become_metres(tmp_path: Path, unit: str, metres: float) -> None:
+    smaller = [shapely.affinity.scale(s, 1 / metres, 1 / metres, origin=(0, 0)) for s in squares(4)]
+    path = write_chart(tmp_path / "c.shp", FOUR, smaller)
+    path.with_suffix(".prj").write_text(WKT1_ESRI.replace('UNIT["Meter",1.0]', f'UNIT["{unit}",{metres!r}]'))
+    chart = read_chart(path)
+    np.testing.assert_allclose(shapely.area(chart.geometries), SIDE_M**2, rtol=1e-9)
+    assert chart.crs.axis_info[0].unit_name == "metre"
+    assert chart_facts(chart)["coverage"]["area_m2"] == pytest.approx(4 * SIDE_M**2)
+
+
+@pytest.mark.parametrize("name", ["c.geojson", "c.shp"])
+def test_degrees_that_are_none_may_be_replaced(tmp_path: Path, usual: Chart, name: str) -> None:
+    """GeoJSON is in longitude and latitude by its standard, unless it says another; programs often forget to."""
+    path = write_chart(tmp_path / name, crs="EPSG:4326" if name.endswith(".shp") else POLAR)
+    if path.suffix == ".geojson":
+        content = json.loads(path.read_text())
+        del content["crs"]
+        path.write_text(json.dumps(content))
+    with pytest.raises(ChartError, match=r"in longitude and latitude, but a vertex is at .*--crs"):
+        read_chart(path)
+    chart = read_chart(path, crs=POLAR)
+    assert chart.crs == usual.crs
+    assert shapely.equals(chart.geometries, usual.geometries).all()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_json_in_every_encoding(tmp_path: Path, usual: Chart, encoding: str) -> None:
+    path = write_chart(tmp_path / "c.geojson")
+    path.write_text(path.read_text().replace("\n", "\r\n"), encoding=encoding)
+    assert codes_of(read_chart(path)) == codes_of(usual)
+
+
+def packed(into: Path, name: str, files: list[Path]) -> Path:
+    """Pack files into an archive, of the kind that its suffix says."""
+    path = into / name
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(path, "w") as z:
+            for file in files:
+                z.write(file, f"folder/{file.name}")
+    else:
+        with tarfile.open(path, "w:gz" if name.endswith("gz") else "w") as t:
+            for file in files:
+                t.add(file, f"./folder/{file.name}")
+    return path
+
+
+def test_archives_go_by_their_content(tmp_path: Path, usual: Chart) -> None:
+    files = sorted(write_chart(tmp_path / "chart" / "c.shp").parent.iterdir())
+    for given, called in (("a.tar", "b.zip"), ("a.zip", "b.tar")):
+        path = packed(tmp_path, given, files).rename(tmp_path / called)
+        assert codes_of(read_chart(path)) == codes_of(usual)
+    for content, words in (
+        (packed(tmp_path, "a.tgz", files).read_bytes(), "is a gzip file"),
+        (b"Rar!\x1a\x07\x01\x00", "is a rar archive"),
+        (b"7z\xbc\xaf\x27\x1c", "is a 7z archive"),
+        (b"\x28\xb5\x2f\xfd", "is a zstd file"),
+    ):
+        path.write_bytes(content + bytes(600))
+        with pytest.raises(ChartError, match=rf"{words}.*\. Unpack it"):
+            read_chart(path)
+
+
+@pytest.mark.parametrize("name", ["a.tgz", "a.7z", "a.zip"])
+def test_archives_that_are_not_looked_into_are_named(tmp_path: Path, name: str) -> None:
+    files = sorted(write_chart(tmp_path / "chart" / "c.shp").parent.iterdir())
+    inner = packed(tmp_path, "deep.zip", [packed(tmp_path, "deeper.zip", files)]) if name == "a.zip" else None
+    path = packed(tmp_path, "outer.zip", [inner or packed(tmp_path, name, files)])
+    with pytest.raises(ChartError, match=r"holds no chart but 1 archives, such as .*\. Unpack it"):
+        read_chart(path)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_what_macos_puts_beside_files_is_no_chart(tmp_path: Path, usual: Chart, suffix: str) -> None:
+    files = sorted(write_chart(tmp_path / "chart" / "c.shp").parent.iterdir())
+    for file in files:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7" + bytes(100))
+    path = packed(tmp_path, f"a{suffix}", sorted(files[0].parent.iterdir()))
+    assert codes_of(read_chart(path)) == codes_of(usual)
+
+
+def test_another_file_under_a_shapefiles_name_is_named(tmp_path: Path) -> None:
+    path = packed(tmp_path, "a.zip", [write_chart(tmp_path / "c.gpkg")]).rename(tmp_path / "a.shp")
+    with pytest.raises(ChartError, match=r"is no shapefile inside: it begins with b'PK"):
+        read_chart(path)

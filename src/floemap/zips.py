@@ -62,7 +62,7 @@ def refuse_hostile(
         if m.filename and not name.isprintable():
             raise kind(f"holds a member with control characters in its name: {name!r}.", path=path, hint=_BY_HAND)
         if name.startswith("/") or ".." in name.split("/") or re.match("[A-Za-z]:", name):
-            raise kind(f"holds a member that points outside: {m.filename!r}.", path=path, hint="Don't trust it.")
+            raise kind(f"holds a member that points outside: {m.filename!r}.", path=path, hint=_BY_HAND)
         if stat.S_ISLNK(m.external_attr >> 16):
             raise kind(f"holds a link: {m.filename!r}.", path=path, hint=_BY_HAND)
         if m.filename.endswith(("/", "\\")):
@@ -101,24 +101,18 @@ _OTHER_ARCHIVES = (
     (0, b"BZh", "a bzip2 file, perhaps of a tar archive"),
     (0, b"\xfd7zXZ", "an xz file, perhaps of a tar archive"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (0, b"Rar!\x1a\x07", "a rar archive"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstd file, perhaps of a tar archive"),
     (257, b"ustar", "a tar archive"),
 )
 
 
-def other_archive(path: Path) -> str | None:
-    """Say which other kind of archive a file is, or None.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    """
-    with path.open("rb") as f:
-        head = f.read(512)
+def other_archive(head: bytes) -> str | None:
+    """Say which other kind of archive a file is by its first 512 bytes, or None."""
     return next((words for at, magic, words in _OTHER_ARCHIVES if head[at : at + len(magic)] == magic), None)
 
 
 def inner_archives(names: Iterable[str]) -> list[str]:
-    """Return those of a zip's members that are archives themselves, by their suffix."""
-    suffixes = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+    """Return those of an archive's members that are archives themselves, by their suffix."""
+    suffixes = (".zip", ".tar", ".tgz", ".gz", ".tbz2", ".bz2", ".txz", ".xz", ".zst", ".7z", ".rar")
     return sorted(n for n in names if n.lower().endswith(suffixes))

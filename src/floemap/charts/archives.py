@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from floemap.errors import ChartError
-from floemap.zips import UNREADABLE, brief, refuse_hostile
+from floemap.zips import UNREADABLE, brief, clean_name, inner_archives, other_archive, refuse_hostile
 
 #: Archives that are looked into.
 SUFFIXES = (".zip", ".tar")
@@ -43,7 +43,7 @@ class Archive:
             members = content.infolist()
         else:
             members = [_as_zip_member(m) for m in content if m.isreg()]
-        members = [m for m in members if not m.filename.startswith("__MACOSX/")]
+        members = [m for m in members if not _hidden(m.filename)]
         self._members = refuse_hostile(path, members, ChartError)
         self.sizes: Mapping[str, int] = {name: m.file_size for name, m in self._members.items()}
 
@@ -55,6 +55,11 @@ class Archive:
         if file is None:
             raise tarfile.ReadError(f"{name} is no file")
         return file
+
+
+def _hidden(name: str) -> bool:
+    """Whether a member is none that a user sees, as those in which macOS keeps what it knows of a file."""
+    return clean_name(name).startswith("__MACOSX/") or PurePosixPath(clean_name(name)).name.startswith("._")
 
 
 def _as_zip_member(member: tarfile.TarInfo) -> zipfile.ZipInfo:
@@ -77,25 +82,35 @@ def open_archive(path: Path, chain: Chain = ()) -> Iterator[Archive]:
     with ExitStack() as stack:
         name = path.name
         try:
-            archive = Archive(path, _opened(stack, name, stack.enter_context(path.open("rb"))))
+            archive = Archive(path, _opened(stack, stack.enter_context(path.open("rb"))))
             for name in chain:
                 inner = stack.enter_context(tempfile.TemporaryFile())  # a zip is read from its end
                 copy(archive, name, inner, path)
                 inner.seek(0)
-                archive = Archive(path, _opened(stack, name, inner))
+                archive = Archive(path, _opened(stack, inner))
             yield archive
         except _UNREADABLE as e:
             what = "" if name == path.name else f"holds {name!r}, which "
             kind = PurePosixPath(name).suffix.lower().removeprefix(".")
-            raise ChartError(
-                f"{what}is no readable {kind}: {brief(e)}.", path=path, hint="Fetch or copy it again."
-            ) from e
+            other = isinstance(e, _OtherArchiveError)
+            message = f"{what}is {e}." if other else f"{what}is no readable {kind}: {brief(e)}."
+            raise ChartError(message, path=path, hint="Unpack it." if other else "Fetch or copy it again.") from e
 
 
-def _opened(stack: ExitStack, name: str, file: Any) -> zipfile.ZipFile | tarfile.TarFile:
-    if name.lower().endswith(".tar"):
-        return stack.enter_context(tarfile.open(fileobj=file, mode="r:"))
-    return stack.enter_context(zipfile.ZipFile(file))
+class _OtherArchiveError(ValueError):
+    """What an archive is of a kind that is not looked into, whatever its suffix."""
+
+
+def _opened(stack: ExitStack, file: Any) -> zipfile.ZipFile | tarfile.TarFile:
+    """Open an archive by its content: suffixes are often wrong."""
+    head = file.read(512)
+    file.seek(0)
+    other = other_archive(head)
+    if other is None:
+        return stack.enter_context(zipfile.ZipFile(file))
+    if head[257:262] != b"ustar":
+        raise _OtherArchiveError(other)
+    return stack.enter_context(tarfile.open(fileobj=file, mode="r:"))
 
 
 def copy(archive: Archive, name: str, target: IO[bytes], path: Path) -> None:
@@ -154,4 +169,8 @@ def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Chain]:
         found += [(name, file) for file in names if PurePosixPath(file).suffix.lower() in suffixes]
     if not found and problems:
         raise problems[0]
+    deeper = inner_archives(sizes)
+    if not found and deeper:
+        message = f"holds no chart but {len(deeper)} archives, such as {deeper[0]!r}."
+        raise ChartError(message, path=path, hint="Unpack it, and give the chart's own file, or the archive of it.")
     return found

@@ -6,6 +6,7 @@ Code tables: SIGRID-3, WMO/JCOMM TR-23, version 3.0 (2014). Concentrations are i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,9 @@ NOT_GIVEN = -9
 
 #: Text, in lower case, by which files say that there is no code; "9-" is a -9 that was set flush right.
 _NO_CODE = frozenset({"", "-9", "9-", "-", "--", "n/a", "na", "nan", "none", "null", "<null>"})
+
+#: Numbers in text; Python takes others for numbers, too, such as 1_0.
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 #: Polygon types: land, water, ice, no data, ice shelf. Where a chart gives none, "".
 POLYGON_TYPES: Mapping[str, str] = MappingProxyType(
@@ -121,10 +125,9 @@ def _code(value: str | float | None) -> int | None:
         value = value.replace("\0", " ").strip()
         if value.lower() in _NO_CODE:
             return NOT_GIVEN
-        try:
-            value = float(value)
-        except ValueError:
+        if not _NUMBER.fullmatch(value):
             return None
+        value = float(value)
     if value is None:
         return NOT_GIVEN
     if not math.isfinite(value) or value != int(value):

@@ -119,7 +119,11 @@ def _with_prefix(by_name: Mapping[str, str], prefix: str) -> Columns:
     if kind is not None:
         plain[POLY_TYPE] = by_name[kind]
     # A list stands for columns that are not there; files may mix both.
-    lists = {n: by_name[n] for n, codes in LISTS.items() if n in by_name and not any(c in plain for c in codes)}
+    lists = {
+        n: by_name[prefix + n]
+        for n, codes in LISTS.items()
+        if prefix + n in by_name and not any(c in plain for c in codes)
+    }
     return Columns(plain, lists)
 
 

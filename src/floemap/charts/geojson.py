@@ -79,7 +79,7 @@ def open_geojson(file: Path) -> GeoJson:
         size = file.stat().st_size
         if size > MOST_BYTES:
             raise ChartError(f"has {size >> 20:,} MiB.", hint="Give a GeoPackage, which is read in parts.")
-        content = json.loads(file.read_bytes().decode("utf-8-sig"))
+        content = json.loads(file.read_bytes())  # UTF-8, 16 or 32, by how it begins
     except (OSError, ValueError, RecursionError, MemoryError) as e:
         raise ChartError(f"cannot be read: {brief(e) or 'it is too large'}.", hint="Is it GeoJSON?") from e
     kind = content.get("type") if isinstance(content, dict) else type(content).__name__

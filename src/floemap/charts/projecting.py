@@ -62,12 +62,7 @@ def project(polygons: Polygons, source: pyproj.CRS, target: pyproj.CRS, toleranc
 
 def _continuous(xy: Floats, rings: NDArray[np.int64]) -> Floats:
     """Return (m, 2) longitudes and latitudes in degrees, without jumps along each ring."""
-    if (np.abs(xy[:, 1]) > 90 + 1e-9).any() or (np.abs(xy[:, 0]) > 540).any():
-        x, y = xy[np.argmax(np.maximum(np.abs(xy[:, 0]) / 6, np.abs(xy[:, 1])))]
-        raise ChartError(
-            f"its CRS is in longitude and latitude, but a vertex is at {x:g}, {y:g}.",
-            hint="The CRS of the file is wrong: repair it (of a shapefile, the .prj).",
-        )
+    refuse_no_degrees(xy)
     step = np.diff(xy[:, 0], prepend=xy[:1, 0])
     step[rings[:-1]] = 0
     turns = np.where(np.abs(step) > 180, -np.sign(step), 0.0)
@@ -78,6 +73,22 @@ def _continuous(xy: Floats, rings: NDArray[np.int64]) -> Floats:
     total = np.cumsum(turns)
     total -= np.repeat(total[rings[:-1]], np.diff(rings))
     return np.column_stack([xy[:, 0] + 360 * total, xy[:, 1]])
+
+
+def refuse_no_degrees(xy: Floats) -> None:
+    """Refuse coordinates, (n, 2), that are no longitudes and latitudes.
+
+    Raises
+    ------
+    ChartError
+        Naming the farthest.
+    """
+    if (np.abs(xy[:, 1]) > 90 + 1e-9).any() or (np.abs(xy[:, 0]) > 540).any():
+        x, y = xy[np.argmax(np.maximum(np.abs(xy[:, 0]) / 6, np.abs(xy[:, 1])))]
+        raise ChartError(
+            f"its CRS is in longitude and latitude, but a vertex is at {x:g}, {y:g}.",
+            hint="The CRS of the file is wrong: repair it (of a shapefile, the .prj).",
+        )
 
 
 def _densified(

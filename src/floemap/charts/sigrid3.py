@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 _CONCENTRATIONS = ("ct", "ca", "cb", "cc")
 _STAGES = ("sa", "sb", "sc", "cn", "cd")
 #: Charts in longitude and latitude are brought to these on reading: polygons there jump at the dateline and cannot
-#: close round the pole, so they could not even be checked.
+#: close round the pole, so they could not even be checked. So are those in feet or kilometres: all else here counts in
+#: metres.
 POLAR_NORTH, POLAR_SOUTH = "EPSG:3413", "EPSG:3031"
 #: Edges of such charts stay within this of where they were: a hundredth of a radar pixel.
 _READ_TOLERANCE_M = 1.0
@@ -101,7 +102,7 @@ class Chart:
         :data:`CODE_COLUMNS` as nullable whole numbers (``Int16``), ``poly_type`` ("" where not given; see
         :data:`floemap.charts.codes.POLYGON_TYPES`) and ``geometry``, valid polygons and multipolygons.
     source_crs
-        CRS of the file. That of `polygons` is another where this one is in longitude and latitude.
+        CRS of the file. That of `polygons` is another where this one is not in metres.
     files
         The files that the chart was read from.
     fields
@@ -155,7 +156,8 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
     layer
         Layer of the file, or file of the zip; needed where there are several.
     crs
-        The chart's CRS, as "EPSG:3413"; used only where the file says none, or one that tells no place on the earth.
+        The chart's CRS, as "EPSG:3413"; used only where the file says none, one that tells no place on the earth, or
+        longitude and latitude for what is none.
 
     Raises
     ------
@@ -169,7 +171,8 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
         own = own_columns(fields)
         features = file.read(list(dict.fromkeys([*columns.names, *own.values()])))
         missing = "its .prj file is missing or empty" if source.kind == ".shp" else "the file says none"
-        source_crs = crs_of_file(file.crs, crs, path=source.path, missing=missing)
+        places = shapely.get_coordinates(features.geometries)
+        source_crs = crs_of_file(file.crs, crs, path=source.path, missing=missing, places=places)
     try:
         polygons, map_crs, kept, mended = _valid_polygons(features, source_crs)
         ids = features.ids[kept]
@@ -223,8 +226,8 @@ def _valid_polygons(
 ) -> tuple[Polygons, pyproj.CRS, NDArray[np.intp], NDArray[np.int64]]:
     """Return valid polygons, their projected CRS, which of the features they are, and which features were repaired."""
     rows, geometries = features.with_area()
-    if crs.is_geographic:
-        south = len(geometries) and np.median(shapely.get_coordinates(geometries)[:, 1]) < 0
+    if crs.is_geographic or any(axis.unit_conversion_factor != 1 for axis in crs.axis_info):
+        south = len(geometries) and _middle_latitude_deg(geometries, crs) < 0
         target = pyproj.CRS(POLAR_SOUTH if south else POLAR_NORTH)
         geometries = project(geometries, crs, target, _READ_TOLERANCE_M)
         crs = target
@@ -233,6 +236,14 @@ def _valid_polygons(
     kept = shapely.area(geometries) > 0  # not before: the area of a bow tie may be nothing
     mended = (broken | features.mended[rows]) & kept
     return geometries[kept], crs, rows[kept], features.ids[rows][mended]
+
+
+def _middle_latitude_deg(geometries: NDArray[Any], crs: pyproj.CRS) -> float:
+    y = shapely.get_coordinates(geometries)[:, 1]
+    if not crs.is_geographic or crs.is_derived:  # as on a globe whose pole was moved
+        x, y = shapely.get_coordinates(geometries).T
+        _, y = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    return float(np.median(y))
 
 
 def some_of(ids: Sequence[int]) -> str:

@@ -7,8 +7,10 @@ here, before GDAL is asked. What is read lies where nothing else does: GDAL take
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -31,6 +33,9 @@ FORMATS = (".shp", ".gpkg", ".geojson", ".json", ".fgb")
 _BEGINNINGS: Mapping[str, bytes] = {".gpkg": b"SQLite format 3\0", ".fgb": b"fgb\3fgb", ".geojson": b"{", ".json": b"{"}
 #: Formats that GDAL reads.
 _BY_GDAL = (".shp", ".fgb")
+#: Where a shapefile's .prj file is put for its reader: GDAL, which knows one dialect of these files, is not shown it.
+PROJECTION = "projection.txt"
+_SHAPEFILE_BEGINS = struct.pack(">i", 9994)
 _SHAPEFILE_PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 #: What SQLite has not yet written into the database itself: changes that are made, and those that are under way.
 _WAL, _JOURNAL = ".gpkg-wal", ".gpkg-journal"
@@ -92,7 +97,7 @@ class Source:
             for _ in range(_TRIES):
                 before = self._states()
                 for suffix, part in self.parts.items():
-                    self._provide(part, Path(place) / f"chart{suffix}")
+                    self._provide(part, Path(place) / (PROJECTION if suffix == ".prj" else f"chart{suffix}"))
                 if self._states() == before:
                     break
             else:
@@ -129,7 +134,8 @@ def gdal_warnings(path: Path) -> Iterator[None]:
         yield
     for w in said:
         if "Non closed ring" not in str(w.message):  # they are closed and counted by who reads them
-            logger.warning("%s: %s", path, w.message)
+            # Not where the file lies while it is read.
+            logger.warning("%s: %s", path, re.sub(r"\S*/floemap-chart-[^/\s]*/", "", str(w.message)))
 
 
 def find_source(path: Path, layer: str | None = None) -> Source:
@@ -212,7 +218,7 @@ def _checked(
         wanted = [s for s in _SHAPEFILE_PARTS if s in near]
         _check_shapefile(path, {s: heads[s] for s in wanted})
     else:
-        begins = heads[kind][0].removeprefix(b"\xef\xbb\xbf").lstrip()
+        begins = _beginning(kind, heads[kind][0])
         if not begins.startswith(_BEGINNINGS[kind]):
             raise ChartError(f"is no {kind} file inside: it begins with {begins[:16]!r}.", path=path, hint=_AGAIN)
         wanted = [kind]
@@ -225,6 +231,13 @@ def _checked(
             )
         wanted += [_WAL] if heads.get(_WAL, (b"", 0))[1] else []
     return {s: near[s] for s in wanted}
+
+
+def _beginning(kind: str, head: bytes) -> bytes:
+    """Return how a file begins; of JSON without what may stand before its first brace, in UTF-8."""
+    if kind not in (".geojson", ".json"):
+        return head
+    return head.decode(json.detect_encoding(head), "replace").removeprefix("\ufeff").lstrip().encode()
 
 
 def _with_layer(source: Source, layer: str | None) -> Source:
@@ -271,6 +284,8 @@ def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:
     `parts` holds, by suffix, a part's first 32 bytes and its size. Header layouts: ESRI Shapefile Technical
     Description (1998) for .shp and .shx, the dBASE III+ format for .dbf.
     """
+    if parts[".shp"][0][:4] != _SHAPEFILE_BEGINS:
+        raise ChartError(f"is no shapefile inside: it begins with {parts['.shp'][0][:16]!r}.", path=path, hint=_AGAIN)
     for suffix, what in ((".dbf", "the table of codes"), (".shx", "the index of shapes")):
         if suffix not in parts:
             raise ChartError(f"its {suffix} file, {what}, is missing.", path=path, hint=_AGAIN)
@@ -278,7 +293,7 @@ def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:
     for suffix in (".shp", ".shx"):
         head, size = parts[suffix]
         said = 2 * struct.unpack_from(">i", head, 24)[0] if len(head) >= 28 else 100
-        if len(head) < 28 or struct.unpack_from(">i", head)[0] != 9994:
+        if len(head) < 28 or head[:4] != _SHAPEFILE_BEGINS:
             raise ChartError(f"its {suffix} file is no shapefile's.", path=path, hint=_AGAIN)
         if size < said:
             raise ChartError(f"its {suffix} file is cut off: {size} bytes of {said}.", path=path, hint=_AGAIN)

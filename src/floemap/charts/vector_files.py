@@ -6,6 +6,7 @@ some of what it knows reads other files or asks the network.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ from pyproj.exceptions import CRSError
 from floemap.charts.features import Box, Features, from_wkb
 from floemap.charts.geojson import open_geojson
 from floemap.charts.geopackage import open_layer
-from floemap.charts.sources import Source, gdal_warnings
+from floemap.charts.sources import PROJECTION, Source, gdal_warnings
 from floemap.errors import ChartError
 
 #: GDAL's reader of each format that it is asked to read.
 _DRIVERS = {".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf"}
+#: Definitions of a CRS have some thousand letters.
+_LONGEST_PROJECTION = 1 << 20
 _GDAL_ERRORS = (
     *(DataSourceError, DataLayerError, FeatureError, GeometryError, CRSError),
     *(UnicodeDecodeError, ValueError, IndexError, MemoryError, OverflowError),
@@ -107,7 +110,21 @@ def _open_by_gdal(file: Path, source: Source) -> _GdalFile:
         raise _unreadable(e) from e
     if info["driver"] != _DRIVERS[source.kind]:
         raise ChartError(f"is read as {info['driver']}, which is no format of charts.")
-    return _GdalFile(tuple(map(str, info["fields"])), info["crs"], file, source, options)
+    crs = _projection(file.with_name(PROJECTION)) if source.kind == ".shp" else info["crs"]
+    return _GdalFile(tuple(map(str, info["fields"])), crs, file, source, options)
+
+
+def _projection(file: Path) -> str | None:
+    """Return what a .prj file says, None where there is none, or nothing in it."""
+    try:
+        with file.open("rb") as f:
+            content = f.read(_LONGEST_PROJECTION)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise ChartError(f"its .prj file cannot be read: {e.strerror}.") from e
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if marked else "utf-8-sig", "replace").replace("\0", " ").strip() or None
 
 
 def _unreadable(error: BaseException) -> ChartError:

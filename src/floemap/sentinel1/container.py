@@ -225,11 +225,16 @@ def _open_zip(path: Path) -> Container:
 
 def _no_zip(path: Path, error: BaseException) -> ProductError:
     """Return the error about a file that is no zip."""
-    kind = other_archive(path)
+    with path.open("rb") as f:
+        head = f.read(512)
+    kind = other_archive(head)
     if kind is not None:
         return ProductError(f"is {kind}.", path=path, hint="Unpack it and give the product's folder or zip in it.")
-    with path.open("rb") as f:
-        head = f.read(8)
+    if not head:
+        return ProductError("is empty.", path=path, hint="Download it again.")
+    if head.lstrip()[:1] == b"<" and head[:5] != b"<?xml":
+        message = "is a web page, where a product is needed: a server gave it in the product's place."
+        return ProductError(message, path=path, hint="Log in there, and download the product again.")
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or head[:5] == b"<?xml":
         what = "an XML file" if head[:1] == b"<" else "a TIFF image"
         hint = "If it is a file of a product, give the product's folder, which holds manifest.safe."
