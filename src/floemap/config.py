@@ -5,7 +5,6 @@ Each stage's settings are one model. A file may leave out whatever it does not c
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
 import tomllib
@@ -15,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from floemap.errors import ConfigError
-from floemap.files import regular_file
+from floemap.files import decoded, regular_file
 
 
 class Settings(BaseModel):
@@ -47,7 +46,7 @@ class Settings(BaseModel):
             If the file is absent or no TOML, a key is unknown or a value is out of range, naming each.
         """
         try:
-            values = _parsed(_text(regular_file(path, ConfigError).read_bytes()))
+            values = _parsed(decoded(regular_file(path, ConfigError).read_bytes()))
         except OSError as e:
             raise ConfigError(f"cannot be read: {e.strerror}.", path=path) from e
         except (ValueError, RecursionError) as e:  # of TOML, of its encoding, of a number past all bounds; of its depth
@@ -93,12 +92,6 @@ def _parsed(text: str) -> dict[str, Any]:
     if (deep := _DEEP_KEY.search(text)) is not None:
         raise ValueError(f"a key of more than 50 parts begins with {deep[0][:40]!r}")
     return tomllib.loads(text)
-
-
-def _text(content: bytes) -> str:
-    """Decode a text file by the byte order mark that editors of Windows put before it, else as UTF-8."""
-    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if utf16 else "utf-8-sig")
 
 
 def _readable(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import stat
 from pathlib import Path
 
@@ -42,6 +43,18 @@ def regular_file(path: str | Path, kind: type[FloemapError] = FloemapError) -> P
     if not is_utf8(path):
         raise kind("has a name that is no UTF-8.", path=path, hint="Give it another.")
     return path.absolute()
+
+
+def decoded(content: bytes, errors: str = "strict") -> str:
+    """Decode a text file by the byte order mark that editors of Windows put before it, else as UTF-8.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        If it is neither, and `errors` is not "replace".
+    """
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf16 else "utf-8-sig", errors)
 
 
 def writable_name(path: str | Path) -> None:

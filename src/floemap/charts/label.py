@@ -22,7 +22,7 @@ from odc.geo.geobox import GeoBox
 from floemap.charts.coverage import measure_coverage
 from floemap.charts.dominant import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
 from floemap.charts.own_charts import other_classes
-from floemap.charts.rasterize import BORDER_MARGIN_PX, border_distance_px, look_up, rasterize_polygons
+from floemap.charts.rasterize import BORDER_MARGIN_PX, border_distance_px, drawn_labels, look_up, rasterize_polygons
 from floemap.charts.sigrid3 import Chart, read_chart, some_of
 from floemap.charts.sources import find_source
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
@@ -143,8 +143,7 @@ def label_chart(
             wide = rasterize_polygons(read, geobox)  # it reaches the margin only: this says so
         valid, tags = masking.result()
         tags |= {"chart": source.path.name, "legend": classes.name, "AREA_OR_POINT": "Area"}
-        labels = look_up(numbers, ids, IGNORE)
-        labels[~valid] = IGNORE
+        labels = drawn_labels(numbers, ids, valid)
         if (labels == IGNORE).all():
             raise ChartError(
                 f"gives no pixel of {like} a class: where they meet it holds land, unknown ice or no radar data.",

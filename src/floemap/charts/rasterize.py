@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from floemap.charts.columns import CODE_COLUMNS
-from floemap.charts.dominant import Unmapped, class_ids, ice_types
+from floemap.charts.dominant import Unmapped, WithoutParts, class_ids, ice_types
 from floemap.charts.projecting import Polygons, project
 from floemap.charts.sigrid3 import Chart
 from floemap.errors import ChartError, GridError
@@ -176,6 +176,7 @@ def rasterize_labels(
     legend: Legend,
     *,
     unmapped: Unmapped = "error",
+    without_parts: WithoutParts = "unknown",
     valid: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a chart's classes on a grid.
@@ -184,8 +185,9 @@ def rasterize_labels(
     ----------
     chart, geobox, legend
         What, where, as which classes.
-    unmapped
-        "error", or "ignore": what to do with codes that the legend lacks.
+    unmapped, without_parts
+        What to do with codes that the legend lacks, and with several types without partial concentrations; see
+        :func:`floemap.charts.dominant.ice_types`.
     valid
         (rows, cols), true where the product has data; elsewhere there is no label. All by default.
 
@@ -201,8 +203,19 @@ def rasterize_labels(
     GridError
         If `valid` is not on the grid.
     """
-    ids = class_ids(ice_types(chart, unmapped=unmapped), legend, unmapped=unmapped)
-    labels = look_up(rasterize_polygons(chart, geobox), ids, IGNORE)
+    types = ice_types(chart, unmapped=unmapped, without_parts=without_parts)
+    return drawn_labels(rasterize_polygons(chart, geobox), class_ids(types, legend, unmapped=unmapped), valid)
+
+
+def drawn_labels(numbers: NDArray[Any], ids: NDArray[np.uint8], valid: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """Return the labels of a raster of polygons' numbers, (rows, cols), whose classes are `ids`, (n,).
+
+    Raises
+    ------
+    GridError
+        If `valid` is not on the grid.
+    """
+    labels = look_up(numbers, ids, IGNORE)
     if valid is not None:
         if valid.shape != labels.shape:
             raise GridError(f"a mask of {valid.shape} does not fit a grid of {labels.shape}")

@@ -6,7 +6,6 @@ some of what it knows reads other files or asks the network.
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from floemap.charts.geojson import open_geojson
 from floemap.charts.geopackage import open_layer
 from floemap.charts.sources import PROJECTION, Source, gdal_warnings
 from floemap.errors import ChartError
+from floemap.files import decoded
 
 #: GDAL's reader of each format that it is asked to read.
 _DRIVERS = {".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf"}
@@ -123,8 +123,7 @@ def _projection(file: Path) -> str | None:
         return None
     except OSError as e:
         raise ChartError(f"its .prj file cannot be read: {e.strerror}.") from e
-    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if marked else "utf-8-sig", "replace").replace("\0", " ").strip() or None
+    return decoded(content, "replace").replace("\0", " ").strip() or None
 
 
 def _unreadable(error: BaseException) -> ChartError:

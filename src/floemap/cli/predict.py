@@ -57,7 +57,7 @@ def predict(
 
     - probabilities.tif: a band for each class; prediction.json: how it was made.
 
-    Whole scenes are predicted as in one pass, in bounded memory. A finished prediction is skipped. A product that
+    Whole scenes are predicted in tiles, as in one pass. A finished prediction is skipped. A product that
     cannot be predicted does not stop the others; the exit code is then 1.
 
         floemap predict prepared/S1A_EW_GRDM_1SDH_* --model run/model/model.safetensors --out predictions
