@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
+import struct
 import tarfile
 import threading
 import zipfile
@@ -21,7 +22,7 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
-from chart_maker import FOUR, POLAR, grid, ice, squares, write_chart
+from chart_maker import BOTTOM, FOUR, LEFT, POLAR, SIDE_M, grid, ice, squares, write_chart
 from listener import Listener
 from shapefile_maker import square, write_rings
 
@@ -486,3 +487,48 @@ def test_the_readers_own_form_is_geopandas(tmp_path: Path) -> None:
         assert ours.polygons.index.tolist() == theirs.index.tolist()
         assert ours.codes("sa").tolist() == [-9 if v in (None, "-9") or v != v else int(v) for v in theirs["SA"]]
         assert ours.source_crs == theirs.crs
+
+
+def _wkb(kind: int, *parts: bytes, header: str = "<BII") -> bytes:
+    return struct.pack(header, 1, kind, len(parts)) + b"".join(parts)
+
+
+def _numbers(places: list[tuple[float, float]]) -> bytes:
+    return b"".join(struct.pack("<2d", *place) for place in places)
+
+
+SQUARE = [(LEFT, BOTTOM), (LEFT, BOTTOM + SIDE_M), (LEFT + SIDE_M, BOTTOM + SIDE_M), (LEFT + SIDE_M, BOTTOM)]
+CLOSED = [*SQUARE, SQUARE[0]]
+LINE = struct.pack("<BII", 1, 2, 5) + _numbers(CLOSED)
+HALVES = [struct.pack("<BII", 1, 2, 3) + _numbers(CLOSED[i : i + 3]) for i in (0, 2)]
+FACES = [[*SQUARE[:3], SQUARE[0]], [SQUARE[0], *SQUARE[2:], SQUARE[0]]]
+TRIANGLES = [_wkb(17, struct.pack("<I", 4) + _numbers(face)) for face in FACES]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        _wkb(10, LINE),
+        _wkb(10, _wkb(9, *HALVES)),
+        _wkb(12, _wkb(10, LINE)),
+        _wkb(15, *(_wkb(3, struct.pack("<I", 4) + _numbers(face)) for face in FACES)),
+        _wkb(16, *TRIANGLES),
+    ],
+    ids=["curve polygon", "of pieces", "surfaces", "polyhedral", "triangulated"],
+)
+def test_surfaces_with_straight_edges_are_polygons(tmp_path: Path, shape: bytes) -> None:
+    """Types 10, 12, 15 and 16 of Well-Known Binary (OGC 06-103r4) have an area, and need no arcs."""
+    path = write_chart(tmp_path / "c.gpkg", [ice(SA="95")])
+    with closing(sqlite3.connect(path)) as db, db:
+        for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f'DROP TRIGGER "{name}"')
+        db.execute("UPDATE c SET geom = ?", (b"GP\0\1" + struct.pack("<i", 3413) + shape,))
+    (polygon,) = read_chart(path).geometries
+    assert polygon.symmetric_difference(shapely.Polygon(SQUARE)).area < 1e-6
+
+
+def test_a_geopackage_may_name_its_crs_by_code_alone(tmp_path: Path) -> None:
+    path = write_chart(tmp_path / "c.gpkg")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE gpkg_spatial_ref_sys SET definition = '' WHERE organization_coordsys_id = 3413")
+    assert read_chart(path).crs.to_epsg() == 3413

@@ -19,8 +19,12 @@ Floats = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
 _POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
-#: Types of Well-Known Binary that have an area, with edges that are arcs.
-_CURVED = (10, 12)
+#: Further types of Well-Known Binary that have an area: a polygon whose edges may be arcs, several of them, a
+#: polyhedral surface, a triangulated one, a triangle.
+_CURVE_POLYGON, _SURFACES, _POLYHEDRAL, _TIN, _TRIANGLE = 10, 12, 15, 16, 17
+_OTHERS = (_CURVE_POLYGON, _SURFACES, _POLYHEDRAL, _TIN, _TRIANGLE)
+#: Rings of the first.
+_STRAIGHT, _COMPOUND = 2, 9
 _DEEPEST = 8
 #: Nothing on a map is farther from its origin; what is was never given, as some files say by the largest number.
 _FARTHEST = 1e12
@@ -78,9 +82,6 @@ def from_wkb(ids: NDArray[np.int64], columns: Mapping[str, Sequence[Any]], blobs
         If a geometry is damaged or has curved edges, naming the feature.
     """
     types = [0 if blob is None else _type(blob, feature) for blob, feature in zip(blobs, ids, strict=True)]
-    for feature, kind in zip(ids, types, strict=True):
-        if kind in _CURVED:
-            raise _curved(f"polygon {feature}")
     geometries = np.full(len(blobs), None, object)
     mended = np.zeros(len(blobs), np.bool_)
     areas = np.flatnonzero(np.isin(types, (_POLYGON, _MULTIPOLYGON, _COLLECTION)))
@@ -91,13 +92,20 @@ def from_wkb(ids: NDArray[np.int64], columns: Mapping[str, Sequence[Any]], blobs
             raise _curved("a collection") from None
     xy, owner = shapely.get_coordinates(geometries, return_index=True)
     strange = owner[~(np.abs(xy) < _FARTHEST).all(axis=1)]
-    for i in np.union1d(areas[shapely.is_missing(geometries[areas])], strange):
+    others = np.flatnonzero(np.isin(types, _OTHERS))
+    for i in np.unique(np.concatenate([areas[shapely.is_missing(geometries[areas])], strange, others])):
         try:
             parts, _ = _read(memoryview(blobs[int(i)] or b""), 0, 0)
+        except _ArcError:
+            raise _curved(f"polygon {ids[i]}") from None
         except (struct.error, ValueError, IndexError) as e:
             raise ChartError(f"polygon {ids[i]}: its geometry is damaged.", hint="Repair the chart.") from e
         geometries[i], mended[i] = polygons_of(parts)
     return Features(ids, columns, geometries, mended)
+
+
+class _ArcError(ValueError):
+    """A ring has edges that are not straight."""
 
 
 def _curved(what: str) -> ChartError:
@@ -117,29 +125,58 @@ def _type(blob: bytes, feature: int) -> int:
 
 def _read(blob: memoryview, at: int, depth: int) -> tuple[list[list[Floats]], int]:
     """Read one geometry; return the rings of its polygons and where it ends."""
-    order = "<" if blob[at] else ">"
-    code: int = struct.unpack_from(order + "I", blob, at + 1)[0]
-    extra = (code & 0x0FFFFFFF) // 1000  # 1: heights, 2: measures, 3: both; PostGIS has bits for them
-    dimensions = 2 + ((extra in (1, 3)) or bool(code & 0x80000000)) + ((extra in (2, 3)) or bool(code & 0x40000000))
-    kind = (code & 0x0FFFFFFF) % 1000
-    at += 5 + (4 if code & 0x20000000 else 0)
-    if kind not in (_POLYGON, _MULTIPOLYGON, _COLLECTION) or depth > _DEEPEST:
+    kind, order, dimensions, at = _header(blob, at)
+    if kind not in (_POLYGON, _MULTIPOLYGON, _COLLECTION, *_OTHERS) or depth > _DEEPEST:
         raise ValueError(f"no polygon but {kind}")
     (count,) = struct.unpack_from(order + "I", blob, at)
     at += 4
     parts: list[list[Floats]] = []
-    if kind != _POLYGON:
+    if kind not in (_POLYGON, _TRIANGLE, _CURVE_POLYGON):
         for _ in range(count):
             inner, at = _read(blob, at, depth + 1)
             parts += inner
         return parts, at
     rings = []
     for _ in range(count):
-        (points,) = struct.unpack_from(order + "I", blob, at)
-        values = np.frombuffer(blob, order + "f8", points * dimensions, at + 4)
-        rings.append(values.reshape(points, dimensions)[:, :2].astype(np.float64))
-        at += 4 + values.nbytes
+        ring, at = _ring(blob, at) if kind == _CURVE_POLYGON else _places(blob, at, order, dimensions)
+        rings.append(ring)
     return [rings], at
+
+
+def _header(blob: memoryview, at: int) -> tuple[int, str, int, int]:
+    """Return a geometry's type, order of bytes, numbers a place, and where what it holds begins."""
+    order = "<" if blob[at] else ">"
+    code: int = struct.unpack_from(order + "I", blob, at + 1)[0]
+    extra = (code & 0x0FFFFFFF) // 1000  # 1: heights, 2: measures, 3: both; PostGIS has bits for them
+    dimensions = 2 + ((extra in (1, 3)) or bool(code & 0x80000000)) + ((extra in (2, 3)) or bool(code & 0x40000000))
+    return (code & 0x0FFFFFFF) % 1000, order, dimensions, at + 5 + (4 if code & 0x20000000 else 0)
+
+
+def _places(blob: memoryview, at: int, order: str, dimensions: int) -> tuple[Floats, int]:
+    """Read counted places, (m, 2), without what is above or measured; return where they end, too."""
+    (points,) = struct.unpack_from(order + "I", blob, at)
+    values = np.frombuffer(blob, order + "f8", points * dimensions, at + 4)
+    return values.reshape(points, dimensions)[:, :2].astype(np.float64), at + 4 + values.nbytes
+
+
+def _ring(blob: memoryview, at: int) -> tuple[Floats, int]:
+    """Read a ring of its own type, (m, 2), whose edges must be straight; return where it ends, too."""
+    kind, order, dimensions, at = _header(blob, at)
+    if kind == _STRAIGHT:
+        return _places(blob, at, order, dimensions)
+    if kind != _COMPOUND:
+        raise _ArcError
+    (count,) = struct.unpack_from(order + "I", blob, at)
+    at += 4
+    pieces = []
+    for _ in range(count):
+        inner, order, dimensions, start = _header(blob, at)
+        if inner != _STRAIGHT:
+            raise _ArcError
+        piece, at = _places(blob, start, order, dimensions)
+        pieces.append(piece)
+    ring = np.concatenate(pieces)
+    return ring[np.r_[True, (np.diff(ring, axis=0) != 0).any(axis=1)]], at
 
 
 def polygons_of(parts: Sequence[Sequence[Floats]]) -> tuple[Any, bool]:

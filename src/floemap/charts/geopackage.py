@@ -176,14 +176,14 @@ def _crs(db: sqlite3.Connection, srs: Any, name: Path) -> str | None:
     _check_table(db, "gpkg_spatial_ref_sys", name)
     rows = db.execute("SELECT srs_id, organization, organization_coordsys_id, definition FROM gpkg_spatial_ref_sys")
     for own, organisation, code, definition in rows.fetchall():
-        if own != srs or str(definition).strip().lower() in ("undefined", "none", ""):
+        if own != srs:
             continue
         if str(organisation).upper() == "EPSG":
             try:
                 return str(pyproj.CRS.from_epsg(code).to_wkt())
             except (CRSError, TypeError, ValueError):
                 pass
-        return str(definition)
+        return None if str(definition).strip().lower() in ("undefined", "none", "") else str(definition)
     return None
 
 
