@@ -116,7 +116,7 @@ class PrepareSettings(Settings):
     """Of the grid. Default: EPSG:3413 in the north, EPSG:3031 in the south."""
 
     noise: Literal["annotated", "scaled", "none"] = "annotated"
-    """Thermal noise: as annotated, the same adjusted to the scene itself, or not subtracted."""
+    """Thermal noise: as annotated, the same adjusted to the scene itself (experimental), or not subtracted."""
 
     surface: Literal["sea", "annotated"] = "sea"
     """Height at which pixels are located: the sea's everywhere, or the annotation's terrain."""

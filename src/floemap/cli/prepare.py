@@ -51,8 +51,8 @@ def prepare(
         NoiseChoice | None,
         typer.Option(
             "--noise",
-            help="Thermal noise: as annotated; scaled: the same, adjusted to the scene itself against seams and"
-            " stripes; none: left in. (default: annotated)",
+            help="Thermal noise: as annotated; scaled (experimental): the same, adjusted to the scene itself against"
+            " seams and stripes; none: left in. (default: annotated)",
         ),
     ] = None,
     surface: Annotated[

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 SCHEMES = ("none", "inverse", "effective_number")
 
 
-def class_weights(pixels: Sequence[int], scheme: str, beta: float = 0.9999) -> Tensor:
+def class_weights(pixels: Sequence[int], scheme: str, beta: float = 0.9999999) -> Tensor:
     """Return a weight for each class, (K,) float64.
 
     ``none``: ones. ``inverse``: 1 / n, n being the class's pixels. ``effective_number``: (1 - beta) / (1 - beta^n).

@@ -45,6 +45,8 @@ _BLOCK_PIXELS = 4_000_000
 _NOISE_TOO_HIGH, _MOST_TOO_HIGH = 0.5, 0.05
 #: From IPF 2.90 on the image's border is filled with zeros; before, with low values.
 _CLEAN_BORDERS = (2, 90)
+#: What records say that was done about thermal noise.
+_ANNOTATED, _ADJUSTED = "annotated noise subtracted", "noise adjusted to the scene subtracted (experimental)"
 _BORDER_MARGIN_PX = 500
 #: Stands for the thermal noise in finding the border where the annotated noise is unknown: a sigma nought below the
 #: noise of EW within the margin of either side, which is -31 dB at the least in a real product.
@@ -172,7 +174,7 @@ class _Pass:
         step = max(factor, _BLOCK_PIXELS // (self.scene.shape[1] * self.looks) // factor * factor)
         coarse_signal, coarse_noise = [], []
         edges = _Edges(rows, _BORDER_MARGIN_PX // self.looks) if self.scene.ipf_version < _CLEAN_BORDERS else None
-        subtract_now = self.subtracted == "annotated noise subtracted"
+        subtract_now = self.subtracted == _ANNOTATED
         with open_measurement(self.scene, self.polarisation) as measurement:
             for row in range(0, rows, step):
                 end = min(row + step, rows)
@@ -202,7 +204,7 @@ class _Pass:
         if self.method != "none" and self.noise_too_high > _MOST_TOO_HIGH:
             reason = f"it is over twice the measured power, which holds it, in {self.noise_too_high:.0%} of the image"
             raise _noise_error(self.scene, self.polarisation, reason)
-        if self.subtracted == "noise adjusted to the scene subtracted":
+        if self.subtracted == _ADJUSTED:
             self._subtract_adjusted(power, step)
         return self
 
@@ -263,7 +265,10 @@ def _what_to_subtract(scene: Scene, polarisation: str, method: NoiseMethod) -> s
     unusable = scene.noise[polarisation].unusable
     if unusable is not None:
         raise _noise_error(scene, polarisation, unusable)
-    return "annotated noise subtracted" if method == "annotated" else "noise adjusted to the scene subtracted"
+    if method == "annotated":
+        return _ANNOTATED
+    logger.warning("%s: noise adjusted to the scene is experimental: it was tried on simulated scenes only", scene.name)
+    return _ADJUSTED
 
 
 def _noise_error(scene: Scene, polarisation: str, reason: str) -> ProductError:
