@@ -37,6 +37,7 @@ from floemap.charts.sigrid3 import read_chart
 from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.errors import ChartError, FloemapError
 from floemap.inference.land import land_on
+from floemap.info import describe
 
 SOURCES = Path(floemap.__file__).parent
 #: Reads vector files by GDAL's own choice of reader.
@@ -204,6 +205,41 @@ def test_no_grid_makes_anybody_ask_a_server(tmp_path: Path, beside: str) -> None
             assert d.files == [str(like)]
             d.read(1, out_shape=(30, 60))
             d.overviews(1)
+        assert server.requests() == []
+
+
+@pytest.mark.parametrize("domain", ["OVERVIEWS", "overviews"])
+def test_no_metadata_of_a_grid_make_anybody_ask_a_server(tmp_path: Path, domain: str) -> None:
+    """A TIFF may say in itself that its overviews lie elsewhere."""
+
+    def pointing(name: str, url: str) -> Path:
+        shape = {"height": 600, "width": 1200}
+        place = {"crs": POLAR, "transform": grid(600, 1200).transform}
+        with rasterio.open(tmp_path / name, "w", driver="GTiff", count=1, dtype="uint8", **shape, **place) as d:
+            d.write(np.ones((1, 600, 1200), np.uint8))
+            d.update_tags(ns=domain, OVERVIEW_FILE=f"/vsicurl/{url}{name}")
+        return tmp_path / name
+
+    def shrunk(d: Any) -> None:
+        d.overviews(1)
+        d.read(1, out_shape=(30, 60))
+
+    with Listener(tmp_path) as server:
+        with rasterio.open(pointing("gdal.tif", server.url)) as d:
+            shrunk(d)
+        asked = server.requests()
+        if domain == "OVERVIEWS":
+            assert "/gdal.tif" in asked, "what GDAL would have done"
+        like = pointing("like.tif", server.url)
+        for read in (
+            lambda: read_geobox(like),
+            lambda: label_chart(write_chart(tmp_path / "c.gpkg"), like, tmp_path / "out"),
+            lambda: describe(like),
+        ):
+            with pytest.raises(FloemapError, match="take its overviews from another file"):
+                read()
+        with pytest.raises(FloemapError), open_raster(like) as d:
+            shrunk(d)
         assert server.requests() == []
 
 

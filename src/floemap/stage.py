@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: Values within values in JSON: ours lie less than ten deep.
 _DEEPEST = 50
 #: Name of the lock of a folder, in it.
-LOCK = ".lock"
+LOCK = ".floemap.lock"
 #: Version of the layout of the JSON files. Raised when a reader of an older one would misread a newer one.
 SCHEMA_VERSION = 1
 
