@@ -282,6 +282,19 @@ def test_a_description_takes_the_place_of_nothing_else(workshop: Inputs, tmp_pat
     nothing_vanishes(out, lambda: run("info", workshop.model, "--out", out).exit_code == 0)
 
 
+def test_a_description_of_another_of_one_name_takes_no_place(
+    workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two folders' ice.gpkg, each called so from where it lies; the same one from elsewhere is the same."""
+    one, other = (copied(workshop, tmp_path / place).chart for place in ("one", "other"))
+    out = tmp_path / "about"
+    monkeypatch.chdir(one.parent)
+    assert run("info", one.name, "--out", out).exit_code == 0
+    monkeypatch.chdir(other.parent)
+    nothing_vanishes(out, lambda: run("info", other.name, "--out", out).exit_code == 0)
+    assert run("info", one, "--out", "../../about").exit_code == 0
+
+
 def test_simulated_products_take_the_place_of_no_real_one(small_product: Path, small_spec, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Pixels for metadata from one folder, into another that holds the real product, or somebody's work on it."""
     real = tmp_path / "real" / small_product.name

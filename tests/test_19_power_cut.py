@@ -108,6 +108,26 @@ def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path: Path, watch: Watch
     assert all(state in (None, whole) for state in found) and found[-1] == whole
 
 
+def test_a_description_is_there_file_by_file_and_made_again(workshop: Inputs, tmp_path: Path, watch: Watch) -> None:
+    root = tmp_path / "as deep as the states" / "disk"  # so that the chart is found the same way from all of them
+    root.mkdir(parents=True)
+    (tmp_path / "states").mkdir()
+    disk = watch(root)
+    call = ["info", workshop.chart, "--out"]
+    out = root / "new" / "about"
+    assert run(*call, out).exit_code == 0
+    whole = contents(out)
+    assert {"info.json", "map.png"} == whole.keys()
+    found = states(disk, out, tmp_path / "states")
+    assert found[-1] == whole
+    for moment, state in enumerate(found):
+        there = {name: content for name, content in (state or {}).items() if name[0] != "."}
+        assert there.items() <= whole.items()
+        if state is not None:
+            again = run(*call, tmp_path / "states" / str(moment) / "new" / "about")
+            assert again.exit_code == 0, again.stderr
+
+
 def test_a_simulated_month_is_finished_only_where_all_of_it_is_there(tmp_path: Path, watch: Watch) -> None:
     (tmp_path / "disk").mkdir()
     disk = watch(tmp_path / "disk")

@@ -321,6 +321,7 @@ VIEW = (
         (("UPDATE c SET geom = x'4750000100000000010300000001000000'",), "polygon 1: its geometry is damaged"),
         (("UPDATE c SET geom = 'text'",), "polygon 1: its geometry is none"),
         (("UPDATE c SET CT = x'ff00'",), "polygon 1: CT is b"),
+        (tuple(f"ALTER TABLE c ADD COLUMN {n} TEXT" for n in ("_rowid_", "ROWID", "oid")), "hides the numbers"),
     ],
 )
 def test_databases_that_are_none_are_refused(tmp_path: Path, statements: tuple[str, ...], match: str) -> None:
@@ -335,6 +336,7 @@ def test_a_database_is_read_by_its_rows(tmp_path: Path) -> None:
         "UPDATE gpkg_ogr_contents SET feature_count = 1",
         "DELETE FROM rtree_c_geom",
         f"CREATE VIEW other AS {ENDLESS} SELECT i FROM n",
+        "ALTER TABLE c ADD COLUMN _RowId_ TEXT DEFAULT 'x'",
         "CREATE TRIGGER t AFTER INSERT ON c BEGIN SELECT load_extension('x'); END",
         "UPDATE c SET CT = CAST(x'3932' AS TEXT) WHERE fid = 1",
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import secrets
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -229,7 +230,7 @@ class CogWriter:
         Python writes what GDAL has packed in memory: on a full disk Python raises an error, GDAL's threads only print
         a message.
         """
-        beside = self.path.with_name(f".{self.path.name}.partial")
+        beside = self.path.with_name(f".{self.path.name}.partial-{secrets.token_hex(4)}")
         try:
             with MemoryFile(ext=".tif") as packed:
                 rasterio.shutil.copy(

@@ -40,7 +40,8 @@ def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
     with suppress(FileNotFoundError):  # others may let go of it in this moment
         there = lock.lstat()
         if not stat.S_ISREG(there.st_mode) or there.st_size:
-            raise FileExistsError(errno.EEXIST, f"{lock.name}, the name of a lock, is that of somebody's file", str(lock))
+            message = f"{lock.name}, the name of a lock, is that of somebody's file"
+            raise FileExistsError(errno.EEXIST, message, str(lock))
     own = FileLock(lock, timeout=-1 if wait else 0, thread_local=False, fallback_to_soft=False)
     try:
         own.acquire()
