@@ -329,6 +329,17 @@ def test_databases_that_are_none_are_refused(tmp_path: Path, statements: tuple[s
         read_chart(changed(tmp_path / "c.gpkg", *statements))
 
 
+@pytest.mark.parametrize("crs", ["zeroblob(50000000)", "printf('%.*c', 50000000, 'x')", "'{\"a\":' || replace(hex(zeroblob(9000)), '00', '{\"a\":')"],
+                         ids=["bytes", "long", "deep"])  # fmt: skip
+def test_a_crs_that_is_none_is_not_pondered(tmp_path: Path, crs: str) -> None:
+    made = f"UPDATE gpkg_spatial_ref_sys SET organization = 'NONE', definition = {crs} WHERE srs_id = 3413"
+    path = changed(tmp_path / "c.gpkg", made)
+    with pytest.raises(ChartError, match=r"has no CRS|its CRS is not understood") as e:
+        read_chart(path)
+    assert len(str(e.value)) < 400
+    assert len(read_chart(path, crs="EPSG:3413")) == 4
+
+
 def test_a_database_is_read_by_its_rows(tmp_path: Path) -> None:
     """Counts and indexes that are not true lose no polygon; what else lies in it is left alone."""
     path = changed(

@@ -183,14 +183,15 @@ def _crs(db: sqlite3.Connection, srs: Any, name: Path) -> str | None:
     _check_table(db, "gpkg_spatial_ref_sys", name)
     rows = db.execute("SELECT srs_id, organization, organization_coordsys_id, definition FROM gpkg_spatial_ref_sys")
     for own, organisation, code, definition in rows.fetchall():
-        if own != srs or str(definition).strip().lower() in ("undefined", "none", ""):
+        told = definition if isinstance(definition, str) else ""
+        if own != srs or told.strip().lower() in ("undefined", "none", ""):
             continue
         if str(organisation).upper() == "EPSG":
             try:
                 return str(pyproj.CRS.from_epsg(code).to_wkt())
             except (CRSError, TypeError, ValueError):
                 pass
-        return str(definition)
+        return told
     return None
 
 
