@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import random
 import shutil
 import sqlite3
 import tarfile
@@ -338,6 +339,22 @@ def test_a_crs_that_is_none_is_not_pondered(tmp_path: Path, crs: str) -> None:
         read_chart(path)
     assert len(str(e.value)) < 400
     assert len(read_chart(path, crs="EPSG:3413")) == 4
+
+
+def test_a_database_of_damaged_bytes_is_refused_or_read(tmp_path: Path) -> None:
+    """Of many, some make SQLite say what is no text."""
+    whole = write_chart(tmp_path / "c.gpkg").read_bytes()
+    refused = 0
+    for seed in range(60):
+        draw, content = random.Random(seed), bytearray(whole)
+        for _ in range(60):
+            content[draw.randrange(100, len(content))] = draw.randrange(256)
+        (tmp_path / "damaged.gpkg").write_bytes(content)
+        try:
+            read_chart(tmp_path / "damaged.gpkg")
+        except ChartError:
+            refused += 1
+    assert refused > 30
 
 
 def test_a_database_is_read_by_its_rows(tmp_path: Path) -> None:

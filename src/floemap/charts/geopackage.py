@@ -60,8 +60,9 @@ def _opened(file: Path, name: Path, logged: bool) -> Iterator[sqlite3.Connection
             db.set_progress_handler(step, _STEPS)
             db.set_authorizer(allowed)
             yield db
-    except sqlite3.Error as e:
-        reason = "a query in it has no end" if steps > _MOST_STEPS else str(e)
+    except (sqlite3.Error, UnicodeDecodeError) as e:  # the latter where SQLite quotes what is no text
+        quoted = "it holds text that is none" if isinstance(e, UnicodeDecodeError) else str(e)
+        reason = "a query in it has no end" if steps > _MOST_STEPS else quoted
         raise ChartError(f"cannot be read: {reason}.", path=name, hint=_AGAIN) from e
 
 
