@@ -425,6 +425,7 @@ def test_values_that_are_no_codes(tmp_path: Path, value: Any) -> None:
         ('{"type":"FeatureCollection","features":[{"type":"Feature","properties":[1],"geometry":null}]}', "no names"),
         ('{"a":' + "9" * 5000 + "}", "cannot be read"),
         (collection().replace("[-10.0", '["a"'), "polygon 0: its geometry is not GeoJSON's"),
+        (collection().replace("[-10.0", "[1" + "0" * 400), "polygon 0: its geometry is not GeoJSON's"),
         (collection().replace('"type": "Polygon", ', ""), "polygon 0: its geometry"),
         (
             collection().replace('"coordinates": [[[', '"coordinates": [[1, [['),

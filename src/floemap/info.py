@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from floemap.errors import FloemapError, OutputError, ProductError
+from floemap.errors import MISSHAPEN, FloemapError, OutputError, ProductError
 from floemap.files import regular_file
 from floemap.folders import told_sources
 from floemap.own_results import describe_result
@@ -159,7 +159,7 @@ def _prepared(folder: Path) -> Description:
     problems = []
     try:
         lines = prepared_lines(facts)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as e:
+    except MISSHAPEN as e:
         raise FloemapError(f"lacks or has wrong: {e}.", path=folder / "product.json") from e
     try:
         read_geobox(folder / "product.tif")
