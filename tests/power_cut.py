@@ -65,6 +65,20 @@ class Disk:
         self._write(self.moments[moment], self._number, folder)
         return folder
 
+    def left(self, moment: int) -> dict[str, bytes]:
+        """Return the files that a cut at a moment leaves, by path: without writing them, where they are large."""
+        files, folders = self.moments[moment]
+        found: dict[str, bytes] = {}
+        below = [("", self._number)]
+        while below:
+            place, number = below.pop()
+            for name, child in folders.get(number, {}).items():
+                if child in folders or child in self._new:
+                    below.append((f"{place}{name}/", child))
+                else:
+                    found[f"{place}{name}"] = files.get(child, b"")
+        return found
+
     def _write(self, durable: Durable, number: int, path: Path) -> None:
         files, folders = durable
         path.mkdir()
