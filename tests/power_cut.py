@@ -26,6 +26,7 @@ class Disk:
         self._number = root.stat().st_ino
         self._files: dict[int, bytes] = {}
         self._folders: dict[int, dict[str, int]] = {}
+        self._new: set[int] = set()
         self._held: list[int] = []  # open, so that their numbers are given to no others
         for path in (root, *root.rglob("*")):
             self._take(os.open(path, os.O_RDONLY))
@@ -49,7 +50,10 @@ class Disk:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
             with os.scandir(descriptor) as entries:
-                self._folders[status.st_ino] = {e.name: e.inode() for e in entries}
+                children = list(entries)
+            self._folders[status.st_ino] = {e.name: e.inode() for e in children}
+            # One that was made and not synced itself is there, and empty.
+            self._new |= {e.inode() for e in children if e.is_dir(follow_symlinks=False)}
         else:
             self._files[status.st_ino] = os.pread(descriptor, status.st_size, 0)
 
@@ -61,11 +65,25 @@ class Disk:
         self._write(self.moments[moment], self._number, folder)
         return folder
 
+    def left(self, moment: int) -> dict[str, bytes]:
+        """Return the files that a cut at a moment leaves, by path: without writing them, where they are large."""
+        files, folders = self.moments[moment]
+        found: dict[str, bytes] = {}
+        below = [("", self._number)]
+        while below:
+            place, number = below.pop()
+            for name, child in folders.get(number, {}).items():
+                if child in folders or child in self._new:
+                    below.append((f"{place}{name}/", child))
+                else:
+                    found[f"{place}{name}"] = files.get(child, b"")
+        return found
+
     def _write(self, durable: Durable, number: int, path: Path) -> None:
         files, folders = durable
         path.mkdir()
         for name, child in folders.get(number, {}).items():
-            if child in folders:
+            if child in folders or child in self._new:
                 self._write(durable, child, path / name)
             else:
                 (path / name).write_bytes(files.get(child, b""))

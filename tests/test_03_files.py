@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -182,6 +183,20 @@ def test_a_file_is_returned_with_its_absolute_path(tmp_path: Path, monkeypatch: 
         with pytest.raises(ChartError) as told:
             regular_file(wrong, ChartError)
         assert told.value.path == Path(wrong)
+
+
+@pytest.mark.parametrize("name", ["http:", "zip:", "GTIFF_DIR:1:", "a!b", "vsicurl"])
+def test_inputs_lie_in_folders_of_any_name(
+    name: str, workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From where one is: what begins as an address is a folder all the same, and nobody is asked."""
+    monkeypatch.chdir(tmp_path)
+    inputs = copied(workshop, tmp_path / name)
+    here = dataclasses.replace(inputs, folder=Path(name))
+    assert run("info", here.product).exit_code == 0
+    for command in ("prepare", "label", "predict", "evaluate"):
+        done = COMMANDS[command].run(here, tmp_path / "out" / command)
+        assert done.exit_code == 0, done.stderr
 
 
 #: Names that some library takes for more than a name: an address, an archive in another, a pattern, an option, markup.

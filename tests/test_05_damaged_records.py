@@ -8,6 +8,7 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,13 @@ import pytest
 import torch
 from run_maker import make_run
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
+from workshop import COMMANDS, Inputs, copied
 
 from floemap.errors import ConfigError, FloemapError, ModelError, TrainingError
+from floemap.evaluation.settings import EvaluateSettings
+from floemap.evaluation.sources import find_sources
+from floemap.inference.chart_source import find_product
+from floemap.info import describe
 from floemap.learning.checkpoint_header import METADATA_KEY, read_about
 from floemap.learning.state import read_metrics
 from floemap.learning.training import train
@@ -155,6 +161,70 @@ def test_a_record_of_a_run_of_any_content(record: str, a_run: Path, tmp_path: Pa
         with pytest.raises(FloemapError):
             use(tmp_path / "run")
     assert refused  # by what is read of the record, much or little
+
+
+#: The record of each command's own result, and what of it the command gives on finding it finished.
+OWN = {
+    "prepared/{name}/product.json": "prepare", "labels/ice/label.json": "label",
+    "predictions/{name}/prediction.json": "predict", "scores/{name}/evaluation.json": "evaluate",
+    "drawn/{name}/chart.json": "chart",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def all_results(workshop: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    inputs = copied(workshop, tmp_path_factory.mktemp("results") / "inputs")
+    for command, out in (("evaluate", "scores"), ("chart", "drawn")):
+        assert COMMANDS[command].run(inputs, inputs.folder / out).exit_code == 0
+    return inputs
+
+
+@pytest.mark.parametrize("place", OWN)
+def test_a_record_of_any_content_is_described_or_refused(place: str, all_results: Inputs, tmp_path: Path) -> None:
+    """By ``info``, of the folder and of a file in it, and by those who read the folder."""
+    inputs = copied(all_results, tmp_path / "inputs")
+    record = inputs.folder / place.format(name=inputs.name)
+    whole = json.loads(record.read_text())
+    raster = next(p for p in record.parent.iterdir() if p.suffix == ".tif")
+    uses = [lambda: describe(record.parent), lambda: describe(raster)]
+    uses += [lambda: find_product(inputs.prepared)] if "product" in place else []
+    if "label" in place or "prediction" in place:
+        uses += [lambda: find_sources(inputs.prediction, inputs.labels, EvaluateSettings())]
+    draw = random.Random(0)
+    cases = list(changes(whole)) + list(past_all_bounds(whole))
+    for changed in draw.sample(cases, min(100, len(cases))):
+        record.write_text(json.dumps(changed))
+        for use_it in uses:
+            with suppress(FloemapError):
+                use_it()
+    for content in ODD_JSON.values():
+        written(record, content)
+        with pytest.raises(FloemapError):
+            describe(record.parent)
+
+
+@pytest.mark.parametrize("place", OWN)
+def test_a_finished_result_of_an_odd_record_is_told_of_or_made_again(
+    place: str, all_results: Inputs, tmp_path: Path
+) -> None:
+    inputs = copied(all_results, tmp_path / "inputs")
+    record = inputs.folder / place.format(name=inputs.name)
+    whole, job = json.loads(record.read_text()), COMMANDS[OWN[place]]
+    needed = ("inputs", "configuration", "revision", "within", "made_by", "bytes")
+    for key in [k for k in whole if k not in needed][:8]:
+        for odd in (None, {"x": [7]}):
+            record.write_text(json.dumps(whole | {key: odd}))
+            done = job.run(inputs, record.parent.parent)
+            assert "unexpected" not in done.stderr, (key, odd)
+
+
+def past_all_bounds(value: Any) -> Iterator[Any]:
+    """A record with a number, a word or a list in it that is far larger than any."""
+    for key in value:
+        for odd in (10**400, 1e308, -1, "x" * 5000, "\x1b[2J", [[]] * 50):
+            yield value | {key: odd}
+        if isinstance(value[key], dict):
+            yield from (value | {key: changed} for changed in past_all_bounds(value[key]))
 
 
 @pytest.mark.parametrize("line", ["null", "[]", "{}", "7", '{"epoch": 1}', '{"epoch": "x", "loss": 1}', "[" * 5000])

@@ -292,7 +292,10 @@ def test_other_formats_under_a_tiffs_name(product: Path, tmp_path: Path) -> None
         </SimpleSource></VRTRasterBand></VRTDataset>"""
     tiff = one(product, MEASUREMENT)
     picture = one(product, "preview/quick-look.png").read_bytes()
-    for content in (virtual.encode(), picture, b"GIF89a" + bytes(50)):
+    pointing = Path(shutil.copy(tiff, tmp_path / "pointing.tiff"))
+    with rasterio.open(pointing, "r+") as d:
+        d.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(tmp_path / "elsewhere.tiff"))
+    for content in (virtual.encode(), picture, b"GIF89a" + bytes(50), pointing.read_bytes()):
         replaced(tiff, content)
         refused(product, tiff.name, "cannot be read as a GeoTIFF")
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sqlite3
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import geopandas as gpd
 import pytest
+import shapely
 from chart_maker import ice, write_chart
-from workshop import Inputs, contents, copied, run
+from chart_maker import other as other_of
+from chart_models import write_model
+from typer.testing import Result
+from workshop import COMMANDS, Inputs, contents, copied, run
 
 from floemap.cog import read_geobox
 from floemap.stage import read_json
@@ -35,8 +42,6 @@ def test_two_products_of_one_name(command: str, two: list[Path], workshop: Input
     out = tmp_path / "out"
     more = ["--resolution", "8000"]
     if command == "chart":
-        from chart_models import write_model
-
         run("prepare", two[0], "--out", tmp_path / "for-model", *more)
         model = write_model(
             tmp_path / "m.safetensors", tmp_path / "for-model" / "product" / "product.tif", resolution_m=8000.0
@@ -103,6 +108,69 @@ def test_one_chart_on_two_scenes(workshop: Inputs, tmp_path: Path) -> None:
     refused = run("label", workshop.chart, "--like", grids[1], "--out", tmp_path / "out")
     assert refused.exit_code == 1 and "another like" in refused.stderr.replace("\n", " ")
     assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["files of an archive", "layers of a file"])
+def test_two_charts_of_one_file(archive: bool, workshop: Inputs, tmp_path: Path) -> None:
+    """The east's and the west's chart in one archive, or two layers."""
+    extent = [read_geobox(workshop.prepared / "product.tif").extent.geom]
+    names = ["east/ice.gpkg", "west/ice.gpkg"] if archive else ["east", "west"]
+    both = tmp_path / ("both.zip" if archive else "both.gpkg")
+    for name, stage in zip(names, ("95", "81"), strict=True):
+        made = write_chart(tmp_path / "made" / name.split("/")[0] / "ice.gpkg", [ice(SA=stage)], extent)
+        if archive:
+            with zipfile.ZipFile(both, "a") as z:
+                z.write(made, name)
+        else:
+            gpd.read_file(made).to_file(both, layer=name)
+    call = ["label", both, "--like", workshop.prepared, "--out", tmp_path / "out", "--layer"]
+    assert run(*call, names[0]).exit_code == 0
+    before = contents(tmp_path / "out")
+    assert "(finished before)" in run(*call, names[0]).stdout
+    refused = run(*call, names[1])
+    assert refused.exit_code == 1 and "another layer of the same name" in refused.stderr.replace("\n", " ")
+    assert contents(tmp_path / "out") == before
+    assert run(*call, names[1], "--overwrite").exit_code == 0
+    assert contents(tmp_path / "out") != before
+
+
+@pytest.mark.parametrize("command", ["predict", "chart", "chart of a product"])
+def test_two_models_on_one_product(command: str, workshop: Inputs, tmp_path: Path) -> None:
+    """By another model it is another map; by the same one at another place, or a newer one at its place, it is not."""
+    raster = workshop.prepared / "product.tif"
+    other = write_model(tmp_path / "other" / "model.safetensors", raster, simulated=True, seed=1)
+    (tmp_path / "moved").mkdir()
+    moved = shutil.copy(workshop.model, tmp_path / "moved")
+    job, out = COMMANDS[command], tmp_path / "out"
+
+    def by(model: Path) -> Result:
+        return job.run(dataclasses.replace(workshop, model=model), out)
+
+    assert by(Path(moved)).exit_code == 0
+    before = contents(out)
+    refused = by(other)
+    assert refused.exit_code == 1 and "another model" in refused.stderr.replace("\n", " ")
+    assert contents(out) == before
+    assert by(workshop.model).exit_code == 0
+    shutil.copy(other, moved)
+    made = contents(out)
+    if command == "predict":  # which skips what is of the same content, and keeps its record
+        assert made == before and by(Path(moved)).exit_code == 0
+        assert contents(out) != before
+
+
+def test_two_land_masks_of_one_product(workshop: Inputs, tmp_path: Path) -> None:
+    extent = read_geobox(workshop.prepared / "product.tif").extent.geom
+    masks = [tmp_path / place / "land.gpkg" for place in ("one", "other")]
+    for mask, part in zip(masks, (0.3, 0.5), strict=True):
+        write_chart(mask, [other_of("L")], [shapely.affinity.scale(extent, part, part)])
+    call = ["chart", workshop.prepared, "--model", workshop.model, "--only", "classes", "--out", tmp_path / "out"]
+    assert run(*call, "--land-mask", masks[0]).exit_code == 0
+    before = contents(tmp_path / "out")
+    refused = run(*call, "--land-mask", masks[1])
+    assert refused.exit_code == 1 and "another land mask" in refused.stderr.replace("\n", " ")
+    assert contents(tmp_path / "out") == before
+    assert run(*call, "--land-mask", masks[1], "--overwrite").exit_code == 0
 
 
 # Identity by all that is read

@@ -19,7 +19,7 @@ from floemap.learning.training import train
 from floemap.legend import SIX_CLASSES
 from floemap.simulation.pixels import simulate_pixels
 from floemap.simulation.safe_writer import write_safe
-from floemap.stage import Stage
+from floemap.stage import LOCK, Stage, alone_in, one_at_a_time
 
 A = Stage("floemap a", "a.json", revision=0)
 
@@ -282,6 +282,19 @@ def test_a_description_takes_the_place_of_nothing_else(workshop: Inputs, tmp_pat
     nothing_vanishes(out, lambda: run("info", workshop.model, "--out", out).exit_code == 0)
 
 
+def test_a_description_of_another_of_one_name_takes_no_place(
+    workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two folders' ice.gpkg, each called so from where it lies; the same one from elsewhere is the same."""
+    one, other = (copied(workshop, tmp_path / place).chart for place in ("one", "other"))
+    out = tmp_path / "about"
+    monkeypatch.chdir(one.parent)
+    assert run("info", one.name, "--out", out).exit_code == 0
+    monkeypatch.chdir(other.parent)
+    nothing_vanishes(out, lambda: run("info", other.name, "--out", out).exit_code == 0)
+    assert run("info", one, "--out", "../../about").exit_code == 0
+
+
 def test_simulated_products_take_the_place_of_no_real_one(small_product: Path, small_spec, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Pixels for metadata from one folder, into another that holds the real product, or somebody's work on it."""
     real = tmp_path / "real" / small_product.name
@@ -312,6 +325,48 @@ def test_simulated_products_take_the_place_of_no_real_one(small_product: Path, s
 def test_a_twin_goes_into_no_folder_of_somebody(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     nothing_vanishes(tmp_path, lambda: run("simulate", "twin", "--out", tmp_path, "--size", "64").exit_code == 0)
+
+
+@pytest.mark.parametrize("name", [LOCK, ".result.partial-0123abcd.lock"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_somebodys_file_of_the_name_of_a_lock_stays(linked: bool, name: str, tmp_path: Path) -> None:
+    """Locks are empty and are removed when they are let go; what is not empty is nobody's lock."""
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".result.partial-0123abcd").mkdir()
+    (tmp_path / ".result.partial-0123abcd" / "notes.txt").write_text("mine")
+    if linked:
+        (tmp_path / name).symlink_to("mine")
+    else:
+        (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    for hold in (lambda: alone_in(tmp_path, "works in"), lambda: one_at_a_time(tmp_path)):
+        if name == LOCK:
+            with pytest.raises(OutputError, match="is that of somebody's file"), hold():
+                pass
+        else:
+            with hold():
+                pass
+        assert contents(tmp_path) == before
+    with stage_folder(tmp_path / "result", A) as folder:
+        (folder / A.record).write_text("{}")
+    assert contents(tmp_path) == before | {"result": "folder", f"result/{A.record}": b"{}"}
+
+
+@pytest.mark.parametrize("name", ["x.partial-y", "x.partial-01234567", "x.partial-01234567.old"])
+def test_what_a_killed_run_left_is_taken_for_no_other_results(name: str, tmp_path: Path) -> None:
+    """The result x leaves what is of results whose names begin as its own hidden folders do."""
+    for left in (f".{name}.partial-89abcdef", f".{name}.partial-89abcdef.old"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / A.record).write_text(json.dumps({"made_by": A.command}))
+    (tmp_path / f".{name}.partial-89abcdef.lock").touch()
+    before = contents(tmp_path)
+    with stage_folder(tmp_path / "x", A) as folder:
+        (folder / A.record).write_text("{}")
+    assert before.items() <= contents(tmp_path).items()
+    with stage_folder(tmp_path / name, A) as folder:
+        assert {p.name for p in tmp_path.iterdir() if p.name[0] != "."} == {"x", name}, "the old one is back"
+        (folder / A.record).write_text("{}")
+    assert {p.name for p in tmp_path.iterdir()} == {"x", name}
 
 
 def test_what_comes_while_a_result_is_made_is_kept(tmp_path: Path) -> None:

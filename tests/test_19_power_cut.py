@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from fetching import fetch
+from loopback import Loopback
 from power_cut import Disk
 from run_maker import make_run
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
@@ -18,6 +22,7 @@ from floemap.learning.checkpoint import load_checkpoint
 from floemap.learning.state import load_state
 from floemap.learning.training import Trained, train
 from floemap.legend import SIX_CLASSES
+from floemap.simulation.pixels import simulate_pixels
 from floemap.simulation.twin import make_twin
 from floemap.simulation.twin_month import finished_month
 from floemap.stage import write_json
@@ -37,6 +42,12 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     yield begin
     for disk in disks:
         disk.close()
+
+
+def files_of(disk: Disk, folder: Path) -> dict[str, bytes]:
+    """The files below a folder as they are now, by their path on the disk that is watched."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(disk.root).as_posix(): p.read_bytes() for p in files}
 
 
 def states(disk: Disk, final: Path, scratch: Path) -> list[dict[str, bytes | str] | None]:
@@ -106,6 +117,62 @@ def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path: Path, watch: Watch
     whole = contents(tmp_path / "disk" / "report")
     found = states(disk, tmp_path / "disk" / "report", tmp_path / "states")
     assert all(state in (None, whole) for state in found) and found[-1] == whole
+
+
+def test_a_description_is_there_file_by_file_and_made_again(workshop: Inputs, tmp_path: Path, watch: Watch) -> None:
+    root = tmp_path / "as deep as the states" / "disk"  # so that the chart is found the same way from all of them
+    root.mkdir(parents=True)
+    (tmp_path / "states").mkdir()
+    disk = watch(root)
+    call = ["info", workshop.chart, "--out"]
+    out = root / "new" / "about"
+    assert run(*call, out).exit_code == 0
+    whole = contents(out)
+    assert {"info.json", "map.png"} == whole.keys()
+    found = states(disk, out, tmp_path / "states")
+    assert found[-1] == whole
+    for moment, state in enumerate(found):
+        there = {name: content for name, content in (state or {}).items() if name[0] != "."}
+        assert there.items() <= whole.items()
+        if state is not None:
+            again = run(*call, tmp_path / "states" / str(moment) / "new" / "about")
+            assert again.exit_code == 0, again.stderr
+
+
+def test_simulated_pixels_are_there_as_a_whole_or_not_at_all(small_product: Path, tmp_path: Path, watch: Watch) -> None:
+    metadata = tmp_path / "metadata" / small_product.name
+    shutil.copytree(small_product, metadata)
+    (tmp_path / "disk").mkdir()
+    disk = watch(tmp_path / "disk")
+    made = simulate_pixels(metadata, tmp_path / "disk" / "out").path
+    whole = files_of(disk, made)
+    assert len(whole) > 8
+    moments = [disk.left(moment) for moment in range(len(disk.moments))]
+    found = [{n: c for n, c in left.items() if n.startswith(f"out/{made.name}/")} for left in moments]
+    assert all(state in ({}, whole) for state in found) and found[0] == {} and found[-1] == whole
+
+
+def test_what_was_fetched_is_there_as_a_whole_before_it_is_told_of(
+    dataset: Loopback, tmp_path: Path, watch: Watch
+) -> None:
+    """Also where a killed run had brought a part to its length, and only its name to the disk."""
+    out = tmp_path / "disk"
+    (out / "charts").mkdir(parents=True)
+    disk = watch(out)
+    ((name, content),) = ((n, c) for n, c in dataset.files.items() if n.endswith(".zip"))
+    (out / "charts" / f"{name}.part").write_bytes(content)
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    write_json(out / "charts" / f"{name}.part.json", {"size": len(content), "md5": md5, "validator": None})
+    assert fetch(dataset, out).complete
+    whole = files_of(disk, out)
+    assert whole[f"charts/{name}"] == content
+    for moment in range(len(disk.moments)):
+        files = disk.left(moment)
+        there = {n: c for n, c in files.items() if Path(n).name[0] != "." and ".part" not in n and n != "fetch.json"}
+        assert there.items() <= whole.items()
+        told = json.loads(files["fetch.json"])["inputs"] if "fetch.json" in files else {}
+        assert {*told} <= {Path(n).name for n in there}
+    assert whole.items() <= disk.left(len(disk.moments) - 1).items()
 
 
 def test_a_simulated_month_is_finished_only_where_all_of_it_is_there(tmp_path: Path, watch: Watch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import random
 import shutil
 import sqlite3
 import struct
@@ -38,6 +39,7 @@ from floemap.charts.sigrid3 import read_chart
 from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.errors import ChartError, FloemapError
 from floemap.inference.land import land_on
+from floemap.info import describe
 
 SOURCES = Path(floemap.__file__).parent
 #: Reads vector files by GDAL's own choice of reader.
@@ -208,6 +210,41 @@ def test_no_grid_makes_anybody_ask_a_server(tmp_path: Path, beside: str) -> None
         assert server.requests() == []
 
 
+@pytest.mark.parametrize("domain", ["OVERVIEWS", "overviews"])
+def test_no_metadata_of_a_grid_make_anybody_ask_a_server(tmp_path: Path, domain: str) -> None:
+    """A TIFF may say in itself that its overviews lie elsewhere."""
+
+    def pointing(name: str, url: str) -> Path:
+        shape = {"height": 600, "width": 1200}
+        place = {"crs": POLAR, "transform": grid(600, 1200).transform}
+        with rasterio.open(tmp_path / name, "w", driver="GTiff", count=1, dtype="uint8", **shape, **place) as d:
+            d.write(np.ones((1, 600, 1200), np.uint8))
+            d.update_tags(ns=domain, OVERVIEW_FILE=f"/vsicurl/{url}{name}")
+        return tmp_path / name
+
+    def shrunk(d: Any) -> None:
+        d.overviews(1)
+        d.read(1, out_shape=(30, 60))
+
+    with Listener(tmp_path) as server:
+        with rasterio.open(pointing("gdal.tif", server.url)) as d:
+            shrunk(d)
+        asked = server.requests()
+        if domain == "OVERVIEWS":
+            assert "/gdal.tif" in asked, "what GDAL would have done"
+        like = pointing("like.tif", server.url)
+        for read in (
+            lambda: read_geobox(like),
+            lambda: label_chart(write_chart(tmp_path / "c.gpkg"), like, tmp_path / "out"),
+            lambda: describe(like),
+        ):
+            with pytest.raises(FloemapError, match="take its overviews from another file"):
+                read()
+        with pytest.raises(FloemapError), open_raster(like) as d:
+            shrunk(d)
+        assert server.requests() == []
+
+
 def test_a_raster_that_points_to_another_is_refused(tmp_path: Path) -> None:
     write_cog(tmp_path / "a.tif", grid(), np.ones(grid().shape, np.uint8), [Band("any")], nodata=0)
     (tmp_path / "p.tif").write_text(
@@ -286,11 +323,45 @@ VIEW = (
         (("UPDATE c SET geom = x'4750000100000000010300000001000000'",), "polygon 1: its geometry is damaged"),
         (("UPDATE c SET geom = 'text'",), "polygon 1: its geometry is none"),
         (("UPDATE c SET CT = x'ff00'",), "polygon 1: CT is b"),
+        (tuple(f"ALTER TABLE c ADD COLUMN {n} TEXT" for n in ("_rowid_", "ROWID", "oid")), "hides the numbers"),
     ],
 )
 def test_databases_that_are_none_are_refused(tmp_path: Path, statements: tuple[str, ...], match: str) -> None:
     with pytest.raises(ChartError, match=match):
         read_chart(changed(tmp_path / "c.gpkg", *statements))
+
+
+NO_CRS = {
+    "bytes": "zeroblob(50000000)",
+    "long": "printf('%.*c', 50000000, 'x')",
+    "deep": """replace(hex(zeroblob(9000)), '00', '{"a":')""",
+}
+
+
+@pytest.mark.parametrize("crs", NO_CRS.values(), ids=NO_CRS)
+def test_a_crs_that_is_none_is_not_pondered(tmp_path: Path, crs: str) -> None:
+    made = f"UPDATE gpkg_spatial_ref_sys SET organization = 'NONE', definition = {crs} WHERE srs_id = 3413"
+    path = changed(tmp_path / "c.gpkg", made)
+    with pytest.raises(ChartError, match=r"has no CRS|its CRS is not understood") as e:
+        read_chart(path)
+    assert len(str(e.value)) < 400
+    assert len(read_chart(path, crs="EPSG:3413")) == 4
+
+
+def test_a_database_of_damaged_bytes_is_refused_or_read(tmp_path: Path) -> None:
+    """Of many, some make SQLite say what is no text."""
+    whole = write_chart(tmp_path / "c.gpkg").read_bytes()
+    refused = 0
+    for seed in range(60):
+        draw, content = random.Random(seed), bytearray(whole)
+        for _ in range(60):
+            content[draw.randrange(100, len(content))] = draw.randrange(256)
+        (tmp_path / "damaged.gpkg").write_bytes(content)
+        try:
+            read_chart(tmp_path / "damaged.gpkg")
+        except ChartError:
+            refused += 1
+    assert refused > 30
 
 
 def test_a_database_is_read_by_its_rows(tmp_path: Path) -> None:
@@ -300,6 +371,7 @@ def test_a_database_is_read_by_its_rows(tmp_path: Path) -> None:
         "UPDATE gpkg_ogr_contents SET feature_count = 1",
         "DELETE FROM rtree_c_geom",
         f"CREATE VIEW other AS {ENDLESS} SELECT i FROM n",
+        "ALTER TABLE c ADD COLUMN _RowId_ TEXT DEFAULT 'x'",
         "CREATE TRIGGER t AFTER INSERT ON c BEGIN SELECT load_extension('x'); END",
         "UPDATE c SET CT = CAST(x'3932' AS TEXT) WHERE fid = 1",
     )
@@ -360,6 +432,7 @@ def test_values_that_are_no_codes(tmp_path: Path, value: Any) -> None:
         ('{"type":"FeatureCollection","features":[{"type":"Feature","properties":[1],"geometry":null}]}', "no names"),
         ('{"a":' + "9" * 5000 + "}", "cannot be read"),
         (collection().replace("[-10.0", '["a"'), "polygon 0: its geometry is not GeoJSON's"),
+        (collection().replace("[-10.0", "[1" + "0" * 400), "polygon 0: its geometry is not GeoJSON's"),
         (collection().replace('"type": "Polygon", ', ""), "polygon 0: its geometry"),
         (
             collection().replace('"coordinates": [[[', '"coordinates": [[1, [['),

@@ -288,7 +288,7 @@ def test_the_picture_shows_stages_in_their_colours(tmp_path: Path) -> None:
     assert STAGE_RGB[85] in drawn
     assert STAGE_RGB[99] not in drawn
     with pytest.raises(OutputError, match="cannot be written"):
-        draw_chart_map(chart, tmp_path / "absent" / "c.png", pixels=100)
+        draw_chart_map(chart, picture / "c.png", pixels=100)
 
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "charts" / "cis_SGRDREA_20201102T.gpkg"

@@ -272,8 +272,10 @@ def test_finished_predictions_are_skipped(product: Path, model: Path, tmp_path: 
     assert not predict(product, model, out).skipped  # with probabilities now
     assert first.probabilities.exists()
     other = save_model(tmp_path / "other.safetensors", seed=5)
-    assert not predict(product, other, out).skipped
-    assert not predict(product, model, out).skipped
+    with pytest.raises(OutputError, match="another model"):
+        predict(product, other, out)
+    assert not predict(product, other, out, overwrite=True).skipped
+    assert not predict(product, model, out, overwrite=True).skipped
     first.classes.unlink()
     assert not predict(product, model, out).skipped
     assert list(out.iterdir()) == [first.folder]

@@ -516,7 +516,7 @@ def test_only_what_is_asked_for(prepared: PreparedProduct, models: list[Path], t
     # Made from something else, nothing of the old is kept: it is made anew with the rest.
     before = (first.folder / "classes.tif").read_bytes()
     more = ChartSettings(only=("geojson",))
-    third = make_chart(prepared.folder, models[1:2], tmp_path, more)
+    third = make_chart(prepared.folder, models[1:2], tmp_path, more, overwrite=True)
     everything = {"classes.tif", "classes.qml", "quicklook.png", "chart.geojson", "item.json", "chart.json"}
     assert names(third.folder) == everything
     assert (first.folder / "classes.tif").read_bytes() != before

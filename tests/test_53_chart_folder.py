@@ -76,7 +76,7 @@ def test_an_analysts_work_is_not_lost(chart: Path, prepared: PreparedProduct, mo
         assert (chart / "chart.gpkg").read_bytes() == before + b"corrected"
     (chart / "corrected.gpkg").rename(chart.parent / "corrected.gpkg")
     (chart / "chart.gpkg").rename(chart.parent / "chart.gpkg")
-    assert not make_chart(prepared.folder, models[1:], chart.parent, SETTINGS).skipped
+    assert not make_chart(prepared.folder, models[1:], chart.parent, SETTINGS, overwrite=True).skipped
     assert names(chart) == FILES
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import rasterio
+from power_cut import Disk
 from typer.testing import CliRunner
 
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
@@ -117,6 +118,28 @@ def test_it_goes_on_and_makes_nothing_twice(tiny, tmp_path, monkeypatch):
     assert more.summary["repeats"] == [0, 1]
     again = files_of(tmp_path / "cells" / "cross_entropy_r0")
     assert {p.name for p in after if after[p] != again[p]} <= {"cell.json", "split.json"}
+
+
+def test_a_power_cut_leaves_cells_that_are_told_of_whole(tiny, tmp_path, monkeypatch):
+    """Whatever moment: what a record tells of is there, and as it was when all had come to the disk."""
+    disk = Disk(tmp_path, monkeypatch)
+    try:
+        compare(with_changes(tiny(), {"compare.losses": ["focal"]}), tmp_path / "run", report=False)
+        whole = {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+        tells = {"run/cells/focal_r0/cell.json": "run/cells/focal_r0/", "run/results.json": "run/"}
+        tells["run/cells/focal_r0/model/training.json"] = "run/cells/focal_r0/model/"
+        seen = set()
+        for moment in range(len(disk.moments)):
+            left = disk.left(moment)
+            seen |= tells.keys() & left.keys()
+            for record in tells.keys() & left.keys():
+                # The tables are for people, are written after what they are made from, and again by every run.
+                below = {n for n in whole if n.startswith(tells[record]) and n != "run/results.md"}
+                wrong = {n for n in below - {"run/results.json"} if left.get(n) != whole[n]}
+                assert not wrong, (moment, record)
+        assert seen == tells.keys() and disk.left(len(disk.moments) - 1).items() >= whole.items()
+    finally:
+        disk.close()
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch):

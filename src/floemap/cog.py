@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import secrets
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,6 +51,8 @@ _TILE = 512
 _filtering = Lock()
 #: Ends of the names of files beside a raster that may say where it lies.
 _GEOREFERENCES = (".aux.xml", ".tfw", ".wld", ".prj")
+#: Domains of metadata by which GDAL finds overviews in another file.
+_OVERVIEWS_ELSEWHERE = {"OVERVIEWS", "PROXYOVERVIEWREQUEST"}
 #: GDAL's own default takes 5 % of the machine's memory; strips need far less.
 GDAL_CACHE_BYTES = 64 << 20
 
@@ -227,7 +230,7 @@ class CogWriter:
         Python writes what GDAL has packed in memory: on a full disk Python raises an error, GDAL's threads only print
         a message.
         """
-        beside = self.path.with_name(f".{self.path.name}.partial")
+        beside = self.path.with_name(f".{self.path.name}.partial-{secrets.token_hex(4)}")
         try:
             with MemoryFile(ext=".tif") as packed:
                 rasterio.shutil.copy(
@@ -382,14 +385,30 @@ def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint:
     """
     file = regular_file(path, kind)
     try:
-        with without_georeference(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-            dataset = rasterio.open(file, driver="GTiff")
-        with dataset:
+        with only_itself(str(file)) as dataset:
             yield dataset
     except Exception as e:
         if not (_is_gdals(e) or isinstance(e, UnicodeDecodeError)):  # the last of tags in another encoding than TIFF's
             raise
         raise kind(f"cannot be read as a raster: {_reason(e)}.", path=path, hint=hint) from e
+
+
+@contextmanager
+def only_itself(name: str) -> Iterator[Any]:
+    """Open a GeoTIFF by GDAL's name for it. No other file is read, neither one beside it nor one that it names.
+
+    Raises
+    ------
+    RasterioError
+        If it cannot be opened, or tells GDAL to take its overviews from another file.
+    """
+    with without_georeference(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        dataset = rasterio.open(name, driver="GTiff")
+    with dataset:
+        # Metadata of a TIFF may name any file or address, which GDAL opens once it looks for overviews.
+        if _OVERVIEWS_ELSEWHERE & {n.upper() for n in dataset.tag_namespaces()}:
+            raise RasterioError("its metadata take its overviews from another file")
+        yield dataset
 
 
 def read_geobox(path: Path) -> GeoBox:

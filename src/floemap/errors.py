@@ -13,6 +13,10 @@ from pathlib import Path
 _MOST = 4000
 
 
+#: What using values of a file raises where they are of other kinds, or larger, than whoever wrote it would write.
+MISSHAPEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
 class FloemapError(Exception):
     """Base of all errors that floemap raises on purpose.
 

@@ -11,10 +11,10 @@ files that the stage made. Nothing lifts that.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -273,7 +273,8 @@ def _remove_stale(final: Path, stage: Stage) -> None:
 
     Each has a lock file beside it, which is held as long as its run lives.
     """
-    for lock in sorted(final.parent.glob(f"{glob.escape(f'.{final.name}.partial-')}*.lock")):
+    ours = re.compile(rf"\.{re.escape(final.name)}\.partial-[0-9a-f]{{8}}\.lock")  # not those of "NAME.partial-x"
+    for lock in sorted(path for path in final.parent.iterdir() if ours.fullmatch(path.name)):
         partial = lock.with_suffix("")
         old = partial.with_name(partial.name + ".old")
         with suppress(TakenError, OSError), held(lock) as alone:  # OSError: it is somebody else's

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from floemap.errors import FloemapError, OutputError, ProductError
+from floemap.errors import MISSHAPEN, FloemapError, OutputError, ProductError
 from floemap.files import regular_file
+from floemap.folders import told_sources
 from floemap.own_results import describe_result
 from floemap.sentinel1.container import MANIFEST, holds_manifest
 from floemap.stage import read_json, write_json
@@ -101,12 +102,16 @@ def write_description(description: Description, out: str | Path) -> None:
     """
     out = Path(out)
     record, picture = out / RECORD, out / "map.png"
-    before = read_json(record) if record.is_file() else {}
-    ours = before.get("described_by") == COMMAND and before.get("path") == description.facts.get("path")
+    try:
+        before = read_json(record)
+    except FloemapError:  # nothing, or nobody's record
+        before = {}
+    made = {"described_by": COMMAND} | told_sources(out, {"described": Path(description.facts["path"])})
+    ours = all(before.get(key) == value for key, value in made.items())
     for path in (record, picture):
         if os.path.lexists(path) and not (ours and path.is_file() and not path.is_symlink()):
             raise OutputError("is there already.", path=path, hint="Move it, or choose another --out.")
-    write_json(record, description.facts | {"described_by": COMMAND})
+    write_json(record, description.facts | made)  # first: by it the next run knows what a killed one left
     if description.chart is not None:
         from floemap.charts.picture import draw_chart_map
 
@@ -154,7 +159,7 @@ def _prepared(folder: Path) -> Description:
     problems = []
     try:
         lines = prepared_lines(facts)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as e:
+    except MISSHAPEN as e:
         raise FloemapError(f"lacks or has wrong: {e}.", path=folder / "product.json") from e
     try:
         read_geobox(folder / "product.tif")

@@ -2,13 +2,14 @@
 
 A lock is a file that one process at a time has locked by the system. It is removed when it is let go, so a file without
 a holder is only what a killed process left, and means nothing. Numbers of processes play no part: containers that share
-a folder have the same ones.
+a folder have the same ones. A lock is empty: a file of its name that is not is somebody's, and stays.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,8 +35,13 @@ def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
     TakenError
         If somebody else holds it and `wait` is not set.
     OSError
-        If the file cannot be made.
+        If the file cannot be made, or somebody's own is there.
     """
+    with suppress(FileNotFoundError):  # others may let go of it in this moment
+        there = lock.lstat()
+        if not stat.S_ISREG(there.st_mode) or there.st_size:
+            message = f"{lock.name}, the name of a lock, is that of somebody's file"
+            raise FileExistsError(errno.EEXIST, message, str(lock))
     own = FileLock(lock, timeout=-1 if wait else 0, thread_local=False, fallback_to_soft=False)
     try:
         own.acquire()

@@ -40,7 +40,10 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
         lines = [(kind, f"{folder.resolve().name}{', SIMULATED' if simulated else ''}")]
         made = [str(record[key]) for key in ("made_by", "software", "created") if key in record]
         lines += [("Made by", ", ".join(made))] if made else []
-        lines += [line for line in told(record) if line[1]]
+        try:
+            lines += [line for line in told(record) if line[1]]
+        except ArithmeticError:  # of numbers past all bounds
+            lines.append(("Record", "holds numbers that nothing has"))
         return {"kind": kind.lower(), "path": str(folder), "simulated": simulated, "record": record}, lines
     return None
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from floemap.errors import FloemapError, OutputError
+from floemap.errors import MISSHAPEN, FloemapError, OutputError
 from floemap.files import regular_file, writable_name
 from floemap.locks import TakenError, held
 from floemap.version import __version__
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: Values within values in JSON: ours lie less than ten deep.
 _DEEPEST = 50
 #: Name of the lock of a folder, in it.
-LOCK = ".lock"
+LOCK = ".floemap.lock"
 #: Version of the layout of the JSON files. Raised when a reader of an older one would misread a newer one.
 SCHEMA_VERSION = 1
 
@@ -213,6 +213,28 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise FloemapError(f"holds a {type(content).__name__} where a JSON object is needed.", path=path)
     return content
+
+
+@contextmanager
+def as_written(record: Path, command: str) -> Iterator[None]:
+    """Turn what using a record of odd content raises in the block into an error that names it, and who makes it anew.
+
+    Raises
+    ------
+    FloemapError
+        If something that the record tells lacks, or is of another kind.
+    """
+    try:
+        yield
+    except MISSHAPEN as e:
+        reason, hint = f"{type(e).__name__}: {str(e)[:200]}", f"Make it again with `{command} --overwrite`."
+        raise FloemapError(f"is not as `{command}` writes it: {reason}.", path=record, hint=hint) from e
+
+
+def is_newer(record: Mapping[str, Any]) -> bool:
+    """Whether a record is of a layout that is not known here: a later one, or one without a number."""
+    version = record.get("schema_version", SCHEMA_VERSION)
+    return not isinstance(version, int) or version > SCHEMA_VERSION
 
 
 def parse_json(text: str | bytes, path: Path, kind: type[FloemapError] = FloemapError) -> Any:

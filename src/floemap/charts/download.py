@@ -147,6 +147,7 @@ def download(
                         hint="The server or something on the way there damages it: try again later.",
                     ) from None
         _keep_aside(final)
+        sync(part)  # also where a run that was killed had brought it to its length
         part.replace(final)
         sync(folder)
         _note_of(part).unlink(missing_ok=True)

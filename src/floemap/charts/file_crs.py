@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: A CRS that names a grid of shifts makes PROJ open that file, wherever it is; "@null" is none.
 _ASKS_FOR_FILES = re.compile(r"(nadgrids|geoidgrids)\s*=\s*(?!@null)|\binit\s*=|PARAMETERFILE", re.IGNORECASE)
+#: Characters of the longest description that is read, as of GDAL's own limit. PROJ takes minutes for some megabytes.
+_LONGEST = 100_000
 _HINT = "Repair it (of a shapefile, the .prj), or say it with --crs if you know it, as in --crs EPSG:3413."
 
 
@@ -78,10 +80,10 @@ def _on_earth(said: str | None, missing: str) -> pyproj.CRS:
     if said is None:
         raise ChartError(f"has no CRS: {missing}.")
     try:
-        if _ASKS_FOR_FILES.search(said):
-            raise CRSError("it asks for other files")
+        if len(said) > _LONGEST or _ASKS_FOR_FILES.search(said):
+            raise CRSError("it is no description, or asks for other files")
         crs = pyproj.CRS.from_user_input(said)
-    except CRSError:
+    except (CRSError, RecursionError, UnicodeError):  # of JSON within JSON; of bytes that are no text
         raise ChartError(f"its CRS is not understood: {said[:100]}.") from None
     if crs.is_bound and crs.source_crs is not None:
         crs = crs.source_crs

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from floemap.charts.features import Box, Features, polygons_of
-from floemap.errors import ChartError
+from floemap.errors import MISSHAPEN, ChartError
 from floemap.zips import brief
 
 #: A larger one would not fit into memory.
@@ -60,7 +60,7 @@ class GeoJson:
         for i, feature in enumerate(self._features):
             try:
                 geometries[i], mended[i] = polygons_of(_parts(feature.get("geometry")))
-            except (KeyError, TypeError, ValueError) as e:
+            except MISSHAPEN as e:
                 message = f"polygon {numbers[i]}: its geometry is not GeoJSON's."
                 raise ChartError(message, hint="Repair the chart.") from e
         by_column = {c: [(f.get("properties") or {}).get(c) for f in self._features] for c in columns}

@@ -32,6 +32,8 @@ _LONGEST_TEXT = 254
 #: Bytes of the envelope by its code in a geometry's header.
 _ENVELOPE_BYTES = (0, 32, 48, 48, 64)
 _EXTENDED = 0x20
+#: SQLite's names for the number of a row; a column may take each away.
+_ROW_NUMBERS = ("_rowid_", "rowid", "oid")
 _AGAIN = "Export its layer into a new file, as with QGIS's 'Save Features As'."
 
 
@@ -58,8 +60,9 @@ def _opened(file: Path, name: Path, logged: bool) -> Iterator[sqlite3.Connection
             db.set_progress_handler(step, _STEPS)
             db.set_authorizer(allowed)
             yield db
-    except sqlite3.Error as e:
-        reason = "a query in it has no end" if steps > _MOST_STEPS else str(e)
+    except (sqlite3.Error, UnicodeDecodeError) as e:  # the latter where SQLite quotes what is no text
+        quoted = "it holds text that is none" if isinstance(e, UnicodeDecodeError) else str(e)
+        reason = "a query in it has no end" if steps > _MOST_STEPS else quoted
         raise ChartError(f"cannot be read: {reason}.", path=name, hint=_AGAIN) from e
 
 
@@ -115,6 +118,7 @@ class GeoPackageLayer:
     crs: str | None
     _db: sqlite3.Connection
     _table: str
+    _number: str
     _geometry: str
     _most_bytes: int
 
@@ -128,7 +132,7 @@ class GeoPackageLayer:
         """
         wanted = ", ".join(map(_quoted, [self._geometry, *columns]))
         ids, rows, blobs, total = [], [], [], 0
-        for feature, blob, *values in self._db.execute(f"SELECT _rowid_, {wanted} FROM {_quoted(self._table)}"):
+        for feature, blob, *values in self._db.execute(f"SELECT {self._number}, {wanted} FROM {_quoted(self._table)}"):
             shape = _wkb(blob, feature)
             total += len(shape or b"")
             if total > self._most_bytes:
@@ -168,8 +172,12 @@ def open_layer(file: Path, layer: str, name: Path, logged: bool) -> Iterator[Geo
         if geometry.casefold() not in stored:
             raise ChartError(f"its layer {layer!r} has no stored column {geometry!r}.", path=name, hint=_AGAIN)
         fields = tuple(own for key, own in stored.items() if key != geometry.casefold())
+        taken = {str(c[1]).casefold() for c in columns}
+        number = next((n for n in _ROW_NUMBERS if n not in taken), None)
+        if number is None:
+            raise ChartError(f"its layer {layer!r} hides the numbers of its features.", path=name, hint=_AGAIN)
         size = sum(p.stat().st_size for p in (file, file.with_name(f"{file.name}-wal")) if p.exists())
-        yield GeoPackageLayer(fields, _crs(db, srs, name), db, layer, geometry, size)
+        yield GeoPackageLayer(fields, _crs(db, srs, name), db, layer, number, geometry, size)
 
 
 def _crs(db: sqlite3.Connection, srs: Any, name: Path) -> str | None:
@@ -183,7 +191,8 @@ def _crs(db: sqlite3.Connection, srs: Any, name: Path) -> str | None:
                 return str(pyproj.CRS.from_epsg(code).to_wkt())
             except (CRSError, TypeError, ValueError):
                 pass
-        return None if str(definition).strip().lower() in ("undefined", "none", "") else str(definition)
+        told = definition if isinstance(definition, str) else ""
+        return None if told.strip().lower() in ("undefined", "none", "") else told
     return None
 
 

@@ -24,7 +24,7 @@ from floemap.charts.dominant import IceTypes, Rule, class_fractions, class_ids, 
 from floemap.charts.own_charts import other_classes
 from floemap.charts.rasterize import BORDER_MARGIN_PX, border_distance_px, drawn_labels, look_up, rasterize_polygons
 from floemap.charts.sigrid3 import Chart, read_chart, some_of
-from floemap.charts.sources import find_source
+from floemap.charts.sources import Source, find_source
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
 from floemap.config import LabelSettings
 from floemap.errors import ChartError, FloemapError
@@ -114,7 +114,7 @@ def label_chart(
     source = find_source(Path(chart), settings.layer)
     folder = place_in(Path(out), source.path.stem, "the chart", path=source.path, kind=ChartError)
     progress(0, 5, "reading")
-    inputs = {"chart": {p.name: sha256(p) for p in source.files}, "like": {like.name: sha256(like)}}
+    inputs, sources = _made_from(source, like, settings)
     configuration = settings.model_dump()
     if not overwrite and is_finished(folder, STAGE, _files(settings), inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
@@ -128,7 +128,6 @@ def label_chart(
     if settings.fractions:
         shares = stored_fractions(types, classes, settings)
     # Mask, overlaps and distances are found beside the drawing and writing: all of it leaves the interpreter free.
-    sources = {"chart": source.path, "like": like}
     with (
         stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite) as partial,
         ThreadPoolExecutor(2) as pool,
@@ -166,6 +165,15 @@ def label_chart(
         write_json(partial / STAGE.record, record | {"bytes": made_of(partial)})
     progress(5, 5, "done")
     return LabelledChart(folder)
+
+
+def _made_from(source: Source, like: Path, settings: LabelSettings) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Return what labels are made from, by role: what tells it from others, and where it lies."""
+    inputs: dict[str, Any] = {"chart": {p.name: sha256(p) for p in source.files}, "like": {like.name: sha256(like)}}
+    sources = {"chart": source.path, "like": like}
+    if settings.layer is not None:  # one of several charts in a file
+        inputs["layer"], sources["layer"] = source.inside, source.path / source.inside
+    return inputs, sources
 
 
 def _warn_of_other_classes(chart: Chart, types: IceTypes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from floemap.legend import (
     STAGES_BY_THICKNESS,
     stage_of,
 )
-from floemap.stage import os_errors
+from floemap.stage import write_whole
 
 _PIXELS = 1000
 _BORDER_RGB: RGB = (70, 70, 70)
@@ -84,13 +85,9 @@ def draw_chart_map(chart: Chart, picture: Path, *, title: str | None = None, pix
     ax.set_title(title or chart.path.stem, fontsize=10)
     if chart.simulated:
         ax.text(0.5, 0.98, "SIMULATED", transform=ax.transAxes, ha="center", va="top", fontsize=14, fontweight="bold")
-    beside = picture.with_name(f".{picture.name}.partial")
-    with os_errors(picture):
-        try:
-            figure.savefig(beside, format="png")
-            beside.replace(picture)
-        finally:
-            beside.unlink(missing_ok=True)
+    image_file = BytesIO()
+    figure.savefig(image_file, format="png")
+    write_whole(picture, image_file.getvalue())
 
 
 def _grid(chart: Chart, pixels: int) -> GeoBox:

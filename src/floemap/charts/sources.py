@@ -77,6 +77,12 @@ class Source:
         return tuple(dict.fromkeys(part if isinstance(part, Path) else self.path for part in self.parts.values()))
 
     @property
+    def inside(self) -> str:
+        """Where in `path` the chart is: the way to it in an archive, and its layer."""
+        part = self.parts[self.kind]
+        return "/".join((*(() if isinstance(part, Path) else part), self.layer))
+
+    @property
     def logged(self) -> bool:
         """Whether changes of a GeoPackage lie in a log beside it."""
         return _WAL in self.parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, Geomet
 from pyogrio.util import vsi_path
 
 from floemap.errors import FloemapError, OutputError
-from floemap.stage import os_errors
+from floemap.stage import os_errors, sync
 
 _GDAL_ERRORS = (DataSourceError, DataLayerError, FeatureError, GeometryError, RuntimeError, sqlite3.Error)
 
@@ -31,19 +32,18 @@ def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
         If they cannot be written, with the reason, or one is not there.
     """
     last = folder / names[-1]
-    beside = folder / f".{names[-1]}.partial-{os.getpid()}"
+    beside = folder / f".{names[-1]}.partial-{secrets.token_hex(4)}"
     given = beside
     try:
         with os_errors(last):
-            shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir()
             with _as_pyogrio_takes_it(beside) as given:
                 yield given
             for name in names:
-                with (beside / name).open("rb") as written:
-                    os.fsync(written.fileno())
+                sync(beside / name)
             for name in names:
                 (beside / name).replace(folder / name)
+            sync(folder)
     except FloemapError as e:
         for hidden in (beside, given):  # which nobody knows
             if e.path is not None and e.path.is_relative_to(hidden):

@@ -63,6 +63,7 @@ def evaluate(
     from floemap.evaluation.evaluate import evaluate_scene
     from floemap.evaluation.settings import EvaluateSettings
     from floemap.evaluation.summary import summarise
+    from floemap.stage import as_written
 
     given = {
         "away_from_borders_px": None if away is None else tuple(away),
@@ -74,5 +75,6 @@ def evaluate(
             prediction, labels, out, settings, truth=truth, mask=mask, overwrite=overwrite, progress=progress
         )
     record = {"loss": "prediction", "repeat": 0, "scene": done.folder.name, "evaluation": done.read()}
-    print_summary(summarise([record]))
+    with as_written(done.record, "floemap evaluate"):
+        print_summary(summarise([record]))
     stdout.print(f"{done.folder}{'  (finished before)' if done.skipped else ''}")

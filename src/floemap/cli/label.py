@@ -89,7 +89,7 @@ def label(
     from floemap.charts.label import label_chart, notes_of
     from floemap.cli.bars import bar
     from floemap.config import LabelSettings
-    from floemap.stage import read_json
+    from floemap.stage import as_written, read_json
 
     settings = LabelSettings.checked(
         legend=legend,
@@ -106,12 +106,15 @@ def label(
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
-    total = sum(record["pixels"].values())
-    for name, count in record["pixels"].items():
-        table.add_row(name.replace("_", " "), f"{100 * count / total:.2f} %")
+    with as_written(result.record, "floemap label"):
+        total = sum(record["pixels"].values())
+        for name, count in record["pixels"].items():
+            table.add_row(name.replace("_", " "), f"{100 * count / total:.2f} %")
+        simulated = record["simulated"] or record["chart"].get("simulated")
+        notes = notes_of(record) if result.skipped else []  # they were said when it was made
     stdout.print(f"{result.folder}{'  (finished before)' if result.skipped else ''}")
     stdout.print(table, soft_wrap=False)
-    if record["simulated"] or record["chart"].get("simulated"):
+    if simulated:
         stdout.print("SIMULATED")
-    for note in notes_of(record) if result.skipped else []:  # they were said when it was made
+    for note in notes:
         stderr.print(f"{chart}: {note}", style="yellow")

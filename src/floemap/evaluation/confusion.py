@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.errors import ConfigError, FloemapError, GridError
+from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError
 from floemap.legend import IGNORE
 
 Counts = NDArray[np.int64]
@@ -74,7 +74,7 @@ class Confusion:
             if counts.dtype.kind not in "iu" or without.dtype.kind not in "iu":
                 raise TypeError("counts are whole numbers")
             return cls(counts, without, int(record["without_reference"]))
-        except (KeyError, TypeError, ValueError, FloemapError) as e:
+        except (*MISSHAPEN, FloemapError) as e:
             raise FloemapError(f"is no record of a confusion matrix: {e!r}.") from e
 
     def as_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from floemap.errors import ConfigError, FloemapError
+from floemap.errors import MISSHAPEN, ConfigError, FloemapError
 from floemap.evaluation.checks.amounts import Amounts, ByBlock
 from floemap.evaluation.checks.confidence import ConfidenceAmounts, confidence
 from floemap.evaluation.checks.fragmentation import FragmentationAmounts, fragmentation
@@ -201,7 +201,7 @@ def pool_checks(scenes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             each = [s["checks"][key] for s in scenes]
             parts = [kind.from_json(e["amounts"]) for e in each if e["applies"]]
             reasons = sorted({str(e["reason"]) for e in each if not e["applies"]})
-        except (KeyError, TypeError, ValueError) as e:
+        except MISSHAPEN as e:
             raise FloemapError(f"a scene's result holds no check {key!r}: {e!r}.") from e
         checks[key] = entry(kind.total(parts) if parts else "; ".join(reasons)) | {"scenes": len(parts)}
     return {

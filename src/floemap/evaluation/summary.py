@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from floemap.errors import ConfigError, FloemapError
+from floemap.errors import MISSHAPEN, ConfigError, FloemapError
 from floemap.evaluation.confusion import Confusion, pooled
 from floemap.evaluation.named_scores import PRIMARY
 from floemap.evaluation.published import CITATION, SETTING, published, why_not_comparable
 from floemap.evaluation.scores import OVERALL, Score, mean, scores
-from floemap.stage import SCHEMA_VERSION
+from floemap.stage import is_newer
 
 #: Axes that say which scene was left out of training: the scene itself says that, so they do not part the cells.
 HELD_OUT = ("held_out", "split.held_out")
@@ -135,14 +135,16 @@ def _cell(record: Mapping[str, Any]) -> _Cell:
     try:
         loss, repeat, scene = str(record["loss"]), int(record["repeat"]), record["scene"]
         evaluation = record["evaluation"]
-    except (KeyError, TypeError, ValueError) as e:
+    except MISSHAPEN as e:
         raise ConfigError(f"a record of a cell lacks loss, repeat, scene or evaluation: {e!r}.") from e
     axes = {k: v for k, v in sorted((record.get("axes") or {}).items()) if k not in HELD_OUT}
     words = [loss, *(f"{k} {v}" for k, v in axes.items()), f"repeat {repeat}"]
     name = str(record.get("cell") or ", ".join(words))
     if evaluation is not None and scene is None:
         raise ConfigError(f"the record of {name} has an evaluation of no scene.")
-    if evaluation is not None and evaluation.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
+    if evaluation is not None and not isinstance(evaluation, Mapping):
+        raise ConfigError(f"the evaluation of {name}, scene {scene}, is a {type(evaluation).__name__}.")
+    if evaluation is not None and is_newer(evaluation):
         raise FloemapError(
             f"the evaluation of {name}, scene {scene}, was written by a newer floemap.", hint="Update floemap."
         )
@@ -194,7 +196,7 @@ def _check_labels(groups: Mapping[Any, Group]) -> None:
 def _confusion(evaluation: Mapping[str, Any], name: str) -> Confusion:
     try:
         return Confusion.from_dict(evaluation["scores"][name])
-    except (KeyError, TypeError) as e:
+    except MISSHAPEN as e:
         raise FloemapError(f"an evaluation has no counts of the score {name}: {e!r}.") from e
 
 

@@ -214,9 +214,9 @@ def _make(
             prepare_source(source, prepared, settings.prepare, overwrite=False, progress=progress)
         logger.info("%s is finished already", folder)
         return DraftChart(folder, skipped=True)
-    replace = overwrite and folder not in made
-    refuse_edited(folder, source, replace_others=replace)
-    read = {"scene": source.path} | ({} if land_mask is None else {"land mask": land_mask})
+    read = {"scene": source.path} | {f"model {i}": model.path for i, model in enumerate(models.files, 1)}
+    read |= {} if land_mask is None else {"land mask": land_mask}
+    refuse_edited(folder, source, read, inputs, replace_others=overwrite and folder not in made)
     models.begin()
     with stage_folder(folder, STAGE, sources=read) as partial:
         work = partial / ".prepared"

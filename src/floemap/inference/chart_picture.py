@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from floemap.charts.vectorize import ChartPolygons
 from floemap.inference.scene_maps import NO_VALUE, STEP, SceneMaps
 from floemap.legend import LAND_RGB, NO_DATA_RGB, RGB
 from floemap.sentinel1.quicklook import false_colour, read_small
-from floemap.stage import os_errors
+from floemap.stage import write_whole
 
 _PIXELS = 1400
 _WARNING_RGB = "#b00020"
@@ -106,13 +107,9 @@ def draw_chart_picture(
         handlelength=1.6,
     )
     _write_words(figure, axes["chart"], words, spots is not None and len(spots) > 0)
-    beside = picture.with_name(f".{picture.name}.partial")
-    with os_errors(picture):
-        try:
-            figure.savefig(beside, format="png")
-            beside.replace(picture)
-        finally:
-            beside.unlink(missing_ok=True)
+    image_file = BytesIO()
+    figure.savefig(image_file, format="png")
+    write_whole(picture, image_file.getvalue())
 
 
 def _canvas(geobox: GeoBox) -> tuple[Figure, dict[str, Any]]:

@@ -9,12 +9,12 @@ from typing import Any
 
 from floemap.cog import open_raster
 from floemap.config import PrepareSettings
-from floemap.errors import ProductError
+from floemap.errors import MISSHAPEN, ProductError
 from floemap.progress import Progress
 from floemap.sentinel1.encoding import POLARISATIONS
 from floemap.sentinel1.product import prepare, product_identity
 from floemap.sentinel1.safe import open_scene
-from floemap.stage import SCHEMA_VERSION, read_json, sha256
+from floemap.stage import SCHEMA_VERSION, is_newer, read_json, sha256
 
 #: What a chart needs of a prepared product's record, and of what that says of the scene.
 _NEEDED = ("scene", "simulated", "software", "configuration")
@@ -135,20 +135,20 @@ def _open_prepared(folder: Path) -> PreparedScene:
     with open_raster(folder / "product.tif", ProductError, "Prepare it again.") as d:
         attribution = d.tags().get("attribution", "")
     scene = PreparedScene(folder / "product.tif", record, item, attribution)
-    if record.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
+    if is_newer(record):
         raise ProductError(
             f"has layout {record['schema_version']}; this floemap knows {SCHEMA_VERSION}.",
             path=folder / "product.json",
             hint="Update floemap, or prepare the product again.",
         )
-    of_scene = record.get("scene", {})
+    of_scene = record["scene"] if isinstance(record.get("scene"), dict) else {}
     missing = [key for key in _NEEDED if key not in record] + [key for key in _OF_SCENE if key not in of_scene]
     if missing:
         raise ProductError(f"lacks {', '.join(missing)}.", path=folder / "product.json", hint="Prepare it again.")
     try:
         if scene.start.tzinfo is None or scene.stop.tzinfo is None or not isinstance(scene.simulated, bool):
             raise ValueError("its times have no time zone")
-    except (KeyError, TypeError, ValueError) as e:
+    except MISSHAPEN as e:
         message = f"does not say when the radar looked: {e!r}."
         raise ProductError(message, path=folder / "product.json", hint="Prepare it again.") from e
     return scene

@@ -93,7 +93,7 @@ def predict(
     probabilities
         Also write the probabilities.
     overwrite
-        Make it again even where it is finished with the same inputs and settings, or is another product's.
+        Make it again even where it is finished with the same inputs and settings, or is another product's or model's.
     made
         Folders that the same work has made: they are not replaced by other products' of the same name even so.
     progress
@@ -122,7 +122,7 @@ def predict(
         logger.info("%s is finished already", folder)
         return Prediction(folder, skipped=True)
     began = time.perf_counter()
-    sources, replace = {"product": raster}, overwrite and folder not in made
+    sources, replace = {"product": raster, "model": model.path}, overwrite and folder not in made
     refuse_replacing(folder, PREDICT, sources=sources, inputs=inputs, replace_others=replace)  # before the work
     with (
         open_fitting(product, model) as opened,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from floemap.errors import ConfigError, ModelError
+from floemap.errors import MISSHAPEN, ConfigError, ModelError
 from floemap.legend import Legend, legend
 from floemap.stage import parse_json
 
@@ -70,7 +70,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
         about = parse_json(metadata[METADATA_KEY], path, ModelError)
         version = about["schema_version"]
         newer = version > SCHEMA_VERSION
-    except (ValueError, KeyError, TypeError) as e:
+    except MISSHAPEN as e:
         raise ModelError(f"has a damaged description: {type(e).__name__}: {e}.", path=path) from e
     if newer:
         raise ModelError(
@@ -129,9 +129,9 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
             *_lines_of_start(about.get("started_from")),
             ("made by", f"{about['software']}, {about['created']}"),
         ]
-    except (KeyError, TypeError, ValueError) as e:
+    except MISSHAPEN as e:
         raise ModelError(f"has a damaged description: {type(e).__name__}: {e}.", path=path) from e
-    return {"kind": "model", "path": str(path)} | about, lines
+    return {**about, "kind": "model", "path": str(path)}, lines
 
 
 def describe_legend(table: Legend) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def find_legend(said: Mapping[str, Any], path: Path | None = None) -> Legend:
         table = legend(name)
     except ConfigError as e:
         raise ModelError(f"was trained with another legend: {e}", path=path) from e
-    except (KeyError, TypeError) as e:
+    except MISSHAPEN as e:
         raise ModelError(f"has a damaged description of its legend: {type(e).__name__}: {e}.", path=path) from e
     now = [(c.id, c.key) for c in table.classes]
     if then != now:

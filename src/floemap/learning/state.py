@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from floemap.errors import ConfigError, TrainingError
+from floemap.errors import MISSHAPEN, ConfigError, TrainingError
 from floemap.files import regular_file
 from floemap.stage import (
     Stage,
@@ -201,7 +201,7 @@ def load_state(path: Path) -> State:
             state = State(**torch.load(regular_file(path, TrainingError), map_location="cpu", weights_only=True))
         _check(state)
         return state
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError, ValueError, KeyError) as e:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, *MISSHAPEN) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise TrainingError(
             f"is no state of a training that can be gone on with: {reason}",

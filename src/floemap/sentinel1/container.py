@@ -107,7 +107,7 @@ class Container:
         """
         stored = self.stored[inside]
         if isinstance(stored, Path):
-            return str(stored)
+            return str(stored.absolute())  # GDAL takes what begins as an address for one
         member = gdal_member(stored)
         if member is None:
             raise ProductError(

@@ -150,7 +150,7 @@ def scene_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def describe_prepared(folder: Path) -> dict[str, Any]:
     """Return the facts of a prepared product's folder: its product.json."""
-    return {"kind": "prepared product", "path": str(folder)} | read_json(folder / "product.json")
+    return read_json(folder / "product.json") | {"kind": "prepared product", "path": str(folder)}
 
 
 def _surface(geometry: dict[str, Any]) -> str:

@@ -262,7 +262,7 @@ def metric_crs(crs: str | pyproj.CRS, path: Path | None = None) -> pyproj.CRS:
     """
     try:
         projected = pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError as e:
+    except (pyproj.exceptions.CRSError, RecursionError, UnicodeError) as e:
         hint = "Give an EPSG code such as EPSG:3413, or a WKT."
         raise GridError(f"no CRS is called {str(crs)[:80]!r}.", path=path, hint=hint) from e
     if not projected.is_projected or any(a.unit_name not in ("metre", "meter") for a in projected.axis_info):

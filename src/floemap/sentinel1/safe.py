@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from floemap.cog import GDAL_CACHE_BYTES, without_georeference
+from floemap.cog import GDAL_CACHE_BYTES, only_itself
 from floemap.errors import FloemapError, ProductError
 from floemap.sentinel1 import annotation as read
 from floemap.sentinel1.container import Container, open_container
@@ -276,15 +276,13 @@ class Measurement:
 def open_measurement(scene: Scene, polarisation: str) -> Iterator[Measurement]:
     """Open the pixels of one polarisation for reading by lines."""
     file = scene.measurements[polarisation]
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), ExitStack() as stack:
         try:
             # Pixels are located by the annotation: the file's own tie points may be missing.
-            with without_georeference():
-                dataset = rasterio.open(scene.container.gdal_name(file), driver="GTiff")
-        except (RasterioError, OSError) as e:
+            dataset = stack.enter_context(only_itself(scene.container.gdal_name(file)))
+        except (RasterioError, OSError, UnicodeDecodeError) as e:
             raise _damaged(scene, file, e) from e
-        with dataset:
-            yield Measurement(scene, polarisation, dataset)
+        yield Measurement(scene, polarisation, dataset)
 
 
 def _damaged(scene: Scene, file: str, error: BaseException) -> ProductError:

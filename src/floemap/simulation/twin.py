@@ -141,7 +141,8 @@ def _mark(out: Path, size: Size, seed: int) -> None:
     """Mark the folder as simulated before anything is in it; refuse to mix two twins."""
     record = out / "twin.json"
     if record.exists():
-        before = read_json(record).get("configuration", {})
+        before = read_json(record).get("configuration")
+        before = before if isinstance(before, dict) else {}
         if (before.get("size"), before.get("seed")) != (size, seed):
             raise ConfigError(
                 f"{out} holds a twin of size {before.get('size')} and seed {before.get('seed')}.",

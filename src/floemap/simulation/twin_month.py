@@ -294,10 +294,10 @@ def _refuse_edited(folder: Path, parts: list[Path], truth: Path) -> None:
         record = read_json(truth / STAGE.record)
     except FloemapError:
         record = {}
-    hashes, sizes = record.get("chart") or {}, record.get("chart_bytes") or {}
+    hashes, sizes = (v if isinstance(v, dict) else {} for v in (record.get("chart"), record.get("chart_bytes")))
     for new in parts:
-        old = folder / new.name
+        old, made = folder / new.name, sizes.get(new.name, 1)
         if not old.exists() or sha256(old) in (hashes.get(new.name), sha256(new)):
             continue
-        if old.stat().st_size >= sizes.get(new.name, 1):
+        if not isinstance(made, int) or old.stat().st_size >= made:
             raise OutputError("was changed since it was made.", path=old, hint="Move it, or choose another --out.")

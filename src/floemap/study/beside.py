@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
-from floemap.errors import FloemapError
+from floemap.errors import MISSHAPEN, FloemapError
 from floemap.progress import Progress
 from floemap.run_paths import CellPaths, RunPaths
 from floemap.stage import make_folder, os_errors, read_json
@@ -60,7 +60,7 @@ class _Workers:
             try:
                 told = json.loads(line)
                 share, what = float(told["share"]), str(told["what"])
-            except (ValueError, KeyError, TypeError):
+            except MISSHAPEN:
                 print(line, end="", file=log, flush=True)  # some library's own words
                 continue
             with self.lock:

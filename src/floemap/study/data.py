@@ -19,7 +19,7 @@ from floemap.charts.dataset import Entry, find_dataset
 from floemap.charts.halves import Footprint
 from floemap.charts.label import label_chart
 from floemap.cog import read_geobox
-from floemap.errors import ConfigError, FloemapError, GridError
+from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError
 from floemap.grid import check_same_grid
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.run_paths import DataPaths
@@ -195,7 +195,7 @@ def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None,
         start = datetime.fromisoformat(about["scene"]["start"])
         footprint = Footprint.from_corners(np.array(about["corners_lonlat_deg"]))
         simulated = bool(about["simulated"]) or bool(label.get("simulated", False))
-    except (KeyError, TypeError, ValueError) as e:
+    except MISSHAPEN as e:
         raise FloemapError(
             f"is no record of a prepared product: {e!r}.",
             path=product / "product.json",

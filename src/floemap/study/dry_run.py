@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from floemap.charts.extremeearth import Role
 from floemap.errors import ConfigError
 from floemap.sentinel1.safe import open_scene
-from floemap.stage import read_json
+from floemap.stage import as_written, read_json
 from floemap.study.cells import HELD_OUT, Cell, check_cells
 from floemap.study.data import find_scenes
 from floemap.study.settings import SceneSettings, Study
@@ -135,7 +135,8 @@ def _pixels(scene: SceneSettings, resolution_m: float) -> float:
     """Return how many pixels of a scene will have data."""
     record = scene.product / "product.json"
     if record.is_file():
-        resolution_m = float(read_json(record)["configuration"].get("resolution_m", resolution_m))
+        with as_written(record, "floemap prepare"):
+            resolution_m = float(read_json(record)["configuration"].get("resolution_m", resolution_m))
     if (scene.product / "product.tif").is_file():
         from floemap.cog import open_raster
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, open_raster, read_geobox
-from floemap.errors import FloemapError, GridError
+from floemap.errors import MISSHAPEN, FloemapError, GridError
 from floemap.evaluation.blocks import BlockGrid, Window
 from floemap.evaluation.checks.classes import Bools, Classes, MapPair, check_rasters, keys
 from floemap.evaluation.checks.season import in_melt_season, with_air_temperature
@@ -236,7 +236,7 @@ def open_scene_files(
         check_rasters(predicted, true, kinds)
     try:
         name, start = str(prepared["scene"]["name"]), datetime.fromisoformat(prepared["scene"]["start"])
-    except (KeyError, TypeError, ValueError) as e:
+    except MISSHAPEN as e:
         raise FloemapError(f"names no scene and start: {e!r}.", path=product / "product.json") from e
     return SceneFiles(
         prediction=predicted,

@@ -10,7 +10,7 @@ import numpy as np
 import pyproj
 from odc.geo.geobox import GeoBox
 
-from floemap.errors import FloemapError
+from floemap.errors import MISSHAPEN, FloemapError
 from floemap.evaluation.checks.classes import Bools
 from floemap.evaluation.checks.sensor import SEAM_HALF_WIDTH_M
 from floemap.grid import crs_of
@@ -47,7 +47,7 @@ def seam_zone(lines: Sequence[Mapping[str, Any]], geobox: GeoBox, half_width_m: 
     for line in lines:
         try:
             lon, lat = np.array(line["lonlat_deg"], np.float64).reshape(-1, 2).T
-        except (KeyError, TypeError, ValueError) as e:
+        except MISSHAPEN as e:
             raise FloemapError(f"a seam is no list of longitudes and latitudes: {e!r}.") from e
         x, y = to_map.transform(lon, lat)
         col, row = ~geobox.transform * (np.asarray(x), np.asarray(y))
