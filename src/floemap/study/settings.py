@@ -53,6 +53,9 @@ class DataSettings(Settings):
     unmapped: Literal["error", "ignore"] = "error"
     """Codes that the legend lacks: refuse the chart, or leave those polygons without a class."""
 
+    without_parts: Literal["unknown", "first"] = "unknown"
+    """Charts that name several ice types without partial concentrations: the type is unknown, or the first counts."""
+
     prepare: PrepareSettings = PrepareSettings()
     """How products become bands on a grid."""
 
@@ -71,7 +74,12 @@ class DataSettings(Settings):
     def label_settings(self, layer: str | None = None) -> LabelSettings:
         """Return the settings of the label stage: with shares and border distances, which scores use."""
         return LabelSettings(
-            legend=self.legend, unmapped=self.unmapped, fractions=True, border_distance=True, layer=layer
+            legend=self.legend,
+            unmapped=self.unmapped,
+            without_parts=self.without_parts,
+            fractions=True,
+            border_distance=True,
+            layer=layer,
         )
 
 
