@@ -8,7 +8,7 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,7 @@ _UNREADABLE = (*UNREADABLE, tarfile.TarError)
 
 #: The way to a file: its name in an archive, or that of an archive within it and the name therein.
 Chain = tuple[str, ...]
+Member = zipfile.ZipInfo | tarfile.TarInfo
 
 
 class Archive:
@@ -42,7 +43,8 @@ class Archive:
 
     def __init__(self, path: Path, content: zipfile.ZipFile | tarfile.TarFile) -> None:
         self._content = content
-        listed = list(islice(content if isinstance(content, tarfile.TarFile) else content.infolist(), MOST_MEMBERS + 1))
+        all_of_it: Iterable[Member] = content if isinstance(content, tarfile.TarFile) else content.infolist()
+        listed = list(islice(all_of_it, MOST_MEMBERS + 1))
         if len(listed) > MOST_MEMBERS:
             hint = "Unpack it, and give the chart's own file."
             raise ChartError(f"holds more than {MOST_MEMBERS:,} files.", path=path, hint=hint)
@@ -66,7 +68,7 @@ def _hidden(name: str) -> bool:
     return clean_name(name).startswith("__MACOSX/") or PurePosixPath(clean_name(name)).name.startswith("._")
 
 
-def _is_file(member: zipfile.ZipInfo | tarfile.TarInfo) -> bool:
+def _is_file(member: Member) -> bool:
     """Whether a member is to be looked at: of a tar, links and devices are not."""
     return isinstance(member, zipfile.ZipInfo) or member.isreg()
 
