@@ -18,8 +18,9 @@ import pytest
 from run_maker import make_run
 from workshop import COMMANDS, Inputs, contents, copied, run
 
-from floemap.errors import ChartError, FloemapError
+from floemap.errors import ChartError, FloemapError, OutputError
 from floemap.files import regular_file
+from floemap.stage import write_json
 
 #: Every call here takes seconds; one that waits for a pipe never ends.
 WAITS_S = 300
@@ -197,6 +198,12 @@ def test_inputs_lie_in_folders_of_any_name(
     for command in ("prepare", "label", "predict", "evaluate"):
         done = COMMANDS[command].run(here, tmp_path / "out" / command)
         assert done.exit_code == 0, done.stderr
+
+
+def test_a_result_of_no_name_at_all_is_refused(tmp_path: Path) -> None:
+    for name in ("a\0b", "a\udcff"):
+        with pytest.raises(OutputError, match="no UTF-8, or holds a null byte"):
+            write_json(tmp_path / name / "a.json", {})
 
 
 #: Names that some library takes for more than a name: an address, an archive in another, a pattern, an option, markup.

@@ -498,6 +498,19 @@ def test_an_archive_is_whole_or_refused(tmp_path: Path) -> None:
         read_chart(tmp_path / "z.tar")
 
 
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+def test_an_archive_of_very_many_files_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"c{suffix}"
+    with zipfile.ZipFile(path, "w") if suffix == ".zip" else tarfile.open(path, "w") as archive:
+        for i in range(20_001):
+            if isinstance(archive, zipfile.ZipFile):
+                archive.writestr(f"{i}.txt", b"")
+            else:
+                archive.addfile(tarfile.TarInfo(f"{i}.txt"))
+    with pytest.raises(ChartError, match="holds more than 20,000 files"):
+        read_chart(path)
+
+
 # --- a folder with one that is wrong
 
 

@@ -65,8 +65,8 @@ def writable_name(path: str | Path) -> None:
     OutputError
         If it is no UTF-8.
     """
-    if not is_utf8(path):
-        raise OutputError("has a name that is no UTF-8.", path=path, hint="Choose another --out.")
+    if not is_utf8(path) or "\0" in str(path):
+        raise OutputError("has a name that is no UTF-8, or holds a null byte.", path=path, hint="Choose another --out.")
 
 
 def is_utf8(path: str | Path) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -22,10 +23,13 @@ SUFFIXES = (".zip", ".tar")
 OTHERS = (".7z", ".rar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 #: A chart, or all archives within an archive, have no more bytes than this.
 MOST_BYTES = 2 << 30
+#: An archive of charts has no more files. To list as many takes seconds.
+MOST_MEMBERS = 20_000
 _UNREADABLE = (*UNREADABLE, tarfile.TarError)
 
 #: The way to a file: its name in an archive, or that of an archive within it and the name therein.
 Chain = tuple[str, ...]
+Member = zipfile.ZipInfo | tarfile.TarInfo
 
 
 class Archive:
@@ -39,10 +43,12 @@ class Archive:
 
     def __init__(self, path: Path, content: zipfile.ZipFile | tarfile.TarFile) -> None:
         self._content = content
-        if isinstance(content, zipfile.ZipFile):
-            members = content.infolist()
-        else:
-            members = [_as_zip_member(m) for m in content if m.isreg()]
+        all_of_it: Iterable[Member] = content if isinstance(content, tarfile.TarFile) else content.infolist()
+        listed = list(islice(all_of_it, MOST_MEMBERS + 1))
+        if len(listed) > MOST_MEMBERS:
+            hint = "Unpack it, and give the chart's own file."
+            raise ChartError(f"holds more than {MOST_MEMBERS:,} files.", path=path, hint=hint)
+        members = [m if isinstance(m, zipfile.ZipInfo) else _as_zip_member(m) for m in listed if _is_file(m)]
         members = [m for m in members if not _hidden(m.filename)]
         self._members = refuse_hostile(path, members, ChartError)
         self.sizes: Mapping[str, int] = {name: m.file_size for name, m in self._members.items()}
@@ -60,6 +66,11 @@ class Archive:
 def _hidden(name: str) -> bool:
     """Whether a member is none that a user sees, as those in which macOS keeps what it knows of a file."""
     return clean_name(name).startswith("__MACOSX/") or PurePosixPath(clean_name(name)).name.startswith("._")
+
+
+def _is_file(member: Member) -> bool:
+    """Whether a member is to be looked at: of a tar, links and devices are not."""
+    return isinstance(member, zipfile.ZipInfo) or member.isreg()
 
 
 def _as_zip_member(member: tarfile.TarInfo) -> zipfile.ZipInfo:
