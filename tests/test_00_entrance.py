@@ -13,9 +13,10 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cartography import where_is
 from floemap.config import PrepareSettings
-from floemap.errors import ChartError, ConfigError, FloemapError, GridError, OutputError
+from floemap.errors import ChartError, ConfigError, FloemapError, GridError, OutputError, known_names
 from floemap.folders import made_of, stage_folder
 from floemap.grid import brief, check_same_grid, crs_of
+from floemap.inference.settings import ChartSettings
 from floemap.legend import AI4ARCTIC, EXTREMEEARTH, IGNORE, LEGENDS, SIX_CLASSES, STAGE_RGB, STAGES, Legend, legend
 from floemap.stage import Stage, provenance, read_json, write_json
 
@@ -73,6 +74,10 @@ def test_shipped_settings_are_the_defaults():
         ("resolution_m = -1", "resolution_m is -1"),
         ('noise = "much"', "noise is 'much'"),
         ("resolution_m = ", "is no TOML"),
+        ("resolutoin_m = 80", r"unknown \(did you mean 'resolution_m'\?\)"),
+        ('noise = "Scaled"', r"not known \(did you mean 'scaled'\?\): known are annotated, scaled, none"),
+        ('verify = "maybe"', "verify is 'maybe': true or false is needed"),
+        ('resolution_m = "wide"', "resolution_m is 'wide': a number is needed"),
     ],
 )
 def test_bad_settings_name_the_key_and_the_value(tmp_path, text, words):
@@ -80,6 +85,25 @@ def test_bad_settings_name_the_key_and_the_value(tmp_path, text, words):
     file.write_text(text)
     with pytest.raises(ConfigError, match=words):
         PrepareSettings.from_toml(file)
+
+
+def test_wrong_settings_are_told_in_words_of_the_file() -> None:
+    """Not in those of the library that checks them: a list is a list, and one wrong member is one error."""
+    with pytest.raises(ConfigError) as e:
+        ChartSettings.checked(only=["pdf"], prepare={"nose": "none"})
+    only, key = str(e.value).split("; ")
+    assert only.startswith("only is 'pdf', which is not known: known are classes, ")
+    assert key == "the key 'prepare.nose' is unknown (did you mean 'noise'?)."
+    with pytest.raises(ConfigError) as e:
+        ChartSettings.checked(only="chart")
+    assert str(e.value) == """only is 'chart': write a list, ["chart"]."""
+
+
+def test_names_that_are_like_a_known_one_are_offered() -> None:
+    assert known_names("Focal", ["focal", "dice"]) == "Did you mean 'focal'? Known: focal, dice."
+    assert known_names("xyz", ["focal", "dice"]) == "Known: focal, dice."
+    with pytest.raises(ConfigError, match="Did you mean 'extremeearth'"):
+        legend("extremeerth")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

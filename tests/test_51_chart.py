@@ -356,11 +356,22 @@ def test_models_of_an_ensemble_must_be_alike(prepared: PreparedProduct, models: 
 
 
 def test_a_model_trained_on_simulated_scenes_is_called_so(models: list[Path], caplog: pytest.LogCaptureFixture) -> None:
-    find_models(models[:2])
+    real, simulated = find_models(models[:2]), find_models(models[2:])
+    for model in real:
+        model.warn_if_simulated()
     assert not caplog.records
-    find_models(models[2:])
+    for model in simulated:
+        model.warn_if_simulated()
     assert "WAS TRAINED ON SIMULATED SCENES ONLY" in caplog.text
     assert "unfit for any use" in caplog.text
+
+
+def test_warnings_do_not_stand_before_every_error(
+    models: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What all charts lack is said where one is made, once, and not where there is no product to chart."""
+    (done,) = make_charts([tmp_path / "nothing"], [models[2]], tmp_path / "out")
+    assert done.error is not None and not caplog.records
 
 
 def test_the_model_that_comes_along(models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

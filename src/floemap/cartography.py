@@ -7,7 +7,7 @@ projection and needs no coastline files.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyproj
@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.grid import crs_of
+from floemap.grid import crs_of, degrees
 from floemap.legend import RGB
 
 _STEPS_DEG = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 45)
@@ -39,7 +39,7 @@ def where_is(geobox: GeoBox) -> str:
     projection = f"EPSG:{crs.epsg}" if crs.epsg else unnamed
     if not (np.isfinite(lon) and np.isfinite(lat)):
         return f"Projection {projection}"
-    return f"Middle {_degrees(round(lat, 1), 'lat')} {_degrees(round(lon, 1), 'lon')}, projection {projection}"
+    return f"Middle {degrees(round(lat, 1), 'lat')} {degrees(round(lon, 1), 'lon')}, projection {projection}"
 
 
 def show_raster(ax: Axes, image: NDArray[Any], geobox: GeoBox, **imshow: Any) -> Any:
@@ -71,14 +71,15 @@ def graticule(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
         jump = np.abs(np.diff(offset, axis=0)) > 180
         offset[:-1][jump] = np.nan
         offset[1:][jump] = np.nan
-    for field, name in ((lat, "lat"), (lon_offset + middle, "lon")):
+    axes: tuple[tuple[NDArray[Any], Literal["lat", "lon"]], ...] = ((lat, "lat"), (lon_offset + middle, "lon"))
+    for field, name in axes:
         low, high = np.nanmin(field), np.nanmax(field)
         step = next((s for s in _STEPS_DEG if (high - low) / s <= 6), _STEPS_DEG[-1])
         levels = np.arange(np.ceil(low / step) * step, high, step)
         if not len(levels):
             continue
         lines = ax.contour(xs, ys, field, levels=levels, colors=colour, linewidths=0.5, alpha=0.55, linestyles="solid")
-        labels = {v: _degrees(v, name) for v in levels}
+        labels = {v: degrees(v, name) for v in levels}
         for text in ax.clabel(lines, fmt=labels, fontsize=7, inline=True):
             x, y = text.get_position()
             at = (x - left) / (right - left), (y - bottom) / (top - bottom)
@@ -94,13 +95,6 @@ def _outlined(colour: str) -> list[Any]:
     """Return effects that make text and lines of a colour readable on bright and on dark ground."""
     bright = float(np.mean(to_rgb(colour))) > 0.5
     return [withStroke(linewidth=1.8, foreground="black" if bright else "white", alpha=0.75)]
-
-
-def _degrees(value: float, name: str) -> str:
-    if name == "lat":
-        return f"{abs(value):g}°{'N' if value >= 0 else 'S'}"
-    value = (value + 180) % 360 - 180
-    return f"{abs(value):g}°{'E' if value >= 0 else 'W'}"
 
 
 def scale_bar(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:

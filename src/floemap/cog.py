@@ -390,7 +390,10 @@ def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint:
     except Exception as e:
         if not (_is_gdals(e) or isinstance(e, UnicodeDecodeError)):  # the last of tags in another encoding than TIFF's
             raise
-        raise kind(f"cannot be read as a raster: {_reason(e)}.", path=path, hint=hint) from e
+        reason = _reason(e)
+        if "not recognized as being in a supported file format" in reason:  # with the whole path before it
+            reason = "it is no GeoTIFF"
+        raise kind(f"cannot be read as a raster: {reason}.", path=path, hint=hint) from e
 
 
 @contextmanager

@@ -5,16 +5,21 @@ Each stage's settings are one model. A file may leave out whatever it does not c
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from floemap.errors import ConfigError
+from floemap.errors import ConfigError, did_you_mean, known_names
 from floemap.files import decoded, regular_file
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class Settings(BaseModel):
@@ -34,7 +39,7 @@ class Settings(BaseModel):
         try:
             return cls(**values)
         except ValidationError as e:
-            raise ConfigError(_readable(e)) from e
+            raise ConfigError(_readable(e, cls)) from e
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
@@ -45,16 +50,27 @@ class Settings(BaseModel):
         ConfigError
             If the file is absent or no TOML, a key is unknown or a value is out of range, naming each.
         """
-        try:
-            values = _parsed(decoded(regular_file(path, ConfigError).read_bytes()))
-        except OSError as e:
-            raise ConfigError(f"cannot be read: {e.strerror}.", path=path) from e
-        except (ValueError, RecursionError) as e:  # of TOML, of its encoding, of a number past all bounds; of its depth
-            raise ConfigError(f"is no TOML: {e}.", path=path) from e
+        values = read_toml(path)
         try:
             return cls(**values)
         except ValidationError as e:
-            raise ConfigError(_readable(e), path=path) from e
+            raise ConfigError(_readable(e, cls), path=path) from e
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If it is absent or no TOML.
+    """
+    try:
+        return _parsed(decoded(regular_file(path, ConfigError).read_bytes()))
+    except OSError as e:
+        raise ConfigError(f"cannot be read: {e.strerror}.", path=path) from e
+    except (ValueError, RecursionError) as e:  # of TOML, of its encoding, of a number past all bounds; of its depth
+        raise ConfigError(f"is no TOML: {e}.", path=path) from e
 
 
 #: Configurations that come with floemap.
@@ -75,7 +91,7 @@ def config_text(name: str) -> str:
         If no configuration has this name.
     """
     if name not in config_names():
-        raise ConfigError(f"no configuration is called {name!r}.", hint=f"Known: {', '.join(config_names())}.")
+        raise ConfigError(f"no configuration is called {name!r}.", hint=known_names(name, config_names()))
     return (_SHIPPED / f"{name}.toml").read_text(encoding="utf-8")
 
 
@@ -94,16 +110,70 @@ def _parsed(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def _readable(error: ValidationError) -> str:
+def _readable(error: ValidationError, settings: type[BaseModel]) -> str:
     """One sentence for each thing that is wrong."""
-    sentences = []
-    for e in error.errors():
-        where = ".".join(str(part) for part in e["loc"]) or "the whole"
-        if e["type"] == "extra_forbidden":
-            sentences.append(f"the key {where!r} is unknown")
-        else:
-            sentences.append(f"{where} is {e['input']!r}: {e['msg'][0].lower()}{e['msg'][1:]}")
-    return "; ".join(sentences) + "."
+    found = error.errors()
+    # A list with a wrong member is also said to lack one: what is wrong within it says all.
+    inner = [e for e in found if not any(_is_within(other["loc"], e["loc"]) for other in found)]
+    return "; ".join(_sentence(e, settings) for e in inner) + "."
+
+
+def _is_within(loc: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(loc) > len(outer) and loc[: len(outer)] == outer
+
+
+#: What a value must be, by the kind of error, instead of the library's words.
+_NEEDED: Mapping[str, str] = {
+    "int": "a whole number is needed",
+    "float": "a number is needed",
+    "bool": "true or false is needed",
+    "string": "a text is needed",
+    "path": "a text is needed",
+    "dict": "a table of settings is needed",
+    "model": "a table of settings is needed",
+}
+
+
+def _sentence(e: ErrorDetails, settings: type[BaseModel]) -> str:
+    kind, value = e["type"], e["input"]
+    loc = e["loc"][:-1] if e["loc"] and isinstance(e["loc"][-1], int) else e["loc"]  # the value tells which of a list
+    where = ".".join(map(str, loc)) or "the whole"
+    if kind == "extra_forbidden":
+        meant = did_you_mean(e["loc"][-1], _keys_at(settings, e["loc"][:-1]))
+        return f"the key {where!r} is unknown{meant and f' ({meant})'}"
+    if kind == "missing":
+        return f"the key {where!r} is missing"
+    if kind == "literal_error":
+        known = re.findall(r"'([^']*)'", e["ctx"]["expected"])
+        meant = did_you_mean(value, known)
+        return f"{where} is {value!r}, which is not known{meant and f' ({meant})'}: known are {', '.join(known)}"
+    if kind in ("tuple_type", "list_type"):
+        example = f", [{json.dumps(value)}]" if isinstance(value, str | int | float) else ""
+        return f"{where} is {value!r}: write a list{example}"
+    if kind.endswith(("_type", "_parsing", "_from_float")) and (needed := _NEEDED.get(kind.split("_")[0])):
+        return f"{where} is {value!r}: {needed}"
+    if kind == "too_short":
+        return f"{where} is {value!r}: a list of at least {e['ctx']['min_length']} is needed"
+    words = e["msg"].removeprefix("Value error, ").replace("Input should", "it must")
+    return f"{where} is {value!r}: {words[0].lower()}{words[1:].removesuffix('.')}"
+
+
+def _keys_at(settings: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that a table may have, by its place in the settings."""
+    table: type[BaseModel] | None = settings
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = None if table is None else table.model_fields.get(part)
+        table = None if field is None else _table_of(field.annotation)
+    return [] if table is None else list(table.model_fields)
+
+
+def _table_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the settings that a field's type is, or holds, as a tuple of them does."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((t for t in map(_table_of, get_args(annotation)) if t is not None), None)
 
 
 class PrepareSettings(Settings):

@@ -7,6 +7,8 @@ is shown with ``--debug`` only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 #: A longer message nobody reads.
@@ -82,3 +84,17 @@ def how_to_install(extra: str) -> str:
     floemap is on no package index: a name given to an installer without a place would install somebody else's package.
     """
     return f"Install floemap with its extra {extra!r}: in the folder of its source, pip install -e '.[{extra}]'."
+
+
+def known_names(name: object, known: Iterable[str]) -> str:
+    """Return the hint for a name that is unknown: the one that was meant, if one is like it, and all that are known."""
+    names = list(known)
+    meant = did_you_mean(name, names)
+    return f"{meant and f'D{meant[1:]} '}Known: {', '.join(names)}."
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return the question whether another name was meant; "" where none is like it."""
+    by_small = {k.lower(): k for k in known}
+    like = get_close_matches(str(name).lower(), by_small, n=1)
+    return f"did you mean {by_small[like[0]]!r}?" if like else ""

@@ -6,7 +6,7 @@ centres everywhere else. Resolutions are in metres.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from odc.geo.crs import CRS
@@ -58,3 +58,17 @@ def brief(geobox: GeoBox) -> str:
     rows, cols = geobox.shape
     x, y = geobox.transform.c, geobox.transform.f
     return f"{rows} x {cols} px of {abs(geobox.resolution.x):g} m from ({x:g}, {y:g}) in {name}"
+
+
+def degrees(value: float, axis: Literal["lat", "lon"]) -> str:
+    """Say a latitude or longitude in degrees as people read it, such as 12.5°W; longitudes from -180 to 180."""
+    if axis == "lon":
+        value = (value + 180) % 360 - 180
+    north, south = ("N", "S") if axis == "lat" else ("E", "W")
+    return f"{abs(value):g}°{south if value < 0 else north}"
+
+
+def box_in_words(west: float, south: float, east: float, north: float) -> str:
+    """Say where a box in degrees lies; its west is greater than its east across the dateline."""
+    lat, lon = ([round(v, 2) for v in pair] for pair in ((south, north), (west, east)))
+    return f"{degrees(lat[0], 'lat')} to {degrees(lat[1], 'lat')}, {degrees(lon[0], 'lon')} to {degrees(lon[1], 'lon')}"

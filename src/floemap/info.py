@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from floemap.errors import MISSHAPEN, FloemapError, OutputError, ProductError
+from floemap.errors import MISSHAPEN, ConfigError, FloemapError, OutputError, ProductError
 from floemap.files import regular_file
 from floemap.folders import told_sources
-from floemap.own_results import describe_result
+from floemap.own_results import RECORDS, describe_result
 from floemap.sentinel1.container import MANIFEST, holds_manifest
 from floemap.stage import read_json, write_json
 from floemap.zips import UNREADABLE
@@ -20,6 +23,21 @@ from floemap.zips import UNREADABLE
 if TYPE_CHECKING:
     from floemap.charts.sigrid3 import Chart
 
+#: Kinds of files in folders by suffix, and the further files of a shapefile.
+_BY_SUFFIX: Mapping[str, str] = {
+    **dict.fromkeys((".shp", ".gpkg", ".geojson", ".fgb"), "Polygons"),
+    ".safetensors": "Model",
+    ".toml": "Settings",
+    ".tif": "Raster",
+    ".tiff": "Raster",
+}
+_OF_SHAPEFILES = (".shx", ".dbf", ".prj", ".cpg", ".qml", ".xml")
+_KNOWN = (
+    "It knows Sentinel-1 products (a folder with manifest.safe, a zip), ice charts (.shp, .gpkg, .geojson, .fgb), "
+    "models (.safetensors), settings (.toml), rasters (.tif), and what its own commands make."
+)
+#: Entries of a folder that are looked at, and that are shown.
+_MOST, _SHOWN = 1000, 20
 #: What a description that is written says of itself, and its name.
 COMMAND, RECORD = "floemap info", "info.json"
 
@@ -75,21 +93,36 @@ def _without_nan(value: Any) -> Any:
 def _describe(path: Path, layer: str | None, crs: str | None) -> Description:
     if not os.path.isdir(path):  # noqa: PTH112  of a name that is too long, Path.is_dir raises an error
         regular_file(path)
-    if (path / "product.json").is_file() or path.name in ("product.tif", "product.json"):
-        return _prepared(path if path.is_dir() else path.parent)
-    if path.suffix == ".safetensors":
+    if path.is_dir():
+        return _folder(path)
+    suffix = path.suffix.lower()
+    if path.name in ("product.tif", "product.json"):
+        return _prepared(path.parent)
+    if suffix == ".safetensors":
         return _checkpoint(path)
-    if not path.is_dir() or not holds_manifest(path):
-        result = describe_result(path)
-        if result is not None:
-            return Description(*result)
-    if path.suffix.lower() in (".tif", ".tiff") and path.is_file() and path.resolve().parent.name != "measurement":
+    product = next((p for p in list(path.resolve().parents)[:3] if holds_manifest(p)), None)
+    if product is not None:
+        return _part_of(_product(product), path, product)
+    result = describe_result(path)
+    if result is not None:
+        whole = _prepared(path.parent) if result[0]["kind"] == "prepared product" else Description(*result)
+        return whole if path.name in RECORDS else _part_of(whole, path, path.resolve().parent)
+    if suffix in (".tif", ".tiff"):
         return _raster(path)
+    if suffix == ".toml":
+        return _settings(path)
     if _is_product(path):
         return _product(path)
-    if path.suffix.lower() == ".toml":
-        raise FloemapError("is a file of settings.", path=path, hint="Give it to the command that takes it.")
+    shape = path.with_name(path.name.removesuffix(".xml")).with_suffix(".shp")
+    if suffix in _OF_SHAPEFILES and shape.is_file():
+        return _part_of(_chart(shape, layer, crs), path, shape)
     return _chart(path, layer, crs)
+
+
+def _part_of(whole: Description, part: Path, of: Path) -> Description:
+    """Say of a file that it is one of what is described."""
+    lines = [("File", f"{part.name}, which belongs to {of.name}"), *whole.lines]
+    return replace(whole, facts=whole.facts | {"file": str(part)}, lines=lines)
 
 
 def write_description(description: Description, out: str | Path) -> None:
@@ -118,11 +151,72 @@ def write_description(description: Description, out: str | Path) -> None:
         draw_chart_map(description.chart, picture)
 
 
-def _is_product(path: Path) -> bool:
+def _folder(path: Path) -> Description:
+    """Say what a folder is, or, of one that only holds others, what is in it."""
+    if holds_manifest(path) or path.suffix.lower() == ".safe":
+        return _product(path)
+    if (path / "product.json").is_file():
+        return _prepared(path)
+    result = describe_result(path)
+    if result is not None:
+        return Description(*result)
+    held = [(kind, p.name) for p in sorted(path.iterdir())[:_MOST] if (kind := _kind_of(p)) is not None]
+    if not held:
+        raise FloemapError("is a folder in which nothing is that floemap knows.", path=path, hint=_KNOWN)
+    counts = Counter(kind for kind, _ in held)
+    words = ", ".join(f"{kind} ({n})" for kind, n in counts.items())
+    facts = {"kind": "folder", "path": str(path), "holds": [{"kind": kind, "name": name} for kind, name in held]}
+    return Description(facts, [("Folder", path.resolve().name), ("Holds", words), *held[:_SHOWN]])
+
+
+def _kind_of(path: Path) -> str | None:
+    """Return what something in a folder is, from its name and those in it; None where it is nothing known."""
     if path.is_dir():
-        return holds_manifest(path) or not list(path.glob("*.shp"))
-    if path.name.lower() == MANIFEST:
-        return True
+        if holds_manifest(path):
+            return "Sentinel-1 product"
+        result = describe_result(path)
+        return None if result is None else f"{result[1][0][0]}{', SIMULATED' if result[0]['simulated'] else ''}"
+    if path.suffix.lower() == ".zip":
+        return "Sentinel-1 product" if _is_product(path) else "archive"
+    return _BY_SUFFIX.get(path.suffix.lower())
+
+
+def _settings(path: Path) -> Description:
+    """Say what a file of settings is for, by its keys, and what it sets."""
+    from floemap.config import PrepareSettings, Settings, read_toml
+    from floemap.inference.settings import ChartSettings
+    from floemap.study.settings import Study
+
+    keys = read_toml(path).keys()
+    kinds: tuple[tuple[str, type[Settings]], ...] = (
+        ("floemap compare and floemap train, a study", Study),
+        ("floemap chart --config", ChartSettings),
+        ("floemap prepare --config", PrepareSettings),
+    )
+    use, kind = max(kinds, key=lambda k: len(keys & k[1].model_fields.keys()))
+    facts: dict[str, Any] = {"kind": "settings", "path": str(path), "for": use}
+    lines = [("Settings", path.name), ("For", use)]
+    if not keys & kind.model_fields.keys():
+        raise FloemapError(
+            f"is TOML, but sets nothing that floemap knows: {', '.join(keys) or 'it is empty'}.", path=path
+        )
+    try:
+        found = kind.from_toml(path).model_dump(mode="json", exclude_unset=True)
+    except ConfigError as e:
+        return Description(facts, lines, (str(e),))
+    return Description(facts | {"settings": found}, [*lines, *_set(found)])
+
+
+def _set(values: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, str]]:
+    """Yield settings, those of tables by dotted keys."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _set(value, f"{table}{key}.")
+        else:
+            yield f"{table}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_product(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     try:
@@ -199,9 +293,14 @@ def _product(path: Path) -> Description:
 
 
 def _chart(path: Path, layer: str | None, crs: str | None) -> Description:
+    from floemap.charts.archives import OTHERS, SUFFIXES
     from floemap.charts.describe import chart_facts, chart_lines, chart_problems
     from floemap.charts.sigrid3 import read_chart
+    from floemap.charts.sources import FORMATS
 
+    suffix = path.suffix.lower()
+    if suffix not in (*FORMATS, *SUFFIXES, *OTHERS):
+        raise FloemapError(f"is no kind of file that floemap knows ({suffix or 'no suffix'}).", path=path, hint=_KNOWN)
     chart = read_chart(path, layer=layer, crs=crs)
     facts = chart_facts(chart)
     problems = tuple(chart_problems(facts))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from floemap.errors import ConfigError
+from floemap.errors import ConfigError, known_names
 
 RGB = tuple[int, int, int]
 
@@ -269,4 +269,4 @@ def legend(name: str) -> Legend:
     try:
         return LEGENDS[name]
     except KeyError:
-        raise ConfigError(f"no legend is called {name!r}.", hint=f"Known: {', '.join(LEGENDS)}.") from None
+        raise ConfigError(f"no legend is called {name!r}.", hint=known_names(name, LEGENDS)) from None

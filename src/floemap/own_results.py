@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from floemap.grid import degrees
 from floemap.stage import read_json
 
 Lines = list[tuple[str, str]]
+#: Kinds of what is never real.
+_SIMULATED = ("Simulated dataset", "Truth of a simulated scene")
 #: Spots to review first, of a draft chart: polygons, but no chart.
 _SPOTS = "review.gpkg"
 
@@ -36,7 +39,7 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
         if not path.is_dir() and path.name != name and not _is_told_of(path, read_json(folder / name)):
             continue
         record = read_json(folder / name)
-        simulated = _simulated(record)
+        simulated = kind in _SIMULATED or _simulated(record)
         lines = [(kind, f"{folder.resolve().name}{', SIMULATED' if simulated else ''}")]
         made = [str(record[key]) for key in ("made_by", "software", "created") if key in record]
         lines += [("Made by", ", ".join(made))] if made else []
@@ -51,7 +54,7 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
 def _is_told_of(path: Path, record: Mapping[str, Any]) -> bool:
     """Whether a file beside a record is of its result, and no chart, which is described by itself."""
     chart = path.suffix.lower() in (".gpkg", ".shp", ".geojson") and path.name != _SPOTS
-    return path.name in _mapping(record.get("bytes")) and not chart
+    return path.name in (*_mapping(record.get("bytes")), "SIMULATED.txt") and not chart
 
 
 def _simulated(record: Mapping[str, Any]) -> bool:
@@ -81,12 +84,21 @@ def _names(value: Any) -> str:
     return ", ".join(str(_mapping(entry).get("file", "")) for entry in value) if isinstance(value, list) else ""
 
 
+def _grid(record: Mapping[str, Any]) -> str:
+    """Size, pixels and CRS of a grid, as far as they are said."""
+    grid = _mapping(record.get("grid"))
+    shape, transform = grid.get("shape"), grid.get("transform")
+    if not (isinstance(shape, list) and len(shape) == 2 and isinstance(transform, list) and transform):
+        return "not said"
+    return f"{shape[0]} x {shape[1]} px of {transform[0]} m in {grid.get('crs')}"
+
+
 def _labels(record: Mapping[str, Any]) -> Lines:
     chart, inputs = _mapping(record.get("chart")), _mapping(record.get("inputs"))
     decided = _mapping(record.get("decisions"))
     return [
         ("Chart", f"{chart.get('file', '')}, {chart.get('polygons', '?')} polygons"),
-        ("On the grid of", _names(inputs.get("like"))),
+        ("On the grid of", f"{_names(inputs.get('like'))}, {_grid(record)}"),
         *_pixels(record),
         ("Decided by", ", ".join(f"{str(rule).replace('_', ' ')} {n}" for rule, n in decided.items())),
     ]
@@ -114,7 +126,9 @@ def _chart(record: Mapping[str, Any]) -> Lines:
     for i, spot in enumerate(spots[:5] if isinstance(spots, list) else [], 1):
         place = [spot.get(k) for k in ("lat_deg", "lon_deg")] if isinstance(spot, Mapping) else []
         if len(place) == 2 and all(isinstance(v, int | float) for v in place):
-            lines.append(("Review first" if i == 1 else "", f"{i}. {place[0]:.3f}° N, {place[1]:.3f}° E"))
+            lat, lon = (round(float(v), 3) for v in place if v is not None)
+            where = f"{degrees(lat, 'lat')} {degrees(lon, 'lon')}"
+            lines.append(("Review first" if i == 1 else "", f"{i}. {where}"))
     return lines
 
 
@@ -149,6 +163,11 @@ def _comparison(record: Mapping[str, Any]) -> Lines:
     return [*lines, ("Failed", ", ".join(map(str, failed)))]
 
 
+def _twin(record: Mapping[str, Any]) -> Lines:
+    made = _mapping(record.get("configuration"))
+    return [("Size", f"{made.get('size', '?')}, from the seed {made.get('seed', '?')}")]
+
+
 def _plain(record: Mapping[str, Any]) -> Lines:
     return [("Scene", str(record.get("scene", "")) if isinstance(record.get("scene"), str) else "")]
 
@@ -166,8 +185,11 @@ _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "checks.json": ("Physical checks", _plain),
     "report.json": ("Report", _plain),
     "part.json": ("Part of a scene", _plain),
-    "twin.json": ("Simulated dataset", _plain),
+    "twin.json": ("Simulated dataset", _twin),
     "truth.json": ("Truth of a simulated scene", _plain),
+    "product.json": ("Prepared product", _plain),
     "fetch.json": ("Fetched dataset", _plain),
     "info.json": ("Description", _plain),
 }
+#: Names of the records.
+RECORDS = tuple(_KINDS)

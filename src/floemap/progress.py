@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 #: Logger of milestones, at level INFO. The command line writes them where stderr is no terminal.
 milestones = logging.getLogger("floemap.milestones")
+#: Marks the milestones that bars do not show, for the parameter "extra": where work goes on, and how it ended.
+BESIDE_BARS = {"beside_bars": True}
 
 
 class Progress(Protocol):

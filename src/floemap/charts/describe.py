@@ -18,6 +18,7 @@ from floemap.charts.dominant import IceTypes, Rule, ice_types, unmapped_stages
 from floemap.charts.own_charts import other_classes
 from floemap.charts.projecting import project
 from floemap.charts.sigrid3 import Chart, read_chart, some_of
+from floemap.grid import box_in_words
 from floemap.legend import LEGENDS, stage_in_words
 
 #: Rules of polygons that have no stage of development, in words.
@@ -126,13 +127,12 @@ def chart_problems(facts: Mapping[str, Any]) -> list[str]:
 
 def chart_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the facts of :func:`chart_facts` as (name, words) for people."""
-    west, south, east, north = facts["bbox_lonlat_deg"]
     types = ", ".join(f"{n} {name}" for name, n in facts["polygons_by_type"].items() if n)
     lines = [
         ("Ice chart", f"{facts['name']}, {facts['format']}{', SIMULATED' if facts['simulated'] else ''}"),
         ("Layer", facts["layer"]),
         ("CRS", facts["crs"] + (f" (EPSG:{facts['epsg']})" if facts["epsg"] else "")),
-        ("Place", f"{south:.2f} to {north:.2f}° N, {west:.2f} to {east:.2f}° E"),
+        ("Place", box_in_words(*facts["bbox_lonlat_deg"])),
         ("Polygons", f"{facts['polygons']:,} ({types}), {facts['vertices']:,} vertices"),
         ("Area", f"{facts['area_km2']:,.0f} km²"),
     ]

@@ -33,6 +33,7 @@ from floemap.legend import IGNORE, Legend, legend
 from floemap.names import place_in
 from floemap.progress import Progress, silent
 from floemap.qgis_raster import classes_style, write_style
+from floemap.sentinel1.bands import raster_of
 from floemap.sentinel1.encoding import MASK_VALID
 from floemap.stage import Stage, is_finished, provenance, sha256, write_json
 
@@ -109,7 +110,7 @@ def label_chart(
     """
     settings = settings or LabelSettings()
     classes = legend(settings.legend)
-    like = Path(like) / "product.tif" if Path(like).is_dir() else Path(like)
+    like = raster_of(like)
     geobox = read_geobox(like)
     source = find_source(Path(chart), settings.layer)
     folder = place_in(Path(out), source.path.stem, "the chart", path=source.path, kind=ChartError)

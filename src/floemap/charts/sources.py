@@ -224,6 +224,8 @@ def _checked(
         wanted = [s for s in _SHAPEFILE_PARTS if s in near]
         _check_shapefile(path, {s: heads[s] for s in wanted})
     else:
+        if not heads[kind][1]:
+            raise ChartError("is empty: it has no bytes.", path=path, hint=_AGAIN)
         begins = _beginning(kind, heads[kind][0])
         if not begins.startswith(_BEGINNINGS[kind]):
             raise ChartError(f"is no {kind} file inside: it begins with {begins[:16]!r}.", path=path, hint=_AGAIN)

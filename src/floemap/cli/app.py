@@ -196,8 +196,8 @@ def fail(message: str, error: BaseException | None = None) -> None:
 def set_up_logging(*, debug: bool = False, verbose: bool = False, quiet: bool = False, log: Path | None = None) -> None:
     """Send the library's log records to stderr, and to a file if one is given.
 
-    On a terminal there are bars, and the log shows warnings only. Elsewhere, as in a batch job, milestones are written
-    too: whole lines, each with its time. Warnings are shown with ``--quiet`` as well.
+    On a terminal there are bars, and the log shows warnings and what bars do not tell. Elsewhere, as in a batch job,
+    all milestones are written: whole lines, each with its time. Warnings are shown with ``--quiet`` as well.
 
     Raises
     ------
@@ -214,8 +214,12 @@ def set_up_logging(*, debug: bool = False, verbose: bool = False, quiet: bool = 
     else:
         shown = logging.StreamHandler(sys.stderr)
         shown.setFormatter(LineFormatter(_LINE, _TIME))
-    in_lines = not (watched or quiet)
-    shown.addFilter(lambda record: record.levelno >= level or (in_lines and record.name == milestones.name))
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        milestone = record.name == milestones.name and not quiet
+        return record.levelno >= level or (milestone and (not watched or hasattr(record, "beside_bars")))
+
+    shown.addFilter(is_shown)
     root = logging.getLogger("floemap")
     for handler in root.handlers:
         handler.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,6 +14,18 @@ from rich.progress import Progress as RichProgress
 from floemap.cli.app import progress_wanted, stderr
 from floemap.cli.terminal import printable
 from floemap.progress import Progress, silent
+
+#: Names of Sentinel-1 products: mission, start, the four digits that tell one from others.
+_PRODUCT = re.compile(r"(S1[A-D])_.*?_(\d{8}T\d{6})_\d{8}T\d{6}_.*_([0-9A-F]{4})(?:_COG)?(?:\.\w+)*")
+_LONGEST = 40
+
+
+def short(name: str) -> str:
+    """Return a name that fits before a bar and still tells the product: of long ones, both ends are kept."""
+    product = _PRODUCT.fullmatch(name)
+    if product is not None:
+        return " ".join(product.groups())
+    return name if len(name) <= _LONGEST else f"{name[:20]}…{name[-19:]}"
 
 
 class Bars:
@@ -47,7 +60,7 @@ class Bars:
             return silent
         if self._current is not None:
             self._rich.remove_task(self._current)
-        task = self._current = self._rich.add_task(printable(name[:40]), total=None, note="")
+        task = self._current = self._rich.add_task(printable(short(name)), total=None, note="")
 
         def note(done: float, total: float, what: str) -> None:
             self._rich.update(task, completed=done, total=total, note=printable(what))

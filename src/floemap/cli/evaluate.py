@@ -59,10 +59,9 @@ def evaluate(
         floemap evaluate predictions/S1A_... --labels labels/seaice_s1_20180116t075430 --out evaluation
     """
     from floemap.cli.bars import bar
-    from floemap.cli.tables import print_summary
+    from floemap.cli.tables import print_scores
     from floemap.evaluation.evaluate import evaluate_scene
     from floemap.evaluation.settings import EvaluateSettings
-    from floemap.evaluation.summary import summarise
     from floemap.stage import as_written
 
     given = {
@@ -74,7 +73,6 @@ def evaluate(
         done = evaluate_scene(
             prediction, labels, out, settings, truth=truth, mask=mask, overwrite=overwrite, progress=progress
         )
-    record = {"loss": "prediction", "repeat": 0, "scene": done.folder.name, "evaluation": done.read()}
     with as_written(done.record, "floemap evaluate"):
-        print_summary(summarise([record]))
+        print_scores(done.read(), done.folder.name)
     stdout.print(f"{done.folder}{'  (finished before)' if done.skipped else ''}")

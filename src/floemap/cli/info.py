@@ -45,8 +45,6 @@ def info(
 
         floemap info seaice_s1_20180116t075430.shp --out about
     """
-    from rich.table import Table
-
     from floemap.info import describe, write_description
 
     description = describe(path, layer=layer, crs=crs)
@@ -55,12 +53,7 @@ def info(
     if as_json:
         print(json_text(description.facts))  # noqa: T201  plain, for pipes
     else:
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        for name, words in description.lines:
-            table.add_row(str(name), str(words))
-        stdout.print(table, soft_wrap=False)
+        stdout.print_facts(description.lines)
     for problem in description.problems:
         stderr.print(f"problem: {problem}", style="bold red")
     if description.problems:

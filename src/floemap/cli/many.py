@@ -8,7 +8,7 @@ from typing import Protocol
 
 import typer
 
-from floemap.cli.app import fail, in_words, stderr, stdout
+from floemap.cli.app import fail, in_words, progress_wanted, stderr, stdout
 from floemap.outcomes import Outcome
 from floemap.progress import Progress
 
@@ -48,6 +48,7 @@ def run_each(products: Sequence[Path], done: str, work: Work) -> None:
             if outcome.result is not None:
                 note = "  (finished before)" if outcome.result.skipped else ""
                 stdout.print(f"{outcome.result.folder}{note}")
+                _tell(outcome.result.folder, whole=len(products) == 1 and not progress_wanted.quiet)
             elif outcome.error is not None:
                 stderr.print(f"error: {in_words(outcome.error)}", style="bold red")
 
@@ -57,3 +58,17 @@ def run_each(products: Sequence[Path], done: str, work: Work) -> None:
         raise typer.Exit(1) from failed[0]
     if failed:
         fail(f"{len(failed)} of {len(products)} products could not be {done}.")
+
+
+def _tell(folder: Path, *, whole: bool) -> None:
+    """Say on stderr what a result is, `whole` or only that it is simulated; its path alone goes to stdout."""
+    from floemap.own_results import describe_result
+
+    described = describe_result(folder)
+    if described is None:
+        return
+    facts, lines = described
+    if facts["simulated"]:
+        stderr.print("SIMULATED", style="bold yellow")
+    if whole:
+        stderr.print_facts([line for line in lines[1:] if line[0] != "Made by"])

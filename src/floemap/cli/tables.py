@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from floemap.cli.app import stdout
@@ -25,6 +26,19 @@ def print_summary(summary: Mapping[str, Any], *, whole: bool = True) -> None:
     made = tables(summary)
     for table in made if whole else [made[0], *(t for t in made[1:] if t.title.startswith("Missing"))]:
         _print(table)
+
+
+def print_scores(evaluation: Mapping[str, Any], scene: str) -> None:
+    """Print the scores of one class map: no loss, no repeats, one scene."""
+    from floemap.evaluation.summary import summarise
+    from floemap.evaluation.tables import tables
+
+    one = {"loss": "", "repeat": 0, "scene": scene, "evaluation": evaluation}
+    summary = summarise([one])
+    for table in tables(summary)[1:]:  # the first compares losses
+        kept = replace(table, header=table.header[1:], rows=tuple(row[1:] for row in table.rows))
+        _print(replace(kept, notes=tuple(n for n in table.notes if "repeats" not in n)))
+    stdout.print(summary["note"], style="dim", soft_wrap=False)
 
 
 def print_dry_run(found: DryRun) -> None:

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import textwrap
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
+
+#: Columns of what is no terminal.
+_UNBOUNDED = 10_000
 
 
 def printable(text: object) -> str:
@@ -42,6 +47,32 @@ class Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Make what is shown of a text, in one line."""
         return super().render_str(printable(text), **options)
+
+    @property  # type: ignore[misc]  # the library's can be set, too; nobody does
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines; where no terminal is, lines are as long as what is in them."""
+        found = super().size
+        bounded = self.is_terminal or "COLUMNS" in os.environ
+        return found if bounded else ConsoleDimensions(_UNBOUNDED, found.height)
+
+    def print_facts(self, facts: Iterable[tuple[str, str]]) -> None:
+        """Print what is known of something, as names and words.
+
+        On a terminal long words go on below themselves, between words; elsewhere each stays in its line, so that names
+        and paths can be searched and copied.
+        """
+        facts = [(printable(name), printable(words)) for name, words in facts]
+        margin = max((len(name) for name, _ in facts), default=0) + 2
+        width = self.width if self.is_terminal else None
+        for name, words in facts:
+            parts = [words]
+            if width is not None:
+                room = max(width - margin, 20)
+                parts = textwrap.wrap(words, room, break_long_words=False, break_on_hyphens=False) or [""]
+            for i, part in enumerate(parts):
+                line = Text.assemble((("" if i else name).ljust(margin), "bold"), part)
+                line.rstrip()
+                self.print(line)
 
     def print_lines(self, text: str, **options: Any) -> None:
         """Print lines, indented, so that none looks like a message of its own."""

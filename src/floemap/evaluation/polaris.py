@@ -22,7 +22,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from floemap.errors import ConfigError, GridError
+from floemap.errors import ConfigError, GridError, known_names
 from floemap.legend import IGNORE, STAGES, Legend
 
 #: To stand wherever risk is shown.
@@ -163,9 +163,7 @@ def ship_class(key: str) -> ShipClass:
     try:
         return SHIP_CLASSES[key]
     except KeyError:
-        raise ConfigError(
-            f"no ice class of ships is called {key!r}.", hint=f"Known: {', '.join(SHIP_CLASSES)}."
-        ) from None
+        raise ConfigError(f"no ice class of ships is called {key!r}.", hint=known_names(key, SHIP_CLASSES)) from None
 
 
 def class_ice_types(legend: Legend, taking: Mapping[str, IceType] | None = None) -> tuple[IceType, ...]:

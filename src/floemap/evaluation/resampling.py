@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.errors import ConfigError, GridError
+from floemap.errors import ConfigError, GridError, known_names
 
 #: Counts of one trained model: by scene, (blocks, ...), as from :mod:`floemap.evaluation.blocks`.
 SceneBlocks = Mapping[str, NDArray[Any]]
@@ -153,8 +153,8 @@ class Evaluated:
         try:
             return self.resamples.columns[loss]
         except KeyError:
-            known = ", ".join(self.resamples.columns)
-            raise ConfigError(f"no loss is called {loss!r}.", hint=f"Known: {known}.") from None
+            hint = known_names(loss, self.resamples.columns)
+            raise ConfigError(f"no loss is called {loss!r}.", hint=hint) from None
 
     def why_not(self, observed: NDArray[np.float64], drawn: NDArray[np.float64]) -> str | None:
         """Say why nothing follows from the draws of a number, (resamples,); None where something does.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from floemap.errors import MISSHAPEN, ConfigError, FloemapError
+from floemap.errors import MISSHAPEN, ConfigError, FloemapError, known_names
 from floemap.evaluation.confusion import Confusion, pooled
 from floemap.evaluation.named_scores import PRIMARY
 from floemap.evaluation.published import CITATION, SETTING, published, why_not_comparable
@@ -87,7 +87,7 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
     if not cells:
         raise ConfigError("there is no evaluation to summarise.")
     if order_by is not None and order_by not in OVERALL:
-        raise ConfigError(f"the table cannot be ordered by {order_by!r}.", hint=f"Known: {', '.join(OVERALL)}.")
+        raise ConfigError(f"the table cannot be ordered by {order_by!r}.", hint=known_names(order_by, OVERALL))
     groups = _grouped(cells)
     evaluated = [e for runs in groups.values() for by_scene in runs.values() for e in by_scene.values()]
     legend = _one_legend(evaluated)

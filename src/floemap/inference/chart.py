@@ -7,6 +7,7 @@ with its style ``chart.qml``, a SIGRID-3 shapefile with metadata, ``chart.geojso
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import shutil
@@ -167,8 +168,14 @@ def _work(
     """Return what makes the chart of a product, given its path and its progress callback."""
 
     made: set[Path] = set()
-    if land_mask is None:
-        logger.warning("no land mask is given: land is charted as ice or water. --land-mask FILE leaves it out")
+
+    @functools.cache
+    def warn() -> None:
+        """Warn, once, of what all charts of the call lack, when it is known that there is a product to chart."""
+        for m in models.files:
+            m.warn_if_simulated()
+        if land_mask is None:
+            logger.warning("no land mask is given: land is charted as ice or water. --land-mask FILE leaves it out")
 
     def work(product: Path, progress: Progress) -> DraftChart:
         result = _make(
@@ -180,6 +187,7 @@ def _work(
             prepared=None if prepared is None else Path(prepared),
             overwrite=overwrite,
             made=made,
+            warn=warn,
             progress=progress,
         )
         made.add(result.folder)
@@ -198,6 +206,7 @@ def _make(
     prepared: Path | None,
     overwrite: bool,
     made: Collection[Path],
+    warn: Callable[[], None],
     progress: Progress,
 ) -> DraftChart:
     steps = Steps()
@@ -205,6 +214,7 @@ def _make(
     settings = _fitted(settings, models.files[0], source)
     land = describe_land(land_mask)
     inputs = inputs_of(source, settings.prepare) | {"models": [m.sha256 for m in models.files], "land": land}
+    warn()
     own = {"only", "prepare"} if source.prepared else {"only"}
     configuration = settings.model_dump(mode="json", exclude=own) | models.configuration
     folder = _folder_of(source, out, prepared)
@@ -241,8 +251,9 @@ def _make(
         written = write_outputs(partial, outputs, parts, steps, _part(progress, 0.65, 1.0))
         shutil.rmtree(work, ignore_errors=True)
         files = describe_files(partial, [n for names in written.files.values() for n in names])
-        facts = {"simulated": about["simulated"], "floemap:status": STATUS, "floemap:settings": configuration}
-        facts |= {f"floemap:{k}": v for k, v in land.items()}
+        facts = {"simulated": about["simulated"], "floemap:status": STATUS, "floemap:settings": configuration} | {
+            f"floemap:{k}": v for k, v in land.items()
+        }
         kept = source.prepared or prepared is not None
         write_chart_item(partial / ITEM, files, scene, models.files, facts, kept=kept)
         record |= found_on_chart(source, scene, models.files, land, maps, written)

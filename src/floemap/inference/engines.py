@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from floemap.errors import ConfigError, ModelError, how_to_install
+from floemap.errors import ConfigError, ModelError, how_to_install, known_names
 from floemap.learning.segmentation import SegmentationModel
 from floemap.learning.stages import Network, Precision, Stage, choose_precision, prepare_network
 from floemap.sentinel1.encoding import BAND_NAMES
@@ -64,7 +64,7 @@ def make_network(
         If the engine cannot take the model.
     """
     if engine not in get_args(Engine):
-        raise ConfigError(f"there is no engine {engine!r}.", hint=f"Known: {', '.join(get_args(Engine))}.")
+        raise ConfigError(f"there is no engine {engine!r}.", hint=known_names(engine, get_args(Engine)))
     where = choose_device(device, "cpu" if engine == "openvino" else None)
     chosen = choose_precision(precision, where)
     if engine == "openvino":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from floemap.errors import ConfigError, ModelError
-from floemap.learning.checkpoint_header import find_legend, learnt_from, read_about
+from floemap.learning.checkpoint_header import find_legend, learnt_from, read_about, warn_if_simulated
 from floemap.legend import Legend
 from floemap.stage import sha256
 
@@ -49,6 +49,10 @@ class ModelFile:
         """A short name that tells it from others: of the file, and the beginning of its hash."""
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.path.stem).strip("-_.") or "model"
         return f"{stem}-{self.sha256[:8]}"
+
+    def warn_if_simulated(self) -> None:
+        """Warn where the model learnt from simulated scenes."""
+        warn_if_simulated(self.about, self.path.name)
 
     @property
     def legend(self) -> Legend:
@@ -122,13 +126,6 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
                 )
         if other.sha256 in {m.sha256 for m in found[:i]}:
             raise ConfigError("was given twice as a model.", path=other.path, hint="An ensemble has different ones.")
-    for m in found:
-        if m.simulated:
-            logger.warning(
-                "%s WAS TRAINED ON %s: charts made with it show how the software works, and are unfit for any use",
-                m.path.name,
-                m.learnt_from.upper(),
-            )
     return found
 
 

@@ -7,6 +7,7 @@ the product's grid. Whole scenes are predicted as one pass of the model would (:
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,10 +24,11 @@ from floemap.cog import Band, CogWriter
 from floemap.errors import ModelError, ProductError
 from floemap.folders import made_of, refuse_replacing, stage_folder, told_sources
 from floemap.inference.engines import Computation, Engine, make_network
-from floemap.inference.product_reader import OpenProduct, name_of, open_fitting, raster_of
+from floemap.inference.product_reader import OpenProduct, name_of, open_fitting
 from floemap.inference.scene_maps import PREDICT, STEPS
 from floemap.inference.strips import Strip, predicted_strips
 from floemap.learning.checkpoint import Checkpoint, load_checkpoint
+from floemap.learning.checkpoint_header import warn_if_simulated
 from floemap.learning.stages import Precision
 from floemap.learning.whole_scene import SceneLogits
 from floemap.legend import IGNORE, Legend
@@ -34,6 +36,7 @@ from floemap.names import place_in
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent
 from floemap.qgis_raster import classes_style, write_style
+from floemap.sentinel1.bands import raster_of
 from floemap.stage import is_finished, provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
@@ -173,7 +176,11 @@ def predict_all(
     model = _loaded(checkpoint)
     made: set[Path] = set()
 
+    warn = functools.cache(lambda: warn_if_simulated(model.about, model.path.name))
+
     def work(product: Path, progress: Progress) -> Prediction:
+        if raster_of(product).is_file():  # what is no product is told of alone
+            warn()
         result = predict(
             product,
             model,

@@ -17,7 +17,7 @@ from rasterio.errors import RasterioError
 from floemap.cog import GDAL_CACHE_BYTES, open_raster, read_geobox
 from floemap.errors import ProductError
 from floemap.learning.checkpoint import Checkpoint, check_fits
-from floemap.sentinel1.container import holds_manifest
+from floemap.sentinel1.bands import raster_of
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
 #: Tags of a product that belong to everything that is made from it.
@@ -68,32 +68,10 @@ class OpenProduct:
         return np.asarray(stored, np.int16)
 
 
-def raster_of(product: str | Path) -> Path:
-    """Return the path of product.tif, given it or its folder.
-
-    Raises
-    ------
-    ProductError
-        If it is a product as delivered, not prepared yet.
-    """
-    path = Path(product)
-    if _as_delivered(path):
-        message = "is a Sentinel-1 product as delivered, where a prepared one is needed."
-        raise ProductError(message, path=path, hint="Prepare it first, with `floemap prepare`.")
-    return path / "product.tif" if path.is_dir() else path
-
-
 def name_of(product: str | Path) -> str:
     """Return a product's name: of its folder, or of the file where it is called otherwise than product.tif."""
     raster = raster_of(product).absolute()
     return raster.parent.name if raster.name == "product.tif" else raster.stem
-
-
-def _as_delivered(path: Path) -> bool:
-    try:
-        return holds_manifest(path) if path.is_dir() else path.suffix.lower() == ".zip" and path.is_file()
-    except OSError:  # the reader says what is wrong
-        return False
 
 
 @contextmanager

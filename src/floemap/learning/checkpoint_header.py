@@ -96,6 +96,16 @@ def learnt_from(about: Mapping[str, Any]) -> str:
     return known.pop() if len(known) == 1 else "real and SIMULATED scenes"
 
 
+def warn_if_simulated(about: Mapping[str, Any], name: str) -> None:
+    """Warn of a model that learnt from simulated scenes, by its header: to be called once work with it begins."""
+    if about["simulated"]:
+        logger.warning(
+            "%s WAS TRAINED ON %s: maps made with it show how the software works, and are unfit for any use",
+            name,
+            learnt_from(about).upper(),
+        )
+
+
 def _lines_of_start(started: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if started is None:
         return []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from floemap.errors import ConfigError, TrainingError
+from floemap.errors import ConfigError, TrainingError, known_names
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def class_weights(pixels: Sequence[int], scheme: str, beta: float = 0.9999999) -
         If no class has a pixel.
     """
     if scheme not in SCHEMES:
-        raise ConfigError(f"no class weights are called {scheme!r}.", hint=f"Known: {', '.join(SCHEMES)}.")
+        raise ConfigError(f"no class weights are called {scheme!r}.", hint=known_names(scheme, SCHEMES))
     if not 0 <= beta < 1:
         raise ConfigError(f"beta of the effective number is {beta}; it must be at least 0 and below 1.")
     n = torch.tensor(list(pixels), dtype=torch.float64)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from floemap.errors import ConfigError, TrainingError
+from floemap.errors import ConfigError, TrainingError, known_names
 from floemap.learning.class_weights import class_weights
 from floemap.learning.segmentation import at_least_float32
 from floemap.learning.settings import LossSettings
@@ -352,7 +352,7 @@ def make_loss(settings: LossSettings, classes: int, class_pixels: Sequence[int] 
     try:
         make = LOSSES[settings.name]
     except KeyError:
-        raise ConfigError(f"no loss is called {settings.name!r}.", hint=f"Known: {', '.join(LOSSES)}.") from None
+        raise ConfigError(f"no loss is called {settings.name!r}.", hint=known_names(settings.name, LOSSES)) from None
     if settings.class_weights == "none":
         return make(settings, classes, None)
     if class_pixels is None or len(class_pixels) != classes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from floemap.errors import ConfigError
+from floemap.errors import ConfigError, known_names
 from floemap.learning.aspp import ResNet18Aspp
 from floemap.learning.encoder_weights import load_encoder
 from floemap.learning.segmentation import SegmentationModel
@@ -28,7 +28,7 @@ MODELS: Mapping[str, Callable[[ModelSettings, int], SegmentationModel]] = Mappin
 def check_name(name: str) -> None:
     """Raise :class:`ConfigError` if no model has that name, with the names that there are."""
     if name not in MODELS:
-        raise ConfigError(f"no model is called {name!r}.", hint=f"Known: {', '.join(MODELS)}.")
+        raise ConfigError(f"no model is called {name!r}.", hint=known_names(name, MODELS))
 
 
 def build_model(settings: ModelSettings, classes: int) -> SegmentationModel:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm  # also of SyncBatchNorm, which is no BatchNorm2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from floemap.errors import ConfigError
+from floemap.errors import ConfigError, known_names
 from floemap.learning.aspp import AsppDecoder, LocalMean, ResNet18Aspp
 from floemap.learning.crops import physical
 from floemap.learning.resnet import CHANNELS, BasicBlock
@@ -128,7 +128,7 @@ def prepare_network(
 def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
     """Return the precision to compute in; auto is bf16 where processor or GPU has instructions for it."""
     if wanted not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"there is no precision {wanted!r}.", hint="Known: auto, fp32, bf16.")
+        raise ConfigError(f"there is no precision {wanted!r}.", hint=known_names(wanted, ("auto", "fp32", "bf16")))
     if wanted != "auto":
         return wanted
     if device.type == "cuda":

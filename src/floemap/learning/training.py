@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ from floemap.learning.state import (
 )
 from floemap.learning.validation import validate
 from floemap.legend import Legend
-from floemap.progress import Progress, milestones, silent
+from floemap.progress import BESIDE_BARS, Progress, milestones, silent
 from floemap.stage import provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ def _go_on(
             model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
         else:
             begin_from(start, model)
-        with memory_said(settings, out):
+        with memory_said(settings, out), _stop_said(out, t.max_epochs):
             why = _fit(_Run(model, loss, data, settings, out, known, fabric, progress), state)
     record = provenance(STAGE, inputs=inputs, configuration=configuration)
     record |= {k: v for k, v in known.items() if k not in record} | {
@@ -237,8 +238,21 @@ def _go_on(
             best["epoch"],
             best["validation_loss"],
             best["weighted_f1"],
+            extra=BESIDE_BARS,
         )
     return Trained(out, tuple(state.history))
+
+
+@contextmanager
+def _stop_said(out: Path, epochs: int) -> Iterator[None]:
+    """Say what is kept when a person stops a training: epochs that lie on the disk, the last written line last."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = len((out / METRICS).read_bytes().splitlines()) if (out / METRICS).is_file() else 0
+        kept = f"after epoch {done} of at most {epochs}, which is kept: the same call goes on there"
+        logger.warning("%s: stopped %s", out, kept if done else "in the first epoch: the same call begins anew")
+        raise
 
 
 @dataclass(frozen=True)
@@ -275,7 +289,8 @@ def _fit(run: _Run, state: State) -> str:
             check_alike(plateau.state_dict(), state.scheduler)
             plateau.load_state_dict(state.scheduler)
             on_first(fabric, lambda: _keep_up(run, state, rewrite=True))
-        milestones.info("%s: resuming after epoch %d of at most %d", run.out, len(state.history), t.max_epochs)
+        words = "%s: resuming after epoch %d of at most %d"
+        milestones.info(words, run.out, len(state.history), t.max_epochs, extra=BESIDE_BARS)
     if t.compile and not on_gpu:
         logger.info("training.compile is for GPUs: going on without")
     network, optimizer = fabric.setup(compiled_view(model) if t.compile and on_gpu else model, adam)

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from floemap.errors import FloemapError
+from floemap.errors import FloemapError, known_names
 from floemap.evaluation.summary import HELD_OUT
 from floemap.files import regular_file
 from floemap.legend import LEGENDS, Legend
@@ -331,7 +331,7 @@ def _is_number(x: object) -> bool:
 def _legend(evaluation: Mapping[str, Any]) -> Legend:
     name = str(evaluation["legend"]["name"])
     if name not in LEGENDS:
-        raise FloemapError(f"the legend {name!r} is not known.", hint=f"Known: {', '.join(LEGENDS)}.")
+        raise FloemapError(f"the legend {name!r} is not known.", hint=known_names(name, LEGENDS))
     return LEGENDS[name]
 
 

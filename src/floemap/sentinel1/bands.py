@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from floemap.cog import Band, open_raster, read_geobox
-from floemap.errors import FloemapError
+from floemap.errors import FloemapError, ProductError
 from floemap.grid import xarray_coords
+from floemap.sentinel1.container import holds_manifest
 from floemap.sentinel1.encoding import NODATA, SCALE
 
 if TYPE_CHECKING:
@@ -26,6 +27,34 @@ BANDS = (
         overview="nearest",
     ),
 )
+
+
+def raster_of(product: str | Path) -> Path:
+    """Return the path of product.tif, given it or its folder; of another raster, its own.
+
+    Raises
+    ------
+    ProductError
+        If it is a product as delivered, not prepared yet, or a folder without product.tif.
+    """
+    path = Path(product)
+    if not path.is_dir():
+        if path.suffix.lower() == ".zip" and path.is_file():
+            raise _not_prepared(path)
+        return path
+    raster = path / "product.tif"
+    if not raster.is_file():
+        if holds_manifest(path):
+            raise _not_prepared(path)
+        within = sorted(p.parent.name for p in path.glob("*/product.tif"))
+        hint = f"It holds {len(within)} prepared products, such as {within[0]!r}: give these." if within else None
+        raise ProductError("holds no product.tif: this is no prepared product.", path=path, hint=hint)
+    return raster
+
+
+def _not_prepared(path: Path) -> ProductError:
+    message = "is a Sentinel-1 product as delivered, where a prepared one is needed."
+    return ProductError(message, path=path, hint="Prepare it first, with `floemap prepare`.")
 
 
 def open_product(path: str | Path) -> xr.Dataset:
@@ -50,8 +79,7 @@ def open_product(path: str | Path) -> xr.Dataset:
     """
     import xarray as xr
 
-    path = Path(path)
-    raster = path / "product.tif" if path.is_dir() else path
+    raster = raster_of(path)
     geobox = read_geobox(raster)
     with open_raster(raster) as d:
         if d.descriptions != tuple(b.name for b in BANDS):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from floemap.grid import box_in_words
 from floemap.sentinel1.geocode import GeoLocator
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseTable
 from floemap.sentinel1.rangedoppler import residuals_m
@@ -119,7 +120,7 @@ def nesz_db(scene: Scene, polarisation: str) -> tuple[float, float] | None:
 
 def scene_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the facts of :func:`describe_scene` as (name, words) for people."""
-    spacing, box, orbit = facts["pixel_spacing_m"], facts["bbox_lonlat_deg"], facts["absolute_orbit"]
+    spacing, orbit = facts["pixel_spacing_m"], facts["absolute_orbit"]
     low, high = facts["height_m"]
     rows, cols = facts["geolocation_grid"]
     kind = f"{facts['mission']} {facts['mode']} {facts['product_type']}, {'+'.join(facts['polarisations'])}"
@@ -131,7 +132,7 @@ def scene_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("Orbit", f"{orbit} absolute, {facts['relative_orbit']} relative, {facts['pass_direction'].lower()}"),
         ("Processor", f"IPF {facts['ipf_version']}"),
         ("Image", f"{facts['lines']} lines x {facts['samples']} samples of {pixel}, {facts['area_km2']:,.0f} km²"),
-        ("Place", f"{box[1]:.2f} to {box[3]:.2f}° N, {box[0]:.2f} to {box[2]:.2f}° E"),
+        ("Place", box_in_words(*facts["bbox_lonlat_deg"])),
         ("Incidence angle", f"{facts['incidence_deg'][0]:.1f} to {facts['incidence_deg'][1]:.1f}°"),
         ("Geolocation grid", f"{rows} x {cols} points, heights {low:.0f} to {high:.0f} m"),
         ("Orbit state", f"{facts['orbit_state_vectors']} vectors, grid within {facts['geolocation_residual_m']:.2f} m"),
