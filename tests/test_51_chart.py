@@ -34,6 +34,7 @@ from floemap.charts.coverage import measure_coverage
 from floemap.charts.label import label_chart
 from floemap.charts.rasterize import border_distance, rasterize_labels
 from floemap.charts.sigrid3 import read_chart
+from floemap.charts.write_vector import LAYER
 from floemap.cli.app import app
 from floemap.cog import read_geobox
 from floemap.config import LabelSettings, PrepareSettings
@@ -279,6 +280,25 @@ def test_ogrinfo_reads_the_chart(whole: DraftChart) -> None:
         done = subprocess.run([program, "-ro", "-al", "-so", whole.folder / name], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert f"Feature Count: {record(whole)['polygons']['count']}" in done.stdout
+        assert done.stderr == "", "and warns of nothing"
+
+
+@pytest.mark.parametrize("name", ["chart.gpkg", SIGRID3[0], "chart.geojson"])
+@pytest.mark.parametrize("form", ["ESRI Shapefile", "GPKG"])
+def test_a_chart_saved_again_by_gdal_loses_nothing(name: str, form: str, whole: DraftChart, tmp_path: Path) -> None:
+    """As an export from QGIS does: no number is cut off at its column's width."""
+    program = shutil.which("ogr2ogr")
+    if program is None:
+        pytest.skip("GDAL's programs are not installed")
+    again = tmp_path / ("again.gpkg" if form == "GPKG" else "again.shp")
+    layer = [LAYER] if name == "chart.gpkg" else []
+    done = subprocess.run(
+        [program, "-f", form, again, whole.folder / name, *layer], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    before, after = (np.sort(gpd.read_file(p, columns=["AREA"]).AREA) for p in (whole.folder / SIGRID3[0], again))
+    assert before.max() > 1e8, "as large as real ones"
+    np.testing.assert_array_equal(after, before)
 
 
 # --- several models

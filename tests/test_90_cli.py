@@ -68,9 +68,16 @@ def test_fixed_names_are_there():
     } <= set(NAMES)
 
 
-def test_nothing_given_shows_help():
-    done = RUN.invoke(app, [])
-    assert "prepare" in done.output
+@pytest.mark.parametrize(("words", "shown"), [([], "prepare"), (["simulate"], "twin"), (["fetch"], "weights")])
+def test_nothing_given_shows_help(words, shown):
+    done = RUN.invoke(app, words)
+    assert done.exit_code == 0
+    assert shown in done.stdout
+
+
+def test_out_has_a_short_form():
+    for words, command in COMMANDS:
+        assert [p.opts for p in command.params if "--out" in p.opts] == [["--out", "-o"]], words
 
 
 def test_info_for_programs(small_product):

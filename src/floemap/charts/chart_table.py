@@ -25,8 +25,8 @@ STATUS = "draft, not for navigation"
 #: Fields in their order, with what they hold. Up to POLY_TYPE they are SIGRID-3's; names fit into ten characters.
 FIELDS: Mapping[str, str] = MappingProxyType(
     {
-        "AREA": "Area of the polygon on the map, square metres",
-        "PERIMETER": "Perimeter of the polygon on the map, metres",
+        "AREA": "Area of the polygon on the map, whole square metres",
+        "PERIMETER": "Perimeter of the polygon on the map, whole metres",
         "CT": "Total concentration; 99 where it was not estimated",
         "CA": "Partial concentration of the ice type; 99 where it was not estimated",
         "SA": "Stage of development of the ice type",
@@ -84,9 +84,10 @@ def chart_table(chart: ChartPolygons, about: Mapping[str, Any]) -> gpd.GeoDataFr
     rows, legend = chart.polygons, chart.legend
     by_class = {i: codes_of_class(i, legend) for i in (*legend.titles, LAND)}
     shapes = np.asarray(rows.geometry)
+    # Whole metres: of other numbers GDAL writes 15 decimals, for which large areas leave no room in a shapefile's column.
     columns: dict[str, Any] = {
-        "AREA": shapely.area(shapes).round(1),
-        "PERIMETER": shapely.length(shapes).round(1),
+        "AREA": shapely.area(shapes).round().astype(np.int64),
+        "PERIMETER": shapely.length(shapes).round().astype(np.int64),
     }
     ids = rows["class_id"].tolist()
     columns |= {name: np.array([by_class[i][name] for i in ids], object) for name in by_class[LAND]}

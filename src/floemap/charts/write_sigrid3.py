@@ -30,7 +30,7 @@ from floemap.errors import ChartError, ConfigError, OutputError
 #: Bytes that a .shp may have: positions in it are counted in 16-bit words with a sign.
 _MOST_BYTES = 2**31 - 1
 #: How columns are stored that are no codes; wide enough for what somebody may correct them to.
-_NUMBER, _SHARE, _KEY = ("N", 20, 1), ("N", 6, 4), ("C", 32, 0)
+_NUMBER, _SHARE, _KEY = ("N", 18, 0), ("N", 6, 4), ("C", 32, 0)
 _CODE: Form = ("C", 2, 0)
 _FORMS: Mapping[str, Form] = {
     "AREA": _NUMBER,

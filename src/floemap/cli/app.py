@@ -38,7 +38,6 @@ stderr = Terminal(stderr=True)
 app = typer.Typer(
     name="floemap",
     cls=Group,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Ice-type charts from Sentinel-1 scenes, and which training loss makes charts one can trust.",
@@ -54,18 +53,27 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def _help_alone(context: typer.Context) -> None:
+    """Show the help where no command is given: who asks nothing made no mistake."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
 def _application(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    pass
+    _help_alone(context)
 
 
 def group(name: str, help: str) -> typer.Typer:
     """Add a group of commands, as in ``floemap simulate twin``."""
-    sub = typer.Typer(name=name, help=help, no_args_is_help=True, rich_markup_mode="markdown")
+    sub = typer.Typer(name=name, help=help, rich_markup_mode="markdown")
+    sub.callback(invoke_without_command=True, help=help)(_help_alone)
     app.add_typer(sub)
     return sub
 

@@ -20,7 +20,7 @@ def chart(
         list[Path],
         typer.Argument(metavar="PRODUCT...", help="Sentinel-1 GRD products in HH+HV: folders, zips, or prepared ones."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder that gets one folder for each product.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")],
     model: Annotated[
         list[Path] | None,
         typer.Option(

@@ -13,7 +13,7 @@ from floemap.cli.app import command, fail, stdout
 @command("compare", goes_on=True)
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that it makes.")],
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FOLDER", help="Products and charts, in place of [data] folder.")
     ] = None,

@@ -20,7 +20,7 @@ class SizeChoice(StrEnum):
 
 @command("demo", goes_on=True)
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that it makes.")] = Path("demo"),
     size: Annotated[SizeChoice, typer.Option("--size", help="smallest is for a quick check.")] = SizeChoice.small,
     seed: Annotated[int, typer.Option("--seed", help="Another number, another ice.")] = 0,
     overwrite: Annotated[

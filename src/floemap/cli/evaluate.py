@@ -28,7 +28,7 @@ def evaluate(
     labels: Annotated[
         Path, typer.Option("--labels", metavar="LABELS", help="A folder made by `floemap label`, or its labels.tif.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder that gets a folder named as the prediction.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder named as the prediction.")],
     truth: Annotated[
         Path | None, typer.Option("--truth", help="Of a simulated scene: its truth.tif, on the same grid.")
     ] = None,

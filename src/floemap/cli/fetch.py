@@ -21,7 +21,7 @@ fetch = group("fetch", "Get data from where it is published.")
 
 @command("extremeearth", to=fetch, goes_on=True)
 def extremeearth(
-    out: Annotated[Path | None, typer.Option(help="Fetch into this folder what it lacks.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Fetch into this folder what it lacks.")] = None,
     check: Annotated[
         Path | None, typer.Option(help="Fetch nothing; look into this folder, of any layout, zips included.")
     ] = None,
@@ -101,7 +101,7 @@ def _print_finding(name: str, finding: Finding, lacking: str) -> None:
 
 @command("weights", to=fetch, goes_on=True)
 def weights(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("weights"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the file.")] = Path("weights"),
 ) -> None:
     """Get the ImageNet weights of ResNet18 that the published study started from (47 MB, torchvision's official file).
 

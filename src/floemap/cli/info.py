@@ -29,7 +29,7 @@ def info(
         typer.Option("--crs", help="Of a chart, where its file says none, or one that tells no place on the earth."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Also write info.json here, and for a chart map.png.")
+        Path | None, typer.Option("--out", "-o", help="Also write info.json here, and for a chart map.png.")
     ] = None,
 ) -> None:
     """Say what something is, and what is wrong with it.

@@ -36,7 +36,7 @@ def label(
     like: Annotated[
         Path, typer.Option("--like", metavar="PRODUCT", help="Prepared product, or any raster: its grid and mask.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder that gets a folder named as the chart.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder named as the chart.")],
     legend: Annotated[
         str,
         typer.Option("--legend", help="Table of classes: six_classes, extremeearth, ice_water or ai4arctic."),

@@ -34,7 +34,7 @@ def predict(
         list[Path], typer.Argument(metavar="PRODUCT...", help="Prepared products: folders, or their product.tif.")
     ],
     model: Annotated[Path, typer.Option("--model", metavar="CHECKPOINT", help="A trained model, .safetensors.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder that gets one folder for each product.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")],
     engine: Annotated[EngineChoice, typer.Option("--engine", help="What runs the network.")] = EngineChoice.torch,
     precision: Annotated[
         PrecisionChoice, typer.Option("--precision", help="auto: bf16 where the processor or GPU has it.")

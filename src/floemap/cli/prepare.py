@@ -33,7 +33,7 @@ def prepare(
     products: Annotated[
         list[Path], typer.Argument(metavar="PRODUCT...", help="Sentinel-1 GRD products in HH+HV: folders or zips.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder that gets one folder for each product.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")],
     config: Annotated[
         Path | None, typer.Option("--config", help="Settings as a TOML file; options here go before it.")
     ] = None,

@@ -17,6 +17,7 @@ def report(
         Path | None,
         typer.Option(
             "--out",
+            "-o",
             metavar="DIR",
             help="Folder of the report, which takes the place of nothing but a report. (default: report in RUN)",
         ),

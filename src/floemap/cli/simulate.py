@@ -11,7 +11,7 @@ from floemap.cli.app import command, group, stderr, stdout
 
 simulate = group("simulate", "Scenes and charts with known truth. Never evidence about real ice.")
 
-_Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+_Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 _Seed = Annotated[int, typer.Option("--seed", help="Another number, another ice. The same number, the same bytes.")]
 
 

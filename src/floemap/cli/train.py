@@ -13,7 +13,7 @@ from floemap.cli.app import command, stdout
 @command("train", goes_on=True)
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for data, split and model.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for data, split and model.")],
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FOLDER", help="Products and charts, in place of [data] folder.")
     ] = None,
