@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
 from affine import Affine
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from odc.geo.geobox import GeoBox
 
-from floemap.cartography import where_is
+from floemap.cartography import furnish, where_is
 from floemap.config import PrepareSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, GridError, OutputError, known_names
 from floemap.folders import made_of, stage_folder
@@ -244,3 +247,24 @@ def test_where_a_map_is_is_said_with_its_projection():
     assert where_is(GeoBox((9, 9), Affine(80, 0, 0, 0, -80, -1_000_000), own)).endswith(
         "projection polar stereographic (variant a)"
     )
+
+
+@pytest.mark.parametrize("lat", [65, 76, 78, 82, 88, -70])
+def test_labels_of_a_map_do_not_lie_on_one_another(lat: int) -> None:
+    """On maps of scenes at many places: no label touches another, and none is cut by the frame."""
+    for lon in range(-165, 180, 30):
+        crs = "EPSG:3413" if lat > 0 else "EPSG:3031"
+        x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon, lat)
+        geobox = GeoBox((400, 400), Affine(1000, 0, x - 200_000, 0, -1000, y + 200_000), crs)
+        figure = Figure(figsize=(6, 6), dpi=110)
+        canvas = FigureCanvasAgg(figure)
+        ax = figure.add_axes((0.05, 0.05, 0.9, 0.9))
+        furnish(ax, geobox)
+        figure.draw_without_rendering()
+        renderer = canvas.get_renderer()
+        boxes = [t.get_window_extent(renderer) for t in ax.texts if t.get_visible()]
+        assert len(boxes) >= 4, "scale, north, and some degrees"
+        frame = ax.get_window_extent(renderer)
+        for i, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:i]), (lat, lon)
+            assert frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1), (lat, lon)

@@ -186,6 +186,16 @@ def test_the_item_ties_files_to_product_and_model(whole: DraftChart, models: lis
         assert checksum == "1220" + hashlib.sha256((whole.folder / name).read_bytes()).hexdigest()
 
 
+def red_below_the_map(chart: DraftChart) -> int:
+    """Pixels of the warnings' red in the lower right of the large map, where no stamp and no spot is."""
+    from matplotlib.image import imread
+
+    image = np.asarray(imread(chart.folder / "quicklook.png"))[..., :3]
+    rows, cols = image.shape[:2]
+    part = image[int(0.8 * rows) : int(0.92 * rows), int(0.4 * cols) : int(0.64 * cols)]
+    return int((np.abs(part - np.array([0xB0, 0, 0x20]) / 255) < 0.02).all(axis=-1).sum())
+
+
 def test_the_picture_is_one(whole: DraftChart) -> None:
     content = (whole.folder / "quicklook.png").read_bytes()
     assert content.startswith(b"\x89PNG")
@@ -195,6 +205,7 @@ def test_the_picture_is_one(whole: DraftChart) -> None:
     assert min(image.shape[:2]) > 600
     red = (np.abs(image - np.array([0xB0, 0, 0x20]) / 255) < 0.02).all(axis=-1)
     assert red.sum() > 1000, "the words draft and simulated"
+    assert red_below_the_map(whole) > 200, "that no land mask was given"
 
 
 # --- polygons and pixels
@@ -455,6 +466,7 @@ def test_land_is_no_ice(prepared: PreparedProduct, whole: DraftChart, models: li
 
     image = np.asarray(imread(made.folder / "quicklook.png"))[..., :3]
     assert (np.abs(image - np.array(LAND_RGB) / 255) < 0.01).all(axis=-1).sum() > 5000
+    assert red_below_the_map(made) < red_below_the_map(whole) / 4, "and no word of a missing mask"
 
 
 def test_land_in_any_coordinates_is_the_same(prepared: PreparedProduct, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def chart_table(chart: ChartPolygons, about: Mapping[str, Any]) -> gpd.GeoDataFr
     rows, legend = chart.polygons, chart.legend
     by_class = {i: codes_of_class(i, legend) for i in (*legend.titles, LAND)}
     shapes = np.asarray(rows.geometry)
-    # Whole metres: of other numbers GDAL writes 15 decimals, for which large areas leave no room in a shapefile's column.
+    # Whole metres: of others GDAL writes 15 decimals, for which large areas leave no room in a shapefile's column.
     columns: dict[str, Any] = {
         "AREA": shapely.area(shapes).round().astype(np.int64),
         "PERIMETER": shapely.length(shapes).round().astype(np.int64),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.cartography import class_legend, furnish, show_raster
+from floemap.cartography import class_legend, furnish, show_raster, where_is
 from floemap.charts.codes import NOT_GIVEN
 from floemap.charts.describe import kinds_in_words
 from floemap.charts.dominant import IceTypes, Rule, ice_types
@@ -82,7 +82,7 @@ def draw_chart_map(chart: Chart, picture: Path, *, title: str | None = None, pix
     drawn = np.unique(numbers)
     shown = {kinds[n - 1]: colours[n - 1] for n in drawn if n}
     class_legend(ax, [(kind, shown[kind]) for kind in sorted(shown, key=_legend_order)], title="Dominant ice type")
-    ax.set_title(title or chart.path.stem, fontsize=10)
+    ax.set_title(f"{title or chart.path.stem}\n{where_is(geobox)}", fontsize=9)
     if chart.simulated:
         ax.text(0.5, 0.98, "SIMULATED", transform=ax.transAxes, ha="center", va="top", fontsize=14, fontweight="bold")
     image_file = BytesIO()

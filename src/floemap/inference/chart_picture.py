@@ -107,6 +107,12 @@ def draw_chart_picture(
         handlelength=1.6,
     )
     _write_words(figure, axes["chart"], words, spots is not None and len(spots) > 0)
+    if maps.land is None:
+        axes["chart"].text(
+            0.985, 0.015, "LAND MASK: NONE\nland is drawn as ice or water", transform=axes["chart"].transAxes,
+            fontsize=9, fontweight="bold", color=_WARNING_RGB, ha="right", va="bottom",
+            bbox={"facecolor": "white", "edgecolor": _WARNING_RGB, "alpha": 0.85},
+        )  # fmt: skip
     image_file = BytesIO()
     figure.savefig(image_file, format="png")
     write_whole(picture, image_file.getvalue())

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.cartography import furnish, show_raster
+from floemap.cartography import furnish, show_raster, where_is
 from floemap.cog import open_raster, read_geobox
 
 _PIXELS = 900
@@ -75,5 +75,5 @@ def draw_quicklook(raster: Path, picture: Path, *, title: str) -> None:
     axes[2].set_title("Red: HV, green: mean, blue: HH", fontsize=10)
     for ax, colour in zip(axes, ("gold", "gold", "black"), strict=True):
         furnish(ax, geobox, colour=colour)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(f"{title}\n{where_is(geobox)}", fontsize=11)
     figure.savefig(picture)
