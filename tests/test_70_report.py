@@ -300,6 +300,13 @@ def test_a_run_that_was_copied_or_moved_is_reported(way, tmp_path, undrawn):
             read_run(there)
 
 
+def test_where_a_run_was_made_is_told_only_where_that_is_needed(run, tmp_path):
+    """To find what lies beside it, once it is moved: one that holds all that it needs names no folder of its maker."""
+    for made, beside in ((run, False), (make_run(tmp_path / "run", losses=("focal",), repeats=1, truth=True), True)):
+        cells = [read_json(path) for path in (made / "cells").glob("*/cell.json")]
+        assert cells and all(("made_in" in cell) is beside for cell in cells)
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_scenes_beside_a_run_are_found_whether_moved_with_it_or_not(together, run, tmp_path):
     """A study may keep prepared products elsewhere, for several runs."""

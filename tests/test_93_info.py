@@ -52,6 +52,8 @@ def test_a_comparison_is_known_while_it_runs_and_after(tmp_path: Path) -> None:
     assert text.startswith("Comparison") and "focal" in text and "SIMULATED" in text
     cells = sorted(p.parent for p in folder.rglob("cell.json"))
     assert len(cells) == 2
+    assert told(folder / "plan.json")[1] == text, "of the whole, which is finished"
+    assert "Loss" in told(cells[0])[1] and "Folder" in told(folder / "data")[1]
     for path in (folder / "results.json", *cells, *(c / "model" for c in cells)):
         told(path)
 

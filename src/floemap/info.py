@@ -106,7 +106,7 @@ def _describe(path: Path, layer: str | None, crs: str | None) -> Description:
     result = describe_result(path)
     if result is not None:
         whole = _prepared(path.parent) if result[0]["kind"] == "prepared product" else Description(*result)
-        return whole if path.name in RECORDS else _part_of(whole, path, path.resolve().parent)
+        return whole if path.name in RECORDS else _part_of(whole, path, Path(result[0]["path"]).resolve())
     if suffix in (".tif", ".tiff"):
         return _raster(path)
     if suffix == ".toml":
@@ -169,13 +169,16 @@ def _folder(path: Path) -> Description:
     return Description(facts, [("Folder", path.resolve().name), ("Holds", words), *held[:_SHOWN]])
 
 
-def _kind_of(path: Path) -> str | None:
+def _kind_of(path: Path, *, deep: bool = True) -> str | None:
     """Return what something in a folder is, from its name and those in it; None where it is nothing known."""
     if path.is_dir():
         if holds_manifest(path):
             return "Sentinel-1 product"
         result = describe_result(path)
-        return None if result is None else f"{result[1][0][0]}{', SIMULATED' if result[0]['simulated'] else ''}"
+        if result is not None:
+            return f"{result[1][0][0]}{', SIMULATED' if result[0]['simulated'] else ''}"
+        within = sorted(path.iterdir())[:_MOST] if deep else []
+        return "Folder" if any(_kind_of(p, deep=False) for p in within) else None
     if path.suffix.lower() == ".zip":
         return "Sentinel-1 product" if _is_product(path) else "archive"
     return _BY_SUFFIX.get(path.suffix.lower())

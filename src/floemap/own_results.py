@@ -14,6 +14,10 @@ from floemap.grid import degrees
 from floemap.stage import read_json
 
 Lines = list[tuple[str, str]]
+#: What is said of a training's best epoch.
+_SAID = ("validation_loss", "weighted_f1", "macro_f1")
+#: Files of results that their records do not count.
+_BESIDE = ("SIMULATED.txt", "results.md", "split.json", "state.pt")
 #: Kinds of what is never real.
 _SIMULATED = ("Simulated dataset", "Truth of a simulated scene")
 #: Spots to review first, of a draft chart: polygons, but no chart.
@@ -32,13 +36,15 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
     FloemapError
         If the record cannot be read.
     """
-    folder = path if path.is_dir() else path.parent
-    for name, (kind, told) in _KINDS.items():
-        if not (folder / name).is_file():
-            continue
-        if not path.is_dir() and path.name != name and not _is_told_of(path, read_json(folder / name)):
+    nearest = path if path.is_dir() else path.parent
+    for folder in (nearest, nearest.parent):
+        name = next((n for n in _KINDS if (folder / n).is_file()), None)
+        if name is None:
             continue
         record = read_json(folder / name)
+        if path != folder and not _is_told_of(path.relative_to(folder).as_posix(), record):
+            continue
+        kind, told = _KINDS[name]
         simulated = kind in _SIMULATED or _simulated(record)
         lines = [(kind, f"{folder.resolve().name}{', SIMULATED' if simulated else ''}")]
         made = [str(record[key]) for key in ("made_by", "software", "created") if key in record]
@@ -51,10 +57,11 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
     return None
 
 
-def _is_told_of(path: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a file beside a record is of its result, and no chart, which is described by itself."""
-    chart = path.suffix.lower() in (".gpkg", ".shp", ".geojson") and path.name != _SPOTS
-    return path.name in (*_mapping(record.get("bytes")), "SIMULATED.txt") and not chart
+def _is_told_of(inside: str, record: Mapping[str, Any]) -> bool:
+    """Whether a file or folder within a result is of it, and no chart, which is described by itself."""
+    chart = inside.lower().endswith((".gpkg", ".shp", ".geojson")) and inside != _SPOTS
+    own = (*_KINDS, *_BESIDE, *_mapping(record.get("bytes")))
+    return not chart and any(name == inside or str(name).startswith(f"{inside}/") for name in own)
 
 
 def _simulated(record: Mapping[str, Any]) -> bool:
@@ -141,17 +148,25 @@ def _scores(record: Mapping[str, Any]) -> Lines:
 
 
 def _training(record: Mapping[str, Any]) -> Lines:
-    best = record.get("best")
+    best = _mapping(record.get("best"))
+    scores = [f"{name.replace('_', ' ')} {best[name]:.4g}" for name in _SAID if isinstance(best.get(name), float)]
     return [
         ("Legend", str(record.get("legend", ""))),
-        ("Epochs", f"{record.get('epochs', '?')}, since {record.get('stopped', 'not said')}"),
-        ("Kept", f"the weights of epoch {best}" if best is not None else ""),
+        ("Epochs", f"{record.get('epochs', '?')}, then ended, since {record.get('stopped', 'not said')}"),
+        ("Kept", ", ".join([f"the weights of epoch {best['epoch']}", *scores]) if "epoch" in best else ""),
     ]
+
+
+def _cell(record: Mapping[str, Any]) -> Lines:
+    tested = record.get("tested")
+    scenes = [str(_mapping(entry).get("scene", "")) for entry in tested] if isinstance(tested, list) else []
+    loss = f"{record.get('loss', '?')}, training {record.get('repeat', '?')}"
+    return [("Loss", loss), ("Tested on", ", ".join(scenes))]
 
 
 def _comparison(record: Mapping[str, Any]) -> Lines:
     cells = record.get("cells")
-    names = [str(_mapping(c).get("name", "")) for c in cells] if isinstance(cells, list) else []
+    names = [str(_mapping(c).get("cell", "")) for c in cells] if isinstance(cells, list) else []
     summary = _mapping(record.get("summary"))
     lines = [("Study", str(record.get("study", _mapping(record.get("configuration")).get("name", ""))))]
     lines += [("Cells", ", ".join(names))] if names else []
@@ -161,6 +176,11 @@ def _comparison(record: Mapping[str, Any]) -> Lines:
         lines.append((f"  {_mapping(group).get('loss', 'loss')}", words))
     failed = _mapping(record.get("failed"))
     return [*lines, ("Failed", ", ".join(map(str, failed)))]
+
+
+def _report(record: Mapping[str, Any]) -> Lines:
+    findings = record.get("findings")
+    return [("Finding", str(sentence)) for sentence in (findings if isinstance(findings, list) else [])]
 
 
 def _twin(record: Mapping[str, Any]) -> Lines:
@@ -178,12 +198,12 @@ _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "chart.json": ("Draft chart", _chart),
     "prediction.json": ("Prediction", _prediction),
     "evaluation.json": ("Scores", _scores),
-    "cell.json": ("Cell of a comparison", _plain),
+    "cell.json": ("Cell of a comparison", _cell),
     "results.json": ("Comparison", _comparison),
     "plan.json": ("Comparison that is not finished", _comparison),
     "training.json": ("Training", _training),
     "checks.json": ("Physical checks", _plain),
-    "report.json": ("Report", _plain),
+    "report.json": ("Report", _report),
     "part.json": ("Part of a scene", _plain),
     "twin.json": ("Simulated dataset", _twin),
     "truth.json": ("Truth of a simulated scene", _plain),

@@ -29,6 +29,8 @@ from floemap.study.split import ROLES, Split, make_split
 
 #: The steps of a cell are stages, each with a revision of its own; raise this one when they are put together otherwise.
 STAGE = Stage("floemap compare", "cell.json", revision=0)
+#: How paths begin that lead from a cell's folder, ``cells/NAME`` in the run, out of the run.
+_BESIDE = "../../../"
 
 
 def train_on(
@@ -201,8 +203,10 @@ def run_cell(
     record |= cell.about() | {
         "simulated": bool(read_about(checkpoint)["simulated"]) or any(s.simulated for s in scenes),
         "seconds": round(time.monotonic() - began, 1),
-        "made_in": str(out.resolve()),
         "tested": tested,
     }
+    # By where it was made, what lies beside the run is found once the run is moved; else nobody needs to know.
+    if any(str(t[what]).startswith(_BESIDE) for t in tested for what in ("product", "labels", "truth")):
+        record["made_in"] = str(out.resolve())
     write_json(paths.record, record)
     return record
