@@ -103,15 +103,30 @@ def test_everything_is_there(report):
     names = {f"{kind}_{scene}" for kind in ("map", "closer", "edge", "incidence") for scene in ("01", "07")}
     names |= {"training", "confusion", "classes", "reliability"}
     figures = {p.name for p in (report.folder / "figures").iterdir()}
-    assert figures == {f"{n}.{kind}" for n in names for kind in ("png", "svg")}
+    assert figures == {f"{n}.{kind}" for n in names for kind in ("png", "svg", "pdf")}
     tables = {p.name for p in (report.folder / "tables").iterdir()}
-    assert tables == {
+    assert tables == {"measures.tex"} | {
         f"{n}.csv"
         for n in ("measures", "checks_by_scene", "classes", "confusion", "training", "reliability", "incidence")
     }
     assert read_json(report.folder / "report.json")["simulated"] is True
     assert len(report.findings) == 3
     assert not [p for p in report.folder.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_figures_for_a_paper_have_text_as_text_and_tables_are_latex(report, page):
+    """So that a journal's fonts can be set and words be searched; the page's own figures have theirs drawn."""
+    for path in (report.folder / "figures").glob("*.svg"):
+        assert "<text" in path.read_text(encoding="utf-8"), path.name
+        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
+    lines = (report.folder / "tables" / "measures.tex").read_text(encoding="utf-8").splitlines()
+    body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
+    measured = {r["measure"] for r in read_csv(report.folder / "tables" / "measures.csv")}
+    assert len(body) >= len(measured) and all(line.endswith(r" \\") for line in body)
+    assert {line.count(" & ") for line in body} == {3}, "a column for each of the three losses"
+    assert not [line for line in body if re.search(r"(?<!\\)[%#_]|[^\x00-\x7f]", line)], "no command by accident"
+    assert any("SIMULATED" in line for line in lines[1:])
+    assert "To cite: floemap" in page and "IGARSS 2023" in page
 
 
 def test_the_page_needs_nothing_beside_it(page):

@@ -25,8 +25,8 @@ _STEPS_DEG = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 45)
 #: Where scale bar, north arrow and warnings stand, and where a label is not cut by the frame: shares of width, height.
 _TAKEN = ((0.0, 0.0, 0.34, 0.12), (0.8, 0.8, 1.0, 1.0), (0.35, 0.93, 0.65, 1.0))
 _FRAME = (0.04, 0.04, 0.96, 0.96)
-#: Between labels, a share of the width or height.
-_APART = 0.07
+#: Length of a label, points.
+_LABEL_PT = 30
 _STEPS_M = [m * 10**e for e in range(1, 7) for m in (1, 2, 5)]
 
 
@@ -74,6 +74,7 @@ def graticule(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
         offset[:-1][jump] = np.nan
         offset[1:][jump] = np.nan
     placed: list[tuple[float, float]] = []
+    apart = _LABEL_PT * ax.figure.dpi / 72 / min(ax.bbox.width, ax.bbox.height)
     axes: tuple[tuple[NDArray[Any], Literal["lat", "lon"]], ...] = ((lat, "lat"), (lon_offset + middle, "lon"))
     for field, name in axes:
         low, high = np.nanmin(field), np.nanmax(field)
@@ -87,7 +88,7 @@ def graticule(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
             x, y = text.get_position()
             at = (x - left) / (right - left), (y - bottom) / (top - bottom)
             free = not any(_inside(at, corner) for corner in _TAKEN) and _inside(at, _FRAME)
-            free = free and all(np.hypot(at[0] - a, at[1] - b) > _APART for a, b in placed)
+            free = free and all(np.hypot(at[0] - a, at[1] - b) > apart for a, b in placed)
             placed += [at] if free else []
             text.set_visible(free)
             text.set_path_effects(_outlined(colour))

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from floemap.evaluation.polaris import ADVISORY
+from floemap.evaluation.published import CITATION
 from floemap.evaluation.tables import Table, tables
 from floemap.legend import LAND_RGB
 from floemap.report.map_panels import ERRORS, LETTERS, NO_CLASS
@@ -58,6 +59,7 @@ def render_page(
         "study": run.name,
         "simulated": run.simulated,
         "software": f"floemap {__version__}",
+        "citation": CITATION,
         "created": f"{created:%Y-%m-%d %H:%M} UTC",
         "facts": _facts(run, numbers),
         "anchors": _anchors(numbers),

@@ -1,8 +1,9 @@
 """The report of a comparison: one HTML page, figures, and every number, in ``<run>/report``.
 
 report.html          everything in one file
-figures/*.png, .svg  each figure by itself
+figures/*.png, .svg, .pdf  each figure by itself
 tables/*.csv, numbers.json
+tables/measures.tex        the table of measures, for a paper
 report.json          how it was made, written last
 """
 
@@ -38,9 +39,14 @@ from floemap.stage import Stage, os_errors, provenance, sha256, write_json
 logger = logging.getLogger(__name__)
 
 PAGE, RECORD = "report.html", "report.json"
+#: Formats of the figures.
+_KINDS = ("png", "svg", "pdf")
 #: Raise the revision when numbers of the report change that are not another stage's: intervals, ranks, findings.
 STAGE = Stage(
-    "floemap report", RECORD, revision=1, files=(PAGE, "numbers.json", "figures/*.png", "figures/*.svg", "tables/*.csv")
+    "floemap report",
+    RECORD,
+    revision=1,
+    files=(PAGE, "numbers.json", *(f"figures/*.{kind}" for kind in _KINDS), "tables/*.csv", "tables/measures.tex"),
 )
 
 

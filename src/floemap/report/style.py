@@ -167,7 +167,11 @@ class Drawn:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Drawn:
-    """Write `figure` as PNG and SVG. The same figure makes the same files."""
+    """Write `figure` as PNG, and as SVG and PDF whose text is text. The same figure makes the same files.
+
+    The SVG of the page has its text drawn instead: a page looks the same whichever fonts its reader has.
+    """
+    import matplotlib as mpl
     from PIL import Image
 
     canvas: Any = figure.canvas
@@ -177,7 +181,9 @@ def save(figure: Figure, folder: Path, name: str) -> Drawn:
     figure.set_layout_engine("none")  # it is laid out: the SVG need not be again
     drawn = io.BytesIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "floemap"})
-    (folder / f"{name}.svg").write_bytes(drawn.getvalue())
+    with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": "floemap"})
+        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": "floemap"})
     return Drawn(image, drawn.getvalue())
 
 

@@ -15,13 +15,13 @@ from floemap.evaluation.spread import Spread
 from floemap.report.measures import Numbers
 from floemap.report.measuring import Assessed
 from floemap.report.run_folder import RunFolder
-from floemap.stage import write_json
+from floemap.stage import os_errors, write_json
 
 Cells = Sequence[Any]
 
 
 def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences: Sequence[str], folder: Path) -> None:
-    """Write ``numbers.json`` and ``tables/*.csv`` into `folder`.
+    """Write ``numbers.json``, ``tables/*.csv`` and ``tables/measures.tex`` into `folder`.
 
     Raises
     ------
@@ -44,6 +44,8 @@ def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences
             for key, s in row.spreads.items()
         ),
     )  # fmt: skip
+    with os_errors(tables / "measures.tex"):
+        (tables / "measures.tex").write_text(_latex(run, numbers), encoding="utf-8")
     _csv(
         tables / "checks_by_scene.csv",
         ("contender", "repeat", "scene", *(h.key for h in HEADLINES), "simulated"),
@@ -187,6 +189,39 @@ def _everything(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences:
         "cautions": list(numbers.cautions),
         "scores": run.results.get("summary"),
     }
+
+
+#: Characters that LaTeX takes for commands, and signs that it may not have.
+_TEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    | {"\u2009": r"\,", "\u2212": "$-$", "–": "--", "²": r"\textsuperscript{2}", "°": r"\textdegree{}", "’": "'"}
+)
+
+
+def _latex(run: RunFolder, numbers: Numbers) -> str:
+    """Return all measures as a LaTeX tabular of booktabs: value and interval of each loss."""
+    keys = list(dict.fromkeys(key for row in numbers.rows for key in row.spreads))
+    titles = {c.key: c.title for c in run.contenders}
+    head = " & ".join(["Measure", *(titles[k].translate(_TEX) for k in keys)])
+    about = "SIMULATED scenes; nothing here is about real ice. " if run.simulated else ""
+    lines = [
+        f"% {about}Value [low, high] of the interval by scenes and trainings; see the report. Needs booktabs.",
+        f"\\begin{{tabular}}{{l{'r' * len(keys)}}}",
+        r"\toprule",
+        *([rf"\multicolumn{{{len(keys) + 1}}}{{l}}{{SIMULATED scenes}} \\"] if run.simulated else []),
+        rf"{head} \\",
+        r"\midrule",
+    ]
+    for row in numbers.rows:
+        cells = [f"{row.measure.title}, {row.measure.unit}" if row.measure.unit else row.measure.title]
+        for key in keys:
+            s = row.spreads.get(key)
+            text = row.measure.text
+            interval = "" if s is None or s.low is None else f" [{text(s.low)}, {text(s.high)}]"
+            cells.append("–" if s is None else text(s.value) + interval)
+        lines.append(" & ".join(c.translate(_TEX) for c in cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def _values(result: Any) -> dict[str, Any]:
