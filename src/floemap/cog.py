@@ -15,13 +15,11 @@ import glob
 import logging
 import secrets
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -37,6 +35,7 @@ from floemap.errors import FloemapError, GridError, OutputError
 from floemap.files import regular_file
 from floemap.grid import crs_of
 from floemap.legend import RGB
+from floemap.warned import without_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,6 @@ Overview = Literal["average", "power", "mode", "nearest"]
 #: Rows of a strip should be a multiple of this, so that every overview pixel is made from one strip alone.
 STRIP_ROWS = 512
 _TILE = 512
-_filtering = Lock()
 #: Ends of the names of files beside a raster that may say where it lies.
 _GEOREFERENCES = (".aux.xml", ".tfw", ".wld", ".prj")
 #: Domains of metadata by which GDAL finds overviews in another file.
@@ -346,24 +344,10 @@ def _powers(
 
 
 @contextmanager
-def caught_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect what is warned of while the block runs.
-
-    Filters of warnings belong to all threads: only one changes them at a time.
-    """
-    with _filtering, warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        yield said
-
-
-@contextmanager
 def without_georeference() -> Iterator[None]:
     """Keep rasterio from warning, while the block runs, of a raster that has no georeference."""
-    with caught_warnings() as said:
+    with without_warnings(NotGeoreferencedWarning):
         yield
-    for w in said:
-        if not issubclass(w.category, NotGeoreferencedWarning):
-            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
 
 @contextmanager

@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 
 from floemap.charts import archives, geopackage
 from floemap.charts.archives import Chain
-from floemap.cog import caught_warnings
 from floemap.errors import ChartError
 from floemap.files import regular_file
+from floemap.warned import caught_warnings
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import local
@@ -17,6 +16,7 @@ from floemap.errors import ConfigError, ModelError, how_to_install, known_names
 from floemap.learning.segmentation import SegmentationModel
 from floemap.learning.stages import Network, Precision, Stage, choose_precision, prepare_network
 from floemap.sentinel1.encoding import BAND_NAMES
+from floemap.warned import without_warnings
 
 Engine = Literal["torch", "openvino"]
 
@@ -143,9 +143,8 @@ def _convert(ov: Any, stage: Stage, channels: int, precision: str, final: bool) 
     assert isinstance(stage.run, nn.Module)
     halo = (stage.halo or 0) if stage.inside else 0
     side = 2 * halo + 4 * stage.align * stage.shrink
-    with warnings.catch_warnings():
-        # OpenVINO reads models through torch's tracing, which torch means to give up.
-        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+    # OpenVINO reads models through torch's tracing, which torch means to give up.
+    with without_warnings(DeprecationWarning, r"`torch\.jit\.\w+` is deprecated"):
         converted = ov.convert_model(stage.run, example_input=torch.zeros(1, channels, side, side))
     size = ov.Dimension(2 * halo + 1, -1)
     converted.reshape(ov.PartialShape([1, channels, size, size]))

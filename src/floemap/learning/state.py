@@ -16,7 +16,6 @@ import io
 import json
 import math
 import pickle
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -39,6 +38,7 @@ from floemap.stage import (
     read_json,
     write_whole,
 )
+from floemap.warned import without_warnings
 
 WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
 #: Raise the revision when the same data and settings give other weights: model, start, crops, loss, optimiser, order.
@@ -197,7 +197,7 @@ def load_state(path: Path) -> State:
         If it is none.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what torch finds odd: the error says enough
+        with without_warnings(Warning):  # of what torch finds odd: the error says enough
             state = State(**torch.load(regular_file(path, TrainingError), map_location="cpu", weights_only=True))
         _check(state)
         return state
