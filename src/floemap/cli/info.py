@@ -36,8 +36,9 @@ def info(
 
     Of a Sentinel-1 product: time, place, sub-swaths, noise floor. Of a prepared one: grid, and the noise that is left
     at seams and in stripes. Of a chart: area by stage of development, and what is odd in it. Of a model: what it learnt
-    from, which classes and which pixel size. Of labels, predictions, draft charts, trainings and
-    comparisons, folders or files in them: what their record says.
+    from, which classes and which pixel size. Of labels, predictions, draft charts, trainings, comparisons and reports,
+    folders or files in them: what their record says. Of settings: which command takes them, and what is wrong in them.
+    Of a folder of such things: which.
 
     Nothing is written but with --out. The exit code is 1 where something is wrong with it.
 
