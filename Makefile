@@ -26,7 +26,8 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The documentation site; open index.html in it. Its search works only where a server gives the pages. A warning is an error (with --quiet mkdocs would not count them).
+# The documentation site; open index.html in it. Its search works only where a server gives the pages.
+# A warning is an error (with --quiet mkdocs would not count them).
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir $(SITE)
 

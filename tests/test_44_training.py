@@ -565,6 +565,28 @@ def test_a_log_has_a_line_for_each_epoch_and_says_how_it_ended(
     assert "resuming after epoch 1 of at most 3" in said[0]
 
 
+def test_a_training_that_is_stopped_says_what_is_kept(
+    run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(done: float, total: float, what: str) -> None:
+        if done and len(finished()) == stop_after:
+            raise KeyboardInterrupt
+
+    def finished() -> list[str]:
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        return metrics.read_text().splitlines() if metrics.is_file() else []
+
+    for stop_after, words in (
+        (0, "stopped in the first epoch: the same call begins anew"),
+        (2, "stopped after epoch 2 of at most 3, which is kept: the same call goes on there"),
+    ):
+        caplog.clear()
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_settings(max_epochs=3), progress=stop)
+        assert words in caplog.text
+        assert len(finished()) == stop_after
+
+
 # Arithmetic
 
 

@@ -13,6 +13,7 @@ import pytest
 from affine import Affine
 from lxml import etree
 from odc.geo.geobox import GeoBox
+from workshop import COMMANDS, Inputs
 
 from floemap.cog import Band, write_cog
 from floemap.legend import EXTREMEEARTH, IGNORE
@@ -66,6 +67,17 @@ def test_qgis_shows_classes_by_name_and_bands_in_their_units(rasters: list[Path]
     labels = [label for label, _ in found["uncertainty.tif"]["legend"]]
     assert labels[0] == "0" and labels[-1] == "1"
     assert found["product.tif"]["renderer"] == "singlebandgray"
+
+
+def test_every_raster_of_whole_numbers_that_is_made_has_its_names_in_qgis(workshop: Inputs, tmp_path: Path) -> None:
+    """None is shown as 256 numbers: with the style beside it, and only there, QGIS has names."""
+    evaluated = COMMANDS["evaluate"].run(workshop, tmp_path)
+    assert evaluated.exit_code == 0, evaluated.output
+    names = (workshop.labels / "labels.tif", workshop.prediction / "classes.tif")
+    made = [*names, tmp_path / workshop.name / "errors.tif"]
+    for name, told in in_qgis(*made).items():
+        assert told["renderer"] == "paletted" and 2 <= len(told["legend"]) <= 6, name
+        assert not [label for label, _ in told["legend"] if label.isdigit()], name
 
 
 def test_styles_are_xml_with_each_class_once() -> None:

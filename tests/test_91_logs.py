@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import floemap
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app, set_up_logging
-from floemap.progress import milestones, silent, with_bar
+from floemap.progress import BESIDE_BARS, milestones, silent, with_bar
 from floemap.version import __version__
 
 RUN = CliRunner()
@@ -58,6 +58,8 @@ def test_a_terminal_shows_warnings_and_leaves_the_rest_to_bars(
     say()
     text = capsys.readouterr().err
     assert "a warning" in text and "epoch" not in text and "a detail" not in text
+    milestones.info("finished after 3 epochs", extra=BESIDE_BARS)
+    assert "finished after 3 epochs" in capsys.readouterr().err, "what no bar tells"
 
 
 @pytest.mark.parametrize("options", [{}, {"quiet": True}])

@@ -25,9 +25,14 @@ def write_style(raster: Path, style: str) -> None:
 
 def classes_style(legend: Legend, more: Iterable[tuple[int, str, RGB]] = ()) -> str:
     """Return the style of a raster of class ids: WMO colours with the classes' titles; `more`: id, title, colour."""
+    return palette_style([*((c.id, c.title, c.rgb) for c in legend.classes), *more])
+
+
+def palette_style(entries: Iterable[tuple[int, str, RGB]]) -> str:
+    """Return the style of a raster of whole numbers: number, title, colour."""
     root, renderer = _renderer("paletted", band="1")
     palette = etree.SubElement(renderer, "colorPalette")
-    for number, title, rgb in (*((c.id, c.title, c.rgb) for c in legend.classes), *more):
+    for number, title, rgb in entries:
         etree.SubElement(palette, "paletteEntry", value=str(number), label=title, color=_hex(rgb), alpha="255")
     return _text(root)
 

@@ -30,13 +30,14 @@ from floemap.grid import brief, crs_of
 from floemap.legend import IGNORE
 from floemap.names import place_in
 from floemap.progress import Progress, silent
+from floemap.qgis_raster import palette_style, write_style
 from floemap.stage import Stage, is_finished, provenance, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 RECORD, ERRORS = "evaluation.json", "errors.tif"
 #: Raise the revision when counts or scores change: what is counted where, definitions of scores.
-STAGE = Stage("floemap evaluate", RECORD, revision=1, files=(ERRORS,))
+STAGE = Stage("floemap evaluate", RECORD, revision=1, files=(ERRORS, "errors.qml"))
 RIGHT, WRONG = 0, 1
 
 _ERROR_BAND = Band(
@@ -136,6 +137,8 @@ def evaluate_scene(
     known |= {"mask": sources.mask} if sources.mask else {}
     with stage_folder(folder, STAGE, sources=known, inputs=inputs, replace_others=overwrite) as partial:
         tally = _count(sources, settings, partial / ERRORS, progress)
+        shown = [(i, title, _ERROR_BAND.colours[i]) for i, title in _ERROR_BAND.categories.items() if i != IGNORE]
+        write_style(partial / ERRORS, palette_style(shown))
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(sources, settings, tally) | {"sources": told_sources(folder, known)}
         write_json(partial / RECORD, record | {"bytes": made_of(partial)})
