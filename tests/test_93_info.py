@@ -66,6 +66,14 @@ def test_files_of_a_product_or_shapefile_are_told_of_with_the_whole(workshop: In
         assert "ice.shp" in told(path)[1] or path == chart
 
 
+def test_what_lies_beside_a_damaged_record_is_told_of_by_itself(tmp_path: Path) -> None:
+    chart = write_chart(tmp_path / "charts" / "ice.gpkg")
+    for record in (tmp_path / "twin.json", tmp_path / "charts" / "chart.json"):
+        record.write_text("no JSON")
+    assert "Ice chart" in told(chart)[1]
+    assert run("info", tmp_path / "charts").exit_code == 1, "but not the folder whose record it is"
+
+
 def test_settings_say_what_they_are_for(tmp_path: Path) -> None:
     _, text = told(ROOT / "configs" / "demo.toml")
     assert "floemap compare" in text and "training.batch" in text

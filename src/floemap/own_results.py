@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from floemap.errors import FloemapError
 from floemap.grid import degrees
 from floemap.stage import read_json
 
@@ -41,7 +42,12 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
         name = next((n for n in _KINDS if (folder / n).is_file()), None)
         if name is None:
             continue
-        record = read_json(folder / name)
+        try:
+            record = read_json(folder / name)
+        except FloemapError:
+            if path in (folder, folder / name):
+                raise
+            continue  # what lies beside a damaged record is looked at by itself
         if path != folder and not _is_told_of(path.relative_to(folder).as_posix(), record):
             continue
         kind, told = _KINDS[name]
