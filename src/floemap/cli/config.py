@@ -18,7 +18,7 @@ def config(
         str | None, typer.Argument(metavar="[NAME]", help="Name of the configuration. (default: list all of them)")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the configuration to this new file.")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the configuration to this new file.")
     ] = None,
 ) -> None:
     """Print a configuration that comes with floemap, to change and to run.
