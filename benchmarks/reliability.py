@@ -201,11 +201,9 @@ def disks(given: argparse.Namespace, tally: Tally) -> None:
         for name, job in jobs.items():
             with fresh(given.folder / "place") as place:
                 whole = undisturbed(job, setting, place)
-                out = place / "undisturbed0" / "out"
-                need = sum(-(-p.stat().st_size // 4096) * 4096 for p in out.rglob("*") if p.is_file())
             for share in (0.15, 0.5, 0.8, 0.95)[: given.count]:
                 with fresh(given.folder / "place") as place:
-                    tally.add("disks", name, *_judged(cramped(job, setting, whole, place, share, need)))
+                    tally.add("disks", name, *_judged(cramped(job, setting, whole, place, share)))
 
 
 def writers(given: argparse.Namespace, tally: Tally) -> None:

@@ -235,11 +235,24 @@ def names(seen: Mapping[str, str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a command comes to when nothing happens to it: names of files, what every run has alike, and its work."""
+    """What a command comes to when nothing happens to it.
+
+    Attributes
+    ----------
+    files
+        Names of its files.
+    same
+        What every run has alike.
+    work_s
+        Its processor time, seconds.
+    need
+        Space that it takes on a disk, bytes.
+    """
 
     files: set[str]
     same: Mapping[str, str]
     work_s: float
+    need: int
 
     def differs(self, folder: Path) -> str:
         """Say what is another in a folder; "" where nothing is."""
@@ -260,11 +273,17 @@ def undisturbed(job: Job, setting: Setting, place: Path) -> Undisturbed:
         after = os.times()
         used.append(after.children_user + after.children_system - before.children_user - before.children_system)
         seen.append(picture(here / "out"))
+    need = sum(blocks(here / part) for part in ("out", "compared")) - blocks(setting.compared)
     assert names(seen[0]) == names(seen[1])
     # Times, and sizes of files that hold some, may be equal by chance. Of JSON the leaves say more than the bytes.
     chance = re.compile(r"seconds|created|\.bytes\.|\.jsonl? bytes$")
     both = {k: v for k, v in seen[0].items() if seen[1].get(k) == v and not chance.search(k)}
-    return Undisturbed(names(seen[0]), both, min(used))
+    return Undisturbed(names(seen[0]), both, min(used), need)
+
+
+def blocks(folder: Path) -> int:
+    """Bytes that the files in a folder take on a disk."""
+    return sum(-(-p.stat().st_size // 4096) * 4096 for p in folder.rglob("*") if p.is_file())
 
 
 # Disturbances
@@ -294,8 +313,8 @@ def left_behind(leader: int, patience_s: float = 60.0) -> list[int]:
 
 def killed(job: Job, setting: Setting, whole: Undisturbed, place: Path, rng: random.Random) -> tuple[str, str]:
     """Kill a command, once or twice, give it again, and judge: return how it ended, and what is wrong with it."""
-    out, shm, was_killed = place / "tried" / "out", _shared_memory(), 0
-    setting = setting.of_its_own(place)
+    out, abandoned, was_killed = place / "tried" / "out", _abandoned(), 0
+    setting = setting.of_its_own(place / "tried")
     for _ in range(rng.choice([1, 1, 1, 2])):
         pid = begin(job, setting, out, place)
         was_killed += kill_at(pid, rng.random() * whole.work_s)
@@ -306,23 +325,36 @@ def killed(job: Job, setting: Setting, whole: Undisturbed, place: Path, rng: ran
         return "next run failed", f"{code}: {(place / 'said').read_text()[-500:]}"
     if wrong := whole.differs(out):
         return "other result", wrong
-    temporary = [p.name for p in (place / "tmp").iterdir() if not p.name.startswith("torchinductor_")]
-    if temporary or _shared_memory() - shm:
-        return "left behind", f"{temporary}, {sorted(_shared_memory() - shm)}"
+    temporary, shared = sorted(p.name for p in (place / "tmp").iterdir()), _abandoned() - abandoned
+    if temporary or shared:
+        return "left behind", f"{temporary}, {sorted(shared)}"
     return ("survived" if was_killed else "ended before"), ""
 
 
-def _shared_memory() -> set[str]:
-    return {p.name for p in Path("/dev/shm").glob("*")} if Path("/dev/shm").is_dir() else set()
+def _abandoned() -> set[str]:
+    """Names of shared memory that no living process uses, now and a second later: others work on this machine, too."""
+    found = _unused()
+    if found:
+        time.sleep(1)
+    return found and found & _unused()
 
 
-def cramped(job: Job, setting: Setting, whole: Undisturbed, place: Path, share: float, need: int) -> tuple[str, str]:
+def _unused() -> set[str]:
+    there, used = {str(p) for p in Path("/dev/shm").glob("*")}, set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            used |= set(re.findall(r"/dev/shm/\S+", maps.read_text()))
+    return there - used
+
+
+def cramped(job: Job, setting: Setting, whole: Undisturbed, place: Path, share: float) -> tuple[str, str]:
     """Run a command on a disk of a share of what it needs, then give it room, and judge. Needs the right to mount."""
-    disk, setting = place / "tried", setting.of_its_own(place)
+    disk = place / "tried"
     disk.mkdir(parents=True)
-    size = max(int(share * need), 1 << 16)
+    size = blocks(setting.compared) + max(int(share * whole.need), 1 << 16)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(disk)], check=True)
     try:
+        setting = setting.of_its_own(disk)
         code = run(job, setting, disk / "out", place)
         said = (place / "said").read_text()
         if code == 0:
@@ -330,7 +362,7 @@ def cramped(job: Job, setting: Setting, whole: Undisturbed, place: Path, share: 
             return ("other result", wrong) if wrong else ("had room", "")
         if code != 1 or "unexpected" in said or "Traceback" in said:
             return "unexpected", f"{code}: {said[-500:]}"
-        subprocess.run(["mount", "-o", f"remount,size={20 * need + (64 << 20)}", str(disk)], check=True)
+        subprocess.run(["mount", "-o", f"remount,size={20 * size + (64 << 20)}", str(disk)], check=True)
         if run(job, setting, disk / "out", place):
             return "next run failed", (place / "said").read_text()[-500:]
         wrong = whole.differs(disk / "out")
@@ -341,7 +373,7 @@ def cramped(job: Job, setting: Setting, whole: Undisturbed, place: Path, share: 
 
 def together(job: Job, setting: Setting, whole: Undisturbed, place: Path, number: int) -> tuple[str, str]:
     """Start a command several times at once on one ``--out``, and judge."""
-    setting = setting.of_its_own(place)
+    setting = setting.of_its_own(place / "tried")
     places = [place / str(i) for i in range(number)]
     codes = [ended(pid) for pid in [begin(job, setting, place / "tried" / "out", p) for p in places]]
     said = "".join((p / "said").read_text() for p in places)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -548,6 +549,22 @@ def test_a_finished_chart_is_skipped(
     (tmp_path / whole.folder.name / "chart.nc").unlink()
     assert not make_chart(small_product, models[:1], tmp_path, less).skipped
     assert names(tmp_path / whole.folder.name) == FILES, "what was there before is there again"
+
+
+def test_made_on_another_day_it_is_the_same(
+    whole: DraftChart, small_product: Path, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=1)
+
+    monkeypatch.setattr("floemap.stage.datetime", Tomorrow)
+    again = make_chart(small_product, models[:1], tmp_path, SETTINGS)
+    assert record(again)["created"] > record(whole)["created"]
+    other = {n for n in FILES if (again.folder / n).read_bytes() != (whole.folder / n).read_bytes()}
+    dated = {"chart.json", "item.json", "quicklook.png", "chart.nc", *(n for n in SIGRID3 if n.endswith(".xml"))}
+    assert other <= dated
 
 
 def test_only_what_is_asked_for(prepared: PreparedProduct, models: list[Path], tmp_path: Path) -> None:

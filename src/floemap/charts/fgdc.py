@@ -47,8 +47,8 @@ def fgdc_metadata(
     polygons
         How many there are.
     about
-        Facts about the chart: `created`, `contact` and `attribution` go where the standard has a place for them, all of
-        them into the abstract.
+        Facts about the chart: `created`, `contact` and `attribution` go where the standard has a place for them, all but
+        the first into the abstract.
     """
     when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
     day = f"{when:%Y%m%d}"
@@ -87,7 +87,7 @@ def _identification(
     name: str, when: datetime, bounds: tuple[float, float, float, float], about: Mapping[str, Any]
 ) -> Tree:
     simulated = "The chart is SIMULATED. " if is_simulated(about) else ""
-    facts = "; ".join(f"{k}: {v}" for k, v in about.items())
+    facts = "; ".join(f"{k}: {v}" for k, v in about.items() if k != "created")
     west, south, east, north = (f"{v:.5f}" for v in bounds)
     return {
         "citation": {

@@ -86,8 +86,7 @@ def write_geopackage(
 
 def _finish_geopackage(path: Path, legend: Legend, polygons: int, start: datetime) -> None:
     """Add the style, set times to that of the scene, and see that all is there."""
-    when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
-    at = f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03d}Z"
+    at = _gpkg_time(start)
     with closing(sqlite3.connect(path)) as db, db:
         (geometry,) = db.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()
         db.execute(_STYLES)
@@ -100,12 +99,23 @@ def _finish_geopackage(path: Path, legend: Legend, polygons: int, start: datetim
             "VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?, 0)",
             (at,),
         )
-        db.execute("UPDATE gpkg_contents SET last_change = ?", (at,))
         db.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", (at,))
         (found,) = db.execute(f"SELECT count(*) FROM {LAYER}").fetchone()
         (state,) = db.execute("PRAGMA integrity_check").fetchone()
     if found != polygons or state != "ok":
         raise OutputError(f"has {found} of {polygons} polygons ({state}).", path=path, hint="Is there space?")
+    date_geopackage(path, start)
+
+
+def date_geopackage(path: Path, when: datetime) -> None:
+    """Set the time at which a GeoPackage's tables are said to have changed last: the same tables are the same file."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE gpkg_contents SET last_change = ?", (_gpkg_time(when),))
+
+
+def _gpkg_time(when: datetime) -> str:
+    when = when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
+    return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03d}Z"
 
 
 def write_style(legend: Legend, path: str | Path) -> Path:

@@ -161,7 +161,7 @@ def write_outputs(
                 with steps.step("finding spots to review"):
                     spots = review_spots(parts.maps)
             if "review" in files and spots is not None:
-                write_spots(spots, folder / files["review"][0])
+                write_spots(spots, folder / files["review"][0], start=parts.scene.start)
             begin("netcdf", _write_netcdf)
             progress(2, 4, "writing polygons")
             for output in ("chart", "sigrid3", "geojson"):
@@ -187,8 +187,13 @@ def _timed(steps: Steps, name: str, write: Callable[[Path, ChartParts], None], p
         write(path, parts)
 
 
+def _timeless(parts: ChartParts) -> dict[str, Any]:
+    """Facts for files that are the same, byte for byte, whenever they are made: when is in chart.json."""
+    return {k: v for k, v in parts.about.items() if k != "created"}
+
+
 def _tags(parts: ChartParts) -> dict[str, str]:
-    about = {k: str(v) for k, v in parts.about.items() if k != "simulated"}
+    about = {k: str(v) for k, v in _timeless(parts).items() if k != "simulated"}
     simulated = "yes" if parts.about["simulated"] else "no"
     start = parts.scene.start.isoformat()
     return about | {"simulated": simulated, "start": start, "legend": parts.maps.legend.name, "AREA_OR_POINT": "Area"}
@@ -266,12 +271,13 @@ def _write_polygons(
     folder: Path, output: Output, names: Sequence[str], chart: ChartPolygons, parts: ChartParts
 ) -> str | None:
     """Write the polygons in one format; return why they have no place in it, if that is so."""
-    start, about = parts.scene.start, {k: v for k, v in parts.about.items() if k != "status"}
+    start, about = parts.scene.start, {k: v for k, v in _timeless(parts).items() if k != "status"}
     if output == "chart":
         write_geopackage(chart, folder / names[0], start=start, about=about)
         write_style(chart.legend, folder / names[1])
     elif output == "sigrid3":
-        write_sigrid3(chart, folder, start=start, about=about, name=Path(names[0]).stem)
+        dated = about | {"created": parts.about["created"]}  # its metadata must tell the day
+        write_sigrid3(chart, folder, start=start, about=dated, name=Path(names[0]).stem)
         write_style(chart.legend, folder / names[-1])
     else:
         try:

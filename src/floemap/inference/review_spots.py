@@ -12,6 +12,7 @@ import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.charts.whole_files import whole_files
+from floemap.charts.write_vector import date_geopackage
 from floemap.grid import crs_of
 from floemap.inference.scene_maps import NO_VALUE, STEP, SceneMaps
 
@@ -45,8 +47,10 @@ _JOINS = 0.7
 _WORTH = 1.25
 
 
-def write_spots(spots: gpd.GeoDataFrame, path: Path) -> None:
+def write_spots(spots: gpd.GeoDataFrame, path: Path, *, start: datetime) -> None:
     """Write spots as a GeoPackage with one layer, :data:`LAYER`, in the chart's CRS.
+
+    `start`, when the radar looked, stands for the time of the last change.
 
     Raises
     ------
@@ -63,6 +67,7 @@ def write_spots(spots: gpd.GeoDataFrame, path: Path) -> None:
             promote_to_multi=False,
             VERSION="1.3",  # what older GDAL knows
         )
+        date_geopackage(beside / path.name, start)
 
 
 def tell_spots(spots: gpd.GeoDataFrame) -> list[dict[str, Any]]:
