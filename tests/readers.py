@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -302,7 +303,13 @@ def judge(reader: Reader, folder: Path, case: Case | None, work: Path, intact: s
         made = reader.read(place)
     except FloemapError as e:
         words = str(e)
-        end = "unexpected" if "unexpected" in words else "too long" if len(words) > 5000 else "refused"
+        end = (
+            "unexpected"
+            if re.search(r"unexpected [A-Z]\w+:", words)
+            else "too long"
+            if len(words) > 5000
+            else "refused"
+        )
         return Outcome(case, end, words[:300])
     except Exception as e:
         return Outcome(case, "unexpected", f"{type(e).__name__}: {e}"[:300])

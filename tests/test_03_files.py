@@ -107,6 +107,28 @@ PLACES: dict[str, tuple[str, list[str]]] = {
 }
 
 
+#: Where commands write, and what else they take.
+OUTS = [
+    ["prepare", "PRODUCT", "--out", "THIS"],
+    ["info", "CHART", "--out", "THIS"],
+    ["fetch", "weights", "--out", "THIS"],
+    ["fetch", "extremeearth", "--out", "THIS"],
+]
+
+
+@pytest.mark.parametrize(("name", "words"), [*PLACES.values(), *(("o", words) for words in OUTS)], ids=str)
+def test_a_name_that_the_system_refuses_is_refused(
+    name: str, words: list[str], workshop: Inputs, tmp_path: Path
+) -> None:
+    known = {"PRODUCT": workshop.product, "PREPARED": workshop.prepared, "CHART": workshop.chart}
+    known |= {"MODEL": workshop.model, "LABELS": workshop.labels, "PREDICTION": workshop.prediction}
+    known |= {"OUT": tmp_path / "out", "THIS": tmp_path / ("x" * 300 + name)}
+    done = run(*(known.get(w, w) for w in words))
+    assert done.exit_code == 1
+    assert "unexpected" not in done.output and "x" * 300 in done.output
+    assert list(tmp_path.rglob("*.tif")) == []
+
+
 @pytest.mark.parametrize("kind", SPECIAL)
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_no_file_is_refused_and_never_waited_for(

@@ -25,7 +25,7 @@ from floemap.study.settings import SceneSettings
 from floemap.study.split import published_roles
 
 NO_NAMES = ["", " ", ".", "..", "...", "../x", "a/b", "/etc", "a\\b", ".hidden", "a\nb", "\x1b[2J", "a\x00b", "\x7f",
-            "a\x85b", "a\u2028b", "a\udc80b"]  # fmt: skip
+            "a\x85b", "a\u2028b", "a\udc80b", "a" * 256, "é" * 128]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NO_NAMES, ids=ascii)

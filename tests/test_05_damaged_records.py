@@ -227,6 +227,28 @@ def past_all_bounds(value: Any) -> Iterator[Any]:
             yield from (value | {key: changed} for changed in past_all_bounds(value[key]))
 
 
+def beyond(value: Any) -> Iterator[Any]:
+    """A value with one number, at any depth, past all bounds, or one text longer than any name."""
+    if isinstance(value, dict):
+        yield from (value | {key: changed} for key in value for changed in beyond(value[key]))
+    elif isinstance(value, list):
+        yield from ([*value[:i], changed, *value[i + 1 :]] for i, old in enumerate(value) for changed in beyond(old))
+    else:
+        yield from ("x" * 5000,) if isinstance(value, str) else (10**400, float("inf"), -float("inf"))
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_record_of_a_run_with_values_past_all_bounds(record: str, a_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(a_run, tmp_path / "run")
+    (path,) = (tmp_path / "run").glob(record)
+    cases = list(beyond(json.loads(path.read_text())))
+    assert cases
+    for changed in random.Random(0).sample(cases, min(60, len(cases))):
+        path.write_text(json.dumps(changed))
+        with suppress(FloemapError):
+            use(tmp_path / "run")
+
+
 @pytest.mark.parametrize("line", ["null", "[]", "{}", "7", '{"epoch": 1}', '{"epoch": "x", "loss": 1}', "[" * 5000])
 def test_metrics_of_any_content(line: str, a_run: Path, tmp_path: Path) -> None:
     shutil.copytree(a_run, tmp_path / "run")
@@ -257,6 +279,8 @@ def spoiled(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         for odd in (None, [], {}, "text", [{}], {"x": 1}):
             if type(odd) is not type(state[key]) or not odd:
                 yield f"{key} is {odd!r}", state | {key: odd}
+    yield "a part of another name", {k if k != "scheduler" else "scheduled": v for k, v in state.items()}
+    yield "a part less", {k: v for k, v in state.items() if k != "inputs"}
     yield "a weight of another shape", state | {"weights": state["weights"] | {some: torch.zeros(99)}}
     yield "a best weight of another shape", state | {"best": state["best"] | {some: torch.zeros(99)}}
     yield "a weight that is none", state | {"weights": state["weights"] | {some: 1.0}}

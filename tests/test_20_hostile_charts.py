@@ -364,6 +364,23 @@ def test_a_database_of_damaged_bytes_is_refused_or_read(tmp_path: Path) -> None:
     assert refused > 30
 
 
+def test_what_is_no_text_is_refused_in_text(tmp_path: Path) -> None:
+    database = write_chart(tmp_path / "c.gpkg")
+    database.write_bytes(
+        database.read_bytes().replace(b"CREATE TABLE gpkg_contents", b"CREATE TABLE gpkg con\xa1ents", 1)
+    )
+    shapefile = write_chart(tmp_path / "c.shp")
+    prj = shapefile.with_suffix(".prj")
+    prj.write_bytes(prj.read_bytes().replace(b'PROJCS["', b'PROJCS["\xe1', 1))
+    for path, words in (
+        (database, "cannot be read: it holds text that is none"),
+        (shapefile, "cannot be read: its CRS is no text"),
+    ):
+        with pytest.raises(ChartError, match=words) as e:
+            read_chart(path)
+        assert e.value.path == path and str(e.value).isprintable()
+
+
 def test_a_database_is_read_by_its_rows(tmp_path: Path) -> None:
     """Counts and indexes that are not true lose no polygon; what else lies in it is left alone."""
     path = changed(

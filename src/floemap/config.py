@@ -205,7 +205,7 @@ class PrepareSettings(Settings):
             return value
         try:
             metres = float(value)  # type: ignore[arg-type]  # what is no number raises
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, ArithmeticError):
             metres = math.nan
         if not -120 <= metres <= 120:
             raise ValueError("it must be geoid, or a height of -120 to 120 metres")

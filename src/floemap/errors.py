@@ -46,6 +46,19 @@ class FloemapError(Exception):
         return f"{where}{self.message}{hint}"
 
 
+def of_system(error: BaseException) -> FloemapError | None:
+    """Return what the system says of a file, such as that its name is too long, as one of ours; None if it is not that.
+
+    Paths come from options, settings and records, and the first look at one may fail for reasons that have nothing to
+    do with what is looked for.
+    """
+    if not isinstance(error, OSError) or not isinstance(error.filename, str) or error.strerror is None:
+        return None
+    told = FloemapError(f"cannot be used: {error.strerror}.", path=error.filename)
+    told.__cause__ = error
+    return told
+
+
 class ProductError(FloemapError):
     """A radar product that cannot be read or is of another kind than needed."""
 

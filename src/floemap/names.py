@@ -13,6 +13,8 @@ from floemap.errors import FloemapError, OutputError
 #: Kinds of characters that have no place in a name: control characters, halves of surrogate pairs (which bytes that are
 #: no UTF-8 become), line and paragraph separators.
 _NO_NAMES = ("Cc", "Cs", "Zl", "Zp")
+#: What file systems take for a name, bytes.
+_LONGEST = 255
 
 
 def place_in(
@@ -32,8 +34,8 @@ def place_in(
     Raises
     ------
     FloemapError
-        Of that kind, if it is no plain name: empty, ``.`` or ``..``, hidden, or with a separator, a control character
-        or bytes that are no text.
+        Of that kind, if it is no plain name: empty, ``.`` or ``..``, hidden, longer than file systems take, or with a
+        separator, a control character or bytes that are no text.
     """
     if (why := _odd(name)) is not None:
         hint = "Rename it: its results are called the same."
@@ -56,4 +58,6 @@ def _odd(name: str) -> str | None:
         return "would lie in another folder"
     if any(unicodedata.category(c) in _NO_NAMES for c in name):
         return "holds characters that are no text"
+    if len(name.encode()) > _LONGEST:
+        return "is longer than file systems take"
     return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from floemap.errors import FloemapError
+from floemap.errors import FloemapError, of_system
 from floemap.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ def each_product(
 
 def _unexpected(product: Path, error: Exception) -> FloemapError:
     """Return an error that tells of one that is not ours, with it as its cause."""
+    if (said := of_system(error)) is not None:
+        return said
     told = FloemapError(
         f"stopped at an unexpected {type(error).__name__}: {error}",
         path=product,

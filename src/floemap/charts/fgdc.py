@@ -47,8 +47,8 @@ def fgdc_metadata(
     polygons
         How many there are.
     about
-        Facts about the chart: `created`, `contact` and `attribution` go where the standard has a place for them, all but
-        the first into the abstract.
+        Facts about the chart: `created`, `contact` and `attribution` go where the standard has a place for them, all
+        but the first into the abstract.
     """
     when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
     day = f"{when:%Y%m%d}"

@@ -189,7 +189,7 @@ def _crs(db: sqlite3.Connection, srs: Any, name: Path) -> str | None:
         if str(organisation).upper() == "EPSG":
             try:
                 return str(pyproj.CRS.from_epsg(code).to_wkt())
-            except (CRSError, TypeError, ValueError):
+            except (CRSError, TypeError, ValueError, ArithmeticError):
                 pass
         told = definition if isinstance(definition, str) else ""
         return None if told.strip().lower() in ("undefined", "none", "") else told

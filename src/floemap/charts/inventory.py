@@ -17,7 +17,7 @@ from floemap.charts.dataset import ChartFile, Dataset, Entry, find_dataset
 from floemap.charts.extremeearth import ALL_MONTHS, EVERYTHING, DatasetScene, What, check_months
 from floemap.charts.halves import Footprint
 from floemap.charts.sigrid3 import Chart
-from floemap.errors import FloemapError, ProductError
+from floemap.errors import FloemapError, ProductError, of_system
 from floemap.progress import Progress, silent
 from floemap.sentinel1.safe import open_scene, verify
 from floemap.sentinel1.scene import Scene
@@ -255,6 +255,7 @@ def _notes(candidates: tuple[Any, ...], used: Any, problems: list[str]) -> list[
 
 
 def _said(error: Exception, path: Path) -> str:
+    error = of_system(error) or error
     if not isinstance(error, FloemapError):
         logger.debug("%s", path, exc_info=error)
         return f"{path}: unexpected {type(error).__name__}: {error}. Please report it."

@@ -31,6 +31,7 @@ _LONGEST_PROJECTION = 1 << 20
 _GDAL_ERRORS = (
     *(DataSourceError, DataLayerError, FeatureError, GeometryError, CRSError),
     *(UnicodeDecodeError, ValueError, IndexError, MemoryError, OverflowError),
+    UnboundLocalError,  # pyogrio's, where the CRS is no text
 )
 
 
@@ -128,4 +129,5 @@ def _projection(file: Path) -> str | None:
 
 def _unreadable(error: BaseException) -> ChartError:
     words = str(error).rstrip(".") or "it is too large"
+    words = "its CRS is no text" if isinstance(error, UnboundLocalError) else words
     return ChartError(f"cannot be read: {words}.", hint="Fetch or copy the chart again, with all its files.")

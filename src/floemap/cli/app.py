@@ -23,7 +23,7 @@ import typer
 from rich.logging import RichHandler
 
 from floemap.cli.terminal import Group, LineFormatter, Terminal
-from floemap.errors import FloemapError, how_to_install
+from floemap.errors import FloemapError, how_to_install, of_system
 from floemap.progress import milestones
 from floemap.stage import os_errors
 
@@ -140,7 +140,9 @@ def command(
             except BrokenPipeError:
                 raise typer.Exit(1) from None
             except Exception as e:  # the last resort: still one readable message
-                if isinstance(e, ModuleNotFoundError) and e.name in _LEARN:
+                if (said := of_system(e)) is not None:
+                    words = str(said)
+                elif isinstance(e, ModuleNotFoundError) and e.name in _LEARN:
                     words = f"this needs {e.name}, which is not installed. {how_to_install('learn')}"
                 else:
                     words = f"unexpected {type(e).__name__}: {e}. --debug shows where; please report it."

@@ -54,7 +54,7 @@ class ClassTable:
             if not keys or sorted(keys) != list(range(len(keys))):
                 raise ValueError(f"ids {sorted(keys)}")
             return cls(str(said["name"]), tuple(keys[i] for i in range(len(keys))))
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
             raise FloemapError(f"says no legend that can be read: {e!r}.", path=path, hint="Make it again.") from e
 
     def as_dict(self) -> dict[str, Any]:

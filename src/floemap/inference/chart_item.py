@@ -87,7 +87,15 @@ def write_chart_item(
     """
     try:
         item = pystac.Item.from_dict(scene.item)
-    except (pystac.STACError, pystac.STACTypeError, KeyError, TypeError, ValueError, AttributeError) as e:
+    except (
+        pystac.STACError,
+        pystac.STACTypeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+    ) as e:
         where = scene.raster.with_name("item.json")
         raise ProductError(f"is no STAC item: {e!r}.", path=where, hint="Prepare it again.") from e
     item.properties |= {"floemap:product": item.id, "processing:software": {"floemap": __version__}}

@@ -198,7 +198,11 @@ def load_state(path: Path) -> State:
     """
     try:
         with without_warnings(Warning):  # of what torch finds odd: the error says enough
-            state = State(**torch.load(regular_file(path, TrainingError), map_location="cpu", weights_only=True))
+            parts = torch.load(regular_file(path, TrainingError), map_location="cpu", weights_only=True)
+        known = {f.name for f in fields(State)}
+        if not isinstance(parts, dict) or not {"inputs", "configuration"} <= {*parts} <= known:
+            raise ValueError("it holds other parts")
+        state = State(**parts)
         _check(state)
         return state
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, *MISSHAPEN) as e:
@@ -227,7 +231,7 @@ def fitting(path: Path) -> Iterator[None]:
     """Turn what torch raises of a state's contents while the block runs into a :class:`TrainingError`."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as e:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError) as e:
         reason = (str(e) or type(e).__name__).splitlines()[0]
         hint = "Remove it, or begin in another folder."
         raise TrainingError(f"is no state of this training: {reason}", path=path, hint=hint) from e

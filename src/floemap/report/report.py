@@ -148,7 +148,7 @@ def check_records(run: RunFolder) -> None:
         trainings_table(run)
         made_tables(run)
         configuration_text(run.configuration)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, IndexError) as e:
         hint = "Run `floemap compare` again: it writes them anew."
         raise FloemapError(f"holds records that lack or have wrong: {e!r}.", path=run.folder, hint=hint) from e
 

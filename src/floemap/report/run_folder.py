@@ -237,7 +237,7 @@ def read_run(folder: str | Path) -> RunFolder:
     planned = read_json(paths.plan)
     try:
         return _run(paths, results, planned)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, IndexError, OSError) as e:
         raise FloemapError(f"holds records that lack or have wrong: {e!r}.", path=folder, hint=_AGAIN) from e
 
 
@@ -282,7 +282,7 @@ def _cell(paths: CellPaths) -> Cell:
         )
         for said in record["inputs"]["scenes"]:
             str(said["name"]), str(said["product"]), str(said["chart"]), dict(said.get("sha256") or {})
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
         raise FloemapError(f"lacks or has wrong: {e!r}.", path=paths.record, hint=_AGAIN) from e
     return cell
 
@@ -302,7 +302,7 @@ def _tested(paths: CellPaths, cell: str, said: Mapping[str, Any]) -> Tested:
     )
     try:
         str(tested.evaluation["legend"]["name"]), tested.weighted_f1, tested.within
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
         raise FloemapError(f"lacks or has wrong: {e!r}.", path=scored / "evaluation.json", hint=_AGAIN) from e
     return tested
 
