@@ -118,7 +118,7 @@ def inputs_in(folder: Path) -> Any:
 
 
 def mutations(given: argparse.Namespace, tally: Tally) -> None:
-    """Give damaged inputs to every reader, each in its turn; a report is dear and gets a fiftieth."""
+    """Give damaged inputs to every reader, each in its turn; a report is dear and gets a tenth."""
     from isolated import Isolated
     from readers import READERS, Case, Outcome, cases, judge, make_intact
 
@@ -127,7 +127,7 @@ def mutations(given: argparse.Namespace, tally: Tally) -> None:
     made_once(place.parent, lambda _: make_intact(place, inputs))
     chosen = {n: r for n, r in READERS.items() if not given.only or n in given.only}
     work = given.folder / "work"
-    shares = {n: 1 / 50 if n == "report" else 1 for n in chosen}
+    shares = {n: 1 / 10 if n == "report" else 1 for n in chosen}
     for name, reader in chosen.items():
         count = round(given.count * shares[name] / sum(shares.values()))
         folder = place / name
