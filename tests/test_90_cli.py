@@ -162,3 +162,26 @@ def test_demo_at_its_smallest(tmp_path):
     assert labels.shape == mask.shape
     assert (labels[mask == 0] == 255).all()
     assert len(np.unique(labels)) > 3
+
+
+#: Arguments of commands that need some.
+NEEDED = {
+    "prepare": "P --out O", "label": "C --like P --out O", "predict": "P --model M --out O", "chart": "P --out O",
+    "evaluate": "P --labels L --out O", "info": "P", "report": "R", "simulate pixels": "P --out O",
+    "simulate twin": "--out O", "train": "S --loss dice --out O", "compare": "S --out O", "demo": "--out O",
+    "fetch extremeearth": "--out O",
+}  # fmt: skip
+#: Commands whose beginnings stay when they are stopped.
+GO_ON = {"train", "compare", "demo", "fetch extremeearth", "fetch weights"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_stops_a_command_is_told_what_stays(name, monkeypatch):
+    def stop(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("floemap.cli.app.set_up_logging", stop)
+    done = RUN.invoke(app, [*name.split(), *NEEDED.get(name, "").split()])
+    assert done.exit_code == 130
+    begun = "begun ones go on with the same command" if name in GO_ON else "unfinished ones removed"
+    assert done.stderr.strip() == f"stopped; finished results are kept, {begun}"
