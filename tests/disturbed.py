@@ -351,7 +351,7 @@ def cramped(job: Job, setting: Setting, whole: Undisturbed, place: Path, share: 
     """Run a command on a disk of a share of what it needs, then give it room, and judge. Needs the right to mount."""
     disk = place / "tried"
     disk.mkdir(parents=True)
-    size = blocks(setting.compared) + max(int(share * whole.need), 1 << 16)
+    size = blocks(setting.compared) + max(int(share * whole.need), 1 << 12)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(disk)], check=True)
     try:
         setting = setting.of_its_own(disk)
