@@ -8,13 +8,21 @@ a folder have the same ones. A lock is empty: a file of its name that is not is 
 from __future__ import annotations
 
 import errno
+import glob
 import logging
+import os
+import shutil
 import stat
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+if sys.platform != "win32":
+    import fcntl
 
 logger = logging.getLogger(__name__)
 
@@ -59,3 +67,62 @@ def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
         with suppress(OSError):
             lock.unlink()  # while it is held: who waits for it sees that, and makes it anew
         own.release()
+
+
+@contextmanager
+def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
+    """Give a new folder in `folder`, or among temporary files, while the block runs; and leave nothing of it.
+
+    What killed processes left, by the same prefix, is removed: a folder is locked by the system while it is in use.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    within = Path(tempfile.gettempdir()) if folder is None else folder
+    for left in within.glob(f"{glob.escape(prefix)}*"):
+        _remove_left(left)
+    while True:
+        place = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
+        lock = _lock_folder(place, wait=True)
+        if place.exists():  # else somebody took it for left over, before it was locked
+            break
+        _unlock(lock)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        _unlock(lock)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove a folder of this user's that nobody holds."""
+    with suppress(OSError):
+        told = folder.lstat()
+        if not stat.S_ISDIR(told.st_mode) or (hasattr(os, "geteuid") and told.st_uid != os.geteuid()):
+            return
+        if (lock := _lock_folder(folder, wait=False)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            _unlock(lock)
+
+
+def _lock_folder(folder: Path, *, wait: bool) -> int | None:
+    """Lock a folder itself, so that no file is in its user's way; None where it is held, gone, or has no locks."""
+    if sys.platform == "win32":
+        return None
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(opened)
+        return None
+    return opened
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from floemap.charts import archives, geopackage
 from floemap.charts.archives import Chain
 from floemap.errors import ChartError
 from floemap.files import regular_file
+from floemap.locks import scratch
 from floemap.warned import caught_warnings
 
 logger = logging.getLogger(__name__)
@@ -99,17 +99,17 @@ class Source:
         if self.kind not in _BY_GDAL and list(self.parts.values()) == [self.path]:
             yield self.path
             return
-        with tempfile.TemporaryDirectory(prefix="floemap-chart-") as place:
+        with scratch("floemap-chart-") as place:
             for _ in range(_TRIES):
                 before = self._states()
                 for suffix, part in self.parts.items():
-                    self._provide(part, Path(place) / (PROJECTION if suffix == ".prj" else f"chart{suffix}"))
+                    self._provide(part, place / (PROJECTION if suffix == ".prj" else f"chart{suffix}"))
                 if self._states() == before:
                     break
             else:
                 message = "is being changed by another program."
                 raise ChartError(message, path=self.path, hint="Save and close it there.")
-            yield Path(place) / f"chart{self.kind}"
+            yield place / f"chart{self.kind}"
 
     def _states(self) -> list[tuple[int, int]]:
         try:

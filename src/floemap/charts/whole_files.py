@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, Geomet
 from pyogrio.util import vsi_path
 
 from floemap.errors import FloemapError, OutputError
+from floemap.locks import scratch
 from floemap.stage import os_errors, sync
 
 _GDAL_ERRORS = (DataSourceError, DataLayerError, FeatureError, GeometryError, RuntimeError, sqlite3.Error)
@@ -32,11 +31,9 @@ def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
         If they cannot be written, with the reason, or one is not there.
     """
     last = folder / names[-1]
-    beside = folder / f".{names[-1]}.partial-{secrets.token_hex(4)}"
-    given = beside
+    beside = given = folder
     try:
-        with os_errors(last):
-            beside.mkdir()
+        with os_errors(last), scratch(f".{names[-1]}.partial-", folder) as beside:
             with _as_pyogrio_takes_it(beside) as given:
                 yield given
             for name in names:
@@ -52,8 +49,6 @@ def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     except _GDAL_ERRORS as e:
         reason = str(e).strip().rstrip(".").replace(f"{given}{os.sep}", "")
         raise OutputError(f"cannot be written: {reason}.", path=last, hint="Is there space and permission?") from e
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,6 +24,7 @@ from rasterio.control import GroundControlPoint
 from floemap.charts.sigrid3 import read_chart
 from floemap.errors import ConfigError, OutputError, ProductError
 from floemap.folders import stage_folder
+from floemap.locks import scratch
 from floemap.names import place_in
 from floemap.progress import Progress, silent
 from floemap.sentinel1.geocode import GeoLocator
@@ -170,8 +170,8 @@ def _write_moved(laid: ChartScenery, chart: Path, folder: Path, *, only_check: b
         return final
     with os_errors(final):
         make_folder(folder)
-        with tempfile.TemporaryDirectory(prefix=".moved.", dir=folder) as beside:
-            written = Path(beside) / final.name
+        with scratch(f".{final.name}.partial-", folder) as beside:
+            written = beside / final.name
             pyogrio.write_dataframe(laid.polygons, written, driver="GPKG", layer=final.stem)
             if not final.exists():
                 sync(written)

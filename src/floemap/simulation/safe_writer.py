@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import glob
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from rasterio.control import GroundControlPoint
 
 from floemap.errors import ConfigError, OutputError
 from floemap.folders import stage_folder
+from floemap.locks import scratch
 from floemap.names import place_in
 from floemap.progress import Progress, silent
 from floemap.simulation.safe_annotation import annotation_xml, grid_positions
@@ -129,8 +129,8 @@ def write_safe(
     _refuse_real_zip(final)
     with os_errors(final):
         make_folder(out_dir)
-        with tempfile.TemporaryDirectory(prefix=f".{final.name}.partial-", dir=out_dir) as beside:
-            unpacked, packed = Path(beside) / "tree", Path(beside) / final.name
+        with scratch(f".{final.name}.partial-", out_dir) as beside:
+            unpacked, packed = beside / "tree", beside / final.name
             unpacked.mkdir()
             write(unpacked)
             _pack(unpacked, packed, spec)

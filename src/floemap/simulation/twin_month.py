@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from floemap.cog import Band, write_cog
 from floemap.errors import ConfigError, FloemapError, OutputError
 from floemap.folders import made_of, stage_folder, sync_tree
 from floemap.legend import IGNORE, SIX_CLASSES
+from floemap.locks import scratch
 from floemap.progress import Progress, silent
 from floemap.sentinel1.geocode import GeoLocator, inverse_map, target_grid
 from floemap.sentinel1.safe import open_scene
@@ -270,8 +270,8 @@ def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, tru
     final = folder / f"{scene.chart}.shp"
     with os_errors(final):
         make_folder(folder)
-        with tempfile.TemporaryDirectory(prefix=f".{scene.chart}.", dir=folder) as beside:
-            shapefile = Path(beside) / final.name
+        with scratch(f".{scene.chart}.partial-", folder) as beside:
+            shapefile = beside / final.name
             # Shapefiles hold the day of writing; the scene's own keeps equal charts equal.
             day = f"{scene.start[:4]}-{scene.start[4:6]}-{scene.start[6:8]}"
             pyogrio.write_dataframe(
@@ -279,9 +279,9 @@ def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, tru
                 layer_options={"DBF_DATE_LAST_UPDATE": day},
             )  # fmt: skip
             shapefile.with_suffix(".shp.xml").write_text(_METADATA, encoding="utf-8")
-            parts = sorted(Path(beside).iterdir(), key=lambda p: p.suffix == ".shp")
+            parts = sorted(beside.iterdir(), key=lambda p: p.suffix == ".shp")
             _refuse_edited(folder, parts, truth)
-            sync_tree(Path(beside))
+            sync_tree(beside)
             for part in parts:
                 part.replace(folder / part.name)
             sync(folder)

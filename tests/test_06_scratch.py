@@ -1,0 +1,93 @@
+"""Folders for what is needed for a while: nothing of them stays, whatever ends the process, and nobody else's goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from chart_maker import write_chart
+
+from floemap import locks
+from floemap.charts.sigrid3 import read_chart
+from floemap.locks import scratch
+
+HELD = """
+import os, signal, sys
+from pathlib import Path
+from floemap.locks import scratch
+with scratch("thing-", Path(sys.argv[1])) as place:
+    (place / "a").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed_in(folder: Path) -> Path:
+    """What a process leaves that is killed while it has a folder."""
+    done = subprocess.run([sys.executable, "-c", HELD, str(folder)])
+    assert done.returncode == -signal.SIGKILL
+    (left,) = folder.glob("thing-*")
+    return left
+
+
+def test_nothing_stays(tmp_path: Path) -> None:
+    with scratch("thing-", tmp_path) as place:
+        assert place.parent == tmp_path and list(place.iterdir()) == []
+        (place / "a").write_text("x")
+    with pytest.raises(ZeroDivisionError), scratch("thing-", tmp_path) as place:
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = killed_in(tmp_path)
+    with scratch("other-", tmp_path):
+        assert left.exists(), "it is none of theirs"
+    with scratch("thing-", tmp_path) as place:
+        assert list(tmp_path.iterdir()) == [place]
+
+
+def test_what_is_in_use_or_somebody_elses_stays(tmp_path: Path) -> None:
+    (tmp_path / "thing-of-mine").write_text("x")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a").write_text("x")
+    (tmp_path / "thing-link").symlink_to(tmp_path / "mine")
+    with scratch("thing-", tmp_path) as one, scratch("thing-", tmp_path) as two:
+        assert one != two and one.is_dir() and two.is_dir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "thing-link", "thing-of-mine"]
+    assert (tmp_path / "mine" / "a").exists()
+
+
+def test_one_that_is_taken_for_left_over_before_it_is_held_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, taken = locks._lock_folder, []
+
+    def late(folder: Path, *, wait: bool) -> int | None:
+        held = lock(folder, wait=wait)
+        if wait and not taken:
+            taken.append(folder)
+            shutil.rmtree(folder)
+        return held
+
+    monkeypatch.setattr(locks, "_lock_folder", late)
+    with scratch("thing-", tmp_path) as place:
+        assert place.is_dir() and place not in taken
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_a_chart_removes_what_killed_reading_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chart, temporary = write_chart(tmp_path / "c.shp"), tmp_path / "tmp"
+    temporary.mkdir()
+    program = "import os, signal, sys\nfrom floemap.charts import vector_files\n"
+    program += "vector_files._open_by_gdal = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    program += "from floemap.charts.sigrid3 import read_chart\nread_chart(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, str(chart)], env=os.environ | {"TMPDIR": str(temporary)})
+    assert len(list(temporary.iterdir())) == 1
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    read_chart(chart)
+    assert list(temporary.iterdir()) == []
