@@ -366,17 +366,12 @@ def test_a_database_of_damaged_bytes_is_refused_or_read(tmp_path: Path) -> None:
 
 def test_what_is_no_text_is_refused_in_text(tmp_path: Path) -> None:
     database = write_chart(tmp_path / "c.gpkg")
-    database.write_bytes(
-        database.read_bytes().replace(b"CREATE TABLE gpkg_contents", b"CREATE TABLE gpkg con\xa1ents", 1)
-    )
-    shapefile = write_chart(tmp_path / "c.shp")
-    prj = shapefile.with_suffix(".prj")
-    prj.write_bytes(prj.read_bytes().replace(b'PROJCS["', b'PROJCS["\xe1', 1))
-    for path, words in (
-        (database, "cannot be read: it holds text that is none"),
-        (shapefile, "cannot be read: its CRS is no text"),
-    ):
-        with pytest.raises(ChartError, match=words) as e:
+    made, other = b"CREATE TABLE gpkg_contents", b"CREATE TABLE gpkg con\xa1ents"
+    database.write_bytes(database.read_bytes().replace(made, other, 1))
+    flat = write_chart(tmp_path / "c.fgb", crs="+proj=stere +lat_0=90 +lat_ts=71 +lon_0=-45 +datum=WGS84")
+    flat.write_bytes(flat.read_bytes().replace(b'"unknown"', b'"unkn\xe1wn"', 1))
+    for path, words in ((database, "it holds text that is none"), (flat, "its CRS is no text")):
+        with pytest.raises(ChartError, match=f"cannot be read: {words}") as e:
             read_chart(path)
         assert e.value.path == path and str(e.value).isprintable()
 
