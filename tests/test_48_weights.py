@@ -1,6 +1,7 @@
 """The encoder's weights arrive whole and right, or not at all."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from loopback import Loopback
@@ -26,6 +27,16 @@ def test_the_file_arrives_and_is_kept(server, tmp_path):
     asked = len(server.seen)
     assert fetch_weights(tmp_path, url=f"{server.url}/files/{NAME}") == path
     assert len(server.seen) == asked
+
+
+def test_of_several_at_once_one_fetches_and_the_others_wait(server, tmp_path):
+    server.piece_s, server.piece_bytes = 0.02, 1 << 12
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(fetch_weights, tmp_path, url=f"{server.url}/files/{NAME}") for _ in range(3)]
+        assert {d.result() for d in done} == {tmp_path / NAME}
+    assert (tmp_path / NAME).read_bytes() == BODY
+    assert len(server.seen) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [NAME]
 
 
 def test_other_bytes_are_not_kept(server, tmp_path):

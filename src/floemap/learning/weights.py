@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from floemap.errors import DownloadError, FloemapError, OutputError
+from floemap.locks import held
 from floemap.progress import Progress, silent
 from floemap.stage import make_folder, os_errors, sha256
 
@@ -49,11 +50,7 @@ def fetch_weights(out: str | Path, *, url: str = ENCODER_URL, progress: Progress
     if not origin(url) or not is_file_name(name):
         raise DownloadError(f"{plain(url)} does not end in a file's name.")
     final = folder / name
-    if final.exists():
-        try:
-            check_weights(final)
-        except FloemapError as e:
-            raise OutputError(e.message, path=final, hint="Move it away and fetch again.") from None
+    if _is_there(final):
         return final
     file = RemoteFile(name=name, url=url, size=None, md5=None, at_most=_AT_MOST_BYTES)
     with os_errors(final):
@@ -62,15 +59,27 @@ def fetch_weights(out: str | Path, *, url: str = ENCODER_URL, progress: Progress
     def check(part: Path) -> None:
         check_weights(part, name)
 
-    with Web() as web:
-        download(
-            file,
-            folder,
-            web,
-            check=check,
-            received=lambda n: progress(n, max(n, 46_830_000), "weights"),
-        )
+    with os_errors(final), held(folder / f".{name}.lock", wait=True), Web() as web:
+        if not _is_there(final):  # somebody who was faster may have fetched it
+            download(
+                file,
+                folder,
+                web,
+                check=check,
+                received=lambda n: progress(n, max(n, 46_830_000), "weights"),
+            )
     return final
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the file is there; refuse another one under its name."""
+    if not path.exists():
+        return False
+    try:
+        check_weights(path)
+    except FloemapError as e:
+        raise OutputError(e.message, path=path, hint="Move it away and fetch again.") from None
+    return True
 
 
 def check_weights(path: Path, name: str | None = None) -> str:
