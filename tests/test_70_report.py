@@ -21,7 +21,7 @@ from floemap.cli import report as report_command  # noqa: F401  registers the co
 from floemap.cli.app import app
 from floemap.cog import read_geobox
 from floemap.errors import FloemapError, OutputError
-from floemap.evaluation.assess import assess_scene
+from floemap.evaluation.assess import assess_scene, read_assessment
 from floemap.evaluation.blocks import BlockGrid
 from floemap.evaluation.checks.classes import MapPair, ice_groups
 from floemap.evaluation.checks.headlines import HEADLINES
@@ -504,6 +504,15 @@ def test_checks_are_kept_and_made_again_when_files_change(tmp_path):
         again = assess_scene(*arguments)
         assert not again.skipped and (again.confusion == changed.confusion).all()
         assert assess_scene(*arguments).skipped
+    with np.load(blocks) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    for key, held in arrays.items():
+        for other in (np.zeros(0), np.zeros((3, 3)), np.array("x"), held[..., None], held[1:]):
+            np.savez(blocks, **(arrays | {key: other}))
+            with pytest.raises(FloemapError, match="cannot be read"):
+                read_assessment(changed.folder)
+    blocks.write_bytes(whole)
+    assert read_assessment(changed.folder).amounts.keys() == changed.amounts.keys()
 
 
 def test_only_a_part_of_a_scene_is_checked(run, tmp_path):

@@ -22,7 +22,7 @@ from floemap.evaluation.checks.amounts import Blocks
 from floemap.evaluation.checks.ice_edge import WINDOW_KM
 from floemap.evaluation.checks.neighbours import WIDE_M
 from floemap.evaluation.checks.scene_files import open_scene_files
-from floemap.evaluation.consistency import STAGE, check_files, scene_record
+from floemap.evaluation.consistency import CHECKS, STAGE, check_files, scene_record
 from floemap.files import regular_file
 from floemap.folders import made_of, stage_folder, told_sources
 from floemap.names import place_in
@@ -222,8 +222,19 @@ def read_assessment(folder: Path, *, skipped: bool = False) -> Assessment:
         for counts in (confusion, *(() if true is None else (true,))):
             if counts.ndim != 3 or counts.dtype.kind not in "iu":
                 raise ValueError(f"{counts.dtype} counts of {counts.ndim} dimensions")
+        _check_amounts(amounts, checks, len(confusion))
     except (*UNREADABLE, KeyError, TypeError, AttributeError, MemoryError) as e:
         raise FloemapError(
             f"cannot be read: {e}.", path=folder / BLOCKS, hint="Remove the folder; it is made again."
         ) from e
     return Assessment(folder, checks, confusion, true, amounts, skipped)
+
+
+def _check_amounts(amounts: Mapping[str, Blocks], checks: Mapping[str, Any], blocks: int) -> None:
+    """Raise ValueError, KeyError or TypeError unless amounts of blocks are those that the record has sums of."""
+    for check, said in checks["checks"].items():
+        summed = said["amounts"]
+        for name in () if summed is None else CHECKS[check].additive():
+            found = amounts[check][name]
+            if found.dtype.kind not in "iuf" or len(found) != blocks or found.ndim != 1 + np.ndim(summed[name]):
+                raise ValueError(f"{check}.{name} is of other blocks")
