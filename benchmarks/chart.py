@@ -29,11 +29,11 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.charts.coverage import measure_coverage
-from floemap.charts.rasterize import border_distance_px
-from floemap.charts.vectorize import ChartPolygons, vectorize
-from floemap.charts.write_sigrid3 import write_sigrid3
-from floemap.charts.write_vector import write_geojson, write_geopackage
+from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
+from floemap.icechart.label.rasterize import border_distance_px
+from floemap.icechart.read.overlaps import measure_coverage
+from floemap.icechart.write.sigrid3 import write_sigrid3
+from floemap.icechart.write.vector import write_geojson, write_geopackage
 from floemap.legend import IGNORE, SIX_CLASSES
 
 PIXEL_M = 80.0

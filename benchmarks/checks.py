@@ -18,13 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from checks_lab.faults import stated_probabilities
+from checks_lab.grounds import twin_ground
+
 from floemap.cog import STRIP_ROWS, Band, CogWriter, read_geobox, write_cog
-from floemap.evaluation.consistency import check_scene
+from floemap.evaluation.checks.scene_checks import check_scene
 from floemap.legend import EXTREMEEARTH, IGNORE
-from floemap.simulation.faults import stated_probabilities
-from floemap.simulation.grounds import twin_ground
+from floemap.results.stage import write_json
 from floemap.simulation.twin import make_twin
-from floemap.stage import write_json
 
 
 def make(folder: Path, size: str, month: int) -> tuple[Path, Path, Path]:

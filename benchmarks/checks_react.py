@@ -16,8 +16,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from floemap.simulation.grounds import twin_ground
-from floemap.simulation.reactions import FAULTS, NO_FAULT, judge, react, reaction_table
+from checks_lab.grounds import twin_ground
+from checks_lab.reactions import FAULTS, NO_FAULT, judge, react, reaction_table
+
 from floemap.simulation.twin import make_twin
 
 

@@ -26,9 +26,9 @@ from odc.geo.geobox import GeoBox
 from sklearn.metrics import confusion_matrix
 
 from floemap.cog import Band, write_cog
-from floemap.evaluation.confusion import Confusion, confusion
-from floemap.evaluation.evaluate import evaluate_scene
-from floemap.evaluation.scores import scores
+from floemap.evaluation.scoring.confusion import Confusion, confusion
+from floemap.evaluation.scoring.evaluate import evaluate_scene
+from floemap.evaluation.scoring.scores import scores
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.simulation.twin_month import TRUTH_BANDS
 
@@ -72,7 +72,7 @@ def evaluation(folder: Path) -> str:
 
 def peak_mib(code: str) -> float:
     """Peak memory of a fresh process that imports evaluate_scene and runs some code."""
-    code = f"from floemap.evaluation.evaluate import evaluate_scene\n{code}\nprint(open('/proc/self/status').read())"
+    code = f"from floemap import evaluate_scene\n{code}\nprint(open('/proc/self/status').read())"
     status = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 

@@ -31,11 +31,11 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer
 
 from floemap.errors import FloemapError
-from floemap.sentinel1 import rangedoppler as rd
-from floemap.sentinel1.geocode import LATTICE_M, GeoLocator, inverse_map, target_grid
-from floemap.sentinel1.safe import open_scene
-from floemap.sentinel1.scene import Scene
-from floemap.simulation.safe_writer import ProductSpec, luts, write_safe
+from floemap.sentinel1 import range_doppler as rd
+from floemap.sentinel1.geolocation import LATTICE_M, GeoLocator, inverse_map, target_grid
+from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.simulation.safe.writer import ProductSpec, luts, write_safe
 
 Floats = NDArray[np.float64]
 #: (line, pixel) to longitude and latitude, degrees.

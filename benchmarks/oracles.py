@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import FloemapError
-from floemap.sentinel1.cells import calibrate
+from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.multilook import calibrate
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseTable
-from floemap.sentinel1.safe import open_measurement, open_scene
-from floemap.sentinel1.scene import Scene
-from floemap.simulation.safe_writer import ProductSpec, luts, write_safe
+from floemap.sentinel1.safe.reader import open_measurement, open_scene
+from floemap.simulation.safe.writer import ProductSpec, luts, write_safe
 
 Floats = NDArray[np.floating[Any]]
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

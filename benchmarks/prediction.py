@@ -72,8 +72,8 @@ def make_model(path: Path) -> None:
     """Write a checkpoint of the default model with random weights, none of whose classes wins everywhere."""
     import torch
 
-    from floemap.learning.checkpoint import save_checkpoint
-    from floemap.learning.models import build_model
+    from floemap.learning.models.checkpoint import save_checkpoint
+    from floemap.learning.models.registry import build_model
     from floemap.learning.settings import ModelSettings
 
     torch.manual_seed(0)
@@ -93,8 +93,8 @@ def plain(product: Path, checkpoint: Path, folder: Path, device: str) -> dict[st
     import rasterio
     import torch
 
-    from floemap.learning.checkpoint import load_checkpoint
-    from floemap.learning.crops import physical
+    from floemap.learning.data.crops import physical
+    from floemap.learning.models.checkpoint import load_checkpoint
 
     model = load_checkpoint(checkpoint, device).model
     began = time.perf_counter()
@@ -111,7 +111,7 @@ def ours(product: Path, checkpoint: Path, folder: Path, device: str, options: di
     """Predict into files; compare the classes with those of the plain pass."""
     import rasterio
 
-    from floemap.inference.predict import predict
+    from floemap.inference.predict.predict import predict
 
     began = time.perf_counter()
     made = predict(product, checkpoint, folder / "out", device=device, overwrite=True, **options)
@@ -131,11 +131,11 @@ def parts(product: Path, checkpoint: Path, folder: Path, device: str) -> dict[st
     import rasterio
 
     from floemap.cog import CogWriter, read_geobox
-    from floemap.inference.engines import make_network
-    from floemap.inference.predict import class_band, probability_bands
-    from floemap.inference.strips import predicted_strips
-    from floemap.learning.checkpoint import load_checkpoint
-    from floemap.learning.whole_scene import SceneLogits, array_reader
+    from floemap.inference.predict.engines import make_network
+    from floemap.inference.predict.predict import class_band, probability_bands
+    from floemap.inference.predict.strips import predicted_strips
+    from floemap.learning.models.checkpoint import load_checkpoint
+    from floemap.learning.whole_scene.logits import SceneLogits, array_reader
 
     loaded = load_checkpoint(checkpoint)
     seconds: dict[str, float] = {}
@@ -183,9 +183,9 @@ def limit(checkpoint: Path, device: str) -> dict[str, Any]:
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
-    from floemap.inference.engines import choose_device
-    from floemap.learning.checkpoint import load_checkpoint
-    from floemap.learning.stages import choose_precision
+    from floemap.inference.predict.engines import choose_device
+    from floemap.learning.models.checkpoint import load_checkpoint
+    from floemap.learning.whole_scene.stages import choose_precision
 
     model = load_checkpoint(checkpoint).model
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -281,7 +281,7 @@ def main() -> None:
 
 
 def resolved(device: str) -> str:
-    from floemap.inference.engines import choose_device
+    from floemap.inference.predict.engines import choose_device
 
     return str(choose_device(device))
 

@@ -30,13 +30,13 @@ import rasterio
 import rasterio.shutil
 
 from floemap.cog import STRIP_ROWS, Band, CogWriter
-from floemap.sentinel1 import product as stage
-from floemap.sentinel1.cells import calibrate
-from floemap.sentinel1.geocode import GeoLocator, default_crs, inverse_map, target_grid
+from floemap.sentinel1 import prepare as stage
+from floemap.sentinel1.geolocation import GeoLocator, default_crs, inverse_map, target_grid
+from floemap.sentinel1.multilook import calibrate
 from floemap.sentinel1.radiometry import to_db
-from floemap.sentinel1.safe import open_scene, verify
-from floemap.simulation.safe_writer import ProductSpec, write_safe
-from floemap.simulation.speckle import EW_GRDM_LOOKS
+from floemap.sentinel1.safe.reader import open_scene, verify
+from floemap.simulation.safe.speckle import EW_GRDM_LOOKS
+from floemap.simulation.safe.writer import ProductSpec, write_safe
 
 TARGET_S, TARGET_GIB, TARGET_OPEN_S = 8.0, 1.5, 0.5
 CLI = "from floemap.cli import main; main()"
@@ -278,8 +278,8 @@ arrays = dask.compute(*[scene[q].data for q in queries])
 """  # noqa: E501
 OURS = """
 import sys
-from floemap.sentinel1.cells import calibrate
-from floemap.sentinel1.safe import open_scene
+from floemap.sentinel1.multilook import calibrate
+from floemap.sentinel1.safe.reader import open_scene
 power = calibrate(open_scene(sys.argv[1]), looks=1).power
 """
 

@@ -22,14 +22,14 @@ import torch
 from prepare import CLI, Run, fresh, simulate, timed
 
 from floemap.errors import ModelError
-from floemap.inference.model_files import default_model
-from floemap.learning.checkpoint import save_checkpoint
-from floemap.learning.crops import physical
-from floemap.learning.models import build_model
+from floemap.inference.predict.model_files import default_model
+from floemap.learning.data.crops import physical
+from floemap.learning.models.checkpoint import save_checkpoint
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
 from floemap.sentinel1.encoding import NODATA
-from floemap.sentinel1.product import prepare
-from floemap.sentinel1.safe import open_scene
+from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.safe.reader import open_scene
 
 TARGET_S, TARGET_GIB = 25.0, 3.0
 #: Side of the part of the scene on which drawn weights are set, pixels.

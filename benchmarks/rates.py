@@ -19,8 +19,8 @@ from typing import Any
 from torch import nn
 
 from floemap.demo import demo_study
-from floemap.learning import aspp
-from floemap.learning.atrous import active_taps
+from floemap.learning.models import aspp
+from floemap.learning.models.atrous import active_taps
 from floemap.simulation.twin import make_twin
 from floemap.study.compare import data_folder
 from floemap.study.data import make_data

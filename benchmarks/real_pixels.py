@@ -66,7 +66,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 def quicklook(given: argparse.Namespace) -> None:
     """Columns, seams and scalloping of a picture against the annotation of the same product."""
-    from floemap.sentinel1.safe import open_scene
+    from floemap.sentinel1.safe.reader import open_scene
 
     scene = open_scene(real.PRODUCT, pixels=False)
     picture = real.quick_look()
@@ -96,7 +96,7 @@ def quicklook(given: argparse.Namespace) -> None:
 
 def speckle(given: argparse.Namespace) -> None:
     """Speckle of EW crops at 40 m, and the simulator's of as many looks."""
-    from floemap.simulation.speckle import Speckle
+    from floemap.simulation.safe.speckle import Speckle
 
     rows = []
     for name, power in real.crops().items():
@@ -193,7 +193,7 @@ def _spread(values: Sequence[float]) -> str:
 def twin(given: argparse.Namespace) -> None:
     """Twelve simulated months beside AI4Arctic's 513 scenes: shares of classes, levels of the bands."""
     from floemap import PrepareSettings, make_twin
-    from floemap.charts.extremeearth import CRS
+    from floemap.datasets.extremeearth.scenes import CRS
     from floemap.study.data import make_data
     from floemap.study.settings import DataSettings
 
@@ -253,9 +253,9 @@ def glia(given: argparse.Namespace) -> None:
     """A model that learnt from simulated scenes on every 14th pixel of a real one, against a classifier's labels."""
     from scipy.ndimage import uniform_filter
 
-    from floemap.learning.checkpoint import load_checkpoint
-    from floemap.simulation.backscatter import REFERENCE_DEG, sigma0_db
-    from floemap.simulation.ice import Surface
+    from floemap.learning.models.checkpoint import load_checkpoint
+    from floemap.simulation.world.backscatter import REFERENCE_DEG, sigma0_db
+    from floemap.simulation.world.surface import Surface
 
     scene, rule = real.glia_scene(), real.glia_rule()
     labelled = scene.labels > 0
@@ -293,7 +293,7 @@ def glia(given: argparse.Namespace) -> None:
 
 def classify(model: Any, stored: NDArray[np.int16]) -> NDArray[np.uint8]:
     """Return the most probable class of each pixel; the pixel size that the model learnt with is not asked for."""
-    from floemap.learning.whole_scene import array_reader, scene_logits
+    from floemap.learning.whole_scene.logits import array_reader, scene_logits
 
     shape = stored.shape[1:]
     with scene_logits(model, array_reader(stored), shape) as logits:
@@ -320,8 +320,8 @@ def _show_glia(scene: real.GliaScene, classes: NDArray[np.uint8], keys: Sequence
 
 def charts(given: argparse.Namespace) -> None:
     """Six charts: polygons, repairs, and how many of several types say how much there is of each."""
-    from floemap.charts.dominant import Rule, ice_types
-    from floemap.charts.sigrid3 import read_chart
+    from floemap.icechart.dominant_type import Rule, ice_types
+    from floemap.icechart.read.sigrid3 import read_chart
 
     rows = []
     for path in sorted(real.CHARTS.glob("*.shp")):

@@ -106,7 +106,7 @@ def inputs_in(folder: Path) -> Any:
     from workshop import Inputs, make_inputs
 
     def make(path: Path) -> None:
-        from floemap.simulation.safe_writer import write_safe
+        from floemap.simulation.safe.writer import write_safe
 
         product = write_safe(path / "product", spec, conftest._sigma0(spec), looks=10)
         make_inputs(path / "inputs", product)
@@ -165,7 +165,7 @@ def setting_in(given: argparse.Namespace) -> Iterator[tuple[Any, dict[str, Any]]
     import conftest
     from disturbed import JOBS, make_setting, opened
 
-    from floemap.simulation.safe_writer import write_safe
+    from floemap.simulation.safe.writer import write_safe
 
     def make(path: Path) -> None:
         make_setting(path, write_safe(path / "product", spec, conftest._sigma0(spec), looks=10))

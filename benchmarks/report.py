@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from checks_lab.faults import lose_old_ice, move_edge, salt_and_pepper, stated_probabilities
+from checks_lab.grounds import twin_ground
 
 from floemap.cog import STRIP_ROWS, Band, CogWriter, read_geobox, write_cog
-from floemap.evaluation.evaluate import evaluate_scene
-from floemap.evaluation.summary import summarise
+from floemap.evaluation.scoring.evaluate import evaluate_scene
+from floemap.evaluation.statistics.summary import summarise
 from floemap.legend import EXTREMEEARTH, IGNORE
-from floemap.simulation.faults import lose_old_ice, move_edge, salt_and_pepper, stated_probabilities
-from floemap.simulation.grounds import twin_ground
+from floemap.results.stage import provenance, write_json
 from floemap.simulation.twin import make_twin
-from floemap.stage import provenance, write_json
 from floemap.study.settings import Study
 
 FAULTS: dict[str, Any] = {
@@ -90,7 +90,7 @@ def write_prediction(folder: Path, geobox: Any, classes: Any) -> None:
 
 def measure(what: str, run: Path) -> None:
     """Make the checks of one scene, or the report of all; print what it took."""
-    from floemap.evaluation.assess import assess_scene
+    from floemap.evaluation.checks.assess import assess_scene
     from floemap.report.report import make_report
     from floemap.report.run_folder import read_run
 

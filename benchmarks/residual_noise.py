@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from floemap.sentinel1.cells import calibrate
+from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.multilook import calibrate
+from floemap.sentinel1.noise_residual import estimate_adjustments, measure
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseAdjustment, NoiseTable
-from floemap.sentinel1.residual import estimate_adjustments, measure
-from floemap.sentinel1.safe import open_scene
-from floemap.sentinel1.scene import Scene
-from floemap.simulation.safe_writer import ProductSpec, luts, write_safe
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.simulation.safe.writer import ProductSpec, luts, write_safe
 
 Floats = NDArray[np.float32]
 HV_BELOW_HH_DB = 13.0

@@ -25,12 +25,12 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter
 from scipy.stats import norm, studentized_range
 
-from floemap.evaluation.resampling import resample
-from floemap.evaluation.spread import spread
+from floemap.evaluation.statistics.bootstrap import resample
+from floemap.evaluation.statistics.spread import spread
 from floemap.legend import EXTREMEEARTH
 from floemap.report.findings import Finding, findings
 from floemap.report.measures import NEAR, Numbers, measures
-from floemap.report.measuring import row_of, tell_apart
+from floemap.report.numbers import row_of, tell_apart
 
 #: The first table's, without those that follow from another.
 MEASURES = [m for m in measures(EXTREMEEARTH) if m.main][:13]
@@ -132,7 +132,7 @@ class Tail:
 @contextmanager
 def quick_tails() -> Iterator[None]:
     """Let comparisons look the studentized range up."""
-    with mock.patch("floemap.evaluation.difference.studentized_range", Tail()):
+    with mock.patch("floemap.evaluation.statistics.compare.studentized_range", Tail()):
         yield
 
 
@@ -220,7 +220,7 @@ def coverage(trials: int) -> None:
             n += _holds({"scene": counts}, 0.8, trial)
         print(f"{blocks} blocks: {100 * n / trials:.0f} %", flush=True)
     print("\nScenes that are drawn, however few, where their scores differ by 0.07:\n")
-    with mock.patch("floemap.evaluation.resampling.FEW_SCENES", 2):
+    with mock.patch("floemap.evaluation.statistics.bootstrap.FEW_SCENES", 2):
         for scenes in (2, 3, 5, 8, 10, 12, 20):
             n = 0
             for trial in range(trials):
@@ -234,8 +234,9 @@ def coverage(trials: int) -> None:
 
 def widths() -> None:
     """Print how wide the interval is of the accuracy of a simulated chart against its truth, by the size of blocks."""
-    from floemap.evaluation.blocks import block_confusions
-    from floemap.simulation.grounds import twin_ground
+    from checks_lab.grounds import twin_ground
+
+    from floemap.evaluation.statistics.blocks import block_confusions
     from floemap.simulation.twin import make_twin
 
     with tempfile.TemporaryDirectory() as name:

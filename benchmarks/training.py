@@ -26,15 +26,15 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from floemap.learning.compiling import compiled_view
-from floemap.learning.crops import Crop, CropSource, ResidentCrops, StreamedCrops, deal, draw_epoch, physical
-from floemap.learning.distributed import make_fabric, precision_of
-from floemap.learning.losses import make_loss
-from floemap.learning.models import build_model
-from floemap.learning.parts import PartArrays, ScenePart
+from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, StreamedCrops, deal, draw_epoch, physical
+from floemap.learning.data.parts import PartArrays, ScenePart
+from floemap.learning.data.survey import Survey, survey_part
+from floemap.learning.losses.functions import make_loss
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings
-from floemap.learning.survey import Survey, survey_part
-from floemap.learning.training import run_steps
+from floemap.learning.training.compiling import compiled_view
+from floemap.learning.training.distributed import make_fabric, precision_of
+from floemap.learning.training.loop import run_steps
 
 CLASSES = 6
 

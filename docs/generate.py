@@ -16,14 +16,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from floemap.charts.chart_table import FIELDS
 from floemap.cli import main as _registers_the_commands  # noqa: F401
 from floemap.cli.app import _SHARED, app
 from floemap.config import LabelSettings, PrepareSettings, Settings
-from floemap.evaluation.settings import EvaluateSettings
-from floemap.inference.settings import ChartSettings
-from floemap.learning.losses import LOSSES
-from floemap.learning.models import MODELS
+from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.icechart.write.table import FIELDS
+from floemap.inference.draftchart.settings import ChartSettings
+from floemap.learning.losses.functions import LOSSES
+from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TrainingSettings
 from floemap.legend import IGNORE, LEGENDS, STAGES
 from floemap.study.settings import CompareSettings, DataSettings, PredictSettings, SceneSettings, SplitSettings, Study
@@ -259,7 +259,7 @@ def fields_page() -> str:
     """Return the fields of a draft chart's polygons as Markdown."""
     rows = "\n".join(f"| `{name}` | {what} |" for name, what in FIELDS.items())
     return (
-        NOTE.format(source="table in floemap/charts/chart_table.py")
+        NOTE.format(source="table in floemap/icechart/write/table.py")
         + "# Fields of draft charts\n\nOf the polygons in `chart.gpkg`, `chart.geojson` and the SIGRID-3 shapefile;"
         f" what they mean together is in [Draft charts](draft-charts.md).\n\n| field | what |\n| --- | --- |\n{rows}\n"
     )

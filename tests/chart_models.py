@@ -9,9 +9,9 @@ import rasterio
 import torch
 from torch import nn
 
-from floemap.learning.checkpoint import save_checkpoint
-from floemap.learning.crops import physical
-from floemap.learning.models import build_model
+from floemap.learning.data.crops import physical
+from floemap.learning.models.checkpoint import save_checkpoint
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
 
 
@@ -47,7 +47,7 @@ def write_model(
 
 def probabilities_of(product: Path, model: Path) -> np.ndarray:
     """Return what one pass of a model gives on a product.tif, (K, rows, cols) float32, NaN where there are no data."""
-    from floemap.learning.checkpoint import load_checkpoint
+    from floemap.learning.models.checkpoint import load_checkpoint
 
     with rasterio.open(product) as d:
         x = physical(torch.from_numpy(d.read([1, 2, 3])))

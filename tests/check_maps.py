@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from floemap.evaluation.blocks import BlockGrid
 from floemap.evaluation.checks.amounts import Amounts, ByBlock
 from floemap.evaluation.checks.classes import MapPair
 from floemap.evaluation.checks.confidence import confidence
@@ -19,6 +18,7 @@ from floemap.evaluation.checks.neighbours import impossible_neighbours
 from floemap.evaluation.checks.old_ice import old_ice
 from floemap.evaluation.checks.season import season
 from floemap.evaluation.checks.sensor import angle, seams
+from floemap.evaluation.statistics.blocks import BlockGrid
 from floemap.legend import IGNORE, SIX_CLASSES, Legend
 
 Classes = NDArray[np.uint8]

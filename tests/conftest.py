@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from workshop import Inputs, make_inputs
 
 if TYPE_CHECKING:  # so that tests of the network run where there is no geospatial library
-    from floemap.charts.web import Web
+    from checks_lab.grounds import TwinGround
+
     from floemap.config import PrepareSettings
-    from floemap.sentinel1.product import PreparedProduct
-    from floemap.simulation.grounds import TwinGround
-    from floemap.simulation.safe_spec import ProductSpec
+    from floemap.datasets.download.http import Web
+    from floemap.sentinel1.prepare import PreparedProduct
+    from floemap.simulation.safe.spec import ProductSpec
 
 # Small tensors on several threads, beside other tests, wait more than they work. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,7 +47,7 @@ def logging_untouched() -> None:
 
 
 def _spec(**changes: Any) -> ProductSpec:
-    from floemap.simulation.safe_spec import ProductSpec
+    from floemap.simulation.safe.spec import ProductSpec
 
     usual: dict[str, Any] = {
         "start": datetime(2018, 1, 16, 7, 54, 30, 123456, tzinfo=UTC),
@@ -84,7 +85,7 @@ def small_sigma0() -> Sigma0Factory:
 def write_small() -> ProductWriter:
     """Writes a small product into a folder, speckle of 10 looks on smooth backscatter; keywords change the spec."""
 
-    from floemap.simulation.safe_writer import write_safe
+    from floemap.simulation.safe.writer import write_safe
 
     def write(out: Path, **changes: Any) -> Path:
         spec = _spec(**changes)
@@ -119,7 +120,7 @@ def prepared(
     tmp_path_factory: pytest.TempPathFactory, small_product: Path, small_settings: PrepareSettings
 ) -> PreparedProduct:
     """The product, prepared, without a picture. Shared: read it, copy it, don't change it."""
-    from floemap.sentinel1.product import prepare
+    from floemap.sentinel1.prepare import prepare
 
     return prepare(small_product, tmp_path_factory.mktemp("prepared"), small_settings, quicklook=False)
 
@@ -146,7 +147,7 @@ def sleeps() -> list[float]:
 @pytest.fixture
 def web(sleeps: list[float]) -> Iterator[Web]:
     """A client that does not wait."""
-    from floemap.charts.web import Web
+    from floemap.datasets.download.http import Web
 
     with Web(sleep=sleeps.append) as client:
         yield client
@@ -157,7 +158,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], 
     """Charts as one archive, products as zips, of January and February. Shared: don't change it."""
     from small_dataset import write_chart, write_product, zip_files
 
-    from floemap.charts.extremeearth import scene_of
+    from floemap.datasets.extremeearth.scenes import scene_of
 
     folder = tmp_path_factory.mktemp("remote")
     for month in (1, 2):
@@ -178,7 +179,8 @@ def dataset(server: Loopback, remote: tuple[dict[str, bytes], dict[str, bytes]])
 @pytest.fixture(scope="session")
 def twin_grounds(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwinGround, TwinGround]:
     """The twin's January and July on pixels of 800 m: chart, truth, and what the physical checks need. Shared."""
-    from floemap.simulation.grounds import twin_ground
+    from checks_lab.grounds import twin_ground
+
     from floemap.simulation.twin import make_twin
 
     folder = tmp_path_factory.mktemp("grounds")

@@ -31,8 +31,8 @@ import torch
 from loopback import Loopback
 from workshop import Inputs, make_inputs
 
-from floemap.charts.extremeearth import scene_of
-from floemap.charts.web import Services
+from floemap.datasets.download.http import Services
+from floemap.datasets.extremeearth.scenes import scene_of
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,17 @@ def _in_child(words: list[str], setting: Setting) -> int:
 
     from tiny_model import WITH_TINY
 
-    from floemap.charts import fetch
-    from floemap.charts.copernicus import PASSWORD_VARIABLE, USER_VARIABLE
     from floemap.cli.main import main
-    from floemap.learning import weights
+    from floemap.datasets.download.copernicus import PASSWORD_VARIABLE, USER_VARIABLE
+    from floemap.datasets.extremeearth import fetch
+    from floemap.learning.models import imagenet as weights
 
     tempfile.tempdir = None
     os.environ |= {USER_VARIABLE: "someone@example.org", PASSWORD_VARIABLE: "correct horse/battery+staple"}
     sys.argv = ["floemap", *words]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
-        patch("floemap.learning.models.MODELS", WITH_TINY),
+        patch("floemap.learning.models.registry.MODELS", WITH_TINY),
         patch.object(fetch, "SERVICES", Services.at(setting.services)),
         patch.dict(weights.fetch_weights.__kwdefaults__, url=setting.weights),
         warnings.catch_warnings(action="ignore"),
@@ -452,7 +452,7 @@ def main(folder: Path, seed: str) -> None:
     import conftest
     from isolated import Isolated
 
-    from floemap.simulation.safe_writer import write_safe
+    from floemap.simulation.safe.writer import write_safe
 
     def make(place: Path) -> str:
         spec = conftest._spec()

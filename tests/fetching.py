@@ -7,10 +7,10 @@ from typing import Any
 
 from loopback import PASSWORD, USER, Loopback
 
-from floemap.charts.copernicus import Account
-from floemap.charts.fetch import fetch_extremeearth
-from floemap.charts.inventory import Inventory
-from floemap.charts.web import Services
+from floemap.datasets.download.copernicus import Account
+from floemap.datasets.download.http import Services
+from floemap.datasets.extremeearth.fetch import fetch_extremeearth
+from floemap.datasets.extremeearth.inventory import Inventory
 
 ACCOUNT = Account(USER, PASSWORD)
 MONTHS = (1, 2)

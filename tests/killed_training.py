@@ -20,13 +20,13 @@ from typing import Any, NoReturn
 import torch
 from tiny_model import ABOUT, WITH_TINY, scene, written_file
 
-import floemap.learning.models as models_module
-from floemap.learning import training as training_module
-from floemap.learning.checkpoint import load_checkpoint
+import floemap.learning.models.registry as models_module
+from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings, TrainingSettings
-from floemap.learning.state import load_state
-from floemap.learning.training import train
-from floemap.learning.validation import Validation
+from floemap.learning.training import loop as training_module
+from floemap.learning.training.loop import train
+from floemap.learning.training.state import load_state
+from floemap.learning.training.validation import Validation
 from floemap.legend import SIX_CLASSES
 
 Trap = Callable[[], None]

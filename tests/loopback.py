@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from floemap.charts.extremeearth import DOI
+from floemap.datasets.extremeearth.scenes import DOI
 
 RECORD = DOI.rsplit(".", 1)[1]
 USER, PASSWORD = "someone@example.org", "correct horse/battery+staple"

@@ -30,24 +30,24 @@ from small_dataset import write_product, zip_files
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from workshop import Inputs
 
-from floemap.charts.extremeearth import scene_of
-from floemap.charts.inventory import check_dataset
-from floemap.charts.sigrid3 import read_chart
 from floemap.config import LabelSettings, PrepareSettings
+from floemap.datasets.extremeearth.inventory import check_dataset
+from floemap.datasets.extremeearth.scenes import scene_of
 from floemap.errors import FloemapError
-from floemap.evaluation.evaluate import evaluate_scene
-from floemap.evaluation.settings import EvaluateSettings
-from floemap.inference.chart_source import find_product
-from floemap.inference.product_reader import open_fitting
-from floemap.inference.settings import ChartSettings
+from floemap.evaluation.scoring.evaluate import evaluate_scene
+from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.inference.draftchart.settings import ChartSettings
+from floemap.inference.draftchart.source import find_product
+from floemap.inference.predict.product_reader import open_fitting
 from floemap.info import describe
-from floemap.learning.checkpoint import Checkpoint, load_checkpoint
-from floemap.learning.state import load_state
-from floemap.learning.training import train
+from floemap.learning.models.checkpoint import Checkpoint, load_checkpoint
+from floemap.learning.training.loop import train
+from floemap.learning.training.state import load_state
 from floemap.legend import SIX_CLASSES
 from floemap.report.report import make_report
 from floemap.report.run_folder import read_run
-from floemap.sentinel1.product import prepare
+from floemap.sentinel1.prepare import prepare
 from floemap.study.cells import check_cells
 from floemap.study.settings import Study
 
@@ -138,7 +138,7 @@ def _state(folder: Path) -> str:
 
 def _training(folder: Path) -> str:
     """Go on with what is begun, or find it finished."""
-    with patch("floemap.learning.models.MODELS", WITH_TINY):
+    with patch("floemap.learning.models.registry.MODELS", WITH_TINY):
         settings = tiny_settings(max_epochs=3)
         done = train([scene("a", 1)], [scene("v", 3)], settings, SIX_CLASSES, folder, about=ABOUT, device="cpu")
         weights = load_checkpoint(done.checkpoint).model.state_dict()
@@ -172,7 +172,7 @@ def _dataset(folder: Path) -> str:
 
 
 def _tiny_checkpoint(folder: Path) -> str:
-    with patch("floemap.learning.models.MODELS", WITH_TINY):
+    with patch("floemap.learning.models.registry.MODELS", WITH_TINY):
         return _checkpoint(folder)
 
 
@@ -234,7 +234,7 @@ def _make_trainings(place: Mapping[str, Path]) -> None:
             raise KeyboardInterrupt
 
     begun, finished = place["training"], place["finished training"]
-    with patch("floemap.learning.models.MODELS", WITH_TINY), suppress(KeyboardInterrupt):
+    with patch("floemap.learning.models.registry.MODELS", WITH_TINY), suppress(KeyboardInterrupt):
         parts, settings = ([scene("a", 1)], [scene("v", 3)]), tiny_settings(max_epochs=3)
         train(*parts, settings, SIX_CLASSES, begun, about=ABOUT, device="cpu", progress=stop)
     assert (begun / "state.pt").exists() and not (begun / "training.json").exists()

@@ -22,11 +22,11 @@ from PIL import Image
 
 from floemap.cog import Band, write_cog
 from floemap.legend import IGNORE, legend
+from floemap.results.stage import Stage, provenance, write_json
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import MASK_VALID, NODATA, SCALE
+from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.radiometry import NoiseTable, azimuth_factor
-from floemap.sentinel1.scene import Scene
-from floemap.stage import Stage, provenance, write_json
 
 Floats = NDArray[np.floating[Any]]
 Bytes = NDArray[np.uint8]

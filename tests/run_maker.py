@@ -21,18 +21,18 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import gaussian_filter
 
-from floemap.charts.label import STAGE as LABEL
 from floemap.cog import Band, open_raster, read_geobox, write_cog
-from floemap.inference.predict import Prediction
-from floemap.inference.scene_maps import PREDICT
-from floemap.learning.state import STAGE as TRAIN
-from floemap.learning.state import WEIGHTS
+from floemap.icechart.label.label import STAGE as LABEL
+from floemap.inference.predict.predict import Prediction
+from floemap.inference.predict.scene_maps import PREDICT
+from floemap.learning.training.state import STAGE as TRAIN
+from floemap.learning.training.state import WEIGHTS
 from floemap.legend import EXTREMEEARTH, IGNORE
-from floemap.run_paths import CellPaths, DataPaths, RunPaths
+from floemap.results.run_paths import CellPaths, DataPaths, RunPaths
+from floemap.results.stage import Stage, provenance, read_json, write_json
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
-from floemap.sentinel1.product import STAGE as PREPARE
-from floemap.stage import Stage, provenance, read_json, write_json
+from floemap.sentinel1.prepare import STAGE as PREPARE
 from floemap.study.compare import compare
 from floemap.study.data import StudyScene
 from floemap.study.settings import Study

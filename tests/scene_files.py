@@ -8,7 +8,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band, write_cog
-from floemap.learning.parts import PartArrays, ScenePart
+from floemap.learning.data.parts import PartArrays, ScenePart
 from floemap.legend import IGNORE
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA

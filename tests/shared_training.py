@@ -20,13 +20,13 @@ import torch
 from tiny_model import ABOUT, WITH_TINY, scene
 from torch import Tensor, nn
 
-import floemap.learning.models as models_module
+import floemap.learning.models.registry as models_module
 from floemap.errors import ConfigError, OutputError, TrainingError
-from floemap.learning.distributed import SharedBatchNorm2d, global_sum, make_fabric, on_first, share_batch_norm
-from floemap.learning.losses import LOSSES, make_loss
-from floemap.learning.models import build_model
+from floemap.learning.losses.functions import LOSSES, make_loss
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
-from floemap.learning.training import Trained, train
+from floemap.learning.training.distributed import SharedBatchNorm2d, global_sum, make_fabric, on_first, share_batch_norm
+from floemap.learning.training.loop import Trained, train
 from floemap.legend import IGNORE, SIX_CLASSES
 
 #: A real model at a small size; batches of 5 do not divide by 2.

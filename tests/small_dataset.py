@@ -12,8 +12,8 @@ import numpy as np
 import pyproj
 import shapely
 
-from floemap.charts.extremeearth import CRS, DatasetScene
-from floemap.simulation.safe_writer import write_safe
+from floemap.datasets.extremeearth.scenes import CRS, DatasetScene
+from floemap.simulation.safe.writer import write_safe
 from floemap.simulation.twin import twin_spec
 
 SIZE_PX = 64

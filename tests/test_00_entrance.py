@@ -17,11 +17,11 @@ from odc.geo.geobox import GeoBox
 from floemap.cartography import furnish, where_is
 from floemap.config import PrepareSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, GridError, OutputError, known_names
-from floemap.folders import made_of, stage_folder
 from floemap.grid import brief, check_same_grid, crs_of
-from floemap.inference.settings import ChartSettings
+from floemap.inference.draftchart.settings import ChartSettings
 from floemap.legend import AI4ARCTIC, EXTREMEEARTH, IGNORE, LEGENDS, SIX_CLASSES, STAGE_RGB, STAGES, Legend, legend
-from floemap.stage import Stage, provenance, read_json, write_json
+from floemap.results.folders import made_of, stage_folder
+from floemap.results.stage import Stage, provenance, read_json, write_json
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -177,8 +177,8 @@ def test_stage_folder_replaces_only_on_success(tmp_path):
 def test_killed_run_leaves_nothing_that_the_next_does_not_remove(tmp_path):
     final = tmp_path / "chart [v2]*"  # names may hold what patterns mean something by
     code = (
-        "import os, sys; from pathlib import Path; from floemap.folders import stage_folder\n"
-        "from floemap.stage import Stage\n"
+        "import os, sys; from pathlib import Path; from floemap.results.folders import stage_folder\n"
+        "from floemap.results.stage import Stage\n"
         "with stage_folder(Path(sys.argv[1]), Stage('floemap a', 'a.json', 0)) as f:\n"
         "    (f / 'half').write_text('x'); os.kill(os.getpid(), 9)\n"
     )

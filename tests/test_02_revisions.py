@@ -11,14 +11,16 @@ import pytest
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from workshop import COMMANDS, Inputs
 
-from floemap.charts.halves import Footprint
+from floemap.datasets.extremeearth.split_halves import Footprint
 from floemap.errors import ConfigError
-from floemap.evaluation import assess, consistency
-from floemap.evaluation.consistency import pool_checks
-from floemap.learning import state, training
+from floemap.evaluation.checks import assess
+from floemap.evaluation.checks import scene_checks as consistency
+from floemap.evaluation.checks.scene_checks import pool_checks
+from floemap.learning.training import loop as training
+from floemap.learning.training import state
 from floemap.legend import SIX_CLASSES
+from floemap.results.stage import Stage, is_finished, provenance, read_json, write_json
 from floemap.simulation import twin, twin_month
-from floemap.stage import Stage, is_finished, provenance, read_json, write_json
 from floemap.study import data, split
 
 A = Stage("floemap a", "a.json", revision=3)
@@ -59,14 +61,14 @@ def test_a_chart_is_made_anew_where_a_stage_within_it_has_changed(
     workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It prepares and predicts without leaving results of these, so its own record answers for them."""
-    from floemap.inference import chart_folder
+    from floemap.inference.draftchart import folder as chart_folder
 
     job = COMMANDS["chart of a product"]
     assert job.run(workshop, tmp_path).exit_code == 0
     prepare, predict = chart_folder.STAGE.within
     other = replace(chart_folder.STAGE, within=(prepare, replace(predict, revision=predict.revision + 1)))
     monkeypatch.setattr(chart_folder, "STAGE", other)
-    monkeypatch.setattr("floemap.inference.chart.STAGE", other)
+    monkeypatch.setattr("floemap.inference.draftchart.chart.STAGE", other)
     assert "(finished before)" not in job.run(workshop, tmp_path).stdout
     assert "(finished before)" in job.run(workshop, tmp_path).stdout
 
@@ -93,7 +95,7 @@ def test_checks_of_another_revision_are_made_anew_and_never_pooled(
 
     first = assessed()
     assert assessed().skipped
-    raised(monkeypatch, "floemap.evaluation.assess:STAGE", "floemap.evaluation.consistency:STAGE")
+    raised(monkeypatch, "floemap.evaluation.checks.assess:STAGE", "floemap.evaluation.checks.scene_checks:STAGE")
     second = assessed()
     assert not second.skipped and assessed().skipped
     with pytest.raises(ConfigError, match=r"revisions \d+ and \d+ of the checks"):
@@ -137,7 +139,7 @@ def test_a_training_of_another_revision_is_refused_and_kept(
     finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hours of work are never thrown away unasked, nor gone on with by software that would learn otherwise."""
-    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
 
     def go(**options: Any) -> training.Trained:
         parts = [scene("a", 1)], [scene("v", 3)]
@@ -149,7 +151,7 @@ def test_a_training_of_another_revision_is_refused_and_kept(
     assert read_json(first.record)["revision"] == 1
     if not finished:
         first.record.unlink()
-    raised(monkeypatch, "floemap.learning.state:STAGE", "floemap.learning.training:STAGE")
+    raised(monkeypatch, "floemap.learning.training.state:STAGE", "floemap.learning.training.loop:STAGE")
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(ConfigError, match=r"of other revision \(1, now 2\).*--overwrite"):
         go()

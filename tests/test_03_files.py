@@ -20,7 +20,7 @@ from workshop import COMMANDS, Inputs, contents, copied, run
 
 from floemap.errors import ChartError, FloemapError, OutputError
 from floemap.files import regular_file
-from floemap.stage import write_json
+from floemap.results.stage import write_json
 
 #: Every call here takes seconds; one that waits for a pipe never ends.
 WAITS_S = 300

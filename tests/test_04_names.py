@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from run_maker import make_run
 from workshop import Inputs, contents, run
 
-from floemap.charts.zenodo import record_files
+from floemap.datasets.download.zenodo import record_files
 from floemap.errors import ConfigError, DownloadError, FloemapError, OutputError
-from floemap.evaluation.assess import assess_scene
-from floemap.evaluation.evaluate import evaluate_scene
-from floemap.names import place_in
+from floemap.evaluation.checks.assess import assess_scene
+from floemap.evaluation.scoring.evaluate import evaluate_scene
 from floemap.report.report import make_report
-from floemap.run_paths import DataPaths, RunPaths
+from floemap.results.names import place_in
+from floemap.results.run_paths import DataPaths, RunPaths
 from floemap.study.settings import SceneSettings
 from floemap.study.split import published_roles
 

@@ -19,18 +19,18 @@ from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from workshop import COMMANDS, Inputs, copied
 
 from floemap.errors import ConfigError, FloemapError, ModelError, TrainingError
-from floemap.evaluation.settings import EvaluateSettings
-from floemap.evaluation.sources import find_sources
-from floemap.inference.chart_source import find_product
+from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.evaluation.scoring.sources import find_sources
+from floemap.inference.draftchart.source import find_product
 from floemap.info import describe
-from floemap.learning.checkpoint_header import METADATA_KEY, read_about
-from floemap.learning.state import read_metrics
-from floemap.learning.training import train
+from floemap.learning.models.checkpoint_header import METADATA_KEY, read_about
+from floemap.learning.training.loop import train
+from floemap.learning.training.state import read_metrics
 from floemap.legend import SIX_CLASSES
 from floemap.report.report import check_records
 from floemap.report.run_folder import read_run
 from floemap.report.tables import _csv
-from floemap.stage import parse_json, read_json
+from floemap.results.stage import parse_json, read_json
 from floemap.study.settings import Study
 
 ODD_JSON = {
@@ -299,7 +299,7 @@ MAY_BE_EMPTY = ("arithmetic is {}", "arithmetic is {'x': 1}")
 
 
 def test_a_state_of_any_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
     settings = tiny_settings(max_epochs=2)
 
     def go(out: Path) -> None:
@@ -309,7 +309,7 @@ def test_a_state_of_any_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:
-        m.setattr("floemap.learning.training.write_json", broken)
+        m.setattr("floemap.learning.training.loop.write_json", broken)
         with pytest.raises(KeyboardInterrupt):
             go(tmp_path / "begun")
     state = torch.load(tmp_path / "begun" / "state.pt", weights_only=True)

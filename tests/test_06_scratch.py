@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from chart_maker import write_chart
 
-from floemap import locks
-from floemap.charts.sigrid3 import read_chart
-from floemap.locks import scratch
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.results import locks
+from floemap.results.locks import scratch
 
 HELD = """
 import os, signal, sys
 from pathlib import Path
-from floemap.locks import scratch
+from floemap.results.locks import scratch
 with scratch("thing-", Path(sys.argv[1])) as place:
     (place / "a").write_text("x")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -85,7 +85,7 @@ def test_reading_a_chart_removes_what_killed_reading_left(tmp_path: Path, monkey
     temporary.mkdir()
     program = "import os, signal, sys\nfrom floemap.charts import vector_files\n"
     program += "vector_files._open_by_gdal = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-    program += "from floemap.charts.sigrid3 import read_chart\nread_chart(sys.argv[1])"
+    program += "from floemap.icechart.read.sigrid3 import read_chart\nread_chart(sys.argv[1])"
     subprocess.run([sys.executable, "-c", program, str(chart)], env=os.environ | {"TMPDIR": str(temporary)})
     assert len(list(temporary.iterdir())) == 1
     monkeypatch.setattr("tempfile.tempdir", str(temporary))

@@ -8,7 +8,7 @@ import pytest
 
 from floemap.sentinel1.describe import describe_scene, nesz_db, scene_lines
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseTable, azimuth_factor
-from floemap.sentinel1.safe import open_measurement, open_scene, verify
+from floemap.sentinel1.safe.reader import open_measurement, open_scene, verify
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data"
 REAL_NAME = "S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"

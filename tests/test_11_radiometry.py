@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from floemap.sentinel1.metadata import AzimuthNoise, CalibrationLut, NoiseLut, RangeNoise, SwathBounds
 from floemap.sentinel1.radiometry import (
     FLOOR_DB,
     CalibrationTable,
@@ -17,7 +18,6 @@ from floemap.sentinel1.radiometry import (
     line_weights,
     to_db,
 )
-from floemap.sentinel1.scene import AzimuthNoise, CalibrationLut, NoiseLut, RangeNoise, SwathBounds
 
 SHAPE = (60, 50)
 # Two sub-swaths whose seam moves at line 21, inside of a cell; the second begins later.

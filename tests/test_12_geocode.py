@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from floemap.errors import GridError
-from floemap.sentinel1 import rangedoppler as rd
-from floemap.sentinel1.geocode import GeoLocator, default_crs, inverse_map, target_grid
-from floemap.sentinel1.safe import open_scene
-from floemap.sentinel1.scene import Scene
+from floemap.sentinel1 import range_doppler as rd
+from floemap.sentinel1.geolocation import GeoLocator, default_crs, inverse_map, target_grid
+from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.stac import footprint_geometry
-from floemap.simulation.safe_writer import write_safe
+from floemap.simulation.safe.writer import write_safe
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data"
 REAL_NAME = "S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"

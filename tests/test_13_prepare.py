@@ -14,11 +14,11 @@ from floemap.config import PrepareSettings
 from floemap.errors import ConfigError, FloemapError, GridError
 from floemap.sentinel1.bands import open_product
 from floemap.sentinel1.encoding import NODATA
-from floemap.sentinel1.geocode import GeoLocator
-from floemap.sentinel1.product import prepare
+from floemap.sentinel1.geolocation import GeoLocator
+from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import FLOOR_DB
-from floemap.sentinel1.safe import open_scene
-from floemap.simulation.safe_writer import write_safe
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.simulation.safe.writer import write_safe
 
 FORMS = {
     "noise by range and azimuth": {},

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from floemap.config import PrepareSettings
-from floemap.sentinel1.cells import calibrate
 from floemap.sentinel1.coarse import CoarseStatistics, block_mean
-from floemap.sentinel1.product import prepare
+from floemap.sentinel1.metadata import AzimuthNoise, SwathBounds
+from floemap.sentinel1.multilook import calibrate
+from floemap.sentinel1.noise_residual import estimate_adjustments, measure
+from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
-from floemap.sentinel1.residual import estimate_adjustments, measure
-from floemap.sentinel1.safe import open_scene
-from floemap.sentinel1.scene import AzimuthNoise, SwathBounds
-from floemap.simulation.safe_writer import luts, write_safe
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.simulation.safe.writer import luts, write_safe
 
 N = 16
 ROWS, COLS = 640, 200

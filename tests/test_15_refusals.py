@@ -23,9 +23,9 @@ from floemap.cli.main import app
 from floemap.config import PrepareSettings
 from floemap.errors import FloemapError, GridError, ProductError
 from floemap.info import describe
-from floemap.sentinel1.geocode import GeoLocator
-from floemap.sentinel1.product import prepare
-from floemap.sentinel1.safe import open_scene
+from floemap.sentinel1.geolocation import GeoLocator
+from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.safe.reader import open_scene
 
 ANNOTATION = "annotation/*-hh-*.xml"
 CALIBRATION = "annotation/calibration/calibration-*-hh-*.xml"

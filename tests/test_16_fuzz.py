@@ -24,9 +24,9 @@ from lxml import etree
 
 from floemap.config import PrepareSettings
 from floemap.errors import FloemapError
-from floemap.sentinel1.product import prepare
-from floemap.sentinel1.safe import open_scene
-from floemap.sentinel1.xmltree import XmlTree
+from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.safe.xml import XmlTree
 
 #: Another seed does other damage: a search for what this one does not find.
 SEED = int(os.environ.get("FLOEMAP_FUZZ_SEED", "20180116"))

@@ -23,9 +23,9 @@ from floemap.cli.main import app
 from floemap.cog import Band, write_cog
 from floemap.config import PrepareSettings
 from floemap.errors import FloemapError, OutputError
+from floemap.results.stage import write_json
 from floemap.sentinel1.batch import prepare_all
-from floemap.sentinel1.product import PreparedProduct, prepare
-from floemap.stage import write_json
+from floemap.sentinel1.prepare import PreparedProduct, prepare
 
 FILES = {"product.tif", "product.qml", "product.json", "item.json"}
 
@@ -59,7 +59,7 @@ import resource, signal
 from pathlib import Path
 from floemap.config import PrepareSettings
 from floemap.errors import OutputError
-from floemap.sentinel1.product import prepare
+from floemap.sentinel1.prepare import prepare
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 out = Path({str(tmp_path / "out")!r})
@@ -262,8 +262,8 @@ def test_a_running_neighbour_is_left_alone(
     script = f"""
 import time
 from pathlib import Path
-from floemap.folders import stage_folder
-from floemap.sentinel1.product import STAGE
+from floemap.results.folders import stage_folder
+from floemap.sentinel1.prepare import STAGE
 
 with stage_folder(Path({str(tmp_path / small_product.stem)!r}), STAGE) as folder:
     (folder / "product.tif").touch()

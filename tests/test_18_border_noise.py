@@ -15,13 +15,13 @@ from damage import without_checksums
 
 from floemap.config import PrepareSettings
 from floemap.sentinel1.bands import open_product
-from floemap.sentinel1.cells import calibrate
-from floemap.sentinel1.product import prepare
+from floemap.sentinel1.multilook import calibrate
+from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import NoiseTable, border_lines
-from floemap.sentinel1.safe import open_scene
-from floemap.simulation.safe_luts import SimulatedLuts
-from floemap.simulation.safe_spec import ProductSpec
-from floemap.simulation.safe_writer import write_safe
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.simulation.safe.luts import SimulatedLuts
+from floemap.simulation.safe.spec import ProductSpec
+from floemap.simulation.safe.writer import write_safe
 
 CASES = Path(__file__).resolve().parents[2] / "shared/cases/05-dim-lines-in-azimuth"
 SHAPE = {"lines": 512, "samples": 1300, "pixel_spacing_m": 320.0}

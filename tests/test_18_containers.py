@@ -19,8 +19,8 @@ from floemap.cli.main import app
 from floemap.config import PrepareSettings
 from floemap.errors import ProductError
 from floemap.info import describe
-from floemap.sentinel1.product import prepare
-from floemap.sentinel1.safe import open_measurement, open_scene, verify
+from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.safe.reader import open_measurement, open_scene, verify
 from floemap.zips import clean_name
 
 CASES = Path(__file__).resolve().parents[2] / "shared/cases"

@@ -14,14 +14,14 @@ from lxml import etree
 
 from floemap.config import PrepareSettings
 from floemap.errors import ProductError
-from floemap.sentinel1.annotation import geolocation_grid, orbit
-from floemap.sentinel1.container import open_container
-from floemap.sentinel1.geocode import GeoLocator
+from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.irregular_grid import GeolocationPoints, full_grid, regular_grid
-from floemap.sentinel1.product import prepare
-from floemap.sentinel1.rangedoppler import residuals_m
-from floemap.sentinel1.safe import open_scene
-from floemap.sentinel1.xmltree import XmlTree
+from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.range_doppler import residuals_m
+from floemap.sentinel1.safe.annotation import geolocation_grid, orbit
+from floemap.sentinel1.safe.container import open_container
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.safe.xml import XmlTree
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL = SHARED / "data/S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"

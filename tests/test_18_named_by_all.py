@@ -20,7 +20,7 @@ from typer.testing import Result
 from workshop import COMMANDS, Inputs, contents, copied, run
 
 from floemap.cog import read_geobox
-from floemap.stage import read_json
+from floemap.results.stage import read_json
 
 Write = Callable[..., Path]
 

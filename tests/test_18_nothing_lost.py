@@ -13,13 +13,13 @@ from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from workshop import COMMANDS, Command, Inputs, contents, copied, run
 
 from floemap.errors import FloemapError, OutputError
-from floemap.evaluation.assess import assess_scene
-from floemap.folders import stage_folder
-from floemap.learning.training import train
+from floemap.evaluation.checks.assess import assess_scene
+from floemap.learning.training.loop import train
 from floemap.legend import SIX_CLASSES
+from floemap.results.folders import stage_folder
+from floemap.results.stage import LOCK, Stage, alone_in, one_at_a_time
 from floemap.simulation.pixels import simulate_pixels
-from floemap.simulation.safe_writer import write_safe
-from floemap.stage import LOCK, Stage, alone_in, one_at_a_time
+from floemap.simulation.safe.writer import write_safe
 
 A = Stage("floemap a", "a.json", revision=0)
 
@@ -218,7 +218,7 @@ def test_checks_take_the_place_of_nothing_but_checks(workshop: Inputs, tmp_path:
 def test_a_training_takes_the_place_of_nothing_but_a_training(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
     out = tmp_path / "model"
     out.mkdir()
     (out / name).write_text('{"made_by": "somebody else"}')

@@ -22,13 +22,13 @@ from floemap.config import PrepareSettings
 from floemap.errors import ProductError
 from floemap.info import describe
 from floemap.sentinel1.bands import open_product
+from floemap.sentinel1.metadata import NoiseLut, Scene
 from floemap.sentinel1.noise_check import with_good_noise
-from floemap.sentinel1.product import prepare
+from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import azimuth_factor
-from floemap.sentinel1.safe import open_scene
-from floemap.sentinel1.scene import NoiseLut, Scene
-from floemap.simulation.safe_spec import ProductSpec
-from floemap.simulation.safe_writer import write_safe
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.simulation.safe.spec import ProductSpec
+from floemap.simulation.safe.writer import write_safe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL = SHARED / "data/S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"

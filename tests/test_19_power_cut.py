@@ -17,15 +17,15 @@ from run_maker import make_run
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from workshop import COMMANDS, Inputs, contents, run
 
-from floemap import folders
-from floemap.learning.checkpoint import load_checkpoint
-from floemap.learning.state import load_state
-from floemap.learning.training import Trained, train
+from floemap.learning.models.checkpoint import load_checkpoint
+from floemap.learning.training.loop import Trained, train
+from floemap.learning.training.state import load_state
 from floemap.legend import SIX_CLASSES
+from floemap.results import folders
+from floemap.results.stage import write_json
 from floemap.simulation.pixels import simulate_pixels
 from floemap.simulation.twin import make_twin
 from floemap.simulation.twin_month import finished_month
-from floemap.stage import write_json
 
 Watch = Callable[[Path], Disk]
 
@@ -194,7 +194,7 @@ def test_a_simulated_month_is_finished_only_where_all_of_it_is_there(tmp_path: P
 def test_a_training_goes_on_from_whatever_a_cut_leaves(
     tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
 
     def go(out: Path) -> Trained:
         parts = [scene("a", 1)], [scene("v", 3)]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from chart_maker import COLUMNS, FOUR, grid, ice, other, squares, write_chart
 
-from floemap.charts.columns import CODE_COLUMNS
-from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.errors import ChartError
-from floemap.inference.land import land_on
+from floemap.icechart.read.columns import CODE_COLUMNS
+from floemap.icechart.read.sigrid3 import Chart, read_chart
+from floemap.inference.draftchart.land import land_on
 
 #: One to three types, a trace of thicker ice, ice besides the three, water, land.
 ROWS: tuple[dict[str, Any], ...] = (

@@ -28,17 +28,17 @@ from listener import Listener
 from shapefile_maker import square, write_rings
 
 import floemap
-from floemap.charts.coverage import measure_coverage
-from floemap.charts.dataset import ChartFile
-from floemap.charts.describe import describe_chart
-from floemap.charts.extremeearth import scene_of
-from floemap.charts.inventory import check_dataset
-from floemap.charts.label import label_chart
-from floemap.charts.rasterize import rasterize_polygons
-from floemap.charts.sigrid3 import read_chart
 from floemap.cog import Band, open_raster, read_geobox, write_cog
+from floemap.datasets.extremeearth.find import ChartFile
+from floemap.datasets.extremeearth.inventory import check_dataset
+from floemap.datasets.extremeearth.scenes import scene_of
 from floemap.errors import ChartError, FloemapError
-from floemap.inference.land import land_on
+from floemap.icechart.describe import describe_chart
+from floemap.icechart.label.label import label_chart
+from floemap.icechart.label.rasterize import rasterize_polygons
+from floemap.icechart.read.overlaps import measure_coverage
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.inference.draftchart.land import land_on
 from floemap.info import describe
 
 SOURCES = Path(floemap.__file__).parent

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapefile_maker import Ring, square, write_rings
 
-from floemap.charts.rings import near_each, repaired
-from floemap.charts.sigrid3 import read_chart
 from floemap.errors import ChartError
-from floemap.inference.land import land_on
+from floemap.icechart.read.rings import near_each, repaired
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.inference.draftchart.land import land_on
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "cases"
 

@@ -18,12 +18,12 @@ import shapely
 import shapely.affinity
 from chart_maker import COLUMNS, FOUR, LEFT, POLAR, SIDE_M, grid, ice, other, squares, write_chart
 
-from floemap.charts.codes import NOT_GIVEN, TENTHS, read_codes, tenths
-from floemap.charts.columns import CODE_COLUMNS
-from floemap.charts.describe import chart_facts
-from floemap.charts.rasterize import rasterize_polygons
-from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.errors import ChartError
+from floemap.icechart.describe import chart_facts
+from floemap.icechart.label.rasterize import rasterize_polygons
+from floemap.icechart.read.codes import NOT_GIVEN, TENTHS, read_codes, tenths
+from floemap.icechart.read.columns import CODE_COLUMNS
+from floemap.icechart.read.sigrid3 import Chart, read_chart
 
 
 def codes_of(chart: Chart) -> list[list[int]]:

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from floemap.charts.projecting import project
-from floemap.charts.rasterize import rasterize_polygons
-from floemap.charts.sigrid3 import read_chart
 from floemap.errors import ChartError
+from floemap.icechart.label.rasterize import rasterize_polygons
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.icechart.reproject import project
 
 GEO = pyproj.CRS("EPSG:4326")
 POLAR = pyproj.CRS("EPSG:3413")

@@ -14,9 +14,9 @@ from chart_maker import ice, other, squares, write_chart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from floemap.charts.dominant import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
-from floemap.charts.sigrid3 import Chart, read_chart
 from floemap.errors import ChartError
+from floemap.icechart.dominant_type import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
+from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.legend import (
     AI4ARCTIC,
     EXTREMEEARTH,

@@ -16,10 +16,9 @@ from chart_maker import BOTTOM, FOUR, LEFT, POLAR, SIDE_M, grid, ice, squares, w
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.charts.coverage import measure_coverage
-from floemap.charts.dominant import class_ids, ice_types
-from floemap.charts.projecting import project
-from floemap.charts.rasterize import (
+from floemap.errors import ChartError, GridError
+from floemap.icechart.dominant_type import class_ids, ice_types
+from floemap.icechart.label.rasterize import (
     MAX_DISTANCE_PX,
     border_distance,
     border_distance_px,
@@ -27,8 +26,9 @@ from floemap.charts.rasterize import (
     rasterize_labels,
     rasterize_polygons,
 )
-from floemap.charts.sigrid3 import Chart, read_chart
-from floemap.errors import ChartError, GridError
+from floemap.icechart.read.overlaps import measure_coverage
+from floemap.icechart.read.sigrid3 import Chart, read_chart
+from floemap.icechart.reproject import project
 from floemap.legend import IGNORE, SIX_CLASSES
 
 PIXEL_M = 1000.0

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from floemap.charts import extremeearth as ee
-from floemap.charts.halves import Footprint, half_mask, halves
+from floemap.datasets.extremeearth import scenes as ee
+from floemap.datasets.extremeearth.split_halves import Footprint, half_mask, halves
 from floemap.errors import ConfigError, GridError
 
 POLE = "+proj=stere +lat_0=90 +lon_0={lon} +k=1 +datum=WGS84 +units=m"

@@ -24,8 +24,7 @@ from hypothesis import strategies as st
 from loopback import PASSWORD, RECORD, USER, Loopback, drop, hold, longer, no_range, other_range, pieces, status, wrong
 from small_dataset import write_product
 
-from floemap.charts import fetch as fetch_module
-from floemap.charts.copernicus import (
+from floemap.datasets.download.copernicus import (
     PASSWORD_VARIABLE,
     USER_VARIABLE,
     Account,
@@ -33,11 +32,12 @@ from floemap.charts.copernicus import (
     account_from_environment,
     find_product,
 )
-from floemap.charts.download import RemoteFile, download, remaining_bytes
-from floemap.charts.extremeearth import scene_of
-from floemap.charts.fetch import Plan
-from floemap.charts.web import CHUNK_BYTES, MAX_TRIES, SERVICES, Services, Stopped, Web, origin, plain
-from floemap.charts.zenodo import record_files
+from floemap.datasets.download.file import RemoteFile, download, remaining_bytes
+from floemap.datasets.download.http import CHUNK_BYTES, MAX_TRIES, SERVICES, Services, Stopped, Web, origin, plain
+from floemap.datasets.download.zenodo import record_files
+from floemap.datasets.extremeearth import fetch as fetch_module
+from floemap.datasets.extremeearth.fetch import Plan
+from floemap.datasets.extremeearth.scenes import scene_of
 from floemap.errors import ConfigError, DownloadError, FloemapError, OutputError
 
 BODY = random.Random(0).randbytes(3_000_000)
@@ -653,9 +653,9 @@ def test_secrets_are_in_no_file_log_or_message(dataset, tmp_path, caplog, monkey
 
 def test_without_requests_the_way_to_install_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "requests", None)
-    monkeypatch.delitem(sys.modules, "floemap.charts.web")
+    monkeypatch.delitem(sys.modules, "floemap.datasets.download.http")
     with pytest.raises(FloemapError, match=r"its extra 'fetch': .* pip install -e '\.\[fetch\]'"):
-        importlib.import_module("floemap.charts.web")
+        importlib.import_module("floemap.datasets.download.http")
 
 
 def test_a_run_that_is_stopped_has_told_of_what_came_and_the_next_one_fetches_the_rest(dataset, tmp_path):

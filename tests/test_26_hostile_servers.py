@@ -13,23 +13,23 @@ import pytest
 from fetching import ACCOUNT, MONTHS, fetch, names
 from loopback import PASSWORD, RECORD, USER, Fault, Loopback, body, drop, raw, status
 
-from floemap.charts import answers as answers_module
-from floemap.charts import web as web_module
-from floemap.charts.addresses import linked, plain
-from floemap.charts.answers import MAX_JSON_BYTES
-from floemap.charts.copernicus import (
+from floemap.datasets.download import answers as answers_module
+from floemap.datasets.download import http as web_module
+from floemap.datasets.download.addresses import linked, plain
+from floemap.datasets.download.answers import MAX_JSON_BYTES
+from floemap.datasets.download.copernicus import (
     PASSWORD_VARIABLE,
     USER_VARIABLE,
     TokenSource,
     account_from_environment,
     find_product,
 )
-from floemap.charts.download import RemoteFile, download, is_file_name
-from floemap.charts.extremeearth import DOI, scene_of
-from floemap.charts.web import Services, Web
-from floemap.charts.zenodo import record_files
+from floemap.datasets.download.file import RemoteFile, download, is_file_name
+from floemap.datasets.download.http import Services, Web
+from floemap.datasets.download.zenodo import record_files
+from floemap.datasets.extremeearth.scenes import DOI, scene_of
 from floemap.errors import DownloadError, FloemapError
-from floemap.learning.weights import fetch_weights
+from floemap.learning.models.imagenet import fetch_weights
 
 NAME = scene_of(1).product
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"

@@ -17,15 +17,15 @@ from small_dataset import write_chart, write_product, zip_files
 from typer.testing import CliRunner
 
 import floemap.cli.fetch  # noqa: F401  (registers the command)
-from floemap.charts import fetch as fetch_module
-from floemap.charts.copernicus import PASSWORD_VARIABLE, USER_VARIABLE
-from floemap.charts.dataset import find_dataset
-from floemap.charts.extremeearth import COLUMNS_V1, SCENES, scene_of
-from floemap.charts.inventory import Finding, check_dataset
-from floemap.charts.web import Services
 from floemap.cli.app import app
+from floemap.datasets.download.copernicus import PASSWORD_VARIABLE, USER_VARIABLE
+from floemap.datasets.download.http import Services
+from floemap.datasets.extremeearth import fetch as fetch_module
+from floemap.datasets.extremeearth.find import find_dataset
+from floemap.datasets.extremeearth.inventory import Finding, check_dataset
+from floemap.datasets.extremeearth.scenes import COLUMNS_V1, SCENES, scene_of
 from floemap.errors import FloemapError
-from floemap.sentinel1.safe import open_scene
+from floemap.sentinel1.safe.reader import open_scene
 
 JAN = scene_of(1)
 

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from floemap.charts import smoothing
-from floemap.charts.borders import pad, trace_borders
-from floemap.charts.outlines import CLASS_AREA_CHANGE, draw_outlines
-from floemap.charts.patches import contacts, find_patches, merge_small
-from floemap.charts.smoothing import smooth_classes
-from floemap.charts.vectorize import ChartPolygons, vectorize
 from floemap.errors import ChartError, ConfigError, FloemapError, GridError
+from floemap.icechart.draw import majority_filter as smoothing
+from floemap.icechart.draw.majority_filter import smooth_classes
+from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
+from floemap.icechart.draw.region_borders import pad, trace_borders
+from floemap.icechart.draw.region_polygons import CLASS_AREA_CHANGE, draw_outlines
+from floemap.icechart.draw.regions import contacts, find_patches, merge_small
 from floemap.legend import ICE_WATER, IGNORE, LAND, SIX_CLASSES
 
 Classes = NDArray[np.uint8]

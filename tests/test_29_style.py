@@ -22,18 +22,18 @@ from odc.geo.geobox import GeoBox
 from typer.testing import CliRunner
 
 import floemap.cli.label  # noqa: F401  registers the command
-from floemap.charts.describe import describe_chart
-from floemap.charts.dominant import Rule, class_ids, ice_types
-from floemap.charts.label import label_chart
-from floemap.charts.own_charts import other_classes
-from floemap.charts.qgis_style import OTHER_TITLE, class_expression, kinds_of, qgis_style
-from floemap.charts.sigrid3 import read_chart
-from floemap.charts.vectorize import vectorize
-from floemap.charts.write_sigrid3 import write_sigrid3
-from floemap.charts.write_vector import LAYER, write_geojson, write_geopackage
 from floemap.cli.app import app
 from floemap.cog import Band, write_cog
 from floemap.config import LabelSettings
+from floemap.icechart.describe import describe_chart
+from floemap.icechart.dominant_type import Rule, class_ids, ice_types
+from floemap.icechart.draw.polygonize import vectorize
+from floemap.icechart.label.label import label_chart
+from floemap.icechart.read.own_charts import other_classes
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.icechart.write.qgis_style import OTHER_TITLE, class_expression, kinds_of, qgis_style
+from floemap.icechart.write.sigrid3 import write_sigrid3
+from floemap.icechart.write.vector import LAYER, write_geojson, write_geopackage
 from floemap.legend import EXTREMEEARTH, IGNORE, LAND, LAND_RGB, LEGENDS, STAGE_CODES, Legend
 
 START = datetime(2018, 1, 16, 7, 54, 30, tzinfo=UTC)

@@ -27,20 +27,20 @@ from lxml import etree
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.charts import write_sigrid3 as sigrid3_module
-from floemap.charts.chart_table import FIELDS, STATUS, codes_of_class
-from floemap.charts.codes import NOT_GIVEN
-from floemap.charts.dbf import write_dbf
-from floemap.charts.dominant import Rule, class_ids, ice_types
-from floemap.charts.label import label_chart
-from floemap.charts.lonlat import lonlat_bounds, to_lonlat
-from floemap.charts.sigrid3 import read_chart
-from floemap.charts.vectorize import ChartPolygons, vectorize
-from floemap.charts.write_sigrid3 import sigrid3_name, write_sigrid3
-from floemap.charts.write_vector import LAYER, rounded, write_geojson, write_geopackage, write_style
 from floemap.cog import Band, write_cog
 from floemap.config import LabelSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
+from floemap.icechart.dominant_type import Rule, class_ids, ice_types
+from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
+from floemap.icechart.label.label import label_chart
+from floemap.icechart.read.codes import NOT_GIVEN
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.icechart.write import sigrid3 as sigrid3_module
+from floemap.icechart.write.dbf import write_dbf
+from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
+from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
+from floemap.icechart.write.table import FIELDS, STATUS, codes_of_class
+from floemap.icechart.write.vector import LAYER, rounded, write_geojson, write_geopackage, write_style
 from floemap.legend import IGNORE, LEGENDS, SIX_CLASSES, Legend
 
 START = datetime(2018, 1, 16, 7, 54, 30, 123456, tzinfo=UTC)

@@ -15,12 +15,12 @@ from lxml import etree
 from pyproj import Geod
 
 from floemap.errors import ConfigError, GridError
-from floemap.sentinel1 import rangedoppler
-from floemap.sentinel1.cells import calibrate
-from floemap.sentinel1.geocode import GeoLocator
+from floemap.sentinel1 import range_doppler as rangedoppler
+from floemap.sentinel1.geolocation import GeoLocator
+from floemap.sentinel1.multilook import calibrate
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseTable
-from floemap.sentinel1.safe import open_measurement, open_scene, verify
-from floemap.simulation.safe_writer import ProductSpec, luts, write_safe
+from floemap.sentinel1.safe.reader import open_measurement, open_scene, verify
+from floemap.simulation.safe.writer import ProductSpec, luts, write_safe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 REAL = SHARED / "S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"

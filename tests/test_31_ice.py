@@ -10,9 +10,10 @@ from scipy import ndimage
 
 from floemap.errors import ConfigError
 from floemap.legend import IGNORE, SIX_CLASSES
-from floemap.simulation.ice import SURFACE_CLASS, SURFACE_STAGE, Surface, Truth, World, classes, truth
-from floemap.simulation.ice_floes import concentration, floes, fragility, leads
-from floemap.simulation.ice_zones import (
+from floemap.simulation.world.floes import concentration, floes, fragility, leads
+from floemap.simulation.world.surface import SURFACE_CLASS, SURFACE_STAGE, Surface, Truth, World, classes, truth
+from floemap.simulation.world.texture import fabric_texture, lookup, noise_texture, ridge_texture, rubble_texture
+from floemap.simulation.world.zones import (
     MONTHS,
     WORLD_CRS,
     Lattice,
@@ -21,7 +22,6 @@ from floemap.simulation.ice_zones import (
     scene_centre_m,
     zones,
 )
-from floemap.simulation.texture import fabric_texture, lookup, noise_texture, ridge_texture, rubble_texture
 
 SEED = 0
 
@@ -283,7 +283,7 @@ def test_eddies_tear_the_edge_and_keep_the_ice(monkeypatch: pytest.MonkeyPatch) 
     ice = {}
     for strength in (0.0, 1.3):
         still = dict(MONTHS) | {7: replace(MONTHS[7], eddies=strength)}
-        monkeypatch.setattr("floemap.simulation.ice_zones.MONTHS", still)
+        monkeypatch.setattr("floemap.simulation.world.zones.MONTHS", still)
         here = zones(7, SEED, bounds)
         ice[strength] = here.tracer_km < MONTHS[7].new_km
     assert edge_length(ice[1.3]) > 2.0 * edge_length(ice[0.0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from floemap.errors import ConfigError
-from floemap.simulation.backscatter import (
+from floemap.simulation.world.backscatter import (
     POLS,
     REFERENCE_DEG,
     TABLE,
@@ -22,8 +22,8 @@ from floemap.simulation.backscatter import (
     sigma0_db,
     water_rise_db,
 )
-from floemap.simulation.ice import Surface, truth
-from floemap.simulation.ice_zones import scene_centre_m
+from floemap.simulation.world.surface import Surface, truth
+from floemap.simulation.world.zones import scene_centre_m
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "real"
 BELGICA_BANK = REAL / "glia_belgica_bank" / "classifier_parameters.json"

@@ -12,14 +12,14 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from floemap.charts.codes import tenths
-from floemap.charts.extremeearth import COLUMNS_V1
-from floemap.charts.sigrid3 import read_chart
+from floemap.datasets.extremeearth.scenes import COLUMNS_V1
 from floemap.errors import ChartError
+from floemap.icechart.read.codes import tenths
+from floemap.icechart.read.sigrid3 import read_chart
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.simulation.analyst import COLUMNS, OUTSIDE, draw_chart, extremeearth_columns
-from floemap.simulation.ice import SURFACE_STAGE, Surface, classes, truth
-from floemap.simulation.ice_zones import WORLD_CRS, scene_centre_m
+from floemap.simulation.world.surface import SURFACE_STAGE, Surface, classes, truth
+from floemap.simulation.world.zones import WORLD_CRS, scene_centre_m
 
 SEED, N, STEP_M = 0, 420, 950.0
 #: Class shares of the dataset, percent (docs/simulation.md).

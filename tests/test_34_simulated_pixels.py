@@ -16,14 +16,14 @@ import rasterio
 import shapely
 from typer.testing import CliRunner
 
-from floemap.charts.sigrid3 import read_chart
 from floemap.errors import ChartError, ConfigError
-from floemap.sentinel1.cells import calibrate
-from floemap.sentinel1.geocode import GeoLocator
-from floemap.sentinel1.safe import open_measurement, open_scene, verify
-from floemap.simulation.chart_scenery import ChartScenery
-from floemap.simulation.ice import Surface
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.sentinel1.geolocation import GeoLocator
+from floemap.sentinel1.multilook import calibrate
+from floemap.sentinel1.safe.reader import open_measurement, open_scene, verify
 from floemap.simulation.pixels import simulate_pixels
+from floemap.simulation.world.chart_scenery import ChartScenery
+from floemap.simulation.world.surface import Surface
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 REAL = SHARED / "S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"

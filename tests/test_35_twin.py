@@ -14,26 +14,26 @@ import pytest
 import rasterio
 from typer.testing import CliRunner
 
-from floemap.charts.dataset import find_dataset
-from floemap.charts.extremeearth import CRS, SCENES, scene_of
-from floemap.charts.inventory import check_dataset
-from floemap.charts.rasterize import rasterize_labels
 from floemap.cog import read_geobox
 from floemap.config import PrepareSettings
+from floemap.datasets.extremeearth.find import find_dataset
+from floemap.datasets.extremeearth.inventory import check_dataset
+from floemap.datasets.extremeearth.scenes import CRS, SCENES, scene_of
 from floemap.errors import ConfigError, OutputError
 from floemap.grid import check_same_grid
+from floemap.icechart.label.rasterize import rasterize_labels
 from floemap.legend import EXTREMEEARTH, IGNORE
 from floemap.sentinel1.bands import open_product
-from floemap.sentinel1.geocode import GeoLocator, inverse_map
-from floemap.sentinel1.product import prepare
-from floemap.sentinel1.safe import open_scene
+from floemap.sentinel1.geolocation import GeoLocator, inverse_map
+from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.safe.reader import open_scene
 from floemap.simulation.analyst import OUTSIDE
-from floemap.simulation.backscatter import sigma0_db
-from floemap.simulation.ice import SURFACE_CLASS, Surface, World
-from floemap.simulation.ice_zones import WORLD_CRS, scene_centre_m
-from floemap.simulation.safe_writer import ProductSpec, luts, write_safe
-from floemap.simulation.scenery import SceneryRows, image_of
+from floemap.simulation.safe.writer import ProductSpec, luts, write_safe
 from floemap.simulation.twin import TwinMonth, make_twin, resolution_m, twin_spec
+from floemap.simulation.world.backscatter import sigma0_db
+from floemap.simulation.world.scenery import SceneryRows, image_of
+from floemap.simulation.world.surface import SURFACE_CLASS, Surface, World
+from floemap.simulation.world.zones import WORLD_CRS, scene_centre_m
 
 SIZE = 120
 MONTHS = (1, 7)

@@ -12,10 +12,10 @@ import scipy.stats
 from speckle import evenest, measure
 
 from floemap.errors import ConfigError
-from floemap.sentinel1.safe import open_measurement, open_scene
-from floemap.simulation.safe_pixels import BLOCK_LINES
-from floemap.simulation.safe_writer import ProductSpec, luts, write_safe
-from floemap.simulation.speckle import EW_GRDM_LOOKS, Speckle, smoothing_kernel
+from floemap.sentinel1.safe.reader import open_measurement, open_scene
+from floemap.simulation.safe.pixels import BLOCK_LINES
+from floemap.simulation.safe.speckle import EW_GRDM_LOOKS, Speckle, smoothing_kernel
+from floemap.simulation.safe.writer import ProductSpec, luts, write_safe
 
 CROPS = sorted((Path(__file__).resolve().parents[2] / "shared" / "data" / "real" / "ew_hv_crops").glob("*.tif"))
 

@@ -12,9 +12,9 @@ import torch
 from seasoned import seasoned
 from torch import Tensor, nn
 
-from floemap.learning.aspp import AtrousDepthwise
-from floemap.learning.losses import make_loss
-from floemap.learning.models import MODELS, SegmentationModel, build_model
+from floemap.learning.losses.functions import make_loss
+from floemap.learning.models.aspp import AtrousDepthwise
+from floemap.learning.models.registry import MODELS, SegmentationModel, build_model
 from floemap.learning.settings import LossSettings, ModelSettings
 
 DEVICES = [

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from floemap.errors import ConfigError, ModelError
-from floemap.learning.aspp import LocalMean
-from floemap.learning.atrous import ATROUS_MODELS
-from floemap.learning.models import MODELS, SegmentationModel, build_model, load_encoder
-from floemap.learning.resnet import reach_px
+from floemap.learning.models.aspp import LocalMean
+from floemap.learning.models.atrous import ATROUS_MODELS
+from floemap.learning.models.registry import MODELS, SegmentationModel, build_model, load_encoder
+from floemap.learning.models.resnet import reach_px
 from floemap.learning.settings import ModelSettings
 
 NAN = float("nan")

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from floemap.errors import ConfigError, TrainingError
-from floemap.learning.losses import LOSSES, Loss, check_labels, class_weights, make_loss
+from floemap.learning.losses.functions import LOSSES, Loss, check_labels, class_weights, make_loss
 from floemap.learning.settings import LossSettings
 from floemap.legend import IGNORE
 

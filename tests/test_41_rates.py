@@ -17,12 +17,12 @@ from torch.nn import functional
 
 from floemap.demo import demo_study
 from floemap.errors import ConfigError
-from floemap.learning.atrous import active_taps, describe_rates, trainable_rates, warn_of_few_taps, with_rates
-from floemap.learning.losses import make_loss
-from floemap.learning.models import SegmentationModel, build_model
+from floemap.learning.losses.functions import make_loss
+from floemap.learning.models.atrous import active_taps, describe_rates, trainable_rates, warn_of_few_taps, with_rates
+from floemap.learning.models.registry import SegmentationModel, build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings
-from floemap.simulation.backscatter import sigma0
-from floemap.simulation.ice import World
+from floemap.simulation.world.backscatter import sigma0
+from floemap.simulation.world.surface import World
 from floemap.study.settings import Study
 
 CONFIGS = Path(__file__).parents[1] / "configs"

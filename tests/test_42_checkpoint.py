@@ -28,13 +28,13 @@ from torch import Tensor
 
 import floemap.legend
 from floemap.errors import ConfigError, FloemapError, ModelError, OutputError
-from floemap.learning.checkpoint import check_fits, load_checkpoint, save_checkpoint
-from floemap.learning.checkpoint_header import read_about
-from floemap.learning.models import MODELS, SegmentationModel, build_model
+from floemap.learning.models.checkpoint import check_fits, load_checkpoint, save_checkpoint
+from floemap.learning.models.checkpoint_header import read_about
+from floemap.learning.models.registry import MODELS, SegmentationModel, build_model
 from floemap.learning.settings import ModelSettings
 from floemap.legend import ICE_WATER, SIX_CLASSES
+from floemap.results.stage import write_whole
 from floemap.sentinel1.encoding import BAND_NAMES
-from floemap.stage import write_whole
 
 ABOUT = {"legend": "six_classes", "resolution_m": 80.0, "simulated": True}
 MEAN, STD = [-13.418, -27.005, 34.1], [5.422, 5.099, 7.831]
@@ -163,7 +163,7 @@ def test_models_of_other_types_are_float32_when_loaded(tmp_path: Path) -> None:
 
 def test_header_is_read_without_torch(saved: Path) -> None:
     code = (
-        "import sys; from floemap.learning.checkpoint_header import read_about; "
+        "import sys; from floemap.learning.models.checkpoint_header import read_about; "
         "print(read_about(sys.argv[1])['model']['name'], 'torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code, saved], capture_output=True, text=True, check=True)

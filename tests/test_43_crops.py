@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scene_files import on_disk
 
 from floemap.errors import ConfigError, FloemapError, GridError, TrainingError
-from floemap.learning.crops import (
+from floemap.learning.data.crops import (
     Crop,
     ResidentCrops,
     StreamedCrops,
@@ -26,10 +26,10 @@ from floemap.learning.crops import (
     physical,
     read_crop,
 )
-from floemap.learning.normalisation import band_sums, pooled_statistics
-from floemap.learning.parts import PartArrays, load_part, part_window
+from floemap.learning.data.normalisation import band_sums, pooled_statistics
+from floemap.learning.data.parts import PartArrays, load_part, part_window
+from floemap.learning.data.survey import Survey, count_classes, find_places, survey_part
 from floemap.learning.settings import CropSettings
-from floemap.learning.survey import Survey, count_classes, find_places, survey_part
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.sentinel1.encoding import NODATA
 

@@ -21,20 +21,20 @@ from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from torch import Tensor
 
 from floemap.errors import ConfigError, FloemapError, OutputError, TrainingError
-from floemap.learning import training as training_module
-from floemap.learning.checkpoint import load_checkpoint
-from floemap.learning.compiling import compiled_view
-from floemap.learning.crops import draw_fixed, physical, read_crop
-from floemap.learning.distributed import make_fabric
-from floemap.learning.losses import CrossEntropy, Loss, make_loss
-from floemap.learning.models import build_model
-from floemap.learning.normalisation import band_sums, pooled_statistics
-from floemap.learning.parts import PartArrays
+from floemap.learning.data.crops import draw_fixed, physical, read_crop
+from floemap.learning.data.normalisation import band_sums, pooled_statistics
+from floemap.learning.data.parts import PartArrays
+from floemap.learning.data.survey import survey_part
+from floemap.learning.losses.functions import CrossEntropy, Loss, make_loss
+from floemap.learning.models.checkpoint import load_checkpoint
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings
-from floemap.learning.state import State, load_state, save_state
-from floemap.learning.survey import survey_part
-from floemap.learning.training import Trained, train
-from floemap.learning.validation import Validation, validate
+from floemap.learning.training import loop as training_module
+from floemap.learning.training.compiling import compiled_view
+from floemap.learning.training.distributed import make_fabric
+from floemap.learning.training.loop import Trained, train
+from floemap.learning.training.state import State, load_state, save_state
+from floemap.learning.training.validation import Validation, validate
 from floemap.legend import IGNORE, SIX_CLASSES
 
 FILES = {"model.safetensors", "state.pt", "metrics.jsonl", "training.json"}
@@ -43,7 +43,7 @@ FILES = {"model.safetensors", "state.pt", "metrics.jsonl", "training.json"}
 @pytest.fixture(autouse=True)
 def tiny_is_a_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lets settings name the tiny model; one thread is faster for what is so small."""
-    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -384,7 +384,7 @@ def test_training_of_other_settings_or_data_is_left_alone(
         assert broken.value.path is not None
         folder = broken.value.path
         monkeypatch.undo()
-        monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+        monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
     before = {p: p.read_bytes() for p in folder.iterdir()}
     what = "finished" if finished else "unfinished training"
     with pytest.raises(ConfigError, match=rf"{what}.* other training\.batch \(4, now 3\)") as e:

@@ -15,10 +15,10 @@ import torch
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings, written_file
 
 from floemap.errors import OutputError
-from floemap.learning.checkpoint import load_checkpoint
+from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.settings import LearningSettings
-from floemap.learning.state import load_state
-from floemap.learning.training import Trained, train
+from floemap.learning.training.loop import Trained, train
+from floemap.learning.training.state import load_state
 from floemap.legend import SIX_CLASSES
 
 FILES = ["metrics.jsonl", "model.safetensors", "state.pt", "training.json"]
@@ -81,7 +81,7 @@ def test_real_model_killed_anywhere_again_and_again_gives_the_same_bits(killed: 
 
 @pytest.fixture(autouse=True)
 def tiny_is_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
 
 
 def go(out: Path, settings: LearningSettings) -> Trained:

@@ -18,13 +18,13 @@ from tiny_model import TinyModel
 from torch import Tensor, nn
 
 from floemap.errors import ConfigError, ProductError
-from floemap.learning.crops import physical
-from floemap.learning.models import build_model
-from floemap.learning.segmentation import SegmentationModel
+from floemap.learning.data.crops import physical
+from floemap.learning.models.base import SegmentationModel
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
-from floemap.learning.stages import Stage, choose_precision, merge_batch_norms, prepare_network
-from floemap.learning.whole_scene import SceneLogits, array_reader, scene_logits
-from floemap.learning.workers import Workers
+from floemap.learning.whole_scene.logits import SceneLogits, array_reader, scene_logits
+from floemap.learning.whole_scene.stages import Stage, choose_precision, merge_batch_norms, prepare_network
+from floemap.learning.whole_scene.workers import Workers
 from floemap.sentinel1.encoding import NODATA
 
 Stored = NDArray[np.int16]

@@ -13,10 +13,10 @@ import pytest
 import shared_training
 import torch
 
-from floemap.learning.checkpoint import load_checkpoint
-from floemap.learning.distributed import SharedBatchNorm2d, global_sum, make_fabric, several, share_batch_norm
-from floemap.learning.losses import LOSSES
-from floemap.learning.training import Trained
+from floemap.learning.losses.functions import LOSSES
+from floemap.learning.models.checkpoint import load_checkpoint
+from floemap.learning.training.distributed import SharedBatchNorm2d, global_sum, make_fabric, several, share_batch_norm
+from floemap.learning.training.loop import Trained
 
 PROCESSES = 2
 
@@ -114,6 +114,6 @@ def test_alone_nothing_is_shared() -> None:
 def test_nothing_is_left_among_temporary_files(tmp_path: Path) -> None:
     """As torch does where it is imported with what compiles."""
     environment = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"} | {"TMPDIR": str(tmp_path)}
-    code = "import floemap.learning.training"
+    code = "import floemap.learning.training.loop"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, env=environment)
     assert list(tmp_path.iterdir()) == []

@@ -12,10 +12,10 @@ import pytest
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 
 from floemap.errors import ConfigError, FloemapError, OutputError
-from floemap.learning.launched import Place, first_address, place, tasks
-from floemap.learning.training import train
+from floemap.learning.training.launched import Place, first_address, place, tasks
+from floemap.learning.training.loop import train
 from floemap.legend import SIX_CLASSES
-from floemap.stage import alone_in, read_json
+from floemap.results.stage import alone_in, read_json
 from floemap.study.compare import compare, train_model
 from floemap.study.settings import Study
 
@@ -112,9 +112,9 @@ from pathlib import Path
 warnings.simplefilter("error")
 sys.path.insert(0, {tests!r})
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
-import floemap.learning.models as models
+import floemap.learning.models.registry as models
 from floemap.errors import FloemapError
-from floemap.learning.training import train
+from floemap.learning.training.loop import train
 from floemap.legend import SIX_CLASSES
 models.MODELS = WITH_TINY
 torch.set_num_threads(1)
@@ -149,7 +149,7 @@ def test_two_that_know_nothing_of_each_other_do_not_train_into_one_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not of one process either; when the first is gone, however it went, the next goes on."""
-    monkeypatch.setattr("floemap.learning.models.MODELS", WITH_TINY)
+    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
     arguments = [scene("a", 1), scene("b", 2)], [scene("v", 3)], tiny_settings(max_epochs=1), SIX_CLASSES
 
     def go() -> None:

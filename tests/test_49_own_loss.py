@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from floemap.errors import ConfigError
-from floemap.learning import losses
-from floemap.learning.losses import LOSSES, Loss, make_loss, register_loss
+from floemap.learning.losses import functions as losses
+from floemap.learning.losses.functions import LOSSES, Loss, make_loss, register_loss
 from floemap.learning.settings import LossSettings
 from floemap.legend import IGNORE
 

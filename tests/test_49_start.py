@@ -13,14 +13,14 @@ import torch
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 
 from floemap.errors import ConfigError, ModelError
-from floemap.learning import models as models_module
-from floemap.learning.atrous import with_rates
-from floemap.learning.checkpoint import load_checkpoint, save_checkpoint
-from floemap.learning.checkpoint_header import describe_checkpoint
-from floemap.learning.models import build_model
+from floemap.learning.models import registry as models_module
+from floemap.learning.models.atrous import with_rates
+from floemap.learning.models.checkpoint import load_checkpoint, save_checkpoint
+from floemap.learning.models.checkpoint_header import describe_checkpoint
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings
-from floemap.learning.start import read_start, refuse_known
-from floemap.learning.training import Trained, train
+from floemap.learning.training.loop import Trained, train
+from floemap.learning.training.start import read_start, refuse_known
 from floemap.legend import ICE_WATER, SIX_CLASSES
 
 FIRST = {**ABOUT, "data": [{"part": "a", "role": "train", "product": "S1A_FIRST"}]}

@@ -26,15 +26,15 @@ from torch import nn
 from floemap.cog import Band, read_geobox, write_cog
 from floemap.errors import ConfigError, FloemapError, GridError, ModelError, OutputError, ProductError
 from floemap.grid import check_same_grid
-from floemap.inference.engines import make_network
-from floemap.inference.predict import Prediction, predict, predict_all, predicting
-from floemap.inference.scene_maps import STEPS
-from floemap.inference.strips import predicted_strips
-from floemap.learning.checkpoint import load_checkpoint, save_checkpoint
-from floemap.learning.crops import physical
-from floemap.learning.models import build_model
+from floemap.inference.predict.engines import make_network
+from floemap.inference.predict.predict import Prediction, predict, predict_all, predicting
+from floemap.inference.predict.scene_maps import STEPS
+from floemap.inference.predict.strips import predicted_strips
+from floemap.learning.data.crops import physical
+from floemap.learning.models.checkpoint import load_checkpoint, save_checkpoint
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
-from floemap.learning.whole_scene import SceneLogits, array_reader
+from floemap.learning.whole_scene.logits import SceneLogits, array_reader
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.outcomes import Outcome
 from floemap.sentinel1.bands import BANDS
@@ -245,7 +245,7 @@ def test_the_gpus_way_gives_the_same(stored: bool, model: Path, monkeypatch: pyt
             yield from predicted_strips(logits, rows=34, stored=stored)
 
     usual = list(strips())
-    from floemap.inference import strips as module
+    from floemap.inference.predict import strips as module
 
     def by_gpu(cells: Any, stride: int, offset: int, first: int, valid: Any, stored: bool) -> Any:
         with SceneLogits(network, array_reader(scene), (90, 77)) as logits:
@@ -500,7 +500,7 @@ def test_openvino_refuses_in_our_words(model: Path, monkeypatch: pytest.MonkeyPa
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.special.hermite_polynomial_h(x, 3)
 
-    from floemap.inference import engines
+    from floemap.inference.predict import engines
 
     original = engines.prepare_network
 

@@ -31,25 +31,26 @@ from pystac.extensions.sar import SarExtension
 from typer.testing import CliRunner
 
 import floemap.cli.chart  # noqa: F401  registers the command
-from floemap.charts.coverage import measure_coverage
-from floemap.charts.label import label_chart
-from floemap.charts.rasterize import border_distance, rasterize_labels
-from floemap.charts.sigrid3 import read_chart
-from floemap.charts.write_vector import LAYER
 from floemap.cli.app import app
 from floemap.cog import read_geobox
 from floemap.config import LabelSettings, PrepareSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, GridError, ModelError, OutputError, ProductError
-from floemap.inference import chart_files, model_files
-from floemap.inference.chart import DraftChart, make_chart, make_charts
-from floemap.inference.land import land_on
-from floemap.inference.model_files import default_model, find_models
-from floemap.inference.predict import predict
-from floemap.inference.settings import OUTPUTS, ChartSettings
-from floemap.inference.uncertainty import disagreement, entropy
+from floemap.icechart.label.label import label_chart
+from floemap.icechart.label.rasterize import border_distance, rasterize_labels
+from floemap.icechart.read.overlaps import measure_coverage
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.icechart.write.vector import LAYER
+from floemap.inference.draftchart import files as chart_files
+from floemap.inference.draftchart.chart import DraftChart, make_chart, make_charts
+from floemap.inference.draftchart.land import land_on
+from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings
+from floemap.inference.predict import model_files
+from floemap.inference.predict.model_files import default_model, find_models
+from floemap.inference.predict.predict import predict
+from floemap.inference.predict.uncertainty import disagreement, entropy
 from floemap.legend import IGNORE, LAND_RGB, SIX_CLASSES
 from floemap.sentinel1.encoding import NODATA
-from floemap.sentinel1.product import PreparedProduct, prepare
+from floemap.sentinel1.prepare import PreparedProduct, prepare
 
 SIGRID3 = [f"floemap_s1_20180116T0754Z_pl_a{s}" for s in (".shp", ".shx", ".dbf", ".prj", ".cpg", ".xml", ".qml")]
 FILES = {
@@ -559,7 +560,7 @@ def test_made_on_another_day_it_is_the_same(
         def now(cls, tz: tzinfo | None = None) -> datetime:
             return datetime.now(tz) + timedelta(days=1)
 
-    monkeypatch.setattr("floemap.stage.datetime", Tomorrow)
+    monkeypatch.setattr("floemap.results.stage.datetime", Tomorrow)
     again = make_chart(small_product, models[:1], tmp_path, SETTINGS)
     assert record(again)["created"] > record(whole)["created"]
     other = {n for n in FILES if (again.folder / n).read_bytes() != (whole.folder / n).read_bytes()}
@@ -676,7 +677,7 @@ def test_no_data_at_all(prepared: PreparedProduct, models: list[Path], tmp_path:
 
 def test_a_product_without_image(write_small: Any, small_spec: Any, models: list[Path], tmp_path: Path) -> None:
     """All its pixels are zero, which stands for no data."""
-    from floemap.simulation.safe_writer import write_safe
+    from floemap.simulation.safe.writer import write_safe
 
     spec = small_spec()
     nothing = {p: np.zeros((spec.lines, spec.samples), np.float32) for p in spec.polarisations}
@@ -786,8 +787,8 @@ def test_a_disk_that_is_full(prepared: PreparedProduct, whole: DraftChart, model
 import resource, signal
 from pathlib import Path
 from floemap.errors import OutputError
-from floemap.inference.chart import make_chart
-from floemap.inference.settings import ChartSettings
+from floemap.inference.draftchart.chart import make_chart
+from floemap.inference.draftchart.settings import ChartSettings
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 out = Path({str(tmp_path / "out")!r})
@@ -810,8 +811,8 @@ for limit in {limits!r}:
 def test_killed_half_way(small_product: Path, models: list[Path], tmp_path: Path) -> None:
     """Killed while it writes, at any file: nothing bears the chart's name, and the next run makes it whole."""
     script = f"""
-from floemap.inference.chart import make_chart
-from floemap.inference.settings import ChartSettings
+from floemap.inference.draftchart.chart import make_chart
+from floemap.inference.draftchart.settings import ChartSettings
 make_chart({str(small_product)!r}, [{str(models[0])!r}], {str(tmp_path)!r}, ChartSettings(min_area_km2=100))
 """
     final = tmp_path / small_product.stem

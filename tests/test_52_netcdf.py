@@ -22,8 +22,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from floemap.errors import OutputError
-from floemap.inference.netcdf import CONVENTIONS, LAND_FLAG, write_netcdf
-from floemap.inference.scene_maps import STEPS, SceneMaps, without_land
+from floemap.inference.draftchart.netcdf import CONVENTIONS, LAND_FLAG, write_netcdf
+from floemap.inference.predict.scene_maps import STEPS, SceneMaps, without_land
 from floemap.legend import IGNORE, LEGENDS, SIX_CLASSES, Legend
 
 START = datetime(2018, 1, 16, 7, 54, 30, tzinfo=UTC)

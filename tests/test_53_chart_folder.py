@@ -14,14 +14,14 @@ from chart_models import write_model
 
 from floemap.config import PrepareSettings
 from floemap.errors import ConfigError, FloemapError, OutputError
-from floemap.inference import chart as chart_module
-from floemap.inference.chart import DraftChart, make_chart, make_charts
-from floemap.inference.model_files import default_model, find_models
-from floemap.inference.settings import ChartSettings
-from floemap.learning.checkpoint_header import learnt_from, read_about
+from floemap.inference.draftchart import chart as chart_module
+from floemap.inference.draftchart.chart import DraftChart, make_chart, make_charts
+from floemap.inference.draftchart.settings import ChartSettings
+from floemap.inference.predict.model_files import default_model, find_models
+from floemap.learning.models.checkpoint_header import learnt_from, read_about
 from floemap.outcomes import each_product
 from floemap.progress import Progress
-from floemap.sentinel1.product import PreparedProduct
+from floemap.sentinel1.prepare import PreparedProduct
 
 SETTINGS = ChartSettings(min_area_km2=100, only=("classes", "chart"))
 FILES = {"classes.tif", "classes.qml", "chart.gpkg", "chart.qml", "item.json", "chart.json"}

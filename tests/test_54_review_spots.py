@@ -12,8 +12,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.inference.review_spots import AREA_KM2, MOST, review_spots
-from floemap.inference.scene_maps import NO_VALUE, STEP, SceneMaps
+from floemap.inference.draftchart.review_spots import AREA_KM2, MOST, review_spots
+from floemap.inference.predict.scene_maps import NO_VALUE, STEP, SceneMaps
 from floemap.legend import SIX_CLASSES
 
 #: Expected error of a pixel that is not in a blob.

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import confusion_matrix
 
 from floemap.errors import ConfigError, FloemapError, GridError
-from floemap.evaluation.confusion import Confusion, PairCounts, confusion, pooled
+from floemap.evaluation.scoring.confusion import Confusion, PairCounts, confusion, pooled
 from floemap.legend import IGNORE
 
 CLASSES = 4

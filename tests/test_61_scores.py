@@ -21,9 +21,9 @@ from sklearn.metrics import (
 )
 
 from floemap.errors import ConfigError
-from floemap.evaluation.confusion import Confusion
-from floemap.evaluation.published import PUBLISHED, published
-from floemap.evaluation.scores import OVERALL, Score, Scores, mean, scores
+from floemap.evaluation.scoring.confusion import Confusion
+from floemap.evaluation.scoring.published import PUBLISHED, published
+from floemap.evaluation.scoring.scores import OVERALL, Score, Scores, mean, scores
 
 CLASSES = 4
 #: Many zeros, so that absent classes are usual.

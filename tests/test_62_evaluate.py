@@ -18,17 +18,17 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.charts.label import label_chart
 from floemap.cog import Band, read_geobox, write_cog
 from floemap.config import LabelSettings
 from floemap.errors import ConfigError, FloemapError, GridError, OutputError
-from floemap.evaluation.confusion import confusion
-from floemap.evaluation.evaluate import evaluate_scene
-from floemap.evaluation.named_scores import Tally, counted_as_either, reference_away
-from floemap.evaluation.settings import EvaluateSettings
+from floemap.evaluation.scoring.confusion import confusion
+from floemap.evaluation.scoring.evaluate import evaluate_scene
+from floemap.evaluation.scoring.named_scores import Tally, counted_as_either, reference_away
+from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.icechart.label.label import label_chart
 from floemap.legend import IGNORE, LEGENDS, SIX_CLASSES
+from floemap.results.stage import write_json
 from floemap.simulation.twin_month import TRUTH_BANDS
-from floemap.stage import write_json
 
 #: More rows than a strip, an odd number of them, and a margin without a label.
 GRID = grid(603, 240, pixel_m=1000, top=BOTTOM + SIDE_M + 8000)
@@ -479,7 +479,8 @@ def test_failure_leaves_nothing_new_and_the_old(tmp_path: Path, label_folder: Pa
 
 def test_no_model_and_no_torch() -> None:
     code = (
-        "import sys, floemap.evaluation.evaluate, floemap.evaluation.summary, floemap.evaluation.tables;"
+        "import sys, floemap.evaluation.scoring.evaluate, floemap.evaluation.scoring.tables;"
+        "import floemap.evaluation.statistics.summary;"
         "rooms = ('floemap.learning', 'floemap.inference');"
         "print([m for m in sys.modules if m.split('.')[0] == 'torch' or m.startswith(rooms)])"
     )

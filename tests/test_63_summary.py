@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from floemap.charts.extremeearth import PARTS
+from floemap.datasets.extremeearth.scenes import PARTS
 from floemap.errors import ConfigError, FloemapError
-from floemap.evaluation.confusion import Confusion, pooled
-from floemap.evaluation.published import CITATION, PUBLISHED
-from floemap.evaluation.scores import scores
-from floemap.evaluation.summary import spread, summarise
-from floemap.evaluation.tables import markdown, tables
+from floemap.evaluation.scoring.confusion import Confusion, pooled
+from floemap.evaluation.scoring.published import CITATION, PUBLISHED
+from floemap.evaluation.scoring.scores import scores
+from floemap.evaluation.scoring.tables import markdown, tables
+from floemap.evaluation.statistics.summary import spread, summarise
 from floemap.legend import EXTREMEEARTH, SIX_CLASSES
-from floemap.stage import SCHEMA_VERSION
+from floemap.results.stage import SCHEMA_VERSION
 
 KEYS = {c.id: c.key for c in SIX_CLASSES.classes}
 TOTALS = {"01": (400, 0, 900, 3000, 5000, 8000), "07": (0, 0, 0, 2000, 1000, 9000)}

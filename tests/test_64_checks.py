@@ -30,13 +30,13 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial.distance import cdist
 
 from floemap.errors import ConfigError, FloemapError, GridError
-from floemap.evaluation import blocks
-from floemap.evaluation.blocks import BlockGrid
 from floemap.evaluation.checks.ice_edge import edge_pixels, generalise, ice_edge, window_px
 from floemap.evaluation.checks.old_ice import OldIceAmounts, old_ice
+from floemap.evaluation.checks.scene_checks import CHECKS
 from floemap.evaluation.checks.season import in_melt_season, season, with_air_temperature
 from floemap.evaluation.checks.sensor import angle_counts
-from floemap.evaluation.consistency import CHECKS
+from floemap.evaluation.statistics import blocks
+from floemap.evaluation.statistics.blocks import BlockGrid
 from floemap.legend import AI4ARCTIC, ICE_WATER, IGNORE
 
 ALL = [*CHECK_MAPS]

@@ -19,14 +19,14 @@ from floemap.cog import Band, write_cog
 from floemap.errors import ConfigError, FloemapError, GridError
 from floemap.evaluation.checks.headlines import HEADLINES, deviation
 from floemap.evaluation.checks.ice_edge import ice_edge
+from floemap.evaluation.checks.scene_checks import CHECKS, check_scene, pool_checks
 from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.evaluation.checks.season import in_melt_season, season
 from floemap.evaluation.checks.sensor import angle, seams
-from floemap.evaluation.consistency import CHECKS, check_scene, pool_checks
 from floemap.legend import IGNORE
+from floemap.results.stage import write_json
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
-from floemap.stage import write_json
 
 SHAPE = (90, 110)
 #: Off East Greenland, from 74.8 degrees north; pixels of 500 m.

@@ -28,19 +28,19 @@ from scipy.ndimage import label
 
 from floemap.cog import read_geobox
 from floemap.errors import FloemapError, GridError
-from floemap.evaluation.blocks import BlockGrid
 from floemap.evaluation.checks.borders import border_sides
 from floemap.evaluation.checks.fragmentation import fragmentation, patch_sizes
 from floemap.evaluation.checks.neighbours import WIDE_M, impossible_neighbours, narrow_pixels
 from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.evaluation.checks.sensor import angle, seams
+from floemap.evaluation.statistics.blocks import BlockGrid
 from floemap.legend import ICE_WATER, IGNORE
+from floemap.results.stage import read_json
 from floemap.sentinel1.bands import open_product
-from floemap.sentinel1.geocode import GeoLocator
-from floemap.sentinel1.product import prepare
-from floemap.sentinel1.safe import open_scene
+from floemap.sentinel1.geolocation import GeoLocator
+from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.seams import seam_lines
-from floemap.stage import read_json
 
 # --- fragmentation
 

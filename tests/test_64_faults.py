@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from check_maps import FIRST, LEGEND, OLD, WATER, YOUNG, blobs, incidence_deg
+from checks_lab import faults
+from checks_lab.grounds import Ground, TwinGround
+from checks_lab.reactions import FAULTS, NO_FAULT, SIGNS, Fault, react, reaction_table
 
 from floemap.errors import ConfigError
-from floemap.evaluation.consistency import CHECKS
+from floemap.evaluation.checks.scene_checks import CHECKS
 from floemap.legend import ICE_WATER, IGNORE
-from floemap.simulation import faults
-from floemap.simulation.grounds import Ground, TwinGround
-from floemap.simulation.reactions import FAULTS, NO_FAULT, SIGNS, Fault, react, reaction_table
 
 
 @pytest.fixture(scope="module")

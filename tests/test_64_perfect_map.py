@@ -13,34 +13,34 @@ import cv2
 import numpy as np
 import pytest
 from check_maps import FIRST, LEGEND, OLD, WATER, YOUNG, Classes, compared, in_one
+from checks_lab import faults
+from checks_lab.grounds import Ground, TwinGround
+from checks_lab.reactions import FAULTS, check_map
 from run_maker import make_run
 from scipy.ndimage import gaussian_filter
 
 from floemap.errors import ConfigError
-from floemap.evaluation.blocks import block_confusions
 from floemap.evaluation.checks.confidence import confidence
 from floemap.evaluation.checks.fragmentation import FragmentationAmounts, fragmentation
 from floemap.evaluation.checks.headlines import HEADLINES, Headline
 from floemap.evaluation.checks.ice_edge import ice_edge
 from floemap.evaluation.checks.neighbours import impossible_neighbours
 from floemap.evaluation.checks.old_ice import old_ice
+from floemap.evaluation.checks.scene_checks import CHECKS, entry
 from floemap.evaluation.checks.season import season
 from floemap.evaluation.checks.sensor import angle, seams
-from floemap.evaluation.confusion import confusion
-from floemap.evaluation.consistency import CHECKS, entry
-from floemap.evaluation.ordinal import mean_ordinal_error, ordinal_positions
-from floemap.evaluation.polaris import class_levels, risk_values
-from floemap.evaluation.risk import areas_by_level, false_safe_km2, mean_understated
-from floemap.evaluation.scores import scores
+from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
+from floemap.evaluation.risk.polaris import class_levels, risk_values
+from floemap.evaluation.scoring.confusion import confusion
+from floemap.evaluation.scoring.ordinal import mean_ordinal_error, ordinal_positions
+from floemap.evaluation.scoring.scores import scores
+from floemap.evaluation.statistics.blocks import block_confusions
 from floemap.legend import IGNORE, LEGENDS, Legend
 from floemap.report.measures import UNDERSTATED_SHIP, measures, ships
-from floemap.report.measuring import measure_all
+from floemap.report.numbers import measure_all
 from floemap.report.page import Pictures, render_page
 from floemap.report.report import assess_charts, assess_run
 from floemap.report.run_folder import read_run
-from floemap.simulation import faults
-from floemap.simulation.grounds import Ground, TwinGround
-from floemap.simulation.reactions import FAULTS, check_map
 
 Found = dict[str, dict[str, Any]]
 

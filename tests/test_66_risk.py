@@ -12,15 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from floemap.charts.dominant import class_fractions, ice_types
-from floemap.charts.sigrid3 import read_chart
 from floemap.errors import ConfigError, GridError
-from floemap.evaluation.confusion import confusion
-from floemap.evaluation.ordinal import (
-    mean_ordinal_error,
-    ordinal_positions,
+from floemap.evaluation.risk.operations import (
+    areas_by_level,
+    false_safe_km2,
+    region_counts,
 )
-from floemap.evaluation.polaris import (
+from floemap.evaluation.risk.polaris import (
     REPORTED_SHIPS,
     SHIP_CLASSES,
     STAGE_TYPES,
@@ -33,11 +31,13 @@ from floemap.evaluation.polaris import (
     risk_index_of_fractions,
     risk_values,
 )
-from floemap.evaluation.risk import (
-    areas_by_level,
-    false_safe_km2,
-    region_counts,
+from floemap.evaluation.scoring.confusion import confusion
+from floemap.evaluation.scoring.ordinal import (
+    mean_ordinal_error,
+    ordinal_positions,
 )
+from floemap.icechart.dominant_type import class_fractions, ice_types
+from floemap.icechart.read.sigrid3 import read_chart
 from floemap.legend import AI4ARCTIC, EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS, SIX_CLASSES, STAGES
 
 PAGE = Path(__file__).parent.parent / "docs" / "risk.md"

@@ -17,14 +17,14 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import gaussian_filter
 
 from floemap.errors import ConfigError, GridError
-from floemap.evaluation.blocks import block_confusions, block_edges
-from floemap.evaluation.confusion import Confusion, confusion
-from floemap.evaluation.difference import difference, holm
-from floemap.evaluation.polaris import class_levels
-from floemap.evaluation.resampling import FEW_SCENES, MIN_BLOCKS, mean_of_defined, resample
-from floemap.evaluation.risk import areas_by_level, false_safe_km2
-from floemap.evaluation.scores import class_f1, mean_f1, scores
-from floemap.evaluation.spread import spread
+from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2
+from floemap.evaluation.risk.polaris import class_levels
+from floemap.evaluation.scoring.confusion import Confusion, confusion
+from floemap.evaluation.scoring.scores import class_f1, mean_f1, scores
+from floemap.evaluation.statistics.blocks import block_confusions, block_edges
+from floemap.evaluation.statistics.bootstrap import FEW_SCENES, MIN_BLOCKS, mean_of_defined, resample
+from floemap.evaluation.statistics.compare import difference, holm
+from floemap.evaluation.statistics.spread import spread
 from floemap.legend import IGNORE, SIX_CLASSES
 
 rasters = hnp.arrays(np.uint8, (11, 17), elements=st.sampled_from([*range(3), IGNORE]))

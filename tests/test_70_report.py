@@ -21,23 +21,18 @@ from floemap.cli import report as report_command  # noqa: F401  registers the co
 from floemap.cli.app import app
 from floemap.cog import read_geobox
 from floemap.errors import FloemapError, OutputError
-from floemap.evaluation.assess import assess_scene, read_assessment
-from floemap.evaluation.blocks import BlockGrid
+from floemap.evaluation.checks.assess import assess_scene, read_assessment
 from floemap.evaluation.checks.classes import MapPair, ice_groups
 from floemap.evaluation.checks.headlines import HEADLINES
+from floemap.evaluation.checks.scene_checks import CHECKS, check_files, check_scene, pool_checks
 from floemap.evaluation.checks.scene_files import open_scene_files
-from floemap.evaluation.consistency import CHECKS, check_files, check_scene, pool_checks
-from floemap.evaluation.difference import Difference
-from floemap.evaluation.polaris import class_levels, risk_values
-from floemap.evaluation.risk import areas_by_level, false_safe_km2, mean_understated
-from floemap.evaluation.spread import Spread
+from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
+from floemap.evaluation.risk.polaris import class_levels, risk_values
+from floemap.evaluation.statistics.blocks import BlockGrid
+from floemap.evaluation.statistics.compare import Difference
+from floemap.evaluation.statistics.spread import Spread
 from floemap.legend import EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS
-from floemap.report.findings import BY_HARM, CONTAINED_IN, findings
-from floemap.report.measures import UNDERSTATED_SHIP, Numbers, Row, measures, ships
-from floemap.report.page import Pictures
-from floemap.report.report import make_report
-from floemap.report.run_folder import read_run
-from floemap.report.scene_views import (
+from floemap.report.figures.scene_views import (
     IS_RIGHT,
     IS_THICKER,
     IS_THINNER,
@@ -46,8 +41,13 @@ from floemap.report.scene_views import (
     read_view,
     worst_disagreement,
 )
-from floemap.run_paths import DataPaths, RunPaths
-from floemap.stage import read_json, write_json
+from floemap.report.findings import BY_HARM, CONTAINED_IN, findings
+from floemap.report.measures import UNDERSTATED_SHIP, Numbers, Row, measures, ships
+from floemap.report.page import Pictures
+from floemap.report.report import make_report
+from floemap.report.run_folder import read_run
+from floemap.results.run_paths import DataPaths, RunPaths
+from floemap.results.stage import read_json, write_json
 from floemap.version import __version__
 
 TITLES = {"cross_entropy": "Cross-entropy", "dice": "Dice", "focal": "Focal"}

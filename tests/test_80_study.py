@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floemap.charts.extremeearth import PARTS
-from floemap.charts.halves import Footprint
+from floemap.datasets.extremeearth.scenes import PARTS
+from floemap.datasets.extremeearth.split_halves import Footprint
 from floemap.errors import ConfigError
 from floemap.study.cells import plan, with_changes
 from floemap.study.data import StudyScene, find_scenes

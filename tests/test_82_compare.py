@@ -15,8 +15,8 @@ from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
 from floemap.demo import demo_study
 from floemap.errors import ConfigError, FloemapError, GridError, TrainingError
+from floemap.results.stage import one_at_a_time, sha256
 from floemap.simulation.twin import make_twin
-from floemap.stage import one_at_a_time, sha256
 from floemap.study import run as run_module
 from floemap.study.cells import with_changes
 from floemap.study.compare import compare, train_model

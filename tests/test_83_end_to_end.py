@@ -7,8 +7,8 @@ import pytest
 import rasterio
 
 from floemap.config import PrepareSettings
-from floemap.evaluation.evaluate import evaluate_scene
-from floemap.inference.predict import predict
+from floemap.evaluation.scoring.evaluate import evaluate_scene
+from floemap.inference.predict.predict import predict
 from floemap.legend import IGNORE
 from floemap.simulation.pixels import simulate_pixels
 from floemap.study.compare import train_model

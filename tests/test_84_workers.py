@@ -15,7 +15,7 @@ import pytest
 from workshop import Inputs
 
 from floemap.errors import FloemapError, OutputError
-from floemap.stage import alone_in, read_json, write_json
+from floemap.results.stage import alone_in, read_json, write_json
 from floemap.study.beside import run_beside
 from floemap.study.cells import plan
 from floemap.study.compare import compare

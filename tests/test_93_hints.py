@@ -14,12 +14,12 @@ from chart_maker import FOUR, grid, write_chart
 from typer.testing import CliRunner
 
 import floemap
-from floemap.charts.sigrid3 import read_chart
 from floemap.cli import app as cli_app
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app, in_words
 from floemap.errors import FloemapError
-from floemap.inference.land import describe_land, land_on
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.inference.draftchart.land import describe_land, land_on
 
 SOURCES = Path(floemap.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")

@@ -24,9 +24,9 @@ from loopback import Loopback, body
 from shapely import box
 from workshop import COMMANDS, Inputs, copied, run
 
-from floemap.charts import fetch as fetch_module
-from floemap.charts.web import Services
 from floemap.cli.terminal import printable
+from floemap.datasets.download.http import Services
+from floemap.datasets.extremeearth import fetch as fetch_module
 
 #: Clears the screen, sets the title, forges a message, goes back to the line's start, is markup, an emoji's name, an
 #: 8-bit escape, a mark of direction and a line separator, and is no UTF-8.

@@ -16,8 +16,8 @@ from real_files import (
     sharpest_falls,
 )
 
-from floemap.sentinel1.safe import open_scene
-from floemap.sentinel1.scene import Scene
+from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.safe.reader import open_scene
 
 #: Picture columns well inside of each sub-swath.
 INSIDE = {"EW1": slice(8, 150), "EW2": slice(160, 246), "EW3": slice(255, 350)}

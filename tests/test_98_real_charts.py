@@ -18,18 +18,18 @@ import shapely
 from odc.geo.geobox import GeoBox
 from real_files import AI4ARCTIC, CHARTS, COUNTS, ai4arctic_counts, ai4arctic_scene
 
-from floemap.charts.dominant import Rule, class_ids, ice_types
-from floemap.charts.label import label_chart
-from floemap.charts.projecting import project
-from floemap.charts.rasterize import rasterize_labels
-from floemap.charts.sigrid3 import read_chart
 from floemap.cog import Band, write_cog
 from floemap.config import LabelSettings
 from floemap.errors import ChartError
+from floemap.icechart.dominant_type import Rule, class_ids, ice_types
+from floemap.icechart.label.label import label_chart
+from floemap.icechart.label.rasterize import rasterize_labels
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.icechart.reproject import project
 from floemap.info import describe
 from floemap.legend import AI4ARCTIC as LEGEND
 from floemap.legend import ICE_WATER, IGNORE, SIX_CLASSES, STAGES
-from floemap.stage import read_json
+from floemap.results.stage import read_json
 
 PATHS = sorted(CHARTS.glob("*.shp"))
 DEGREES = "EPSG:4326"

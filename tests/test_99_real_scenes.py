@@ -31,13 +31,13 @@ from real_files import (
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from floemap.errors import ModelError
-from floemap.inference.predict import predict
-from floemap.learning.checkpoint import Checkpoint, load_checkpoint
-from floemap.learning.crops import physical
-from floemap.learning.whole_scene import array_reader, scene_logits
+from floemap.inference.predict.predict import predict
+from floemap.learning.data.crops import physical
+from floemap.learning.models.checkpoint import Checkpoint, load_checkpoint
+from floemap.learning.whole_scene.logits import array_reader, scene_logits
 from floemap.legend import IGNORE
+from floemap.results.stage import read_json
 from floemap.sentinel1.bands import open_product
-from floemap.stage import read_json
 from floemap.study.compare import compare
 from floemap.study.settings import Study
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from floemap.learning.models import MODELS
-from floemap.learning.parts import PartArrays
-from floemap.learning.segmentation import SegmentationModel, initialise
+from floemap.learning.data.parts import PartArrays
+from floemap.learning.models.base import SegmentationModel, initialise
+from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings, TrainingSettings
 from floemap.legend import IGNORE
 from floemap.sentinel1.encoding import NODATA

@@ -15,13 +15,13 @@ from chart_models import write_model
 from shapely import box
 from typer.testing import CliRunner, Result
 
-from floemap.charts.label import label_chart
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
 from floemap.cog import read_geobox
 from floemap.config import LabelSettings, PrepareSettings
-from floemap.inference.predict import predict
-from floemap.sentinel1.product import prepare
+from floemap.icechart.label.label import label_chart
+from floemap.inference.predict.predict import predict
+from floemap.sentinel1.prepare import prepare
 
 
 @dataclass(frozen=True)
@@ -111,37 +111,37 @@ COMMANDS: dict[str, Command] = {
         lambda i: ["prepare", i.product, "--resolution", "2000"],
         lambda i: i.name,
         lambda i: i.product,
-        ("floemap.sentinel1.product:STAGE",),
+        ("floemap.sentinel1.prepare:STAGE",),
     ),
     "label": Command(
         lambda i: ["label", i.chart, "--like", i.prepared],
         lambda i: i.chart.stem,
         lambda i: i.chart,
-        ("floemap.charts.label:STAGE",),
+        ("floemap.icechart.label.label:STAGE",),
     ),
     "predict": Command(
         lambda i: ["predict", i.prepared, "--model", i.model, "--no-probabilities"],
         lambda i: i.name,
         lambda i: i.prepared,
-        ("floemap.inference.predict:PREDICT",),
+        ("floemap.inference.predict.predict:PREDICT",),
     ),
     "chart": Command(
         lambda i: ["chart", i.prepared, "--model", i.model, "--only", "classes,chart", "--min-area", "100"],
         lambda i: i.name,
         lambda i: i.prepared,
-        ("floemap.inference.chart_folder:STAGE", "floemap.inference.chart:STAGE"),
+        ("floemap.inference.draftchart.folder:STAGE", "floemap.inference.draftchart.chart:STAGE"),
     ),
     "chart of a product": Command(
         lambda i: ["chart", i.product, "--model", i.model, "--only", "classes"],
         lambda i: i.name,
         lambda i: i.product,
-        ("floemap.inference.chart_folder:STAGE", "floemap.inference.chart:STAGE"),
+        ("floemap.inference.draftchart.folder:STAGE", "floemap.inference.draftchart.chart:STAGE"),
     ),
     "evaluate": Command(
         lambda i: ["evaluate", i.prediction, "--labels", i.labels],
         lambda i: i.name,
         lambda i: i.prediction,
-        ("floemap.evaluation.evaluate:STAGE",),
+        ("floemap.evaluation.scoring.evaluate:STAGE",),
     ),
 }
 

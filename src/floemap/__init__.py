@@ -30,22 +30,22 @@ from typing import TYPE_CHECKING, Any
 from floemap.progress import with_bar
 
 if TYPE_CHECKING:
-    from floemap.charts.label import label_chart
-    from floemap.charts.sigrid3 import read_chart
     from floemap.config import LabelSettings, PrepareSettings, config_text
     from floemap.demo import run_demo
     from floemap.errors import FloemapError
-    from floemap.evaluation.evaluate import evaluate_scene
-    from floemap.inference.chart import make_chart, make_charts
-    from floemap.inference.predict import predict, predict_all
-    from floemap.inference.settings import ChartSettings
+    from floemap.evaluation.scoring.evaluate import evaluate_scene
+    from floemap.icechart.label.label import label_chart
+    from floemap.icechart.read.sigrid3 import read_chart
+    from floemap.inference.draftchart.chart import make_chart, make_charts
+    from floemap.inference.draftchart.settings import ChartSettings
+    from floemap.inference.predict.predict import predict, predict_all
     from floemap.info import describe
-    from floemap.learning.weights import fetch_weights
+    from floemap.learning.models.imagenet import fetch_weights
     from floemap.report.report import make_report
     from floemap.sentinel1.bands import open_product
     from floemap.sentinel1.batch import prepare_all
-    from floemap.sentinel1.product import prepare
-    from floemap.sentinel1.safe import open_scene
+    from floemap.sentinel1.prepare import prepare
+    from floemap.sentinel1.safe.reader import open_scene
     from floemap.simulation.pixels import simulate_pixels
     from floemap.simulation.twin import make_twin
     from floemap.study.compare import compare, train_model
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from floemap.version import __version__
 
 _WHERE = {
-    "ChartSettings": "floemap.inference.settings",
+    "ChartSettings": "floemap.inference.draftchart.settings",
     "FloemapError": "floemap.errors",
     "LabelSettings": "floemap.config",
     "PrepareSettings": "floemap.config",
@@ -64,20 +64,20 @@ _WHERE = {
     "config_text": "floemap.config",
     "describe": "floemap.info",
     "dry_run": "floemap.study.dry_run",
-    "evaluate_scene": "floemap.evaluation.evaluate",
-    "fetch_weights": "floemap.learning.weights",
-    "label_chart": "floemap.charts.label",
-    "make_chart": "floemap.inference.chart",
-    "make_charts": "floemap.inference.chart",
+    "evaluate_scene": "floemap.evaluation.scoring.evaluate",
+    "fetch_weights": "floemap.learning.models.imagenet",
+    "label_chart": "floemap.icechart.label.label",
+    "make_chart": "floemap.inference.draftchart.chart",
+    "make_charts": "floemap.inference.draftchart.chart",
     "make_report": "floemap.report.report",
     "make_twin": "floemap.simulation.twin",
     "open_product": "floemap.sentinel1.bands",
-    "open_scene": "floemap.sentinel1.safe",
-    "predict": "floemap.inference.predict",
-    "predict_all": "floemap.inference.predict",
-    "prepare": "floemap.sentinel1.product",
+    "open_scene": "floemap.sentinel1.safe.reader",
+    "predict": "floemap.inference.predict.predict",
+    "predict_all": "floemap.inference.predict.predict",
+    "prepare": "floemap.sentinel1.prepare",
     "prepare_all": "floemap.sentinel1.batch",
-    "read_chart": "floemap.charts.sigrid3",
+    "read_chart": "floemap.icechart.read.sigrid3",
     "run_demo": "floemap.demo",
     "simulate_pixels": "floemap.simulation.pixels",
     "train_model": "floemap.study.compare",

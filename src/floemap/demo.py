@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from floemap.charts.extremeearth import ALL_MONTHS, CRS
+from floemap.datasets.extremeearth.scenes import ALL_MONTHS, CRS
 from floemap.legend import EXTREMEEARTH
 from floemap.progress import Progress, part_of, silent
 from floemap.simulation.twin import Size, make_twin, resolution_m, twin_spec
@@ -30,7 +30,7 @@ class Demo:
     folder
         Of the comparison: data, a folder for each training, results.json, results.md.
     summary
-        See :func:`floemap.evaluation.summary.summarise`.
+        See :func:`floemap.evaluation.statistics.summary.summarise`.
     report
         The page to look at.
     findings

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError, OutputError, ProductError
 from floemap.files import regular_file
-from floemap.folders import told_sources
 from floemap.own_results import RECORDS, describe_result
-from floemap.sentinel1.container import MANIFEST, holds_manifest
-from floemap.stage import read_json, write_json
+from floemap.results.folders import told_sources
+from floemap.results.stage import read_json, write_json
+from floemap.sentinel1.safe.container import MANIFEST, holds_manifest
 from floemap.zips import UNREADABLE
 
 if TYPE_CHECKING:
-    from floemap.charts.sigrid3 import Chart
+    from floemap.icechart.read.sigrid3 import Chart
 
 #: Kinds of files in folders by suffix, and the further files of a shapefile.
 _BY_SUFFIX: Mapping[str, str] = {
@@ -55,7 +55,7 @@ class Description:
     problems
         What is wrong with it, if anything; then it cannot be used as it is.
     chart
-        The chart, where it is one, for :func:`floemap.charts.picture.draw_chart_map`.
+        The chart, where it is one, for :func:`floemap.icechart.preview.draw_chart_map`.
     """
 
     facts: dict[str, Any]
@@ -70,7 +70,7 @@ def describe(path: str | Path, *, layer: str | None = None, crs: str | None = No
     Parameters
     ----------
     layer, crs
-        Of an ice chart; see :func:`floemap.charts.sigrid3.read_chart`.
+        Of an ice chart; see :func:`floemap.icechart.read.sigrid3.read_chart`.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def write_description(description: Description, out: str | Path) -> None:
             raise OutputError("is there already.", path=path, hint="Move it, or choose another --out.")
     write_json(record, description.facts | made)  # first: by it the next run knows what a killed one left
     if description.chart is not None:
-        from floemap.charts.picture import draw_chart_map
+        from floemap.icechart.preview import draw_chart_map
 
         draw_chart_map(description.chart, picture)
 
@@ -187,7 +187,7 @@ def _kind_of(path: Path, *, deep: bool = True) -> str | None:
 def _settings(path: Path) -> Description:
     """Say what a file of settings is for, by its keys, and what it sets."""
     from floemap.config import PrepareSettings, Settings, read_toml
-    from floemap.inference.settings import ChartSettings
+    from floemap.inference.draftchart.settings import ChartSettings
     from floemap.study.settings import Study
 
     keys = read_toml(path).keys()
@@ -266,7 +266,7 @@ def _prepared(folder: Path) -> Description:
 
 
 def _checkpoint(path: Path) -> Description:
-    from floemap.learning.checkpoint_header import describe_checkpoint, find_legend
+    from floemap.learning.models.checkpoint_header import describe_checkpoint, find_legend
 
     facts, lines = describe_checkpoint(path)
     problems = []
@@ -279,7 +279,7 @@ def _checkpoint(path: Path) -> Description:
 
 def _product(path: Path) -> Description:
     from floemap.sentinel1.describe import describe_scene, scene_lines, scene_problems
-    from floemap.sentinel1.safe import open_scene
+    from floemap.sentinel1.safe.reader import open_scene
 
     problems: tuple[str, ...] = ()
     try:
@@ -296,10 +296,10 @@ def _product(path: Path) -> Description:
 
 
 def _chart(path: Path, layer: str | None, crs: str | None) -> Description:
-    from floemap.charts.archives import OTHERS, SUFFIXES
-    from floemap.charts.describe import chart_facts, chart_lines, chart_problems
-    from floemap.charts.sigrid3 import read_chart
-    from floemap.charts.sources import FORMATS
+    from floemap.icechart.describe import chart_facts, chart_lines, chart_problems
+    from floemap.icechart.read.archives import OTHERS, SUFFIXES
+    from floemap.icechart.read.sigrid3 import read_chart
+    from floemap.icechart.read.sources import FORMATS
 
     suffix = path.suffix.lower()
     if suffix not in (*FORMATS, *SUFFIXES, *OTHERS):

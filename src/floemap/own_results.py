@@ -12,7 +12,7 @@ from typing import Any
 
 from floemap.errors import FloemapError
 from floemap.grid import degrees
-from floemap.stage import read_json
+from floemap.results.stage import read_json
 
 Lines = list[tuple[str, str]]
 #: What is said of a training's best epoch.

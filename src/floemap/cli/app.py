@@ -25,7 +25,7 @@ from rich.logging import RichHandler
 from floemap.cli.terminal import Group, LineFormatter, Terminal
 from floemap.errors import FloemapError, how_to_install, of_system
 from floemap.progress import milestones
-from floemap.stage import os_errors
+from floemap.results.stage import os_errors
 
 # Threads that wait for each other shall sleep, not spin: where another program shares the cores, torch's training steps
 # took seven times longer otherwise. The library that reads this is loaded later.

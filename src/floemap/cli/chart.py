@@ -97,8 +97,8 @@ def chart(
 
         floemap chart S1A_EW_GRDM_1SDH_*.zip --model model.safetensors --out charts
     """
-    from floemap.inference.chart import make_charts
-    from floemap.inference.settings import ChartSettings
+    from floemap.inference.draftchart.chart import make_charts
+    from floemap.inference.draftchart.settings import ChartSettings
 
     base = ChartSettings() if config is None else ChartSettings.from_toml(config)
     settings = ChartSettings.checked(

@@ -12,7 +12,7 @@ from floemap.cli.app import command, stdout
 
 
 class ScoreChoice(StrEnum):
-    """See :class:`floemap.evaluation.settings.EvaluateSettings`."""
+    """See :class:`floemap.evaluation.scoring.settings.EvaluateSettings`."""
 
     either = "either"
     away_from_borders = "away_from_borders"
@@ -60,9 +60,9 @@ def evaluate(
     """
     from floemap.cli.bars import bar
     from floemap.cli.tables import print_scores
-    from floemap.evaluation.evaluate import evaluate_scene
-    from floemap.evaluation.settings import EvaluateSettings
-    from floemap.stage import as_written
+    from floemap.evaluation.scoring.evaluate import evaluate_scene
+    from floemap.evaluation.scoring.settings import EvaluateSettings
+    from floemap.results.stage import as_written
 
     given = {
         "away_from_borders_px": None if away is None else tuple(away),

@@ -13,8 +13,8 @@ from floemap.cli.terminal import json_text
 from floemap.errors import ConfigError
 
 if TYPE_CHECKING:
-    from floemap.charts.fetch import Plan
-    from floemap.charts.inventory import Finding, Inventory
+    from floemap.datasets.extremeearth.fetch import Plan
+    from floemap.datasets.extremeearth.inventory import Finding, Inventory
 
 fetch = group("fetch", "Get data from where it is published.")
 
@@ -42,8 +42,8 @@ def extremeearth(
 
         floemap fetch extremeearth --check my/folder
     """
-    from floemap.charts.extremeearth import EVERYTHING, months_from_text
-    from floemap.charts.inventory import check_dataset
+    from floemap.datasets.extremeearth.inventory import check_dataset
+    from floemap.datasets.extremeearth.scenes import EVERYTHING, months_from_text
 
     if (out is None) == (check is None):
         raise ConfigError("one of --out and --check is needed.", hint="--out fetches, --check looks into a folder.")
@@ -55,7 +55,7 @@ def extremeearth(
         with bar("checking") as progress:
             inventory = check_dataset(check, chosen, wanted, checksums=checksums, progress=progress)
     else:
-        from floemap.charts.fetch import fetch_extremeearth
+        from floemap.datasets.extremeearth.fetch import fetch_extremeearth
 
         assert out is not None
         with bar("fetching") as progress:
@@ -109,7 +109,7 @@ def weights(
 
         floemap fetch weights --out weights
     """
-    from floemap.learning.weights import check_weights, fetch_weights
+    from floemap.learning.models.imagenet import check_weights, fetch_weights
 
     with bar("fetching") as progress:
         path = fetch_weights(out, progress=progress)

@@ -86,10 +86,10 @@ def label(
     """
     from rich.table import Table
 
-    from floemap.charts.label import label_chart, notes_of
     from floemap.cli.bars import bar
     from floemap.config import LabelSettings
-    from floemap.stage import as_written, read_json
+    from floemap.icechart.label.label import label_chart, notes_of
+    from floemap.results.stage import as_written, read_json
 
     settings = LabelSettings.checked(
         legend=legend,

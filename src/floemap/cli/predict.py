@@ -62,7 +62,7 @@ def predict(
 
         floemap predict prepared/S1A_EW_GRDM_1SDH_* --model run/model/model.safetensors --out predictions
     """
-    from floemap.inference.predict import predict_all
+    from floemap.inference.predict.predict import predict_all
 
     work = functools.partial(
         predict_all,

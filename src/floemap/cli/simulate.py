@@ -77,8 +77,8 @@ def twin(
 
         floemap simulate twin --out twin --months 1,7
     """
-    from floemap.charts.extremeearth import months_from_text
     from floemap.cli.bars import bar
+    from floemap.datasets.extremeearth.scenes import months_from_text
     from floemap.errors import ConfigError
     from floemap.simulation.twin import Size, make_twin
 

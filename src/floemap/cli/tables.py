@@ -11,7 +11,7 @@ from floemap.cli.app import stdout
 from floemap.cli.terminal import printable
 
 if TYPE_CHECKING:
-    from floemap.evaluation.tables import Table
+    from floemap.evaluation.scoring.tables import Table
     from floemap.study.dry_run import DryRun
 
 
@@ -21,7 +21,7 @@ _ALONE = re.compile(r"(\d\.\d+) \(\1, \1\)")
 
 def print_summary(summary: Mapping[str, Any], *, whole: bool = True) -> None:
     """Print the tables of a summary, simulated scenes said in every title; not `whole`: losses and what is missing."""
-    from floemap.evaluation.tables import tables
+    from floemap.evaluation.scoring.tables import tables
 
     made = tables(summary)
     for table in made if whole else [made[0], *(t for t in made[1:] if t.title.startswith("Missing"))]:
@@ -30,8 +30,8 @@ def print_summary(summary: Mapping[str, Any], *, whole: bool = True) -> None:
 
 def print_scores(evaluation: Mapping[str, Any], scene: str) -> None:
     """Print the scores of one class map: no loss, no repeats, one scene."""
-    from floemap.evaluation.summary import summarise
-    from floemap.evaluation.tables import tables
+    from floemap.evaluation.scoring.tables import tables
+    from floemap.evaluation.statistics.summary import summarise
 
     one = {"loss": "", "repeat": 0, "scene": scene, "evaluation": evaluation}
     summary = summarise([one])

@@ -18,7 +18,7 @@ class ModelSettings(Settings):
     """Which network, and what it starts from."""
 
     name: str = "resnet18_aspp"
-    """One of floemap.learning.models.MODELS."""
+    """One of floemap.learning.models.registry.MODELS."""
 
     output_stride: Literal[8, 16] = 16
     """Pixels of the scene for each cell of the deepest features."""
@@ -56,7 +56,7 @@ class LossSettings(Settings):
     """What training minimises."""
 
     name: str = "cross_entropy"
-    """One of floemap.learning.losses.LOSSES."""
+    """One of floemap.learning.losses.functions.LOSSES."""
 
     class_weights: Literal["none", "inverse", "effective_number"] = "none"
     """Weights of the classes, from their pixels in the training parts."""

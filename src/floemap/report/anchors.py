@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.evaluation.assess import Assessment
+from floemap.evaluation.checks.assess import Assessment
 from floemap.evaluation.checks.headlines import HEADLINES
-from floemap.evaluation.confusion import Confusion
-from floemap.evaluation.consistency import pool_checks
-from floemap.evaluation.ordinal import mean_ordinal_error, ordinal_positions
-from floemap.evaluation.polaris import class_levels, risk_values
-from floemap.evaluation.risk import areas_by_level, false_safe_km2, mean_understated
-from floemap.evaluation.scores import mean, scores
+from floemap.evaluation.checks.scene_checks import pool_checks
+from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
+from floemap.evaluation.risk.polaris import class_levels, risk_values
+from floemap.evaluation.scoring.confusion import Confusion
+from floemap.evaluation.scoring.ordinal import mean_ordinal_error, ordinal_positions
+from floemap.evaluation.scoring.scores import mean, scores
 from floemap.legend import Legend
 from floemap.report.measures import UNDERSTATED_SHIP, Row, ships
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from floemap.evaluation.resampling import FEW_SCENES
+from floemap.evaluation.statistics.bootstrap import FEW_SCENES
 from floemap.report.measures import LEVEL, NEAR, Measure, Numbers, Reference, Row
 
 #: Mistakes in the order of the harm they do; the first that tells losses apart is the one that is told of.

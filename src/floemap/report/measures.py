@@ -1,7 +1,8 @@
 """What contenders are compared by: each number, which way is better, who is best and worst, and how sure that is.
 
 Scores are means over scenes, as the published ones are. Areas, lengths and what is made of them are of all scenes
-together, as :func:`floemap.evaluation.consistency.pool_checks` makes them. :mod:`floemap.report.measuring` makes them.
+together, as :func:`floemap.evaluation.checks.scene_checks.pool_checks` makes them. :mod:`floemap.report.numbers` makes
+them.
 
 Scores are against the charts. Everything else is against the reference: the truth where all test scenes are simulated
 and have one, else the charts. No map is better than the reference (:mod:`floemap.evaluation.checks.headlines`), and no
@@ -21,9 +22,9 @@ from numpy.typing import NDArray
 from floemap.errors import ConfigError
 from floemap.evaluation.checks.classes import ice_groups
 from floemap.evaluation.checks.headlines import HEADLINES, Better, Headline, deviation, perfect
-from floemap.evaluation.difference import Difference
-from floemap.evaluation.polaris import REPORTED_SHIPS, Level, class_levels, ship_class
-from floemap.evaluation.spread import Spread
+from floemap.evaluation.risk.polaris import REPORTED_SHIPS, Level, class_levels, ship_class
+from floemap.evaluation.statistics.compare import Difference
+from floemap.evaluation.statistics.spread import Spread
 from floemap.legend import Legend
 
 #: Share of resamples inside an interval; and one less the probability that any losses are wrongly told apart.

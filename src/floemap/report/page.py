@@ -14,16 +14,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from floemap.evaluation.polaris import ADVISORY
-from floemap.evaluation.published import CITATION
-from floemap.evaluation.tables import Table, tables
+from floemap.evaluation.risk.polaris import ADVISORY
+from floemap.evaluation.scoring.published import CITATION
+from floemap.evaluation.scoring.tables import Table, tables
 from floemap.legend import LAND_RGB
-from floemap.report.map_panels import ERRORS, LETTERS, NO_CLASS
+from floemap.report.figures.map_panels import ERRORS, LETTERS, NO_CLASS
+from floemap.report.figures.strip import mark_shape, strip_of
+from floemap.report.figures.style import Mark, Picture, marks_of
 from floemap.report.measures import GROUPS, LEVEL, Numbers, Row
 from floemap.report.provenance import configuration_text, made_tables, trainings_table
 from floemap.report.run_folder import RunFolder, Scene
-from floemap.report.strip import mark_shape, strip_of
-from floemap.report.style import Mark, Picture, marks_of
 from floemap.version import __version__
 
 _TITLE = "Which loss makes the better ice chart?"

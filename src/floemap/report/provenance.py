@@ -9,10 +9,10 @@ from typing import Any
 
 import tomli_w
 
-from floemap.evaluation.tables import NONE, Table
+from floemap.evaluation.scoring.tables import NONE, Table
 from floemap.report.run_folder import Cell, RunFolder
 from floemap.report.versions import versions_table
-from floemap.stage import read_json, sha256
+from floemap.results.stage import read_json, sha256
 from floemap.version import __version__
 
 _PACKAGES = ("numpy", "scipy", "rasterio", "pyproj", "odc-geo", "opencv-python-headless", "matplotlib", "torch")

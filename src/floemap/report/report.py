@@ -17,24 +17,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from floemap.errors import FloemapError
-from floemap.evaluation.assess import Assessment, assess_chart, assess_scene
-from floemap.evaluation.tables import markdown
-from floemap.folders import made_of, refuse_replacing, stage_folder
+from floemap.evaluation.checks.assess import Assessment, assess_chart, assess_scene
+from floemap.evaluation.scoring.tables import markdown
 from floemap.progress import Progress, part_of, silent
-from floemap.report.check_plots import draw_incidence, draw_reliability
+from floemap.report.figures.check_plots import draw_incidence, draw_reliability
+from floemap.report.figures.maps import draw_maps
+from floemap.report.figures.style import Picture
+from floemap.report.figures.training_plots import draw_classes, draw_confusion, draw_training
 from floemap.report.findings import findings
-from floemap.report.maps import draw_maps
 from floemap.report.measures import Numbers
-from floemap.report.measuring import Assessed, measure_all
+from floemap.report.numbers import Assessed, measure_all
 from floemap.report.page import Pictures, render_page
-from floemap.report.plots import draw_classes, draw_confusion, draw_training
 from floemap.report.provenance import configuration_text, made_tables, trainings_table
 from floemap.report.run_folder import RunFolder, read_run
-from floemap.report.style import Picture
 from floemap.report.tables import write_tables
 from floemap.report.versions import refuse_mixed, versions
-from floemap.run_paths import RunPaths, told_from
-from floemap.stage import Stage, os_errors, provenance, sha256, write_json
+from floemap.results.folders import made_of, refuse_replacing, stage_folder
+from floemap.results.run_paths import RunPaths, told_from
+from floemap.results.stage import Stage, os_errors, provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError, known_names
-from floemap.evaluation.summary import HELD_OUT
+from floemap.evaluation.statistics.summary import HELD_OUT
 from floemap.files import regular_file
 from floemap.legend import LEGENDS, Legend
-from floemap.names import place_in
-from floemap.run_paths import CellPaths, RunPaths
-from floemap.stage import parse_json, read_json
+from floemap.results.names import place_in
+from floemap.results.run_paths import CellPaths, RunPaths
+from floemap.results.stage import parse_json, read_json
 
 _AGAIN = "Run `floemap compare` again: it writes them anew."
 #: Losses as people call them.

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from floemap.evaluation.checks.headlines import HEADLINES
-from floemap.evaluation.difference import Difference
-from floemap.evaluation.spread import Spread
+from floemap.evaluation.statistics.compare import Difference
+from floemap.evaluation.statistics.spread import Spread
 from floemap.report.measures import Numbers
-from floemap.report.measuring import Assessed
+from floemap.report.numbers import Assessed
 from floemap.report.run_folder import RunFolder
-from floemap.stage import os_errors, write_json
+from floemap.results.stage import os_errors, write_json
 
 Cells = Sequence[Any]
 

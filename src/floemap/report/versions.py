@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from floemap.errors import FloemapError
-from floemap.evaluation.tables import NONE, Table
+from floemap.evaluation.scoring.tables import NONE, Table
 from floemap.report.run_folder import RunFolder
-from floemap.stage import read_json
+from floemap.results.stage import read_json
 
 #: The results of a comparison, by what they are, in the order in which they are made, and who makes each.
 _KINDS = {

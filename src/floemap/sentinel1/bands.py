@@ -10,8 +10,8 @@ import numpy as np
 from floemap.cog import Band, open_raster, read_geobox
 from floemap.errors import FloemapError, ProductError
 from floemap.grid import xarray_coords
-from floemap.sentinel1.container import holds_manifest
 from floemap.sentinel1.encoding import NODATA, SCALE
+from floemap.sentinel1.safe.container import holds_manifest
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,7 +8,7 @@ from pathlib import Path
 from floemap.config import PrepareSettings
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress
-from floemap.sentinel1.product import PreparedProduct, prepare
+from floemap.sentinel1.prepare import PreparedProduct, prepare
 
 
 def prepare_all(
@@ -21,7 +21,7 @@ def prepare_all(
     progress_of: Callable[[Path], Progress] | None = None,
     finished: Callable[[Outcome[PreparedProduct]], None] | None = None,
 ) -> list[Outcome[PreparedProduct]]:
-    """Prepare each product; see :func:`floemap.sentinel1.product.prepare`.
+    """Prepare each product; see :func:`floemap.sentinel1.prepare.prepare`.
 
     Parameters
     ----------

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from floemap.grid import box_in_words
-from floemap.sentinel1.geocode import GeoLocator
+from floemap.results.stage import read_json
+from floemap.sentinel1.geolocation import GeoLocator
+from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseTable
-from floemap.sentinel1.rangedoppler import residuals_m
-from floemap.sentinel1.scene import Scene
+from floemap.sentinel1.range_doppler import residuals_m
 from floemap.sentinel1.stac import footprint_geometry, geodesic_area_km2
-from floemap.stage import read_json
 
 #: Cells on which the noise-equivalent sigma nought is summarised, pixels along the side.
 _SUMMARY_LOOKS = 8

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from floemap.sentinel1 import rangedoppler as rd
-from floemap.sentinel1.scene import Floats, GeolocationGrid, Orbit
+from floemap.sentinel1 import range_doppler as rd
+from floemap.sentinel1.metadata import Floats, GeolocationGrid, Orbit
 
 #: As many rows and points of a row as a cubic spline needs.
 _FEWEST = 4

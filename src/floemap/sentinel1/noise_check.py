@@ -10,7 +10,7 @@ noise itself is judged, as calibration is:
    floor of the instrument;
 3. against the other polarisation, which the same receiver saw at the same time.
 
-What is measured in the pixels themselves is compared later, when they are read (:mod:`floemap.sentinel1.cells`).
+What is measured in the pixels themselves is compared later, when they are read (:mod:`floemap.sentinel1.multilook`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from floemap.sentinel1.radiometry import bounds_at, line_weights, range_profile
-from floemap.sentinel1.scene import (
+from floemap.sentinel1.metadata import (
     AzimuthNoise,
     CalibrationLut,
     Floats,
@@ -34,6 +33,7 @@ from floemap.sentinel1.scene import (
     Scene,
     SwathBounds,
 )
+from floemap.sentinel1.radiometry import bounds_at, line_weights, range_profile
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.sentinel1.scene import AzimuthNoise, CalibrationLut, Floats, NoiseLut, RangeNoise, SwathBounds
+from floemap.sentinel1.metadata import AzimuthNoise, CalibrationLut, Floats, NoiseLut, RangeNoise, SwathBounds
 
 Float32s = NDArray[np.float32]
 Bools = NDArray[np.bool_]

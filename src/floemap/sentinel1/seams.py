@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from floemap.sentinel1.geocode import GeoLocator
-from floemap.sentinel1.scene import Scene
+from floemap.sentinel1.geolocation import GeoLocator
+from floemap.sentinel1.metadata import Scene
 
 #: Longest way between two points of a line.
 POINT_SPACING_M = 10_000.0

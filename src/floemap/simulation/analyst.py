@@ -16,11 +16,11 @@ import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.charts.extremeearth import COLUMNS_V1
+from floemap.datasets.extremeearth.scenes import COLUMNS_V1
 from floemap.errors import ChartError
 from floemap.grid import crs_of
-from floemap.simulation.ice import SURFACE_STAGE, Surface
-from floemap.simulation.texture import Bytes
+from floemap.simulation.world.surface import SURFACE_STAGE, Surface
+from floemap.simulation.world.texture import Bytes
 
 #: Columns of a drawn chart, before its geometry. Codes are strings as SIGRID-3 has them, "-9" where not given.
 COLUMNS = ("CT", "CA", "SA", "FA", "CB", "SB", "FB", "CC", "SC", "FC", "POLY_TYPE")
@@ -56,7 +56,8 @@ def draw_chart(
     Parameters
     ----------
     surface
-        (rows, cols) uint8, codes of :class:`~floemap.simulation.ice.Surface`, :data:`OUTSIDE` outside the scene.
+        (rows, cols) uint8, codes of :class:`~floemap.simulation.world.surface.Surface`, :data:`OUTSIDE` outside the
+        scene.
     geobox
         The raster's grid, in metres; some 200 to 1000 m a pixel is enough.
     smallest_km2

@@ -21,25 +21,25 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataSourceError
 from rasterio.control import GroundControlPoint
 
-from floemap.charts.sigrid3 import read_chart
 from floemap.errors import ConfigError, OutputError, ProductError
-from floemap.folders import stage_folder
-from floemap.locks import scratch
-from floemap.names import place_in
+from floemap.icechart.read.sigrid3 import read_chart
 from floemap.progress import Progress, silent
-from floemap.sentinel1.geocode import GeoLocator
+from floemap.results.folders import stage_folder
+from floemap.results.locks import scratch
+from floemap.results.names import place_in
+from floemap.results.stage import make_folder, os_errors, sync
+from floemap.sentinel1.geolocation import GeoLocator
+from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseAdjustment, NoiseTable
-from floemap.sentinel1.safe import open_scene
-from floemap.sentinel1.scene import Scene
-from floemap.simulation.chart_scenery import ChartScenery, Placement
-from floemap.simulation.ice import World
-from floemap.simulation.ice_zones import scene_centre_m
-from floemap.simulation.safe_manifest import FACILITY
-from floemap.simulation.safe_pixels import RowLuts, Sigma0, Written, write_measurements
-from floemap.simulation.safe_writer import RECORD, simulated_product, write_quicklook
-from floemap.simulation.scenery import ImageLattice, Scenery, SceneryRows, patch_px
-from floemap.simulation.speckle import EW_GRDM_LOOKS
-from floemap.stage import make_folder, os_errors, sync
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.simulation.safe.manifest import FACILITY
+from floemap.simulation.safe.pixels import RowLuts, Sigma0, Written, write_measurements
+from floemap.simulation.safe.speckle import EW_GRDM_LOOKS
+from floemap.simulation.safe.writer import RECORD, simulated_product, write_quicklook
+from floemap.simulation.world.chart_scenery import ChartScenery, Placement
+from floemap.simulation.world.scenery import ImageLattice, Scenery, SceneryRows, patch_px
+from floemap.simulation.world.surface import World
+from floemap.simulation.world.zones import scene_centre_m
 
 F64 = NDArray[np.float64]
 
@@ -90,7 +90,7 @@ def simulate_pixels(
         Folder that gets a folder of the product's name, in the place of a simulated one if it is there, and ``charts/``
         with a chart that was moved.
     sigma0
-        Backscatter, as :func:`~floemap.simulation.safe_writer.write_safe` takes it. By default that of simulated ice.
+        Backscatter, as :func:`~floemap.simulation.safe.writer.write_safe` takes it. By default that of simulated ice.
     chart
         A SIGRID-3 chart whose polygons lie on the scene instead of simulated zones: where they are, if the chart
         covers the scene, else moved there.

@@ -19,10 +19,11 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
-from floemap.charts.dataset import SIMULATED_MARK
-from floemap.charts.extremeearth import ALL_MONTHS, check_months, scene_of
+from floemap.datasets.extremeearth.find import SIMULATED_MARK
+from floemap.datasets.extremeearth.scenes import ALL_MONTHS, check_months, scene_of
 from floemap.errors import ConfigError, FloemapError
 from floemap.progress import Progress, silent
+from floemap.results.stage import make_folder, os_errors, provenance, read_json, write_json, write_whole
 from floemap.simulation.twin_month import (
     STAGE,
     Size,
@@ -33,7 +34,6 @@ from floemap.simulation.twin_month import (
     resolution_m,
     twin_spec,
 )
-from floemap.stage import make_folder, os_errors, provenance, read_json, write_json, write_whole
 from floemap.version import __version__
 
 __all__ = ["Size", "TwinMonth", "make_twin", "resolution_m", "twin_spec"]

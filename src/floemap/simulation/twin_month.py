@@ -16,22 +16,14 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.charts.extremeearth import CRS, DatasetScene, scene_of
 from floemap.cog import Band, write_cog
+from floemap.datasets.extremeearth.scenes import CRS, DatasetScene, scene_of
 from floemap.errors import ConfigError, FloemapError, OutputError
-from floemap.folders import made_of, stage_folder, sync_tree
 from floemap.legend import IGNORE, SIX_CLASSES
-from floemap.locks import scratch
 from floemap.progress import Progress, silent
-from floemap.sentinel1.geocode import GeoLocator, inverse_map, target_grid
-from floemap.sentinel1.safe import open_scene
-from floemap.simulation.analyst import OUTSIDE, draw_chart, extremeearth_columns
-from floemap.simulation.ice import Surface, World, classes
-from floemap.simulation.ice_zones import WORLD_CRS, scene_centre_m
-from floemap.simulation.safe_spec import FULL_SAMPLES, GROUND_SPEED_M_S, MIN_SIZE_PX, ProductSpec
-from floemap.simulation.safe_writer import luts, write_safe
-from floemap.simulation.scenery import SceneryRows, image_of, patch_px
-from floemap.stage import (
+from floemap.results.folders import made_of, stage_folder, sync_tree
+from floemap.results.locks import scratch
+from floemap.results.stage import (
     Stage,
     damaged,
     made_alike,
@@ -43,6 +35,14 @@ from floemap.stage import (
     sync,
     write_json,
 )
+from floemap.sentinel1.geolocation import GeoLocator, inverse_map, target_grid
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.simulation.analyst import OUTSIDE, draw_chart, extremeearth_columns
+from floemap.simulation.safe.spec import FULL_SAMPLES, GROUND_SPEED_M_S, MIN_SIZE_PX, ProductSpec
+from floemap.simulation.safe.writer import luts, write_safe
+from floemap.simulation.world.scenery import SceneryRows, image_of, patch_px
+from floemap.simulation.world.surface import Surface, World, classes
+from floemap.simulation.world.zones import WORLD_CRS, scene_centre_m
 
 #: Raise the revision when products, charts or truth of the same size and seed change by a byte.
 STAGE = Stage("floemap simulate twin", "truth.json", revision=1, files=("truth.tif",))

@@ -22,8 +22,8 @@ from typing import IO, Any
 
 from floemap.errors import MISSHAPEN, FloemapError
 from floemap.progress import Progress
-from floemap.run_paths import CellPaths, RunPaths
-from floemap.stage import make_folder, os_errors, read_json
+from floemap.results.run_paths import CellPaths, RunPaths
+from floemap.results.stage import make_folder, os_errors, read_json
 from floemap.study.cells import Cell
 
 Outcome = dict[str, Any] | FloemapError

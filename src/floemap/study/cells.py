@@ -110,9 +110,9 @@ def check_cell(study: Study) -> None:
     ModelError
         If the checkpoint to start from cannot be read.
     """
-    from floemap.learning.atrous import with_rates
-    from floemap.learning.losses import make_loss
-    from floemap.learning.models import check_name
+    from floemap.learning.losses.functions import make_loss
+    from floemap.learning.models.atrous import with_rates
+    from floemap.learning.models.registry import check_name
 
     classes = len(legend(study.data.legend))
     make_loss(study.loss, classes, [1] * classes)

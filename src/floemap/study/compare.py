@@ -1,6 +1,6 @@
 """A whole comparison: data, every cell, results. Started again, it goes on where it was stopped.
 
-What lies where in its folder, :mod:`floemap.run_paths` says.
+What lies where in its folder, :mod:`floemap.results.run_paths` says.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import ConfigError, FloemapError
-from floemap.evaluation.summary import summarise
-from floemap.evaluation.tables import markdown
-from floemap.folders import refuse_foreign_files
-from floemap.learning.launched import place, tasks
+from floemap.evaluation.scoring.tables import markdown
+from floemap.evaluation.statistics.summary import summarise
+from floemap.learning.training.launched import place, tasks
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.report.report import Report, make_report
-from floemap.run_paths import DataPaths, RunPaths
-from floemap.stage import Stage, alone_in, one_at_a_time, provenance, read_json, write_json, write_whole
+from floemap.results.folders import refuse_foreign_files
+from floemap.results.run_paths import DataPaths, RunPaths
+from floemap.results.stage import Stage, alone_in, one_at_a_time, provenance, read_json, write_json, write_whole
 from floemap.study.beside import Outcome, run_beside
 from floemap.study.cells import HELD_OUT, Cell, check_cell, check_cells
 from floemap.study.data import StudyScene, find_scenes, make_data
@@ -43,7 +43,7 @@ class Comparison:
     folder
         With everything.
     summary
-        See :func:`floemap.evaluation.summary.summarise`.
+        See :func:`floemap.evaluation.statistics.summary.summarise`.
     failed
         What went wrong, by the cell's name.
     report

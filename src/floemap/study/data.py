@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from floemap.charts.dataset import Entry, find_dataset
-from floemap.charts.halves import Footprint
-from floemap.charts.label import label_chart
 from floemap.cog import read_geobox
+from floemap.datasets.extremeearth.find import Entry, find_dataset
+from floemap.datasets.extremeearth.split_halves import Footprint
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError
 from floemap.grid import check_same_grid
+from floemap.icechart.label.label import label_chart
 from floemap.progress import Progress, milestones, part_of, silent
-from floemap.run_paths import DataPaths
-from floemap.sentinel1.product import prepare
-from floemap.stage import read_json, sha256
+from floemap.results.run_paths import DataPaths
+from floemap.results.stage import read_json, sha256
+from floemap.sentinel1.prepare import prepare
 from floemap.study.settings import DataSettings, SceneSettings
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
     settings
         Which, and how.
     out
-        Folder for them; :class:`floemap.run_paths.DataPaths` says what lies where in it.
+        Folder for them; :class:`floemap.results.run_paths.DataPaths` says what lies where in it.
     progress
         Is told of each scene.
 

@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from floemap.charts.extremeearth import Role
+from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError
-from floemap.sentinel1.safe import open_scene
-from floemap.stage import as_written, read_json
+from floemap.results.stage import as_written, read_json
+from floemap.sentinel1.safe.reader import open_scene
 from floemap.study.cells import HELD_OUT, Cell, check_cells
 from floemap.study.data import find_scenes
 from floemap.study.settings import SceneSettings, Study
@@ -152,12 +152,12 @@ def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[f
     """Take a few steps on random patches; return seconds of one, parameters, device and precision."""
     import torch
 
-    from floemap.learning.atrous import with_rates
-    from floemap.learning.crops import Batch
-    from floemap.learning.distributed import make_fabric, precision_of
-    from floemap.learning.losses import make_loss
-    from floemap.learning.models import build_model
-    from floemap.learning.training import run_steps
+    from floemap.learning.data.crops import Batch
+    from floemap.learning.losses.functions import make_loss
+    from floemap.learning.models.atrous import with_rates
+    from floemap.learning.models.registry import build_model
+    from floemap.learning.training.distributed import make_fabric, precision_of
+    from floemap.learning.training.loop import run_steps
 
     learning = with_rates(learning)
     fabric = make_fabric(device, learning.training.precision)

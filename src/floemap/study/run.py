@@ -1,6 +1,6 @@
 """One cell of a study: train, predict the test scenes, score them. Each step is a stage that is not made twice.
 
-What lies where in its folder, :class:`floemap.run_paths.CellPaths` says.
+What lies where in its folder, :class:`floemap.results.run_paths.CellPaths` says.
 """
 
 from __future__ import annotations
@@ -12,16 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from floemap.charts.extremeearth import Role
 from floemap.cog import read_geobox
+from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError, GridError, OutputError
-from floemap.folders import refuse_foreign_files
 from floemap.grid import crs_of
-from floemap.learning.checkpoint_header import RESOLUTION_TOLERANCE, read_about
+from floemap.learning.models.checkpoint_header import RESOLUTION_TOLERANCE, read_about
 from floemap.legend import legend
 from floemap.progress import Progress, part_of, silent
-from floemap.run_paths import CellPaths, told_from
-from floemap.stage import Stage, make_folder, one_at_a_time, os_errors, provenance, read_json, write_json, write_whole
+from floemap.results.folders import refuse_foreign_files
+from floemap.results.run_paths import CellPaths, told_from
+from floemap.results.stage import (
+    Stage,
+    make_folder,
+    one_at_a_time,
+    os_errors,
+    provenance,
+    read_json,
+    write_json,
+    write_whole,
+)
 from floemap.study.cells import Cell
 from floemap.study.data import StudyScene
 from floemap.study.settings import Study
@@ -48,10 +57,10 @@ def train_on(
     Raises
     ------
     ConfigError, TrainingError, ModelError
-        See :func:`floemap.study.split.make_split` and :func:`floemap.learning.training.train`.
+        See :func:`floemap.study.split.make_split` and :func:`floemap.learning.training.loop.train`.
     """
-    from floemap.learning.start import read_start, refuse_known
-    from floemap.learning.training import train
+    from floemap.learning.training.loop import train
+    from floemap.learning.training.start import read_start, refuse_known
 
     classes = legend(study.data.legend)
     with one_at_a_time(masks):
@@ -140,9 +149,9 @@ def run_cell(
     FloemapError
         As its steps do. What they finished stays.
     """
-    from floemap.evaluation.assess import assess_scene
-    from floemap.evaluation.evaluate import evaluate_scene
-    from floemap.inference.predict import predict
+    from floemap.evaluation.checks.assess import assess_scene
+    from floemap.evaluation.scoring.evaluate import evaluate_scene
+    from floemap.inference.predict.predict import predict
 
     began = time.monotonic()
     paths = CellPaths(out)

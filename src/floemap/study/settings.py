@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from floemap.charts.extremeearth import ALL_MONTHS
 from floemap.config import LabelSettings, PrepareSettings, Settings
-from floemap.evaluation.settings import EvaluateSettings
+from floemap.datasets.extremeearth.scenes import ALL_MONTHS
+from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
 
 #: A value of an axis.

@@ -17,14 +17,14 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
-from floemap.charts.extremeearth import PARTS, Half, Role
-from floemap.charts.halves import Cut, half_mask, halves
 from floemap.cog import Band, open_raster, read_geobox, write_cog
+from floemap.datasets.extremeearth.scenes import PARTS, Half, Role
+from floemap.datasets.extremeearth.split_halves import Cut, half_mask, halves
 from floemap.errors import ConfigError, TrainingError
-from floemap.folders import made_of, stage_folder
-from floemap.learning.parts import ScenePart, Window
+from floemap.learning.data.parts import ScenePart, Window
 from floemap.legend import IGNORE, Legend
-from floemap.stage import Stage, is_finished, provenance, write_json
+from floemap.results.folders import made_of, stage_folder
+from floemap.results.stage import Stage, is_finished, provenance, write_json
 from floemap.study.data import StudyScene
 from floemap.study.settings import SplitSettings
 

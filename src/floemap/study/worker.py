@@ -8,8 +8,8 @@ from pathlib import Path
 
 from floemap.errors import FloemapError
 from floemap.progress import Progress, part_of, silent
-from floemap.run_paths import DataPaths, RunPaths
-from floemap.stage import one_at_a_time, read_json
+from floemap.results.run_paths import DataPaths, RunPaths
+from floemap.results.stage import one_at_a_time, read_json
 from floemap.study.beside import end_with_parent, tell_parent
 from floemap.study.cells import plan
 from floemap.study.compare import data_folder

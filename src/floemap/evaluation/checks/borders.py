@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.evaluation.blocks import BlockGrid
 from floemap.evaluation.checks.classes import Classes
+from floemap.evaluation.statistics.blocks import BlockGrid
 from floemap.legend import IGNORE
 
 

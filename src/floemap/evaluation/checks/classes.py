@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
-from floemap.evaluation.blocks import BlockGrid
+from floemap.evaluation.statistics.blocks import BlockGrid
 from floemap.legend import IGNORE, Legend
 
 Classes = NDArray[np.uint8]

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
-from floemap.evaluation.blocks import Window
 from floemap.evaluation.checks.amounts import Amounts, ByBlock, difference, ratio
 from floemap.evaluation.checks.classes import Classes, MapPair, check_rasters, keys
+from floemap.evaluation.statistics.blocks import Window
 from floemap.legend import IGNORE, Legend
 
 BINS = 15

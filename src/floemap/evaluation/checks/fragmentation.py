@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.evaluation.blocks import BlockGrid
 from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
 from floemap.evaluation.checks.borders import border_sides
 from floemap.evaluation.checks.classes import Classes, MapPair, keys
+from floemap.evaluation.statistics.blocks import BlockGrid
 
 #: Patches of less than this are small.
 SMALL_KM2 = 1.0

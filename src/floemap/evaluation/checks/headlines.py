@@ -33,7 +33,7 @@ class Headline:
     key
         Unique; for files.
     check
-        Key of the check in :data:`floemap.evaluation.consistency.CHECKS`.
+        Key of the check in :data:`floemap.evaluation.checks.scene_checks.CHECKS`.
     value
         Its name among the check's values; for what is best near the reference, among the values of each map.
     title

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError
-from floemap.evaluation.blocks import BlockGrid
 from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
 from floemap.evaluation.checks.classes import Bools, MapPair
+from floemap.evaluation.statistics.blocks import BlockGrid
 
 #: Side of the window in which the maps are generalised.
 WINDOW_KM = 5.0

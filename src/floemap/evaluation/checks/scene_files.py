@@ -17,14 +17,14 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, open_raster, read_geobox
 from floemap.errors import MISSHAPEN, FloemapError, GridError
-from floemap.evaluation.blocks import BlockGrid, Window
 from floemap.evaluation.checks.classes import Bools, Classes, MapPair, check_rasters, keys
 from floemap.evaluation.checks.season import in_melt_season, with_air_temperature
-from floemap.evaluation.sources import ClassTable, truth_band
+from floemap.evaluation.scoring.sources import ClassTable, truth_band
+from floemap.evaluation.statistics.blocks import BlockGrid, Window
 from floemap.grid import check_same_grid, crs_of
 from floemap.legend import IGNORE, Legend, legend
+from floemap.results.stage import read_json
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
-from floemap.stage import read_json
 
 #: Side of the squares that get one latitude each, that of their centre.
 _LATITUDE_SQUARE_M = 2500.0

@@ -1,0 +1,1 @@
+"""Maps with deliberate faults, and how each physical check reacts to them."""

@@ -1,0 +1,1 @@
+"""Downloads: HTTP with limits, resumable files, Zenodo, Copernicus Data Space."""

@@ -1,0 +1,293 @@
+"""One file from a server to the disk: resumed after a break, verified, and under its name only when it is right.
+
+Bytes arrive in ``NAME.part``, beside it ``NAME.part.json`` says of which version of the file they are. A run that is
+stopped leaves these two, and the next one goes on where they end. When all is there and verified, ``NAME.part`` becomes
+``NAME``. Wrong bytes are deleted and fetched once more from the start; if they are wrong again, it is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from floemap.datasets.download.http import (
+    CHUNK_BYTES,
+    Bearer,
+    BrokenConnectionError,
+    Stopped,
+    Web,
+    check_encoding,
+    chunks,
+    plain,
+    refused,
+    whole_number,
+)
+from floemap.errors import DownloadError, FloemapError
+from floemap.results.names import is_plain
+from floemap.results.stage import make_folder, os_errors, read_json, sync, write_json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on a server.
+
+    Attributes
+    ----------
+    name
+        Under which it is stored.
+    size
+        In bytes, as catalogued; None where the catalogue does not say.
+    md5
+        As catalogued, hexadecimal; None where the catalogue does not say.
+    at_most
+        No more bytes than this are taken. Equal to `size`, or larger where the server packs the file anew.
+    """
+
+    name: str
+    url: str
+    size: int | None
+    md5: str | None
+    at_most: int
+
+
+def is_size(value: Any) -> TypeGuard[int]:
+    """Whether a catalogue's value can be a file's size in bytes."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def is_md5(value: Any) -> TypeGuard[str]:
+    """Whether a catalogue's value can be an MD5."""
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{32}", value) is not None
+
+
+def is_file_name(name: Any) -> TypeGuard[str]:
+    """Whether a name from a server can be a file's in a folder; see :func:`floemap.results.names.is_plain`.
+
+    Names that end as those of parts do are not: they would be another file's.
+    """
+    if not isinstance(name, str) or not name.isprintable() or not is_plain(name):
+        return False
+    return 0 < len(name.encode()) <= 200 and not name.endswith((".part", ".part.json"))
+
+
+class _Wrong(Exception):  # noqa: N818  (it never leaves this module)
+    """What arrived is not the file."""
+
+
+def remaining_bytes(file: RemoteFile, folder: Path) -> int:
+    """How many more bytes than now lie in `folder` fetching the file takes, at most."""
+    part = folder / f"{file.name}.part"
+    have = part.stat().st_size if part.exists() and _same_version(file, part) else 0
+    return max(file.at_most - have, 0)
+
+
+def download(
+    file: RemoteFile,
+    folder: Path,
+    web: Web,
+    *,
+    bearer: Bearer | None = None,
+    check: Callable[[Path], None] | None = None,
+    received: Callable[[int], None] = lambda bytes_now: None,
+) -> Path:
+    """Fetch a file into a folder, whole and right, or not at all.
+
+    Parameters
+    ----------
+    check
+        Looks into the file and raises where it is not right. Decides where the catalogue has no checksum, or another
+        one because the server packs the file anew.
+    received
+        Called with the number of bytes that lie on the disk now.
+    Returns
+    -------
+    Path
+        Of the file.
+
+    Raises
+    ------
+    DownloadError
+        If the server refuses, is away for too long, or sent wrong bytes twice.
+    OutputError
+        If the folder cannot be written.
+    Stopped
+        If `web` was stopped; the part stays.
+    """
+    final, part = folder / file.name, folder / f"{file.name}.part"
+    with os_errors(final):
+        make_folder(folder)
+        wrong = fruitless = 0
+        while True:
+            before = part.stat().st_size if part.exists() else 0
+            try:
+                _receive(file, part, web, bearer, received)
+                _verify(file, part, check)
+                break
+            except BrokenConnectionError as e:
+                after = part.stat().st_size if part.exists() else 0
+                fruitless = 1 if after >= before + CHUNK_BYTES else fruitless + 1
+                web.wait(fruitless, file.url, str(e))
+            except _Wrong as e:
+                _forget(part)
+                wrong += 1
+                logger.warning("%s: %s", file.name, e)
+                if wrong == 2:
+                    raise DownloadError(
+                        f"{e}, twice in a row. Nothing was kept.",
+                        path=final,
+                        hint="The server or something on the way there damages it: try again later.",
+                    ) from None
+        _keep_aside(final)
+        sync(part)  # also where a run that was killed had brought it to its length
+        part.replace(final)
+        sync(folder)
+        _note_of(part).unlink(missing_ok=True)
+    return final
+
+
+def _keep_aside(path: Path) -> None:
+    """Give what stands in a file's place another name: it was not as catalogued, and may be somebody's work."""
+    if not path.exists():
+        return
+    names = (path.with_name(f"{path.name}.before{n or ''}") for n in itertools.count())
+    kept = next(p for p in names if not p.exists())
+    path.rename(kept)
+    logger.warning("%s was not as catalogued: it is kept as %s", path, kept.name)
+
+
+def _receive(
+    file: RemoteFile,
+    part: Path,
+    web: Web,
+    bearer: Bearer | None,
+    received: Callable[[int], None],
+) -> None:
+    """Bring `part` to its full length, from where it ends if the server can do that."""
+    if part.exists() and not _same_version(file, part):
+        _forget(part)
+    have = part.stat().st_size if part.exists() else 0
+    if file.size is not None and have == file.size:
+        return
+    headers = {}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if validator := _validator(read_json(_note_of(part)).get("validator")):
+            headers["If-Range"] = validator
+    with web.open(file.url, headers=headers, bearer=bearer) as response:
+        if response.status_code == 416:  # there is nothing after what we have; whether it is right, the checks tell
+            if _total_of_416(response) != have:
+                raise _Wrong(f"{plain(file.url)} no longer has the rest")
+            return
+        if response.status_code not in (200, 206):
+            raise refused(response, file.url)
+        check_encoding(response, file.url)
+        start, total = _extent(response, have)
+        if total is not None and total > file.at_most:
+            raise _Wrong(f"{plain(file.url)} announces {total} bytes, where at most {file.at_most} were to come")
+        if start == 0:
+            _forget(part)
+            _write_note(file, part, response)
+        arrived = _append(response, file, part, start, received, web)
+    if total is not None and arrived < total:
+        raise BrokenConnectionError(f"broke off after {arrived} of {total} bytes")
+
+
+def _append(
+    response: Any,
+    file: RemoteFile,
+    part: Path,
+    start: int,
+    received: Callable[[int], None],
+    web: Web,
+) -> int:
+    """Write the body from position `start` on; return the length of the part then."""
+    with part.open("r+b" if start else "wb") as f:
+        f.seek(start)
+        for block in chunks(response):
+            f.write(block)
+            if f.tell() > file.at_most:
+                raise _Wrong(f"{plain(file.url)} sends more than the {file.at_most} bytes that were to come")
+            received(f.tell())
+            if web.stop.is_set():
+                raise Stopped
+        f.flush()
+        os.fsync(f.fileno())
+        return f.tell()
+
+
+def _extent(response: Any, have: int) -> tuple[int, int | None]:
+    """Return where in the file the body starts, and the file's whole length if the server says."""
+    if response.status_code == 200:
+        return 0, whole_number(response.headers.get("Content-Length"))
+    extent = response.headers.get("Content-Range", "").strip()
+    match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", extent)
+    if match is None or int(match[1]) != have:
+        raise _Wrong(f"it answers bytes from {have} on with {extent[:100]!r}")
+    return have, whole_number(match[3])
+
+
+def _total_of_416(response: Any) -> int | None:
+    return whole_number(response.headers.get("Content-Range", "").strip().removeprefix("bytes */"))
+
+
+def _verify(file: RemoteFile, part: Path, check: Callable[[Path], None] | None) -> None:
+    size = part.stat().st_size
+    if (file.size is None or size == file.size) and file.md5 is not None and md5_of(part) == file.md5:
+        return
+    if check is not None:
+        if file.md5 is not None:
+            logger.info("%s is not as catalogued; looking into it", file.name)
+        try:
+            check(part)
+        except FloemapError as e:
+            raise _Wrong(f"what arrived is not right: {e.message}") from None
+    elif file.size is not None and size != file.size:
+        raise _Wrong(f"{size} bytes arrived, where {file.size} are catalogued")
+    elif file.md5 is not None:
+        raise _Wrong(f"what arrived is not as its checksum (MD5 {file.md5}) says")
+
+
+def md5_of(path: Path) -> str:
+    """MD5 of a file, hexadecimal. It tells damage in transit; it protects against no one."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+# The note beside a part: which version of the file its bytes are of.
+
+
+def _note_of(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _write_note(file: RemoteFile, part: Path, response: Any) -> None:
+    validator = _validator(response.headers.get("ETag")) or _validator(response.headers.get("Last-Modified"))
+    write_json(_note_of(part), {"size": file.size, "md5": file.md5, "validator": validator})
+
+
+def _validator(value: Any) -> str | None:
+    """Return what can go into a request as it came in an answer; a weak tag does not promise equal bytes."""
+    good = isinstance(value, str) and re.fullmatch(r"[\x20-\x7e]{1,1000}", value) and not value.startswith("W/")
+    return str(value) if good else None
+
+
+def _same_version(file: RemoteFile, part: Path) -> bool:
+    try:
+        note = read_json(_note_of(part))
+    except FloemapError:
+        return False
+    return note.get("size") == file.size and note.get("md5") == file.md5
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _note_of(part).unlink(missing_ok=True)

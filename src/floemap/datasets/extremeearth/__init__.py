@@ -1,0 +1,1 @@
+"""The ExtremeEarth V2 dataset."""

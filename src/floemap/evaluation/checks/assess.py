@@ -1,0 +1,240 @@
+"""All physical checks of one prediction as a stage: ``checks.json``, and ``blocks.npz`` for their intervals.
+
+``checks.json`` holds what :func:`floemap.evaluation.checks.scene_checks.check_scene` returns. ``blocks.npz`` holds, for
+each block of the scene, the confusion matrix with the chart, that with the truth where it is known, and the amounts of
+each check that applies: arrays named ``<check>.<amount>``, (blocks, ...).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.errors import FloemapError
+from floemap.evaluation.checks.amounts import Blocks
+from floemap.evaluation.checks.ice_edge import WINDOW_KM
+from floemap.evaluation.checks.neighbours import WIDE_M
+from floemap.evaluation.checks.scene_checks import CHECKS, STAGE, check_files, scene_record
+from floemap.evaluation.checks.scene_files import open_scene_files
+from floemap.evaluation.statistics.blocks import BLOCK_M
+from floemap.files import regular_file
+from floemap.progress import Progress, part_of, silent
+from floemap.results.folders import made_of, stage_folder, told_sources
+from floemap.results.names import place_in
+from floemap.results.stage import is_finished, provenance, read_json, sha256, write_json
+from floemap.zips import UNREADABLE
+
+logger = logging.getLogger(__name__)
+
+RECORD, BLOCKS = STAGE.record, "blocks.npz"
+_CONFUSION, _TRUE_CONFUSION = "confusion", "true_confusion"
+#: Settings of the checks: with others they are made again.
+_CONFIGURATION = {"block_m": BLOCK_M, "window_km": WINDOW_KM, "wide_m": WIDE_M}
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """The checks of one prediction, or of a chart.
+
+    Attributes
+    ----------
+    folder
+        Where they lie.
+    checks
+        As :func:`floemap.evaluation.checks.scene_checks.check_scene` returns them, and how they were made.
+    confusion
+        (blocks, classes, classes), rows chart, columns prediction.
+    true_confusion
+        The same with rows truth; None where the truth is not known.
+    amounts
+        By check that applies and by name of the amount: (blocks, ...).
+    skipped
+        Whether the folder was finished before.
+    """
+
+    folder: Path
+    checks: Mapping[str, Any]
+    confusion: NDArray[np.int64]
+    true_confusion: NDArray[np.int64] | None
+    amounts: Mapping[str, Blocks]
+    skipped: bool = False
+
+    @property
+    def reference_confusion(self) -> NDArray[np.int64]:
+        """With the reference of the checks in rows: the truth where it is known, else the chart."""
+        return self.confusion if self.true_confusion is None else self.true_confusion
+
+
+def assess_scene(
+    prediction: str | Path,
+    labels: str | Path,
+    product: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    truth: str | Path | None = None,
+    within: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Assessment:
+    """Run all physical checks on a prediction, whole and by blocks.
+
+    Parameters
+    ----------
+    prediction
+        Folder with classes.tif, prediction.json and, for the check of confidence, probabilities.tif.
+    labels
+        Folder with labels.tif and label.json.
+    product
+        Folder with product.tif and product.json.
+    out
+        Folder that gets a folder named as the prediction's.
+    name
+        Of the folder, if not the prediction's: of parts of a scene each has its own.
+    truth
+        Of a simulated scene: truth.tif on the same grid. Where the chart has a class it is the checks' reference.
+    within
+        Raster on the same grid, 255 outside of the part that is checked, as errors.tif of an evaluation is.
+    overwrite
+        Make it again even where it is finished with the same inputs.
+    progress
+        Is told how far it is.
+
+    Raises
+    ------
+    FloemapError
+        As :func:`floemap.evaluation.checks.scene_checks.check_scene`.
+    OutputError
+        If the results cannot be written.
+    """
+    prediction = Path(prediction)
+    files = _Files(Path(labels), Path(product), prediction, _path(truth), _path(within))
+    folder = place_in(Path(out), name or prediction.resolve().name, "the prediction", path=prediction)
+    return _assess(files, folder, overwrite, progress)
+
+
+def assess_chart(
+    labels: str | Path,
+    product: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    truth: str | Path | None = None,
+    within: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Assessment:
+    """Run all physical checks on a chart as if it were a prediction: against the truth, or against itself.
+
+    Parameters and errors are those of :func:`assess_scene`; the folder in `out` is named as the labels', by default.
+    """
+    files = _Files(Path(labels), Path(product), None, _path(truth), _path(within))
+    folder = place_in(Path(out), name or files.labels.resolve().name, "the labels", path=files.labels)
+    return _assess(files, folder, overwrite, progress)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+@dataclass(frozen=True)
+class _Files:
+    labels: Path
+    product: Path
+    prediction: Path | None
+    truth: Path | None
+    within: Path | None
+
+    def hashes(self) -> dict[str, dict[str, str]]:
+        """SHA-256 of every file that the checks depend on, by its use. Of the bands the product's record answers."""
+        names = ("classes.tif", "probabilities.tif", "prediction.json")
+        uses = {
+            "prediction": [] if self.prediction is None else [self.prediction / n for n in names],
+            "labels": [self.labels / "labels.tif", self.labels / "label.json"],
+            "product": [self.product / "product.json"],
+            "truth": [] if self.truth is None else [self.truth],
+            "within": [] if self.within is None else [self.within],
+        }
+        return {use: {p.name: sha256(p) for p in files if p.is_file()} for use, files in uses.items() if files}
+
+    def known(self) -> dict[str, Path]:
+        """Return what the checks are known by: of what they are, and against what."""
+        return {"labels": self.labels} | ({} if self.prediction is None else {"prediction": self.prediction})
+
+
+def _assess(sources: _Files, folder: Path, overwrite: bool, progress: Progress) -> Assessment:
+    inputs = sources.hashes()
+    if not overwrite and is_finished(folder, STAGE, [BLOCKS], inputs=inputs, configuration=_CONFIGURATION):
+        try:
+            kept = read_assessment(folder, skipped=True)
+        except FloemapError as e:
+            logger.warning("%s: made again", e)
+        else:
+            logger.info("%s is finished already", folder)
+            return kept
+    known = sources.known()
+    with stage_folder(folder, STAGE, sources=known, inputs=inputs, replace_others=overwrite) as partial:
+        progress(0, 1, "opening")
+        files = open_scene_files(
+            sources.prediction, sources.labels, sources.product, truth=sources.truth, within=sources.within
+        )
+        found = check_files(files, progress=part_of(progress, 0, 1, "checks"))
+        grid, n = files.maps.grid, len(files.legend)
+        arrays: dict[str, NDArray[Any]] = {_CONFUSION: grid.confusions(files.chart, files.prediction, n)}
+        if files.truth is not None:
+            arrays[_TRUE_CONFUSION] = grid.confusions(files.truth, files.prediction, n)
+        for check, amounts in found.items():
+            if not isinstance(amounts, str):
+                arrays |= {f"{check}.{name}": value for name, value in amounts.amounts.items()}
+        np.savez_compressed(partial / BLOCKS, **arrays)  # type: ignore[arg-type]
+        record = provenance(STAGE, inputs=inputs, configuration=_CONFIGURATION)
+        record |= scene_record(files, found) | {"sources": told_sources(folder, known)}
+        write_json(partial / RECORD, record | {"bytes": made_of(partial)})
+    progress(1, 1, "done")
+    return read_assessment(folder)
+
+
+def read_assessment(folder: Path, *, skipped: bool = False) -> Assessment:
+    """Read what :func:`assess_scene` wrote.
+
+    Raises
+    ------
+    FloemapError
+        If it is not there or not whole.
+    """
+    checks = read_json(folder / RECORD)
+    amounts: dict[str, Blocks] = {}
+    try:
+        # Opened here: of a damaged file, np.load leaves its own open.
+        with regular_file(folder / BLOCKS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            confusion = stored[_CONFUSION]
+            true = stored[_TRUE_CONFUSION] if _TRUE_CONFUSION in stored.files else None
+            for key in stored.files:
+                check, parted, name = key.partition(".")
+                if parted:
+                    amounts.setdefault(check, {})[name] = stored[key]
+        for counts in (confusion, *(() if true is None else (true,))):
+            if counts.ndim != 3 or counts.dtype.kind not in "iu":
+                raise ValueError(f"{counts.dtype} counts of {counts.ndim} dimensions")
+        _check_amounts(amounts, checks, len(confusion))
+    except (*UNREADABLE, KeyError, TypeError, AttributeError, MemoryError) as e:
+        raise FloemapError(
+            f"cannot be read: {e}.", path=folder / BLOCKS, hint="Remove the folder; it is made again."
+        ) from e
+    return Assessment(folder, checks, confusion, true, amounts, skipped)
+
+
+def _check_amounts(amounts: Mapping[str, Blocks], checks: Mapping[str, Any], blocks: int) -> None:
+    """Raise ValueError, KeyError or TypeError unless amounts of blocks are those that the record has sums of."""
+    for check, said in checks["checks"].items():
+        summed = said["amounts"]
+        for name in () if summed is None else CHECKS[check].additive():
+            found = amounts[check][name]
+            if found.dtype.kind not in "iuf" or len(found) != blocks or found.ndim != 1 + np.ndim(summed[name]):
+                raise ValueError(f"{check}.{name} is of other blocks")

@@ -1,0 +1,1 @@
+"""POLARIS: where a map would send a ship that the reference would not."""

@@ -1,0 +1,1 @@
+"""Scores of class maps against a chart's labels."""

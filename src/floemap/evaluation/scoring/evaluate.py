@@ -1,0 +1,250 @@
+"""From a predicted class map and a chart's labels to counts and scores: ``evaluation.json`` and ``errors.tif``.
+
+``errors.tif``: uint8, 0 where the prediction is the chart's class, 1 where it is another, 255 where there is no label
+or no prediction. Rasters are read in strips, so memory does not grow with the scene. No model is called.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from floemap.cog import GDAL_CACHE_BYTES, STRIP_ROWS, Band, CogWriter, open_raster
+from floemap.errors import ConfigError, FloemapError
+from floemap.evaluation.scoring.confusion import Classes, Confusion, name_ids
+from floemap.evaluation.scoring.named_scores import NO_VALUE, PRIMARY, Tally, definition
+from floemap.evaluation.scoring.scores import scores
+from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.evaluation.scoring.sources import Sources, find_sources
+from floemap.grid import brief, crs_of
+from floemap.legend import IGNORE
+from floemap.progress import Progress, silent
+from floemap.qgis_raster import palette_style, write_style
+from floemap.results.folders import made_of, stage_folder, told_sources
+from floemap.results.names import place_in
+from floemap.results.stage import Stage, is_finished, provenance, read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+RECORD, ERRORS = "evaluation.json", "errors.tif"
+#: Raise the revision when counts or scores change: what is counted where, definitions of scores.
+STAGE = Stage("floemap evaluate", RECORD, revision=1, files=(ERRORS, "errors.qml"))
+RIGHT, WRONG = 0, 1
+
+_ERROR_BAND = Band(
+    "error",
+    description="Whether the prediction is the class of the chart's dominant ice type",
+    overview="mode",
+    categories={RIGHT: "right", WRONG: "wrong", IGNORE: "no label or no prediction"},
+    colours={RIGHT: (235, 235, 235), WRONG: (180, 30, 30), IGNORE: (255, 255, 255)},
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation folder; `skipped` where it was finished before."""
+
+    folder: Path
+    skipped: bool = False
+
+    @property
+    def record(self) -> Path:
+        """Counts and scores."""
+        return self.folder / RECORD
+
+    @property
+    def errors(self) -> Path:
+        """The map of right and wrong."""
+        return self.folder / ERRORS
+
+    def read(self) -> dict[str, Any]:
+        """Return what the record says: what :func:`floemap.evaluation.statistics.summary.summarise` takes."""
+        return read_json(self.record)
+
+
+def evaluate_scene(
+    prediction: str | Path,
+    labels: str | Path,
+    out: str | Path,
+    settings: EvaluateSettings | None = None,
+    *,
+    name: str | None = None,
+    truth: str | Path | None = None,
+    mask: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Score a predicted class map against a chart.
+
+    Parameters
+    ----------
+    prediction
+        Folder made by `floemap predict`, or a class raster: one band of uint8, 255 where there is none.
+    labels
+        Folder made by `floemap label`, or its labels.tif. What lies beside it (fractions.tif, border_distance.tif)
+        decides which further scores there are.
+    out
+        Folder that gets a folder named as the prediction, with evaluation.json and errors.tif.
+    settings
+        See :class:`floemap.evaluation.scoring.settings.EvaluateSettings`.
+    name
+        Of the folder, if not the prediction's.
+    truth
+        Of a simulated scene: truth.tif or its folder; its band "class" on the same grid, in the legend six_classes.
+    mask
+        Raster on the same grid, 0 outside of the part that is scored.
+    overwrite
+        Make it again even where it is finished with the same inputs and settings, or is of another prediction or chart.
+    progress
+        Is told how far it is.
+
+    Raises
+    ------
+    GridError
+        If the rasters are not on one grid.
+    ConfigError
+        If prediction and labels have different classes, or a raster holds ids outside the legend.
+    FloemapError
+        If a raster cannot be read, a score that must be there cannot be had, or no pixel has label and prediction.
+    OutputError
+        If the results cannot be written, or would take the place of something else.
+    """
+    settings = settings or EvaluateSettings()
+    sources = find_sources(
+        Path(prediction),
+        Path(labels),
+        settings,
+        name=name,
+        truth=None if truth is None else Path(truth),
+        mask=None if mask is None else Path(mask),
+    )
+    folder = place_in(Path(out), sources.name, "the prediction", path=sources.prediction, kind=FloemapError)
+    inputs, configuration = sources.hashes(), settings.model_dump(mode="json")
+    if not overwrite and is_finished(folder, STAGE, [ERRORS], inputs=inputs, configuration=configuration):
+        logger.info("%s is finished already", folder)
+        return Evaluation(folder, skipped=True)
+    known = {"prediction": sources.prediction, "labels": sources.labels}
+    known |= {"truth": sources.truth} if sources.truth else {}
+    known |= {"mask": sources.mask} if sources.mask else {}
+    with stage_folder(folder, STAGE, sources=known, inputs=inputs, replace_others=overwrite) as partial:
+        tally = _count(sources, settings, partial / ERRORS, progress)
+        shown = [(i, title, _ERROR_BAND.colours[i]) for i, title in _ERROR_BAND.categories.items() if i != IGNORE]
+        write_style(partial / ERRORS, palette_style(shown))
+        record = provenance(STAGE, inputs=inputs, configuration=configuration)
+        record |= _about(sources, settings, tally) | {"sources": told_sources(folder, known)}
+        write_json(partial / RECORD, record | {"bytes": made_of(partial)})
+    return Evaluation(folder)
+
+
+def _count(sources: Sources, settings: EvaluateSettings, errors: Path, progress: Progress) -> Tally:
+    """Count all scores strip by strip, and write the map of errors while the strips pass by."""
+    tally = Tally(settings.away_from_borders_px, settings.either_min_percent)
+    classes = len(sources.classes.keys)
+    tags = {"AREA_OR_POINT": "Area", "simulated": "yes" if sources.simulated else "no"}
+    rows = sources.geobox.shape[0]
+    with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES))
+        labels, prediction = _opened(stack, sources.labels), _opened(stack, sources.prediction)
+        mask = _opened(stack, sources.mask)
+        truth = _opened(stack, sources.truth, sources.truth_band)
+        distance = _opened(stack, sources.distance)
+        fractions = _opened(stack, sources.fractions, list(range(1, classes + 1)))
+        cog = stack.enter_context(
+            CogWriter(errors, sources.geobox, [_ERROR_BAND], dtype="uint8", nodata=IGNORE, tags=tags)
+        )
+        for row in range(0, rows, STRIP_ROWS):
+            progress(row, rows, "scoring")
+            reference, predicted = _needed(labels(row)), _needed(prediction(row))
+            if (part := mask(row)) is not None:
+                reference = np.where(part == 0, np.uint8(IGNORE), reference)
+            shares, far = fractions(row), distance(row)
+            for path, values in ((sources.fractions, None if shares is None else shares[0]), (sources.distance, far)):
+                if values is not None and ((values == NO_VALUE) & (reference != IGNORE)).any():
+                    raise FloemapError(
+                        "has no value at pixels that have a label: it is of another chart.",
+                        path=path,
+                        hint="Label the chart again.",
+                    )
+            tally.add(reference, predicted, fractions=shares, distance=far, truth=truth(row))
+            both = (reference != IGNORE) & (predicted != IGNORE)
+            cog.write(np.where(both, (reference != predicted).astype(np.uint8), np.uint8(IGNORE))[None])
+        _check_ids(sources, tally)
+    progress(rows, rows, "scored")
+    return tally
+
+
+def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> Callable[[int], NDArray[Any] | None]:
+    """Open a raster until the stack closes; return what reads the strip from a row on; ``None`` for no raster."""
+    if path is None:
+        return lambda row: None
+    dataset = stack.enter_context(open_raster(path))
+
+    def read(row: int) -> NDArray[Any]:
+        try:
+            window = ((row, min(row + STRIP_ROWS, dataset.height)), (0, dataset.width))
+            return np.asarray(dataset.read(bands, window=window))
+        except RasterioError as e:
+            raise FloemapError(f"cannot be read: {e}.", path=path, hint="Is it whole? Make it again.") from e
+
+    return read
+
+
+def _needed(strip: NDArray[Any] | None) -> Classes:
+    assert strip is not None  # of a raster that is always there
+    return strip
+
+
+def _check_ids(sources: Sources, tally: Tally) -> None:
+    """Raise where a raster holds ids outside the legend, or where there is nothing to score."""
+    classes = len(sources.classes.keys)
+    for score, files in {PRIMARY: (sources.labels, sources.prediction), "truth": (sources.truth, None)}.items():
+        if score in tally.pairs:
+            for path, unknown in zip(files, tally.pairs[score].unknown_ids(classes), strict=True):
+                if unknown and path is not None:
+                    raise ConfigError(f"holds {name_ids(unknown, classes)}", path=path)
+    if not tally.pairs[PRIMARY].confusion(classes).counts.any():
+        raise FloemapError(
+            f"has no pixel where the labels {sources.labels} have a class, so there is nothing to score.",
+            path=sources.prediction,
+            hint="Are they of one scene, and of the part that is scored?",
+        )
+
+
+def _about(sources: Sources, settings: EvaluateSettings, tally: Tally) -> dict[str, Any]:
+    """What evaluation.json says besides how it was made."""
+    keys = sources.classes.keys
+    counts = tally.as_dict(len(keys))
+    named = {}
+    for name, record in counts.items():
+        computed = scores(Confusion.from_dict(record)).as_dict(keys)
+        named[name] = {"definition": definition(name, settings.either_min_percent)} | record | {"scores": computed}
+    about: dict[str, Any] = {
+        "simulated": sources.simulated,
+        "scene": sources.name,
+        "prediction": {"name": Path(sources.prediction).absolute().name, "legend_said": sources.legend_said},
+        "labels": {"name": Path(sources.labels).absolute().name},
+        "legend": sources.classes.as_dict(),
+        "grid": brief(sources.geobox),
+        "pixel_area_km2": _pixel_area_km2(sources),
+        "counts": "rows reference, columns prediction",
+        "scores": named,
+        "absent": sources.absent,
+    }
+    if sources.truth is not None:
+        about["agreement"] = tally.agreement.counts
+    return about
+
+
+def _pixel_area_km2(sources: Sources) -> float | None:
+    """Area of a pixel on the map; ``None`` where the map's units are not metres."""
+    units = {axis.unit_name for axis in crs_of(sources.geobox).proj.axis_info}
+    return abs(sources.geobox.transform.determinant) / 1e6 if units == {"metre"} else None

@@ -1,0 +1,268 @@
+"""What a scene is scored from: the rasters, their legend, and why an optional score cannot be had.
+
+Nothing is counted here. Everything is checked that can be told without reading pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from odc.geo.geobox import GeoBox
+
+from floemap.cog import open_raster, read_geobox
+from floemap.errors import ConfigError, FloemapError, GridError
+from floemap.evaluation.scoring.named_scores import CHART_VS_TRUTH, EITHER, TRUTH
+from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.grid import check_same_grid
+from floemap.legend import IGNORE, SIX_CLASSES, legend
+from floemap.results.stage import read_json, sha256
+
+AWAY = "away_from_borders"
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Keys of a legend's classes by id, which run from 0, and its name."""
+
+    name: str
+    keys: tuple[str, ...]
+
+    @classmethod
+    def named(cls, name: str) -> ClassTable:
+        """Return that of a legend of ours. Raises :class:`ConfigError` if there is none."""
+        return cls(name, tuple(c.key for c in legend(name).classes))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], path: Path) -> ClassTable:
+        """Read that of a stage's JSON: ``{"legend": {"name": ..., "classes": {id: key}}}``.
+
+        As checkpoints have it, a list of classes with "id" and "key", will do too.
+
+        Raises
+        ------
+        FloemapError
+            If it has none.
+        """
+        try:
+            said = record["legend"]
+            classes = said["classes"]
+            pairs = [(c["id"], c["key"]) for c in classes] if isinstance(classes, list) else classes.items()
+            keys = {int(i): str(key) for i, key in pairs}
+            if not keys or sorted(keys) != list(range(len(keys))):
+                raise ValueError(f"ids {sorted(keys)}")
+            return cls(str(said["name"]), tuple(keys[i] for i in range(len(keys))))
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
+            raise FloemapError(f"says no legend that can be read: {e!r}.", path=path, hint="Make it again.") from e
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as stages record it."""
+        return {"name": self.name, "classes": dict(enumerate(self.keys)), "ignore": IGNORE}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The rasters that a scene is scored from, all on one grid.
+
+    Attributes
+    ----------
+    name
+        Of the scene.
+    prediction, labels
+        Class rasters.
+    fractions, distance, truth, mask
+        Optional ones; `truth` with the number of its band of classes in `truth_band`.
+    classes
+        The legend of all class rasters.
+    legend_said
+        Whether the prediction says its legend; else it is taken to be the labels'.
+    simulated
+        Whether one of them is.
+    absent
+        Why a score is not there, by its name.
+    """
+
+    name: str
+    prediction: Path
+    labels: Path
+    geobox: GeoBox
+    classes: ClassTable
+    legend_said: bool
+    simulated: bool
+    fractions: Path | None
+    distance: Path | None
+    truth: Path | None
+    truth_band: int
+    mask: Path | None
+    records: tuple[Path, ...]
+    absent: dict[str, str]
+
+    def hashes(self) -> dict[str, dict[str, str]]:
+        """SHA-256 of every file that the scores depend on, by its use."""
+        uses = {
+            "prediction": [self.prediction],
+            "labels": [p for p in (self.labels, self.fractions, self.distance) if p],
+            "truth": [self.truth] if self.truth else [],
+            "mask": [self.mask] if self.mask else [],
+            "records": list(self.records),
+        }
+        return {use: {p.name: sha256(p) for p in files} for use, files in uses.items() if files}
+
+
+def find_sources(
+    prediction: Path,
+    labels: Path,
+    settings: EvaluateSettings,
+    *,
+    name: str | None = None,
+    truth: Path | None = None,
+    mask: Path | None = None,
+) -> Sources:
+    """Find and check the rasters of a scene. Parameters and errors: see :func:`floemap.evaluation.evaluate_scene`."""
+    folder, prediction = prediction, _raster_in(prediction, "classes.tif", "floemap predict")
+    labels = _raster_in(labels, "labels.tif", "floemap label")
+    label_record, label_tags = _record(labels, "labels.tif", "label.json"), _tags(labels)
+    record, tags = _record(prediction, "classes.tif", "prediction.json"), _tags(prediction)
+    classes = _legend(label_record, label_tags)
+    if classes is None:
+        raise ConfigError(
+            "does not say its legend, and there is no label.json beside it.",
+            path=labels,
+            hint="Give a folder made by `floemap label`.",
+        )
+    predicted = _legend(record, tags)
+    if predicted is not None and predicted.keys != classes.keys:
+        raise ConfigError(
+            f"has the classes {', '.join(predicted.keys)} (legend {predicted.name}), but the labels {labels} have "
+            f"{', '.join(classes.keys)} (legend {classes.name}).",
+            path=prediction,
+            hint="Label the chart again with the legend that the model was trained on.",
+        )
+    truth = None if truth is None else _raster_in(truth, "truth.tif", "floemap simulate twin")
+    optional = {
+        n: p if (p := labels.with_name(n)).is_file() else None for n in ("fractions.tif", "border_distance.tif")
+    }
+    fractions, distance = optional["fractions.tif"], optional["border_distance.tif"]
+    geobox = read_geobox(labels)
+    for other in (prediction, fractions, distance, truth, mask):
+        if other is not None:
+            check_same_grid(geobox, read_geobox(other), f"{labels} and {other}")
+    if fractions is not None:
+        _check_bands(fractions, (*classes.keys, "unknown"))
+    return Sources(
+        name=name or (folder.resolve().name if folder.is_dir() else prediction.stem),
+        prediction=prediction,
+        labels=labels,
+        geobox=geobox,
+        classes=classes,
+        legend_said=predicted is not None,
+        simulated=truth is not None
+        or any(bool(r.get("simulated")) for _, r in (*label_record, *record))
+        or "yes" in (label_tags.get("simulated"), tags.get("simulated")),
+        fractions=fractions,
+        distance=distance,
+        truth=truth,
+        truth_band=0 if truth is None else truth_band(truth, classes),
+        mask=mask,
+        records=tuple(path for path, _ in (*label_record, *record)),
+        absent=_absent(settings, labels, fractions, distance, truth),
+    )
+
+
+def _raster_in(path: Path, name: str, command: str) -> Path:
+    """Return the raster of a stage's folder, or the path itself."""
+    raster = path / name if path.is_dir() else path
+    if not raster.is_file():
+        what = f"holds no {name}" if path.is_dir() else "does not exist"
+        raise FloemapError(f"{what}.", path=path, hint=f"Give a folder made by `{command}`, or a raster.")
+    return raster
+
+
+def _record(raster: Path, usual: str, record: str) -> tuple[tuple[Path, dict[str, Any]], ...]:
+    """Return the JSON beside a raster that has the name which its stage gives it: one or none."""
+    path = raster.with_name(record)
+    return ((path, read_json(path)),) if raster.name == usual and path.is_file() else ()
+
+
+def _tags(path: Path) -> dict[str, str]:
+    """Check that a raster can hold classes, and return its tags."""
+    with open_raster(path) as d:
+        if d.count != 1 or d.dtypes[0] != "uint8" or d.nodata not in (None, IGNORE):
+            raise ConfigError(
+                f"has {d.count} bands of {d.dtypes[0]} with no-data {d.nodata}.",
+                path=path,
+                hint=f"Classes are one band of uint8 with no-data {IGNORE}.",
+            )
+        return dict(d.tags())
+
+
+def _legend(record: tuple[tuple[Path, dict[str, Any]], ...], tags: Mapping[str, str]) -> ClassTable | None:
+    for path, content in record:
+        return ClassTable.from_record(content, path)
+    return ClassTable.named(tags["legend"]) if "legend" in tags else None
+
+
+def _check_bands(path: Path, names: tuple[str, ...]) -> None:
+    with open_raster(path) as d:
+        if d.descriptions != names or set(d.dtypes) != {"uint8"}:
+            raise ConfigError(
+                f"has the bands {d.descriptions} of {d.dtypes[0]}, and {names} of uint8 are needed.",
+                path=path,
+                hint="Label the chart again, with `floemap label --fractions`.",
+            )
+
+
+def truth_band(path: Path, classes: ClassTable) -> int:
+    """Return the number of the truth's band of classes, from 1.
+
+    Raises
+    ------
+    ConfigError
+        If the labels' classes are not the truth's.
+    GridError
+        If it has no band of classes.
+    FloemapError
+        If it cannot be read.
+    """
+    if classes.keys != ClassTable.named(SIX_CLASSES.name).keys:
+        raise ConfigError(
+            f"the labels have the legend {classes.name}, and the truth is in {SIX_CLASSES.name}.",
+            path=path,
+            hint=f"Label the chart with {SIX_CLASSES.name} or extremeearth, or leave the truth out.",
+        )
+    with open_raster(path) as d:
+        names = list(d.descriptions)
+        if "class" not in names or set(d.dtypes) != {"uint8"}:
+            raise GridError(
+                f"has the bands {names} of {d.dtypes[0]}; a band called class of uint8 is needed.",
+                path=path,
+                hint="Give a truth.tif made by `floemap simulate twin`.",
+            )
+        return names.index("class") + 1
+
+
+def _absent(
+    settings: EvaluateSettings, labels: Path, fractions: Path | None, distance: Path | None, truth: Path | None
+) -> dict[str, str]:
+    """Say why scores are not there; raise where one of them must be."""
+    no_truth = "no truth was given: there is none but for simulated scenes"
+    why = {
+        EITHER: None if fractions else f"there is no fractions.tif beside {labels.name}",
+        AWAY: None if distance else f"there is no border_distance.tif beside {labels.name}",
+        TRUTH: None if truth else no_truth,
+        CHART_VS_TRUTH: None if truth else no_truth,
+    }
+    if not settings.away_from_borders_px:
+        why[AWAY] = "no distance was asked for"
+    absent = {score: reason for score, reason in why.items() if reason}
+    hints = {
+        EITHER: "Label the chart again, with `floemap label --fractions`.",
+        AWAY: "Label the chart again with border distances, and ask for at least one distance.",
+        TRUTH: "Give the simulated scene's truth.tif.",
+    }
+    for score in settings.require:
+        if score in absent:
+            raise FloemapError(f"the score {score} was asked for, but {absent[score]}.", path=labels, hint=hints[score])
+    return absent

@@ -1,0 +1,205 @@
+"""A summary as tables of text: for Markdown files, and for any other table that people look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from floemap.evaluation.scoring.named_scores import PRIMARY
+from floemap.evaluation.scoring.scores import OVERALL
+from floemap.legend import LEGENDS
+
+NONE = "–"
+#: Said where a number stands for less than all cells.
+_INCOMPLETE = "*"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes
+    ----------
+    title
+        Says "SIMULATED" where a scene is.
+    header, rows
+        Cells, all rows as long as the header.
+    notes
+        Sentences to stand below it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Return the tables of a summary: losses, classes, other scores, whose the errors are, what is missing.
+
+    Parameters
+    ----------
+    summary
+        Of :func:`floemap.evaluation.statistics.summary.summarise`, or read back from its JSON.
+    """
+    made = [_losses(summary), _classes(summary), _named(summary), _agreement(summary), _missing(summary)]
+    return tuple(t for t in made if t.rows)
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Return all tables of a summary as a Markdown text, simulated scenes said in every title."""
+    title = "Scores" if not summary["simulated"] else "Scores on SIMULATED scenes"
+    parts = [f"# {title}", _plain(summary["note"])]
+    for table in tables(summary):
+        lines = [_line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
+        notes = [_plain(note) for note in table.notes if note != summary["note"]]  # that stands at the top
+        parts += [f"## {table.title}", "\n".join(lines), *notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_plain(c).replace("|", "\\|") for c in cells) + " |"
+
+
+def _title(summary: Mapping[str, Any], words: str) -> str:
+    return f"{words} (SIMULATED scenes)" if summary["simulated"] else words
+
+
+def _names(summary: Mapping[str, Any], group: Mapping[str, Any]) -> list[str]:
+    """Loss and values of the axes: the first columns of every table."""
+    return [group["loss"], *(str(group["axes"].get(axis, NONE)) for axis in summary["axes"])]
+
+
+def _number(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3f}"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else NONE
+
+
+def _spread(found: Mapping[str, Any] | None) -> str:
+    """Mean (min, max)."""
+    if found is None:
+        return NONE
+    return f"{found['mean']:.3f} ({found['min']:.3f}, {found['max']:.3f})"
+
+
+def _losses(summary: Mapping[str, Any]) -> Table:
+    """Weighted F1 of each loss, beside it what was published if it is of the same, and by scene."""
+    known = summary["published"]
+    comparable = bool(known.get("comparable"))
+    header = [
+        "loss", *summary["axes"], "cells", "weighted F1: mean (min, max)", "means of repeats: (min, max)",
+        *(["published"] if comparable else []), *(f"scene {s}" for s in summary["scenes"]),
+    ]  # fmt: skip
+    rows, notes = [], list[str]()
+    for group in summary["groups"]:
+        found = group["scores"].get(PRIMARY, {"by_scene": {}, "weighted_f1": None})
+        f1, cells = found["weighted_f1"], group["cells"]
+        star = "" if cells["averaged"] == cells["expected"] else _INCOMPLETE
+        repeats = NONE if f1 is None else f"({f1['repeats']['min']:.3f}, {f1['repeats']['max']:.3f})"
+        row = [
+            *_names(summary, group), f"{cells['averaged']} of {cells['expected']}{star}", _spread(f1) + star, repeats,
+            *([_spread(group["published"])] if comparable else []),
+            *(_spread(found["by_scene"].get(s, {}).get("weighted_f1")) for s in summary["scenes"]),
+        ]  # fmt: skip
+        rows.append(tuple(row))
+        if star:
+            notes.append(
+                f"{' '.join(_names(summary, group))}{_INCOMPLETE}: {cells['scored']} of {cells['expected']} cells are "
+                "scored; means are of whole repeats only, columns of scenes of all that are scored."
+            )
+    if any(_without_prediction(group) for group in summary["groups"]):
+        notes.append("Some labelled pixels have no prediction; they are not scored, see the table of named scores.")
+    notes.append(
+        "Mean over scenes and repeats, with the smallest and the largest of them; then the smallest and largest of the "
+        "repeats' means over scenes."
+    )
+    if comparable:
+        notes.append(f"Published: {known['what']}. {known['citation']}.")
+    if why := known.get("why_not"):
+        notes.append(f"Published scores do not stand beside {'all of ' if comparable else ''}these: {'; '.join(why)}.")
+    return Table(_title(summary, "Losses"), tuple(header), tuple(rows), (*notes, summary["note"]))
+
+
+def _without_prediction(group: Mapping[str, Any]) -> int:
+    pooled = group["scores"].get(PRIMARY, {}).get("pooled")
+    return 0 if pooled is None else int(pooled["scores"]["without_prediction"])
+
+
+def class_titles(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Titles of the legend's classes by key; the key itself where the legend is none of ours."""
+    legend = summary["legend"]
+    keys = list(legend["classes"].values()) if legend else []
+    known = LEGENDS.get(legend["name"]) if legend else None
+    if known is not None and [c.key for c in known.classes] == keys:
+        return {c.key: c.title for c in known.classes}
+    return {key: key for key in keys}
+
+
+def _classes(summary: Mapping[str, Any]) -> Table:
+    """Scores by class, pixels of all averaged cells pooled."""
+    header = ("loss", *summary["axes"], "class", "share of labels", "precision", "recall", "F1", "IoU")
+    rows = []
+    for group in summary["groups"]:
+        pooled = group["scores"].get(PRIMARY, {}).get("pooled")
+        if pooled is None:
+            continue
+        found = pooled["scores"]
+        for key, title in class_titles(summary).items():
+            c = found["classes"][key]
+            numbers = [_number(c[n]) for n in ("precision", "recall", "f1", "iou")]
+            rows.append((*_names(summary, group), title, _percent(c["support"], found["pixels"]), *numbers))
+    note = f"Pixels of all scenes and whole repeats together. {NONE}: not defined."
+    return Table(_title(summary, "Classes"), header, tuple(rows), (note,))
+
+
+def _named(summary: Mapping[str, Any]) -> Table:
+    """All named scores."""
+    header = ("loss", *summary["axes"], "score", *(f"{title}" for title in OVERALL.values()), "without prediction")
+    rows = []
+    for group in summary["groups"]:
+        for name, found in group["scores"].items():
+            pooled = found["pooled"]
+            without = NONE
+            if pooled is not None:
+                n = pooled["scores"]["without_prediction"]
+                without = _percent(n, n + pooled["scores"]["pixels"])
+            rows.append((*_names(summary, group), name, *(_spread(found[m]) for m in OVERALL), without))
+    notes = [f"Means over scenes and whole repeats (min, max). {NONE}: not defined in some scene."]
+    notes += [f"Not there: {name} ({why})." for name, why in summary["scores_left_out"].items()]
+    return Table(_title(summary, "Named scores"), header, tuple(rows), tuple(notes))
+
+
+def _agreement(summary: Mapping[str, Any]) -> Table:
+    """Whose the errors are, where there is a truth."""
+    header = (
+        "loss", *summary["axes"], "wrong against the chart", "of these: the chart's error", "the prediction's",
+        "both's", "right against the chart, wrong by the truth",
+    )  # fmt: skip
+    rows = []
+    for group in summary["groups"]:
+        if (a := group.get("agreement")) is None:
+            continue
+        parts = [
+            a[k] for k in ("wrong_by_chart_right_by_truth", "wrong_by_both_chart_true", "wrong_by_both_chart_wrong")
+        ]
+        row = [_percent(sum(parts), a["pixels"]), *(_percent(p, sum(parts)) for p in parts)]
+        rows.append((*_names(summary, group), *row, _percent(a["right_by_chart_wrong_by_truth"], a["pixels"])))
+    note = (
+        "First and last in percent of the pixels with label, prediction and truth, the others of what is wrong against "
+        "the chart. It is the chart's error where the prediction is true."
+    )
+    return Table(_title(summary, "Whose the errors are"), header, tuple(rows), (note,))
+
+
+def _missing(summary: Mapping[str, Any]) -> Table:
+    """Cells without an evaluation, by name."""
+    rows = tuple((m["cell"], m["scene"] or NONE, m["why"]) for m in summary["missing"])
+    return Table(_title(summary, "Missing cells"), ("cell", "scene", "why"), rows)

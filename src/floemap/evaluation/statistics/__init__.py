@@ -1,0 +1,1 @@
+"""Counts by block, bootstrap intervals, comparisons and summaries."""

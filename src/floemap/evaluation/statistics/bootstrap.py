@@ -1,0 +1,265 @@
+"""The bootstrap: blocks of scenes, or whole scenes, drawn again and again, for all losses and repeats alike.
+
+Each draw is a vector of weights, one for each block, so resampled sums of counts are one matrix product. Every loss and
+repeat gets the same draws: what all of them find hard in a place cancels in their differences.
+
+**One level is drawn, never two.** With fewer than :data:`FEW_SCENES` scenes the blocks within each scene are drawn, and
+the result is about these scenes. From that number on whole scenes are drawn, with all their blocks as they are, and the
+result is about scenes like these. To draw scenes and then blocks within them, both with replacement, counts the
+differences between blocks twice (A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", 1997, section
+3.8).
+
+**n - 1 of n.** Of the n blocks of a scene n - 1 are drawn with replacement, and each counts n / (n - 1) times
+(J. N. K. Rao, C. F. J. Wu, 1988, J. Am. Stat. Assoc. 83, 231-241). Sums then have the right variance; n draws of n give
+(n - 1) / n of it, which matters where a scene has few blocks.
+
+scipy.stats.bootstrap resamples single observations, on one level; tests compare with it where the two meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.errors import ConfigError, GridError, known_names
+
+#: Counts of one trained model: by scene, (blocks, ...), as from :mod:`floemap.evaluation.statistics.blocks`.
+SceneBlocks = Mapping[str, NDArray[Any]]
+#: Takes sums of counts, (..., as of a block), and returns (...), or (..., quantities); NaN where not defined. What
+#: comes before the shape of a block is many at once.
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+#: From so many scenes on, whole scenes are drawn: fewer cannot tell how much scenes differ.
+FEW_SCENES = 10
+#: Below so many blocks, nothing is made of the draws.
+MIN_BLOCKS = 10
+#: Share of the draws in which a statistic may be undefined.
+_MAX_UNDEFINED = 0.05
+#: Choices of a block that are in memory at once.
+_CHOICES = 2**21
+#: The mean of the scenes' values, as the paper's scores are; or the value of their pixels pooled.
+Across = Literal["mean", "pooled"]
+Units = Literal["blocks", "scenes"]
+
+
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """Sums of counts, as observed and as drawn.
+
+    Attributes
+    ----------
+    columns
+        By name of a loss, where its repeats stand among all models.
+    scenes
+        Names, sorted.
+    blocks
+        In all scenes together.
+    units
+        What was drawn.
+    degrees
+        Of freedom: how many units there are, one less for each set that they were drawn from.
+    observed
+        (scenes, models, ...).
+    drawn
+        (resamples, scenes, models, ...). Where scenes were drawn, the second axis holds one less than there are, in the
+        order drawn.
+    """
+
+    columns: Mapping[str, slice]
+    scenes: tuple[str, ...]
+    blocks: int
+    units: Units
+    degrees: int
+    observed: NDArray[np.float64]
+    drawn: NDArray[np.float64]
+
+    def evaluate(self, statistic: Statistic, across: Across = "mean") -> Evaluated:
+        """Return a statistic of all models, as observed and in each resample.
+
+        Scenes where it is not defined are left out of the mean over scenes.
+
+        Raises
+        ------
+        ConfigError
+            If the statistic does not keep the axes before those of a block, or `across` is neither.
+        """
+        by_scene = self._values(statistic, self.observed)
+        if across == "mean":
+            observed = mean_of_defined(by_scene, 0)
+            drawn = mean_of_defined(self._values(statistic, self.drawn), 1)
+        elif across == "pooled":
+            observed = self._values(statistic, self.observed.sum(axis=0))
+            drawn = self._values(statistic, self.drawn.sum(axis=1))
+        else:
+            raise ConfigError(f"across scenes is 'mean' or 'pooled', not {across!r}.")
+        return Evaluated(self, observed, by_scene, drawn)
+
+    def _values(self, statistic: Statistic, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a statistic's values, refusing what is not one, or one for each quantity, of each sum of counts."""
+        values = np.asarray(statistic(counts), np.float64)
+        lead = counts.ndim - (self.observed.ndim - 2)
+        if values.shape[:lead] != counts.shape[:lead] or values.ndim > lead + 1:
+            raise ConfigError(
+                f"the statistic made {values.shape} of counts of {counts.shape}.",
+                hint="It reduces the axes of a block, and keeps those before them.",
+            )
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """A statistic of all models: see :meth:`Resamples.evaluate`. With an index, one of its quantities.
+
+    Attributes
+    ----------
+    resamples
+        Where it is from.
+    observed
+        (models,) or (models, quantities).
+    by_scene
+        (scenes, models) or (scenes, models, quantities).
+    drawn
+        (resamples, models) or (resamples, models, quantities).
+    """
+
+    resamples: Resamples
+    observed: NDArray[np.float64]
+    by_scene: NDArray[np.float64]
+    drawn: NDArray[np.float64]
+
+    def __getitem__(self, quantity: int) -> Evaluated:
+        if self.observed.ndim == 1:
+            raise ConfigError("a statistic of one quantity has no others.")
+        return self.map(lambda values: values[..., quantity])
+
+    def map(self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Evaluated:
+        """Return the same with a function of every value."""
+        return Evaluated(self.resamples, function(self.observed), function(self.by_scene), function(self.drawn))
+
+    def columns(self, loss: str) -> slice:
+        """Return where a loss's repeats stand among the models.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such loss, or the statistic has several quantities.
+        """
+        if self.observed.ndim != 1:
+            raise ConfigError("the statistic has several quantities.", hint="Choose one by its index: evaluated[0].")
+        try:
+            return self.resamples.columns[loss]
+        except KeyError:
+            hint = known_names(loss, self.resamples.columns)
+            raise ConfigError(f"no loss is called {loss!r}.", hint=hint) from None
+
+    def why_not(self, observed: NDArray[np.float64], drawn: NDArray[np.float64]) -> str | None:
+        """Say why nothing follows from the draws of a number, (resamples,); None where something does.
+
+        `observed` are the values that it is made of.
+        """
+        blocks = self.resamples.blocks
+        if blocks < MIN_BLOCKS:
+            return f"{'1 block is' if blocks == 1 else f'{blocks} blocks are'} too few, {MIN_BLOCKS} are needed"
+        if np.isnan(observed).any():
+            return "it is not defined on these scenes"
+        undefined = float(np.isnan(drawn).mean())
+        if undefined > _MAX_UNDEFINED:
+            return f"it is not defined in {100 * undefined:.0f} % of the resamples"
+        return None
+
+
+def resample(losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed: int = 0) -> Resamples:
+    """Draw blocks or scenes, and sum the counts of every loss and repeat over them.
+
+    Parameters
+    ----------
+    losses
+        By name, the repeats of each, at least one. All with the same scenes and blocks.
+    n
+        Resamples, at least 100.
+    seed
+        The same seed, scenes and numbers of blocks give the same draws, whatever the order of the scenes and whatever
+        else is compared.
+
+    Raises
+    ------
+    GridError
+        If there is nothing, a scene has no block, or losses differ in scenes or blocks, naming them.
+    ConfigError
+        If `n` is too small.
+    """
+    if n < 100:
+        raise ConfigError(f"{n} resamples are too few.", hint="At least 100; 1000 is usual.")
+    columns, stacks = _stacked(losses)
+    scenes = len(stacks)
+    sizes = [len(stack) for stack in stacks.values()]
+    observed = np.stack([stack.sum(axis=0) for stack in stacks.values()])
+    rng = np.random.default_rng(seed)
+    units: Units = "blocks" if scenes < FEW_SCENES else "scenes"
+    if units == "scenes":
+        drawn = observed[rng.integers(scenes, size=(n, scenes - 1))] * (scenes / (scenes - 1))
+        degrees = scenes - 1
+    else:
+        drawn = np.empty((n, *observed.shape))
+        for i, stack in enumerate(stacks.values()):
+            drawn[:, i] = _drawn_sums(rng, n, stack.reshape(len(stack), -1)).reshape(n, *observed.shape[1:])
+        degrees = sum(sizes) - scenes
+    return Resamples(columns, tuple(stacks), sum(sizes), units, degrees, observed, drawn)
+
+
+def mean_of_defined(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Return means along an axis over what is not NaN; NaN where all is."""
+    defined = ~np.isnan(values)
+    total, count = np.where(defined, values, 0).sum(axis=axis), defined.sum(axis=axis)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+
+
+def _drawn_sums(rng: np.random.Generator, draws: int, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sums over n - 1 of n blocks, drawn with replacement, times n / (n - 1): (n, m) to (draws, m)."""
+    blocks = len(counts)
+    if blocks == 1:
+        return np.repeat(counts, draws, axis=0)  # a single block cannot tell how much blocks differ
+    sums = np.empty((draws, counts.shape[1]))
+    at_once = max(1, _CHOICES // blocks)
+    for first in range(0, draws, at_once):
+        k = min(at_once, draws - first)
+        chosen = rng.integers(blocks, size=(k, blocks - 1)) + blocks * np.arange(k)[:, None]
+        times = np.bincount(chosen.ravel(), minlength=k * blocks).reshape(k, blocks)  # how often each block is in
+        np.matmul(times * (blocks / (blocks - 1)), counts, out=sums[first : first + k])
+    return sums
+
+
+def _stacked(losses: Mapping[str, Sequence[SceneBlocks]]) -> tuple[dict[str, slice], dict[str, NDArray[np.float64]]]:
+    """Return where each loss's repeats stand, and by scene, sorted, the counts of all models, (blocks, models, ...)."""
+    models = [(name, i, blocks) for name, repeats in losses.items() for i, blocks in enumerate(repeats, start=1)]
+    empty = [name for name, repeats in losses.items() if not repeats]
+    if not models or empty:
+        raise GridError(f"there are no counts{' of ' + ', '.join(empty) if empty else ''}.")
+    first, _, like = models[0]
+    shapes = {scene: np.shape(like[scene]) for scene in sorted(like)}
+    for name, i, blocks in models:
+        for scene in sorted(shapes.keys() | blocks.keys()):
+            here, there = (np.shape(b[scene]) if scene in b else None for b in (like, blocks))
+            if here != there:
+                raise GridError(
+                    f"{scene}: {first} has counts of shape {here}, repeat {i} of {name} {there}.",
+                    hint="Losses are compared on the same scenes and blocks.",
+                )
+    if not shapes:
+        raise GridError("there are no scenes.")
+    for scene, shape in shapes.items():
+        if not shape or not shape[0]:
+            raise GridError(f"{scene} has no block.", hint="Its reference has no class anywhere: leave it out.")
+    if len({shape[1:] for shape in shapes.values()}) > 1:
+        raise GridError(f"scenes have counts of different shapes: {', '.join(f'{s} {x}' for s, x in shapes.items())}.")
+    ends = list(accumulate(len(repeats) for repeats in losses.values()))
+    starts = [0, *ends[:-1]]
+    columns = {name: slice(a, b) for name, a, b in zip(losses, starts, ends, strict=True)}
+    stacks = {
+        scene: np.stack([np.asarray(blocks[scene], np.float64) for _, _, blocks in models], axis=1) for scene in shapes
+    }
+    return columns, stacks

@@ -1,0 +1,1 @@
+"""Ice charts in SIGRID-3: read and checked, turned into labels, drawn from class rasters, written."""

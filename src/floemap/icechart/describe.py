@@ -1,0 +1,172 @@
+"""What a chart is, as facts for programs and as lines for people: area by stage, how types were decided, oddities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+
+from floemap.grid import box_in_words
+from floemap.icechart.dominant_type import IceTypes, Rule, ice_types, unmapped_stages
+from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
+from floemap.icechart.read.overlaps import measure_coverage
+from floemap.icechart.read.own_charts import other_classes
+from floemap.icechart.read.sigrid3 import Chart, read_chart, some_of
+from floemap.icechart.reproject import project
+from floemap.legend import LEGENDS, stage_in_words
+
+#: Rules of polygons that have no stage of development, in words.
+_WITHOUT_STAGE: Mapping[Rule, str] = {
+    Rule.WATER: "open water",
+    Rule.BERGY_WATER: "bergy water",
+    Rule.LAND: "land",
+    Rule.ICE_SHELF: "ice shelf",
+    Rule.NO_DATA: "no data",
+    Rule.NO_STAGE: "ice without a stage",
+    Rule.UNKNOWN_PARTS: "ice of unknown parts",
+}
+_AREA_TOLERANCE_M = 10.0
+
+
+def describe_chart(path: str | Path, *, layer: str | None = None, crs: str | None = None) -> dict[str, Any]:
+    """Read a chart and return its facts, JSON-ready. See :func:`floemap.icechart.read.sigrid3.read_chart`."""
+    return chart_facts(read_chart(path, layer=layer, crs=crs))
+
+
+def chart_facts(chart: Chart) -> dict[str, Any]:
+    """Return the facts of a chart, JSON-ready: identity, place, area by kind, decisions, oddities, coverage.
+
+    Areas are true ones, in km2: measured on an equal-area map.
+    """
+    types = ice_types(chart, unmapped="ignore")
+    areas = areas_km2(chart)
+    kinds = kinds_in_words(types)
+    west, south, east, north = _bounds(chart)
+    return {
+        "kind": "ice chart",
+        "simulated": chart.simulated,
+        "format": "SIGRID-3",
+        "name": chart.path.stem,
+        "path": str(chart.path),
+        "layer": chart.layer,
+        "crs": chart.source_crs.name,
+        "epsg": chart.source_crs.to_epsg(),
+        "bbox_lonlat_deg": [west, south, east, north],
+        "polygons": len(chart),
+        "vertices": int(shapely.get_num_coordinates(chart.geometries).sum()),
+        "polygons_by_type": {
+            name: int((chart.polygons["poly_type"] == key).sum())
+            for key, name in {**POLYGON_TYPES, "": "not given"}.items()
+        },
+        "area_km2": float(areas.sum()),
+        "area_by_dominant_type_km2": {
+            kind: float(areas[kinds == kind].sum())
+            for kind in sorted(set(kinds), key=lambda k: -areas[kinds == k].sum())
+        },
+        "polygons_by_dominant_type": {kind: int((kinds == kind).sum()) for kind in sorted(set(kinds))},
+        "decisions": types.counts,
+        "oddities": asdict(chart.report)
+        | {
+            "unnamed_remainder_larger": types.remainder_larger,
+            "without_parts_ids": types.without_parts,
+            "odd_concentrations": dict(types.odd_concentrations),
+            "other_class_ids": other_classes(chart, types),
+            "unmapped_stages": {name: unmapped_stages(types, table) for name, table in LEGENDS.items()},
+        },
+        "coverage": asdict(measure_coverage(chart.geometries)),
+    }
+
+
+def areas_km2(chart: Chart) -> NDArray[np.float64]:
+    """Return each polygon's true area in km2, (n,), on Lambert's equal-area map around the chart's middle."""
+    west, south, east, north = chart.polygons.total_bounds
+    to_geo = pyproj.Transformer.from_crs(chart.crs, "EPSG:4326", always_xy=True)
+    lon, lat = to_geo.transform((west + east) / 2, (south + north) / 2)
+    equal_area = pyproj.CRS(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m +no_defs")
+    return np.asarray(shapely.area(project(chart.geometries, chart.crs, equal_area, _AREA_TOLERANCE_M)) / 1e6)
+
+
+def kinds_in_words(types: IceTypes) -> NDArray[Any]:
+    """Return what each polygon is, in words: its dominant stage, or why it has none, (n,)."""
+    kinds = []
+    for rule, stage in zip(types.rule, types.stage.tolist(), strict=True):
+        if stage == NOT_GIVEN:
+            kinds.append(_WITHOUT_STAGE[rule])
+        else:
+            kinds.append(f"{stage:02d} {stage_in_words(stage)}")
+    return np.array(kinds, object)
+
+
+def _bounds(chart: Chart) -> tuple[float, float, float, float]:
+    """West, south, east, north in degrees; west is greater than east across the dateline."""
+    xy = shapely.get_coordinates(chart.geometries)
+    lon, lat = pyproj.Transformer.from_crs(chart.crs, "EPSG:4326", always_xy=True).transform(xy[:, 0], xy[:, 1])
+    lon = np.sort(lon % 360)
+    gaps = np.diff(lon, append=lon[0] + 360)
+    widest = int(gaps.argmax())  # the chart lies where the widest gap between longitudes does not
+    west, east = ((float(v) + 180) % 360 - 180 for v in (lon[(widest + 1) % len(lon)], lon[widest]))
+    return west, float(lat.min()), east, float(lat.max())
+
+
+def chart_problems(facts: Mapping[str, Any]) -> list[str]:
+    """Return what of :func:`chart_facts` keeps a chart from being labelled as it is, as sentences."""
+    odd = facts["oddities"]
+    problems = [
+        f"{n} polygons have concentration {code}, which is none." for code, n in odd["odd_concentrations"].items()
+    ]
+    stages = odd["unmapped_stages"]["six_classes"]
+    problems += [f"{n} polygons are of stage {code}, which has no class." for code, n in stages.items()]
+    return problems
+
+
+def chart_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the facts of :func:`chart_facts` as (name, words) for people."""
+    types = ", ".join(f"{n} {name}" for name, n in facts["polygons_by_type"].items() if n)
+    lines = [
+        ("Ice chart", f"{facts['name']}, {facts['format']}{', SIMULATED' if facts['simulated'] else ''}"),
+        ("Layer", facts["layer"]),
+        ("CRS", facts["crs"] + (f" (EPSG:{facts['epsg']})" if facts["epsg"] else "")),
+        ("Place", box_in_words(*facts["bbox_lonlat_deg"])),
+        ("Polygons", f"{facts['polygons']:,} ({types}), {facts['vertices']:,} vertices"),
+        ("Area", f"{facts['area_km2']:,.0f} km²"),
+    ]
+    for kind, area in facts["area_by_dominant_type_km2"].items():
+        share = area / facts["area_km2"] if facts["area_km2"] else 0
+        count = facts["polygons_by_dominant_type"][kind]
+        lines.append((f"  {kind}", f"{area:,.0f} km², {share:.1%}, {count} polygons"))
+    lines.append(("Decided by", ", ".join(f"{rule.replace('_', ' ')} {n}" for rule, n in facts["decisions"].items())))
+    lines += [("Oddity", words) for words in _oddities(facts)] or [("Oddities", "none found")]
+    return lines
+
+
+def _oddities(facts: Mapping[str, Any]) -> list[str]:
+    odd, coverage = facts["oddities"], facts["coverage"]
+    words = [
+        (odd["repaired"], f"polygons had invalid geometry and were repaired: {some_of(odd['repaired_ids'])}"),
+        (odd["without_area"], "features without an area were left out"),
+        (odd["untyped"], f"polygons have no POLY_TYPE: {some_of(odd['untyped_ids'])}"),
+        (odd["past_ten"], "polygons have partial concentrations that sum past ten tenths"),
+        (odd["past_total"], "polygons have partial concentrations that sum past the total"),
+        (odd["unnamed_remainder_larger"], "polygons have more ice of unnamed type than of any named"),
+    ]
+    found = [f"{n} {what}" for n, what in words if n]
+    other = odd["other_class_ids"]
+    if other:
+        found.append(f"{len(other)} polygons have another CLASS than their codes say: {some_of(other)}")
+    for column, codes in odd["odd_codes"].items():
+        found += [f"{column} is {code} in {n} polygons: no such code" for code, n in codes.items()]
+    for column, codes in odd["thickness"].items():
+        found += [f"{column} is {code}, {stage_in_words(code)}, in {n} polygons" for code, n in codes.items()]
+    if not coverage["measured"]:
+        found.append("so many polygons lie on one another that overlaps and gaps were not measured")
+    if coverage["overlapping_pairs"]:
+        found.append(f"{coverage['overlapping_pairs']} pairs overlap, {coverage['overlap_m2'] / 1e6:,.1f} km²")
+    if coverage["gaps"]:
+        found.append(f"{coverage['gaps']} gaps between polygons, {coverage['gap_m2'] / 1e6:,.1f} km²")
+    return found

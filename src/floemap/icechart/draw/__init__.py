@@ -1,0 +1,1 @@
+"""From a class raster to the polygons of a chart."""

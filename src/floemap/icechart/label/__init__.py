@@ -1,0 +1,1 @@
+"""From a chart's polygons to label rasters on a product's grid."""

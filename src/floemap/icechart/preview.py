@@ -1,0 +1,132 @@
+"""A small map of a chart in the WMO's colours for stages of development (JCOMM TR-24)."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from floemap.cartography import class_legend, furnish, show_raster, where_is
+from floemap.icechart.describe import kinds_in_words
+from floemap.icechart.dominant_type import IceTypes, Rule, ice_types
+from floemap.icechart.label.rasterize import look_up, rasterize_polygons
+from floemap.icechart.read.codes import NOT_GIVEN
+from floemap.icechart.read.sigrid3 import Chart
+from floemap.legend import (
+    FAST_ICE_RGB,
+    ICE_FREE_RGB,
+    LAND_RGB,
+    NO_DATA_RGB,
+    OPEN_WATER_RGB,
+    RGB,
+    STAGE_RGB,
+    STAGES_BY_THICKNESS,
+    stage_of,
+)
+from floemap.results.stage import write_whole
+
+_PIXELS = 1000
+_BORDER_RGB: RGB = (70, 70, 70)
+_FAST_FORM = 8
+#: Ice whose stage is not known, whatever the reason.
+_UNKNOWN_RGB = STAGE_RGB[99]
+_RULE_RGB = {
+    Rule.WATER: OPEN_WATER_RGB,
+    Rule.BERGY_WATER: OPEN_WATER_RGB,
+    Rule.LAND: LAND_RGB,
+    Rule.ICE_SHELF: STAGE_RGB[98],
+    Rule.NO_DATA: NO_DATA_RGB,
+    Rule.NO_STAGE: _UNKNOWN_RGB,
+    Rule.UNKNOWN_PARTS: _UNKNOWN_RGB,
+}
+
+
+def draw_chart_map(chart: Chart, picture: Path, *, title: str | None = None, pixels: int = _PIXELS) -> None:
+    """Draw a chart on its own map projection into the PNG `picture`, coloured by dominant stage of development.
+
+    Parameters
+    ----------
+    chart, picture
+        What, and where to.
+    title
+        Above the map; the file's name by default.
+    pixels
+        Of the longer side of the map.
+
+    Raises
+    ------
+    OutputError
+        If the picture cannot be written.
+    """
+    geobox = _grid(chart, pixels)
+    types = ice_types(chart, unmapped="ignore")
+    kinds, colours = _kinds_and_colours(chart, types)
+    numbers = rasterize_polygons(chart, geobox)
+    image = look_up(numbers, np.array(colours, np.uint8), NO_DATA_RGB)
+    image[_borders(numbers)] = _BORDER_RGB
+
+    aspect = geobox.shape[0] / geobox.shape[1]
+    height = 8.0 * min(aspect, 1.0)
+    figure = Figure(figsize=(height / aspect + 2.4, height + 0.6), dpi=110, layout="compressed")
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    show_raster(ax, image, geobox, interpolation="nearest")
+    furnish(ax, geobox, colour="0.15")
+    drawn = np.unique(numbers)
+    shown = {kinds[n - 1]: colours[n - 1] for n in drawn if n}
+    class_legend(ax, [(kind, shown[kind]) for kind in sorted(shown, key=_legend_order)], title="Dominant ice type")
+    ax.set_title(f"{title or chart.path.stem}\n{where_is(geobox)}", fontsize=9)
+    if chart.simulated:
+        ax.text(0.5, 0.98, "SIMULATED", transform=ax.transAxes, ha="center", va="top", fontsize=14, fontweight="bold")
+    image_file = BytesIO()
+    figure.savefig(image_file, format="png")
+    write_whole(picture, image_file.getvalue())
+
+
+def _grid(chart: Chart, pixels: int) -> GeoBox:
+    """Return a grid around the chart, in its own CRS, with a little margin."""
+    left, bottom, right, top = chart.polygons.total_bounds
+    step = max(right - left, top - bottom) / (pixels - 10)
+    rows, cols = (int(np.ceil(span / step)) + 10 for span in (top - bottom, right - left))
+    return GeoBox((rows, cols), Affine(step, 0, left - 5 * step, 0, -step, top + 5 * step), chart.crs.to_wkt())
+
+
+def _kinds_and_colours(chart: Chart, types: IceTypes) -> tuple[list[str], list[RGB]]:
+    """Return what each polygon is in the legend, and its colour."""
+    kinds = kinds_in_words(types).tolist()
+    colours = []
+    ct, fast = chart.codes("ct"), chart.codes("fa") == _FAST_FORM
+    for i, (rule, stage) in enumerate(zip(types.rule, types.stage.tolist(), strict=True)):
+        unknown_stage = stage in (NOT_GIVEN, 99)
+        if rule == Rule.WATER and ct[i] in (0, 55):
+            kinds[i], colour = "ice free", ICE_FREE_RGB
+        elif fast[i] and unknown_stage and rule not in (Rule.WATER, Rule.LAND):
+            # Fast ice has a colour of its own for want of a stage; with one, the stage says more.
+            kinds[i], colour = "fast ice, stage unknown", FAST_ICE_RGB
+        elif stage == NOT_GIVEN:
+            colour = _RULE_RGB[rule]
+        else:
+            colour = STAGE_RGB.get(stage_of(stage), _UNKNOWN_RGB)
+        colours.append(colour)
+    return kinds, colours
+
+
+def _legend_order(kind: str) -> tuple[int, str]:
+    """Stages from the thinnest to the thickest, then the rest."""
+    stage = stage_of(int(kind[:2])) if kind[:2].isdigit() else -1
+    return (STAGES_BY_THICKNESS.index(stage) if stage in STAGES_BY_THICKNESS else 99), kind
+
+
+def _borders(numbers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which pixels have another polygon to their left or above, (rows, cols)."""
+    border = np.zeros(numbers.shape, np.bool_)
+    border[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
+    border[1:] |= numbers[1:] != numbers[:-1]
+    return border

@@ -1,0 +1,132 @@
+"""Reading GeoJSON (RFC 7946) by the JSON reader itself: no file of JSON is shown to GDAL.
+
+To GDAL, a file that begins with a brace may be a program of its own (GDALG), which reads other files and the network;
+and a "crs" that is a link is fetched. Here it is polygons and properties, or it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from floemap.errors import MISSHAPEN, ChartError
+from floemap.icechart.read.features import Box, Features, polygons_of
+from floemap.zips import brief
+
+#: A larger one would not fit into memory.
+MOST_BYTES = 1 << 30
+#: Names of a CRS that say what it is; anything else that could be one is not looked up.
+_NAMED = re.compile(r"(urn:ogc:def:crs:|https?://www\.opengis\.net/(def/crs/|gml/srs/)|[A-Za-z]+:)[\w.:/#-]+", re.ASCII)
+#: Longitude and latitude, in this order, as coordinates are always taken here.
+_LONLAT = "EPSG:4326"
+_DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class GeoJson:
+    """A file of GeoJSON that is in memory.
+
+    Attributes
+    ----------
+    fields
+        Names of properties.
+    crs
+        By its name: longitude and latitude, unless an older file says another; None where it says that it knows none.
+    """
+
+    fields: tuple[str, ...]
+    crs: str | None
+    _features: Sequence[Mapping[str, Any]]
+
+    def read(self, columns: Sequence[str], box: Box | None = None) -> Features:
+        """Return features with some properties; those that may reach into a box.
+
+        Raises
+        ------
+        ChartError
+            If a geometry is damaged, naming the feature.
+        """
+        ids = [f.get("id") for f in self._features]
+        own = all(type(i) is int and 0 <= i < 2**63 for i in ids) and len(set(ids)) == len(ids)
+        numbers = np.array(ids if own else range(len(ids)), np.int64)
+        geometries = np.full(len(ids), None, object)
+        mended = np.zeros(len(ids), np.bool_)
+        for i, feature in enumerate(self._features):
+            try:
+                geometries[i], mended[i] = polygons_of(_parts(feature.get("geometry")))
+            except MISSHAPEN as e:
+                message = f"polygon {numbers[i]}: its geometry is not GeoJSON's."
+                raise ChartError(message, hint="Repair the chart.") from e
+        by_column = {c: [(f.get("properties") or {}).get(c) for f in self._features] for c in columns}
+        return Features(numbers, by_column, geometries, mended).within(box)
+
+
+def open_geojson(file: Path) -> GeoJson:
+    """Read a file.
+
+    Raises
+    ------
+    ChartError
+        If it is no GeoJSON with features.
+    """
+    try:
+        size = file.stat().st_size
+        if size > MOST_BYTES:
+            raise ChartError(f"has {size >> 20:,} MiB.", hint="Give a GeoPackage, which is read in parts.")
+        content = json.loads(file.read_bytes())  # UTF-8, 16 or 32, by how it begins
+    except (OSError, ValueError, RecursionError, MemoryError) as e:
+        raise ChartError(f"cannot be read: {brief(e) or 'it is too large'}.", hint="Is it GeoJSON?") from e
+    kind = content.get("type") if isinstance(content, dict) else type(content).__name__
+    features = content.get("features") if kind == "FeatureCollection" else [content] if kind == "Feature" else None
+    if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
+        raise ChartError(
+            f"is no GeoJSON with features: its type is {brief(ValueError(repr(kind)))}.",
+            hint="A FeatureCollection is needed.",
+        )
+    if any(not isinstance(f.get("properties") or {}, dict) for f in features):
+        raise ChartError("holds a feature whose properties have no names.", hint="Is it GeoJSON?")
+    fields = dict.fromkeys(str(name) for f in features for name in f.get("properties") or {})
+    return GeoJson(tuple(fields), _crs(content), features)
+
+
+def _crs(content: Mapping[str, Any]) -> str | None:
+    """Return the CRS of a file by its name. Before RFC 7946, files could name another than longitude and latitude."""
+    if "crs" not in content:
+        return _LONLAT
+    if content["crs"] is None:
+        return None
+    said = content["crs"] if isinstance(content["crs"], dict) else {}
+    told = said["properties"] if isinstance(said.get("properties"), dict) else {}
+    name = {"name": told.get("name"), "EPSG": f"EPSG:{told.get('code')}"}.get(str(said.get("type")))
+    if not isinstance(name, str) or not _NAMED.fullmatch(name):
+        return repr(content["crs"])[:80]
+    return _LONLAT if name.endswith("CRS84") else name
+
+
+def _parts(geometry: Any, depth: int = 0) -> list[list[Any]]:
+    """Return the rings of each polygon of a geometry, (m, 2) each."""
+    if geometry is None:
+        return []
+    kind = geometry["type"]
+    if kind == "GeometryCollection" and depth < _DEEPEST:
+        return [part for inner in geometry["geometries"] for part in _parts(inner, depth + 1)]
+    if kind not in ("Polygon", "MultiPolygon"):
+        return []
+    polygons = [geometry["coordinates"]] if kind == "Polygon" else geometry["coordinates"]
+    return [[_ring(ring) for ring in rings] for rings in polygons]
+
+
+def _ring(places: Any) -> Any:
+    """Return a ring's places without heights, (m, 2)."""
+    xy = np.array([place[:2] for place in places], np.float64)
+    if xy.size == 0:
+        return np.empty((0, 2))
+    if xy.ndim != 2 or xy.shape[1] != 2:
+        raise ValueError("a place has no two coordinates")
+    return xy

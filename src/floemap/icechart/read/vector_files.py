@@ -1,0 +1,133 @@
+"""Features out of a chart's files, whatever their format. Nothing else in the project reads vector files.
+
+Each format has one reader, which is named by the file's suffix and first bytes: GDAL's own choice goes by content, and
+some of what it knows reads other files or asks the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyogrio.raw
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
+from pyproj.exceptions import CRSError
+
+from floemap.errors import ChartError
+from floemap.files import decoded
+from floemap.icechart.read.features import Box, Features, from_wkb
+from floemap.icechart.read.geojson import open_geojson
+from floemap.icechart.read.geopackage import open_layer
+from floemap.icechart.read.sources import PROJECTION, Source, gdal_warnings
+
+#: GDAL's reader of each format that it is asked to read.
+_DRIVERS = {".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf"}
+#: Definitions of a CRS have some thousand letters.
+_LONGEST_PROJECTION = 1 << 20
+_GDAL_ERRORS = (
+    *(DataSourceError, DataLayerError, FeatureError, GeometryError, CRSError),
+    *(UnicodeDecodeError, ValueError, IndexError, MemoryError, OverflowError),
+    UnboundLocalError,  # pyogrio's, where the CRS is no text
+)
+
+
+class VectorFile(Protocol):
+    """A file of features that is open."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of its columns."""
+
+    @property
+    def crs(self) -> str | None:
+        """Its CRS, None where it says none."""
+
+    def read(self, columns: Sequence[str], box: Box | None = None) -> Features:
+        """Read features with some columns; those that may reach into a box, (west, south, east, north) in its CRS.
+
+        Raises
+        ------
+        ChartError
+            If they cannot be read, naming the feature where it is one.
+        """
+
+
+@contextmanager
+def open_features(source: Source) -> Iterator[VectorFile]:
+    """Open a chart's files.
+
+    Raises
+    ------
+    ChartError
+        If they cannot be read.
+    """
+    try:
+        with source.opened() as file:
+            if source.kind == ".gpkg":
+                with open_layer(file, source.layer, source.path, source.logged) as layer:
+                    yield layer
+            elif source.kind in _DRIVERS:
+                yield _open_by_gdal(file, source)
+            else:
+                yield open_geojson(file)
+    except ChartError as e:
+        raise e if e.path is not None else ChartError(e.message, path=source.path, hint=e.hint) from e
+
+
+@dataclass(frozen=True)
+class _GdalFile:
+    fields: tuple[str, ...]
+    crs: str | None
+    _file: Path
+    _source: Source
+    _options: dict[str, Any]
+
+    def read(self, columns: Sequence[str], box: Box | None = None) -> Features:
+        """See :class:`VectorFile`."""
+        try:
+            with gdal_warnings(self._source.path):
+                meta, ids, blobs, values = pyogrio.raw.read(
+                    self._file, columns=list(columns), return_fids=True, force_2d=True, bbox=box, **self._options
+                )
+        except _GDAL_ERRORS as e:
+            raise _unreadable(e) from e
+        blobs = [None] * len(ids) if blobs is None else blobs
+        by_name = dict(zip(map(str, meta["fields"]), values, strict=True))
+        return from_wkb(np.asarray(ids, np.int64), by_name, blobs).within(box)
+
+
+def _open_by_gdal(file: Path, source: Source) -> _GdalFile:
+    # Codes are plain digits in any encoding; text columns, whose encoding a shapefile may misstate, are not read. But
+    # names of columns are decoded all the same.
+    options = {"encoding": "ISO-8859-1"} if source.kind == ".shp" else {}
+    try:
+        with gdal_warnings(source.path):
+            info = pyogrio.read_info(file, **options)
+    except _GDAL_ERRORS as e:
+        raise _unreadable(e) from e
+    if info["driver"] != _DRIVERS[source.kind]:
+        raise ChartError(f"is read as {info['driver']}, which is no format of charts.")
+    crs = _projection(file.with_name(PROJECTION)) if source.kind == ".shp" else info["crs"]
+    return _GdalFile(tuple(map(str, info["fields"])), crs, file, source, options)
+
+
+def _projection(file: Path) -> str | None:
+    """Return what a .prj file says, None where there is none, or nothing in it."""
+    try:
+        with file.open("rb") as f:
+            content = f.read(_LONGEST_PROJECTION)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise ChartError(f"its .prj file cannot be read: {e.strerror}.") from e
+    return decoded(content, "replace").replace("\0", " ").strip() or None
+
+
+def _unreadable(error: BaseException) -> ChartError:
+    words = str(error).rstrip(".") or "it is too large"
+    words = "its CRS is no text" if isinstance(error, UnboundLocalError) else words
+    return ChartError(f"cannot be read: {words}.", hint="Fetch or copy the chart again, with all its files.")

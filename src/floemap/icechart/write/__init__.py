@@ -1,0 +1,1 @@
+"""Writing charts: SIGRID-3, GeoPackage, GeoJSON, their styles and metadata."""

@@ -1,0 +1,183 @@
+"""Metadata of a SIGRID-3 chart, in the form that the standard asks for.
+
+SIGRID-3 (WMO/JCOMM TR-23) wants an XML file beside the shapefile after the Content Standard for Digital Geospatial
+Metadata (FGDC-STD-001-1998). Its names of elements are eight letters at most, and their order is part of the standard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pyproj
+from lxml import etree
+
+from floemap.icechart.write.table import FIELDS, STATUS, is_simulated
+from floemap.legend import STAGES, Legend
+from floemap.version import __version__
+
+_SIGRID3 = "SIGRID-3, WMO/JCOMM TR-23, version 3.0, 2014"
+_OWN = "floemap"
+
+#: Elements by name: text, further elements, or a list of either where an element is repeated.
+Tree = Mapping[str, Any]
+
+
+def fgdc_metadata(
+    name: str,
+    *,
+    start: datetime,
+    legend: Legend,
+    crs: pyproj.CRS,
+    bounds: tuple[float, float, float, float],
+    polygons: int,
+    about: Mapping[str, Any],
+) -> bytes:
+    """Return the metadata of a chart as an XML document.
+
+    Parameters
+    ----------
+    name
+        Of the chart's files, without suffix.
+    start
+        When the radar looked; with a time zone, or in UTC.
+    bounds
+        West, south, east, north in degrees; west is greater than east across the dateline.
+    polygons
+        How many there are.
+    about
+        Facts about the chart: `created`, `contact` and `attribution` go where the standard has a place for them, all
+        but the first into the abstract.
+    """
+    when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
+    day = f"{when:%Y%m%d}"
+    content = {
+        "idinfo": _identification(name, when, bounds, about),
+        "dataqual": {
+            "logic": "Polygons share their vertices: there are no gaps and no overlaps between them.",
+            "complete": "Places without data are left out, and land where no land mask was given. " + _not_estimated(),
+            "lineage": {
+                "procstep": {
+                    "procdesc": f"Ice types from Sentinel-1 with floemap {__version__}; no analyst has seen them.",
+                    "procdate": _date(about.get("created"), day),
+                }
+            },
+        },
+        "spdoinfo": {
+            "direct": "Vector",
+            "ptvctinf": {"sdtsterm": {"sdtstype": "GT-polygon composed of rings", "ptvctcnt": str(polygons)}},
+        },
+        "spref": _spatial_reference(crs),
+        "eainfo": {"detailed": _attributes(legend)},
+        "metainfo": {
+            "metd": _date(about.get("created"), day),
+            "metc": {"cntinfo": {"cntorgp": {"cntorg": str(about.get("contact", "Unknown"))}}},
+            "metstdn": "FGDC Content Standard for Digital Geospatial Metadata",
+            "metstdv": "FGDC-STD-001-1998",
+            "mettc": "universal time",
+        },
+    }
+    root = etree.Element("metadata")
+    _fill(root, content)
+    return etree.tostring(root, pretty_print=True, xml_declaration=True, encoding="UTF-8")
+
+
+def _identification(
+    name: str, when: datetime, bounds: tuple[float, float, float, float], about: Mapping[str, Any]
+) -> Tree:
+    simulated = "The chart is SIMULATED. " if is_simulated(about) else ""
+    facts = "; ".join(f"{k}: {v}" for k, v in about.items() if k != "created")
+    west, south, east, north = (f"{v:.5f}" for v in bounds)
+    return {
+        "citation": {
+            "citeinfo": {
+                "origin": str(about.get("contact", "Unknown")),
+                "pubdate": "Unpublished material",
+                "title": f"Draft ice chart {name}",
+                "othercit": str(about.get("attribution", "none")),
+            }
+        },
+        "descript": {
+            "abstract": f"Ice types in polygons, {_SIGRID3}: {STATUS}. {simulated}{facts}",
+            "purpose": "A draft for an analyst to correct.",
+        },
+        "timeperd": {
+            "timeinfo": {"sngdate": {"caldate": f"{when:%Y%m%d}", "time": f"{when:%H%M%S}Z"}},
+            "current": "start of the radar acquisition",
+        },
+        "status": {"progress": "In work", "update": "None planned"},
+        "spdom": {"bounding": {"westbc": west, "eastbc": east, "northbc": north, "southbc": south}},
+        "keywords": {"theme": {"themekt": "none", "themekey": ["sea ice", "ice chart", "SIGRID-3", "draft"]}},
+        "accconst": "None",
+        "useconst": STATUS[0].upper() + STATUS[1:],
+    }
+
+
+def _not_estimated() -> str:
+    return "Concentrations of ice and forms were not estimated and are 99."
+
+
+def _spatial_reference(crs: pyproj.CRS) -> Tree:
+    ellipsoid = crs.ellipsoid
+    geodetic = {
+        "horizdn": crs.datum.name if crs.datum else "Unknown",
+        "ellips": ellipsoid.name if ellipsoid else "Unknown",
+        "semiaxis": f"{ellipsoid.semi_major_metre:.3f}" if ellipsoid else "Unknown",
+        "denflat": f"{ellipsoid.inverse_flattening:.9f}" if ellipsoid else "Unknown",
+    }
+    planar = {
+        "mapproj": {"mapprojn": crs.name, "mapprojp": {"otherprj": crs.to_wkt()}},
+        "planci": {
+            "plance": "coordinate pair",
+            "coordrep": {"absres": "0.01", "ordres": "0.01"},
+            "plandu": "metres",
+        },
+    }
+    return {"horizsys": {"planar": planar, "geodetic": geodetic}}
+
+
+def _attributes(legend: Legend) -> Tree:
+    """Describe the table: each field, and what the codes in it stand for."""
+    classes = {c.key: c.title for c in legend.classes}
+    kinds = {"I": "ice", "W": "water", "L": "land"}
+    stages = {
+        f"{c.written_as:02d}": f"{STAGES[c.written_as]}: class {c.key}" for c in legend.classes if c.id != legend.water
+    }
+    values = {
+        "CT": {"01": "open water, less than one tenth", "99": "not estimated"},
+        "SA": stages | {"-9": "none"},
+        "POLY_TYPE": kinds,
+        "CLASS": classes | {"land": "Land"},
+        "SECOND": classes | {"(empty)": "none"},
+        "SIMULATED": {"yes": "simulated", "no": "not simulated"},
+    }
+    fields = []
+    for name, definition in FIELDS.items():
+        source = _SIGRID3 if list(FIELDS).index(name) <= list(FIELDS).index("POLY_TYPE") else _OWN
+        if name in values:
+            domain: Any = [{"edom": {"edomv": v, "edomvd": d, "edomvds": source}} for v, d in values[name].items()]
+        else:
+            domain = {"udom": definition}
+        fields.append({"attrlabl": name, "attrdef": definition, "attrdefs": source, "attrdomv": domain})
+    return {
+        "enttyp": {"enttypl": "polygon", "enttypd": "Area of one ice type, of water, or of land", "enttypds": _SIGRID3},
+        "attr": fields,
+    }
+
+
+def _date(value: Any, otherwise: str) -> str:
+    """Return a date as the standard writes it, from a datetime or ISO 8601 text."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return f"{value:%Y%m%d}" if isinstance(value, datetime) else otherwise
+
+
+def _fill(element: etree._Element, content: Any) -> None:
+    if isinstance(content, Mapping):
+        for name, inside in content.items():
+            for one in inside if isinstance(inside, list) else [inside]:
+                _fill(etree.SubElement(element, name), one)
+    else:
+        # What a person wrote may hold what XML cannot.
+        element.text = "".join(c for c in str(content) if c.isprintable() or c in "\n\t")

@@ -1,0 +1,115 @@
+"""WMO colours for QGIS: a style by SIGRID-3's codes, as a .qml file and inside a GeoPackage.
+
+A chart is coloured by the fields that are read back, POLY_TYPE, CT and SA: whoever changes a type sees it change. CLASS
+is derived: QGIS sets it again whenever a polygon is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lxml import etree
+
+from floemap.icechart.read.codes import BERGY_WATER_CODE, ICE_FREE_OR_UNKNOWN, NO_ICE, NOT_GIVEN, WATER_CODES
+from floemap.legend import LAND_RGB, RGB, STAGE_CODES, STAGE_RGB, Legend
+
+#: Of polygons that are none of a legend's classes.
+OTHER_TITLE, _OTHER_RGB = "No class", STAGE_RGB[99]
+_OUTLINE: RGB = (70, 70, 70)
+_OUTLINE_MM = 0.1
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Polygons that are drawn alike.
+
+    Attributes
+    ----------
+    key, title, rgb
+        As CLASS has it, as a legend shows it, and the colour.
+    condition
+        On the fields, an expression of QGIS and of SQL alike.
+    """
+
+    key: str
+    title: str
+    rgb: RGB
+    condition: str
+
+
+def kinds_of(legend: Legend) -> list[Kind]:
+    """Return what polygons of a chart may be by their codes, one at most: the classes of a legend, and land."""
+    table = legend.code_to_class
+    kind = "coalesce(\"POLY_TYPE\", '')"
+    names_ice = _among("SA", [code for code in STAGE_CODES if code not in NO_ICE])
+    ice_free = f"{_among('CT', WATER_CODES)} OR ({_among('CT', [ICE_FREE_OR_UNKNOWN])} AND NOT {names_ice})"
+    bergy = _among("CT", [BERGY_WATER_CODE])
+    none: list[int | str] = ["", NOT_GIVEN]
+    nothing = f"({kind} = '' AND {_among('CT', none)} AND {_among('SA', none)})"
+    found = []
+    for c in legend.classes:
+        codes: list[int | str] = [code for code in STAGE_CODES if table.get(code) == c.id]
+        codes += none if c.id == legend.stageless else []
+        condition = (
+            f"{kind} IN ('I', '') AND NOT ({ice_free}) AND NOT {bergy} AND NOT {nothing} AND {_among('SA', codes)}"
+        )
+        if c.id == legend.water:
+            condition = f"{kind} = 'W' OR ({kind} IN ('I', '') AND ({ice_free})) OR ({condition})"
+        found.append(Kind(c.key, c.title, c.rgb, condition))
+    return [*found, Kind("land", "Land", LAND_RGB, f"{kind} = 'L'")]
+
+
+def _among(field: str, codes: Iterable[int | str]) -> str:
+    """Return the condition that a field of text holds one of some codes, padded or not."""
+    spelled = {str(code) for code in codes} | {f"{code:02d}" for code in codes if isinstance(code, int)}
+    return f"coalesce(\"{field}\", '') IN ({', '.join(repr(s) for s in sorted(spelled) or ['none'])})"
+
+
+def class_expression(legend: Legend) -> str:
+    """Return the expression, of QGIS and of SQL alike, that gives a polygon's CLASS by its codes, empty for none."""
+    return f"CASE {' '.join(f'WHEN {k.condition} THEN {k.key!r}' for k in kinds_of(legend))} ELSE '' END"
+
+
+def qgis_style(legend: Legend) -> str:
+    """Return a style for QGIS 3: polygons in the colours of what their codes say, and how CLASS follows them."""
+    root = etree.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields")
+    renderer = etree.SubElement(
+        root, "renderer-v2", type="RuleRenderer", forceraster="0", symbollevels="0", enableorderby="0"
+    )
+    rules = etree.SubElement(renderer, "rules", key="floemap")
+    symbols = etree.SubElement(renderer, "symbols")
+    kinds = kinds_of(legend)
+    neither = f"NOT ({' OR '.join(f'({k.condition})' for k in kinds)})"
+    drawn = [*((k.title, k.rgb, k.condition) for k in kinds), (OTHER_TITLE, _OTHER_RGB, neither)]
+    for number, (title, rgb, condition) in enumerate(drawn):
+        etree.SubElement(rules, "rule", key=f"floemap-{number}", filter=condition, label=title, symbol=str(number))
+        symbols.append(_symbol(number, rgb))
+    defaults = etree.SubElement(root, "defaults")
+    etree.SubElement(defaults, "default", field="CLASS", expression=class_expression(legend), applyOnUpdate="1")
+    document = etree.tostring(
+        root, pretty_print=True, doctype="<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
+    )
+    return document.decode()
+
+
+def _symbol(number: int, rgb: RGB) -> etree._Element:
+    symbol = etree.Element("symbol", type="fill", name=str(number), alpha="1", clip_to_extent="1", force_rhr="0")
+    layer = etree.SubElement(symbol, "layer", {"class": "SimpleFill"}, enabled="1", locked="0")
+    layer.set("pass", "0")
+    options = etree.SubElement(layer, "Option", type="Map")
+    for name, value in {
+        "color": _colour(rgb),
+        "style": "solid",
+        "outline_color": _colour(_OUTLINE),
+        "outline_style": "solid",
+        "outline_width": f"{_OUTLINE_MM:g}",
+        "outline_width_unit": "MM",
+        "joinstyle": "bevel",
+    }.items():
+        etree.SubElement(options, "Option", type="QString", name=name, value=value)
+    return symbol
+
+
+def _colour(rgb: RGB) -> str:
+    return ",".join(map(str, (*rgb, 255)))

@@ -1,0 +1,104 @@
+"""The table of a chart that is written: SIGRID-3's fields by the legend, and what is known of each polygon besides.
+
+What was not estimated is not written: the model tells classes, so an ice polygon has its stage of development, SA, and
+nothing is said of concentrations and forms (99, unknown). Open water is a statement about concentration: less than one
+tenth, 01. One type is written per polygon; the fields of further types are empty (-9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from floemap.icechart.draw.polygonize import ChartPolygons
+from floemap.icechart.read.codes import NOT_GIVEN
+from floemap.legend import LAND, Legend
+
+#: What every chart says of itself.
+STATUS = "draft, not for navigation"
+
+#: Fields in their order, with what they hold. Up to POLY_TYPE they are SIGRID-3's; names fit into ten characters.
+FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "AREA": "Area of the polygon on the map, whole square metres",
+        "PERIMETER": "Perimeter of the polygon on the map, whole metres",
+        "CT": "Total concentration; 99 where it was not estimated",
+        "CA": "Partial concentration of the ice type; 99 where it was not estimated",
+        "SA": "Stage of development of the ice type",
+        "FA": "Form of the ice type; 99 where it was not estimated",
+        "CB": "Partial concentration of a second type; one type is given",
+        "SB": "Stage of development of a second type; one type is given",
+        "FB": "Form of a second type; one type is given",
+        "CC": "Partial concentration of a third type; one type is given",
+        "SC": "Stage of development of a third type; one type is given",
+        "FC": "Form of a third type; one type is given",
+        "CN": "Stage of development of traces of thicker ice; not estimated",
+        "CD": "Stage of development of remaining ice; not estimated",
+        "CF": "Predominant and secondary form; 99 where they were not estimated",
+        "POLY_TYPE": "Type of polygon: I ice, W water, L land",
+        "CLASS": "Class in the legend of the model by the codes, or land; QGIS keeps it so, and nothing reads it",
+        "CONFIDENCE": "Mean probability of the class in the polygon, 0 to 1",
+        "AREA_KM2": "Area of the polygon on the ellipsoid, square kilometres",
+        "SECOND": "Second most likely class",
+        "SECOND_P": "Mean probability of the second most likely class, 0 to 1",
+        "REVIEW": "Order of review: 1 has the largest area that is expected to be wrong, AREA_KM2 x (1 - CONFIDENCE)",
+        "STATUS": "What may be done with it",
+        "SIMULATED": "yes if made from a simulated scene or by a model trained on such, else no",
+    }
+)
+
+_UNKNOWN, _EMPTY = "99", str(NOT_GIVEN)
+_OPEN_WATER = "01"
+
+
+def is_simulated(about: Mapping[str, Any]) -> bool:
+    """Whether facts about a chart say that it is simulated: True or "yes" under `simulated`."""
+    return about.get("simulated") in (True, "yes")
+
+
+def codes_of_class(class_id: int, legend: Legend) -> dict[str, str]:
+    """Return the SIGRID-3 codes, from CT to POLY_TYPE, by which a class is written."""
+    codes = dict.fromkeys(list(FIELDS)[2:15], _EMPTY)
+    if class_id == LAND:
+        return codes | {"CF": 2 * _EMPTY, "POLY_TYPE": "L"}
+    if class_id == legend.water:
+        return codes | {"CT": _OPEN_WATER, "CF": 2 * _EMPTY, "POLY_TYPE": "W"}
+    stage = f"{legend.classes[class_id].written_as:02d}"
+    ice = {"CT": _UNKNOWN, "CA": _UNKNOWN, "SA": stage, "FA": _UNKNOWN, "CF": _UNKNOWN + _EMPTY, "POLY_TYPE": "I"}
+    return codes | ice
+
+
+def chart_table(chart: ChartPolygons, about: Mapping[str, Any]) -> gpd.GeoDataFrame:
+    """Return the chart as it is written, in the grid's CRS: :data:`FIELDS` and geometry, a row per polygon.
+
+    Parameters
+    ----------
+    about
+        Facts about the chart, by name; `simulated` is written into the table.
+    """
+    rows, legend = chart.polygons, chart.legend
+    by_class = {i: codes_of_class(i, legend) for i in (*legend.titles, LAND)}
+    shapes = np.asarray(rows.geometry)
+    # Whole metres: of others GDAL writes 15 decimals, for which large areas leave no room in a shapefile's column.
+    columns: dict[str, Any] = {
+        "AREA": shapely.area(shapes).round().astype(np.int64),
+        "PERIMETER": shapely.length(shapes).round().astype(np.int64),
+    }
+    ids = rows["class_id"].tolist()
+    columns |= {name: np.array([by_class[i][name] for i in ids], object) for name in by_class[LAND]}
+    columns |= {
+        "CLASS": rows["class_key"].to_numpy(object),
+        "CONFIDENCE": rows["confidence"].to_numpy().round(4),
+        "AREA_KM2": rows["area_km2"].to_numpy().round(4),
+        "SECOND": rows["second_key"].to_numpy(object),
+        "SECOND_P": rows["second_share"].to_numpy().round(4),
+        "REVIEW": rows["review_rank"].to_numpy(np.int32),
+        "STATUS": np.full(len(rows), STATUS, object),
+        "SIMULATED": np.full(len(rows), "yes" if is_simulated(about) else "no", object),
+    }
+    return gpd.GeoDataFrame({name: columns[name] for name in FIELDS}, geometry=shapes, crs=rows.crs)

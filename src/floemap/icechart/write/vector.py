@@ -1,0 +1,197 @@
+"""Write a draft chart as a GeoPackage that QGIS shows in WMO colours, its style, and GeoJSON for web maps.
+
+All hold the table of :mod:`floemap.icechart.write.table`. Written again from the same chart, files are the same byte
+for byte: dates that the formats want are those of the scene.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import shapely
+
+from floemap.errors import OutputError
+from floemap.icechart.draw.polygonize import ChartPolygons
+from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
+from floemap.icechart.write.qgis_style import qgis_style
+from floemap.icechart.write.table import STATUS, chart_table
+from floemap.legend import Legend
+from floemap.results.whole_files import whole_files
+
+#: The GeoPackage's layer.
+LAYER = "ice_chart"
+#: Digits of longitudes and latitudes in GeoJSON: a metre at most.
+DIGITS = 5
+
+#: Of GeoPackage: later ones make GDAL 3.6, which is still about, warn.
+_VERSION = "1.2"
+
+# The table by which QGIS finds styles inside a GeoPackage, as QGIS itself makes it.
+_STYLES = """
+CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
+    styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN,
+    description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME
+)
+"""
+
+
+def write_geopackage(
+    chart: ChartPolygons, path: str | Path, *, start: datetime, about: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a GeoPackage with one layer, :data:`LAYER`, its style, and `about` as metadata; return its path.
+
+    Parameters
+    ----------
+    path
+        Of the file, ending in .gpkg; it is replaced.
+    start
+        When the radar looked; with a time zone, or in UTC. Stands for the time of the last change, too.
+    about
+        Facts about the chart, by name.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written whole.
+    """
+    path, about = Path(path), dict(about or {})
+    table = chart_table(chart, about)
+    shapes = shapely.orient_polygons(np.asarray(table.geometry), exterior_cw=False)
+    facts = {"status": STATUS, "legend": chart.legend.name} | {str(k): _plain(v) for k, v in about.items()}
+    with whole_files(path.parent, [path.name]) as beside:
+        pyogrio.write_dataframe(
+            table.set_geometry(shapes, crs=table.crs),
+            beside / path.name,
+            layer=LAYER,
+            driver="GPKG",
+            VERSION=_VERSION,
+            geometry_type="Polygon",
+            promote_to_multi=False,
+            layer_metadata={k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()},
+        )
+        _finish_geopackage(beside / path.name, chart.legend, len(table), start)
+    return path
+
+
+def _finish_geopackage(path: Path, legend: Legend, polygons: int, start: datetime) -> None:
+    """Add the style, set times to that of the scene, and see that all is there."""
+    at = _gpkg_time(start)
+    with closing(sqlite3.connect(path)) as db, db:
+        (geometry,) = db.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()
+        db.execute(_STYLES)
+        db.execute(
+            "INSERT INTO layer_styles VALUES (1, '', '', ?, ?, ?, ?, NULL, 1, ?, '', NULL, ?)",
+            (LAYER, geometry, legend.name, qgis_style(legend), f"WMO colours, {legend.title}", at),
+        )
+        db.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id) "
+            "VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?, 0)",
+            (at,),
+        )
+        db.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", (at,))
+        (found,) = db.execute(f"SELECT count(*) FROM {LAYER}").fetchone()
+        (state,) = db.execute("PRAGMA integrity_check").fetchone()
+    if found != polygons or state != "ok":
+        raise OutputError(f"has {found} of {polygons} polygons ({state}).", path=path, hint="Is there space?")
+    date_geopackage(path, start)
+
+
+def date_geopackage(path: Path, when: datetime) -> None:
+    """Set the time at which a GeoPackage's tables are said to have changed last: the same tables are the same file."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE gpkg_contents SET last_change = ?", (_gpkg_time(when),))
+
+
+def _gpkg_time(when: datetime) -> str:
+    when = when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
+    return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03d}Z"
+
+
+def write_style(legend: Legend, path: str | Path) -> Path:
+    """Write the style of a chart for QGIS, to a file ending in .qml; return its path.
+
+    QGIS takes it by itself beside a file of the same name: ``chart.qml`` beside ``chart.shp``.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    path = Path(path)
+    with whole_files(path.parent, [path.name]) as beside:
+        (beside / path.name).write_text(qgis_style(legend), encoding="utf-8")
+    return path
+
+
+def write_geojson(
+    chart: ChartPolygons, path: str | Path, *, start: datetime, about: Mapping[str, Any] | None = None
+) -> Path:
+    """Write GeoJSON after RFC 7946: WGS84, cut at the dateline, closed round the pole; return its path.
+
+    Coordinates have :data:`DIGITS` digits. The member "about" says what the file holds; readers that do not know it
+    leave it alone.
+
+    Parameters
+    ----------
+    path
+        Of the file; it is replaced.
+    start
+        When the radar looked; with a time zone, or in UTC.
+    about
+        Facts about the chart, by name.
+
+    Raises
+    ------
+    ChartError
+        If a polygon has no place on the earth.
+    OutputError
+        If it cannot be written whole.
+    """
+    path, about = Path(path), dict(about or {})
+    table = chart_table(chart, about)
+    lonlat = rounded(to_lonlat(np.asarray(table.geometry), table.crs))
+    when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
+    facts = {"status": STATUS, "legend": chart.legend.name, "start": when.isoformat()}
+    facts |= {str(k): _plain(v) for k, v in about.items()}
+    head = {"type": "FeatureCollection", "bbox": list(lonlat_bounds(lonlat)), "about": facts}
+    rows = table.drop(columns="geometry").to_dict("records")
+    with whole_files(path.parent, [path.name]) as beside, (beside / path.name).open("w", encoding="utf-8") as file:
+        file.write(json.dumps(head, allow_nan=False)[:-1] + ', "features": [\n')
+        for i, (row, geometry) in enumerate(zip(rows, shapely.to_geojson(lonlat), strict=True)):
+            properties = json.dumps({k: _plain(v) for k, v in row.items()}, allow_nan=False)
+            feature = f'{{"type": "Feature", "id": {i + 1}, "properties": {properties}, "geometry": {geometry}}}'
+            file.write(feature + (",\n" if i + 1 < len(rows) else "\n"))
+        file.write("]}\n")
+    return path
+
+
+def rounded(lonlat: Any) -> Any:
+    """Round longitudes and latitudes to :data:`DIGITS` digits; where that makes polygons invalid, repair them."""
+    near = shapely.transform(lonlat, lambda xy: np.round(xy, DIGITS) + 0.0)
+    broken = ~shapely.is_valid(near)
+    if broken.any():
+        snapped = shapely.set_precision(np.asarray(lonlat)[broken], 10.0**-DIGITS)
+        near[broken] = shapely.transform(snapped, lambda xy: np.round(xy, DIGITS) + 0.0)
+    return shapely.orient_polygons(near, exterior_cw=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: not-a-number as null, dates and paths as text."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return value.isoformat() if isinstance(value, datetime) else str(value)

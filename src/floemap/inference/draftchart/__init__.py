@@ -1,0 +1,1 @@
+"""From a scene to a draft ice chart in all its formats."""

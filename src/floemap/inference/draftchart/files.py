@@ -1,0 +1,304 @@
+"""The files of a draft chart: which belong to what was asked for, and how each is written."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+
+from floemap.cog import Band, write_cog
+from floemap.errors import ChartError
+from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
+from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
+from floemap.icechart.write.vector import write_geojson, write_geopackage, write_style
+from floemap.inference.draftchart.review_spots import review_spots, write_spots
+from floemap.inference.draftchart.settings import ChartSettings, Output
+from floemap.inference.draftchart.source import PreparedScene
+from floemap.inference.predict.scene_maps import NO_VALUE, STEP, SceneMaps
+from floemap.inference.predict.uncertainty import MEANINGS
+from floemap.legend import IGNORE
+from floemap.progress import Progress
+from floemap.qgis_raster import classes_style, heat_style
+from floemap.qgis_raster import write_style as write_raster_style
+
+logger = logging.getLogger(__name__)
+
+_SIGRID3 = (".shp", ".shx", ".dbf", ".prj", ".cpg", ".xml", ".qml")
+#: What is made from polygons.
+_FROM_POLYGONS: frozenset[Output] = frozenset({"chart", "sigrid3", "geojson", "quicklook"})
+
+
+def files_of(output: Output, start: datetime, settings: ChartSettings) -> tuple[str, ...]:
+    """Return the names of the files that belong to an output."""
+    if output == "sigrid3":
+        name = sigrid3_name(start, service=settings.service, region=settings.region)
+        return tuple(name + suffix for suffix in _SIGRID3)
+    names: Mapping[Output, tuple[str, ...]] = {
+        "classes": ("classes.tif", "classes.qml"),
+        "probabilities": ("probabilities.tif",),
+        "uncertainty": ("uncertainty.tif", "uncertainty.qml"),
+        "chart": ("chart.gpkg", "chart.qml"),
+        "review": ("review.gpkg",),
+        "geojson": ("chart.geojson",),
+        "netcdf": ("chart.nc",),
+        "quicklook": ("quicklook.png",),
+    }
+    return names[output]
+
+
+@dataclass
+class Steps:
+    """Seconds that the steps of a chart took, by name; some run beside others."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Take the time of a block."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began, 2)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes
+    ----------
+    files
+        Names by output.
+    left_out
+        Why an output is not there, by name.
+    polygons
+        The chart, where it was drawn.
+    spots
+        To review first, where they were looked for; see :func:`floemap.inference.draftchart.review_spots.review_spots`.
+    """
+
+    files: dict[Output, tuple[str, ...]]
+    left_out: dict[Output, str]
+    polygons: ChartPolygons | None
+    spots: gpd.GeoDataFrame | None
+
+
+@dataclass(frozen=True)
+class ChartParts:
+    """All that the files of a chart are made from.
+
+    Attributes
+    ----------
+    maps
+        What is known of each pixel.
+    scene
+        The prepared product.
+    settings
+        See there.
+    tolerance_m
+        Of the polygons' borders.
+    about
+        Facts about the chart, for the polygons' files and the NetCDF.
+    notes
+        For the picture, a line each.
+    """
+
+    maps: SceneMaps
+    scene: PreparedScene
+    settings: ChartSettings
+    tolerance_m: float
+    about: dict[str, Any]
+    notes: Sequence[str]
+
+
+def write_outputs(
+    folder: Path, outputs: Sequence[Output], parts: ChartParts, steps: Steps, progress: Progress
+) -> Written:
+    """Write what was asked for into a folder.
+
+    GeoTIFFs are written by a thread while polygons are drawn; NetCDF, which takes most memory, after that.
+
+    Raises
+    ------
+    ChartError
+        If there is nothing to draw.
+    OutputError
+        If a file cannot be written.
+    """
+    scene = parts.scene
+    files: dict[Output, tuple[str, ...]] = {o: files_of(o, scene.start, parts.settings) for o in outputs}
+    left_out: dict[Output, str] = {}
+    rasters: dict[Output, Callable[[Path, ChartParts], None]] = {
+        "probabilities": _write_probabilities,
+        "uncertainty": _write_uncertainty,
+        "classes": _write_classes,
+    }
+    with ThreadPoolExecutor(1, thread_name_prefix="floemap-write") as pool:
+        futures = []
+
+        def begin(output: Output, write: Callable[[Path, ChartParts], None]) -> None:
+            if output in files:
+                path = folder / files[output][0]
+                futures.append(pool.submit(_timed, steps, f"writing {output}", write, path, parts))
+
+        for output, write in rasters.items():
+            begin(output, write)
+        try:
+            chart = None
+            if _FROM_POLYGONS & files.keys():
+                with steps.step("drawing polygons"):
+                    chart = _draw(parts, progress)
+            spots = None
+            if {"review", "quicklook"} & files.keys():
+                with steps.step("finding spots to review"):
+                    spots = review_spots(parts.maps)
+            if "review" in files and spots is not None:
+                write_spots(spots, folder / files["review"][0], start=parts.scene.start)
+            begin("netcdf", _write_netcdf)
+            progress(2, 4, "writing polygons")
+            for output in ("chart", "sigrid3", "geojson"):
+                if output in files and chart is not None:
+                    with steps.step(f"writing {output}"):
+                        reason = _write_polygons(folder, output, files[output], chart, parts)
+                    if reason is not None:
+                        left_out[output] = reason
+            progress(3, 4, "writing rasters")
+            if "quicklook" in files:
+                with steps.step("writing quicklook"):
+                    _draw_picture(folder / files["quicklook"][0], chart, spots, parts)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        for future in futures:
+            future.result()
+    return Written({o: names for o, names in files.items() if o not in left_out}, left_out, chart, spots)
+
+
+def _timed(steps: Steps, name: str, write: Callable[[Path, ChartParts], None], path: Path, parts: ChartParts) -> None:
+    with steps.step(name):
+        write(path, parts)
+
+
+def _timeless(parts: ChartParts) -> dict[str, Any]:
+    """Facts for files that are the same, byte for byte, whenever they are made: when is in chart.json."""
+    return {k: v for k, v in parts.about.items() if k != "created"}
+
+
+def _tags(parts: ChartParts) -> dict[str, str]:
+    about = {k: str(v) for k, v in _timeless(parts).items() if k != "simulated"}
+    simulated = "yes" if parts.about["simulated"] else "no"
+    start = parts.scene.start.isoformat()
+    return about | {"simulated": simulated, "start": start, "legend": parts.maps.legend.name, "AREA_OR_POINT": "Area"}
+
+
+def _write_classes(path: Path, parts: ChartParts) -> None:
+    from floemap.inference.predict.predict import class_band
+
+    band = class_band(parts.maps.legend)
+    if parts.maps.land is not None:
+        band = replace(band, categories=dict(band.categories) | {IGNORE: "land or no data"})
+    write_cog(path, parts.maps.geobox, parts.maps.classes, [band], nodata=IGNORE, tags=_tags(parts))
+    write_raster_style(path, classes_style(parts.maps.legend))
+
+
+def _write_probabilities(path: Path, parts: ChartParts) -> None:
+    from floemap.inference.predict.predict import probability_bands
+
+    bands = probability_bands(parts.maps.legend)
+    write_cog(path, parts.maps.geobox, parts.maps.probabilities, bands, nodata=NO_VALUE, tags=_tags(parts))
+
+
+def _write_uncertainty(path: Path, parts: ChartParts) -> None:
+    values = parts.maps.uncertainty
+    bands = [Band(name, "1", MEANINGS[name], scale=STEP, overview="nearest") for name in values]
+    write_cog(path, parts.maps.geobox, np.stack(list(values.values())), bands, nodata=NO_VALUE, tags=_tags(parts))
+    write_raster_style(path, heat_style(0, 1))
+
+
+def _write_netcdf(path: Path, parts: ChartParts) -> None:
+    from floemap.inference.draftchart.netcdf import write_netcdf
+
+    about = parts.about
+    attributes = {
+        "title": f"Draft ice chart of {about['product']}",
+        "institution": str(about.get("contact", "not said")),
+        "source": f"{about['product']}, model {about['model']}",
+        "history": f"{about['created']} {about['software']} floemap chart",
+        "references": "SIGRID-3, WMO/JCOMM TR-23; WMO sea-ice nomenclature, WMO No. 259",
+        "comment": f"{about['status']}. {'SIMULATED. ' if about['simulated'] else ''}Land mask: {about['land_mask']}.",
+    }
+    attributes |= {k: str(v) for k, v in about.items() if k not in ("contact", "status")}
+    attributes["simulated"] = "yes" if about["simulated"] else "no"
+    scene = parts.scene
+    write_netcdf(
+        path,
+        parts.maps,
+        start=scene.start,
+        stop=scene.stop,
+        attributes=attributes,
+        probabilities=parts.settings.netcdf_probabilities,
+    )
+
+
+def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
+    def tell(done: float, total: float, what: str) -> None:
+        progress(2 * done / total, 4, what)
+
+    maps = parts.maps
+    return vectorize(
+        maps.classes,
+        maps.geobox,
+        maps.legend,
+        min_area_km2=parts.settings.min_area_km2,
+        tolerance_m=parts.tolerance_m,
+        smoothing_m=parts.settings.smoothing_m,
+        probabilities=maps.probabilities,
+        probability_step=STEP,
+        land=maps.land,
+        progress=tell,
+    )
+
+
+def _write_polygons(
+    folder: Path, output: Output, names: Sequence[str], chart: ChartPolygons, parts: ChartParts
+) -> str | None:
+    """Write the polygons in one format; return why they have no place in it, if that is so."""
+    start, about = parts.scene.start, {k: v for k, v in _timeless(parts).items() if k != "status"}
+    if output == "chart":
+        write_geopackage(chart, folder / names[0], start=start, about=about)
+        write_style(chart.legend, folder / names[1])
+    elif output == "sigrid3":
+        dated = about | {"created": parts.about["created"]}  # its metadata must tell the day
+        write_sigrid3(chart, folder, start=start, about=dated, name=Path(names[0]).stem)
+        write_style(chart.legend, folder / names[-1])
+    else:
+        try:
+            write_geojson(chart, folder / names[0], start=start, about=about)
+        except ChartError as e:
+            # Of a place where longitudes and latitudes fail, the map's own coordinates still hold.
+            logger.warning("%s was left out: %s", names[0], e)
+            return str(e)
+    return None
+
+
+def _draw_picture(path: Path, chart: ChartPolygons | None, spots: gpd.GeoDataFrame | None, parts: ChartParts) -> None:
+    from floemap.cartography import where_is
+    from floemap.inference.draftchart.picture import PictureWords, draw_chart_picture
+
+    scene = parts.scene
+    which = scene.record["scene"]
+    words = PictureWords(
+        title=f"Ice chart, {scene.start:%Y-%m-%d %H:%M} UTC, Sentinel-{which['mission'][1:]} {which['mode']}",
+        subtitle=f"{which['name']}, {which['pass_direction'].lower()}. {where_is(parts.maps.geobox)}.",
+        notes=parts.notes,
+        simulated=bool(parts.about["simulated"]),
+    )
+    draw_chart_picture(path, parts.maps, chart, spots, scene.raster, words)

@@ -1,0 +1,122 @@
+"""The folder of a draft chart: what of it is there already, and what in it is somebody else's work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from floemap.errors import MISSHAPEN, FloemapError, OutputError
+from floemap.inference.draftchart.files import files_of
+from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings, Output
+from floemap.inference.draftchart.source import ChartSource
+from floemap.inference.predict.scene_maps import PREDICT
+from floemap.results.folders import is_note, told_sources
+from floemap.results.stage import Stage, damaged, made_alike, read_json, sha256
+from floemap.sentinel1.prepare import STAGE as PREPARE
+
+RECORD, ITEM = "chart.json", "item.json"
+#: Raise the revision when polygons, uncertainties or other files change that are not those of the stages within.
+STAGE = Stage("floemap chart", RECORD, revision=0, files=("*",), within=(PREPARE, PREDICT))
+
+
+def missing_outputs(
+    folder: Path, source: ChartSource, settings: ChartSettings, same: tuple[Mapping[str, Any], Mapping[str, Any]] | None
+) -> list[Output]:
+    """Return what is to be made: nothing where all that is asked for is there and was made from the same.
+
+    Where something is missing or of older make, what was there is made again with it: so a folder is of one piece, and
+    nothing that was there is gone afterwards.
+
+    Parameters
+    ----------
+    same
+        Inputs and configuration that it must have been made from; None to make it in any case.
+    """
+    wanted = [o for o in OUTPUTS if o in settings.only]
+    try:
+        record = read_json(folder / RECORD)
+        known = {*record["outputs"], *record["left_out"]}
+        as_made = same is not None and made_alike(record, STAGE, inputs=same[0], configuration=same[1])
+        left_out = {*record["left_out"]}
+    except (FloemapError, *MISSHAPEN):
+        return wanted
+    names = [n for o in wanted if o not in left_out for n in files_of(o, source.start, settings)]
+    whole = not any(damaged(folder, record, (*names, ITEM)))
+    if as_made and whole and known >= {*wanted}:
+        return []
+    return [o for o in OUTPUTS if o in {*wanted, *known}]
+
+
+def refuse_edited(
+    folder: Path, source: ChartSource, read: Mapping[str, Path], inputs: Mapping[str, Any], *, replace_others: bool
+) -> None:
+    """Refuse to replace a chart whose files are not as they were made: an analyst may have worked on them.
+
+    Likewise one of another scene of the same name, or by another model or land mask, unless `replace_others` is set.
+
+    Parameters
+    ----------
+    read
+        What the chart is made from, by role; see :func:`floemap.results.folders.told_sources`.
+    inputs
+        What tells each from others, as in the record.
+
+    Raises
+    ------
+    OutputError
+        Naming them.
+    """
+    if not folder.is_dir():
+        return
+    try:
+        record = read_json(folder / RECORD)
+        made = {name: told["sha256"] for name, told in record["files"].items()}
+    except (FloemapError, *MISSHAPEN):
+        record, made = {}, {}
+    others = [p for p in sorted(folder.iterdir()) if p.name not in (RECORD, ITEM) and not is_note(p.name)]
+    edited = [p.name for p in others if not p.is_file() or (p.stat().st_size and sha256(p) != made.get(p.name))]
+    if edited:
+        raise OutputError(
+            f"holds what floemap did not make, or was changed since: {', '.join(edited)}.",
+            path=folder,
+            hint="The chart is to be made again, in place of the whole folder. Move these elsewhere, or choose another"
+            " --out; --overwrite does not replace them either.",
+        )
+    if record and not replace_others:
+        another = "another product of the same name"
+        other = another if _is_of_another(folder, record, source) else _by_other(folder, record, read, inputs)
+        if other is not None:
+            raise OutputError(
+                f"holds the chart of {other}.",
+                path=folder,
+                hint=f"Choose another --out for {source.path}, or give --overwrite to replace the other's.",
+            )
+
+
+def _is_of_another(folder: Path, record: Mapping[str, Any], source: ChartSource) -> bool:
+    """Whether a chart is of another scene, or of another product of the scene that lies elsewhere."""
+    try:
+        product, place = record["inputs"]["product"], record.get("sources", {}).get("scene")
+        if datetime.fromisoformat(record["scene"]["start"]) != source.start:
+            return True
+    except MISSHAPEN:
+        return False
+    alike = isinstance(product, Mapping) and product.keys() == source.inputs["product"].keys()
+    elsewhere = place is not None and place != told_sources(folder, {"scene": source.path})["scene"]
+    return bool(alike and product != source.inputs["product"] and elsewhere)
+
+
+def _by_other(
+    folder: Path, record: Mapping[str, Any], read: Mapping[str, Path], inputs: Mapping[str, Any]
+) -> str | None:
+    """Say by what else a chart was made, that lies elsewhere and is another, if anything."""
+    told, before, now = record.get("sources"), record.get("inputs"), told_sources(folder, read)
+    if not isinstance(told, Mapping) or not isinstance(before, Mapping):
+        return None
+    for key, role in (("models", "model"), ("land", "land mask")):
+        theirs, ours = ({r: d for r, d in roles.items() if str(r).startswith(role)} for roles in (told, now))
+        if theirs and ours and theirs != ours and before.get(key) != inputs.get(key):
+            return f"the product by another {role}"
+    return None

@@ -1,0 +1,160 @@
+"""Land from a file of polygons that the user gives, as a mask on a scene's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.features import rasterize
+
+from floemap.errors import ChartError, FloemapError
+from floemap.grid import crs_of
+from floemap.icechart.label.rasterize import check_work
+from floemap.icechart.read.codes import read_polygon_types
+from floemap.icechart.read.columns import polygon_type_column
+from floemap.icechart.read.features import Box
+from floemap.icechart.read.file_crs import crs_of_file
+from floemap.icechart.read.rings import repaired
+from floemap.icechart.read.sources import find_source
+from floemap.icechart.read.vector_files import VectorFile, open_features
+from floemap.icechart.reproject import Polygons, project
+
+#: Edges of the polygons stay within this share of a pixel of where they were, when they are projected.
+_TOLERANCE_PX = 0.1
+#: Longer edges of polygons in longitude and latitude get vertices in between, so that none seems to go the other way
+#: round the earth.
+_LONGEST_DEG = 10.0
+#: The grid's outline is looked up at so many points along each side.
+_POINTS = 65
+
+
+def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDArray[np.bool_]:
+    """Return which pixels of a grid have their centre on land, (rows, cols).
+
+    Parameters
+    ----------
+    path
+        Polygons of land: shapefile, GeoPackage, GeoJSON, FlatGeobuf, or a zip that holds one. Of an ice chart in
+        SIGRID-3 (which has a field POLY_TYPE), those of land. In longitude and latitude they must be cut at the
+        dateline.
+    geobox
+        The grid, in a map projection in metres.
+    crs
+        Of the file, where it says none, or one that tells no place on the earth.
+
+    Raises
+    ------
+    ChartError
+        If the file cannot be read, or its polygons have no place on the grid's map.
+    """
+    path = Path(path)
+    target = crs_of(geobox).proj
+    tolerance_m = _TOLERANCE_PX * float(abs(geobox.resolution.x))
+    try:
+        source = find_source(path)
+        with open_features(source) as file:
+            own = crs_of_file(file.crs, crs, path=source.path)
+            kind = polygon_type_column(file.fields)
+            found = [
+                project(part, own, target, tolerance_m)
+                for box in _boxes(geobox, own)
+                if len(part := _polygons_in(file, box, own, kind))
+            ]
+    except ChartError as e:
+        raise ChartError(e.message, path=path, hint=_for_masks(e.hint)) from None
+    shapes = np.concatenate(found) if found else np.empty(0, object)
+    if not len(shapes):
+        return np.zeros(tuple(geobox.shape), np.bool_)
+    try:
+        check_work(shapes, geobox)
+    except ChartError as e:
+        raise ChartError(e.message, path=path, hint=e.hint) from None
+    drawn = rasterize(shapes, out_shape=tuple(geobox.shape), transform=geobox.transform, dtype=np.uint8)
+    return np.asarray(drawn.view(np.bool_))
+
+
+def _for_masks(hint: str | None) -> str | None:
+    """Return a hint of a chart's reader as it fits masks, of which neither layer nor CRS can be said."""
+    if hint is not None and "--" in hint:
+        return "Give a file that holds the polygons of land alone, and says its CRS."
+    return hint
+
+
+def _boxes(geobox: GeoBox, crs: pyproj.CRS) -> Iterator[Box | None]:
+    """Give boxes in another CRS that hold the grid; None where only the whole file will do."""
+    b = geobox.boundingbox
+    x, y = np.meshgrid(np.linspace(b.left, b.right, _POINTS), np.linspace(b.bottom, b.top, _POINTS))
+    to_file = pyproj.Transformer.from_crs(crs_of(geobox).proj, crs, always_xy=True)
+    x, y = to_file.transform(x, y)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        yield None
+        return
+    if not crs.is_geographic:
+        margin = 0.05 * max(np.ptp(x), np.ptp(y))
+        yield float(x.min() - margin), float(y.min() - margin), float(x.max() + margin), float(y.max() + margin)
+        return
+    south, north = float(y.min()), float(y.max())
+    middle = float(np.degrees(np.angle(np.mean(np.exp(1j * np.radians(x))))))
+    off = (x - middle + 180) % 360 - 180
+    west, east = middle + float(off.min()), middle + float(off.max())
+    margin = 0.05 * (north - south)
+    pole = _pole_on(geobox, to_file)
+    if pole:
+        west, east, south, north = -180.0, 180.0, min(south, pole), max(north, pole)
+    south, north = max(south - margin, -90.0), min(north + margin, 90.0)
+    margin /= max(np.cos(np.radians(max(abs(south), abs(north)))), 0.02)
+    if pole or east - west + 2 * margin > 360:
+        west, east = -180.0, 180.0
+    else:
+        west, east = west - margin, east + margin
+    for turn in (-360, 0, 360):  # files go from -180 to 180 or from 0 to 360
+        yield west + turn, south, east + turn, north
+
+
+def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
+    """Return the latitude of the pole that lies on the grid, 0 if there is none."""
+    b = geobox.boundingbox
+    for latitude in (90.0, -90.0):
+        x, y = to_file.transform(0.0, latitude, direction=pyproj.enums.TransformDirection.INVERSE)
+        if b.left <= x <= b.right and b.bottom <= y <= b.top:
+            return latitude
+    return 0.0
+
+
+def _polygons_in(file: VectorFile, box: Box | None, crs: pyproj.CRS, kind: str | None) -> Polygons:
+    """Read the polygons that reach into a box, cut to it; those of land, where the field `kind` says which are."""
+    features = file.read([] if kind is None else [kind], box)
+    rows, shapes = features.with_area()
+    if kind is not None:
+        land = np.array(read_polygon_types(features.columns[kind], features.ids), str)[rows] == "L"
+        rows, shapes = rows[land], shapes[land]
+    broken = ~shapely.is_valid(shapes)
+    shapes[broken] = repaired(shapes[broken], features.ids[rows][broken])
+    if box is not None:
+        window = shapely.box(*box)
+        shapely.prepare(window)
+        cut = ~shapely.contains_properly(window, shapes)
+        shapes[cut] = shapely.intersection(shapes[cut], window)
+    parts = shapely.get_parts(shapely.get_parts(shapes))
+    parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+    parts = parts[shapely.area(parts) > 0]
+    return np.asarray(shapely.segmentize(parts, _LONGEST_DEG) if crs.is_geographic else parts)
+
+
+def describe_land(path: str | Path | None) -> dict[str, Any]:
+    """Say what is known of land, for the chart's metadata: the file with its hash, or that there is none."""
+    if path is None:
+        return {"land_mask": "none: land is not told from ice and water"}
+    from floemap.results.stage import sha256
+
+    try:
+        source = find_source(Path(path))
+        return {"land_mask": source.path.name, "land_mask_sha256": {p.name: sha256(p) for p in source.files}}
+    except FloemapError as e:
+        raise ChartError(e.message, path=e.path or path, hint=_for_masks(e.hint)) from e

@@ -1,0 +1,154 @@
+"""What a chart is made from: a product as downloaded or a prepared one; which it is, and when the radar looked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from floemap.cog import open_raster
+from floemap.config import PrepareSettings
+from floemap.errors import MISSHAPEN, ProductError
+from floemap.progress import Progress
+from floemap.results.stage import SCHEMA_VERSION, is_newer, read_json, sha256
+from floemap.sentinel1.encoding import POLARISATIONS
+from floemap.sentinel1.prepare import prepare, product_identity
+from floemap.sentinel1.safe.reader import open_scene
+
+#: What a chart needs of a prepared product's record, and of what that says of the scene.
+_NEEDED = ("scene", "simulated", "software", "configuration")
+_OF_SCENE = ("start", "stop", "pass_direction")
+
+
+@dataclass(frozen=True)
+class ChartSource:
+    """A product, looked at but not read.
+
+    Attributes
+    ----------
+    path
+        The product's folder or zip, or the prepared folder.
+    name
+        Of the product, and of the chart's folder.
+    prepared
+        Whether it is prepared already.
+    start
+        When the radar began to look, with a time zone.
+    inputs
+        What tells it from others, for the chart's record.
+    """
+
+    path: Path
+    name: str
+    prepared: bool
+    start: datetime
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PreparedScene:
+    """A prepared product, and what it says of itself.
+
+    Attributes
+    ----------
+    raster
+        Its product.tif.
+    record, item
+        Its product.json and item.json.
+    attribution
+        To whom the data belong; "" where nothing is said.
+    """
+
+    raster: Path
+    record: dict[str, Any]
+    item: dict[str, Any]
+    attribution: str
+
+    @property
+    def start(self) -> datetime:
+        """When the radar began to look."""
+        return datetime.fromisoformat(self.record["scene"]["start"])
+
+    @property
+    def stop(self) -> datetime:
+        """When it ended."""
+        return datetime.fromisoformat(self.record["scene"]["stop"])
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the product is."""
+        return bool(self.record["simulated"])
+
+
+def find_product(product: str | Path) -> ChartSource:
+    """Look at a product.
+
+    Parameters
+    ----------
+    product
+        A Sentinel-1 product's folder or zip, or a folder made by ``floemap prepare``, or its product.tif.
+
+    Raises
+    ------
+    ProductError
+        If it cannot be read or is of another kind.
+    FloemapError
+        If the files of a prepared one are missing or damaged.
+    """
+    path = Path(product)
+    path = path.parent if path.name == "product.tif" else path
+    if (path / "product.tif").is_file():
+        scene = _open_prepared(path)
+        hashes = {name: sha256(path / name) for name in ("product.tif", "product.json")}
+        return ChartSource(path, path.absolute().name, True, scene.start, {"product": hashes})
+    opened = open_scene(path, POLARISATIONS)
+    identity = product_identity(opened, verified=True)
+    return ChartSource(path, opened.name, False, opened.start, {"product": identity})
+
+
+def inputs_of(source: ChartSource, settings: PrepareSettings) -> dict[str, Any]:
+    """Return what tells a product from others, its pixel files too if they will not be verified."""
+    if source.prepared or settings.verify:
+        return source.inputs
+    return {"product": product_identity(open_scene(source.path, POLARISATIONS), verified=False)}
+
+
+def prepare_source(
+    source: ChartSource, folder: Path, settings: PrepareSettings, *, overwrite: bool, progress: Progress
+) -> PreparedScene:
+    """Prepare a product into a folder within `folder`, unless it is prepared.
+
+    Raises
+    ------
+    FloemapError
+        As :func:`floemap.sentinel1.prepare.prepare` does.
+    """
+    if source.prepared:
+        return _open_prepared(source.path)
+    made = prepare(source.path, folder, settings, overwrite=overwrite, quicklook=False, progress=progress)
+    return _open_prepared(made.folder)
+
+
+def _open_prepared(folder: Path) -> PreparedScene:
+    record, item = read_json(folder / "product.json"), read_json(folder / "item.json")
+    with open_raster(folder / "product.tif", ProductError, "Prepare it again.") as d:
+        attribution = d.tags().get("attribution", "")
+    scene = PreparedScene(folder / "product.tif", record, item, attribution)
+    if is_newer(record):
+        raise ProductError(
+            f"has layout {record['schema_version']}; this floemap knows {SCHEMA_VERSION}.",
+            path=folder / "product.json",
+            hint="Update floemap, or prepare the product again.",
+        )
+    of_scene = record["scene"] if isinstance(record.get("scene"), dict) else {}
+    missing = [key for key in _NEEDED if key not in record] + [key for key in _OF_SCENE if key not in of_scene]
+    if missing:
+        raise ProductError(f"lacks {', '.join(missing)}.", path=folder / "product.json", hint="Prepare it again.")
+    try:
+        if scene.start.tzinfo is None or scene.stop.tzinfo is None or not isinstance(scene.simulated, bool):
+            raise ValueError("its times have no time zone")
+    except MISSHAPEN as e:
+        message = f"does not say when the radar looked: {e!r}."
+        raise ProductError(message, path=folder / "product.json", hint="Prepare it again.") from e
+    return scene

@@ -1,0 +1,226 @@
+"""The STAC item of a draft chart: ties its files to the product, the models and the software that made them.
+
+It goes on from the item of the prepared product: same place, time, radar and grid. What the classes mean is told by the
+classification extension; which model found them, by the MLM extension.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pystac
+from pystac.extensions.classification import Classification, ClassificationExtension
+from pystac.extensions.file import FileExtension
+from pystac.extensions.mlm import MLMExtension
+from pystac.extensions.raster import DataType, RasterBand, RasterExtension
+
+from floemap.errors import ProductError
+from floemap.inference.draftchart.source import PreparedScene
+from floemap.inference.predict.model_files import ModelFile
+from floemap.inference.predict.scene_maps import NO_VALUE, STEP
+from floemap.inference.predict.uncertainty import MEANINGS
+from floemap.legend import Legend
+from floemap.results.stage import write_json
+from floemap.sentinel1.bands import BANDS
+from floemap.version import __version__
+
+_TASK = "semantic-segmentation"
+#: Key, title, media type and roles of an asset, by the file's name, or by its suffix.
+_KINDS: Mapping[str, tuple[str, str, str, list[str]]] = {
+    "classes.tif": ("classes", "Most probable class", pystac.MediaType.COG, ["data"]),
+    "probabilities.tif": ("probabilities", "Probabilities of the classes", pystac.MediaType.COG, ["data"]),
+    "uncertainty.tif": ("uncertainty", "Uncertainty of the class", pystac.MediaType.COG, ["data"]),
+    "classes.qml": ("classes_style", "Classes: style for QGIS", pystac.MediaType.XML, ["metadata"]),
+    "uncertainty.qml": ("uncertainty_style", "Uncertainty: style for QGIS", pystac.MediaType.XML, ["metadata"]),
+    "chart.qml": ("style", "Style for QGIS", pystac.MediaType.XML, ["metadata"]),
+    "review.gpkg": ("review", "Spots to review first", pystac.MediaType.GEOPACKAGE, ["metadata"]),
+    ".gpkg": ("chart", "Polygons", pystac.MediaType.GEOPACKAGE, ["data"]),
+    ".geojson": ("geojson", "Polygons for web maps", pystac.MediaType.GEOJSON, ["data"]),
+    ".shp": ("sigrid3", "Polygons, SIGRID-3", "application/vnd.shp", ["data"]),
+    ".shx": ("sigrid3_index", "SIGRID-3: index of polygons", "application/vnd.shx", ["data"]),
+    ".dbf": ("sigrid3_table", "SIGRID-3: table of codes", "application/vnd.dbf", ["data"]),
+    ".prj": ("sigrid3_projection", "SIGRID-3: map projection", "text/plain", ["metadata"]),
+    ".cpg": ("sigrid3_encoding", "SIGRID-3: encoding of text", "text/plain", ["metadata"]),
+    ".xml": ("sigrid3_metadata", "SIGRID-3: metadata", pystac.MediaType.XML, ["metadata"]),
+    ".qml": ("sigrid3_style", "SIGRID-3: style for QGIS", pystac.MediaType.XML, ["metadata"]),
+    ".nc": ("netcdf", "Classes and uncertainty, CF NetCDF", "application/netcdf", ["data"]),
+    ".png": ("quicklook", "Picture", pystac.MediaType.PNG, ["overview", "thumbnail"]),
+}
+
+
+def write_chart_item(
+    path: Path,
+    files: Mapping[str, Mapping[str, Any]],
+    scene: PreparedScene,
+    models: Sequence[ModelFile],
+    facts: Mapping[str, Any],
+    *,
+    kept: bool,
+) -> None:
+    """Write the item beside the files of a chart.
+
+    Parameters
+    ----------
+    path
+        Of item.json.
+    files
+        The chart's, in the same folder: `bytes` and `sha256` by name.
+    scene
+        The prepared product.
+    models
+        What the chart was made with.
+    facts
+        Further properties.
+    kept
+        Whether the prepared product stays where it is; then the item points to its item.
+
+    Raises
+    ------
+    ProductError
+        If the product's own item cannot be understood.
+    OutputError
+        If the file cannot be written.
+    """
+    try:
+        item = pystac.Item.from_dict(scene.item)
+    except (
+        pystac.STACError,
+        pystac.STACTypeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+    ) as e:
+        where = scene.raster.with_name("item.json")
+        raise ProductError(f"is no STAC item: {e!r}.", path=where, hint="Prepare it again.") from e
+    item.properties |= {"floemap:product": item.id, "processing:software": {"floemap": __version__}}
+    item.properties |= {"processing:level": "L3"} | dict(facts)
+    item.id = f"{item.id}_ice_chart"
+    item.assets, item.links = {}, []
+    origin = _beside(scene.raster.with_name("item.json"), path.parent.parent)
+    if kept and origin is not None:
+        item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, origin, pystac.MediaType.GEOJSON))
+    for name, told in files.items():
+        _add_file(item, name, told, models)
+    _add_models(item, models)
+    write_json(path, item.to_dict(include_self_link=False))
+
+
+def _beside(path: Path, charts: Path) -> str | None:
+    """Return the way to a file from a chart's folder, whose parent is `charts`; None where it leads further up.
+
+    Whoever gets the chart may get what lies beside its folder or one folder up. Anything further, and any path from
+    the root, is of the maker's disk alone and tells its user's name.
+    """
+    relative = os.path.relpath(path.absolute(), charts.absolute())
+    if os.path.isabs(relative) or relative.startswith(os.path.join("..", "..")):  # noqa: PTH117, PTH118
+        return None
+    return (PurePosixPath("..") / Path(relative).as_posix()).as_posix()
+
+
+def _add_file(item: pystac.Item, name: str, told: Mapping[str, Any], models: Sequence[ModelFile]) -> None:
+    key, title, kind, roles = _KINDS.get(name) or _KINDS[Path(name).suffix]
+    asset = pystac.Asset(name, title=title, media_type=kind, roles=list(roles))
+    item.add_asset(key, asset)
+    tell = FileExtension.ext(asset, add_if_missing=True)
+    tell.size, tell.checksum = told["bytes"], _multihash(told["sha256"])
+    legend = models[0].legend
+    bands: dict[str, list[tuple[str, str]]] = {
+        "classes": [("ice_type", f"Class of the legend {legend.name}")],
+        "probabilities": [(c.key, f"Probability of {c.title.lower()}") for c in legend.classes],
+        "uncertainty": list(MEANINGS.items())[: 1 if len(models) == 1 else None],
+    }
+    if key in bands:
+        step = 1.0 if key == "classes" else STEP
+        RasterExtension.ext(asset, add_if_missing=True).bands = [_band(*words, step) for words in bands[key]]
+    if key == "classes":
+        ClassificationExtension.ext(asset, add_if_missing=True).classes = _classes(legend)
+
+
+def _band(name: str, words: str, step: float) -> RasterBand:
+    band = RasterBand.create(nodata=NO_VALUE, data_type=DataType.UINT8, unit="1", scale=step, offset=0)
+    band.properties |= {"name": name, "description": words}
+    return band
+
+
+def _classes(legend: Legend) -> list[Classification]:
+    found = [
+        Classification.create(c.id, c.title, c.key, color_hint="{:02X}{:02X}{:02X}".format(*c.rgb))
+        for c in legend.classes
+    ]
+    return [*found, Classification.create(NO_VALUE, "No class: land or no data", "no_class", nodata=True)]
+
+
+def _multihash(hexadecimal: str) -> str:
+    """Return a SHA-256 as the file extension wants it: 12 says which hash, 20 how long it is."""
+    return f"1220{hexadecimal}"
+
+
+def _taken(names: Sequence[str]) -> list[RasterBand]:
+    """Describe the bands that a model takes, by the names that ``mlm:input`` refers to.
+
+    The MLM extension wants them listed. STAC 1.1 allows ``bands`` among the properties only where an asset has some of
+    its own; with the raster extension they stand at the model.
+    """
+    known = {b.name: b for b in BANDS}
+    found = []
+    for name in names:
+        band = RasterBand.create(unit=known[name].units if name in known else None)
+        band.properties |= {"name": name, "description": known[name].description if name in known else name}
+        found.append(band)
+    return found
+
+
+def _add_models(item: pystac.Item, models: Sequence[ModelFile]) -> None:
+    """Describe the models; of an ensemble, what they have in common, and the first one's normalisation."""
+    MLMExtension.add_to(item)
+    first = models[0]
+    bands, normal = first.about["bands"], first.about["normalisation"]
+    together = hashlib.sha256("".join(m.sha256 for m in models).encode()).hexdigest()[:8]
+    scaling = [
+        {"type": "z-score", "mean": mean, "stddev": std}
+        for mean, std in zip(normal["mean"], normal["std"], strict=True)
+    ]
+    shape = {"dim_order": ["batch", "channel", "height", "width"], "data_type": "float32"}
+    item.properties |= {
+        "mlm:name": first.name if len(models) == 1 else f"ensemble-of-{len(models)}-{together}",
+        "mlm:architecture": ", ".join(sorted({str(m.about["model"]["name"]) for m in models})),
+        "mlm:framework": "PyTorch",
+        "mlm:tasks": [_TASK],
+        "mlm:total_parameters": sum(int(m.about["model"]["parameters"]) for m in models),
+        "mlm:input": [
+            {
+                "name": "calibrated bands",
+                "bands": list(bands),
+                "input": {"shape": [-1, len(bands), -1, -1], **shape},
+                "value_scaling": scaling,
+            }
+        ],
+        "mlm:output": [
+            {
+                "name": "ice classes",
+                "tasks": [_TASK],
+                "result": {"shape": [-1, len(first.legend), -1, -1], **shape},
+                "classification:classes": [c.to_dict() for c in _classes(first.legend)[:-1]],
+            }
+        ],
+    }
+    for i, m in enumerate(models):
+        words = f"trained on {m.learnt_from}"
+        asset = pystac.Asset(
+            m.path.name,
+            title=f"Model {m.name}",
+            description=f"{m.about['model']['name']}, {words}, by {m.about['software']}. Not beside the chart: its"
+            " checksum says which file it is.",
+            media_type="application/octet-stream",
+            roles=["mlm:model"],
+            extra_fields={"mlm:artifact_type": "safetensors.torch.save_file"},
+        )
+        item.add_asset("model" if len(models) == 1 else f"model_{i + 1}", asset)
+        FileExtension.ext(asset).checksum = _multihash(m.sha256)
+        RasterExtension.ext(asset, add_if_missing=True).bands = _taken(bands)

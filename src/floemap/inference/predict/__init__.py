@@ -1,0 +1,1 @@
+"""From a prepared product and a checkpoint to class maps."""

@@ -1,0 +1,165 @@
+"""The models that a chart is made with: files, what they say of themselves, and the one that comes with floemap."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from floemap.errors import ConfigError, ModelError
+from floemap.learning.models.checkpoint_header import find_legend, learnt_from, read_about, warn_if_simulated
+from floemap.legend import Legend
+from floemap.results.stage import sha256
+
+if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
+    from floemap.inference.predict.engines import Engine
+    from floemap.inference.predict.in_memory import Predictor
+    from floemap.learning.whole_scene.stages import Precision
+
+logger = logging.getLogger(__name__)
+
+#: Where the model that comes with floemap lies.
+SHIPPED = Path(__file__).parents[2] / "models"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A checkpoint, without its weights.
+
+    Attributes
+    ----------
+    path
+        Of the file.
+    about
+        What it says; see :mod:`floemap.learning.models.checkpoint_header`.
+    sha256
+        Of the file.
+    """
+
+    path: Path
+    about: dict[str, Any]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """A short name that tells it from others: of the file, and the beginning of its hash."""
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.path.stem).strip("-_.") or "model"
+        return f"{stem}-{self.sha256[:8]}"
+
+    def warn_if_simulated(self) -> None:
+        """Warn where the model learnt from simulated scenes."""
+        warn_if_simulated(self.about, self.path.name)
+
+    @property
+    def legend(self) -> Legend:
+        """Its classes."""
+        return find_legend(self.about["legend"], self.path)
+
+    @property
+    def resolution_m(self) -> float:
+        """Pixel size that it learnt from."""
+        return float(self.about["resolution_m"])
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it learnt from simulated scenes."""
+        return bool(self.about["simulated"])
+
+    @property
+    def learnt_from(self) -> str:
+        """The same in words."""
+        return learnt_from(self.about)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a chart's record says of it."""
+        kept = ("model", "software", "created", "bands", "normalisation", "resolution_m", "simulated")
+        return {"name": self.name, "file": self.path.name, "sha256": self.sha256} | {k: self.about[k] for k in kept}
+
+
+def default_model() -> Path:
+    """Return the model that comes with floemap: trained on simulated scenes only, and unfit for use.
+
+    Raises
+    ------
+    ModelError
+        If this installation has none.
+    """
+    found = sorted(SHIPPED.glob("*.safetensors"))
+    if len(found) != 1:
+        raise ModelError(
+            f"{len(found)} models come with this floemap, and no other was given.",
+            path=SHIPPED,
+            hint="Give a checkpoint with --model; `floemap train` makes one.",
+        )
+    return found[0]
+
+
+def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
+    """Read what models say of themselves; by default the one that comes with floemap.
+
+    Raises
+    ------
+    ModelError
+        If one cannot be read, or several do not go together: other classes, bands or pixel size.
+    ConfigError
+        If one is given twice.
+    """
+    paths = [default_model()] if not models else [Path(m) for m in models]
+    found = tuple(ModelFile(p, read_about(p), sha256(p)) for p in paths)
+    first = found[0]
+    keys = [c.key for c in first.legend.classes]
+    for i, other in enumerate(found[1:], 1):
+        for what, one, two in (
+            ("classes", keys, [c.key for c in other.legend.classes]),
+            ("bands", first.about["bands"], other.about["bands"]),
+            ("pixel size", first.resolution_m, other.resolution_m),
+        ):
+            if one != two:
+                raise ModelError(
+                    f"differs from {first.path} in its {what}: {two}, not {one}.",
+                    path=other.path,
+                    hint="Models of one ensemble must be alike in these.",
+                )
+        if other.sha256 in {m.sha256 for m in found[:i]}:
+            raise ConfigError("was given twice as a model.", path=other.path, hint="An ensemble has different ones.")
+    return found
+
+
+class LoadedModels:
+    """The models of charts: loaded once, by a thread, while the first product is prepared."""
+
+    def __init__(self, files: tuple[ModelFile, ...], engine: Engine, precision: Precision, device: str) -> None:
+        self.files = files
+        self.configuration = {"engine": engine, "precision": precision, "device": device}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="floemap-load")
+        self._loading: Future[list[Predictor]] | None = None
+        self.failed = False
+
+    def begin(self) -> None:
+        """Begin to load them, if that has not begun."""
+        self._loading = self._loading or self._pool.submit(self._load)
+
+    def _load(self) -> list[Predictor]:
+        from floemap.inference.predict.in_memory import make_predictor  # which takes a second or two, for torch
+
+        return [make_predictor(m.path, **self.configuration) for m in self.files]  # type: ignore[arg-type]
+
+    def predictors(self) -> list[Predictor]:
+        """Return them, loaded."""
+        self.begin()
+        assert self._loading is not None
+        try:
+            return self._loading.result()
+        except BaseException:
+            self.failed = True
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,85 @@
+"""What is known of every pixel of a scene: its class, the classes' probabilities, how uncertain they are, land."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from floemap.legend import IGNORE, Legend
+from floemap.results.stage import Stage
+
+#: Raise the revision when classes or probabilities of the same model change: tiles, arithmetic, storage.
+PREDICT = Stage(
+    "floemap predict", "prediction.json", revision=0, files=("classes.tif", "classes.qml", "probabilities.tif")
+)
+
+#: Steps of stored probabilities and uncertainties: 200 of half a percent.
+STEPS = 200
+#: What a stored whole number stands for in them.
+STEP = 1 / STEPS
+#: Stored there where there is none.
+NO_VALUE = IGNORE
+#: Rows that are counted at a time.
+_STRIP_ROWS = 128
+
+
+@dataclass(frozen=True)
+class SceneMaps:
+    """Rasters on one grid.
+
+    Attributes
+    ----------
+    geobox, legend
+        Grid and classes.
+    classes
+        (rows, cols) uint8: the most probable class, :data:`floemap.legend.IGNORE` on land and without data.
+    probabilities
+        (classes, rows, cols) uint8, in steps of :data:`STEP`, :data:`NO_VALUE` where there is no class. Of several
+        models: their mean.
+    entropy
+        (rows, cols) uint8 likewise; see :mod:`floemap.inference.predict.uncertainty`.
+    mutual_information
+        Likewise; None where there is one model only.
+    land
+        (rows, cols): where the scene has data and a land mask says land; None without a mask.
+    """
+
+    geobox: GeoBox
+    legend: Legend
+    classes: NDArray[np.uint8]
+    probabilities: NDArray[np.uint8]
+    entropy: NDArray[np.uint8]
+    mutual_information: NDArray[np.uint8] | None = None
+    land: NDArray[np.bool_] | None = None
+
+    @property
+    def uncertainty(self) -> dict[str, NDArray[np.uint8]]:
+        """What there is of it, by name."""
+        both = {"entropy": self.entropy, "mutual_information": self.mutual_information}
+        return {name: values for name, values in both.items() if values is not None}
+
+    def pixels(self) -> dict[str, int]:
+        """Return how many pixels each class has, by its key, and land and no data."""
+        counts = np.zeros(256, np.int64)
+        for row in range(0, len(self.classes), _STRIP_ROWS):  # counting makes 64-bit copies
+            counts += np.bincount(self.classes[row : row + _STRIP_ROWS].ravel(), minlength=256)
+        land = 0 if self.land is None else int(np.count_nonzero(self.land))
+        by_class = {c.key: int(counts[c.id]) for c in self.legend.classes}
+        return by_class | {"land": land, "no_data": int(counts[IGNORE]) - land}
+
+
+def without_land(maps: SceneMaps, land: NDArray[np.bool_]) -> SceneMaps:
+    """Return the maps with land taken out of everything that is known of pixels, in place.
+
+    Parameters
+    ----------
+    land
+        (rows, cols), where a mask says land.
+    """
+    there = land & (maps.classes != IGNORE)
+    for raster in (maps.classes, *maps.probabilities, *maps.uncertainty.values()):
+        np.copyto(raster, np.uint8(IGNORE), where=there)
+    return replace(maps, land=there)

@@ -1,0 +1,157 @@
+"""Everything that a training learns from and is validated on, loaded and looked through before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from floemap.errors import ConfigError
+from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, StreamedCrops, draw_fixed
+from floemap.learning.data.parts import PartArrays, ScenePart, load_part
+from floemap.learning.data.survey import Survey, count_classes, survey_part
+from floemap.learning.settings import LearningSettings
+from floemap.legend import Legend
+from floemap.results.stage import sha256
+
+logger = logging.getLogger(__name__)
+
+Part = ScenePart | PartArrays
+
+#: Share of a GPU's free memory that resident scenes may take. The rest is for the network.
+_SHARE_OF_GPU = 0.4
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What there is to learn from and to validate on.
+
+    Attributes
+    ----------
+    surveys
+        Of the training parts.
+    pixels
+        Of each class in them.
+    source
+        Of patches of the training parts.
+    validation
+        Parts, in memory unless patches are streamed.
+    fixed
+        For each of them the patches to validate on; None for whole parts.
+    """
+
+    surveys: list[Survey]
+    pixels: list[int]
+    source: CropSource
+    validation: list[Part]
+    fixed: list[list[Crop]] | None
+
+
+def gather(
+    training: Sequence[Part],
+    validation: Sequence[Part],
+    settings: LearningSettings,
+    legend: Legend,
+    device: torch.device,
+) -> Dataset:
+    """Load and survey all parts. A class that no training part holds is warned of.
+
+    Raises
+    ------
+    TrainingError
+        If a part has no place for a patch, a label that the legend lacks, or there is no label to learn from or to
+        validate on.
+    GridError, FloemapError
+        If parts cannot be read.
+    """
+    crops, streamed = settings.crops, settings.crops.source == "streamed"
+    surveys, loaded = [], []
+    for part in training:
+        arrays = _load(part)
+        surveys.append(survey_part(arrays, crops.size_px, crops.min_valid))
+        if not streamed:
+            loaded.append(arrays)
+    pixels = count_classes(surveys, legend, "training")
+    absent = [c.title for c in legend.classes if not pixels[c.id]]
+    if absent:
+        logger.warning("no training part holds a pixel of %s: the model cannot learn it", ", ".join(absent))
+
+    held: list[Part] = []
+    fixed = []
+    on_patches = settings.training.validation == "crops"
+    for i, part in enumerate(validation):
+        arrays = _load(part)
+        survey = survey_part(arrays, crops.size_px if on_patches else None, crops.min_valid)
+        count_classes([survey], legend, "validation")
+        held.append(part if streamed else arrays)
+        if on_patches:
+            fixed.append(draw_fixed(survey, i, crops))
+
+    on_gpu = device.type == "cuda"
+    source: CropSource
+    if streamed:
+        source = StreamedCrops([p for p in training if isinstance(p, ScenePart)], crops.workers, pin=on_gpu)
+    else:
+        needed = sum(a.stored.nbytes + a.labels.nbytes for a in loaded)
+        if on_gpu:
+            torch.cuda.empty_cache()  # what a training before this one has left in torch's hands counts as taken
+        fits = on_gpu and needed < _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
+        if on_gpu and not fits:
+            logger.warning("the scenes (%.1f GB) do not fit onto the GPU: patches are cut in main memory", needed / 1e9)
+        source = ResidentCrops(loaded, device if fits else "cpu")
+    return Dataset(surveys, pixels, source, held, fixed if on_patches else None)
+
+
+def _load(part: Part) -> PartArrays:
+    return part if isinstance(part, PartArrays) else load_part(part)
+
+
+def check_parts(
+    training: Sequence[Part], validation: Sequence[Part], settings: LearningSettings, about: Mapping[str, Any]
+) -> None:
+    """Refuse what can be seen without reading anything.
+
+    Raises
+    ------
+    ConfigError
+        If a split is empty, two parts have one name, parts in memory shall be streamed, or `about` does not tell what
+        a checkpoint needs.
+    """
+    for split, parts in (("training", training), ("validation", validation)):
+        if not parts:
+            raise ConfigError(f"there are no {split} parts.", hint="Give at least one scene, or half of one.")
+    names = [p.name for p in (*training, *validation)]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ConfigError(f"parts are given twice: {', '.join(twice)}.")
+    missing = [key for key in ("resolution_m", "simulated") if key not in about]
+    if missing:
+        raise ConfigError(f"about lacks {', '.join(missing)}, which the checkpoint must tell of its scenes.")
+    if settings.crops.source == "streamed" and any(isinstance(p, PartArrays) for p in training):
+        raise ConfigError('crops.source is "streamed", but parts are in memory.', hint='Set it to "resident".')
+
+
+def identities(parts: Sequence[Part]) -> dict[str, Any]:
+    """Tell each part by what it holds, wherever it lies, so that a training is gone on with on the same data only.
+
+    Raises
+    ------
+    FloemapError
+        If a file cannot be read.
+    """
+    return {p.name: _of_arrays(p) if isinstance(p, PartArrays) else _of_files(p) for p in parts}
+
+
+def _of_arrays(part: PartArrays) -> dict[str, Any]:
+    arrays = {"stored": part.stored, "labels": part.labels}
+    return {name: hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for name, a in arrays.items()}
+
+
+def _of_files(part: ScenePart) -> dict[str, Any]:
+    files = {"product": part.product, "labels": part.labels, "mask": part.mask}
+    return {name: sha256(path) for name, path in files.items() if path is not None} | {"window": part.window}

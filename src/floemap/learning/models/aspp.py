@@ -1,0 +1,123 @@
+"""ResNet18 with an atrous spatial pyramid pooling decoder: the study's model.
+
+Reference: L.-C. Chen et al., "Rethinking atrous convolution for semantic image segmentation", 2017 (the dense form);
+"Encoder-decoder with atrous separable convolution", ECCV 2018 (the separable form). Unlike there, the pooling branch
+averages 2 x 2 cells, not the whole image, as the study's authors do: otherwise what a model says about a place would
+depend on how much of the scene it is shown.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from floemap.learning.models.atrous import PUBLISHED_RATES, rates_in_cells
+from floemap.learning.models.base import (
+    Classifier,
+    SegmentationModel,
+    at_least_float32,
+    conv_norm_relu,
+    initialise,
+    without_autocast,
+)
+from floemap.learning.models.resnet import CHANNELS, ResNet18Encoder, reach_px
+from floemap.learning.settings import ModelSettings
+
+
+class LocalMean(nn.Module):
+    """Mean of 2 x 2 cells at and after each one; at the last row and column, of those that there are.
+
+    With a repeated last row and column, the mean of four is that of the two that there are. torch's own padding with
+    ``count_include_pad=False`` is not used: its backward pass is wrong on CUDA in channels-last (seen with torch 2.11).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C, h, w)."""
+        return functional.avg_pool2d(functional.pad(x, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
+
+
+class AtrousDepthwise(nn.Conv2d):
+    """A 3 x 3 convolution of each channel by itself, its taps `rate` cells apart.
+
+    When it learns on a processor it computes in float32: in bfloat16 and channels-last, torch 2.13's kernel leaves
+    some of the weights' gradients unwritten at some sizes (seen at 32 x 32 cells and a rate of 12), so that they hold
+    whatever the memory held before, at times not-a-number.
+    """
+
+    def __init__(self, channels: int, rate: int) -> None:
+        super().__init__(channels, channels, 3, padding=rate, dilation=rate, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C, h, w)."""
+        if torch.is_grad_enabled() and x.device.type == "cpu":
+            with without_autocast(x):
+                return super().forward(x.to(self.weight.dtype))
+        return super().forward(x)
+
+
+class AsppDecoder(nn.Module):
+    """1 x 1, three atrous and one pooling branch, joined, and a 3 x 3 convolution before the classifier.
+
+    Parameters
+    ----------
+    rates
+        Of the atrous convolutions, cells. Their outer taps start at 0, so that a tap adds nothing before it has learnt.
+    separable
+        Depthwise and pointwise atrous convolutions, 1.26 million parameters with 6 classes; else dense, 2.82 million.
+    dropout
+        Share of the joined features that training leaves out.
+    """
+
+    def __init__(self, channels: int, classes: int, rates: tuple[int, ...], separable: bool, dropout: float) -> None:
+        super().__init__()
+        branches = [nn.Sequential(*conv_norm_relu(channels, CHANNELS, 1))]
+        for rate in rates:
+            if separable:
+                branches.append(nn.Sequential(AtrousDepthwise(channels, rate), *conv_norm_relu(channels, CHANNELS, 1)))
+            else:
+                branches.append(nn.Sequential(*conv_norm_relu(channels, CHANNELS, 3, rate)))
+        branches.append(nn.Sequential(LocalMean(), *conv_norm_relu(channels, CHANNELS, 1)))
+        self.branches = nn.ModuleList(branches)
+        self.project = nn.Sequential(*conv_norm_relu(CHANNELS * len(branches), CHANNELS, 1), nn.Dropout(dropout))
+        self.smooth = nn.Sequential(*conv_norm_relu(CHANNELS, CHANNELS, 3))
+        initialise(self)
+        for branch in branches[1:-1]:
+            _only_centre(branch[0])
+        self.classifier = Classifier(CHANNELS, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, channels, h, w) -> logits (N, K, h, w)."""
+        joined = torch.cat([branch(features) for branch in self.branches], dim=1)
+        return self.classifier(self.smooth(self.project(joined)))  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _only_centre(convolution: nn.Module) -> None:
+    """Set all taps of a 3 x 3 convolution but the centre to 0."""
+    assert isinstance(convolution, nn.Conv2d)
+    centre = convolution.weight[..., 1, 1].clone()
+    convolution.weight.zero_()
+    convolution.weight[..., 1, 1] = centre
+
+
+class ResNet18Aspp(SegmentationModel):
+    """ResNet18 to the end of layer3, and the decoder at its stride: 4.04 million parameters, or 5.61 if dense."""
+
+    def __init__(self, settings: ModelSettings, classes: int, *, separable: bool) -> None:
+        stride, given = settings.output_stride, settings.rates or PUBLISHED_RATES
+        settings = settings.model_copy(update={"rates": given})
+        super().__init__(
+            settings, classes, stride=stride, alignment_px=stride, reach_px=reach_px(), feature_channels=CHANNELS
+        )
+        self.encoder = ResNet18Encoder(stride)
+        rates = rates_in_cells(given, stride)
+        self.decoder = AsppDecoder(CHANNELS, classes, rates, separable, settings.dropout)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return ResNet18's features, (N, 256, H / stride, W / stride)."""
+        return self.encoder(self.normalise(x).to(self.weight_dtype))  # type: ignore[no-any-return]
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Return the logits, (N, K, h, w)."""
+        return at_least_float32(self.decoder(features.to(self.weight_dtype)))

@@ -1,0 +1,84 @@
+"""A plain U-Net, as a baseline.
+
+Reference: O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image segmentation",
+MICCAI 2015; with BatchNorm, padded convolutions and half its widths.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from floemap.learning.models.base import (
+    Classifier,
+    SegmentationModel,
+    at_least_float32,
+    conv_norm_relu,
+    initialise,
+)
+from floemap.learning.settings import ModelSettings
+from floemap.sentinel1.encoding import BAND_NAMES
+
+#: Channels of each level, from the pixels' to the deepest, which lies on a grid of 16 pixels.
+WIDTHS = (32, 64, 128, 256, 512)
+
+
+class UNet(SegmentationModel):
+    """Four times down and up: 7.8 million parameters. It works at the pixels' own resolution whatever output_stride.
+
+    Features are those before the last 1 x 1 convolution, (N, 32, H, W): keep them for a tile, not for a scene.
+    """
+
+    def __init__(self, settings: ModelSettings, classes: int) -> None:
+        super().__init__(
+            settings,
+            classes,
+            stride=1,
+            alignment_px=1 << (len(WIDTHS) - 1),
+            reach_px=reach_px(len(WIDTHS) - 1),
+            feature_channels=WIDTHS[0],
+        )
+        inputs = (len(BAND_NAMES), *WIDTHS)
+        self.down = nn.ModuleList(_two(i, w) for i, w in zip(inputs, WIDTHS, strict=False))
+        self.halve = nn.MaxPool2d(2)
+        deeper_first = list(zip(WIDTHS[1:], WIDTHS, strict=False))[::-1]
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(deep, w, 2, stride=2) for deep, w in deeper_first)
+        self.up = nn.ModuleList(_two(2 * w, w) for _, w in deeper_first)
+        initialise(self)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.classifier = Classifier(WIDTHS[0], classes)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the features of each pixel, (N, 32, H, W)."""
+        y = self.normalise(x).to(self.weight_dtype)
+        levels: list[Tensor] = []
+        for convolve in self.down:
+            y = convolve(self.halve(y) if levels else y)
+            levels.append(y)
+        for enlarge, convolve, level in zip(self.enlarge, self.up, levels[-2::-1], strict=True):
+            y = convolve(torch.cat([level, enlarge(y)], dim=1))
+        return y
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Return the logits, (N, K, H, W)."""
+        return at_least_float32(self.classifier(self.dropout(features.to(self.weight_dtype))))
+
+
+def _two(channels_in: int, channels: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions, with BatchNorm and ReLU."""
+    return nn.Sequential(*conv_norm_relu(channels_in, channels, 3), *conv_norm_relu(channels, channels, 3))
+
+
+def reach_px(depth: int) -> int:
+    """How far the network sees beyond a cell of its deepest grid, pixels.
+
+    Follows the first and last pixel of such a cell back to the input: each pair of 3 x 3 convolutions adds two of its
+    grid's cells on each side; pooling and doubling stay inside the cells of the next grid.
+    """
+    first, last = 0, (1 << depth) - 1
+    for _ in range(depth):  # from the output down to the deepest grid
+        first, last = (first - 2) // 2, (last + 2) // 2
+    first, last = first - 2, last + 2
+    for _ in range(depth):  # and up to the input
+        first, last = 2 * first - 2, 2 * last + 1 + 2
+    return max(-first, last - ((1 << depth) - 1))

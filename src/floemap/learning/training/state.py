@@ -1,0 +1,320 @@
+"""The folder of a training: what it holds, and how it is gone on with.
+
+model.safetensors   best weights so far, by validation loss: these are what is evaluated
+state.pt            all that the next epoch needs, as it was after the last one
+metrics.jsonl       one line for each epoch
+training.json       how it was made and how it ended; written last
+
+Unlike other stages' folders this one is filled in place, since it must outlive a killed run: it is finished when
+training.json is there. ``state.pt`` is what counts in between. Each file appears whole (written beside, synced to disk,
+renamed), and the others are brought in line with the state before training goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from floemap.errors import MISSHAPEN, ConfigError, TrainingError
+from floemap.files import regular_file
+from floemap.results.stage import (
+    Stage,
+    damaged,
+    is_finished,
+    made_alike,
+    make_folder,
+    os_errors,
+    parse_json,
+    read_json,
+    write_whole,
+)
+from floemap.warned import without_warnings
+
+WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
+#: Raise the revision when the same data and settings give other weights: model, start, crops, loss, optimiser, order.
+STAGE = Stage("floemap train", RECORD, revision=1)
+
+
+@dataclass
+class State:
+    """A training between two epochs.
+
+    Attributes
+    ----------
+    inputs, configuration
+        What it is a training of: not to be gone on with if they differ.
+    history
+        One entry for each finished epoch, as in metrics.jsonl.
+    weights, best
+        The model's, after the last epoch and after that with the lowest validation loss.
+    optimizer, scheduler
+        As torch gives them.
+    arithmetic
+        Device and precision that the last epoch was computed with; empty in states of older versions.
+    revision
+        Of the software that made it: by another it is not gone on with either.
+    """
+
+    inputs: dict[str, Any]
+    configuration: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    arithmetic: dict[str, str] = field(default_factory=dict)
+    revision: int = 0  # states of older software name none
+
+    @property
+    def validations(self) -> list[float]:
+        """Validation losses so far."""
+        return [row["validation_loss"] for row in self.history if row["validation_loss"] is not None]
+
+    @property
+    def since_best(self) -> int:
+        """Validations since that with the lowest loss, the first of equals."""
+        losses = self.validations
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
+    @property
+    def best_epoch(self) -> dict[str, Any] | None:
+        """Entry of the epoch with the lowest validation loss."""
+        validated = [row for row in self.history if row["validation_loss"] is not None]
+        return min(validated, key=lambda row: row["validation_loss"], default=None)
+
+
+def open_folder(
+    out: Path, inputs: Mapping[str, Any], configuration: Mapping[str, Any], *, overwrite: bool
+) -> tuple[bool, State]:
+    """Look what is in a training's folder: whether it is finished, and the state to go on from, perhaps a new one.
+
+    Leftovers of writes that were killed are removed, and with `overwrite` all files of a training; others stay, also of
+    the same names.
+
+    Raises
+    ------
+    ConfigError
+        If it holds a training of other data or settings, or a model that is of none. Nothing is touched then.
+    TrainingError
+        If its state cannot be read.
+    OutputError
+        If the folder cannot be made or written.
+    """
+    inputs, configuration = _as_json(inputs), _as_json(configuration)
+    new = State(inputs, configuration, revision=STAGE.revision)
+    wanted = {"inputs": inputs, "configuration": configuration, "revision": STAGE.revision}
+    with os_errors(out):
+        make_folder(out)
+        _clear_leftovers(out)
+        if overwrite:
+            _refuse_foreign(out)
+            # The record first: a kill leaves nothing that looks whole. The state last: the others are known by it.
+            for name in (RECORD, WEIGHTS, METRICS, STATE):
+                (out / name).unlink(missing_ok=True)
+    if is_finished(out, STAGE, [WEIGHTS, METRICS], inputs=inputs, configuration=configuration):
+        return True, State(inputs, configuration, read_metrics(out / METRICS))
+    begin_anew = "Give another folder, or --overwrite to begin anew."
+    if (out / RECORD).exists():
+        found = read_json(out / RECORD)
+        if made_alike(found, STAGE, inputs=inputs, configuration=configuration):
+            lost = ", ".join(damaged(out, found, [WEIGHTS, METRICS]))
+            if not (out / STATE).exists():
+                raise TrainingError(f"has lost {lost}, and no {STATE} to make it from.", path=out, hint=begin_anew)
+            (out / RECORD).unlink()  # it is no longer finished: its last state makes the rest again
+        else:
+            what = differences({"revision": 0} | found, wanted)
+            raise ConfigError(f"holds a training that is finished, of other {what}.", path=out, hint=begin_anew)
+    if not (out / STATE).exists():
+        if (out / WEIGHTS).exists() or (out / METRICS).exists():
+            raise _unknown(out)
+        return False, new
+    state = load_state(out / STATE)
+    found = {"inputs": state.inputs, "configuration": state.configuration, "revision": state.revision}
+    if found != wanted:
+        what = differences(found, wanted)
+        raise ConfigError(f"holds an unfinished training of other {what}.", path=out, hint=begin_anew)
+    return False, state
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse to remove a training's files where neither a record nor a state says that they are of one."""
+    there = [name for name in (RECORD, STATE, WEIGHTS, METRICS) if (out / name).exists()]
+    if RECORD in there and read_json(out / RECORD).get("made_by") == STAGE.command:
+        return
+    if STATE in there:
+        load_state(out / STATE)
+    elif there:
+        raise _unknown(out)
+
+
+def _unknown(out: Path) -> ConfigError:
+    there = ", ".join(name for name in (RECORD, WEIGHTS, METRICS) if (out / name).exists())
+    return ConfigError(
+        f"holds {there}, but no training that it is from.", path=out, hint="Move it away, or give another folder."
+    )
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Say which values differ, at most four of them, as "training.batch (4, now 8)"."""
+    told = []
+    before, now = _flat(found), _flat(wanted)
+    for key in sorted(before.keys() | now.keys()):
+        if key.split(".")[0] in wanted and before.get(key) != now.get(key):
+            name = key.partition(".")[2] or key
+            told.append(f"{name} ({before.get(key, 'absent')}, now {now.get(key, 'absent')})")
+    return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "") or "files"
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write a state, whole or not at all; what stood there stays until the new one is safe on disk.
+
+    Raises
+    ------
+    OutputError
+        If there is no space or permission.
+    """
+    held = io.BytesIO()  # torch's own writer turns a full disk into an error without a reason
+    torch.save({f.name: getattr(state, f.name) for f in fields(state)}, held)
+    write_whole(path, held.getvalue())
+
+
+def load_state(path: Path) -> State:
+    """Read a state. No code of the file is run.
+
+    Raises
+    ------
+    TrainingError
+        If it is none.
+    """
+    try:
+        with without_warnings(Warning):  # of what torch finds odd: the error says enough
+            parts = torch.load(regular_file(path, TrainingError), map_location="cpu", weights_only=True)
+        known = {f.name for f in fields(State)}
+        if not isinstance(parts, dict) or not {"inputs", "configuration"} <= {*parts} <= known:
+            raise ValueError("it holds other parts")
+        state = State(**parts)
+        _check(state)
+        return state
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, *MISSHAPEN) as e:
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise TrainingError(
+            f"is no state of a training that can be gone on with: {reason}",
+            path=path,
+            hint="Remove it, or begin in another folder; --overwrite does not, for it may be somebody else's.",
+        ) from e
+
+
+def _check(state: State) -> None:
+    """Raise ValueError unless a state's parts are of the kinds that they are to be."""
+    for f in fields(state):
+        kind = {"history": list, "revision": int}.get(f.name, dict)
+        if not isinstance(getattr(state, f.name), kind):
+            raise ValueError(f"its {f.name} is a {type(getattr(state, f.name)).__name__}")
+    if not state.history or not all(_is_epoch(row) for row in state.history):
+        raise ValueError("its history is no list of epochs")
+    if not all(isinstance(x, Tensor) for part in (state.weights, state.best) for x in part.values()):
+        raise ValueError("its weights are no tensors")
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn what torch raises of a state's contents while the block runs into a :class:`TrainingError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError) as e:
+        reason = (str(e) or type(e).__name__).splitlines()[0]
+        hint = "Remove it, or begin in another folder."
+        raise TrainingError(f"is no state of this training: {reason}", path=path, hint=hint) from e
+
+
+def check_optimizer(adam: torch.optim.Optimizer, own: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError if what an optimiser has loaded is of other weights than its own, or of other settings.
+
+    `own` holds its groups as they were before; only their learning rate may be another.
+    """
+    for group, before in zip(adam.state_dict()["param_groups"], own, strict=True):
+        if not (isinstance(group["lr"], float) and 0 <= group["lr"] < math.inf):
+            raise ValueError(f"its learning rate is {group['lr']!r}")
+        if {**group, "lr": 0.0} != {**before, "lr": 0.0}:
+            raise ValueError("its optimizer is another")
+    for weight, moments in adam.state.items():
+        for name, shape in (("step", ()), ("exp_avg", weight.shape), ("exp_avg_sq", weight.shape)):
+            x = moments[name]
+            if not isinstance(x, Tensor) or x.shape != shape or not x.is_floating_point():
+                raise ValueError(f"{name} of a weight of {tuple(weight.shape)} is {str(x)[:50]!r}")
+
+
+def check_alike(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise ValueError unless two dictionaries have the same keys, and numbers in the same places."""
+    if own.keys() != found.keys():
+        raise ValueError(f"its scheduler has {', '.join(map(str, found))}")
+    for key, value in own.items():
+        if isinstance(value, int | float) != isinstance(found[key], int | float):
+            raise ValueError(f"the {key} of its scheduler is {found[key]!r}")
+
+
+def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
+    """Write all lines of metrics.jsonl.
+
+    Raises
+    ------
+    OutputError
+        If there is no space or permission.
+    """
+    write_whole(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in history).encode())
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl.
+
+    Raises
+    ------
+    TrainingError
+        If it is none.
+    """
+    try:
+        lines = regular_file(path, TrainingError).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as e:
+        raise TrainingError(f"is no list of metrics: {e}.", path=path) from e
+    rows = [parse_json(line, path, TrainingError) for line in lines]
+    if not all(_is_epoch(row) for row in rows):
+        raise TrainingError("is no list of metrics: a line is no epoch.", path=path)
+    return rows
+
+
+def _is_epoch(row: Any) -> bool:
+    """Whether this is an entry of a history."""
+    if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+        return False
+    needed = [row.get(key) for key in ("loss", "learning_rate", "seconds")]
+    optional = [row.get(key, "absent") for key in ("validation_loss", "weighted_f1", "macro_f1")]
+    return all(isinstance(x, int | float) for x in needed) and all(x is None or isinstance(x, float) for x in optional)
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove what killed writes left: the folder belongs to one run at a time."""
+    for name in (WEIGHTS, STATE, METRICS, RECORD):
+        for leftover in out.glob(f".{name}.partial-*"):
+            with suppress(OSError):
+                leftover.unlink()
+
+
+def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
+    """As it will be read back: tuples are lists, paths are strings."""
+    return dict(json.loads(json.dumps(content, default=str)))
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(content, Mapping):
+        return {k: v for key, c in content.items() for k, v in _flat(c, f"{prefix}.{key}" if prefix else key).items()}
+    return {prefix: content}

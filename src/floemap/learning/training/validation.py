@@ -1,0 +1,141 @@
+"""How good a model is on the validation parts: its loss, and F1 from counts of pixels.
+
+The loss of a part is that of all its pixels together, as if it were one patch; the validation loss is the mean over
+parts, each counting the same. Counts are pooled over parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+
+from floemap.learning.data.crops import Crop, physical, read_crop
+from floemap.learning.data.parts import PartArrays, ScenePart, load_part
+from floemap.learning.losses.functions import Loss
+from floemap.learning.models.base import SegmentationModel
+from floemap.learning.training.device import exact_float32
+from floemap.learning.training.distributed import global_sum
+from floemap.learning.whole_scene.logits import array_reader, scene_logits
+from floemap.legend import IGNORE
+
+Pair = tuple[Tensor, Tensor]
+
+#: Rows of a scene whose logits are at full resolution at a time.
+_STRIP_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found.
+
+    Attributes
+    ----------
+    loss
+        Mean over the parts.
+    confusion
+        (K, K) int64 pixels of all parts: rows are the labels' classes, columns the model's.
+    """
+
+    loss: float
+    confusion: NDArray[np.int64]
+
+    @property
+    def weighted_f1(self) -> float:
+        """Mean of the classes' F1, each weighted by its labelled pixels."""
+        f1, support = self._f1()
+        return float(np.nansum(f1 * support) / support.sum())
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of F1 over the classes that are in labels or prediction."""
+        f1, _ = self._f1()
+        return float(np.nanmean(f1))
+
+    def _f1(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        support, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        both = support + predicted
+        f1 = np.full(len(both), np.nan)
+        np.divide(2 * np.diagonal(self.confusion), both, out=f1, where=both > 0)
+        return f1, support
+
+
+def validate(
+    model: SegmentationModel,
+    loss: Loss,
+    parts: Sequence[PartArrays | ScenePart],
+    fabric: Fabric,
+    *,
+    crops: Sequence[Sequence[Crop]] | None = None,
+) -> Validation:
+    """Validate on parts, which the processes share among them, in float32 whatever the training computes in.
+
+    The schedule lowers the learning rate, and keeps weights, where a validation loss is lower by however little: in
+    bfloat16 it would follow the rounding of weights.
+
+    Parameters
+    ----------
+    model
+        Is left in evaluation mode.
+    loss
+        As in training.
+    parts
+        In memory, or on disk and read one at a time.
+    fabric
+        Knows device, precision and processes.
+    crops
+        For each part the patches to validate on; None for whole parts in a single pass.
+    """
+    model.eval()
+    classes = loss.classes
+    found = torch.zeros(1 + classes**2, dtype=torch.float64)  # exact for counts below 2^53
+    for i in range(fabric.global_rank, len(parts), fabric.world_size):
+        value, confusion = _validate_part(model, loss, parts[i], fabric, None if crops is None else crops[i])
+        found[0] += value
+        found[1:] += confusion.flatten()
+    whole = global_sum(found.to(fabric.device)).cpu().numpy()
+    return Validation(float(whole[0]) / len(parts), whole[1:].reshape(classes, classes).astype(np.int64))
+
+
+@torch.inference_mode()
+@exact_float32()
+def _validate_part(
+    model: SegmentationModel,
+    loss: Loss,
+    part: PartArrays | ScenePart,
+    fabric: Fabric,
+    crops: Sequence[Crop] | None,
+) -> tuple[float, Tensor]:
+    """Return the loss of a part, and its counts, (K, K) float64 on the CPU."""
+    sums, counts = torch.zeros(1, dtype=torch.float64), torch.zeros(loss.classes**2, dtype=torch.int64)
+    pieces = _whole(model, part, fabric) if crops is None else _patches(model, part, fabric, crops)
+    for logits, labels in pieces:  # (1, K, rows, cols), (1, rows, cols)
+        sums = sums + loss.sums(logits, labels).double().cpu()
+        valid = labels != IGNORE
+        pairs = labels[valid].long() * loss.classes + logits.argmax(dim=1)[valid]
+        counts += torch.bincount(pairs, minlength=loss.classes**2).cpu()
+    return float(loss.value(sums)), counts.double().reshape(loss.classes, loss.classes)
+
+
+def _whole(model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric) -> Iterator[Pair]:
+    """Give logits and labels of a whole part, strip by strip, as one pass of the model over it has them."""
+    arrays = part if isinstance(part, PartArrays) else load_part(part)
+    shape, device = arrays.labels.shape, fabric.device
+    with scene_logits(model, array_reader(arrays.stored), shape, device=device, precision="fp32") as scene:
+        for row in range(0, shape[0], _STRIP_ROWS):
+            labels = torch.from_numpy(arrays.labels[row : row + _STRIP_ROWS]).to(device)
+            yield scene.rows(row, row + len(labels))[None], labels[None]
+
+
+def _patches(
+    model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric, crops: Sequence[Crop]
+) -> Iterator[Pair]:
+    """Give logits and labels of patches of a part, one at a time."""
+    for crop in crops:
+        stored, labels = (x.to(fabric.device) for x in read_crop(part, crop))
+        yield model(physical(stored[None])), labels[None]

@@ -1,0 +1,1 @@
+"""Whole scenes through a model, tile by tile."""

@@ -1,0 +1,287 @@
+"""Models cut into stages, each of which sees little beyond its own place: so whole scenes are predicted in tiles.
+
+A tile of a scene gives what the whole scene gives wherever everything that is seen lies inside the tile. The whole
+network sees some 700 pixels to each side, so tiles of the whole network would compute everything two to three times; a
+stage sees a few cells, and its tiles overlap by these only. BatchNorm is merged into the convolutions, as weights no
+longer change.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm  # also of SyncBatchNorm, which is no BatchNorm2d
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from floemap.errors import ConfigError, known_names
+from floemap.learning.data.crops import physical
+from floemap.learning.models.aspp import AsppDecoder, LocalMean, ResNet18Aspp
+from floemap.learning.models.base import SegmentationModel
+from floemap.learning.models.resnet import CHANNELS, BasicBlock
+from floemap.learning.models.unet import UNet
+from floemap.learning.whole_scene.workers import usual_count
+from floemap.sentinel1.encoding import BAND_NAMES
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a model.
+
+    Attributes
+    ----------
+    run
+        A module, or what another engine makes of it: (1, C, rows, cols) -> (1, channels, rows / shrink, cols / shrink).
+    channels
+        Of the output.
+    shrink
+        Cells of the input, in rows and in columns, for each cell of the output.
+    halo
+        How far an output cell sees beyond the input cells that lie under it, in output cells; None for without end.
+    align
+        Tiles' corners must lie on multiples of so many output cells.
+    inside
+        Whether `run` leaves the halo out of its output. It is given zeros beyond the scene then; else nothing is there.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    channels: int
+    shrink: int = 1
+    halo: int | None = 0
+    align: int = 1
+    inside: bool = False
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model that is ready to predict.
+
+    Attributes
+    ----------
+    stages
+        From normalised bands to logits at `stride`.
+    table
+        (3, 65536), `dtype`: what the first stage reads for each band and stored int16, from -32768 up.
+    classes, stride, alignment_px
+        The model's.
+    device, dtype
+        Where the stages run, and what they take and give; the last one gives float32.
+    workers
+        How many tiles to work on at a time, each in a thread.
+    """
+
+    stages: tuple[Stage, ...]
+    table: Tensor
+    classes: int
+    stride: int
+    alignment_px: int
+    device: torch.device
+    dtype: torch.dtype
+    workers: int
+
+
+def prepare_network(
+    model: SegmentationModel, device: str | torch.device = "cpu", precision: Precision = "auto"
+) -> Network:
+    """Return a copy of a model for predicting; the model itself stays as it is, in whatever mode it is.
+
+    Parameters
+    ----------
+    device
+        Where it will run.
+    precision
+        Of the arithmetic: fp32, bf16, or auto for bf16 where the device has it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such precision.
+    """
+    device = torch.device(device)
+    dtype = torch.bfloat16 if choose_precision(precision, device) == "bf16" else torch.float32
+    own = merge_batch_norms(copy.deepcopy(model).eval().requires_grad_(False)).to(device)
+    # Normalising takes ten passes over a scene, or one look into a table; what the stages are given is normalised.
+    stored = torch.arange(-(1 << 15), 1 << 15, device=device).to(torch.int16).expand(1, len(BAND_NAMES), 1, -1)
+    table = own.normalise(physical(stored))[0, :, 0].to(dtype).contiguous()
+    own.set_normalisation([0.0] * len(BAND_NAMES), [1.0] * len(BAND_NAMES))
+    own = own.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Network(
+        stages=stages_of(own),
+        table=table,
+        classes=model.classes,
+        stride=model.stride,
+        alignment_px=model.alignment_px,
+        device=device,
+        dtype=dtype,
+        workers=usual_count(device),
+    )
+
+
+def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """Return the precision to compute in; auto is bf16 where processor or GPU has instructions for it."""
+    if wanted not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"there is no precision {wanted!r}.", hint=known_names(wanted, ("auto", "fp32", "bf16")))
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
+@singledispatch
+def stages_of(model: SegmentationModel) -> tuple[Stage, ...]:
+    """Cut a model that reads normalised values into stages.
+
+    Of a model that is not known here, the decoder sees the whole scene at once: right, but it takes memory.
+    """
+    halo, align = model.margin_px // model.stride, model.alignment_px // model.stride
+    encode = Stage(_Step(model, "encode"), model.feature_channels, model.stride, halo, align)
+    return encode, Stage(_Step(model, "decode"), model.classes, halo=None)
+
+
+@stages_of.register
+def _(model: UNet) -> tuple[Stage, ...]:
+    return (Stage(_Step(model, "encode", "decode"), model.classes, halo=model.margin_px, align=model.alignment_px),)
+
+
+@stages_of.register
+def _(model: ResNet18Aspp) -> tuple[Stage, ...]:
+    encoder, decoder = model.encoder, model.decoder
+    pyramid = _PyramidInside(decoder)
+    return (
+        _stage(64, encoder.conv1, encoder.bn1, encoder.relu, encoder.maxpool),
+        _stage(64, *encoder.layer1),
+        _stage(128, *encoder.layer2),
+        _stage(CHANNELS, encoder.layer3[0]),
+        _stage(2 * CHANNELS, encoder.layer3[1], _WithLocalMeans()),
+        Stage(pyramid, CHANNELS, halo=pyramid.halo, inside=True),
+        _stage(model.classes, *decoder.smooth, decoder.classifier),
+    )
+
+
+def _stage(channels: int, *modules: nn.Module) -> Stage:
+    """Put modules one behind the other; add up how far they see."""
+    reach, shrink = 0, 1  # cells of the stage's input
+    for module in modules:
+        for kernel, stride, dilation in _windows(module):
+            reach += shrink * dilation * (kernel // 2)
+            shrink *= stride
+    return Stage(nn.Sequential(*modules), channels, shrink, -(-reach // shrink))
+
+
+def _windows(module: nn.Module) -> list[tuple[int, int, int]]:
+    """Return kernel size, stride and dilation of what a module slides over the map, in its order."""
+    if isinstance(module, BasicBlock):
+        return [*_windows(module.conv1), *_windows(module.conv2)]
+    if isinstance(module, nn.Conv2d):
+        return [(module.kernel_size[0], module.stride[0], module.dilation[0])]
+    if isinstance(module, nn.MaxPool2d):
+        assert isinstance(module.kernel_size, int) and isinstance(module.stride, int)
+        return [(module.kernel_size, module.stride, 1)]
+    if isinstance(module, _WithLocalMeans):
+        return [(2, 1, 1)]
+    return []
+
+
+class _Step(nn.Module):
+    """Methods of a model, one behind the other, as a module."""
+
+    def __init__(self, model: SegmentationModel, *methods: str) -> None:
+        super().__init__()
+        self.model = model
+        self.methods = methods
+
+    def forward(self, x: Tensor) -> Tensor:
+        for method in self.methods:
+            x = getattr(self.model, method)(x)
+        return x
+
+
+class _WithLocalMeans(nn.Module):
+    """(1, C, h, w) -> (1, 2 C, h, w): features and :class:`~floemap.learning.models.aspp.LocalMean` as one map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = LocalMean()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.mean(x)], dim=1)
+
+
+class _PyramidInside(nn.Module):
+    """The decoder's branches, joined and projected, without the halo.
+
+    Each branch is cut to what it needs first, and its convolution adds no zeros: so nothing is computed in the halo.
+    Input: features and their local means, (1, 2 C, h + 2 halo, w + 2 halo); output: (1, 256, h, w).
+    """
+
+    def __init__(self, decoder: AsppDecoder) -> None:
+        super().__init__()
+        self.branches = decoder.branches
+        self.project = decoder.project
+        self.halo = max(kernel // 2 * d for b in decoder.branches for kernel, _, d in _windows(b[0]))  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        features, means = x.chunk(2, dim=1)
+        parts = []
+        for branch in self.branches:
+            first, rest = branch[0], branch[1:]  # type: ignore[index]
+            if isinstance(first, LocalMean):
+                parts.append(rest(self._cut(means, 0)))
+            else:
+                reach = first.dilation[0] * (first.kernel_size[0] // 2)
+                part = functional.conv2d(
+                    self._cut(features, reach),
+                    first.weight,
+                    first.bias,
+                    dilation=first.dilation,
+                    groups=first.groups,
+                )
+                parts.append(rest(part))
+        return self.project(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
+
+    def _cut(self, x: Tensor, reach: int) -> Tensor:
+        """Leave `reach` cells of the halo on each side."""
+        a = self.halo - reach
+        return x[..., a:-a, a:-a] if a else x
+
+
+def merge_batch_norms(model: SegmentationModel) -> SegmentationModel:
+    """Merge each BatchNorm that directly follows a convolution into it, in place; both in evaluation mode.
+
+    Which follows which is seen in a run over a few pixels.
+    """
+    made: list[tuple[nn.Conv2d, Tensor]] = []
+    pairs: list[tuple[nn.Conv2d, _BatchNorm]] = []
+
+    def after_convolution(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        made.append((module, out))
+
+    def before_norm(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, _BatchNorm)
+        pairs.extend((conv, module) for conv, out in made if out is given[0])
+
+    hooks = [m.register_forward_hook(after_convolution) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(before_norm) for m in model.modules() if isinstance(m, _BatchNorm)]
+    side = 4 * model.alignment_px
+    with torch.no_grad():
+        model(torch.zeros(1, len(BAND_NAMES), side, side, device=model.mean.device))
+    for hook in hooks:
+        hook.remove()
+    instead: dict[nn.Module, nn.Module] = {}
+    for conv, norm in pairs:
+        instead |= {conv: fuse_conv_bn_eval(conv, norm), norm: nn.Identity()}
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if child in instead:
+                setattr(parent, name, instead[child])
+    return model

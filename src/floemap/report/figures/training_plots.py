@@ -1,0 +1,234 @@
+"""The report's diagrams of training and scores: curves, confusion matrices, F1 by class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from floemap.evaluation.statistics.spread import Spread
+from floemap.legend import Legend
+from floemap.report.figures.style import (
+    INK,
+    PALE_INK,
+    Mark,
+    Picture,
+    level_lines,
+    marks_of,
+    new_figure,
+    save,
+    say_simulated,
+    styled,
+)
+from floemap.report.measures import Numbers
+from floemap.report.run_folder import RunFolder
+
+
+def draw_training(run: RunFolder, folder: Path) -> Picture | None:
+    """Draw loss by epoch, each contender by itself, and weighted F1 of all; None where no training left a record."""
+    contenders = [c for c in run.contenders if any(cell.epochs for cell in c.cells)]
+    if not contenders:
+        return None
+    look = marks_of(c.key for c in run.contenders)
+    columns = min(4, len(contenders) + 1)
+    lines = -(-(len(contenders) + 1) // columns)
+    with styled():
+        figure = new_figure(2.75 * columns, 2.3 * lines + 0.2)
+        axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+        for ax, contender in zip(axes, contenders, strict=False):
+            for cell in contender.cells:
+                epochs = [r["epoch"] for r in cell.epochs]
+                checked = [r for r in cell.epochs if r.get("validation_loss") is not None]
+                ax.plot(
+                    epochs, [r["loss"] for r in cell.epochs], color=PALE_INK, linewidth=0.8, linestyle=(0, (2, 1.5))
+                )
+                ax.plot([r["epoch"] for r in checked], [r["validation_loss"] for r in checked],
+                        color=look[contender.key].colour, linewidth=1.2)  # fmt: skip
+                if checked:
+                    best = min(checked, key=lambda r: r["validation_loss"])
+                    ax.plot(best["epoch"], best["validation_loss"], look[contender.key].marker, markersize=5,
+                            color=look[contender.key].colour, markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+            ax.set_title(contender.title)
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            ax.set_xlabel("epoch")
+            ax.set_ylim(bottom=0)
+            level_lines(ax)
+        axes[0].set_ylabel("loss")
+        ax = axes[len(contenders)]
+        for contender in contenders:
+            m = look[contender.key]
+            for i, cell in enumerate(contender.cells):
+                scored = [r for r in cell.epochs if r.get("weighted_f1") is not None]
+                ax.plot([r["epoch"] for r in scored], [r["weighted_f1"] for r in scored], color=m.colour,
+                        linestyle=m.line, linewidth=1.2, label=contender.title if i == 0 else None)  # fmt: skip
+        ax.set_title("Weighted F1, validation")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.set_xlabel("epoch")
+        ax.legend(loc="best", fontsize=7)
+        level_lines(ax)
+        for ax in axes[len(contenders) + 1 :]:
+            ax.set_axis_off()
+        say_simulated(figure, run.simulated)
+        drawn = save(figure, folder, "training")
+    caption = (
+        "Loss by epoch: on the training patches (grey, dashed) and on the validation parts (coloured); the mark is the "
+        "epoch whose weights are evaluated. Losses of different kinds have no common scale; weighted F1 has."
+    )
+    return Picture("training", "Loss and score by epoch", caption, _training_words(run), svg=drawn.svg, size=drawn.size)
+
+
+def _training_words(run: RunFolder) -> str:
+    words = []
+    for contender in run.contenders:
+        lengths = [len(c.epochs) for c in contender.cells if c.epochs]
+        if lengths:
+            span = f"{min(lengths)}" if min(lengths) == max(lengths) else f"{min(lengths)} to {max(lengths)}"
+            words.append(f"{contender.title} {span} epochs")
+    return f"Training curves: {', '.join(words)}."
+
+
+def draw_confusion(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
+    """Draw each contender's confusion matrix: percent of the chart's class, and pixels below."""
+    legend, keys = run.legend, list(numbers.confusion)
+    titles = {c.key: c.title for c in run.contenders}
+    columns = min(3, len(keys))
+    lines = -(-len(keys) // columns)
+    n = len(legend)
+    with styled():
+        figure = new_figure(columns * (0.62 * n + 0.35) + 0.8, lines * (0.5 * n + 0.75) + 0.3)
+        axes = figure.subplots(lines, columns, squeeze=False)
+        for i, (ax, key) in enumerate(zip(axes.flat, keys, strict=False)):
+            counts = numbers.confusion[key]
+            _matrix(ax, counts, legend, first=i % columns == 0)
+            ax.set_title(titles[key])
+        for ax in list(axes.flat)[len(keys) :]:
+            ax.set_axis_off()
+        figure.supylabel("in the chart", fontsize=8)
+        say_simulated(figure, run.simulated)
+        drawn = save(figure, folder, "confusion")
+    caption = (
+        "Confusion matrices, all test scenes and repeats together: of each type in the chart (row) the percentage that "
+        "the map calls by each type (column), and the number of pixels. The diagonal, framed, is right."
+    )
+    return Picture(
+        "confusion", "What is taken for what", caption, _confusion_words(run, numbers), svg=drawn.svg, size=drawn.size
+    )
+
+
+def _matrix(ax: Axes, counts: Any, legend: Legend, *, first: bool) -> None:
+    n = len(legend)
+    rows = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, rows, out=np.zeros(counts.shape), where=rows > 0)
+    ax.imshow(share, cmap=_ramp(), vmin=0, vmax=1, aspect="auto")
+    for i in range(n):
+        for j in range(n):
+            ink = "white" if share[i, j] > 0.55 else INK
+            if not counts[i, j]:
+                continue
+            percent = f"{100 * share[i, j]:.0f} %" if share[i, j] >= 0.005 else "<1 %"
+            ax.text(j, i - 0.13, percent, ha="center", va="center", fontsize=7.5, color=ink)
+            ax.text(j, i + 0.24, _short_number(int(counts[i, j])), ha="center", va="center", fontsize=5.5, color=ink)
+        if not rows[i, 0]:
+            ax.text((n - 1) / 2, i, "not in the charts", ha="center", va="center", fontsize=6.5, color=PALE_INK)
+        ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=0.9))
+    titles = [c.title.replace(" ice", "").replace("First-year", "First-\nyear").replace("Open water", "Water")
+              for c in legend.classes]  # fmt: skip
+    ax.set_xticks(range(n), titles, fontsize=7)
+    ax.set_yticks(range(n), titles if first else [""] * n, fontsize=7)
+    ax.tick_params(length=0)
+    ax.set_xlabel("on the map")
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _ramp() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("floemap_blue", ["#f7f9fb", "#c9dae8", "#6f9fc4", "#1f5a8c", "#0d3358"])
+
+
+def _short_number(n: int) -> str:
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if n >= size:
+            return f"{n / size:.3g} {letter}"
+    return str(n)
+
+
+def _confusion_words(run: RunFolder, numbers: Numbers) -> str:
+    words = []
+    for contender in run.contenders:
+        counts = numbers.confusion.get(contender.key)
+        if counts is None:
+            continue
+        rows = counts.sum(axis=1)
+        off = np.where(rows[:, None] > 0, counts / np.maximum(rows[:, None], 1), 0)
+        np.fill_diagonal(off, 0)
+        i, j = np.unravel_index(int(np.argmax(off)), off.shape)
+        a, b = run.legend.classes[int(i)].title.lower(), run.legend.classes[int(j)].title.lower()
+        words.append(f"{contender.title}: most confused, {a} called {b}, {100 * off[i, j]:.0f} %")
+    return f"Confusion matrices. {'; '.join(words)}."
+
+
+def draw_classes(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
+    """Draw F1 of each class: a bar for each contender, its interval, a dot for each repeat."""
+    look = marks_of(c.key for c in run.contenders)
+    contenders = [c for c in run.contenders if c.key in numbers.class_f1]
+    classes = [c for c in run.legend.classes if any(f1[c.key].value is not None for f1 in numbers.class_f1.values())]
+    width = 0.8 / len(contenders)
+    with styled():
+        figure = new_figure(max(6.5, 1.35 * len(classes)), 2.7)
+        ax = figure.subplots()
+        for j, contender in enumerate(contenders):
+            f1, mark = numbers.class_f1[contender.key], look[contender.key]
+            for i, c in enumerate(classes):
+                x = i - 0.4 + (j + 0.5) * width
+                if f1[c.key].value is None:
+                    ax.text(x, 0.01, "–", ha="center", va="bottom", color=PALE_INK)
+                else:
+                    _bar(ax, x, width, f1[c.key], mark)
+            ax.plot([], [], mark.marker, color=mark.colour, markersize=5, label=contender.title)
+        ax.set_xticks(range(len(classes)), [c.title for c in classes])
+        ax.set_ylabel("F1")
+        ax.set_ylim(0, 1.02)
+        ax.tick_params(axis="x", length=0)
+        level_lines(ax)
+        figure.legend(loc="outside upper left", ncols=len(contenders))
+        say_simulated(figure, run.simulated)
+        drawn = save(figure, folder, "classes")
+    caption = (
+        "F1 of each type, pixels of all test scenes together: bars are means over repeats, marks single repeats, lines "
+        "90 % intervals. A dash: in neither chart nor map."
+    )
+    words = [
+        f"{contender.title}: "
+        + ", ".join(
+            f"{c.title.lower()} {s.value:.2f}"
+            for c in classes
+            if (s := numbers.class_f1[contender.key][c.key]).value is not None
+        )
+        for contender in contenders
+    ]
+    return Picture(
+        "classes",
+        "How well each type is found",
+        caption,
+        f"F1 by type. {'; '.join(words)}.",
+        svg=drawn.svg,
+        size=drawn.size,
+    )
+
+
+def _bar(ax: Axes, x: float, width: float, s: Spread, mark: Mark) -> None:
+    """Draw a value as a bar, its interval as a line, its repeats as marks side by side."""
+    assert s.value is not None
+    ax.bar(x, s.value, 0.88 * width, color=mark.colour, alpha=0.28, edgecolor=mark.colour, linewidth=0.8)
+    if s.low is not None and s.high is not None:
+        ax.plot([x, x], [s.low, s.high], color=INK, linewidth=1.1, solid_capstyle="butt")
+    points = [p for p in s.points if p is not None]
+    at = x + np.linspace(-0.12, 0.12, len(points)) * width if len(points) > 1 else [x]
+    ax.plot(at, points, mark.marker, markersize=3.4, color=mark.colour, markeredgecolor="white", markeredgewidth=0.5,
+            linestyle="none", zorder=3)  # fmt: skip

@@ -1,0 +1,288 @@
+"""From assessed predictions to numbers: values, intervals, repeats, comparisons; see ``docs/spread.md``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.evaluation.checks.assess import Assessment
+from floemap.evaluation.checks.headlines import HEADLINES, Headline
+from floemap.evaluation.checks.scene_checks import CHECKS, pool_checks
+from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
+from floemap.evaluation.risk.polaris import class_levels, risk_values
+from floemap.evaluation.scoring.ordinal import mean_ordinal_error, ordinal_positions
+from floemap.evaluation.scoring.scores import class_f1, mean_f1
+from floemap.evaluation.statistics.bootstrap import (
+    FEW_SCENES,
+    Evaluated,
+    Resamples,
+    Statistic,
+    mean_of_defined,
+    resample,
+)
+from floemap.evaluation.statistics.compare import difference, holm
+from floemap.evaluation.statistics.spread import Spread, spread
+from floemap.legend import Legend
+from floemap.report.anchors import with_anchors
+from floemap.report.measures import (
+    GROUPS,
+    LEVEL,
+    NEAR,
+    UNDERSTATED_SHIP,
+    Measure,
+    Numbers,
+    Row,
+    measures,
+    of_headline,
+    ships,
+)
+
+#: Numbers that all draws of one check may hold together: 400 MB.
+_MOST_DRAWN = 5e7
+_FEWEST = 200
+#: Below so many repeats the report says how little they can show.
+_FEW_REPEATS = 5
+#: Resamples and seed.
+Draws = tuple[int, int]
+
+#: By contender's key: for each repeat, by scene.
+Assessed = Mapping[str, Sequence[Mapping[str, Assessment]]]
+
+
+def measure_all(
+    assessed: Assessed,
+    legend: Legend,
+    charts: Mapping[str, Assessment] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Numbers:
+    """Compute all numbers.
+
+    Parameters
+    ----------
+    assessed
+        Whole repeats only: all with the same scenes.
+    legend
+        Of all.
+    charts
+        The charts assessed as if they were maps, by scene: what stands beside each number. See
+        :func:`floemap.evaluation.checks.assess.assess_chart`.
+    resamples, seed
+        Of the bootstrap. Where they would not fit into memory there are fewer resamples, at least 200.
+
+    Raises
+    ------
+    FloemapError
+        If records are of different settings, or blocks do not fit each other.
+    """
+    repeats = {key: len(runs) for key, runs in assessed.items()}
+    draws = (max(_FEWEST, resamples), seed)
+    rows = _scores_and_risk(assessed, legend, draws)
+    for check in CHECKS:
+        rows += _rows_of_check(check, assessed, draws)
+    order = {key: i for i, key in enumerate(m.key for m in measures(legend))}
+    rows.sort(key=lambda r: (GROUPS.index(r.measure.group), order[r.measure.key]))
+    first = next(iter(assessed[next(iter(assessed))][0].values()))
+    return Numbers(
+        rows=with_anchors(tell_apart(rows), charts or {}, legend),
+        class_f1=_class_f1(assessed, legend, draws),
+        pooled={key: pool_checks([a.checks for run in runs for a in run.values()]) for key, runs in assessed.items()},
+        by_scene={
+            key: {scene: pool_checks([run[scene].checks for run in runs]) for scene in runs[0]}
+            for key, runs in assessed.items()
+        },
+        confusion={
+            key: np.sum([a.confusion.sum(axis=0) for run in runs for a in run.values()], axis=0)
+            for key, runs in assessed.items()
+        },
+        repeats=repeats,
+        cautions=_cautions(repeats, len(next(iter(assessed.values()))[0])),
+        pixel_m=float(first.checks["pixel_m"]),
+        reference="chart" if first.true_confusion is None else "truth",
+        charts={scene: chart.checks for scene, chart in (charts or {}).items()},
+    )
+
+
+def tell_apart(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Decide for every row whether its best and worst can be told apart: one level for all rows together."""
+    # Rows in which all are alike count as tests, too: how many there are must not depend on the numbers.
+    p_values = {r.measure.key: 1.0 if r.between is None else r.between.p for r in rows if len(r.badness) > 1}
+    different = holm({key: p for key, p in p_values.items() if p is not None}, 1 - LEVEL)
+    known = [r.between is not None and r.between.p is not None for r in rows]
+    return tuple(
+        replace(r, told_apart=r.measure.key in different) if yes else r for r, yes in zip(rows, known, strict=True)
+    )
+
+
+def _cautions(repeats: Mapping[str, int], scenes: int) -> tuple[str, ...]:
+    """What the numbers are not about."""
+    if scenes >= FEW_SCENES:
+        ground = f"{scenes} test scenes: intervals and differences are about scenes like these."
+    elif scenes == 1:
+        ground = "One test scene: what is better here may be worse on any other scene."
+    else:
+        ground = f"{scenes} test scenes: what is better on these may be worse on others; nothing here is about others."
+    if len(repeats) < 2:
+        return (ground,)
+    fewest = min(repeats.values())
+    if fewest == 1:
+        trained = "One training of a loss: intervals say nothing of other trainings, and no differences are told."
+    elif fewest < _FEW_REPEATS:
+        trained = (
+            f"{fewest} trainings of each loss: only differences that are several times those between trainings can be "
+            "told apart from chance."
+        )
+    else:
+        trained = ""
+    return tuple(filter(None, (ground, trained)))
+
+
+def _scores_and_risk(assessed: Assessed, legend: Legend, how: Draws) -> list[Row]:
+    """Rows that follow from confusion matrices."""
+    known = {m.key: m for m in measures(legend)}
+    draws = _resample(assessed, lambda a: a.confusion, how)
+    positions = ordinal_positions(legend)
+    f1 = draws.evaluate(mean_f1)
+    rows = [
+        row_of(known["weighted_f1"], f1[0]),
+        row_of(known["macro_f1"], f1[1]),
+        row_of(known["ordinal_error"], draws.evaluate(lambda c: mean_ordinal_error(c, positions))),
+    ]
+    # What it means for a ship is against the reference, as the checks are.
+    draws = _resample(assessed, lambda a: a.reference_confusion, how)
+    if "risk_understated" in known:
+        values = risk_values(legend, UNDERSTATED_SHIP)
+        rows.append(row_of(known["risk_understated"], draws.evaluate(lambda c: mean_understated(c, values), "pooled")))
+    pixel_m = float(next(iter(assessed[next(iter(assessed))][0].values())).checks["pixel_m"])
+    for ship, *_ in ships(legend):
+        levels = class_levels(legend, ship)
+
+        def area(counts: NDArray[np.float64], levels: NDArray[np.uint8] = levels) -> NDArray[np.float64]:
+            return false_safe_km2(areas_by_level(counts, levels, pixel_m))
+
+        rows.append(row_of(known[f"false_safe_{ship}_km2"], draws.evaluate(area, "pooled")))
+    return rows
+
+
+def _class_f1(assessed: Assessed, legend: Legend, how: Draws) -> dict[str, dict[str, Spread]]:
+    """F1 of each class, pixels of all scenes together."""
+    evaluated = _resample(assessed, lambda a: a.confusion, how).evaluate(class_f1, "pooled")
+    return {key: {c.key: spread(evaluated[c.id], key, level=LEVEL) for c in legend.classes} for key in assessed}
+
+
+def _resample(assessed: Assessed, of: Callable[[Assessment], NDArray[Any]], how: Draws) -> Resamples:
+    blocks = {key: [{s: of(a) for s, a in run.items()} for run in runs] for key, runs in assessed.items()}
+    first = next(iter(next(iter(blocks.values()))[0].values()))
+    models = sum(len(runs) for runs in blocks.values())
+    scenes = len(next(iter(blocks.values()))[0])
+    size = max(1, int(np.prod(first.shape[1:]))) * models * scenes
+    n, seed = how
+    return resample(blocks, n=int(np.clip(_MOST_DRAWN / size, _FEWEST, n)), seed=seed)
+
+
+def _rows_of_check(check: str, assessed: Assessed, how: Draws) -> list[Row]:
+    """All headline numbers of a check, over the scenes to which it applies for every contender and repeat."""
+    headlines = [h for h in HEADLINES if h.check == check]
+    known = {h.key: m for h in headlines for m in [of_headline(h)]}
+    runs = [run for own in assessed.values() for run in own]
+    entries = [a.checks["checks"][check] for run in runs for a in run.values()]
+    scenes = [s for s in runs[0] if all(run[s].checks["checks"][check]["applies"] for run in runs)]
+    if not scenes:
+        reasons = sorted({str(e["reason"]) for e in entries if not e["applies"]})
+        return [Row(known[h.key], {}, reason="; ".join(reasons)) for h in headlines]
+    kept = {key: [{s: run[s] for s in scenes} for run in own] for key, own in assessed.items()}
+    shapes, settings = _shapes(check, kept)
+    draws = _resample(kept, lambda a: _flat(a.amounts[check], shapes), how)
+    evaluated = draws.evaluate(_statistic(check, headlines, shapes, settings), "pooled")
+    n = len(headlines)
+    return [row_of(known[h.key], evaluated[i], evaluated[n + i]) for i, h in enumerate(headlines)]
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _shapes(check: str, assessed: Assessed) -> tuple[Shapes, dict[str, Any]]:
+    """Largest shape of each amount of a block, and the settings that all share."""
+    kind = CHECKS[check]
+    every = [a for runs in assessed.values() for run in runs for a in run.values()]
+    shapes: Shapes = {}
+    for name in kind.additive():
+        found = [a.amounts[check][name].shape[1:] for a in every]
+        shapes[name] = tuple(max(sizes) for sizes in zip(*found, strict=True))
+    amounts = every[0].checks["checks"][check]["amounts"]
+    return shapes, {name: amounts[name] for name in kind.SETTINGS}
+
+
+def _flat(amounts: Mapping[str, NDArray[Any]], shapes: Shapes) -> NDArray[np.float64]:
+    """Return all amounts of a block in a row, (blocks, numbers); what a histogram lacks is 0."""
+    parts = []
+    for name, shape in shapes.items():
+        value = np.asarray(amounts[name], np.float64)
+        value = np.pad(value, [(0, 0), *((0, n - m) for n, m in zip(shape, value.shape[1:], strict=True))])
+        parts.append(value.reshape(len(value), -1))
+    return np.concatenate(parts, axis=1)
+
+
+def _statistic(check: str, headlines: Sequence[Headline], shapes: Shapes, settings: Mapping[str, Any]) -> Statistic:
+    """Make a check's headline numbers of sums of its amounts, and then how bad each is: (..., 2 headlines).
+
+    How bad what should be near the reference is has a sign: to which side it is off.
+    """
+    kind = CHECKS[check]
+    ends = np.cumsum([int(np.prod(s)) for s in shapes.values()])
+
+    def one(numbers: NDArray[np.float64]) -> list[float]:
+        parts = np.split(numbers, ends[:-1])
+        amounts = {
+            name: part.reshape(shape) if shape else float(part[0])
+            for (name, shape), part in zip(shapes.items(), parts, strict=True)
+        }
+        checks = {check: {"values": kind.from_json({**settings, **amounts}).values()}}
+        values = [h.of(checks) for h in headlines]
+        bad = [
+            None if v is None else h.deviation(v, h.of_reference(checks))
+            for v, h in zip(values, headlines, strict=True)
+        ]
+        return [math.nan if v is None else v for v in (*values, *bad)]
+
+    def statistic(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        flat = counts.reshape(-1, counts.shape[-1])
+        return np.array([one(row) for row in flat]).reshape(*counts.shape[:-1], 2 * len(headlines))
+
+    return statistic
+
+
+def row_of(measure: Measure, values: Evaluated, deviations: Evaluated | None = None) -> Row:
+    """Make a row of a statistic; whether its best and worst can be told apart, :func:`tell_apart` decides.
+
+    Parameters
+    ----------
+    measure
+        What it is.
+    values
+        The number of each training.
+    deviations
+        How bad each is, lower is better; of what is best near the reference with the side that it is off to as sign.
+        Without, they follow from the values.
+    """
+    if deviations is None:
+        deviations = values.map(np.negative) if measure.better == "higher" else values
+    folded = measure.better == NEAR
+    spreads = {key: spread(values, key, level=LEVEL) for key in values.resamples.columns}
+    means = {
+        key: float(mean_of_defined(np.abs(own) if folded else own, 0))
+        for key in spreads
+        if not np.isnan(own := deviations.observed[deviations.columns(key)]).all()
+    }
+    if not means:
+        return Row(measure, spreads, reason="it is not defined for these scenes")
+    best, worst = min(means, key=lambda k: means[k]), max(means, key=lambda k: means[k])
+    if len(means) < 2 or math.isclose(means[best], means[worst], rel_tol=1e-9, abs_tol=1e-12):
+        return Row(measure, spreads, means)
+    return Row(measure, spreads, means, best, worst, between=difference(deviations, best, worst, folded=folded))

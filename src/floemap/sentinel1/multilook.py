@@ -1,0 +1,286 @@
+"""The radar image as calibrated cells: one pass over the pixels, block by block, both polarisations at once.
+
+A cell is a block of pixels, some 80 m on the side, whose power is averaged. The pass also gathers *coarse statistics*,
+means over some 640 m of the power before any noise was subtracted and of the annotated noise, from which
+:mod:`floemap.sentinel1.noise_residual` measures, and on request removes, what the annotation misses.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from floemap.errors import GridError, ProductError
+from floemap.progress import Progress, silent
+from floemap.sentinel1.coarse import COARSE_PX, CoarseStatistics, block_mean, whole_blocks
+from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.noise_residual import estimate_adjustments
+from floemap.sentinel1.radiometry import (
+    Bools,
+    CalibrationTable,
+    Float32s,
+    NoiseAdjustment,
+    NoiseTable,
+    border_lines,
+    border_noise,
+    cell_power,
+    dim_cells,
+)
+from floemap.sentinel1.safe.reader import open_measurement
+
+logger = logging.getLogger(__name__)
+
+NoiseMethod = Literal["annotated", "scaled", "none"]
+
+#: Blocks of lines have about this many pixels: small enough for the processor's caches to matter little, large enough
+#: for numpy's overhead not to.
+_BLOCK_PIXELS = 4_000_000
+#: Where the measured power, which holds the noise, is under this part of the annotated noise, the annotation is wrong;
+#: and what share of the image may be so before the product is refused.
+_NOISE_TOO_HIGH, _MOST_TOO_HIGH = 0.5, 0.05
+#: From IPF 2.90 on the image's border is filled with zeros; before, with low values.
+_CLEAN_BORDERS = (2, 90)
+#: What records say that was done about thermal noise.
+_ANNOTATED, _ADJUSTED = "annotated noise subtracted", "noise adjusted to the scene subtracted (experimental)"
+_BORDER_MARGIN_PX = 500
+#: Stands for the thermal noise in finding the border where the annotated noise is unknown: a sigma nought below the
+#: noise of EW within the margin of either side, which is -31 dB at the least in a real product.
+_LEAST_BORDER_NOISE_DB = -32.0
+
+
+@dataclass(frozen=True)
+class CellImage:
+    """Calibrated cells of a scene.
+
+    Attributes
+    ----------
+    power
+        (rows, cols, polarisations + 1): sigma nought in linear units, 0 where invalid, and last the cell's weight,
+        1 where valid in all polarisations, else 0.
+    looks
+        Pixels along the side of a cell.
+    coarse
+        By polarisation.
+    subtracted
+        By polarisation: what was done about thermal noise, in words.
+    adjustments
+        By polarisation and sub-swath, for the method ``scaled``.
+    noise_too_high
+        By polarisation: share of the image in which the annotated noise is over twice the measured power, noise
+        included; a right annotation has none.
+    """
+
+    power: Float32s
+    looks: int
+    coarse: dict[str, CoarseStatistics]
+    subtracted: dict[str, str]
+    adjustments: dict[str, dict[str, NoiseAdjustment]]
+    noise_too_high: dict[str, float]
+
+
+def looks_for(scene: Scene, resolution_m: float) -> int:
+    """Pixels along the side of a cell that is not larger than the resolution, and at least one.
+
+    Raises
+    ------
+    GridError
+        If a cell would be larger than the scene.
+    """
+    looks = max(1, int(resolution_m / max(scene.pixel_spacing_m) + 1e-6))
+    if looks > min(scene.shape):
+        raise GridError(f"pixels of {resolution_m:g} m are larger than the scene.", hint="Choose smaller ones.")
+    return looks
+
+
+def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", progress: Progress = silent) -> CellImage:
+    """Turn a scene's pixels into calibrated cells.
+
+    Parameters
+    ----------
+    scene
+        Opened with pixels.
+    looks
+        Pixels along the side of a cell.
+    noise
+        ``annotated``: subtract the annotated thermal noise. ``scaled``: the same, adjusted to the scene itself.
+        ``none``: subtract nothing.
+
+    Raises
+    ------
+    ProductError
+        If the pixels cannot be read, or the annotated noise is to be subtracted and cannot be right.
+    """
+    rows, cols = scene.shape[0] // looks, scene.shape[1] // looks
+    count = len(scene.polarisations)
+    power = np.zeros((rows, cols, count + 1), np.float32)
+    done = dict.fromkeys(scene.polarisations, 0)
+
+    def notes(polarisation: str) -> Callable[[int], None]:
+        def note(row: int) -> None:
+            done[polarisation] = row
+            progress(sum(done.values()), rows * count, "calibrating")
+
+        return note
+
+    with ThreadPoolExecutor(count) as pool:
+        passes = [
+            pool.submit(_Pass(scene, p, looks, noise).run, power[:, :, i], notes(p))
+            for i, p in enumerate(scene.polarisations)
+        ]
+        results = [p.result() for p in passes]
+    valid = np.logical_and.reduce([r.valid for r in results])
+    power[:, :, count] = valid
+    for i, result in enumerate(results):
+        power[:, :, i] *= valid  # a cell that lacks one polarisation is no cell
+        del result.valid
+    return CellImage(
+        power=power,
+        looks=looks,
+        coarse={p: r.coarse for p, r in zip(scene.polarisations, results, strict=True)},
+        subtracted={p: r.subtracted for p, r in zip(scene.polarisations, results, strict=True)},
+        adjustments={p: r.adjustments for p, r in zip(scene.polarisations, results, strict=True)},
+        noise_too_high={p: r.noise_too_high for p, r in zip(scene.polarisations, results, strict=True)},
+    )
+
+
+class _Pass:
+    """One polarisation's pass over the pixels."""
+
+    def __init__(self, scene: Scene, polarisation: str, looks: int, noise: NoiseMethod) -> None:
+        self.scene = scene
+        self.polarisation = polarisation
+        self.looks = looks
+        self.method = noise
+        self.subtracted = _what_to_subtract(scene, polarisation, noise)
+        lut = scene.noise[polarisation]
+        usable = scene.noise_units_known and lut.unusable is None and not scene.noise_subtracted[polarisation]
+        self.noise_usable = usable
+        self.noise = NoiseTable(lut if usable else None, scene.swaths, scene.shape, looks)
+        self.calibration = CalibrationTable(scene.calibration[polarisation], scene.shape[1], looks)
+        self.adjustments: dict[str, NoiseAdjustment] = {}
+        self.valid: Bools
+        self.noise_too_high = 0.0
+
+    def run(self, power: Float32s, note: Callable[[int], None]) -> _Pass:
+        """Fill `power`, (rows, cols), and keep which cells are valid and the coarse statistics."""
+        rows, cols = power.shape
+        self.valid = np.zeros((rows, cols), bool)
+        factor = max(1, COARSE_PX // self.looks)
+        step = max(factor, _BLOCK_PIXELS // (self.scene.shape[1] * self.looks) // factor * factor)
+        coarse_signal, coarse_noise = [], []
+        edges = _Edges(rows, _BORDER_MARGIN_PX // self.looks) if self.scene.ipf_version < _CLEAN_BORDERS else None
+        subtract_now = self.subtracted == _ANNOTATED
+        with open_measurement(self.scene, self.polarisation) as measurement:
+            for row in range(0, rows, step):
+                end = min(row + step, rows)
+                dn = measurement.read(row * self.looks, end * self.looks)
+                signal, valid = cell_power(dn, self.looks, zero_is_data=self.scene.noise_subtracted[self.polarisation])
+                noise, inside = self.noise.cells(row, end)
+                valid &= inside
+                scale = self.calibration.inverse_square(row, end)
+                if edges is not None:
+                    expected = self._border_noise(noise, scale)
+                    edges.add(row, signal, expected, valid)
+                    valid &= ~border_noise(signal, expected, valid, edges.margin)
+                signal *= scale
+                noise *= scale
+                coarse_signal.append(block_mean(signal, valid, factor))
+                coarse_noise.append(block_mean(noise, valid, factor))
+                if subtract_now:
+                    signal -= noise
+                power[row:end] = signal
+                self.valid[row:end] = valid
+                note(end)
+        self.coarse = CoarseStatistics(factor * self.looks, np.vstack(coarse_signal), np.vstack(coarse_noise))
+        if edges is not None:
+            edges.leave_out(self.valid)
+            self.coarse.signal[~whole_blocks(self.valid, factor)] = np.nan
+        self.noise_too_high = _noise_too_high(self.coarse)
+        if self.method != "none" and self.noise_too_high > _MOST_TOO_HIGH:
+            reason = f"it is over twice the measured power, which holds it, in {self.noise_too_high:.0%} of the image"
+            raise _noise_error(self.scene, self.polarisation, reason)
+        if self.subtracted == _ADJUSTED:
+            self._subtract_adjusted(power, step)
+        return self
+
+    def _border_noise(self, noise: Float32s, scale: Float32s) -> Float32s:
+        """Return the noise in DN^2 below which the border is found; zero, for zeros alone, if it was subtracted."""
+        if self.noise_usable or self.scene.noise_subtracted[self.polarisation]:
+            return noise
+        return np.asarray(np.float32(10 ** (_LEAST_BORDER_NOISE_DB / 10)) / scale, np.float32)
+
+    def _subtract_adjusted(self, power: Float32s, step: int) -> None:
+        lut = self.scene.noise[self.polarisation]
+        self.adjustments = estimate_adjustments(self.coarse, self.scene.swaths, lut.azimuth_blocks)
+        for row in range(0, power.shape[0], step):
+            end = min(row + step, power.shape[0])
+            noise, _ = self.noise.cells(row, end, self.adjustments)
+            noise *= self.calibration.inverse_square(row, end)
+            noise += self.noise.offsets(row, end, self.adjustments)
+            power[row:end] -= noise
+
+
+class _Edges:
+    """The dim lines before the image's first and after its last line of signal, found while blocks of lines pass by."""
+
+    def __init__(self, rows: int, margin: int) -> None:
+        self.rows = rows
+        self.margin = margin
+        self.depth = min(margin, rows // 4)
+        self.first: list[Bools] = []
+        self.last: list[Bools] = []
+
+    def add(self, row: int, signal: Float32s, noise: Float32s, valid: Bools) -> None:
+        """Take note of the rows of cells from `row` on, as far as they are near the first or the last one."""
+        end = row + len(signal)
+        head = slice(0, max(0, min(end, self.depth) - row))
+        tail = slice(min(max(self.rows - self.depth - row, 0), len(signal)), end - row)
+        for part, found in ((head, self.first), (tail, self.last)):
+            if len(signal[part]):
+                found.append(dim_cells(signal[part], noise[part], valid[part]))
+
+    def leave_out(self, valid: Bools) -> None:
+        """Make the dim lines invalid."""
+        if self.depth:
+            valid[: self.depth] &= ~border_lines(np.vstack(self.first))
+            valid[-self.depth :] &= ~border_lines(np.vstack(self.last)[::-1])[::-1]
+
+
+def _what_to_subtract(scene: Scene, polarisation: str, method: NoiseMethod) -> str:
+    if method == "none":
+        return "nothing subtracted, as asked"
+    if scene.noise_subtracted[polarisation]:
+        return "nothing subtracted: the processor did already"
+    if not scene.noise_units_known:
+        version = f"{scene.ipf_version[0]}.{scene.ipf_version[1]:02d}"
+        logger.warning(
+            "%s: thermal noise is not subtracted: processor %s annotates it in unknown units", scene.name, version
+        )
+        return f"nothing subtracted: processor {version} annotates noise in unknown units"
+    unusable = scene.noise[polarisation].unusable
+    if unusable is not None:
+        raise _noise_error(scene, polarisation, unusable)
+    if method == "annotated":
+        return _ANNOTATED
+    logger.warning("%s: noise adjusted to the scene is experimental: it was tried on simulated scenes only", scene.name)
+    return _ADJUSTED
+
+
+def _noise_error(scene: Scene, polarisation: str, reason: str) -> ProductError:
+    return ProductError(
+        f"its annotated noise of {polarisation} cannot be right: {reason}.",
+        path=scene.container.path,
+        hint="Take another product of that time, or prepare this one with noise left in (noise = none).",
+    )
+
+
+def _noise_too_high(coarse: CoarseStatistics) -> float:
+    """Share of the image in which the measured power is far under the annotated noise, which it holds."""
+    known = np.isfinite(coarse.signal) & np.isfinite(coarse.noise)
+    low = coarse.signal[known] < _NOISE_TOO_HIGH * coarse.noise[known]
+    return float(low.mean()) if low.size else 0.0

@@ -1,0 +1,344 @@
+"""What is left of thermal noise after ESA's annotation is subtracted: measured, and on request removed.
+
+The annotated noise is off by some percent, differently in every sub-swath, and so leaves steps at their seams and
+stripes ("scalloping") along them, worst in HV over calm water. Following the ideas of Park et al. (2018, "Efficient
+thermal noise removal for Sentinel-1 TOPSAR cross-polarization channel", doi:10.1109/TGRS.2017.2765248) and Sun and Li
+(2021, "Denoising Sentinel-1 extra-wide mode cross-polarization images over sea ice", doi:10.1109/TGRS.2020.3005831),
+three numbers a sub-swath put most of it right: a scale of the noise, a gain of its azimuth swing, and an offset. There
+they come from tables made of many scenes; here they are estimated from the scene itself, with no download. All work is
+on coarse block means; nature's own variation is kept out by robust medians over many windows, and a number that the
+scene does not determine stays as annotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.sentinel1.coarse import CoarseStatistics
+from floemap.sentinel1.metadata import AzimuthNoise, Floats, SwathBounds
+from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
+
+#: Coarse rows of a window, some 10 km: scalloping averages out, nature hardly varies.
+_WINDOW = 16
+#: Coarse columns on each side of a seam from which the level at the seam is extrapolated, and how many beside it are
+#: left out: a block there may lie on both sides.
+_SEAM_COLS, _SEAM_GAP = 12, 1
+#: A step is told if so many windows show it, to within this standard error.
+_FEWEST_WINDOWS, _STEP_ERROR_DB = 4, 0.4
+#: The noise is judged only where the power, noise included, is under this many times the noise: elsewhere nature varies
+#: by more than any annotation is off by, and its variation would be taken for the noise's.
+_NOISY = 2.0
+#: Bounds of what an annotation may be off by; the last is of the offset, as a part of the mean noise.
+_SCALE = (0.75, 1.33)
+_SCALLOPING = (0.3, 1.7)
+_OFFSET = 0.1
+
+
+@dataclass(frozen=True)
+class ResidualNoise:
+    """Artefacts of one polarisation, over the most uniform third of its windows.
+
+    Attributes
+    ----------
+    seam_step_db
+        By seam ("EW1/EW2"): how much brighter the far side is, median over windows; left out where the scene varies
+        too much to tell.
+    scalloping_db
+        By sub-swath: peak to peak of the stripes that follow the annotated azimuth factor.
+    """
+
+    seam_step_db: dict[str, float]
+    scalloping_db: dict[str, float]
+
+    @property
+    def worst_seam_db(self) -> float:
+        """Largest step, without its sign; NaN where there is no seam."""
+        return max((abs(v) for v in self.seam_step_db.values()), default=float("nan"))
+
+    @property
+    def worst_scalloping_db(self) -> float:
+        """Largest scalloping; NaN where there is none to measure."""
+        return max(self.scalloping_db.values(), default=float("nan"))
+
+
+class _Swaths:
+    """Which coarse block belongs to which sub-swath, and the azimuth factor there."""
+
+    def __init__(self, coarse: CoarseStatistics, swaths: Sequence[SwathBounds], blocks: Sequence[AzimuthNoise]) -> None:
+        n = coarse.block_px
+        rows, cols = coarse.signal.shape
+        first = {b.swath: b.first_pixel for b in reversed(swaths)}
+        self.names = sorted(first, key=lambda s: first[s])
+        self.index = np.full((rows, cols), -1, np.int8)  # -1: none or several
+        for b in swaths:
+            r0, r1 = -(-b.first_line // n), (b.last_line + 1) // n
+            c0, c1 = -(-b.first_pixel // n), (b.last_pixel + 1) // n
+            self.index[r0:r1, c0:c1] = self.names.index(b.swath)
+        centres = np.arange(rows) * n + (n - 1) / 2
+        self.factor = {s: azimuth_factor(blocks, s, centres) for s in self.names}
+
+    def columns(self, swath: int) -> slice:
+        """Columns that are the swath's in most rows."""
+        mine = np.flatnonzero((self.index == swath).mean(axis=0) > 0.5)
+        return slice(int(mine[0]), int(mine[-1]) + 1) if len(mine) else slice(0, 0)
+
+
+def measure(
+    coarse: CoarseStatistics,
+    swaths: Sequence[SwathBounds],
+    blocks: Sequence[AzimuthNoise],
+    adjust: dict[str, NoiseAdjustment] | None,
+) -> ResidualNoise:
+    """Measure seams and scalloping after subtracting the annotated noise as adjusted; with None, after nothing."""
+    where = _Swaths(coarse, swaths, blocks)
+    left = coarse.signal - (_adjusted(coarse, where, adjust) if adjust is not None else 0)
+    steps = {}
+    for i, name in enumerate(where.names[:-1]):
+        step = _step_db(*_most_uniform(*_levels_at_seam(left, where, i)))
+        if step is not None:
+            steps[f"{name}/{where.names[i + 1]}"] = step
+    scalloping = {}
+    for i, name in enumerate(where.names):
+        swing = _swing(left, where, i)
+        if swing is not None:
+            amplitude, level = swing
+            amplitude = min(amplitude, 0.99 * level)
+            scalloping[name] = float(10 * np.log10((level + amplitude) / (level - amplitude)))
+    return ResidualNoise(steps, scalloping)
+
+
+def _step_db(near: Floats, far: Floats) -> float | None:
+    """How much brighter the far side is, dB; None where ice and water vary too much there to say."""
+    if len(near) < _FEWEST_WINDOWS or np.median(near) <= 0 or np.median(far) <= 0:
+        return None
+    each = 10 * np.log10(np.maximum(far, 1e-9) / np.maximum(near, 1e-9))
+    error = 1.4826 * np.median(abs(each - np.median(each))) / np.sqrt(len(each))
+    return float(10 * np.log10(np.median(far) / np.median(near))) if error < _STEP_ERROR_DB else None
+
+
+def estimate_adjustments(
+    coarse: CoarseStatistics, swaths: Sequence[SwathBounds], blocks: Sequence[AzimuthNoise]
+) -> dict[str, NoiseAdjustment]:
+    """Estimate scale, scalloping gain and offset of every sub-swath's noise from the scene itself.
+
+    1. Scale: within windows, the range profile of the signal is regressed on that of the noise beside a straight line;
+       the noise's humps are no feature of ice. 2. Scalloping: the same along azimuth. 3. Offset: what is left of the
+       steps at the seams, medians over windows, spread so that the scene's mean level stays.
+    """
+    where = _Swaths(coarse, swaths, blocks)
+    if not np.nanmax(coarse.noise, initial=0) > 0:
+        return {name: NoiseAdjustment() for name in where.names}
+    levels = [_scale(coarse, where, i) for i in range(len(where.names))]
+    gains = [_scalloping_gain(coarse, where, i, levels[i]) for i in range(len(where.names))]
+    # A level is of the noise with its stripes; taking it as the scale of the noise below them counts the stripes twice.
+    means = [float(where.factor[name].mean()) for name in where.names]
+    scales = [k * m - k * g * (m - 1) for k, g, m in zip(levels, gains, means, strict=True)]
+    gains = [g * k / scale for g, k, scale in zip(gains, levels, scales, strict=True)]
+    partly = {n: NoiseAdjustment(scales[i], gains[i]) for i, n in enumerate(where.names)}
+    offsets = _offsets(coarse.signal - _adjusted(coarse, where, partly), where, coarse.noise)
+    return {n: NoiseAdjustment(scales[i], gains[i], offsets[i]) for i, n in enumerate(where.names)}
+
+
+def _adjusted(coarse: CoarseStatistics, where: _Swaths, adjust: dict[str, NoiseAdjustment]) -> Floats:
+    noise = coarse.noise.astype(np.float64)
+    for i, name in enumerate(where.names):
+        a, factor = adjust.get(name, NoiseAdjustment()), where.factor[name]
+        change = a.scale * (1 + a.scalloping * (factor - 1)) / np.maximum(factor, 1e-3)
+        noise = np.where(where.index == i, noise * change[:, None] + a.offset, noise)
+    return noise
+
+
+def _scale(coarse: CoarseStatistics, where: _Swaths, swath: int) -> float:
+    """Weighted mean over windows of the regression of signal on noise along range; 1 where it is not determined."""
+    columns = where.columns(swath)
+    slopes, variances = [], []
+    mine = where.index == swath
+    for signal, noise in _windows(coarse, mine, columns):
+        x = np.linspace(-1, 1, len(signal))
+        fit = _slope(signal, noise, np.stack([np.ones_like(x), x], axis=1))
+        if fit is not None:
+            slopes.append(fit[0])
+            variances.append(fit[1])
+    return _combined(slopes, variances, _SCALE, near=0.05)
+
+
+def _windows(coarse: CoarseStatistics, mine: NDArray[np.bool_], columns: slice) -> list[tuple[Floats, Floats]]:
+    """Mean range profiles of signal and noise over windows of rows, whole and noisy ones only."""
+    profiles = []
+    for row in range(0, coarse.signal.shape[0] - _WINDOW + 1, _WINDOW):
+        rows = slice(row, row + _WINDOW)
+        ok = mine[rows, columns] & np.isfinite(coarse.signal[rows, columns])
+        keep = ok.all(axis=0)
+        if keep.sum() >= 16:
+            signal = coarse.signal[rows, columns].mean(axis=0, dtype=np.float64)[keep]
+            noise = coarse.noise[rows, columns].mean(axis=0, dtype=np.float64)[keep]
+            if signal.mean() < _NOISY * noise.mean():
+                profiles.append((signal, noise))
+    return profiles
+
+
+def _slope(y: Floats, x: Floats, others: Floats) -> tuple[float, float] | None:
+    """Slope of y on x beside other regressors, and its variance; the errors of smooth nature are correlated, so the
+    count of independent samples is taken as a quarter."""
+    design = np.column_stack([x, others])
+    solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    if rank < design.shape[1]:
+        return None
+    rest = y - design @ solution
+    spread = (rest**2).sum() / max(len(y) / 4 - design.shape[1], 1)
+    variance = spread * np.linalg.inv(design.T @ design)[0, 0] / 4
+    return float(solution[0]), float(max(variance, 1e-12))
+
+
+def _combined(slopes: list[float], variances: list[float], bounds: tuple[float, float], near: float) -> float:
+    """Combine windows by inverse variance, leaving out those far off; 1 unless known to within `near` and plausible."""
+    if len(slopes) < 4:
+        return 1.0
+    s, w = np.array(slopes), 1 / (np.array(variances) + 0.02**2)
+    for _ in range(3):
+        mean = (w * s).sum() / w.sum()
+        deviation = 1.4826 * np.median(abs(s - mean)) + 1e-6
+        w = np.where(abs(s - mean) > 2.5 * deviation, 0, w)
+        if not w.any():
+            return 1.0
+    mean = (w * s).sum() / w.sum()
+    error = np.sqrt((w**2 * (s - mean) ** 2).sum()) / w.sum()
+    return float(mean) if error < near and bounds[0] < mean < bounds[1] else 1.0
+
+
+def _azimuth_profiles(values: Floats, where: _Swaths, swath: int) -> Floats | None:
+    """Mean along range, by coarse row; NaN in rows that are not whole."""
+    columns = where.columns(swath)
+    if columns.stop - columns.start < 8:
+        return None
+    whole = (where.index[:, columns] == swath).all(axis=1) & np.isfinite(values[:, columns]).mean(axis=1).__gt__(0.5)
+    if whole.sum() < 4 * _WINDOW:
+        return None
+    profile = np.full(values.shape[0], np.nan)
+    profile[whole] = np.nanmean(values[np.ix_(whole, np.arange(columns.start, columns.stop))], axis=1)
+    return profile
+
+
+def _high_pass(profile: Floats, rows: int) -> Floats:
+    """Take away the running mean over `rows`, NaN left out."""
+    ok = np.isfinite(profile)
+    kernel = np.ones(rows)
+    total = np.convolve(np.where(ok, profile, 0), kernel, mode="same")
+    count = np.convolve(ok.astype(float), kernel, mode="same")
+    return profile - total / np.maximum(count, 1)
+
+
+def _periods(where: _Swaths, swath: int) -> int:
+    """Coarse rows of some two scalloping periods, from the spectrum of the annotated factor."""
+    factor = where.factor[where.names[swath]]
+    spectrum = abs(np.fft.rfft(factor - factor.mean()))
+    strongest = int(np.argmax(spectrum[1:]) + 1) if len(spectrum) > 1 else 1
+    return int(np.clip(2 * len(factor) / strongest, 8, max(8, len(factor) // 3)))
+
+
+def _azimuth_regressions(
+    coarse: CoarseStatistics, flat: Floats, swing: Floats, where: _Swaths, swath: int
+) -> tuple[list[float], list[float]]:
+    """Regress the signal less `flat` on `swing`, profiles along azimuth, in noisy windows of some two periods."""
+    y, x = _azimuth_profiles(coarse.signal - flat, where, swath), _azimuth_profiles(swing, where, swath)
+    noise = _azimuth_profiles(flat, where, swath)
+    slopes: list[float] = []
+    variances: list[float] = []
+    if y is None or x is None or noise is None:
+        return slopes, variances
+    beside_noise = y.copy()
+    rows = _periods(where, swath)
+    y, x = _high_pass(y, rows), _high_pass(x, rows)
+    for row in range(0, len(y) - rows + 1, max(rows // 2, 1)):
+        part = slice(row, row + rows)
+        noisy = np.mean(beside_noise[part]) < (_NOISY - 1) * np.mean(noise[part])  # False where not finite
+        if noisy and np.isfinite(y[part]).all() and np.std(x[part]) > 0:
+            fit = _slope(y[part], x[part], np.ones((rows, 1)))
+            if fit is not None:
+                slopes.append(fit[0])
+                variances.append(fit[1])
+    return slopes, variances
+
+
+def _scalloping_gain(coarse: CoarseStatistics, where: _Swaths, swath: int, scale: float) -> float:
+    factor = where.factor[where.names[swath]][:, None]
+    flat = scale * coarse.noise / np.maximum(factor, 1e-3)
+    swing = flat * (factor - 1)
+    return _combined(*_azimuth_regressions(coarse, flat, swing, where, swath), _SCALLOPING, near=0.1)
+
+
+def _swing(left: Floats, where: _Swaths, swath: int) -> tuple[float, float] | None:
+    """Half of the peak-to-peak of what follows the annotated factor, and the level."""
+    factor = where.factor[where.names[swath]]
+    if np.ptp(factor) < 1e-3:
+        return None
+    swing = np.broadcast_to((factor - 1)[:, None], left.shape)
+    y, x = _azimuth_profiles(left, where, swath), _azimuth_profiles(swing, where, swath)
+    if y is None or x is None:
+        return None
+    rows = _periods(where, swath)
+    high_y, high_x = _high_pass(y, rows), _high_pass(x, rows)
+    ok = np.isfinite(high_y) & np.isfinite(high_x)
+    usual = 1.4826 * np.median(abs(high_y[ok])) if ok.any() else 0.0
+    ok &= abs(high_y) <= 3 * usual  # floes and leads are no stripes
+    slope = float((high_y[ok] * high_x[ok]).sum() / max((high_x[ok] ** 2).sum(), 1e-12))
+    level = float(np.median(y[ok])) if ok.any() else 0.0
+    return (abs(slope) * float(np.ptp(factor)) / 2, level) if level > 0 else None
+
+
+def _levels_at_seam(values: Floats, where: _Swaths, swath: int) -> tuple[Floats, Floats, Floats]:
+    """Levels on both sides of the seam after sub-swath `swath`, by window, and the windows' roughness.
+
+    Levels are extrapolated to the seam by straight lines; roughness is how far the profiles scatter about them.
+    """
+    found = []
+    for row in range(0, values.shape[0] - _WINDOW + 1, _WINDOW):
+        rows = slice(row, row + _WINDOW)
+        inside = where.index[rows]
+        near = np.flatnonzero((inside == swath).all(axis=0))
+        far = np.flatnonzero((inside == swath + 1).all(axis=0))
+        if len(near) < _SEAM_COLS + _SEAM_GAP or len(far) < _SEAM_COLS + _SEAM_GAP:
+            continue
+        seam = (near[-1] + far[0]) / 2
+        sides = (near[-_SEAM_COLS - _SEAM_GAP : -_SEAM_GAP], far[_SEAM_GAP : _SEAM_COLS + _SEAM_GAP])
+        profiles = [values[rows, cols].mean(axis=0) for cols in sides]
+        if all(np.isfinite(p).all() for p in profiles):
+            fits = [np.polyfit(c - seam, p, 1) for c, p in zip(sides, profiles, strict=True)]
+            rests = [p - np.polyval(f, c - seam) for c, p, f in zip(sides, profiles, fits, strict=True)]
+            found.append([fits[0][1], fits[1][1], float(np.sqrt(np.mean(np.square(rests))))])
+    near_level, far_level, rough = np.array(found, float).reshape(-1, 3).T
+    return near_level, far_level, rough
+
+
+def _most_uniform(near: Floats, far: Floats, rough: Floats) -> tuple[Floats, Floats]:
+    """Keep the third of the windows, but at least five, that scatter least: uniform, and dark, as power scatters."""
+    keep = np.argsort(rough)[: max(5, len(rough) // 3)]
+    return near[keep], far[keep]
+
+
+def _offsets(left: Floats, where: _Swaths, noise: NDArray[np.float32]) -> list[float]:
+    """Offsets that close the seams, chained from swath to swath, with a mean of 0 over the scene."""
+    offsets = [0.0]
+    limit = _OFFSET * float(np.nanmean(noise))
+    for i in range(len(where.names) - 1):
+        near, far, rough = _levels_at_seam(left, where, i)
+        near_noise, far_noise, _ = _levels_at_seam(noise.astype(np.float64), where, i)
+        noisy = near + far < (_NOISY - 1) * (near_noise + far_noise)
+        near, far = _most_uniform(near[noisy], far[noisy], rough[noisy])
+        step = 0.0
+        if len(near) >= _FEWEST_WINDOWS:
+            difference = far - near
+            weight = 1 / np.maximum(abs(near) + abs(far), 1e-9) ** 2
+            order = np.argsort(difference)
+            half = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
+            step = float(difference[order][min(half, len(order) - 1)])
+            scatter = 1.4826 * float(np.median(abs(difference - step))) / np.sqrt(len(near))
+            step = 0.0 if abs(step) < 2 * scatter else float(np.clip(step, -limit, limit))
+        offsets.append(offsets[-1] + step)
+    shares = np.array([(where.index == i).sum() for i in range(len(where.names))], float)
+    mean = float((shares * offsets).sum() / max(shares.sum(), 1))
+    return [o - mean for o in offsets]

@@ -1,0 +1,1 @@
+"""Simulated products in SAFE form."""

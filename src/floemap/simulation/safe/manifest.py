@@ -1,0 +1,211 @@
+"""The manifest of a simulated product, and its map overlay.
+
+Structure and identifiers are those of real manifests. As in cloud buckets, the manifest lists ESA's long file names
+even where the files themselves have short ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lxml import etree
+
+from floemap.simulation.safe.annotation import flight_pass
+from floemap.simulation.safe.geometry import Geometry
+from floemap.simulation.safe.spec import ProductSpec, timestamp
+from floemap.version import __version__
+
+FACILITY = "floemap simulator"
+_NSSDC = {"S1A": "2014-016A", "S1B": "2016-025A", "S1C": "2024-235A", "S1D": "2025-250A"}
+_NAMESPACES = {
+    "xsi": "http://www.w3.org/2001/XMLSchema-instance",
+    "gml": "http://www.opengis.net/gml",
+    "xfdu": "urn:ccsds:schema:xfdu:1",
+    "safe": "http://www.esa.int/safe/sentinel-1.0",
+    "s1": "http://www.esa.int/safe/sentinel-1.0/sentinel-1",
+    "s1sar": "http://www.esa.int/safe/sentinel-1.0/sentinel-1/sar",
+    "s1sarl1": "http://www.esa.int/safe/sentinel-1.0/sentinel-1/sar/level-1",
+    "gx": "http://www.google.com/kml/ext/2.2",
+}
+_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file as the manifest lists it: its identity and schema there, the path listed, its size and MD5."""
+
+    identity: str
+    schema: str
+    mime: str
+    href: str
+    size: int
+    md5: str
+
+
+def file_entry(path: Path, *, identity: str, schema: str, mime: str, href: str) -> FileEntry:
+    """Measure a file for the manifest."""
+    with path.open("rb") as f:
+        md5 = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return FileEntry(identity, schema, mime, href, path.stat().st_size, md5)
+
+
+def _annotation(file: FileEntry) -> str:
+    """Identity of the metadata object that stands for an annotation file."""
+    return f"{file.identity}Annotation"
+
+
+def _q(tag: str) -> str:
+    prefix, _, local = tag.rpartition(":")
+    return f"{{{_NAMESPACES[prefix]}}}{local}" if prefix else local
+
+
+def _add(parent: Any, tag: str, text: object = None, **attributes: object) -> Any:
+    element = etree.SubElement(parent, _q(tag), {k: str(v) for k, v in attributes.items()})
+    if text is not None:
+        element.text = str(text)
+    return element
+
+
+def _wrapped(section: Any, identity: str, info: str, *, provenance: bool = False) -> Any:
+    """A metadata object with its content inside; returns the place for the content."""
+    classification, category = ("PROVENANCE", "PDI") if provenance else ("DESCRIPTION", "DMD")
+    thing = _add(section, "metadataObject", ID=identity, classification=classification, category=category)
+    wrap = _add(thing, "metadataWrap", mimeType="text/xml", vocabularyName="SAFE", textInfo=info)
+    return _add(wrap, "xmlData")
+
+
+def corners(spec: ProductSpec, geometry: Geometry) -> list[tuple[float, float]]:
+    """Longitude and latitude of the footprint's corners, in the order of manifests.
+
+    Last line near, last line far, first line far, first line near.
+    """
+    last, far = spec.lines - 1, spec.samples - 1
+    lon, lat = geometry.lonlat([last, last, 0, 0], [0, far, far, 0])
+    return [(float(x), float(y)) for x, y in zip(lon, lat, strict=True)]
+
+
+def manifest_xml(spec: ProductSpec, geometry: Geometry, files: Sequence[FileEntry]) -> bytes:
+    """The text of ``manifest.safe`` for the product's files."""
+    root = etree.Element(_q("xfdu:XFDU"), nsmap=_NAMESPACES)
+    root.set("version", "esa/safe/sentinel-1.0/sentinel-1/sar/level-1/grd/standard/ewdp")
+    package = _add(root, "informationPackageMap")
+    unit = _add(
+        package,
+        "xfdu:contentUnit",
+        unitType="SAFE Archive Information Package",
+        textInfo="Sentinel-1 EW Level-1 GRD Product (simulated)",
+        dmdID="acquisitionPeriod platform generalProductInformation measurementOrbitReference measurementFrameSet",
+        pdiID="processing",
+    )
+    for f in files:
+        kind = "Metadata Unit" if f.mime == "text/xml" else "Measurement Data Unit"
+        one = _add(unit, "xfdu:contentUnit", unitType=kind, repID=f.schema)
+        described_by = [_annotation(a) for a in files if a.mime == "text/xml" and a.identity.endswith(f.identity)]
+        if f.mime != "text/xml" and described_by:  # so GDAL finds the annotation of a measurement
+            one.set("dmdID", " ".join(described_by))
+        _add(one, "dataObjectPointer", dataObjectID=f.identity)
+    section = _add(root, "metadataSection")
+    for f in files:
+        if f.mime == "text/xml":
+            thing = _add(section, "metadataObject", ID=_annotation(f), classification="DESCRIPTION", category="DMD")
+            _add(thing, "dataObjectPointer", dataObjectID=f.identity)
+    _processing(section, spec)
+    _platform(section, spec)
+    _orbit_reference(section, spec)
+    _general_information(section, spec)
+    _acquisition_period(section, spec)
+    frame = _add(_add(_wrapped(section, "measurementFrameSet", "Frame Set"), "safe:frameSet"), "safe:frame")
+    footprint = _add(frame, "safe:footPrint", srsName="http://www.opengis.net/gml/srs/epsg.xml#4326")
+    _add(footprint, "gml:coordinates", " ".join(f"{y:.6f},{x:.6f}" for x, y in corners(spec, geometry)))
+    objects = _add(root, "dataObjectSection")
+    for f in files:
+        stream = _add(
+            _add(objects, "dataObject", ID=f.identity, repID=f.schema), "byteStream", mimeType=f.mime, size=f.size
+        )
+        _add(stream, "fileLocation", locatorType="URL", href=f.href)
+        _add(stream, "checksum", f.md5, checksumName="MD5")
+    return _DECLARATION + bytes(etree.tostring(root, encoding="UTF-8", pretty_print=True))
+
+
+def _processing(section: Any, spec: ProductSpec) -> None:
+    place = _wrapped(section, "processing", "Processing", provenance=True)
+    # The time of simulation would differ from run to run; the product's own stands for it.
+    made = _add(
+        place,
+        "safe:processing",
+        name="Simulation of a GRD product",
+        start=timestamp(spec.stop_time),
+        stop=timestamp(spec.stop_time),
+    )
+    facility = _add(made, "safe:facility", country="None", name=FACILITY, organisation="floemap", site=__version__)
+    _add(facility, "safe:software", name="Sentinel-1 IPF", version=spec.ipf_version)
+
+
+def _platform(section: Any, spec: ProductSpec) -> None:
+    platform = _add(_wrapped(section, "platform", "Platform Description"), "safe:platform")
+    _add(platform, "safe:nssdcIdentifier", _NSSDC[spec.mission])
+    _add(platform, "safe:familyName", "SENTINEL-1")
+    _add(platform, "safe:number", spec.mission[-1])
+    instrument = _add(platform, "safe:instrument")
+    _add(instrument, "safe:familyName", "Synthetic Aperture Radar", abbreviation="SAR")
+    mode = _add(_add(instrument, "safe:extension"), "s1sarl1:instrumentMode")
+    _add(mode, "s1sarl1:mode", "EW")
+    _add(mode, "s1sarl1:swath", "EW")
+
+
+def _orbit_reference(section: Any, spec: ProductSpec) -> None:
+    orbit = _add(_wrapped(section, "measurementOrbitReference", "Orbit Reference"), "safe:orbitReference")
+    for tag, number in (("orbitNumber", spec.orbit), ("relativeOrbitNumber", spec.relative_orbit)):
+        for when in ("start", "stop"):
+            _add(orbit, f"safe:{tag}", number, type=when)
+    _add(orbit, "safe:cycleNumber", spec.orbit // 175)
+    _add(orbit, "safe:phaseIdentifier", 1)
+    properties = _add(_add(orbit, "safe:extension"), "s1:orbitProperties")
+    _add(properties, "s1:pass", flight_pass(spec))
+    _add(properties, "s1:ascendingNodeTime", timestamp(spec.start - timedelta(minutes=27)))
+
+
+def _general_information(section: Any, spec: ProductSpec) -> None:
+    place = _wrapped(section, "generalProductInformation", "General Product Information")
+    info = _add(place, "s1sarl1:standAloneProductInformation")
+    content: list[tuple[str, object]] = [
+        ("instrumentConfigurationID", 7),
+        ("missionDataTakeID", int(spec.datatake, 16)),
+    ]
+    content += [("transmitterReceiverPolarisation", p) for p in spec.polarisations]
+    content += [
+        ("productClass", "S"),
+        ("productClassDescription", "SAR Standard L1 Product"),
+        ("productComposition", "Slice"),
+        ("productType", "GRD"),
+        ("productTimelinessCategory", "Fast-24h"),
+        ("sliceProductFlag", "true"),
+        ("segmentStartTime", timestamp(spec.start)),
+        ("sliceNumber", 1),
+        ("totalSlices", 1),
+    ]
+    for tag, text in content:
+        _add(info, f"s1sarl1:{tag}", text)
+
+
+def _acquisition_period(section: Any, spec: ProductSpec) -> None:
+    period = _add(_wrapped(section, "acquisitionPeriod", "Acquisition Period"), "safe:acquisitionPeriod")
+    _add(period, "safe:startTime", timestamp(spec.start))
+    _add(period, "safe:stopTime", timestamp(spec.stop_time))
+
+
+def overlay_kml(spec: ProductSpec, geometry: Geometry) -> bytes:
+    """The text of ``preview/map-overlay.kml``: the footprint, for the quick-look."""
+    root = etree.Element("kml", nsmap={"gx": _NAMESPACES["gx"]})
+    folder = _add(_add(root, "Document"), "Folder")
+    overlay = _add(folder, "GroundOverlay")
+    _add(overlay, "name", "Sentinel-1 Image Overlay (simulated)")
+    _add(_add(overlay, "Icon"), "href", "quick-look.png")
+    ring = " ".join(f"{x:.6f},{y:.6f}" for x, y in corners(spec, geometry))
+    _add(_add(overlay, "gx:LatLonQuad"), "coordinates", ring)
+    return _DECLARATION + bytes(etree.tostring(root, encoding="UTF-8", pretty_print=True))

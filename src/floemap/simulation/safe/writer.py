@@ -1,0 +1,299 @@
+"""Write simulated Sentinel-1 EW GRDM products in SAFE form, complete: what a strict reader of real ones reads.
+
+    spec = ProductSpec(start=datetime(2018, 1, 16, 7, 54, 30), lines=1000, samples=1000, pixel_spacing_m=400,
+                       centre_lon=-10, centre_lat=77, heading_deg=-150)
+    write_safe(folder, spec, {"HH": hh, "HV": hv})
+
+Same specification, same backscatter, same bytes. Every product says that it is simulated: in a file ``SIMULATED.txt``,
+in the manifest's facility and in each TIFF's description.
+"""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
+
+from floemap.errors import ConfigError, OutputError
+from floemap.progress import Progress, silent
+from floemap.results.folders import stage_folder
+from floemap.results.locks import scratch
+from floemap.results.names import place_in
+from floemap.results.stage import Stage, make_folder, os_errors, sync
+from floemap.simulation.safe.annotation import annotation_xml, grid_positions
+from floemap.simulation.safe.lut_files import calibration_xml, noise_xml
+from floemap.simulation.safe.luts import SimulatedLuts
+from floemap.simulation.safe.manifest import FileEntry, file_entry, manifest_xml, overlay_kml
+from floemap.simulation.safe.pixels import RowLuts, Sigma0, write_measurements
+from floemap.simulation.safe.spec import ProductSpec
+from floemap.simulation.safe.speckle import EW_GRDM_LOOKS
+from floemap.zips import UNREADABLE
+
+__all__ = ["ProductSpec", "SimulatedLuts", "luts", "write_safe"]
+
+#: DN^2 in the fringe that early processors left at the image's sides.
+FRINGE_POWER = 40.0
+
+NOTICE = """This product was simulated by floemap. It has the form of a Sentinel-1 product and shows nothing real:
+no satellite took it, and it is no evidence about ice anywhere. Its name is that of a form, not of an observation.
+"""
+
+
+#: Begins what every simulated product says of itself, in the file that is its record.
+MARK, RECORD = "simulated by floemap", "SIMULATED.txt"
+
+
+def simulated_product(final: Path, names: Iterable[str]) -> Stage:
+    """Return the stage of a simulated product with files of these names; refuse to replace one that is not simulated.
+
+    A product in the SAFE form has no JSON of ours: it is known by its notice and by the names of its files.
+
+    Raises
+    ------
+    OutputError
+        If what stands at `final` says nothing of being simulated.
+    """
+    record = final / RECORD if final.is_dir() else None
+    if record is not None and record.is_file() and MARK not in record.read_text(encoding="utf-8", errors="replace"):
+        raise OutputError("holds a product that floemap did not simulate.", path=final, hint="Choose another --out.")
+    return Stage("floemap simulate", RECORD, revision=1, files=tuple(map(glob.escape, names)))
+
+
+def luts(spec: ProductSpec) -> SimulatedLuts:
+    """Look-up tables and exact geometry of the product that :func:`write_safe` makes of `spec`."""
+    return SimulatedLuts(spec)
+
+
+def write_safe(
+    out_dir: Path,
+    spec: ProductSpec,
+    sigma0: Sigma0,
+    *,
+    looks: float | None = EW_GRDM_LOOKS,
+    threads: int = 2,
+    progress: Progress = silent,
+) -> Path:
+    """Write a product into `out_dir`, whole or not at all; a simulated one of the same name is replaced.
+
+    Parameters
+    ----------
+    out_dir
+        Folder in which the product's folder or archive appears.
+    spec
+        What to make.
+    sigma0
+        Backscatter, linear power, float32, by polarisation: arrays (lines, samples) or functions that give the rows of
+        a slice of lines; or one function that gives the rows of all polarisations. Functions are called from `threads`
+        threads.
+    looks
+        Equivalent number of looks of the speckle, at least 1; None for none. Neighbouring pixels of less than some
+        150 m are alike; see :class:`~floemap.simulation.safe.speckle.Speckle`.
+    threads
+        Blocks of lines worked on at once; the result is the same with any number.
+
+    Returns
+    -------
+    Path of the product.
+
+    Raises
+    ------
+    ConfigError
+        If a polarisation of the specification has no backscatter, or the number of looks is below 1.
+    GridError
+        If backscatter has another shape than the specification.
+    OutputError
+        If the product cannot be written, or would take the place of one that is not simulated.
+    """
+    if not callable(sigma0):
+        missing = [p for p in spec.polarisations if p not in sigma0]
+        if missing:
+            raise ConfigError(f"no backscatter is given for {', '.join(missing)}.")
+
+    def write(folder: Path) -> None:
+        _write_tree(folder, spec, sigma0, looks, threads, progress)
+
+    out_dir = Path(out_dir)
+    if spec.container == "folder":
+        final = place_in(out_dir, spec.folder_name, "the product")
+        with stage_folder(final, simulated_product(final, _names(spec))) as folder:
+            write(folder)
+        return final
+    final = place_in(out_dir, f"{spec.name}.zip", "the product")
+    _refuse_real_zip(final)
+    with os_errors(final):
+        make_folder(out_dir)
+        with scratch(f".{final.name}.partial-", out_dir) as beside:
+            unpacked, packed = beside / "tree", beside / final.name
+            unpacked.mkdir()
+            write(unpacked)
+            _pack(unpacked, packed, spec)
+            sync(packed)
+            packed.replace(final)
+            sync(out_dir)
+    return final
+
+
+def _refuse_real_zip(path: Path) -> None:
+    """Refuse to replace a zip that is not of a simulated product."""
+    if not path.exists():
+        return
+    try:
+        with zipfile.ZipFile(path) as z:
+            notices = [z.read(m) for m in z.namelist() if m.rpartition("/")[2] == RECORD]
+    except UNREADABLE:
+        notices = []
+    if not any(MARK.encode() in notice for notice in notices):
+        raise OutputError("is a zip that floemap did not simulate.", path=path, hint="Choose another --out.")
+
+
+def _names(spec: ProductSpec) -> list[str]:
+    """Names of all files of a product, with forward slashes."""
+    names = ["manifest.safe", RECORD, "preview/quick-look.png", "preview/map-overlay.kml"]
+    for p in spec.polarisations:
+        stem = spec.file_stem(p)
+        names += [f"measurement/{stem}.tiff", f"annotation/{stem}.xml"]
+        names += [f"annotation/calibration/{kind}-{stem}.xml" for kind in ("calibration", "noise")]
+    return names
+
+
+def _write_tree(
+    folder: Path, spec: ProductSpec, sigma0: Sigma0, looks: float | None, threads: int, progress: Progress
+) -> None:
+    tables = SimulatedLuts(spec)
+    annotation, measurement, preview = folder / "annotation", folder / "measurement", folder / "preview"
+    for name in (annotation / "calibration", measurement, preview):
+        name.mkdir(parents=True)
+    written = write_measurements(
+        {p: measurement / f"{spec.file_stem(p)}.tiff" for p in spec.polarisations},
+        (spec.lines, spec.samples),
+        sigma0,
+        _Rows(tables),
+        seed=spec.seed,
+        looks=looks,
+        spacing_m=(spec.pixel_spacing_m, spec.pixel_spacing_m),
+        gcps=_tie_points(tables),
+        cog=spec.cog,
+        threads=threads,
+        progress=progress,
+    )
+    for p in spec.polarisations:
+        stem = spec.file_stem(p)
+        (annotation / f"{stem}.xml").write_bytes(annotation_xml(tables, p, written[p].statistics))
+        (annotation / "calibration" / f"calibration-{stem}.xml").write_bytes(calibration_xml(tables, p))
+        (annotation / "calibration" / f"noise-{stem}.xml").write_bytes(noise_xml(tables, p))
+    write_quicklook(preview / "quick-look.png", [w.picture for w in written.values()])
+    (preview / "map-overlay.kml").write_bytes(overlay_kml(spec, tables.geometry))
+    (folder / RECORD).write_text(NOTICE, encoding="utf-8")
+    manifest = manifest_xml(spec, tables.geometry, _entries(folder, spec))
+    (folder / "manifest.safe").write_bytes(manifest)
+
+
+class _Rows:
+    """Gain and noise of blocks of lines, for :func:`write_measurements`."""
+
+    def __init__(self, tables: SimulatedLuts) -> None:
+        self._tables = tables
+        self._pixels = np.arange(tables.spec.samples)
+        self._gain = (tables.sigma_nought([0], self._pixels) ** 2).astype(np.float32)
+
+    def __call__(self, polarisation: str, first: int, stop: int) -> RowLuts:
+        lines, t = np.arange(first, stop), self._tables
+        true = t.noise_true(polarisation, lines, self._pixels)
+        annotated = t.noise_annotated(polarisation, lines, self._pixels) if t.spec.denoised else None
+        gain = self._gain
+        near, far = t.fringe_px(lines)
+        if near.any() or far.any():
+            dim = (self._pixels < near[:, None]) | (self._pixels >= t.spec.samples - far[:, None])
+            gain = np.where(dim, np.float32(0), gain)
+            true[dim & ~np.isnan(true)] = FRINGE_POWER
+        return RowLuts(gain, true, annotated)
+
+
+def _tie_points(tables: SimulatedLuts) -> list[GroundControlPoint]:
+    """The geolocation grid as tie points for TIFFs, where a pixel's centre is half a pixel from its corner."""
+    lines, pixels = grid_positions(tables.spec)
+    lon, lat = tables.geometry.lonlat(lines[:, None], pixels[None, :])
+    return [
+        GroundControlPoint(row=float(y) + 0.5, col=float(x) + 0.5, x=float(lon[i, j]), y=float(lat[i, j]), z=0.0)
+        for i, y in enumerate(lines)
+        for j, x in enumerate(pixels)
+    ]
+
+
+def write_quicklook(path: Path, pictures: Sequence[NDArray[np.float32]]) -> None:
+    """Write the colour composite of real quick-looks: co-polarised red, cross-polarised green, their ratio blue."""
+    co, cross = pictures[0], pictures[-1]
+
+    def stretched(x: NDArray[np.float32]) -> NDArray[np.uint8]:
+        seen = x[x > 0]
+        top = float(np.percentile(seen, 99)) if seen.size else 1.0
+        scaled: NDArray[np.uint8] = np.clip(x * (255 / top), 0, 255).astype(np.uint8)
+        return scaled
+
+    ratio = np.divide(co, cross, out=np.zeros_like(co), where=cross > 0)
+    bgr = np.stack([stretched(ratio) // 3, stretched(cross), stretched(co)], axis=-1)
+    _, png = cv2.imencode(".png", bgr)
+    path.write_bytes(png.tobytes())
+
+
+def _entries(folder: Path, spec: ProductSpec) -> list[FileEntry]:
+    """All files that the manifest lists, in its order."""
+    entries = []
+    for p in spec.polarisations:
+        long, stem = spec.long_stem(p), spec.file_stem(p)
+        identity = long.removesuffix("-cog").replace("-", "")
+        for kind, schema, place in (
+            ("product", "s1Level1ProductSchema", "annotation/"),
+            ("noise", "s1Level1NoiseSchema", "annotation/calibration/noise-"),
+            ("calibration", "s1Level1CalibrationSchema", "annotation/calibration/calibration-"),
+        ):
+            entries.append(
+                file_entry(
+                    folder / f"{place}{stem}.xml", identity=kind + identity, schema=schema, mime="text/xml",
+                    href=f"./{place}{long}.xml",
+                )
+            )  # fmt: skip
+    overlay = folder / "preview" / "map-overlay.kml"
+    entries.append(
+        file_entry(
+            overlay, identity="mapoverlay", schema="s1Level1MapOverlaySchema", mime="text/xml",
+            href="./preview/map-overlay.kml",
+        )
+    )  # fmt: skip
+    binary = "application/octet-stream"
+    for p in spec.polarisations:
+        long = spec.long_stem(p)
+        entries.append(
+            file_entry(
+                folder / "measurement" / f"{spec.file_stem(p)}.tiff",
+                identity=long.removesuffix("-cog").replace("-", ""),
+                schema="s1Level1MeasurementSchema", mime=binary, href=f"./measurement/{long}.tiff",
+            )
+        )  # fmt: skip
+    picture = folder / "preview" / "quick-look.png"
+    entries.append(
+        file_entry(
+            picture, identity="quicklook", schema="s1Level1QuickLookSchema", mime=binary,
+            href="./preview/quick-look.png",
+        )
+    )  # fmt: skip
+    return entries
+
+
+def _pack(folder: Path, archive: Path, spec: ProductSpec) -> None:
+    """Zip a product's tree. Times of members are the product's, so that equal content gives equal bytes."""
+    time = spec.start.timetuple()[:6]
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            member = zipfile.ZipInfo(f"{spec.folder_name}/{path.relative_to(folder).as_posix()}", time)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.external_attr = 0o644 << 16
+            with path.open("rb") as source, z.open(member, "w") as target:
+                shutil.copyfileobj(source, target, 1 << 20)

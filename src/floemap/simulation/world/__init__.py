@@ -1,0 +1,1 @@
+"""The simulated world: ice, floes, texture, backscatter."""

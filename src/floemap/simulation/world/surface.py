@@ -1,0 +1,188 @@
+"""The twin's truth: what the surface is, everywhere in its world, in one month. Arrays only.
+
+The world is a function of position, month and seed alone. Scenes and grids of any resolution and placement see the same
+world, and it does not matter in which blocks they are computed. Nothing here is evidence about real ice.
+
+    world = World(month=1, seed=0, bounds_m=(left, bottom, right, top), spacing_m=40)
+    block = world.truth(x_m, y_m)               # any positions within the bounds, from as many threads as wanted
+    small = truth(x_m, y_m, month=1, seed=0)    # the same for a scene that fits in one array
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike
+
+from floemap.errors import ConfigError
+from floemap.simulation.world.floes import rubble_concentration
+from floemap.simulation.world.pack import SURFACE_CLASS, SURFACE_STAGE, TONES, Pack, Surface
+from floemap.simulation.world.texture import (
+    Bytes,
+    Floats,
+    fabric_texture,
+    lookup,
+    ragged_texture,
+    ridge_texture,
+    rubble_texture,
+)
+from floemap.simulation.world.zones import Month, Zones, month_state, zones
+
+__all__ = ["SURFACE_CLASS", "SURFACE_STAGE", "Surface", "Truth", "World", "classes", "truth"]
+
+_CLASS_OF = np.array([SURFACE_CLASS[Surface(k)] for k in range(len(Surface))], np.uint8)
+#: Brightness of a floe by its tone: uniform, mean 0, standard deviation 1.
+_BRIGHTNESS = np.zeros(256, np.float32)
+_BRIGHTNESS[:TONES] = (np.arange(TONES) - (TONES - 1) / 2) / np.std(np.arange(TONES))
+RUBBLE_TEXEL_M = 17.5  # cells of 420 m
+
+
+def classes(surface: Bytes) -> Bytes:
+    """Return the class ids of legend.SIX_CLASSES for an array of surfaces, same shape; land is IGNORE."""
+    return _CLASS_OF[surface]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The surface at the positions that were asked for; all arrays have their shape.
+
+    Attributes
+    ----------
+    surface
+        uint8, codes of :class:`Surface`.
+    wind_m_s
+        float32, wind speed, 1 to 15, everywhere (it matters on water).
+    texture_hh, texture_hv
+        float32, how much brighter than its surface's mean a place is in the band, in standard deviations; over a
+        surface roughly normal, mean 0, standard deviation 1.
+    """
+
+    surface: Bytes
+    wind_m_s: Floats
+    texture_hh: Floats
+    texture_hv: Floats
+
+
+class World:
+    """The twin's world in one month, ready to be asked about a part of it.
+
+    Parameters
+    ----------
+    month
+        1 to 12.
+    seed
+        Of the world. Land and coast are the same in all months of a seed.
+    bounds_m
+        (left, bottom, right, top) in ice_zones.WORLD_CRS: what may be asked about. Answers do not depend on it.
+    spacing_m
+        How far apart the positions will be, about. Below 160 m floes are computed on a lattice first, which takes some
+        seconds for a full scene; from there on at the positions, which is quicker for a small one. The two agree but
+        for some 100 m along floe edges.
+
+    Raises
+    ------
+    ConfigError
+        If the month is not one of 1 to 12, the bounds are empty or wider than 3000 km, or the spacing is not positive.
+    """
+
+    def __init__(
+        self, month: int, seed: int, bounds_m: tuple[float, float, float, float], spacing_m: float = 40.0
+    ) -> None:
+        left, bottom, right, top = bounds_m
+        if not (0 < right - left < 3e6 and 0 < top - bottom < 3e6):
+            raise ConfigError(f"bounds {bounds_m} are not left, bottom, right, top of a part of the world.")
+        if not spacing_m > 0:
+            raise ConfigError(f"a spacing of {spacing_m} m is not positive.")
+        self.month, self.seed, self.bounds_m = month, seed, bounds_m
+        self.state: Month = month_state(month)
+        self.zones: Zones = zones(month, seed, bounds_m)
+        self._pack = Pack(self.state, seed, self.zones, bounds_m, spacing_m)
+        self._rubble = rubble_concentration(self.zones, self.state, seed)
+        # Larger pixels see coarser patches: what is finer averages out within them.
+        self._coarser = max(1.0, spacing_m / 80)
+
+    def truth(self, x_m: ArrayLike, y_m: ArrayLike) -> Truth:
+        """Return the truth at positions, (rows, cols) each, metres in ice_zones.WORLD_CRS.
+
+        Safe to call from several threads at once. Ask for blocks of some 256 rows where a scene is large: memory is
+        about 60 bytes a position.
+
+        Raises
+        ------
+        ConfigError
+            If a position lies outside the bounds or is not finite, or the arrays are not two-dimensional and equal.
+        """
+        x, y = np.asarray(x_m, np.float32), np.asarray(y_m, np.float32)
+        self._check(x, y)
+        surface, brightness, wind = self._surface(x, y)
+        seen = lookup(fabric_texture(self.seed, 40), x, y, 60.0 * self._coarser, 61 + self.month)
+        patches_hh, patches_hv, smooth = (seen[..., k] for k in range(3))
+        # Water and thin ice have no ridges: only what a smooth fabric shows.
+        thin = (surface >= Surface.WATER) & (surface <= Surface.NILAS)
+        of_floe = np.float32(0.55) * brightness
+        hh = np.where(thin, smooth, np.float32(0.85) * patches_hh + of_floe)
+        hv = np.where(thin, smooth, np.float32(0.85) * patches_hv + of_floe)
+        land = surface == Surface.LAND
+        if land.any():
+            # High ground is bright: firn and glaciers; rock and tundra along the fjords are dull.
+            high = np.clip(self.zones.lattice.at(self.zones.land, x, y) - np.float32(1.4), -1.2, 1.2)
+            np.copyto(hh, high + np.float32(0.6) * patches_hh, where=land)
+            np.copyto(hv, high + np.float32(0.6) * patches_hv, where=land)
+        return Truth(surface, wind, hh, hv)
+
+    def _check(self, x: Floats, y: Floats) -> None:
+        if x.ndim != 2 or x.shape != y.shape:
+            raise ConfigError(f"positions are (rows, cols) both, not {x.shape} and {y.shape}.")
+        left, bottom, right, top = self.bounds_m
+        near = 1.0  # float32 rounding of a position
+        inside = (  # not a number is not inside
+            x.min() >= left - near and x.max() <= right + near and y.min() >= bottom - near and y.max() <= top + near
+        )
+        if not inside:
+            raise ConfigError(f"positions lie outside the world's bounds {self.bounds_m}.")
+
+    def _surface(self, x: Floats, y: Floats) -> tuple[Bytes, Floats, Floats]:
+        z = self.zones
+        # Ragged edges at the finest scale: everything is looked up a little beside the place.
+        beside = np.float32(30) * lookup(ragged_texture(self.seed, 11), x, y, 25.0, 71)
+        jx, jy = x + beside[..., 0], y + beside[..., 1]
+        pack = self._pack.at(jx, jy)
+        col, row = z.lattice.pixels(jx, jy)
+
+        def at(field: Floats) -> Floats:
+            return np.asarray(cv2.remap(field, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+        surface = pack.between_kind
+        # Small floes are what is broken off the floes around.
+        rubble = lookup(rubble_texture(self.seed), jx, jy, RUBBLE_TEXEL_M, 74) < at(self._rubble)
+        here = pack.floe | rubble
+        np.copyto(surface, pack.floe_kind, where=here)
+        brightness = np.where(pack.floe, cv2.LUT(pack.tone, _BRIGHTNESS), np.float32(0))
+        ridged = np.float32(0.22) + np.float32(0.14) * at(z.ridging)
+        deformed = lookup(ridge_texture(self.seed, 45), jx, jy, 45.0, 73) < ridged
+        deformed |= rubble & ~pack.floe
+        surface[deformed & (surface == Surface.FIRST_YEAR)] = Surface.FIRST_YEAR_DEFORMED
+        np.copyto(surface, pack.lead_kind, where=pack.lead & pack.floe)
+        surface[at(z.fast_km) > 0] = Surface.FAST
+        surface[at(z.land) > 0] = Surface.LAND
+        return surface, brightness, at(z.wind_m_s)
+
+
+def truth(x_m: ArrayLike, y_m: ArrayLike, month: int, seed: int) -> Truth:
+    """Return the truth at positions, (rows, cols) each, metres in ice_zones.WORLD_CRS.
+
+    For a scene that fits in one array; for a large one make a :class:`World` once and ask it block by block.
+
+    Raises
+    ------
+    ConfigError
+        If the month does not exist, or the positions are not two equal arrays of two dimensions and finite.
+    """
+    x, y = np.asarray(x_m, np.float32), np.asarray(y_m, np.float32)
+    if x.ndim != 2 or x.shape != y.shape or min(x.shape) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ConfigError(f"positions must be two finite arrays of one shape (rows, cols), not {x.shape}, {y.shape}.")
+    bounds = float(x.min()) - 1, float(y.min()) - 1, float(x.max()) + 1, float(y.max()) + 1
+    spacing = float(np.hypot(x[0, 1] - x[0, 0], y[0, 1] - y[0, 0]))
+    return World(month, seed, bounds, max(spacing, 1.0)).truth(x, y)
