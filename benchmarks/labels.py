@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import write_cog
-from floemap.config import LabelSettings
 from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.rasterize import polygons_on, rasterize_labels
+from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.sentinel1.bands import BANDS

@@ -18,14 +18,16 @@ import typer
 
 from floemap.cli import main as _registers_the_commands  # noqa: F401
 from floemap.cli.app import _SHARED, app
-from floemap.config import LabelSettings, PrepareSettings, Settings
+from floemap.config import Settings
 from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.write.table import FIELDS
 from floemap.inference.draftchart.settings import ChartSettings
 from floemap.learning.losses.functions import LOSSES
 from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TrainingSettings
 from floemap.legend import IGNORE, LEGENDS, STAGES
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.study.settings import CompareSettings, DataSettings, PredictSettings, SceneSettings, SplitSettings, Study
 
 DOCS = Path(__file__).resolve().parent

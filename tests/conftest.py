@@ -19,9 +19,9 @@ from workshop import Inputs, make_inputs
 if TYPE_CHECKING:  # so that tests of the network run where there is no geospatial library
     from checks_lab.grounds import TwinGround
 
-    from floemap.config import PrepareSettings
     from floemap.datasets.download.http import Web
     from floemap.sentinel1.prepare import PreparedProduct
+    from floemap.sentinel1.settings import PrepareSettings
     from floemap.simulation.safe.spec import ProductSpec
 
 # Small tensors on several threads, beside other tests, wait more than they work. Read when torch is imported.
@@ -110,7 +110,7 @@ def small_zip(tmp_path_factory: pytest.TempPathFactory, write_small: ProductWrit
 @pytest.fixture(scope="session")
 def small_settings() -> PrepareSettings:
     """Settings that suit the small products: two pixels a cell."""
-    from floemap.config import PrepareSettings
+    from floemap.sentinel1.settings import PrepareSettings
 
     return PrepareSettings(resolution_m=2000)
 

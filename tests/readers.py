@@ -30,12 +30,12 @@ from small_dataset import write_product, zip_files
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from workshop import Inputs
 
-from floemap.config import LabelSettings, PrepareSettings
 from floemap.datasets.extremeearth.inventory import check_dataset
 from floemap.datasets.extremeearth.scenes import scene_of
 from floemap.errors import FloemapError
 from floemap.evaluation.scoring.evaluate import evaluate_scene
 from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.draftchart.source import find_product
@@ -48,6 +48,7 @@ from floemap.legend import SIX_CLASSES
 from floemap.report.report import make_report
 from floemap.report.run_folder import read_run
 from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.study.cells import check_cells
 from floemap.study.settings import Study
 

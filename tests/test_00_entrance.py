@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from odc.geo.geobox import GeoBox
 
 from floemap.cartography import furnish, where_is
-from floemap.config import PrepareSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, GridError, OutputError, known_names
 from floemap.grid import brief, check_same_grid, crs_of
 from floemap.inference.draftchart.settings import ChartSettings
 from floemap.legend import AI4ARCTIC, EXTREMEEARTH, IGNORE, LEGENDS, SIX_CLASSES, STAGE_RGB, STAGES, Legend, legend
 from floemap.results.folders import made_of, stage_folder
 from floemap.results.stage import Stage, provenance, read_json, write_json
+from floemap.sentinel1.settings import PrepareSettings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -10,7 +10,6 @@ import rasterio
 from scipy.ndimage import map_coordinates
 
 from floemap.cog import read_geobox
-from floemap.config import PrepareSettings
 from floemap.errors import ConfigError, FloemapError, GridError
 from floemap.sentinel1.bands import open_product
 from floemap.sentinel1.encoding import NODATA
@@ -18,6 +17,7 @@ from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import FLOOR_DB
 from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.simulation.safe.writer import write_safe
 
 FORMS = {

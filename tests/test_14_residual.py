@@ -6,7 +6,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from floemap.config import PrepareSettings
 from floemap.sentinel1.coarse import CoarseStatistics, block_mean
 from floemap.sentinel1.metadata import AzimuthNoise, SwathBounds
 from floemap.sentinel1.multilook import calibrate
@@ -14,6 +13,7 @@ from floemap.sentinel1.noise_residual import estimate_adjustments, measure
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
 from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.simulation.safe.writer import luts, write_safe
 
 N = 16

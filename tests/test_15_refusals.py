@@ -20,12 +20,12 @@ from lxml import etree
 from typer.testing import CliRunner
 
 from floemap.cli.main import app
-from floemap.config import PrepareSettings
 from floemap.errors import FloemapError, GridError, ProductError
 from floemap.info import describe
 from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.settings import PrepareSettings
 
 ANNOTATION = "annotation/*-hh-*.xml"
 CALIBRATION = "annotation/calibration/calibration-*-hh-*.xml"

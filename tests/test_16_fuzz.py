@@ -22,11 +22,11 @@ import rasterio
 from damage import copied, damaged, mutate, mutations, one, replaced, without_checksums
 from lxml import etree
 
-from floemap.config import PrepareSettings
 from floemap.errors import FloemapError
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.safe.xml import XmlTree
+from floemap.sentinel1.settings import PrepareSettings
 
 #: Another seed does other damage: a search for what this one does not find.
 SEED = int(os.environ.get("FLOEMAP_FUZZ_SEED", "20180116"))

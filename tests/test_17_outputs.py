@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 from floemap.cli.main import app
 from floemap.cog import Band, write_cog
-from floemap.config import PrepareSettings
 from floemap.errors import FloemapError, OutputError
 from floemap.results.stage import write_json
 from floemap.sentinel1.batch import prepare_all
 from floemap.sentinel1.prepare import PreparedProduct, prepare
+from floemap.sentinel1.settings import PrepareSettings
 
 FILES = {"product.tif", "product.qml", "product.json", "item.json"}
 
@@ -57,7 +57,7 @@ def test_a_limit_on_files(small_product: Path, intact: PreparedProduct, tmp_path
     script = f"""
 import resource, signal
 from pathlib import Path
-from floemap.config import PrepareSettings
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.errors import OutputError
 from floemap.sentinel1.prepare import prepare
 
@@ -236,7 +236,7 @@ def test_a_killed_run_and_the_next(
     run = run_python(f"""
 import os, signal
 from pathlib import Path
-from floemap.config import PrepareSettings
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.sentinel1 import product
 
 def die(*args, **kwargs):

@@ -13,12 +13,12 @@ import pytest
 import rasterio
 from damage import without_checksums
 
-from floemap.config import PrepareSettings
 from floemap.sentinel1.bands import open_product
 from floemap.sentinel1.multilook import calibrate
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import NoiseTable, border_lines
 from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.simulation.safe.luts import SimulatedLuts
 from floemap.simulation.safe.spec import ProductSpec
 from floemap.simulation.safe.writer import write_safe

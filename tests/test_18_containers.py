@@ -16,11 +16,11 @@ from damage import copied
 from typer.testing import CliRunner
 
 from floemap.cli.main import app
-from floemap.config import PrepareSettings
 from floemap.errors import ProductError
 from floemap.info import describe
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.safe.reader import open_measurement, open_scene, verify
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.zips import clean_name
 
 CASES = Path(__file__).resolve().parents[2] / "shared/cases"

@@ -12,11 +12,11 @@ import pytest
 from damage import MANIFEST, changed_xml, copied, edited, one, with_new_checksums, without_checksums
 from lxml import etree
 
-from floemap.config import PrepareSettings
 from floemap.errors import ProductError
 from floemap.sentinel1.bands import open_product
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.safe.reader import open_scene, verify
+from floemap.sentinel1.settings import PrepareSettings
 
 SAFE = "{http://www.esa.int/safe/sentinel-1.0}"
 CASES = Path(__file__).resolve().parents[2] / "shared/cases/01-cog-safe"

@@ -12,7 +12,6 @@ import pytest
 from damage import changed_xml, copied, with_new_checksums
 from lxml import etree
 
-from floemap.config import PrepareSettings
 from floemap.errors import ProductError
 from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.irregular_grid import GeolocationPoints, full_grid, regular_grid
@@ -22,6 +21,7 @@ from floemap.sentinel1.safe.annotation import geolocation_grid, orbit
 from floemap.sentinel1.safe.container import open_container
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.safe.xml import XmlTree
+from floemap.sentinel1.settings import PrepareSettings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL = SHARED / "data/S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"

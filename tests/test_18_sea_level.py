@@ -15,7 +15,6 @@ from lxml import etree
 from typer.testing import CliRunner
 
 from floemap.cli.main import app
-from floemap.config import PrepareSettings
 from floemap.errors import ConfigError
 from floemap.info import describe
 from floemap.sentinel1.geoid import GEOID, geoid_height_m
@@ -23,6 +22,7 @@ from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.range_doppler import geodetic, residuals_m
 from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.settings import PrepareSettings
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data"
 REAL /= "S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"

@@ -18,7 +18,6 @@ from lxml import etree
 from typer.testing import CliRunner
 
 from floemap.cli.main import app
-from floemap.config import PrepareSettings
 from floemap.errors import ProductError
 from floemap.info import describe
 from floemap.sentinel1.bands import open_product
@@ -27,6 +26,7 @@ from floemap.sentinel1.noise_check import with_good_noise
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import azimuth_factor
 from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.simulation.safe.spec import ProductSpec
 from floemap.simulation.safe.writer import write_safe
 

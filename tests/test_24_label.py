@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 import floemap.cli.label  # noqa: F401  registers the command
 from floemap.cli.app import app
 from floemap.cog import Band, read_geobox, write_cog
-from floemap.config import LabelSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
 from floemap.icechart.describe import areas_km2, chart_facts, chart_lines, chart_problems, describe_chart
 from floemap.icechart.dominant_type import class_fractions, ice_types
 from floemap.icechart.label.label import DISTANCE_STEP_PX, label_chart, notes_of
 from floemap.icechart.label.rasterize import border_distance, rasterize_labels
+from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.preview import draw_chart_map
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.legend import FAST_ICE_RGB, ICE_FREE_RGB, IGNORE, LAND_RGB, SIX_CLASSES, STAGE_RGB

@@ -24,11 +24,11 @@ from typer.testing import CliRunner
 import floemap.cli.label  # noqa: F401  registers the command
 from floemap.cli.app import app
 from floemap.cog import Band, write_cog
-from floemap.config import LabelSettings
 from floemap.icechart.describe import describe_chart
 from floemap.icechart.dominant_type import Rule, class_ids, ice_types
 from floemap.icechart.draw.polygonize import vectorize
 from floemap.icechart.label.label import label_chart
+from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.own_charts import other_classes
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.icechart.write.qgis_style import OTHER_TITLE, class_expression, kinds_of, qgis_style

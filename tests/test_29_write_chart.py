@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band, write_cog
-from floemap.config import LabelSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
 from floemap.icechart.dominant_type import Rule, class_ids, ice_types
 from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
 from floemap.icechart.label.label import label_chart
+from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.codes import NOT_GIVEN
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.icechart.write import sigrid3 as sigrid3_module

@@ -15,7 +15,6 @@ import rasterio
 from typer.testing import CliRunner
 
 from floemap.cog import read_geobox
-from floemap.config import PrepareSettings
 from floemap.datasets.extremeearth.find import find_dataset
 from floemap.datasets.extremeearth.inventory import check_dataset
 from floemap.datasets.extremeearth.scenes import CRS, SCENES, scene_of
@@ -27,6 +26,7 @@ from floemap.sentinel1.bands import open_product
 from floemap.sentinel1.geolocation import GeoLocator, inverse_map
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.simulation.analyst import OUTSIDE
 from floemap.simulation.safe.writer import ProductSpec, luts, write_safe
 from floemap.simulation.twin import TwinMonth, make_twin, resolution_m, twin_spec

@@ -33,10 +33,10 @@ from typer.testing import CliRunner
 import floemap.cli.chart  # noqa: F401  registers the command
 from floemap.cli.app import app
 from floemap.cog import read_geobox
-from floemap.config import LabelSettings, PrepareSettings
 from floemap.errors import ChartError, ConfigError, FloemapError, GridError, ModelError, OutputError, ProductError
 from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.rasterize import border_distance, rasterize_labels
+from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.icechart.write.vector import LAYER
@@ -51,6 +51,7 @@ from floemap.inference.predict.uncertainty import disagreement, entropy
 from floemap.legend import IGNORE, LAND_RGB, SIX_CLASSES
 from floemap.sentinel1.encoding import NODATA
 from floemap.sentinel1.prepare import PreparedProduct, prepare
+from floemap.sentinel1.settings import PrepareSettings
 
 SIGRID3 = [f"floemap_s1_20180116T0754Z_pl_a{s}" for s in (".shp", ".shx", ".dbf", ".prj", ".cpg", ".xml", ".qml")]
 FILES = {

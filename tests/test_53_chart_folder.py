@@ -12,7 +12,6 @@ import pytest
 import shapely
 from chart_models import write_model
 
-from floemap.config import PrepareSettings
 from floemap.errors import ConfigError, FloemapError, OutputError
 from floemap.inference.draftchart import chart as chart_module
 from floemap.inference.draftchart.chart import DraftChart, make_chart, make_charts
@@ -22,6 +21,7 @@ from floemap.learning.models.checkpoint_header import learnt_from, read_about
 from floemap.outcomes import each_product
 from floemap.progress import Progress
 from floemap.sentinel1.prepare import PreparedProduct
+from floemap.sentinel1.settings import PrepareSettings
 
 SETTINGS = ChartSettings(min_area_km2=100, only=("classes", "chart"))
 FILES = {"classes.tif", "classes.qml", "chart.gpkg", "chart.qml", "item.json", "chart.json"}

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band, read_geobox, write_cog
-from floemap.config import LabelSettings
 from floemap.errors import ConfigError, FloemapError, GridError, OutputError
 from floemap.evaluation.scoring.confusion import confusion
 from floemap.evaluation.scoring.evaluate import evaluate_scene
 from floemap.evaluation.scoring.named_scores import Tally, counted_as_either, reference_away
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.icechart.label.label import label_chart
+from floemap.icechart.label.settings import LabelSettings
 from floemap.legend import IGNORE, LEGENDS, SIX_CLASSES
 from floemap.results.stage import write_json
 from floemap.simulation.twin_month import TRUTH_BANDS

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import rasterio
 
-from floemap.config import PrepareSettings
 from floemap.evaluation.scoring.evaluate import evaluate_scene
 from floemap.inference.predict.predict import predict
 from floemap.legend import IGNORE
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.simulation.pixels import simulate_pixels
 from floemap.study.compare import train_model
 from floemap.study.data import make_data

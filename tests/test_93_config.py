@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 import floemap
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
-from floemap.config import PrepareSettings, config_names, config_text
+from floemap.config import config_names, config_text
 from floemap.errors import ConfigError
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.study.settings import Study
 
 run = CliRunner().invoke

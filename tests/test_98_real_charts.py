@@ -19,11 +19,11 @@ from odc.geo.geobox import GeoBox
 from real_files import AI4ARCTIC, CHARTS, COUNTS, ai4arctic_counts, ai4arctic_scene
 
 from floemap.cog import Band, write_cog
-from floemap.config import LabelSettings
 from floemap.errors import ChartError
 from floemap.icechart.dominant_type import Rule, class_ids, ice_types
 from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.rasterize import rasterize_labels
+from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.icechart.reproject import project
 from floemap.info import describe

@@ -18,10 +18,11 @@ from typer.testing import CliRunner, Result
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
 from floemap.cog import read_geobox
-from floemap.config import LabelSettings, PrepareSettings
 from floemap.icechart.label.label import label_chart
+from floemap.icechart.label.settings import LabelSettings
 from floemap.inference.predict.predict import predict
 from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.settings import PrepareSettings
 
 
 @dataclass(frozen=True)

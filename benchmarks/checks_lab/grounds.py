@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.cog import open_raster, read_geobox
-from floemap.config import LabelSettings
 from floemap.evaluation.checks.classes import Bools, Classes
 from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.icechart.label.label import label_chart
+from floemap.icechart.label.settings import LabelSettings
 from floemap.legend import EXTREMEEARTH, IGNORE, Legend
 from floemap.results.stage import read_json
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE

@@ -30,11 +30,12 @@ from typing import TYPE_CHECKING, Any
 from floemap.progress import with_bar
 
 if TYPE_CHECKING:
-    from floemap.config import LabelSettings, PrepareSettings, config_text
+    from floemap.config import config_text
     from floemap.demo import run_demo
     from floemap.errors import FloemapError
     from floemap.evaluation.scoring.evaluate import evaluate_scene
     from floemap.icechart.label.label import label_chart
+    from floemap.icechart.label.settings import LabelSettings
     from floemap.icechart.read.sigrid3 import read_chart
     from floemap.inference.draftchart.chart import make_chart, make_charts
     from floemap.inference.draftchart.settings import ChartSettings
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from floemap.sentinel1.batch import prepare_all
     from floemap.sentinel1.prepare import prepare
     from floemap.sentinel1.safe.reader import open_scene
+    from floemap.sentinel1.settings import PrepareSettings
     from floemap.simulation.pixels import simulate_pixels
     from floemap.simulation.twin import make_twin
     from floemap.study.compare import compare, train_model
@@ -56,8 +58,8 @@ if TYPE_CHECKING:
 _WHERE = {
     "ChartSettings": "floemap.inference.draftchart.settings",
     "FloemapError": "floemap.errors",
-    "LabelSettings": "floemap.config",
-    "PrepareSettings": "floemap.config",
+    "LabelSettings": "floemap.icechart.label.settings",
+    "PrepareSettings": "floemap.sentinel1.settings",
     "Study": "floemap.study.settings",
     "__version__": "floemap.version",
     "compare": "floemap.study.compare",

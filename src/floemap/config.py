@@ -6,14 +6,13 @@ Each stage's settings are one model. A file may leave out whatever it does not c
 from __future__ import annotations
 
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from floemap.errors import ConfigError, did_you_mean, known_names
 from floemap.files import decoded, regular_file
@@ -174,64 +173,3 @@ def _table_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((t for t in map(_table_of, get_args(annotation)) if t is not None), None)
-
-
-class PrepareSettings(Settings):
-    """How a product becomes bands on a grid (``floemap prepare``)."""
-
-    resolution_m: float = Field(default=80.0, ge=10, le=10_000)
-    """Pixel size of the grid, metres. The study's is 80 m."""
-
-    crs: str | None = None
-    """Of the grid. Default: EPSG:3413 in the north, EPSG:3031 in the south."""
-
-    noise: Literal["annotated", "scaled", "none"] = "annotated"
-    """Thermal noise: as annotated, the same adjusted to the scene itself (experimental), or not subtracted."""
-
-    surface: Literal["sea", "annotated"] = "sea"
-    """Height at which pixels are located: the sea's everywhere, or the annotation's terrain."""
-
-    sea_level_m: float | Literal["geoid"] = "geoid"
-    """Height of the sea above the WGS84 ellipsoid, for the surface "sea": the geoid's, or -120 to 120 metres."""
-
-    verify: bool = True
-    """Compare the pixel files with the manifest's checksums."""
-
-    @field_validator("sea_level_m", mode="before")
-    @classmethod
-    def _sea_level(cls, value: object) -> object:
-        """Take a number, also as text, and the word; one sentence for all else."""
-        if value == "geoid":
-            return value
-        try:
-            metres = float(value)  # type: ignore[arg-type]  # what is no number raises
-        except (TypeError, ValueError, ArithmeticError):
-            metres = math.nan
-        if not -120 <= metres <= 120:
-            raise ValueError("it must be geoid, or a height of -120 to 120 metres")
-        return metres
-
-
-class LabelSettings(Settings):
-    """How an ice chart becomes label rasters (``floemap label``)."""
-
-    legend: str = "six_classes"
-    """Name of the table of classes, one of those in floemap.legend."""
-
-    unmapped: Literal["error", "ignore"] = "error"
-    """Codes that the legend lacks or that mean nothing: refuse the chart, or leave those polygons without a class."""
-
-    without_parts: Literal["unknown", "first"] = "unknown"
-    """Polygons that name several ice types without their partial concentrations: of unknown type, or of the first."""
-
-    fractions: bool = False
-    """Also write the share of each class."""
-
-    border_distance: bool = True
-    """Also write the distance to the nearest polygon border."""
-
-    layer: str | None = None
-    """Which layer of the file, or which file of a zip, is the chart, where there are several."""
-
-    crs: str | None = None
-    """Of the chart, where its file says none."""

@@ -186,8 +186,9 @@ def _kind_of(path: Path, *, deep: bool = True) -> str | None:
 
 def _settings(path: Path) -> Description:
     """Say what a file of settings is for, by its keys, and what it sets."""
-    from floemap.config import PrepareSettings, Settings, read_toml
+    from floemap.config import Settings, read_toml
     from floemap.inference.draftchart.settings import ChartSettings
+    from floemap.sentinel1.settings import PrepareSettings
     from floemap.study.settings import Study
 
     keys = read_toml(path).keys()

@@ -12,14 +12,14 @@ from floemap.cli.app import command, stderr, stdout
 
 
 class UnmappedChoice(StrEnum):
-    """See :class:`floemap.config.LabelSettings`."""
+    """See :class:`floemap.icechart.label.settings.LabelSettings`."""
 
     error = "error"
     ignore = "ignore"
 
 
 class WithoutPartsChoice(StrEnum):
-    """See :class:`floemap.config.LabelSettings`."""
+    """See :class:`floemap.icechart.label.settings.LabelSettings`."""
 
     unknown = "unknown"
     first = "first"
@@ -87,8 +87,8 @@ def label(
     from rich.table import Table
 
     from floemap.cli.bars import bar
-    from floemap.config import LabelSettings
     from floemap.icechart.label.label import label_chart, notes_of
+    from floemap.icechart.label.settings import LabelSettings
     from floemap.results.stage import as_written, read_json
 
     settings = LabelSettings.checked(

@@ -14,7 +14,7 @@ from floemap.cli.many import run_each
 
 
 class NoiseChoice(StrEnum):
-    """See :class:`floemap.config.PrepareSettings`."""
+    """See :class:`floemap.sentinel1.settings.PrepareSettings`."""
 
     annotated = "annotated"
     scaled = "scaled"
@@ -22,7 +22,7 @@ class NoiseChoice(StrEnum):
 
 
 class SurfaceChoice(StrEnum):
-    """See :class:`floemap.config.PrepareSettings`."""
+    """See :class:`floemap.sentinel1.settings.PrepareSettings`."""
 
     sea = "sea"
     annotated = "annotated"
@@ -93,8 +93,8 @@ def prepare(
 
         floemap prepare S1A_EW_GRDM_1SDH_*.zip --out prepared
     """
-    from floemap.config import PrepareSettings
     from floemap.sentinel1.batch import prepare_all
+    from floemap.sentinel1.settings import PrepareSettings
 
     settings = PrepareSettings() if config is None else PrepareSettings.from_toml(config)
     given = {

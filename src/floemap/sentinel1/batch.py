@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from floemap.config import PrepareSettings
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress
 from floemap.sentinel1.prepare import PreparedProduct, prepare
+from floemap.sentinel1.settings import PrepareSettings
 
 
 def prepare_all(

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, CogWriter, read_geobox
-from floemap.config import PrepareSettings
 from floemap.errors import ConfigError, GridError, ProductError
 from floemap.grid import crs_of
 from floemap.progress import Progress, silent
@@ -41,6 +40,7 @@ from floemap.sentinel1.noise_residual import measure
 from floemap.sentinel1.radiometry import FLOOR_DB, to_db
 from floemap.sentinel1.safe.reader import open_scene, verify
 from floemap.sentinel1.seams import seam_lines
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.sentinel1.stac import write_item
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def prepare(
     out
         Folder that gets a folder named as the product, with product.tif, product.json, item.json, quicklook.png.
     settings
-        See :class:`floemap.config.PrepareSettings`.
+        See :class:`floemap.sentinel1.settings.PrepareSettings`.
     like
         A raster whose grid is taken instead of one made from `settings`.
     overwrite

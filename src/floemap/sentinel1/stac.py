@@ -13,13 +13,13 @@ from pystac.extensions.raster import DataType, RasterBand, RasterExtension
 from pystac.extensions.sar import FrequencyBand, Polarization, SarExtension
 from pystac.extensions.sat import OrbitState, SatExtension
 
-from floemap.config import PrepareSettings
 from floemap.grid import crs_of
 from floemap.results.stage import write_json
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
 from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.version import __version__
 
 

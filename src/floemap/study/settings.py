@@ -7,10 +7,12 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from floemap.config import LabelSettings, PrepareSettings, Settings
+from floemap.config import Settings
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS
 from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.icechart.label.settings import LabelSettings
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
+from floemap.sentinel1.settings import PrepareSettings
 
 #: A value of an axis.
 AxisValue = bool | int | float | str

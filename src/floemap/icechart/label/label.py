@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
-from floemap.config import LabelSettings
 from floemap.errors import ChartError, FloemapError
 from floemap.icechart.dominant_type import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
 from floemap.icechart.label.rasterize import (
@@ -30,6 +29,7 @@ from floemap.icechart.label.rasterize import (
     look_up,
     rasterize_polygons,
 )
+from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.own_charts import other_classes
 from floemap.icechart.read.sigrid3 import Chart, read_chart, some_of
@@ -97,7 +97,7 @@ def label_chart(
     out
         Folder that gets a folder named as the chart, with labels.tif, label.json and what `settings` ask for.
     settings
-        See :class:`floemap.config.LabelSettings`.
+        See :class:`floemap.icechart.label.settings.LabelSettings`.
     overwrite
         Make it again even where it is finished with the same inputs and settings, or is of another chart or grid.
     progress

@@ -6,7 +6,8 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from floemap.config import PrepareSettings, Settings
+from floemap.config import Settings
+from floemap.sentinel1.settings import PrepareSettings
 
 #: What can be made of a scene, each one or more files.
 Output = Literal[

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from floemap.cog import open_raster
-from floemap.config import PrepareSettings
 from floemap.errors import MISSHAPEN, ProductError
 from floemap.progress import Progress
 from floemap.results.stage import SCHEMA_VERSION, is_newer, read_json, sha256
 from floemap.sentinel1.encoding import POLARISATIONS
 from floemap.sentinel1.prepare import prepare, product_identity
 from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.settings import PrepareSettings
 
 #: What a chart needs of a prepared product's record, and of what that says of the scene.
 _NEEDED = ("scene", "simulated", "software", "configuration")
