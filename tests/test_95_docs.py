@@ -160,3 +160,18 @@ def test_python_in_documents_names_what_exists(document):
                     assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "floemap":
                 assert node.attr in floemap.__all__, f"floemap.{node.attr}"
+
+
+def _house() -> dict[str, set[str]]:
+    """Modules by room, as the map of the house in docs/design.md has them."""
+    found: dict[str, set[str]] = {}
+    for room, modules in re.findall(r"^\| `([\w./]+)` \| [^|]+ \| ([\w ]*)\|$", _text("docs/design.md"), re.M):
+        found.setdefault(room, set()).update(modules.split())
+    return found
+
+
+def test_the_map_of_the_house_is_the_tree():
+    root = ROOT / "src" / "floemap"
+    packages = [root, *sorted(p.parent for p in root.rglob("*/__init__.py"))]
+    tree = {p.relative_to(root).as_posix(): {m.stem for m in p.glob("*.py") if m.stem != "__init__"} for p in packages}
+    assert _house() == tree
