@@ -123,7 +123,7 @@ def make_run(
     with (
         patch("floemap.study.run.train_on", partial(_train_on, simulated=simulated)),
         patch("floemap.study.run.read_about", lambda _: {"simulated": simulated}),
-        patch("floemap.inference.predict.predict", partial(_predict, exact=exact)),
+        patch("floemap.inference.predict.predict.predict", partial(_predict, exact=exact)),
     ):
         done = compare(study, folder, report=False)
     assert not done.failed, done.failed
@@ -143,7 +143,7 @@ def _train_on(
 
 
 def _predict(product: Path, checkpoint: Path, out: Path, *, exact: Mapping[str, str], **_: Any) -> Prediction:
-    """In the place of :func:`floemap.inference.predict.predict`: the chart with a loss's mistakes, or an exact map."""
+    """Stand in for :func:`floemap.inference.predict.predict.predict`: a chart with a loss's mistakes, or an exact map."""
     training = read_json(checkpoint.with_name(TRAIN.record))
     (labels,) = (product.parents[1] / "labels" / product.name[-2:]).iterdir()
     loss = training["loss"]

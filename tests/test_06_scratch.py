@@ -83,7 +83,7 @@ def test_one_that_is_taken_for_left_over_before_it_is_held_is_made_anew(
 def test_reading_a_chart_removes_what_killed_reading_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chart, temporary = write_chart(tmp_path / "c.shp"), tmp_path / "tmp"
     temporary.mkdir()
-    program = "import os, signal, sys\nfrom floemap.charts import vector_files\n"
+    program = "import os, signal, sys\nfrom floemap.icechart.read import vector_files\n"
     program += "vector_files._open_by_gdal = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     program += "from floemap.icechart.read.sigrid3 import read_chart\nread_chart(sys.argv[1])"
     subprocess.run([sys.executable, "-c", program, str(chart)], env=os.environ | {"TMPDIR": str(temporary)})

@@ -237,7 +237,7 @@ def test_a_killed_run_and_the_next(
 import os, signal
 from pathlib import Path
 from floemap.sentinel1.settings import PrepareSettings
-from floemap.sentinel1 import product
+from floemap.sentinel1 import prepare as product
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -318,7 +318,7 @@ def test_ctrl_c_on_the_command_line(small_product: Path, tmp_path: Path) -> None
     slow = f"""
 import signal, sys, time
 from floemap.cli import main
-from floemap.sentinel1 import product
+from floemap.sentinel1 import prepare as product
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 original = product.calibrate
 product.calibrate = lambda *a, **k: (original(*a, **k), time.sleep(60))[0]

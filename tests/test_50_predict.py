@@ -444,7 +444,7 @@ def test_a_killed_run_and_the_next(place: str, product: Path, model: Path, tmp_p
     out = tmp_path / "out"
     script = f"""
 import os, signal
-from floemap.inference import predict as module
+from floemap.inference.predict import predict as module
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)

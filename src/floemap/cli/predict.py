@@ -14,14 +14,14 @@ from floemap.cli.many import run_each
 
 
 class EngineChoice(StrEnum):
-    """See :func:`floemap.inference.predict.predict`."""
+    """See :func:`floemap.inference.predict.predict.predict`."""
 
     torch = "torch"
     openvino = "openvino"
 
 
 class PrecisionChoice(StrEnum):
-    """See :func:`floemap.inference.predict.predict`."""
+    """See :func:`floemap.inference.predict.predict.predict`."""
 
     auto = "auto"
     fp32 = "fp32"

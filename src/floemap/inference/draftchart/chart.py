@@ -93,7 +93,7 @@ def make_chart(
     prepared
         Folder in which the prepared product is kept; without it, it is removed in the end.
     engine, precision, device
-        What runs the network; see :func:`floemap.inference.predict.predict`.
+        What runs the network; see :func:`floemap.inference.predict.predict.predict`.
     overwrite
         Make it again even where it is finished with the same inputs and settings.
     progress
