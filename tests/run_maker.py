@@ -143,7 +143,7 @@ def _train_on(
 
 
 def _predict(product: Path, checkpoint: Path, out: Path, *, exact: Mapping[str, str], **_: Any) -> Prediction:
-    """Stand in for :func:`floemap.inference.predict.predict.predict`: a chart with a loss's mistakes, or an exact map."""
+    """Stand in for :func:`floemap.inference.predict.predict.predict`: a chart with mistakes, or an exact map."""
     training = read_json(checkpoint.with_name(TRAIN.record))
     (labels,) = (product.parents[1] / "labels" / product.name[-2:]).iterdir()
     loss = training["loss"]
