@@ -185,7 +185,7 @@ def limit(checkpoint: Path, device: str) -> dict[str, Any]:
 
     from floemap.inference.predict.engines import choose_device
     from floemap.learning.models.checkpoint import load_checkpoint
-    from floemap.learning.whole_scene.stages import choose_precision
+    from floemap.learning.whole_scene.pieces import choose_precision
 
     model = load_checkpoint(checkpoint).model
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -29,12 +29,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, StreamedCrops, deal, draw_epoch, physical
 from floemap.learning.data.parts import PartArrays, ScenePart
 from floemap.learning.data.survey import Survey, survey_part
-from floemap.learning.losses.functions import make_loss
+from floemap.learning.losses import make_loss
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings
 from floemap.learning.training.compiling import compiled_view
 from floemap.learning.training.distributed import make_fabric, precision_of
-from floemap.learning.training.loop import run_steps
+from floemap.learning.training.loop import train_step
 
 CLASSES = 6
 
@@ -106,11 +106,12 @@ def step_times(
     times = []
     began = time.perf_counter()
     loss = make_loss(LossSettings(), CLASSES)
-    for _ in run_steps(network, optimizer, loss, source.batches(batches), fabric, None):
+    for batch in source.batches(batches):
+        train_step(network, optimizer, loss, batch, fabric, None)
         wait(fabric.device)
         times.append(time.perf_counter() - began)
         began = time.perf_counter()
-    return statistics.median(times[2:]), model  # the first two are larger: they allocate, and the second waits
+    return statistics.median(times[2:]), model  # the first two are larger: they allocate
 
 
 def crops_per_second(source: CropSource, batches: Sequence[Sequence[Crop]], device: torch.device) -> float:

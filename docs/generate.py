@@ -23,7 +23,7 @@ from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.write.table import FIELDS
 from floemap.inference.draftchart.settings import ChartSettings
-from floemap.learning.losses.functions import LOSSES
+from floemap.learning.losses import LOSSES
 from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TrainingSettings
 from floemap.legend import IGNORE, LEGENDS, STAGES

@@ -126,7 +126,7 @@ def _in_child(words: list[str], setting: Setting) -> int:
     from floemap.cli.main import main
     from floemap.datasets.download.copernicus import PASSWORD_VARIABLE, USER_VARIABLE
     from floemap.datasets.extremeearth import fetch
-    from floemap.learning.models import imagenet as weights
+    from floemap.learning.models import pretrained as weights
 
     tempfile.tempdir = None
     os.environ |= {USER_VARIABLE: "someone@example.org", PASSWORD_VARIABLE: "correct horse/battery+staple"}

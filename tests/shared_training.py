@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import floemap.learning.models.registry as models_module
 from floemap.errors import ConfigError, OutputError, TrainingError
-from floemap.learning.losses.functions import LOSSES, make_loss
+from floemap.learning.losses import LOSSES, make_loss
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
 from floemap.learning.training.distributed import SharedBatchNorm2d, global_sum, make_fabric, on_first, share_batch_norm

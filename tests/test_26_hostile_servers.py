@@ -29,7 +29,7 @@ from floemap.datasets.download.http import Services, Web
 from floemap.datasets.download.zenodo import record_files
 from floemap.datasets.extremeearth.scenes import DOI, scene_of
 from floemap.errors import DownloadError, FloemapError
-from floemap.learning.models.imagenet import fetch_weights
+from floemap.learning.models.pretrained import fetch_weights
 
 NAME = scene_of(1).product
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"

@@ -12,9 +12,10 @@ import torch
 from seasoned import seasoned
 from torch import Tensor, nn
 
-from floemap.learning.losses.functions import make_loss
+from floemap.learning.losses import make_loss
 from floemap.learning.models.aspp import AtrousDepthwise
-from floemap.learning.models.registry import MODELS, SegmentationModel, build_model
+from floemap.learning.models.base import SegmentationModel
+from floemap.learning.models.registry import MODELS, build_model
 from floemap.learning.settings import LossSettings, ModelSettings
 
 DEVICES = [

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from floemap.errors import ConfigError, TrainingError
-from floemap.learning.losses.functions import LOSSES, Loss, check_labels, class_weights, make_loss
+from floemap.learning.losses import LOSSES, Loss, make_loss
+from floemap.learning.losses.base import check_labels
+from floemap.learning.losses.class_weights import class_weights
 from floemap.learning.settings import LossSettings
 from floemap.legend import IGNORE
 
@@ -404,12 +406,15 @@ def test_refuses_an_unknown_loss() -> None:
 @pytest.mark.parametrize(
     ("given_here", "message"),
     [
-        ({"name": "focal", "alpha": (0.1, 0.2)}, "2 numbers as alpha for 4 classes"),
+        ({"name": "focal", "alpha": (0.1, 0.2)}, "alpha of the focal loss has 2 numbers for 4 classes"),
         ({"name": "focal", "alpha": -1.0}, "alpha of the focal loss is -1.0"),
         ({"name": "focal", "alpha": float("nan")}, "alpha of the focal loss is nan"),
         ({"name": "focal", "alpha": (0.0,) * 4}, "not all 0"),
-        ({"name": "dice", "class_weights": "inverse"}, "dice takes no class weights, and 'inverse'"),
-        ({"name": "cross_entropy", "class_weights": "inverse"}, "need the training pixels of each of the 4 classes"),
+        ({"name": "dice", "class_weights": "inverse"}, "dice takes no class weights, but class_weights is 'inverse'"),
+        (
+            {"name": "cross_entropy", "class_weights": "inverse"},
+            "need the number of training pixels of each of the 4 classes",
+        ),
     ],
 )
 def test_refuses_settings_that_do_not_fit(given_here: dict[str, Any], message: str) -> None:

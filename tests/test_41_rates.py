@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from floemap.demo import demo_study
 from floemap.errors import ConfigError
-from floemap.learning.losses.functions import make_loss
+from floemap.learning.losses import make_loss
 from floemap.learning.models.atrous import active_taps, describe_rates, trainable_rates, warn_of_few_taps, with_rates
-from floemap.learning.models.registry import SegmentationModel, build_model
+from floemap.learning.models.base import SegmentationModel
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings
 from floemap.simulation.world.backscatter import sigma0
 from floemap.simulation.world.surface import World
@@ -122,7 +123,7 @@ def test_branches_that_see_less_than_half_are_warned_of(caplog: pytest.LogCaptur
         warn_of_few_taps(ModelSettings(rates=(12, 24, 36)), crops(1000))
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(caplog.records) == 3 and len(warned) == 1
-    assert "rate 36 (576 px) sees 2.5 of its 8 outer taps in patches of 1000 px" in warned[0]
+    assert "rate 36 (576 px) has 2.5 of its 8 outer taps inside crops of 1000 px" in warned[0]
     caplog.clear()
     warn_of_few_taps(ModelSettings(rates=(12, 24, 36)), crops(1000, 576))
     assert not caplog.records

@@ -26,7 +26,8 @@ from floemap.learning.data.crops import draw_fixed, physical, read_crop
 from floemap.learning.data.normalisation import band_sums, pooled_statistics
 from floemap.learning.data.parts import PartArrays
 from floemap.learning.data.survey import survey_part
-from floemap.learning.losses.functions import CrossEntropy, Loss, make_loss
+from floemap.learning.losses import Loss, make_loss
+from floemap.learning.losses.cross_entropy import CrossEntropy
 from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings
@@ -283,7 +284,7 @@ def test_loss_that_is_no_number_stops_it_with_the_last_good_state(
         with pytest.raises(TrainingError, match=f"in epoch 3, step {step - 6}") as e:
             run(tiny_settings(max_epochs=4))
     assert "nan" in str(e.value) or "inf" in str(e.value)
-    assert "after epoch 2" in str(e.value) and "model.safetensors is the best so far" in str(e.value)
+    assert "after epoch 2" in str(e.value) and "model.safetensors the best weights so far" in str(e.value)
     assert "learning_rate" in str(e.value)
     folder = e.value.path
     assert folder is not None and not (folder / "training.json").exists()
@@ -309,7 +310,7 @@ def test_validation_loss_that_is_no_number_stops_it(run: Any, monkeypatch: pytes
 def test_class_that_is_absent_is_warned_of_by_name(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         run(tiny_settings(max_epochs=1))
-    assert "no training part holds a pixel of Nilas, Young ice, Old ice" in caplog.text
+    assert "no training part has a pixel of Nilas, Young ice, Old ice" in caplog.text
 
 
 def without_labels(name: str) -> PartArrays:
@@ -320,7 +321,7 @@ def without_labels(name: str) -> PartArrays:
 def test_split_without_a_label_is_named(run: Any, parts: list[PartArrays], held_out: list[PartArrays]) -> None:
     with pytest.raises(TrainingError, match=r"no pixel of the validation parts \(06-NE\) has a label"):
         run(tiny_settings(), validation=[*held_out, without_labels("06-NE")])
-    with pytest.raises(TrainingError, match=r"part 03: no patch of 32 x 32 px has a label"):
+    with pytest.raises(TrainingError, match=r"part 03: no crop of 32 x 32 px has a label"):
         run(tiny_settings(), training=[*parts, without_labels("03")])
     anywhere = tiny_settings()
     anywhere = anywhere.model_copy(update={"crops": anywhere.crops.model_copy(update={"min_valid": 0.0})})
@@ -331,7 +332,7 @@ def test_split_without_a_label_is_named(run: Any, parts: list[PartArrays], held_
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({"training": {"batch": 13}}, {}, "training.batch is 13, but an epoch has 12 patches"),
+        ({"training": {"batch": 13}}, {}, "training.batch is 13, but an epoch has 12 crops"),
         ({"loss": {"name": "dise"}}, {}, "no loss is called 'dise'"),
         ({"model": {"name": "resnet19"}}, {}, "no model is called 'resnet19'"),
         ({"crops": {"source": "streamed"}}, {}, "parts are in memory"),
@@ -419,7 +420,7 @@ def test_how_patches_are_read_may_change_on_the_way(run: Any, monkeypatch: pytes
 def test_model_that_came_from_elsewhere_is_not_overwritten(run: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.safetensors").write_bytes(b"precious")
-    with pytest.raises(ConfigError, match=r"holds model\.safetensors, but no training"):
+    with pytest.raises(ConfigError, match=r"holds model\.safetensors, but no record or state of a training"):
         run(tiny_settings())
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"precious"
 
@@ -428,7 +429,7 @@ def test_model_that_came_from_elsewhere_is_not_overwritten(run: Any, tmp_path: P
 def test_state_that_cannot_be_read_is_named(run: Any, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "state.pt").write_bytes(content)
-    with pytest.raises(TrainingError, match=r"state\.pt: is no state of a training") as e:
+    with pytest.raises(TrainingError, match=r"state\.pt: is not a state from which a training") as e:
         run(tiny_settings())
     assert "--overwrite" in str(e.value)
 
@@ -537,7 +538,7 @@ def test_rates_are_chosen_by_the_patches_and_recorded(run: Any) -> None:
 
 
 def test_rates_that_no_patch_reaches_are_refused_before_anything_is_written(run: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"model.rates has 3, which reaches 48 px, but patches have 32 px"):
+    with pytest.raises(ConfigError, match=r"model.rates has 3, which reaches 48 px, but crops have 32 px"):
         run(tiny_settings({"name": "resnet18_aspp", "rates": (1, 1, 3)}))
     assert not (tmp_path / "run").exists()
 
@@ -554,7 +555,7 @@ def test_a_log_has_a_line_for_each_epoch_and_says_how_it_ended(
     assert [s.split(":")[0] for s in said[:3]] == [f"epoch {i} of at most 3" for i in (1, 2, 3)]
     assert "validation loss" not in said[0] and "validation loss" in said[1] and "best so far epoch 2" in said[1]
     best = min((x for x in trained.history if x["validation_loss"] is not None), key=lambda x: x["validation_loss"])
-    assert f"kept are the weights of epoch {best['epoch']}" in said[3] and "since 3 epochs were asked for" in said[3]
+    assert f"the weights of epoch {best['epoch']} are kept" in said[3] and "because 3 epochs were asked for" in said[3]
     state = load_state(tmp_path / "run" / "state.pt")
     state.history = state.history[:1]
     trained.record.unlink()
@@ -578,8 +579,8 @@ def test_a_training_that_is_stopped_says_what_is_kept(
         return metrics.read_text().splitlines() if metrics.is_file() else []
 
     for stop_after, words in (
-        (0, "stopped in the first epoch: the same call begins anew"),
-        (2, "stopped after epoch 2 of at most 3, which is kept: the same call goes on there"),
+        (0, "stopped in the first epoch: nothing is kept"),
+        (2, "stopped after epoch 2 of at most 3, which is kept: repeat the call to resume"),
     ):
         caplog.clear()
         with pytest.raises(KeyboardInterrupt):
@@ -604,7 +605,7 @@ def test_going_on_in_another_arithmetic_is_said(run: Any, tmp_path: Path, caplog
         state.arithmetic = before
         save_state(tmp_path / "run" / "state.pt", state)
         run(settings)
-        assert ("was begun with bf16 on cuda and goes on with" in caplog.text) is said
+        assert ("was begun with bf16 on cuda and is resumed with" in caplog.text) is said
 
 
 # TensorBoard
@@ -732,8 +733,6 @@ def test_memory_of_a_gpu_that_runs_out_is_said(run: Any, monkeypatch: pytest.Mon
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nAnd more words.")
 
-    monkeypatch.setattr(training_module, "_learn", full)
-    with pytest.raises(
-        TrainingError, match=r"too small for batches of 4 patches of 32 px.*20\.00 GiB\. Lower training"
-    ):
+    monkeypatch.setattr(training_module, "_train_epoch", full)
+    with pytest.raises(TrainingError, match=r"too small for batches of 4 crops of 32 px.*20\.00 GiB\. Lower training"):
         run(tiny_settings())

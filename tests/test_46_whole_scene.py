@@ -23,7 +23,7 @@ from floemap.learning.models.base import SegmentationModel
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
 from floemap.learning.whole_scene.logits import SceneLogits, array_reader, scene_logits
-from floemap.learning.whole_scene.stages import Stage, choose_precision, merge_batch_norms, prepare_network
+from floemap.learning.whole_scene.pieces import Piece, choose_precision, merge_batch_norms, prepare_network
 from floemap.learning.whole_scene.workers import Workers
 from floemap.sentinel1.encoding import NODATA
 
@@ -144,7 +144,7 @@ def test_rows_can_be_asked_for_in_any_portions(name: str, step: int) -> None:
     assert torch.allclose(in_tiles(model, stored, step=step), whole, atol=1e-5)
 
 
-def test_a_model_without_stages_of_its_own() -> None:
+def test_a_model_without_pieces_of_its_own() -> None:
     torch.manual_seed(0)
     model = trained(TinyModel(ModelSettings(), 5))
     stored = diamond(90, 77)
@@ -180,26 +180,26 @@ def test_the_model_is_left_as_it_was(separable: SegmentationModel) -> None:
 
 
 def counting(model: SegmentationModel, stored: Stored, tile: int) -> tuple[list[int], int]:
-    """Predict a scene; return how many cells each stage has run over, and the most values held at any time."""
+    """Predict a scene; return how many cells each piece has run over, and the most values held at any time."""
     network = prepare_network(model, precision="fp32")
-    cells = [0] * len(network.stages)
+    cells = [0] * len(network.pieces)
 
-    def counted(k: int, stage: Stage) -> Stage:
+    def counted(k: int, piece: Piece) -> Piece:
         def run(x: Tensor) -> Tensor:
-            y = stage.run(x)
+            y = piece.run(x)
             cells[k] += y.shape[2] * y.shape[3]
             return y
 
-        return dataclasses.replace(stage, run=run)
+        return dataclasses.replace(piece, run=run)
 
-    network = dataclasses.replace(network, stages=tuple(counted(k, s) for k, s in enumerate(network.stages)))
+    network = dataclasses.replace(network, pieces=tuple(counted(k, s) for k, s in enumerate(network.pieces)))
     rows = stored.shape[1]
     with SceneLogits(network, array_reader(stored), stored.shape[1:], tile=tile) as scene:
         cells[:] = [0] * len(cells)  # what is found out beforehand of places without data
         most = 0
         for row in range(0, rows, 64):
             scene.rows(row, min(row + 64, rows))
-            inner = scene._stages[:-1] if scene.stride > 1 else scene._stages
+            inner = scene._pieces[:-1] if scene.stride > 1 else scene._pieces
             most = max(most, sum(c.numel() for s in inner for _, c in s._chunks))
     return cells, most
 
@@ -208,11 +208,11 @@ def counting(model: SegmentationModel, stored: Stored, tile: int) -> tuple[list[
 def test_places_without_data_are_skipped(name: str) -> None:
     model = make(name)
     empty = np.full((3, 700, 600), NODATA, np.int16)
-    assert counting(model, empty, 16)[0] == [0] * len(prepare_network(model, precision="fp32").stages)
+    assert counting(model, empty, 16)[0] == [0] * len(prepare_network(model, precision="fp32").pieces)
     little = empty.copy()
     little[:, 300:310, 200:210] = noise(10, 10)
     some = counting(model, little, 16)[0]
-    cells = 700 * 600 / prepare_network(model, precision="fp32").stages[0].shrink ** 2
+    cells = 700 * 600 / prepare_network(model, precision="fp32").pieces[0].shrink ** 2
     assert 0 < some[0] < cells / 2
 
 
@@ -334,7 +334,7 @@ def test_rows_that_are_gone() -> None:
     stored = noise(1600, 20)
     with scene_logits(make("unet"), array_reader(stored), (1600, 20), tile=16) as scene:
         scene.rows(1500, 1600)
-        with pytest.raises(ValueError, match="gone"):
+        with pytest.raises(ValueError, match="freed"):
             scene.rows(0, 10)
 
 

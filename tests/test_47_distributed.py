@@ -13,7 +13,7 @@ import pytest
 import shared_training
 import torch
 
-from floemap.learning.losses.functions import LOSSES
+from floemap.learning.losses import LOSSES
 from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.training.distributed import SharedBatchNorm2d, global_sum, make_fabric, several, share_batch_norm
 from floemap.learning.training.loop import Trained

@@ -74,7 +74,7 @@ REFUSED = {
     "uneven hosts": (SRUN | {"SLURM_STEP_NUM_TASKS": "3"}, r"3 tasks on 2 hosts.*ntasks-per-node"),
     "a rank beyond": (TORCHRUN | {"RANK": "4"}, "impossible"),
     "no number": (TORCHRUN | {"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
-    "another script's digits": (TORCHRUN | {"WORLD_SIZE": "\u0664"}, "no number"),
+    "another script's digits": (TORCHRUN | {"WORLD_SIZE": "\u0664"}, "not a number"),
 }
 
 

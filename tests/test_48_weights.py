@@ -7,7 +7,7 @@ import pytest
 from loopback import Loopback
 
 from floemap.errors import DownloadError, OutputError
-from floemap.learning.models.imagenet import ENCODER_FILE, check_weights, fetch_weights
+from floemap.learning.models.pretrained import ENCODER_FILE, check_weights, fetch_weights
 
 BODY = bytes(range(256)) * 400
 NAME = f"net-{hashlib.sha256(BODY).hexdigest()[:8]}.pth"

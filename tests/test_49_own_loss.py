@@ -1,14 +1,16 @@
 """A loss from outside is one like any other, and takes no other's place. It is the one of docs/tutorial-research.md."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from floemap.errors import ConfigError
-from floemap.learning.losses import functions as losses
-from floemap.learning.losses.functions import LOSSES, Loss, make_loss, register_loss
+from floemap.learning import losses
+from floemap.learning.losses import LOSSES, Loss, make_loss, register_loss
 from floemap.learning.settings import LossSettings
 from floemap.legend import IGNORE
 
@@ -16,15 +18,14 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "tutorial-research.md"
 
 
 @pytest.fixture
-def registered(monkeypatch):
+def registered():
     """Run the page's script, but for its last part; forget the loss afterwards."""
-    known = dict(losses._made_by)
-    monkeypatch.setattr(losses, "_made_by", known)
-    monkeypatch.setattr(losses, "LOSSES", known)
     (script,) = [
         b for b in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.S | re.M) if "register_loss(" in b
     ]
     exec(compile(script, str(PAGE), "exec"), {"__name__": "tutorial"})
+    yield
+    del LOSSES["tversky"]
 
 
 def test_settings_can_name_it(registered):
@@ -46,3 +47,14 @@ def test_names_that_are_refused(name):
     with pytest.raises(ConfigError, match="loss"):
         register_loss(name, LOSSES["focal"])
     assert dict(LOSSES) == before
+
+
+def test_the_package_needs_no_torch_before_a_loss_is_used():
+    script = (
+        "import sys, floemap.learning.losses as losses; print('torch' in sys.modules); losses.Loss; "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+    with pytest.raises(AttributeError):
+        _ = losses.no_such_name

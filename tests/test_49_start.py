@@ -15,12 +15,11 @@ from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.models import registry as models_module
 from floemap.learning.models.atrous import with_rates
-from floemap.learning.models.checkpoint import load_checkpoint, save_checkpoint
-from floemap.learning.models.checkpoint_header import describe_checkpoint
+from floemap.learning.models.checkpoint import load_checkpoint, read_start, save_checkpoint
+from floemap.learning.models.checkpoint_header import describe_checkpoint, refuse_known
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings
 from floemap.learning.training.loop import Trained, train
-from floemap.learning.training.start import read_start, refuse_known
 from floemap.legend import ICE_WATER, SIX_CLASSES
 
 FIRST = {**ABOUT, "data": [{"part": "a", "role": "train", "product": "S1A_FIRST"}]}
@@ -81,10 +80,10 @@ def test_the_checkpoint_says_where_it_comes_from(first: Path, tmp_path: Path) ->
 
 def test_tests_on_what_it_has_learnt_from_are_refused(first: Path, tmp_path: Path) -> None:
     second = load_checkpoint(go(tmp_path / "on", OTHERS, "cdw", {"start_from": first}).checkpoint)
-    refuse_known(second, ["S1A_THIRD"])
+    refuse_known(second.about, second.path, ["S1A_THIRD"])
     for product in ("S1A_FIRST", "S1A_SECOND"):
-        with pytest.raises(ConfigError, match=f"has learnt from {product}"):
-            refuse_known(second, ["S1A_THIRD", product])
+        with pytest.raises(ConfigError, match=f"was trained on {product}"):
+            refuse_known(second.about, second.path, ["S1A_THIRD", product])
 
 
 def test_the_same_start_elsewhere_is_the_same_training(first: Path, tmp_path: Path) -> None:
@@ -100,8 +99,8 @@ def test_the_same_start_elsewhere_is_the_same_training(first: Path, tmp_path: Pa
     ("model", "about", "legend", "what"),
     [
         ({"name": "unet"}, {}, SIX_CLASSES, "is the model tiny with output_stride 16; .* asks for unet"),
-        ({}, {"resolution_m": 40.0}, SIX_CLASSES, "learnt from pixels of 80 m; the product has 40 m"),
-        ({}, {}, ICE_WATER, "knows the classes"),
+        ({}, {"resolution_m": 40.0}, SIX_CLASSES, "was trained on pixels of 80 m; the product has 40 m"),
+        ({}, {}, ICE_WATER, "has the classes"),
     ],
 )
 def test_another_model_is_refused(first: Path, tmp_path: Path, model: Any, about: Any, legend: Any, what: str) -> None:

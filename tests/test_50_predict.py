@@ -506,7 +506,7 @@ def test_openvino_refuses_in_our_words(model: Path, monkeypatch: pytest.MonkeyPa
 
     def odd(*args: Any, **kwargs: Any) -> Any:
         network = original(*args, **kwargs)
-        return replace(network, stages=(replace(network.stages[0], run=Unusual()), *network.stages[1:]))
+        return replace(network, pieces=(replace(network.pieces[0], run=Unusual()), *network.pieces[1:]))
 
     monkeypatch.setattr(engines, "prepare_network", odd)
     with pytest.raises(ModelError, match="Take the engine torch"):

@@ -79,8 +79,8 @@ def test_lists():
     ("split", "words"),
     [
         (lists(["03"], ["04"], ["03"]), "names 03 twice"),
-        (lists(["03"], ["04"], ["13"]), "'13', which is no scene"),
-        (lists(["03"], ["04-N"], ["05"]), "'04-N', which is no scene"),
+        (lists(["03"], ["04"], ["13"]), "'13', which is neither a scene"),
+        (lists(["03"], ["04-N"], ["05"]), "'04-N', which is neither a scene"),
         (lists(["03"], ["03-NE"], ["05"]), r"03 \(train\) and 03-NE \(validation\) share"),
     ],
 )
@@ -95,7 +95,7 @@ def test_one_product_is_tested_on_once():
     two = dataclasses.replace(one, name="b")
     three = scene("c", START + timedelta(days=9))
     settings = lists(["c-SW"], ["c-NE"], ["a", "b"])
-    with pytest.raises(ConfigError, match="a and b are the same product"):
+    with pytest.raises(ConfigError, match="test scenes a and b are the same product"):
         share_out(settings, [one, two, three])
     assert share_out(lists(["a", "b"], ["c-NE"], ["c-SW"]), [one, two, three])
 
@@ -131,7 +131,7 @@ def test_settings_that_contradict_each_other():
         with pytest.raises(ConfigError):
             SplitSettings.checked(**values)
     twice = [{"name": "a", "product": "p", "chart": "c"}] * 2
-    with pytest.raises(ConfigError, match="two scenes have one name"):
+    with pytest.raises(ConfigError, match="two scenes have the same name"):
         DataSettings.checked(scenes=twice)
     with pytest.raises(ConfigError, match="folder or scenes"):
         DataSettings.checked(folder="x", scenes=twice[:1])

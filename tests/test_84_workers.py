@@ -109,7 +109,7 @@ def test_no_process_outlives_its_comparison(
         assert time.monotonic() < until, left
         time.sleep(0.1)
     # And the next one goes on at once: with other settings here, which it says of both.
-    with pytest.raises(FloemapError, match="unfinished training of other"):
+    with pytest.raises(FloemapError, match="unfinished training with other"):
         compare(study_of(scenes, ["dice", "focal"], 1), tmp_path / "out", jobs=2, report=False)
 
 

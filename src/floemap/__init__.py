@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from floemap.inference.draftchart.settings import ChartSettings
     from floemap.inference.predict.predict import predict, predict_all
     from floemap.info import describe
-    from floemap.learning.models.imagenet import fetch_weights
+    from floemap.learning.models.pretrained import fetch_weights
     from floemap.report.report import make_report
     from floemap.sentinel1.bands import open_product
     from floemap.sentinel1.batch import prepare_all
@@ -67,7 +67,7 @@ _WHERE = {
     "describe": "floemap.info",
     "dry_run": "floemap.study.dry_run",
     "evaluate_scene": "floemap.evaluation.scoring.evaluate",
-    "fetch_weights": "floemap.learning.models.imagenet",
+    "fetch_weights": "floemap.learning.models.pretrained",
     "label_chart": "floemap.icechart.label.label",
     "make_chart": "floemap.inference.draftchart.chart",
     "make_charts": "floemap.inference.draftchart.chart",

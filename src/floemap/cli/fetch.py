@@ -109,7 +109,7 @@ def weights(
 
         floemap fetch weights --out weights
     """
-    from floemap.learning.models.imagenet import check_weights, fetch_weights
+    from floemap.learning.models.pretrained import check_weights, fetch_weights
 
     with bar("fetching") as progress:
         path = fetch_weights(out, progress=progress)

@@ -1,7 +1,7 @@
-"""Settings of model, loss, crops and training. The defaults are the published protocol's where it says something.
+"""Settings of model, loss, crops and training. The defaults follow the published protocol where it gives a value.
 
 R. Pires de Lima, B. Vahedi, M. Karimzadeh, "Comparison of cross-entropy, Dice, and focal loss for sea ice type
-segmentation", IGARSS 2023. Where that leaves room, ``docs/method.md`` says what is done and why.
+segmentation", IGARSS 2023. ``docs/method.md`` explains the choices that the publication leaves open.
 """
 
 from __future__ import annotations
@@ -15,34 +15,36 @@ from floemap.config import Settings
 
 
 class ModelSettings(Settings):
-    """Which network, and what it starts from."""
+    """The network and its initial weights."""
 
     name: str = "resnet18_aspp"
-    """One of floemap.learning.models.registry.MODELS."""
+    """The name of a model, as listed in floemap.learning.models.registry.MODELS."""
 
     output_stride: Literal[8, 16] = 16
-    """Pixels of the scene for each cell of the deepest features."""
+    """Stride of the deepest features: pixels of the scene for each of their cells, in rows and in columns."""
 
     rates: tuple[int, int, int] | None = None
     """Rates of the atrous convolutions at output stride 16, in cells of 16 px; at output stride 8 they are doubled.
-    As published: 12, 24, 36. Default: in the same ratio, the widest that patches of crops.size_px train well, such as
-    8, 16, 24 for patches of 1000 px and 4, 8, 12 for 512 px. Rates that no patch reaches are refused."""
+    The published rates are 12, 24, 36. By default the rates have the same ratio and are the largest that crops of
+    crops.size_px train well, such as 8, 16, 24 for crops of 1000 px and 4, 8, 12 for 512 px. Rates that no crop
+    reaches are refused."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the joined features that training leaves out: after the projection in ASPP, before the last convolution
-    in the U-Net."""
+    """Dropout probability of the concatenated features: after the projection in ASPP, before the last convolution in
+    the U-Net."""
 
     encoder_weights: Path | None = None
-    """ImageNet weights of ResNet18 for the encoder, a file; without it the encoder starts at random."""
+    """File with ImageNet weights of ResNet18 for the encoder. Without it the encoder starts from random weights."""
 
     start_from: Path | None = None
-    """A checkpoint to go on from, on other scenes: all weights, and the normalisation. It must be the same model."""
+    """Checkpoint to start from when fine-tuning on other scenes: all its weights and its normalisation are used. It
+    must be of the same model."""
 
     @field_validator("rates")
     @classmethod
     def _rates_ascend(cls, rates: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
         if rates is not None and not 1 <= rates[0] <= rates[1] <= rates[2] <= 1000:
-            raise ValueError("give three rates from 1 to 1000, each at least the one before")
+            raise ValueError("give three rates from 1 to 1000, none smaller than the one before")
         return rates
 
     @model_validator(mode="after")
@@ -53,106 +55,110 @@ class ModelSettings(Settings):
 
 
 class LossSettings(Settings):
-    """What training minimises."""
+    """The loss that training minimises."""
 
     name: str = "cross_entropy"
-    """One of floemap.learning.losses.functions.LOSSES."""
+    """The name of a loss, as listed in floemap.learning.losses.LOSSES."""
 
     class_weights: Literal["none", "inverse", "effective_number"] = "none"
-    """Weights of the classes, from their pixels in the training parts."""
+    """How classes are weighted, from the number of their pixels in the training parts."""
 
     beta: float = Field(default=0.9999999, ge=0, lt=1)
-    """Of the effective number of samples (Cui et al. 2019). Classes of more than some 5 / (1 - beta) pixels weigh the
-    same; scenes have millions of pixels, and so need a beta nearer to 1 than sets of pictures do."""
+    """Parameter of the effective number of samples (Cui et al. 2019). Classes with more than about 5 / (1 - beta)
+    pixels get equal weights; as scenes have millions of pixels, beta must be closer to 1 than is usual for image
+    datasets."""
 
     gamma: float = Field(default=2.0, ge=0)
-    """Of the focal loss (Lin et al. 2017)."""
+    """Exponent of the focal loss (Lin et al. 2017)."""
 
     alpha: float | tuple[float, ...] = 0.25
-    """Of the focal loss: one number, or one for each class."""
+    """Weight in the focal loss: one number, or one for each class."""
 
 
 class CropSettings(Settings):
-    """The patches that a model learns from."""
+    """The crops that a model is trained on."""
 
     size_px: int = Field(default=1000, ge=32, le=20_000)
-    """Side of a patch, pixels: 80 km at 80 m."""
+    """Side of a crop in pixels; the default is 80 km at 80 m."""
 
     context_px: int = Field(default=0, ge=0, le=10_000)
-    """Pixels around a patch on each side that the model sees and the loss does not count, as far as the scene has any.
-    So a patch's border cells see what they see in a whole scene; memory grows with the whole patch."""
+    """Context: pixels on each side of a crop that the model sees and the loss does not count, where the scene has any.
+    With it the border cells of a crop see what they see in a whole scene. Memory grows with the crop and its
+    context."""
 
     per_scene: int = Field(default=100, ge=1)
-    """Patches of each training part in an epoch."""
+    """Number of crops from each training part in an epoch."""
 
     min_valid: float = Field(default=0.5, ge=0, le=1)
-    """Least share of a patch's pixels that must have a label; its context does not count."""
+    """Smallest share of labelled pixels in a crop; its context does not count."""
 
     validation_per_scene: int = Field(default=10, ge=1)
-    """Patches of each validation part, where validation is on patches."""
+    """Number of crops from each validation part, if validation uses crops."""
 
     redraw: bool = True
-    """Draw new places each epoch; False: once, as published."""
+    """Whether to draw new crops in each epoch. False draws them once, as published."""
 
     flips: bool = False
-    """Mirror and turn patches at random. The incidence angle then no longer rises along the rows' usual direction."""
+    """Whether to flip and rotate crops at random. The incidence angle then no longer rises along the usual direction
+    of the rows."""
 
     source: Literal["resident", "streamed"] = "resident"
-    """All scenes in memory (on the GPU, if there is room), or windows read from files by worker processes."""
+    """resident: keep all scenes in memory (on the GPU, if they fit). streamed: worker processes read windows from the
+    files."""
 
     workers: int = Field(default=2, ge=0, le=256)
-    """Processes that read windows, for the streamed source."""
+    """Number of processes that read windows, for the streamed source."""
 
 
 class TrainingSettings(Settings):
     """How a model is trained."""
 
     batch: int = Field(default=24, ge=1)
-    """Patches in a step, over all devices together."""
+    """Batch size: crops in a step, over all devices together."""
 
     learning_rate: float = Field(default=1e-5, gt=0, lt=10)
-    """Adam's."""
+    """Initial learning rate of Adam."""
 
     max_epochs: int = Field(default=1000, ge=1)
-    """Stop after so many, whatever happens."""
+    """Largest number of epochs."""
 
     patience: int = Field(default=5, ge=0)
-    """Epochs without a lower validation loss that are borne; the next one lowers the learning rate (as torch's
-    ReduceLROnPlateau counts)."""
+    """Number of consecutive validations without improvement to tolerate. The learning rate is reduced after validation
+    patience + 1, as in torch's ReduceLROnPlateau."""
 
     factor: float = Field(default=0.1, gt=0, lt=1)
-    """By which it is lowered."""
+    """Factor by which the learning rate is reduced."""
 
     min_learning_rate: float = Field(default=1e-8, ge=0)
-    """Where lowering ends."""
+    """Smallest learning rate."""
 
     stop_after: int = Field(default=20, ge=1)
-    """Epochs without a lower validation loss before training stops."""
+    """Number of consecutive validations without improvement after which training stops."""
 
     clip_norm: float | None = Field(default=None, gt=0)
-    """Greatest norm of the gradient; larger ones are scaled down."""
+    """Largest norm of the gradient; larger gradients are scaled down. By default gradients are not clipped."""
 
     validate_every: int = Field(default=1, ge=1)
-    """Validate after every so many epochs; patience counts validations then."""
+    """Number of epochs between validations. patience and stop_after count validations."""
 
     validation: Literal["whole", "crops"] = "whole"
-    """On whole validation parts, as published, or on fixed patches of them, for small machines."""
+    """whole: validate on whole validation parts, as published. crops: on fixed crops of them, for small machines."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the arithmetic. auto: bf16 where the processor or GPU has it."""
+    """Floating-point precision. auto uses bf16 if the processor or GPU supports it."""
 
     compile: bool = False
-    """Compile the network, on a GPU only."""
+    """Whether to compile the network; it has an effect on a GPU only."""
 
     tensorboard: bool = False
-    """Also write the metrics for TensorBoard, which must be installed."""
+    """Whether to write the metrics for TensorBoard too, which must be installed."""
 
     seed: int = Field(default=0, ge=0)
-    """Of weights, patches and flips."""
+    """Seed of the random numbers for weights, crops and flips."""
 
 
 class LearningSettings(Settings):
-    """All that one training needs besides its scenes."""
+    """All settings of one training."""
 
     model: ModelSettings = ModelSettings()
     """The network."""
@@ -161,7 +167,7 @@ class LearningSettings(Settings):
     """The loss."""
 
     crops: CropSettings = CropSettings()
-    """The patches."""
+    """The crops."""
 
     training: TrainingSettings = TrainingSettings()
     """The training."""

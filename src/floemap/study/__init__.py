@@ -1,1 +1,1 @@
-"""Experiments: scenes and charts in, models trained, scenes predicted, scores and report out."""
+"""Experiments, from scenes and charts to trained models, predictions, scores and a report."""

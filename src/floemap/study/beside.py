@@ -1,7 +1,7 @@
-"""Cells of a comparison side by side, each in a process of its own that ends with the one that started it.
+"""Cells of a comparison in parallel, each in a worker process that ends when its parent ends.
 
-A worker holds the reading end of a pipe that nobody writes to: when its other end is gone, for whatever reason, so is
-whoever would take the results. Nothing else has to be told, so it holds after ``kill -9`` too.
+A worker holds the reading end of a pipe to which nobody writes. When the other end is closed, the parent has ended, and
+the worker ends too. This also works after ``kill -9``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from floemap.study.cells import Cell
 
 Outcome = dict[str, Any] | FloemapError
 
-#: How long a process that is told to end may take for putting away what it has begun.
+#: Time for a worker to clean up after SIGTERM, before it is killed.
 _PATIENCE_S = 5.0
 
 
 @dataclass
 class _Workers:
-    """The processes that run now, and how far each cell is."""
+    """The running worker processes, and the progress of each cell."""
 
     progress: Progress
     cells: int
@@ -44,7 +44,7 @@ class _Workers:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, call: list[str], environment: dict[str, str], log: IO[str]) -> subprocess.Popen[str] | None:
-        """Start a process, unless all were told to end."""
+        """Start a process, unless :meth:`stop` was called."""
         with self.lock:
             if self.stopped:
                 return None
@@ -54,14 +54,14 @@ class _Workers:
             return process
 
     def follow(self, process: subprocess.Popen[str], cell: str, log: IO[str]) -> int:
-        """Tell of what a process tells, until it ends; return its exit code."""
+        """Report the progress of a process until it ends; return its exit code."""
         assert process.stdout is not None
         for line in process.stdout:
             try:
-                told = json.loads(line)
-                share, what = float(told["share"]), str(told["what"])
+                report = json.loads(line)
+                share, what = float(report["share"]), str(report["what"])
             except MISSHAPEN:
-                print(line, end="", file=log, flush=True)  # some library's own words
+                print(line, end="", file=log, flush=True)  # output of a library
                 continue
             with self.lock:
                 self.shares[cell] = share
@@ -73,7 +73,7 @@ class _Workers:
         return code
 
     def stop(self) -> None:
-        """End all processes: gently, and after a while not so."""
+        """Terminate all processes, and kill those that have not ended after a while."""
         with self.lock:
             self.stopped = True
             running = list(self.running)
@@ -90,10 +90,10 @@ class _Workers:
 def run_beside(
     cells: Sequence[Cell], out: Path, jobs: int, gpus: Sequence[str], overwrite: bool, progress: Progress
 ) -> Generator[tuple[Cell, Outcome]]:
-    """Run each cell in a process of its own, on a GPU of its own where there are enough; give each as it is done.
+    """Run each cell in its own process, and on its own GPU if there are enough; yield each cell when it is done.
 
-    What a process says is added to the cell's ``log.txt``. However the caller leaves, interrupted or not, no process is
-    left.
+    The output of a process is appended to the cell's ``log.txt``. When the generator is closed, also by an interrupt,
+    all processes end.
     """
     free: SimpleQueue[str | None] = SimpleQueue()
     for i in range(jobs):
@@ -127,7 +127,7 @@ def _run(cell: Cell, out: Path, gpu: str | None, overwrite: bool, workers: _Work
             with paths.log.open("a", encoding="utf-8") as log:
                 process = workers.start(call, environment, log)
                 if process is None:
-                    return FloemapError("it was not begun.")
+                    return FloemapError("the cell was not started.")
                 with process:
                     code = workers.follow(process, cell.name, log)
         return read_json(paths.record) if code == 0 else _failure(paths, code)
@@ -136,41 +136,41 @@ def _run(cell: Cell, out: Path, gpu: str | None, overwrite: bool, workers: _Work
 
 
 def _failure(paths: CellPaths, code: int) -> FloemapError:
-    """Say why a process failed, in its own last words if it had any."""
-    hint = f"All that it said is in {paths.log}."
+    """Return the error of a failed process: its last line of output, if it has any."""
+    hint = f"Its whole output is in {paths.log}."
     if code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-        memory = " Was memory short?" if code == -signal.SIGKILL else ""
-        return FloemapError(f"its process was ended by {name}.{memory}", hint=hint)
+        memory = " The system may have run out of memory." if code == -signal.SIGKILL else ""
+        return FloemapError(f"its process was killed by {name}.{memory}", hint=hint)
     with paths.log.open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
         words = log.read().decode("utf-8", "replace").strip().splitlines()
-    return FloemapError(words[-1] if words else f"its process ended with {code}.", hint=hint)
+    return FloemapError(words[-1] if words else f"its process ended with exit code {code}.", hint=hint)
 
 
 def end_with_parent() -> None:
-    """End this process when the one that holds the other end of its standard input is gone.
+    """End this process when its parent, which holds the other end of its standard input, has ended.
 
-    It is told to end as by a signal, so that it puts away what it has begun; if that takes long, it is ended.
+    The process gets SIGTERM, so that it can clean up; if that takes too long, it exits at once.
     """
 
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
     def watch() -> None:
-        while os.read(0, 1024):  # until the other end is closed
+        while os.read(0, 1024):  # returns nothing when the other end is closed
             pass
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_PATIENCE_S)
         os._exit(1)
 
     signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal reaches all: the one that started this decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all processes; the parent decides
     threading.Thread(target=watch, daemon=True).start()
 
 
 def tell_parent(every_s: float = 0.5) -> Progress:
-    """Return a callback that tells the process that started this one how far it is, on standard output."""
+    """Return a progress callback that reports to the parent process, on standard output."""
     last = 0.0
 
     def tell(done: float, total: float, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The cells of a comparison: every loss, every value of every axis, every repeat; each with its own whole settings."""
+"""The cells of a comparison: each loss, value of each axis and repeat, with the complete settings of its training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from floemap.errors import ConfigError
 from floemap.legend import legend
 from floemap.study.settings import AxisValue, Study
 
-#: Axis that leave-one-out adds of itself.
+#: Axis that a leave-one-out split adds.
 HELD_OUT = "split.held_out"
 
 
@@ -23,13 +23,13 @@ class Cell:
     Attributes
     ----------
     loss
-        As named in the study, aliases included.
+        Name of the loss, as written in the study (which may be an alias).
     repeat
-        From 0.
+        Number of the repeat, from 0.
     axes
         Value of each further axis, by its dotted name.
     study
-        All settings, those of this cell put in.
+        Complete settings of this cell.
     """
 
     loss: str
@@ -39,30 +39,30 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Name of its folder: such as ``dice_r0`` or ``dice_output_stride-8_r0``."""
+        """Name of the cell and its folder, such as ``dice_r0`` or ``dice_output_stride-8_r0``."""
         words = [self.loss]
         words += [f"{k.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9.-]', '-', str(v))}" for k, v in self.axes.items()]
         return "_".join([*words, f"r{self.repeat}"])
 
     def about(self) -> dict[str, Any]:
-        """Return which cell it is, JSON-ready."""
+        """Return name, loss, repeat and axes, ready for JSON."""
         return {"cell": self.name, "loss": self.loss, "repeat": self.repeat, "axes": dict(self.axes)}
 
 
 def plan(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
-    """Return all cells of a study: repeats outermost, so that a comparison that is stopped has whole rounds.
+    """Return all cells of a study. Repeats are outermost, so that an interrupted comparison has complete repeats.
 
     Parameters
     ----------
     study
-        As configured.
+        The study as configured.
     scenes
         Names of its scenes, for leave-one-out.
 
     Raises
     ------
     ConfigError
-        If an axis names no setting, or a value is out of range, or two cells have one name.
+        If an axis is not a setting, a value is out of range, or two cells have the same name.
     """
     axes: dict[str, tuple[AxisValue, ...]] = dict(study.compare.axes)
     if study.split.kind == "leave_one_out" and study.split.held_out == "each" and HELD_OUT not in axes:
@@ -78,7 +78,7 @@ def plan(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
     names = [c.name for c in cells]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"two cells of the comparison are called {name}.", hint="Change the axes' values.")
+            raise ConfigError(f"two cells of the comparison have the name {name}.", hint="Change the axes' values.")
     return tuple(cells)
 
 
@@ -88,12 +88,12 @@ def check_cells(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
     Raises
     ------
     ConfigError
-        As :func:`plan` and :func:`check_cell` do, and if nothing is tested on.
+        As :func:`plan` and :func:`check_cell` do, and if the split has no scene for test.
     ModelError
         As :func:`check_cell` does.
     """
     if study.split.kind == "lists" and not study.split.test:
-        raise ConfigError("the split has no scene for test, and a comparison is of tests.", hint="Give [split] test.")
+        raise ConfigError("the split has no scene for test, but a comparison needs one.", hint="Give [split] test.")
     cells = plan(study, scenes)
     for cell in cells:
         check_cell(cell.study)
@@ -101,16 +101,16 @@ def check_cells(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def check_cell(study: Study) -> None:
-    """Look up the loss, the model and the atrous rates of one training, so that what is wrong is said before any work.
+    """Check the loss, the model and the atrous rates of one training, so that errors are reported before any work.
 
     Raises
     ------
     ConfigError
-        If no loss or model has that name, its parameters do not fit, or patches never reach a rate.
+        If no loss or model has that name, the parameters of the loss do not fit, or crops never reach a rate.
     ModelError
         If the checkpoint to start from cannot be read.
     """
-    from floemap.learning.losses.functions import make_loss
+    from floemap.learning.losses import make_loss
     from floemap.learning.models.atrous import with_rates
     from floemap.learning.models.registry import check_name
 
@@ -121,7 +121,7 @@ def check_cell(study: Study) -> None:
 
 
 def with_changes(study: Study, changes: Mapping[str, AxisValue]) -> Study:
-    """Return the study with settings changed, each by its dotted name, such as ``training.batch``.
+    """Return the study with changed settings, each given by its dotted name, such as ``training.batch``.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""A whole comparison: data, every cell, results. Started again, it goes on where it was stopped.
+"""A whole comparison: data, all cells, results. Repeating an interrupted comparison resumes it.
 
-What lies where in its folder, :mod:`floemap.results.run_paths` says.
+:mod:`floemap.results.run_paths` describes its folder.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from floemap.study.settings import Study
 
 logger = logging.getLogger(__name__)
 
-#: Raise the revision when the plan of cells changes, or the summary of their scores.
+#: Raise the revision when the plan of the cells or the summary of their scores changes.
 STAGE = Stage("floemap compare", "plan.json", revision=0)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison as far as it came.
+    """Result of a comparison.
 
     Attributes
     ----------
     folder
-        With everything.
+        Folder of the comparison.
     summary
-        See :func:`floemap.evaluation.statistics.summary.summarise`.
+        Summary of the scores; see :func:`floemap.evaluation.statistics.summary.summarise`.
     failed
-        What went wrong, by the cell's name.
+        Error message of each failed cell, by the name of the cell.
     report
-        Its report, if one was made.
+        The report, if one was made.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class Comparison:
 
     @property
     def results(self) -> Path:
-        """The numbers."""
+        """Path of ``results.json``, which holds the summary."""
         return RunPaths(self.folder).results
 
 
@@ -70,40 +70,39 @@ def compare(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Comparison:
-    """Train a model with each loss and repeat, predict the test scenes, score them, and say how they compare.
+    """Train a model for each loss and repeat, predict and score the test scenes, and summarise the scores.
 
     Parameters
     ----------
     study
-        What, from :meth:`Study.from_toml`.
+        The study, for example from :meth:`Study.from_toml`.
     out
-        Folder. What is finished there with the same settings is not made again.
+        Folder of the comparison. Results that are finished there with the same settings are kept.
     jobs
-        Cells to run at once, each in a process of its own. Default: one for each GPU where there are several, else one
-        at a time.
+        Number of cells to run at a time, each in its own process. By default as many as there are GPUs, or one.
     report
-        Also make the report.
+        Whether to make the report too.
     overwrite
-        Train, predict and score again what is finished. Prepared products and labels are kept.
+        Whether to repeat finished trainings, predictions and scores. Prepared products and labels are kept.
     progress
-        Is told of scenes, cells and the report.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------
     FloemapError
-        If scenes cannot be made ready, or all cells fail. A cell that fails does not stop the others.
+        If scenes cannot be prepared, or all cells fail. If a cell fails, the others still run.
     ConfigError
-        If nothing is to be tested on, or several processes were started: it gives each GPU a cell of its own.
+        If the split has no scene for test, or several processes were launched: a comparison starts its own.
     OutputError
-        If another run compares in the folder, or it holds files of somebody else's.
+        If another run compares in the folder, or the folder holds files that floemap did not make.
     """
     if tasks() > 1:
         raise ConfigError(
-            "a comparison shares its cells out among GPUs by itself.",
-            hint="Start it without torchrun, with `srun --ntasks=1` as one task; several are for `floemap train`.",
+            "a comparison distributes its cells over GPUs by itself.",
+            hint="Start it without torchrun, or as a single task (`srun --ntasks=1`). Several are for `floemap train`.",
         )
     out = Path(out)
-    cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # what is wrong is said before any work
+    cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # errors are reported before any work
     paths = RunPaths(out)
     refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables)])
     with alone_in(out, "compares in"):
@@ -119,24 +118,24 @@ def _compare(
     overwrite: bool,
     progress: Progress,
 ) -> Comparison:
-    """Run all cells, in a folder that is held; parameters as of :func:`compare`."""
+    """Run all cells in a locked folder. The parameters are those of :func:`compare`."""
     record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
     write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
     data = data_folder(study, out)
     with one_at_a_time(data):
         scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))
 
-    def told(done: float, total: float, what: str) -> None:
+    def cell_progress(done: float, total: float, what: str) -> None:
         progress(1 + 18 * done / total, 20, what)
 
     gpus = _gpus()
     jobs = jobs if jobs is not None else max(1, len(gpus))
     if jobs > 1:
-        outcomes = run_beside(cells, out, jobs, gpus, overwrite, told)
+        outcomes = run_beside(cells, out, jobs, gpus, overwrite, cell_progress)
     else:
-        outcomes = _run_in_turn(cells, scenes, study, out, overwrite, told)
+        outcomes = _run_in_turn(cells, scenes, study, out, overwrite, cell_progress)
     records, failed = [], {}
-    with closing(outcomes):  # however this ends, no process is left
+    with closing(outcomes):  # ends all processes, also after an error
         for cell, outcome in outcomes:
             if isinstance(outcome, FloemapError):
                 logger.error("%s: %s", cell.name, outcome)
@@ -145,7 +144,7 @@ def _compare(
                 records.append(outcome)
     if not records:
         name, words = next(iter(failed.items()))
-        raise FloemapError(f"no cell could be run; {name}: {words}", path=out)
+        raise FloemapError(f"all cells failed; {name}: {words}", path=out)
     summary = write_results(study, out, cells, records, failed)
     made = make_report(out, progress=part_of(progress, 19, 20, "report")) if report else None
     progress(20, 20, "done")
@@ -153,7 +152,7 @@ def _compare(
 
 
 def data_folder(study: Study, out: Path) -> Path:
-    """Return where the study's prepared products and labels lie."""
+    """Return the folder of the study's prepared products and labels."""
     return study.data.cache or RunPaths(out).data.folder
 
 
@@ -164,14 +163,14 @@ def write_results(
     records: Sequence[dict[str, Any]],
     failed: dict[str, str],
 ) -> dict[str, Any]:
-    """Summarise the records of finished cells; write ``results.json`` and ``results.md``; return the summary."""
+    """Summarise the records of finished cells, write ``results.json`` and ``results.md``, and return the summary."""
     paths = RunPaths(out)
     evaluated: list[dict[str, Any]] = []
     finished = {r["cell"]: r for r in records}
     for cell in cells:
         record = finished.get(cell.name)
         if record is None:
-            scene = cell.axes.get(HELD_OUT)  # None: of any other kind of split the cell would have had all scenes
+            scene = cell.axes.get(HELD_OUT)  # None for other kinds of split, which test all scenes in each cell
             evaluated.append(cell.about() | {"scene": scene, "evaluation": None, "failed": failed.get(cell.name)})
             continue
         split = read_json(paths.cell(cell.name).split)
@@ -191,17 +190,17 @@ def _run_in_turn(
 ) -> Generator[tuple[Cell, Outcome]]:
     masks = DataPaths(data_folder(study, out)).parts
     for i, cell in enumerate(cells):
-        told = part_of(progress, i, len(cells), cell.name)
+        steps = part_of(progress, i, len(cells), cell.name)
         try:
             milestones.info("cell %d of %d: %s", i + 1, len(cells), cell.name)
             folder = RunPaths(out).cell(cell.name).folder
-            yield cell, run_cell(cell, scenes, folder, masks, overwrite=overwrite, progress=told)
+            yield cell, run_cell(cell, scenes, folder, masks, overwrite=overwrite, progress=steps)
         except FloemapError as e:
             yield cell, e
 
 
 def _gpus() -> list[str]:
-    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them; none where one is enough."""
+    """Return the visible GPUs, as in CUDA_VISIBLE_DEVICES, or none if there are fewer than two."""
     import torch
 
     count = torch.cuda.device_count()
@@ -212,19 +211,18 @@ def _gpus() -> list[str]:
 
 
 def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progress: Progress = silent) -> Path:
-    """Train one model with the study's [loss]; return its checkpoint, ``model/model.safetensors`` below `out`.
+    """Train one model with the study's [loss], or resume; return its checkpoint, ``model/model.safetensors`` in `out`.
 
     Raises
     ------
     FloemapError
-        If scenes cannot be made ready, the split cannot be made, or training cannot go on. A run that was stopped is
-        gone on with.
+        If scenes or the split cannot be prepared, or training fails.
     """
-    check_cell(study)  # what is wrong is said before any work
-    place()  # and processes that do not know of each other are refused
+    check_cell(study)  # errors are reported before any work
+    place()  # refuses processes without ranks
     out = Path(out)
     data = data_folder(study, out)
-    with one_at_a_time(data):  # of several processes, the first makes them, and the others find them
+    with one_at_a_time(data):  # the first of several processes makes them; the others wait and find them
         scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
     checkpoint, _ = train_on(
         study,

@@ -1,7 +1,7 @@
-"""From scenes and charts to prepared products and labels: what a study learns from and is tested on.
+"""Prepared products and labels of a study, made from its scenes and charts.
 
-Each scene's product and labels are stages of their own, made once and taken
-as they are by every later run with the same inputs and settings.
+The product and the labels of each scene are stages. They are made once, and later runs with the same inputs and
+settings use them.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StudyScene:
-    """A scene, ready to be learnt from or tested on.
+    """A scene that is prepared and labelled.
 
     Attributes
     ----------
     name
-        As the study calls it: ``01`` to ``12`` in the ExtremeEarth dataset.
+        Name of the scene in the study: ``01`` to ``12`` in the ExtremeEarth dataset.
     product, labels
-        Folders made by `floemap prepare` and `floemap label`, on one grid.
+        Folders made by `floemap prepare` and `floemap label`, on the same grid.
     truth
-        Raster of the truth, where the scene is simulated and has one.
+        Raster of the true classes of a simulated scene, or None.
     start
-        Of the acquisition.
+        Start of the acquisition.
     footprint
-        Its outline on the ground.
+        Outline of the scene on the ground.
     simulated
-        Whether product or chart are.
+        Whether the product or the chart is simulated.
     hashes
         SHA-256 of product.tif and labels.tif.
     """
@@ -63,16 +63,16 @@ class StudyScene:
 
     @property
     def raster(self) -> Path:
-        """The bands."""
+        """Path of the raster of bands."""
         return self.product / "product.tif"
 
     @property
     def label_raster(self) -> Path:
-        """The classes."""
+        """Path of the raster of classes."""
         return self.labels / "labels.tif"
 
     def about(self) -> dict[str, Any]:
-        """Return what a record says of it, JSON-ready."""
+        """Return a description of the scene for records, ready for JSON."""
         return {
             "name": self.name,
             "product": self.product.name,
@@ -84,14 +84,14 @@ class StudyScene:
 
 
 def find_scenes(settings: DataSettings) -> tuple[SceneSettings, ...]:
-    """Return the files of each scene, in order; nothing is read but lists of files.
+    """Return the files of each scene, in order. Only lists of files are read.
 
     Raises
     ------
     ConfigError
-        If the settings name neither folder nor scenes.
+        If the settings name neither a folder nor scenes.
     FloemapError
-        If the folder lacks a product or chart of one of the months, naming each.
+        If the folder lacks the product or chart of a month; the message names each.
     """
     if settings.scenes:
         return settings.scenes
@@ -117,21 +117,21 @@ def _of_dataset(root: Path, entry: Entry, simulated: bool) -> SceneSettings:
 
 
 def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent) -> tuple[StudyScene, ...]:
-    """Prepare and label all scenes of a study. What is finished is not made again.
+    """Prepare and label all scenes of a study. Finished products and labels are kept.
 
     Parameters
     ----------
     settings
-        Which, and how.
+        The scenes, and how they are prepared and labelled.
     out
-        Folder for them; :class:`floemap.results.run_paths.DataPaths` says what lies where in it.
+        Folder for products and labels; :class:`floemap.results.run_paths.DataPaths` describes it.
     progress
-        Is told of each scene.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------
     FloemapError
-        As the stages do, with the scene's name before. Scenes that are finished stay.
+        As the stages do; the message begins with the name of the scene. Finished scenes are kept.
     """
     found = find_scenes(settings)
     scenes = []
@@ -143,7 +143,7 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
         except FloemapError as e:
             e.message = f"scene {scene.name}: {e.message}"
             raise
-    progress(len(found), len(found), "scenes are ready")
+    progress(len(found), len(found), "scenes prepared")
     return tuple(scenes)
 
 
@@ -167,7 +167,7 @@ def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress
         try:
             check_same_grid(read_geobox(labels / "labels.tif"), read_geobox(truth), f"{labels} and {truth}")
         except GridError as e:
-            if settings.scenes:  # the user names this truth
+            if settings.scenes:  # the user has named this truth
                 raise
             logger.warning("scene %s: %s Scores and checks against the truth are left out.", scene.name, e.message)
             truth = None
@@ -175,14 +175,14 @@ def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress
 
 
 def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None, *, legend: str) -> StudyScene:
-    """Read what a prepared product and its labels say of themselves.
+    """Return a study scene from the records of a prepared product and its labels.
 
     Raises
     ------
     ConfigError
         If the labels were made with another legend.
     FloemapError
-        If one of them is not finished, or not what it should be.
+        If one of them is not finished, or is of another kind.
     """
     about, label = read_json(product / "product.json"), read_json(labels / "label.json")
     used = label.get("configuration", {}).get("legend")
@@ -197,7 +197,7 @@ def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None,
         simulated = bool(about["simulated"]) or bool(label.get("simulated", False))
     except MISSHAPEN as e:
         raise FloemapError(
-            f"is no record of a prepared product: {e!r}.",
+            f"is not the record of a prepared product: {e!r}.",
             path=product / "product.json",
             hint="Make it again with `floemap prepare --overwrite`.",
         ) from e

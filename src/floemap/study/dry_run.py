@@ -1,8 +1,8 @@
-"""What a comparison would do, before it does it: cells, names, disk space, and time from a few real steps.
+"""Estimate of what a comparison would do: its cells, disk space and time.
 
-Products are opened and settings are checked, as `compare` does first; nothing is written. The time of a step is
-measured on this machine, with the study's model, batch and patches. The number of epochs is not known beforehand: the
-time is given for one epoch, and for as many as training may take.
+Settings are checked and products opened as in `compare`; nothing is written. The time of a training step is measured on
+this machine, with the study's model, batch size and crops. As the number of epochs is not known in advance, the time
+is given for one epoch and for the largest number of epochs.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from floemap.study.split import roles_of
 if TYPE_CHECKING:
     from floemap.learning.settings import LearningSettings
 
-#: Bytes on disk for each pixel of a scene that has data, as full scenes had them: bands, labels with shares and border
-#: distances, one prediction with its probabilities, scores and checks.
+#: Bytes on disk for each pixel with data, measured with full scenes: bands; labels with shares and border distances;
+#: one prediction with probabilities, scores and checks.
 _PREPARED, _LABELS, _PREDICTION = 4.9, 0.2, 1.0
-#: Bytes of a training for each parameter: weights twice, best weights, Adam's two moments, in float32.
+#: Bytes on disk of a training for each parameter: weights twice, best weights, two moments of Adam, in float32.
 _TRAINING = 20
 _STEPS = 2
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a comparison would do.
+    """Estimate of a comparison.
 
     Attributes
     ----------
     cells
         All trainings, in order.
     scenes
-        Names.
+        Names of the scenes.
     roles
-        Of the first cell: part and use.
+        Use of each part in the first cell.
     steps
-        Of an epoch, by the cell's name.
+        Number of steps in an epoch, by the name of the cell.
     step_s
-        Seconds of one step on this machine, by the cell's name; cells of equal settings share a measurement.
+        Seconds of a step on this machine, by the name of the cell. Cells with equal settings share a measurement.
     epochs
-        As many as training may take, by the cell's name.
+        Largest number of epochs, by the name of the cell.
     mpx
-        Millions of pixels with data, over all scenes.
+        Millions of pixels with data in all scenes.
     disk_gb
-        Of everything, about.
+        Approximate disk space of the comparison, GB.
     device, precision
-        What training would compute with.
+        Device and floating-point precision of the trainings.
     """
 
     cells: tuple[Cell, ...]
@@ -74,7 +74,7 @@ class DryRun:
 
     @property
     def hours_at_most(self) -> float:
-        """Hours of training if every cell takes all its epochs, one cell after the other, without validation."""
+        """Hours of training, without validation, if all cells take all their epochs and run one after the other."""
         return sum(self.epoch_s(c.name) * self.epochs[c.name] for c in self.cells) / 3600
 
 
@@ -84,8 +84,8 @@ def dry_run(study: Study, device: str = "auto") -> DryRun:
     Raises
     ------
     FloemapError
-        As :func:`floemap.study.compare.compare` does before it begins: a scene is absent or cannot be opened, a name or
-        value is wrong, the split leaves a use without a part.
+        As :func:`floemap.study.compare.compare` does before it starts: if a scene is missing or cannot be opened, a
+        name or value is wrong, or the split leaves a use without a part.
     """
     found = find_scenes(study.data)
     names = tuple(s.name for s in found)
@@ -108,7 +108,7 @@ def dry_run(study: Study, device: str = "auto") -> DryRun:
         trained = [part for part, role in roles[cell.name].items() if role == "train"]
         crops = learning.crops.per_scene * len(trained)
         if learning.training.batch > crops:
-            raise ConfigError(f"training.batch is {learning.training.batch}, but an epoch has {crops} patches.")
+            raise ConfigError(f"training.batch is {learning.training.batch}, but an epoch has {crops} crops.")
         steps[cell.name], step_s[cell.name] = crops // learning.training.batch, measured[key][0]
         epochs[cell.name] = learning.training.max_epochs
         parameters += measured[key][1]
@@ -119,7 +119,7 @@ def dry_run(study: Study, device: str = "auto") -> DryRun:
 
 
 def _held_out(cell: Cell) -> Any:
-    """Return the split of a cell, leave-one-out with its scene."""
+    """Return the split of a cell; for leave-one-out with the scene of the cell."""
     split = cell.study.split
     held = cell.axes.get(HELD_OUT)
     return split if held is None else split.model_copy(update={"held_out": str(held)})
@@ -132,7 +132,7 @@ def _classes(study: Study) -> int:
 
 
 def _pixels(scene: SceneSettings, resolution_m: float) -> float:
-    """Return how many pixels of a scene will have data."""
+    """Return the number of pixels of a scene that will have data."""
     record = scene.product / "product.json"
     if record.is_file():
         with as_written(record, "floemap prepare"):
@@ -149,15 +149,15 @@ def _pixels(scene: SceneSettings, resolution_m: float) -> float:
 
 
 def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[float, int, str, str]:
-    """Take a few steps on random patches; return seconds of one, parameters, device and precision."""
+    """Take a few steps on random crops; return the seconds of one, the number of parameters, device and precision."""
     import torch
 
     from floemap.learning.data.crops import Batch
-    from floemap.learning.losses.functions import make_loss
+    from floemap.learning.losses import make_loss
     from floemap.learning.models.atrous import with_rates
     from floemap.learning.models.registry import build_model
     from floemap.learning.training.distributed import make_fabric, precision_of
-    from floemap.learning.training.loop import run_steps
+    from floemap.learning.training.loop import train_step
 
     learning = with_rates(learning)
     fabric = make_fabric(device, learning.training.precision)
@@ -173,11 +173,10 @@ def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[f
         network, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-6, fused=True))
         network.train()
         loss = make_loss(learning.loss, classes, [1] * classes)
-        given: list[Batch] = [(stored, labels)]
+        given: Batch = (stored, labels)
         times = []
-        for _ in range(_STEPS):  # the first one also finds memory and algorithms
+        for _ in range(_STEPS):  # the first one also allocates memory and chooses algorithms
             began = time.perf_counter()
-            for _ in run_steps(network, optimizer, loss, iter(given), fabric, learning.training.clip_norm):
-                pass  # a step's numbers are given once it is done
+            train_step(network, optimizer, loss, given, fabric, learning.training.clip_norm).tolist()  # waits for it
             times.append(time.perf_counter() - began)
     return min(times), sum(p.numel() for p in model.parameters()), fabric.device.type, precision_of(fabric)

@@ -1,6 +1,6 @@
-"""One cell of a study: train, predict the test scenes, score them. Each step is a stage that is not made twice.
+"""One cell of a study: train, predict the test scenes, score them. Each step is a stage; finished stages are kept.
 
-What lies where in its folder, :class:`floemap.results.run_paths.CellPaths` says.
+:class:`floemap.results.run_paths.CellPaths` describes its folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from floemap.cog import read_geobox
 from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError, GridError, OutputError
 from floemap.grid import crs_of
-from floemap.learning.models.checkpoint_header import RESOLUTION_TOLERANCE, read_about
+from floemap.learning.models.checkpoint_header import RESOLUTION_TOLERANCE, read_about, refuse_known
 from floemap.legend import legend
 from floemap.progress import Progress, part_of, silent
 from floemap.results.folders import refuse_foreign_files
@@ -36,7 +36,7 @@ from floemap.study.data import StudyScene
 from floemap.study.settings import Study
 from floemap.study.split import ROLES, Split, make_split
 
-#: The steps of a cell are stages, each with a revision of its own; raise this one when they are put together otherwise.
+#: Each step of a cell is a stage with its own revision. Raise this one when the steps are combined in another way.
 STAGE = Stage("floemap compare", "cell.json", revision=0)
 #: How paths begin that lead from a cell's folder, ``cells/NAME`` in the run, out of the run.
 _BESIDE = "../../../"
@@ -52,15 +52,15 @@ def train_on(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> tuple[Path, Split]:
-    """Share the scenes out, write ``split.json``, train one model; return its checkpoint and the split.
+    """Split the scenes, write ``split.json`` and train one model; return its checkpoint and the split.
 
     Raises
     ------
     ConfigError, TrainingError, ModelError
         See :func:`floemap.study.split.make_split` and :func:`floemap.learning.training.loop.train`.
     """
+    from floemap.learning.models.checkpoint import read_start
     from floemap.learning.training.loop import train
-    from floemap.learning.training.start import read_start, refuse_known
 
     classes = legend(study.data.legend)
     with one_at_a_time(masks):
@@ -69,7 +69,7 @@ def train_on(
     paths = CellPaths(out)
     start = read_start(study.learning().model, classes, about["resolution_m"])
     if start is not None:
-        refuse_known(start, (share.scene.product.name for share, _ in split.tests))
+        refuse_known(start.about, start.path, (share.scene.product.name for share, _ in split.tests))
     _refuse_foreign_split(paths.split)
     with os_errors(out):
         make_folder(out)
@@ -89,14 +89,14 @@ def train_on(
 
 
 def _refuse_foreign_split(path: Path) -> None:
-    """Refuse to write over a file that is no split."""
+    """Refuse to overwrite a file that is not a split."""
     if path.is_file() and path.stat().st_size and not read_json(path).keys() >= {"settings", "parts"}:
-        raise OutputError("is there already, and is no split.", path=path, hint="Move it, or choose another --out.")
+        raise OutputError("exists already, and is not a split.", path=path, hint="Move it, or choose another --out.")
 
 
 @contextmanager
 def _kept_where_refused(path: Path) -> Iterator[None]:
-    """Put a file back as it was if the block is refused: it belongs to the training that the folder holds."""
+    """Restore a file if the block raises ConfigError: the file belongs to the training that is in the folder."""
     before = path.read_bytes() if path.is_file() else None
     try:
         yield
@@ -107,12 +107,12 @@ def _kept_where_refused(path: Path) -> Iterator[None]:
 
 
 def about_data(split: Split) -> dict[str, Any]:
-    """Return what a checkpoint says of the scenes that it was made from.
+    """Return the entries of a checkpoint's header that describe its scenes.
 
     Raises
     ------
     GridError
-        If the scenes do not all have one pixel size.
+        If the scenes do not all have the same pixel size.
     """
     learnt = [s for s in split.shares if s.role != "test"]
     geobox = read_geobox(learnt[0].scene.raster)
@@ -122,7 +122,7 @@ def about_data(split: Split) -> dict[str, Any]:
             raise GridError(
                 f"has pixels of {size:g} m; those of {learnt[0].scene.name} have {abs(geobox.resolution.x):g} m.",
                 path=share.scene.raster,
-                hint="A model learns from one pixel size: prepare all scenes alike.",
+                hint="A model is trained on one pixel size: prepare all scenes with the same resolution.",
             )
     crs = crs_of(geobox)
     return {
@@ -142,12 +142,12 @@ def run_cell(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Run a cell in the folder `out`, or go on with it; return its record, which is ``cell.json``.
+    """Run a cell in the folder `out`, or resume it; return its record, ``cell.json``.
 
     Raises
     ------
     FloemapError
-        As its steps do. What they finished stays.
+        As its steps do. Finished steps are kept.
     """
     from floemap.evaluation.checks.assess import assess_scene
     from floemap.evaluation.scoring.evaluate import evaluate_scene
@@ -157,7 +157,7 @@ def run_cell(
     paths = CellPaths(out)
     refuse_foreign_files(out, STAGE, [paths.record.name])
     with os_errors(out):
-        paths.record.unlink(missing_ok=True)  # until all of it is there again, made by these settings
+        paths.record.unlink(missing_ok=True)  # it exists only while all results are there, made with the same settings
     study = cell.study
     checkpoint, split = train_on(
         study, scenes, out, masks, overwrite=overwrite, progress=part_of(progress, 0, 2, "training")
@@ -185,7 +185,7 @@ def run_cell(
             mask=part.mask,
             overwrite=overwrite,
         )
-        if part.mask is None:  # of halves the report makes them: a folder is named after the scene
+        if part.mask is None:  # the report makes the checks of halves, as a folder is named after its scene
             assess_scene(
                 prediction.folder,
                 scene.labels,

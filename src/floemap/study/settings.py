@@ -1,4 +1,4 @@
-"""Settings of a study: which scenes, how they are shared out, what is trained, what is compared. From one TOML file."""
+"""Settings of a study, from one TOML file: scenes, split, training and comparison."""
 
 from __future__ import annotations
 
@@ -14,55 +14,56 @@ from floemap.icechart.label.settings import LabelSettings
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
 from floemap.sentinel1.settings import PrepareSettings
 
-#: A value of an axis.
+#: Value of an axis.
 AxisValue = bool | int | float | str
 
 
 class SceneSettings(Settings):
-    """A scene that is not of the ExtremeEarth dataset."""
+    """A scene that is not from the ExtremeEarth dataset."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*$")
-    """How the study calls it; splits use the name, or the name with -SW or -NE for one half."""
+    """Name of the scene in the study. Splits use this name, or the name with -SW or -NE for one half."""
 
     product: Path
-    """A Sentinel-1 product, folder or zip, or a prepared product's folder."""
+    """A Sentinel-1 product, as a folder or zip, or the folder of a prepared product."""
 
     chart: Path
-    """Its ice chart in SIGRID-3, or a folder of labels on the prepared product's grid."""
+    """The ice chart in SIGRID-3, or a folder of labels on the grid of the prepared product."""
 
     layer: str | None = None
-    """Which file of a zip, or layer of a file, is the chart, where there are several."""
+    """The file in a zip, or the layer of a file, that is the chart, if there are several."""
 
     truth: Path | None = None
-    """Of a simulated scene: a raster with a band "class" on the prepared product's grid."""
+    """True classes of a simulated scene: a raster with a band "class" on the grid of the prepared product."""
 
 
 class DataSettings(Settings):
-    """Scenes and charts, and how they become bands and labels."""
+    """Scenes and charts, and how they are prepared and labelled."""
 
     folder: Path | None = None
-    """A folder in the form of the ExtremeEarth dataset, real or simulated, of any layout."""
+    """Folder with the files of the ExtremeEarth dataset, real or simulated, in any layout."""
 
     months: tuple[int, ...] = ALL_MONTHS
-    """Which of its twelve scenes."""
+    """Months of the dataset's twelve scenes to use."""
 
     scenes: tuple[SceneSettings, ...] = ()
-    """Instead of a folder: scenes, each by its files."""
+    """List of scenes, each with its files, instead of a folder."""
 
     legend: str = "extremeearth"
-    """Name of the table of classes."""
+    """Name of the legend."""
 
     unmapped: Literal["error", "ignore"] = "error"
-    """Codes that the legend lacks: refuse the chart, or leave those polygons without a class."""
+    """What to do with codes that the legend lacks. error: refuse the chart. ignore: leave their polygons without a
+    class."""
 
     without_parts: Literal["unknown", "first"] = "unknown"
     """Charts that name several ice types without partial concentrations: the type is unknown, or the first counts."""
 
     prepare: PrepareSettings = PrepareSettings()
-    """How products become bands on a grid."""
+    """How products are prepared."""
 
     cache: Path | None = None
-    """Folder for prepared products and labels; default: "data" in the study's own folder."""
+    """Folder for prepared products and labels. By default it is "data" in the folder of the study."""
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
@@ -70,11 +71,11 @@ class DataSettings(Settings):
             raise ValueError("give a folder or scenes, not both")
         names = [s.name for s in self.scenes]
         if len(set(names)) != len(names):
-            raise ValueError(f"two scenes have one name: {sorted(n for n in set(names) if names.count(n) > 1)}")
+            raise ValueError(f"two scenes have the same name: {sorted(n for n in set(names) if names.count(n) > 1)}")
         return self
 
     def label_settings(self, layer: str | None = None) -> LabelSettings:
-        """Return the settings of the label stage: with shares and border distances, which scores use."""
+        """Return the settings of the label stage, with the shares and border distances that scores need."""
         return LabelSettings(
             legend=self.legend,
             unmapped=self.unmapped,
@@ -86,35 +87,35 @@ class DataSettings(Settings):
 
 
 class SplitSettings(Settings):
-    """Which scenes, or halves of them, are learnt from, validated on and tested on."""
+    """Scenes, or halves of them, for training, validation and test."""
 
     kind: Literal["published", "leave_one_out", "lists"] = "published"
-    """published: January and July for testing, the north-eastern halves of four months for validation.
-    leave_one_out: one scene for testing. lists: as said below."""
+    """published: January and July for test, the north-eastern halves of four months for validation.
+    leave_one_out: one scene for test. lists: the lists training, validation and test."""
 
     held_out: str = "each"
-    """For leave_one_out: the scene to test on, or each in turn."""
+    """Held-out scene for leave_one_out, or "each" for each scene in turn."""
 
     training: tuple[str, ...] = ()
-    """For lists: names of scenes, such as 03, or of halves of them, such as 02-SW."""
+    """Training parts for lists: names of scenes, such as 03, or of halves, such as 02-SW."""
 
     validation: tuple[str, ...] = ()
-    """For lists: likewise. For leave_one_out: the halves to validate on; default: as published."""
+    """Validation parts for lists and for leave_one_out. By default leave_one_out validates on the published halves."""
 
     test: tuple[str, ...] = ()
-    """For lists: likewise."""
+    """Test parts for lists."""
 
     cut: Literal["sides", "corners"] = "sides"
-    """Line that halves a scene: between the middles of two sides, or between two corners."""
+    """Line that divides a scene into halves. sides: between the midpoints of two sides. corners: between two
+    corners."""
 
     same_ice_hours: float = Field(default=24.0, ge=0)
-    """Scenes that overlap on the ground and are less far apart in time show the same ice: they may not be shared out
-    to different uses."""
+    """Scenes that overlap on the ground within this time show the same ice, and may not have different uses."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SplitSettings:
         if self.kind == "lists" and not (self.training and self.validation):
-            raise ValueError("lists needs training and validation, and test where anything is to be tested")
+            raise ValueError("lists needs training and validation, and for a comparison also test")
         if self.kind != "lists" and (self.training or self.test):
             raise ValueError(f"training and test are for lists; the kind is {self.kind}")
         if self.kind == "published" and self.validation:
@@ -123,22 +124,22 @@ class SplitSettings(Settings):
 
 
 class CompareSettings(Settings):
-    """What is compared with what."""
+    """What a comparison varies."""
 
     losses: tuple[str, ...] = ("cross_entropy", "dice", "focal")
-    """Names of losses; everything else about the loss is as in [loss]."""
+    """Names of the losses to compare. Their other settings are those of [loss]."""
 
     repeats: int = Field(default=3, ge=1, le=1000)
-    """Trainings of each, with seeds that count up from [training] seed."""
+    """Number of trainings of each loss; their seeds count up from [training] seed."""
 
     axes: dict[str, tuple[AxisValue, ...]] = Field(default_factory=dict)
-    """Any other settings to vary, such as "model.output_stride" = [8, 16]; all combinations are run."""
+    """Other settings to vary, such as "model.output_stride" = [8, 16]. All combinations are run."""
 
     @field_validator("losses")
     @classmethod
     def _each_once(cls, losses: tuple[str, ...]) -> tuple[str, ...]:
         if not losses or len(set(losses)) != len(losses):
-            raise ValueError("name at least one loss, and each once")
+            raise ValueError("name at least one loss, and each only once")
         return losses
 
     @field_validator("axes")
@@ -146,11 +147,11 @@ class CompareSettings(Settings):
     def _free_axes(cls, axes: dict[str, tuple[AxisValue, ...]]) -> dict[str, tuple[AxisValue, ...]]:
         for key, values in axes.items():
             if key.split(".")[0] not in ("split", "model", "loss", "crops", "training"):
-                raise ValueError(f"{key} is no setting of split, model, loss, crops or training")
+                raise ValueError(f"{key} is not a setting of split, model, loss, crops or training")
             if key in ("loss.name", "training.seed"):
-                raise ValueError(f"{key} is varied by losses and repeats already")
+                raise ValueError(f"{key} is already varied by losses and repeats")
             if not values or len(set(values)) != len(values):
-                raise ValueError(f"{key} needs at least one value, and each once")
+                raise ValueError(f"{key} needs at least one value, and each only once")
         return axes
 
 
@@ -158,45 +159,45 @@ class PredictSettings(Settings):
     """How test scenes are predicted."""
 
     engine: Literal["torch", "openvino"] = "torch"
-    """What runs the network."""
+    """Library that runs the network."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the arithmetic. auto: bf16 where the processor or GPU has it."""
+    """Floating-point precision. auto uses bf16 if the processor or GPU supports it."""
 
 
 class Study(Settings):
-    """A whole study."""
+    """All settings of a study."""
 
     name: str = Field(default="study", pattern=r"^[A-Za-z0-9_-]+$")
-    """For titles and reports."""
+    """Name of the study in titles and reports."""
 
     data: DataSettings = DataSettings()
-    """The scenes."""
+    """Scenes and charts."""
 
     split: SplitSettings = SplitSettings()
-    """Who learns from what."""
+    """Split of the scenes."""
 
     model: ModelSettings = ModelSettings()
-    """The network."""
+    """Model."""
 
     loss: LossSettings = LossSettings()
-    """The loss of `floemap train`, and what the compared ones share."""
+    """Loss of `floemap train`, and the settings that the compared losses share."""
 
     crops: CropSettings = CropSettings()
-    """The patches."""
+    """Training crops."""
 
     training: TrainingSettings = TrainingSettings()
-    """The training."""
+    """Training."""
 
     compare: CompareSettings = CompareSettings()
-    """What is varied."""
+    """Comparison."""
 
     predict: PredictSettings = PredictSettings()
-    """The prediction of test scenes."""
+    """Prediction of the test scenes."""
 
     score: EvaluateSettings = EvaluateSettings()
-    """The scores."""
+    """Scores."""
 
     def learning(self) -> LearningSettings:
-        """Return what one training needs."""
+        """Return the settings of one training."""
         return LearningSettings(model=self.model, loss=self.loss, crops=self.crops, training=self.training)

@@ -1,7 +1,7 @@
-"""Sharing scenes out: which parts are learnt from, validated on, tested on; decided and written before any training.
+"""Splitting scenes into parts for training, validation and test, before any training.
 
-A part is a scene or one half of it, named ``03``, ``02-SW``, ``02-NE``. Parts of different uses may not show the same
-ice: neither the same ground of one scene, nor the same ground within a day or so by two scenes.
+A part is a scene or one half of it, with a name such as ``03``, ``02-SW``, ``02-NE``. Parts with different uses must
+not show the same ice, that is, the same ground within about a day.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from floemap.study.settings import SplitSettings
 STAGE = Stage("floemap split", "part.json", revision=0, files=("mask.tif",))
 
 ROLES: tuple[Role, ...] = ("train", "validation", "test")
-#: Ground that two parts may share: cuts and footprints are drawn with a finite number of points.
+#: Tolerated overlap: the outlines of parts have a finite number of points.
 _TOUCHING_KM2 = 1.0
 
 
 @dataclass(frozen=True)
 class Share:
-    """One part and its use."""
+    """A part and its use."""
 
     scene: StudyScene
     half: Half | None
@@ -46,37 +46,37 @@ class Share:
 
     @property
     def name(self) -> str:
-        """Such as ``02-NE`` or ``07``."""
+        """Name of the part, such as ``02-NE`` or ``07``."""
         return self.scene.name + (f"-{self.half}" if self.half else "")
 
 
 def published_roles(names: Sequence[str]) -> dict[str, Role]:
-    """Return the published protocol's use of each part, as far as `names` holds its scenes."""
+    """Return the use of each part in the published protocol, for the scenes in `names`."""
     return {p.name: p.role for p in PARTS if f"{p.scene.month:02d}" in names}
 
 
 def share_out(
     settings: SplitSettings, scenes: Sequence[StudyScene], needed: Sequence[Role] = ROLES
 ) -> tuple[Share, ...]:
-    """Decide each part's use.
+    """Assign a use to each part.
 
     Parameters
     ----------
     settings
-        The way. "leave_one_out" needs one scene's name in `held_out`.
+        Settings of the split. "leave_one_out" needs the name of a scene in `held_out`.
     scenes
-        All of the study.
+        All scenes of the study.
     needed
         Uses that must have a part.
 
     Returns
     -------
-    Parts in order of use and name. Scenes that the settings leave out have none.
+    The parts, in order of use and name. Scenes that the settings leave out have no part.
 
     Raises
     ------
     ConfigError
-        If a name is unknown or used twice, a needed use has no part, or two uses share ground.
+        If a name is unknown or used twice, a needed use has no part, or parts with different uses overlap.
     """
     by_name = {s.name: s for s in scenes}
     shares = [_share(part, role, by_name) for part, role in roles_of(settings, tuple(by_name)).items()]
@@ -92,12 +92,12 @@ def share_out(
 
 
 def roles_of(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]:
-    """Return each part's use by its name, as the settings say, before any scene is read.
+    """Return the use of each part, by its name, without reading any scene.
 
     Raises
     ------
     ConfigError
-        If a part is named twice, or the scene to hold out is unknown.
+        If a part is named twice, or the held-out scene is unknown.
     """
     if settings.kind == "published":
         return published_roles(names)
@@ -137,23 +137,23 @@ def _share(part: str, role: Role, scenes: Mapping[str, StudyScene]) -> Share:
     if name in scenes and half in ("SW", "NE"):
         return Share(scenes[name], half, role)  # type: ignore[arg-type]
     raise ConfigError(
-        f"the split names {part!r}, which is no scene and no half of one.",
+        f"the split names {part!r}, which is neither a scene nor half of one.",
         hint=f"Scenes: {', '.join(scenes)}; halves: NAME-SW and NAME-NE.",
     )
 
 
 def _refuse_same_product(tests: Sequence[Share]) -> None:
-    """Refuse to test on one product under two names, as with charts of two analysts: its results have one place."""
+    """Refuse to test one product under two names, as with charts of two analysts: results are stored by product."""
     for a, b in combinations(tests, 2):
         if a.scene.product.name == b.scene.product.name and a.scene.name != b.scene.name:
             raise ConfigError(
-                f"{a.name} and {b.name} are the same product, {a.scene.product.name}; both are to be tested on.",
-                hint="Make a study for each of its charts.",
+                f"the test scenes {a.name} and {b.name} are the same product, {a.scene.product.name}.",
+                hint="Make a study for each chart.",
             )
 
 
 def refuse_overlap(shares: Sequence[Share], settings: SplitSettings) -> None:
-    """Raise :class:`ConfigError` where two parts of different uses show the same ice."""
+    """Raise :class:`ConfigError` if two parts with different uses show the same ice."""
     outlines = [_outline(s, settings.cut) for s in shares]
     for (a, at), (b, bt) in combinations(zip(shares, outlines, strict=True), 2):
         hours = abs((a.scene.start - b.scene.start).total_seconds()) / 3600
@@ -180,7 +180,7 @@ def _outline(share: Share, cut: Cut) -> dict[str, Any]:
 
 
 def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
-    """Return a part as training reads it; of half a scene, write its mask to ``out/<name>/mask.tif`` first.
+    """Return a part for training. For half a scene, write its mask to ``out/<name>/mask.tif`` first.
 
     Raises
     ------
@@ -211,17 +211,17 @@ def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
 def _window(inside: NDArray[np.bool_]) -> Window:
     rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not rows.size:
-        raise TrainingError("half a scene lies outside of the product's grid.")
+        raise TrainingError("half of the scene lies outside the grid of the product.")
     return int(rows[0]), int(cols[0]), int(rows[-1] - rows[0] + 1), int(cols[-1] - cols[0] + 1)
 
 
 def label_counts(part: ScenePart, legend: Legend) -> dict[str, int]:
-    """Return the labelled pixels of each class within a part, by class key.
+    """Return the number of labelled pixels of each class in a part, by class key.
 
     Raises
     ------
     TrainingError
-        If there is none.
+        If the part has no labelled pixel.
     """
     counts = np.zeros(256, np.int64)
     with open_raster(part.labels) as labels:
@@ -232,26 +232,34 @@ def label_counts(part: ScenePart, legend: Legend) -> dict[str, int]:
     counts += np.bincount(read.ravel(), minlength=256)
     if not counts[: len(legend)].any():
         raise TrainingError(
-            f"part {part.name} has no pixel with a label.", path=part.labels, hint="Leave it out of the split."
+            f"part {part.name} has no labelled pixel.", path=part.labels, hint="Leave it out of the split."
         )
     return {c.key: int(counts[c.id]) for c in legend.classes}
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split, ready to be trained with: parts on disk, by use; scenes for testing are whole."""
+    """A split with its parts on disk.
+
+    Attributes
+    ----------
+    shares, parts
+        The parts, with their use and as files, in the same order.
+    record
+        Description of the split, which is written to ``split.json``.
+    """
 
     shares: tuple[Share, ...]
     parts: tuple[ScenePart, ...]
     record: dict[str, Any]
 
     def of(self, role: Literal["train", "validation", "test"]) -> tuple[ScenePart, ...]:
-        """Return the parts of one use."""
+        """Return the parts with a use."""
         return tuple(p for p, s in zip(self.parts, self.shares, strict=True) if s.role == role)
 
     @property
     def tests(self) -> tuple[tuple[Share, ScenePart], ...]:
-        """The parts to test on."""
+        """The test parts."""
         return tuple((s, p) for s, p in zip(self.shares, self.parts, strict=True) if s.role == "test")
 
 
@@ -262,7 +270,7 @@ def make_split(
     out: Path,
     needed: Sequence[Role] = ROLES,
 ) -> Split:
-    """Share the scenes out, write masks of halves below `out`, and count each part's labels.
+    """Split the scenes, write the masks of halves into `out`, and count the labels of each part.
 
     Raises
     ------

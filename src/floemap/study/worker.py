@@ -1,4 +1,4 @@
-"""A process that runs one cell of a comparison: ``python -m floemap.study.worker FOLDER CELL [--overwrite]``."""
+"""Worker process for one cell of a comparison: ``python -m floemap.study.worker FOLDER CELL [--overwrite]``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from floemap.study.settings import Study
 
 
 def work(out: Path, name: str, *, overwrite: bool = False, progress: Progress = silent) -> None:
-    """Run the cell of that name of the comparison in `out`, whose ``plan.json`` holds the configuration."""
+    """Run the named cell of the comparison in `out`, whose ``plan.json`` holds the configuration."""
     paths = RunPaths(out)
     study = Study.checked(**read_json(paths.plan)["configuration"])
     cells = {c.name: c for c in plan(study, [s.name for s in find_scenes(study.data)])}
@@ -27,11 +27,11 @@ def work(out: Path, name: str, *, overwrite: bool = False, progress: Progress = 
     with one_at_a_time(data):
         scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))
 
-    def told(done: float, total: float, what: str) -> None:
+    def cell_progress(done: float, total: float, what: str) -> None:
         progress(1 + 19 * done / total if total else 1, 20, what)
 
     folder = paths.cell(name).folder
-    run_cell(cells[name], scenes, folder, DataPaths(data).parts, overwrite=overwrite, progress=told)
+    run_cell(cells[name], scenes, folder, DataPaths(data).parts, overwrite=overwrite, progress=cell_progress)
 
 
 if __name__ == "__main__":

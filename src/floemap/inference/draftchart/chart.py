@@ -39,7 +39,7 @@ from floemap.results.stage import provenance, write_json
 if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
     from floemap.inference.predict.engines import Engine
     from floemap.inference.predict.in_memory import Predictor
-    from floemap.learning.whole_scene.stages import Precision
+    from floemap.learning.whole_scene.pieces import Precision
 
 logger = logging.getLogger(__name__)
 

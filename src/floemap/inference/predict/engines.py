@@ -1,4 +1,4 @@
-"""What runs a network: torch, or OpenVINO on the processor. Both give the same stages, so the same tiles and strips."""
+"""What runs a network: torch, or OpenVINO on the processor. Both give the same pieces, so the same tiles and strips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from floemap.errors import ConfigError, ModelError, how_to_install, known_names
 from floemap.learning.models.base import SegmentationModel
-from floemap.learning.whole_scene.stages import Network, Precision, Stage, choose_precision, prepare_network
+from floemap.learning.whole_scene.pieces import Network, Piece, Precision, choose_precision, prepare_network
 from floemap.sentinel1.encoding import BAND_NAMES
 from floemap.warned import without_warnings
 
@@ -99,7 +99,7 @@ def choose_device(wanted: str, only: str | None = None) -> torch.device:
 
 
 def _in_openvino(network: Network, precision: Literal["fp32", "bf16"]) -> Network:
-    """Replace a float32 network's stages by the same ones in OpenVINO."""
+    """Replace a float32 network's pieces by the same ones in OpenVINO."""
     ov = _openvino()
     core = ov.Core()
     # Both are set: OpenVINO chooses bf16 by itself where the processor has it, and as many threads as it likes.
@@ -108,22 +108,22 @@ def _in_openvino(network: Network, precision: Literal["fp32", "bf16"]) -> Networ
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": network.workers,
     }
-    stages: list[Stage] = []
+    pieces: list[Piece] = []
     channels = len(BAND_NAMES)
-    for stage in network.stages:
-        final = stage is network.stages[-1]
+    for piece in network.pieces:
+        final = piece is network.pieces[-1]
         try:
-            converted = _convert(ov, stage, channels, precision, final)
+            converted = _convert(ov, piece, channels, precision, final)
             compiled = core.compile_model(converted, "CPU", wishes)
         except (RuntimeError, ov.frontend.OpConversionFailure, ov.frontend.GeneralFailure) as e:
             raise ModelError(
                 f"OpenVINO {ov.__version__} cannot take the model: {str(e).strip().splitlines()[-1]}",
                 hint="Take the engine torch.",
             ) from e
-        stages.append(replace(stage, run=_runner(ov, compiled, precision, final)))
-        channels = stage.channels
+        pieces.append(replace(piece, run=_runner(ov, compiled, precision, final)))
+        channels = piece.channels
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    return replace(network, stages=tuple(stages), table=network.table.to(dtype), dtype=dtype)
+    return replace(network, pieces=tuple(pieces), table=network.table.to(dtype), dtype=dtype)
 
 
 def _openvino() -> Any:
@@ -138,14 +138,14 @@ def _openvino() -> Any:
     return openvino
 
 
-def _convert(ov: Any, stage: Stage, channels: int, precision: str, final: bool) -> Any:
-    """Convert a stage for inputs of any size; inputs and outputs are (1, rows, cols, channels), as torch keeps them."""
-    assert isinstance(stage.run, nn.Module)
-    halo = (stage.halo or 0) if stage.inside else 0
-    side = 2 * halo + 4 * stage.align * stage.shrink
+def _convert(ov: Any, piece: Piece, channels: int, precision: str, final: bool) -> Any:
+    """Convert a piece for inputs of any size; inputs and outputs are (1, rows, cols, channels), as torch keeps them."""
+    assert isinstance(piece.run, nn.Module)
+    halo = (piece.halo or 0) if piece.inside else 0
+    side = 2 * halo + 4 * piece.align * piece.shrink
     # OpenVINO reads models through torch's tracing, which torch means to give up.
     with without_warnings(DeprecationWarning, r"`torch\.jit\.\w+` is deprecated"):
-        converted = ov.convert_model(stage.run, example_input=torch.zeros(1, channels, side, side))
+        converted = ov.convert_model(piece.run, example_input=torch.zeros(1, channels, side, side))
     size = ov.Dimension(2 * halo + 1, -1)
     converted.reshape(ov.PartialShape([1, channels, size, size]))
     steps = ov.preprocess.PrePostProcessor(converted)
@@ -157,7 +157,7 @@ def _convert(ov: Any, stage: Stage, channels: int, precision: str, final: bool) 
 
 
 def _runner(ov: Any, compiled: Any, precision: str, final: bool) -> Callable[[Tensor], Tensor]:
-    """Return what runs a compiled stage on a torch tensor without copying it; each thread has its own request."""
+    """Return what runs a compiled piece on a torch tensor without copying it; each thread has its own request."""
     own = local()
 
     def run(x: Tensor) -> Tensor:

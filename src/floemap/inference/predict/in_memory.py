@@ -25,7 +25,7 @@ from floemap.inference.predict.strips import Strip, predicted_strips
 from floemap.inference.predict.uncertainty import disagreement, entropy
 from floemap.learning.models.checkpoint import Checkpoint, load_checkpoint
 from floemap.learning.whole_scene.logits import SceneLogits
-from floemap.learning.whole_scene.stages import Network, Precision
+from floemap.learning.whole_scene.pieces import Network, Precision
 from floemap.legend import IGNORE, Legend
 from floemap.progress import Progress, part_of, silent
 

@@ -18,7 +18,7 @@ from floemap.results.stage import sha256
 if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
     from floemap.inference.predict.engines import Engine
     from floemap.inference.predict.in_memory import Predictor
-    from floemap.learning.whole_scene.stages import Precision
+    from floemap.learning.whole_scene.pieces import Precision
 
 logger = logging.getLogger(__name__)
 

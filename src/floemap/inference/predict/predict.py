@@ -30,7 +30,7 @@ from floemap.inference.predict.strips import Strip, predicted_strips
 from floemap.learning.models.checkpoint import Checkpoint, load_checkpoint
 from floemap.learning.models.checkpoint_header import warn_if_simulated
 from floemap.learning.whole_scene.logits import SceneLogits
-from floemap.learning.whole_scene.stages import Precision
+from floemap.learning.whole_scene.pieces import Precision
 from floemap.legend import IGNORE, Legend
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, silent

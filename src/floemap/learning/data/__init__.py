@@ -1,1 +1,1 @@
-"""What a model learns from: parts of scenes, crops, normalisation, surveys."""
+"""Training data: parts of scenes, crops, normalisation, surveys."""

@@ -1,11 +1,11 @@
-"""Patches that a model learns from: which ones an epoch has, and where they come from.
+"""Training crops: how those of an epoch are drawn, and the sources that read them.
 
-Which patches an epoch has depends on the seed and the epoch's number alone, not on source, processes or what ran
-before, so that a run that goes on after a kill, or on more GPUs, learns from the same ones. Places are drawn uniformly
-from all those in a part that have enough labels.
+The crops of an epoch depend on the seed and the number of the epoch only, not on the source, the processes or what
+ran before: a resumed run, or a run on more GPUs, is trained on the same crops. Places are drawn uniformly from all
+places in a part that have enough labels.
 
-Two sources give them, bit for bit the same: :class:`ResidentCrops` holds all parts in memory, or on the GPU, and cuts
-there; :class:`StreamedCrops` reads windows of the files in worker processes, for archives that do not fit.
+Two sources give identical crops: :class:`ResidentCrops` keeps all parts in memory, or on the GPU;
+:class:`StreamedCrops` reads windows of the files in worker processes, for archives that do not fit into memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from floemap.learning.settings import CropSettings
 from floemap.legend import IGNORE
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
 
-# What a random number is for: streams that never meet, whatever the seed.
+# Purposes of random numbers. Each has its own stream, which is independent of the others for any seed.
 _PLACES, _TURNS, _ORDER, _VALIDATION, _TORCH = range(5)
 
 Batch = tuple[Tensor, Tensor]
@@ -34,20 +34,20 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Crop:
-    """A square patch of a part.
+    """A square crop of a part.
 
     Attributes
     ----------
     part
-        Position of the part in the list of parts.
+        Index of the part in the list of parts.
     row, col
-        Upper left corner, pixels of the part.
+        Upper left corner in pixels of the part, without the context.
     size_px
-        Side.
+        Side of the crop.
     turn
-        0 to 7: quarter turns to the left, plus 4 if it is mirrored along its columns before; 0 leaves it as it is.
+        0 to 7: number of quarter turns to the left, plus 4 if the crop is mirrored along its columns first.
     context_px
-        Pixels around it that are cut out with it: bands as far as the part goes, no data beyond; no labels.
+        Pixels of context on each side. They have bands, or no-data beyond the part, but no labels.
     """
 
     part: int
@@ -59,21 +59,21 @@ class Crop:
 
     @property
     def side_px(self) -> int:
-        """Side of what is cut out."""
+        """Side of the crop with its context."""
         return self.size_px + 2 * self.context_px
 
 
 def draw_epoch(surveys: Sequence[Survey], settings: CropSettings, seed: int, epoch: int) -> list[Crop]:
-    """Draw the patches of an epoch, `settings.per_scene` from each part, in an order shuffled over all parts.
+    """Draw the crops of an epoch, `settings.per_scene` from each part, shuffled over all parts.
 
     Parameters
     ----------
     surveys
-        Of the training parts, with places.
+        Surveys of the training parts, with places.
     settings
-        With ``redraw`` False the places are those of epoch 0 in every epoch; order and turns change all the same.
+        With ``redraw`` False, all epochs have the places of epoch 0, but another order and other turns.
     seed, epoch
-        The same numbers give the same patches.
+        Equal numbers give equal crops.
     """
     drawn_in = epoch if settings.redraw else 0
     crops = []
@@ -87,65 +87,66 @@ def draw_epoch(surveys: Sequence[Survey], settings: CropSettings, seed: int, epo
 
 
 def draw_fixed(survey: Survey, part: int, settings: CropSettings) -> list[Crop]:
-    """Draw the patches of one part for validation: the same in every epoch and for every training seed, never turned.
+    """Draw the validation crops of one part; they do not depend on the epoch or the seed of the training.
 
-    So repeats of a training, which differ in their seeds, are validated on the same pixels.
+    Repeats of a training, which differ in their seeds, are thus validated on the same pixels. The crops are not
+    turned.
     """
     places = [_draw_place(survey, _random(0, _VALIDATION, part, i)) for i in range(settings.validation_per_scene)]
     return [Crop(part, row, col, settings.size_px, context_px=settings.context_px) for row, col in places]
 
 
 def deal(crops: Sequence[Crop], batch: int, rank: int = 0, ranks: int = 1) -> list[list[Crop]]:
-    """Cut an epoch's patches into batches, and give those of one process: a contiguous share of every batch.
+    """Divide the crops of an epoch into batches; return the share of one process, a contiguous part of each batch.
 
-    What is left after the last whole batch is dropped: every step then weighs the same, no process is without patches,
-    and since the order is shuffled each epoch no patch is left out for good.
+    Crops after the last whole batch are dropped: all steps then have equal weight and no process is without crops.
+    As the order is shuffled in each epoch, no crop is always dropped.
 
     Raises
     ------
     ConfigError
-        If a batch is larger than the patches of an epoch, or smaller than the number of processes.
+        If the batch size exceeds the number of crops in an epoch, or is smaller than the number of processes.
     """
     if batch > len(crops):
         raise ConfigError(
-            f"training.batch is {batch}, but an epoch has {len(crops)} patches.",
+            f"training.batch is {batch}, but an epoch has {len(crops)} crops.",
             hint="Lower training.batch, or raise crops.per_scene.",
         )
     if batch < ranks:
         raise ConfigError(
             f"training.batch is {batch}, but there are {ranks} processes.",
-            hint="Raise training.batch, or start fewer.",
+            hint="Raise training.batch, or start fewer processes.",
         )
     first, last = batch * rank // ranks, batch * (rank + 1) // ranks
     return [list(crops[b * batch + first : b * batch + last]) for b in range(len(crops) // batch)]
 
 
 def torch_seed(seed: int, *key: int) -> int:
-    """Return a seed for torch's own random numbers: of the weights, or of an epoch's dropout with its number as key."""
+    """Return a seed for torch: without key for the initial weights, with epoch and rank as key for dropout."""
     return int(np.random.SeedSequence(seed, spawn_key=(_TORCH, *key)).generate_state(1, np.uint64)[0])
 
 
 def physical(stored: Tensor) -> Tensor:
-    """Turn stored int16 of any shape into float32 dB and degrees, NaN for no data, on the same device."""
+    """Convert stored int16 of any shape to float32 dB and degrees, NaN for no-data, on the same device."""
     return torch.where(stored == NODATA, torch.nan, stored.to(torch.float32) * SCALE)
 
 
 class CropSource(Protocol):
-    """Gives patches in batches: stored bands, (n, 3, side, side) int16, and labels, (n, side, side) uint8."""
+    """A source of batches: stored bands, (n, 3, side, side) int16, and labels, (n, side, side) uint8."""
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
-        """Give one batch after the other."""
+        """Yield the wanted batches in order."""
 
 
 class ResidentCrops:
-    """Patches cut from parts in memory, or on a GPU.
+    """Crops cut from parts in memory, or on a GPU.
 
     Parameters
     ----------
     parts
-        All of them; on the CPU their arrays are used as they are, not copied.
+        All training parts. On the CPU their arrays are not copied.
     device
-        Where the parts are kept and batches are made.
+        Device on which the parts are kept and batches are assembled.
     """
 
     def __init__(self, parts: Sequence[PartArrays], device: torch.device | str = "cpu") -> None:
@@ -153,7 +154,7 @@ class ResidentCrops:
         self._labels = [torch.from_numpy(p.labels).to(device) for p in parts]
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
-        """Give one batch after the other."""
+        """Yield the wanted batches in order."""
         return (self._gather(crops) for crops in wanted)
 
     def _gather(self, crops: Sequence[Crop]) -> Batch:
@@ -168,27 +169,27 @@ class ResidentCrops:
 
 
 class StreamedCrops:
-    """Patches read from files by worker processes, ahead of the step that needs them.
+    """Crops that worker processes read from files, ahead of the step that needs them.
 
-    The processes are spawned, since those that are forked inherit the raster library's and torch's threads half dead:
-    a script that trains must do so under ``if __name__ == "__main__"``. They start with the first batch and live as
-    long as this object.
+    The processes are spawned, not forked, because the threads of torch and of the raster library do not survive a fork.
+    A script that trains must therefore do so under ``if __name__ == "__main__"``. The processes start with the first
+    batch and live as long as this object.
 
     Parameters
     ----------
     parts
-        On disk.
+        Training parts on disk.
     workers
-        Processes; 0 reads in this one.
+        Number of worker processes; 0 reads in the calling process.
     pin
-        Hand batches over in page-locked memory, from which a GPU copies faster.
+        Whether to return batches in page-locked memory, from which copies to a GPU are faster.
     """
 
     def __init__(self, parts: Sequence[ScenePart], workers: int, *, pin: bool = False) -> None:
         self._wanted: list[list[Crop]] = []
         self._loader: DataLoader[Any] = DataLoader(
             _Windows(parts),
-            batch_sampler=self._wanted,  # asked anew each epoch, by the workers that are already there
+            batch_sampler=self._wanted,  # read again in each epoch, by the same workers
             num_workers=workers,
             collate_fn=_stack,
             pin_memory=pin,
@@ -197,7 +198,7 @@ class StreamedCrops:
         )
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
-        """Give one batch after the other.
+        """Yield the wanted batches in order.
 
         Raises
         ------
@@ -213,9 +214,9 @@ class StreamedCrops:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as e:  # what torch says of a worker that the system killed
+            except RuntimeError as e:  # how torch reports a worker that the system killed
                 raise TrainingError(
-                    f"a process that reads patches died: {e}.",
+                    f"a process that reads crops died: {e}.",
                     hint="Is memory (or /dev/shm) full? Lower crops.workers; 0 reads without processes.",
                 ) from e
             if isinstance(batch, FloemapError):
@@ -224,7 +225,7 @@ class StreamedCrops:
 
 
 def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Batch:
-    """Cut one patch from a part in memory or on disk: stored bands, (3, side, side), and labels, (side, side).
+    """Read one crop of a part: stored bands, (3, side, side) int16, and labels, (side, side) uint8.
 
     Raises
     ------
@@ -241,12 +242,12 @@ def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Batch:
 
 
 def _span(at: int, crop: Crop, size: int) -> tuple[int, int]:
-    """Return first and last but one of the rows, or columns, of a part that a patch at `at` is cut from."""
+    """Return the range of rows, or columns, of a part that a crop at `at` and its context cover."""
     return max(at - crop.context_px, 0), min(at + crop.size_px + crop.context_px, size)
 
 
 def _cut(stored: Tensor, labels: Tensor, crop: Crop) -> Batch:
-    """Cut a patch with its context from (3, rows, cols) and (rows, cols): views where there is no context."""
+    """Cut a crop with its context from (3, rows, cols) and (rows, cols). Without context, return views."""
     size, context = crop.size_px, crop.context_px
     inner = (slice(crop.row, crop.row + size), slice(crop.col, crop.col + size))
     if not context:
@@ -262,7 +263,7 @@ def _cut(stored: Tensor, labels: Tensor, crop: Crop) -> Batch:
 
 
 class _Windows(Dataset[Any]):
-    """Reads patches in a worker process."""
+    """Reads crops in a worker process."""
 
     def __init__(self, parts: Sequence[ScenePart]) -> None:
         self._parts = parts
@@ -270,7 +271,7 @@ class _Windows(Dataset[Any]):
     def __getitem__(self, crop: Crop) -> Batch | FloemapError:
         try:
             return read_crop(self._parts[crop.part], crop)
-        except FloemapError as e:  # handed over as it is: raised here, torch would wrap it in a traceback's text
+        except FloemapError as e:  # returned, because torch would turn a raised error into the text of a traceback
             return e
 
 
@@ -284,7 +285,7 @@ def _stack(crops: Sequence[Batch | FloemapError]) -> Batch | FloemapError:
 
 
 def _turned(raster: Tensor, turn: int) -> Tensor:
-    """Mirror and turn the last two axes, as :class:`Crop` says."""
+    """Mirror and turn the last two axes; see :class:`Crop`."""
     if turn >= 4:
         raster = raster.flip(-1)
     return torch.rot90(raster, turn % 4, (-2, -1)) if turn % 4 else raster

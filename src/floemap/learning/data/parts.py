@@ -1,7 +1,7 @@
-"""Parts of scenes that a model learns from or is validated on: a prepared product, its labels, perhaps half of it.
+"""Parts of scenes for training and validation: a prepared product with its labels, or half of one.
 
-A part is read from files by :func:`load_part`, whole, or by :func:`read_window`, a window at a time, and arrives as
-plain arrays. The geospatial library is imported there and nowhere else in this room.
+:func:`load_part` reads a whole part from its files, and :func:`read_window` a window of it, as plain arrays. No other
+module of this room imports the geospatial library.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class ScenePart:
     Attributes
     ----------
     name
-        Unique in an experiment, such as ``02-SW``.
+        Name of the part, unique in a study, such as ``02-SW``.
     product
-        A prepared product.tif.
+        The product.tif of a prepared product.
     labels
         A labels.tif on the same grid.
     mask
-        A raster on the same grid, 1 inside the part and 0 outside of it; None for the whole scene.
+        A raster on the same grid, 1 inside the part and 0 outside; None for a whole scene.
     window
-        First row, first column, rows and columns of the smallest window that holds the part; None for the whole.
+        Bounding window of the part: first row, first column, number of rows and of columns; None for a whole scene.
     """
 
     name: str
@@ -52,9 +52,9 @@ class PartArrays:
     ----------
     stored
         (3, rows, cols) int16: HH and HV in hundredths of dB, incidence angle in hundredths of degrees, NODATA outside
-        of scene and part. In the order of :data:`floemap.sentinel1.encoding.BAND_NAMES`.
+        the scene and the part. The order is that of :data:`floemap.sentinel1.encoding.BAND_NAMES`.
     labels
-        (rows, cols) uint8: class ids, IGNORE where there is none.
+        (rows, cols) uint8: class ids, or IGNORE for pixels without a class.
     """
 
     name: str
@@ -67,7 +67,7 @@ class PartArrays:
 
 
 def part_window(part: ScenePart) -> Window:
-    """Return the window of a part, that of the whole product where the part names none.
+    """Return the window of a part; for a whole scene the window of the product.
 
     Raises
     ------
@@ -82,8 +82,8 @@ def part_window(part: ScenePart) -> Window:
         return 0, 0, d.height, d.width
 
 
-def load_part(part: ScenePart) -> PartArrays:
-    """Read a whole part, cut to its window.
+def load_part(part: ScenePart | PartArrays) -> PartArrays:
+    """Read a whole part, cut to its window. A part in memory is returned as it is.
 
     Raises
     ------
@@ -92,11 +92,18 @@ def load_part(part: ScenePart) -> PartArrays:
     FloemapError
         If one of them cannot be read.
     """
-    return read_window(part, part.window)
+    return part if isinstance(part, PartArrays) else read_window(part, part.window)
 
 
 def read_window(part: ScenePart, window: Window | None) -> PartArrays:
-    """Read a window of a part: first row, first column, rows, columns of the product's grid; None for all of it.
+    """Read a window of a part.
+
+    Parameters
+    ----------
+    part
+        A part on disk.
+    window
+        First row, first column, number of rows and of columns on the grid of the product; None for the whole grid.
 
     Raises
     ------

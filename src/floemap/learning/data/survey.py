@@ -1,6 +1,6 @@
-"""What a part of a scene holds, found in one pass before training: where patches fit, pixels of classes, sums of bands.
+"""Survey of a part before training, in one pass: places for crops, pixels of each class, sums of the bands.
 
-Everything that training needs to know of a part without having it in memory, a few hundred kilobytes at most.
+A survey takes a few hundred kilobytes at most. Training uses it in place of the part itself.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from floemap.legend import IGNORE, Legend
 
 @dataclass(frozen=True)
 class Places:
-    """All places in a part where a square patch has enough labels, as runs along rows.
+    """All places in a part where a crop has enough labels, as runs along rows.
 
     Attributes
     ----------
     row, col
-        (n,) int32: upper left corner of the first place of each run, pixels of the part.
+        (n,) int32: upper left corner of the first place of each run, in pixels of the part.
     before
-        (n + 1,) int64: places in all runs before each, and at last the number of places.
+        (n + 1,) int64: number of places in the runs before each run; the last entry is the number of all places.
     best_share
-        Largest share of labelled pixels that any patch of the part has, 0 to 1.
+        Largest share of labelled pixels in any crop of the part, 0 to 1.
     """
 
     row: NDArray[np.int32]
@@ -41,7 +41,7 @@ class Places:
         return int(self.before[-1])
 
     def __getitem__(self, number: int) -> tuple[int, int]:
-        """Row and column of a place; they are numbered from 0, row by row."""
+        """Return row and column of a place; places are numbered from 0, row by row."""
         run = int(np.searchsorted(self.before, number, side="right")) - 1
         if not 0 <= run < len(self.row):
             raise IndexError(number)
@@ -50,18 +50,20 @@ class Places:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a part holds.
+    """Survey of a part.
 
     Attributes
     ----------
+    name
+        Name of the part.
     shape
-        Rows and columns.
+        Numbers of rows and columns.
     pixels
-        (256,) int64: pixels of each label value.
+        (256,) int64: number of pixels of each label value.
     sums
-        Of the bands' stored values.
+        Sums of the stored values of the bands, from :func:`floemap.learning.data.normalisation.band_sums`.
     places
-        Where patches may lie; None where none are drawn.
+        Places for crops; None if no crops are drawn from the part.
     """
 
     name: str
@@ -72,27 +74,27 @@ class Survey:
 
 
 def survey_part(part: PartArrays, size_px: int | None = None, min_valid: float = 0.0) -> Survey:
-    """Count what a part holds, and where in it patches of `size_px` lie of which a share `min_valid` has labels.
+    """Survey a part; find the places of crops of `size_px` with a share `min_valid` of labelled pixels.
 
     Raises
     ------
     TrainingError
-        If the part is smaller than a patch, or no patch has enough labels.
+        If the part is smaller than a crop, or no crop has enough labels.
     """
     rows, cols = part.labels.shape
-    # Row by row: counting makes 64-bit copies.
+    # Row by row, because counting makes 64-bit copies.
     pixels = sum((np.bincount(row, minlength=256) for row in part.labels), np.zeros(256, np.int64))
     places = None
     if size_px is not None:
         if min(rows, cols) < size_px:
             raise TrainingError(
-                f"part {part.name} has {rows} x {cols} px, smaller than a patch of {size_px} x {size_px}.",
+                f"part {part.name} has {rows} x {cols} px, smaller than a crop of {size_px} x {size_px}.",
                 hint="Lower crops.size_px, or leave the part out.",
             )
         places = find_places(part.labels != IGNORE, size_px, min_valid)
         if not len(places):
             raise TrainingError(
-                f"part {part.name}: no patch of {size_px} x {size_px} px has a label on {min_valid:.0%} of its "
+                f"part {part.name}: no crop of {size_px} x {size_px} px has a label on {min_valid:.0%} of its "
                 f"pixels; the best has one on {places.best_share:.1%}.",
                 hint="Lower crops.min_valid or crops.size_px, or leave the part out.",
             )
@@ -100,13 +102,18 @@ def survey_part(part: PartArrays, size_px: int | None = None, min_valid: float =
 
 
 def find_places(labelled: NDArray[np.bool_], size_px: int, min_valid: float) -> Places:
-    """Find every place at which a square of `size_px` has a share `min_valid` of its pixels labelled, (rows, cols).
+    """Find every place at which a square of `size_px` has a share `min_valid` of labelled pixels.
 
-    The square slides down row by row: a column's count gains a pixel below and loses one above, so memory stays at a
-    few rows whatever the scene's size, and the answer is exact.
+    The square slides down row by row, and the counts of the columns are updated. The result is exact, and the memory is
+    that of a few rows, whatever the size of the scene.
+
+    Parameters
+    ----------
+    labelled
+        (rows, cols): whether a pixel has a label.
     """
     rows, cols = labelled.shape
-    needed = math.ceil(min_valid * size_px**2 - 1e-6)  # a share such as 0.07 is a little more in binary
+    needed = math.ceil(min_valid * size_px**2 - 1e-6)  # tolerance: 0.07, say, is a little more in binary
     in_column = labelled[: size_px - 1].sum(axis=0, dtype=np.int32)
     along = np.zeros(cols + 1, np.int32)
     run_rows, run_cols, lengths = [], [], []
@@ -131,12 +138,12 @@ def find_places(labelled: NDArray[np.bool_], size_px: int, min_valid: float) -> 
 
 
 def count_classes(surveys: Sequence[Survey], legend: Legend, split: str) -> list[int]:
-    """Pixels of each class of the legend over all parts of a split.
+    """Return the number of pixels of each class of the legend in all parts of a split.
 
     Raises
     ------
     TrainingError
-        If no pixel of the split has a label, or one has a value that the legend lacks.
+        If no pixel of the split has a label, or a label has a value that the legend lacks.
     """
     pixels = np.sum([s.pixels for s in surveys], axis=0)
     strange = [int(v) for v in np.flatnonzero(pixels[:IGNORE]) if v >= len(legend)]
@@ -144,11 +151,12 @@ def count_classes(surveys: Sequence[Survey], legend: Legend, split: str) -> list
         where = [s.name for s in surveys if s.pixels[strange].any()]
         raise TrainingError(
             f"labels of {', '.join(where)} hold the values {strange}, which the legend {legend.name} lacks.",
-            hint="Make the labels with the legend that is trained.",
+            hint="Label the charts with the legend of the training.",
         )
     if not pixels[:IGNORE].any():
         names = ", ".join(s.name for s in surveys)
         raise TrainingError(
-            f"no pixel of the {split} parts ({names}) has a label.", hint="Do charts and scenes belong together?"
+            f"no pixel of the {split} parts ({names}) has a label.",
+            hint="Check that charts and scenes belong together.",
         )
     return [int(n) for n in pixels[: len(legend)]]

@@ -1,4 +1,4 @@
-"""Everything that a training learns from and is validated on, loaded and looked through before the first step."""
+"""The data of a training, loaded and surveyed before the first step."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ logger = logging.getLogger(__name__)
 
 Part = ScenePart | PartArrays
 
-#: Share of a GPU's free memory that resident scenes may take. The rest is for the network.
+#: Share of the free memory of a GPU that resident scenes may use. The network needs the rest.
 _SHARE_OF_GPU = 0.4
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What there is to learn from and to validate on.
+    """Training and validation data.
 
     Attributes
     ----------
     surveys
-        Of the training parts.
+        Surveys of the training parts.
     pixels
-        Of each class in them.
+        Number of pixels of each class in the training parts.
     source
-        Of patches of the training parts.
+        Source of crops of the training parts.
     validation
-        Parts, in memory unless patches are streamed.
+        Validation parts, in memory unless crops are streamed.
     fixed
-        For each of them the patches to validate on; None for whole parts.
+        For each validation part the crops to validate on; None validates on whole parts.
     """
 
     surveys: list[Survey]
@@ -59,33 +59,33 @@ def gather(
     legend: Legend,
     device: torch.device,
 ) -> Dataset:
-    """Load and survey all parts. A class that no training part holds is warned of.
+    """Load and survey all parts. If a class occurs in no training part, a warning is logged.
 
     Raises
     ------
     TrainingError
-        If a part has no place for a patch, a label that the legend lacks, or there is no label to learn from or to
-        validate on.
+        If a part has no place for a crop or a label that the legend lacks, or if the training or the validation parts
+        have no labels.
     GridError, FloemapError
         If parts cannot be read.
     """
     crops, streamed = settings.crops, settings.crops.source == "streamed"
     surveys, loaded = [], []
     for part in training:
-        arrays = _load(part)
+        arrays = load_part(part)
         surveys.append(survey_part(arrays, crops.size_px, crops.min_valid))
         if not streamed:
             loaded.append(arrays)
     pixels = count_classes(surveys, legend, "training")
     absent = [c.title for c in legend.classes if not pixels[c.id]]
     if absent:
-        logger.warning("no training part holds a pixel of %s: the model cannot learn it", ", ".join(absent))
+        logger.warning("no training part has a pixel of %s: the model cannot learn this class", ", ".join(absent))
 
     held: list[Part] = []
     fixed = []
     on_patches = settings.training.validation == "crops"
     for i, part in enumerate(validation):
-        arrays = _load(part)
+        arrays = load_part(part)
         survey = survey_part(arrays, crops.size_px if on_patches else None, crops.min_valid)
         count_classes([survey], legend, "validation")
         held.append(part if streamed else arrays)
@@ -99,28 +99,26 @@ def gather(
     else:
         needed = sum(a.stored.nbytes + a.labels.nbytes for a in loaded)
         if on_gpu:
-            torch.cuda.empty_cache()  # what a training before this one has left in torch's hands counts as taken
+            torch.cuda.empty_cache()  # memory that torch has cached from an earlier training counts as used
         fits = on_gpu and needed < _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
         if on_gpu and not fits:
-            logger.warning("the scenes (%.1f GB) do not fit onto the GPU: patches are cut in main memory", needed / 1e9)
+            logger.warning(
+                "the scenes (%.1f GB) do not fit into the GPU's memory; they stay in main memory", needed / 1e9
+            )
         source = ResidentCrops(loaded, device if fits else "cpu")
     return Dataset(surveys, pixels, source, held, fixed if on_patches else None)
-
-
-def _load(part: Part) -> PartArrays:
-    return part if isinstance(part, PartArrays) else load_part(part)
 
 
 def check_parts(
     training: Sequence[Part], validation: Sequence[Part], settings: LearningSettings, about: Mapping[str, Any]
 ) -> None:
-    """Refuse what can be seen without reading anything.
+    """Check what can be checked without reading the parts.
 
     Raises
     ------
     ConfigError
-        If a split is empty, two parts have one name, parts in memory shall be streamed, or `about` does not tell what
-        a checkpoint needs.
+        If a split is empty, two parts have the same name, parts in memory are to be streamed, or `about` lacks an entry
+        that a checkpoint needs.
     """
     for split, parts in (("training", training), ("validation", validation)):
         if not parts:
@@ -131,13 +129,13 @@ def check_parts(
         raise ConfigError(f"parts are given twice: {', '.join(twice)}.")
     missing = [key for key in ("resolution_m", "simulated") if key not in about]
     if missing:
-        raise ConfigError(f"about lacks {', '.join(missing)}, which the checkpoint must tell of its scenes.")
+        raise ConfigError(f"about lacks {', '.join(missing)}, which the checkpoint must record.")
     if settings.crops.source == "streamed" and any(isinstance(p, PartArrays) for p in training):
         raise ConfigError('crops.source is "streamed", but parts are in memory.', hint='Set it to "resident".')
 
 
 def identities(parts: Sequence[Part]) -> dict[str, Any]:
-    """Tell each part by what it holds, wherever it lies, so that a training is gone on with on the same data only.
+    """Return the identity of each part: hashes of its content, so that a training resumes with the same data only.
 
     Raises
     ------

@@ -1,1 +1,23 @@
-"""Losses and class weights."""
+"""Losses and class weights: :class:`Loss`, :func:`make_loss`, :func:`register_loss` and what an own loss needs.
+
+The names load when they are first used: importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from floemap.learning.losses.base import Loss, ratio
+    from floemap.learning.losses.registry import LOSSES, make_loss, register_loss
+
+__all__ = ["LOSSES", "Loss", "make_loss", "ratio", "register_loss"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "base" if name in ("Loss", "ratio") else "registry"
+    return getattr(import_module(f"{__name__}.{module}"), name)

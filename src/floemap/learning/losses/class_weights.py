@@ -1,4 +1,4 @@
-"""Weights of the classes in a loss, from how many pixels each has in the training parts."""
+"""Class weights of a loss, from the number of pixels of each class in the training parts."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from floemap.errors import ConfigError, TrainingError, known_names
 
 logger = logging.getLogger(__name__)
 
-#: What ``LossSettings.class_weights`` may be.
+#: Values of ``LossSettings.class_weights``.
 SCHEMES = ("none", "inverse", "effective_number")
 
 
 def class_weights(pixels: Sequence[int], scheme: str, beta: float = 0.9999999) -> Tensor:
     """Return a weight for each class, (K,) float64.
 
-    ``none``: ones. ``inverse``: 1 / n, n being the class's pixels. ``effective_number``: (1 - beta) / (1 - beta^n).
-    The latter two are scaled to mean 1 over the classes that have pixels. A class without any gets weight 0, and the
-    log a warning: nothing was there to learn it from, and pixels of it, should some come up, are not learnt from.
+    ``none``: ones. ``inverse``: 1 / n, with the number n of pixels of the class. ``effective_number``:
+    (1 - beta) / (1 - beta^n). The latter two are scaled to a mean of 1 over the classes that have pixels. A class
+    without pixels gets weight 0, and a warning is logged: pixels of it do not count in the loss.
 
-    The effective number of samples approaches 1 / (1 - beta): with beta 0.9999 all classes beyond some 50 000 pixels
-    weigh the same. For counts in millions beta must be nearer to 1, such as 0.9999999.
+    The effective number of samples approaches 1 / (1 - beta): with beta 0.9999 all classes with more than about 50 000
+    pixels have equal weights. For counts in the millions beta must be closer to 1, such as 0.9999999.
 
     Reference: Y. Cui et al., "Class-balanced loss based on effective number of samples", CVPR 2019.
 
     Parameters
     ----------
     pixels
-        Of each class, in the order of their ids.
+        Number of pixels of each class, in the order of their ids.
     scheme
         One of :data:`SCHEMES`.
     beta
@@ -40,7 +40,7 @@ def class_weights(pixels: Sequence[int], scheme: str, beta: float = 0.9999999) -
     Raises
     ------
     ConfigError
-        If there is no such scheme or beta is out of range.
+        If there is no such scheme, or beta is out of range.
     TrainingError
         If no class has a pixel.
     """
@@ -51,7 +51,9 @@ def class_weights(pixels: Sequence[int], scheme: str, beta: float = 0.9999999) -
     n = torch.tensor(list(pixels), dtype=torch.float64)
     present = n > 0
     if not present.any():
-        raise TrainingError("no pixel of the training parts has a class.", hint="Were the right charts labelled?")
+        raise TrainingError(
+            "no pixel of the training parts has a class.", hint="Check that the right charts were labelled."
+        )
     if scheme == "none":
         return torch.ones_like(n)
     if not present.all():

@@ -1,9 +1,9 @@
-"""ResNet18 with an atrous spatial pyramid pooling decoder: the study's model.
+"""ResNet18 with an atrous spatial pyramid pooling (ASPP) decoder: the model of the published study.
 
 Reference: L.-C. Chen et al., "Rethinking atrous convolution for semantic image segmentation", 2017 (the dense form);
 "Encoder-decoder with atrous separable convolution", ECCV 2018 (the separable form). Unlike there, the pooling branch
-averages 2 x 2 cells, not the whole image, as the study's authors do: otherwise what a model says about a place would
-depend on how much of the scene it is shown.
+averages 2 x 2 cells, as in the study, and not the whole image: otherwise the prediction for a place would depend on the
+size of the input.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from floemap.learning.settings import ModelSettings
 
 
 class LocalMean(nn.Module):
-    """Mean of 2 x 2 cells at and after each one; at the last row and column, of those that there are.
+    """Mean of each cell and its neighbours below, to the right, and diagonally between; at the edges of those inside.
 
-    With a repeated last row and column, the mean of four is that of the two that there are. torch's own padding with
+    Repeating the last row and column gives this mean at the edges. torch's own padding with
     ``count_include_pad=False`` is not used: its backward pass is wrong on CUDA in channels-last (seen with torch 2.11).
     """
 
@@ -38,11 +38,10 @@ class LocalMean(nn.Module):
 
 
 class AtrousDepthwise(nn.Conv2d):
-    """A 3 x 3 convolution of each channel by itself, its taps `rate` cells apart.
+    """A depthwise 3 x 3 convolution with dilation `rate`.
 
-    When it learns on a processor it computes in float32: in bfloat16 and channels-last, torch 2.13's kernel leaves
-    some of the weights' gradients unwritten at some sizes (seen at 32 x 32 cells and a rate of 12), so that they hold
-    whatever the memory held before, at times not-a-number.
+    In training on a CPU it computes in float32: in bfloat16 and channels-last, torch 2.13's kernel leaves some of the
+    weights' gradients uninitialised at some sizes (seen at 32 x 32 cells and a rate of 12), at times with NaN.
     """
 
     def __init__(self, channels: int, rate: int) -> None:
@@ -57,16 +56,20 @@ class AtrousDepthwise(nn.Conv2d):
 
 
 class AsppDecoder(nn.Module):
-    """1 x 1, three atrous and one pooling branch, joined, and a 3 x 3 convolution before the classifier.
+    """A 1 x 1, three atrous and one pooling branch, concatenated; a projection; a 3 x 3 convolution; the classifier.
 
     Parameters
     ----------
+    channels, classes
+        Numbers of channels of the features and of classes, K.
     rates
-        Of the atrous convolutions, cells. Their outer taps start at 0, so that a tap adds nothing before it has learnt.
+        Rates of the atrous convolutions in cells. Their outer taps are initialised with 0, so that a tap that training
+        never reaches adds nothing.
     separable
-        Depthwise and pointwise atrous convolutions, 1.26 million parameters with 6 classes; else dense, 2.82 million.
+        True for depthwise separable atrous convolutions (1.26 million parameters with 6 classes), False for dense ones
+        (2.82 million).
     dropout
-        Share of the joined features that training leaves out.
+        Dropout probability of the projected features.
     """
 
     def __init__(self, channels: int, classes: int, rates: tuple[int, ...], separable: bool, dropout: float) -> None:
@@ -102,7 +105,7 @@ def _only_centre(convolution: nn.Module) -> None:
 
 
 class ResNet18Aspp(SegmentationModel):
-    """ResNet18 to the end of layer3, and the decoder at its stride: 4.04 million parameters, or 5.61 if dense."""
+    """ResNet18 up to layer3 with the ASPP decoder at its stride: 4.04 million parameters, or 5.61 if dense."""
 
     def __init__(self, settings: ModelSettings, classes: int, *, separable: bool) -> None:
         stride, given = settings.output_stride, settings.rates or PUBLISHED_RATES

@@ -1,10 +1,9 @@
-"""Rates of atrous convolutions: which ones patches of a given size can train.
+"""Rates of atrous convolutions, and which of them crops of a given size can train.
 
-A tap that lies `rate` cells from the centre reads data only where a patch is wider than that. A tap that no patch
-reaches has a gradient of exactly zero: it keeps its initial weight through training, and reads real features once whole
-scenes are predicted. A tap that few cells of a patch reach is trained on another distribution than it is used on. The
-numbers here say how often each branch's taps are inside a patch; :func:`check_rates` refuses the first case, and
-:func:`warn_of_few_taps` names the second.
+A tap `rate` cells from the centre reads data only if the crop is wider than that. A tap that no crop reaches has a
+gradient of exactly zero: it keeps its initial weight in training, but reads real features when whole scenes are
+predicted; :func:`check_rates` refuses such rates. A tap that few cells of a crop reach is trained on a distribution
+that differs from the one it is used on; :func:`warn_of_few_taps` warns of it.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from floemap.learning.settings import CropSettings, LearningSettings, ModelSetti
 
 logger = logging.getLogger(__name__)
 
-#: Rates as published, at output stride 16: 192, 384 and 576 px. Also of checkpoints that do not name theirs.
+#: Published rates, at output stride 16: 192, 384 and 576 px. Checkpoints that do not name their rates have these.
 PUBLISHED_RATES = (12, 24, 36)
-#: The output stride at which rates are given. At a stride of 8 they are doubled, so that the reach in pixels stays.
+#: Output stride for which rates are given. At a stride of 8 they are doubled, so that the reach in pixels is equal.
 RATES_STRIDE = 16
-#: The models that have rates.
+#: Models with atrous convolutions.
 ATROUS_MODELS = ("resnet18_aspp", "resnet18_aspp_dense")
-#: Of eight outer taps, how many a cell of a patch shall see on average for its branch to be trained as it is used.
+#: A branch counts as well trained if at least this many of its eight outer taps lie inside the crop, on average.
 _ENOUGH_TAPS = 4.0
 
 
@@ -35,14 +34,14 @@ def rates_in_cells(rates: tuple[int, ...], output_stride: int) -> tuple[int, ...
 
 
 def active_taps(rate: int, size_px: int, context_px: int = 0, stride: int = RATES_STRIDE) -> float:
-    """Return how many of the eight outer taps lie inside a patch, averaged over the cells that the loss sees.
+    """Return how many of the eight outer taps lie inside a crop, averaged over the cells that the loss counts.
 
     Parameters
     ----------
     rate
-        Cells between the taps.
+        Rate in cells.
     size_px, context_px
-        Of the patch: its inner part, where the loss is taken, and what surrounds it on each side.
+        Side of the crop, and its context on each side, which the loss does not count, in pixels.
     stride
         Pixels of a cell.
     """
@@ -54,11 +53,11 @@ def active_taps(rate: int, size_px: int, context_px: int = 0, stride: int = RATE
 
 
 def trainable_rates(crops: CropSettings) -> tuple[int, int, int]:
-    """Return rates in the published ratio 1 : 2 : 3, as large as patches train well, at most the published ones.
+    """Return the largest rates in the published ratio 1 : 2 : 3 that crops train well, at most the published ones.
 
-    The widest branch shall see at least half of its outer taps, averaged over a patch. A tap at rate r along one axis
-    is inside for a share s = (n - r) / n of a patch's n cells, and a mean of 4 s + 4 s^2 of eight taps is four where
-    s = (sqrt(5) - 1) / 2: so the widest rate is 0.38 n.
+    At least half of the outer taps of the widest branch must lie inside a crop, on average. A tap at rate r along one
+    axis is inside for a share s = (n - r) / n of the n cells of a crop. The mean number of taps inside, 4 s + 4 s^2,
+    is four for s = (sqrt(5) - 1) / 2, so that the largest rate is 0.38 n.
     """
     cells = -(-crops.size_px // RATES_STRIDE)
     widest = (3 - math.sqrt(5)) / 2 * cells + crops.context_px / RATES_STRIDE
@@ -71,14 +70,14 @@ def trainable_rates(crops: CropSettings) -> tuple[int, int, int]:
 
 
 def with_rates(settings: LearningSettings) -> LearningSettings:
-    """Return the settings with the rates that the model will have, where none are given.
+    """Return the settings with the rates filled in, if none are given.
 
-    They are chosen by the patches; a training that starts from a checkpoint takes the checkpoint's.
+    They follow from the size of the crops, or are those of the checkpoint that the training starts from.
 
     Raises
     ------
     ConfigError
-        If patches never reach a rate, or rates are given for a model that has none.
+        If crops never reach a rate, or rates are given for a model without atrous convolutions.
     ModelError
         If the checkpoint cannot be read.
     """
@@ -98,31 +97,31 @@ def with_rates(settings: LearningSettings) -> LearningSettings:
 
 
 def check_rates(model: ModelSettings, crops: CropSettings) -> None:
-    """Refuse rates that no patch reaches.
+    """Refuse rates that no crop reaches.
 
     Raises
     ------
     ConfigError
-        If an outer tap of the model can never read data in training.
+        If an outer tap of the model would never read data in training.
     """
     across_px = -(-(crops.size_px + 2 * crops.context_px) // model.output_stride) * model.output_stride
     for rate in model.rates or ():
         if rate * RATES_STRIDE >= across_px:
             raise ConfigError(
-                f"model.rates has {rate}, which reaches {rate * RATES_STRIDE} px, but patches have {_size(crops)}: the "
-                "outer taps of that branch would never see data in training, and would read whole scenes untrained.",
-                hint=f"Leave model.rates out (these patches train {', '.join(map(str, trainable_rates(crops)))}), "
+                f"model.rates has {rate}, which reaches {rate * RATES_STRIDE} px, but crops have {_size(crops)}: the "
+                "outer taps of that branch would never see data in training, but would be used on whole scenes.",
+                hint=f"Leave model.rates out (these crops train {', '.join(map(str, trainable_rates(crops)))}), "
                 "or raise crops.size_px or crops.context_px.",
             )
 
 
 def warn_of_few_taps(model: ModelSettings, crops: CropSettings) -> None:
-    """Log how many outer taps each branch has inside patches: as a warning where it is less than half of them."""
+    """Log how many outer taps of each branch lie inside crops; as a warning if it is fewer than half."""
     for branch in describe_rates(model, crops):
         logger.log(
             logging.WARNING if branch["active_taps"] < _ENOUGH_TAPS else logging.INFO,
-            "the atrous branch of rate %d (%d px) sees %.1f of its 8 outer taps in patches of %s, on average, and all "
-            "of them inside whole scenes",
+            "the atrous branch of rate %d (%d px) has %.1f of its 8 outer taps inside crops of %s, on average, but "
+            "all of them inside whole scenes",
             branch["rate"],
             branch["reach_px"],
             branch["active_taps"],
@@ -131,11 +130,11 @@ def warn_of_few_taps(model: ModelSettings, crops: CropSettings) -> None:
 
 
 def _size(crops: CropSettings) -> str:
-    return f"{crops.size_px} px" + (f" with {crops.context_px} px around" if crops.context_px else "")
+    return f"{crops.size_px} px" + (f" with a context of {crops.context_px} px" if crops.context_px else "")
 
 
 def describe_rates(model: ModelSettings, crops: CropSettings) -> list[dict[str, Any]]:
-    """Return for each atrous branch its rate, its reach, and the active taps in a patch, for records."""
+    """Return rate, reach and mean number of taps inside a crop of each atrous branch, for records."""
     stride = model.output_stride
     return [
         {

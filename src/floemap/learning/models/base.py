@@ -1,13 +1,14 @@
-"""What every model has in common: normalisation inside, an encoder and a decoder that can be run apart, upsampling.
+"""Base class of all models: normalisation inside the model, encoder and decoder that run separately, upsampling.
 
 Axes are (N, channels, rows, columns) everywhere. A model reads physical values (dB, dB, degrees) in the order of
-:data:`floemap.sentinel1.encoding.BAND_NAMES`, NaN where there is no data, and gives one logit a class.
+:data:`floemap.sentinel1.encoding.BAND_NAMES`, NaN for no-data, and returns one logit for each class.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
@@ -19,17 +20,19 @@ from floemap.errors import ConfigError, ModelError
 from floemap.learning.settings import ModelSettings
 from floemap.sentinel1.encoding import BAND_NAMES
 
-#: Class ids are uint8 and 255 is no class.
+#: Class ids are uint8, and 255 means no class.
 MAX_CLASSES = 255
+#: Characters of torch's message about a state dict: it may name every tensor of a network.
+_AT_MOST_WORDS = 300
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Return `x` in float32, or as it is where it is float64."""
+    """Return `x` in float32, or unchanged if it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """Return a context in which operations on the device of `x` keep their inputs' type."""
+    """Return a context that switches autocast off on the device of `x`."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
@@ -40,33 +43,35 @@ class SegmentationModel(nn.Module, ABC):
     Parameters
     ----------
     settings
-        What the model was built from.
+        Settings from which the model is built.
     classes
         Number of classes, K.
     stride
         Pixels of the scene for each cell of the logits that :meth:`decode` gives, in rows and in columns.
     alignment_px
-        Rows and columns given to :meth:`encode` must be multiples of it. Where a scene is encoded in tiles, the tiles'
-        corners must lie on multiples of it.
+        The numbers of rows and columns given to :meth:`encode` must be multiples of it. If a scene is encoded in tiles,
+        the corners of the tiles must lie on multiples of it too.
     reach_px
-        How far :meth:`encode` sees beyond a cell of its output (of `alignment_px`, where that is wider).
+        How far the receptive field of :meth:`encode` extends beyond a cell of its output, or beyond a square of
+        `alignment_px` if that is larger.
     feature_channels
-        Channels of :meth:`encode`'s output, F.
+        Number of channels of the output of :meth:`encode`, F.
 
     Attributes
     ----------
     name, settings, classes, stride, alignment_px, feature_channels
-        As given.
+        See the parameters; `name` is that of the settings.
     margin_px
-        `reach_px` rounded up to a multiple of `alignment_px`: a tile that is that much larger on each side gives the
-        features of the whole scene inside.
+        `reach_px` rounded up to a multiple of `alignment_px`. A tile with this margin on each side has the same
+        features inside as the whole scene.
     mean, std
-        Buffers (3,), float32 whatever the weights' type, physical units: of the pixels that the model learnt from.
+        Buffers, (3,) float32 whatever the type of the weights: mean and standard deviation of the bands in the
+        training pixels, in dB, dB and degrees.
 
     Raises
     ------
     ConfigError
-        If there are fewer than two classes or more than a label raster can hold.
+        If there are fewer than two classes, or more than a label raster can hold.
     """
 
     mean: Tensor
@@ -84,7 +89,7 @@ class SegmentationModel(nn.Module, ABC):
     ) -> None:
         super().__init__()
         if not 2 <= classes <= MAX_CLASSES:
-            raise ConfigError(f"a model of {classes} classes cannot be: 2 to {MAX_CLASSES} can.")
+            raise ConfigError(f"a model cannot have {classes} classes; it can have 2 to {MAX_CLASSES}.")
         self.name = settings.name
         self.settings = settings
         self.classes = classes
@@ -101,31 +106,31 @@ class SegmentationModel(nn.Module, ABC):
         Raises
         ------
         ModelError
-            If they are not three finite numbers each, or a standard deviation is not above 0.
+            If they are not three finite numbers each, or a standard deviation is not positive.
         """
         given = torch.tensor([list(mean), list(std)], dtype=torch.float64) if len(mean) == len(std) else torch.empty(0)
         if given.shape != (2, len(BAND_NAMES)) or not given.isfinite().all() or not (given[1] > 0).all():
             raise ModelError(
                 f"mean {list(mean)} and standard deviation {list(std)} cannot normalise the bands "
                 f"{', '.join(BAND_NAMES)}.",
-                hint="Each band needs a finite mean and a standard deviation above 0.",
+                hint="Each band needs a finite mean and a positive standard deviation.",
             )
         self.mean.copy_(given[0])
         self.std.copy_(given[1])
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Return (x - mean) / std in float32, and 0, the mean, where `x` is NaN. Shape (N, 3, H, W)."""
+        """Return (x - mean) / std in float32, and 0 (the mean) for NaN. Shape (N, 3, H, W)."""
         scaled = (x.float() - self.mean[:, None, None]) / self.std[:, None, None]
         return torch.where(scaled.isnan(), 0.0, scaled)
 
     @property
     def weight_dtype(self) -> torch.dtype:
-        """Type of the weights, to which the inputs of encoder and decoder are cast."""
+        """Type of the weights. The inputs of encoder and decoder are cast to it."""
         return next(self.parameters()).dtype
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Return the features, (N, F, H / stride, W / stride), of physical values (N, 3, H, W), NaN for no data.
+        """Return the features, (N, F, H / stride, W / stride), for physical values (N, 3, H, W), NaN for no-data.
 
         H and W must be multiples of `alignment_px`.
         """
@@ -135,10 +140,10 @@ class SegmentationModel(nn.Module, ABC):
         """Return the logits, (N, K, h, w), one for each cell of the features (N, F, h, w); float32 or better."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits, (N, K, H, W), of physical values (N, 3, H, W) of any height and width.
+        """Return the logits, (N, K, H, W), for physical values (N, 3, H, W) of any height and width.
 
-        Rows and columns of no data are added below and to the right to reach a multiple of `alignment_px`, and cut off
-        the result. Logits go to the pixels by bilinear interpolation, exactly `stride` times.
+        The input is padded with no-data below and to the right to multiples of `alignment_px`, and the result is
+        cropped. The logits of the cells are interpolated bilinearly, by a factor of exactly `stride`.
         """
         rows, cols = x.shape[-2:]
         below, right = -rows % self.alignment_px, -cols % self.alignment_px
@@ -151,7 +156,7 @@ class SegmentationModel(nn.Module, ABC):
         return logits[..., :rows, :cols]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move and cast as torch does, but keep the normalisation exact when weights become half precision."""
+        """Move and cast as torch does, but keep the normalisation in float32."""
         exact = {name: getattr(self, name) for name in ("mean", "std")}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, value in exact.items():
@@ -161,11 +166,31 @@ class SegmentationModel(nn.Module, ABC):
         return self
 
 
-def initialise(module: nn.Module) -> None:
-    """Draw all convolutions' weights from He's normal distribution; BatchNorm starts as the identity.
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load a state dict that came from a file. The module stays as it is if the state dict does not fit.
 
-    By fan-out, as torchvision's ResNet; depthwise convolutions by fan-in, as torch counts their fan-out over all
-    groups.
+    Raises
+    ------
+    ValueError
+        If a name is missing or unknown, or a tensor has another shape or type or is not finite; with torch's words.
+    """
+    for name, own in module.state_dict().items():
+        given = tensors.get(name, own)
+        if given.dtype != own.dtype or not given.isfinite().all():
+            raise ValueError(f"{name} must be finite {own.dtype}; it is {given.dtype}")
+    try:
+        copy.deepcopy(module).load_state_dict(tensors)
+    except RuntimeError as e:
+        words = " ".join(str(e).split()[6:])  # without "Error(s) in loading state_dict for <class>:"
+        raise ValueError(words if len(words) < _AT_MOST_WORDS else f"{words[:_AT_MOST_WORDS]} ...") from e
+    module.load_state_dict(tensors)
+
+
+def initialise(module: nn.Module) -> None:
+    """Initialise the weights of all convolutions from He's normal distribution; BatchNorm starts as the identity.
+
+    With fan-out, as in torchvision's ResNet; depthwise convolutions with fan-in, because torch counts their fan-out
+    over all groups.
 
     Reference: K. He et al., "Delving deep into rectifiers", ICCV 2015.
     """
@@ -177,10 +202,10 @@ def initialise(module: nn.Module) -> None:
 
 
 class Classifier(nn.Conv2d):
-    """The last 1 x 1 convolution: logits in float32 or better, whatever it is given, under autocast too.
+    """The last 1 x 1 convolution. Its logits are in float32 or better for any input, also under autocast.
 
-    It is a small part of the work, and rounded logits would make ties. Drawn so that the logits of unit features have
-    a spread of about one.
+    It is a small part of the computation, and rounded logits would have ties. It is initialised so that features of
+    unit variance give logits of about unit variance.
     """
 
     def __init__(self, channels: int, classes: int) -> None:
@@ -197,7 +222,7 @@ class Classifier(nn.Conv2d):
 
 
 def conv_norm_relu(channels_in: int, channels_out: int, kernel: int, dilation: int = 1) -> list[Any]:
-    """Return a convolution that keeps the size, BatchNorm and ReLU."""
+    """Return a convolution with padding that keeps the size, BatchNorm and ReLU."""
     padding = dilation * (kernel // 2)
     return [
         nn.Conv2d(channels_in, channels_out, kernel, padding=padding, dilation=dilation, bias=False),

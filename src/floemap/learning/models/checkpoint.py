@@ -1,7 +1,7 @@
-"""Trained models on disk: one .safetensors file with the weights and, in its header, all that predicting needs to know.
+"""Trained models on disk: a .safetensors file with the weights and, in its header, everything that prediction needs.
 
-Nothing in such a file is run when it is read: no pickle. See :mod:`floemap.learning.models.checkpoint_header` for what
-the header holds.
+Reading a checkpoint runs no code from it: it contains no pickle. :mod:`floemap.learning.models.checkpoint_header`
+describes the header.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
-from torch import Tensor
 
 from floemap.errors import ConfigError, ModelError
+from floemap.learning.models.base import SegmentationModel, load_tensors
 from floemap.learning.models.checkpoint_header import (
     METADATA_KEY,
     RESOLUTION_TOLERANCE,
@@ -28,8 +29,7 @@ from floemap.learning.models.checkpoint_header import (
     find_legend,
     read_about,
 )
-from floemap.learning.models.registry import SegmentationModel, build_model
-from floemap.learning.models.state_dicts import what_differs
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
 from floemap.legend import Legend
 from floemap.legend import legend as legend_called
@@ -45,11 +45,11 @@ class Checkpoint:
     Attributes
     ----------
     model
-        In evaluation mode, float32.
+        The model, in evaluation mode and float32.
     about
-        What the header says; see :mod:`floemap.learning.models.checkpoint_header`.
+        The header; see :mod:`floemap.learning.models.checkpoint_header`.
     path
-        Where it was read from.
+        The file.
     """
 
     model: SegmentationModel
@@ -58,22 +58,22 @@ class Checkpoint:
 
     @property
     def legend(self) -> Legend:
-        """What the classes are."""
+        """Legend of the classes."""
         return legend_called(self.about["legend"]["name"])
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Names of the bands that the model reads, in their order."""
+        """Names of the bands that the model reads, in order."""
         return tuple(self.about["bands"])
 
     @property
     def resolution_m(self) -> float:
-        """Pixel size of the scenes that it learnt from, metres."""
+        """Pixel size of the training scenes, metres."""
         return float(self.about["resolution_m"])
 
     @property
     def simulated(self) -> bool:
-        """Whether it learnt from simulated scenes."""
+        """Whether the model was trained on simulated scenes."""
         return bool(self.about["simulated"])
 
 
@@ -84,25 +84,25 @@ def save_checkpoint(
     *,
     dtype: Literal["float32", "float16"] = "float32",
 ) -> None:
-    """Write a model and what is known about it, whole or not at all; what stood there before stays until then.
+    """Write a checkpoint atomically; an earlier file stays until the new one is complete.
 
     Parameters
     ----------
     path
-        The file, by custom ``*.safetensors``.
+        The file, usually ``*.safetensors``.
     model
-        With its normalisation set.
+        A model with its normalisation set.
     about
-        ``legend`` (a legend's name, or a header's description of one), ``resolution_m`` and ``simulated`` are needed.
-        The rest of what the header says of the model is filled in; other keys are kept as they are, as JSON.
+        Entries for the header. ``legend`` (a legend's name, or a header's description of one), ``resolution_m`` and
+        ``simulated`` are required. The entries that describe the model are filled in; others are stored as JSON.
     dtype
-        "float16" halves the file: the convolutions' weights are rounded, the rest stays. They are float32 when loaded.
+        "float16" halves the file by rounding the weights of convolutions. When loaded, all weights are float32.
 
     Raises
     ------
     ModelError
-        If a weight is not finite or too large for `dtype`, `about` lacks something or cannot be JSON, or the legend
-        has another number of classes than the model.
+        If a weight is not finite or too large for `dtype`, if `about` lacks an entry or cannot be converted to JSON, or
+        if the legend and the model differ in the number of classes.
     OutputError
         If the file cannot be written, with the reason (no permission, no space).
     """
@@ -115,7 +115,7 @@ def save_checkpoint(
             stored = stored.to(torch.float16 if dtype == "float16" and stored.ndim > 1 else torch.float32)
             if not stored.isfinite().all():
                 raise ModelError(
-                    f"{name} holds values that are not finite as {stored.dtype}; it is not written.", path=path
+                    f"{name} holds values that are not finite as {stored.dtype}; nothing was written.", path=path
                 )
         tensors[name] = stored.contiguous()
     write_whole(path, to_safetensors(tensors, {METADATA_KEY: header}))
@@ -131,7 +131,7 @@ def _header(path: Path, model: SegmentationModel, about: Mapping[str, Any], dtyp
         raise ModelError(f"the model has {model.classes} classes, the legend {name} {len(table)}.", path=path)
     resolution_m = float(about["resolution_m"])
     if not (math.isfinite(resolution_m) and resolution_m > 0):
-        raise ModelError(f"resolution_m is {resolution_m}; it must be above 0.", path=path)
+        raise ModelError(f"resolution_m is {resolution_m}; it must be positive.", path=path)
     header = dict(about) | {
         "schema_version": SCHEMA_VERSION,
         "software": f"floemap {__version__}",
@@ -154,44 +154,43 @@ def _header(path: Path, model: SegmentationModel, about: Mapping[str, Any], dtyp
     try:
         return json.dumps(header, allow_nan=False, default=str)
     except ValueError as e:
-        raise ModelError(f"what is known about it cannot be JSON: {e}.", path=path) from e
+        raise ModelError(f"its header cannot be converted to JSON: {e}.", path=path) from e
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
-    """Read a checkpoint; the model is in evaluation mode, on `device`, in float32. torch's random state is untouched.
+    """Read a checkpoint, with the model in evaluation mode, on `device`, in float32; torch's random state is unchanged.
 
     Raises
     ------
     ModelError
-        If the file is absent, no whole .safetensors file or not floemap's, of a newer version, of an unknown model,
-        of a legend whose classes are others today, or its tensors are not the model's.
+        If the file is missing, is not a complete .safetensors file, or was not written by floemap, or by a newer
+        version; if its model is unknown, or the classes of its legend have changed; or if its tensors do not fit.
     """
     path = Path(path)
     about = read_about(path)
     table = find_legend(about["legend"], path)
     model = _build(path, about, table)
-    tensors = _read_tensors(path)
-    different = what_differs(model.state_dict(), tensors)
-    if different:
-        raise ModelError(
-            f"does not hold the model that it tells of: {different}.",
-            path=path,
-            hint="It is damaged, or was made by something else.",
-        )
-    model.load_state_dict(tensors)
+    try:
+        stored = load_file(path)
+        load_tensors(model, {name: x.float() if x.is_floating_point() else x for name, x in stored.items()})
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"cannot be read: {e}.", path=path) from e
+    except ValueError as e:
+        hint = "The file is damaged, or other software made it."
+        raise ModelError(f"does not hold the model that its header describes: {e}.", path=path, hint=hint) from e
     return Checkpoint(model.to(device).eval(), about, path)
 
 
 def _build(path: Path, about: Mapping[str, Any], table: Legend) -> SegmentationModel:
-    """Build the model that a header tells of, with any weights."""
-    said = about["model"]
+    """Build the model that a header describes, with random weights."""
+    described = about["model"]
     if tuple(about["bands"]) != BAND_NAMES:
         raise ModelError(f"reads the bands {about['bands']}; this floemap has {list(BAND_NAMES)}.", path=path)
-    if said.get("classes") != len(table):
-        raise ModelError(f"gives {said.get('classes')} classes; its legend has {len(table)}.", path=path)
+    if described.get("classes") != len(table):
+        raise ModelError(f"gives {described.get('classes')} classes; its legend has {len(table)}.", path=path)
     try:
-        keys = ("name", "output_stride", "dropout")
-        settings = ModelSettings.checked(rates=said.get("rates"), **{key: said[key] for key in keys})  # once unnamed
+        keys = ("name", "output_stride", "dropout")  # older headers lack the rates
+        settings = ModelSettings.checked(rates=described.get("rates"), **{key: described[key] for key in keys})
         with torch.random.fork_rng(devices=[]):
             return build_model(settings, len(table))
     except KeyError as e:
@@ -200,37 +199,55 @@ def _build(path: Path, about: Mapping[str, Any], table: Legend) -> SegmentationM
         raise ModelError(f"holds a model that this floemap cannot build: {e}", path=path) from e
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return all tensors by name, those with a fraction in float32."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as f:
-            read = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118, it is no mapping
-    except (SafetensorError, OSError) as e:
-        raise ModelError(f"cannot be read: {e}.", path=path) from e
-    return {name: x.float() if x.is_floating_point() else x for name, x in read.items()}
+def read_start(settings: ModelSettings, legend: Legend, resolution_m: float) -> Checkpoint | None:
+    """Return the checkpoint that a training starts from (``start_from``), or None if it starts from none.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read, is another model than `settings` ask for, or was trained on another pixel size or other
+        classes.
+    """
+    if settings.start_from is None:
+        return None
+    start = load_checkpoint(settings.start_from)
+    check_fits(start, bands=BAND_NAMES, resolution_m=resolution_m, legend=legend)
+    own, asked = _in_words(start.model.settings), _in_words(settings)
+    if own != asked:
+        raise ModelError(
+            f"is the model {own}; the configuration asks for {asked}.",
+            path=start.path,
+            hint="Give [model] the same values, or start from another file.",
+        )
+    return start
+
+
+def _in_words(model: ModelSettings) -> str:
+    rates = f" and rates {', '.join(map(str, model.rates))}" if model.rates else ""
+    return f"{model.name} with output_stride {model.output_stride}{rates}"
 
 
 def check_fits(
     checkpoint: Checkpoint, *, bands: Sequence[str], resolution_m: float, legend: Legend | str | None = None
 ) -> None:
-    """Refuse a product, or labels, that a model did not learn to read.
+    """Refuse a product, or labels, that do not fit a model.
 
     Parameters
     ----------
     checkpoint
-        Of the model.
+        Checkpoint of the model.
     bands
-        Names of the product's bands that the model would be given, in their order.
+        Names of the product's bands, in the order in which the model would read them.
     resolution_m
-        The product's pixel size, metres.
+        Pixel size of the product, metres.
     legend
-        Legend of the labels, or its name; None where there are none. It must have the same classes in the same order;
-        which codes of a chart become them may differ.
+        Legend of the labels, or its name; None without labels. It must have the same classes in the same order, but
+        may assign other codes of a chart to them.
 
     Raises
     ------
     ModelError
-        If one of them does not fit, with both values.
+        If one of them does not fit; the message shows both values.
     ConfigError
         If there is no legend of that name.
     """
@@ -242,7 +259,7 @@ def check_fits(
         )
     if not math.isclose(resolution_m, checkpoint.resolution_m, rel_tol=RESOLUTION_TOLERANCE):
         raise ModelError(
-            f"learnt from pixels of {checkpoint.resolution_m:g} m; the product has {resolution_m:g} m.",
+            f"was trained on pixels of {checkpoint.resolution_m:g} m; the product has {resolution_m:g} m.",
             path=checkpoint.path,
             hint=f"Prepare it with `floemap prepare --resolution {checkpoint.resolution_m:g}`.",
         )
@@ -252,7 +269,7 @@ def check_fits(
     learnt, asked = ([c.key for c in t.classes] for t in (checkpoint.legend, table))
     if learnt != asked:
         raise ModelError(
-            f"knows the classes {', '.join(learnt)} (legend {checkpoint.legend.name}); asked for are "
+            f"has the classes {', '.join(learnt)} (legend {checkpoint.legend.name}), not "
             f"{', '.join(asked)} (legend {table.name}).",
             path=checkpoint.path,
             hint="Label the charts with its legend.",

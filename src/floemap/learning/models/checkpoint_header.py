@@ -1,31 +1,32 @@
-"""What a checkpoint says of itself, read without torch: the JSON in the header of its .safetensors file.
+"""The header of a checkpoint, read without torch: JSON in the metadata of its .safetensors file.
 
 Keys: ``schema_version``, ``software``, ``created``, ``model`` (name, output_stride, rates, dropout, classes,
 parameters), ``bands``, ``normalisation`` (mean and std of each band, dB and degrees), ``legend`` (name, title, and id,
-key, title and SIGRID-3 stages of each class), ``resolution_m``, ``simulated`` (whether it learnt from simulated
-scenes), ``dtype`` of the stored weights, and whatever the trainer adds: crs, data, started_from, training.
+key, title and SIGRID-3 stages of each class), ``resolution_m``, ``simulated`` (whether the training scenes were
+simulated), ``dtype`` of the stored weights, and what the training adds: crs, data, started_from, training.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from floemap.errors import MISSHAPEN, ConfigError, ModelError
 from floemap.legend import Legend, legend
-from floemap.results.stage import parse_json
+from floemap.results.stage import parse_json, sha256
 
 logger = logging.getLogger(__name__)
 
 _REAL, _SIMULATED = "real scenes", "SIMULATED scenes only"
 #: Version of the header. Raised when a reader of an older one would misread a newer one.
 SCHEMA_VERSION = 1
-#: How much pixel sizes may differ and be the same: of a product and what a model learnt, or of scenes; as a share.
+#: Relative difference up to which two pixel sizes count as equal.
 RESOLUTION_TOLERANCE = 1e-4
 #: Key of the JSON in the file's metadata.
 METADATA_KEY = "floemap"
+_HINT = "Give a checkpoint that floemap wrote."
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "software": str,
     "created": str,
@@ -39,43 +40,37 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
-    """Read what a checkpoint says of itself.
+    """Read the header of a checkpoint.
 
     Raises
     ------
     ModelError
-        If the file is absent, no whole .safetensors file, not floemap's, or of a newer version than this one reads.
+        If the file is missing, is not a complete .safetensors file, was not written by floemap, or has a header of a
+        newer version than this one reads.
     """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
     if not path.is_file():
-        raise ModelError("does not exist or is no file.", path=path, hint="Give a checkpoint that floemap wrote.")
+        raise ModelError("does not exist or is not a file.", path=path, hint=_HINT)
     try:
         with safe_open(path, framework="np") as f:
             metadata = f.metadata() or {}
     except (SafetensorError, OSError) as e:
-        raise ModelError(
-            f"is no whole .safetensors file: {e}.",
-            path=path,
-            hint="Give a checkpoint that floemap wrote; copy it again if it was cut off.",
-        ) from e
+        hint = f"{_HINT} If the file was cut off, copy it again."
+        raise ModelError(f"is not a complete .safetensors file: {e}.", path=path, hint=hint) from e
     if METADATA_KEY not in metadata:
-        raise ModelError(
-            "holds tensors but no description by floemap.",
-            path=path,
-            hint="Give a checkpoint that floemap wrote. For an encoder's weights there is encoder_weights.",
-        )
+        hint = f"{_HINT} For an encoder's weights use encoder_weights."
+        raise ModelError("holds tensors but no description by floemap.", path=path, hint=hint)
     try:
         about = parse_json(metadata[METADATA_KEY], path, ModelError)
-        version = about["schema_version"]
-        newer = version > SCHEMA_VERSION
+        newer = about["schema_version"] > SCHEMA_VERSION
     except MISSHAPEN as e:
-        raise ModelError(f"has a damaged description: {type(e).__name__}: {e}.", path=path) from e
+        raise _damaged(path, e) from e
     if newer:
         raise ModelError(
-            f"has a description of version {version}, by {about.get('software')}; this floemap reads up to "
-            f"{SCHEMA_VERSION}.",
+            f"has a description of version {about['schema_version']}, by {about.get('software')}; this floemap reads "
+            f"up to {SCHEMA_VERSION}.",
             path=path,
             hint="Update floemap.",
         )
@@ -85,8 +80,12 @@ def read_about(path: str | Path) -> dict[str, Any]:
     return dict(about)
 
 
+def _damaged(path: Path | None, e: Exception) -> ModelError:
+    return ModelError(f"has a damaged description: {type(e).__name__}: {e}.", path=path)
+
+
 def learnt_from(about: Mapping[str, Any]) -> str:
-    """Say in words what a model learnt from, by its header: real scenes, SIMULATED scenes only, or both."""
+    """Say what a model was trained on, by its header: real scenes, SIMULATED scenes only, or both."""
     parts = [part for part in about.get("data", ()) if isinstance(part, Mapping)]
     scenes = [bool(part["simulated"]) for part in parts if "simulated" in part]
     known = {_SIMULATED if s else _REAL for s in scenes} or {_SIMULATED if about["simulated"] else _REAL}
@@ -106,15 +105,39 @@ def warn_if_simulated(about: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _lines_of_start(started: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    if started is None:
-        return []
-    words = f"{started['file']} of {started['created']}, trained on {started['learnt_from']}"
-    return [("started from", f"{words}; products behind it: {len(started['products'])}")]
+def about_start(about: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return what the header of a fine-tuned model says about the checkpoint that its training started from."""
+    kept = {key: about[key] for key in ("created", "simulated", "started_from") if key in about}
+    file = {"file": path.name, "sha256": sha256(path), "learnt_from": learnt_from(about)}
+    return file | kept | {"products": sorted(products_behind(about))}
+
+
+def products_behind(about: Mapping[str, Any]) -> set[str]:
+    """Return the names of all products that a model, or one that it started from, was trained or validated on."""
+    data = (entry for entry in about.get("data", ()) if isinstance(entry, Mapping))
+    own = {str(entry["product"]) for entry in data if "product" in entry}
+    return own | set(map(str, about.get("started_from", {}).get("products", ())))
+
+
+def refuse_known(about: Mapping[str, Any], path: Path, tests: Iterable[str]) -> None:
+    """Refuse to test on products that a start checkpoint was trained on: the scores would be biased.
+
+    Raises
+    ------
+    ConfigError
+        If there are such products; the message names them.
+    """
+    known = sorted(products_behind(about) & set(tests))
+    if known:
+        raise ConfigError(
+            f"was trained on {', '.join(known)}, but the model that starts from it is to be tested on them.",
+            path=path,
+            hint="Test on other scenes, or start from another model.",
+        )
 
 
 def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return what a checkpoint says of itself, for programs, and as (name, words) for people.
+    """Return the header of a checkpoint, for programs, and as (name, words) for people.
 
     Raises
     ------
@@ -136,25 +159,27 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
             ("pixel size", f"{about['resolution_m']:g} m"),
             *((band, f"mean {mean:.2f}, standard deviation {std:.2f}") for band, mean, std in pairs),
             *((role, ", ".join(parts)) for role, parts in uses.items()),
-            *_lines_of_start(about.get("started_from")),
-            ("made by", f"{about['software']}, {about['created']}"),
         ]
+        if (started := about.get("started_from")) is not None:
+            words = f"{started['file']} of {started['created']}, trained on {started['learnt_from']}"
+            lines.append(("started from", f"{words}; products behind it: {len(started['products'])}"))
+        lines.append(("made by", f"{about['software']}, {about['created']}"))
     except MISSHAPEN as e:
-        raise ModelError(f"has a damaged description: {type(e).__name__}: {e}.", path=path) from e
+        raise _damaged(path, e) from e
     return {**about, "kind": "model", "path": str(path)}, lines
 
 
 def describe_legend(table: Legend) -> dict[str, Any]:
-    """Return a legend as the header tells it."""
+    """Return the header's description of a legend."""
     classes = [{"id": c.id, "key": c.key, "title": c.title, "stages": sorted(c.stages)} for c in table.classes]
     return {"name": table.name, "title": table.title, "classes": classes}
 
 
-def find_legend(said: Mapping[str, Any], path: Path | None = None) -> Legend:
-    """Return today's legend of the name that a header tells, if its classes are still the same.
+def find_legend(described: Mapping[str, Any], path: Path | None = None) -> Legend:
+    """Return the current legend of the name that a header gives, if its classes are unchanged.
 
-    Other SIGRID-3 codes of the same classes go to the log as a warning: what the model learnt as a class then is not
-    quite what is called so now.
+    If only the SIGRID-3 codes of the classes have changed, a warning is logged: the model was then trained on a
+    slightly different definition of them.
 
     Raises
     ------
@@ -162,9 +187,9 @@ def find_legend(said: Mapping[str, Any], path: Path | None = None) -> Legend:
         If there is no such legend any more, or its classes or their order differ.
     """
     try:
-        name = said["name"]
-        then = [(c["id"], c["key"]) for c in said["classes"]]
-        stages = [c["stages"] for c in said["classes"]]
+        name = described["name"]
+        then = [(c["id"], c["key"]) for c in described["classes"]]
+        stages = [c["stages"] for c in described["classes"]]
         table = legend(name)
     except ConfigError as e:
         raise ModelError(f"was trained with another legend: {e}", path=path) from e

@@ -1,4 +1,4 @@
-"""The models by name. A further one is a further line of :data:`MODELS`."""
+"""The models by name. A further model is a module beside this one and a line in :data:`MODELS`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from types import MappingProxyType
 from floemap.errors import ConfigError, known_names
 from floemap.learning.models.aspp import ResNet18Aspp
 from floemap.learning.models.base import SegmentationModel
-from floemap.learning.models.encoder_weights import load_encoder
+from floemap.learning.models.pretrained import load_encoder
 from floemap.learning.models.unet import UNet
 from floemap.learning.settings import ModelSettings
 
-__all__ = ["MODELS", "SegmentationModel", "build_model", "load_encoder"]
-
-#: What builds a model, untrained, from its settings and the number of classes.
+#: Builds an untrained model from its settings and the number of classes.
 MODELS: Mapping[str, Callable[[ModelSettings, int], SegmentationModel]] = MappingProxyType(
     {
         "resnet18_aspp": partial(ResNet18Aspp, separable=True),
@@ -26,21 +24,21 @@ MODELS: Mapping[str, Callable[[ModelSettings, int], SegmentationModel]] = Mappin
 
 
 def check_name(name: str) -> None:
-    """Raise :class:`ConfigError` if no model has that name, with the names that there are."""
+    """Raise :class:`ConfigError`, with the known names, if no model has that name."""
     if name not in MODELS:
         raise ConfigError(f"no model is called {name!r}.", hint=known_names(name, MODELS))
 
 
 def build_model(settings: ModelSettings, classes: int) -> SegmentationModel:
-    """Build a model with random weights (by torch's global seed), its encoder from ImageNet where settings say so.
+    """Build a model with random weights (from torch's global seed), or with ImageNet weights in its encoder.
 
-    It is in training mode and normalises with mean 0 and standard deviation 1 until told otherwise by
-    :meth:`SegmentationModel.set_normalisation`.
+    The model is in training mode. Its normalisation has mean 0 and standard deviation 1 until
+    :meth:`SegmentationModel.set_normalisation` is called.
 
     Raises
     ------
     ConfigError
-        If no model has that name, with the names that there are, or the number of classes cannot be.
+        If no model has that name, or the number of classes is out of range.
     ModelError
         If the encoder's weights cannot be loaded.
     """

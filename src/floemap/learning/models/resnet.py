@@ -1,9 +1,9 @@
-"""ResNet18 to the end of its third layer, with torchvision's parameter names, so that its ImageNet weights load.
+"""ResNet18 up to its third layer, with torchvision's parameter names, so that its ImageNet weights can be loaded.
 
 Reference: K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016. With output
-stride 8 the third layer does not halve the size; its further convolutions are dilated by two instead (L.-C. Chen et
-al., "Rethinking atrous convolution", 2017), so that each second row and column of the features is what output stride
-16 gives.
+stride 8 the third layer does not halve the size; instead its further convolutions have dilation 2 (L.-C. Chen et al.,
+"Rethinking atrous convolution", 2017), so that every second row and column of the features equals the features at
+output stride 16.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ CHANNELS = 256
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions around which the input is led past.
+    """Two 3 x 3 convolutions with a residual connection.
 
     Parameters
     ----------
+    channels_in, channels
+        Channels of the input and of the output.
+    stride
+        Stride of the first convolution.
     first_dilation, dilation
-        Of the first and of the second convolution.
+        Dilation of the first and of the second convolution.
     """
 
     def __init__(
@@ -64,8 +68,8 @@ class ResNet18Encoder(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.layer1 = nn.Sequential(BasicBlock(64, 64), BasicBlock(64, 64))
         self.layer2 = nn.Sequential(BasicBlock(64, 128, stride=2), BasicBlock(128, 128))
-        # Without the stride, the first convolution still reads neighbours of the finer grid; those after it must
-        # reach twice as far to read what they read with it.
+        # Without the stride, the first convolution still reads neighbours on the finer grid; those after it need twice
+        # the dilation to read the same places as with the stride.
         d = 16 // output_stride
         self.layer3 = nn.Sequential(
             BasicBlock(128, CHANNELS, stride=2 // d, dilation=d),
@@ -80,9 +84,9 @@ class ResNet18Encoder(nn.Module):
 
 
 def reach_px() -> int:
-    """How far a cell of the features sees beyond its first row and column, pixels; the same for both strides.
+    """Return how far the receptive field of a cell extends beyond its first row and column, in pixels, for any stride.
 
-    A convolution of size k, dilated d times, on a grid of g pixels adds g d (k - 1) / 2.
+    A convolution of size k with dilation d on a grid of g pixels adds g d (k - 1) / 2.
     """
     reach = 3 + 2  # conv1 on pixels, the pooling on a grid of 2
     reach += 4 * 4  # layer1: four 3 x 3 convolutions on a grid of 4

@@ -19,14 +19,14 @@ from floemap.learning.models.base import (
 from floemap.learning.settings import ModelSettings
 from floemap.sentinel1.encoding import BAND_NAMES
 
-#: Channels of each level, from the pixels' to the deepest, which lies on a grid of 16 pixels.
+#: Channels of each level, from that of the pixels to the deepest, which has a grid of 16 pixels.
 WIDTHS = (32, 64, 128, 256, 512)
 
 
 class UNet(SegmentationModel):
-    """Four times down and up: 7.8 million parameters. It works at the pixels' own resolution whatever output_stride.
+    """Four levels down and up: 7.8 million parameters. The logits have the resolution of the pixels, at any stride.
 
-    Features are those before the last 1 x 1 convolution, (N, 32, H, W): keep them for a tile, not for a scene.
+    The features are those before the last 1 x 1 convolution, (N, 32, H, W): too large to keep for a whole scene.
     """
 
     def __init__(self, settings: ModelSettings, classes: int) -> None:
@@ -70,10 +70,10 @@ def _two(channels_in: int, channels: int) -> nn.Sequential:
 
 
 def reach_px(depth: int) -> int:
-    """How far the network sees beyond a cell of its deepest grid, pixels.
+    """Return how far the receptive field extends beyond a cell of the deepest grid, in pixels.
 
-    Follows the first and last pixel of such a cell back to the input: each pair of 3 x 3 convolutions adds two of its
-    grid's cells on each side; pooling and doubling stay inside the cells of the next grid.
+    The first and last pixel of such a cell are traced back to the input: each pair of 3 x 3 convolutions adds two cells
+    of its grid on each side; pooling and upsampling stay inside the cells of the next grid.
     """
     first, last = 0, (1 << depth) - 1
     for _ in range(depth):  # from the output down to the deepest grid

@@ -1,4 +1,4 @@
-"""What is particular to training on a GPU: how cuDNN is set while patches are learnt from, and memory that runs out."""
+"""Settings of the GPU during training and validation, and errors when its memory runs out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from floemap.learning.settings import LearningSettings
 
 @contextmanager
 def for_patches(device: torch.device, precision: str) -> Iterator[None]:
-    """Let cuDNN try its ways of convolving once, as all patches have one size; in fp32, without rounding to ten bits.
+    """Let cuDNN benchmark its convolution algorithms, as all crops have one size; use no TF32 if precision is fp32.
 
-    Whole scenes come in tiles of many sizes, for which trying takes longer than it saves: so only while the block runs.
+    The tiles of whole scenes have many sizes, for which benchmarking takes longer than it saves; so the setting is
+    limited to the block.
     """
     on_gpu = device.type == "cuda"
     with cudnn.flags(enabled=True, benchmark=True, allow_tf32=precision != "fp32") if on_gpu else nullcontext():
@@ -26,7 +27,7 @@ def for_patches(device: torch.device, precision: str) -> Iterator[None]:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Compute float32 as float32: a GPU may otherwise round products to TF32's ten bits. Nothing changes elsewhere."""
+    """Switch TF32 off while the block runs: with it a GPU rounds the factors of float32 products to ten bits."""
     if not torch.cuda.is_available():
         yield
         return
@@ -40,19 +41,19 @@ def exact_float32() -> Iterator[None]:
 
 
 @contextmanager
-def memory_said(settings: LearningSettings, out: Path) -> Iterator[None]:
-    """Turn a GPU's memory that runs out into an error that says what to lower.
+def memory_errors(settings: LearningSettings, out: Path) -> Iterator[None]:
+    """Turn torch's error of exhausted GPU memory into one that says which settings to lower.
 
     Raises
     ------
     TrainingError
-        In place of torch's own.
+        If the GPU's memory is exhausted.
     """
     try:
         yield
     except torch.OutOfMemoryError as e:
         raise TrainingError(
-            f"the GPU's memory is too small for batches of {settings.training.batch} patches of"
+            f"the GPU's memory is too small for batches of {settings.training.batch} crops of"
             f" {settings.crops.size_px} px with this model and loss: {str(e).splitlines()[0]}",
             path=out,
             hint="Lower training.batch or crops.size_px, into another folder.",

@@ -1,11 +1,11 @@
-"""One training on several processes gives what one process gives: sums that gradients pass through, shared BatchNorm.
+"""Training on several processes with the result of one process: differentiable global sums, synchronised BatchNorm.
 
-What makes it exact: a loss is a function of sums over the whole batch, so it is computed on every process from the
-same global sums. With W processes, the backward pass of each all-reduce adds up W equal losses' gradients, and
+The result is exact because a loss is a function of sums over the whole batch, and every process computes it from the
+same global sums. With W processes, the backward pass of each all-reduce adds the gradients of W equal losses, and
 DistributedDataParallel's mean over processes divides by W again.
 
-Start them with ``torchrun``, or as tasks of SLURM's ``srun``: :mod:`floemap.learning.training.launched` reads which is
-which.
+Start the processes with ``torchrun``, or as tasks of SLURM's ``srun``; :mod:`floemap.learning.training.launched` reads
+the rank of each from the environment.
 """
 
 from __future__ import annotations
@@ -28,33 +28,34 @@ from torch import Tensor, nn
 from floemap.errors import ConfigError, FloemapError
 from floemap.learning.models.base import at_least_float32
 from floemap.learning.training.launched import first_address, place
-from floemap.learning.whole_scene.stages import Precision, choose_precision
+from floemap.learning.whole_scene.pieces import Precision, choose_precision
 from floemap.results.stage import alone_in
 
 T = TypeVar("T")
 
-# Importing fabric makes torch make a folder for what it compiles, beside temporary files. It is made again if needed.
+# Importing fabric makes torch create a folder for compiled code among the temporary files. torch creates it again if
+# it needs it.
 _COMPILED = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))
 if _COMPILED.name.startswith("torchinductor_"):
-    with suppress(OSError):  # where it holds something, it stays
+    with suppress(OSError):  # a folder that is not empty stays
         _COMPILED.rmdir()
 
 
 def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
-    """Start fabric on a device, on all processes that were started together.
+    """Start fabric on a device, in each of the processes that were launched together.
 
     Parameters
     ----------
     device
-        ``auto``: a GPU if there is one; ``cpu``; ``cuda``; or one GPU such as ``cuda:1``. Of several processes each
-        takes the GPU of its local rank.
+        ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, or a certain GPU such as ``cuda:1``. If there are several
+        processes, each uses the GPU of its local rank.
     precision
-        As :func:`floemap.learning.whole_scene.stages.choose_precision` takes it.
+        See :func:`floemap.learning.whole_scene.pieces.choose_precision`.
 
     Raises
     ------
     ConfigError
-        If there is no such device, or processes were started together that do not say which each of them is.
+        If there is no such device, or the environment does not give the rank of each of several processes.
     """
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
@@ -73,18 +74,19 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
     if here.world > 1:
         if chosen.type == "cuda" and torch.cuda.device_count() < here.local_world:
             raise ConfigError(
-                f"{here.local_world} processes on this host see {torch.cuda.device_count()} GPUs.",
-                hint="Start one for each GPU, and let each see all of the host's: with `srun --gpu-bind=none`.",
+                f"{here.local_world} processes were started on this host, where {torch.cuda.device_count()} GPUs are "
+                "visible.",
+                hint="Start one process for each GPU, and make all GPUs visible to each: `srun --gpu-bind=none`.",
             )
         os.environ.update(here.variables(*first_address()))
-        # BatchNorm's buffers are equal everywhere already.
+        # The buffers of BatchNorm are equal in all processes already.
         strategy = DDPStrategy(forward_sync_buffers=False, gradient_as_bucket_view=True)
         options |= {"devices": here.local_world, "num_nodes": here.world // here.local_world, "strategy": strategy}
-        options["plugins"] = [TorchElasticEnvironment()]  # it reads the variables, whoever set them
+        options["plugins"] = [TorchElasticEnvironment()]  # it reads the variables set above
     else:
         options["devices"] = [chosen.index or 0] if chosen.type == "cuda" else 1
-        options["plugins"] = [LightningEnvironment()]  # not whatever else fabric finds in the environment
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells on stderr what is in the record anyway
+        options["plugins"] = [LightningEnvironment()]  # keeps fabric from guessing from the environment
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its messages repeat what the record says
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     fabric = Fabric(**options)
     fabric.launch()
@@ -92,34 +94,35 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
 
 
 def precision_of(fabric: Fabric) -> Literal["bf16", "fp32"]:
-    """Return the precision that fabric computes in."""
+    """Return the precision in which fabric computes."""
     with fabric.autocast():
         return "bf16" if torch.is_autocast_enabled(fabric.device.type) else "fp32"
 
 
 def on_first(fabric: Fabric, work: Callable[[], T]) -> T:
-    """Do something on the first process only, and return its result, or raise its error, on all of them."""
+    """Call `work` in the first process only; return its result, or raise its error, in all processes."""
     done: T | FloemapError | None = None
     if fabric.is_global_zero:
         try:
             done = work()
         except FloemapError as e:
             done = e
-    told = fabric.broadcast(done)
-    if isinstance(told, FloemapError):
-        raise told
-    return cast(T, told)
+    result = fabric.broadcast(done)
+    if isinstance(result, FloemapError):
+        raise result
+    return cast(T, result)
 
 
 @contextmanager
 def alone_on_first(fabric: Fabric, folder: Path, doing: str) -> Iterator[None]:
-    """Hold a folder by the first process, for all of them, while the block runs; see
-    :func:`floemap.results.stage.alone_in`.
+    """Lock a folder while the block runs; the first process holds the lock for all of them.
+
+    See :func:`floemap.results.stage.alone_in`.
 
     Raises
     ------
     OutputError
-        On all processes, if somebody else holds it.
+        In all processes, if another run holds the lock.
     """
     with ExitStack() as stack:
         on_first(fabric, lambda: stack.enter_context(alone_in(folder, doing)))
@@ -127,17 +130,17 @@ def alone_on_first(fabric: Fabric, folder: Path, doing: str) -> Iterator[None]:
 
 
 def several() -> bool:
-    """Whether there are other processes."""
+    """Return whether the training has more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def global_sum(x: Tensor) -> Tensor:
-    """Sum a tensor over all processes; gradients flow back to each process's own. With one process: `x` itself."""
+    """Return the sum of a tensor over all processes, differentiable in each; with one process, `x` itself."""
     return cast(Tensor, _AllReduce.apply(x)) if several() else x  # type: ignore[no-untyped-call]
 
 
 class _AllReduce(torch.autograd.Function):
-    """The sum over processes, whose gradient is the sum over processes of the gradients."""
+    """The sum over processes. Its gradient is the sum of the gradients over processes."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -153,10 +156,10 @@ class _AllReduce(torch.autograd.Function):
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over the batch of all processes, on any device. torch's own SyncBatchNorm knows GPUs only.
+    """BatchNorm over the batch of all processes, on any device. torch's own SyncBatchNorm supports GPUs only.
 
-    Mean first, then the mean square of what differs from it: with the mean of squares, two large numbers would be
-    subtracted.
+    The variance is the mean square of the deviations from the mean. The mean of squares minus the square of the mean
+    would lose digits.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -176,7 +179,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, unbiased_variance: Tensor) -> None:
-        """Move the running statistics, as torch's BatchNorm does."""
+        """Update the running statistics as torch's BatchNorm does."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked += 1
@@ -186,9 +189,9 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 
 def share_batch_norm(model: nn.Module, device: torch.device) -> None:
-    """Make every BatchNorm of a model one over all processes, in place; names and values of parameters stay.
+    """Replace every BatchNorm of a model, in place, by one over all processes; parameters keep names and values.
 
-    Nothing changes where there is one process.
+    With one process nothing changes.
     """
     if not several():
         return

@@ -1,7 +1,7 @@
-"""Which of several processes this one is: as torchrun says it, or SLURM's srun, by environment variables.
+"""Rank and number of the processes of a training, from the environment variables of torchrun or of SLURM's srun.
 
-Nothing is guessed. Processes that were started together and do not say which each of them is are refused: all of them
-would train alone, into one folder.
+Nothing is guessed. If several processes were launched and the environment does not give the rank of each, they are
+refused: each would train alone, and all into one folder.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 
 from floemap.errors import ConfigError
 
-#: By which other starters say how many processes there are: Open MPI, MPICH and Intel MPI, MVAPICH.
+#: Variables in which other launchers give the number of processes: Open MPI, MPICH and Intel MPI, MVAPICH.
 _OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _HOW = "Start it with torchrun, or with srun."
 
 
 @dataclass(frozen=True)
 class Place:
-    """This process among those that were started together.
+    """Place of this process among those that were launched together.
 
     Attributes
     ----------
     rank, world
-        Which of how many.
+        Rank of this process, from 0, and number of processes.
     local_rank, local_world
-        Likewise on this host.
+        The same among the processes on this host.
     """
 
     rank: int = 0
@@ -35,7 +35,7 @@ class Place:
     local_world: int = 1
 
     def variables(self, address: str, port: int) -> dict[str, str]:
-        """Return what torch.distributed reads in the environment, given where the first process answers."""
+        """Return the environment variables for torch.distributed, given the address of the first process."""
         return {
             "RANK": str(self.rank),
             "WORLD_SIZE": str(self.world),
@@ -48,12 +48,12 @@ class Place:
 
 
 def tasks(environ: Mapping[str, str] | None = None) -> int:
-    """Return how many processes were started together, by whatever; 1 for a process of its own.
+    """Return how many processes were launched together, by any launcher; 1 for a single process.
 
     Raises
     ------
     ConfigError
-        If a variable holds no number.
+        If the value of a variable is not a number.
     """
     env = os.environ if environ is None else environ
     if "WORLD_SIZE" in env:  # torchrun's own, also within a task of SLURM's
@@ -64,12 +64,13 @@ def tasks(environ: Mapping[str, str] | None = None) -> int:
 
 
 def place(environ: Mapping[str, str] | None = None) -> Place:
-    """Return which process this is.
+    """Return the place of this process.
 
     Raises
     ------
     ConfigError
-        If there are others and it is not said which this one is, or hosts have different numbers of them.
+        If there are several processes and the environment does not give the rank of this one, or if
+        the hosts have different numbers of processes.
     """
     env = os.environ if environ is None else environ
     world = tasks(env)
@@ -85,22 +86,24 @@ def place(environ: Mapping[str, str] | None = None) -> Place:
         hosts = _number(env, "SLURM_STEP_NUM_NODES") if "SLURM_STEP_NUM_NODES" in env else _number(env, "SLURM_NNODES")
         if world % hosts:
             raise ConfigError(
-                f"SLURM has started {world} tasks on {hosts} hosts: not as many on each.",
+                f"SLURM has started {world} tasks on {hosts} hosts, not the same number on each.",
                 hint="Give `srun --ntasks-per-node`.",
             )
         return _checked(Place(_number(env, "SLURM_PROCID", 0), world, _number(env, "SLURM_LOCALID", 0), world // hosts))
     if _number(env, "SLURM_NTASKS") > 1:
         raise ConfigError(
-            f"SLURM has {world} tasks here (SLURM_NTASKS), and this process does not say which of them it is.",
-            hint="Start it with srun, of one task with `srun --ntasks=1`, or with torchrun.",
+            f"SLURM has {world} tasks here (SLURM_NTASKS), but the environment does not give the rank of this process.",
+            hint="Start it with srun (`srun --ntasks=1` for one task), or with torchrun.",
         )
-    raise ConfigError(f"there are {world} processes that do not say which each of them is.", hint=_HOW)
+    raise ConfigError(
+        f"there are {world} processes, but the environment does not give the rank of this one.", hint=_HOW
+    )
 
 
 def first_address(environ: Mapping[str, str] | None = None) -> tuple[str, int]:
-    """Return where the first of the processes answers the others: host and port.
+    """Return the address of the first process: host and port.
 
-    As torchrun says it; of SLURM's tasks on the first host of the step, at a port that follows from job and step.
+    torchrun gives both. With SLURM it is the first host of the step, and a port derived from the ids of job and step.
     """
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
@@ -113,10 +116,11 @@ def first_address(environ: Mapping[str, str] | None = None) -> tuple[str, int]:
 
 def _checked(found: Place) -> Place:
     if not (found.rank < found.world and found.local_rank < found.local_world <= found.world):
-        raise ConfigError(f"the environment says that this is an impossible process: {found}.", hint=_HOW)
+        raise ConfigError(f"the environment describes an impossible process: {found}.", hint=_HOW)
     if found.world % found.local_world:
         raise ConfigError(
-            f"{found.world} processes cannot be {found.local_world} on each host.", hint="Start as many on each."
+            f"{found.world} processes cannot be {found.local_world} on each host.",
+            hint="Start the same number on each.",
         )
     return found
 
@@ -130,5 +134,5 @@ def _need(env: Mapping[str, str], names: tuple[str, ...], why: str, hint: str) -
 def _number(env: Mapping[str, str], name: str, default: int = 1) -> int:
     text = env.get(name, "").strip() or str(default)
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ConfigError(f"the environment variable {name} is {text[:40]!r}, which is no number.")
+        raise ConfigError(f"the environment variable {name} is {text[:40]!r}, which is not a number.")
     return int(text)

@@ -1,24 +1,26 @@
-"""Metrics for TensorBoard, where it is installed and asked for. ``metrics.jsonl`` is always written, see state.py."""
+"""Metrics for TensorBoard, if asked for. ``metrics.jsonl`` is always written; see ``state.py``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from floemap.errors import ConfigError
 from floemap.results.stage import os_errors
 
 
-class TensorBoardLog:
-    """Writes numbers of the metrics, one step an epoch.
+@contextmanager
+def tensorboard(folder: Path | None, first_epoch: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give a callback that writes the numbers of an epoch's entry of the history as event files.
 
     Parameters
     ----------
     folder
-        Gets the event files; None writes nothing.
+        Folder for the event files; with None nothing is written.
     first_epoch
-        What an earlier, killed run wrote of this and later epochs is hidden.
+        First epoch that will be written. What an earlier, killed run wrote from there on is hidden.
 
     Raises
     ------
@@ -27,33 +29,26 @@ class TensorBoardLog:
     OutputError
         If the folder cannot be written.
     """
+    if folder is None:
+        yield lambda row: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as e:
+        raise ConfigError(
+            "training.tensorboard is set, but TensorBoard is not installed.",
+            hint="pip install tensorboard, or leave it out: metrics.jsonl has the same numbers.",
+        ) from e
+    with os_errors(folder):
+        writer: Any = SummaryWriter(str(folder), purge_step=first_epoch)
 
-    def __init__(self, folder: Path | None, first_epoch: int) -> None:
-        self._writer: Any = None
-        if folder is None:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as e:
-            raise ConfigError(
-                "training.tensorboard is set, but TensorBoard is not installed.",
-                hint="pip install tensorboard, or leave it out: metrics.jsonl has the same numbers.",
-            ) from e
-        with os_errors(folder):
-            self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Write the numbers of an epoch."""
-        if self._writer is None:
-            return
+    def add(row: dict[str, Any]) -> None:
         for name, value in row.items():
-            if name != "epoch" and isinstance(value, int | float) and not isinstance(value, bool):
-                self._writer.add_scalar(name, value, row["epoch"])
-        self._writer.flush()
+            if name != "epoch" and isinstance(value, int | float):
+                writer.add_scalar(name, value, row["epoch"])
+        writer.flush()
 
-    def __enter__(self) -> TensorBoardLog:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
+    try:
+        yield add
+    finally:
+        writer.close()

@@ -1,17 +1,16 @@
-"""Training, from parts of scenes to a checkpoint: read it from top to bottom.
+"""Training, from parts of scenes to a checkpoint: :func:`train`, then the epochs, then one step.
 
-A plain loop on lightning-fabric, which knows devices, precision and processes. Start it with ``torchrun`` to use
-several GPUs or hosts: the batch is shared among them, and losses and weights are those of one process. A run that was
-stopped, however it was, is gone on with by the same call: the weights come out the same, to the bit on a CPU.
+The loop runs on lightning-fabric, which handles devices, precision and processes. Start it with ``torchrun`` to use
+several GPUs or hosts: the processes share each batch, and losses and weights are those of a single process. To resume
+an interrupted run, repeat the call. On a CPU the resulting weights are bit-identical to those of an uninterrupted run.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +22,17 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from floemap.errors import TrainingError
 from floemap.learning.data.crops import Batch, deal, draw_epoch, physical, torch_seed
 from floemap.learning.data.normalisation import pooled_statistics
 from floemap.learning.data.training_data import Dataset, Part, check_parts, gather, identities
-from floemap.learning.losses.functions import Loss, make_loss
+from floemap.learning.losses import Loss, make_loss
 from floemap.learning.models.atrous import describe_rates, warn_of_few_taps, with_rates
-from floemap.learning.models.checkpoint import Checkpoint, save_checkpoint
-from floemap.learning.models.registry import SegmentationModel, build_model
+from floemap.learning.models.checkpoint import Checkpoint, read_start
+from floemap.learning.models.checkpoint_header import about_start
+from floemap.learning.models.registry import build_model
 from floemap.learning.settings import LearningSettings
 from floemap.learning.training.compiling import compiled_view
-from floemap.learning.training.device import for_patches, memory_said
+from floemap.learning.training.device import for_patches, memory_errors
 from floemap.learning.training.distributed import (
     alone_on_first,
     global_sum,
@@ -42,8 +41,8 @@ from floemap.learning.training.distributed import (
     precision_of,
     share_batch_norm,
 )
-from floemap.learning.training.loggers import TensorBoardLog
-from floemap.learning.training.start import about_start, begin_from, read_start
+from floemap.learning.training.loggers import tensorboard
+from floemap.learning.training.run import Run
 from floemap.learning.training.state import (
     METRICS,
     RECORD,
@@ -53,10 +52,9 @@ from floemap.learning.training.state import (
     State,
     check_alike,
     check_optimizer,
-    fitting,
     open_folder,
     save_state,
-    write_metrics,
+    state_errors,
 )
 from floemap.learning.training.validation import validate
 from floemap.legend import Legend
@@ -65,9 +63,9 @@ from floemap.results.stage import provenance, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
-#: Settings that change nothing of what is learnt: a run may be gone on with under others. Files that it starts from are
-#: known by what they hold, not by where they lie.
+#: Files that a training starts from. They are identified by their content, not by their path.
 _STARTS = ("encoder_weights", "start_from")
+#: Settings that do not change what is learnt: a run may be resumed with other values of them.
 _OF_THE_MACHINE = {"crops": {"source", "workers"}, "training": {"tensorboard"}, "model": {*_STARTS}}
 
 
@@ -78,12 +76,12 @@ class Trained:
     Attributes
     ----------
     folder
-        See :mod:`floemap.learning.training.state`.
+        Folder of the training; see :mod:`floemap.learning.training.state`.
     history
         One entry for each epoch: epoch (from 1), loss (mean over its steps), validation_loss, weighted_f1, macro_f1
-        (None where it was not validated), learning_rate, seconds, crops_per_s.
+        (None if the epoch was not validated), learning_rate, seconds, crops_per_s.
     skipped
-        It was finished before.
+        True if the training was already finished, so that nothing was done.
     """
 
     folder: Path
@@ -92,12 +90,12 @@ class Trained:
 
     @property
     def checkpoint(self) -> Path:
-        """The model with the lowest validation loss."""
+        """Path of the model with the lowest validation loss."""
         return self.folder / WEIGHTS
 
     @property
     def record(self) -> Path:
-        """How it was made and how it ended."""
+        """Path of the record: how the training was made and how it ended."""
         return self.folder / RECORD
 
 
@@ -113,41 +111,42 @@ def train(
     device: str = "auto",
     progress: Progress = silent,
 ) -> Trained:
-    """Train a model, or go on with its training.
+    """Train a model, or resume its training.
 
     Parameters
     ----------
     training, validation
-        Parts of scenes, on disk or in memory; the streamed source needs them on disk.
+        Parts of scenes, on disk or in memory. The streamed source needs them on disk.
     settings
-        Of model, loss, patches and training.
+        Settings of model, loss, crops and training.
     legend
-        What the labels' classes are.
+        Legend of the labels.
     out
-        Folder that is filled; see :mod:`floemap.learning.training.state`.
+        Folder for the results; see :mod:`floemap.learning.training.state`.
     about
-        Put into the checkpoint beside what is known here: `resolution_m` and `simulated` are needed; by custom also
-        `crs`, and `data`, which tells of the scenes.
+        Entries for the header of the checkpoint. `resolution_m` and `simulated` are required; usual are also `crs`,
+        and `data`, a description of the scenes.
     overwrite
-        Begin anew, whatever the folder holds. What it holds is lost at once.
+        Start again, whatever the folder holds. Its previous training is deleted at once.
     device
         See :func:`floemap.learning.training.distributed.make_fabric`.
     progress
-        Is told after each step. The whole is as many steps as are left if the validation loss gets no lower.
+        Progress callback, called as progress(step, steps, message) after each step. The number of steps is what
+        remains if the validation loss does not improve again.
 
     Raises
     ------
     ConfigError
-        If settings do not fit each other, the parts or the machine, or the folder holds another training.
+        If settings do not fit each other, the parts or the machine, or the folder holds a different training.
     ModelError
-        If what it is to start from cannot be read, or is another model.
+        If the file to start from cannot be read, or is a different model.
     TrainingError
-        If there is nothing to learn from, or the loss is no number.
+        If there is nothing to learn from, or the loss is not finite.
     GridError, FloemapError
         If parts cannot be read.
     OutputError
-        If results cannot be written. What was written before is kept, and gone on with by the same call. Or if another
-        process trains in the folder.
+        If results cannot be written (what was written before is kept, and the same call resumes from it), or if
+        another process trains in the folder.
     """
     settings = with_rates(settings)
     out, t = Path(out), settings.training
@@ -162,145 +161,65 @@ def train(
         if finished:
             logger.info("%s is finished already", out)
             return Trained(out, tuple(state.history), skipped=True)
-        parts = training, validation
-        return _go_on(fabric, parts, settings, legend, out, about, inputs, configuration, start, state, progress)
-
-
-def _go_on(
-    fabric: Fabric,
-    parts: tuple[Sequence[Part], Sequence[Part]],
-    settings: LearningSettings,
-    legend: Legend,
-    out: Path,
-    about: Mapping[str, Any],
-    inputs: Mapping[str, Any],
-    configuration: Mapping[str, Any],
-    start: Checkpoint | None,
-    state: State,
-    progress: Progress,
-) -> Trained:
-    """Train from a state, perhaps a new one, to the end; parameters as of :func:`train`."""
-    t = settings.training
-    warn_of_few_taps(settings.model, settings.crops)
-    arithmetic = {"device": fabric.device.type, "precision": precision_of(fabric)}
-    if state.arithmetic not in ({}, arithmetic):
-        logger.warning(
-            "%s was begun with %s and goes on with %s: the weights will not be those of an uninterrupted run",
-            out,
-            _told(state.arithmetic),
-            _told(arithmetic),
-        )
-    state.arithmetic = arithmetic
-    progress(0, 1, "looking at the scenes")
-    data = gather(*parts, settings, legend, fabric.device)
-    deal(draw_epoch(data.surveys, settings.crops, t.seed, 0), t.batch, fabric.global_rank, fabric.world_size)
-    loss = make_loss(settings.loss, len(legend), data.pixels)
-    known = dict(about) | {
-        "legend": legend.name,
-        "inputs": inputs,
-        "configuration": configuration,
-        "revision": STAGE.revision,
-        "class_pixels": {c.key: n for c, n in zip(legend.classes, data.pixels, strict=True)},
-        "trained_on": arithmetic | {"processes": fabric.world_size},
-        "atrous_branches": describe_rates(settings.model, settings.crops),
-    }
-    if start is not None:
-        known["simulated"] = known["simulated"] or start.simulated
-        known["started_from"] = about_start(start)
-    # The caller's random numbers go on as if nothing had been drawn here.
-    with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
-        torch.manual_seed(torch_seed(t.seed))
-        model = build_model(settings.model, len(legend))
-        if start is None:
-            model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
-        else:
-            begin_from(start, model)
-        with memory_said(settings, out), _stop_said(out, t.max_epochs):
-            why = _fit(_Run(model, loss, data, settings, out, known, fabric, progress), state)
-    record = provenance(STAGE, inputs=inputs, configuration=configuration)
-    record |= {k: v for k, v in known.items() if k not in record} | {
-        "epochs": len(state.history),
-        "stopped": why,
-        "best": state.best_epoch,
-        "seconds": round(sum(row["seconds"] for row in state.history), 1),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "normalisation": {"mean": model.mean.tolist(), "std": model.std.tolist()},
-    }
-    sizes = {name: (out / name).stat().st_size for name in (WEIGHTS, METRICS)} if fabric.is_global_zero else {}
-    on_first(fabric, lambda: write_json(out / RECORD, record | {"bytes": sizes}))
-    if fabric.is_global_zero and (best := state.best_epoch) is not None:
-        milestones.info(
-            "%s: finished after %d epochs, since %s; kept are the weights of epoch %d, validation loss %.4g, weighted "
-            "F1 %.3f",
-            out,
-            len(state.history),
-            why,
-            best["epoch"],
-            best["validation_loss"],
-            best["weighted_f1"],
-            extra=BESIDE_BARS,
-        )
+        warn_of_few_taps(settings.model, settings.crops)
+        _note_arithmetic(state, fabric, out)
+        progress(0, 1, "reading the scenes")
+        data = gather(training, validation, settings, legend, fabric.device)
+        header = _header(settings, legend, data, fabric, state, about, start)
+        header |= {"inputs": inputs, "configuration": configuration}
+        # The random numbers of the caller are not touched.
+        with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
+            torch.manual_seed(torch_seed(t.seed))
+            model = build_model(settings.model, len(legend))
+            if start is None:
+                model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
+            else:  # with its normalisation, which its weights were trained with
+                model.load_state_dict(start.model.state_dict())
+            loss = make_loss(settings.loss, len(legend), data.pixels)
+            run = Run(model, loss, data, settings, out, header, fabric, progress)
+            with memory_errors(settings, out), _note_stop(out, t.max_epochs):
+                why = _train_epochs(run, state)
+        _finish(run, state, why)
     return Trained(out, tuple(state.history))
 
 
 @contextmanager
-def _stop_said(out: Path, epochs: int) -> Iterator[None]:
-    """Say what is kept when a person stops a training: epochs that lie on the disk, the last written line last."""
+def _note_stop(out: Path, epochs: int) -> Iterator[None]:
+    """Report what is kept when a person stops a training: the epochs on the disk."""
     try:
         yield
     except KeyboardInterrupt:
         done = len((out / METRICS).read_bytes().splitlines()) if (out / METRICS).is_file() else 0
-        kept = f"after epoch {done} of at most {epochs}, which is kept: the same call goes on there"
-        logger.warning("%s: stopped %s", out, kept if done else "in the first epoch: the same call begins anew")
+        kept = f"after epoch {done} of at most {epochs}, which is kept: repeat the call to resume"
+        logger.warning("%s: stopped %s", out, kept if done else "in the first epoch: nothing is kept")
         raise
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What stays the same from the first epoch to the last; `about` is what the checkpoint will say."""
-
-    model: SegmentationModel
-    loss: Loss
-    data: Dataset
-    settings: LearningSettings
-    out: Path
-    about: Mapping[str, Any]
-    fabric: Fabric
-    progress: Progress
-
-
-def _fit(run: _Run, state: State) -> str:
-    """Train from where `state` is until it is enough, and say why that was. State and folder are kept up to date."""
+def _train_epochs(run: Run, state: State) -> str:
+    """Train from `state`, which may be new, to the end; return why it ended. The state and the folder are updated."""
     t, model, fabric = run.settings.training, run.model, run.fabric
+    # Every epoch has as many batches as this one: batches that cannot be dealt out are refused before the first step.
+    deal(draw_epoch(run.data.surveys, run.settings.crops, t.seed, 0), t.batch, fabric.global_rank, fabric.world_size)
     on_gpu = fabric.device.type == "cuda"
     share_batch_norm(model, fabric.device)
     model.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     adam = torch.optim.Adam(model.parameters(), lr=t.learning_rate, fused=True)
-    # Threshold 0: any lower loss is lower. torch's default would ask for more.
+    # Threshold 0: any lower loss counts as lower. torch's default asks for more.
     plateau = ReduceLROnPlateau(
         adam, factor=t.factor, patience=t.patience, threshold=0.0, min_lr=t.min_learning_rate, eps=0.0
     )
     if state.history:
-        with fitting(run.out / STATE):
-            own = adam.state_dict()["param_groups"]
-            model.load_state_dict(state.weights)
-            adam.load_state_dict(state.optimizer)
-            check_optimizer(adam, own)
-            check_alike(plateau.state_dict(), state.scheduler)
-            plateau.load_state_dict(state.scheduler)
-            on_first(fabric, lambda: _keep_up(run, state, rewrite=True))
-        words = "%s: resuming after epoch %d of at most %d"
-        milestones.info(words, run.out, len(state.history), t.max_epochs, extra=BESIDE_BARS)
+        _resume(run, state, adam, plateau)
     if t.compile and not on_gpu:
-        logger.info("training.compile is for GPUs: going on without")
+        logger.info("training.compile has an effect on GPUs only and is ignored")
     network, optimizer = fabric.setup(compiled_view(model) if t.compile and on_gpu else model, adam)
 
     board = run.out / "tensorboard" if t.tensorboard and fabric.is_global_zero else None
-    with TensorBoardLog(board, len(state.history) + 1) as log:
+    with tensorboard(board, len(state.history) + 1) as log:
         while len(state.history) < t.max_epochs and state.since_best < t.stop_after:
             began = time.perf_counter()
             with for_patches(fabric.device, t.precision):
-                row = _learn(run, network, optimizer, state)
+                row = _train_epoch(run, network, optimizer, state)
             state.weights = {name: x.detach().cpu().clone() for name, x in model.state_dict().items()}
             if row["epoch"] % t.validate_every == 0 or row["epoch"] == t.max_epochs:
                 row |= _validate(run, state)
@@ -309,32 +228,41 @@ def _fit(run: _Run, state: State) -> str:
             state.history.append(row)
             state.optimizer, state.scheduler = adam.state_dict(), plateau.state_dict()
             on_first(fabric, lambda: save_state(run.out / STATE, state))
-            on_first(fabric, lambda: _keep_up(run, state))
-            log.add(row)
-            if fabric.is_global_zero:
-                milestones.info("%s", _epoch_in_words(state, t.max_epochs))
+            on_first(fabric, lambda: run.update_files(state))
+            log(row)
+            run.log_epoch(state)
     if state.since_best >= t.stop_after:
         return f"the validation loss got no lower in {t.stop_after} validations"
     return f"{t.max_epochs} epochs were asked for"
 
 
-def _learn(run: _Run, network: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> dict[str, Any]:
-    """Train for one epoch, and return its entry of the history, not yet validated."""
+def _train_epoch(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> dict[str, Any]:
+    """Train for one epoch, and return its entry of the history, without validation."""
     t, fabric = run.settings.training, run.fabric
     epoch, began = len(state.history) + 1, time.perf_counter()
-    # Dropout's numbers depend on the epoch alone, whatever was drawn before.
+    # The random numbers of dropout depend on the epoch only, not on what was drawn before.
     torch.manual_seed(torch_seed(t.seed, epoch, fabric.global_rank))
     crops = draw_epoch(run.data.surveys, run.settings.crops, t.seed, epoch - 1)
     mine = deal(crops, t.batch, fabric.global_rank, fabric.world_size)
-    tell = _teller(run, state, len(mine))
+    tell = run.step_progress(state, len(mine))
     losses: list[float] = []
-    network.train()
-    for value, norm in run_steps(network, optimizer, run.loss, run.data.source.batches(mine), fabric, t.clip_norm):
+
+    def read(numbers: Tensor) -> None:
+        value, norm = numbers.tolist()  # waits for the step that computes them
         losses.append(value)
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            what = f"the loss is {value} and the norm of its gradient {norm} in epoch {epoch}, step {len(losses)}"
-            raise _broken(what, run.out, state)
+        named = {"the loss": value, "the norm of its gradient": norm}
+        run.check_finite(state, named, f"in epoch {epoch}, step {len(losses)}")
         tell(len(losses), f"loss {sum(losses) / len(losses):.4g}")
+
+    network.train()
+    before: Tensor | None = None
+    for batch in run.data.source.batches(mine):
+        numbers = train_step(network, optimizer, run.loss, batch, fabric, t.clip_norm)
+        if before is not None:
+            read(before)  # one step late, so that a GPU computes the next step meanwhile
+        before = numbers
+    assert before is not None  # deal gives at least one batch
+    read(before)
     tell(len(losses), "validating")
     return {
         "epoch": epoch,
@@ -348,99 +276,119 @@ def _learn(run: _Run, network: nn.Module, optimizer: torch.optim.Optimizer, stat
     }
 
 
-def _validate(run: _Run, state: State) -> dict[str, float]:
-    """Validate the model as it is, keep its weights if they are the best so far, and return the scores."""
+def train_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Loss,
+    batch: Batch,
+    fabric: Fabric,
+    clip_norm: float | None,
+) -> Tensor:
+    """Take one step on a batch; return the loss and the norm of its gradient, (2,), on the device, without waiting.
+
+    Parameters
+    ----------
+    network, optimizer
+        As fabric has set them up.
+    batch
+        Stored bands, (n, 3, side, side) int16, and labels, (n, side, side) uint8: this process's share of the batch.
+    clip_norm
+        Largest norm of the gradient; None does not clip.
+    """
+    stored, labels = (x.to(fabric.device, non_blocking=True) for x in batch)
+    x = physical(stored).contiguous(memory_format=torch.channels_last)  # float32, NaN for no data
+    value = loss(network(x), labels, reduce=global_sum)  # of the whole batch, on every process
+    optimizer.zero_grad()
+    fabric.backward(value)
+    norm = clip_grad_norm_(network.parameters(), math.inf if clip_norm is None else clip_norm)
+    optimizer.step()
+    return torch.stack([value.detach(), norm.detach()])
+
+
+def _validate(run: Run, state: State) -> dict[str, float]:
+    """Validate the model, keep its weights if they are the best so far, and return the scores."""
     found = validate(run.model, run.loss, run.data.validation, run.fabric, crops=run.data.fixed)
-    if not math.isfinite(found.loss):
-        raise _broken(f"the validation loss is {found.loss} after epoch {len(state.history) + 1}", run.out, state)
+    run.check_finite(state, {"the validation loss": found.loss}, f"after epoch {len(state.history) + 1}")
     if found.loss < min(state.validations, default=math.inf):
         state.best = state.weights
     return {"validation_loss": found.loss, "weighted_f1": found.weighted_f1, "macro_f1": found.macro_f1}
 
 
-def run_steps(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss: Loss,
-    batches: Iterator[Batch],
+def _resume(run: Run, state: State, adam: torch.optim.Adam, plateau: ReduceLROnPlateau) -> None:
+    """Load a state into model, optimiser and schedule, and bring the other files in line with it."""
+    with state_errors(run.out / STATE):
+        own = adam.state_dict()["param_groups"]
+        run.model.load_state_dict(state.weights)
+        adam.load_state_dict(state.optimizer)
+        check_optimizer(adam, own)
+        check_alike(plateau.state_dict(), state.scheduler)
+        plateau.load_state_dict(state.scheduler)
+        on_first(run.fabric, lambda: run.update_files(state, rewrite=True))
+    at_most = run.settings.training.max_epochs
+    words = "%s: resuming after epoch %d of at most %d"
+    milestones.info(words, run.out, len(state.history), at_most, extra=BESIDE_BARS)
+
+
+def _note_arithmetic(state: State, fabric: Fabric, out: Path) -> None:
+    """Put device and precision into the state; warn if the training was begun with others."""
+    now = {"device": fabric.device.type, "precision": precision_of(fabric)}
+    if state.arithmetic not in ({}, now):
+        before, after = (f"{x['precision']} on {x['device']}" for x in (state.arithmetic, now))
+        logger.warning(
+            "%s was begun with %s and is resumed with %s: the weights will differ from those of an uninterrupted run",
+            out,
+            before,
+            after,
+        )
+    state.arithmetic = now
+
+
+def _header(
+    settings: LearningSettings,
+    legend: Legend,
+    data: Dataset,
     fabric: Fabric,
-    clip_norm: float | None,
-) -> Iterator[tuple[float, float]]:
-    """Take a step for each batch; give each step's loss and norm of the gradient, once the next step is under way.
-
-    So a GPU, which works apart, always has something to do while its numbers are waited for.
-    """
-    before: Tensor | None = None
-    for stored, labels in batches:  # (n, 3, size, size) int16, (n, size, size) uint8
-        stored, labels = (x.to(fabric.device, non_blocking=True) for x in (stored, labels))
-        x = physical(stored).contiguous(memory_format=torch.channels_last)  # float32, NaN for no data
-        value = loss(network(x), labels, reduce=global_sum)  # of the whole batch, on every process
-        optimizer.zero_grad()
-        fabric.backward(value)
-        norm = clip_grad_norm_(network.parameters(), math.inf if clip_norm is None else clip_norm)
-        optimizer.step()
-        if before is not None:
-            yield _numbers(before)
-        before = torch.stack([value.detach(), norm.detach()])
-    if before is not None:
-        yield _numbers(before)
+    state: State,
+    about: Mapping[str, Any],
+    start: Checkpoint | None,
+) -> dict[str, Any]:
+    """Return what the checkpoint says of its training, beside inputs and configuration."""
+    header = dict(about) | {
+        "legend": legend.name,
+        "revision": STAGE.revision,
+        "class_pixels": {c.key: n for c, n in zip(legend.classes, data.pixels, strict=True)},
+        "trained_on": state.arithmetic | {"processes": fabric.world_size},
+        "atrous_branches": describe_rates(settings.model, settings.crops),
+    }
+    if start is not None:
+        header["simulated"] = header["simulated"] or start.simulated
+        header["started_from"] = about_start(start.about, start.path)
+    return header
 
 
-def _epoch_in_words(state: State, at_most: int) -> str:
-    row, best = state.history[-1], state.best_epoch
-    words = [f"epoch {row['epoch']} of at most {at_most}: loss {row['loss']:.4g}"]
-    if row["validation_loss"] is not None:
-        words.append(f"validation loss {row['validation_loss']:.4g}, weighted F1 {row['weighted_f1']:.3f}")
-    words.append(f"learning rate {row['learning_rate']:.2g}, {row['seconds']:.0f} s")
-    if best is not None:
-        words.append(f"best so far epoch {best['epoch']}")
-    return ", ".join(words)
-
-
-def _told(arithmetic: Mapping[str, str]) -> str:
-    return f"{arithmetic['precision']} on {arithmetic['device']}"
-
-
-def _numbers(pair: Tensor) -> tuple[float, float]:
-    first, second = pair.tolist()
-    return first, second
-
-
-def _teller(run: _Run, state: State, steps: int) -> Callable[[int, str], None]:
-    """Return what tells of a step. The end is where training stops if the validation loss gets no lower."""
-    t, best, done = run.settings.training, state.best_epoch, len(state.history)
-    last = (best["epoch"] if best else t.validate_every) + t.stop_after * t.validate_every
-    whole = steps * min(t.max_epochs, last)
-    scored = [row["weighted_f1"] for row in state.history if row["weighted_f1"] is not None]
-    f1 = f", F1 {scored[-1]:.3f}" if scored else ""
-    progress = run.progress if run.fabric.is_global_zero else silent
-
-    def tell(step: int, what: str) -> None:
-        progress(done * steps + step, whole, f"epoch {done + 1} of at most {t.max_epochs}: {what}{f1}")
-
-    return tell
-
-
-def _keep_up(run: _Run, state: State, *, rewrite: bool = False) -> None:
-    """Bring best weights and metrics on disk in line with the state, which is written first.
-
-    The weights are written when the last epoch was the best, or if they shall be rewritten: after a kill between two
-    writes they may be those of an earlier epoch.
-    """
-    best = state.best_epoch
-    if best is not None and (rewrite or best is state.history[-1]):
-        model = copy.deepcopy(run.model)
-        model.load_state_dict(state.best)
-        save_checkpoint(run.out / WEIGHTS, model, dict(run.about) | {"best": best})
-    write_metrics(run.out / METRICS, state.history)
-
-
-def _broken(what: str, out: Path, state: State) -> TrainingError:
-    kept = f"{STATE} there is as it was after epoch {len(state.history)}" if state.history else "no epoch was finished"
-    if state.best_epoch is not None:
-        kept += f", {WEIGHTS} is the best so far, of epoch {state.best_epoch['epoch']}"
-    return TrainingError(
-        f"{what}. Training stops; {kept}.",
-        path=out,
-        hint="In another folder, lower training.learning_rate, set training.clip_norm, or use precision fp32.",
-    )
+def _finish(run: Run, state: State, why: str) -> None:
+    """Write the record of a finished training, and log the result."""
+    out, fabric = run.out, run.fabric
+    record = provenance(STAGE, inputs=run.about["inputs"], configuration=run.about["configuration"])
+    record |= {k: v for k, v in run.about.items() if k not in record} | {
+        "epochs": len(state.history),
+        "stopped": why,
+        "best": state.best_epoch,
+        "seconds": round(sum(row["seconds"] for row in state.history), 1),
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "normalisation": {"mean": run.model.mean.tolist(), "std": run.model.std.tolist()},
+    }
+    sizes = {name: (out / name).stat().st_size for name in (WEIGHTS, METRICS)} if fabric.is_global_zero else {}
+    on_first(fabric, lambda: write_json(out / RECORD, record | {"bytes": sizes}))
+    if fabric.is_global_zero and (best := state.best_epoch) is not None:
+        milestones.info(
+            "%s: finished after %d epochs because %s; the weights of epoch %d are kept, with validation loss %.4g and "
+            "weighted F1 %.3f",
+            out,
+            len(state.history),
+            why,
+            best["epoch"],
+            best["validation_loss"],
+            best["weighted_f1"],
+            extra=BESIDE_BARS,
+        )

@@ -1,13 +1,13 @@
-"""The folder of a training: what it holds, and how it is gone on with.
+"""The folder of a training: its files, and resuming from them.
 
-model.safetensors   best weights so far, by validation loss: these are what is evaluated
-state.pt            all that the next epoch needs, as it was after the last one
+model.safetensors   best weights so far, by validation loss; these are evaluated
+state.pt            the state after the last epoch: all that the next epoch needs
 metrics.jsonl       one line for each epoch
-training.json       how it was made and how it ended; written last
+training.json       the record: how the training was made and how it ended; written last
 
-Unlike other stages' folders this one is filled in place, since it must outlive a killed run: it is finished when
-training.json is there. ``state.pt`` is what counts in between. Each file appears whole (written beside, synced to disk,
-renamed), and the others are brought in line with the state before training goes on.
+Unlike the folders of other stages this one is filled in place, because it must survive a killed run. The training is
+finished when training.json exists; until then ``state.pt`` is authoritative. Each file is written atomically (to a
+temporary file, synced, renamed), and the other files are brought in line with the state before training resumes.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ class State:
     Attributes
     ----------
     inputs, configuration
-        What it is a training of: not to be gone on with if they differ.
+        Identity of the training. Resuming is refused if either differs.
     history
         One entry for each finished epoch, as in metrics.jsonl.
     weights, best
-        The model's, after the last epoch and after that with the lowest validation loss.
+        State dicts of the model after the last epoch, and after the epoch with the lowest validation loss.
     optimizer, scheduler
-        As torch gives them.
+        Their state dicts.
     arithmetic
-        Device and precision that the last epoch was computed with; empty in states of older versions.
+        Device and precision of the last epoch; empty in states of older versions.
     revision
-        Of the software that made it: by another it is not gone on with either.
+        Revision of the stage that wrote the state. Resuming is refused with another revision.
     """
 
     inputs: dict[str, Any]
@@ -73,7 +73,7 @@ class State:
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     arithmetic: dict[str, str] = field(default_factory=dict)
-    revision: int = 0  # states of older software name none
+    revision: int = 0  # states of older versions have none
 
     @property
     def validations(self) -> list[float]:
@@ -82,13 +82,13 @@ class State:
 
     @property
     def since_best(self) -> int:
-        """Validations since that with the lowest loss, the first of equals."""
+        """Number of validations after the one with the lowest loss (the first one, if several are equal)."""
         losses = self.validations
         return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
     @property
     def best_epoch(self) -> dict[str, Any] | None:
-        """Entry of the epoch with the lowest validation loss."""
+        """The history's entry of the epoch with the lowest validation loss; None before the first validation."""
         validated = [row for row in self.history if row["validation_loss"] is not None]
         return min(validated, key=lambda row: row["validation_loss"], default=None)
 
@@ -96,19 +96,19 @@ class State:
 def open_folder(
     out: Path, inputs: Mapping[str, Any], configuration: Mapping[str, Any], *, overwrite: bool
 ) -> tuple[bool, State]:
-    """Look what is in a training's folder: whether it is finished, and the state to go on from, perhaps a new one.
+    """Return whether the training in a folder is finished, and the state to start from, which may be a new one.
 
-    Leftovers of writes that were killed are removed, and with `overwrite` all files of a training; others stay, also of
-    the same names.
+    Leftovers of interrupted writes are deleted, and with `overwrite` all files of a training. Files that are not of a
+    training stay, even if they have the same names.
 
     Raises
     ------
     ConfigError
-        If it holds a training of other data or settings, or a model that is of none. Nothing is touched then.
+        If it holds a training of other data or settings, or files that belong to no training. They are not changed.
     TrainingError
         If its state cannot be read.
     OutputError
-        If the folder cannot be made or written.
+        If the folder cannot be created or written.
     """
     inputs, configuration = _as_json(inputs), _as_json(configuration)
     new = State(inputs, configuration, revision=STAGE.revision)
@@ -118,22 +118,22 @@ def open_folder(
         _clear_leftovers(out)
         if overwrite:
             _refuse_foreign(out)
-            # The record first: a kill leaves nothing that looks whole. The state last: the others are known by it.
+            # The record first: a kill leaves nothing that looks finished. The state last: it identifies the rest.
             for name in (RECORD, WEIGHTS, METRICS, STATE):
                 (out / name).unlink(missing_ok=True)
     if is_finished(out, STAGE, [WEIGHTS, METRICS], inputs=inputs, configuration=configuration):
         return True, State(inputs, configuration, read_metrics(out / METRICS))
-    begin_anew = "Give another folder, or --overwrite to begin anew."
+    begin_anew = "Give another folder, or --overwrite to start again."
     if (out / RECORD).exists():
         found = read_json(out / RECORD)
         if made_alike(found, STAGE, inputs=inputs, configuration=configuration):
             lost = ", ".join(damaged(out, found, [WEIGHTS, METRICS]))
             if not (out / STATE).exists():
-                raise TrainingError(f"has lost {lost}, and no {STATE} to make it from.", path=out, hint=begin_anew)
-            (out / RECORD).unlink()  # it is no longer finished: its last state makes the rest again
+                raise TrainingError(f"has lost {lost}, and has no {STATE} to restore it.", path=out, hint=begin_anew)
+            (out / RECORD).unlink()  # no longer finished: the last state restores the other files
         else:
             what = differences({"revision": 0} | found, wanted)
-            raise ConfigError(f"holds a training that is finished, of other {what}.", path=out, hint=begin_anew)
+            raise ConfigError(f"holds a finished training with other {what}.", path=out, hint=begin_anew)
     if not (out / STATE).exists():
         if (out / WEIGHTS).exists() or (out / METRICS).exists():
             raise _unknown(out)
@@ -142,12 +142,12 @@ def open_folder(
     found = {"inputs": state.inputs, "configuration": state.configuration, "revision": state.revision}
     if found != wanted:
         what = differences(found, wanted)
-        raise ConfigError(f"holds an unfinished training of other {what}.", path=out, hint=begin_anew)
+        raise ConfigError(f"holds an unfinished training with other {what}.", path=out, hint=begin_anew)
     return False, state
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuse to remove a training's files where neither a record nor a state says that they are of one."""
+    """Refuse to delete files unless a record or a state shows that they belong to a training."""
     there = [name for name in (RECORD, STATE, WEIGHTS, METRICS) if (out / name).exists()]
     if RECORD in there and read_json(out / RECORD).get("made_by") == STAGE.command:
         return
@@ -160,44 +160,44 @@ def _refuse_foreign(out: Path) -> None:
 def _unknown(out: Path) -> ConfigError:
     there = ", ".join(name for name in (RECORD, WEIGHTS, METRICS) if (out / name).exists())
     return ConfigError(
-        f"holds {there}, but no training that it is from.", path=out, hint="Move it away, or give another folder."
+        f"holds {there}, but no record or state of a training.", path=out, hint="Move it away, or give another folder."
     )
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Say which values differ, at most four of them, as "training.batch (4, now 8)"."""
-    told = []
+    """Return which values differ, such as "training.batch (4, now 8)", at most four of them."""
+    changes = []
     before, now = _flat(found), _flat(wanted)
     for key in sorted(before.keys() | now.keys()):
         if key.split(".")[0] in wanted and before.get(key) != now.get(key):
             name = key.partition(".")[2] or key
-            told.append(f"{name} ({before.get(key, 'absent')}, now {now.get(key, 'absent')})")
-    return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "") or "files"
+            changes.append(f"{name} ({before.get(key, 'absent')}, now {now.get(key, 'absent')})")
+    return ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "") or "files"
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write a state, whole or not at all; what stood there stays until the new one is safe on disk.
+    """Write a state atomically; an earlier file stays until the new one is safe on disk.
 
     Raises
     ------
     OutputError
-        If there is no space or permission.
+        If the file cannot be written, as without space or permission.
     """
-    held = io.BytesIO()  # torch's own writer turns a full disk into an error without a reason
+    held = io.BytesIO()  # torch's own writer reports a full disk without the reason
     torch.save({f.name: getattr(state, f.name) for f in fields(state)}, held)
     write_whole(path, held.getvalue())
 
 
 def load_state(path: Path) -> State:
-    """Read a state. No code of the file is run.
+    """Read a state. Reading runs no code from the file.
 
     Raises
     ------
     TrainingError
-        If it is none.
+        If the file is not the state of a training.
     """
     try:
-        with without_warnings(Warning):  # of what torch finds odd: the error says enough
+        with without_warnings(Warning):  # torch also warns of odd content; the error is enough
             parts = torch.load(regular_file(path, TrainingError), map_location="cpu", weights_only=True)
         known = {f.name for f in fields(State)}
         if not isinstance(parts, dict) or not {"inputs", "configuration"} <= {*parts} <= known:
@@ -208,45 +208,45 @@ def load_state(path: Path) -> State:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, *MISSHAPEN) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise TrainingError(
-            f"is no state of a training that can be gone on with: {reason}",
+            f"is not a state from which a training can be resumed: {reason}",
             path=path,
-            hint="Remove it, or begin in another folder; --overwrite does not, for it may be somebody else's.",
+            hint="Delete it, or use another folder. --overwrite keeps it, as it may not be of a training.",
         ) from e
 
 
 def _check(state: State) -> None:
-    """Raise ValueError unless a state's parts are of the kinds that they are to be."""
+    """Raise ValueError if an attribute of a state has the wrong type."""
     for f in fields(state):
         kind = {"history": list, "revision": int}.get(f.name, dict)
         if not isinstance(getattr(state, f.name), kind):
             raise ValueError(f"its {f.name} is a {type(getattr(state, f.name)).__name__}")
     if not state.history or not all(_is_epoch(row) for row in state.history):
-        raise ValueError("its history is no list of epochs")
+        raise ValueError("its history is not a list of epochs")
     if not all(isinstance(x, Tensor) for part in (state.weights, state.best) for x in part.values()):
-        raise ValueError("its weights are no tensors")
+        raise ValueError("its weights are not tensors")
 
 
 @contextmanager
-def fitting(path: Path) -> Iterator[None]:
-    """Turn what torch raises of a state's contents while the block runs into a :class:`TrainingError`."""
+def state_errors(path: Path) -> Iterator[None]:
+    """Turn errors that the contents of a state cause in torch while the block runs into a :class:`TrainingError`."""
     try:
         yield
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, IndexError) as e:
         reason = (str(e) or type(e).__name__).splitlines()[0]
-        hint = "Remove it, or begin in another folder."
-        raise TrainingError(f"is no state of this training: {reason}", path=path, hint=hint) from e
+        hint = "Delete it, or use another folder."
+        raise TrainingError(f"is not a state of this training: {reason}", path=path, hint=hint) from e
 
 
 def check_optimizer(adam: torch.optim.Optimizer, own: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ValueError if what an optimiser has loaded is of other weights than its own, or of other settings.
+    """Raise ValueError if an optimiser has loaded a state of other weights, or with other settings.
 
-    `own` holds its groups as they were before; only their learning rate may be another.
+    `own` are its parameter groups before loading; only their learning rates may differ.
     """
     for group, before in zip(adam.state_dict()["param_groups"], own, strict=True):
         if not (isinstance(group["lr"], float) and 0 <= group["lr"] < math.inf):
             raise ValueError(f"its learning rate is {group['lr']!r}")
         if {**group, "lr": 0.0} != {**before, "lr": 0.0}:
-            raise ValueError("its optimizer is another")
+            raise ValueError("its optimizer has other settings")
     for weight, moments in adam.state.items():
         for name, shape in (("step", ()), ("exp_avg", weight.shape), ("exp_avg_sq", weight.shape)):
             x = moments[name]
@@ -255,7 +255,7 @@ def check_optimizer(adam: torch.optim.Optimizer, own: Sequence[Mapping[str, Any]
 
 
 def check_alike(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raise ValueError unless two dictionaries have the same keys, and numbers in the same places."""
+    """Raise ValueError unless two dictionaries have the same keys, and numbers under the same keys."""
     if own.keys() != found.keys():
         raise ValueError(f"its scheduler has {', '.join(map(str, found))}")
     for key, value in own.items():
@@ -264,12 +264,12 @@ def check_alike(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
 
 def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
-    """Write all lines of metrics.jsonl.
+    """Write metrics.jsonl, one line for each epoch.
 
     Raises
     ------
     OutputError
-        If there is no space or permission.
+        If the file cannot be written, as without space or permission.
     """
     write_whole(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in history).encode())
 
@@ -280,20 +280,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     TrainingError
-        If it is none.
+        If the file is not a list of epochs.
     """
     try:
         lines = regular_file(path, TrainingError).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as e:
-        raise TrainingError(f"is no list of metrics: {e}.", path=path) from e
+        raise TrainingError(f"is not a list of metrics: {e}.", path=path) from e
     rows = [parse_json(line, path, TrainingError) for line in lines]
     if not all(_is_epoch(row) for row in rows):
-        raise TrainingError("is no list of metrics: a line is no epoch.", path=path)
+        raise TrainingError("is not a list of metrics: a line is not an epoch.", path=path)
     return rows
 
 
 def _is_epoch(row: Any) -> bool:
-    """Whether this is an entry of a history."""
+    """Return whether a value is an entry of a history."""
     if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
         return False
     needed = [row.get(key) for key in ("loss", "learning_rate", "seconds")]
@@ -302,7 +302,7 @@ def _is_epoch(row: Any) -> bool:
 
 
 def _clear_leftovers(out: Path) -> None:
-    """Remove what killed writes left: the folder belongs to one run at a time."""
+    """Delete what interrupted writes left; the caller holds the lock of the folder."""
     for name in (WEIGHTS, STATE, METRICS, RECORD):
         for leftover in out.glob(f".{name}.partial-*"):
             with suppress(OSError):
@@ -310,7 +310,7 @@ def _clear_leftovers(out: Path) -> None:
 
 
 def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
-    """As it will be read back: tuples are lists, paths are strings."""
+    """Return the content as JSON gives it back: tuples become lists, paths strings."""
     return dict(json.loads(json.dumps(content, default=str)))
 
 

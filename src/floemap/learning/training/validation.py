@@ -1,7 +1,7 @@
-"""How good a model is on the validation parts: its loss, and F1 from counts of pixels.
+"""Validation: the loss of a model on the validation parts, and F1 scores from counts of pixels.
 
-The loss of a part is that of all its pixels together, as if it were one patch; the validation loss is the mean over
-parts, each counting the same. Counts are pooled over parts.
+The loss of a part is that of all its pixels together, as if it were one crop. The validation loss is the unweighted
+mean over parts. Counts are pooled over parts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from floemap.learning.data.crops import Crop, physical, read_crop
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
-from floemap.learning.losses.functions import Loss
+from floemap.learning.losses import Loss
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.training.device import exact_float32
 from floemap.learning.training.distributed import global_sum
@@ -26,20 +26,20 @@ from floemap.legend import IGNORE
 
 Pair = tuple[Tensor, Tensor]
 
-#: Rows of a scene whose logits are at full resolution at a time.
+#: Rows of a scene for which logits at full resolution are in memory at a time.
 _STRIP_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found.
+    """Result of a validation.
 
     Attributes
     ----------
     loss
-        Mean over the parts.
+        Mean loss over the parts.
     confusion
-        (K, K) int64 pixels of all parts: rows are the labels' classes, columns the model's.
+        (K, K) int64: pixels of all parts by class of the label (rows) and predicted class (columns).
     """
 
     loss: float
@@ -47,13 +47,13 @@ class Validation:
 
     @property
     def weighted_f1(self) -> float:
-        """Mean of the classes' F1, each weighted by its labelled pixels."""
+        """Mean F1 over the classes, weighted by the number of their labelled pixels."""
         f1, support = self._f1()
         return float(np.nansum(f1 * support) / support.sum())
 
     @property
     def macro_f1(self) -> float:
-        """Mean of F1 over the classes that are in labels or prediction."""
+        """Unweighted mean F1 over the classes that occur in labels or prediction."""
         f1, _ = self._f1()
         return float(np.nanmean(f1))
 
@@ -73,23 +73,23 @@ def validate(
     *,
     crops: Sequence[Sequence[Crop]] | None = None,
 ) -> Validation:
-    """Validate on parts, which the processes share among them, in float32 whatever the training computes in.
+    """Validate a model in float32, whatever the precision of the training; the processes share the parts.
 
-    The schedule lowers the learning rate, and keeps weights, where a validation loss is lower by however little: in
-    bfloat16 it would follow the rounding of weights.
+    The schedule of the learning rate and the choice of the best weights depend on differences of the validation loss
+    that may be tiny: in bfloat16 they would follow the rounding of weights.
 
     Parameters
     ----------
     model
-        Is left in evaluation mode.
+        The model. It is in evaluation mode afterwards.
     loss
-        As in training.
+        The loss of the training.
     parts
-        In memory, or on disk and read one at a time.
+        Validation parts, in memory or on disk; those on disk are read one at a time.
     fabric
-        Knows device, precision and processes.
+        Device and processes.
     crops
-        For each part the patches to validate on; None for whole parts in a single pass.
+        For each part the crops to validate on; None validates on whole parts.
     """
     model.eval()
     classes = loss.classes
@@ -111,7 +111,7 @@ def _validate_part(
     fabric: Fabric,
     crops: Sequence[Crop] | None,
 ) -> tuple[float, Tensor]:
-    """Return the loss of a part, and its counts, (K, K) float64 on the CPU."""
+    """Return the loss of a part and its confusion matrix, (K, K) float64 on the CPU."""
     sums, counts = torch.zeros(1, dtype=torch.float64), torch.zeros(loss.classes**2, dtype=torch.int64)
     pieces = _whole(model, part, fabric) if crops is None else _patches(model, part, fabric, crops)
     for logits, labels in pieces:  # (1, K, rows, cols), (1, rows, cols)
@@ -123,8 +123,8 @@ def _validate_part(
 
 
 def _whole(model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric) -> Iterator[Pair]:
-    """Give logits and labels of a whole part, strip by strip, as one pass of the model over it has them."""
-    arrays = part if isinstance(part, PartArrays) else load_part(part)
+    """Yield logits and labels of a whole part in strips; the logits equal those of one pass of the model over it."""
+    arrays = load_part(part)
     shape, device = arrays.labels.shape, fabric.device
     with scene_logits(model, array_reader(arrays.stored), shape, device=device, precision="fp32") as scene:
         for row in range(0, shape[0], _STRIP_ROWS):
@@ -135,7 +135,7 @@ def _whole(model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabri
 def _patches(
     model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric, crops: Sequence[Crop]
 ) -> Iterator[Pair]:
-    """Give logits and labels of patches of a part, one at a time."""
+    """Yield logits and labels of crops of a part, one at a time."""
     for crop in crops:
         stored, labels = (x.to(fabric.device) for x in read_crop(part, crop))
         yield model(physical(stored[None])), labels[None]

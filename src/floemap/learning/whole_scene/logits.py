@@ -1,10 +1,9 @@
-"""Logits of whole scenes: what one pass over the scene gives, at a small part of its memory.
+"""Logits of whole scenes, equal to those of one pass over the scene, with a small part of its memory.
 
-The stages of a model (:mod:`floemap.learning.whole_scene.stages`) run one behind the other over the scene, from the top
-downwards, in bands of tiles; each keeps the rows that the next one still reads. Rows and columns without data are
-skipped: what a stage gives there does not depend on the scene, and is known from a small piece without data. It differs
-along the scene's border, where the network sees that the scene ends; so the piece has its own border, and stands for
-both.
+The pieces of a model (:mod:`floemap.learning.whole_scene.pieces`) form a chain. Each computes its output from the top
+of the scene downwards, in bands of tiles, and keeps the rows that the next piece will still read. Areas without data
+are skipped: there the output of a piece does not depend on the scene, and is copied from its output for a small area
+without data. This area has borders too, since the output differs along the borders of the scene.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ from torch.backends import cudnn
 from torch.nn import functional
 
 from floemap.learning.models.base import SegmentationModel
-from floemap.learning.whole_scene.rows import Fill, Reader, ScenePixels, StageRows
-from floemap.learning.whole_scene.stages import Network, Precision, prepare_network
+from floemap.learning.whole_scene.pieces import Network, Precision, prepare_network
+from floemap.learning.whole_scene.rows import Fill, PieceRows, Reader, ScenePixels
 from floemap.learning.whole_scene.workers import Workers
 from floemap.progress import Progress, silent
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
-#: Sides of tiles, cells of each stage's output. Larger ones overlap less, but what a stage makes of them leaves the
-#: processor's cache; a GPU wants more work at a time.
+#: Side of a tile in cells of each piece's output. Larger tiles overlap less, but their intermediate results do not fit
+#: into the processor's cache. A GPU needs larger tiles to be busy.
 TILE = 128
 GPU_TILE = 512
-#: Rows that are read at a time, pixels.
+#: Rows of pixels read at a time.
 _CHUNK_PX = 512
 
-#: More pixels than any scene has along a side.
+#: More pixels than the side of any scene.
 _EVERYWHERE = 1 << 30
 
 
 def array_reader(stored: NDArray[np.int16]) -> Reader:
-    """Return a reader of a scene in memory, stored int16 (3, rows, cols)."""
+    """Return a reader for a scene in memory, stored int16 (3, rows, cols)."""
     return lambda row, col, rows, cols: stored[:, row : row + rows, col : col + cols]
 
 
@@ -56,39 +55,39 @@ def scene_logits(
     tile: int | None = None,
     progress: Progress = silent,
 ) -> SceneLogits:
-    """Predict a whole scene, equal to one pass of the model over it; computed as rows are asked for.
+    """Return the logits of a whole scene, equal to one pass of the model over it; they are computed on demand.
 
     Parameters
     ----------
     model
-        Is copied, and used in evaluation mode.
+        The model. A copy of it is used, in evaluation mode.
     read
-        Gives windows of the scene; windows lie inside of it, span all columns, and come from the top downwards without
-        overlap, from another thread.
+        Reader of windows of the scene. It is called from another thread, for windows inside the scene that span all
+        columns and follow each other downwards without overlap.
     shape
-        Rows and columns of the scene.
+        Numbers of rows and columns of the scene.
     device, precision
-        Where and in what to compute.
+        Device and floating-point precision of the computation.
     tile
-        Side of the tiles, in cells of each stage's output. It changes time and memory only.
+        Side of the tiles, in cells of each piece's output. It affects time and memory only.
     progress
-        Is told how far it is, from the thread that asks for rows.
+        Progress callback, called as progress(done, total, message) from the thread that requests rows.
     """
     network = prepare_network(model, device, precision)
     return SceneLogits(network, read, shape, tile=tile, progress=progress)
 
 
 class SceneLogits:
-    """Logits of one scene. Rows must be asked for from the top downwards where the model's stride is 1.
+    """Logits of one scene. If the stride of the model is 1, rows must be requested from the top downwards.
 
-    A context: closing waits for threads that still read, or compute, what nobody will ask for.
+    A context manager: closing waits for the threads that still read or compute.
 
     Attributes
     ----------
     shape
-        Rows and columns of the scene.
+        Numbers of rows and columns of the scene.
     classes, stride
-        The model's.
+        Number of classes and stride of the model.
     """
 
     def __init__(
@@ -109,12 +108,12 @@ class SceneLogits:
         self._progress = progress
         self._exact = network.dtype == torch.float32
         with self._true_fp32():
-            self._stages = list(_chain(network, self._pixels, tile, self._workers, self._tell))
+            self._pieces = list(_chain(network, self._pixels, tile, self._workers, self._tell))
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return the logits of the pixels' rows [first, last), (K, rows, cols) float32, on the network's device.
+        """Return the logits of the rows of pixels [first, last), (K, rows, cols) float32, on the network's device.
 
-        Where the scene has no data they mean nothing.
+        Where the scene has no data they are meaningless.
         """
         if self.stride == 1:
             return self.cells(first, last)[..., : self.shape[1]]
@@ -126,24 +125,24 @@ class SceneLogits:
         return upsampled[:, first - offset : last - offset, : self.shape[1]]
 
     def cells_for(self, first: int, last: int) -> tuple[int, int]:
-        """Return which rows of cells, from and to, the pixels' rows [first, last) are interpolated from."""
+        """Return the range of rows of cells from which the rows of pixels [first, last) are interpolated."""
         s = self.stride
         if s == 1:
             return first, last
-        return max(0, first // s - 1), min(self._stages[-1].shape[0], -(-last // s) + 1)
+        return max(0, first // s - 1), min(self._pieces[-1].shape[0], -(-last // s) + 1)
 
     def cells(self, first: int, last: int) -> Tensor:
-        """Return the logits of rows [first, last) of the model's cells, (K, rows, cols / stride rounded up) float32."""
-        final = self._stages[-1]
+        """Return the logits of the rows of cells [first, last), (K, rows, cols / stride rounded up) float32."""
+        final = self._pieces[-1]
         if first < final.kept_from:
-            raise ValueError(f"rows from {first} were asked for, but those before {final.kept_from} are gone")
+            raise ValueError(f"rows from {first} were requested, but those before {final.kept_from} have been freed")
         with torch.inference_mode(), self._true_fp32():
             while final.done < last:
                 final.advance()
             if final.done == final.shape[0]:
                 self._pixels.forget(self._pixels.shape[0])
-                for stage in self._stages[:-1]:
-                    stage.clear()
+                for piece in self._pieces[:-1]:
+                    piece.clear()
         found = final.window(first, last, 0, final.shape[1])[0].float().contiguous()
         if self.stride == 1:
             final.forget(first)
@@ -156,13 +155,13 @@ class SceneLogits:
         return np.unpackbits(packed, axis=1, count=self.shape[1]).view(np.bool_)
 
     def finish(self) -> None:
-        """Compute all rows now; not for models of stride 1, whose logits are too many to keep."""
+        """Compute all rows now, except for models of stride 1, whose logits are too large to keep."""
         if self.stride > 1:
-            rows = self._stages[-1].shape[0]
+            rows = self._pieces[-1].shape[0]
             self.cells(rows - 1, rows)
 
     def close(self) -> None:
-        """Wait for the threads, and end them."""
+        """Wait for the threads and end them."""
         self._pixels.close()
         self._workers.close()
 
@@ -175,31 +174,31 @@ class SceneLogits:
         self.close()
 
     def _tell(self) -> None:
-        done = sum(s.done / s.shape[0] for s in self._stages)
-        self._progress(done, len(self._stages), "predicting")
+        done = sum(s.done / s.shape[0] for s in self._pieces)
+        self._progress(done, len(self._pieces), "predicting")
 
     def _true_fp32(self) -> AbstractContextManager[None]:
-        """On a GPU, convolutions in float32 are otherwise rounded to ten bits."""
+        """Return a context without TF32, which on a GPU would round the factors of float32 convolutions to ten bits."""
         on_gpu = self._pixels.device.type == "cuda"
         return cudnn.flags(enabled=True, allow_tf32=False) if on_gpu and self._exact else nullcontext()
 
 
 def _chain(
     network: Network, pixels: ScenePixels, tile: int, workers: Workers, tell: Callable[[], None]
-) -> Iterator[StageRows]:
-    """Put the stages one behind the other over a scene."""
-    sizes = list(accumulate((s.shrink for s in network.stages), mul))  # pixels to each stage's cell
-    steps = [_EVERYWHERE if s.halo is None else s.halo * p for s, p in zip(network.stages, sizes, strict=True)]
-    forward = list(accumulate(steps))  # how far each stage's cells see, pixels
+) -> Iterator[PieceRows]:
+    """Yield the rows of each piece; each reads those of the piece before it."""
+    sizes = list(accumulate((s.shrink for s in network.pieces), mul))  # pixels of a cell of each piece
+    steps = [_EVERYWHERE if s.halo is None else s.halo * p for s, p in zip(network.pieces, sizes, strict=True)]
+    forward = list(accumulate(steps))  # receptive field beyond a cell of each piece, pixels
     interpolation = network.stride if network.stride > 1 else 0
-    backward = [interpolation + sum(steps[k + 1 :]) for k in range(len(steps))]  # from how far they are seen
+    backward = [interpolation + sum(steps[k + 1 :]) for k in range(len(steps))]  # how far the pieces after it see
     filled = sum(f < b for f, b in zip(forward, backward, strict=True))  # forward rises, backward falls
     fills: list[Fill | None] = [*_fills(network, pixels, sizes[:filled], forward[:filled])]
     fills += [None] * (len(steps) - filled)
-    source: StageRows | ScenePixels = pixels
-    for k, stage in enumerate(network.stages):
-        source = StageRows(
-            stage,
+    source: PieceRows | ScenePixels = pixels
+    for k, piece in enumerate(network.pieces):
+        source = PieceRows(
+            piece,
             source,
             pixels,
             cell_px=sizes[k],
@@ -215,7 +214,7 @@ def _chain(
 
 @torch.inference_mode()
 def _fills(network: Network, pixels: ScenePixels, sizes: list[int], forward: list[int]) -> Iterator[Fill]:
-    """Run the first stages over a small scene without data."""
+    """Yield the fills of the first pieces, from their output for a small scene without data."""
     if not sizes:
         return
     a = network.alignment_px
@@ -223,9 +222,9 @@ def _fills(network: Network, pixels: ScenePixels, sizes: list[int], forward: lis
     side = 2 * margin + a
     small = (min(side, pixels.shape[0]), min(side, pixels.shape[1]))
     x = pixels.of(torch.full((len(BAND_NAMES), *small), NODATA, dtype=torch.int16, device=network.device))
-    for stage, p in zip(network.stages, sizes, strict=False):
-        if stage.inside:
-            x = functional.pad(x, [(stage.halo or 0) * stage.shrink] * 4)
-        x = stage.run(x)
+    for piece, p in zip(network.pieces, sizes, strict=False):
+        if piece.inside:
+            x = functional.pad(x, [(piece.halo or 0) * piece.shrink] * 4)
+        x = piece.run(x)
         shape = (pixels.shape[0] // p, pixels.shape[1] // p)
         yield Fill(x[0].permute(1, 2, 0).contiguous(), shape, margin // p, a // p)

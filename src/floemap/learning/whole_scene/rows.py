@@ -1,7 +1,7 @@
-"""The rows of a scene on their way through a model's stages: read, computed in tiles, and let go of.
+"""Rows of a scene and of the outputs of a model's pieces, read and computed on demand.
 
-Everything goes from the top of the scene downwards. A stage is asked for rows, asks the one before it for what these
-see, and so on up to the scene's file; what is needed no more is dropped.
+The computation proceeds from the top of the scene downwards. Each piece requests the input rows that it needs from the
+piece before it, the first one from the file, and rows that no later piece will read are freed.
 """
 
 from __future__ import annotations
@@ -16,24 +16,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from floemap.learning.whole_scene.stages import Network, Stage
+from floemap.learning.whole_scene.pieces import Network, Piece
 from floemap.learning.whole_scene.workers import Workers
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
-#: Gives a window of a scene: first row, first column, rows, columns -> stored int16 (3, rows, columns).
+#: Reads a window of a scene: first row, first column, rows, columns -> stored int16 (3, rows, columns).
 Reader = Callable[[int, int, int, int], NDArray[np.int16]]
 
 #: Top, bottom, left, right of a box of cells.
 Box = tuple[int, int, int, int]
 
-#: Cells that could be computed in the time that each tile takes besides.
+#: Overhead of a tile, as the number of cells that could be computed in the same time.
 _TILE_COST = 200
-#: Cells along the side of what is worth a tile of its own.
+#: Smallest width of a tile, cells.
 _LEAST_TILE = 16
 
 
 class ScenePixels:
-    """A scene's rows, read ahead by a thread, kept as stored until they are given as the first stage's input."""
+    """The pixels of a scene: a thread reads rows ahead, and they are kept as stored until the first piece reads them.
+
+    Attributes
+    ----------
+    shape
+        Numbers of rows and columns as the model sees them: rounded up to its alignment.
+    done
+        Number of rows read so far.
+    has
+        Whether squares of `alignment_px` contain any data, for rows that are read.
+    valid
+        Pixels with data in all bands, one bit each, for rows that are read.
+    """
 
     def __init__(self, network: Network, read: Reader, shape: tuple[int, int], chunk_rows: int) -> None:
         self.device = network.device
@@ -42,19 +54,16 @@ class ScenePixels:
         self._rows, self._cols = shape
         self._chunk_rows = chunk_rows
         a = self.alignment_px = network.alignment_px
-        #: Rows and columns as the model sees them: rounded up to its alignment.
         self.shape = (-(-shape[0] // a) * a, -(-shape[1] // a) * a)
         self.done = 0
-        #: Squares of `alignment_px` with any data; of rows that are read.
         self.has = np.zeros((self.shape[0] // a, self.shape[1] // a), np.bool_)
-        #: Pixels with data in all bands, a bit each; of rows that are read.
         self.valid = np.zeros((shape[0], -(-shape[1] // 8)), np.uint8)
         self._chunks: list[tuple[int, NDArray[np.int16]]] = []
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="floemap-read")
         self._ahead: Future[NDArray[np.int16]] | None = None
 
     def ensure(self, last: int) -> None:
-        """Read rows until those before `last` are there."""
+        """Read up to row `last`, exclusive."""
         while self.done < min(last, self.shape[0]):
             stored = (self._ahead or self._submit(self.done)).result()
             first, self.done = self.done, min(self.done + self._chunk_rows, self.shape[0])
@@ -66,7 +75,7 @@ class ScenePixels:
         return self._pool.submit(self._read, row, 0, min(self._chunk_rows, self._rows - row), self._cols)
 
     def _note(self, first: int, stored: NDArray[np.int16]) -> None:
-        """Note where there are data."""
+        """Record where rows have data."""
         there = stored != NODATA
         rows = there.shape[1]
         self.valid[first : first + rows] = np.packbits(there.all(axis=0), axis=1)
@@ -77,7 +86,7 @@ class ScenePixels:
         self.has[first // a : -(-(first + rows) // a)] = columns.reshape(-1, self.has.shape[1], a).any(axis=2)
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """Return the first stage's input, (1, 3, rows, cols) in torch's channels_last, from inside of `shape`."""
+        """Return the input of the first piece for a window inside `shape`, (1, 3, rows, cols) in channels_last."""
         stored = np.full((len(BAND_NAMES), bottom - top, right - left), NODATA, np.int16)
         inner = min(right, self._cols)
         for first, chunk in self._chunks:
@@ -87,7 +96,7 @@ class ScenePixels:
         return self.of(torch.from_numpy(stored).to(self.device))
 
     def of(self, stored: Tensor) -> Tensor:
-        """Return the first stage's input for stored values (3, rows, cols)."""
+        """Return the input of the first piece for stored values (3, rows, cols)."""
         index = stored.int() + (1 << 15)
         size = (*stored.shape[1:], len(stored))
         x = torch.empty(size, dtype=self._network.dtype, device=self.device)
@@ -96,37 +105,37 @@ class ScenePixels:
         return x.permute(2, 0, 1)[None]
 
     def forget(self, before: int) -> None:
-        """Let go of rows before that one."""
+        """Free the rows before `before`, as far as whole chunks lie before it."""
         self._chunks = [(first, c) for first, c in self._chunks if first + c.shape[1] > before]
 
     def close(self) -> None:
-        """Wait for the thread; what it was still to read is not read."""
+        """Cancel reading ahead, and wait for the thread."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-class StageRows:
-    """The output of one stage, computed in bands from the top downwards; rows that are needed no more are dropped.
+class PieceRows:
+    """The output of one piece, computed in bands from the top downwards; rows that are no longer needed are freed.
 
     Parameters
     ----------
     cell_px
-        Pixels of the scene for each cell of the output.
+        Side of a cell of the output, in pixels of the scene.
     reach_px
-        How far from pixels with data the cells lie that are computed. Beyond, they are as `fill` says, or never read.
+        Cells up to this distance from pixels with data are computed. Beyond it they are copied from `fill`.
     fill
-        What the stage gives where there are no data; None where nobody reads it.
+        Output of the piece where there are no data; None if no later piece reads it.
     tile
-        Side of the tiles, cells of the output; other where that suits the stage.
+        Side of the tiles in cells of the output; it is adjusted to the halo and alignment of the piece.
     workers
-        Work on a band's tiles at a time.
+        Threads that compute the tiles of a band.
     tell
-        Is called after each band.
+        Function called after each band.
     """
 
     def __init__(
         self,
-        stage: Stage,
-        source: StageRows | ScenePixels,
+        piece: Piece,
+        source: PieceRows | ScenePixels,
         pixels: ScenePixels,
         *,
         cell_px: int,
@@ -137,27 +146,27 @@ class StageRows:
         tell: Callable[[], None],
         dtype: torch.dtype,
     ) -> None:
-        self.stage, self.source, self.pixels = stage, source, pixels
+        self.piece, self.source, self.pixels = piece, source, pixels
         self.cell_px, self.reach_px, self.fill, self.dtype = cell_px, reach_px, fill, dtype
         self.shape = (pixels.shape[0] // cell_px, pixels.shape[1] // cell_px)
-        self.halo = max(self.shape) if stage.halo is None else stage.halo
+        self.halo = max(self.shape) if piece.halo is None else piece.halo
         self.tell, self.workers = tell, workers
         self.done = 0
-        # With a halo that is computed, small tiles would be all halo; with one that is read only, they are better.
-        tile = -(-tile // 2) if stage.inside else max(tile, 2 * self.halo)
-        self._tile = max(self.shape) if stage.halo is None else -(-tile // stage.align) * stage.align
+        # If the halo is computed, small tiles would be mostly halo; if it is only read, small tiles are faster.
+        tile = -(-tile // 2) if piece.inside else max(tile, 2 * self.halo)
+        self._tile = max(self.shape) if piece.halo is None else -(-tile // piece.align) * piece.align
         self._chunks: deque[tuple[int, Tensor]] = deque()  # first row, (rows, cols, channels)
-        self._spare: list[Tensor] = []  # asking for new memory for each chunk takes longer, and more of it
+        self._spare: list[Tensor] = []  # chunks are reused: allocating new ones takes more time and memory
 
     def ensure(self, last: int) -> None:
-        """Compute rows until those before `last` are there."""
+        """Compute up to row `last`, exclusive."""
         while self.done < min(last, self.shape[0]):
             self.advance()
 
     def advance(self) -> None:
         """Compute the next band."""
         first, last = self.done, min(self.done + self._tile, self.shape[0])
-        self.source.ensure((last + self.halo) * self.stage.shrink)
+        self.source.ensure((last + self.halo) * self.piece.shrink)
         chunk = self._blank(first, last)
 
         def compute(box: Box) -> None:
@@ -169,53 +178,53 @@ class StageRows:
         self._chunks.append((first, chunk))
         self.done = last
         self.tell()
-        self.source.forget((last - self.halo) * self.stage.shrink)
+        self.source.forget((last - self.halo) * self.piece.shrink)
 
     def _blank(self, first: int, last: int) -> Tensor:
-        """Return a chunk for rows [first, last) in memory that was let go of, if there is any, as without data."""
-        size = (last - first, self.shape[1], self.stage.channels)
+        """Return a chunk for rows [first, last), filled as for an area without data; memory is reused."""
+        size = (last - first, self.shape[1], self.piece.channels)
         chunk = self._spare.pop() if self._spare else torch.empty(0)
         if chunk.shape != size:
             chunk = torch.empty(size, dtype=self.dtype, device=self.pixels.device)
         return chunk.zero_() if self.fill is None else self.fill.rows(first, last, chunk)
 
     def _run(self, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """Return a tile of the output, (rows, cols, channels)."""
-        f, halo = self.stage.shrink, self.halo
+        """Compute a tile of the output, (rows, cols, channels)."""
+        f, halo = self.piece.shrink, self.halo
         a, b, c, d = top - halo, bottom + halo, left - halo, right + halo
-        if self.stage.inside:
-            return self.stage.run(self.source.window(a * f, b * f, c * f, d * f))[0].permute(1, 2, 0)
+        if self.piece.inside:
+            return self.piece.run(self.source.window(a * f, b * f, c * f, d * f))[0].permute(1, 2, 0)
         a, b, c, d = max(a, 0), min(b, self.shape[0]), max(c, 0), min(d, self.shape[1])
-        out = self.stage.run(self.source.window(a * f, b * f, c * f, d * f))[0].permute(1, 2, 0)
+        out = self.piece.run(self.source.window(a * f, b * f, c * f, d * f))[0].permute(1, 2, 0)
         return out[top - a : bottom - a, left - c : right - c]
 
     def _tiles(self, first: int, last: int) -> Iterator[Box]:
-        """Give the boxes of cells to compute in rows [first, last): as few as will do, none where nothing is needed."""
-        if self.stage.halo is None:
+        """Yield the tiles to compute in rows [first, last): as few as possible, none where nothing is needed."""
+        if self.piece.halo is None:
             yield (0, *self.shape[:1], 0, *self.shape[1:])
             return
         band = self._needed((first, last, 0, self.shape[1]))
         if band is None:
             return
         left, right = band[2:]
-        count, align = self._pieces(right - left), self.stage.align
+        count, align = self._tile_count(right - left), self.piece.align
         edges = [left + (right - left) * i // count // align * align for i in range(count)] + [right]
         for a, b in pairwise(edges):
             box = self._needed((first, last, a, b))
             if box is not None:
                 yield from self._halved(box)
 
-    def _pieces(self, width: int) -> int:
-        """Return in how many pieces to cut so many cells: for all workers, if the pieces don't get too small."""
-        halo = 0 if self.stage.inside else self.halo
+    def _tile_count(self, width: int) -> int:
+        """Return the number of tiles for `width` cells: enough for all workers, unless the tiles would be too small."""
+        halo = 0 if self.piece.inside else self.halo
         count = -(-width // self._tile)
         most = max(count, width // max(4 * halo, _LEAST_TILE))
         return min(most, -(-count // self.workers.count) * self.workers.count)
 
     def _halved(self, box: Box) -> list[Box]:
-        """Halve a box where its halves, without what is not needed of them, are less work, halos counted."""
+        """Halve a box, repeatedly, if the needed parts of its halves are less work than the box, halos included."""
         top, bottom, left, right = box
-        align = self.stage.align
+        align = self.piece.align
         y, x = (top + bottom) // 2 // align * align, (left + right) // 2 // align * align
         for halves in (
             [(top, y, left, right), (y, bottom, left, right)],
@@ -227,14 +236,14 @@ class StageRows:
         return [box]
 
     def _work(self, box: Box) -> int:
-        """Return the cells that are computed for a box, and what a tile costs by itself, as cells."""
+        """Return the work for a box in cells: those computed, and the overhead of a tile."""
         top, bottom, left, right = box
-        halo = 0 if self.stage.inside else self.halo
+        halo = 0 if self.piece.inside else self.halo
         rows = min(bottom + halo, self.shape[0]) - max(top - halo, 0)
         return rows * (min(right + halo, self.shape[1]) - max(left - halo, 0)) + _TILE_COST
 
     def _needed(self, box: Box) -> Box | None:
-        """Return the smallest box within `box` that holds all its cells that are near data; None without any."""
+        """Return the bounding box of those cells of `box` that are near data; None if there are none."""
         if box[0] >= box[1] or box[2] >= box[3]:
             return None
         p, a, d = self.cell_px, self.pixels.alignment_px, self.reach_px
@@ -244,19 +253,19 @@ class StageRows:
         rows, cols = np.flatnonzero(has.any(axis=1)), np.flatnonzero(has.any(axis=0))
         if not len(rows):
             return None
-        align = self.stage.align
+        align = self.piece.align
         unit = p * align
 
         def span(first: int, last: int, low: int, high: int) -> tuple[int, int]:
-            """Cells within d of squares [first, last), on the tiles' corners, from `low` to `high`."""
+            """Return the cells within d of squares [first, last), rounded outwards to the alignment and clipped."""
             return max(low, (first * a - d) // unit * align), min(high, -(-(last * a + d) // unit) * align)
 
         vertical = span(y + int(rows[0]), y + int(rows[-1]) + 1, top, bottom)
         return *vertical, *span(x + int(cols[0]), x + int(cols[-1]) + 1, left, right)
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """Return a copy of a window, (1, channels, rows, cols) in torch's channels_last; zeros outside of the scene."""
-        size = (bottom - top, right - left, self.stage.channels)
+        """Return a copy of a window, (1, channels, rows, cols) in channels_last; zeros outside the scene."""
+        size = (bottom - top, right - left, self.piece.channels)
         c, d = max(left, 0), min(right, self.shape[1])
         inside = top >= 0 and bottom <= self.shape[0] and (c, d) == (left, right)
         make = torch.empty if inside else torch.zeros
@@ -268,25 +277,26 @@ class StageRows:
         return out.permute(2, 0, 1)[None]
 
     def forget(self, before: int) -> None:
-        """Let go of rows before that one."""
+        """Free the rows before `before`, as far as whole chunks lie before it."""
         while self._chunks and self._chunks[0][0] + len(self._chunks[0][1]) <= before:
             self._spare.append(self._chunks.popleft()[1])
 
     def clear(self) -> None:
-        """Let go of all rows, and of the memory."""
+        """Free all rows and all memory."""
         self._chunks.clear()
         self._spare.clear()
 
     @property
     def kept_from(self) -> int:
-        """The first row that is still there."""
+        """First row that has not been freed."""
         return self._chunks[0][0] if self._chunks else self.done
 
 
 class Fill:
-    """What a stage gives for a scene of a certain size without any data, from what it gives for a small one.
+    """Output of a piece for a scene without any data, copied from its output for a small scene.
 
-    Within a margin of the scene's border the network sees the border; inside, all squares of `alignment_px` are alike.
+    Within a margin of the scene's border the network sees the border; inside, the output repeats with a period of
+    `alignment_px`.
     """
 
     def __init__(self, patch: Tensor, shape: tuple[int, int], margin: int, period: int) -> None:
@@ -303,7 +313,7 @@ class Fill:
 
 
 def _source_index(n: int, small: int, margin: int, period: int) -> NDArray[np.int64]:
-    """Return for each of `n` rows of cells which one of the `small` piece it is like."""
+    """Return for each of `n` rows of cells the equal one among the `small` rows of the small scene."""
     i = np.arange(n)
     inner = margin + (i - margin) % period
     return np.where(i < margin, i, np.where(i >= n - margin, small - n + i, inner))

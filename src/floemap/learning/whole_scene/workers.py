@@ -1,8 +1,7 @@
-"""Threads that work on several tiles at a time, each with its share of torch's own threads.
+"""Threads that compute several tiles at a time, each with its share of torch's own threads.
 
-With all cores on one tile, cores wait for each other after each small operation, and all wait for one that the system
-gave to something else: with other work on the machine that has cost three times the time. With a tile to each core,
-nobody waits.
+If all cores compute one tile, they synchronise after each small operation, and all wait if the system gives one core to
+another process; on a busy machine that has tripled the time. With a tile for each core there is no waiting.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ import torch
 
 T = TypeVar("T")
 
-#: Each tile that is worked on takes memory.
+#: Limited because each tile takes memory.
 _MOST = 4
 
 
 def usual_count(device: torch.device) -> int:
-    """Return how many tiles to work on at a time: one on a GPU, which shares its own work out."""
+    """Return how many tiles to compute at a time: one on a GPU, which is parallel itself."""
     return 1 if device.type == "cuda" else min(torch.get_num_threads(), _MOST)
 
 
 class Workers:
-    """Threads for `count` tiles at a time. With one, work is done in the caller's thread."""
+    """Threads for `count` tiles at a time. With a count of 1 the calling thread does the work."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -37,9 +36,9 @@ class Workers:
         all_started = Barrier(count)
 
         def begin() -> None:
-            # A thread's first question or work sets its number to what was set last anywhere; so ask first, then set.
+            # The first use of torch in a thread sets its number of threads to the last one set anywhere; use it first.
             torch.get_num_threads()
-            torch.set_num_threads(max(1, threads // count))  # of this thread, and of those that start later
+            torch.set_num_threads(max(1, threads // count))  # for this thread and those that start later
             all_started.wait()
 
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="floemap-tiles", initializer=begin)
@@ -48,7 +47,7 @@ class Workers:
         torch.set_num_threads(threads)
 
     def run(self, work: Callable[[T], None], items: Iterable[T]) -> None:
-        """Call `work` with each item; return when all are done, or raise the first error."""
+        """Call `work` with each item; return when all calls have returned, or raise the first error."""
         if self._pool is None:
             for item in items:
                 work(item)
@@ -57,6 +56,6 @@ class Workers:
                 pass
 
     def close(self) -> None:
-        """Wait for what is being worked on, and end the threads."""
+        """Wait for the current work, and end the threads."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,9 +1,9 @@
-"""Models cut into stages, each of which sees little beyond its own place: so whole scenes are predicted in tiles.
+"""Splits a network into pieces with small receptive fields, so that tiles of a scene need little overlap.
 
-A tile of a scene gives what the whole scene gives wherever everything that is seen lies inside the tile. The whole
-network sees some 700 pixels to each side, so tiles of the whole network would compute everything two to three times; a
-stage sees a few cells, and its tiles overlap by these only. BatchNorm is merged into the convolutions, as weights no
-longer change.
+The output for a tile equals that for the whole scene wherever the receptive field lies inside the tile. The receptive
+field of the whole network extends some 700 pixels to each side, so that tiles of the whole network would compute
+everything two to three times. That of a piece extends a few cells, and its tiles overlap by these only. BatchNorm is
+merged into the convolutions, as the weights no longer change.
 """
 
 from __future__ import annotations
@@ -33,23 +33,26 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A part of a model.
+class Piece:
+    """A piece of a network.
 
     Attributes
     ----------
     run
-        A module, or what another engine makes of it: (1, C, rows, cols) -> (1, channels, rows / shrink, cols / shrink).
+        A module, or its equivalent in another engine:
+        (1, C, rows, cols) -> (1, channels, rows / shrink, cols / shrink).
     channels
-        Of the output.
+        Number of channels of the output.
     shrink
         Cells of the input, in rows and in columns, for each cell of the output.
     halo
-        How far an output cell sees beyond the input cells that lie under it, in output cells; None for without end.
+        How far the receptive field of an output cell extends beyond the input cells under it, in output cells; None if
+        it is unlimited.
     align
-        Tiles' corners must lie on multiples of so many output cells.
+        The corners of tiles must lie on multiples of this number of output cells.
     inside
-        Whether `run` leaves the halo out of its output. It is given zeros beyond the scene then; else nothing is there.
+        Whether the output of `run` excludes the halo. If so, its input is padded with zeros beyond the scene;
+        otherwise the input ends at the border of the scene.
     """
 
     run: Callable[[Tensor], Tensor]
@@ -62,23 +65,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class Network:
-    """A model that is ready to predict.
+    """A network ready for prediction.
 
     Attributes
     ----------
-    stages
-        From normalised bands to logits at `stride`.
+    pieces
+        The pieces, from normalised bands to logits at `stride`.
     table
-        (3, 65536), `dtype`: what the first stage reads for each band and stored int16, from -32768 up.
+        (3, 65536), `dtype`: normalised value for each band and each stored int16, from -32768 upwards.
     classes, stride, alignment_px
-        The model's.
+        Attributes of the model.
     device, dtype
-        Where the stages run, and what they take and give; the last one gives float32.
+        Device of the pieces, and type of their inputs and outputs; the output of the last piece is float32.
     workers
-        How many tiles to work on at a time, each in a thread.
+        Number of tiles computed at a time, each in a thread.
     """
 
-    stages: tuple[Stage, ...]
+    pieces: tuple[Piece, ...]
     table: Tensor
     classes: int
     stride: int
@@ -91,14 +94,16 @@ class Network:
 def prepare_network(
     model: SegmentationModel, device: str | torch.device = "cpu", precision: Precision = "auto"
 ) -> Network:
-    """Return a copy of a model for predicting; the model itself stays as it is, in whatever mode it is.
+    """Prepare a copy of a model for prediction; the model itself does not change.
 
     Parameters
     ----------
+    model
+        The model, in any mode.
     device
-        Where it will run.
+        Device of the copy.
     precision
-        Of the arithmetic: fp32, bf16, or auto for bf16 where the device has it.
+        Floating-point precision: fp32, bf16, or auto for bf16 if the device supports it.
 
     Raises
     ------
@@ -108,13 +113,13 @@ def prepare_network(
     device = torch.device(device)
     dtype = torch.bfloat16 if choose_precision(precision, device) == "bf16" else torch.float32
     own = merge_batch_norms(copy.deepcopy(model).eval().requires_grad_(False)).to(device)
-    # Normalising takes ten passes over a scene, or one look into a table; what the stages are given is normalised.
+    # Normalisation takes ten passes over a scene, or one table lookup; so the pieces are given normalised values.
     stored = torch.arange(-(1 << 15), 1 << 15, device=device).to(torch.int16).expand(1, len(BAND_NAMES), 1, -1)
     table = own.normalise(physical(stored))[0, :, 0].to(dtype).contiguous()
     own.set_normalisation([0.0] * len(BAND_NAMES), [1.0] * len(BAND_NAMES))
     own = own.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Network(
-        stages=stages_of(own),
+        pieces=pieces_of(own),
         table=table,
         classes=model.classes,
         stride=model.stride,
@@ -126,7 +131,7 @@ def prepare_network(
 
 
 def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """Return the precision to compute in; auto is bf16 where processor or GPU has instructions for it."""
+    """Return the precision to compute in; auto is bf16 if the processor or GPU has instructions for it."""
     if wanted not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"there is no precision {wanted!r}.", hint=known_names(wanted, ("auto", "fp32", "bf16")))
     if wanted != "auto":
@@ -137,48 +142,48 @@ def choose_precision(wanted: Precision, device: torch.device) -> Literal["fp32",
 
 
 @singledispatch
-def stages_of(model: SegmentationModel) -> tuple[Stage, ...]:
-    """Cut a model that reads normalised values into stages.
+def pieces_of(model: SegmentationModel) -> tuple[Piece, ...]:
+    """Split a model, whose input is normalised, into pieces.
 
-    Of a model that is not known here, the decoder sees the whole scene at once: right, but it takes memory.
+    For a type of model that is not registered here, the decoder runs over the whole scene at once, which takes memory.
     """
     halo, align = model.margin_px // model.stride, model.alignment_px // model.stride
-    encode = Stage(_Step(model, "encode"), model.feature_channels, model.stride, halo, align)
-    return encode, Stage(_Step(model, "decode"), model.classes, halo=None)
+    encode = Piece(_Step(model, "encode"), model.feature_channels, model.stride, halo, align)
+    return encode, Piece(_Step(model, "decode"), model.classes, halo=None)
 
 
-@stages_of.register
-def _(model: UNet) -> tuple[Stage, ...]:
-    return (Stage(_Step(model, "encode", "decode"), model.classes, halo=model.margin_px, align=model.alignment_px),)
+@pieces_of.register
+def _(model: UNet) -> tuple[Piece, ...]:
+    return (Piece(_Step(model, "encode", "decode"), model.classes, halo=model.margin_px, align=model.alignment_px),)
 
 
-@stages_of.register
-def _(model: ResNet18Aspp) -> tuple[Stage, ...]:
+@pieces_of.register
+def _(model: ResNet18Aspp) -> tuple[Piece, ...]:
     encoder, decoder = model.encoder, model.decoder
     pyramid = _PyramidInside(decoder)
     return (
-        _stage(64, encoder.conv1, encoder.bn1, encoder.relu, encoder.maxpool),
-        _stage(64, *encoder.layer1),
-        _stage(128, *encoder.layer2),
-        _stage(CHANNELS, encoder.layer3[0]),
-        _stage(2 * CHANNELS, encoder.layer3[1], _WithLocalMeans()),
-        Stage(pyramid, CHANNELS, halo=pyramid.halo, inside=True),
-        _stage(model.classes, *decoder.smooth, decoder.classifier),
+        _piece(64, encoder.conv1, encoder.bn1, encoder.relu, encoder.maxpool),
+        _piece(64, *encoder.layer1),
+        _piece(128, *encoder.layer2),
+        _piece(CHANNELS, encoder.layer3[0]),
+        _piece(2 * CHANNELS, encoder.layer3[1], _WithLocalMeans()),
+        Piece(pyramid, CHANNELS, halo=pyramid.halo, inside=True),
+        _piece(model.classes, *decoder.smooth, decoder.classifier),
     )
 
 
-def _stage(channels: int, *modules: nn.Module) -> Stage:
-    """Put modules one behind the other; add up how far they see."""
-    reach, shrink = 0, 1  # cells of the stage's input
+def _piece(channels: int, *modules: nn.Module) -> Piece:
+    """Chain modules, and compute the halo (receptive field beyond the cell) of the chain."""
+    reach, shrink = 0, 1  # cells of the piece's input
     for module in modules:
         for kernel, stride, dilation in _windows(module):
             reach += shrink * dilation * (kernel // 2)
             shrink *= stride
-    return Stage(nn.Sequential(*modules), channels, shrink, -(-reach // shrink))
+    return Piece(nn.Sequential(*modules), channels, shrink, -(-reach // shrink))
 
 
 def _windows(module: nn.Module) -> list[tuple[int, int, int]]:
-    """Return kernel size, stride and dilation of what a module slides over the map, in its order."""
+    """Return kernel size, stride and dilation of the sliding windows of a module, in their order."""
     if isinstance(module, BasicBlock):
         return [*_windows(module.conv1), *_windows(module.conv2)]
     if isinstance(module, nn.Conv2d):
@@ -192,7 +197,7 @@ def _windows(module: nn.Module) -> list[tuple[int, int, int]]:
 
 
 class _Step(nn.Module):
-    """Methods of a model, one behind the other, as a module."""
+    """Methods of a model, chained, as a module."""
 
     def __init__(self, model: SegmentationModel, *methods: str) -> None:
         super().__init__()
@@ -206,7 +211,7 @@ class _Step(nn.Module):
 
 
 class _WithLocalMeans(nn.Module):
-    """(1, C, h, w) -> (1, 2 C, h, w): features and :class:`~floemap.learning.models.aspp.LocalMean` as one map."""
+    """(1, C, h, w) -> (1, 2 C, h, w): features and :class:`~floemap.learning.models.aspp.LocalMean`, concatenated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,10 +222,11 @@ class _WithLocalMeans(nn.Module):
 
 
 class _PyramidInside(nn.Module):
-    """The decoder's branches, joined and projected, without the halo.
+    """The branches of the decoder, concatenated and projected; the output excludes the halo.
 
-    Each branch is cut to what it needs first, and its convolution adds no zeros: so nothing is computed in the halo.
-    Input: features and their local means, (1, 2 C, h + 2 halo, w + 2 halo); output: (1, 256, h, w).
+    The input of each branch is cropped to its receptive field, and its convolution does not pad, so that nothing is
+    computed in the halo. Input: features and their local means, (1, 2 C, h + 2 halo, w + 2 halo); output:
+    (1, 256, h, w).
     """
 
     def __init__(self, decoder: AsppDecoder) -> None:
@@ -249,15 +255,15 @@ class _PyramidInside(nn.Module):
         return self.project(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
 
     def _cut(self, x: Tensor, reach: int) -> Tensor:
-        """Leave `reach` cells of the halo on each side."""
+        """Crop the halo to `reach` cells on each side."""
         a = self.halo - reach
         return x[..., a:-a, a:-a] if a else x
 
 
 def merge_batch_norms(model: SegmentationModel) -> SegmentationModel:
-    """Merge each BatchNorm that directly follows a convolution into it, in place; both in evaluation mode.
+    """Merge each BatchNorm that directly follows a convolution into it, in place; the model is in evaluation mode.
 
-    Which follows which is seen in a run over a few pixels.
+    A run over a few pixels shows which BatchNorm follows which convolution.
     """
     made: list[tuple[nn.Conv2d, Tensor]] = []
     pairs: list[tuple[nn.Conv2d, _BatchNorm]] = []

@@ -1,0 +1,107 @@
+"""What all losses have in common: a loss is a ratio of sums over pixels.
+
+A loss is computed in two steps: the sums of a batch, which add up over crops, tiles and processes, and the value of
+such sums. Axes: logits (N, K, H, W), labels (N, H, W) with class ids from 0 to K - 1, or
+:data:`floemap.legend.IGNORE` for pixels without a label, which no sum counts. If no pixel has a label, the value and
+its gradient are 0. Arithmetic is in float32, also for logits in half precision, or in float64 for logits in float64.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from floemap.errors import TrainingError
+from floemap.learning.models.base import at_least_float32
+from floemap.legend import IGNORE
+
+
+def check_labels(labels: Tensor | NDArray[np.uint8], classes: int) -> None:
+    """Refuse labels, of any shape, with a value that is neither a class id nor IGNORE.
+
+    Raises
+    ------
+    TrainingError
+        If there is such a value; the message shows the largest.
+    """
+    wrong = labels[(labels >= classes) & (labels != IGNORE)]
+    if len(wrong):
+        raise TrainingError(
+            f"{len(wrong)} pixels have labels up to {int(wrong.max())}; the {classes} classes end at {classes - 1}.",
+            hint="Check that the labels were made with the same legend.",
+        )
+
+
+def unreduced(sums: Tensor) -> Tensor:
+    """Return the sums unchanged: with one process they are complete."""
+    return sums
+
+
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide; the result is 0, with a gradient of 0, where the denominator is 0."""
+    some = denominator != 0  # NaN stays NaN, so that training stops
+    return torch.where(some, numerator / torch.where(some, denominator, 1), 0)
+
+
+def class_counts(labels: Tensor, classes: int) -> Tensor:
+    """Return the number of pixels of each class, (K,) int64, without synchronising a GPU."""
+    return torch.stack([(labels == k).sum() for k in range(classes)])
+
+
+class Loss(ABC):
+    """A loss for K classes.
+
+    Parameters
+    ----------
+    classes
+        Number of classes, K.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the sums over pixels from which the value is computed: 1-D, float32 or float64, differentiable.
+
+        On the CPU, labels that are not class ids are refused. On a GPU this check would synchronise it; check such
+        labels with :func:`check_labels` when they are loaded.
+
+        Raises
+        ------
+        TrainingError
+            If shapes do not fit, or a label is not a class id.
+        """
+        shape = (logits.shape[0], self.classes, *logits.shape[2:])
+        if logits.ndim != 4 or logits.shape != shape or labels.shape != (shape[0], *shape[2:]):
+            raise TrainingError(
+                f"logits of {tuple(logits.shape)} and labels of {tuple(labels.shape)} do not fit "
+                f"{self.classes} classes: (N, {self.classes}, H, W) and (N, H, W) are needed."
+            )
+        if labels.device.type == "cpu":
+            check_labels(labels, self.classes)
+        return self._sums(at_least_float32(logits), labels)
+
+    @abstractmethod
+    def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the sums for checked labels and logits in float32 or float64."""
+
+    @abstractmethod
+    def value(self, sums: Tensor) -> Tensor:
+        """Return the loss, a scalar, for sums, which may have been added over batches and processes."""
+
+    def __call__(self, logits: Tensor, labels: Tensor, reduce: Callable[[Tensor], Tensor] = unreduced) -> Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Parameters
+        ----------
+        logits, labels
+            Shapes (N, K, H, W) and (N, H, W).
+        reduce
+            Function applied to the sums before they are divided. If processes share a batch, it adds their sums.
+        """
+        return self.value(reduce(self.sums(logits, labels)))
