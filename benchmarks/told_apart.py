@@ -25,11 +25,12 @@ from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter
 from scipy.stats import norm, studentized_range
 
+from floemap.evaluation.checks.measures import NEAR
 from floemap.evaluation.statistics.bootstrap import resample
 from floemap.evaluation.statistics.spread import spread
 from floemap.legend import EXTREMEEARTH
 from floemap.report.findings import Finding, findings
-from floemap.report.measures import NEAR, Numbers, measures
+from floemap.report.measures import Numbers, measures
 from floemap.report.numbers import row_of, tell_apart
 
 #: The first table's, without those that follow from another.

@@ -123,7 +123,7 @@ def test_records_come_back() -> None:
         record | {"counts": "many"},
     ]
     for other in broken:
-        with pytest.raises(FloemapError, match="no record of a confusion matrix"):
+        with pytest.raises(FloemapError, match="not the record of a confusion matrix"):
             Confusion.from_dict(other)
 
 

@@ -301,7 +301,7 @@ def test_what_is_not_there_is_said_or_refused(tmp_path: Path, label_folder: Path
     assert sorted(record["absent"]) == ["away_from_borders", "chart_vs_truth", "either", "truth"]
     assert "fractions.tif" in record["absent"]["either"]
     for score, hint in (("either", "--fractions"), ("away_from_borders", "distances"), ("truth", "truth.tif")):
-        with pytest.raises(FloemapError, match=rf"{score} was asked for, but .*{hint}"):
+        with pytest.raises(FloemapError, match=rf"{score} is required, but .*{hint}"):
             evaluate_scene(prediction, labels, tmp_path / "no", EvaluateSettings(require=(score,)))
     with pytest.raises(FloemapError, match="no distance was asked for"):
         settings = EvaluateSettings(require=("away_from_borders",), away_from_borders_px=())
@@ -343,7 +343,7 @@ def test_bare_rasters(tmp_path: Path, label_folder: Path, predicted: Raster) -> 
     assert result.folder.name == "mine"
     assert result.read()["prediction"]["legend_said"] is False
     untold = write_classes(tmp_path / "untold.tif", np.zeros(GRID.shape, np.uint8))
-    with pytest.raises(ConfigError, match=r"untold.tif: does not say its legend.*floemap label"):
+    with pytest.raises(ConfigError, match=r"untold.tif: does not state its legend.*floemap label"):
         evaluate_scene(raster, untold, tmp_path / "out")
 
 
@@ -369,7 +369,7 @@ def test_other_classes_are_refused(tmp_path: Path, label_folder: Path, predicted
     broken = write_prediction(tmp_path / "broken", predicted)
     for legend in (None, {"name": "x"}, {"name": "x", "classes": {"1": "a"}}, {"name": "x", "classes": ["a"]}):
         write_json(broken / "prediction.json", {"legend": legend})
-        with pytest.raises(FloemapError, match=r"prediction.json: says no legend"):
+        with pytest.raises(FloemapError, match=r"prediction.json: has no readable legend"):
             evaluate_scene(broken, label_folder, tmp_path / "out")
 
 

@@ -215,7 +215,7 @@ def test_published_numbers_stand_beside_nothing_else(change: Callable[[dict[str,
         assert why in summary["published"]["why_not"][0]
         text = markdown(summary)
         assert "0.822 (0.810" not in text
-        assert "Published scores do not stand beside" in text
+        assert "Published scores are not comparable with" in text
         # The other loss's trainings are as published.
         assert group_of(summary, "cross_entropy")["published"] == PUBLISHED["cross_entropy"].as_dict()
     records = published_records(("cross_entropy", "focal"))
@@ -260,7 +260,7 @@ def test_whose_errors_they_are() -> None:
         r["evaluation"]["agreement"] = {k: i * v for k, v in AGREEMENT.items()}
     summary = summarise(records)
     assert group_of(summary, "focal")["agreement"] == {k: 21 * v for k, v in AGREEMENT.items()}
-    (table,) = (t for t in tables(summary) if t.title.startswith("Whose"))
+    (table,) = (t for t in tables(summary) if t.title.startswith("Origin"))
     assert table.rows == (("focal", "30.0 %", "50.0 %", "40.0 %", "10.0 %", "10.0 %"),)
     del records[0]["evaluation"]["agreement"]
     assert "agreement" not in group_of(summarise(records), "focal")
@@ -371,7 +371,7 @@ def test_scores_that_some_scenes_lack_are_left_out_and_named() -> None:
     summary = summarise(records)
     assert set(summary["groups"][0]["scores"]) == {"primary"}
     assert summary["scores_left_out"] == {"either": "some scenes lack it", "truth": "no truth was given"}
-    assert "Not there: either (some scenes lack it)." in markdown(summary)
+    assert "Missing: either (some scenes lack it)." in markdown(summary)
 
 
 def test_a_score_that_is_undefined_in_a_scene_has_no_mean() -> None:
@@ -415,7 +415,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ConfigError, match="lacks loss, repeat, scene or evaluation"):
         summarise([{"loss": "dice"}])
     records = comparison()
-    with pytest.raises(ConfigError, match="scene 01 of focal, repeat 0 is there twice"):
+    with pytest.raises(ConfigError, match="scene 01 of focal, repeat 0 occurs twice"):
         summarise([*records, records[0]])
     other = cell("dice", 9, "01")
     other["evaluation"]["legend"]["classes"]["0"] = "frazil"

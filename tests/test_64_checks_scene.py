@@ -17,9 +17,9 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band, write_cog
 from floemap.errors import ConfigError, FloemapError, GridError
-from floemap.evaluation.checks.headlines import HEADLINES, deviation
 from floemap.evaluation.checks.ice_edge import ice_edge
-from floemap.evaluation.checks.scene_checks import CHECKS, check_scene, pool_checks
+from floemap.evaluation.checks.measures import Measure
+from floemap.evaluation.checks.scene_checks import CHECKS, MEASURES, check_scene, pool_checks
 from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.evaluation.checks.season import in_melt_season, season
 from floemap.evaluation.checks.sensor import angle, seams
@@ -129,7 +129,7 @@ def test_winter_has_no_season_and_other_things_may_lack(scene: Callable[..., Pat
     assert "--overwrite" in reasons["seams"]
     assert reasons["confidence"] == "there is no probabilities.tif"
     assert found["simulated"] is False
-    values = {h.key: h.of(found["checks"]) for h in HEADLINES}
+    values = {h.key: h.of(found["checks"]) for h in MEASURES}
     assert values["out_of_season_km2"] is None and values["ece"] is None and values["seam_ratio"] is None
     assert values["old_ice_missed_km2"] > 0
 
@@ -272,23 +272,23 @@ def test_what_cannot_be_pooled(scene: Callable[..., Path]) -> None:
         pool_checks([{"checks": {}}])
 
 
-# --- headlines
+# --- measures
 
 
-def test_headlines_find_their_numbers(scene: Callable[..., Path]) -> None:
+def test_measures_find_their_numbers(scene: Callable[..., Path]) -> None:
     found = checked(scene())["checks"]
-    values = {h.key: h.of(found) for h in HEADLINES}
-    assert len(values) == len(HEADLINES)
-    for h in HEADLINES:
+    values = {h.key: h.of(found) for h in MEASURES}
+    assert len(values) == len(MEASURES)
+    for h in MEASURES:
         assert values[h.key] is not None and math.isfinite(values[h.key]), h.key
         assert h.check in CHECKS and h.question.endswith("?")
-        assert h.text(values[h.key]).replace(",", "").lstrip("-").replace(".", "").isdigit()
+        assert h.text(values[h.key]).replace("\u2009", "").lstrip("\u2212").replace(".", "").isdigit()
         assert h.text(None) == "–"
-    assert {h.check for h in HEADLINES} == set(CHECKS), "every check has one"
+    assert {h.check for h in MEASURES} == set(CHECKS), "every check has one"
 
 
 def test_which_way_is_better() -> None:
-    by_key = {h.key: h for h in HEADLINES}
+    by_key = {h.key: h for h in MEASURES}
     patches, area = by_key["patches_per_1000_km2"], by_key["iiee_km2"]
     for own in (3.0, 40.0):
         bad = [patches.badness(own * by, own) for by in (1, 1.1, 0.5, 2, 0)]
@@ -298,13 +298,14 @@ def test_which_way_is_better() -> None:
     assert math.isnan(patches.badness(3, None)), "no distance to what is not known"
     assert area.badness(0) < area.badness(5)
     assert patches.deviation(2, 4) == -patches.deviation(4, 2) < 0 < patches.badness(2, 4)
-    assert deviation("higher", 0.5, None, 0) < deviation("higher", 0.1, None, 0)
-    assert by_key["iiee_km2"].text(12345.6) == "12,346"
+    share = Measure(key="", title="", unit="", better="higher", question="")
+    assert share.deviation(0.5) < share.deviation(0.1)
+    assert by_key["iiee_km2"].text(12345.6) == "12\u2009346"
 
 
-def test_the_page_for_people_has_every_headline() -> None:
+def test_the_page_for_people_has_every_measure() -> None:
     page = (Path(__file__).parents[1] / "docs" / "physical-checks.md").read_text(encoding="utf-8")
     best = {"lower": "low", "higher": "high", "near reference": "the reference's"}
-    for h in HEADLINES:
+    for h in MEASURES:
         cells = " | ".join((h.title, h.unit, best[h.better], h.question)).replace("|  |", "| |")
         assert f"| {cells} |" in page, h.key

@@ -22,11 +22,11 @@ from scipy.ndimage import gaussian_filter
 from floemap.errors import ConfigError
 from floemap.evaluation.checks.confidence import confidence
 from floemap.evaluation.checks.fragmentation import FragmentationAmounts, fragmentation
-from floemap.evaluation.checks.headlines import HEADLINES, Headline
 from floemap.evaluation.checks.ice_edge import ice_edge
+from floemap.evaluation.checks.measures import Measure
 from floemap.evaluation.checks.neighbours import impossible_neighbours
 from floemap.evaluation.checks.old_ice import old_ice
-from floemap.evaluation.checks.scene_checks import CHECKS, entry
+from floemap.evaluation.checks.scene_checks import CHECKS, MEASURES, entry
 from floemap.evaluation.checks.season import season
 from floemap.evaluation.checks.sensor import angle, seams
 from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
@@ -74,7 +74,7 @@ def worse_maps(ground: Ground) -> Iterator[tuple[str, Classes]]:
     yield "turned", np.where(right == IGNORE, right, right[::-1, ::-1])
 
 
-def badness(h: Headline, checks: Found) -> float | None:
+def badness(h: Measure, checks: Found) -> float | None:
     number = h.of(checks)
     return None if number is None else h.badness(number, h.of_reference(checks))
 
@@ -92,7 +92,7 @@ def test_the_reference_is_best_in_every_check(
     if reference == "truth":
         others["the chart"] = entries(ground, twin.ground.reference)
     told_apart = set()
-    for h in HEADLINES:
+    for h in MEASURES:
         own = badness(h, best)
         if not best[h.check]["applies"]:
             assert (h.check, month) == ("season", 0)
@@ -103,7 +103,7 @@ def test_the_reference_is_best_in_every_check(
             assert bad is None or bad >= 0, (h.key, title)
             if bad is not None and bad > 0.01:
                 told_apart.add(h.key)
-    assert told_apart == {h.key for h in HEADLINES if best[h.check]["applies"]}, "each finds a map that is worse"
+    assert told_apart == {h.key for h in MEASURES if best[h.check]["applies"]}, "each finds a map that is worse"
 
 
 # --- through files, as the report has it
@@ -152,7 +152,7 @@ def test_the_truth_of_some_scenes_is_none(tmp_path: Path) -> None:
     numbers = measure_all(assess_run(run), run.legend, assess_charts(run), resamples=200)
     assert numbers.reference == "chart" and all(r.truth is None for r in numbers.rows)
     page = render_page(run, numbers, [], Pictures({}, {}, [], []), datetime.now(UTC))
-    assert "The truth of July 2018 is not found" in page and "against the truth" not in page
+    assert "The truth of July 2018 is missing" in page and "against the truth" not in page
 
 
 # --- rows that are equal by construction
@@ -187,7 +187,7 @@ def every_measure(legend: Legend, prediction: Classes, reference: Classes) -> di
     checks = every_check(legend, prediction, reference, 800.0)
     counts = block_confusions(reference, prediction, len(legend), 800.0)
     score = scores(confusion(reference, prediction, len(legend)))
-    found: dict[str, float | None] = {h.key: h.of(checks) for h in HEADLINES}
+    found: dict[str, float | None] = {h.key: h.of(checks) for h in MEASURES}
     found |= {"weighted_f1": score.weighted_f1, "macro_f1": score.macro_f1}
     found["ordinal_error"] = float(mean_ordinal_error(counts.sum(axis=0), ordinal_positions(legend)))
     if ships(legend):
@@ -263,7 +263,7 @@ def fine() -> Found:
 @pytest.mark.parametrize("pixel_m", [240.0, 400.0, 800.0])
 def test_one_world_gives_one_number_on_pixels_of_any_size(pixel_m: float, fine: Found) -> None:
     coarse = every_check(LEGEND, *world(pixel_m), pixel_m)
-    for h in HEADLINES:
+    for h in MEASURES:
         a, b = h.of(fine), h.of(coarse)
         assert a is not None and b is not None and a > 0, h.key
         assert b == pytest.approx(a, rel=TOLERANCE, abs=3 * h.least), h.key
@@ -284,7 +284,7 @@ def test_what_depends_on_the_size_of_pixels_is_not_mixed() -> None:
     assert parts[0].patches[0].sum() > 30 * parts[1].patches[0].sum()
     with pytest.raises(ConfigError, match="pixel_m"):
         FragmentationAmounts.total(parts)
-    by_pixel = {h.check for h in HEADLINES if h.by_pixel}
+    by_pixel = {h.check for h in MEASURES if h.by_pixel}
     assert by_pixel == {key for key, kind in CHECKS.items() if "pixel_m" in kind.SETTINGS}
 
 

@@ -16,7 +16,6 @@ from floemap.errors import ConfigError, GridError
 from floemap.evaluation.risk.operations import (
     areas_by_level,
     false_safe_km2,
-    region_counts,
 )
 from floemap.evaluation.risk.polaris import (
     REPORTED_SHIPS,
@@ -27,7 +26,6 @@ from floemap.evaluation.risk.polaris import (
     class_ice_types,
     class_levels,
     operation_levels,
-    risk_index_of_counts,
     risk_index_of_fractions,
     risk_values,
 )
@@ -170,7 +168,6 @@ def test_a_regime_sums_tenths_times_values():
     for ship, outcome in expected.items():
         lowest, highest = risk_index_of_fractions(percent, SIX_CLASSES, ship)
         assert lowest == highest == outcome
-        assert risk_index_of_counts(percent[:6, 0], risk_values(SIX_CLASSES, ship)) == outcome
 
 
 def test_a_charts_codes_become_an_outcome(tmp_path):
@@ -209,7 +206,6 @@ def test_where_there_are_no_fractions_there_is_no_outcome():
     assert np.isnan(highest).all()
     with pytest.raises(GridError, match="6 fractions"):
         risk_index_of_fractions(np.zeros((6, 2, 2), np.uint8), SIX_CLASSES, "PC7")
-    assert np.isnan(risk_index_of_counts(np.zeros(6), risk_values(SIX_CLASSES, "PC7")))
 
 
 def test_old_ice_called_first_year_is_false_safe_for_pc5():
@@ -269,28 +265,6 @@ def test_other_legends(legend):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(GridError, match="6 classes"):
         areas_by_level(np.zeros((2, 2)), class_levels(SIX_CLASSES, "PC1"), 80)
-    with pytest.raises(GridError, match="do not lie on one grid"):
-        region_counts(np.zeros((2, 2), np.uint8), np.zeros((2, 3), int), 6)
-
-
-@given(rasters, hnp.arrays(np.uint16, (7, 9), elements=st.integers(0, 5)))
-def test_regions_are_counted_pixel_by_pixel(classes, regions):
-    counts = region_counts(classes, regions, 6)
-    assert counts.shape == (regions.max(), 6)
-    for i, row in enumerate(counts, start=1):
-        np.testing.assert_array_equal(row, [np.sum((regions == i) & (classes == k)) for k in range(6)])
-
-
-def test_a_region_is_a_regime():
-    # Left a regime of 8 columns first-year and 2 old, right of 1 and 9. For PC 5 these are 0 and -2 a tenth.
-    classes = np.full((10, 20), FIRST_YEAR, np.uint8)
-    classes[:, 8:10] = classes[:, 11:] = OLD
-    regions = np.repeat([[1] * 10 + [2] * 10], 10, axis=0)
-    outcome = risk_index_of_counts(region_counts(classes, regions, 6), risk_values(SIX_CLASSES, "PC5"))
-    np.testing.assert_array_equal(outcome, [-4, -18])
-    np.testing.assert_array_equal(operation_levels(outcome, "PC5"), [Level.ELEVATED, Level.SPECIAL])
-    with pytest.raises(GridError, match="class 9"):
-        region_counts(np.full((2, 2), 9, np.uint8), np.ones((2, 2), int), 6)
 
 
 def test_positions_run_from_water_to_the_thickest():

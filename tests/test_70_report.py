@@ -23,8 +23,7 @@ from floemap.cog import read_geobox
 from floemap.errors import FloemapError, OutputError
 from floemap.evaluation.checks.assess import assess_scene, read_assessment
 from floemap.evaluation.checks.classes import MapPair, ice_groups
-from floemap.evaluation.checks.headlines import HEADLINES
-from floemap.evaluation.checks.scene_checks import CHECKS, check_files, check_scene, pool_checks
+from floemap.evaluation.checks.scene_checks import CHECKS, MEASURES, check_files, check_scene, pool_checks
 from floemap.evaluation.checks.scene_files import open_scene_files
 from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
 from floemap.evaluation.risk.polaris import class_levels, risk_values
@@ -41,7 +40,7 @@ from floemap.report.figures.scene_views import (
     read_view,
     worst_disagreement,
 )
-from floemap.report.findings import BY_HARM, CONTAINED_IN, findings
+from floemap.report.findings import findings
 from floemap.report.measures import UNDERSTATED_SHIP, Numbers, Row, measures, ships
 from floemap.report.page import Pictures
 from floemap.report.report import make_report
@@ -206,7 +205,7 @@ def test_numbers_are_those_of_the_stages(run, numbers):
             pool_checks([check_scene(t.prediction, s.labels, s.product) for s in whole.scenes if (t := own[s.name])])
             for own in runs.values()
         ]
-        for h in HEADLINES:
+        for h in MEASURES:
             values = [v for c in checks if (v := h.of(c["checks"])) is not None]
             value = found[h.key].get(contender.key, {}).get("value")
             if values:
@@ -311,7 +310,7 @@ def test_a_run_that_was_copied_or_moved_is_reported(way, tmp_path, undrawn):
     assert all(numbers == same[0] for numbers in same)
     shutil.rmtree(scene.labels)
     if way == "moved":
-        with pytest.raises(FloemapError, match="the labels of scene 01 is not there"):
+        with pytest.raises(FloemapError, match="the labels folder of scene 01 is missing"):
             read_run(there)
 
 
@@ -403,7 +402,7 @@ def test_no_comparison_no_report(tmp_path, run):
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)
     (broken / "cells" / "dice_r0" / "cell.json").write_text('{"cell": "dice_r0"}', encoding="utf-8")
-    with pytest.raises(FloemapError, match=r"tested|lacks or has wrong") as caught:
+    with pytest.raises(FloemapError, match=r"tested|has missing or wrong values") as caught:
         make_report(broken)
     assert caught.value.path == broken / "cells" / "dice_r0" / "cell.json"
 
@@ -628,18 +627,18 @@ MISSED = {"cross_entropy": 900.0, "dice": 5000.0, "focal": 1200.0}
 def test_findings_say_when_losses_cannot_be_told_apart():
     sentences = texts(row("weighted_f1", SCORE, apart=False), row("old_ice_missed_km2", MISSED, apart=False))
     assert "Focal comes first with 0.822" in sentences[0] and "Dice last with 0.810" in sentences[0]
-    assert "cannot be told apart" in sentences[0]
+    assert "the difference is not significant" in sentences[0]
     assert sentences[1].replace("\u2009", "").replace("\u00a0", " ") == (
-        "No physical check and no measure of risk tells any two losses apart. Old ice missed is between 900 km² "
-        "(Cross-entropy) and 5000 km² (Dice), which may be chance."
+        "No physical check and no measure of risk shows a significant difference of losses. Old ice missed is between "
+        "900 km² (Cross-entropy) and 5000 km² (Dice), which may be chance."
     )
     assert sentences[2].startswith("Neither the score nor a check")
     few = texts(row("weighted_f1", SCORE, apart=None, why="4 blocks are too few, 10 are needed"))
     assert few[0].endswith("cannot be said: 4 blocks are too few, 10 are needed.")
     only = texts(row("weighted_f1", SCORE, apart=True), row("old_ice_missed_km2", MISSED, apart=False))
-    assert only[2].startswith("Only the score tells losses apart")
+    assert only[2].startswith("Only the score shows a significant difference")
     other = texts(row("weighted_f1", SCORE, apart=False), row("old_ice_missed_km2", MISSED, apart=True))
-    assert other[2].startswith("The score does not tell the losses apart")
+    assert other[2].startswith("The score shows no significant difference")
 
 
 def test_findings_claim_no_more_than_scenes_and_trainings():
@@ -673,7 +672,7 @@ def test_findings_lead_with_old_ice_missed_and_what_belongs_to_it():
         in plain
     )
     assert sentences[2].startswith(
-        "Of the 3 checks and risks that tell losses apart, Focal, first by score, is best in 1"
+        "Of the 3 checks and risks that show a significant difference, Focal, first by score, is best in 1"
     )
     assert "worst in 1 (ice edge off): the score alone" in sentences[2]
 
@@ -690,6 +689,8 @@ def test_what_is_better_in_a_part_and_worse_in_the_whole_is_not_praised():
     assert any("misses" in f.text for f in told(score, part, titles=titles))
 
 
+BY_HARM = [m.key for m in sorted(measures(EXTREMEEARTH), key=lambda m: m.harm) if m.harm]
+CONTAINED_IN = {m.key: m.within for legend in LEGENDS.values() for m in measures(legend) if m.within}
 NUMBERS = st.floats(0.001, 1e5)
 
 
@@ -741,7 +742,8 @@ def test_a_whole_counts_every_mistake_of_its_parts():
 
 
 def test_every_measure_that_is_told_of_has_its_words():
-    assert set(BY_HARM) <= {m.key for m in measures(EXTREMEEARTH)}
+    ranks = [m.harm for m in measures(EXTREMEEARTH) if m.harm]
+    assert sorted(ranks) == list(range(1, len(ranks) + 1)), "no two are equally harmful"
     for key in BY_HARM:
         found = told(row("weighted_f1", SCORE, apart=True), row(key, MISSED, apart=True))
         assert found[1].measures == (key,)

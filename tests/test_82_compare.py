@@ -88,7 +88,7 @@ def test_every_shipped_study_runs(config, tiny, tmp_path):
     words = (tmp_path / "results.md").read_text()
     assert "SIMULATED" in words
     assert "(0.805, 0.825)" not in words, "the published scores are of real ice, and stand beside nothing else"
-    assert "Published scores do not stand beside these: the scenes are simulated." in words
+    assert "Published scores are not comparable with these: the scenes are simulated." in words
 
 
 def test_it_goes_on_and_makes_nothing_twice(tiny, tmp_path, monkeypatch):

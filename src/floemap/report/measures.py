@@ -1,108 +1,41 @@
-"""What contenders are compared by: each number, which way is better, who is best and worst, and how sure that is.
+"""The numbers of a comparison: measures, the row of each, who is best and worst, and how sure that is.
 
-Scores are means over scenes, as the published ones are. Areas, lengths and what is made of them are of all scenes
-together, as :func:`floemap.evaluation.checks.scene_checks.pool_checks` makes them. :mod:`floemap.report.numbers` makes
-them.
+Scores are means over scenes, as the published ones are. Areas, lengths and ratios of them are of all scenes together,
+as :func:`floemap.evaluation.checks.scene_checks.pool_checks` computes them. :mod:`floemap.report.numbers` computes all.
 
-Scores are against the charts. Everything else is against the reference: the truth where all test scenes are simulated
-and have one, else the charts. No map is better than the reference (:mod:`floemap.evaluation.checks.headlines`), and no
-two measures are the same by construction.
+Scores compare with the charts. Everything else compares with the reference: the truth where all test scenes are
+simulated and have one, else the charts. No map ranks better than the reference
+(:mod:`floemap.evaluation.checks.measures`), and no two measures are equal by construction.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError
 from floemap.evaluation.checks.classes import ice_groups
-from floemap.evaluation.checks.headlines import HEADLINES, Better, Headline, deviation, perfect
-from floemap.evaluation.risk.polaris import REPORTED_SHIPS, Level, class_levels, ship_class
+from floemap.evaluation.checks.measures import SCORE, SHIPS, Measure, Reference
+from floemap.evaluation.checks.scene_checks import MEASURES
+from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
+from floemap.evaluation.risk.polaris import REPORTED_SHIPS, Level, class_levels, risk_values, ship_class
+from floemap.evaluation.scoring.ordinal import mean_ordinal_error, ordinal_positions
+from floemap.evaluation.scoring.scores import mean_f1
+from floemap.evaluation.statistics.bootstrap import Statistic
 from floemap.evaluation.statistics.compare import Difference
 from floemap.evaluation.statistics.spread import Spread
 from floemap.legend import Legend
 
-#: Share of resamples inside an interval; and one less the probability that any losses are wrongly told apart.
+#: Share of resamples inside an interval; and one less the probability that any difference is claimed wrongly.
 LEVEL = 0.9
-#: Better the nearer to the reference's own number: such a number is off to either side.
-NEAR: Better = "near reference"
 #: The ship by whose risk index mistakes are weighed: without ice strengthening, as for it every thicker type is worse.
 UNDERSTATED_SHIP = "none"
-_SCORE, _SENSE, _SURE, _SHIPS = (
-    "Score against the chart",
-    "Does the map make sense?",
-    "Does it know when it is wrong?",
-    "What it means for a ship",
-)
-GROUPS = (_SCORE, _SENSE, _SHIPS, _SURE)
-#: Rows of the first table; all others stand in the long one.
-_MAIN = {
-    "weighted_f1",
-    "macro_f1",
-    "out_of_season_km2",
-    "old_ice_missed_km2",
-    "old_ice_as_first_year_km2",
-    "ice_edge_km",
-    "iiee_km2",
-    "patches_per_1000_km2",
-    "impossible_km",
-    "seam_ratio",
-    "angle_dependence",
-    "ece",
-    "risk_understated",
-    "false_safe_PC7_km2",
-}
-#: What maps are compared with.
-Reference = Literal["chart", "truth"]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number: what it is, and which way is better; see :class:`floemap.evaluation.checks.headlines.Headline`."""
-
-    key: str
-    group: str
-    title: str
-    unit: str
-    better: Better
-    question: str
-    digits: int
-    least: float = 0.0
-    by_pixel: bool = False
-
-    @property
-    def scored(self) -> bool:
-        """Whether it is a score, which is always against the chart."""
-        return self.group == _SCORE
-
-    @property
-    def main(self) -> bool:
-        """Whether it stands in the first table."""
-        return self.key in _MAIN
-
-    def direction(self, reference: Reference) -> str:
-        """Return which way is better, in words."""
-        words = {"lower": "lower is better", "higher": "higher is better"}
-        return words.get(self.better, f"best where it is the {reference}’s own")
-
-    def text(self, number: float | None) -> str:
-        """Return a number as tables show it, thousands apart, without its unit."""
-        return "–" if number is None else f"{number:,.{self.digits}f}".replace(",", "\u2009").replace("-", "\u2212")
-
-    @property
-    def perfect(self) -> float | None:
-        """The number of the reference itself; None where it has one of its own, that has to be measured."""
-        return None if self.better == "near reference" else perfect(self.better)
-
-    def badness(self, number: float, reference: float | None = None) -> float:
-        """Return how bad a number is; the smallest is the best. See :mod:`floemap.evaluation.checks.headlines`."""
-        off = deviation(self.better, number, reference, self.least)
-        return abs(off) if self.better == "near reference" else off
 
 
 @dataclass(frozen=True)
@@ -112,21 +45,21 @@ class Row:
     Attributes
     ----------
     measure
-        Which.
+        The measure.
     spreads
-        By contender's key.
+        Values with their intervals, by contender's key.
     badness
-        How bad each contender is, mean over its repeats; lower is better. Only of those that can be ranked.
+        Badness of each contender that can be ranked, mean over its repeats; lower is better.
     best, worst
-        Contenders' keys; None where there is none, or all are alike.
+        Keys of the best and the worst contender; None if there is none, or all are equal.
     told_apart
-        Whether best and worst can be; None where nothing can be said.
+        Whether the difference between best and worst is significant; None if that cannot be tested.
     between
-        The best against the worst; why nothing can be said.
+        The difference between best and worst; if it cannot be tested, with the reason.
     reason
-        Why there is no number at all.
+        The reason why the row has no numbers.
     chart, truth
-        The number of the charts themselves and of the truth, on the same scenes; None where there is none.
+        The number of the charts themselves and of the truth, on the same scenes; None if there is none.
     """
 
     measure: Measure
@@ -148,23 +81,23 @@ class Numbers:
     Attributes
     ----------
     rows
-        In the order of tables.
+        Rows of all measures, in the order of tables.
     class_f1
-        By contender's key and class's key.
+        F1 by contender's key and class's key.
     pooled
-        Checks of all scenes and repeats together, by contender's key: for diagrams.
+        Checks pooled over all scenes and repeats, by contender's key, for diagrams.
     by_scene
-        Checks of one scene, repeats together, by contender's key and scene.
+        Checks pooled over repeats, by contender's key and scene.
     confusion
-        Pixels, (classes, classes), of all scenes and repeats, by contender's key.
+        Number of pixels over all scenes and repeats, (classes, classes), by contender's key.
     repeats
-        How many whole ones each contender has.
+        Number of whole repeats of each contender.
     cautions
-        What the numbers are not about; to stand first.
+        Sentences about the limits of the numbers, which the page shows first.
     pixel_m
         Side of a pixel, metres.
     reference
-        What the maps are compared with in all but the scores.
+        The reference of all measures but the scores.
     charts
         Checks of each scene's chart as if it were a map, by scene.
     """
@@ -181,51 +114,83 @@ class Numbers:
     charts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def reference_of(self, row: Row) -> Reference:
-        """Return what a row's maps are compared with: the charts in scores, else the reference."""
+        """Return the reference of a row: the charts for scores, else the reference of the checks."""
         return "chart" if row.measure.scored else self.reference
 
     def row(self, key: str) -> Row | None:
-        """Return the row of a measure; None where there is none."""
+        """Return the row of a measure; None if there is none."""
         return next((r for r in self.rows if r.measure.key == key), None)
+
+
+def counted(legend: Legend, pixel_m: float) -> list[tuple[Measure, Statistic]]:
+    """Return the scores and risks, each with the function that computes it from confusion matrices.
+
+    The functions take (..., classes, classes), rows reference, and return (...), NaN where the number is undefined.
+    Scores take the charts as the reference.
+    """
+    score = partial(Measure, group=SCORE, unit="", digits=3)
+    positions = ordinal_positions(legend)
+    found: list[tuple[Measure, Statistic]] = [
+        (
+            score(
+                key="weighted_f1", title="Weighted F1", better="higher", main=True,
+                question="How well does the map agree with the chart, each class counted by its area?",
+            ),
+            lambda counts: mean_f1(counts)[..., 0],
+        ),
+        (
+            score(
+                key="macro_f1", title="Macro F1", better="higher", main=True,
+                question="How well does it agree, each class counted the same?",
+            ),
+            lambda counts: mean_f1(counts)[..., 1],
+        ),
+        (
+            score(
+                key="ordinal_error", title="Type error", unit="steps", better="lower",
+                question="How many steps of thickness is a pixel's type off, from water to old ice, on average?",
+            ),
+            lambda counts: mean_ordinal_error(counts, positions),
+        ),
+    ]  # fmt: skip
+    if ships(legend):
+        values = risk_values(legend, UNDERSTATED_SHIP)
+        understated = Measure(
+            key="risk_understated", group=SHIPS, title="Risk understated", unit="points", better="lower", main=True,
+            question="How many points of risk index outcome (POLARIS, a ship without ice strengthening) safer than in "
+            "the reference does the map make the ice, on average over the area? Every type called thinner counts.",
+            harm=2, sentence="makes the ice {} of risk index outcome safer than {than}, on average",
+        )  # fmt: skip
+        found.append((understated, lambda counts: mean_understated(counts, values)))
+    for same in ships(legend):
+        title = " and ".join(ship_class(ship).title for ship in same)
+        area = Measure(
+            key=f"false_safe_{same[0]}_km2", group=SHIPS, title=f"False-safe area, {title}", unit="km2",
+            better="lower", digits=0, within=("risk_understated",),
+            question=f"On how much area does the map allow a ship ({title}) normal operation where the reference does "
+            "not?",
+        )  # fmt: skip
+        if same[0] == "PC7":
+            area = replace(area, main=True, harm=3, sentence="calls {} safe for a PC 7 ship where {who} not")
+        found.append((area, partial(_false_safe_km2, class_levels(legend, same[0]), pixel_m)))
+    return found
+
+
+def _false_safe_km2(levels: NDArray[np.uint8], pixel_m: float, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return false_safe_km2(areas_by_level(counts, levels, pixel_m))
 
 
 def measures(legend: Legend) -> list[Measure]:
     """Return all measures, in the order of tables."""
-    found = [
-        Measure("weighted_f1", _SCORE, "Weighted F1", "", "higher",
-                "How well does the map agree with the chart, each class counted by its area?", 3),
-        Measure("macro_f1", _SCORE, "Macro F1", "", "higher",
-                "How well does it agree, each class counted the same?", 3),
-        Measure("ordinal_error", _SCORE, "Type error", "steps", "lower",
-                "How many steps of thickness is a pixel's type off, from water to old ice, on average?", 3),
-    ]  # fmt: skip
-    found += [of_headline(h) for h in HEADLINES]
-    if ships(legend):
-        found.append(
-            Measure(
-                "risk_understated", _SHIPS, "Risk understated", "points", "lower",
-                "How many points of risk index outcome (POLARIS, a ship without ice strengthening) safer than in the "
-                "reference does the map make the ice, on average over the area? Every type called thinner counts.",
-                2,
-            )
-        )  # fmt: skip
-    for same in ships(legend):
-        title = " and ".join(ship_class(ship).title for ship in same)
-        found.append(
-            Measure(
-                f"false_safe_{same[0]}_km2", _SHIPS, f"False-safe area, {title}", "km2", "lower",
-                f"On how much area does the map allow a ship ({title}) normal operation where the reference does not?",
-                0,
-            )
-        )  # fmt: skip
-    return found
+    own = [measure for measure, _ in counted(legend, math.nan)]
+    return [m for m in own if m.scored] + [*MEASURES] + [m for m in own if not m.scored]
 
 
 def ships(legend: Legend) -> tuple[tuple[str, ...], ...]:
-    """Return the ships whose risk the legend's classes can tell, those together that may go where the others may.
+    """Return the ships whose risk depends on the legend's classes, grouped by the classes that are closed to them.
 
-    For some ships nothing that the legend shows is ever a risk, or all of it. Where only old ice is closed to a ship,
-    its false-safe area is the old ice that a map misses, which is a measure already.
+    For some ships no class of the legend is a risk, or all are. Where only old ice is closed to a ship, its false-safe
+    area equals the old ice that a map misses, which is a measure already.
     """
     groups: dict[tuple[int, ...], list[str]] = {}
     for ship in REPORTED_SHIPS:
@@ -237,9 +202,3 @@ def ships(legend: Legend) -> tuple[tuple[str, ...], ...]:
         if 0 < len(closed) < len(levels) and closed != (ice_groups(legend).old,):
             groups.setdefault(closed, []).append(ship)
     return tuple(tuple(same) for same in groups.values())
-
-
-def of_headline(h: Headline) -> Measure:
-    """Return a check's number as a measure."""
-    group = _SURE if h.check == "confidence" else _SENSE
-    return Measure(h.key, group, h.title, h.unit, h.better, h.question, h.digits, h.least, h.by_pixel)

@@ -1,4 +1,4 @@
-"""From assessed predictions to numbers: values, intervals, repeats, comparisons; see ``docs/spread.md``."""
+"""The numbers of assessed predictions: values, intervals, repeats, comparisons; see ``docs/spread.md``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.evaluation.checks.assess import Assessment
-from floemap.evaluation.checks.headlines import HEADLINES, Headline
+from floemap.evaluation.checks.measures import GROUPS, NEAR, Measure
 from floemap.evaluation.checks.scene_checks import CHECKS, pool_checks
-from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
-from floemap.evaluation.risk.polaris import class_levels, risk_values
-from floemap.evaluation.scoring.ordinal import mean_ordinal_error, ordinal_positions
-from floemap.evaluation.scoring.scores import class_f1, mean_f1
+from floemap.evaluation.scoring.scores import class_f1
 from floemap.evaluation.statistics.bootstrap import (
     FEW_SCENES,
     Evaluated,
@@ -29,28 +26,18 @@ from floemap.evaluation.statistics.compare import difference, holm
 from floemap.evaluation.statistics.spread import Spread, spread
 from floemap.legend import Legend
 from floemap.report.anchors import with_anchors
-from floemap.report.measures import (
-    GROUPS,
-    LEVEL,
-    NEAR,
-    UNDERSTATED_SHIP,
-    Measure,
-    Numbers,
-    Row,
-    measures,
-    of_headline,
-    ships,
-)
+from floemap.report.measures import LEVEL, Numbers, Row, counted, measures
 
-#: Numbers that all draws of one check may hold together: 400 MB.
+#: Largest number of values in all draws of one check: 400 MB.
 _MOST_DRAWN = 5e7
+#: Smallest number of resamples.
 _FEWEST = 200
-#: Below so many repeats the report says how little they can show.
+#: Number of repeats below which the report warns that they show large differences only.
 _FEW_REPEATS = 5
-#: Resamples and seed.
+#: Number of resamples, and seed.
 Draws = tuple[int, int]
 
-#: By contender's key: for each repeat, by scene.
+#: Assessments by contender's key, repeat and scene.
 Assessed = Mapping[str, Sequence[Mapping[str, Assessment]]]
 
 
@@ -67,19 +54,20 @@ def measure_all(
     Parameters
     ----------
     assessed
-        Whole repeats only: all with the same scenes.
+        The assessments of whole repeats, all with the same scenes.
     legend
-        Of all.
+        The legend of all.
     charts
-        The charts assessed as if they were maps, by scene: what stands beside each number. See
+        The charts assessed as if they were maps, by scene, for the anchors beside each number. See
         :func:`floemap.evaluation.checks.assess.assess_chart`.
     resamples, seed
-        Of the bootstrap. Where they would not fit into memory there are fewer resamples, at least 200.
+        Number of resamples and seed of the bootstrap. If they do not fit into memory there are fewer resamples, at
+        least 200.
 
     Raises
     ------
     FloemapError
-        If records are of different settings, or blocks do not fit each other.
+        If records have different settings, or different blocks.
     """
     repeats = {key: len(runs) for key, runs in assessed.items()}
     draws = (max(_FEWEST, resamples), seed)
@@ -110,8 +98,8 @@ def measure_all(
 
 
 def tell_apart(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Decide for every row whether its best and worst can be told apart: one level for all rows together."""
-    # Rows in which all are alike count as tests, too: how many there are must not depend on the numbers.
+    """Decide for every row whether the difference of best and worst is significant, at one level for all rows."""
+    # Rows in which all are equal count as tests, too: the number of tests must not depend on the numbers.
     p_values = {r.measure.key: 1.0 if r.between is None else r.between.p for r in rows if len(r.badness) > 1}
     different = holm({key: p for key, p in p_values.items() if p is not None}, 1 - LEVEL)
     known = [r.between is not None and r.between.p is not None for r in rows]
@@ -121,7 +109,7 @@ def tell_apart(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 
 def _cautions(repeats: Mapping[str, int], scenes: int) -> tuple[str, ...]:
-    """What the numbers are not about."""
+    """Return sentences about the limits of the numbers."""
     if scenes >= FEW_SCENES:
         ground = f"{scenes} test scenes: intervals and differences are about scenes like these."
     elif scenes == 1:
@@ -132,11 +120,11 @@ def _cautions(repeats: Mapping[str, int], scenes: int) -> tuple[str, ...]:
         return (ground,)
     fewest = min(repeats.values())
     if fewest == 1:
-        trained = "One training of a loss: intervals say nothing of other trainings, and no differences are told."
+        trained = "One training of a loss: intervals say nothing about other trainings, and no differences are claimed."
     elif fewest < _FEW_REPEATS:
         trained = (
             f"{fewest} trainings of each loss: only differences that are several times those between trainings can be "
-            "told apart from chance."
+            "distinguished from chance."
         )
     else:
         trained = ""
@@ -144,34 +132,18 @@ def _cautions(repeats: Mapping[str, int], scenes: int) -> tuple[str, ...]:
 
 
 def _scores_and_risk(assessed: Assessed, legend: Legend, how: Draws) -> list[Row]:
-    """Rows that follow from confusion matrices."""
-    known = {m.key: m for m in measures(legend)}
-    draws = _resample(assessed, lambda a: a.confusion, how)
-    positions = ordinal_positions(legend)
-    f1 = draws.evaluate(mean_f1)
-    rows = [
-        row_of(known["weighted_f1"], f1[0]),
-        row_of(known["macro_f1"], f1[1]),
-        row_of(known["ordinal_error"], draws.evaluate(lambda c: mean_ordinal_error(c, positions))),
-    ]
-    # What it means for a ship is against the reference, as the checks are.
-    draws = _resample(assessed, lambda a: a.reference_confusion, how)
-    if "risk_understated" in known:
-        values = risk_values(legend, UNDERSTATED_SHIP)
-        rows.append(row_of(known["risk_understated"], draws.evaluate(lambda c: mean_understated(c, values), "pooled")))
+    """Return the rows that follow from confusion matrices: scores with the charts, risks with the checks' reference."""
     pixel_m = float(next(iter(assessed[next(iter(assessed))][0].values())).checks["pixel_m"])
-    for ship, *_ in ships(legend):
-        levels = class_levels(legend, ship)
-
-        def area(counts: NDArray[np.float64], levels: NDArray[np.uint8] = levels) -> NDArray[np.float64]:
-            return false_safe_km2(areas_by_level(counts, levels, pixel_m))
-
-        rows.append(row_of(known[f"false_safe_{ship}_km2"], draws.evaluate(area, "pooled")))
-    return rows
+    scores = _resample(assessed, lambda a: a.confusion, how)
+    risks = _resample(assessed, lambda a: a.reference_confusion, how)
+    return [
+        row_of(m, scores.evaluate(statistic) if m.scored else risks.evaluate(statistic, "pooled"))
+        for m, statistic in counted(legend, pixel_m)
+    ]
 
 
 def _class_f1(assessed: Assessed, legend: Legend, how: Draws) -> dict[str, dict[str, Spread]]:
-    """F1 of each class, pixels of all scenes together."""
+    """Return F1 of each class, with the pixels of all scenes pooled."""
     evaluated = _resample(assessed, lambda a: a.confusion, how).evaluate(class_f1, "pooled")
     return {key: {c.key: spread(evaluated[c.id], key, level=LEVEL) for c in legend.classes} for key in assessed}
 
@@ -187,28 +159,27 @@ def _resample(assessed: Assessed, of: Callable[[Assessment], NDArray[Any]], how:
 
 
 def _rows_of_check(check: str, assessed: Assessed, how: Draws) -> list[Row]:
-    """All headline numbers of a check, over the scenes to which it applies for every contender and repeat."""
-    headlines = [h for h in HEADLINES if h.check == check]
-    known = {h.key: m for h in headlines for m in [of_headline(h)]}
+    """Return the rows of a check, over the scenes to which it applies for every contender and repeat."""
+    measures = CHECKS[check].MEASURES
     runs = [run for own in assessed.values() for run in own]
     entries = [a.checks["checks"][check] for run in runs for a in run.values()]
     scenes = [s for s in runs[0] if all(run[s].checks["checks"][check]["applies"] for run in runs)]
     if not scenes:
         reasons = sorted({str(e["reason"]) for e in entries if not e["applies"]})
-        return [Row(known[h.key], {}, reason="; ".join(reasons)) for h in headlines]
+        return [Row(m, {}, reason="; ".join(reasons)) for m in measures]
     kept = {key: [{s: run[s] for s in scenes} for run in own] for key, own in assessed.items()}
     shapes, settings = _shapes(check, kept)
     draws = _resample(kept, lambda a: _flat(a.amounts[check], shapes), how)
-    evaluated = draws.evaluate(_statistic(check, headlines, shapes, settings), "pooled")
-    n = len(headlines)
-    return [row_of(known[h.key], evaluated[i], evaluated[n + i]) for i, h in enumerate(headlines)]
+    evaluated = draws.evaluate(_statistic(check, shapes, settings), "pooled")
+    n = len(measures)
+    return [row_of(m, evaluated[i], evaluated[n + i]) for i, m in enumerate(measures)]
 
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def _shapes(check: str, assessed: Assessed) -> tuple[Shapes, dict[str, Any]]:
-    """Largest shape of each amount of a block, and the settings that all share."""
+    """Return the largest shape of each amount of a block, and the common settings."""
     kind = CHECKS[check]
     every = [a for runs in assessed.values() for run in runs for a in run.values()]
     shapes: Shapes = {}
@@ -220,7 +191,7 @@ def _shapes(check: str, assessed: Assessed) -> tuple[Shapes, dict[str, Any]]:
 
 
 def _flat(amounts: Mapping[str, NDArray[Any]], shapes: Shapes) -> NDArray[np.float64]:
-    """Return all amounts of a block in a row, (blocks, numbers); what a histogram lacks is 0."""
+    """Return all amounts of each block in one row, (blocks, numbers); missing bins of histograms are 0."""
     parts = []
     for name, shape in shapes.items():
         value = np.asarray(amounts[name], np.float64)
@@ -229,12 +200,13 @@ def _flat(amounts: Mapping[str, NDArray[Any]], shapes: Shapes) -> NDArray[np.flo
     return np.concatenate(parts, axis=1)
 
 
-def _statistic(check: str, headlines: Sequence[Headline], shapes: Shapes, settings: Mapping[str, Any]) -> Statistic:
-    """Make a check's headline numbers of sums of its amounts, and then how bad each is: (..., 2 headlines).
+def _statistic(check: str, shapes: Shapes, settings: Mapping[str, Any]) -> Statistic:
+    """Return the function that computes a check's measures from sums of its amounts, and then the deviation of each.
 
-    How bad what should be near the reference is has a sign: to which side it is off.
+    It returns (..., 2 measures).
     """
     kind = CHECKS[check]
+    measures = kind.MEASURES
     ends = np.cumsum([int(np.prod(s)) for s in shapes.values()])
 
     def one(numbers: NDArray[np.float64]) -> list[float]:
@@ -244,32 +216,31 @@ def _statistic(check: str, headlines: Sequence[Headline], shapes: Shapes, settin
             for (name, shape), part in zip(shapes.items(), parts, strict=True)
         }
         checks = {check: {"values": kind.from_json({**settings, **amounts}).values()}}
-        values = [h.of(checks) for h in headlines]
+        values = [m.of(checks) for m in measures]
         bad = [
-            None if v is None else h.deviation(v, h.of_reference(checks))
-            for v, h in zip(values, headlines, strict=True)
+            None if v is None else m.deviation(v, m.of_reference(checks)) for v, m in zip(values, measures, strict=True)
         ]
         return [math.nan if v is None else v for v in (*values, *bad)]
 
     def statistic(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         flat = counts.reshape(-1, counts.shape[-1])
-        return np.array([one(row) for row in flat]).reshape(*counts.shape[:-1], 2 * len(headlines))
+        return np.array([one(row) for row in flat]).reshape(*counts.shape[:-1], 2 * len(measures))
 
     return statistic
 
 
 def row_of(measure: Measure, values: Evaluated, deviations: Evaluated | None = None) -> Row:
-    """Make a row of a statistic; whether its best and worst can be told apart, :func:`tell_apart` decides.
+    """Return the row of a statistic, before :func:`tell_apart` decides on the significance of its difference.
 
     Parameters
     ----------
     measure
-        What it is.
+        The measure.
     values
         The number of each training.
     deviations
-        How bad each is, lower is better; of what is best near the reference with the side that it is off to as sign.
-        Without, they follow from the values.
+        The deviation of each training, lower is better; with a sign for measures that are best near the reference. By
+        default deviations follow from the values.
     """
     if deviations is None:
         deviations = values.map(np.negative) if measure.better == "higher" else values

@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything in it. What it says is gathered here; how it looks is in ``templates/``."""
+"""The page: one self-contained HTML file. This module collects its content; ``templates/`` has its layout."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from floemap.evaluation.checks.measures import GROUPS
 from floemap.evaluation.risk.polaris import ADVISORY
 from floemap.evaluation.scoring.published import CITATION
 from floemap.evaluation.scoring.tables import Table, tables
@@ -21,7 +22,7 @@ from floemap.legend import LAND_RGB
 from floemap.report.figures.map_panels import ERRORS, LETTERS, NO_CLASS
 from floemap.report.figures.strip import mark_shape, strip_of
 from floemap.report.figures.style import Mark, Picture, marks_of
-from floemap.report.measures import GROUPS, LEVEL, Numbers, Row
+from floemap.report.measures import LEVEL, Numbers, Row
 from floemap.report.provenance import configuration_text, made_tables, trainings_table
 from floemap.report.run_folder import RunFolder, Scene
 from floemap.version import __version__
@@ -42,7 +43,7 @@ class Pictures:
 def render_page(
     run: RunFolder, numbers: Numbers, sentences: Sequence[str], pictures: Pictures, created: datetime
 ) -> str:
-    """Return the whole page as HTML: no file or address beside it is needed to show it."""
+    """Return the page as HTML, which needs no other file or address."""
     folder = files("floemap.report") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
@@ -103,7 +104,7 @@ def _facts(run: RunFolder, numbers: Numbers) -> str:
 
 
 def _anchors(numbers: Numbers) -> list[str]:
-    """Heads of the columns beside those of the contenders; none where the charts were not assessed."""
+    """Return the heads of the anchors' columns; none if the charts were not assessed."""
     if not numbers.charts:
         return []
     return ["The chart itself"] if numbers.reference == "chart" else ["The chart", "The truth"]
@@ -112,13 +113,13 @@ def _anchors(numbers: Numbers) -> list[str]:
 def _groups(
     rows: Sequence[Row], numbers: Numbers, titles: Mapping[str, str], look: Mapping[str, Mark]
 ) -> list[dict[str, Any]]:
-    """Rows of a table by group; rows without any number are said elsewhere."""
+    """Return the rows of a table by group, without rows that have no numbers."""
     groups = []
     for group in GROUPS:
         own = [r for r in rows if r.measure.group == group and r.reason is None and r.spreads]
         if own:
             title = group if own[0].measure.scored else f"{group} · against the {numbers.reference}"
-            # Not "rows" with a dict's other names: the template asks for attributes first.
+            # No key may be the name of a dict's method: the template looks up attributes first.
             groups.append({"title": title, "rows": [_row(r, numbers, titles, look) for r in own]})
     return groups
 
@@ -151,7 +152,7 @@ def _verdict(row: Row) -> str:
 
 
 def _same(row: Row) -> str:
-    """In how many scenes and repeats the worst is not better than the best."""
+    """Return the numbers of scenes and repeats in which the worst is not better than the best."""
     if row.between is None or row.told_apart is None:
         return ""
     counts = ((row.between.scenes, "scene"), (row.between.repeats, "repeat"))
@@ -159,14 +160,14 @@ def _same(row: Row) -> str:
 
 
 def _as_bad(row: Row, key: str, as_what: str | None) -> bool:
-    """Whether a contender is marked as the best, or the worst, is: equals share the mark; none where none is told."""
+    """Return whether a contender gets the mark of the best or worst. Ties share it; untested rows have no marks."""
     if as_what is None or row.told_apart is None or key not in row.badness:
         return False
     return math.isclose(row.badness[key], row.badness[as_what], rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _detail(row: Row, numbers: Numbers, *, capital: bool = False) -> str:
-    """Unit, size of pixels where that matters, and which way is better."""
+    """Return the unit, the size of pixels where the measure depends on it, and which numbers are better."""
     words = [row.measure.unit.replace("km2", "km²")] if row.measure.unit else []
     if row.measure.by_pixel:
         words.append(f"on pixels of {numbers.pixel_m:g} m")
@@ -180,38 +181,39 @@ def _reading(numbers: Numbers) -> str:
     drawn = next((s.drawn for r in numbers.rows for s in r.spreads.values()), "blocks")
     ground = "other parts of these scenes" if drawn == "blocks" else "other scenes like these"
     words = (
-        "Scores are means over scenes; areas and lengths are of all test scenes together. Below each number stands its "
-        f"{100 * LEVEL:.0f} % interval: where the number of these very trainings may lie on {ground}."
+        "Scores are means over scenes; areas and lengths are of all test scenes together. Below each number is its "
+        f"{100 * LEVEL:.0f} % interval: where the number of these same trainings may lie on {ground}."
     )
     if max(numbers.repeats.values(), default=1) > 1:
         words += (
             " In the diagrams large marks are the numbers and small marks single trainings. ▲ marks the best and ▽ the "
-            "worst, in dashed frames where they cannot be told apart. They are told apart where no scene and no repeat "
-            "shows the opposite, and chance in training and in the ground would make losses that are equal on average "
-            f"differ as much, in any row and any pair, in at most {100 * (1 - LEVEL):.0f} % of all comparisons."
+            "worst, in dashed frames where their difference is not significant. It is significant where no scene and "
+            "no repeat shows the opposite, and chance in training and in the ground would make losses that are equal "
+            "on average differ as much, in any row and any pair, in at most "
+            f"{100 * (1 - LEVEL):.0f} % of all comparisons."
         )
-    return f"{words} Upright lines in the diagrams are {_lines(numbers)}. {_REFERENCES[numbers.reference]}"
+    return f"{words} Vertical lines in the diagrams are {_lines(numbers)}. {_REFERENCES[numbers.reference]}"
 
 
 def _gone(run: RunFolder) -> str:
-    """Say why the truth is not the reference where it once was."""
+    """Return the sentence that explains why a truth that existed is not the reference; "" if none is missing."""
     gone = run.truths_gone
     if not gone:
         return ""
     names = ", ".join(s.short for s in gone)
-    return f" The truth of {names} is not found where the comparison had it, so the charts stand in for it."
+    return f" The truth of {names} is missing where the comparison had it, so the charts are the reference."
 
 
-#: What maps are compared with.
+#: Sentences about the reference.
 _REFERENCES = {
     "chart": (
         "Maps are compared with charts, which are drawn by people and have errors of their own. The column of the "
-        "chart itself says what a map would get that is the chart: none is ranked better."
+        "chart itself has the numbers of a map that equals the chart: no map ranks better."
     ),
     "truth": (
-        "Scores are against the charts, which the losses learn from. All else is against the truth that the charts "
-        "were drawn from, known because the scenes are simulated: no map is ranked better than the truth, and the "
-        "chart’s column says what a map would get that is the chart."
+        "Scores compare with the charts, from which the losses learn. All else compares with the truth from which the "
+        "charts were drawn, known because the scenes are simulated: no map ranks better than the truth, and the "
+        "chart’s column has the numbers of a map that equals the chart."
     ),
 }
 
@@ -305,12 +307,12 @@ def _data(media: str, content: bytes) -> str:
 
 
 def _score_tables(run: RunFolder) -> list[Table]:
-    """The tables of scores, as `floemap compare` prints them; missing cells are said at the top."""
+    """Return the tables of scores as `floemap compare` prints them, without missing cells, listed at the top."""
     return [t for t in tables(run.results["summary"]) if "Missing" not in t.title]
 
 
 def _remarks(numbers: Numbers) -> list[str]:
-    """What to know of intervals, or why there are none, and of which measures, where it is not of all."""
+    """Return cautions on intervals and reasons why some are missing, each with its measures unless it is for most."""
     said: dict[str, list[str]] = {}
     known = [r for r in numbers.rows if r.reason is None and r.spreads]
     for row in known:

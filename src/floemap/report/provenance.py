@@ -1,4 +1,4 @@
-"""How the compared maps were made: scenes and their hashes, trainings and their hardware, versions, configuration."""
+"""The provenance of the compared maps: scenes and hashes, trainings and hardware, versions, configuration."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def _duration(seconds: Any) -> str:
 
 
 def made_tables(run: RunFolder) -> list[Table]:
-    """Return tables of the data, the maps that are shown, the software, its revisions, and hashes of all files used."""
+    """Return tables of the scenes, the maps shown, the software, its revisions, and the hashes of all files used."""
     return [_scenes(run), _maps(run), _software(run), versions_table(run), _hashes(run)]
 
 
 def _scenes(run: RunFolder) -> Table:
-    """All scenes of the study and what each is used for."""
+    """Return all scenes of the study and their uses."""
     first = run.contenders[0].cells[0]
     split = first.paths.split
     roles = _roles(read_json(split)) if split.is_file() else {}
@@ -94,7 +94,7 @@ def _scenes(run: RunFolder) -> Table:
 
 
 def _hashes(run: RunFolder) -> Table:
-    """SHA-256 of bands and labels, as the comparison recorded them, and of the models' weights."""
+    """Return the SHA-256 of bands and labels, as the comparison recorded them, and of the models' weights."""
     first = run.contenders[0].cells[0]
     rows = [
         (f"scene {said['name']}", str(file), str(digest))
@@ -109,7 +109,7 @@ def _hashes(run: RunFolder) -> Table:
 
 
 def _roles(split: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Uses of each scene, or of its halves, from split.json."""
+    """Return the uses of each scene, or of its halves, from split.json."""
     roles: dict[str, list[str]] = {}
     for part in split.get("parts", ()):
         roles.setdefault(str(part["scene"]["name"]), []).append(f"{part['role']} {part.get('half') or ''}".strip())
@@ -117,7 +117,7 @@ def _roles(split: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _maps(run: RunFolder) -> Table:
-    """Which training's prediction each map shows."""
+    """Return the training whose prediction each map shows."""
     rows = []
     for scene in run.scenes:
         for contender in run.contenders:
@@ -145,7 +145,7 @@ def _software(run: RunFolder) -> Table:
 
 
 def configuration_text(configuration: Mapping[str, Any]) -> str:
-    """Return the study's settings as TOML that `floemap compare` takes; settings without a value are left out."""
+    """Return the study's settings as TOML for `floemap compare`, without settings that have no value."""
     return tomli_w.dumps(_given(configuration)).strip()
 
 

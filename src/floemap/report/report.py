@@ -1,10 +1,10 @@
 """The report of a comparison: one HTML page, figures, and every number, in ``<run>/report``.
 
-report.html          everything in one file
-figures/*.png, .svg, .pdf  each figure by itself
-tables/*.csv, numbers.json
-tables/measures.tex        the table of measures, for a paper
-report.json          how it was made, written last
+report.html                  the page with all figures and tables
+figures/*.png, .svg, .pdf    each figure
+tables/*.csv, numbers.json   all numbers
+tables/measures.tex          the table of measures, for a paper
+report.json                  the provenance, written last
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from floemap.report.measures import Numbers
 from floemap.report.numbers import Assessed, measure_all
 from floemap.report.page import Pictures, render_page
 from floemap.report.provenance import configuration_text, made_tables, trainings_table
-from floemap.report.run_folder import RunFolder, read_run
+from floemap.report.run_folder import RunFolder, read_run, whole_records
 from floemap.report.tables import write_tables
 from floemap.report.versions import refuse_mixed, versions
 from floemap.results.folders import made_of, refuse_replacing, stage_folder
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 PAGE, RECORD = "report.html", "report.json"
 #: Formats of the figures.
 _KINDS = ("png", "svg", "pdf")
-#: Raise the revision when numbers of the report change that are not another stage's: intervals, ranks, findings.
+#: Raise the revision when the report's own numbers change: intervals, ranks, findings.
 STAGE = Stage(
     "floemap report",
     RECORD,
@@ -57,11 +57,11 @@ class Report:
     Attributes
     ----------
     folder
-        With everything.
+        Folder of the report.
     findings
-        The sentences that stand first.
+        The findings, sentences at the top of the page.
     simulated
-        Whether any of the scenes is.
+        Whether any of the scenes is simulated.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class Report:
 
     @property
     def page(self) -> Path:
-        """The page."""
+        """Path of the page."""
         return self.folder / PAGE
 
 
@@ -82,31 +82,31 @@ def make_report(
     resamples: int = 1000,
     progress: Progress = silent,
 ) -> Report:
-    """Make the report of a comparison, new each time.
+    """Make the report of a comparison, anew at each call.
 
-    Physical checks that are not there yet are made and kept in ``cells/<cell>/checks`` of the run, those of the charts
-    themselves in ``checks``. Where all test scenes are simulated and have a truth, checks compare with that.
+    Missing physical checks are computed and kept in ``cells/<cell>/checks`` of the run, those of the charts themselves
+    in ``checks``. If all test scenes are simulated and have a truth, the checks compare with the truth.
 
     Parameters
     ----------
     run
         Folder of :func:`floemap.study.compare.compare`.
     out
-        Folder to make, in the place of nothing but a report; by default ``report`` in the run.
+        Folder to write, which replaces nothing but an earlier report; by default ``report`` in the run.
     seed
-        Of the intervals: the same seed gives the same numbers.
+        Seed of the intervals. The same seed gives the same numbers.
     resamples
-        From which intervals are made, at least 200.
+        Number of resamples for the intervals, at least 200.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------
     FloemapError
-        If the run is not finished, no loss has a whole repeat, files of it are gone or do not fit each other, or
-        results of one stage are of two revisions.
+        If the run is not finished, no loss has a whole repeat, files are missing or do not belong together, or results
+        of one stage are of two revisions.
     OutputError
-        If the report cannot be written, or would take the place of something else. What stood there before stays.
+        If the report cannot be written, or would replace something else. An earlier report then remains.
     """
     began = time.monotonic()
     found = read_run(run)
@@ -135,31 +135,28 @@ def make_report(
 
 
 def check_records(run: RunFolder) -> None:
-    """Put together all that the page tells of a run's records, so that what is wrong in them is said before any work.
+    """Build all tables of a run's records, so that faults in the records raise an error before the checks run.
 
     Raises
     ------
     FloemapError
-        If something lacks or is of another kind, or results of a stage are of two revisions.
+        If a record has missing or wrong values, or results of a stage are of two revisions.
     """
-    try:
+    with whole_records(run.folder, "holds records with"):
         refuse_mixed(run)
         markdown(run.results["summary"])
         trainings_table(run)
         made_tables(run)
         configuration_text(run.configuration)
-    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, IndexError) as e:
-        hint = "Run `floemap compare` again: it writes them anew."
-        raise FloemapError(f"holds records that lack or have wrong: {e!r}.", path=run.folder, hint=hint) from e
 
 
 def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
-    """Return the checks of all whole repeats: by contender's key, for each repeat, by scene. What is missing is made.
+    """Return the checks of all whole repeats, by contender's key, repeat and scene. Missing checks are computed.
 
     Raises
     ------
     FloemapError
-        If a contender has no whole repeat, or a check's files are gone.
+        If no contender has a whole repeat, or the files of a check are missing.
     """
     scenes = {s.name: s for s in run.scenes}
     whole = {c.key: c.whole_repeats(run.scene_names) for c in run.contenders}
@@ -168,7 +165,7 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
         raise FloemapError(
             f"no loss has a repeat with all {len(scenes)} test scenes.",
             path=run.folder,
-            hint="Run `floemap compare` again: it goes on where it stopped.",
+            hint="Run `floemap compare` again: it resumes where it stopped.",
         )
     total = sum(len(own) for runs in whole.values() for own in runs.values())
     assessed: dict[str, list[Mapping[str, Assessment]]] = {}
@@ -195,12 +192,12 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
 
 
 def assess_charts(run: RunFolder) -> dict[str, Assessment]:
-    """Return the checks of each scene's chart as if it were a map, by scene. What is missing is made.
+    """Return the checks of each scene's chart as if it were a map, by scene. Missing checks are computed.
 
     Raises
     ------
     FloemapError
-        If files are gone or do not fit each other.
+        If files are missing or do not belong together.
     """
     found = {}
     for scene in run.scenes:
@@ -216,12 +213,12 @@ def assess_charts(run: RunFolder) -> dict[str, Assessment]:
 
 
 def _inside(run: RunFolder, folder: Path) -> Path:
-    """Return a folder of the run that is to be written into, if it is one: links in a run lead nowhere else."""
+    """Return a folder into which the report writes. Raise an error if a link leads out of the run."""
     if not folder.resolve().is_relative_to(run.folder.resolve()):
         raise FloemapError(
-            f"leads out of the run, to {folder.resolve()}, and would be written into.",
+            f"leads out of the run, to {folder.resolve()}, and the report would write into it.",
             path=folder,
-            hint="Put the folder itself there, in place of the link.",
+            hint="Replace the link by the folder itself.",
         )
     return folder
 

@@ -1,12 +1,13 @@
-"""What a comparison left in its folder, as the report needs it: contenders, their cells, their test scenes.
+"""The folder of a comparison as the report reads it: contenders, their cells, their test scenes.
 
-Only JSON is read here. Paths in records are relative to them, so a run that was moved or copied is read like any other.
+This module reads JSON only. Paths in records are relative to the record, so runs can be moved and copied.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -14,23 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError, known_names
-from floemap.evaluation.statistics.summary import HELD_OUT
+from floemap.evaluation.statistics.summary import HELD_OUT, LOSS_TITLES
 from floemap.files import regular_file
 from floemap.legend import LEGENDS, Legend
 from floemap.results.names import place_in
 from floemap.results.run_paths import CellPaths, RunPaths
 from floemap.results.stage import parse_json, read_json
 
-_AGAIN = "Run `floemap compare` again: it writes them anew."
-#: Losses as people call them.
-LOSS_TITLES = {
-    "cross_entropy": "Cross-entropy",
-    "dice": "Dice",
-    "generalized_dice": "Generalised Dice",
-    "macro_dice": "Macro Dice",
-    "pooled_dice": "Pooled Dice",
-    "focal": "Focal",
-}
+_AGAIN = "Run `floemap compare` again: it writes the records anew."
 _MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
@@ -44,19 +36,19 @@ class Scene:
     Attributes
     ----------
     name
-        As the study calls it.
+        Name of the scene in the study.
     product, labels
         Folders of the prepared product and of the labels.
     truth
-        Raster of the truth; None where the scene has none, or it is not found.
+        Raster of the truth; None if the scene has none, or it is not found.
     has_truth
-        Whether records name one.
+        Whether the records name a truth.
     start
-        Of the acquisition.
+        Start of the acquisition.
     simulated
-        Whether product or chart are.
+        Whether the product or the chart is simulated.
     about
-        What product.json says.
+        Content of product.json.
     """
 
     name: str
@@ -70,46 +62,46 @@ class Scene:
 
     @property
     def half(self) -> str:
-        """Such as `` (NE)`` where only that half of the scene is tested."""
+        """The tested half of the scene, such as `` (NE)``; "" if the whole scene is tested."""
         return next((f" ({half})" for half in ("SW", "NE") if self.name.endswith(f"-{half}")), "")
 
     @property
     def title(self) -> str:
-        """Such as ``16 January 2018, 07:54 UTC``."""
+        """The date and time of the scene, such as ``16 January 2018, 07:54 UTC``."""
         return f"{self.start.day} {_MONTHS[self.start.month - 1]} {self.start.year}, {self.start:%H:%M} UTC{self.half}"
 
     @property
     def short(self) -> str:
-        """Such as ``January 2018``."""
+        """The month of the scene, such as ``January 2018``."""
         return f"{_MONTHS[self.start.month - 1]} {self.start.year}{self.half}"
 
     @property
     def raster(self) -> Path:
-        """The bands."""
+        """Path of the bands."""
         return self.product / "product.tif"
 
     @property
     def label_raster(self) -> Path:
-        """The chart's classes."""
+        """Path of the chart's classes."""
         return self.labels / "labels.tif"
 
 
 @dataclass(frozen=True)
 class Tested:
-    """One scene, or a half of one, as one cell predicted it, and its scores.
+    """A cell's prediction of one scene, or of half a scene, and its scores.
 
     Attributes
     ----------
     scene
-        As the study calls it.
+        Name of the scene in the study.
     cell
-        Name.
+        Name of the cell.
     prediction, scored
         Folders of the prediction and of its evaluation.
     checks
-        Folder of its physical checks, which need not be there.
+        Folder of its physical checks, which need not exist.
     evaluation
-        What evaluation.json says.
+        Content of evaluation.json.
     """
 
     scene: str
@@ -121,22 +113,22 @@ class Tested:
 
     @property
     def classes(self) -> Path:
-        """The predicted classes."""
+        """Path of the predicted classes."""
         return self.prediction / "classes.tif"
 
     @property
     def probabilities(self) -> Path:
-        """The predicted probabilities; need not be there."""
+        """Path of the predicted probabilities, which need not exist."""
         return self.prediction / "probabilities.tif"
 
     @property
     def within(self) -> Path | None:
-        """Where only a part of the scene was scored: a raster that is 255 outside of it."""
+        """Raster that is 255 outside the scored part of the scene; None if the whole scene was scored."""
         return self.scored / "errors.tif" if "mask" in self.evaluation.get("inputs", {}) else None
 
     @property
     def weighted_f1(self) -> float:
-        """Against the chart; -1 where it is not defined."""
+        """Weighted F1 against the chart; -1 if undefined."""
         value = self.evaluation["scores"]["primary"]["scores"]["weighted_f1"]
         return -1.0 if value is None else float(value)
 
@@ -158,22 +150,22 @@ class Cell:
 
 @dataclass(frozen=True)
 class Contender:
-    """What is compared: a loss, with its values of further axes, and all its cells."""
+    """A compared loss with its values of further axes, and all its cells."""
 
     key: str
     title: str
     cells: tuple[Cell, ...]
 
     def of(self, scene: str) -> list[Tested]:
-        """Return all predictions of a scene, repeat by repeat."""
+        """Return the predictions of a scene by all repeats."""
         return [t for c in self.cells for t in c.tested if t.scene == scene]
 
     def best(self, scene: str) -> Tested | None:
-        """Return the prediction of a scene with the highest weighted F1, the first of equals."""
+        """Return the prediction of a scene with the highest weighted F1, the first in a tie."""
         return max(self.of(scene), key=lambda t: t.weighted_f1, default=None)
 
     def whole_repeats(self, scenes: tuple[str, ...]) -> dict[int, dict[str, Tested]]:
-        """Return by repeat and scene the predictions of repeats that have all scenes."""
+        """Return the predictions of repeats that have all scenes, by repeat and scene."""
         runs: dict[int, dict[str, Tested]] = {}
         for cell in self.cells:
             for t in cell.tested:
@@ -196,49 +188,56 @@ class RunFolder:
 
     @cached_property
     def simulated(self) -> bool:
-        """Whether any of it is."""
+        """Whether any part of the comparison is simulated."""
         said = any(c.record.get("simulated") for k in self.contenders for c in k.cells)
         return said or any(s.simulated for s in self.scenes) or bool(self.results["summary"].get("simulated"))
 
     @property
     def truths(self) -> dict[str, Path]:
-        """The truth of each test scene by name, which checks compare maps with; empty unless all scenes have one."""
+        """The truth of each test scene by name, the reference of the checks; empty unless all scenes have one."""
         found = {s.name: s.truth for s in self.scenes if s.truth is not None}
         return found if len(found) == len(self.scenes) else {}
 
     @property
     def truths_gone(self) -> tuple[Scene, ...]:
-        """Test scenes whose truth the records name and that is not found."""
+        """Test scenes whose truth is named in the records but not found."""
         return tuple(s for s in self.scenes if s.has_truth and s.truth is None)
 
     @property
     def scene_names(self) -> tuple[str, ...]:
-        """As the study calls them."""
+        """Names of the test scenes in the study."""
         return tuple(s.name for s in self.scenes)
 
 
 def read_run(folder: str | Path) -> RunFolder:
-    """Read what `floemap compare` left.
+    """Read the folder of a comparison made by `floemap compare`.
 
     Raises
     ------
     FloemapError
-        If it is no such folder, nothing in it is finished, or a scene's product or labels are gone.
+        If `folder` is no such folder, no cell is finished, or a scene's product or labels are missing.
     """
     folder = Path(folder)
     paths = RunPaths(folder)
     if not paths.results.is_file():
         raise FloemapError(
-            "holds no results.json, so it is no finished comparison.",
+            "holds no results.json, so it is not a finished comparison.",
             path=folder,
-            hint="Give the folder of `floemap compare`, and let it finish.",
+            hint="Give the folder of a finished `floemap compare`.",
         )
     results = read_json(paths.results)
     planned = read_json(paths.plan)
-    try:
+    with whole_records(folder, "holds records with"):
         return _run(paths, results, planned)
+
+
+@contextmanager
+def whole_records(path: Path, what: str = "has") -> Iterator[None]:
+    """Raise a FloemapError that names `path` if a record lacks a value, or a value has a wrong type."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, IndexError, OSError) as e:
-        raise FloemapError(f"holds records that lack or have wrong: {e!r}.", path=folder, hint=_AGAIN) from e
+        raise FloemapError(f"{what} missing or wrong values: {e!r}.", path=path, hint=_AGAIN) from e
 
 
 def _run(paths: RunPaths, results: Mapping[str, Any], planned: Mapping[str, Any]) -> RunFolder:
@@ -268,7 +267,7 @@ def _run(paths: RunPaths, results: Mapping[str, Any], planned: Mapping[str, Any]
 def _cell(paths: CellPaths) -> Cell:
     record = read_json(paths.record)
     training = paths.model / "training.json"
-    try:
+    with whole_records(paths.record):
         cell = Cell(
             name=str(record["cell"]),
             loss=str(record["loss"]),
@@ -282,13 +281,11 @@ def _cell(paths: CellPaths) -> Cell:
         )
         for said in record["inputs"]["scenes"]:
             str(said["name"]), str(said["product"]), str(said["chart"]), dict(said.get("sha256") or {})
-    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
-        raise FloemapError(f"lacks or has wrong: {e!r}.", path=paths.record, hint=_AGAIN) from e
     return cell
 
 
 def _tested(paths: CellPaths, cell: str, said: Mapping[str, Any]) -> Tested:
-    """Read what was found of one scene. Names in a record lead nowhere but into the cell's own folders."""
+    """Read a cell's results of one scene. Names in a record cannot lead out of the cell's own folders."""
     scored = place_in(paths.evaluation, str(said["evaluation"]), "an evaluation", path=paths.record, kind=FloemapError)
     tested = Tested(
         scene=str(said["scene"]),
@@ -300,15 +297,13 @@ def _tested(paths: CellPaths, cell: str, said: Mapping[str, Any]) -> Tested:
         checks=paths.checks / scored.name,
         evaluation=read_json(scored / "evaluation.json"),
     )
-    try:
+    with whole_records(scored / "evaluation.json"):
         str(tested.evaluation["legend"]["name"]), tested.weighted_f1, tested.within
-    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
-        raise FloemapError(f"lacks or has wrong: {e!r}.", path=scored / "evaluation.json", hint=_AGAIN) from e
     return tested
 
 
 def _epochs(path: Path) -> tuple[Mapping[str, Any], ...]:
-    """Lines of a training's metrics; none where there is no such file."""
+    """Return the lines of a training's metrics; none if there is no such file."""
     if not path.is_file():
         return ()
     try:
@@ -320,7 +315,7 @@ def _epochs(path: Path) -> tuple[Mapping[str, Any], ...]:
         optional = [] if not isinstance(row, dict) else [row.get(k) for k in ("validation_loss", "weighted_f1")]
         needed = [None] if not isinstance(row, dict) else [row.get(k) for k in ("epoch", "loss", "learning_rate")]
         if not all(_is_number(x) for x in needed) or not all(x is None or _is_number(x) for x in optional):
-            raise FloemapError(f"line {number} is no epoch of a training: {str(row)[:80]}.", path=path, hint=_AGAIN)
+            raise FloemapError(f"line {number} is not a training's epoch: {str(row)[:80]}.", path=path, hint=_AGAIN)
     return tuple(rows)
 
 
@@ -336,7 +331,7 @@ def _legend(evaluation: Mapping[str, Any]) -> Legend:
 
 
 def _contenders(cells: list[Cell]) -> tuple[Contender, ...]:
-    """Cells of one loss and one value of each axis, in the order of the plan."""
+    """Group cells by loss and value of each axis, in the order of the plan."""
     found: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         axes = tuple((k, v) for k, v in cell.axes.items() if k not in HELD_OUT)
@@ -351,7 +346,7 @@ def _contenders(cells: list[Cell]) -> tuple[Contender, ...]:
 
 
 def _scenes(paths: RunPaths, cells: list[Cell]) -> tuple[Scene, ...]:
-    """All scenes that a cell was tested on, by time."""
+    """Return all test scenes of the cells, in the order of time."""
     found: dict[str, Scene] = {}
     for cell in cells:
         for said in cell.record["tested"]:
@@ -375,9 +370,9 @@ def _scenes(paths: RunPaths, cells: list[Cell]) -> tuple[Scene, ...]:
 
 
 def _found(paths: RunPaths, cell: Cell, said: Mapping[str, Any], what: str, record: str) -> Path:
-    """Find the folder of a scene's product or labels: from where the run is now, else from where it was made.
+    """Find the folder of a scene's product or labels, relative to the run's place now, else to where it was made.
 
-    Records of older software have whole paths; of those, what lies in the run is looked for where a run has it.
+    Records of older software have absolute paths. Their folders are also searched in their usual places in the run.
     """
     told = Path(str(said[what]))
     usual = paths.data.prepared / told.name if what == "product" else paths.data.labels(told.parent.name) / told.name
@@ -386,21 +381,21 @@ def _found(paths: RunPaths, cell: Cell, said: Mapping[str, Any], what: str, reco
         if (place / record).is_file():
             return place
     raise FloemapError(
-        f"the {what} of scene {said['scene']} is not there.",
+        f"the {what} folder of scene {said['scene']} is missing.",
         path=places[0],
-        hint="Was the comparison moved away from its scenes? Bring them together, or run `floemap compare` again.",
+        hint="If the comparison was moved, move its scenes with it; or run `floemap compare` again.",
     )
 
 
 def _truth(cell: Cell, said: Mapping[str, Any]) -> Path | None:
-    """Find the raster of a scene's truth, which lies outside of the run: it need not have been moved along."""
+    """Find the raster of a scene's truth, which lies outside the run and may be missing after a move."""
     if not said.get("truth"):
         return None
     return next((place for place in _places(cell, Path(str(said["truth"]))) if place.is_file()), None)
 
 
 def _places(cell: Cell, told: Path) -> list[Path]:
-    """Return where a path of a cell's record may lead: from where the run is now, and from where it was made."""
+    """Return a record's path relative to the run's place now, and to the place where it was made."""
     here = cell.paths.folder.resolve()
-    # Read as words: a folder that the run was moved away from is no more, and the system finds no way through it.
+    # Normalised as text: the folder from which the run was moved no longer exists, so the system cannot resolve it.
     return [Path(os.path.normpath(base / told)) for base in (here, Path(str(cell.record.get("made_in", here))))]

@@ -1,4 +1,4 @@
-"""Every number of the report as CSV and JSON: what the page shows, and what its diagrams are drawn from."""
+"""Every number of the report as CSV and JSON, including those from which the diagrams are drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from floemap.evaluation.checks.headlines import HEADLINES
+from floemap.evaluation.checks.scene_checks import MEASURES
 from floemap.evaluation.statistics.compare import Difference
 from floemap.evaluation.statistics.spread import Spread
 from floemap.report.measures import Numbers
@@ -26,7 +26,7 @@ def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences
     Raises
     ------
     OutputError
-        If they cannot be written.
+        If the files cannot be written.
     """
     tables = folder / "tables"
     tables.mkdir()
@@ -48,9 +48,9 @@ def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences
         (tables / "measures.tex").write_text(_latex(run, numbers), encoding="utf-8")
     _csv(
         tables / "checks_by_scene.csv",
-        ("contender", "repeat", "scene", *(h.key for h in HEADLINES), "simulated"),
+        ("contender", "repeat", "scene", *(m.key for m in MEASURES), "simulated"),
         (
-            (key, repeat, scene, *(h.of(a.checks["checks"]) for h in HEADLINES), simulated)
+            (key, repeat, scene, *(m.of(a.checks["checks"]) for m in MEASURES), simulated)
             for key, runs in assessed.items()
             for repeat, run_of in enumerate(runs)
             for scene, a in run_of.items()
@@ -112,7 +112,7 @@ def _epochs(run: RunFolder, simulated: str) -> Iterable[Cells]:
 
 
 def _angles(numbers: Numbers, names: Sequence[str], simulated: str) -> Iterable[Cells]:
-    """Shares of the maps and of the charts as if they were maps, and of what they are compared with."""
+    """Return shares of the maps, of the charts as if they were maps, and of the reference."""
     for key, scenes in (*numbers.by_scene.items(), ("chart", numbers.charts)):
         for scene, result in scenes.items():
             entry = result["checks"]["angle"]
@@ -132,7 +132,7 @@ def _csv(path: Path, header: Cells, rows: Iterable[Cells]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value as a table's cell: names come from a run's records, and none may begin a spreadsheet's formula."""
+    """Return a value as a table's cell. Names come from a run's records and must not begin a spreadsheet's formula."""
     if value is None:
         return ""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") and not _are_numbers(value):
@@ -225,7 +225,7 @@ def _latex(run: RunFolder, numbers: Numbers) -> str:
 
 
 def _values(result: Any) -> dict[str, Any]:
-    """What people read of the checks; why where one does not apply."""
+    """Return the values of each check, or the reason why it does not apply."""
     return {k: e["values"] if e["applies"] else {"reason": e["reason"]} for k, e in result["checks"].items()}
 
 
@@ -238,5 +238,5 @@ def _difference(d: Difference | None) -> dict[str, Any] | None:
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no not-a-number."""
+    """Return values with None in place of numbers that JSON lacks."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""By which versions of the software a comparison's results were made, and a refusal where they do not go together."""
+"""Versions of the software that made a comparison's results, and an error if revisions of a stage are mixed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from floemap.evaluation.scoring.tables import NONE, Table
 from floemap.report.run_folder import RunFolder
 from floemap.results.stage import read_json
 
-#: The results of a comparison, by what they are, in the order in which they are made, and who makes each.
+#: Kinds of results of a comparison, in the order in which they are made, and the command that makes each.
 _KINDS = {
     "prepared products": "floemap prepare",
     "labels": "floemap label",
@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def versions(run: RunFolder) -> dict[str, list[dict[str, Any]]]:
-    """Return the versions of the software and the stages' revisions that made the run's results, by what they are."""
+    """Return the versions of the software and the revisions of stages that made the run's results, by kind."""
     told: dict[str, list[dict[str, Any]]] = {}
     for kind, records in _found(run).items():
         pairs = sorted({(str(r.get("software", NONE)), str(r.get("revision", 0))) for r in records})
@@ -32,21 +32,21 @@ def versions(run: RunFolder) -> dict[str, list[dict[str, Any]]]:
 
 
 def versions_table(run: RunFolder) -> Table:
-    """Return the same as a table."""
+    """Return the versions as a table."""
     rows = [(k, v["software"], v["revision"], _KINDS[k]) for k, found in versions(run).items() for v in found]
     note = "A stage's revision rises when its numbers change. Results of two revisions of a stage are never compared."
     return Table("Versions", ("what", "made by", "revision", "of"), tuple(rows), (note,))
 
 
 def refuse_mixed(run: RunFolder) -> None:
-    """Refuse a run in which a stage's results are of two revisions: their numbers cannot be compared.
+    """Raise an error if a stage's results are of two revisions, because their numbers cannot be compared.
 
-    Physical checks are not looked at: the report makes them anew where they are of another.
+    Physical checks are exempt: the report makes them anew if they are of another revision.
 
     Raises
     ------
     FloemapError
-        Naming the stage and its revisions.
+        If revisions are mixed. The message names the stage and its revisions.
     """
     for kind, found in _found(run).items():
         revisions = sorted({str(r.get("revision", 0)) for r in found})
@@ -55,12 +55,12 @@ def refuse_mixed(run: RunFolder) -> None:
             raise FloemapError(
                 f"holds {kind} of revisions {' and '.join(revisions)} of `{_KINDS[kind]}`, whose numbers differ.",
                 path=run.folder,
-                hint=f"Run `floemap compare` again{overwrite}: it makes what is of another revision anew.",
+                hint=f"Run `floemap compare` again{overwrite}: it replaces results of other revisions.",
             )
 
 
 def _found(run: RunFolder) -> dict[str, list[Mapping[str, Any]]]:
-    """Records of the run's results, by what they are."""
+    """Return the records of the run's results, by kind."""
     found: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in _KINDS}
     for kind, record in _records(run):
         found[kind].append(record)

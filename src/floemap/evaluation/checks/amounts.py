@@ -1,7 +1,7 @@
-"""Amounts: areas, lengths and counts that add over blocks and scenes. Ratios are made of them at the end, never before.
+"""Amounts: areas, lengths and counts that add over blocks and scenes. Ratios are computed from their sums only.
 
-Adding scenes is exact and does not depend on the order: whole numbers add as such, others are summed without rounding
-in between (Shewchuk's algorithm, ``math.fsum``).
+Sums over scenes do not depend on the order of the scenes: integers add exactly, and other numbers are summed without
+intermediate rounding (Shewchuk's algorithm, ``math.fsum``).
 """
 
 from __future__ import annotations
@@ -15,36 +15,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, FloemapError
+from floemap.evaluation.checks.measures import Measure
 
-#: By name of an amount: (blocks, ...).
+#: Amounts by name, each (blocks, ...).
 Blocks = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
 class Amounts:
-    """Base of each check's amounts: numbers and arrays that add, and settings that must agree.
+    """Base class of each check's amounts: numbers and arrays that add, and settings that must be equal.
 
-    One-dimensional arrays may differ in length: they are histograms, and what one lacks is 0.
+    One-dimensional arrays are histograms. They may differ in length; missing bins count as 0.
     """
 
-    #: Fields that say how the amounts were measured: they must be equal in all that are added.
+    #: Fields that record how the amounts were measured. Only amounts with equal settings can be added.
     SETTINGS: ClassVar[tuple[str, ...]] = ()
-    #: Fields that are whole numbers of a scene, though a block may have a part of one.
+    #: Fields that are integers for a scene, though a block may hold a fraction.
     WHOLE: ClassVar[tuple[str, ...]] = ()
+    #: Numbers of the check that tables show.
+    MEASURES: ClassVar[tuple[Measure, ...]] = ()
 
     @classmethod
     def additive(cls) -> tuple[str, ...]:
-        """Return the names of the amounts that add; the other fields say how they were measured."""
+        """Return the names of the fields that add, which are all but the settings."""
         return tuple(f.name for f in fields(cls) if f.name not in cls.SETTINGS)
 
     @classmethod
     def total(cls, parts: Sequence[Self]) -> Self:
-        """Return the sum of one or more.
+        """Return the sum of one or more amounts.
 
         Raises
         ------
         ConfigError
-            If there is none, or they were measured with different settings.
+            If `parts` is empty, or the amounts were measured with different settings.
         """
         if not parts:
             raise ConfigError(f"there are no {cls.__name__} to add.")
@@ -71,7 +74,7 @@ class Amounts:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` gave.
+        """Read the record that :meth:`to_json` returns.
 
         Raises
         ------
@@ -81,7 +84,7 @@ class Amounts:
         names = {f.name for f in fields(cls)}
         if set(content) != names:
             wrong = ", ".join(sorted(names ^ set(content)))
-            raise FloemapError(f"is no record of {cls.__name__}: fields missing or unknown: {wrong}.")
+            raise FloemapError(f"is not a record of {cls.__name__}: fields missing or unknown: {wrong}.")
         read: dict[str, Any] = {}
         for f in fields(cls):
             value = content[f.name]
@@ -91,7 +94,7 @@ class Amounts:
         return cls(**read)
 
     def values(self) -> dict[str, Any]:
-        """Return what people read: areas, lengths, shares and ratios, JSON-ready; None for what is not defined."""
+        """Return the areas, lengths, shares and ratios that people read, JSON-ready; None where one is undefined."""
         raise NotImplementedError
 
 
@@ -100,16 +103,16 @@ A = TypeVar("A", bound=Amounts)
 
 @dataclass(frozen=True, eq=False)
 class ByBlock(Generic[A]):
-    """A scene's amounts shared out over its blocks: what belongs to a pixel goes to the block the pixel lies in.
+    """A scene's amounts by block. The amount of a pixel belongs to the block that contains the pixel.
 
     Attributes
     ----------
     kind
-        Of the amounts.
+        Class of the amounts.
     settings
-        How they were measured: fields of `kind` that do not add.
+        The fields of `kind` that do not add: how the amounts were measured.
     amounts
-        By name of the field: (blocks, ...). The sum over blocks is the scene's.
+        Amounts by the name of the field, each (blocks, ...). Their sum over blocks is the scene's amount.
     """
 
     kind: type[A]
@@ -156,10 +159,10 @@ def _plain(value: Any) -> Any:
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """Return part / whole; None where the whole is 0."""
+    """Return part / whole; None if the whole is 0."""
     return float(part / whole) if whole else None
 
 
 def difference(a: float | None, b: float | None) -> float | None:
-    """Return a - b; None where one of them is not defined."""
+    """Return a - b; None if one of them is undefined."""
     return None if a is None or b is None else a - b

@@ -1,8 +1,8 @@
-"""All physical checks of one prediction as a stage: ``checks.json``, and ``blocks.npz`` for their intervals.
+"""The stage that runs all physical checks of one prediction: ``checks.json``, and ``blocks.npz`` for intervals.
 
-``checks.json`` holds what :func:`floemap.evaluation.checks.scene_checks.check_scene` returns. ``blocks.npz`` holds, for
-each block of the scene, the confusion matrix with the chart, that with the truth where it is known, and the amounts of
-each check that applies: arrays named ``<check>.<amount>``, (blocks, ...).
+``checks.json`` holds the result of :func:`floemap.evaluation.checks.scene_checks.check_scene`. ``blocks.npz`` holds,
+for each block of the scene, the confusion matrix with the chart, the one with the truth where it is known, and the
+amounts of each check that applies, in arrays named ``<check>.<amount>``, (blocks, ...).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 RECORD, BLOCKS = STAGE.record, "blocks.npz"
 _CONFUSION, _TRUE_CONFUSION = "confusion", "true_confusion"
-#: Settings of the checks: with others they are made again.
+#: Settings of the checks. Results with other settings are made again.
 _CONFIGURATION = {"block_m": BLOCK_M, "window_km": WINDOW_KM, "wide_m": WIDE_M}
 
 
@@ -45,17 +45,17 @@ class Assessment:
     Attributes
     ----------
     folder
-        Where they lie.
+        Folder with the results.
     checks
-        As :func:`floemap.evaluation.checks.scene_checks.check_scene` returns them, and how they were made.
+        The result of :func:`floemap.evaluation.checks.scene_checks.check_scene`, with its provenance.
     confusion
-        (blocks, classes, classes), rows chart, columns prediction.
+        Confusion matrices by block, (blocks, classes, classes), rows chart, columns prediction.
     true_confusion
-        The same with rows truth; None where the truth is not known.
+        The same with the truth in rows; None where the truth is unknown.
     amounts
-        By check that applies and by name of the amount: (blocks, ...).
+        Amounts by the key of each check that applies and by name, each (blocks, ...).
     skipped
-        Whether the folder was finished before.
+        Whether the folder was finished before the call.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class Assessment:
 
     @property
     def reference_confusion(self) -> NDArray[np.int64]:
-        """With the reference of the checks in rows: the truth where it is known, else the chart."""
+        """Confusion matrices with the reference of the checks in rows: the truth where it is known, else the chart."""
         return self.confusion if self.true_confusion is None else self.true_confusion
 
 
@@ -83,7 +83,7 @@ def assess_scene(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Assessment:
-    """Run all physical checks on a prediction, whole and by blocks.
+    """Run all physical checks on a prediction, for the scene and by block.
 
     Parameters
     ----------
@@ -94,22 +94,23 @@ def assess_scene(
     product
         Folder with product.tif and product.json.
     out
-        Folder that gets a folder named as the prediction's.
+        Folder in which the folder with the results is written.
     name
-        Of the folder, if not the prediction's: of parts of a scene each has its own.
+        Name of the written folder; by default the prediction's. Each part of a scene needs its own.
     truth
-        Of a simulated scene: truth.tif on the same grid. Where the chart has a class it is the checks' reference.
+        The truth of a simulated scene: truth.tif on the same grid. It is the checks' reference where the chart has a
+        class.
     within
-        Raster on the same grid, 255 outside of the part that is checked, as errors.tif of an evaluation is.
+        Raster on the same grid that is 255 outside the part to check, such as errors.tif of an evaluation.
     overwrite
-        Make it again even where it is finished with the same inputs.
+        Whether to replace results that are finished with the same inputs.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------
     FloemapError
-        As :func:`floemap.evaluation.checks.scene_checks.check_scene`.
+        For the same reasons as :func:`floemap.evaluation.checks.scene_checks.check_scene`.
     OutputError
         If the results cannot be written.
     """
@@ -132,7 +133,7 @@ def assess_chart(
 ) -> Assessment:
     """Run all physical checks on a chart as if it were a prediction: against the truth, or against itself.
 
-    Parameters and errors are those of :func:`assess_scene`; the folder in `out` is named as the labels', by default.
+    Parameters and errors are those of :func:`assess_scene`; by default, the folder in `out` has the labels' name.
     """
     files = _Files(Path(labels), Path(product), None, _path(truth), _path(within))
     folder = place_in(Path(out), name or files.labels.resolve().name, "the labels", path=files.labels)
@@ -152,7 +153,10 @@ class _Files:
     within: Path | None
 
     def hashes(self) -> dict[str, dict[str, str]]:
-        """SHA-256 of every file that the checks depend on, by its use. Of the bands the product's record answers."""
+        """Return the SHA-256 of every file that the checks depend on, by use and name.
+
+        The product's record stands for its bands.
+        """
         names = ("classes.tif", "probabilities.tif", "prediction.json")
         uses = {
             "prediction": [] if self.prediction is None else [self.prediction / n for n in names],
@@ -164,7 +168,7 @@ class _Files:
         return {use: {p.name: sha256(p) for p in files if p.is_file()} for use, files in uses.items() if files}
 
     def known(self) -> dict[str, Path]:
-        """Return what the checks are known by: of what they are, and against what."""
+        """Return the sources by which results are recognised as those of this prediction and these labels."""
         return {"labels": self.labels} | ({} if self.prediction is None else {"prediction": self.prediction})
 
 
@@ -201,17 +205,17 @@ def _assess(sources: _Files, folder: Path, overwrite: bool, progress: Progress) 
 
 
 def read_assessment(folder: Path, *, skipped: bool = False) -> Assessment:
-    """Read what :func:`assess_scene` wrote.
+    """Read the results that :func:`assess_scene` wrote.
 
     Raises
     ------
     FloemapError
-        If it is not there or not whole.
+        If a file is missing or damaged.
     """
     checks = read_json(folder / RECORD)
     amounts: dict[str, Blocks] = {}
     try:
-        # Opened here: of a damaged file, np.load leaves its own open.
+        # The file is opened here because np.load does not close a damaged file that it opened itself.
         with regular_file(folder / BLOCKS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             confusion = stored[_CONFUSION]
             true = stored[_TRUE_CONFUSION] if _TRUE_CONFUSION in stored.files else None

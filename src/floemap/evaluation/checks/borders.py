@@ -1,7 +1,7 @@
-"""Sides of pixels at which the class changes: what borders are made of. Lengths on a grid.
+"""Lengths of borders on a grid: the pixel sides at which the class changes.
 
-A border's length is the number of its pixel sides times a side's length: exact along rows and columns, up to 1.41 times
-too long across them, and 1.27 times for a border that runs in all directions alike. Both maps are measured the same.
+A border's length is the number of its pixel sides times the side's length. That is exact along rows and columns, up to
+1.41 times too long across them, and 1.27 times too long on average over all directions. Both maps are measured alike.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ def border_sides(classes: Classes, count: int, grid: BlockGrid) -> NDArray[np.in
     Parameters
     ----------
     classes
-        (rows, cols) uint8, IGNORE where there is none: no border is counted there, nor at the raster's edge.
+        (rows, cols) uint8 with no-data IGNORE. No border is counted beside no-data, nor at the raster's edge.
     count
-        How many classes there are.
+        Number of classes.
     grid
         The blocks.
 
     Returns
     -------
     sides
-        (blocks, count). A side between two classes counts for both.
+        Number of sides, (blocks, count). A side between two classes counts for both.
     """
     found = np.zeros((len(grid), count), np.int64)
     for block, _, first, second in grid.sides():

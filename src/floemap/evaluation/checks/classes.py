@@ -1,4 +1,4 @@
-"""Two maps to compare, checked once for all checks; and which of a legend's classes play which part."""
+"""Input validation for the checks, and the mapping from a legend's classes to physical roles."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ YOUNG_KEYS = ("new_ice", "nilas", "young_ice")
 
 @dataclass(frozen=True)
 class IceGroups:
-    """Ids of a legend's classes by the part they play; empty or None where the legend has no such class.
+    """Ids of a legend's classes by physical role; empty or None where the legend has no such class.
 
     Attributes
     ----------
     forming
-        New ice, nilas, young ice.
+        Ids of new ice, nilas and young ice.
     first_year
-        First-year ice of any thickness.
+        Ids of first-year ice of any thickness.
     old
-        Old ice.
+        Id of old ice.
     water
-        Open water.
+        Id of open water.
     """
 
     forming: tuple[int, ...]
@@ -42,7 +42,7 @@ class IceGroups:
 
 
 def ice_groups(legend: Legend) -> IceGroups:
-    """Return the parts of a legend's classes, by their keys."""
+    """Return the roles of a legend's classes, by the keys of the classes."""
     ids = {c.key: c.id for c in legend.classes}
     return IceGroups(
         forming=tuple(ids[k] for k in YOUNG_KEYS if k in ids),
@@ -58,21 +58,21 @@ def keys(legend: Legend) -> tuple[str, ...]:
 
 
 def check_rasters(prediction: Classes, reference: Classes, legend: Legend) -> None:
-    """Refuse rasters that cannot be compared.
+    """Raise an error if two rasters cannot be compared.
 
     Raises
     ------
     GridError
         If their shapes differ or are not (rows, cols).
     ConfigError
-        If they are not of uint8, or hold an id that the legend lacks.
+        If the type of one is not uint8, or it holds an id outside the legend.
     """
     if prediction.shape != reference.shape or prediction.ndim != 2:
         raise GridError(f"prediction and reference have the shapes {prediction.shape} and {reference.shape}.")
     for name, raster in (("prediction", prediction), ("reference", reference)):
         if raster.dtype != np.uint8:
             raise ConfigError(f"the {name}'s classes are {raster.dtype}, not uint8.")
-        # Without IGNORE's 255, which 1 turns into 0, what is left must be at most the number of classes.
+        # Adding 1 wraps IGNORE's 255 to 0, so the maximum of the rest is the highest class id plus 1.
         highest = int((raster + np.uint8(1)).max(initial=0)) - 1
         if highest >= len(legend):
             raise ConfigError(
@@ -81,30 +81,31 @@ def check_rasters(prediction: Classes, reference: Classes, legend: Legend) -> No
 
 
 class MapPair:
-    """A prediction and the reference it is compared with, on one grid: what every check takes.
+    """A prediction and its reference on one grid, the input of every check.
 
     Parameters
     ----------
     prediction, reference
-        (rows, cols) uint8 class ids, 255 where there is none. Only pixels with both are compared.
+        (rows, cols) uint8 class ids with no-data 255. Only pixels with both are compared.
     pixel_m
         Side of a pixel, metres.
     legend
-        Of both.
+        The legend of both.
     grid
-        Blocks that amounts are shared out over; by default one for all. Must hold all pixels with both.
+        The blocks over which amounts are distributed; by default one block for the whole raster. The blocks must
+        cover all pixels that have both classes.
 
     Attributes
     ----------
     prediction, reference
-        As given, with 255 in both wherever one of them has it.
+        Copies of the rasters, with 255 in both wherever one of them has it.
 
     Raises
     ------
     GridError
         If shapes differ, or the pixel has no area.
     ConfigError
-        If a raster is not of uint8, or holds an id that the legend lacks.
+        If the type of a raster is not uint8, or it holds an id outside the legend.
     """
 
     def __init__(
@@ -123,12 +124,12 @@ class MapPair:
 
     @property
     def maps(self) -> tuple[Classes, Classes]:
-        """Prediction and reference."""
+        """The prediction and the reference."""
         return self.prediction, self.reference
 
     @cached_property
     def here(self) -> Bools:
-        """Where both have a class, (rows, cols)."""
+        """Mask of the pixels where both have a class, (rows, cols)."""
         return np.asarray(self.prediction != IGNORE)
 
     @property
@@ -143,7 +144,7 @@ class MapPair:
 
     @cached_property
     def compared_km2(self) -> NDArray[np.float64]:
-        """Area where both have a class, of each block, (blocks,)."""
+        """Area of each block in which both have a class, (blocks,)."""
         counts = np.zeros(len(self.grid))
         for block, window in self.grid.pieces():
             counts[block] += np.count_nonzero(self.here[window])

@@ -1,20 +1,21 @@
-"""Confidence: is a probability of 0.8 right in 8 of 10 cases, and does the model doubt where it is wrong?
+"""The check of confidence: is a probability of 0.8 right in 8 of 10 cases, and is the model unsure where it is wrong?
 
-Expected calibration error: pixels are put into 15 bins by the probability of the class that was chosen; in each bin the
-mean probability is compared with the share that is right; the differences are averaged by pixels (M. Naeini,
+Expected calibration error: pixels are binned into 15 bins by the probability of the chosen class; in each bin the mean
+probability is compared with the share of right pixels; the differences are averaged, weighted by pixels (M. Naeini,
 G. Cooper, M. Hauskrecht, 2015, AAAI; C. Guo et al., 2017, ICML, arXiv:1706.04599). Reliability of a class: the same for
-its own probability, chosen or not, against how often the reference has it. Brier score: mean over pixels of the sum
-over classes of (probability - truth)^2, 0 to 2 (G. Brier, 1950, Monthly Weather Review 78, 1-3). Entropy:
-- sum of p ln p over classes, divided by the logarithm of their number: 0 is certain, 1 knows nothing; its mean over
-wrong pixels should be well above its mean over right ones.
+the class's own probability, chosen or not, against the frequency of the class in the reference. Brier score: mean over
+pixels of the sum over classes of (probability - truth)^2, 0 to 2 (G. Brier, 1950, Monthly Weather Review 78, 1-3).
+Entropy: - sum of p ln p over classes, divided by the logarithm of their number: 0 is certain, 1 is uniform. Its mean
+over wrong pixels should be well above its mean over right ones.
 
-Does the model know where it is wrong? An analyst reviews what the model doubts. So pixels are put in the order of the
-chosen class's probability, and of the surer half the share that is wrong is what a review of the other half leaves: the
-selective risk at a coverage of one half (R. El-Yaniv, Y. Wiener, 2010, J. Machine Learning Research 11, 1605-1641). It
-is 0 for a map without mistakes. The difference of entropies is not defined there, and so ranks no maps.
+Does the model know where it is wrong? An analyst reviews the pixels of which the model is unsure. So pixels are ordered
+by the probability of the chosen class. The share of wrong pixels in the surer half is the error that remains after a
+review of the other half: the selective risk at a coverage of one half (R. El-Yaniv, Y. Wiener, 2010, J. Machine
+Learning Research 11, 1605-1641). It is 0 for a map without errors. The difference of entropies is undefined for such a
+map, and so cannot rank maps.
 
-"Right" is by the reference, whose own errors count as the prediction's. Everything comes from whole counts of stored
-steps of probability, so strips and scenes add exactly.
+"Right" means equal to the reference, whose own errors count as the prediction's. All numbers follow from integer counts
+of stored steps of probability, so strips and scenes add exactly.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ from numpy.typing import NDArray
 from floemap.errors import ConfigError, GridError
 from floemap.evaluation.checks.amounts import Amounts, ByBlock, difference, ratio
 from floemap.evaluation.checks.classes import Classes, MapPair, check_rasters, keys
+from floemap.evaluation.checks.measures import SURE, Measure
 from floemap.evaluation.statistics.blocks import Window
 from floemap.legend import IGNORE, Legend
 
 BINS = 15
-#: Floating-point probabilities are counted in steps of this.
+#: Step in which floating-point probabilities are counted.
 FLOAT_STEP = 1 / 65535
-#: Rows that are read together.
+#: Number of rows read together.
 _STRIP_ROWS = 512
 
-#: Bits of a pixel's state, class by class: the prediction is this class, the reference is, they differ.
+#: Bits of a pixel's state for each class: the prediction is this class, the reference is, the two differ.
 _CHOSEN, _TRUE, _WRONG = 1, 2, 4
 _STATES = 8
 
@@ -52,22 +54,40 @@ class ConfidenceAmounts(Amounts):
     Attributes
     ----------
     classes
-        Keys of the legend.
+        Keys of the legend's classes.
     pixels, right
-        All, and those where prediction and reference agree.
+        Number of all pixels, and of those where prediction and reference agree.
     chosen
-        (3, bins): pixels, right ones, sum of the chosen class's probability; by that probability.
+        Pixels, right pixels, and sum of the chosen class's probability, binned by that probability, (3, bins).
     each
-        (classes, 3, bins): pixels, those that the reference gives the class, sum of the class's probability; by that
-        probability.
+        For each class: pixels, pixels that have the class in the reference, and sum of the class's probability, binned
+        by that probability, (classes, 3, bins).
     brier
         Sum of squared differences.
     entropy_right, entropy_wrong
-        Sums of entropy, each pixel's between 0 and 1.
+        Sums of entropy over right and over wrong pixels; a pixel's entropy is between 0 and 1.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("classes",)
     WHOLE: ClassVar[tuple[str, ...]] = ("pixels", "right")
+    MEASURES: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            key="ece", check="confidence", value="ece", title="Calibration error", unit="", better="lower", digits=3,
+            group=SURE, main=True, harm=12,
+            question="How far, on average, are probabilities from how often they come true?",
+            sentence="is {} off in its probabilities",
+        ),
+        Measure(
+            key="brier", check="confidence", value="brier", title="Brier score", unit="", better="lower", digits=3,
+            group=SURE, question="How far are all probabilities from what came true, from 0 to 2?",
+        ),
+        Measure(
+            key="wrong_in_surer_half", check="confidence", value="wrong_in_surer_half",
+            title="Wrong in the surer half", unit="", better="lower", digits=3, group=SURE,
+            question="How much of the half that the model is surer of, which a review of the rest would leave, is "
+            "wrong?",
+        ),
+    )  # fmt: skip
 
     classes: tuple[str, ...]
     pixels: int
@@ -79,7 +99,7 @@ class ConfidenceAmounts(Amounts):
     entropy_wrong: float
 
     def values(self) -> dict[str, Any]:
-        """Calibration, Brier score, entropies, and the points of reliability diagrams."""
+        """Return calibration errors, Brier score, entropies, and the points of reliability diagrams."""
         right = ratio(self.entropy_right, self.right)
         wrong = ratio(self.entropy_wrong, self.pixels - self.right)
         return {
@@ -105,7 +125,7 @@ def _calibration_error(bins: Floats) -> float | None:
 
 
 def _selective_risk(bins: Floats, coverage: float) -> float | None:
-    """Share of wrong pixels among the surest; those of one bin of probability are taken to be equally sure."""
+    """Return the share of wrong pixels among the surest. Pixels in one bin of probability count as equally sure."""
     pixels, right = bins[0, ::-1], bins[1, ::-1]
     wanted = coverage * pixels.sum()
     taken = np.clip(wanted - (np.cumsum(pixels) - pixels), 0, pixels)
@@ -114,7 +134,7 @@ def _selective_risk(bins: Floats, coverage: float) -> float | None:
 
 
 def _points(bins: Floats) -> dict[str, list[float]]:
-    """Mean probability, observed share and pixels of the bins that hold any."""
+    """Return mean probability, observed share and number of pixels of the bins that are not empty."""
     pixels, hits, probability = bins[:, bins[0] > 0]
     return {
         "probability": (probability / pixels).tolist(),
@@ -124,19 +144,19 @@ def _points(bins: Floats) -> dict[str, list[float]]:
 
 
 class ConfidenceCounts:
-    """Counts of probabilities, filled strip by strip. The order of strips makes no difference at all.
+    """Counts of probabilities, filled strip by strip in any order.
 
     Parameters
     ----------
     legend
-        Of both maps.
+        The legend of both maps.
     step
         Probability of one stored step where probabilities are stored as uint8; None where they are floating-point.
     """
 
     def __init__(self, legend: Legend, step: float | None = None) -> None:
         if step is not None and not 0 < step <= 1:
-            raise ConfigError(f"a step of {step} between probabilities cannot be.")
+            raise ConfigError(f"the step of {step} between probabilities is not in (0, 1].")
         self.legend = legend
         self.stored = step is not None
         self.step = FLOAT_STEP if step is None else step
@@ -149,16 +169,16 @@ class ConfidenceCounts:
         Parameters
         ----------
         probabilities
-            (classes, rows, cols): uint8 steps with 255 for no data, or floating-point with NaN for no data.
+            (classes, rows, cols): uint8 steps with no-data 255, or floating-point numbers with no-data NaN.
         prediction, reference
-            (rows, cols) uint8 class ids, 255 where there is none.
+            (rows, cols) uint8 class ids with no-data 255.
 
         Raises
         ------
         GridError
             If shapes differ.
         ConfigError
-            If the probabilities are of another type or lie outside 0 to 1, or a raster holds what the legend lacks.
+            If the probabilities have another type or lie outside 0 to 1, or a raster holds an id outside the legend.
         """
         check_rasters(prediction, reference, self.legend)
         n = len(self.legend)
@@ -185,10 +205,10 @@ class ConfidenceCounts:
         return level
 
     def amounts(self) -> ConfidenceAmounts | None:
-        """Return the amounts of all strips; None where no pixel has probabilities and a class in both maps."""
+        """Return the amounts of all strips; None if no pixel has probabilities and a class in both maps."""
         counts = self._counts  # (classes, levels, states)
         states = np.arange(_STATES)
-        of_chosen = counts[:, :, states & _CHOSEN > 0].sum(axis=0)  # (levels, states with it), every pixel once
+        of_chosen = counts[:, :, states & _CHOSEN > 0].sum(axis=0)  # (levels, states with the bit), every pixel once
         pixels = int(of_chosen.sum())
         if not pixels:
             return None
@@ -212,8 +232,8 @@ class ConfidenceCounts:
 
 
 def _binned(p: Floats, pixels: NDArray[np.int64], hits: NDArray[np.int64]) -> Floats:
-    """Put counts by level of probability into bins: pixels, hits, sum of probability, (3, bins)."""
-    # A bin's upper end is the next one's lower: 0.2 belongs to the bin that begins there, 1 to the last.
+    """Return counts by level of probability in bins: pixels, hits, sum of probability, (3, bins)."""
+    # Bins include their lower end: 0.2 belongs to the bin that begins there. 1 belongs to the last bin.
     index = np.minimum((p * BINS + 1e-9).astype(np.intp), BINS - 1)
     return np.stack([np.bincount(index, weights=w, minlength=BINS) for w in (pixels, hits, pixels * p)])
 
@@ -226,15 +246,16 @@ def confidence(
     Parameters
     ----------
     maps
-        What is compared.
+        The maps to compare.
     read
-        Gives the probabilities in a window, (classes, rows, cols), as :meth:`ConfidenceCounts.add` takes them.
+        Function that returns the probabilities in a window, (classes, rows, cols), as :meth:`ConfidenceCounts.add`
+        takes them.
     step
-        See :class:`ConfidenceCounts`.
+        Probability of one stored step, see :class:`ConfidenceCounts`.
 
     Returns
     -------
-    The amounts, or why the check does not apply.
+    The amounts, or the reason why the check does not apply.
 
     Raises
     ------

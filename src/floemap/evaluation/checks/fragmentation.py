@@ -1,9 +1,9 @@
-"""Fragmentation: a map in more and smaller pieces than the chart's.
+"""The check of fragmentation: whether a map consists of more and smaller patches than the reference.
 
-A patch is a connected area of one class, pixels that touch by a side or a corner (8-connectivity, the usual choice in
-landscape ecology: a lead one pixel wide that runs across the rows stays one patch). Counts per area, perimeter to area
-and the share of small patches are those of FRAGSTATS (K. McGarigal, B. Marks, 1995, USDA General Technical Report
-PNW-GTR-351: patch density, edge density). Only where both maps have a class: land and no data cut patches in both.
+A patch is a connected area of one class whose pixels touch by a side or a corner (8-connectivity, the usual choice in
+landscape ecology: a diagonal lead one pixel wide remains one patch). Patch density, perimeter to area and the share of
+small patches are those of FRAGSTATS (K. McGarigal, B. Marks, 1995, USDA General Technical Report PNW-GTR-351: patch
+density, edge density). Only pixels with a class in both maps count: land and no-data cut patches in both.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
 from floemap.evaluation.checks.borders import border_sides
 from floemap.evaluation.checks.classes import Classes, MapPair, keys
+from floemap.evaluation.checks.measures import NEAR, Measure
 from floemap.evaluation.statistics.blocks import BlockGrid
 
-#: Patches of less than this are small.
+#: Area below which a patch is small.
 SMALL_KM2 = 1.0
-#: So many pixels must fit into such a patch, or there is no telling small patches from large ones.
+#: Fewest pixels in that area: with fewer, the share of small patches is undefined.
 SMALL_PX = 4
 CONNECTIVITY = 8
 
@@ -31,28 +32,40 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class FragmentationAmounts(Amounts):
-    """Patches by class, each array (2, classes): prediction, reference.
+    """Patches by class; each array is (2, classes): prediction, reference.
 
     Attributes
     ----------
     classes
-        Keys of the legend.
+        Keys of the legend's classes.
     connectivity
-        8.
+        Connectivity of patches, 8.
     pixel_m
-        Side of a pixel. How many patches and how much border a map has depends on the size of its pixels, so scenes
-        with different ones cannot be added.
+        Side of a pixel. Numbers of patches and lengths of borders depend on the size of pixels, so scenes with
+        different pixels cannot be added.
     patches
-        How many.
+        Number of patches.
     area_km2, small_km2
-        Of all patches, of those under :data:`SMALL_KM2`.
+        Area of all patches, and of those smaller than :data:`SMALL_KM2`.
     perimeter_km
         Length of borders to other classes. A border between two classes is part of both perimeters; the border to land,
-        no data and the scene's end is part of none.
+        no-data and the edge of the scene is part of none.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("classes", "connectivity", "pixel_m")
     WHOLE: ClassVar[tuple[str, ...]] = ("patches",)
+    MEASURES: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            key="patches_per_1000_km2", check="fragmentation", value="patches_per_1000_km2", title="Patches",
+            unit="per 1000 km2", better=NEAR, digits=1, least=0.01, by_pixel=True, main=True, harm=9,
+            question="In how many pieces is the map?", sentence="breaks the map into patches, {}",
+        ),
+        Measure(
+            key="borders_1_km", check="fragmentation", value="perimeter_per_area_1_km", title="Borders",
+            unit="km per km2", better=NEAR, digits=3, least=0.001, by_pixel=True,
+            question="How much border do the pieces have?",
+        ),
+    )  # fmt: skip
 
     classes: tuple[str, ...]
     connectivity: int
@@ -63,7 +76,7 @@ class FragmentationAmounts(Amounts):
     perimeter_km: Floats
 
     def values(self) -> dict[str, Any]:
-        """Densities of both maps, and the prediction's as a ratio to the reference's; in all and by class."""
+        """Return densities of both maps and the ratios of the prediction's to the reference's, overall and by class."""
         maps = [self._densities(i, slice(None)) for i in (0, 1)]
         by_class = {
             key: {"prediction": self._densities(0, slice(k, k + 1)), "reference": self._densities(1, slice(k, k + 1))}
@@ -91,9 +104,9 @@ def _ratio(prediction: float | None, reference: float | None) -> float | None:
 
 
 def fragmentation(maps: MapPair) -> ByBlock[FragmentationAmounts] | str:
-    """Measure patches and their borders in both maps; or say why that does not apply.
+    """Measure patches and their borders in both maps, or return the reason why the check does not apply.
 
-    A patch counts in each block by its part in it.
+    A patch counts in each block by the fraction of its area that lies there.
     """
     if not maps.here.any():
         return "no pixel has a class in both maps"
@@ -119,16 +132,16 @@ def fragmentation(maps: MapPair) -> ByBlock[FragmentationAmounts] | str:
     return ByBlock(FragmentationAmounts, settings, amounts)
 
 
-#: Some patches of a block: its number, the number of the first patch, and the pixels of it and the next ones there.
+#: Patches in a block: number of the block, number of the first patch, and pixels there of this and following patches.
 Part = tuple[int, int, NDArray[np.int64]]
 
 
 def patch_sizes(classes: Classes, which: int, grid: BlockGrid) -> tuple[NDArray[np.int64], list[Part]]:
-    """Return the pixels of each patch of a class, by number from 0; and the same shared out over blocks."""
+    """Return the number of pixels of each patch of a class, numbered from 0; and the same by block."""
     mask = classes == which
     if not mask.any():
         return np.zeros(0, np.int64), []
-    # OpenCV would give sizes, too, with centres and bounds; those take twice as long as all of this.
+    # OpenCV's statistics have the sizes, with centres and bounds, but take twice as long as all of this function.
     count, patch = cv2.connectedComponents(mask.view(np.uint8), connectivity=CONNECTIVITY)
     sizes, parts = np.zeros(count - 1, np.int64), []
     for block, window in grid.pieces():

@@ -1,17 +1,17 @@
-"""The ice edge: how far the predicted one is from the reference's, and how much area lies on its wrong side.
+"""The check of the ice edge: the distance between the two edges, and the area on the wrong side.
 
-Where the edge is. Charts draw it through scattered floes; a map at 80 m has a border around every floe and every wrong
+Position. Charts draw the edge through scattered floes; a map at 80 m has a border around every floe and every wrong
 pixel. So both maps are first generalised alike: a pixel is ice if more than half of the compared pixels in a window of
-some 5 km around it are ice, water if less than half, what it was at just half. Straight edges stay where they are. The
-edge is every ice pixel, then, that shares a side with a water pixel; beside land, no data or the scene's border there
-is none, because what is there is not known. Around polynyas wider than half the window there is one.
+some 5 km around it are ice, water if less than half, and unchanged at exactly half. Straight edges do not move. The
+edge then consists of every ice pixel that shares a side with a water pixel. Beside land, no-data or the scene's border
+there is no edge, because the neighbour is unknown. Polynyas wider than half the window have an edge.
 
-How far. For each edge pixel of one map, the distance to the nearest edge pixel of the other: mean and 95th percentile,
-both ways. The larger mean is the modified Hausdorff distance (M.-P. Dubuisson, A. K. Jain, 1994; for sea ice
-D. Dukhovskoy et al., 2015, J. Geophys. Res. Oceans 120, 5910-5931, doi:10.1002/2015JC010989), the larger percentile the
-Hausdorff distance at 95 %, which a single stray piece of edge does not decide.
+Distance. For each edge pixel of one map, the distance to the nearest edge pixel of the other: mean and 95th percentile,
+in both directions. The larger mean is the modified Hausdorff distance (M.-P. Dubuisson, A. K. Jain, 1994; for sea ice
+D. Dukhovskoy et al., 2015, J. Geophys. Res. Oceans 120, 5910-5931, doi:10.1002/2015JC010989). The larger percentile is
+the Hausdorff distance at 95 %, which does not depend on a single stray piece of edge.
 
-How much. The integrated ice-edge error is the area where the maps disagree on ice or water, O + U: O where only the
+Area. The integrated ice-edge error is the area where the maps disagree on ice or water, O + U: O where only the
 prediction has ice, U where only the reference has. |O - U| is the error of the extent, 2 min(O, U) of the place
 (H. Goessling et al., 2016, Geophys. Res. Lett. 43, 1642-1650, doi:10.1002/2015GL067232, where a cell is ice from 15 %
 concentration on; here, from one half of the generalised map on).
@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 from floemap.errors import ConfigError
 from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
 from floemap.evaluation.checks.classes import Bools, MapPair
+from floemap.evaluation.checks.measures import Measure
 from floemap.evaluation.statistics.blocks import BlockGrid
 
-#: Side of the window in which the maps are generalised.
+#: Side of the window in which the maps are generalised, km.
 WINDOW_KM = 5.0
-#: Distances are counted to the nearest multiple of this.
+#: Width of the bins of distances, km; distances are rounded to the nearest multiple.
 STEP_KM = 0.1
 
 Floats = NDArray[np.floating[Any]]
@@ -41,27 +42,50 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class EdgeAmounts(Amounts):
-    """Lengths and areas of generalised maps, where both have a class. An edge's length is its pixels times their side.
+    """Lengths and areas of generalised maps, where both have a class.
+
+    The length of an edge is the number of its pixels times their side.
 
     Attributes
     ----------
     window_km
-        As asked for.
-    compared_km2, over_km2, under_km2
-        All; where only the prediction has ice; where only the reference has.
+        Side of the window in which the maps were generalised.
+    compared_km2
+        Area in which both maps have a class.
+    over_km2, under_km2
+        Area where only the prediction has ice, and where only the reference has.
     predicted_edge_km, reference_edge_km
-        Length of the edges.
+        Lengths of the edges.
     scenes
-        How many scenes have an edge in both maps, in the prediction only, in the reference only, in neither, (4,).
+        Number of scenes with an edge in both maps, in the prediction only, in the reference only, in neither, (4,).
     to_reference_km, to_prediction_km
-        Length of predicted edge by its distance to the reference's, in steps of :data:`STEP_KM` from 0, and the
-        reverse. Scenes with an edge in both maps only.
+        Length of the predicted edge by its distance to the reference's edge, in bins of :data:`STEP_KM` from 0, and
+        the reverse. Only scenes with an edge in both maps count.
     to_reference_moment, to_prediction_moment
-        Length times distance, km2, unrounded.
+        Sum of length times unrounded distance, km2.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("window_km",)
     WHOLE: ClassVar[tuple[str, ...]] = ("scenes",)
+    MEASURES: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            key="ice_edge_km", check="ice_edge", value="mean_distance_km", title="Ice edge off", unit="km",
+            better="lower", main=True, harm=6,
+            question="How far apart are the two ice edges, on average of both ways?",
+            sentence="puts the ice edge {} off on average",
+        ),
+        Measure(
+            key="ice_edge_hausdorff95_km", check="ice_edge", value="hausdorff95_km",
+            title="Ice edge off, Hausdorff 95 %", unit="km", better="lower", digits=1,
+            question="How far off are the worst parts of the edge, the last 5 % left out?",
+        ),
+        Measure(
+            key="iiee_km2", check="ice_edge", value="iiee_km2", title="Wrong side of the edge", unit="km2",
+            better="lower", digits=0, main=True, harm=7,
+            question="How much area is ice in one map and water in the other?",
+            sentence="has {} on the wrong side of the ice edge",
+        ),
+    )  # fmt: skip
 
     window_km: float
     compared_km2: float
@@ -76,7 +100,7 @@ class EdgeAmounts(Amounts):
     to_prediction_moment: float
 
     def values(self) -> dict[str, Any]:
-        """Distances in km and areas in km2."""
+        """Return distances in km and areas in km2."""
         means = [
             ratio(moment, float(lengths.sum()))
             for moment, lengths in (
@@ -104,7 +128,7 @@ class EdgeAmounts(Amounts):
         }
 
     def _reason(self) -> str | None:
-        """Why there are no distances; None where there are."""
+        """Return the reason why there are no distances; None where there are."""
         both, predicted, reference, _ = self.scenes.tolist()
         if both:
             return None
@@ -173,18 +197,18 @@ def window_px(window_km: float, pixel_m: float) -> int:
 
 
 def ice_edge(maps: MapPair, window_km: float = WINDOW_KM) -> ByBlock[EdgeAmounts] | str:
-    """Compare the ice edges. What is not the legend's water is ice.
+    """Compare the ice edges. Every class but the legend's water is ice.
 
     Parameters
     ----------
     maps
-        What is compared.
+        The maps to compare.
     window_km
-        Side of the window in which maps are generalised; 0 leaves them as they are.
+        Side of the window in which maps are generalised; with 0 they are not generalised.
 
     Returns
     -------
-    The amounts, or why the check does not apply.
+    The amounts, or the reason why the check does not apply.
 
     Raises
     ------
@@ -192,7 +216,7 @@ def ice_edge(maps: MapPair, window_km: float = WINDOW_KM) -> ByBlock[EdgeAmounts
         If the window is negative.
     """
     if not window_km >= 0:
-        raise ConfigError(f"a window of {window_km} km cannot be.", hint="0 leaves the maps as they are.")
+        raise ConfigError(f"the window of {window_km} km is negative.", hint="0 switches generalisation off.")
     here, grid, km = maps.here, maps.grid, maps.pixel_km
     if not here.any():
         return "no pixel has a class in both maps"
@@ -215,7 +239,7 @@ def ice_edge(maps: MapPair, window_km: float = WINDOW_KM) -> ByBlock[EdgeAmounts
         "under_km2": areas[1] * km**2,
         "predicted_edge_km": lengths[0] * km,
         "reference_edge_km": lengths[1] * km,
-        # One scene, of one kind: each block is a part of it.
+        # One scene of one kind, distributed evenly over its blocks.
         "scenes": np.tile(np.array(kinds, np.float64) / len(grid), (len(grid), 1)),
         "to_reference_km": measured[0][0],
         "to_prediction_km": measured[1][0],
@@ -228,9 +252,9 @@ def ice_edge(maps: MapPair, window_km: float = WINDOW_KM) -> ByBlock[EdgeAmounts
 def _distances(
     edge: Bools, other: Bools, grid: BlockGrid, km: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Length of `edge` by block and by its distance to `other`, in steps; and by block, length times distance."""
+    """Return the length of `edge` by block and bin of distance to `other`; and length times distance by block."""
     distance_px = cv2.distanceTransform((~other).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[edge]
-    # Its last digits differ from run to run. Squares of distances between pixel centres are whole numbers.
+    # OpenCV's last digits differ from run to run. Squares of distances between pixel centres are integers.
     exact_km = np.sqrt(np.rint(np.asarray(distance_px, np.float64) ** 2)) * km
     step = np.rint(exact_km / STEP_KM).astype(np.int64)
     block, n = grid.at(*np.nonzero(edge)), int(step.max()) + 1

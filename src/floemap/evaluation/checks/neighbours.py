@@ -1,16 +1,16 @@
-"""Impossible neighbours: old ice where ice cannot be old.
+"""The check of impossible neighbours: old ice where ice cannot be old.
 
-Old ice has lived through a summer, within the pack, and drifts in floes of kilometres. Narrow old ice beside open water
-gives a mistake away: *specks*, from rough sea, ships or icebergs; and *rings* along the ice edge, because classifiers
-pass through old ice on the way from bright ice to dark water. Small floes of old ice do drift in water in summer: the
-reference's amounts stand beside the prediction's for that reason.
+Old ice has survived a summer within the pack, and drifts in floes of kilometres. Narrow old ice beside open water is a
+sign of errors: *specks*, from rough sea, ships or icebergs; and *rings* along the ice edge, because classifiers pass
+through old ice between bright ice and dark water. Small floes of old ice do drift in water in summer, so the map is
+compared with the reference's own amounts.
 
-Narrow is old ice in which no square of :data:`WIDE_M` fits, and that lies farther than that from old ice in which one
-does: a morphological opening by a square (J. Serra, 1982, "Image Analysis and Mathematical Morphology", Academic
-Press), and spurs of wide floes left alone. What lies under land, no data and beyond the map's end is not known, so the
-square may reach there. Measured by the length of the border that narrow old ice shares with water, km. The width is in
-metres, not pixels: what is narrow on one grid is narrow on another, and where a grid's pixels are too large to draw the
-square the check does not apply. The border of ice that is finer than a grid's pixels is longer on smaller ones, though.
+Old ice is narrow where no square of :data:`WIDE_M` fits into it, and where it is farther than that width from old ice
+into which one fits: a morphological opening by a square (J. Serra, 1982, "Image Analysis and Mathematical Morphology",
+Academic Press) that keeps spurs of wide floes. The classes under land, no-data and beyond the edge of the map are
+unknown, so the square may extend there. The amount is the length of the border between narrow old ice and water, km.
+The width is in metres, not pixels: ice that is narrow on one grid is narrow on another, and where a grid's pixels are
+too large for the square the check does not apply. But the border of ice finer than a pixel is longer on finer grids.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
 from floemap.evaluation.checks.classes import Bools, Classes, MapPair, ice_groups
+from floemap.evaluation.checks.measures import NEAR, Measure
 from floemap.legend import IGNORE
 
 NO_CLASS = "the legend has no old ice"
-#: Narrower old ice is narrow: three of the largest pixels that the twin is made with, thirty of a real scene's.
+#: Width below which old ice is narrow: three of the twin's largest pixels, thirty of a real scene's.
 WIDE_M = 2400.0
-#: So many pixels must fit into that width, or one pixel more or less decides.
+#: Fewest pixels in that width: with fewer, a single pixel decides.
 _FEWEST_PX = 3
 
 Floats = NDArray[np.floating[Any]]
@@ -37,23 +38,31 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class NeighbourAmounts(Amounts):
-    """Each array (2,): prediction, reference. Only where both maps have a class.
+    """Lengths where both maps have a class; each array is (2,): prediction, reference.
 
     Attributes
     ----------
     wide_m
         Width from which old ice is no longer narrow, metres.
     pixel_m
-        Side of a pixel. Ragged borders are longer on smaller ones, so scenes with different ones cannot be added.
+        Side of a pixel. Ragged borders are longer on finer grids, so scenes with different pixels cannot be added.
     compared_km2
         Area in which both maps have a class.
     old_water_km
-        Length of border that old ice shares with open water.
+        Length of the border between old ice and open water.
     narrow_km
-        Of that, the border of narrow old ice.
+        Length of the border between narrow old ice and open water.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("wide_m", "pixel_m")
+    MEASURES: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            key="impossible_km", check="neighbours", value="impossible_km", title="Impossible neighbours", unit="km",
+            better=NEAR, digits=0, least=1.0, by_pixel=True, main=True, harm=8,
+            question="How much border does the map have between open water and narrow old ice?",
+            sentence="draws {} of impossible borders between old ice and water",
+        ),
+    )  # fmt: skip
 
     wide_m: float
     pixel_m: float
@@ -62,7 +71,7 @@ class NeighbourAmounts(Amounts):
     narrow_km: Floats
 
     def values(self) -> dict[str, Any]:
-        """Lengths in km; `impossible_km` is the border of narrow old ice with water."""
+        """Return lengths in km; `impossible_km` is the border of narrow old ice with water."""
         maps = [
             {"impossible_km": float(self.narrow_km[i]), "old_water_km": float(self.old_water_km[i])} for i in (0, 1)
         ]
@@ -75,14 +84,14 @@ class NeighbourAmounts(Amounts):
 
 
 def impossible_neighbours(maps: MapPair) -> ByBlock[NeighbourAmounts] | str:
-    """Measure the border of narrow old ice with water in both maps; or say why that does not apply."""
+    """Measure the border of narrow old ice with water in both maps, or return why the check does not apply."""
     old, water = ice_groups(maps.legend).old, maps.legend.water
     if old is None:
         return NO_CLASS
     size = round(WIDE_M / maps.pixel_m)
     if size < _FEWEST_PX:
         return (
-            f"on pixels of {maps.pixel_m:g} m old ice of less than {WIDE_M / 1000:g} km cannot be told from wider: "
+            f"pixels of {maps.pixel_m:g} m are too large to find old ice narrower than {WIDE_M / 1000:g} km: "
             f"{_FEWEST_PX} pixels must fit into that"
         )
     sides = np.zeros((2, len(maps.grid), 2))  # all, narrow
@@ -107,26 +116,26 @@ def narrow_pixels(classes: Classes, which: int, size: int) -> Bools:
     Parameters
     ----------
     classes
-        (rows, cols) uint8 class ids, 255 where there is none.
+        (rows, cols) uint8 class ids with no-data 255.
     which
-        The class.
+        Id of the class.
     size
         Side of the square, pixels.
 
     Returns
     -------
     narrow
-        (rows, cols).
+        Mask of the narrow parts, (rows, cols).
     """
     mask: Bools = np.asarray(classes == which)
     if not mask.any():
         return mask
-    # Beyond the map's end as under no data: whatever is there may belong to it.
+    # The classes beyond the edge of the map, as under no-data, are unknown and may be this class.
     could = cv2.copyMakeBorder(
         (mask | (classes == IGNORE)).view(np.uint8), size, size, size, size, cv2.BORDER_CONSTANT, value=1
     )
     square, first = np.ones((size, size), np.uint8), (size - 1) // 2
-    last = size - 1 - first  # squares of an even side have no middle: what one step moves, the other moves back
+    last = size - 1 - first  # a square of even side has no centre: the dilation undoes the shift of the erosion
     fits = cv2.dilate(cv2.erode(could, square, anchor=(first, first)), square, anchor=(last, last))
     wide = mask & fits[size:-size, size:-size].view(np.bool_)
     near = cv2.dilate(wide.view(np.uint8), np.ones((2 * size + 1, 2 * size + 1), np.uint8))

@@ -1,6 +1,6 @@
-"""Does the map make sense? All physical checks of a scene, from its rasters; scenes pooled.
+"""All physical checks of a scene's rasters, and the pooling of scenes.
 
-The checks themselves are pure functions of arrays in :mod:`floemap.evaluation.checks`. The model is never called.
+The checks are pure functions of arrays in :mod:`floemap.evaluation.checks`. The model is never called.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from floemap.evaluation.checks.amounts import Amounts, ByBlock
 from floemap.evaluation.checks.confidence import ConfidenceAmounts, confidence
 from floemap.evaluation.checks.fragmentation import FragmentationAmounts, fragmentation
 from floemap.evaluation.checks.ice_edge import WINDOW_KM, EdgeAmounts, ice_edge
+from floemap.evaluation.checks.measures import Measure
 from floemap.evaluation.checks.neighbours import NeighbourAmounts, impossible_neighbours
 from floemap.evaluation.checks.old_ice import OldIceAmounts, old_ice
 from floemap.evaluation.checks.scene_files import SceneFiles, open_scene_files
@@ -25,10 +26,10 @@ from floemap.evaluation.checks.sensor import AngleAmounts, SeamAmounts, angle, s
 from floemap.progress import Progress, silent
 from floemap.results.stage import Stage, revisions_in
 
-#: Raise the revision when a check's amounts or values change, whole or by blocks.
+#: Raise the revision when a check's amounts or values change, for the scene or by block.
 STAGE = Stage("floemap report", "checks.json", revision=2, files=("blocks.npz",))
 
-#: The checks by key, in the order of the page that explains them, and what they measure.
+#: The checks by key, in the order of the page that explains them, with the classes of their amounts.
 CHECKS: Mapping[str, type[Amounts]] = MappingProxyType(
     {
         "season": SeasonAmounts,
@@ -41,9 +42,10 @@ CHECKS: Mapping[str, type[Amounts]] = MappingProxyType(
         "confidence": ConfidenceAmounts,
     }
 )
+#: All numbers of the checks that tables show, in the order of the checks.
+MEASURES: tuple[Measure, ...] = tuple(m for kind in CHECKS.values() for m in kind.MEASURES)
 
-
-#: By check: its amounts by block, or why it does not apply.
+#: By check: its amounts by block, or the reason why it does not apply.
 Found = Mapping[str, ByBlock[Any] | str]
 
 
@@ -66,32 +68,33 @@ def check_scene(
     labels
         Folder with labels.tif and label.json: the chart, which is the reference where there is no truth.
     product
-        Prepared product: folder with product.tif and product.json.
+        Folder of the prepared product, with product.tif and product.json.
     truth
-        Of a simulated scene: truth.tif on the same grid. It is the reference, where the chart has a class.
+        The truth of a simulated scene: truth.tif on the same grid. It is the reference where the chart has a class.
     air_temperature
-        A raster on the same grid, degrees Celsius, the mean of the weeks before the scene: decides where melt is on.
+        Raster on the same grid with the mean air temperature of the weeks before the scene, degrees Celsius. It decides
+        where ice melts.
     window_km
         Side of the window in which maps are generalised before ice edges are compared.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Returns
     -------
     result
         JSON-ready, without not-a-number: ``revision`` of the checks, ``scene``, ``start``, ``simulated``, ``legend``,
         ``pixel_m``, ``reference`` (chart or truth), ``compared_km2``, and ``checks``: by key of :data:`CHECKS` whether
-        it ``applies``, the ``reason`` if not, the ``amounts`` (which :func:`pool_checks` adds) and the ``values`` made
-        of them.
+        the check ``applies``, the ``reason`` if not, the ``amounts`` (which :func:`pool_checks` adds) and the
+        ``values`` computed from them.
 
     Raises
     ------
     GridError
         If the rasters lie on different grids.
     ConfigError
-        If a raster holds a class that the legend lacks, or the truth has another legend.
+        If a raster holds a class outside the legend, or the truth has another legend.
     FloemapError
-        If a file is absent or cannot be read, or prediction and labels have different classes.
+        If a file is missing or cannot be read, or prediction and labels have different classes.
     """
     files = open_scene_files(
         Path(prediction), Path(labels), Path(product), truth=None if truth is None else Path(truth)
@@ -107,7 +110,7 @@ def check_files(
     window_km: float = WINDOW_KM,
     progress: Progress = silent,
 ) -> Found:
-    """Run all physical checks on a scene's files, shared out over its blocks; see :func:`check_scene`."""
+    """Run all physical checks on a scene's files, by block; see :func:`check_scene`."""
     maps = files.maps
     work: dict[str, Callable[[], ByBlock[Any] | str]] = {
         "season": lambda: season(maps, files.melting(air_temperature)),
@@ -128,7 +131,7 @@ def check_files(
 
 
 def scene_record(files: SceneFiles, found: Found) -> dict[str, Any]:
-    """Return what :func:`check_scene` returns, from what :func:`check_files` found."""
+    """Return the result of :func:`check_scene`, from the amounts that :func:`check_files` returned."""
     return {
         "revision": STAGE.revision,
         "scene": files.name,
@@ -147,39 +150,38 @@ def _confidence(files: SceneFiles) -> ByBlock[ConfidenceAmounts] | str:
         return "a chart states no probabilities"
     if not files.probabilities.exists():
         return f"there is no {files.probabilities.name}"
-    step = files.probability_step()
-    with files.probability_reader() as read:
+    with files.open_probabilities() as (read, step):
         return confidence(files.maps, read, step)
 
 
 def entry(found: Amounts | str) -> dict[str, Any]:
-    """Return what results hold of a check, JSON-ready: its amounts and values, or why it does not apply."""
+    """Return a check's entry in a result, JSON-ready: its amounts and values, or why it does not apply."""
     if isinstance(found, str):
         return {"applies": False, "reason": found, "amounts": None, "values": None}
     return {"applies": True, "reason": None, "amounts": found.to_json(), "values": found.values()}
 
 
 def pool_checks(scenes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Bring the results of several scenes together: amounts are added, then divided. Their order makes no difference.
+    """Pool the results of several scenes: amounts are added, then divided. The order of scenes does not matter.
 
     Parameters
     ----------
     scenes
-        What :func:`check_scene` gave, or the same read back from JSON.
+        Results of :func:`check_scene`, or the same read from JSON.
 
     Returns
     -------
     result
-        ``scenes``, ``simulated`` (whether any is), ``reference``, ``compared_km2``, and ``checks`` as for a scene,
-        with ``scenes`` beside: to how many the check applied.
+        ``scenes`` (their number), ``simulated`` (whether any is), ``reference``, ``compared_km2``, and ``checks`` as
+        for a scene, each with ``scenes``, the number of scenes to which the check applied.
 
     Raises
     ------
     ConfigError
-        If scenes were measured with different legends or settings, against different kinds of reference, or by other
-        revisions of the checks.
+        If scenes were measured with different legends or settings, against different kinds of reference, or by
+        different revisions of the checks.
     FloemapError
-        If there is no scene, or one is no such result.
+        If `scenes` is empty, or one is not such a result.
     """
     if not scenes:
         raise FloemapError("there are no checks to pool.")
@@ -193,7 +195,7 @@ def pool_checks(scenes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(references) > 1:
         raise ConfigError(
             f"some scenes were checked against the {references[0]}, some against the {references[1]}.",
-            hint="Give the truth of all of them, or of none.",
+            hint="Give the truth of all scenes, or of none.",
         )
     checks: dict[str, Any] = {}
     for key, kind in CHECKS.items():

@@ -1,4 +1,4 @@
-"""The files of one scene that the checks read, on one grid: a prediction's, its labels', the product's, the truth."""
+"""The files of one scene that the checks read, on one grid: prediction, labels, prepared product and truth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from floemap.legend import IGNORE, Legend, legend
 from floemap.results.stage import read_json
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
 
-#: Side of the squares that get one latitude each, that of their centre.
+#: Side of the squares for which latitude is computed, at their centre.
 _LATITUDE_SQUARE_M = 2500.0
 
 Floats = NDArray[np.float32]
@@ -34,26 +34,26 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """A scene's rasters, its classes read and the rest to be read window by window.
+    """A scene's rasters. Classes are in memory; the other rasters are read window by window.
 
     Attributes
     ----------
     prediction, chart
-        (rows, cols) uint8 class ids, 255 where there is none.
+        (rows, cols) uint8 class ids with no-data 255.
     truth
-        Likewise, where the chart has a class; None where the truth is not known.
+        The true classes where the chart has a class, in the same form; None where the truth is unknown.
     legend
-        Of all three.
+        The legend of all three.
     geobox
-        Of all.
+        The grid of all rasters.
     name, start
-        Of the scene; its time, UTC.
+        Name of the scene, and its start in UTC.
     simulated
-        Product, prediction or labels say so.
+        Whether the product, the prediction or the labels are simulated, or a truth is given.
     seams
-        The product's lines between sub-swaths; None where product.json has no such entry.
+        The product's lines between sub-swaths; None if product.json has no such entry.
     product, probabilities
-        Rasters. The second may be absent; None where the prediction can have none, being a chart.
+        Paths of rasters. The file of probabilities need not exist; the path is None where a chart is checked.
     """
 
     prediction: Classes
@@ -70,12 +70,12 @@ class SceneFiles:
 
     @property
     def reference(self) -> Classes:
-        """What the checks compare the prediction with: the truth where it is known, else the chart."""
+        """The classes that the checks compare the prediction with: the truth where it is known, else the chart."""
         return self.chart if self.truth is None else self.truth
 
     @cached_property
     def maps(self) -> MapPair:
-        """Prediction and reference, with blocks where the chart has a class: the same for all predictions."""
+        """The prediction and the reference, with blocks where the chart has a class: equal for all predictions."""
         grid = BlockGrid.of(self.chart, self.pixel_m)
         return MapPair(self.prediction, self.reference, self.pixel_m, self.legend, grid)
 
@@ -85,16 +85,16 @@ class SceneFiles:
         return float(abs(self.geobox.resolution.x))
 
     def melting(self, air_temperature: Path | None = None) -> Bools:
-        """Return where melt is on, (rows, cols): by date and latitude, and air temperature where it is known.
+        """Return the mask of melt, (rows, cols): by date and latitude, and by air temperature where it is known.
 
-        Latitudes are those of squares of some 2.5 km.
+        Latitudes are computed for squares of some 2.5 km.
 
         Raises
         ------
         GridError
             If the air temperature lies on another grid.
         FloemapError
-            If it cannot be read.
+            If the air temperature cannot be read.
         """
         n = max(1, round(_LATITUDE_SQUARE_M / self.pixel_m))
         rows, cols = self.geobox.shape
@@ -115,12 +115,12 @@ class SceneFiles:
             return np.asarray(stored.filled(np.nan) * np.float32(d.scales[0]) + np.float32(d.offsets[0]))
 
     def incidence_strips(self) -> Iterator[tuple[slice, Floats]]:
-        """Give the incidence angle in degrees, NaN for no data, strip by strip: its rows, and (rows, cols).
+        """Yield strips of the incidence angle: the rows, and the angles in degrees, (rows, cols), with no-data NaN.
 
         Raises
         ------
         FloemapError
-            If the product has no such band or cannot be read.
+            If the product lacks the band or cannot be read.
         """
         band = BAND_NAMES.index("incidence_deg")
         with open_raster(self.product) as d:
@@ -128,55 +128,50 @@ class SceneFiles:
                 raise FloemapError(
                     f"has the bands {d.descriptions}.", path=self.product, hint="Make it with `floemap prepare`."
                 )
-            for rows, window in _strips(d.shape):
-                stored = d.read(band + 1, window=window)
+            for row in range(0, d.height, STRIP_ROWS):
+                rows = slice(row, min(row + STRIP_ROWS, d.height))
+                stored = d.read(band + 1, window=((rows.start, rows.stop), (0, d.width)))
                 degrees = stored * np.float32(SCALE)
                 degrees[stored == NODATA] = np.nan
                 yield rows, degrees
 
-    def probability_step(self) -> float | None:
-        """Return the probability of one stored step; None where probabilities are stored as floating-point numbers.
+    @contextmanager
+    def open_probabilities(self) -> Iterator[tuple[Callable[[Window], NDArray[Any]], float | None]]:
+        """Yield a function that reads the stored probabilities in a window, (classes, rows, cols), and their step.
+
+        The step is the probability of one stored step; None if probabilities are stored as floating-point numbers.
 
         Raises
         ------
+        GridError
+            If the probabilities lie on another grid.
         FloemapError
-            If the file cannot be read, or its bands are not one for each class, all stored alike.
+            If there are none, the file cannot be read, lacks a band for each class, or stores bands differently.
         """
-        path = self._stored_probabilities()
+        path = self.probabilities
+        if path is None:
+            raise FloemapError("a chart has no probabilities.")
+        check_same_grid(read_geobox(path), self.geobox, "probabilities.tif and classes.tif")
         with open_raster(path) as d:
             kinds = set(zip(d.dtypes, d.scales, d.offsets, strict=True))
             if d.count != len(self.legend) or len(kinds) != 1:
                 raise FloemapError(
-                    f"holds {d.count} bands stored in {len(kinds)} ways, where {len(self.legend)} classes are.",
+                    f"holds {d.count} bands in {len(kinds)} encodings; {len(self.legend)} bands in one encoding are "
+                    "needed, one for each class.",
                     path=path,
                 )
             dtype, scale, offset = kinds.pop()
             if (dtype == "uint8" and (offset or d.nodata != IGNORE)) or dtype not in ("uint8", "float32"):
                 raise FloemapError(
-                    f"is stored as {dtype} with offset {offset:g} and no-data {d.nodata}, not as uint8 with 255 for "
-                    "no data nor as float32.",
+                    f"is stored as {dtype} with offset {offset:g} and no-data {d.nodata}, neither as uint8 with "
+                    "no-data 255 nor as float32.",
                     path=path,
                 )
-            return float(scale) if dtype == "uint8" else None
 
-    @contextmanager
-    def probability_reader(self) -> Iterator[Callable[[Window], NDArray[Any]]]:
-        """Give what reads the probabilities of a window as stored, (classes, rows, cols).
+            def read(window: Window) -> NDArray[Any]:
+                return np.asarray(d.read(window=tuple((s.start, s.stop) for s in window)))
 
-        Raises
-        ------
-        FloemapError
-            If they cannot be read.
-        """
-        path = self._stored_probabilities()
-        check_same_grid(read_geobox(path), self.geobox, "probabilities.tif and classes.tif")
-        with open_raster(path) as d:
-            yield lambda window: np.asarray(d.read(window=tuple((s.start, s.stop) for s in window)))
-
-    def _stored_probabilities(self) -> Path:
-        if self.probabilities is None:
-            raise FloemapError("a chart states no probabilities.")
-        return self.probabilities
+            yield read, float(scale) if dtype == "uint8" else None
 
 
 def open_scene_files(
@@ -187,27 +182,27 @@ def open_scene_files(
     truth: Path | None = None,
     within: Path | None = None,
 ) -> SceneFiles:
-    """Open a prediction's folder, its labels' and the prepared product's.
+    """Open the folders of a prediction, its labels and the prepared product.
 
     Parameters
     ----------
     prediction
-        Folder; None takes the chart for the prediction.
+        Folder of the prediction; None checks the chart itself.
     labels, product
-        Folders.
+        Folders of the labels and of the prepared product.
     truth
-        Of a simulated scene: truth.tif, with a band "class".
+        The truth of a simulated scene: truth.tif, with a band "class".
     within
-        Raster, 255 outside of the part that is looked at.
+        Raster that is 255 outside the part to check.
 
     Raises
     ------
     GridError
-        If their rasters lie on different grids, or pixels are not square.
+        If the rasters lie on different grids, or pixels are not square.
     ConfigError
-        If a raster holds a class that its legend lacks, or the truth has another legend than the labels.
+        If a raster holds a class outside its legend, or the truth has another legend than the labels.
     FloemapError
-        If a file is absent or cannot be read, or prediction and labels have different classes.
+        If a file is missing or cannot be read, or prediction and labels have different classes.
     """
     drawn, prepared = read_json(labels / "label.json"), read_json(product / "product.json")
     kinds, records = _legend(drawn, labels / "label.json"), [drawn, prepared]
@@ -216,14 +211,14 @@ def open_scene_files(
         others = _legend(records[-1], prediction / "prediction.json")
         if keys(kinds) != keys(others):
             raise FloemapError(
-                f"has the classes of legend {others.name}, the labels those of {kinds.name}.",
+                f"has the classes of legend {others.name}, but the labels have those of {kinds.name}.",
                 path=prediction,
-                hint=f"Draw the labels again with the legend {others.name}.",
+                hint=f"Label the chart again with the legend {others.name}.",
             )
     bands = product / "product.tif"
     geobox = read_geobox(bands)
     if abs(geobox.resolution.x) != abs(geobox.resolution.y):
-        raise GridError("its pixels are not square.", path=bands)
+        raise GridError("has pixels that are not square.", path=bands)
     chart = _classes(labels / "labels.tif", geobox, bands)
     if within is not None:
         chart[_classes(within, geobox, bands) == IGNORE] = IGNORE
@@ -254,7 +249,7 @@ def open_scene_files(
 
 
 def _classes(path: Path, geobox: GeoBox, bands: Path, band: int = 0) -> Classes:
-    """Read a raster of classes on the grid of the bands: its only band, or the one of that number."""
+    """Read a class raster on the grid of `bands`: its only band, or band number `band`."""
     check_same_grid(geobox, read_geobox(path), f"{bands} and {path}")
     with open_raster(path) as d:
         if d.dtypes[0] != "uint8" or (not band and d.count != 1):
@@ -263,15 +258,9 @@ def _classes(path: Path, geobox: GeoBox, bands: Path, band: int = 0) -> Classes:
 
 
 def _legend(record: Mapping[str, Any], path: Path) -> Legend:
-    """Return the legend that a stage's JSON names: as "legend", or as its "name"."""
+    """Return the legend that a stage's JSON names, as "legend" or as the legend's "name"."""
     named = record.get("legend")
     name = named.get("name") if isinstance(named, Mapping) else named
     if not isinstance(name, str):
         raise FloemapError("names no legend.", path=path)
     return legend(name)
-
-
-def _strips(shape: tuple[int, int]) -> Iterator[tuple[slice, tuple[tuple[int, int], tuple[int, int]]]]:
-    for row in range(0, shape[0], STRIP_ROWS):
-        last = min(row + STRIP_ROWS, shape[0])
-        yield slice(row, last), ((row, last), (0, shape[1]))

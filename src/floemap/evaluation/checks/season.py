@@ -1,16 +1,16 @@
-"""Out of season: new ice, nilas and young ice while ice melts.
+"""The check of the season: new ice, nilas and young ice while ice melts.
 
-These types are up to 30 cm thick. They grow from open water within days to weeks of frost, and the first weeks of melt
-take them away; so in the melt season there are none but by mistake.
+These types are up to 30 cm thick. They grow from open water within days to weeks of frost, and disappear in the first
+weeks of melt. In the melt season, a map that shows them is wrong.
 
 The season. On average melt begins in the marginal seas in the first week of June and reaches the pole by 19 June, and
 freezing begins at the pole on 16 August (I. Rigor, R. Colony, S. Martin, 2000, J. Climate 13, 896-914). T. Markus,
 J. Stroeve, J. Miller, 2009, J. Geophys. Res. 114, C12024, doi:10.1029/2009JC005436, give melt onset and freeze-up by
-region and year, with trends to longer melt. :data:`MELT_SEASONS` keeps inside of that on purpose: it begins one to two
-weeks later, so that what grew in spring is gone, and ends no later than freezing begins. In the south, ice advances
-from late February on (S. Stammerjohn et al., 2008, J. Geophys. Res. 113, C03S90, doi:10.1029/2007JC004269); the table
-stops a month earlier. It is a plain rule, no climatology: where polynyas freeze in summer, which happens on Antarctic
-coasts, give the air temperature.
+region and year, with trends to longer melt. The seasons in :data:`MELT_SEASONS` are shorter on purpose: they begin one
+to two weeks later, when the ice that grew in spring has melted, and end no later than freezing begins. In the south,
+ice advances from late February on (S. Stammerjohn et al., 2008, J. Geophys. Res. 113, C03S90,
+doi:10.1029/2007JC004269); the table ends a month earlier. The table is a simple rule and no climatology. Where polynyas
+freeze in summer, as on Antarctic coasts, use the air temperature.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from numpy.typing import NDArray
 from floemap.errors import GridError
 from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
 from floemap.evaluation.checks.classes import Bools, MapPair, ice_groups, keys
+from floemap.evaluation.checks.measures import Measure
 
 Day = tuple[int, int]
 
-#: Melt seasons: from this latitude (degrees, without sign) poleward, first and last day as (month, day).
+#: Melt seasons: latitude (degrees, without sign) from which a season applies poleward, first and last (month, day).
 MELT_SEASONS: Mapping[Literal["north", "south"], tuple[tuple[float, Day, Day], ...]] = MappingProxyType(
     {
         "north": ((80.0, (7, 1), (8, 15)), (70.0, (6, 15), (8, 31)), (0.0, (6, 15), (9, 15))),
         "south": ((70.0, (12, 15), (1, 15)), (0.0, (12, 15), (1, 31))),
     }
 )
-#: Sea water of 33 to 34 g/kg of salt freezes here, degrees Celsius; warmer air cannot make it.
+#: Freezing point of sea water with 33 to 34 g/kg of salt, degrees Celsius.
 FREEZING_C = -1.8
 
 NO_CLASSES = "the legend has no new ice, nilas or young ice"
@@ -45,14 +46,14 @@ NOT_MELTING = "nothing that is compared lies in its melt season"
 
 
 def in_melt_season(day: date, latitude_deg: NDArray[Any] | float) -> Bools:
-    """Return where :data:`MELT_SEASONS` has melt on that day.
+    """Return where a day lies in the melt season of :data:`MELT_SEASONS`.
 
     Parameters
     ----------
     day
-        UTC.
+        Date in UTC.
     latitude_deg
-        Any shape; south is negative.
+        Latitudes, an array of any shape; south is negative.
     """
     latitude = np.asarray(latitude_deg, np.float64)
     melting = np.zeros(latitude.shape, bool)
@@ -67,20 +68,20 @@ def in_melt_season(day: date, latitude_deg: NDArray[Any] | float) -> Bools:
 
 
 def _between(day: Day, first: Day, last: Day) -> bool:
-    """Whether a day of the year lies in a season, its ends included, which may pass New Year."""
+    """Return whether a day of the year lies in a season, ends included. The season may span New Year."""
     return first <= day <= last if first <= last else day >= first or day <= last
 
 
 def with_air_temperature(melting: Bools, air_temperature_c: NDArray[np.floating[Any]]) -> Bools:
-    """Let air temperature decide where it is known: melt where it is above :data:`FREEZING_C`.
+    """Return the mask of melt, decided by air temperature where it is known: melt where above :data:`FREEZING_C`.
 
     Parameters
     ----------
     melting
-        By date and latitude, (rows, cols).
+        Mask of melt by date and latitude, (rows, cols).
     air_temperature_c
-        (rows, cols), degrees Celsius, NaN where unknown. Young ice takes weeks to grow and to vanish: give the mean of
-        the two weeks before the scene rather than that hour's.
+        (rows, cols), degrees Celsius, NaN where unknown. Young ice takes weeks to grow and to melt, so use the mean of
+        the two weeks before the scene rather than the value at its time.
 
     Raises
     ------
@@ -94,21 +95,30 @@ def with_air_temperature(melting: Bools, air_temperature_c: NDArray[np.floating[
 
 @dataclass(frozen=True, eq=False)
 class SeasonAmounts(Amounts):
-    """Areas in km2 where melt is on and both maps have a class.
+    """Areas in km2 of the part of a scene that is in its melt season and has a class in both maps.
 
     Attributes
     ----------
     classes
         Keys of the types that are out of season.
     melting_km2
-        All of it.
+        Area of the whole part.
     predicted_km2, reference_km2
-        Of each of `classes`, (classes,).
+        Area of each of `classes` in the prediction and in the reference, (classes,).
     both_km2
-        Where both maps show one of them.
+        Area in which both maps show one of `classes`.
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("classes",)
+    MEASURES: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            key="out_of_season_km2", check="season", value="invented_km2", title="Out of season", unit="km2",
+            better="lower", digits=0, main=True, harm=4,
+            question="How much new ice, nilas and young ice does the map show while ice melts, where the reference has "
+            "none of it?",
+            sentence="invents {} of new, nilas and young ice in the melt season",
+        ),
+    )  # fmt: skip
 
     classes: tuple[str, ...]
     melting_km2: float
@@ -117,7 +127,7 @@ class SeasonAmounts(Amounts):
     both_km2: float
 
     def values(self) -> dict[str, Any]:
-        """Areas out of season, what the map shows where the reference has none, and the ratio to the reference's."""
+        """Return areas out of season, the area where only the map shows such ice, and ratios."""
         predicted, reference = float(self.predicted_km2.sum()), float(self.reference_km2.sum())
         return {
             "melting_km2": self.melting_km2,
@@ -138,13 +148,13 @@ def season(maps: MapPair, melting: Bools | bool) -> ByBlock[SeasonAmounts] | str
     Parameters
     ----------
     maps
-        What is compared.
+        The maps to compare.
     melting
-        Where melt is on, (rows, cols), or everywhere or nowhere.
+        Mask of the melt season, (rows, cols), or one value for all pixels.
 
     Returns
     -------
-    The amounts, or why the check does not apply.
+    The amounts, or the reason why the check does not apply.
 
     Raises
     ------

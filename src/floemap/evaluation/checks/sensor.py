@@ -1,15 +1,15 @@
-"""The sensor showing through: classes that change where the radar's sub-swaths meet, or with the incidence angle.
+"""The checks of the sensor: classes that change where the radar's sub-swaths meet, or with the incidence angle.
 
-Ice knows nothing of the radar. *Seams*: in a narrow zone along the lines where sub-swaths meet, the share of pixel
-sides at which the class changes is compared with the share elsewhere in the same map; 1 is as elsewhere. By chance ice
-has borders there too, so the reference's own ratio stands beside it. *Angle*: backscatter falls with incidence angle,
-open water's most, and a classifier that has not learned it calls the same ice by different names at near and far range.
-Shares of classes by degree of incidence show it; but ice is not spread evenly over a scene, so errors that depend on
-the ice alone would show too. What counts is therefore what is left when the confusion of the whole scene is taken into
-account:
+Ice does not depend on the radar. *Seams*: in a narrow zone along the lines where sub-swaths meet, the share of pixel
+sides at which the class changes is compared with the share elsewhere in the same map; a ratio of 1 means no difference.
+Ice has borders there by chance too, so the ratio is compared with the reference's own. *Angle*: backscatter falls with
+incidence angle, that of open water most, and a classifier that has not learned this gives the same ice different
+classes at near and far range. Shares of classes by degree of incidence show it; but ice is not distributed evenly over
+a scene, so errors that depend on the ice alone would show too. The measure is therefore the part that the confusion of
+the whole scene does not explain:
 
     n(b, j, k)   area at incidence b that the reference calls j and the prediction k
-    e(b, k) = sum over j of n(b, j, .) n(., j, k) / n(., j, .)      what the same confusion everywhere would give
+    e(b, k) = sum over j of n(b, j, .) n(., j, k) / n(., j, .)      area expected if the confusion were uniform
     dependence = sum over b, k of |n(b, ., k) - e(b, k)| / 2 N      share of the area, 0 to 1
 
 Half the sum of absolute differences is the total variation distance. Both numbers are this project's own; the effects
@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 from floemap.errors import GridError
 from floemap.evaluation.checks.amounts import Amounts, ByBlock, difference, ratio
 from floemap.evaluation.checks.classes import Bools, Classes, MapPair, keys
+from floemap.evaluation.checks.measures import NEAR, Measure
 from floemap.legend import IGNORE
 
-#: Bins of incidence angle: whole degrees from the first on; what lies beyond either end is in the bin there.
+#: Bins of incidence angle: whole degrees from the first on; the end bins also hold all angles beyond them.
 FIRST_DEG, BINS = 15, 35
-#: Half of the seam zone's width: what geocoding and a classifier's own resolution may move a border by.
+#: Half of the seam zone's width: the distance by which geocoding and a classifier's resolution can move a border.
 SEAM_HALF_WIDTH_M = 1000.0
 
 _PREDICTION, _REFERENCE = 0, 1
@@ -49,16 +50,25 @@ class SeamAmounts(Amounts):
     Attributes
     ----------
     sides_km
-        (2, 2): by place (in the seam zone, elsewhere) and by direction (between columns, between rows): all sides.
+        Length of all sides by place (in the seam zone, elsewhere) and direction (between columns, rows), (2, 2).
     changes_km
-        (2, 2, 2): prediction, reference; by place; by direction: sides at which the class changes.
+        Length of sides at which the class changes, by map (prediction, reference), place and direction, (2, 2, 2).
     """
+
+    MEASURES: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            key="seam_ratio", check="seams", value="ratio", title="Changes along seams", unit="", better=NEAR,
+            least=0.1, main=True, harm=10,
+            question="How many times as often as elsewhere does the class change where the radar's sub-swaths meet?",
+            sentence="changes class {} times as often along the radar’s seams as elsewhere",
+        ),
+    )  # fmt: skip
 
     sides_km: Floats
     changes_km: Floats
 
     def values(self) -> dict[str, Any]:
-        """Changes along seams as a ratio to what the map has elsewhere, and the border that is too much, km."""
+        """Return the ratio of changes along seams to those elsewhere in the map, and the excess of border, km."""
         found = [self._of(i) for i in (_PREDICTION, _REFERENCE)]
         return {
             "prediction": found[0],
@@ -67,7 +77,7 @@ class SeamAmounts(Amounts):
         }
 
     def _of(self, which: int) -> dict[str, float | None]:
-        # Direction by direction: a raster's rows and columns cut a slanting border at different rates.
+        # Each direction by itself: a slanting border crosses rows and columns at different rates.
         elsewhere = self.sides_km[_ELSEWHERE]
         rates = np.divide(
             self.changes_km[which, _ELSEWHERE], elsewhere, out=np.zeros_like(elsewhere), where=elsewhere > 0
@@ -89,14 +99,14 @@ def seams(maps: MapPair, zone: Bools | None) -> ByBlock[SeamAmounts] | str:
     Parameters
     ----------
     maps
-        What is compared.
+        The maps to compare.
     zone
-        (rows, cols), True along seams, see :func:`floemap.evaluation.checks.seam_zone.seam_zone`; None where the seams
-        are not known. A side is in the zone if both of its pixels are, elsewhere if neither is.
+        Mask of the seam zone, (rows, cols), see :func:`floemap.evaluation.checks.seam_zone.seam_zone`; None where the
+        seams are unknown. A side is in the zone if both of its pixels are, and elsewhere if neither is.
 
     Returns
     -------
-    The amounts, or why the check does not apply.
+    The amounts, or the reason why the check does not apply.
 
     Raises
     ------
@@ -129,21 +139,29 @@ class AngleAmounts(Amounts):
     Attributes
     ----------
     classes
-        Keys of the legend.
+        Keys of the legend's classes.
     first_deg
         Lower end of the first bin; bins are one degree wide.
     km2
-        (bins, classes, classes): by incidence, class of the reference, class of the prediction.
+        Area by incidence, class of the reference and class of the prediction, (bins, classes, classes).
     """
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("classes", "first_deg")
+    MEASURES: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            key="angle_dependence", check="angle", value="angle_dependence", title="Depends on angle", unit="",
+            better="lower", digits=3, main=True, harm=11,
+            question="What share of the map changes class with the radar's incidence angle, not with the ice?",
+            sentence="lets a share of {} of the map depend on the incidence angle",
+        ),
+    )  # fmt: skip
 
     classes: tuple[str, ...]
     first_deg: int
     km2: Floats
 
     def values(self) -> dict[str, Any]:
-        """Shares of classes by degree, both maps', and how much of the prediction's depends on the angle."""
+        """Return shares of classes by degree for both maps, and the share of the prediction that depends on angle."""
         by_reference, by_prediction = self.km2.sum(axis=2), self.km2.sum(axis=1)  # (bins, classes)
         total = self.km2.sum()
         whole = self.km2.sum(axis=0)
@@ -172,16 +190,16 @@ def angle_counts(
     Parameters
     ----------
     prediction, reference
-        (rows, cols) uint8 class ids, 255 where there is none, or a strip of them.
+        (rows, cols) uint8 class ids with no-data 255, or a strip of them.
     incidence_deg
-        The same shape, degrees; NaN where unknown, which leaves the pixel out.
+        Incidence angles of the same shape, degrees; pixels with NaN are not counted.
     classes
-        How many the legend has; ids are not checked here.
+        Number of classes in the legend. Ids are not checked.
 
     Returns
     -------
     counts
-        (bins, classes, classes). Those of strips add.
+        Number of pixels, (bins, classes, classes). Counts of strips add.
     """
     here = (prediction != IGNORE) & (reference != IGNORE) & np.isfinite(incidence_deg)
     degree = np.clip(np.floor(incidence_deg[here]).astype(np.intp) - FIRST_DEG, 0, BINS - 1)
@@ -196,18 +214,18 @@ def angle(maps: MapPair, strips: Iterable[tuple[slice, Floats]]) -> ByBlock[Angl
     Parameters
     ----------
     maps
-        What is compared.
+        The maps to compare.
     strips
-        The incidence angle, strip by strip: rows, and (rows, cols), degrees, NaN where unknown.
+        Strips of the incidence angle: the rows, and the angles in degrees, (rows, cols), NaN where unknown.
 
     Returns
     -------
-    The amounts, or why the check does not apply.
+    The amounts, or the reason why the check does not apply.
 
     Raises
     ------
     GridError
-        If a strip does not lie on the maps' grid.
+        If a strip does not fit the maps' grid.
     """
     n, cols = len(maps.legend), maps.here.shape[1]
     counts = np.zeros((len(maps.grid), BINS, n, n), np.int64)

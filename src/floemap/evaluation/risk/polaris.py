@@ -4,12 +4,12 @@ Each ice type has a risk index value (RIV) for each ice class of ships. The risk
 
     RIO = sum over its types of concentration in tenths x RIV
 
-and says whether the circular sees normal operation, elevated operational risk, or operation subject to special
-consideration. A class of our legends may hold several of the circular's ice types. It counts as the thickest of them
-unless the caller says otherwise: that errs to the safe side.
+and decides among normal operation, elevated operational risk, and operation subject to special consideration. A class
+of floemap's legends can hold several of the circular's ice types. It counts as the thickest of them unless the caller
+chooses another, which errs to the safe side.
 
-Left out: the circular's values for decayed ice, which need ice that somebody has seen to be decayed; escort by an
-icebreaker; ridges, pressure, icebergs. See ``docs/risk.md``.
+Not covered: the circular's values for decayed ice, which require observed decay; escort by an icebreaker; ridges,
+pressure, icebergs. See ``docs/risk.md``.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from numpy.typing import ArrayLike, NDArray
 from floemap.errors import ConfigError, GridError, known_names
 from floemap.legend import IGNORE, STAGES, Legend
 
-#: To stand wherever risk is shown.
+#: Notice that must accompany every display of risk.
 ADVISORY = (
     "Advisory only: a comparison of charts by the values of IMO MSC.1/Circ.1519 (POLARIS), not a tool for decisions. "
     "It knows nothing of ridges, pressure, decay, icebergs, or the ship, and never says that a passage is safe."
 )
 
-#: Tenths of a regime that its types and open water share.
+#: Number of tenths in a regime, over its ice types and open water.
 TENTHS = 10
-#: Stored in fractions.tif where there is none.
+#: No-data value of fractions.tif.
 _NO_FRACTION = 255
 
 
 class IceType(IntEnum):
-    """Ice types of the circular, in its order: from none to the thickest."""
+    """Ice types of the circular, in its order, from ice free to the thickest."""
 
     ICE_FREE = 0
     NEW = 1
@@ -76,7 +76,7 @@ _TITLES = (
 
 
 class Level(IntEnum):
-    """Levels of operation, from the mildest."""
+    """Levels of operation, in the order of increasing risk."""
 
     NORMAL = 0
     ELEVATED = 1
@@ -97,11 +97,11 @@ class ShipClass:
     key
         Key in :data:`SHIP_CLASSES`.
     title
-        For people.
+        Title that tables show.
     polar
-        Of the polar classes PC 1 to PC 7: only these have a level of elevated risk.
+        Whether the class is one of the polar classes PC 1 to PC 7. Only these have a level of elevated risk.
     values
-        Risk index value by :class:`IceType`.
+        Risk index values, indexed by :class:`IceType`.
     """
 
     key: str
@@ -110,7 +110,7 @@ class ShipClass:
     values: tuple[int, ...]
 
 
-#: Table 1.3 of the circular: ice that is not decayed. Columns as in :class:`IceType`.
+#: Table 1.3 of the circular, for ice without decay. The columns are those of :class:`IceType`.
 _TABLE = (
     ("PC1", "PC 1", True, (3, 3, 3, 3, 2, 2, 2, 2, 2, 2, 1, 1)),
     ("PC2", "PC 2", True, (3, 3, 3, 3, 2, 2, 2, 2, 2, 1, 1, 0)),
@@ -126,10 +126,10 @@ _TABLE = (
     ("none", "not ice strengthened", False, (3, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8, -8)),
 )
 SHIP_CLASSES: Mapping[str, ShipClass] = MappingProxyType({row[0]: ShipClass(*row) for row in _TABLE})
-#: Those that reports show.
+#: Keys of the ship classes that reports show.
 REPORTED_SHIPS = ("PC1", "PC5", "PC7", "IA", "none")
 
-#: Ice types that a stage of development (SIGRID-3 code) may be. Nilas is under 10 cm, as the circular's new ice is.
+#: Possible ice types of each stage of development (SIGRID-3 code). Nilas is under 10 cm, like the circular's new ice.
 STAGE_TYPES: Mapping[int, tuple[IceType, ...]] = MappingProxyType(
     {
         80: (IceType.ICE_FREE,),
@@ -153,12 +153,12 @@ STAGE_TYPES: Mapping[int, tuple[IceType, ...]] = MappingProxyType(
 
 
 def ship_class(key: str) -> ShipClass:
-    """Return the ice class of ships of that key.
+    """Return the ice class of ships with a key.
 
     Raises
     ------
     ConfigError
-        If there is none, with the keys that there are.
+        If no class has the key. The hint lists the known keys.
     """
     try:
         return SHIP_CLASSES[key]
@@ -172,14 +172,14 @@ def class_ice_types(legend: Legend, taking: Mapping[str, IceType] | None = None)
     Parameters
     ----------
     legend
-        Whose classes. Its class of water is ice free.
+        The legend. Its class of water is ice free.
     taking
-        Ice types to take instead of the thickest, by class key: ``{"first_year_ice": IceType.MEDIUM_FIRST_YEAR}``.
+        Ice types that replace the thickest, by class key: ``{"first_year_ice": IceType.MEDIUM_FIRST_YEAR}``.
 
     Raises
     ------
     ConfigError
-        If `taking` names a class that the legend lacks, or a type that the class does not hold.
+        If `taking` names a class outside the legend, or a type that the class does not hold.
     """
     taking = taking or {}
     strangers = set(taking) - {c.key for c in legend.classes}
@@ -212,35 +212,15 @@ def risk_values(legend: Legend, ship: str, taking: Mapping[str, IceType] | None 
     Raises
     ------
     ConfigError
-        If there is no such ship, or as :func:`class_ice_types`.
+        If no ship class has the key `ship`, and for the reasons of :func:`class_ice_types`.
     """
     values = ship_class(ship).values
     return np.array([values[kind] for kind in class_ice_types(legend, taking)], np.int64)
 
 
 def class_levels(legend: Legend, ship: str, taking: Mapping[str, IceType] | None = None) -> NDArray[np.uint8]:
-    """Return the :class:`Level` of ten tenths of each class of a legend, (classes,)."""
+    """Return the :class:`Level` of a regime that consists of one class only, for each class of a legend, (classes,)."""
     return operation_levels(TENTHS * risk_values(legend, ship, taking), ship)
-
-
-def risk_index_of_counts(counts: ArrayLike, values: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the risk index outcome of ice regimes from their pixels by class.
-
-    Parameters
-    ----------
-    counts
-        (..., classes), pixels or areas, as from :func:`floemap.evaluation.risk.operations.region_counts`.
-    values
-        (classes,), as from :func:`risk_values`.
-
-    Returns
-    -------
-    numpy.ndarray
-        (...), NaN where a regime has no pixel.
-    """
-    counts = np.asarray(counts, np.float64)
-    total = counts.sum(axis=-1)
-    return np.asarray(np.divide(TENTHS * (counts @ values), total, out=np.full(total.shape, np.nan), where=total > 0))
 
 
 def risk_index_of_fractions(
@@ -248,32 +228,32 @@ def risk_index_of_fractions(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the lowest and the highest risk index outcome that a chart's partial concentrations allow.
 
-    Ice of unknown type makes the difference: as heavy multi-year ice in the lowest outcome, as new ice in the highest.
-    To stay on the safe side take the lowest.
+    Ice of unknown type counts as heavy multi-year ice in the lowest outcome, and as new ice in the highest. The lowest
+    outcome is the safe choice.
 
     Parameters
     ----------
     percent
-        (classes + 1, ...), percent of the area by class and of ice of unknown type, as in ``fractions.tif``; 255 where
-        there is none.
+        Percentage of the area by class and of ice of unknown type, as in ``fractions.tif``, (classes + 1, ...), with
+        no-data 255.
     legend
-        Of the fractions.
+        The legend of the fractions.
     ship
         A key of :data:`SHIP_CLASSES`.
     taking
-        See :func:`class_ice_types`.
+        Ice types that replace the thickest, see :func:`class_ice_types`.
 
     Returns
     -------
     tuple of numpy.ndarray
-        Lowest and highest, each (...), NaN where there are no fractions.
+        The lowest and the highest outcomes, each (...); NaN where there are no fractions.
 
     Raises
     ------
     GridError
-        If the number of fractions is not that of the legend's classes and one.
+        If the number of fractions is not the number of classes plus one.
     ConfigError
-        If there is no such ship, or as :func:`class_ice_types`.
+        If no ship class has the key `ship`, and for the reasons of :func:`class_ice_types`.
     """
     if len(percent) != len(legend) + 1:
         raise GridError(
@@ -296,13 +276,13 @@ def risk_index_of_fractions(
 def operation_levels(outcome: ArrayLike, ship: str) -> NDArray[np.uint8]:
     """Return the :class:`Level` of risk index outcomes for a ship, :data:`floemap.legend.IGNORE` where they are NaN.
 
-    From 0 normal. Below, for PC 1 to PC 7 elevated down to -10 (included), then special; for lower ice classes and
-    none special at once (Table 1.1 of the circular).
+    Outcomes of 0 and more are normal. For PC 1 to PC 7, outcomes below 0 are elevated down to and including -10, and
+    special below; for all other ships, outcomes below 0 are special (Table 1.1 of the circular).
 
     Raises
     ------
     ConfigError
-        If there is no such ship.
+        If no ship class has the key `ship`.
     """
     elevated_from = -TENTHS if ship_class(ship).polar else 0
     outcome = np.asarray(outcome)

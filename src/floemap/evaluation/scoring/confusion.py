@@ -1,6 +1,6 @@
-"""Confusion matrices: whole counts of pixels, from two class rasters, summed and never averaged.
+"""Confusion matrices: integer counts of pixels from two class rasters, which are summed and never averaged.
 
-Rows are the reference's classes, columns the prediction's. Arrays only; nothing is divided here.
+Rows are the reference's classes, columns the prediction's. This module takes arrays and divides nothing.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from floemap.legend import IGNORE
 Counts = NDArray[np.int64]
 Classes = NDArray[np.uint8]
 
-#: Rows that are counted at a time: counting makes 64-bit copies, and these stay in the cache.
+#: Number of rows counted at a time: counting makes 64-bit copies, and those of a strip fit into the cache.
 _STRIP_ROWS = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Counts of pixels by class of the reference and of the prediction. Adding two of them pools their pixels.
+    """Counts of pixels by class of the reference and of the prediction. Adding two matrices pools their pixels.
 
     Attributes
     ----------
     counts
-        (classes, classes) int64; rows reference, columns prediction. Pixels that have both.
+        Pixels that have a reference and a prediction, (classes, classes) int64; rows reference, columns prediction.
     without_prediction
-        (classes,) int64. Pixels that have a reference but no prediction, by the reference's class. No score counts
-        them; every report says how many they are.
+        Pixels that have a reference but no prediction, by the reference's class, (classes,) int64. No score counts
+        them; every report gives their number.
     without_reference
-        Pixels that have a prediction but no reference (land, outside the chart, unknown): they are left out.
+        Number of pixels that have a prediction but no reference (land, outside the chart, unknown). No score counts
+        them.
     """
 
     counts: Counts
@@ -56,17 +57,17 @@ class Confusion:
 
     @classmethod
     def zero(cls, classes: int) -> Confusion:
-        """Return the one without a pixel, which changes nothing when added."""
+        """Return the matrix without a pixel, the neutral element of addition."""
         return cls(np.zeros((classes, classes), np.int64), np.zeros(classes, np.int64))
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Confusion:
-        """Read what :meth:`as_dict` gave.
+        """Read the record that :meth:`as_dict` returns.
 
         Raises
         ------
         FloemapError
-            If it is no such record.
+            If `record` is no such record.
         """
         try:
             counts = np.array(record["counts"])
@@ -75,7 +76,7 @@ class Confusion:
                 raise TypeError("counts are whole numbers")
             return cls(counts, without, int(record["without_reference"]))
         except (*MISSHAPEN, FloemapError) as e:
-            raise FloemapError(f"is no record of a confusion matrix: {e!r}.") from e
+            raise FloemapError(f"is not the record of a confusion matrix: {e!r}.") from e
 
     def as_dict(self) -> dict[str, Any]:
         """Return all counts, JSON-ready."""
@@ -87,7 +88,7 @@ class Confusion:
 
     @property
     def reference_pixels(self) -> Counts:
-        """Pixels of each class in the reference, with a prediction or without, (classes,)."""
+        """Number of pixels of each class in the reference, with or without a prediction, (classes,)."""
         return np.asarray(self.counts.sum(axis=1) + self.without_prediction)
 
     def __len__(self) -> int:
@@ -112,23 +113,23 @@ class Confusion:
 
 @dataclass
 class PairCounts:
-    """How often each pair of stored values occurs in two rasters, whatever the values: filled strip by strip.
+    """Number of pixels with each pair of stored values in two rasters, filled strip by strip.
 
-    Counting all 65 536 pairs costs no more than counting those of a legend, and an id that the legend lacks cannot
-    hide among pixels that are left out.
+    Counting all 65 536 pairs costs no more than counting those of a legend, and an id outside the legend cannot hide
+    among pixels that are not scored.
     """
 
     table: Counts = field(default_factory=lambda: np.zeros((256, 256), np.int64))
 
     def add(self, reference: Classes, prediction: Classes) -> None:
-        """Count the pixels of two rasters, or strips of them: (rows, cols) uint8 each.
+        """Count the pixels of two rasters, or of strips of them: (rows, cols) uint8 each.
 
         Raises
         ------
         GridError
-            If their shapes differ.
+            If the shapes differ.
         ConfigError
-            If they are not of uint8.
+            If the type of one is not uint8.
         """
         if reference.shape != prediction.shape:
             raise GridError(f"reference and prediction have the shapes {reference.shape} and {prediction.shape}.")
@@ -141,19 +142,19 @@ class PairCounts:
             self.table += np.bincount(pair.ravel(), minlength=256 * 256).reshape(256, 256)
 
     def unknown_ids(self, classes: int) -> tuple[dict[int, int], dict[int, int]]:
-        """Return the pixels of each id that is neither a class nor IGNORE: of the reference, of the prediction."""
+        """Return the number of pixels of each id that is neither a class nor IGNORE, for reference and prediction."""
         found = []
         for pixels in (self.table.sum(axis=1), self.table.sum(axis=0)):
             found.append({i: int(pixels[i]) for i in range(classes, IGNORE) if pixels[i]})
         return found[0], found[1]
 
     def confusion(self, classes: int) -> Confusion:
-        """Return the counts of a legend's classes.
+        """Return the confusion matrix of the first `classes` ids.
 
         Raises
         ------
         ConfigError
-            If one of the rasters holds an id that is neither a class nor IGNORE, naming it.
+            If one of the rasters holds an id that is neither a class nor IGNORE. The message names it.
         """
         for what, unknown in zip(("reference", "prediction"), self.unknown_ids(classes), strict=True):
             if unknown:
@@ -166,7 +167,7 @@ class PairCounts:
 
 
 def name_ids(unknown: Mapping[int, int], classes: int) -> str:
-    """Say which ids are outside a legend of so many classes, as the rest of a sentence."""
+    """Return the end of an error's sentence that names the ids outside a legend of `classes` classes."""
     ids = ", ".join(f"{i} at {n} pixels" for i, n in list(unknown.items())[:5])
     more = "" if len(unknown) <= 5 else f" and {len(unknown) - 5} further ids"
     return f"ids outside the legend: {ids}{more}. Its classes are 0 to {classes - 1}; {IGNORE} is none."
@@ -180,14 +181,14 @@ def confusion(reference: Classes, prediction: Classes, classes: int) -> Confusio
     reference, prediction
         (rows, cols) uint8: class ids, IGNORE (255) where there is none.
     classes
-        How many the legend has.
+        Number of classes in the legend.
 
     Raises
     ------
     GridError
         If the shapes differ.
     ConfigError
-        If they are not of uint8, or hold an id that is neither a class nor IGNORE, naming it.
+        If the type of a raster is not uint8, or it holds an id that is neither a class nor IGNORE.
     """
     pairs = PairCounts()
     pairs.add(reference, prediction)
@@ -195,12 +196,12 @@ def confusion(reference: Classes, prediction: Classes, classes: int) -> Confusio
 
 
 def pooled(confusions: Sequence[Confusion]) -> Confusion:
-    """Return the sum of one or more: their pixels as if of one scene. The order makes no difference.
+    """Return the sum of one or more matrices, as if their pixels were of one scene. Their order does not matter.
 
     Raises
     ------
     ConfigError
-        If there is none, or the numbers of classes differ.
+        If `confusions` is empty, or the numbers of classes differ.
     """
     if not confusions:
         raise ConfigError("there is no confusion matrix to pool.")

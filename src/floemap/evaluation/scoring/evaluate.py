@@ -1,6 +1,6 @@
-"""From a predicted class map and a chart's labels to counts and scores: ``evaluation.json`` and ``errors.tif``.
+"""The stage that scores a class map against a chart's labels: ``evaluation.json`` and ``errors.tif``.
 
-``errors.tif``: uint8, 0 where the prediction is the chart's class, 1 where it is another, 255 where there is no label
+``errors.tif`` is uint8: 0 where the prediction is the chart's class, 1 where it is another, 255 where there is no label
 or no prediction. Rasters are read in strips, so memory does not grow with the scene. No model is called.
 """
 
@@ -51,23 +51,23 @@ _ERROR_BAND = Band(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished evaluation folder; `skipped` where it was finished before."""
+    """A finished evaluation folder; `skipped` is true where it was finished before the call."""
 
     folder: Path
     skipped: bool = False
 
     @property
     def record(self) -> Path:
-        """Counts and scores."""
+        """The file with counts and scores."""
         return self.folder / RECORD
 
     @property
     def errors(self) -> Path:
-        """The map of right and wrong."""
+        """The raster of right and wrong pixels."""
         return self.folder / ERRORS
 
     def read(self) -> dict[str, Any]:
-        """Return what the record says: what :func:`floemap.evaluation.statistics.summary.summarise` takes."""
+        """Return the content of the record, as :func:`floemap.evaluation.statistics.summary.summarise` takes it."""
         return read_json(self.record)
 
 
@@ -88,24 +88,26 @@ def evaluate_scene(
     Parameters
     ----------
     prediction
-        Folder made by `floemap predict`, or a class raster: one band of uint8, 255 where there is none.
+        Folder made by `floemap predict`, or a class raster: one band of uint8 with no-data 255.
     labels
-        Folder made by `floemap label`, or its labels.tif. What lies beside it (fractions.tif, border_distance.tif)
-        decides which further scores there are.
+        Folder made by `floemap label`, or its labels.tif. The files beside it (fractions.tif, border_distance.tif)
+        decide which further scores are computed.
     out
-        Folder that gets a folder named as the prediction, with evaluation.json and errors.tif.
+        Folder in which a folder with evaluation.json and errors.tif is written.
     settings
         See :class:`floemap.evaluation.scoring.settings.EvaluateSettings`.
     name
-        Of the folder, if not the prediction's.
+        Name of the written folder; by default the prediction's.
     truth
-        Of a simulated scene: truth.tif or its folder; its band "class" on the same grid, in the legend six_classes.
+        The truth of a simulated scene: truth.tif or its folder. Its band "class" must be on the same grid and in the
+        legend six_classes.
     mask
-        Raster on the same grid, 0 outside of the part that is scored.
+        Raster on the same grid that is 0 outside the part to score.
     overwrite
-        Make it again even where it is finished with the same inputs and settings, or is of another prediction or chart.
+        Whether to replace a folder that is finished with the same inputs and settings, or that holds the evaluation of
+        another prediction or chart.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------
@@ -114,9 +116,9 @@ def evaluate_scene(
     ConfigError
         If prediction and labels have different classes, or a raster holds ids outside the legend.
     FloemapError
-        If a raster cannot be read, a score that must be there cannot be had, or no pixel has label and prediction.
+        If a raster cannot be read, a required score cannot be computed, or no pixel has a label and a prediction.
     OutputError
-        If the results cannot be written, or would take the place of something else.
+        If the results cannot be written, or would replace something else.
     """
     settings = settings or EvaluateSettings()
     sources = find_sources(
@@ -146,7 +148,7 @@ def evaluate_scene(
 
 
 def _count(sources: Sources, settings: EvaluateSettings, errors: Path, progress: Progress) -> Tally:
-    """Count all scores strip by strip, and write the map of errors while the strips pass by."""
+    """Count the pixels of all scores strip by strip, and write the map of errors on the way."""
     tally = Tally(settings.away_from_borders_px, settings.either_min_percent)
     classes = len(sources.classes.keys)
     tags = {"AREA_OR_POINT": "Area", "simulated": "yes" if sources.simulated else "no"}
@@ -170,7 +172,7 @@ def _count(sources: Sources, settings: EvaluateSettings, errors: Path, progress:
             for path, values in ((sources.fractions, None if shares is None else shares[0]), (sources.distance, far)):
                 if values is not None and ((values == NO_VALUE) & (reference != IGNORE)).any():
                     raise FloemapError(
-                        "has no value at pixels that have a label: it is of another chart.",
+                        "has no value at pixels that have a label: it was made from another chart.",
                         path=path,
                         hint="Label the chart again.",
                     )
@@ -183,7 +185,10 @@ def _count(sources: Sources, settings: EvaluateSettings, errors: Path, progress:
 
 
 def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> Callable[[int], NDArray[Any] | None]:
-    """Open a raster until the stack closes; return what reads the strip from a row on; ``None`` for no raster."""
+    """Open a raster until the stack closes; return a function that reads the strip that begins at a row.
+
+    The function returns ``None`` where there is no raster.
+    """
     if path is None:
         return lambda row: None
     dataset = stack.enter_context(open_raster(path))
@@ -193,18 +198,20 @@ def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> 
             window = ((row, min(row + STRIP_ROWS, dataset.height)), (0, dataset.width))
             return np.asarray(dataset.read(bands, window=window))
         except RasterioError as e:
-            raise FloemapError(f"cannot be read: {e}.", path=path, hint="Is it whole? Make it again.") from e
+            raise FloemapError(
+                f"cannot be read: {e}.", path=path, hint="Check that it is whole, or make it again."
+            ) from e
 
     return read
 
 
 def _needed(strip: NDArray[Any] | None) -> Classes:
-    assert strip is not None  # of a raster that is always there
+    assert strip is not None  # prediction and labels are required
     return strip
 
 
 def _check_ids(sources: Sources, tally: Tally) -> None:
-    """Raise where a raster holds ids outside the legend, or where there is nothing to score."""
+    """Raise an error if a raster holds ids outside the legend, or no pixel can be scored."""
     classes = len(sources.classes.keys)
     for score, files in {PRIMARY: (sources.labels, sources.prediction), "truth": (sources.truth, None)}.items():
         if score in tally.pairs:
@@ -215,12 +222,12 @@ def _check_ids(sources: Sources, tally: Tally) -> None:
         raise FloemapError(
             f"has no pixel where the labels {sources.labels} have a class, so there is nothing to score.",
             path=sources.prediction,
-            hint="Are they of one scene, and of the part that is scored?",
+            hint="Check that both are of one scene, and that the mask covers labels.",
         )
 
 
 def _about(sources: Sources, settings: EvaluateSettings, tally: Tally) -> dict[str, Any]:
-    """What evaluation.json says besides how it was made."""
+    """Return the content of evaluation.json without its provenance."""
     keys = sources.classes.keys
     counts = tally.as_dict(len(keys))
     named = {}
@@ -245,6 +252,6 @@ def _about(sources: Sources, settings: EvaluateSettings, tally: Tally) -> dict[s
 
 
 def _pixel_area_km2(sources: Sources) -> float | None:
-    """Area of a pixel on the map; ``None`` where the map's units are not metres."""
+    """Return the area of a pixel on the map; ``None`` where the projection's unit is not the metre."""
     units = {axis.unit_name for axis in crs_of(sources.geobox).proj.axis_info}
     return abs(sources.geobox.transform.determinant) / 1e6 if units == {"metre"} else None

@@ -1,9 +1,10 @@
-"""The named scores: what counts as reference and as right, in each. Arrays in, arrays out; no raster is ever edited.
+"""The named scores: what each takes for the reference and for right. Functions of arrays; no raster is ever edited.
 
-``primary``: the class of the chart's dominant ice type. ``either``: right also where the prediction is the class with
-the polygon's second largest share. ``away_from_borders_K``: primary, only pixels farther than K pixels from every
-polygon border. ``truth``: against the truth of a simulated scene. ``chart_vs_truth``: the chart against that truth, on
-the pixels that ``truth`` scores.
+- ``primary`` compares with the class of the chart's dominant ice type.
+- ``either`` is primary, but a prediction is right also where it is the class with the polygon's second largest share.
+- ``away_from_borders_K`` is primary on pixels farther than K pixels from every polygon border.
+- ``truth`` compares with the truth of a simulated scene.
+- ``chart_vs_truth`` compares the chart with that truth, on the pixels that ``truth`` scores.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from floemap.evaluation.scoring.confusion import Classes, PairCounts
 from floemap.legend import IGNORE
 
 PRIMARY, EITHER, TRUTH, CHART_VS_TRUTH = "primary", "either", "truth", "chart_vs_truth"
-#: Stored in fractions and distances where there is none.
+#: No-data value of fractions and distances.
 NO_VALUE = 255
-#: Largest distance that border_distance.tif can tell from larger ones, whole pixels.
+#: Largest distance, in whole pixels, that border_distance.tif stores without clipping.
 MAX_AWAY_PX = 63
-#: Steps of the stored distance in a pixel.
+#: Number of steps per pixel in the stored distance.
 _STEPS_PER_PX = 4
 
 
 def away(distance_px: int) -> str:
-    """Name of the score of pixels farther than so many pixels from borders."""
+    """Return the name of the score of pixels farther than `distance_px` from borders."""
     return f"away_from_borders_{distance_px}"
 
 
 def definition(name: str, either_min_percent: int) -> str:
-    """Say in a sentence or two what a named score is."""
+    """Return the definition of a named score, one or two sentences."""
     if name.startswith(away(0)[:-1]):
         return (
             f"As primary, only pixels farther than {name.rpartition('_')[2]} px from every border of a chart polygon."
@@ -52,18 +53,18 @@ def definition(name: str, either_min_percent: int) -> str:
 def counted_as_either(
     reference: Classes, prediction: Classes, fractions: NDArray[np.uint8], min_percent: int
 ) -> Classes:
-    """Return the prediction with the reference's class where it is the polygon's second type, (rows, cols) uint8.
+    """Return the prediction, with the reference's class where it is the polygon's second type, (rows, cols) uint8.
 
-    Counting that against the reference makes such pixels right and leaves each class its pixels in the reference.
+    Counted against the reference, such pixels are right, and the reference's counts of each class do not change.
 
     Parameters
     ----------
     reference, prediction
-        (rows, cols) uint8: class ids, IGNORE (255) where there is none.
+        (rows, cols) uint8: class ids with no-data IGNORE (255).
     fractions
-        (classes, rows, cols) uint8: percent of the polygon's area that each class has; 255 where there is none.
+        (classes, rows, cols) uint8: each class's percentage of the polygon's area, with no-data 255.
     min_percent
-        Smallest share that counts, at least 1. Classes with equal second largest shares are all second.
+        Smallest share that counts, at least 1. Classes that tie for the second largest share are all second.
     """
     classes = len(fractions)
     second = np.zeros(reference.shape, np.uint8)  # largest share of a class other than the reference's
@@ -77,9 +78,9 @@ def counted_as_either(
 
 
 def reference_away(reference: Classes, distance: NDArray[np.uint8], distance_px: int) -> Classes:
-    """Return the reference where it is farther than so many pixels from borders, IGNORE elsewhere, (rows, cols).
+    """Return the reference where it is farther than `distance_px` from borders, IGNORE elsewhere, (rows, cols).
 
-    `distance` is in quarters of a pixel, rounded, and 255 outside the chart.
+    `distance` is in quarters of a pixel, rounded, with no-data 255 outside the chart.
     """
     far = (distance > _STEPS_PER_PX * distance_px) & (distance != NO_VALUE)
     return np.where(far, reference, np.uint8(IGNORE))
@@ -87,9 +88,9 @@ def reference_away(reference: Classes, distance: NDArray[np.uint8], distance_px:
 
 @dataclass
 class Agreement:
-    """Pixels with label, prediction and truth, by who is right: whole counts, filled strip by strip.
+    """Counts of pixels with label, prediction and truth, by which of them agree; filled strip by strip.
 
-    They share out what is wrong against the chart: part of it is right by the truth, and so the chart's error.
+    They attribute errors against the chart: where the prediction agrees with the truth, the error is the chart's.
     """
 
     counts: dict[str, int] = field(
@@ -127,7 +128,7 @@ class Tally:
     Parameters
     ----------
     away_px
-        Distances from borders to score beyond; needs strips with distances.
+        Distances from borders, pixels, beyond which pixels are scored; requires strips with distances.
     either_min_percent
         See :func:`counted_as_either`.
     """
@@ -146,7 +147,7 @@ class Tally:
         distance: NDArray[np.uint8] | None = None,
         truth: Classes | None = None,
     ) -> None:
-        """Count a strip, (rows, cols) uint8 each; scores whose rasters are ``None`` are left out."""
+        """Count a strip, (rows, cols) uint8 each. Scores whose rasters are ``None`` are not counted."""
         self._count(PRIMARY, reference, prediction)
         if fractions is not None:
             counted = counted_as_either(reference, prediction, fractions, self.either_min_percent)

@@ -1,7 +1,7 @@
-"""How far apart ice types are: along water, new ice, nilas, young, first-year and old ice.
+"""The ordinal error: distance between ice types in the order water, new ice, nilas, young, first-year and old ice.
 
-To call old ice first-year is one step wrong, to call it water five. A score of classes counts both alike. The mean
-distance follows from the confusion matrix, so from sums over blocks and scenes.
+Old ice called first-year ice is one step wrong, old ice called water five. A score of classes counts both alike. The
+mean distance follows from the confusion matrix, and so from sums over blocks and scenes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from floemap.legend import STAGES_BY_THICKNESS, Legend
 def ordinal_positions(legend: Legend) -> NDArray[np.int64]:
     """Return the step of each class from water, 0, to the thickest ice, by class id, (classes,).
 
-    Classes of ice stand in the order of their thickest stage of development. A stage that is not known says nothing of
-    thickness, unless it is all that a class has.
+    Classes of ice are ordered by their thickest stage of development. Stages without a known thickness do not count,
+    unless a class has no other.
     """
 
     def thickest(stages: frozenset[int]) -> int:
@@ -31,7 +31,7 @@ def ordinal_positions(legend: Legend) -> NDArray[np.int64]:
 
 
 def mean_ordinal_error(confusion: ArrayLike, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how many steps a pixel's predicted type is from the reference's, on average.
+    """Return the mean number of steps between a pixel's predicted type and the reference's.
 
     Parameters
     ----------
@@ -43,17 +43,29 @@ def mean_ordinal_error(confusion: ArrayLike, positions: NDArray[np.int64]) -> ND
     Returns
     -------
     numpy.ndarray
-        (...), in steps, from 0 to classes - 1; NaN where there is no pixel.
+        Mean error in steps, from 0 to classes - 1, (...); NaN where there is no pixel.
 
     Raises
     ------
     GridError
         If the matrix is not of as many classes as there are positions.
     """
+    return mean_cost(confusion, np.abs(positions[None, :] - positions[:, None]))
+
+
+def mean_cost(confusion: ArrayLike, cost: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean cost of a pixel for confusion matrices, (..., classes, classes) to (...); NaN without pixels.
+
+    `cost` is the cost of each pair of reference and predicted class, (classes, classes).
+
+    Raises
+    ------
+    GridError
+        If the number of classes in the matrix is not that of `cost`.
+    """
     counts = np.asarray(confusion, np.float64)
-    if counts.shape[-2:] != (len(positions), len(positions)):
-        raise GridError(f"a confusion matrix of shape {counts.shape} does not fit {len(positions)} classes.")
-    steps = np.abs(positions[None, :] - positions[:, None])
+    if counts.shape[-2:] != cost.shape:
+        raise GridError(f"a confusion matrix of shape {counts.shape} does not fit {len(cost)} classes.")
     total = counts.sum(axis=(-2, -1))
-    summed = (counts * steps).sum(axis=(-2, -1))
+    summed = (counts * cost).sum(axis=(-2, -1))
     return np.asarray(np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0))

@@ -1,4 +1,4 @@
-"""What the study that this project starts from published, and when it may stand beside our scores.
+"""The scores that the study behind this project published, and when they are comparable with a run's scores.
 
 R. Pires de Lima, B. Vahedi, M. Karimzadeh, "Comparison of cross-entropy, Dice, and focal loss for sea ice type
 segmentation", IGARSS 2023.
@@ -19,7 +19,7 @@ CITATION = (
     "R. Pires de Lima, B. Vahedi, M. Karimzadeh, Comparison of cross-entropy, Dice, and focal loss for sea ice type "
     "segmentation, IGARSS 2023"
 )
-#: What the published numbers are of.
+#: Description of the published numbers.
 SETTING = (
     "weighted F1 against the charts of two real scenes of East Greenland (ExtremeEarth V2, January and July 2018), "
     "mean over both scenes and three repeats, with minimum and maximum"
@@ -36,11 +36,11 @@ class PublishedScore:
     max: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
+        """Return the score, JSON-ready."""
         return asdict(self)
 
 
-#: By the name of the loss. Dice, as cited there, is the generalised one (Sudre et al. 2017).
+#: Published scores by the name of the loss. The Dice loss cited there is the generalised one (Sudre et al. 2017).
 PUBLISHED: Mapping[str, PublishedScore] = MappingProxyType(
     {
         "cross_entropy": PublishedScore(0.815, 0.805, 0.825),
@@ -52,22 +52,22 @@ _ALIASES = {"dice": "generalized_dice"}
 
 
 def published(loss: str) -> PublishedScore | None:
-    """Return what was published for a loss, by its name or alias; ``None`` for one that the study did not have."""
+    """Return the published score of a loss by its name or alias; ``None`` for a loss that the study did not have."""
     return PUBLISHED.get(_ALIASES.get(loss, loss))
 
 
 def why_not_comparable(evaluations: Iterable[Mapping[str, Any]], splits: Iterable[Mapping[str, Any] | None]) -> str:
-    """Say why the published scores are of something else than these evaluations; "" where they are of the same.
+    """Return why the published scores are not comparable with these evaluations; "" where they are.
 
-    They are of the same where scenes and charts are those of ExtremeEarth, real ones, at 80 m; the legend is
-    :data:`floemap.legend.EXTREMEEARTH`; and every training shared the scenes out as the study did.
+    They are comparable where scenes and charts are the real ones of ExtremeEarth, at 80 m, the legend is
+    :data:`floemap.legend.EXTREMEEARTH`, and every training split the scenes as the study did.
 
     Parameters
     ----------
     evaluations
-        Contents of evaluation.json, of all test scenes.
+        Content of evaluation.json for each test scene.
     splits
-        Contents of split.json, of all trainings; None for one that is not known.
+        Content of split.json for each training; None where it is unknown.
     """
     for evaluation in evaluations:
         if evaluation.get("simulated", True):

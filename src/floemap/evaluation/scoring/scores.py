@@ -1,6 +1,6 @@
-"""Scores from a confusion matrix: formulas on whole counts, and ``None`` where a score is not defined.
+"""Scores from a confusion matrix: formulas on integer counts, and ``None`` where a score is undefined.
 
-With TP, FP and FN the pixels of a class that are right, wrongly predicted as it, and missed, and N all pixels:
+With TP, FP and FN a class's pixels that are right, wrongly predicted as the class, and missed, and N all pixels:
 
 - precision = TP / (TP + FP); recall = TP / (TP + FN); F1 = 2 TP / (2 TP + FP + FN); IoU = TP / (TP + FP + FN)
 - accuracy = sum of TP / N
@@ -9,9 +9,9 @@ With TP, FP and FN the pixels of a class that are right, wrongly predicted as it
 - Cohen's kappa = (po - pe) / (1 - pe), po the accuracy, pe = sum over classes of (TP + FP)(TP + FN) / N^2
   (J. Cohen, "A coefficient of agreement for nominal scales", 1960)
 
-A quotient 0 / 0 is not defined. A class absent from reference and prediction has no F1 and no IoU, and macro F1 leaves
-it out. A class absent from the reference but predicted has no recall; its precision, F1 and IoU are 0, and macro F1
-counts that 0. These are scikit-learn's definitions with ``zero_division=numpy.nan``.
+A quotient 0 / 0 is undefined. A class absent from reference and prediction has no F1 and no IoU, and macro F1 ignores
+it. A class absent from the reference but predicted has no recall; its precision, F1 and IoU are 0, and macro F1 counts
+that 0. These are scikit-learn's definitions with ``zero_division=numpy.nan``.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from floemap.evaluation.scoring.confusion import Confusion
 
 Score = float | None
 
-#: Scores of the whole, by the name of their attribute, and what people call them.
+#: Overall scores: names of attributes and the titles that tables show.
 OVERALL = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "accuracy": "accuracy", "kappa": "kappa"}
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a confusion matrix; ``None`` where one is not defined. Tuples are by class id.
+    """Scores of a confusion matrix; ``None`` where a score is undefined. Tuples are indexed by class id.
 
     Attributes
     ----------
     pixels
-        With a reference and a prediction: what the scores are of.
+        Number of pixels with a reference and a prediction, which the scores count.
     without_prediction
-        Pixels with a reference only. No score counts them.
+        Number of pixels with a reference only, which no score counts.
     weighted_f1, macro_f1, accuracy, kappa
-        0 to 1 (kappa from -1), of all classes.
+        Overall scores, 0 to 1 (kappa from -1).
     support, predicted
-        Pixels of each class in the reference and in the prediction.
+        Number of pixels of each class in the reference and in the prediction.
     precision, recall, f1, iou
-        0 to 1, of each class.
+        Scores of each class, 0 to 1.
     """
 
     pixels: int
@@ -65,12 +65,12 @@ class Scores:
     iou: tuple[Score, ...]
 
     def as_dict(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Return them JSON-ready, the classes' under `keys`, one for each id.
+        """Return the scores JSON-ready; those of classes under `keys`, one key for each id.
 
         Raises
         ------
         ConfigError
-            If there are not as many keys as classes.
+            If the number of keys is not the number of classes.
         """
         if len(keys) != len(self.support):
             raise ConfigError(f"{len(keys)} keys for {len(self.support)} classes.")
@@ -81,40 +81,37 @@ class Scores:
 
 
 def scores(confusion: Confusion) -> Scores:
-    """Compute all scores of a confusion matrix; see the module for formulas and undefined ones."""
-    # Python's integers do not overflow, and its quotients of them are rounded once.
-    counts: list[list[int]] = confusion.counts.tolist()
-    right = [row[i] for i, row in enumerate(counts)]
-    support = [sum(row) for row in counts]
-    predicted = [sum(column) for column in zip(*counts, strict=True)]
-    n = sum(support)
-    each = list(zip(right, support, predicted, strict=True))
-    f1 = tuple(_quotient(2 * tp, s + p) for tp, s, p in each)
+    """Compute all scores of a confusion matrix; the module gives the formulas and the undefined cases."""
+    counts = confusion.counts
+    right, rows, columns = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    f1 = _defined(class_f1(counts))
+    # Products of counts exceed 64 bits: Python's integers do not overflow, and their quotients are rounded once.
+    support, predicted, hits = rows.tolist(), columns.tolist(), sum(right.tolist())
+    n, chance = sum(support), sum(s * p for s, p in zip(support, predicted, strict=True))
     return Scores(
         pixels=n,
         without_prediction=int(confusion.without_prediction.sum()),
         weighted_f1=_quotient(math.fsum(s * f for s, f in zip(support, f1, strict=True) if f is not None), n),
         macro_f1=mean(f1),
-        accuracy=_quotient(sum(right), n),
+        accuracy=_quotient(hits, n),
         # po and pe times N^2: whole numbers, so perfect agreement is exactly 1 and agreement by chance exactly 0.
-        kappa=_quotient(n * sum(right) - _chance(support, predicted), n * n - _chance(support, predicted)),
+        kappa=_quotient(n * hits - chance, n * n - chance),
         support=tuple(support),
         predicted=tuple(predicted),
-        precision=tuple(_quotient(tp, p) for tp, _, p in each),
-        recall=tuple(_quotient(tp, s) for tp, s, _ in each),
+        precision=_defined(_quotients(right, columns)),
+        recall=_defined(_quotients(right, rows)),
         f1=f1,
-        iou=tuple(_quotient(tp, s + p - tp) for tp, s, p in each),
+        iou=_defined(_quotients(right, rows + columns - right)),
     )
 
 
 def class_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Return F1 of each class for many confusion matrices at once, (..., classes, classes) to (..., classes).
 
-    Counts may be sums with weights, as resampling makes them. NaN where F1 is not defined.
+    Counts may be weighted sums, as resampling makes them. NaN where F1 is undefined.
     """
     right = np.diagonal(counts, axis1=-2, axis2=-1)
-    both = counts.sum(axis=-1) + counts.sum(axis=-2)
-    return np.asarray(np.divide(2.0 * right, both, out=np.full(both.shape, np.nan), where=both > 0))
+    return _quotients(2 * right, counts.sum(axis=-1) + counts.sum(axis=-2))
 
 
 def mean_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
@@ -124,11 +121,11 @@ def mean_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     each = np.where(defined, f1, 0.0)
     sums = np.stack([(each * support).sum(axis=-1), each.sum(axis=-1)], axis=-1)
     weights = np.stack([support.sum(axis=-1), defined.sum(axis=-1)], axis=-1)
-    return np.asarray(np.divide(sums, weights, out=np.full(sums.shape, np.nan), where=weights > 0))
+    return _quotients(sums, weights)
 
 
 def mean(values: Sequence[Score]) -> Score:
-    """Return the mean of the defined ones, whatever their order; ``None`` where there is none."""
+    """Return the mean of the defined values, independent of their order; ``None`` where there is none."""
     defined = [v for v in values if v is not None]
     return math.fsum(defined) / len(defined) if defined else None
 
@@ -137,5 +134,10 @@ def _quotient(a: float, b: int) -> Score:
     return a / b if b else None
 
 
-def _chance(support: Sequence[int], predicted: Sequence[int]) -> int:
-    return sum(s * p for s, p in zip(support, predicted, strict=True))
+def _quotients(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a / b, NaN where b is 0."""
+    return np.asarray(np.divide(a, b, out=np.full(b.shape, np.nan), where=b > 0))
+
+
+def _defined(values: NDArray[np.float64]) -> tuple[Score, ...]:
+    return tuple(None if math.isnan(v) else v for v in values.tolist())

@@ -1,6 +1,6 @@
-"""What a scene is scored from: the rasters, their legend, and why an optional score cannot be had.
+"""The inputs of a scene's scores: the rasters, their legend, and the reasons why optional scores cannot be computed.
 
-Nothing is counted here. Everything is checked that can be told without reading pixels.
+This module counts nothing. It checks all that can be checked without reading pixels.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ AWAY = "away_from_borders"
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Keys of a legend's classes by id, which run from 0, and its name."""
+    """The name of a legend and the keys of its classes, in the order of their ids from 0."""
 
     name: str
     keys: tuple[str, ...]
 
     @classmethod
     def named(cls, name: str) -> ClassTable:
-        """Return that of a legend of ours. Raises :class:`ConfigError` if there is none."""
+        """Return the table of one of floemap's legends. Raises :class:`ConfigError` if there is no such legend."""
         return cls(name, tuple(c.key for c in legend(name).classes))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], path: Path) -> ClassTable:
-        """Read that of a stage's JSON: ``{"legend": {"name": ..., "classes": {id: key}}}``.
+        """Read the legend from a stage's JSON: ``{"legend": {"name": ..., "classes": {id: key}}}``.
 
-        As checkpoints have it, a list of classes with "id" and "key", will do too.
+        The form of checkpoints, a list of classes with "id" and "key", is read as well.
 
         Raises
         ------
         FloemapError
-            If it has none.
+            If the record has no legend.
         """
         try:
             said = record["legend"]
@@ -55,33 +55,39 @@ class ClassTable:
                 raise ValueError(f"ids {sorted(keys)}")
             return cls(str(said["name"]), tuple(keys[i] for i in range(len(keys))))
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
-            raise FloemapError(f"says no legend that can be read: {e!r}.", path=path, hint="Make it again.") from e
+            raise FloemapError(f"has no readable legend: {e!r}.", path=path, hint="Make it again.") from e
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as stages record it."""
+        """Return the table as stages record it."""
         return {"name": self.name, "classes": dict(enumerate(self.keys)), "ignore": IGNORE}
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The rasters that a scene is scored from, all on one grid.
+    """The input rasters of a scene's scores, all on one grid.
 
     Attributes
     ----------
     name
-        Of the scene.
+        Name of the evaluation's folder.
     prediction, labels
         Class rasters.
-    fractions, distance, truth, mask
-        Optional ones; `truth` with the number of its band of classes in `truth_band`.
+    geobox
+        The grid of all rasters.
     classes
         The legend of all class rasters.
     legend_said
-        Whether the prediction says its legend; else it is taken to be the labels'.
+        Whether the prediction states its legend; if not, the labels' legend is assumed.
     simulated
-        Whether one of them is.
+        Whether one of the inputs is simulated.
+    fractions, distance, truth, mask
+        Optional rasters.
+    truth_band
+        Number of the truth's band of classes, from 1; 0 without a truth.
+    records
+        The JSON files of the stages that made prediction and labels.
     absent
-        Why a score is not there, by its name.
+        By the name of a score, the reason why it cannot be computed.
     """
 
     name: str
@@ -100,7 +106,7 @@ class Sources:
     absent: dict[str, str]
 
     def hashes(self) -> dict[str, dict[str, str]]:
-        """SHA-256 of every file that the scores depend on, by its use."""
+        """Return the SHA-256 of every file that the scores depend on, by use and name."""
         uses = {
             "prediction": [self.prediction],
             "labels": [p for p in (self.labels, self.fractions, self.distance) if p],
@@ -128,7 +134,7 @@ def find_sources(
     classes = _legend(label_record, label_tags)
     if classes is None:
         raise ConfigError(
-            "does not say its legend, and there is no label.json beside it.",
+            "does not state its legend, and there is no label.json beside it.",
             path=labels,
             hint="Give a folder made by `floemap label`.",
         )
@@ -172,7 +178,7 @@ def find_sources(
 
 
 def _raster_in(path: Path, name: str, command: str) -> Path:
-    """Return the raster of a stage's folder, or the path itself."""
+    """Return the raster in a stage's folder, or the path itself if it is a raster."""
     raster = path / name if path.is_dir() else path
     if not raster.is_file():
         what = f"holds no {name}" if path.is_dir() else "does not exist"
@@ -181,7 +187,7 @@ def _raster_in(path: Path, name: str, command: str) -> Path:
 
 
 def _record(raster: Path, usual: str, record: str) -> tuple[tuple[Path, dict[str, Any]], ...]:
-    """Return the JSON beside a raster that has the name which its stage gives it: one or none."""
+    """Return the stage's JSON beside a raster, one or none. Only a raster with the stage's file name has one."""
     path = raster.with_name(record)
     return ((path, read_json(path)),) if raster.name == usual and path.is_file() else ()
 
@@ -220,17 +226,17 @@ def truth_band(path: Path, classes: ClassTable) -> int:
     Raises
     ------
     ConfigError
-        If the labels' classes are not the truth's.
+        If the labels and the truth have different classes.
     GridError
-        If it has no band of classes.
+        If the raster has no band of classes.
     FloemapError
-        If it cannot be read.
+        If the raster cannot be read.
     """
     if classes.keys != ClassTable.named(SIX_CLASSES.name).keys:
         raise ConfigError(
             f"the labels have the legend {classes.name}, and the truth is in {SIX_CLASSES.name}.",
             path=path,
-            hint=f"Label the chart with {SIX_CLASSES.name} or extremeearth, or leave the truth out.",
+            hint=f"Label the chart with {SIX_CLASSES.name} or extremeearth, or omit the truth.",
         )
     with open_raster(path) as d:
         names = list(d.descriptions)
@@ -246,7 +252,7 @@ def truth_band(path: Path, classes: ClassTable) -> int:
 def _absent(
     settings: EvaluateSettings, labels: Path, fractions: Path | None, distance: Path | None, truth: Path | None
 ) -> dict[str, str]:
-    """Say why scores are not there; raise where one of them must be."""
+    """Return the reasons why scores cannot be computed; raise an error if one of them is required."""
     no_truth = "no truth was given: there is none but for simulated scenes"
     why = {
         EITHER: None if fractions else f"there is no fractions.tif beside {labels.name}",
@@ -264,5 +270,5 @@ def _absent(
     }
     for score in settings.require:
         if score in absent:
-            raise FloemapError(f"the score {score} was asked for, but {absent[score]}.", path=labels, hint=hints[score])
+            raise FloemapError(f"the score {score} is required, but {absent[score]}.", path=labels, hint=hints[score])
     return absent

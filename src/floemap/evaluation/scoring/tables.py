@@ -1,4 +1,4 @@
-"""A summary as tables of text: for Markdown files, and for any other table that people look at."""
+"""A summary as tables of text, for Markdown files, the terminal and the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from floemap.evaluation.scoring.scores import OVERALL
 from floemap.legend import LEGENDS
 
 NONE = "–"
-#: Said where a number stands for less than all cells.
+#: Mark of numbers that are computed from some of the cells only.
 _INCOMPLETE = "*"
 
 
@@ -22,11 +22,11 @@ class Table:
     Attributes
     ----------
     title
-        Says "SIMULATED" where a scene is.
+        The title, with the word "SIMULATED" where a scene is simulated.
     header, rows
-        Cells, all rows as long as the header.
+        The cells; all rows are as long as the header.
     notes
-        Sentences to stand below it.
+        Sentences that are shown below the table.
     """
 
     title: str
@@ -36,24 +36,24 @@ class Table:
 
 
 def tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Return the tables of a summary: losses, classes, other scores, whose the errors are, what is missing.
+    """Return the tables of a summary: losses, classes, named scores, the origin of errors, missing cells.
 
     Parameters
     ----------
     summary
-        Of :func:`floemap.evaluation.statistics.summary.summarise`, or read back from its JSON.
+        The result of :func:`floemap.evaluation.statistics.summary.summarise`, or the same read from JSON.
     """
     made = [_losses(summary), _classes(summary), _named(summary), _agreement(summary), _missing(summary)]
     return tuple(t for t in made if t.rows)
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """Return all tables of a summary as a Markdown text, simulated scenes said in every title."""
+    """Return all tables of a summary as Markdown. If scenes are simulated, every title says so."""
     title = "Scores" if not summary["simulated"] else "Scores on SIMULATED scenes"
     parts = [f"# {title}", _plain(summary["note"])]
     for table in tables(summary):
         lines = [_line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
-        notes = [_plain(note) for note in table.notes if note != summary["note"]]  # that stands at the top
+        notes = [_plain(note) for note in table.notes if note != summary["note"]]  # which is at the top already
         parts += [f"## {table.title}", "\n".join(lines), *notes]
     return "\n\n".join(parts) + "\n"
 
@@ -71,7 +71,7 @@ def _title(summary: Mapping[str, Any], words: str) -> str:
 
 
 def _names(summary: Mapping[str, Any], group: Mapping[str, Any]) -> list[str]:
-    """Loss and values of the axes: the first columns of every table."""
+    """Return the loss and the values of the axes, the first columns of every table."""
     return [group["loss"], *(str(group["axes"].get(axis, NONE)) for axis in summary["axes"])]
 
 
@@ -84,14 +84,14 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _spread(found: Mapping[str, Any] | None) -> str:
-    """Mean (min, max)."""
+    """Return "mean (min, max)"."""
     if found is None:
         return NONE
     return f"{found['mean']:.3f} ({found['min']:.3f}, {found['max']:.3f})"
 
 
 def _losses(summary: Mapping[str, Any]) -> Table:
-    """Weighted F1 of each loss, beside it what was published if it is of the same, and by scene."""
+    """Return weighted F1 of each loss, with the published score where it is comparable, and by scene."""
     known = summary["published"]
     comparable = bool(known.get("comparable"))
     header = [
@@ -113,7 +113,7 @@ def _losses(summary: Mapping[str, Any]) -> Table:
         if star:
             notes.append(
                 f"{' '.join(_names(summary, group))}{_INCOMPLETE}: {cells['scored']} of {cells['expected']} cells are "
-                "scored; means are of whole repeats only, columns of scenes of all that are scored."
+                "scored; means use whole repeats only, columns of scenes use all scored cells."
             )
     if any(_without_prediction(group) for group in summary["groups"]):
         notes.append("Some labelled pixels have no prediction; they are not scored, see the table of named scores.")
@@ -124,7 +124,9 @@ def _losses(summary: Mapping[str, Any]) -> Table:
     if comparable:
         notes.append(f"Published: {known['what']}. {known['citation']}.")
     if why := known.get("why_not"):
-        notes.append(f"Published scores do not stand beside {'all of ' if comparable else ''}these: {'; '.join(why)}.")
+        notes.append(
+            f"Published scores are not comparable with {'all of ' if comparable else ''}these: {'; '.join(why)}."
+        )
     return Table(_title(summary, "Losses"), tuple(header), tuple(rows), (*notes, summary["note"]))
 
 
@@ -134,7 +136,7 @@ def _without_prediction(group: Mapping[str, Any]) -> int:
 
 
 def class_titles(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Titles of the legend's classes by key; the key itself where the legend is none of ours."""
+    """Return titles of the legend's classes by key; the key itself where floemap does not know the legend."""
     legend = summary["legend"]
     keys = list(legend["classes"].values()) if legend else []
     known = LEGENDS.get(legend["name"]) if legend else None
@@ -144,7 +146,7 @@ def class_titles(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _classes(summary: Mapping[str, Any]) -> Table:
-    """Scores by class, pixels of all averaged cells pooled."""
+    """Return the scores of each class, with the pixels of all averaged cells pooled."""
     header = ("loss", *summary["axes"], "class", "share of labels", "precision", "recall", "F1", "IoU")
     rows = []
     for group in summary["groups"]:
@@ -161,7 +163,7 @@ def _classes(summary: Mapping[str, Any]) -> Table:
 
 
 def _named(summary: Mapping[str, Any]) -> Table:
-    """All named scores."""
+    """Return all named scores."""
     header = ("loss", *summary["axes"], "score", *(f"{title}" for title in OVERALL.values()), "without prediction")
     rows = []
     for group in summary["groups"]:
@@ -173,12 +175,12 @@ def _named(summary: Mapping[str, Any]) -> Table:
                 without = _percent(n, n + pooled["scores"]["pixels"])
             rows.append((*_names(summary, group), name, *(_spread(found[m]) for m in OVERALL), without))
     notes = [f"Means over scenes and whole repeats (min, max). {NONE}: not defined in some scene."]
-    notes += [f"Not there: {name} ({why})." for name, why in summary["scores_left_out"].items()]
+    notes += [f"Missing: {name} ({why})." for name, why in summary["scores_left_out"].items()]
     return Table(_title(summary, "Named scores"), header, tuple(rows), tuple(notes))
 
 
 def _agreement(summary: Mapping[str, Any]) -> Table:
-    """Whose the errors are, where there is a truth."""
+    """Return the origin of errors, chart or prediction, where there is a truth."""
     header = (
         "loss", *summary["axes"], "wrong against the chart", "of these: the chart's error", "the prediction's",
         "both's", "right against the chart, wrong by the truth",
@@ -193,13 +195,13 @@ def _agreement(summary: Mapping[str, Any]) -> Table:
         row = [_percent(sum(parts), a["pixels"]), *(_percent(p, sum(parts)) for p in parts)]
         rows.append((*_names(summary, group), *row, _percent(a["right_by_chart_wrong_by_truth"], a["pixels"])))
     note = (
-        "First and last in percent of the pixels with label, prediction and truth, the others of what is wrong against "
-        "the chart. It is the chart's error where the prediction is true."
+        "The first and last columns are percentages of the pixels with label, prediction and truth, the others of the "
+        "pixels that are wrong against the chart. An error is the chart's where the prediction agrees with the truth."
     )
-    return Table(_title(summary, "Whose the errors are"), header, tuple(rows), (note,))
+    return Table(_title(summary, "Origin of errors"), header, tuple(rows), (note,))
 
 
 def _missing(summary: Mapping[str, Any]) -> Table:
-    """Cells without an evaluation, by name."""
+    """Return the cells without an evaluation, by name."""
     rows = tuple((m["cell"], m["scene"] or NONE, m["why"]) for m in summary["missing"])
     return Table(_title(summary, "Missing cells"), ("cell", "scene", "why"), rows)

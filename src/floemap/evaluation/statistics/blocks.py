@@ -1,12 +1,12 @@
-"""Counts by spatial block: what intervals are made from.
+"""Counts by spatial block, from which confidence intervals are computed.
 
-Pixels are no independent observations. Ice lies in pieces, and so do errors: a polygon of the chart is right or wrong
-as a whole. To resample pixels would give intervals tens of times too narrow. So a scene is cut into blocks as large as
-most such pieces, and whole blocks are resampled (:mod:`floemap.evaluation.statistics.spread`). Every count that adds
-over pixels has a value per block.
+Pixels are not independent observations. Ice and errors are spatially correlated: a polygon of the chart is right or
+wrong as a whole. Resampling pixels would give intervals that are tens of times too narrow. So a scene is cut into
+blocks as large as most such areas, and whole blocks are resampled (:mod:`floemap.evaluation.statistics.spread`). Every
+count that adds over pixels has a value per block.
 
-All losses must be given the same blocks. So they depend on the grid and on where the *reference* has a class, never on
-a prediction.
+All losses need the same blocks. So blocks depend on the grid and on where the *reference* has a class, never on a
+prediction.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from floemap.legend import IGNORE
 #: Rows and columns of a part of a raster.
 Window = tuple[slice, slice]
 
-#: Side of a block: a scene of 400 km has 36 to 60 of them. Smaller ones made intervals clearly too narrow where errors
-#: hang together over 16 km or more; larger ones leave too few. Measured in docs/spread.md.
+#: Side of a block: a scene of 400 km has 36 to 60 blocks. With smaller blocks, intervals are clearly too narrow where
+#: errors are correlated over 16 km or more; larger blocks are too few. docs/spread.md has the measurements.
 BLOCK_M = 64_000.0
-#: Rows that are looked at together.
+#: Number of rows processed together.
 _STRIP_ROWS = 512
 
 
 def block_edges(length_px: int, pixel_m: float, block_m: float = BLOCK_M) -> NDArray[np.int64]:
-    """Return where blocks begin and end along a side, (blocks + 1,), in pixels, from 0 to its length.
+    """Return the edges of blocks along a side, (blocks + 1,), in pixels, from 0 to the length of the side.
 
-    As many blocks as come nearest to `block_m` each, and all of one size to a pixel: no slivers at the end.
+    The number of blocks is the one whose size is nearest to `block_m`. All sizes are equal to within a pixel, so there
+    are no slivers at the end.
 
     Raises
     ------
@@ -52,14 +53,14 @@ def block_edges(length_px: int, pixel_m: float, block_m: float = BLOCK_M) -> NDA
 
 
 class BlockGrid:
-    """The blocks of a scene: rectangles side by side, of which those count where the reference has a class.
+    """The blocks of a scene: adjacent rectangles. Only blocks in which the reference has a class count.
 
     Parameters
     ----------
     row_edges, col_edges
-        Where blocks begin and end, see :func:`block_edges`.
+        Edges of the blocks, see :func:`block_edges`.
     counted
-        (blocks down, blocks across), which of them count. These are numbered from 0, row by row.
+        Mask of the blocks that count, (blocks down, blocks across). They are numbered from 0, row by row.
     """
 
     def __init__(self, row_edges: NDArray[np.int64], col_edges: NDArray[np.int64], counted: NDArray[np.bool_]) -> None:
@@ -74,14 +75,14 @@ class BlockGrid:
         Parameters
         ----------
         reference
-            (rows, cols), class ids, :data:`floemap.legend.IGNORE` where there is none.
+            (rows, cols) class ids with no-data :data:`floemap.legend.IGNORE`.
         pixel_m, block_m
-            Sides of a pixel and of a block.
+            Sides of a pixel and of a block, metres.
 
         Raises
         ------
         ConfigError, GridError
-            As :func:`block_edges`.
+            For the reasons of :func:`block_edges`.
         """
         rows, cols = (block_edges(n, pixel_m, block_m) for n in reference.shape)
         counted = [
@@ -92,7 +93,7 @@ class BlockGrid:
 
     @classmethod
     def whole(cls, shape: tuple[int, ...]) -> BlockGrid:
-        """Return the grid whose only block is all of a raster of (rows, cols)."""
+        """Return the grid whose only block is the whole of a raster of (rows, cols)."""
         rows, cols = (np.array([0, n], np.int64) for n in shape)
         return cls(rows, cols, np.ones((1, 1), bool))
 
@@ -101,12 +102,12 @@ class BlockGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the raster."""
+        """Number of rows and columns of the raster."""
         rows, cols = self._edges
         return int(rows[-1]), int(cols[-1])
 
     def parts(self, rows: slice) -> Iterator[tuple[int, Window]]:
-        """Give what lies in some rows of each block that counts: the block's number, and the window."""
+        """Yield the part of each counted block that lies in `rows`: the block's number, and the window."""
         for (top, bottom), numbers in zip(pairwise(self._edges[0].tolist()), self._numbers.tolist(), strict=True):
             first, last = max(top, rows.start), min(bottom, rows.stop)
             if first < last:
@@ -115,14 +116,14 @@ class BlockGrid:
                         yield number, (slice(first, last), slice(*col))
 
     def pieces(self) -> Iterator[tuple[int, Window]]:
-        """Give all that lies in blocks, in windows of few rows: the block's number, and the window."""
+        """Yield all counted blocks in windows of few rows: the block's number, and the window."""
         for row in range(0, self.shape[0], _STRIP_ROWS):
             yield from self.parts(slice(row, min(row + _STRIP_ROWS, self.shape[0])))
 
     def sides(self) -> Iterator[tuple[int, int, Window, Window]]:
-        """Give the sides between pixels, every side once: block, direction, and the windows of both pixels.
+        """Yield the sides between pixels, every side once: block, direction, and the windows of both pixels.
 
-        The direction is 0 between columns, 1 between rows. A side belongs to the block of its first pixel.
+        The direction is 0 between columns and 1 between rows. A side belongs to the block of its first pixel.
         """
         last_row, last_col = (n - 1 for n in self.shape)
         for block, (rows, cols) in self.pieces():
@@ -132,7 +133,7 @@ class BlockGrid:
             yield block, 1, (above, cols), (slice(above.start + 1, above.stop + 1), cols)
 
     def at(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> NDArray[np.int64]:
-        """Return the numbers of the blocks that pixels lie in, -1 where it does not count; arrays of one shape."""
+        """Return the numbers of the blocks that contain pixels, -1 where one does not count; arrays of one shape."""
         i, j = (np.searchsorted(edges, x, side="right") - 1 for edges, x in zip(self._edges, (rows, cols), strict=True))
         return np.asarray(self._numbers[i, j], np.int64)
 
@@ -144,7 +145,7 @@ class BlockGrid:
         Raises
         ------
         GridError, ConfigError
-            As :func:`floemap.evaluation.scoring.confusion.confusion`.
+            For the reasons of :func:`floemap.evaluation.scoring.confusion.confusion`.
         """
         counts = np.zeros((len(self), classes, classes), np.int64)
         for block, window in self.pieces():
@@ -164,26 +165,26 @@ def block_confusions(
     Parameters
     ----------
     reference, prediction
-        (rows, cols) uint8, class ids, :data:`floemap.legend.IGNORE` where there is none.
+        (rows, cols) uint8 class ids with no-data :data:`floemap.legend.IGNORE`.
     classes
-        How many the legend has.
+        Number of classes in the legend.
     pixel_m, block_m
-        Sides of a pixel and of a block.
+        Sides of a pixel and of a block, metres.
 
     Returns
     -------
     numpy.ndarray
-        (blocks, classes, classes), rows reference, columns prediction; their sum is the scene's matrix. Only blocks
-        where the reference has a class, row by row.
+        Number of pixels, (blocks, classes, classes), rows reference, columns prediction; the sum over blocks is the
+        scene's matrix. Only blocks in which the reference has a class are returned, row by row.
 
     Raises
     ------
     GridError
         If the shapes differ, or there is no pixel.
     ConfigError
-        If a raster holds a value that is no class, or sizes are impossible.
+        If a raster holds a value that is not a class, or sizes are impossible.
     """
     if reference.ndim != 2 or reference.shape != prediction.shape:
         raise GridError(f"reference and prediction have the shapes {reference.shape} and {prediction.shape}.")
-    confusion(reference, prediction, classes)  # also refuses ids in blocks that do not count
+    confusion(reference, prediction, classes)  # raises an error also for ids in blocks that do not count
     return BlockGrid.of(reference, pixel_m, block_m).confusions(reference, prediction, classes)

@@ -1,19 +1,19 @@
-"""The bootstrap: blocks of scenes, or whole scenes, drawn again and again, for all losses and repeats alike.
+"""The bootstrap: resampling of blocks of scenes, or of whole scenes, with the same draws for all losses and repeats.
 
 Each draw is a vector of weights, one for each block, so resampled sums of counts are one matrix product. Every loss and
-repeat gets the same draws: what all of them find hard in a place cancels in their differences.
+repeat gets the same draws, so difficulties that all of them share cancel in their differences.
 
-**One level is drawn, never two.** With fewer than :data:`FEW_SCENES` scenes the blocks within each scene are drawn, and
-the result is about these scenes. From that number on whole scenes are drawn, with all their blocks as they are, and the
-result is about scenes like these. To draw scenes and then blocks within them, both with replacement, counts the
-differences between blocks twice (A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", 1997, section
-3.8).
+**One level is resampled, never two.** With fewer than :data:`FEW_SCENES` scenes the blocks within each scene are
+resampled, and the result holds for these scenes. From that number on whole scenes are resampled, with all their blocks,
+and the result holds for scenes like these. Resampling scenes and then blocks within them, both with replacement, counts
+the differences between blocks twice (A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", 1997,
+section 3.8).
 
 **n - 1 of n.** Of the n blocks of a scene n - 1 are drawn with replacement, and each counts n / (n - 1) times
 (J. N. K. Rao, C. F. J. Wu, 1988, J. Am. Stat. Assoc. 83, 231-241). Sums then have the right variance; n draws of n give
 (n - 1) / n of it, which matters where a scene has few blocks.
 
-scipy.stats.bootstrap resamples single observations, on one level; tests compare with it where the two meet.
+scipy.stats.bootstrap resamples single observations, on one level; tests compare with it where both apply.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError, known_names
 
-#: Counts of one trained model: by scene, (blocks, ...), as from :mod:`floemap.evaluation.statistics.blocks`.
+#: Counts of one trained model by scene, each (blocks, ...), from :mod:`floemap.evaluation.statistics.blocks`.
 SceneBlocks = Mapping[str, NDArray[Any]]
-#: Takes sums of counts, (..., as of a block), and returns (...), or (..., quantities); NaN where not defined. What
-#: comes before the shape of a block is many at once.
+#: A function of sums of counts, (..., shape of a block's counts), that returns (...) or (..., quantities), NaN where
+#: undefined. It is vectorised over the axes before the shape of a block's counts.
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-#: From so many scenes on, whole scenes are drawn: fewer cannot tell how much scenes differ.
+#: Smallest number of scenes for resampling whole scenes: fewer do not show how much scenes differ.
 FEW_SCENES = 10
-#: Below so many blocks, nothing is made of the draws.
+#: Smallest number of blocks for intervals and comparisons.
 MIN_BLOCKS = 10
-#: Share of the draws in which a statistic may be undefined.
+#: Largest share of the draws in which a statistic may be undefined.
 _MAX_UNDEFINED = 0.05
-#: Choices of a block that are in memory at once.
+#: Number of drawn blocks that are in memory at once.
 _CHOICES = 2**21
-#: The mean of the scenes' values, as the paper's scores are; or the value of their pixels pooled.
+#: How scenes combine: the mean of their values, as in the published scores, or the value of their pooled pixels.
 Across = Literal["mean", "pooled"]
 Units = Literal["blocks", "scenes"]
 
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """Sums of counts, as observed and as drawn.
+    """Sums of counts, observed and resampled.
 
     Attributes
     ----------
     columns
-        By name of a loss, where its repeats stand among all models.
+        By the name of a loss, the slice of its repeats among all models.
     scenes
-        Names, sorted.
+        Sorted names of the scenes.
     blocks
-        In all scenes together.
+        Number of blocks in all scenes together.
     units
-        What was drawn.
+        The units that were resampled.
     degrees
-        Of freedom: how many units there are, one less for each set that they were drawn from.
+        Degrees of freedom: the number of units, less one for each set from which they were drawn.
     observed
-        (scenes, models, ...).
+        Observed sums, (scenes, models, ...).
     drawn
-        (resamples, scenes, models, ...). Where scenes were drawn, the second axis holds one less than there are, in the
-        order drawn.
+        Resampled sums, (resamples, scenes, models, ...). If scenes were resampled, the second axis holds the n - 1
+        scenes drawn, in the order of the draw.
     """
 
     columns: Mapping[str, slice]
@@ -80,12 +80,12 @@ class Resamples:
     def evaluate(self, statistic: Statistic, across: Across = "mean") -> Evaluated:
         """Return a statistic of all models, as observed and in each resample.
 
-        Scenes where it is not defined are left out of the mean over scenes.
+        The mean over scenes leaves out scenes in which the statistic is undefined.
 
         Raises
         ------
         ConfigError
-            If the statistic does not keep the axes before those of a block, or `across` is neither.
+            If the statistic changes the axes before those of a block, or `across` is unknown.
         """
         by_scene = self._values(statistic, self.observed)
         if across == "mean":
@@ -95,35 +95,35 @@ class Resamples:
             observed = self._values(statistic, self.observed.sum(axis=0))
             drawn = self._values(statistic, self.drawn.sum(axis=1))
         else:
-            raise ConfigError(f"across scenes is 'mean' or 'pooled', not {across!r}.")
+            raise ConfigError(f"`across` is 'mean' or 'pooled', not {across!r}.")
         return Evaluated(self, observed, by_scene, drawn)
 
     def _values(self, statistic: Statistic, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a statistic's values, refusing what is not one, or one for each quantity, of each sum of counts."""
+        """Return a statistic's values; raise an error if it returns another shape than (...) or (..., quantities)."""
         values = np.asarray(statistic(counts), np.float64)
         lead = counts.ndim - (self.observed.ndim - 2)
         if values.shape[:lead] != counts.shape[:lead] or values.ndim > lead + 1:
             raise ConfigError(
-                f"the statistic made {values.shape} of counts of {counts.shape}.",
-                hint="It reduces the axes of a block, and keeps those before them.",
+                f"the statistic returned the shape {values.shape} for counts of {counts.shape}.",
+                hint="A statistic reduces the axes of a block, and keeps those before them.",
             )
         return values
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """A statistic of all models: see :meth:`Resamples.evaluate`. With an index, one of its quantities.
+    """A statistic of all models, see :meth:`Resamples.evaluate`. Indexing returns one of its quantities.
 
     Attributes
     ----------
     resamples
-        Where it is from.
+        The resamples from which it was computed.
     observed
-        (models,) or (models, quantities).
+        Observed values, (models,) or (models, quantities).
     by_scene
-        (scenes, models) or (scenes, models, quantities).
+        Observed values of each scene, (scenes, models) or (scenes, models, quantities).
     drawn
-        (resamples, models) or (resamples, models, quantities).
+        Values in each resample, (resamples, models) or (resamples, models, quantities).
     """
 
     resamples: Resamples
@@ -133,20 +133,20 @@ class Evaluated:
 
     def __getitem__(self, quantity: int) -> Evaluated:
         if self.observed.ndim == 1:
-            raise ConfigError("a statistic of one quantity has no others.")
+            raise ConfigError("a statistic of one quantity cannot be indexed.")
         return self.map(lambda values: values[..., quantity])
 
     def map(self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Evaluated:
-        """Return the same with a function of every value."""
+        """Return the statistic with a function applied to every value."""
         return Evaluated(self.resamples, function(self.observed), function(self.by_scene), function(self.drawn))
 
     def columns(self, loss: str) -> slice:
-        """Return where a loss's repeats stand among the models.
+        """Return the slice of a loss's repeats among the models.
 
         Raises
         ------
         ConfigError
-            If there is no such loss, or the statistic has several quantities.
+            If no loss has the name, or the statistic has several quantities.
         """
         if self.observed.ndim != 1:
             raise ConfigError("the statistic has several quantities.", hint="Choose one by its index: evaluated[0].")
@@ -157,9 +157,9 @@ class Evaluated:
             raise ConfigError(f"no loss is called {loss!r}.", hint=hint) from None
 
     def why_not(self, observed: NDArray[np.float64], drawn: NDArray[np.float64]) -> str | None:
-        """Say why nothing follows from the draws of a number, (resamples,); None where something does.
+        """Return why a number's draws, (resamples,), allow no conclusion; None if they do.
 
-        `observed` are the values that it is made of.
+        `observed` holds the observed values from which the number is computed.
         """
         blocks = self.resamples.blocks
         if blocks < MIN_BLOCKS:
@@ -173,22 +173,22 @@ class Evaluated:
 
 
 def resample(losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed: int = 0) -> Resamples:
-    """Draw blocks or scenes, and sum the counts of every loss and repeat over them.
+    """Resample blocks or scenes, and sum the counts of every loss and repeat over them.
 
     Parameters
     ----------
     losses
-        By name, the repeats of each, at least one. All with the same scenes and blocks.
+        The repeats of each loss, at least one, by name. All must have the same scenes and blocks.
     n
-        Resamples, at least 100.
+        Number of resamples, at least 100.
     seed
-        The same seed, scenes and numbers of blocks give the same draws, whatever the order of the scenes and whatever
-        else is compared.
+        Seed of the draws. The same seed, scenes and numbers of blocks give the same draws, independent of the order of
+        the scenes and of the other losses.
 
     Raises
     ------
     GridError
-        If there is nothing, a scene has no block, or losses differ in scenes or blocks, naming them.
+        If there are no counts, a scene has no block, or losses differ in scenes or blocks. The message names them.
     ConfigError
         If `n` is too small.
     """
@@ -212,7 +212,7 @@ def resample(losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed
 
 
 def mean_of_defined(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Return means along an axis over what is not NaN; NaN where all is."""
+    """Return means along an axis over the values that are not NaN; NaN where all are."""
     defined = ~np.isnan(values)
     total, count = np.where(defined, values, 0).sum(axis=axis), defined.sum(axis=axis)
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
@@ -222,19 +222,19 @@ def _drawn_sums(rng: np.random.Generator, draws: int, counts: NDArray[np.float64
     """Return sums over n - 1 of n blocks, drawn with replacement, times n / (n - 1): (n, m) to (draws, m)."""
     blocks = len(counts)
     if blocks == 1:
-        return np.repeat(counts, draws, axis=0)  # a single block cannot tell how much blocks differ
+        return np.repeat(counts, draws, axis=0)  # a single block does not show how much blocks differ
     sums = np.empty((draws, counts.shape[1]))
     at_once = max(1, _CHOICES // blocks)
     for first in range(0, draws, at_once):
         k = min(at_once, draws - first)
         chosen = rng.integers(blocks, size=(k, blocks - 1)) + blocks * np.arange(k)[:, None]
-        times = np.bincount(chosen.ravel(), minlength=k * blocks).reshape(k, blocks)  # how often each block is in
+        times = np.bincount(chosen.ravel(), minlength=k * blocks).reshape(k, blocks)  # multiplicity of each block
         np.matmul(times * (blocks / (blocks - 1)), counts, out=sums[first : first + k])
     return sums
 
 
 def _stacked(losses: Mapping[str, Sequence[SceneBlocks]]) -> tuple[dict[str, slice], dict[str, NDArray[np.float64]]]:
-    """Return where each loss's repeats stand, and by scene, sorted, the counts of all models, (blocks, models, ...)."""
+    """Return the slice of each loss's repeats; and for each scene, sorted, all counts, (blocks, models, ...)."""
     models = [(name, i, blocks) for name, repeats in losses.items() for i, blocks in enumerate(repeats, start=1)]
     empty = [name for name, repeats in losses.items() if not repeats]
     if not models or empty:
@@ -253,7 +253,7 @@ def _stacked(losses: Mapping[str, Sequence[SceneBlocks]]) -> tuple[dict[str, sli
         raise GridError("there are no scenes.")
     for scene, shape in shapes.items():
         if not shape or not shape[0]:
-            raise GridError(f"{scene} has no block.", hint="Its reference has no class anywhere: leave it out.")
+            raise GridError(f"{scene} has no block.", hint="Its reference has no class anywhere: omit the scene.")
     if len({shape[1:] for shape in shapes.values()}) > 1:
         raise GridError(f"scenes have counts of different shapes: {', '.join(f'{s} {x}' for s, x in shapes.items())}.")
     ends = list(accumulate(len(repeats) for repeats in losses.values()))

@@ -1,23 +1,22 @@
-"""Can two losses be told apart: one rule, which keeps its level over all pairs of losses and all measures.
+"""The test for a difference between two losses, which keeps its level over all pairs of losses and all measures.
 
-What is claimed: trainings like these, of the one loss, do better on these scenes than trainings of the other (from
-:data:`floemap.evaluation.statistics.bootstrap.FEW_SCENES` scenes on: on scenes like these). Two things make losses
-differ that are equal on average:
+The claim: trainings like these with one loss do better on these scenes than trainings with the other (from
+:data:`floemap.evaluation.statistics.bootstrap.FEW_SCENES` scenes on: on scenes like these). Two sources of chance make
+losses differ that are equal on average:
 
-- *Training.* Repeats of one loss differ. Their variance is pooled over all losses, so that three repeats leave enough
-  degrees of freedom to be of use; where the two losses in question vary more than that, their own is taken.
-- *Ground.* One loss may suit the ice of a block by chance, in all of its trainings. That is the covariance between
-  *different* repeats over the draws of blocks. What differs between repeats is in the first part already.
+- *Training.* Repeats of one loss differ. Their variance is pooled over all losses, so that three repeats provide enough
+  degrees of freedom. If the variance of the two compared losses is larger than the pooled one, it is used instead.
+- *Ground.* One loss may suit the ice of a block by chance, in all of its trainings. The estimate is the covariance
+  between *different* repeats over the draws of blocks. Differences between repeats belong to the first source.
 
 t is the difference of the two means over the root of the sum of both variances. Its p-value is that of the largest
-difference among as many losses as there are, so the pair may be chosen by the data (studentized range: J. W. Tukey,
-1953; with unequal variances: P. A. Games, J. F. Howell, 1976, J. Educ. Stat. 1, 113-125). The p-values at the degrees
-of freedom of the two parts are averaged, each weighted by the part's variance, as W. G. Cochran (1964, Biometrics 20,
-191-195) averages critical values: with the few degrees of freedom that repeats leave, the effective ones of Welch and
-Satterthwaite call too many differences real. Over measures :func:`holm` keeps the level. Besides, no scene and no
-repeat may show the opposite.
+difference among all compared losses, so the data may choose the pair (studentized range: J. W. Tukey, 1953; with
+unequal variances: P. A. Games, J. F. Howell, 1976, J. Educ. Stat. 1, 113-125). The p-values at the degrees of freedom
+of the two sources are averaged, each weighted by the source's variance, as W. G. Cochran (1964, Biometrics 20, 191-195)
+averages critical values: with the few degrees of freedom of repeats, the effective ones of Welch and Satterthwaite
+reject too often. :func:`holm` keeps the level over measures. In addition, no scene and no repeat may show the opposite.
 
-How often the rule errs, and what it finds: ``docs/spread.md``, measured by ``benchmarks/told_apart.py``.
+``docs/spread.md`` has the error rate and the power of the test, measured by ``benchmarks/told_apart.py``.
 """
 
 from __future__ import annotations
@@ -39,23 +38,23 @@ ONE_TRAINING = (
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How much worse one loss is than another, and how likely chance makes as much.
+    """The difference between two losses, and its p-value.
 
     Attributes
     ----------
     a, b
-        The better and the worse.
+        Names of the better and of the worse loss.
     value
-        How much worse `b` is, by how bad numbers are.
+        Difference in badness of `b` and `a`.
     points
-        The same of each pair of repeats, by position.
+        The same difference for each pair of repeats, by position.
     by_scene
-        The same of each scene in which both are defined, mean over the repeats.
+        The same difference for each scene in which both are defined, mean over the repeats.
     p
-        Probability that losses that are equal on average differ as much, for the pair that differs most; 1 where a
-        repeat or a scene shows the opposite; None where it cannot be said.
+        Probability that the largest difference among losses that are equal on average is at least this large; 1 if a
+        repeat or a scene shows the opposite; None if it cannot be computed.
     reason
-        Why it cannot be said.
+        The reason why `p` cannot be computed.
     """
 
     a: str
@@ -68,33 +67,33 @@ class Difference:
 
     @property
     def repeats(self) -> tuple[int, int]:
-        """In how many pairs of repeats `b` is not better, and how many there are."""
+        """Number of pairs of repeats in which `b` is not better, and number of all pairs."""
         return sum(x >= 0 for x in self.points), len(self.points)
 
     @property
     def scenes(self) -> tuple[int, int]:
-        """In how many scenes `b` is not better, and how many there are."""
+        """Number of scenes in which `b` is not better, and number of all scenes."""
         return sum(x >= 0 for x in self.by_scene.values()), len(self.by_scene)
 
 
 def difference(deviations: Evaluated, a: str, b: str, *, folded: bool = False) -> Difference:
-    """Compare the better loss `a` with the worse loss `b`; which they are may follow from the same numbers.
+    """Compare the better loss `a` with the worse loss `b`, which may be chosen by the same numbers.
 
     Parameters
     ----------
     deviations
-        How bad each model is, lower is better: a statistic of one quantity. All losses in it count as compared.
+        Deviation of each model, lower is better: a statistic of one quantity. All losses in it count as compared.
     a, b
         Names given to :func:`floemap.evaluation.statistics.bootstrap.resample`.
     folded
-        A number is as bad as its distance from 0, to either side. That \\|b\\| is larger than \\|a\\| holds where both
-        b - a and b + a have the sign of b; both are tested, which no bias of absolute values enters, and the larger
-        p-value is taken.
+        Whether a model is as bad as the distance of its deviation from 0, to either side. \\|b\\| is larger than
+        \\|a\\| where both b - a and b + a have the sign of b. Both are tested, which avoids the bias of absolute
+        values, and the larger p-value is returned.
 
     Raises
     ------
     ConfigError
-        If there is no such loss, or the statistic has several quantities.
+        If no loss has the name, or the statistic has several quantities.
     """
     of_a, of_b = deviations.columns(a), deviations.columns(b)
     bad = deviations.map(np.abs) if folded else deviations
@@ -125,14 +124,14 @@ def difference(deviations: Evaluated, a: str, b: str, *, folded: bool = False) -
 
 
 def holm(p_values: Mapping[str, float], level: float) -> frozenset[str]:
-    """Return the keys of what is different, of many tests at once (S. Holm, 1979, Scand. J. Stat. 6, 65-70).
+    """Return the keys of the significant tests of a family (S. Holm, 1979, Scand. J. Stat. 6, 65-70).
 
     Parameters
     ----------
     p_values
-        By key; of all tests, whatever depends on what.
+        P-values of all tests by key. The tests may depend on each other.
     level
-        Largest probability that any of the keys returned is wrong, such as 0.1.
+        Largest probability that any of the returned keys is wrong, such as 0.1.
     """
     found = set()
     for i, key in enumerate(sorted(p_values, key=lambda k: p_values[k])):
@@ -143,13 +142,13 @@ def holm(p_values: Mapping[str, float], level: float) -> frozenset[str]:
 
 
 def _repeated(deviations: Evaluated) -> dict[str, NDArray[np.float64]]:
-    """Values of the repeats of each loss that has several, all defined."""
+    """Return the values of the repeats of each loss that has several repeats, all defined."""
     every = {loss: deviations.observed[own] for loss, own in deviations.resamples.columns.items()}
     return {loss: runs for loss, runs in every.items() if len(runs) > 1 and not np.isnan(runs).any()}
 
 
 def _p_value(deviations: Evaluated, a: slice, b: slice, sign: int) -> float:
-    """P-value of the mean of `b` plus `sign` times that of `a`, for the largest of all pairs of losses."""
+    """Return the p-value of the mean of `b` plus `sign` times that of `a`, as the largest of all pairs of losses."""
     one, other = deviations.observed[a], deviations.observed[b]
     runs = _repeated(deviations).values()
     degrees = sum(len(r) - 1 for r in runs)
@@ -171,7 +170,7 @@ def _p_value(deviations: Evaluated, a: slice, b: slice, sign: int) -> float:
 
 
 def _shared(deviations: Evaluated, a: slice, b: slice) -> float:
-    """Mean covariance over the draws of a training with another one, of the same loss or of the other loss."""
+    """Return the mean covariance over the draws between different trainings, of one loss or of two."""
     models = np.r_[a, b]
     drawn = deviations.drawn[:, models]
     drawn = drawn[~np.isnan(drawn).any(axis=1)]

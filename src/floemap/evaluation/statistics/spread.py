@@ -1,7 +1,7 @@
-"""How sure is a number: its interval from the bootstrap, and the repeats beside it.
+"""A number's confidence interval from the bootstrap, with its repeats.
 
-Every statistic that is a function of additive counts per block goes: scores, areas, ordinal distances, shares. What an
-interval means, and what it does not, is in ``docs/spread.md``. Where no interval can be given, the reason is.
+The statistic can be any function of additive counts per block: a score, an area, an ordinal distance, a share.
+``docs/spread.md`` explains the meaning of an interval. If no interval can be computed, the reason is returned.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from floemap.evaluation.statistics.bootstrap import Evaluated, Units, mean_of_de
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A value, its interval, and its repeats beside it. ``None`` where there is none.
+    """A value, its confidence interval and its repeats. Undefined numbers are ``None``.
 
     Attributes
     ----------
     value
         Mean over the repeats.
     low, high
-        Percentile interval of the mean of these very repeats: how it varies with the ground, not with the training.
+        Percentile interval of the mean of these repeats: it reflects variation with the ground, not with training.
     level
-        Share of resamples inside, 0.9.
+        Share of resamples inside the interval, 0.9.
     points
         Value of each repeat.
     by_scene
-        Mean over the repeats, of each scene.
+        Mean over the repeats for each scene.
     scenes, blocks
-        How many there are.
+        Numbers of scenes and blocks.
     drawn
-        What was drawn: blocks of these scenes, or scenes.
+        The units that were resampled: blocks of these scenes, or scenes.
     reason
-        Why there is no interval.
+        The reason why there is no interval.
     cautions
-        What to know of the draws, as sentences.
+        Sentences about limits of the draws.
     """
 
     value: float | None
@@ -63,15 +63,15 @@ def spread(evaluated: Evaluated, loss: str, *, level: float = 0.9) -> Spread:
     loss
         A name given to :func:`floemap.evaluation.statistics.bootstrap.resample`.
     level
-        Of the interval, between 0 and 1.
+        Level of the interval, between 0 and 1.
 
     Raises
     ------
     ConfigError
-        If the level or the loss is impossible, or the statistic has several quantities.
+        If the level is not between 0 and 1, no loss has the name, or the statistic has several quantities.
     """
     if not 0 < level < 1:
-        raise ConfigError(f"an interval of level {level:g}.", hint="Between 0 and 1: 0.9 is usual.")
+        raise ConfigError(f"the interval's level is {level:g}.", hint="Choose one between 0 and 1; 0.9 is usual.")
     own = evaluated.columns(loss)
     resamples, points = evaluated.resamples, evaluated.observed[own]
     value = mean_of_defined(points, 0)
@@ -82,7 +82,7 @@ def spread(evaluated: Evaluated, loss: str, *, level: float = 0.9) -> Spread:
     if reason is None:
         low, high = map(float, np.quantile(known, [(1 - level) / 2, (1 + level) / 2]))
         if not low - (slack := 1e-9 * abs(float(value))) <= value <= high + slack:
-            # Sums of absolute differences grow with the noise of drawing: such an interval is of something else.
+            # Statistics of absolute differences are biased upwards under resampling: such an interval is not theirs.
             low, high, reason = None, None, "drawing shifts this number, so it has no interval"
     cautions = []
     if low is not None and len(known) < len(drawn):

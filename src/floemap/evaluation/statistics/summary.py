@@ -1,8 +1,8 @@
-"""From the evaluations of many cells (loss x repeat x scene) to one summary: means with their spread, pooled counts.
+"""The summary of the evaluations of many cells (loss x repeat x scene): means with their range, and pooled counts.
 
-The mean over scenes and repeats is the published protocol's. A mean over what happens to be there would favour a loss
-whose failed cell was the harder scene; so only whole repeats, those with all scenes, are averaged, and every cell that
-is missing is named. Summaries do not depend on the order of the evaluations.
+The mean over scenes and repeats is the published protocol's. A mean over the cells that happen to exist would favour a
+loss whose failed cell was the harder scene. So only whole repeats, those with all scenes, are averaged, and the summary
+lists every missing cell. Summaries do not depend on the order of the evaluations.
 """
 
 from __future__ import annotations
@@ -18,10 +18,17 @@ from floemap.evaluation.scoring.published import CITATION, SETTING, published, w
 from floemap.evaluation.scoring.scores import OVERALL, Score, mean, scores
 from floemap.results.stage import is_newer
 
-#: Axes that say which scene was left out of training: the scene itself says that, so they do not part the cells.
+#: Axes that name the scene held out from training. They do not define groups, because the test scene identifies it.
 HELD_OUT = ("held_out", "split.held_out")
-#: Order of the rows: the study's losses first, as published.
-_LOSSES = ("cross_entropy", "dice", "generalized_dice", "macro_dice", "pooled_dice", "focal")
+#: Titles of losses, in the order of tables; losses without a title follow, by name.
+LOSS_TITLES = {
+    "cross_entropy": "Cross-entropy",
+    "dice": "Dice",
+    "generalized_dice": "Generalised Dice",
+    "macro_dice": "Macro Dice",
+    "pooled_dice": "Pooled Dice",
+    "focal": "Focal",
+}
 
 NOTE_SIMULATED = (
     "SIMULATED scenes: these scores show that the method works, not how well it does on real ice. They are not "
@@ -32,7 +39,7 @@ NOTE_REAL = "A chart is one analyst's reading, not the truth."
 
 @dataclass(frozen=True)
 class _Cell:
-    """One scene predicted by one training, or its absence."""
+    """One scene predicted by one training, or the reason why its evaluation is missing."""
 
     group: tuple[str, tuple[tuple[str, Any], ...]]  # loss, further axes
     repeat: int
@@ -62,26 +69,28 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
     Parameters
     ----------
     records
-        One for each scene that each training should have predicted, in any order: ``loss``, ``repeat``, ``scene``,
-        ``evaluation`` (the content of evaluation.json, or None where it failed), and, as far as there are, ``axes``
-        (further settings that were varied, by name), ``cell`` (a name for people), ``failed`` (why it failed),
+        One record for each scene that each training should have predicted, in any order: ``loss``, ``repeat``,
+        ``scene``, ``evaluation`` (the content of evaluation.json, or None where it failed), and optionally ``axes``
+        (further settings that were varied, by name), ``cell`` (the cell's name), ``failed`` (the reason of a failure),
         ``split`` (the content of the training's split.json). A training that failed before any scene may have the
-        scene None. Published scores stand beside those losses whose scenes, legend and split are the published ones.
+        scene None. The summary has published scores for losses whose scenes, legend and split are the published ones.
     order_by
-        One of weighted_f1, macro_f1, accuracy, kappa: the best of its primary means first. Default: by loss.
+        Score by whose primary mean the groups are ordered, best first: weighted_f1, macro_f1, accuracy or kappa. By
+        default groups are ordered by loss.
 
     Returns
     -------
     dict
-        JSON-ready; ``docs/scores.md`` describes it, :func:`floemap.evaluation.scoring.tables.tables` shows it.
+        The summary, JSON-ready; ``docs/scores.md`` describes it, and
+        :func:`floemap.evaluation.scoring.tables.tables` shows it.
 
     Raises
     ------
     ConfigError
-        If there is no record, one lacks a key or is there twice, legends differ, or a scene was scored against
-        different labels.
+        If there is no record, one lacks a key or occurs twice, legends differ, or a scene was scored against different
+        labels.
     FloemapError
-        If an evaluation cannot be understood.
+        If an evaluation cannot be read.
     """
     cells = [_cell(r) for r in records]
     if not cells:
@@ -154,13 +163,13 @@ def _cell(record: Mapping[str, Any]) -> _Cell:
 
 
 def _grouped(cells: Sequence[_Cell]) -> dict[Any, Group]:
-    """Evaluations by group, repeat and scene; a group without any is there all the same."""
+    """Return evaluations by group, repeat and scene, including groups without any evaluation."""
     groups: dict[Any, Group] = {}
     seen = set()
     for c in cells:
         place = (c.group, c.repeat, c.scene)
         if place in seen:
-            raise ConfigError(f"scene {c.scene} of {c.name} is there twice.")
+            raise ConfigError(f"scene {c.scene} of {c.name} occurs twice.")
         seen.add(place)
         runs = groups.setdefault(c.group, {})
         if c.evaluation is not None and c.scene is not None:
@@ -169,7 +178,7 @@ def _grouped(cells: Sequence[_Cell]) -> dict[Any, Group]:
 
 
 def _one_legend(evaluated: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The legend of all evaluations; keys of classes by id."""
+    """Return the legend of all evaluations, with keys of classes by id."""
     found = {}
     for e in evaluated:
         classes = {int(i): key for i, key in e["legend"]["classes"].items()}
@@ -180,7 +189,7 @@ def _one_legend(evaluated: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
 
 
 def _check_labels(groups: Mapping[Any, Group]) -> None:
-    """Refuse to compare losses that were scored against different labels of one scene."""
+    """Raise an error if losses were scored against different labels of one scene."""
     seen: dict[str, tuple[int, ...]] = {}
     for (loss, _), runs in groups.items():
         for repeat, by_scene in runs.items():
@@ -201,12 +210,12 @@ def _confusion(evaluation: Mapping[str, Any], name: str) -> Confusion:
 
 
 def _names(evaluated: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Named scores that every evaluation has, in the order of the first."""
+    """Return the named scores that every evaluation has, in the order of the first."""
     return [n for n in evaluated[0]["scores"] if all(n in e["scores"] for e in evaluated)] if evaluated else []
 
 
 def _left_out(evaluated: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
-    """Why named scores are not in the summary."""
+    """Return the reasons why named scores are not in the summary."""
     why: dict[str, str] = {}
     for e in evaluated:
         why |= dict.fromkeys((n for n in e["scores"] if n not in names), "some scenes lack it")
@@ -217,7 +226,7 @@ def _left_out(evaluated: Sequence[Mapping[str, Any]], names: Sequence[str]) -> d
 def _missing(
     cells: Sequence[_Cell], groups: Mapping[Any, Group], scenes: Sequence[str], repeats: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Every scene that a training should have predicted and for which there is no evaluation, with the reason."""
+    """Return every scene that a training should have predicted but that has no evaluation, with the reason."""
     said = {(c.group, c.repeat, c.scene): c for c in cells if c.evaluation is None}
     named = {(c.group, c.repeat): c.name for c in cells}
     missing = []
@@ -240,7 +249,7 @@ def _missing(
 def _summary(
     group: Any, runs: Group, scenes: Sequence[str], repeats: Sequence[int], names: Sequence[str], keys: Sequence[str]
 ) -> dict[str, Any]:
-    """What the summary says of one loss (and values of the axes)."""
+    """Return the summary of one loss with its values of the axes."""
     loss, axes = group
     whole = [r for r in sorted(runs) if set(runs[r]) == set(scenes)]
     summary: dict[str, Any] = {
@@ -261,13 +270,13 @@ def _summary(
 
 
 def _beside(loss: str, why_not: str) -> dict[str, Any] | None:
-    """The published score of a loss, where it is of the same."""
+    """Return the published score of a loss, if it is comparable."""
     found = published(loss)
     return None if found is None or why_not else found.as_dict()
 
 
 def _score(name: str, runs: Group, whole: Sequence[int], scenes: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
-    """One named score of one loss: spread of each overall score, by scene, and all pixels pooled."""
+    """Return one named score of one loss: the range of each overall score, also by scene, and pooled pixels."""
     confusions = {(r, s): _confusion(e, name) for r, by_scene in runs.items() for s, e in by_scene.items()}
     computed = {place: scores(c) for place, c in confusions.items()}
     result: dict[str, Any] = {"by_scene": {s: {} for s in scenes}}
@@ -290,7 +299,7 @@ def _score(name: str, runs: Group, whole: Sequence[int], scenes: Sequence[str], 
 
 
 def spread(values: Sequence[Score]) -> dict[str, Any] | None:
-    """Return mean, min, max and number of the defined values; ``None`` where there is none."""
+    """Return mean, min, max and number of the defined values; ``None`` if none is defined."""
     defined = [v for v in values if v is not None]
     if not defined:
         return None
@@ -298,9 +307,9 @@ def spread(values: Sequence[Score]) -> dict[str, Any] | None:
 
 
 def _order(group: Any) -> tuple[Any, ...]:
-    """Sorts losses as published, then by name; values of axes as numbers or as text."""
+    """Return the sort key of a group: losses in the order of their titles, then by name; values of axes by size."""
     loss, axes = group
-    rank = _LOSSES.index(loss) if loss in _LOSSES else len(_LOSSES)
+    rank = [*LOSS_TITLES, loss].index(loss)
     values = tuple((k, (0, v, "") if isinstance(v, int | float) else (1, 0, str(v))) for k, v in axes)
     return rank, loss, values
 

@@ -11,11 +11,11 @@ from floemap.report.figures.style import (
     INK,
     PALE_INK,
     Picture,
+    diagram,
     level_lines,
     marks_of,
     new_figure,
-    save,
-    say_simulated,
+    small_multiples,
     styled,
 )
 from floemap.report.measures import Numbers
@@ -25,7 +25,7 @@ _CHART, _TRUTH = "Ice chart", "Truth"
 
 
 def draw_reliability(run: RunFolder, numbers: Numbers, folder: Path) -> Picture | None:
-    """Draw how often a probability comes true, for each contender; None where no probabilities were stored."""
+    """Draw each contender's reliability diagram; None if no probabilities were stored."""
     found = {
         c.key: numbers.pooled[c.key]["checks"]["confidence"]["values"]
         for c in run.contenders
@@ -61,8 +61,6 @@ def draw_reliability(run: RunFolder, numbers: Numbers, folder: Path) -> Picture 
                 below.set_ylabel("% of pixels")
             level_lines(above)
             level_lines(below)
-        say_simulated(figure, run.simulated)
-        drawn = save(figure, folder, "reliability")
     words = ", ".join(
         f"{titles[k]} calibration error {v['ece']:.3f}, mean probability {v['mean_confidence']:.2f}, right "
         f"{v['accuracy']:.2f}"
@@ -72,20 +70,16 @@ def draw_reliability(run: RunFolder, numbers: Numbers, folder: Path) -> Picture 
         f"How often a probability comes true, against the {numbers.reference}. Below the diagonal the model is surer "
         "than it should be, above it less sure. The bars show how many pixels have each probability."
     )
-    return Picture(
-        "reliability",
-        "Is it as sure as it is right?",
-        caption,
-        f"Reliability. {words}.",
-        svg=drawn.svg,
-        size=drawn.size,
-    )
+    with styled():
+        alt = f"Reliability. {words}."
+        title = "Is it as sure as it is right?"
+        return diagram(figure, folder, "reliability", title, caption, alt, simulated=run.simulated)
 
 
 def draw_incidence(run: RunFolder, numbers: Numbers, scene: Scene, folder: Path) -> Picture | None:
     """Draw each type's share by incidence angle, with the seams between sub-swaths.
 
-    Of the chart, of the truth where that is the reference, and of the maps.
+    There are lines for the chart, for the truth if it is the reference, and for the maps.
     """
     found = {
         c.key: entry["values"]
@@ -98,12 +92,9 @@ def draw_incidence(run: RunFolder, numbers: Numbers, scene: Scene, folder: Path)
     look, titles = marks_of(c.key for c in run.contenders), {c.key: c.title for c in run.contenders}
     drawn_shares = _references(numbers, scene, next(iter(found.values())))
     shown = [c for c in run.legend.classes if _ever(found, drawn_shares, c.key)]
-    columns = min(3, len(shown))
-    lines = -(-len(shown) // columns)
     with styled():
-        figure = new_figure(3.1 * columns, 1.75 * lines + 0.55)
-        axes = figure.subplots(lines, columns, squeeze=False, sharex=True)
-        for ax, c in zip(axes.flat, shown, strict=False):
+        figure, axes, first = small_multiples(len(shown), 3, 3.1, 1.75, 0.55, sharex=True)
+        for ax, c in zip(axes, shown, strict=True):
             for seam in scene.about.get("seams", ()):
                 near, far = seam["incidence_deg"]
                 middle, half = (near + far) / 2, max(0.25, (far - near) / 2)  # wide enough to be seen
@@ -119,18 +110,13 @@ def draw_incidence(run: RunFolder, numbers: Numbers, scene: Scene, folder: Path)
             ax.set_title(c.title)
             ax.set_ylim(bottom=0)
             level_lines(ax)
-        for ax in list(axes.flat)[len(shown) :]:
-            ax.set_axis_off()
-        for ax in axes[:, 0]:
+        for ax in first:
             ax.set_ylabel("% of the area")
-        for ax in list(axes.flat)[max(0, len(shown) - columns) : len(shown)]:
+        for ax in axes[-3:]:
             ax.set_xlabel("incidence angle, °")
             ax.tick_params(labelbottom=True)
-        handles, names = axes[0, 0].get_legend_handles_labels()
+        handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper left", ncols=len(names))
-        say_simulated(figure, run.simulated)
-        name = f"incidence_{scene.name}"
-        drawn = save(figure, folder, name)
     seams = "The grey bands are the seams between the radar's sub-swaths. " if scene.about.get("seams") else ""
     both = ", in the truth (thick, dotted)" if numbers.reference == "truth" else ""
     caption = (
@@ -140,15 +126,17 @@ def draw_incidence(run: RunFolder, numbers: Numbers, scene: Scene, folder: Path)
     )
     words = ", ".join(f"{titles[k]} {v['angle_dependence']:.3f}" for k, v in found.items())
     alt = f"Shares by incidence angle, {scene.title}. Share of the area that depends on the angle: {words}."
-    return Picture(name, "Does the sensor show?", caption, alt, svg=drawn.svg, size=drawn.size)
+    with styled():
+        name, title = f"incidence_{scene.name}", "Does the sensor show?"
+        return diagram(figure, folder, name, title, caption, alt, simulated=run.simulated)
 
 
-#: A name, degrees of incidence, and by class's key the shares there.
+#: A name, degrees of incidence, and the shares at these degrees by the class's key.
 Shares = tuple[str, list[float], Mapping[str, list[float]]]
 
 
 def _references(numbers: Numbers, scene: Scene, values: Mapping[str, Any]) -> list[Shares]:
-    """Shares of the chart, and of the truth where that is the reference; `values` are a map's."""
+    """Return shares of the chart, and of the truth if it is the reference. `values` are those of a map."""
     reference = (_TRUTH if numbers.reference == "truth" else _CHART, values["incidence_deg"], values["reference_share"])
     entry = numbers.charts[scene.name]["checks"]["angle"] if scene.name in numbers.charts else None
     if numbers.reference == "chart" or entry is None or not entry["applies"]:
@@ -158,7 +146,7 @@ def _references(numbers: Numbers, scene: Scene, values: Mapping[str, Any]) -> li
 
 
 def _ever(found: Mapping[str, Any], references: list[Shares], key: str) -> bool:
-    """Whether a type has a share worth a diagram, in a reference or on a map."""
+    """Return whether a type has a share of at least 1 % anywhere, in a reference or on a map."""
     shares = [*(v["prediction_share"][key] for v in found.values()), *(shares[key] for _, _, shares in references)]
     return max(max(s, default=0.0) for s in shares) >= 0.01
 

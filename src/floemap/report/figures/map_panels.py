@@ -1,4 +1,4 @@
-"""What every map of the report is made of: its place in a figure, its furniture, class colours and letters, legends."""
+"""The parts of the report's maps: place in a figure, furniture, class colours and letters, legends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from floemap.legend import IGNORE, LAND_RGB, RGB, Legend
 from floemap.report.figures.scene_views import Classes, SceneView, label_places
 from floemap.report.figures.style import INK, RIGHT_RGB, SIMULATED_INK, THICKER_RGB, THINNER_RGB, new_figure
 
-#: Letters of classes on maps and in the legend, for reading without colours.
+#: Letters of classes on maps and in the legend, for reading without colour.
 LETTERS = {
     "new_ice": "N",
     "nilas": "Ni",
@@ -29,7 +29,7 @@ LETTERS = {
     "open_water": "W",
     "ice": "I",
 }
-#: Inches: between maps, above each for its title, for a line of the legend, and below it.
+#: Sizes in inches: between maps, above each for its title, of a line of the legend, and below the legend.
 _GAP, _TITLE, _LEGEND_LINE, _FOOT = 0.08, 0.27, 0.19, 0.28
 NO_CLASS = "Land, or no label"
 ERRORS: tuple[tuple[str, RGB], ...] = (
@@ -40,9 +40,9 @@ ERRORS: tuple[tuple[str, RGB], ...] = (
 
 
 def grid_of_maps(view: SceneView, rows: int, cols: int, legend_lines: int) -> tuple[Figure, Any]:
-    """Return a figure of maps of one size, side by side, with room below for a legend of so many lines.
+    """Return a figure with a grid of maps of one size, and room below for a legend of `legend_lines` lines.
 
-    Placed by hand: a layout engine would leave gaps between maps of one aspect, and takes longer than the drawing.
+    Positions are computed here because a layout engine leaves gaps between maps, and takes longer than the drawing.
     """
     width = min(3.2, 13.2 / cols)
     height = width * view.geobox.shape[0] / view.geobox.shape[1]
@@ -59,7 +59,7 @@ def grid_of_maps(view: SceneView, rows: int, cols: int, legend_lines: int) -> tu
 
 
 def show_map(ax: Axes, view: SceneView, image: NDArray[Any], simulated: bool, *, furniture: bool = False) -> None:
-    """Draw an image over the view's extent, with its graticule; with scale bar and north arrow where asked for."""
+    """Draw an image over the view's extent with a graticule, and with scale bar and north arrow if `furniture`."""
     show_raster(ax, image, view.geobox, interpolation="nearest")
     for spine in ax.spines.values():
         spine.set_visible(True)
@@ -80,7 +80,7 @@ def _note(ax: Axes, x: float, y: float, text: str, **kwargs: Any) -> None:
 def show_classes(
     ax: Axes, view: SceneView, classes: Classes, legend: Legend, simulated: bool, *, furniture: bool = False
 ) -> None:
-    """Draw a class map in the legend's colours, with letters in its large pieces."""
+    """Draw a class map in the legend's colours, with letters in its large regions."""
     table = np.full((256, 3), LAND_RGB, np.float32)
     for k, rgb in legend.colours.items():
         table[k] = rgb
@@ -96,7 +96,7 @@ def show_classes(
 
 
 def coloured_errors(kinds: Classes) -> NDArray[np.float32]:
-    """Return an image of what :func:`floemap.report.figures.scene_views.error_kinds` made, (rows, cols, 3) in 0..1."""
+    """Return :func:`floemap.report.figures.scene_views.error_kinds` as an image, (rows, cols, 3) in 0..1."""
     table = np.ones((256, 3), np.float32)
     for k, (_, rgb) in enumerate(ERRORS):
         table[k] = np.array(rgb) / 255
@@ -104,7 +104,7 @@ def coloured_errors(kinds: Classes) -> NDArray[np.float32]:
 
 
 def edge_line(ax: Axes, view: SceneView, ice: NDArray[np.bool_], here: NDArray[np.bool_], **style: Any) -> None:
-    """Draw the border between ice and water; none along land and no data."""
+    """Draw the border between ice and water, but not along land and no-data."""
     if not (ice & here).any() or not (~ice & here).any():
         return
     rows, cols = ice.shape
@@ -130,7 +130,7 @@ def frame(ax: Axes, view: SceneView, square: tuple[float, float, float, float]) 
 
 
 def class_legends(figure: Figure, legend: Legend, *, errors: bool) -> None:
-    """One legend for all maps of the figure."""
+    """Draw one legend for all maps of the figure."""
     entries = [(f"{c.title} ({LETTERS.get(c.key, c.title[:2])})", c.rgb) for c in legend.classes]
     handles = [swatch(title, rgb) for title, rgb in [*entries, (NO_CLASS, LAND_RGB)]]
     if errors:
@@ -139,7 +139,7 @@ def class_legends(figure: Figure, legend: Legend, *, errors: bool) -> None:
 
 
 def legend_below(figure: Figure, handles: list[Any], columns: int) -> None:
-    """Put a legend below the maps."""
+    """Draw a legend below the maps."""
     at = (_GAP / figure.get_figwidth(), 0.14 / figure.get_figheight())
     figure.legend(handles=handles, loc="lower left", bbox_to_anchor=at, ncols=columns, borderpad=0, borderaxespad=0)
 
@@ -151,13 +151,13 @@ def swatch(title: str, rgb: RGB) -> Patch:
 
 
 def line_handle(title: str, colour: str, line: Any, *, outline: bool = False) -> Any:
-    """Return a legend's line, with a dark outline where asked for."""
+    """Return a legend's line, with a dark outline if `outline` is true."""
     effects = [withStroke(linewidth=2.2, foreground="#101820")] if outline else None
     return Line2D([], [], color=colour, linestyle=line, linewidth=1.3, label=title, path_effects=effects)
 
 
 def in_words(classes: Classes, legend: Legend) -> str:
-    """Shares of the classes, the largest first."""
+    """Return the shares of the classes in words, the largest first."""
     known = classes[classes != IGNORE]
     if not known.size:
         return "no class anywhere"
@@ -167,6 +167,6 @@ def in_words(classes: Classes, legend: Legend) -> str:
 
 
 def percent_of(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> str:
-    """Say how much of the whole a part is, in percent."""
+    """Return the percentage of the whole that a part has, as text."""
     n = int(np.count_nonzero(whole))
     return f"{100 * np.count_nonzero(part) / n:.1f} %" if n else "none"

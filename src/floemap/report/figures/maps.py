@@ -1,11 +1,13 @@
-"""The maps of a test scene: what the radar saw, the chart, each contender's map and its errors; and closer looks."""
+"""The map figures of a test scene: radar, chart, each contender's map and its errors, and closer views."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from floemap.cog import read_geobox
 from floemap.evaluation.checks.classes import keys
@@ -40,7 +42,6 @@ from floemap.report.figures.scene_views import (
 from floemap.report.figures.style import (
     THICKER_RGB,
     THINNER_RGB,
-    Drawn,
     Panel,
     Picture,
     cut_out,
@@ -60,7 +61,7 @@ _EDGE_LEGEND: tuple[tuple[str, RGB], ...] = (
 
 
 def draw_maps(run: RunFolder, scene: Scene, folder: Path) -> list[Picture]:
-    """Draw all map figures of a scene into `folder`: the whole, the worst disagreement, the ice edge.
+    """Draw all map figures of a scene into `folder`: the overview, the largest disagreement, the ice edge.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def draw_maps(run: RunFolder, scene: Scene, folder: Path) -> list[Picture]:
 
 
 def _truth(run: RunFolder, scene: Scene) -> tuple[Path, int] | None:
-    """The raster of the truth and its band of classes, where the checks compare maps with it."""
+    """Return the truth's raster and its band of classes, if the checks compare maps with it."""
     path = run.truths.get(scene.name)
     return None if path is None else (path, truth_band(path, ClassTable(run.legend.name, keys(run.legend))))
 
@@ -112,9 +113,9 @@ def _overview(
     square: tuple[float, float, float, float] | None,
     folder: Path,
 ) -> Picture:
-    """The paper's figure: radar and chart at the left, then a column for each contender, its map over its errors.
+    """Draw the overview: radar and chart at the left, then a column for each contender, its map above its errors.
 
-    Where the truth is known it stands beside the radar, over what is wrong in the chart.
+    Where the truth is known it is beside the radar, above the errors of the chart.
     """
     across = min(4, len(contenders))
     blocks = -(-len(contenders) // across)
@@ -124,7 +125,6 @@ def _overview(
         shown: list[tuple[Axes, Panel, int | None]] = []
 
         def add(ax: Axes, title: str, alt: str, quality: int | None = None) -> None:
-            ax.set_title(title)
             shown.append((ax, Panel(title, alt, b""), quality))
 
         show_map(axes[0, 0], view, view.colours(), run.simulated, furniture=True)
@@ -150,13 +150,9 @@ def _overview(
             kinds = error_kinds(view.chart, view.predictions[contender.key], run.legend)
             show_map(bottom, view, coloured_errors(kinds), run.simulated)
             add(bottom, f"{contender.title}: errors", _wrong(contender.title, kinds, "chart"))
-        for ax in axes.flat:
-            if ax not in [a for a, *_ in shown]:
-                ax.set_axis_off()
         class_legends(figure, run.legend, errors=True)
-        say_simulated(figure, run.simulated)
         name = f"map_{scene.name}"
-        panels = _panels(save(figure, folder, name), shown)
+        panels = _panels(figure, axes, shown, folder, name, simulated=run.simulated)
     truth = "" if view.truth is None else " Beside them the simulated truth, and where the chart is wrong against it."
     repeats = max(len(c.of(scene.name)) for c in contenders)
     which = " Of each loss the repeat with the highest weighted F1 in this scene is shown." if repeats > 1 else ""
@@ -176,7 +172,7 @@ def _closer(
     limits: tuple[tuple[float, float], tuple[float, float]],
     folder: Path,
 ) -> Picture:
-    """A closer look at the frame: radar, chart, truth, each map."""
+    """Draw a closer view of the frame: radar, chart, truth, each map."""
     given = [("Ice chart", view.chart)] + ([] if view.truth is None else [("Truth", view.truth)])
     panels_wanted = 1 + len(given) + len(contenders)
     across = min(5, panels_wanted)
@@ -191,14 +187,9 @@ def _closer(
             show_classes(ax, view, classes, run.legend, run.simulated)
             words = f"{title}, closer: {in_words(classes, run.legend)}"
             shown.append((ax, Panel(title, words, b""), None))
-        for ax, panel, _ in shown:
-            ax.set_title(panel.title)
-        for ax in places[len(shown) :]:
-            ax.set_axis_off()
         class_legends(figure, run.legend, errors=False)
-        say_simulated(figure, run.simulated)
         name = f"closer_{scene.name}"
-        panels = _panels(save(figure, folder, name), shown)
+        panels = _panels(figure, axes, shown, folder, name, simulated=run.simulated)
     side_km = view.geobox.shape[1] * view.pixel_m / 1000
     caption = (
         f"Where the maps differ most from each other: the frame of {side_km:.0f} km in which the thinnest and the "
@@ -208,7 +199,7 @@ def _closer(
 
 
 def _edges(run: RunFolder, scene: Scene, contenders: list[Contender], view: SceneView, folder: Path) -> Picture | None:
-    """The reference's and each contender's ice edge over the radar; None where the reference has none."""
+    """Draw the ice edges of the reference and each contender over the radar; None if the reference has no edge."""
     size = window_px(WINDOW_KM, view.pixel_m)
     what = "chart" if view.truth is None else "truth"
     if not _has_edge(view.reference, run.legend):
@@ -233,19 +224,15 @@ def _edges(run: RunFolder, scene: Scene, contenders: list[Contender], view: Scen
             edge_line(ax, view, ices[0], here, colour="#ffffff", line=(0, (2, 1)), width=1.0)
             over, under = (_km2(view, m) for m in (ices[0] & ~ices[1], ices[1] & ~ices[0]))
             alt = f"Ice edge of {contender.title}: {over} km² ice where the {what} has water, {under} km² the reverse"
-            ax.set_title(contender.title)
             shown.append((ax, Panel(contender.title, alt, b""), 90))
-        for ax in list(axes.flat)[len(shown) :]:
-            ax.set_axis_off()
         handles = [
             line_handle(f"Ice edge of the {what}", "#101820", "-"),
             line_handle("Ice edge of the map", "#ffffff", (0, (2, 1)), outline=True),
             *(swatch(title, rgb) for title, rgb in _EDGE_LEGEND),
         ]
         legend_below(figure, handles, 4)
-        say_simulated(figure, run.simulated)
         name = f"edge_{scene.name}"
-        panels = _panels(save(figure, folder, name), shown)
+        panels = _panels(figure, axes, shown, folder, name, simulated=run.simulated)
     caption = (
         f"The ice edge of the {what} (solid, dark) and of each map (dashed, white), both generalised over "
         f"{WINDOW_KM:g} km as in the check; red where only the {what} has ice, blue where only the map has."
@@ -255,7 +242,7 @@ def _edges(run: RunFolder, scene: Scene, contenders: list[Contender], view: Scen
 
 
 def _wrong(what: str, kinds: Classes, reference: str) -> str:
-    """Say how much of a map is wrong, for those who do not see it."""
+    """Return the alternative text of an error map: how much of the map is wrong."""
     wrong, thinner = (
         percent_of(where, kinds != IGNORE) for where in (np.isin(kinds, (IS_THINNER, IS_THICKER)), kinds == IS_THINNER)
     )
@@ -275,6 +262,16 @@ def _where_charted(prediction: Classes, chart: Classes) -> Classes:
     return np.where(chart == IGNORE, np.uint8(IGNORE), prediction)
 
 
-def _panels(drawn: Drawn, shown: list[tuple[Axes, Panel, int | None]]) -> tuple[Panel, ...]:
-    images = cut_out(drawn, [ax for ax, *_ in shown], [quality for *_, quality in shown])
+def _panels(
+    figure: Figure, axes: Any, shown: list[tuple[Axes, Panel, int | None]], folder: Path, name: str, *, simulated: bool
+) -> tuple[Panel, ...]:
+    """Give the shown maps their titles, write the figure without the other axes, and cut out the maps."""
+    for ax, panel, _ in shown:
+        ax.set_title(panel.title)
+    used = [ax for ax, *_ in shown]
+    for ax in axes.flat:
+        if ax not in used:
+            ax.set_axis_off()
+    say_simulated(figure, simulated)
+    images = cut_out(save(figure, folder, name), used, [quality for *_, quality in shown])
     return tuple(Panel(p.title, p.alt, image) for (_, p, _), image in zip(shown, images, strict=True))

@@ -1,6 +1,6 @@
-"""A scene as pictures show it: bands and classes, read as small as the picture is, and what follows from them.
+"""A scene at the size of a picture: its bands and classes, and what figures derive from them.
 
-Rasters are read through their overviews, so a full scene costs a fraction of a second and a few megabytes.
+Rasters are read from their overviews, so a full scene costs a fraction of a second and a few megabytes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from floemap.sentinel1.quicklook import false_colour, stretch
 
 Classes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
-#: rows and columns of a part of a raster: first row, first column, rows, columns.
+#: A part of a raster: first row, first column, number of rows, number of columns.
 Part = tuple[int, int, int, int]
 
-#: What an error map holds.
+#: Values of an error map.
 IS_RIGHT, IS_THINNER, IS_THICKER = 0, 1, 2
 
 
@@ -39,15 +39,15 @@ class SceneView:
     Attributes
     ----------
     geobox
-        Of what is shown, at the size at which it is shown.
+        The grid of the view at the size at which it is shown.
     hh_db, hv_db
-        (rows, cols), NaN where there is no data.
+        Backscatter, (rows, cols), with no-data NaN.
     chart
-        (rows, cols) class ids of the chart, 255 where there is none.
+        Class ids of the chart, (rows, cols), with no-data 255.
     predictions
-        Likewise, by contender.
+        Class ids of each contender's prediction, in the same form.
     truth
-        Likewise, where the chart has a class; None where the truth is not known.
+        Class ids of the truth where the chart has a class, in the same form; None where the truth is unknown.
     """
 
     geobox: GeoBox
@@ -59,16 +59,16 @@ class SceneView:
 
     @property
     def reference(self) -> Classes:
-        """What the checks compare maps with: the truth where it is known, else the chart."""
+        """The classes that the checks compare maps with: the truth where it is known, else the chart."""
         return self.chart if self.truth is None else self.truth
 
     @property
     def pixel_m(self) -> float:
-        """Side of a pixel as shown."""
+        """Side of a pixel of the view, metres."""
         return float(abs(self.geobox.resolution.x))
 
     def colours(self, limits: tuple[tuple[float, float], tuple[float, float]] | None = None) -> NDArray[np.float32]:
-        """Return false colour, (rows, cols, 3); with the limits of HH and HV in dB, or the view's own."""
+        """Return false colour, (rows, cols, 3), stretched to limits of HH and HV in dB, or to the view's own."""
         if limits is None:
             return false_colour(self.hh_db, self.hv_db)
         hh, hv = stretch(self.hh_db, limits[0]), stretch(self.hv_db, limits[1])
@@ -89,15 +89,15 @@ def read_view(
 ) -> SceneView:
     """Read a scene, or a part of it, at about `pixels` on the long side.
 
-    Outside of `within`, a raster that is 255 there, the chart counts as having no class. `truth` is a raster and the
-    number of its band of classes.
+    Where `within`, a raster, is 255, the chart counts as having no class. `truth` is a raster and the number of its
+    band of classes.
 
     Raises
     ------
     GridError
         If the rasters are not on one grid.
     FloemapError
-        If one cannot be read.
+        If a raster cannot be read.
     """
     whole = read_geobox(product)
     for path in (labels, *predictions.values(), *([within] if within else []), *([truth[0]] if truth else [])):
@@ -127,12 +127,12 @@ def read_view(
 
 
 def _read(path: Path, bands: list[int], window: Window, shape: tuple[int, int]) -> NDArray[Any]:
-    with open_raster(path, hint="Is it whole? Make it again.") as d:
+    with open_raster(path, hint="Check that it is whole, or make it again.") as d:
         return np.asarray(d.read(bands, window=window, out_shape=(len(bands), *shape)))
 
 
 def error_kinds(chart: Classes, prediction: Classes, legend: Legend) -> Classes:
-    """Return where a prediction is right, thinner or thicker than the chart, 255 where one has no class."""
+    """Return where a prediction is right, thinner or thicker than the chart, with no-data 255."""
     steps = np.zeros(256, np.int16)
     steps[: len(legend)] = ordinal_positions(legend)
     difference = steps[prediction] - steps[chart]
@@ -144,23 +144,23 @@ def error_kinds(chart: Classes, prediction: Classes, legend: Legend) -> Classes:
 def worst_disagreement(
     view: SceneView, legend: Legend, share: float = 1 / 6
 ) -> tuple[float, float, float, float] | None:
-    """Find the square where the predictions differ most from each other, where the chart has a class.
+    """Find the square in which the predictions differ most from each other, where the chart has a class.
 
-    By the steps between the thinnest and the thickest type that is predicted, summed over the square.
+    The difference is the number of steps between the thinnest and the thickest predicted type, summed over the square.
 
     Parameters
     ----------
     view
-        With two predictions or more.
+        A view with at least two predictions.
     legend
-        Of the classes.
+        The legend of the classes.
     share
-        Side of the square, of the longer side of the scene.
+        Side of the square as a share of the longer side of the scene.
 
     Returns
     -------
-    Its first row, first column, rows and columns, as shares of the view's rows and columns; None where the predictions
-    do not differ at all.
+    The square's first row, first column, rows and columns, as shares of the view's rows and columns; None if the
+    predictions do not differ.
     """
     steps = np.zeros(256, np.int16)
     steps[: len(legend)] = ordinal_positions(legend)
@@ -172,34 +172,34 @@ def worst_disagreement(
     rows, cols = span.shape
     side = max(3, round(share * max(rows, cols)))
     height, width = min(side, rows), min(side, cols)
-    table = cv2.integral(span, sdepth=cv2.CV_64F)  # of whole squares only
+    table = cv2.integral(span, sdepth=cv2.CV_64F)  # only squares that lie within the view are considered
     sums = table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
     row, col = (int(i) for i in np.unravel_index(int(np.argmax(sums)), sums.shape))
     return row / rows, col / cols, height / rows, width / cols
 
 
 def label_places(classes: Classes, legend: Legend, min_share: float = 0.02) -> list[tuple[int, float, float]]:
-    """Return where to write a class's letters: in the middle of each of its large pieces.
+    """Return the places of classes' letters, in the middle of each large region of a class.
 
     Parameters
     ----------
     classes
-        (rows, cols) class ids.
+        Class ids, (rows, cols).
     legend
-        Of them.
+        The legend of the classes.
     min_share
-        Of what has a class, that a piece must have.
+        Smallest share of the pixels with a class that a region must have.
 
     Returns
     -------
-    Class id, row and column of each.
+    Class id, row and column of each place.
     """
     known = int(np.count_nonzero(classes != IGNORE))
     if not known:
         return []
     places = []
     for c in legend.classes:
-        # Specks and threads do not part a piece, nor make one.
+        # The median removes specks and threads, which neither divide regions nor form them.
         mask = cv2.medianBlur((classes == c.id).astype(np.uint8), 7)
         count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         for i in range(1, count):

@@ -1,6 +1,6 @@
 """Small diagrams in the rows of tables: each contender's number with its interval and repeats, on one scale.
 
-Upright lines are the charts' own number (dashed) and the truth's (solid), where they are near enough to be shown.
+Vertical lines are the charts' own number (dashed) and the truth's (solid), if they are near enough to be shown.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _WIDTH, _LINE, _EDGE = 176, 13, 7
 
 
 def strip_of(row: Row, look: Mapping[str, Mark]) -> Markup:
-    """Return the diagram as SVG, for the page: the numbers stand beside it. Empty where there is nothing to show."""
+    """Return the diagram as SVG for the page, which shows the numbers beside it. Empty if there is nothing to show."""
     known = {k: s for k, s in row.spreads.items() if s.value is not None}
     numbers = [v for s in known.values() for v in (s.value, s.low, s.high, *s.points) if v is not None]
     if not numbers:
         return Markup("")
-    # Anchors far away would press all numbers together: those within as much again are shown.
+    # Distant anchors would compress the scale: only anchors within one more range of the numbers are shown.
     beside = max(numbers) - min(numbers) or abs(max(numbers)) or 1.0
     anchors = [
         (v, dashes)
@@ -48,13 +48,13 @@ def strip_of(row: Row, look: Mapping[str, Mark]) -> Markup:
             parts += [_line(x(p), y - 3.6, x(p), y + 3.6, INK, 0.9) for p in s.points if p is not None]
         parts.append(f'<g transform="translate({x(s.value)} {y})">{mark_shape(look[key])}</g>')
     content = "".join(parts)
-    return Markup(  # numbers and fixed words only
+    return Markup(  # contains only numbers and fixed words, so nothing needs escaping
         f'<svg width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" aria-hidden="true">{content}</svg>'
     )
 
 
 def mark_shape(mark: Mark) -> Markup:
-    """Return a contender's mark around 0, 0, some 9 pixels wide."""
+    """Return a contender's mark as SVG, centred on 0, 0 and some 9 pixels wide."""
     shape = {
         "o": '<circle r="4.3"/>',
         "s": '<rect x="-3.9" y="-3.9" width="7.8" height="7.8"/>',

@@ -1,6 +1,6 @@
-"""How the report's figures look: sizes, colours and marks of what is compared, and how a figure is written.
+"""The style of the report's figures: sizes, colours and marks of contenders, and the writing of figures.
 
-Everything that is told by colour is told by something else too: a mark, a kind of line, letters, or words.
+Nothing depends on colour alone: marks, line styles, letters or words carry the same information.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from matplotlib.figure import Figure
 
 from floemap.legend import RGB
 
-#: Ink, weaker ink, hair lines.
+#: Colours of text, of weaker text, and of hair lines.
 INK, PALE_INK, HAIR = "#1d2733", "#5d6874", "#d5dbe1"
 SIMULATED_INK = "#8a3b00"
-#: Error maps. They differ in lightness, so that they can be told apart in grey.
+#: Colours of error maps. They differ in lightness, so they are distinct in grey.
 RIGHT_RGB: RGB = (229, 233, 237)
 THINNER_RGB: RGB = (178, 41, 22)
 THICKER_RGB: RGB = (112, 170, 216)
 
 DPI = 160
-#: Figures are drawn for paper; on a screen they are shown larger by this.
+#: Factor by which a screen shows figures, drawn for paper, larger.
 _ON_SCREEN = 1.25
 _MARKS = ("o", "s", "^", "D", "v", "P")
 _LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)), (0, (8, 2)), (0, (3, 1, 1, 1)))
-#: Okabe and Ito's colours for all kinds of colour vision, those that are dark enough for thin lines.
+#: Colours for all kinds of colour vision after Okabe and Ito, dark enough for thin lines.
 _COLOURS = ("#0067a5", "#c8500a", "#00795a", "#84418c", "#806000", "#4b5866")
 
 _RC: Any = {
@@ -62,7 +62,7 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class Mark:
-    """How one of the compared losses is drawn, the same in all figures."""
+    """Colour, marker and line style of one contender, the same in all figures."""
 
     colour: str
     marker: str
@@ -70,26 +70,26 @@ class Mark:
 
 
 def marks(n: int) -> tuple[Mark, ...]:
-    """Return marks for `n` things; from the seventh on colours come again with other lines and markers."""
+    """Return marks for `n` contenders; from the seventh on colours repeat with other lines and markers."""
     k = len(_COLOURS)
     return tuple(Mark(_COLOURS[i % k], _MARKS[(i + i // k) % k], _LINES[(i + i // k) % len(_LINES)]) for i in range(n))
 
 
 def marks_of(keys: Iterable[str]) -> dict[str, Mark]:
-    """Return the mark of each of these, in their order."""
+    """Return the mark of each key, assigned in their order."""
     names = list(keys)
     return dict(zip(names, marks(len(names)), strict=True))
 
 
 def level_lines(ax: Axes) -> None:
-    """Draw hair lines at the ticks of the upright axis, behind everything."""
+    """Draw hair lines at the ticks of the vertical axis, behind everything else."""
     ax.grid(axis="y", color=HAIR, linewidth=0.5)
     ax.set_axisbelow(True)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One map of a figure, cut out, so that a page can arrange the maps to its width."""
+    """One map cut out of a figure, so that the page can arrange the maps to its width."""
 
     title: str
     alt: str
@@ -104,19 +104,19 @@ class Picture:
     Attributes
     ----------
     name
-        Of its files, without suffix.
+        Name of its files, without suffix.
     title, caption
-        Of the figure: what it is, and what one sees.
+        Title and caption of the figure.
     alt
-        For those who do not see it.
+        Alternative text for screen readers.
     svg
-        The figure, for the page; empty where it has panels.
+        The figure as the page shows it; empty if it has panels.
     size
-        Of the SVG as a page shows it, pixels.
+        Width and height of the SVG on the page, pixels.
     panels
         Its maps, each cut out, row by row.
     legend
-        Colours of the panels that the page does not know.
+        Titles and colours of the panels that the page's own legends lack.
     """
 
     name: str
@@ -135,14 +135,14 @@ def styled() -> Any:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
-    """Return an empty figure of so many inches, no part of it in matplotlib's global state."""
+    """Return an empty figure, sizes in inches, outside matplotlib's global state."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
 def say_simulated(figure: Figure, simulated: bool) -> None:
-    """Say on the figure itself that scenes are simulated, if they are: a figure travels without its report."""
+    """Write on the figure that scenes are simulated, if they are, because figures are used without their report."""
     if simulated:
         words = "SIMULATED scenes and charts: nothing here is about real ice"
         style: dict[str, Any] = {"fontsize": 7, "color": SIMULATED_INK, "fontweight": "bold"}
@@ -154,22 +154,22 @@ def say_simulated(figure: Figure, simulated: bool) -> None:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure as it was written: as a picture of PIL's, and as SVG."""
+    """A written figure, as a PIL image and as SVG."""
 
     image: Any
     svg: bytes
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height as a page shows it, pixels of 1/96 inch, somewhat enlarged for reading on a screen."""
+        """Width and height on the page, pixels of 1/96 inch, enlarged for reading on a screen."""
         width, height = (round(n / DPI * 96 * _ON_SCREEN) for n in self.image.size)
         return width, height
 
 
 def save(figure: Figure, folder: Path, name: str) -> Drawn:
-    """Write `figure` as PNG, and as SVG and PDF whose text is text. The same figure makes the same files.
+    """Write `figure` as PNG, and as SVG and PDF whose text is text. Equal figures give identical files.
 
-    The SVG of the page has its text drawn instead: a page looks the same whichever fonts its reader has.
+    The page's SVG has its text as paths, so that it looks the same with any fonts.
     """
     import matplotlib as mpl
     from PIL import Image
@@ -178,7 +178,7 @@ def save(figure: Figure, folder: Path, name: str) -> Drawn:
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     image.save(folder / f"{name}.png", dpi=(DPI, DPI), compress_level=6)
-    figure.set_layout_engine("none")  # it is laid out: the SVG need not be again
+    figure.set_layout_engine("none")  # the layout is done and need not be repeated for the SVG
     drawn = io.BytesIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "floemap"})
     with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
@@ -187,8 +187,31 @@ def save(figure: Figure, folder: Path, name: str) -> Drawn:
     return Drawn(image, drawn.getvalue())
 
 
+def small_multiples(
+    n: int, most: int, width: float, height: float, room: float, **how: Any
+) -> tuple[Figure, list[Axes], list[Axes]]:
+    """Return a figure of `n` axes, at most `most` in a row, and those of the first column.
+
+    Sizes are in inches: of one axes, and the height of the `room` around all. `how` is passed to matplotlib.
+    """
+    columns = min(most, n)
+    lines = -(-n // columns)
+    figure = new_figure(width * columns, height * lines + room)
+    grid = figure.subplots(lines, columns, squeeze=False, **how)
+    for ax in grid.flat[n:]:
+        ax.set_axis_off()
+    return figure, list(grid.flat[:n]), list(grid[:, 0])
+
+
+def diagram(figure: Figure, folder: Path, name: str, title: str, caption: str, alt: str, *, simulated: bool) -> Picture:
+    """Write a diagram, marked if scenes are simulated; see :class:`Picture` for the texts."""
+    say_simulated(figure, simulated)
+    drawn = save(figure, folder, name)
+    return Picture(name, title, caption, alt, svg=drawn.svg, size=drawn.size)
+
+
 def cut_out(drawn: Drawn, axes: Sequence[Any], qualities: Sequence[int | None]) -> list[bytes]:
-    """Return what is drawn inside of each axes as WebP: lossless, or with a quality of 1 to 100."""
+    """Return the content of each axes as WebP: lossless if its quality is None, or with a quality of 1 to 100."""
     images = []
     for ax, quality in zip(axes, qualities, strict=True):
         box = ax.get_window_extent()

@@ -17,11 +17,11 @@ from floemap.report.figures.style import (
     PALE_INK,
     Mark,
     Picture,
+    diagram,
     level_lines,
     marks_of,
     new_figure,
-    save,
-    say_simulated,
+    small_multiples,
     styled,
 )
 from floemap.report.measures import Numbers
@@ -29,16 +29,17 @@ from floemap.report.run_folder import RunFolder
 
 
 def draw_training(run: RunFolder, folder: Path) -> Picture | None:
-    """Draw loss by epoch, each contender by itself, and weighted F1 of all; None where no training left a record."""
+    """Draw loss by epoch for each contender, and weighted F1 of all; None if no training has a record of epochs."""
     contenders = [c for c in run.contenders if any(cell.epochs for cell in c.cells)]
     if not contenders:
         return None
     look = marks_of(c.key for c in run.contenders)
-    columns = min(4, len(contenders) + 1)
-    lines = -(-(len(contenders) + 1) // columns)
+    caption = (
+        "Loss by epoch: on the training patches (grey, dashed) and on the validation parts (coloured); the mark is the "
+        "epoch whose weights are evaluated. Losses of different kinds have no common scale; weighted F1 has."
+    )
     with styled():
-        figure = new_figure(2.75 * columns, 2.3 * lines + 0.2)
-        axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+        figure, axes, _ = small_multiples(len(contenders) + 1, 4, 2.75, 2.3, 0.2)
         for ax, contender in zip(axes, contenders, strict=False):
             for cell in contender.cells:
                 epochs = [r["epoch"] for r in cell.epochs]
@@ -58,7 +59,7 @@ def draw_training(run: RunFolder, folder: Path) -> Picture | None:
             ax.set_ylim(bottom=0)
             level_lines(ax)
         axes[0].set_ylabel("loss")
-        ax = axes[len(contenders)]
+        ax = axes[-1]
         for contender in contenders:
             m = look[contender.key]
             for i, cell in enumerate(contender.cells):
@@ -70,15 +71,15 @@ def draw_training(run: RunFolder, folder: Path) -> Picture | None:
         ax.set_xlabel("epoch")
         ax.legend(loc="best", fontsize=7)
         level_lines(ax)
-        for ax in axes[len(contenders) + 1 :]:
-            ax.set_axis_off()
-        say_simulated(figure, run.simulated)
-        drawn = save(figure, folder, "training")
-    caption = (
-        "Loss by epoch: on the training patches (grey, dashed) and on the validation parts (coloured); the mark is the "
-        "epoch whose weights are evaluated. Losses of different kinds have no common scale; weighted F1 has."
-    )
-    return Picture("training", "Loss and score by epoch", caption, _training_words(run), svg=drawn.svg, size=drawn.size)
+        return diagram(
+            figure,
+            folder,
+            "training",
+            "Loss and score by epoch",
+            caption,
+            _training_words(run),
+            simulated=run.simulated,
+        )
 
 
 def _training_words(run: RunFolder) -> str:
@@ -92,31 +93,23 @@ def _training_words(run: RunFolder) -> str:
 
 
 def draw_confusion(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
-    """Draw each contender's confusion matrix: percent of the chart's class, and pixels below."""
+    """Draw each contender's confusion matrix: percentages of the chart's class, with numbers of pixels below."""
     legend, keys = run.legend, list(numbers.confusion)
     titles = {c.key: c.title for c in run.contenders}
-    columns = min(3, len(keys))
-    lines = -(-len(keys) // columns)
-    n = len(legend)
-    with styled():
-        figure = new_figure(columns * (0.62 * n + 0.35) + 0.8, lines * (0.5 * n + 0.75) + 0.3)
-        axes = figure.subplots(lines, columns, squeeze=False)
-        for i, (ax, key) in enumerate(zip(axes.flat, keys, strict=False)):
-            counts = numbers.confusion[key]
-            _matrix(ax, counts, legend, first=i % columns == 0)
-            ax.set_title(titles[key])
-        for ax in list(axes.flat)[len(keys) :]:
-            ax.set_axis_off()
-        figure.supylabel("in the chart", fontsize=8)
-        say_simulated(figure, run.simulated)
-        drawn = save(figure, folder, "confusion")
+    n, across = len(legend), 0.8 / min(3, len(keys))
     caption = (
         "Confusion matrices, all test scenes and repeats together: of each type in the chart (row) the percentage that "
         "the map calls by each type (column), and the number of pixels. The diagonal, framed, is right."
     )
-    return Picture(
-        "confusion", "What is taken for what", caption, _confusion_words(run, numbers), svg=drawn.svg, size=drawn.size
-    )
+    with styled():
+        figure, axes, first = small_multiples(len(keys), 3, 0.62 * n + 0.35 + across, 0.5 * n + 0.75, 0.3)
+        for ax, key in zip(axes, keys, strict=True):
+            _matrix(ax, numbers.confusion[key], legend, first=ax in first)
+            ax.set_title(titles[key])
+        figure.supylabel("in the chart", fontsize=8)
+        words = _confusion_words(run, numbers)
+        title = "What is taken for what"
+        return diagram(figure, folder, "confusion", title, caption, words, simulated=run.simulated)
 
 
 def _matrix(ax: Axes, counts: Any, legend: Legend, *, first: bool) -> None:
@@ -174,7 +167,7 @@ def _confusion_words(run: RunFolder, numbers: Numbers) -> str:
 
 
 def draw_classes(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
-    """Draw F1 of each class: a bar for each contender, its interval, a dot for each repeat."""
+    """Draw F1 of each class: a bar for each contender, its interval, and a mark for each repeat."""
     look = marks_of(c.key for c in run.contenders)
     contenders = [c for c in run.contenders if c.key in numbers.class_f1]
     classes = [c for c in run.legend.classes if any(f1[c.key].value is not None for f1 in numbers.class_f1.values())]
@@ -197,8 +190,6 @@ def draw_classes(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
         ax.tick_params(axis="x", length=0)
         level_lines(ax)
         figure.legend(loc="outside upper left", ncols=len(contenders))
-        say_simulated(figure, run.simulated)
-        drawn = save(figure, folder, "classes")
     caption = (
         "F1 of each type, pixels of all test scenes together: bars are means over repeats, marks single repeats, lines "
         "90 % intervals. A dash: in neither chart nor map."
@@ -212,14 +203,10 @@ def draw_classes(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
         )
         for contender in contenders
     ]
-    return Picture(
-        "classes",
-        "How well each type is found",
-        caption,
-        f"F1 by type. {'; '.join(words)}.",
-        svg=drawn.svg,
-        size=drawn.size,
-    )
+    with styled():
+        alt = f"F1 by type. {'; '.join(words)}."
+        title = "How well each type is found"
+        return diagram(figure, folder, "classes", title, caption, alt, simulated=run.simulated)
 
 
 def _bar(ax: Axes, x: float, width: float, s: Spread, mark: Mark) -> None:
