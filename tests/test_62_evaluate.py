@@ -109,7 +109,7 @@ def counts(record: dict[str, Any], name: str) -> NDArray[np.int64]:
 def test_the_record_and_the_map(tmp_path: Path, label_folder: Path, predicted: Raster) -> None:
     result = evaluate_scene(write_prediction(tmp_path / "S1X", predicted), label_folder, tmp_path / "out")
     assert result.folder == tmp_path / "out" / "S1X"
-    assert sorted(p.name for p in result.folder.iterdir()) == ["errors.tif", "evaluation.json"]
+    assert sorted(p.name for p in result.folder.iterdir()) == ["errors.qml", "errors.tif", "evaluation.json"]
     record, labels = result.read(), read(label_folder / "labels.tif")
     assert record["scene"] == "S1X"
     assert record["simulated"] is False
