@@ -313,7 +313,7 @@ def left_behind(leader: int, patience_s: float = 60.0) -> list[int]:
 
 def killed(job: Job, setting: Setting, whole: Undisturbed, place: Path, rng: random.Random) -> tuple[str, str]:
     """Kill a command, once or twice, give it again, and judge: return how it ended, and what is wrong with it."""
-    out, abandoned, was_killed = place / "tried" / "out", _abandoned(), 0
+    out, abandoned, was_killed = place / "tried" / "out", _unused(), 0
     setting = setting.of_its_own(place / "tried")
     for _ in range(rng.choice([1, 1, 1, 2])):
         pid = begin(job, setting, out, place)
@@ -325,18 +325,22 @@ def killed(job: Job, setting: Setting, whole: Undisturbed, place: Path, rng: ran
         return "next run failed", f"{code}: {(place / 'said').read_text()[-500:]}"
     if wrong := whole.differs(out):
         return "other result", wrong
-    temporary, shared = sorted(p.name for p in (place / "tmp").iterdir()), _abandoned() - abandoned
+    temporary, shared = sorted(p.name for p in (place / "tmp").iterdir()), _abandoned(abandoned)
     if temporary or shared:
         return "left behind", f"{temporary}, {sorted(shared)}"
     return ("survived" if was_killed else "ended before"), ""
 
 
-def _abandoned() -> set[str]:
-    """Names of shared memory that no living process uses, now and a second later: others work on this machine, too."""
-    found = _unused()
-    if found:
-        time.sleep(1)
-    return found and found & _unused()
+def _abandoned(before: set[str], patience_s: float = 20.0) -> set[str]:
+    """Names of new shared memory that no living process uses, and that is not removed in time.
+
+    Others work on this machine, too, and what they leave is removed by a process of theirs, a little later.
+    """
+    found, until = _unused() - before, time.monotonic() + patience_s
+    while found and time.monotonic() < until:
+        time.sleep(0.5)
+        found &= _unused()
+    return found
 
 
 def _unused() -> set[str]:

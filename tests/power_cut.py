@@ -53,8 +53,12 @@ class Disk:
                 children = list(entries)
             self._folders[status.st_ino] = {e.name: e.inode() for e in children}
             # One that was made and not synced itself is there, and empty.
-            self._new |= {e.inode() for e in children if e.is_dir(follow_symlinks=False)}
+            folders = {e.inode() for e in children if e.is_dir(follow_symlinks=False)}
+            # A file may have the number of a folder that was removed.
+            self._new = (self._new - {e.inode() for e in children}) | folders
         else:
+            self._new.discard(status.st_ino)
+            self._folders.pop(status.st_ino, None)
             self._files[status.st_ino] = os.pread(descriptor, status.st_size, 0)
 
     def _now(self) -> Durable:

@@ -14,7 +14,8 @@ from chart_maker import write_chart
 
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.results import locks
-from floemap.results.locks import scratch
+from floemap.results.locks import file_beside, scratch
+from floemap.results.stage import write_whole
 
 HELD = """
 import os, signal, sys
@@ -65,7 +66,7 @@ def test_what_is_in_use_or_somebody_elses_stays(tmp_path: Path) -> None:
 def test_one_that_is_taken_for_left_over_before_it_is_held_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, taken = locks._lock_folder, []
+    lock, taken = locks._lock, []
 
     def late(folder: Path, *, wait: bool) -> int | None:
         held = lock(folder, wait=wait)
@@ -74,7 +75,7 @@ def test_one_that_is_taken_for_left_over_before_it_is_held_is_made_anew(
             shutil.rmtree(folder)
         return held
 
-    monkeypatch.setattr(locks, "_lock_folder", late)
+    monkeypatch.setattr(locks, "_lock", late)
     with scratch("thing-", tmp_path) as place:
         assert place.is_dir() and place not in taken
     assert list(tmp_path.iterdir()) == []
@@ -91,3 +92,30 @@ def test_reading_a_chart_removes_what_killed_reading_left(tmp_path: Path, monkey
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     read_chart(chart)
     assert list(temporary.iterdir()) == []
+
+
+KILLED_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from floemap.results.locks import file_beside
+with file_beside(Path(sys.argv[1])) as path:
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_file_that_a_killed_process_left_is_removed_by_the_next_of_its_name(tmp_path: Path) -> None:
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", KILLED_WRITING, str(tmp_path / "a.json")])
+        assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()  # the second removed what the first left
+    mine = [tmp_path / ".a.json.partial-of-mine", tmp_path / "a.json.partial-00000000"]
+    for path in mine:
+        path.write_text("x")
+    with file_beside(tmp_path / "a.json") as used:
+        assert not left.exists()
+        write_whole(tmp_path / "a.json", b"whole")
+        assert used.exists(), "it is in use"
+        write_whole(tmp_path / "b.json", b"other")
+    assert (tmp_path / "a.json").read_bytes() == b"whole"
+    assert sorted(tmp_path.iterdir()) == sorted([*mine, tmp_path / "a.json", tmp_path / "b.json"])

@@ -166,6 +166,8 @@ def test_a_model_comes_along_and_says_what_it_is(caplog: pytest.LogCaptureFixtur
     assert model.simulated and model.learnt_from == "SIMULATED scenes only"
     assert (model.resolution_m, model.legend.name) == (80, "extremeearth")
     assert model.about["dtype"] == "float16"
+    assert not caplog.text  # it warns once there is something to chart
+    model.warn_if_simulated()
     assert "SIMULATED SCENES ONLY" in caplog.text and "unfit for any use" in caplog.text
     # Nothing of the machine that it was made on.
     assert not [place for place in ("/tmp", "/home", "/root") if place in json.dumps(model.about)]

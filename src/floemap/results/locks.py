@@ -11,6 +11,7 @@ import errno
 import glob
 import logging
 import os
+import secrets
 import shutil
 import stat
 import sys
@@ -85,7 +86,7 @@ def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
         _remove_left(left)
     while True:
         place = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
-        lock = _lock_folder(place, wait=True)
+        lock = _lock(place, wait=True)
         if place.exists():  # else somebody took it for left over, before it was locked
             break
         _unlock(lock)
@@ -96,23 +97,54 @@ def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
         _unlock(lock)
 
 
+@contextmanager
+def file_beside(final: Path) -> Iterator[Path]:
+    """Give a new, empty, hidden file beside `final` while the block runs; remove it if it is still there then.
+
+    What killed processes left of such files is removed: a file is locked by the system while it is in use.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    for left in final.parent.glob(f".{glob.escape(final.name)}.partial-{'[0-9a-f]' * 8}"):
+        with suppress(OSError):
+            if stat.S_ISREG(left.lstat().st_mode) and (lock := _lock(left, wait=False)) is not None:
+                left.unlink(missing_ok=True)
+                _unlock(lock)
+    while True:
+        path = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
+        path.open("xb").close()
+        lock = _lock(path, wait=True)
+        if path.exists():  # else another process took it for left over, before it was locked
+            break
+        _unlock(lock)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        _unlock(lock)
+
+
 def _remove_left(folder: Path) -> None:
     """Remove a folder of this user's that nobody holds."""
     with suppress(OSError):
         told = folder.lstat()
         if not stat.S_ISDIR(told.st_mode) or (hasattr(os, "geteuid") and told.st_uid != os.geteuid()):
             return
-        if (lock := _lock_folder(folder, wait=False)) is not None:
+        if (lock := _lock(folder, wait=False)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
             _unlock(lock)
 
 
-def _lock_folder(folder: Path, *, wait: bool) -> int | None:
-    """Lock a folder itself, so that no file is in its user's way; None where it is held, gone, or has no locks."""
+def _lock(path: Path, *, wait: bool) -> int | None:
+    """Lock a file or folder itself, without a lock file; None where it is held, gone, or has no locks."""
     if sys.platform == "win32":
         return None
     try:
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
         return None
     try:

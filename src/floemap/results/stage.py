@@ -10,9 +10,8 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from floemap.errors import MISSHAPEN, FloemapError, OutputError
 from floemap.files import regular_file, writable_name
-from floemap.results.locks import TakenError, held
+from floemap.results.locks import TakenError, file_beside, held
 from floemap.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -141,19 +140,15 @@ def write_whole(path: Path, content: bytes) -> None:
     OutputError
         If it cannot be written, with the reason.
     """
-    beside = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     with os_errors(path):
         make_folder(path.parent)
-        try:
+        with file_beside(path) as beside:
             with beside.open("wb") as f:
                 f.write(content)
                 f.flush()
                 os.fsync(f.fileno())
             beside.replace(path)
-            sync(path.parent)
-        finally:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:
