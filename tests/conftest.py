@@ -35,6 +35,65 @@ SpecFactory = Callable[..., "ProductSpec"]
 Sigma0Factory = Callable[["ProductSpec"], dict[str, NDArray[np.float32]]]
 ProductWriter = Callable[..., Path]
 
+#: Files whose tests take more than some ten seconds together: `make quick` leaves them out.
+SLOW = frozenset(
+    [
+        "02_revisions",
+        "03_files",
+        "05_damaged_records",
+        "12_geocode",
+        "13_prepare",
+        "15_refusals",
+        "16_fuzz",
+        "17_outputs",
+        "18_first_of_several",
+        "18_irregular_grid",
+        "18_named_by_all",
+        "18_nothing_lost",
+        "19_noise_check",
+        "19_power_cut",
+        "20_hostile_charts",
+        "20_rings",
+        "26_hostile_servers",
+        "27_dataset",
+        "29_style",
+        "30_safe_writer",
+        "31_ice",
+        "35_twin",
+        "40_gradients",
+        "40_models",
+        "41_rates",
+        "42_checkpoint",
+        "43_crops",
+        "44_training",
+        "45_resume",
+        "46_whole_scene",
+        "47_distributed",
+        "50_predict",
+        "51_chart",
+        "64_faults",
+        "64_perfect_map",
+        "67_spread",
+        "70_report",
+        "71_report_browser",
+        "82_compare",
+        "83_end_to_end",
+        "84_workers",
+        "90_cli",
+        "93_hints",
+        "93_terminal",
+        "94_reliability",
+        "97_real_radar",
+        "99_real_scenes",
+    ]
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def logging_untouched() -> None:
