@@ -75,13 +75,13 @@ class CogWriter:
     Parameters
     ----------
     path
-        Of the file to make.
+        Path of the file to write.
     geobox
         Its grid: rows x columns, CRS, transform.
     bands
         Their names and meaning; all share one data type.
     dtype, nodata
-        Of the stored values. With `nodata` None, none is declared.
+        Type of the stored values, and their no-data value. With `nodata` None, none is declared.
     tags
         Further metadata of the file.
     level
@@ -360,12 +360,12 @@ def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint:
     Parameters
     ----------
     kind, hint
-        Of the error, where it cannot be read.
+        Class and hint of the error that is raised where the file cannot be read.
 
     Raises
     ------
     FloemapError
-        Of that kind, if it is no regular file, cannot be opened as a raster, or not be read in the block.
+        As `kind`, if the file is not regular, cannot be opened as a raster, or cannot be read in the block.
     """
     file = regular_file(path, kind)
     try:

@@ -28,7 +28,7 @@ class Demo:
     Attributes
     ----------
     folder
-        Of the comparison: data, a folder for each training, results.json, results.md.
+        Folder of the comparison: data, a folder for each training, results.json, results.md.
     summary
         See :func:`floemap.evaluation.statistics.summary.summarise`.
     report
@@ -87,11 +87,11 @@ def run_demo(
         ``small``: twelve months, a few minutes on two processor cores. ``smallest``: four months at a quarter of the
         resolution and almost no training, to check that everything runs.
     seed
-        Of the simulation.
+        Seed of the simulation.
     overwrite
         Train again what is finished, or was begun by other settings.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------

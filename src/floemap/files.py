@@ -25,7 +25,7 @@ def regular_file(path: str | Path, kind: type[FloemapError] = FloemapError) -> P
     Raises
     ------
     FloemapError
-        Of the given kind, if there is nothing, a folder, or something else that is no regular file.
+        As `kind`, if there is nothing, a folder, or something else that is not a regular file.
     """
     path = Path(path)
     try:

@@ -70,7 +70,7 @@ def describe(path: str | Path, *, layer: str | None = None, crs: str | None = No
     Parameters
     ----------
     layer, crs
-        Of an ice chart; see :func:`floemap.icechart.read.sigrid3.read_chart`.
+        Layer and CRS of an ice chart; see :func:`floemap.icechart.read.sigrid3.read_chart`.
 
     Raises
     ------

@@ -53,7 +53,7 @@ def refuse_hostile(
     Raises
     ------
     FloemapError
-        Of the given kind, with the member's name.
+        As `kind`, with the member's name.
     """
     found: dict[str, zipfile.ZipInfo] = {}
     total = 0

@@ -58,7 +58,7 @@ def draw_chart_map(chart: Chart, picture: Path, *, title: str | None = None, pix
     title
         Above the map; the file's name by default.
     pixels
-        Of the longer side of the map.
+        Number of pixels along the longer side of the map.
 
     Raises
     ------

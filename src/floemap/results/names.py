@@ -27,9 +27,9 @@ def place_in(
     what
         Whose name it is, as in "the name of {the product} is ''".
     path
-        Of the file that has the name, for the error.
+        File that has the name, for the error.
     kind
-        Of the error.
+        Class of the error.
 
     Raises
     ------

@@ -29,7 +29,7 @@ class GeolocationGrid:
     lines, pixels
         Positions of the grid's rows and columns in the image.
     latitude_deg, longitude_deg, height_m
-        Of the ground at the nodes; heights above WGS84 from the processor's terrain model, near 0 at sea.
+        Position of the nodes on the ground; heights above WGS84 from the processor's terrain model, near 0 at sea.
     incidence_deg, elevation_deg
         Incidence angle at the ground, elevation angle at the antenna.
     azimuth_time_s
@@ -93,7 +93,7 @@ class NoiseRepair:
     part
         What it is.
     line
-        Of the vector, or the first of the block.
+        Line of the vector, or the first line of the block.
     swaths
         The sub-swaths in which it was replaced.
     found, used
@@ -155,7 +155,7 @@ class GroundRange:
     Attributes
     ----------
     time_s
-        Of the records, seconds after the scene's `start`, (n,).
+        Times of the records, seconds after the scene's `start`, (n,).
     origin_m
         Ground range from which the polynomials count, (n,).
     coefficients

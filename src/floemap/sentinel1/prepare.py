@@ -101,7 +101,7 @@ def prepare(
     quicklook
         Also draw a picture.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------

@@ -92,7 +92,7 @@ def locate(orbit: Orbit, time_s: Floats, slant_range_m: Floats, height_m: Floats
     orbit
         State vectors.
     time_s, slant_range_m
-        Of the points sought, any shape.
+        Azimuth time and slant range of the points sought, any shape.
     height_m
         Height above WGS84 at which to seek.
     near

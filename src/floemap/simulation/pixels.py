@@ -97,7 +97,7 @@ def simulate_pixels(
     month
         Whose season it is; by default the product's, south of the equator that of half a year later.
     seed
-        Of ice, speckle and noise.
+        Seed of ice, speckle and noise.
     looks, threads
         As in ``write_safe``.
     noise_departure

@@ -70,7 +70,7 @@ def make_twin(
     overwrite
         Make finished months again.
     progress
-        Is told of each month; with a single month or worker, of its parts.
+        Progress callback, called for each month; with a single month or worker, for its parts.
 
     Returns
     -------

@@ -101,7 +101,7 @@ def twin_spec(month: int, size: Size = "small", seed: int = 0) -> ProductSpec:
         "full" for 10487 samples of 40 m, else a number of samples (or "small" for 1000) that cover about as much ground
         with larger pixels. The number of lines follows from the scene's duration.
     seed
-        Of the twin.
+        Seed of the twin.
 
     Raises
     ------

@@ -111,7 +111,7 @@ def download(
     Returns
     -------
     Path
-        Of the file.
+        Path of the downloaded file.
 
     Raises
     ------

@@ -92,7 +92,7 @@ def fetch_extremeearth(
     Returns
     -------
     Inventory
-        Of those months; complete if what was asked for is there.
+        Inventory of those months; complete if everything asked for is there.
 
     Raises
     ------

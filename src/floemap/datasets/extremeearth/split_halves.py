@@ -81,9 +81,9 @@ def halves(footprint: Footprint, crs: Any, *, cut: Cut = "sides") -> dict[Half, 
     Parameters
     ----------
     footprint
-        Of any scene, also across the dateline or the pole.
+        Outline of any scene, also across the dateline or the pole.
     crs
-        Of the polygons: map-projected, anything pyproj understands.
+        CRS of the polygons: map-projected, anything pyproj understands.
     cut
         Between the middles of two opposite sides, or between two opposite corners.
 

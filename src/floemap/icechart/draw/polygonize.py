@@ -56,7 +56,7 @@ class VectorizeReport:
     redrawn_borders
         Borders drawn closer to the pixels than the tolerance allows, because they crossed others or areas changed.
     vertices
-        Of all polygons; those in common are counted for each.
+        Number of vertices of all polygons; shared ones are counted for each polygon.
     """
 
     patches: int
@@ -89,7 +89,7 @@ class ChartPolygons:
     classes
         (rows, cols) uint8: the raster that was drawn, after smoothing and giving away small patches.
     legend
-        Of the classes.
+        Legend of the classes.
     report
         What was done.
     """
@@ -145,7 +145,7 @@ def vectorize(
         (rows, cols), pixels of land, whatever class they are given. They become polygons of class
         :data:`floemap.legend.LAND`, of any size; nothing is given to them, and nothing of them away.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------

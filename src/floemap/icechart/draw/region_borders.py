@@ -52,7 +52,7 @@ class Borders:
     tail, head
         Corners where each side begins and ends, in the order of the borders, (sides,).
     direction
-        Of each side, (sides,).
+        Direction of each side, (sides,).
     first
         Position of each border's first side, and at the end the number of sides, (borders + 1,).
     left, right

@@ -71,7 +71,7 @@ def draw_outlines(
     Parameters
     ----------
     borders
-        Of all patches.
+        Borders of all regions.
     classes, km2_per_px
         Class, and area of a pixel, of each patch with a class, (faces,).
     transform

@@ -87,7 +87,7 @@ class Merged:
     group
         For each patch the number of what it is part of now, -1 where it was small and had no neighbour, (patches,).
     classes, area
-        Of the groups, (groups,).
+        Class and area of each group, (groups,).
     """
 
     group: Ints
@@ -168,7 +168,7 @@ def merge_small(classes: NDArray[np.uint8], area: NDArray[np.float64], met: Cont
     Parameters
     ----------
     classes, area
-        Of each patch, (patches,); `area` in the unit of `minimum`.
+        Class and area of each region, (regions,); `area` in the unit of `minimum`.
     met
         Who borders on whom. Patches without a class must not be in it.
     minimum

@@ -61,7 +61,7 @@ def mean_probabilities(
     Parameters
     ----------
     group
-        Of each patch, -1 for none, (patches,).
+        Group of each region, -1 for none, (regions,).
     count
         How many groups there are.
     bands

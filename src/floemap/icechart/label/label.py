@@ -101,7 +101,7 @@ def label_chart(
     overwrite
         Make it again even where it is finished with the same inputs and settings, or is of another chart or grid.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------

@@ -37,7 +37,7 @@ class Features:
     Attributes
     ----------
     ids
-        Of the features in the file, (n,).
+        Numbers of the features in the file, (n,).
     columns
         Values as the file has them, by the file's names, (n,) each.
     geometries

@@ -42,7 +42,7 @@ def repaired(polygons: Polygons, ids: Sequence[Any] | NDArray[Any]) -> Polygons:
     polygons
         Polygons and multipolygons, (n,).
     ids
-        Of their features, for messages, (n,).
+        Numbers of their features, for messages, (n,).
 
     Raises
     ------

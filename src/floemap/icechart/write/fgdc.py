@@ -39,7 +39,7 @@ def fgdc_metadata(
     Parameters
     ----------
     name
-        Of the chart's files, without suffix.
+        Name of the chart's files, without suffix.
     start
         When the radar looked; with a time zone, or in UTC.
     bounds

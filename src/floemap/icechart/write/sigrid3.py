@@ -96,7 +96,7 @@ def write_sigrid3(
         Facts about the chart, for the metadata; see :func:`floemap.icechart.write.fgdc.fgdc_metadata`. `simulated` goes
         into the table.
     name
-        Of the files, without suffix; :func:`sigrid3_name` by default.
+        Name of the files, without suffix; :func:`sigrid3_name` by default.
 
     Raises
     ------

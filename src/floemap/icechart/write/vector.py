@@ -54,7 +54,7 @@ def write_geopackage(
     Parameters
     ----------
     path
-        Of the file, ending in .gpkg; it is replaced.
+        Path of the file, ending in .gpkg; it is replaced.
     start
         When the radar looked; with a time zone, or in UTC. Stands for the time of the last change, too.
     about
@@ -145,7 +145,7 @@ def write_geojson(
     Parameters
     ----------
     path
-        Of the file; it is replaced.
+        Path of the file; it is replaced.
     start
         When the radar looked; with a time zone, or in UTC.
     about

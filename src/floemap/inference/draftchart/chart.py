@@ -97,7 +97,7 @@ def make_chart(
     overwrite
         Make it again even where it is finished with the same inputs and settings.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------

@@ -104,7 +104,7 @@ class ChartParts:
     settings
         See there.
     tolerance_m
-        Of the polygons' borders.
+        Tolerance of the polygons' borders, metres.
     about
         Facts about the chart, for the polygons' files and the NetCDF.
     notes

@@ -46,7 +46,7 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
     geobox
         The grid, in a map projection in metres.
     crs
-        Of the file, where it says none, or one that tells no place on the earth.
+        CRS of the file, where it says none, or one without a place on the earth.
 
     Raises
     ------

@@ -45,13 +45,13 @@ def write_netcdf(
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     maps
         What is known of each pixel.
     start, stop
-        Of the scene, with a time zone.
+        Start and end of the acquisition, with a time zone.
     attributes
-        Of the whole file: title, source, history and further ones.
+        Global attributes: title, source, history and others.
     probabilities
         Also write the probabilities of all classes; the file is then several times as large.
 

@@ -30,7 +30,7 @@ class ChartSource:
     path
         The product's folder or zip, or the prepared folder.
     name
-        Of the product, and of the chart's folder.
+        Name of the product, and of the chart's folder.
     prepared
         Whether it is prepared already.
     start

@@ -66,7 +66,7 @@ def write_chart_item(
     Parameters
     ----------
     path
-        Of item.json.
+        Path of item.json.
     files
         The chart's, in the same folder: `bytes` and `sha256` by name.
     scene

@@ -32,7 +32,7 @@ class Computation:
     hardware
         The GPU's name; "" for the processor.
     threads
-        Of the processor.
+        Number of processor threads.
     """
 
     engine: Engine

@@ -56,9 +56,9 @@ def predict_maps(product: str | Path, predictors: Sequence[Predictor], *, progre
     product
         A prepared folder or its product.tif.
     predictors
-        Of one legend.
+        Predictors with the same legend.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------

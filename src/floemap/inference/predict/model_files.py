@@ -33,11 +33,11 @@ class ModelFile:
     Attributes
     ----------
     path
-        Of the file.
+        Path of the file.
     about
         What it says; see :mod:`floemap.learning.models.checkpoint_header`.
     sha256
-        Of the file.
+        SHA-256 of the file.
     """
 
     path: Path

@@ -89,7 +89,7 @@ def predict(
     product
         A prepared folder or its product.tif.
     checkpoint
-        Of a trained model: its file, or as loaded.
+        Trained model: its file, or the loaded checkpoint.
     out
         Folder that gets a folder named as the product, with classes.tif, probabilities.tif and prediction.json.
     engine, precision, device
@@ -102,7 +102,7 @@ def predict(
     made
         Folders that the same work has made: they are not replaced by other products' of the same name even so.
     progress
-        Is told how far it is.
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------

@@ -31,7 +31,7 @@ class OpenProduct:
     Attributes
     ----------
     path
-        Of product.tif.
+        Path of product.tif.
     tags
         What is passed on of its tags.
     simulated

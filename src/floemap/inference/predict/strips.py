@@ -36,7 +36,7 @@ class Strip:
     Attributes
     ----------
     first_row
-        Of the scene.
+        First row of the strip in the scene.
     classes
         (rows, cols) uint8: the most probable class, IGNORE where the product has no data.
     probabilities
@@ -62,7 +62,7 @@ def predicted_strips(scene: SceneLogits, *, rows: int = STRIP_ROWS, stored: bool
     Parameters
     ----------
     rows
-        Of a strip; the last one may have fewer.
+        Number of rows of a strip; the last strip may have fewer.
     stored
         Give probabilities as they are stored in files.
     """

@@ -36,7 +36,7 @@ class Container:
     Attributes
     ----------
     path
-        Of the folder or zip.
+        Path of the folder or zip.
     root
         The product's folder inside a zip ("" where the members lie at the top); "" for a folder.
     sizes

@@ -104,7 +104,7 @@ def digital_numbers(sigma0: F32, luts: RowLuts, speckle: F32 | None) -> U16:
     sigma0
         Linear power, (lines, samples).
     luts
-        Of the same lines.
+        Look-up tables of the same lines.
     speckle
         Factors of mean 1, (lines, samples); None for none. Noise has it as the echo has.
     """

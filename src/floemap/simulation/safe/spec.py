@@ -56,7 +56,7 @@ class ProductSpec:
     lines, samples
         Size of the image.
     centre_lon, centre_lat
-        Of the middle of the image, degrees.
+        Longitude and latitude of the middle of the image, degrees.
     heading_deg
         Direction in which lines follow each other on the ground at the centre, clockwise from north. The radar looks
         to the right of it.
@@ -70,7 +70,7 @@ class ProductSpec:
     incidence_deg
         Incidence angle at the near and the far edge, always spanned in full.
     ipf_version
-        Of the processor that the product claims.
+        Version of the processor that the product claims.
     noise_format
         ``range_azimuth`` as from IPF 2.9 on, ``vectors`` as before.
     denoised
@@ -82,7 +82,7 @@ class ProductSpec:
     cog
         Whether measurements are tiled and compressed and the name ends in ``_COG.SAFE``.
     seed
-        Of speckle and of the noise's departure from its annotation.
+        Seed of speckle and of the noise's departure from its annotation.
     orbit, datatake, suffix
         Parts of the product's name: absolute orbit, data take as six and an identifier as four hexadecimal digits.
         With `suffix` None it follows from the rest.

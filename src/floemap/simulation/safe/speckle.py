@@ -41,7 +41,7 @@ class Speckle:
     looks
         Equivalent number of looks, at least 1: mean squared over variance.
     spacing_m
-        Of lines, of samples.
+        Distances of lines and of samples, metres.
     samples
         Along a line.
     key

@@ -62,7 +62,7 @@ class ChartScenery:
     bounds_m
         (left, bottom, right, top) of the scene on the plane.
     seed
-        Of floes and texture.
+        Seed of floes and texture.
 
     Raises
     ------

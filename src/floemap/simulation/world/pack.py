@@ -125,7 +125,7 @@ class Pack:
     Parameters
     ----------
     zones
-        Of the month, over `bounds_m` at least.
+        Zones of the month, over `bounds_m` at least.
     spacing_m
         How far apart the positions will be that it is asked about: decides where floes are computed (see above).
     """

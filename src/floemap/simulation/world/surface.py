@@ -73,7 +73,7 @@ class World:
     month
         1 to 12.
     seed
-        Of the world. Land and coast are the same in all months of a seed.
+        Seed of the world. Land and coast are the same in all months of a seed.
     bounds_m
         (left, bottom, right, top) in ice_zones.WORLD_CRS: what may be asked about. Answers do not depend on it.
     spacing_m
