@@ -221,7 +221,7 @@ def _six(name: str, title: str, water_stages: frozenset[int], ignored: frozenset
     )
 
 
-#: The six classes of the study, from any chart: water is told by the polygon, an undetermined stage is no class.
+#: The six classes of the study, from any chart: water follows from the polygon type, an undetermined stage is no class.
 SIX_CLASSES = _six("six_classes", "Six ice types", frozenset(), frozenset({98, 99}))
 
 #: The same classes from ExtremeEarth's charts, where water polygons carry stage 99 and a few carry stray codes of other

@@ -39,7 +39,7 @@ def compare(
     Trains a model with each loss and repeat, predicts the whole test scenes, scores them against the charts, and prints
     the scores, beside the published ones if scenes, legend and split are the same. DIR gets results.json, results.md,
     report/report.html with maps and physical checks, and a folder for each training with its split, model, predictions
-    and scores. What is finished is not made again: a comparison that was stopped goes on, and one with more repeats
+    and scores. Finished parts are not made again: an interrupted comparison is resumed, and one with more repeats
     makes only those. A training that fails does not stop the others; the exit code is then 1.
 
     With --dry-run nothing is written: names, scenes and settings are checked, two steps are taken on random patches,

@@ -31,7 +31,7 @@ def demo(
 
     Simulates a year of Sentinel-1 products and ice charts off East Greenland, prepares and labels them, trains the same
     model with three losses, predicts January and July, scores the predictions against charts and truth, and ends with a
-    report. What it finished before is kept; a run that was stopped goes on.
+    report. Finished parts are kept; an interrupted run is resumed.
 
         floemap demo --out demo
     """

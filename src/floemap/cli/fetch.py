@@ -35,7 +35,7 @@ def extremeearth(
     """Get the ExtremeEarth V2 dataset: twelve ice charts (Zenodo) and their radar scenes (Copernicus Data Space).
 
     The scenes need a free account of the Copernicus Data Space Ecosystem: set FLOEMAP_CDSE_USER and
-    FLOEMAP_CDSE_PASSWORD, or add identity.dataspace.copernicus.eu to ~/.netrc. A run that was stopped goes on where it
+    FLOEMAP_CDSE_PASSWORD, or add identity.dataspace.copernicus.eu to ~/.netrc. An interrupted run is resumed where it
     ended. The exit code is 0 only if all that was asked for is there and right.
 
         floemap fetch extremeearth --out extremeearth

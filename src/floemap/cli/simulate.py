@@ -72,8 +72,8 @@ def twin(
 ) -> None:
     """Make a simulated twin of the ExtremeEarth dataset: products, charts, and the truth under them.
 
-    Names, columns and codes are the real dataset's, so everything that runs on the one runs on the other. A run that
-    was stopped goes on where it was.
+    Names, columns and codes are the real dataset's, so everything that runs on the one runs on the other. An
+    interrupted run is resumed.
 
         floemap simulate twin --out twin --months 1,7
     """

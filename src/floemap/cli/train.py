@@ -25,7 +25,7 @@ def train(
 
     Products become bands and charts become labels first, in DIR/data. The split is written to DIR/split.json before
     training begins. DIR/model gets model.safetensors, the weights with the lowest validation loss, with all that a
-    prediction needs, and metrics.jsonl, a line for each epoch. A run that was stopped, however hard, goes on at its
+    prediction needs, and metrics.jsonl, a line for each epoch. An interrupted run, even a killed one, resumes at its
     last finished epoch.
 
     Paths in CONFIG are seen from the folder where you are.

@@ -81,7 +81,7 @@ def make_chart(
     product
         A Sentinel-1 product's folder or zip, or one made by ``floemap prepare``.
     models
-        Checkpoints. Of several, the probabilities are averaged, and it is told how far they disagree. None for the one
+        Checkpoints. The probabilities of several are averaged, and their disagreement is reported. None for the one
         that comes with floemap.
     out
         Folder that gets a folder named as the product.

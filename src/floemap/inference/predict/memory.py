@@ -1,4 +1,4 @@
-"""Memory that was let go of, given back to the system."""
+"""Freed memory, returned to the system."""
 
 from __future__ import annotations
 
