@@ -37,7 +37,7 @@ def where_is(geobox: GeoBox) -> str:
     to_geo = pyproj.Transformer.from_crs(crs.proj, "EPSG:4326", always_xy=True)
     lon, lat = to_geo.transform((left + right) / 2, (bottom + top) / 2)
     operation = crs.proj.coordinate_operation
-    unnamed = crs.proj.name if operation is None else operation.method_name.lower()
+    unnamed = crs.proj.name if operation is None else operation.method_name.lower().partition(" (variant")[0]
     projection = f"EPSG:{crs.epsg}" if crs.epsg else unnamed
     if not (np.isfinite(lon) and np.isfinite(lat)):
         return f"Projection {projection}"

@@ -92,7 +92,7 @@ def chart(
 
     - chart.nc: CF NetCDF; quicklook.png: a picture; item.json: a STAC item; chart.json: how it was made.
 
-    Charts are drafts for an analyst, not for navigation. Land is not told from ice without --land-mask. A finished
+    Charts are drafts for an analyst, not for navigation. Without --land-mask, land is charted as ice. A finished
     chart is skipped. A product that cannot be charted does not stop the others; the exit code is then 1.
 
         floemap chart S1A_EW_GRDM_1SDH_*.zip --model model.safetensors --out charts

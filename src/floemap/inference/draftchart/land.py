@@ -150,7 +150,7 @@ def _polygons_in(file: VectorFile, box: Box | None, crs: pyproj.CRS, kind: str |
 def describe_land(path: str | Path | None) -> dict[str, Any]:
     """Say what is known of land, for the chart's metadata: the file with its hash, or that there is none."""
     if path is None:
-        return {"land_mask": "none: land is not told from ice and water"}
+        return {"land_mask": "none: land is charted as ice or water"}
     from floemap.results.stage import sha256
 
     try:
