@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -133,8 +135,17 @@ def started(out: Path, epochs: int, **environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", script], env=env, stderr=subprocess.PIPE, text=True)
 
 
+def free_job() -> str:
+    """Return the number of a job whose port is free: other tests open ports, too."""
+    for job in range(os.getpid(), os.getpid() + 100):
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", first_address({"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": "0"})[1]))
+            return str(job)
+    raise AssertionError("no port is free")
+
+
 def test_two_tasks_of_srun_train_one_model(tmp_path: Path) -> None:
-    srun = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"}
+    srun = {"SLURM_JOB_ID": free_job(), "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"}
     srun |= {"SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NODELIST": "localhost"}
     ran = [started(tmp_path, 2, **srun, SLURM_PROCID=str(i), SLURM_LOCALID=str(i)) for i in range(2)]
     said = [p.communicate(timeout=300)[1] for p in ran]
