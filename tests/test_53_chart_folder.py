@@ -149,7 +149,7 @@ def test_an_error_that_nobody_thought_of_does_not_stop_the_rest(
 
 
 def test_what_nothing_can_be_made_with_stops_at_once(tmp_path: Path) -> None:
-    def work(product: Path, progress: Progress) -> None:
+    def work(product: Path, made: object, progress: Progress) -> None:
         raise ValueError("the model")
 
     with pytest.raises(ValueError, match="the model"):

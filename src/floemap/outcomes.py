@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from floemap.errors import FloemapError, of_system
 from floemap.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
+
+class HasFolder(Protocol):
+    """A result that lies in a folder."""
+
+    @property
+    def folder(self) -> Path:
+        """Path of the folder."""
+
+
+Result = TypeVar("Result", bound=HasFolder)
 Held = TypeVar("Held", covariant=True)
 
 
@@ -28,13 +37,16 @@ class Outcome(Generic[Held]):
 
 def each_product(
     products: Sequence[str | Path],
-    work: Callable[[Path, Progress], Result],
+    work: Callable[[Path, Collection[Path], Progress], Result],
     *,
     progress_of: Callable[[Path], Progress] | None = None,
     finished: Callable[[Outcome[Result]], None] | None = None,
     hopeless: Callable[[], bool] = lambda: False,
 ) -> list[Outcome[Result]]:
-    """Do `work` on each product, given its path and its progress callback.
+    """Do `work` on each product.
+
+    `work` gets the product's path, the folders of the results that this call has made so far, which no other product of
+    the same name may replace, and the product's progress callback.
 
     Parameters
     ----------
@@ -51,10 +63,13 @@ def each_product(
     other products have nothing to do with them.
     """
     outcomes = []
+    made: set[Path] = set()
     for product in map(Path, products):
         outcome: Outcome[Result]
         try:
-            outcome = Outcome(product, work(product, silent if progress_of is None else progress_of(product)), None)
+            result = work(product, made, silent if progress_of is None else progress_of(product))
+            made.add(result.folder)
+            outcome = Outcome(product, result, None)
         except Exception as e:
             if hopeless():
                 raise

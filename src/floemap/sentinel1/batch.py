@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from floemap.outcomes import Outcome, each_product
@@ -35,11 +35,7 @@ def prepare_all(
     One outcome for each product, in order. Errors are in them, not raised.
     """
 
-    made: set[Path] = set()
-
-    def work(product: Path, progress: Progress) -> PreparedProduct:
-        result = prepare(product, out, settings, like=like, overwrite=overwrite, made=made, progress=progress)
-        made.add(result.folder)
-        return result
+    def work(product: Path, made: Collection[Path], progress: Progress) -> PreparedProduct:
+        return prepare(product, out, settings, like=like, overwrite=overwrite, made=made, progress=progress)
 
     return each_product(products, work, progress_of=progress_of, finished=finished)

@@ -116,7 +116,7 @@ def make_chart(
     """
     with LoadedModels(find_models(models), engine, precision, device) as ready:
         work = _work(ready, out, settings, land_mask, prepared, overwrite)
-        return work(Path(product), progress)
+        return work(Path(product), (), progress)
 
 
 def make_charts(
@@ -164,10 +164,8 @@ def _work(
     land_mask: str | Path | None,
     prepared: str | Path | None,
     overwrite: bool,
-) -> Callable[[Path, Progress], DraftChart]:
-    """Return what makes the chart of a product, given its path and its progress callback."""
-
-    made: set[Path] = set()
+) -> Callable[[Path, Collection[Path], Progress], DraftChart]:
+    """Return the work of :func:`floemap.outcomes.each_product` that makes the chart of a product."""
 
     @functools.cache
     def warn() -> None:
@@ -177,8 +175,8 @@ def _work(
         if land_mask is None:
             logger.warning("no land mask is given: land is charted as ice or water. --land-mask FILE leaves it out")
 
-    def work(product: Path, progress: Progress) -> DraftChart:
-        result = _make(
+    def work(product: Path, made: Collection[Path], progress: Progress) -> DraftChart:
+        return _make(
             product,
             models,
             Path(out),
@@ -190,8 +188,6 @@ def _work(
             warn=warn,
             progress=progress,
         )
-        made.add(result.folder)
-        return result
 
     return work
 

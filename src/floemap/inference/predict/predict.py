@@ -176,14 +176,12 @@ def predict_all(
         If the checkpoint cannot be read: then nothing can be predicted.
     """
     model = _loaded(checkpoint)
-    made: set[Path] = set()
-
     warn = functools.cache(lambda: warn_if_simulated(model.about, model.path.name))
 
-    def work(product: Path, progress: Progress) -> Prediction:
-        if raster_of(product).is_file():  # what is no product is told of alone
+    def work(product: Path, made: Collection[Path], progress: Progress) -> Prediction:
+        if raster_of(product).is_file():  # a path that is no product gets its error without the warning
             warn()
-        result = predict(
+        return predict(
             product,
             model,
             out,
@@ -195,8 +193,6 @@ def predict_all(
             made=made,
             progress=progress,
         )
-        made.add(result.folder)
-        return result
 
     return each_product(products, work, progress_of=progress_of, finished=finished)
 
