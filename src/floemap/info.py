@@ -304,7 +304,9 @@ def _chart(path: Path, layer: str | None, crs: str | None) -> Description:
 
     suffix = path.suffix.lower()
     if suffix not in (*FORMATS, *SUFFIXES, *OTHERS):
-        raise FloemapError(f"is no kind of file that floemap knows ({suffix or 'no suffix'}).", path=path, hint=_KNOWN)
+        raise FloemapError(
+            f"has a format that floemap does not know ({suffix or 'no suffix'}).", path=path, hint=_KNOWN
+        )
     chart = read_chart(path, layer=layer, crs=crs)
     facts = chart_facts(chart)
     problems = tuple(chart_problems(facts))

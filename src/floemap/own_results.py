@@ -15,7 +15,7 @@ from floemap.grid import degrees
 from floemap.results.stage import read_json
 
 Lines = list[tuple[str, str]]
-#: What is said of a training's best epoch.
+#: Fields of a training's best epoch that are shown.
 _SAID = ("validation_loss", "weighted_f1", "macro_f1")
 #: Files of results that their records do not count.
 _BESIDE = ("SIMULATED.txt", "results.md", "split.json", "state.pt")
@@ -198,7 +198,7 @@ def _plain(record: Mapping[str, Any]) -> Lines:
     return [("Scene", str(record.get("scene", "")) if isinstance(record.get("scene"), str) else "")]
 
 
-#: What a folder is by its record, the first that it has, and what is told of it.
+#: Kinds of result folders by the name of their record; the first record found decides. Each with what describes it.
 _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "label.json": ("Labels", _labels),
     "chart.json": ("Draft chart", _chart),

@@ -189,8 +189,8 @@ def _open_types(parts: NDArray[np.int16], stages: NDArray[np.int16]) -> tuple[ND
     """Return which of the types A, B, C and the remainder's have no partial concentration, (n, 4), and which polygons
     give none of any use, (n,).
 
-    The remainder never has one of its own. One type alone is all the ice whatever its concentration, also where that
-    is said to be unknown.
+    The remainder never has one of its own. One type alone is all the ice whatever its concentration, even where
+    the chart gives that as unknown.
     """
     named = ~np.isin(stages, NO_TYPE)
     open_types = named & np.column_stack([parts == NOT_GIVEN, np.ones(len(parts), bool)])

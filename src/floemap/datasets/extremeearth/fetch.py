@@ -219,7 +219,9 @@ class _Record:
         self._path, self._lock = path, threading.Lock()
         files = read_json(path).get("inputs", {}) if path.exists() else {}
         if not isinstance(files, dict):
-            raise FloemapError("is no record of a fetch: its inputs are no table.", path=path, hint="Move it away.")
+            raise FloemapError(
+                "is not the record of a fetch: its inputs are not a table.", path=path, hint="Move it away."
+            )
         self._files: dict[str, Any] = files
 
     def add(self, file: RemoteFile, path: Path) -> None:
