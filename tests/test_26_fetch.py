@@ -21,7 +21,21 @@ import pytest
 from fetching import ACCOUNT, MONTHS, fetch, names
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from loopback import PASSWORD, RECORD, USER, Loopback, drop, hold, longer, no_range, other_range, pieces, status, wrong
+from loopback import (
+    PASSWORD,
+    RECORD,
+    USER,
+    Loopback,
+    drop,
+    hold,
+    longer,
+    no_range,
+    other_range,
+    pieces,
+    raw,
+    status,
+    wrong,
+)
 from small_dataset import write_product
 
 from floemap.datasets.download.copernicus import (
@@ -269,6 +283,20 @@ def test_the_account_goes_to_the_token_endpoint_only_and_never_along_a_redirect(
         with pytest.raises(DownloadError, match="not sent elsewhere"):
             tokens(server, web).header(f"{server.url}/odata/v1/x")
         assert not other.seen
+
+
+def test_signatures_of_addresses_are_in_no_log(server, web, caplog):
+    caplog.set_level(logging.DEBUG)
+    server.files |= {"a.bin": b"", "b.bin": b"{}"}
+    server.faults["/files/a.bin"].extend([status(302, Location="/files/b.bin?signature=s3cret")] * 2)
+    server.faults["/files/b.bin"].extend([status(503), raw(b""), raw(b"hello\r\n\r\n"), status(429, Retry_After="1")])
+    assert web.json(f"{server.url}/files/a.bin") == {}
+    server.faults["/files/b.bin"].extend([status(503)] * MAX_TRIES)
+    with pytest.raises(DownloadError) as caught:
+        web.json(f"{server.url}/files/a.bin")
+    assert len(server.of("/files/b.bin?signature=s3cret")) == 5 + MAX_TRIES
+    assert "next try" in caplog.text
+    assert "s3cret" not in caplog.text + "".join(traceback.format_exception(caught.value))
 
 
 def test_tokens_are_renewed_in_time_with_the_refresh_token(server, web):

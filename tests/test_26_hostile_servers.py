@@ -88,6 +88,7 @@ ANSWERS: dict[str, Fault] = {
     "a redirect with a body without end": raw(
         b"HTTP/1.1 302 Found\r\nLocation: /odata/v1/none\r\nConnection: close\r\n\r\n", b" " * 65536
     ),
+    "a busy answer with a body without end": raw(b"HTTP/1.1 503 Busy\r\nConnection: close\r\n\r\n", b" " * 65536),
     "no status": raw(b"hello\r\n\r\n"),
     "a status of letters": raw(b"HTTP/1.1 abc OK\r\n\r\n"),
     "a status of 9 digits": raw(b"HTTP/1.1 200000000 OK\r\n\r\n"),

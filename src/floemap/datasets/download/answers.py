@@ -23,12 +23,14 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
 
 from floemap.datasets.download.addresses import plain
 from floemap.errors import DownloadError
 
-# Of odd headers it warns with the whole address, whose query may be a signature.
-logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
+# Their messages contain whole addresses, whose queries may be signatures.
+for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 CHUNK_BYTES = 1 << 16
 #: A status with its headers, and after it a JSON answer, must be there within so many seconds each, however they come.
@@ -40,16 +42,22 @@ SLOW_S = 60.0
 
 
 class BrokenConnectionError(Exception):
-    """A connection that could not be made or did not last; worth another try."""
+    """A connection that broke off before the body ended; worth another try."""
 
 
 class Session(requests.Session):
-    """Requests' own, which else would look into redirects, and read their bodies to the end, even where told not to."""
+    """A session that reads no bodies of redirects and cuts slow answers.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    retries
+        When failed requests are repeated.
+    """
+
+    def __init__(self, retries: Retry) -> None:
         super().__init__()
-        self.mount("https://", _Adapter())
-        self.mount("http://", _Adapter())
+        self.mount("https://", _Adapter(max_retries=retries))
+        self.mount("http://", _Adapter(max_retries=retries))
         # Lengths and ranges are of the bytes as they lie on the server.
         self.headers["Accept-Encoding"] = "identity"
 
@@ -97,6 +105,7 @@ class _InTime:
         if late.is_set():
             response.close()
             raise TimeoutError
+        response.drain_conn = response.close  # before a retry, urllib3 would read the body of a busy answer to its end
         response.line = line  # the connection itself lets go of it where the server is to close it after the answer
         return response
 

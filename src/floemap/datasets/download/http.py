@@ -1,22 +1,22 @@
-"""HTTP as the data services need it: patient, and careful with what it tells to whom.
+"""An HTTP client for the data services, with retries and with access tokens that stay with their servers.
 
-Everything goes through :class:`Web`: busy servers (429, 503) are waited for as long as they ask, up to a limit, broken
-connections are tried again, and redirects are followed here and not by the library below, because an access token must
-not travel to a host that it was not meant for. Passwords of a netrc file are never added to a request by themselves.
+Everything goes through :class:`Web`. Busy servers (429, 500, 502, 503, 504) and failed connections are tried again by
+urllib3's Retry, which waits for as long as the server asks, up to a limit. Redirects are followed here and not by
+requests, because an access token must not travel to a host that it was not meant for. Passwords of a netrc file are
+never added to a request.
 
-What servers say is not trusted either: answers are read within bounds (:mod:`floemap.datasets.download.answers`),
-addresses are looked at before they are followed (:mod:`floemap.datasets.download.addresses`).
+Answers are not trusted: bodies are read within bounds (:mod:`floemap.datasets.download.answers`) and addresses are
+checked before they are followed (:mod:`floemap.datasets.download.addresses`).
 """
 
 from __future__ import annotations
 
-import email.utils
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from floemap.datasets.download.addresses import linked, origin, plain
@@ -25,7 +25,8 @@ from floemap.version import __version__
 
 try:
     import requests
-    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import HTTPError, InvalidHeader
+    from urllib3.util import Retry
 
     from floemap.datasets.download.answers import (
         CHUNK_BYTES,
@@ -41,7 +42,7 @@ except ImportError as e:
         "fetching needs the package requests, which is not installed.", hint=how_to_install("fetch")
     ) from e
 
-#: All that who fetches needs, so that a package that is missing is told of here and nowhere else.
+#: All that fetching needs, so that this module alone reports a missing package.
 __all__ = [
     "CHUNK_BYTES", "MAX_TRIES", "SERVICES", "Bearer", "BrokenConnectionError", "Services", "Stopped",
     "UnreachableError", "Web", "check_encoding", "chunks", "linked", "origin", "plain", "refused", "whole_number",
@@ -51,9 +52,9 @@ logger = logging.getLogger(__name__)
 
 #: Tries in a row that bring next to nothing, before giving up.
 MAX_TRIES = 7
-#: A server that asks to wait longer is left in peace; a later run goes on where this one stopped.
+#: Longest wait, in seconds, that a server may ask for; the user resumes later instead.
 MAX_WAIT_S = 600.0
-_BACKOFF_S = (1, 2, 4, 8, 16, 32, 60)
+_MAX_BACKOFF_S = 60.0
 _BUSY = {429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
@@ -62,7 +63,7 @@ _CONNECT_S, _READ_S = 30.0, 60.0
 
 @dataclass(frozen=True)
 class Services:
-    """Where the two data services answer; one table, replaced as a whole in tests.
+    """Addresses of the two data services; tests replace the whole table.
 
     Attributes
     ----------
@@ -84,7 +85,7 @@ class Services:
 
     @classmethod
     def at(cls, base_url: str) -> Services:
-        """All of them under one address, as a mirror or a test has them."""
+        """Return the table of services that all have one base address, such as a mirror's."""
         return cls(base_url, f"{base_url}/odata/v1", f"{base_url}/odata/v1", f"{base_url}/token", ())
 
 
@@ -92,21 +93,54 @@ SERVICES = Services()
 
 
 class Bearer(Protocol):
-    """Gives access tokens."""
+    """A source of access tokens."""
 
     def header(self, url: str) -> dict[str, str]:
-        """Return the header that opens `url`; empty for a host that must not see it."""
+        """Return the authorization header for `url`; empty for a host that must not see the token."""
 
     def renew(self, refused: Mapping[str, str]) -> None:
-        """Get another token than the one in the header that was refused."""
+        """Replace the token in the header that was refused."""
 
 
 class UnreachableError(DownloadError):
-    """A server that is busy or away for too long: others of its files need not be asked for now."""
+    """A server that is busy or does not answer; further requests to it are not worthwhile now."""
 
 
-class Stopped(Exception):  # noqa: N818  (it is no error: the work was stopped from outside)
+class Stopped(Exception):  # noqa: N818  (not an error: the caller stopped the work)
     """Raised where the work was stopped."""
+
+
+class _TooLongError(Exception):
+    """A server that asks for a longer wait than :data:`MAX_WAIT_S`."""
+
+
+class _Retry(Retry):
+    """urllib3's retries; the user can stop the waits, which have a limit, and unreadable headers are ignored."""
+
+    def __init__(self, total: int, pause: Callable[[float], None], **options: Any) -> None:
+        super().__init__(total, **options)
+        self.pause = pause
+        self.retry_after_max = sys.maxsize  # else urllib3 shortens what the server asks for
+
+    def new(self, **changes: Any) -> _Retry:
+        """Return a changed copy."""
+        return super().new(pause=self.pause, **changes)
+
+    def get_retry_after(self, response: Any) -> float | None:
+        """Return the seconds in Retry-After; None where the header is absent or cannot be read."""
+        try:
+            return super().get_retry_after(response)
+        except (InvalidHeader, ValueError, TypeError, OverflowError, IndexError):
+            return None
+
+    def sleep(self, response: Any = None) -> None:
+        """Wait for as long as the server asks, or longer from try to try."""
+        asked = self.get_retry_after(response) if response is not None else None
+        if asked is not None and asked > MAX_WAIT_S:
+            raise _TooLongError(f"answers {response.status} and asks to come back in {asked / 60:.0f} minutes")
+        seconds = asked or self.get_backoff_time()
+        logger.info("the server is busy or does not answer; next try in %g s", seconds)
+        self.pause(seconds)
 
 
 class Web:
@@ -115,9 +149,9 @@ class Web:
     Parameters
     ----------
     sleep
-        Called with seconds to wait.
+        Called with the number of seconds to wait.
     stop
-        When set, whatever waits or is about to ends with :class:`Stopped`.
+        When set, waits and downloads end with :class:`Stopped`.
     """
 
     def __init__(self, *, sleep: Callable[[float], object] | None = None, stop: threading.Event | None = None) -> None:
@@ -139,7 +173,7 @@ class Web:
         Raises
         ------
         DownloadError
-            If the server refuses, is not there after several tries, or answers something else.
+            If the server refuses, does not answer after several tries, or the answer is not JSON.
         """
         with self.open(url, params=params) as response:
             if response.status_code != 200:
@@ -149,37 +183,22 @@ class Web:
     def post_form(self, url: str, form: Mapping[str, str]) -> tuple[int, Any]:
         """Post a form and return status and JSON. Redirects are not followed.
 
-        The JSON is None where the status is not 200 and the body is none.
+        The JSON is None where the status is not 200 and the body is not JSON.
 
         Raises
         ------
         DownloadError
-            If the server is not there after several tries, or answers 200 and something else than JSON.
+            If the server does not answer after several tries, redirects, or answers 200 with a body that is not JSON.
         """
-
-        def send() -> Any:
-            with self._request("POST", url, data=dict(form), stream=True) as response:
-                if response.status_code in _BUSY:
-                    return response
-                if response.status_code in _REDIRECTS:
-                    raise DownloadError(f"{plain(url)} redirects, and credentials are not sent elsewhere.")
-                try:
-                    return response.status_code, json_of(response, url)
-                except DownloadError:
-                    if response.status_code == 200:
-                        raise
-                    return response.status_code, None  # the status says what there is to say
-
-        for tries in range(1, MAX_TRIES + 1):
+        with self._request("POST", url, data=dict(form)) as response:
+            if response.status_code in _REDIRECTS:
+                raise DownloadError(f"{plain(url)} redirects, and credentials are not sent elsewhere.")
             try:
-                answer = send()
-            except BrokenConnectionError as e:
-                self.wait(tries, url, str(e))
-                continue
-            if isinstance(answer, tuple):
-                return answer
-            self.wait(tries, url, f"answers {answer.status_code}", answer)
-        raise AssertionError("unreachable: the last wait raises")
+                return response.status_code, json_of(response, url)
+            except DownloadError:
+                if response.status_code == 200:
+                    raise
+                return response.status_code, None
 
     @contextmanager
     def open(
@@ -190,58 +209,48 @@ class Web:
         headers: Mapping[str, str] | None = None,
         bearer: Bearer | None = None,
     ) -> Iterator[Any]:
-        """Give a streamed response to a GET, whatever its status, after redirects, waiting and renewing of tokens.
+        """Yield a streamed response to a GET of any status, after retries, redirects and renewal of the token.
 
         Raises
         ------
         DownloadError
-            If the server is busy or away for too long, or redirects without end or to an unencrypted address.
+            If the server stays busy, does not answer, redirects too often, or redirects to an unencrypted address.
         """
-        renewed = False
-        tries = 1
-        while True:
-            try:
-                response, sent = self._follow(url, params, headers or {}, bearer)
-            except BrokenConnectionError as e:
-                self.wait(tries, url, str(e))
-                tries += 1
-                continue
-            with response:
-                if response.status_code in _BUSY:
-                    self.wait(tries, url, f"answers {response.status_code}", response)
-                    tries += 1
-                    continue
-                if response.status_code == 401 and bearer is not None and sent and not renewed:
-                    renewed = True
-                    bearer.renew(sent)
-                    continue
-                yield response
-                return
+        response, sent = self._follow(url, params, headers or {}, bearer)
+        if response.status_code == 401 and bearer is not None and sent:
+            response.close()
+            bearer.renew(sent)
+            response, _ = self._follow(url, params, headers or {}, bearer)
+        with response:
+            yield response
 
-    def wait(self, tries: int, url: str, why: str, response: Any = None) -> None:
-        """Sleep before the next try, as long as the server asks or longer from try to try.
+    def pause(self, seconds: float) -> None:
+        """Sleep, unless the work is stopped.
+
+        Raises
+        ------
+        Stopped
+            If it was stopped.
+        """
+        self._sleep(seconds)
+        if self.stop.is_set():
+            raise Stopped
+
+    def wait(self, tries: int, url: str, why: str) -> None:
+        """Sleep before the transfer of a file is resumed, longer from try to try.
+
+        urllib3 retries a request until the headers of its answer are there; a body that breaks off is not its matter.
 
         Raises
         ------
         UnreachableError
-            If this was the last try, or the server asks for more patience than there is.
+            If this was the last try.
         """
         if tries >= MAX_TRIES:
-            raise UnreachableError(
-                f"{plain(url)} {why}, {tries} times in a row.", hint="Try again later: it goes on there."
-            )
-        seconds = float(_BACKOFF_S[min(tries, len(_BACKOFF_S)) - 1])
-        asked = None if response is None else _retry_after_s(response.headers.get("Retry-After"))
-        if asked is not None and asked > MAX_WAIT_S:
-            raise UnreachableError(
-                f"{plain(url)} {why} and asks to come back in {asked / 60:.0f} minutes.",
-                hint="Run the same command then: it goes on where it stopped.",
-            )
-        seconds = seconds if asked is None else max(asked, 0.0)
+            raise _unreachable(url, why)
+        seconds = min(2.0 ** (tries - 1), _MAX_BACKOFF_S)
         logger.info("%s %s; next try in %g s", plain(url), why, seconds)
-        self._sleep(seconds)
-        if self.stop.is_set():
-            raise Stopped
+        self.pause(seconds)
 
     def _follow(
         self, url: str, params: Mapping[str, str] | None, headers: Mapping[str, str], bearer: Bearer | None
@@ -250,7 +259,7 @@ class Web:
         here = url
         for _ in range(_MAX_REDIRECTS + 1):
             token = bearer.header(here) if bearer is not None else {}
-            response = self._request("GET", here, params=params, headers={**headers, **token}, stream=True)
+            response = self._request("GET", here, params=params, headers={**headers, **token})
             if response.status_code not in _REDIRECTS:
                 return response, token
             target = response.headers.get("Location", "")
@@ -263,55 +272,64 @@ class Web:
     def _request(self, method: str, url: str, **options: Any) -> Any:
         session = getattr(self._threads, "session", None)
         if session is None:
-            session = self._threads.session = Session()
+            # "Other" errors are untrusted certificates, which a retry does not change.
+            retry = _Retry(
+                MAX_TRIES - 1,
+                self.pause,
+                other=0,
+                status_forcelist=_BUSY,
+                allowed_methods=None,
+                backoff_factor=1.0,
+                backoff_max=_MAX_BACKOFF_S,
+                raise_on_status=False,
+            )
+            session = self._threads.session = Session(retry)
             self._sessions.append(session)
             session.headers["User-Agent"] = f"floemap/{__version__}"
         try:
-            return session.request(
+            response = session.request(
                 method,
                 url,
                 timeout=(_CONNECT_S, _READ_S),
                 allow_redirects=False,
-                auth=_as_it_is,
+                auth=_unchanged,
+                stream=True,
                 **options,
             )
         except requests.exceptions.SSLError:
             raise DownloadError(
-                f"{plain(url)} cannot show who it is: its certificate is not trusted.",
+                f"the certificate of {plain(url)} is not trusted.",
                 hint="Behind a proxy with its own certificate, set REQUESTS_CA_BUNDLE.",
             ) from None
+        except _TooLongError as e:
+            raise UnreachableError(f"{plain(url)} {e}.", hint="Run the same command then to resume.") from None
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as e:
-            # Its text may hold the query, so only its kind is told.
-            raise BrokenConnectionError(f"does not answer ({type(e).__name__})") from None
+            # The error's text may contain the query, so only its type is reported.
+            raise _unreachable(url, f"does not answer ({type(e).__name__})") from None
         except (requests.RequestException, HTTPError, ValueError) as e:
-            raise DownloadError(f"{plain(url)} is no address that can be asked ({type(e).__name__}).") from None
+            raise DownloadError(f"{plain(url)} cannot be requested ({type(e).__name__}).") from None
+        if response.status_code in _BUSY:
+            response.close()
+            raise _unreachable(url, f"answers {response.status_code}")
+        return response
 
 
-def _as_it_is(request: Any) -> Any:
-    """Authenticate with nothing. Without this, requests would look into netrc and replace an access token."""
+def _unreachable(url: str, why: str) -> UnreachableError:
+    return UnreachableError(
+        f"{plain(url)} {why}, {MAX_TRIES} times in a row.", hint="Run the same command later to resume."
+    )
+
+
+def _unchanged(request: Any) -> Any:
+    """Authenticate with nothing. Without this, requests would read netrc and replace an access token."""
     return request
 
 
 def refused(response: Any, url: str) -> DownloadError:
-    """Make the error for a status that no waiting will change."""
+    """Return the error for a status that no retry changes."""
     hints = {
-        401: "The account's token was not accepted.",
-        403: "The account may not have accepted the service's terms, or may not fetch this.",
-        404: "It is not there (any more).",
+        401: "The server did not accept the account's token.",
+        403: "Accept the service's terms with your account, or use an account that may download this file.",
+        404: "The file does not exist, or was removed.",
     }
     return DownloadError(f"{plain(url)} answers {response.status_code}.", hint=hints.get(response.status_code))
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Read a Retry-After header: seconds, or a date. None where it says nothing readable."""
-    if value is None:
-        return None
-    seconds = whole_number(value)
-    if seconds is not None:
-        return float(seconds)
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-        when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        return (when - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
