@@ -1,5 +1,7 @@
 """The entrance: errors, legends, settings, grids, stage folders."""
 
+from __future__ import annotations
+
 import codecs
 import json
 import subprocess
@@ -26,14 +28,14 @@ from floemap.sentinel1.settings import PrepareSettings
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def test_error_names_file_value_and_way_out():
+def test_error_names_file_value_and_way_out() -> None:
     error = ChartError("holds the code 12.", path="a.shp", hint="Use --unmapped ignore.")
     assert str(error) == "a.shp: holds the code 12. Use --unmapped ignore."
     assert isinstance(error, FloemapError)
 
 
 @pytest.mark.parametrize("table", LEGENDS.values(), ids=lambda t: t.name)
-def test_legends_are_consistent(table):
+def test_legends_are_consistent(table: Legend) -> None:
     codes = table.stage_to_class
     assert set(codes.values()) <= {*range(len(table)), IGNORE}
     assert 0 <= table.water < len(table)
@@ -41,7 +43,7 @@ def test_legends_are_consistent(table):
     assert codes[98] == IGNORE, "glacier ice is never an ice type"
 
 
-def test_six_classes_follow_the_codes():
+def test_six_classes_follow_the_codes() -> None:
     expected = {81: 0, 82: 1, 83: 2, 84: 2, 85: 2, 86: 3, 87: 3, 88: 3, 89: 3, 91: 3, 93: 3, 95: 4, 96: 4, 97: 4}
     assert {k: v for k, v in SIX_CLASSES.stage_to_class.items() if v != IGNORE} == expected
     assert SIX_CLASSES.stage_to_class[99] == IGNORE
@@ -51,22 +53,22 @@ def test_six_classes_follow_the_codes():
     assert AI4ARCTIC.stage_to_class[86] == 4, "first-year ice without further words counts as thick"
 
 
-def test_every_stage_has_words_and_a_colour():
+def test_every_stage_has_words_and_a_colour() -> None:
     assert set(STAGES) == set(STAGE_RGB)
 
 
-def test_legend_refuses_a_code_in_two_classes():
+def test_legend_refuses_a_code_in_two_classes() -> None:
     classes = SIX_CLASSES.classes
     with pytest.raises(ConfigError, match="81"):
         Legend("x", "x", classes, 5, frozenset({81}))
 
 
-def test_unknown_legend_is_named_with_the_known():
+def test_unknown_legend_is_named_with_the_known() -> None:
     with pytest.raises(ConfigError, match="ice_water"):
         legend("nonsense")
 
 
-def test_shipped_settings_are_the_defaults():
+def test_shipped_settings_are_the_defaults() -> None:
     assert PrepareSettings.from_toml(CONFIGS / "prepare.toml") == PrepareSettings()
 
 
@@ -83,7 +85,7 @@ def test_shipped_settings_are_the_defaults():
         ('resolution_m = "wide"', "resolution_m is 'wide': a number is needed"),
     ],
 )
-def test_bad_settings_name_the_key_and_the_value(tmp_path, text, words):
+def test_bad_settings_name_the_key_and_the_value(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "bad.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=words):
@@ -117,23 +119,23 @@ def test_settings_as_editors_save_them(tmp_path: Path, encoding: str) -> None:
     assert PrepareSettings.from_toml(tmp_path / "s.toml").resolution_m == 40
 
 
-def test_settings_cannot_be_changed():
+def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         PrepareSettings().resolution_m = 40
 
 
-def grid(size=100, crs="EPSG:3413", left=0.0):
+def grid(size: float = 100, crs: str = "EPSG:3413", left: float = 0.0) -> GeoBox:
     return GeoBox.from_bbox((left, 0, left + size, size), crs, resolution=10)
 
 
-def test_unequal_grids_raise():
+def test_unequal_grids_raise() -> None:
     check_same_grid(grid(), grid(), "same")
     for other in (grid(110), grid(crs="EPSG:3031"), grid(left=5.0)):
         with pytest.raises(GridError, match="the grids differ"):
             check_same_grid(grid(), other, "labels and bands")
 
 
-def test_grid_without_crs_raises():
+def test_grid_without_crs_raises() -> None:
     with pytest.raises(GridError, match="no CRS"):
         crs_of(GeoBox((2, 2), grid().transform, None))
     assert "EPSG:3413" in brief(grid())
@@ -142,13 +144,13 @@ def test_grid_without_crs_raises():
 A = Stage("floemap a", "a.json", revision=0)
 
 
-def put(folder, name, content="x"):
+def put(folder: Path, name: str, content: str = "x") -> None:
     """Write a result: one file and its record."""
     (folder / name).write_text(content)
     write_json(folder / A.record, provenance(A, inputs={}, configuration={}) | {"bytes": made_of(folder)})
 
 
-def test_stage_folder_appears_whole_or_not_at_all(tmp_path):
+def test_stage_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     final = tmp_path / "deep" / "result"
     with pytest.raises(ZeroDivisionError), stage_folder(final, A) as folder:
         (folder / "half").write_text("half")
@@ -160,7 +162,7 @@ def test_stage_folder_appears_whole_or_not_at_all(tmp_path):
     assert (final / "a").read_text() == "first"
 
 
-def test_stage_folder_replaces_only_on_success(tmp_path):
+def test_stage_folder_replaces_only_on_success(tmp_path: Path) -> None:
     final = tmp_path / "result"
     with stage_folder(final, A) as folder:
         put(folder, "a", "first")
@@ -174,7 +176,7 @@ def test_stage_folder_replaces_only_on_success(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["result"]
 
 
-def test_killed_run_leaves_nothing_that_the_next_does_not_remove(tmp_path):
+def test_killed_run_leaves_nothing_that_the_next_does_not_remove(tmp_path: Path) -> None:
     final = tmp_path / "chart [v2]*"  # names may hold what patterns mean something by
     code = (
         "import os, sys; from pathlib import Path; from floemap.results.folders import stage_folder\n"
@@ -192,7 +194,7 @@ def test_killed_run_leaves_nothing_that_the_next_does_not_remove(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [final.name]
 
 
-def test_what_others_are_making_is_left_alone(tmp_path):
+def test_what_others_are_making_is_left_alone(tmp_path: Path) -> None:
     """Also by another thread of this process, and by a process that no number tells from this one: by locks alone."""
     final = tmp_path / "result"
     with stage_folder(final, A) as first:
@@ -206,7 +208,7 @@ def test_what_others_are_making_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["result"]
 
 
-def test_partial_folders_have_names_of_their_own(tmp_path):
+def test_partial_folders_have_names_of_their_own(tmp_path: Path) -> None:
     names = set()
     for _ in range(20):
         with stage_folder(tmp_path / "result", A) as folder:
@@ -215,7 +217,7 @@ def test_partial_folders_have_names_of_their_own(tmp_path):
     assert len(names) == 20
 
 
-def test_a_file_in_the_way_is_named(tmp_path):
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "result").write_text("in the way")
     with pytest.raises(OutputError, match="in the way"), stage_folder(tmp_path / "result", A):
         pass
@@ -224,7 +226,7 @@ def test_a_file_in_the_way_is_named(tmp_path):
     assert (tmp_path / "result").read_text() == "in the way"
 
 
-def test_json_is_whole_and_has_no_nan(tmp_path):
+def test_json_is_whole_and_has_no_nan(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     write_json(file, {"a": 1})
     assert read_json(file) == {"a": 1}
@@ -239,7 +241,7 @@ def test_json_is_whole_and_has_no_nan(tmp_path):
         read_json(tmp_path / "none.json")
 
 
-def test_where_a_map_is_is_said_with_its_projection():
+def test_where_a_map_is_is_said_with_its_projection() -> None:
     """Of the study's own CRS, which has no number in EPSG, the method's name."""
     at_77n_13w = GeoBox((100, 100), Affine(80, 0, -300_000, 0, -80, -1_380_000), "EPSG:3995")
     assert where_is(at_77n_13w) == "Middle 77°N 12.1°W, projection EPSG:3995"  # by pyproj: 77.03, -12.07

@@ -1,10 +1,15 @@
 """Cloud-optimised GeoTIFFs: what goes in comes out, with names, units, categories and honest overviews."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band, CogWriter, halve, read_geobox, write_cog
@@ -12,11 +17,11 @@ from floemap.errors import FloemapError, GridError, OutputError
 from floemap.grid import check_same_grid
 
 
-def grid(rows, cols):
+def grid(rows: int, cols: int) -> GeoBox:
     return GeoBox.from_bbox((80 * 3, 0, 80 * (3 + cols), 80 * rows), "EPSG:3413", resolution=80)
 
 
-def test_round_trip(tmp_path):
+def test_round_trip(tmp_path: Path) -> None:
     box = grid(1201, 1303)
     rng = np.random.default_rng(1)
     array = rng.integers(-3000, 0, (2, *box.shape)).astype(np.int16)
@@ -42,7 +47,7 @@ def test_round_trip(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
 
 
-def test_classes_keep_colours_and_names(tmp_path):
+def test_classes_keep_colours_and_names(tmp_path: Path) -> None:
     box = grid(600, 600)
     array = np.random.default_rng(0).integers(0, 3, box.shape).astype(np.uint8)
     band = Band("class", categories={0: "New ice"}, colours={0: (240, 210, 250), 255: (0, 0, 0)}, overview="mode")
@@ -54,7 +59,7 @@ def test_classes_keep_colours_and_names(tmp_path):
         assert set(np.unique(d.read(1))) <= {0, 1, 2}, "an overview of classes holds no mixed values"
 
 
-def test_strips_of_any_size_make_the_same_file(tmp_path):
+def test_strips_of_any_size_make_the_same_file(tmp_path: Path) -> None:
     box = grid(1301, 700)
     array = np.random.default_rng(2).integers(0, 99, (1, *box.shape)).astype(np.int16)
     write_cog(tmp_path / "a.tif", box, array, [Band("a")], nodata=None)
@@ -64,7 +69,7 @@ def test_strips_of_any_size_make_the_same_file(tmp_path):
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
 
 
-def test_a_missing_strip_or_a_wrong_shape_raises(tmp_path):
+def test_a_missing_strip_or_a_wrong_shape_raises(tmp_path: Path) -> None:
     box = grid(100, 100)
     with (
         pytest.raises(GridError, match="64 rows were written of 100"),
@@ -81,13 +86,13 @@ def test_a_missing_strip_or_a_wrong_shape_raises(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     box = grid(10, 10)
     with pytest.raises(OutputError, match="nowhere"):
         write_cog(tmp_path / "nowhere" / "a.tif", box, np.zeros(box.shape, np.int16), [Band("a")], nodata=None)
 
 
-def test_reading_a_grid_of_something_else_raises(tmp_path):
+def test_reading_a_grid_of_something_else_raises(tmp_path: Path) -> None:
     (tmp_path / "text.tif").write_text("no raster")
     with pytest.raises(FloemapError, match="cannot be read as a raster"):
         read_geobox(tmp_path / "text.tif")
@@ -100,7 +105,7 @@ arrays = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31)).
 
 @settings(max_examples=200, deadline=None)
 @given(arrays)
-def test_mode_is_the_most_frequent_of_four(array):
+def test_mode_is_the_most_frequent_of_four(array: NDArray[np.uint8]) -> None:
     small = halve(array, "mode", 255)
     padded = np.pad(array, ((0, array.shape[0] % 2), (0, array.shape[1] % 2)), mode="edge")
     for row in range(small.shape[0]):
@@ -112,7 +117,7 @@ def test_mode_is_the_most_frequent_of_four(array):
 
 @settings(max_examples=100, deadline=None)
 @given(arrays)
-def test_average_leaves_no_data_out(array):
+def test_average_leaves_no_data_out(array: NDArray[np.uint8]) -> None:
     small = halve(array, "average", 0)
     padded = np.pad(array, ((0, array.shape[0] % 2), (0, array.shape[1] % 2)), mode="edge")
     for row in range(small.shape[0]):
@@ -122,7 +127,7 @@ def test_average_leaves_no_data_out(array):
             assert small[row, col] == (np.rint(valid.mean(dtype=np.float32)) if valid.size else 0)
 
 
-def test_average_of_floats_leaves_nan_out():
+def test_average_of_floats_leaves_nan_out() -> None:
     array = np.array([[1, np.nan], [3, np.nan]], np.float32)
     assert halve(array, "average", np.nan) == [[2]]
 
@@ -134,7 +139,9 @@ def test_average_of_floats_leaves_nan_out():
     st.sampled_from([("int16", 0.01, 0.0), ("int16", 0.5, -20.0), ("uint8", 0.25, -50.0), ("float32", 1.0, 0.0)]),
     st.integers(0, 999),
 )
-def test_overviews_of_decibels_are_means_of_power(rows, cols, form, seed):
+def test_overviews_of_decibels_are_means_of_power(
+    rows: int, cols: int, form: tuple[str, float, float], seed: int
+) -> None:
     dtype, scale, offset = form
     rng = np.random.default_rng(seed)
     stored = rng.integers(1, 120, (rows, cols)).astype(dtype)
@@ -153,13 +160,13 @@ def test_overviews_of_decibels_are_means_of_power(rows, cols, form, seed):
                 assert float(found[i, j]) * scale + offset == pytest.approx(db, abs=scale / 2 + 1e-4)
 
 
-def test_a_lead_beside_ridges_keeps_its_power_in_overviews():
+def test_a_lead_beside_ridges_keeps_its_power_in_overviews() -> None:
     four = np.array([[-1000, -3000], [-3000, -3000]], np.int16)
     assert halve(four, "power", -32768, 0.01)[0, 0] == round(1000 * np.log10((0.1 + 3 * 0.001) / 4))  # -15.89 dB
 
 
 @pytest.mark.parametrize("sheared", [(0, 30, 0), (30, 0, 0), (0, 0, 30)])
-def test_rotated_and_sheared_grids_are_refused(tmp_path, sheared):
+def test_rotated_and_sheared_grids_are_refused(tmp_path: Path, sheared: tuple[int, int, int]) -> None:
     """An array of such a grid has no x of its columns and no y of its rows."""
     b, d, angle = sheared
     transform = rasterio.Affine(80, b, 0, d, -80, 0) * rasterio.Affine.rotation(angle)
@@ -172,7 +179,7 @@ def test_rotated_and_sheared_grids_are_refused(tmp_path, sheared):
         read_geobox(tmp_path / "r.tif")
 
 
-def test_a_writer_that_cannot_begin_leaves_nothing_behind(tmp_path):
+def test_a_writer_that_cannot_begin_leaves_nothing_behind(tmp_path: Path) -> None:
     box = GeoBox((10, 10), grid(10, 10).transform, None)
     before = rasterio.env.hasenv()
     with (

@@ -1,5 +1,8 @@
 """Reading products: every form gives one and the same scene; the real product's figures come out."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import numpy as np
 import pytest
 
 from floemap.sentinel1.describe import describe_scene, nesz_db, scene_lines
+from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseTable, azimuth_factor
 from floemap.sentinel1.safe.reader import open_measurement, open_scene, verify
 
@@ -15,7 +19,7 @@ REAL_NAME = "S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15
 
 
 @pytest.fixture(scope="module")
-def real():
+def real() -> Scene:
     if not (REAL / REAL_NAME).is_dir():
         pytest.skip("the real product's metadata is not here")
     return open_scene(REAL / REAL_NAME, pixels=False)
@@ -31,13 +35,15 @@ FORMS = {
 
 
 @pytest.fixture(scope="module")
-def forms(tmp_path_factory, write_small, small_product):
+def forms(
+    tmp_path_factory: pytest.TempPathFactory, write_small: Callable[..., Path], small_product: Path
+) -> dict[str, Path]:
     made = {name: write_small(tmp_path_factory.mktemp("form"), **changes) for name, changes in FORMS.items()}
     return made | {"folder": small_product}
 
 
 @pytest.mark.parametrize("form", [*FORMS])
-def test_forms_hold_the_same_scene(forms, form):
+def test_forms_hold_the_same_scene(forms: dict[str, Path], form: str) -> None:
     scene, reference = open_scene(forms[form]), open_scene(forms["folder"])
     ours, theirs = asdict(scene), asdict(reference)
     for name in ("container", "name", "measurements", "checksums"):
@@ -50,31 +56,31 @@ def test_forms_hold_the_same_scene(forms, form):
 
 
 @pytest.mark.parametrize("mission", ["S1A", "S1B", "S1C", "S1D"])
-def test_missions(tmp_path, write_small, mission):
+def test_missions(tmp_path: Path, write_small: Callable[..., Path], mission: str) -> None:
     assert open_scene(write_small(tmp_path, mission=mission)).mission == mission
 
 
-def test_manifest_itself_may_be_named(small_product):
+def test_manifest_itself_may_be_named(small_product: Path) -> None:
     assert open_scene(small_product / "manifest.safe").name == open_scene(small_product).name
 
 
-def test_folder_without_the_suffix(tmp_path, small_product):
+def test_folder_without_the_suffix(tmp_path: Path, small_product: Path) -> None:
     (tmp_path / "plain").symlink_to(small_product)
     assert open_scene(tmp_path / "plain").name == "plain"
 
 
-def test_polarisations_come_in_the_order_asked_for(small_product):
+def test_polarisations_come_in_the_order_asked_for(small_product: Path) -> None:
     assert open_scene(small_product, ("HV", "HH")).polarisations == ("HV", "HH")
     assert open_scene(small_product, ("HV",)).polarisations == ("HV",)
 
 
-def test_simulated_products_are_known_as_such(small_product):
+def test_simulated_products_are_known_as_such(small_product: Path) -> None:
     scene = open_scene(small_product)
     assert scene.simulated
     assert ("Kind", "S1A EW GRD, HH+HV, folder, SIMULATED") in scene_lines(describe_scene(scene))
 
 
-def test_both_noise_forms_are_read(tmp_path, write_small):
+def test_both_noise_forms_are_read(tmp_path: Path, write_small: Callable[..., Path]) -> None:
     old = open_scene(write_small(tmp_path, noise_format="vectors", ipf_version="002.82"))
     assert {n.form for n in old.noise.values()} == {"vectors"}
     assert old.ipf_version == (2, 82)
@@ -84,7 +90,7 @@ def test_both_noise_forms_are_read(tmp_path, write_small):
 # --- the real product -------------------------------------------------------------------------------------------------
 
 
-def test_real_fields(real):
+def test_real_fields(real: Scene) -> None:
     assert real.name == REAL_NAME
     assert (real.mission, real.mode, real.product_type) == ("S1A", "EW", "GRD")
     assert real.polarisations == ("HH", "HV")
@@ -114,7 +120,7 @@ def test_real_fields(real):
 
 
 @pytest.mark.parametrize(("p", "low", "high"), [("HH", -32.8, -20.0), ("HV", -34.2, -20.7)])
-def test_real_noise_floor_of_range_noise_alone(real, p, low, high):
+def test_real_noise_floor_of_range_noise_alone(real: Scene, p: str, low: float, high: float) -> None:
     """The figures of the annotation itself: range noise of line 5344 over A^2, without the vector's empty tail."""
     vector = next(v for v in real.noise[p].range_vectors if v.line == 5344)
     a = np.interp(vector.pixels, real.calibration[p].pixels, real.calibration[p].sigma_nought[33])
@@ -125,7 +131,7 @@ def test_real_noise_floor_of_range_noise_alone(real, p, low, high):
 
 
 @pytest.mark.parametrize("p", ["HH", "HV"])
-def test_real_noise_uses_all_17_azimuth_blocks(real, p):
+def test_real_noise_uses_all_17_azimuth_blocks(real: Scene, p: str) -> None:
     """Double one block's factor: the noise must change in that block, and nowhere else."""
     lut = real.noise[p]
     assert len(lut.azimuth_blocks) == 17
@@ -145,7 +151,7 @@ def test_real_noise_uses_all_17_azimuth_blocks(real, p):
         assert abs(cols[-1] - block.last_pixel / looks) < 2, block.swath
 
 
-def test_real_azimuth_blocks_join_smoothly(real):
+def test_real_azimuth_blocks_join_smoothly(real: Scene) -> None:
     """Where a block ends and the next of its sub-swath begins, the burst pattern goes on."""
     for swath in real.swath_names:
         mine = sorted((b for b in real.noise["HV"].azimuth_blocks if b.swath == swath), key=lambda b: b.first_line)
@@ -157,13 +163,13 @@ def test_real_azimuth_blocks_join_smoothly(real):
         assert max((abs(factor[j] - factor[j - 1]) for j in joints), default=0) < 0.02
 
 
-def test_real_noise_floor_of_the_whole_scene(real):
+def test_real_noise_floor_of_the_whole_scene(real: Scene) -> None:
     for p, low, high in (("HH", -32.9, -18.5), ("HV", -34.5, -19.0)):
         least, most = nesz_db(real, p)
         assert low < least < most < high
 
 
-def test_real_calibration_is_bilinear(real):
+def test_real_calibration_is_bilinear(real: Scene) -> None:
     lut = real.calibration["HH"]
     table = CalibrationTable(lut, real.shape[1], 1)
     line = int(lut.lines[10])
@@ -172,7 +178,7 @@ def test_real_calibration_is_bilinear(real):
     assert row[pixels] == pytest.approx(1 / lut.sigma_nought[10] ** 2, rel=1e-5)
 
 
-def test_real_product_without_pixels_is_refused_and_described(real):
+def test_real_product_without_pixels_is_refused_and_described(real: Scene) -> None:
     from floemap.errors import ProductError
     from floemap.info import describe
 

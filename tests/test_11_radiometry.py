@@ -1,9 +1,14 @@
 """Radiometry against slow, plain reference implementations, and its laws."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from floemap.sentinel1.metadata import AzimuthNoise, CalibrationLut, NoiseLut, RangeNoise, SwathBounds
 from floemap.sentinel1.radiometry import (
@@ -29,7 +34,7 @@ SWATHS = (
 )
 
 
-def vector(line, seam):
+def vector(line: int, seam: int) -> RangeNoise:
     """A vector with points of both sub-swaths, doubled at the seam, empty at its far end, at levels 100 and 1000."""
     pixels = np.array([0, 10, seam, seam + 1, 40, 48, 49], float)
     power = np.array([100, 120, 140, 1000, 1100, 1200, 0], float) + line
@@ -49,7 +54,7 @@ BLOCKS = tuple(
 NOISE = NoiseLut("range_azimuth", (vector(0, 24), vector(15, 24), vector(30, 22)), BLOCKS)
 
 
-def reference_noise(lut, swaths, shape):
+def reference_noise(lut: NoiseLut, swaths: Sequence[SwathBounds], shape: tuple[int, int]) -> NDArray[np.float64]:
     """Noise pixel by pixel, by the words of the documents: NaN outside of all sub-swaths."""
     noise = np.full(shape, np.nan)
     for line in range(shape[0]):
@@ -74,7 +79,7 @@ def reference_noise(lut, swaths, shape):
 
 
 @pytest.mark.parametrize("looks", [1, 2, 3, 7])
-def test_noise_of_cells_is_the_mean_of_the_pixels(looks):
+def test_noise_of_cells_is_the_mean_of_the_pixels(looks: int) -> None:
     expected = reference_noise(NOISE, SWATHS, SHAPE)
     rows, cols = SHAPE[0] // looks, SHAPE[1] // looks
     cut = expected[: rows * looks, : cols * looks].reshape(rows, looks, cols, looks)
@@ -84,7 +89,7 @@ def test_noise_of_cells_is_the_mean_of_the_pixels(looks):
     assert noise[whole] == pytest.approx(cut.mean(axis=(1, 3))[whole], rel=1e-5)
 
 
-def test_noise_does_not_depend_on_the_blocks_of_rows():
+def test_noise_does_not_depend_on_the_blocks_of_rows() -> None:
     table = NoiseTable(NOISE, SWATHS, SHAPE, 2)
     whole = table.cells(0, 30)
     for step in (1, 4, 7):
@@ -93,39 +98,39 @@ def test_noise_does_not_depend_on_the_blocks_of_rows():
             np.testing.assert_allclose(np.vstack([p[i] for p in parts]), whole[i], rtol=1e-6)
 
 
-def test_no_noise_leaks_across_a_seam():
+def test_no_noise_leaks_across_a_seam() -> None:
     noise, inside = NoiseTable(NOISE, SWATHS, SHAPE, 1).cells(0, 60)
     near, far = noise[:, :23][inside[:, :23]], noise[:, 25:][inside[:, 25:]]
     assert near.max() < 300
     assert far.min() > 900
 
 
-def test_the_empty_tail_of_a_vector_is_extended_not_zero():
+def test_the_empty_tail_of_a_vector_is_extended_not_zero() -> None:
     noise, inside = NoiseTable(NOISE, SWATHS, SHAPE, 1).cells(0, 60)
     assert inside[10, 49]
     assert noise[10, 49] == pytest.approx(noise[10, 48])
 
 
-def test_lines_past_the_last_vector_take_the_nearest():
+def test_lines_past_the_last_vector_take_the_nearest() -> None:
     noise, _ = NoiseTable(NOISE, SWATHS, SHAPE, 1).cells(0, 60)
     factor = azimuth_factor(BLOCKS, "EW1", np.array([35.0, 55.0]))
     assert noise[35, 3] / factor[0] == pytest.approx(noise[55, 3] / factor[1], rel=1e-5)
 
 
-def test_older_noise_has_no_azimuth_factor():
+def test_older_noise_has_no_azimuth_factor() -> None:
     old = NoiseLut("vectors", NOISE.range_vectors, ())
     noise, inside = NoiseTable(old, SWATHS, SHAPE, 1).cells(0, 60)
     expected = reference_noise(old, SWATHS, SHAPE)
     assert noise[inside] == pytest.approx(expected[inside], rel=1e-5)
 
 
-def test_first_lines_outside_of_all_sub_swaths_are_no_image():
+def test_first_lines_outside_of_all_sub_swaths_are_no_image() -> None:
     _, inside = NoiseTable(NOISE, SWATHS, SHAPE, 1).cells(0, 60)
     assert not inside[:5, 25:].any()
     assert inside[5:, 25:].all()
 
 
-def test_adjustments_scale_their_own_sub_swath():
+def test_adjustments_scale_their_own_sub_swath() -> None:
     table = NoiseTable(NOISE, SWATHS, SHAPE, 1)
     plain, inside = table.cells(0, 60)
     changed, _ = table.cells(0, 60, {"EW2": NoiseAdjustment(scale=1.5)})
@@ -140,7 +145,7 @@ def test_adjustments_scale_their_own_sub_swath():
 
 @settings(max_examples=60, deadline=None)
 @given(looks=st.integers(1, 5), rows=st.integers(1, 30), cols=st.integers(1, 30), seed=st.integers(0, 99))
-def test_cell_power_is_the_mean_of_squares(looks, rows, cols, seed):
+def test_cell_power_is_the_mean_of_squares(looks: int, rows: int, cols: int, seed: int) -> None:
     dn = np.random.default_rng(seed).integers(0, 9, (rows, cols)).astype(np.uint16) * 8191
     power, valid = cell_power(dn, looks)
     for i in range(rows // looks):
@@ -151,14 +156,14 @@ def test_cell_power_is_the_mean_of_squares(looks, rows, cols, seed):
     assert power.shape == (rows // looks, cols // looks)
 
 
-def test_zeros_inside_an_already_denoised_image_are_data():
+def test_zeros_inside_an_already_denoised_image_are_data() -> None:
     dn = np.array([[0, 0, 5, 0, 7, 0], [0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 2]], np.uint16)
     assert inside_borders(dn).tolist() == [[0, 0, 1, 1, 1, 0], [0] * 6, [1] * 6]
     _, valid = cell_power(dn, 1, zero_is_data=True)
     assert valid[0].tolist() == [False, False, True, True, True, False]
 
 
-def test_calibration_is_bilinear():
+def test_calibration_is_bilinear() -> None:
     lut = CalibrationLut(np.array([0.0, 30, 59]), np.array([0.0, 20, 49]), np.arange(9.0).reshape(3, 3) + 10, 1.0)
     a = 1 / np.sqrt(CalibrationTable(lut, 50, 1).inverse_square(0, 60))
     from scipy.interpolate import RegularGridInterpolator
@@ -172,7 +177,7 @@ def test_calibration_is_bilinear():
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(-5, 300), min_size=1, max_size=8, unique=True), st.integers(0, 250), st.integers(1, 40))
-def test_line_weights_interpolate(nodes, first, count):
+def test_line_weights_interpolate(nodes: list[int], first: int, count: int) -> None:
     nodes = np.sort(np.array(nodes, float))
     values = np.sin(nodes)
     lines = np.arange(first, first + count, dtype=float)
@@ -181,7 +186,7 @@ def test_line_weights_interpolate(nodes, first, count):
     assert weights @ values[used] == pytest.approx(np.interp(lines, nodes, values), abs=1e-5)
 
 
-def test_decibels_never_run_away():
+def test_decibels_never_run_away() -> None:
     power = np.array([1.0, 0.1, 1e-4, 0.0, -3.0, 1e-9, np.nan], np.float32)
     db, below = to_db(power)
     assert db[:3] == pytest.approx([0, -10, -40], abs=1e-5)
@@ -190,7 +195,7 @@ def test_decibels_never_run_away():
     assert np.isnan(db[6])
 
 
-def test_border_noise_is_cut_from_the_sides_only():
+def test_border_noise_is_cut_from_the_sides_only() -> None:
     rng = np.random.default_rng(0)
     noise = np.full((40, 400), 100, np.float32)
     power = rng.gamma(10, 300 / 10, noise.shape).astype(np.float32)
@@ -204,7 +209,7 @@ def test_border_noise_is_cut_from_the_sides_only():
     assert not fringe[:, 36:-23].any()
 
 
-def test_no_border_noise_where_water_is_dark_to_the_edge():
+def test_no_border_noise_where_water_is_dark_to_the_edge() -> None:
     rng = np.random.default_rng(1)
     noise = np.full((40, 400), 100, np.float32)
     power = rng.gamma(40, 105 / 40, noise.shape).astype(np.float32)  # thermal noise and hardly anything else

@@ -1,8 +1,12 @@
 """Geolocation: image to ground and back, anywhere on earth, against independent solutions."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyproj
@@ -10,6 +14,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from lxml import etree
+from numpy.typing import NDArray
 
 from floemap.errors import GridError
 from floemap.sentinel1 import range_doppler as rd
@@ -17,6 +22,7 @@ from floemap.sentinel1.geolocation import GeoLocator, default_crs, inverse_map, 
 from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.stac import footprint_geometry
+from floemap.simulation.safe.spec import ProductSpec
 from floemap.simulation.safe.writer import write_safe
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data"
@@ -35,10 +41,12 @@ def real() -> Scene:
 
 
 @pytest.fixture(scope="module")
-def scene_from_spec(small_spec, tmp_path_factory):
+def scene_from_spec(
+    small_spec: Callable[..., ProductSpec], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Scene]:
     """Makes scenes, metadata only, of a specification's changes: 430 x 430 km, at 2 km."""
 
-    def make(**changes):
+    def make(**changes: Any) -> Scene:
         folder = tmp_path_factory.mktemp("scene")
         spec = small_spec(lines=215, samples=210, pixel_spacing_m=2000.0, **changes)
         dark = np.full((spec.lines, spec.samples), 0.01, np.float32)
@@ -48,11 +56,11 @@ def scene_from_spec(small_spec, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def scene_at(scene_from_spec):
+def scene_at(scene_from_spec: Callable[..., Scene]) -> Callable[..., Scene]:
     """Scenes at any place: (longitude, latitude, heading) -> Scene, metadata only."""
     made = {}
 
-    def at(lon, lat, heading=-150.0):
+    def at(lon: float, lat: float, heading: float = -150.0) -> Scene:
         if (lon, lat, heading) not in made:
             made[lon, lat, heading] = scene_from_spec(centre_lon=lon, centre_lat=lat, heading_deg=heading)
         return made[lon, lat, heading]
@@ -60,13 +68,13 @@ def scene_at(scene_from_spec):
     return at
 
 
-def positions(scene, count=2000, seed=0):
+def positions(scene: Scene, count: int = 2000, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     rng = np.random.default_rng(seed)
     return rng.uniform(0, scene.shape[0] - 1, count), rng.uniform(0, scene.shape[1] - 1, count)
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_ground_and_back(scene_at, place):
+def test_ground_and_back(scene_at: Callable[..., Scene], place: tuple[float, float]) -> None:
     scene = scene_at(*place)
     locator = GeoLocator(scene)
     line, pixel = positions(scene)
@@ -78,7 +86,9 @@ def test_ground_and_back(scene_at, place):
 
 @settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True)
 @given(lon=st.floats(-180, 180), lat=st.floats(-89.9, 89.9), heading=st.floats(-180, 180))
-def test_ground_and_back_anywhere(scene_from_spec, lon, lat, heading):
+def test_ground_and_back_anywhere(
+    scene_from_spec: Callable[..., Scene], lon: float, lat: float, heading: float
+) -> None:
     scene = scene_from_spec(centre_lon=lon, centre_lat=lat, heading_deg=heading)
     locator = GeoLocator(scene)
     line, pixel = positions(scene, 200)
@@ -87,7 +97,7 @@ def test_ground_and_back_anywhere(scene_from_spec, lon, lat, heading):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_map_and_back(scene_at, place):
+def test_map_and_back(scene_at: Callable[..., Scene], place: tuple[float, float]) -> None:
     """The lattice of the written product: pixel centre to image and back to the map, under 0.1 px of the map."""
     scene = scene_at(*place)
     locator = GeoLocator(scene)
@@ -107,7 +117,7 @@ def test_map_and_back(scene_at, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_footprint_is_valid_geojson(scene_at, place):
+def test_footprint_is_valid_geojson(scene_at: Callable[..., Scene], place: tuple[float, float]) -> None:
     from shapely.geometry import shape
 
     locator = GeoLocator(scene_at(*place))
@@ -127,25 +137,25 @@ def test_footprint_is_valid_geojson(scene_at, place):
     assert outline.covers(Point((lon[0] + 180) % 360 - 180, lat[0])), "the scene's middle lies inside"
 
 
-def test_grids_of_two_scenes_line_up(scene_at):
+def test_grids_of_two_scenes_line_up(scene_at: Callable[..., Scene]) -> None:
     boxes = [target_grid(GeoLocator(scene_at(*p)), "EPSG:3413", 80.0) for p in ((-20, 75), (-12.3, 77.1))]
     for box in boxes:
         assert box.transform.c % 80 == 0
         assert box.transform.f % 80 == 0
 
 
-def test_default_crs_by_hemisphere(scene_at):
+def test_default_crs_by_hemisphere(scene_at: Callable[..., Scene]) -> None:
     assert default_crs(GeoLocator(scene_at(0, 80))) == "EPSG:3413"
     assert default_crs(GeoLocator(scene_at(165, -75))) == "EPSG:3031"
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:99999", "nonsense"])
-def test_unfit_crs_is_named(scene_at, crs):
+def test_unfit_crs_is_named(scene_at: Callable[..., Scene], crs: str) -> None:
     with pytest.raises(GridError, match=crs):
         target_grid(GeoLocator(scene_at(0, 80)), crs, 80.0)
 
 
-def test_incidence_is_the_annotations_at_its_nodes(scene_at):
+def test_incidence_is_the_annotations_at_its_nodes(scene_at: Callable[..., Scene]) -> None:
     scene = scene_at(0, 80)
     grid = scene.geolocation
     lines, pixels = np.meshgrid(grid.lines, grid.pixels, indexing="ij")
@@ -154,7 +164,7 @@ def test_incidence_is_the_annotations_at_its_nodes(scene_at):
     assert (np.diff(incidence, axis=1) > 0).all(), "grows with range"
 
 
-def test_a_mountain_moves_its_node_and_sea_level_brings_it_back(scene_at):
+def test_a_mountain_moves_its_node_and_sea_level_brings_it_back(scene_at: Callable[..., Scene]) -> None:
     """Put one node on a mountain, where the processor would: sea-level locations do not change, annotated ones do."""
     scene = scene_at(0, 80)
     grid, orbit = scene.geolocation, scene.orbit
@@ -175,7 +185,7 @@ def test_a_mountain_moves_its_node_and_sea_level_brings_it_back(scene_at):
     assert off["annotated"].max() == pytest.approx(shift, rel=0.2)
 
 
-def test_a_higher_sea_moves_points_away_from_the_radar(scene_at):
+def test_a_higher_sea_moves_points_away_from_the_radar(scene_at: Callable[..., Scene]) -> None:
     scene = scene_at(0, 80)
     line, pixel = positions(scene, 500)
     low, high = GeoLocator(scene).to_ground(line, pixel), GeoLocator(scene, sea_level=50.0).to_ground(line, pixel)
@@ -184,7 +194,7 @@ def test_a_higher_sea_moves_points_away_from_the_radar(scene_at):
     assert shift == pytest.approx(expected, rel=0.05)
 
 
-def test_geodetic_is_the_inverse_of_ecef_and_agrees_with_proj():
+def test_geodetic_is_the_inverse_of_ecef_and_agrees_with_proj() -> None:
     rng = np.random.default_rng(0)
     lon, lat, height = rng.uniform(-180, 180, 500), rng.uniform(-90, 90, 500), rng.uniform(-100, 9000, 500)
     lat[:4] = [90, -90, 0, 89.9999999]
@@ -201,11 +211,11 @@ def test_geodetic_is_the_inverse_of_ecef_and_agrees_with_proj():
 # --- the real product -------------------------------------------------------------------------------------------------
 
 
-def test_real_grid_satisfies_range_doppler(real):
+def test_real_grid_satisfies_range_doppler(real: Scene) -> None:
     assert rd.residuals_m(real.geolocation, real.orbit).max() < 0.05
 
 
-def test_real_track_is_a_satellites(real):
+def test_real_track_is_a_satellites(real: Scene) -> None:
     radius = np.linalg.norm(real.orbit.position_m, axis=1)
     speed = np.linalg.norm(real.orbit.velocity_m_s, axis=1)
     assert ((radius > 7.05e6) & (radius < 7.09e6)).all()
@@ -218,7 +228,9 @@ def test_real_track_is_a_satellites(real):
 ORBIT = ("time_s", "position_m", "velocity_m_s")
 
 
-def independent_sea_level(scene, line, pixel):
+def independent_sea_level(
+    scene: Scene, line: NDArray[np.float64], pixel: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Longitude and latitude at height 0 from the orbit and the annotation's ground-to-slant-range polynomials.
 
     Uses nothing of the geolocation grid but the side of the track. Slant range = sum of c_i (gr - gr0)^i with the
@@ -242,13 +254,13 @@ def independent_sea_level(scene, line, pixel):
     return lon, lat
 
 
-def test_real_locations_agree_with_an_independent_solution(real):
+def test_real_locations_agree_with_an_independent_solution(real: Scene) -> None:
     line, pixel = positions(real, 1000)
     off_m = GEOD.inv(*GeoLocator(real).to_ground(line, pixel), *independent_sea_level(real, line, pixel))[2]
     assert off_m.max() < 10
 
 
-def test_real_written_grid_agrees_with_the_annotations_own(real):
+def test_real_written_grid_agrees_with_the_annotations_own(real: Scene) -> None:
     """At the annotation's nodes, of which the solution at sea level uses nothing, where they lie at sea level."""
     g = real.geolocation
     lines, pixels = np.meshgrid(g.lines, g.pixels, indexing="ij")
@@ -260,7 +272,7 @@ def test_real_written_grid_agrees_with_the_annotations_own(real):
     assert off_m.max() < 10
 
 
-def test_real_jumps_of_the_ground_range_conversion_stay_under_a_cell(real):
+def test_real_jumps_of_the_ground_range_conversion_stay_under_a_cell(real: Scene) -> None:
     g = real.geolocation
     lines, pixels = np.meshgrid(g.lines, g.pixels, indexing="ij")
     level = abs(g.height_m) < 1
@@ -268,7 +280,7 @@ def test_real_jumps_of_the_ground_range_conversion_stay_under_a_cell(real):
     assert GEOD.inv(lon, lat, g.longitude_deg[level], g.latitude_deg[level])[2].max() < 40
 
 
-def test_real_terrain_displaces_the_annotated_surface(real):
+def test_real_terrain_displaces_the_annotated_surface(real: Scene) -> None:
     """The reason for the default: some of this scene lies over a kilometre off where mountains hold a node."""
     line, pixel = positions(real)
     sea, annotated = (GeoLocator(real, s).to_ground(line, pixel) for s in ("sea", "annotated"))

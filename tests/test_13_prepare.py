@@ -1,12 +1,18 @@
 """From product to bands: known backscatter goes in and comes out, for every form of product."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyproj
 import pytest
 import rasterio
+import xarray as xr
+from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from floemap.cog import read_geobox
@@ -14,10 +20,12 @@ from floemap.errors import ConfigError, FloemapError, GridError
 from floemap.sentinel1.bands import open_product
 from floemap.sentinel1.encoding import NODATA
 from floemap.sentinel1.geolocation import GeoLocator
-from floemap.sentinel1.prepare import prepare
+from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.prepare import PreparedProduct, prepare
 from floemap.sentinel1.radiometry import FLOOR_DB
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.settings import PrepareSettings
+from floemap.simulation.safe.spec import ProductSpec
 from floemap.simulation.safe.writer import write_safe
 
 FORMS = {
@@ -30,13 +38,17 @@ FORMS = {
 }
 
 
-def prepared(folder, spec, sigma0, settings, **kwargs):
+def prepared(
+    folder: Path, spec: ProductSpec, sigma0: dict[str, NDArray[np.float32]], settings: PrepareSettings, **kwargs: Any
+) -> tuple[Scene, xr.Dataset, PreparedProduct]:
     product = write_safe(folder / "in", spec, sigma0, looks=kwargs.pop("looks", None))
     result = prepare(product, folder / "out", settings, quicklook=False, **kwargs)
     return open_scene(product), open_product(result.folder), result
 
 
-def truth_db(scene, dataset, sigma0):
+def truth_db(
+    scene: Scene, dataset: xr.Dataset, sigma0: dict[str, NDArray[np.float32]]
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
     """True sigma nought in dB at a dataset's pixel centres, linear in power, and where all that it needs is image."""
     x, y = np.meshgrid(dataset.x.values, dataset.y.values)
     crs = pyproj.CRS.from_wkt(dataset.spatial_ref.attrs["crs_wkt"])
@@ -49,7 +61,13 @@ def truth_db(scene, dataset, sigma0):
 
 
 @pytest.mark.parametrize("form", [*FORMS])
-def test_known_backscatter_comes_out(tmp_path, small_spec, small_sigma0, small_settings, form):
+def test_known_backscatter_comes_out(
+    tmp_path: Path,
+    small_spec: Callable[..., ProductSpec],
+    small_sigma0: Callable[[ProductSpec], dict[str, NDArray[np.float32]]],
+    small_settings: PrepareSettings,
+    form: str,
+) -> None:
     """Without speckle, and with noise as annotated, within what rounding of DN and interpolation cost."""
     spec = small_spec(noise_departure=0, **FORMS[form])
     sigma0 = small_sigma0(spec)
@@ -64,7 +82,13 @@ def test_known_backscatter_comes_out(tmp_path, small_spec, small_sigma0, small_s
 
 
 @pytest.mark.parametrize("form", ["noise by range and azimuth", "noise vectors"])
-def test_speckle_is_all_that_is_added(tmp_path, small_spec, small_sigma0, small_settings, form):
+def test_speckle_is_all_that_is_added(
+    tmp_path: Path,
+    small_spec: Callable[..., ProductSpec],
+    small_sigma0: Callable[[ProductSpec], dict[str, NDArray[np.float32]]],
+    small_settings: PrepareSettings,
+    form: str,
+) -> None:
     spec = small_spec(noise_departure=0, **FORMS[form])
     sigma0 = small_sigma0(spec)
     scene, dataset, _ = prepared(tmp_path, spec, sigma0, small_settings, looks=10)
@@ -79,7 +103,7 @@ def test_speckle_is_all_that_is_added(tmp_path, small_spec, small_sigma0, small_
     assert 0.5 / np.sqrt(40) < hh.std() < 1.3 / np.sqrt(40)
 
 
-def test_noise_left_in_is_brighter(tmp_path, small_product):
+def test_noise_left_in_is_brighter(tmp_path: Path, small_product: Path) -> None:
     power = {}
     for noise in ("annotated", "none"):
         result = prepare(small_product, tmp_path / noise, PrepareSettings(resolution_m=2000, noise=noise))
@@ -88,7 +112,13 @@ def test_noise_left_in_is_brighter(tmp_path, small_product):
     assert (result.folder / "quicklook.png").stat().st_size > 10_000
 
 
-def test_noise_in_unknown_units_is_left_in_with_a_warning(tmp_path, small_spec, small_sigma0, small_settings, caplog):
+def test_noise_in_unknown_units_is_left_in_with_a_warning(
+    tmp_path: Path,
+    small_spec: Callable[..., ProductSpec],
+    small_sigma0: Callable[[ProductSpec], dict[str, NDArray[np.float32]]],
+    small_settings: PrepareSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     spec = small_spec(noise_format="vectors", ipf_version="002.36")
     _, _, result = prepared(tmp_path, spec, small_sigma0(spec), small_settings)
     record = json.loads(result.record.read_text())
@@ -96,14 +126,21 @@ def test_noise_in_unknown_units_is_left_in_with_a_warning(tmp_path, small_spec, 
     assert "unknown units" in caplog.text
 
 
-def test_already_denoised_is_not_denoised_again(tmp_path, small_spec, small_sigma0, small_settings):
+def test_already_denoised_is_not_denoised_again(
+    tmp_path: Path,
+    small_spec: Callable[..., ProductSpec],
+    small_sigma0: Callable[[ProductSpec], dict[str, NDArray[np.float32]]],
+    small_settings: PrepareSettings,
+) -> None:
     spec = small_spec(denoised=True)
     _, _, result = prepared(tmp_path, spec, small_sigma0(spec), small_settings)
     record = json.loads(result.record.read_text())
     assert record["thermal_noise"]["HV"]["done"] == "nothing subtracted: the processor did already"
 
 
-def test_below_the_noise_floor_is_flagged_and_stored_as_the_floor(tmp_path, small_spec, small_settings):
+def test_below_the_noise_floor_is_flagged_and_stored_as_the_floor(
+    tmp_path: Path, small_spec: Callable[..., ProductSpec], small_settings: PrepareSettings
+) -> None:
     spec = small_spec(noise_departure=0)
     bright = np.full((spec.lines, spec.samples), 0.05, np.float32)
     _, dataset, result = prepared(tmp_path, spec, {"HH": bright, "HV": bright * 1e-6}, small_settings, looks=10)
@@ -119,7 +156,9 @@ def test_below_the_noise_floor_is_flagged_and_stored_as_the_floor(tmp_path, smal
     assert counted["valid"] == valid.sum()
 
 
-def test_file_has_names_units_and_honest_metadata(tmp_path, small_product, small_settings):
+def test_file_has_names_units_and_honest_metadata(
+    tmp_path: Path, small_product: Path, small_settings: PrepareSettings
+) -> None:
     result = prepare(small_product, tmp_path, small_settings, quicklook=False)
     with rasterio.open(result.raster) as d:
         assert d.descriptions == ("hh_db", "hv_db", "incidence_deg", "mask")
@@ -146,7 +185,7 @@ def test_file_has_names_units_and_honest_metadata(tmp_path, small_product, small
     assert pixel == pytest.approx([0, last[1], last[1], 0], abs=1e-3)
 
 
-def test_item_is_valid_stac(tmp_path, small_product, small_settings):
+def test_item_is_valid_stac(tmp_path: Path, small_product: Path, small_settings: PrepareSettings) -> None:
     import pystac
 
     bare = prepare(small_product, tmp_path, small_settings, quicklook=False)
@@ -161,7 +200,7 @@ def test_item_is_valid_stac(tmp_path, small_product, small_settings):
         assert "://" not in asset.href
 
 
-def test_incidence_angle_is_the_scenes(tmp_path, small_product, small_settings):
+def test_incidence_angle_is_the_scenes(tmp_path: Path, small_product: Path, small_settings: PrepareSettings) -> None:
     result = prepare(small_product, tmp_path, small_settings, quicklook=False)
     dataset = open_product(result.folder)
     x, y = np.meshgrid(dataset.x.values, dataset.y.values)
@@ -172,7 +211,7 @@ def test_incidence_angle_is_the_scenes(tmp_path, small_product, small_settings):
     assert abs(dataset.incidence_deg.values - expected)[valid].max() < 0.02
 
 
-def test_rioxarray_reads_the_dataset(tmp_path, small_product, small_settings):
+def test_rioxarray_reads_the_dataset(tmp_path: Path, small_product: Path, small_settings: PrepareSettings) -> None:
     import rioxarray  # noqa: F401
 
     result = prepare(small_product, tmp_path, small_settings, quicklook=False)
@@ -182,7 +221,7 @@ def test_rioxarray_reads_the_dataset(tmp_path, small_product, small_settings):
     assert dataset.hh_db.attrs["units"] == "dB"
 
 
-def test_like_takes_another_rasters_grid(tmp_path, small_product, small_settings):
+def test_like_takes_another_rasters_grid(tmp_path: Path, small_product: Path, small_settings: PrepareSettings) -> None:
     whole = prepare(small_product, tmp_path / "a", small_settings, quicklook=False)
     box = read_geobox(whole.raster)[40:100, 30:130]
     with rasterio.open(
@@ -199,7 +238,7 @@ def test_like_takes_another_rasters_grid(tmp_path, small_product, small_settings
     assert abs(part_bands[:3].astype(int) - whole_bands[:3])[:, both].max() <= 2, "0.02 dB: another lattice"
 
 
-def test_a_rotated_grid_is_refused(tmp_path, small_product):
+def test_a_rotated_grid_is_refused(tmp_path: Path, small_product: Path) -> None:
     with rasterio.open(
         tmp_path / "like.tif", "w", driver="GTiff", height=60, width=100, count=1, dtype="uint8", crs="EPSG:3413",
         transform=rasterio.Affine(2000, 0, -1e5, 0, -2000, -1e6) * rasterio.Affine.rotation(30),
@@ -209,7 +248,11 @@ def test_a_rotated_grid_is_refused(tmp_path, small_product):
         prepare(small_product, tmp_path / "out", like=tmp_path / "like.tif", quicklook=False)
 
 
-def test_overviews_of_a_product_are_means_of_power(tmp_path, small_spec, small_sigma0):
+def test_overviews_of_a_product_are_means_of_power(
+    tmp_path: Path,
+    small_spec: Callable[..., ProductSpec],
+    small_sigma0: Callable[[ProductSpec], dict[str, NDArray[np.float32]]],
+) -> None:
     """Water with bright floes: the mean of decibels would be some dB too low."""
     spec = small_spec(lines=1300, samples=1100, pixel_spacing_m=300.0)
     sigma0 = {
@@ -225,7 +268,9 @@ def test_overviews_of_a_product_are_means_of_power(tmp_path, small_spec, small_s
     assert abs(half[whole] - 10 * np.log10(blocks.mean(axis=(1, 3))[whole])).max() < 0.011
 
 
-def test_grid_that_misses_the_scene_is_refused(tmp_path, small_product, small_settings):
+def test_grid_that_misses_the_scene_is_refused(
+    tmp_path: Path, small_product: Path, small_settings: PrepareSettings
+) -> None:
     with rasterio.open(
         tmp_path / "far.tif", "w", driver="GTiff", height=10, width=10, count=1, dtype="uint8", crs="EPSG:3031",
         transform=rasterio.Affine(2000, 0, 0, 0, -2000, 0),
@@ -240,7 +285,12 @@ def test_grid_that_misses_the_scene_is_refused(tmp_path, small_product, small_se
 
 
 @pytest.mark.parametrize("crs", ["EPSG:3575", "EPSG:32626", "EPSG:3995"])
-def test_any_projected_crs(tmp_path, small_spec, small_sigma0, crs):
+def test_any_projected_crs(
+    tmp_path: Path,
+    small_spec: Callable[..., ProductSpec],
+    small_sigma0: Callable[[ProductSpec], dict[str, NDArray[np.float32]]],
+    crs: str,
+) -> None:
     spec = small_spec(noise_departure=0, centre_lon=-25)
     sigma0 = small_sigma0(spec)
     settings = PrepareSettings(resolution_m=2000, crs=crs)
@@ -251,7 +301,13 @@ def test_any_projected_crs(tmp_path, small_spec, small_sigma0, crs):
 
 
 @pytest.mark.parametrize("place", [(170, -75), (180, 70), (20, 89.8)])
-def test_south_dateline_and_pole(tmp_path, small_spec, small_sigma0, small_settings, place):
+def test_south_dateline_and_pole(
+    tmp_path: Path,
+    small_spec: Callable[..., ProductSpec],
+    small_sigma0: Callable[[ProductSpec], dict[str, NDArray[np.float32]]],
+    small_settings: PrepareSettings,
+    place: tuple[float, float],
+) -> None:
     spec = small_spec(noise_departure=0, centre_lon=place[0], centre_lat=place[1])
     sigma0 = small_sigma0(spec)
     scene, dataset, _ = prepared(tmp_path, spec, sigma0, small_settings)
@@ -261,14 +317,14 @@ def test_south_dateline_and_pole(tmp_path, small_spec, small_sigma0, small_setti
     assert np.percentile(abs(dataset.hh_db.values - truth["HH"])[valid], 99) < 0.15
 
 
-def test_same_input_gives_the_same_bytes(tmp_path, small_product, small_settings):
+def test_same_input_gives_the_same_bytes(tmp_path: Path, small_product: Path, small_settings: PrepareSettings) -> None:
     first = prepare(small_product, tmp_path / "a", small_settings)
     second = prepare(small_product, tmp_path / "b", small_settings)
     for name in ("product.tif", "item.json", "quicklook.png"):
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
 
 
-def test_open_product_refuses_another_raster(tmp_path):
+def test_open_product_refuses_another_raster(tmp_path: Path) -> None:
     with rasterio.open(
         tmp_path / "a.tif", "w", driver="GTiff", height=10, width=10, count=1, dtype="uint8", crs="EPSG:3413",
         transform=rasterio.Affine(80, 0, 0, 0, -80, 0),

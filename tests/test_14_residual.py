@@ -1,10 +1,15 @@
 """Residual noise: the measures see what is there, and the scaled method takes it away without touching the ice."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from floemap.sentinel1.coarse import CoarseStatistics, block_mean
 from floemap.sentinel1.metadata import AzimuthNoise, SwathBounds
@@ -14,6 +19,7 @@ from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.settings import PrepareSettings
+from floemap.simulation.safe.spec import ProductSpec
 from floemap.simulation.safe.writer import luts, write_safe
 
 N = 16
@@ -33,7 +39,9 @@ TRUE = {
 }
 
 
-def coarse_scene(truth, seed=0, level=0.001, noise_level=0.0015):
+def coarse_scene(
+    truth: dict[str, NoiseAdjustment], seed: int = 0, level: float = 0.001, noise_level: float = 0.0015
+) -> tuple[CoarseStatistics, NDArray[np.float64]]:
     """Dark water with a few brighter patches, and noise that differs from its annotation as `truth` says."""
     rng = np.random.default_rng(seed)
     row, col = np.mgrid[0:ROWS, 0:COLS]
@@ -53,7 +61,7 @@ def coarse_scene(truth, seed=0, level=0.001, noise_level=0.0015):
     return CoarseStatistics(N, signal.astype(np.float32), annotated.astype(np.float32)), ice
 
 
-def test_right_annotation_leaves_nothing():
+def test_right_annotation_leaves_nothing() -> None:
     coarse, _ = coarse_scene({})
     after = measure(coarse, SWATHS, BLOCKS, {})
     assert after.worst_seam_db < 0.15
@@ -62,7 +70,7 @@ def test_right_annotation_leaves_nothing():
     assert before.worst_scalloping_db > 0.4, "with all the noise left in, the stripes are seen"
 
 
-def test_wrong_annotation_is_measured_and_removed():
+def test_wrong_annotation_is_measured_and_removed() -> None:
     coarse, _ = coarse_scene(TRUE)
     annotated = measure(coarse, SWATHS, BLOCKS, {})
     found = estimate_adjustments(coarse, SWATHS, BLOCKS)
@@ -75,7 +83,7 @@ def test_wrong_annotation_is_measured_and_removed():
         assert found[name].scalloping == pytest.approx(true.scalloping, abs=0.1)
 
 
-def test_a_right_annotation_is_hardly_changed():
+def test_a_right_annotation_is_hardly_changed() -> None:
     coarse, _ = coarse_scene({}, seed=3)
     for a in estimate_adjustments(coarse, SWATHS, BLOCKS).values():
         assert a.scale == pytest.approx(1, abs=0.03)
@@ -83,7 +91,7 @@ def test_a_right_annotation_is_hardly_changed():
         assert abs(a.offset) < 3e-5
 
 
-def test_offsets_close_a_step():
+def test_offsets_close_a_step() -> None:
     true = {"EW2": NoiseAdjustment(offset=2e-4)}
     coarse, _ = coarse_scene(true)
     found = estimate_adjustments(coarse, SWATHS, BLOCKS)
@@ -92,7 +100,7 @@ def test_offsets_close_a_step():
     assert sum(a.offset * n for a, n in zip(found.values(), shares, strict=True)) == pytest.approx(0, abs=1e-9)
 
 
-def test_what_the_scene_does_not_determine_stays_as_annotated():
+def test_what_the_scene_does_not_determine_stays_as_annotated() -> None:
     coarse, _ = coarse_scene(TRUE, level=1.0)  # so bright that noise does not show
     for a in estimate_adjustments(coarse, SWATHS, BLOCKS).values():
         assert a.scale == pytest.approx(1, abs=0.08) or a.scale == 1
@@ -103,7 +111,7 @@ def test_what_the_scene_does_not_determine_stays_as_annotated():
     assert nothing.scalloping_db == {}
 
 
-def test_where_the_scene_is_brighter_than_its_noise_the_annotation_stands():
+def test_where_the_scene_is_brighter_than_its_noise_the_annotation_stands() -> None:
     rng = np.random.default_rng(2)
     coarse, _ = coarse_scene(TRUE, level=0.01)
     # Ice whose level follows range as the noise does, and steps at the seams, must not be taken for noise.
@@ -112,7 +120,7 @@ def test_where_the_scene_is_brighter_than_its_noise_the_annotation_stands():
     assert set(estimate_adjustments(bright, SWATHS, BLOCKS).values()) == {NoiseAdjustment()}
 
 
-def test_a_step_in_the_ice_itself_away_from_seams_changes_nothing():
+def test_a_step_in_the_ice_itself_away_from_seams_changes_nothing() -> None:
     coarse, _ = coarse_scene({})
     signal = coarse.signal.copy()
     signal[:, 100:] += 0.01
@@ -121,7 +129,7 @@ def test_a_step_in_the_ice_itself_away_from_seams_changes_nothing():
         assert found[name].scale == pytest.approx(1, abs=0.03)
 
 
-def test_block_mean_is_the_mean_of_whole_blocks():
+def test_block_mean_is_the_mean_of_whole_blocks() -> None:
     values = np.arange(48, dtype=np.float32).reshape(6, 8)
     valid = np.ones_like(values, bool)
     valid[0, 0] = False
@@ -132,14 +140,16 @@ def test_block_mean_is_the_mean_of_whole_blocks():
 
 
 @pytest.fixture(scope="module")
-def striped(tmp_path_factory, small_spec):
+def striped(
+    tmp_path_factory: pytest.TempPathFactory, small_spec: Callable[..., ProductSpec]
+) -> tuple[Path, ProductSpec]:
     """A product over dark water whose noise is off by several percent, differently in every sub-swath."""
     spec = small_spec(lines=1300, samples=1300, pixel_spacing_m=300.0, noise_departure=0.08, seed=5)
     water = np.full((spec.lines, spec.samples), 0.0008, np.float32)
     return write_safe(tmp_path_factory.mktemp("striped"), spec, {"HH": 20 * water, "HV": water}, looks=10), spec
 
 
-def test_scaled_noise_of_a_product(tmp_path, striped):
+def test_scaled_noise_of_a_product(tmp_path: Path, striped: tuple[Path, ProductSpec]) -> None:
     product, spec = striped
     settings = PrepareSettings(resolution_m=600, noise="scaled")
     result = prepare(product, tmp_path, settings, quicklook=False)
@@ -162,7 +172,7 @@ def test_scaled_noise_of_a_product(tmp_path, striped):
     assert max(errors) < 0.06
 
 
-def test_scaled_keeps_the_mean_of_the_scene(striped):
+def test_scaled_keeps_the_mean_of_the_scene(striped: tuple[Path, ProductSpec]) -> None:
     scene = open_scene(striped[0])
     means = {}
     for noise in ("annotated", "scaled"):

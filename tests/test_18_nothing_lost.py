@@ -19,6 +19,7 @@ from floemap.legend import SIX_CLASSES
 from floemap.results.folders import stage_folder
 from floemap.results.stage import LOCK, Stage, alone_in, one_at_a_time
 from floemap.simulation.pixels import simulate_pixels
+from floemap.simulation.safe.spec import ProductSpec
 from floemap.simulation.safe.writer import write_safe
 
 A = Stage("floemap a", "a.json", revision=0)
@@ -295,7 +296,9 @@ def test_a_description_of_another_of_one_name_takes_no_place(
     assert run("info", one, "--out", "../../about").exit_code == 0
 
 
-def test_simulated_products_take_the_place_of_no_real_one(small_product: Path, small_spec, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_simulated_products_take_the_place_of_no_real_one(
+    small_product: Path, small_spec: Callable[..., ProductSpec], tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     """Pixels for metadata from one folder, into another that holds the real product, or somebody's work on it."""
     real = tmp_path / "real" / small_product.name
     shutil.copytree(small_product, real)

@@ -12,13 +12,15 @@ import pyproj
 import pytest
 from damage import changed_xml, copied, with_new_checksums
 from lxml import etree
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from floemap.cli.main import app
 from floemap.errors import ConfigError
 from floemap.info import describe
 from floemap.sentinel1.geoid import GEOID, geoid_height_m
-from floemap.sentinel1.geolocation import GeoLocator
+from floemap.sentinel1.geolocation import GeoLocator, SeaLevel
+from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.range_doppler import geodetic, residuals_m
 from floemap.sentinel1.safe.reader import open_scene
@@ -69,19 +71,21 @@ def test_the_table_goes_around_the_earth() -> None:
 # --- where pixels are
 
 
-def _at_sea(scene, sea_level):
+def _at_sea(
+    scene: Scene, sea_level: SeaLevel
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]]]:
     line, pixel = np.meshgrid(np.linspace(0, scene.shape[0] - 1, 12), np.linspace(0, scene.shape[1] - 1, 12))
     return line, pixel, GeoLocator(scene, "sea", sea_level).to_ground(line, pixel)
 
 
 @pytest.fixture(scope="module")
-def real():
+def real() -> Scene:
     if not REAL.is_dir():
         pytest.skip("the real product's metadata is not here")
     return open_scene(REAL, pixels=False)
 
 
-def test_the_geoid_moves_pixels_by_its_height_over_the_tangent_of_incidence(real) -> None:
+def test_the_geoid_moves_pixels_by_its_height_over_the_tangent_of_incidence(real: Scene) -> None:
     line, pixel, sea = _at_sea(real, "geoid")
     ellipsoid = GeoLocator(real, "sea", 0.0)
     moved_m = GEOD.inv(*sea, *ellipsoid.to_ground(line, pixel))[2]
@@ -90,7 +94,7 @@ def test_the_geoid_moves_pixels_by_its_height_over_the_tangent_of_incidence(real
     assert moved_m.max() > 10
 
 
-def test_pixels_at_the_geoid_satisfy_the_equations(real) -> None:
+def test_pixels_at_the_geoid_satisfy_the_equations(real: Scene) -> None:
     nodes = GeoLocator(real, "sea", "geoid").nodes
     lon, lat, height = geodetic(nodes.xyz)
     np.testing.assert_allclose(height, geoid_height_m(lon, lat), atol=0.05)
@@ -104,7 +108,7 @@ def test_pixels_at_the_geoid_satisfy_the_equations(real) -> None:
     assert residuals_m(points, real.orbit).max() < 1e-3
 
 
-def test_given_heights_and_the_geoid_agree_where_they_are_equal(real) -> None:
+def test_given_heights_and_the_geoid_agree_where_they_are_equal(real: Scene) -> None:
     line, pixel, (lon, lat) = _at_sea(real, "geoid")
     height = float(geoid_height_m(lon[4, 4], lat[4, 4]))
     at = GeoLocator(real, "sea", height).to_ground(line[4, 4], pixel[4, 4])

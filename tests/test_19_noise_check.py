@@ -85,7 +85,9 @@ PLACES: dict[str, Callable[[int], range | list[int]]] = {
 
 
 @pytest.fixture(scope="module", params=["simulated", "simulated, before IPF 2.90", "real"])
-def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_small: Callable[..., Path]):
+def sound(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_small: Callable[..., Path]
+) -> Scene:
     if request.param == "real":
         if not REAL.is_dir():
             pytest.skip("the real product's metadata is not here")

@@ -40,7 +40,7 @@ def azimuth_deg(footprint: Footprint, polygon: shapely.Polygon, crs: pyproj.CRS)
 # The tables
 
 
-def test_one_scene_a_month_and_every_name_is_a_well_formed_ew_product():
+def test_one_scene_a_month_and_every_name_is_a_well_formed_ew_product() -> None:
     assert [s.month for s in ee.SCENES] == list(range(1, 13))
     form = r"S1[AB]_EW_GRDM_1SDH_(\d{8}T\d{6})_(\d{8}T\d{6})_\d{6}_[0-9A-F]{6}_[0-9A-F]{4}"
     for s in ee.SCENES:
@@ -51,7 +51,7 @@ def test_one_scene_a_month_and_every_name_is_a_well_formed_ew_product():
     assert {s.month for s in ee.SCENES if s.mission == "S1B"} == {2, 5, 8, 11}
 
 
-def test_orbit_numbers_tell_the_same_order_as_the_dates():
+def test_orbit_numbers_tell_the_same_order_as_the_dates() -> None:
     for mission in ("S1A", "S1B"):
         of_mission = [s for s in ee.SCENES if s.mission == mission]
         dates = [s.start for s in of_mission]
@@ -62,7 +62,7 @@ def test_orbit_numbers_tell_the_same_order_as_the_dates():
         np.testing.assert_allclose(np.diff(orbits), days.astype(float) / 1440 * 175 / 12, atol=1)
 
 
-def test_the_protocol_covers_every_scene_once():
+def test_the_protocol_covers_every_scene_once() -> None:
     by_role = {role: [p.name for p in ee.PARTS if p.role == role] for role in ("train", "validation", "test")}
     assert by_role["test"] == ["01", "07"]
     assert by_role["validation"] == ["02-NE", "06-NE", "08-NE", "12-NE"]
@@ -72,7 +72,7 @@ def test_the_protocol_covers_every_scene_once():
         assert shares in ([None], ["SW", "NE"])
 
 
-def test_names_lead_back_to_their_scenes():
+def test_names_lead_back_to_their_scenes() -> None:
     for s in ee.SCENES:
         assert ee.scene_of(s.month) is s
         assert ee.scene_of_product(s.product) is s
@@ -83,7 +83,7 @@ def test_names_lead_back_to_their_scenes():
     assert ee.scene_of_chart(ee.SCENES[0].chart + "-NE.shp") is None
 
 
-def test_months_are_read_and_refused():
+def test_months_are_read_and_refused() -> None:
     assert ee.months_from_text("7, 1") == (1, 7)
     assert ee.months_from_text("2-4,12,3") == (2, 3, 4, 12)
     assert ee.months_from_text("all") == ee.ALL_MONTHS
@@ -105,7 +105,9 @@ anywhere = {
 
 @settings(max_examples=60, deadline=None)
 @given(**anywhere)
-def test_halves_are_disjoint_and_together_the_footprint(lon, lat, angle, cut, n):
+def test_halves_are_disjoint_and_together_the_footprint(
+    lon: float, lat: float, angle: float, cut: float, n: int
+) -> None:
     footprint = square(lon, lat, angle, n=n)
     crs = pyproj.CRS("EPSG:3413" if lat > 0 else "EPSG:3031")
     parts = halves(footprint, crs, cut=cut)
@@ -119,7 +121,9 @@ def test_halves_are_disjoint_and_together_the_footprint(lon, lat, angle, cut, n)
 
 @settings(max_examples=60, deadline=None)
 @given(**anywhere)
-def test_the_north_eastern_half_lies_to_the_north_east(lon, lat, angle, cut, n):
+def test_the_north_eastern_half_lies_to_the_north_east(
+    lon: float, lat: float, angle: float, cut: float, n: int
+) -> None:
     footprint = square(lon, lat, angle, side_m=100_000, n=n)
     crs = pyproj.CRS("EPSG:3413" if lat > 0 else "EPSG:3031")
     parts = halves(footprint, crs, cut=cut)
@@ -131,7 +135,9 @@ def test_the_north_eastern_half_lies_to_the_north_east(lon, lat, angle, cut, n):
 
 @settings(max_examples=40, deadline=None)
 @given(**anywhere, centre_lon=st.floats(-180, 180))
-def test_the_cut_is_the_same_line_in_every_polar_crs(lon, lat, angle, cut, n, centre_lon):
+def test_the_cut_is_the_same_line_in_every_polar_crs(
+    lon: float, lat: float, angle: float, cut: float, n: int, centre_lon: float
+) -> None:
     footprint = square(lon, abs(lat), angle, n=n)
     a_crs, b_crs = pyproj.CRS(ee.CRS), pyproj.CRS(POLE.format(lon=centre_lon))
     a, b = halves(footprint, a_crs, cut=cut), halves(footprint, b_crs, cut=cut)
@@ -143,7 +149,9 @@ def test_the_cut_is_the_same_line_in_every_polar_crs(lon, lat, angle, cut, n, ce
 
 @settings(max_examples=40, deadline=None)
 @given(**anywhere, turn=st.integers(0, 3), backwards=st.booleans())
-def test_the_order_of_the_corners_does_not_matter(lon, lat, angle, cut, n, turn, backwards):
+def test_the_order_of_the_corners_does_not_matter(
+    lon: float, lat: float, angle: float, cut: float, n: int, turn: int, backwards: bool
+) -> None:
     # Within half a degree of a tie either line is as good; that is not what is tested here.
     angle = 20 if min(angle % 45, 45 - angle % 45) < 0.5 else angle
     footprint = square(lon, lat, angle)
@@ -156,7 +164,9 @@ def test_the_order_of_the_corners_does_not_matter(lon, lat, angle, cut, n, turn,
 
 @settings(max_examples=15, deadline=None)
 @given(**anywhere, pixel_m=st.floats(5_000, 15_000), shift=st.floats(-0.5, 0.5))
-def test_masks_share_out_the_footprint_pixel_by_pixel(lon, lat, angle, cut, n, pixel_m, shift):
+def test_masks_share_out_the_footprint_pixel_by_pixel(
+    lon: float, lat: float, angle: float, cut: float, n: int, pixel_m: float, shift: float
+) -> None:
     footprint = square(lon, lat, angle, n=n)
     crs = "EPSG:3413" if lat > 0 else "EPSG:3031"
     parts = halves(footprint, crs, cut=cut)
@@ -193,7 +203,7 @@ def authors_halves(footprint: Footprint) -> dict[str, shapely.Polygon]:
     [(-11.3, 69.4, 76), (-1.8, 80.4, 29), (-9.1, 77.5, 23)],
     ids=["February", "August", "December"],
 )
-def test_the_cut_is_the_authors_where_theirs_is_well_defined(lon, lat, faces_deg):
+def test_the_cut_is_the_authors_where_theirs_is_well_defined(lon: float, lat: float, faces_deg: int) -> None:
     """Places and directions of the scenes follow from their orbit numbers and times; exact to a few degrees."""
     footprint = square(lon, lat, faces_deg)
     ours, theirs = halves(footprint, ee.CRS), authors_halves(footprint)
@@ -201,7 +211,7 @@ def test_the_cut_is_the_authors_where_theirs_is_well_defined(lon, lat, faces_deg
         assert ours[half].symmetric_difference(theirs[half]).area < 1e-6 * ours[half].area
 
 
-def test_a_footprint_across_the_dateline_is_one_piece_where_the_map_is():
+def test_a_footprint_across_the_dateline_is_one_piece_where_the_map_is() -> None:
     footprint = square(180, 72, 30)
     assert {-1.0, 1.0} == set(np.sign(footprint.edge_lonlat_deg[:, 0]))
     assert sum(p.area for p in halves(footprint, "EPSG:3413").values()) == pytest.approx(1.6e11, rel=0.03)
@@ -210,7 +220,7 @@ def test_a_footprint_across_the_dateline_is_one_piece_where_the_map_is():
         halves(footprint, "EPSG:3395")
 
 
-def test_what_is_no_footprint_or_no_map_is_refused():
+def test_what_is_no_footprint_or_no_map_is_refused() -> None:
     good = square(0, 75, 30)
     with pytest.raises(GridError, match="map projection"):
         halves(good, "EPSG:4326")

@@ -16,6 +16,7 @@ from collections import namedtuple
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from fetching import ACCOUNT, MONTHS, fetch, names
@@ -25,6 +26,7 @@ from loopback import (
     PASSWORD,
     RECORD,
     USER,
+    Fault,
     Loopback,
     drop,
     hold,
@@ -57,7 +59,7 @@ from floemap.errors import ConfigError, DownloadError, FloemapError, OutputError
 BODY = random.Random(0).randbytes(3_000_000)
 
 
-def get(server: Loopback, web: Web, folder: Path, body: bytes = BODY, **changes) -> Path:
+def get(server: Loopback, web: Web, folder: Path, body: bytes = BODY, **changes: Any) -> Path:
     server.files["a.bin"] = body
     md5 = hashlib.md5(body).hexdigest()
     known = {"name": "a.bin", "url": f"{server.url}/files/a.bin", "size": len(body), "md5": md5, "at_most": len(body)}
@@ -67,13 +69,13 @@ def get(server: Loopback, web: Web, folder: Path, body: bytes = BODY, **changes)
 # One file
 
 
-def test_a_file_comes_whole_under_its_name_and_nothing_else(server, web, tmp_path):
+def test_a_file_comes_whole_under_its_name_and_nothing_else(server: Loopback, web: Web, tmp_path: Path) -> None:
     assert get(server, web, tmp_path / "new").read_bytes() == BODY
     assert names(tmp_path) == {"a.bin"}
     assert "Range" not in server.seen[0].headers
 
 
-def test_a_broken_transfer_goes_on_where_it_broke_off(server, web, tmp_path):
+def test_a_broken_transfer_goes_on_where_it_broke_off(server: Loopback, web: Web, tmp_path: Path) -> None:
     server.faults["/files/a.bin"].extend([drop(1_200_000), drop(700_000)])
     assert get(server, web, tmp_path).read_bytes() == BODY
     first, second, third = server.seen
@@ -85,13 +87,13 @@ def test_a_broken_transfer_goes_on_where_it_broke_off(server, web, tmp_path):
     assert names(tmp_path) == {"a.bin"}
 
 
-def test_a_server_may_give_less_than_was_asked_for(server, web, tmp_path):
+def test_a_server_may_give_less_than_was_asked_for(server: Loopback, web: Web, tmp_path: Path) -> None:
     server.faults["/files/a.bin"].extend([drop(1_000_000), pieces(400_000), pieces(100_000)])
     assert get(server, web, tmp_path).read_bytes() == BODY
     assert len(server.seen) == 4
 
 
-def test_a_part_that_was_not_asked_for_is_not_taken(server, web, tmp_path):
+def test_a_part_that_was_not_asked_for_is_not_taken(server: Loopback, web: Web, tmp_path: Path) -> None:
     """No checksum could tell it."""
     server.faults["/files/a.bin"].extend([drop(1_000_000), other_range])
     assert get(server, web, tmp_path, size=None, md5=None).read_bytes() == BODY
@@ -111,7 +113,9 @@ def test_a_part_that_was_not_asked_for_is_not_taken(server, web, tmp_path):
     ),
     etag=st.booleans(),
 )
-def test_whatever_happens_on_the_way_the_bytes_are_the_servers(server, web, tmp_path_factory, faults, etag):
+def test_whatever_happens_on_the_way_the_bytes_are_the_servers(
+    server: Loopback, web: Web, tmp_path_factory: pytest.TempPathFactory, faults: list[Fault], etag: str | None
+) -> None:
     folder = tmp_path_factory.mktemp("any")
     server.send_etag = etag
     server.faults["/files/a.bin"].clear()
@@ -127,7 +131,7 @@ def test_whatever_happens_on_the_way_the_bytes_are_the_servers(server, web, tmp_
         assert names(folder) == {"a.bin"}
 
 
-def test_a_stopped_run_leaves_a_part_and_the_next_one_goes_on(server, web, tmp_path):
+def test_a_stopped_run_leaves_a_part_and_the_next_one_goes_on(server: Loopback, web: Web, tmp_path: Path) -> None:
     server.faults["/files/a.bin"].extend([drop(1_000_000), status(404)])
     with pytest.raises(DownloadError, match="404"):
         get(server, web, tmp_path)
@@ -141,7 +145,7 @@ def test_a_stopped_run_leaves_a_part_and_the_next_one_goes_on(server, web, tmp_p
     assert server.seen[0].headers["Range"] == f"bytes={have}-"
 
 
-def test_a_part_of_another_version_is_not_built_on(server, web, tmp_path):
+def test_a_part_of_another_version_is_not_built_on(server: Loopback, web: Web, tmp_path: Path) -> None:
     server.faults["/files/a.bin"].extend([drop(1_000_000), status(404)])
     with pytest.raises(DownloadError):
         get(server, web, tmp_path)
@@ -151,7 +155,7 @@ def test_a_part_of_another_version_is_not_built_on(server, web, tmp_path):
     assert "Range" not in server.seen[0].headers
 
 
-def test_a_file_that_changed_on_the_server_comes_from_the_start(server, web, tmp_path):
+def test_a_file_that_changed_on_the_server_comes_from_the_start(server: Loopback, web: Web, tmp_path: Path) -> None:
     """The catalogue knows no checksum, so only If-Range can tell."""
     server.faults["/files/a.bin"].extend([drop(1_000_000), status(404)])
     unknown = {"size": None, "md5": None}
@@ -161,7 +165,9 @@ def test_a_file_that_changed_on_the_server_comes_from_the_start(server, web, tmp
     assert get(server, web, tmp_path, other, **unknown).read_bytes() == other
 
 
-def test_a_part_that_is_already_whole_is_verified_and_not_fetched_again(server, web, tmp_path):
+def test_a_part_that_is_already_whole_is_verified_and_not_fetched_again(
+    server: Loopback, web: Web, tmp_path: Path
+) -> None:
     get(server, web, tmp_path)
     part = (tmp_path / "a.bin").rename(tmp_path / "a.bin.part")
     md5 = hashlib.md5(BODY).hexdigest()
@@ -177,7 +183,9 @@ def test_a_part_that_is_already_whole_is_verified_and_not_fetched_again(server, 
 
 
 @pytest.mark.parametrize("fault", [wrong, longer, other_range], ids=["wrong", "longer", "other range"])
-def test_wrong_bytes_are_deleted_and_fetched_once_more(server, web, tmp_path, fault):
+def test_wrong_bytes_are_deleted_and_fetched_once_more(
+    server: Loopback, web: Web, tmp_path: Path, fault: Fault
+) -> None:
     before = [drop(1000)] if fault is other_range else []
     server.faults["/files/a.bin"].extend([*before, fault])
     assert get(server, web, tmp_path).read_bytes() == BODY
@@ -189,7 +197,7 @@ def test_wrong_bytes_are_deleted_and_fetched_once_more(server, web, tmp_path, fa
     assert names(tmp_path) == set()
 
 
-def test_more_than_announced_is_not_taken(server, web, tmp_path):
+def test_more_than_announced_is_not_taken(server: Loopback, web: Web, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="at most 1000"):
         get(server, web, tmp_path, size=None, md5=None, at_most=1000)
     assert names(tmp_path) == set()
@@ -199,7 +207,9 @@ def test_more_than_announced_is_not_taken(server, web, tmp_path):
     assert names(tmp_path) == set()
 
 
-def test_busy_servers_are_waited_for_as_they_ask(server, web, sleeps, tmp_path):
+def test_busy_servers_are_waited_for_as_they_ask(
+    server: Loopback, web: Web, sleeps: list[float], tmp_path: Path
+) -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     server.faults["/files/a.bin"].extend(
         [status(429, Retry_After="7"), status(503, Retry_After=soon), status(503), status(503, Retry_After="soon")]
@@ -210,7 +220,7 @@ def test_busy_servers_are_waited_for_as_they_ask(server, web, sleeps, tmp_path):
     assert sleeps[2] < sleeps[3]
 
 
-def test_patience_ends(server, web, sleeps, tmp_path):
+def test_patience_ends(server: Loopback, web: Web, sleeps: list[float], tmp_path: Path) -> None:
     server.faults["/files/a.bin"].append(status(429, Retry_After="86400"))
     with pytest.raises(DownloadError, match="1440 minutes"):
         get(server, web, tmp_path)
@@ -221,7 +231,7 @@ def test_patience_ends(server, web, sleeps, tmp_path):
     assert sleeps == sorted(sleeps) and max(sleeps) <= 60
 
 
-def test_a_server_that_is_not_there_is_an_error(web, sleeps, tmp_path):
+def test_a_server_that_is_not_there_is_an_error(web: Web, sleeps: list[float], tmp_path: Path) -> None:
     with Loopback() as gone:
         url = gone.url
     with pytest.raises(DownloadError, match="does not answer"):
@@ -229,7 +239,7 @@ def test_a_server_that_is_not_there_is_an_error(web, sleeps, tmp_path):
     assert len(sleeps) == MAX_TRIES - 1
 
 
-def test_what_cannot_be_written_is_an_error(server, web, tmp_path):
+def test_what_cannot_be_written_is_an_error(server: Loopback, web: Web, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="in the way"):
         get(server, web, tmp_path / "file")
@@ -238,11 +248,11 @@ def test_what_cannot_be_written_is_an_error(server, web, tmp_path):
 # Redirects and credentials
 
 
-def tokens(server: Loopback, web: Web, **changes) -> TokenSource:
+def tokens(server: Loopback, web: Web, **changes: Any) -> TokenSource:
     return TokenSource(ACCOUNT, web, Services.at(server.url), **changes)
 
 
-def test_a_token_does_not_follow_a_redirect_to_another_host(server, web):
+def test_a_token_does_not_follow_a_redirect_to_another_host(server: Loopback, web: Web) -> None:
     with Loopback() as other:
         other.files["a.bin"] = BODY
         server.faults["/files/a.bin"].append(status(302, Location=f"{other.url}/files/a.bin?signature=1"))
@@ -253,7 +263,7 @@ def test_a_token_does_not_follow_a_redirect_to_another_host(server, web):
         assert "Authorization" not in other.seen[0].headers
 
 
-def test_a_token_follows_a_redirect_within_the_service(server, web):
+def test_a_token_follows_a_redirect_within_the_service(server: Loopback, web: Web) -> None:
     server.files |= {"a.bin": b"", "b.bin": BODY}
     server.faults["/files/a.bin"].append(status(307, Location="/files/b.bin"))
     with web.open(f"{server.url}/files/a.bin", bearer=tokens(server, web)) as response:
@@ -261,7 +271,9 @@ def test_a_token_follows_a_redirect_within_the_service(server, web):
     assert server.of("/files/b.bin")[0].headers["Authorization"].startswith("Bearer access-")
 
 
-def test_redirects_without_end_or_encryption_are_refused(server, web, monkeypatch):
+def test_redirects_without_end_or_encryption_are_refused(
+    server: Loopback, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.files["a.bin"] = b""
     server.faults["/files/a.bin"].extend([status(302, Location="/files/a.bin")] * 20)
     with pytest.raises(DownloadError, match="redirects more than"):
@@ -277,7 +289,7 @@ def test_redirects_without_end_or_encryption_are_refused(server, web, monkeypatc
         web.json("https://secure.example/a.bin")
 
 
-def test_the_account_goes_to_the_token_endpoint_only_and_never_along_a_redirect(server, web):
+def test_the_account_goes_to_the_token_endpoint_only_and_never_along_a_redirect(server: Loopback, web: Web) -> None:
     with Loopback() as other:
         server.faults["/token"].append(status(307, Location=f"{other.url}/token"))
         with pytest.raises(DownloadError, match="not sent elsewhere"):
@@ -285,7 +297,7 @@ def test_the_account_goes_to_the_token_endpoint_only_and_never_along_a_redirect(
         assert not other.seen
 
 
-def test_signatures_of_addresses_are_in_no_log(server, web, caplog):
+def test_signatures_of_addresses_are_in_no_log(server: Loopback, web: Web, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     server.files |= {"a.bin": b"", "b.bin": b"{}"}
     server.faults["/files/a.bin"].extend([status(302, Location="/files/b.bin?signature=s3cret")] * 2)
@@ -299,7 +311,7 @@ def test_signatures_of_addresses_are_in_no_log(server, web, caplog):
     assert "s3cret" not in caplog.text + "".join(traceback.format_exception(caught.value))
 
 
-def test_tokens_are_renewed_in_time_with_the_refresh_token(server, web):
+def test_tokens_are_renewed_in_time_with_the_refresh_token(server: Loopback, web: Web) -> None:
     now = [0.0]
     source = tokens(server, web, clock=lambda: now[0])
     url = f"{server.url}/odata/v1/x"
@@ -316,7 +328,7 @@ def test_tokens_are_renewed_in_time_with_the_refresh_token(server, web):
     assert source.header("https://elsewhere.example/") == {}
 
 
-def test_a_token_that_the_server_no_longer_takes_is_renewed_once(dataset, web, tmp_path):
+def test_a_token_that_the_server_no_longer_takes_is_renewed_once(dataset: Loopback, web: Web, tmp_path: Path) -> None:
     file = find_product(scene_of(1).product, web, Services.at(dataset.url))
     source = tokens(dataset, web)
     source.header(file.url)
@@ -329,7 +341,7 @@ def test_a_token_that_the_server_no_longer_takes_is_renewed_once(dataset, web, t
     assert download(file, tmp_path, web, bearer=source).exists()  # the refresh token is refused, the password is not
 
 
-def test_two_threads_renew_a_token_once(server, web):
+def test_two_threads_renew_a_token_once(server: Loopback, web: Web) -> None:
     source = tokens(server, web)
     refused = source.header(f"{server.url}/odata/v1/x")
     threads = [threading.Thread(target=source.renew, args=(refused,)) for _ in range(4)]
@@ -340,7 +352,7 @@ def test_two_threads_renew_a_token_once(server, web):
     assert len(server.of("/token")) == 2
 
 
-def test_an_account_that_is_refused_is_an_error_without_secrets(server, web):
+def test_an_account_that_is_refused_is_an_error_without_secrets(server: Loopback, web: Web) -> None:
     source = TokenSource(Account("nobody", "not-this-word"), web, Services.at(server.url))
     with pytest.raises(DownloadError, match="refused") as caught:
         source.header(f"{server.url}/odata/v1/x")
@@ -349,7 +361,7 @@ def test_an_account_that_is_refused_is_an_error_without_secrets(server, web):
     assert "nobody" not in said and "not-this-word" not in said
 
 
-def test_the_account_comes_from_environment_or_netrc(tmp_path):
+def test_the_account_comes_from_environment_or_netrc(tmp_path: Path) -> None:
     url = SERVICES.identity
     both = {USER_VARIABLE: "u", PASSWORD_VARIABLE: "p"}
     assert account_from_environment(url, both) == Account("u", "p")
@@ -377,7 +389,9 @@ def test_the_account_comes_from_environment_or_netrc(tmp_path):
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_netrc_is_never_sent_by_itself(server, web, tmp_path, monkeypatch):
+def test_netrc_is_never_sent_by_itself(
+    server: Loopback, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password word\n")
     netrc.chmod(0o600)
@@ -390,7 +404,7 @@ def test_netrc_is_never_sent_by_itself(server, web, tmp_path, monkeypatch):
     assert server.of("/files")[1].headers["Authorization"].startswith("Bearer ")
 
 
-def test_origins_tell_servers_apart():
+def test_origins_tell_servers_apart() -> None:
     assert origin("https://Host.example/a?b") == origin("https://host.example:443/c")
     assert len({origin(u) for u in ("https://a/", "http://a/", "https://a:8443/", "https://b/", "https://a.b/")}) == 5
     assert plain("https://me:word@host:1/a/b?signature=x") == "https://host:1/a/b"
@@ -399,7 +413,7 @@ def test_origins_tell_servers_apart():
 # Catalogues
 
 
-def test_zenodos_listing_is_read_in_both_its_forms(server, web):
+def test_zenodos_listing_is_read_in_both_its_forms(server: Loopback, web: Web) -> None:
     server.files = {"a.zip": b"abc"}
     (listed,) = record_files("10.5281/zenodo.4683174", web, server.url)
     assert (listed.name, listed.size, listed.url) == ("a.zip", 3, f"{server.url}/files/a.zip")
@@ -419,14 +433,14 @@ def test_zenodos_listing_is_read_in_both_its_forms(server, web):
         "a.zip",
     ],
 )
-def test_a_listing_that_cannot_be_trusted_is_refused(server, web, entry):
+def test_a_listing_that_cannot_be_trusted_is_refused(server: Loopback, web: Web, entry: Any) -> None:
     server.record = {"files": [entry]}
     with pytest.raises(DownloadError, match="without plain name"):
         record_files("10.5281/zenodo.4683174", web, server.url)
 
 
 @pytest.mark.parametrize("record", [[], {}, {"files": []}, {"files": {"entries": {}}}])
-def test_a_record_without_files_is_refused(server, web, record):
+def test_a_record_without_files_is_refused(server: Loopback, web: Web, record: Any) -> None:
     server.record = record
     with pytest.raises(DownloadError, match="lists no files"):
         record_files("10.5281/zenodo.4683174", web, server.url)
@@ -434,7 +448,7 @@ def test_a_record_without_files_is_refused(server, web, record):
         record_files("10.1234/other", web, server.url)
 
 
-def test_products_are_looked_up_by_name(dataset, web):
+def test_products_are_looked_up_by_name(dataset: Loopback, web: Web) -> None:
     services = Services.at(dataset.url)
     name = scene_of(1).product
     file = find_product(name, web, services)
@@ -460,7 +474,7 @@ def test_products_are_looked_up_by_name(dataset, web):
 # The whole
 
 
-def test_all_is_fetched_and_right_and_fetched_once(dataset, tmp_path):
+def test_all_is_fetched_and_right_and_fetched_once(dataset: Loopback, tmp_path: Path) -> None:
     told: list[Plan] = []
     bytes_told: list[tuple[float, float]] = []
     inventory = fetch(dataset, tmp_path, announce=told.append, progress=lambda d, t, w: bytes_told.append((d, t)))
@@ -479,7 +493,7 @@ def test_all_is_fetched_and_right_and_fetched_once(dataset, tmp_path):
     assert not dataset.seen
 
 
-def test_only_what_lacks_is_fetched(dataset, tmp_path):
+def test_only_what_lacks_is_fetched(dataset: Loopback, tmp_path: Path) -> None:
     january = tmp_path / "somewhere" / "mine"
     write_product(january, scene_of(1))
     inventory = fetch(dataset, tmp_path, what=["products"])
@@ -490,7 +504,7 @@ def test_only_what_lacks_is_fetched(dataset, tmp_path):
     assert inventory.complete and len(dataset.of("/files")) == 2
 
 
-def test_a_damaged_product_is_replaced(dataset, tmp_path):
+def test_a_damaged_product_is_replaced(dataset: Loopback, tmp_path: Path) -> None:
     fetch(dataset, tmp_path)
     victim = tmp_path / "products" / f"{scene_of(2).product}.zip"
     victim.write_bytes(victim.read_bytes()[:1000])
@@ -500,7 +514,7 @@ def test_a_damaged_product_is_replaced(dataset, tmp_path):
     assert victim.read_bytes() == dataset.products[scene_of(2).product]
 
 
-def test_a_chart_archive_that_went_is_replaced_alone(dataset, tmp_path):
+def test_a_chart_archive_that_went_is_replaced_alone(dataset: Loopback, tmp_path: Path) -> None:
     fetch(dataset, tmp_path)
     (tmp_path / "charts" / "EE_v-2-0-0.zip").unlink()
     dataset.seen.clear()
@@ -508,7 +522,7 @@ def test_a_chart_archive_that_went_is_replaced_alone(dataset, tmp_path):
     assert [s.path for s in dataset.of("/files")] == ["/files/EE_v-2-0-0.zip"]
 
 
-def test_everything_at_once_goes_wrong_and_comes_right(dataset, tmp_path):
+def test_everything_at_once_goes_wrong_and_comes_right(dataset: Loopback, tmp_path: Path) -> None:
     size = len(dataset.products[scene_of(1).product])
     dataset.faults["/token"].append(status(503))
     dataset.faults["/odata/v1/Products"].append(status(429, Retry_After="1"))
@@ -519,13 +533,13 @@ def test_everything_at_once_goes_wrong_and_comes_right(dataset, tmp_path):
     assert not [n for n in names(tmp_path) if ".part" in n]
 
 
-def test_no_more_than_two_connections_at_a_time(dataset, tmp_path):
+def test_no_more_than_two_connections_at_a_time(dataset: Loopback, tmp_path: Path) -> None:
     dataset.delay_s = 0.03
     assert fetch(dataset, tmp_path).complete
     assert dataset.most_active == 2
 
 
-def test_a_disk_too_small_is_told_before_anything_is_fetched(dataset, tmp_path):
+def test_a_disk_too_small_is_told_before_anything_is_fetched(dataset: Loopback, tmp_path: Path) -> None:
     dataset.catalogue[scene_of(2).product] = {"ContentLength": 10**17}
     with pytest.raises(OutputError, match=r"100000000\.\d+ GB are needed"):
         fetch(dataset, tmp_path)
@@ -533,7 +547,9 @@ def test_a_disk_too_small_is_told_before_anything_is_fetched(dataset, tmp_path):
     assert names(tmp_path) == set()
 
 
-def test_without_an_account_nothing_is_asked_of_anyone(dataset, tmp_path, monkeypatch):
+def test_without_an_account_nothing_is_asked_of_anyone(
+    dataset: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(USER_VARIABLE, raising=False)
     monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
@@ -553,7 +569,9 @@ def repacked(body: bytes, **changes: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("known", [{}, {"ContentLength": 0, "Checksum": []}], ids=["other checksum", "no checksum"])
-def test_a_product_packed_anew_is_judged_by_what_is_in_it(dataset, tmp_path, known):
+def test_a_product_packed_anew_is_judged_by_what_is_in_it(
+    dataset: Loopback, tmp_path: Path, known: dict[str, Any]
+) -> None:
     name = scene_of(1).product
     dataset.catalogue[name] = {k: dataset.entry(name)[k] for k in ("ContentLength", "Checksum")} | known
     dataset.products[name] = repacked(dataset.products[name])
@@ -562,7 +580,7 @@ def test_a_product_packed_anew_is_judged_by_what_is_in_it(dataset, tmp_path, kno
 
 
 @pytest.mark.parametrize("known", [{}, {"ContentLength": 0, "Checksum": []}], ids=["other checksum", "no checksum"])
-def test_a_product_with_other_pixels_is_not_kept(dataset, tmp_path, known):
+def test_a_product_with_other_pixels_is_not_kept(dataset: Loopback, tmp_path: Path, known: dict[str, Any]) -> None:
     name = scene_of(1).product
     dataset.catalogue[name] = {k: dataset.entry(name)[k] for k in ("ContentLength", "Checksum")} | known
     with zipfile.ZipFile(io.BytesIO(dataset.products[name])) as z:
@@ -576,7 +594,7 @@ def test_a_product_with_other_pixels_is_not_kept(dataset, tmp_path, known):
     assert names(tmp_path / "products") == set()
 
 
-def test_another_scenes_product_is_not_kept(dataset, tmp_path):
+def test_another_scenes_product_is_not_kept(dataset: Loopback, tmp_path: Path) -> None:
     january, february = (scene_of(m).product for m in MONTHS)
     dataset.catalogue[january] = {"ContentLength": 0, "Checksum": []}
     dataset.products[january] = dataset.products[february]
@@ -585,7 +603,7 @@ def test_another_scenes_product_is_not_kept(dataset, tmp_path):
     assert names(tmp_path / "products") == set()
 
 
-def test_one_failure_does_not_cost_the_others(dataset, tmp_path):
+def test_one_failure_does_not_cost_the_others(dataset: Loopback, tmp_path: Path) -> None:
     dataset.record = {
         "files": dataset.zenodo_entries()
         if hasattr(dataset, "zenodo_entries")
@@ -611,12 +629,14 @@ def listing(server: Loopback, missing: str) -> list[dict]:
     ]
 
 
-def test_ctrl_c_keeps_what_arrived_and_the_next_run_goes_on(dataset, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_what_arrived_and_the_next_run_goes_on(
+    dataset: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entered, release = threading.Event(), threading.Event()
     sent = len(dataset.products[scene_of(1).product]) - 10_000
     dataset.faults["$value"].append(hold(sent, entered, release))
 
-    def interrupted(running):
+    def interrupted(running: Any) -> NoReturn:
         assert entered.wait(10)
         threading.Timer(0.2, release.set).start()  # well after the work has been stopped
         raise KeyboardInterrupt
@@ -633,7 +653,7 @@ def test_ctrl_c_keeps_what_arrived_and_the_next_run_goes_on(dataset, tmp_path, m
     assert dataset.of("$value")[-1].headers["Range"] == f"bytes={have}-"
 
 
-def test_a_stopped_client_does_not_wait(server, tmp_path):
+def test_a_stopped_client_does_not_wait(server: Loopback, tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     server.faults["/files/a.bin"].append(status(503, Retry_After="500"))
@@ -641,7 +661,7 @@ def test_a_stopped_client_does_not_wait(server, tmp_path):
         get(server, web, tmp_path)
 
 
-def test_two_runs_do_not_fetch_into_one_folder(dataset, tmp_path):
+def test_two_runs_do_not_fetch_into_one_folder(dataset: Loopback, tmp_path: Path) -> None:
     def second(plan: Plan) -> None:
         fetch(dataset, tmp_path)
 
@@ -650,14 +670,16 @@ def test_two_runs_do_not_fetch_into_one_folder(dataset, tmp_path):
     assert fetch(dataset, tmp_path).complete
 
 
-def test_real_data_do_not_come_among_simulated(dataset, tmp_path):
+def test_real_data_do_not_come_among_simulated(dataset: Loopback, tmp_path: Path) -> None:
     (tmp_path / "SIMULATED.txt").write_text("")
     with pytest.raises(FloemapError, match="simulated"):
         fetch(dataset, tmp_path)
     assert not dataset.seen
 
 
-def test_secrets_are_in_no_file_log_or_message(dataset, tmp_path, caplog, monkeypatch):
+def test_secrets_are_in_no_file_log_or_message(
+    dataset: Loopback, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv(USER_VARIABLE, USER)
     monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
@@ -679,14 +701,16 @@ def test_secrets_are_in_no_file_log_or_message(dataset, tmp_path, caplog, monkey
         assert ("Authorization" in request.headers) == ("$value" in request.path)
 
 
-def test_without_requests_the_way_to_install_it_is_told(monkeypatch):
+def test_without_requests_the_way_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "requests", None)
     monkeypatch.delitem(sys.modules, "floemap.datasets.download.http")
     with pytest.raises(FloemapError, match=r"its extra 'fetch': .* pip install -e '\.\[fetch\]'"):
         importlib.import_module("floemap.datasets.download.http")
 
 
-def test_a_run_that_is_stopped_has_told_of_what_came_and_the_next_one_fetches_the_rest(dataset, tmp_path):
+def test_a_run_that_is_stopped_has_told_of_what_came_and_the_next_one_fetches_the_rest(
+    dataset: Loopback, tmp_path: Path
+) -> None:
     """Also where the charts themselves are there, and what comes with them is not."""
     dataset.files["README.txt"] = b"words" * 1000
     dataset.faults["/files/README.txt"].extend([drop(100), status(404)])

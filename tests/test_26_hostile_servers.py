@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fetching import ACCOUNT, MONTHS, fetch, names
@@ -100,7 +101,9 @@ ANSWERS: dict[str, Fault] = {
 
 @pytest.mark.parametrize("asker", ASKERS)
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_no_answer_is_waited_for_without_end_or_read_without_bound(server, web, asker, answer):
+def test_no_answer_is_waited_for_without_end_or_read_without_bound(
+    server: Loopback, web: Web, asker: Any, answer: Any
+) -> None:
     place, ask = ASKERS[asker]
     server.faults[place].extend([ANSWERS[answer]] * 3)
     began = time.monotonic()
@@ -115,7 +118,7 @@ def test_no_answer_is_waited_for_without_end_or_read_without_bound(server, web, 
 @pytest.mark.parametrize(
     "fault", [raw(OK + b"Content-Length: 900\r\n\r\n", b"x", 0.05), raw(OK, b"x", 0.02)], ids=["body", "headers"]
 )
-def test_a_download_in_drops_ends(server, web, tmp_path, fault):
+def test_a_download_in_drops_ends(server: Loopback, web: Web, tmp_path: Path, fault: Fault) -> None:
     server.faults["/files/a.bin"].extend([fault] * 4)
     began = time.monotonic()
     with pytest.raises(DownloadError, match="2 times in a row"):
@@ -143,7 +146,9 @@ LOCATIONS = [
 
 
 @pytest.mark.parametrize("location", LOCATIONS, ids=lambda text: ascii(text)[:40])
-def test_an_address_that_is_none_is_an_error_wherever_it_comes_from(server, web, tmp_path, location, monkeypatch):
+def test_an_address_that_is_none_is_an_error_wherever_it_comes_from(
+    server: Loopback, web: Web, tmp_path: Path, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
     real = Web._request
 
@@ -173,7 +178,7 @@ def test_an_address_that_is_none_is_an_error_wherever_it_comes_from(server, web,
     assert not [n for n in names(tmp_path) if not n.endswith(".part.json")]
 
 
-def test_links_are_followed_where_they_are_encrypted_or_stay(server):
+def test_links_are_followed_where_they_are_encrypted_or_stay(server: Loopback) -> None:
     assert linked("https://a.example/x", "/y") == "https://a.example/y"
     assert linked("https://a.example/x", "https://b.example/ü z") == "https://b.example/%C3%BC%20z"
     assert linked(server.url, f"{server.url}/a%20b") == f"{server.url}/a%20b"
@@ -187,7 +192,7 @@ def test_links_are_followed_where_they_are_encrypted_or_stay(server):
             linked(here, there)
 
 
-def test_a_redirect_in_another_script_is_followed(server, web, tmp_path):
+def test_a_redirect_in_another_script_is_followed(server: Loopback, web: Web, tmp_path: Path) -> None:
     server.faults["/files/a.bin"].append(
         raw("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /files/ü.bin\r\n\r\n".encode())
     )
@@ -205,7 +210,9 @@ def test_a_redirect_in_another_script_is_followed(server, web, tmp_path):
     ],
     ids=ascii,
 )
-def test_waiting_times_that_are_none_are_left_aside(server, web, sleeps, tmp_path, value, monkeypatch):
+def test_waiting_times_that_are_none_are_left_aside(
+    server: Loopback, web: Web, sleeps: list[float], tmp_path: Path, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(web_module, "MAX_TRIES", 3)
     header = b"HTTP/1.1 503 Busy\r\nConnection: close\r\nRetry-After: " + value.encode("latin-1")
     server.faults["/files/a.bin"].append(raw(header + b"\r\nContent-Length: 0\r\n\r\n"))
@@ -231,7 +238,9 @@ def test_waiting_times_that_are_none_are_left_aside(server, web, sleeps, tmp_pat
     ],
     ids=ascii,
 )
-def test_odd_headers_do_not_keep_a_file_from_coming_nor_from_being_gone_on_with(server, web, tmp_path, headers):
+def test_odd_headers_do_not_keep_a_file_from_coming_nor_from_being_gone_on_with(
+    server: Loopback, web: Web, tmp_path: Path, headers: str
+) -> None:
     answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + headers.encode("latin-1") + b"\r\n\r\n"
     server.faults["/files/a.bin"].append(raw(answer + b"ab"))  # of three bytes that were to come
     content = hashlib.md5(b"abc").hexdigest()
@@ -244,7 +253,7 @@ def test_odd_headers_do_not_keep_a_file_from_coming_nor_from_being_gone_on_with(
 @pytest.mark.parametrize(
     "note", ['{"validator": [1]}', '{"validator": "a\\nb"}', "[" * 100_000, "[]", '{"size": 1e400}', "\0"]
 )
-def test_an_odd_note_beside_a_part_is_no_obstacle(server, web, tmp_path, note):
+def test_an_odd_note_beside_a_part_is_no_obstacle(server: Loopback, web: Web, tmp_path: Path, note: str) -> None:
     (tmp_path / "a.bin.part").write_bytes(b"ab")
     (tmp_path / "a.bin.part.json").write_text(note)
     assert get(server, web, tmp_path).read_bytes() == b"abc"
@@ -272,14 +281,14 @@ TOKENS = [
 
 
 @pytest.mark.parametrize("answer", TOKENS, ids=lambda a: ascii(a)[:60])
-def test_a_token_that_is_none_is_an_error(server, web, answer):
+def test_a_token_that_is_none_is_an_error(server: Loopback, web: Web, answer: Any) -> None:
     server.faults["/token"].append(body(json.dumps(answer).encode()))
     with pytest.raises(DownloadError, match="no token that is understood"):
         tokens(server, web).header(f"{server.url}/odata/v1/x")
 
 
 @pytest.mark.parametrize("rest", [{"refresh_token": "€"}, {"refresh_token": 7}, {"refresh_expires_in": int("9" * 400)}])
-def test_a_token_is_used_whatever_is_said_of_its_renewal(server, web, rest):
+def test_a_token_is_used_whatever_is_said_of_its_renewal(server: Loopback, web: Web, rest: dict[str, Any]) -> None:
     answer = {"access_token": "a", "expires_in": float("inf"), "refresh_token": "b"} | rest
     server.faults["/token"].append(body(json.dumps(answer).encode()))
     source = tokens(server, web)
@@ -290,13 +299,15 @@ def test_a_token_is_used_whatever_is_said_of_its_renewal(server, web, rest):
 
 @pytest.mark.parametrize("code", [400, 401, 403, 500])
 @pytest.mark.parametrize("content", [b"\xff", b"[" * 100_000, b"{}", b'{"error_description": [1]}'])
-def test_an_account_that_is_refused_is_told_with_the_status(server, web, code, content):
+def test_an_account_that_is_refused_is_told_with_the_status(
+    server: Loopback, web: Web, code: int, content: bytes
+) -> None:
     server.faults["/token"].extend([body(content, code)] * 3)
     with pytest.raises(DownloadError, match=str(code)):
         tokens(server, web).header(f"{server.url}/odata/v1/x")
 
 
-def test_an_account_that_is_no_text_is_told_of_without_it():
+def test_an_account_that_is_no_text_is_told_of_without_it() -> None:
     for which, other in ((USER_VARIABLE, PASSWORD_VARIABLE), (PASSWORD_VARIABLE, USER_VARIABLE)):
         with pytest.raises(FloemapError, match=f"{which} is no UTF-8") as told:
             account_from_environment("https://a", {which: "s3cret\udcff", other: "a"})
@@ -317,7 +328,7 @@ PRODUCTS = [
 
 
 @pytest.mark.parametrize("entry", PRODUCTS, ids=lambda e: ascii(e)[:60])
-def test_odd_facts_about_a_product_are_as_none(dataset, web, entry):
+def test_odd_facts_about_a_product_are_as_none(dataset: Loopback, web: Web, entry: dict[str, Any]) -> None:
     dataset.catalogue[NAME] = {"ContentLength": 0, "Checksum": []} | entry
     file = find_product(NAME, web, Services.at(dataset.url))
     assert (file.size, file.md5) == (None, None)
@@ -331,7 +342,7 @@ def test_odd_facts_about_a_product_are_as_none(dataset, web, entry):
     ],
     ids=ascii,
 )
-def test_names_that_are_none_are_refused(server, web, name):
+def test_names_that_are_none_are_refused(server: Loopback, web: Web, name: Any) -> None:
     assert not is_file_name(name)
     server.record = {"files": [{"key": name, "size": 3, "checksum": "0" * 32}]}
     with pytest.raises(DownloadError, match="without plain name") as told:
@@ -339,7 +350,7 @@ def test_names_that_are_none_are_refused(server, web, name):
     assert str(told.value).isprintable()
 
 
-def test_names_of_every_script_are_taken():
+def test_names_of_every_script_are_taken() -> None:
     assert all(map(is_file_name, ("a.zip", "Østgrønland (1).zip", "北極.gpkg", "a b;c!d#e?.zip", "part")))
 
 
@@ -355,7 +366,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda e: ascii(e)[:30])
-def test_one_bad_entry_does_not_cost_the_others_nor_their_record(dataset, tmp_path, bad):
+def test_one_bad_entry_does_not_cost_the_others_nor_their_record(dataset: Loopback, tmp_path: Path, bad: Any) -> None:
     good = [
         {
             "key": n,
@@ -374,7 +385,7 @@ def test_one_bad_entry_does_not_cost_the_others_nor_their_record(dataset, tmp_pa
     assert {*recorded} <= names(tmp_path)
 
 
-def test_a_product_that_the_catalogue_lacks_does_not_cost_the_others(dataset, tmp_path):
+def test_a_product_that_the_catalogue_lacks_does_not_cost_the_others(dataset: Loopback, tmp_path: Path) -> None:
     dataset.catalogue[scene_of(1).product] = {"Id": "../../elsewhere"}
     dataset.faults[f"/api/records/{RECORD}"].append(body(b"[1"))
     with pytest.raises(DownloadError, match="2 of 3"):
@@ -382,7 +393,7 @@ def test_a_product_that_the_catalogue_lacks_does_not_cost_the_others(dataset, tm
     assert {*json.loads((tmp_path / "fetch.json").read_text())["inputs"]} == {f"{scene_of(2).product}.zip"}
 
 
-def test_a_service_that_is_away_is_not_asked_for_each_file(dataset, tmp_path):
+def test_a_service_that_is_away_is_not_asked_for_each_file(dataset: Loopback, tmp_path: Path) -> None:
     dataset.faults["/odata/v1/Products"].extend([status(503)] * 20)
     with pytest.raises(DownloadError, match="503, 2 times"):
         fetch(dataset, tmp_path, what=["products"])
@@ -392,7 +403,9 @@ def test_a_service_that_is_away_is_not_asked_for_each_file(dataset, tmp_path):
 @pytest.mark.parametrize(
     "content", ['{"inputs": [1]}', '{"inputs": 7}', "[]", "{", "[" * 100_000, "\xff", '{"inputs": null}']
 )
-def test_a_record_that_is_none_is_told_of_before_anything_is_fetched(dataset, tmp_path, content):
+def test_a_record_that_is_none_is_told_of_before_anything_is_fetched(
+    dataset: Loopback, tmp_path: Path, content: str
+) -> None:
     (tmp_path / "fetch.json").write_text(content, encoding="latin-1")
     with pytest.raises(FloemapError) as told:
         fetch(dataset, tmp_path)
@@ -402,13 +415,13 @@ def test_a_record_that_is_none_is_told_of_before_anything_is_fetched(dataset, tm
 
 
 @pytest.mark.parametrize("url", ["https://a/", "https://a/..", "https://a/x/.b", "https://[", "https://a/%00\0", ""])
-def test_weights_need_a_name(tmp_path, url):
+def test_weights_need_a_name(tmp_path: Path, url: str) -> None:
     with pytest.raises(DownloadError):
         fetch_weights(tmp_path / "out", url=url)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_break_brings_what_came_before_it(server, web, tmp_path):
+def test_a_break_brings_what_came_before_it(server: Loopback, web: Web, tmp_path: Path) -> None:
     """Pieces are as the network gives them: none waits for another to fill a block."""
     server.files["a.bin"] = bytes(900)
     server.faults["/files/a.bin"].extend([drop(500), drop(300)])

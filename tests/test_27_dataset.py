@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import pytest
@@ -31,7 +32,7 @@ JAN = scene_of(1)
 
 
 @pytest.fixture(scope="session")
-def parts(tmp_path_factory) -> Path:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """January once in every form, to copy from."""
     folder = tmp_path_factory.mktemp("parts")
     write_product(folder / "safe", JAN)
@@ -59,7 +60,7 @@ def put_chart(parts: Path, form: str, to: Path) -> Path:
     return to / f"{JAN.chart}.shp"
 
 
-def look(root: Path, **options) -> tuple[Finding, Finding]:
+def look(root: Path, **options: Any) -> tuple[Finding, Finding]:
     month = check_dataset(root, [1], **options).months[0]
     return month.product, month.chart
 
@@ -74,7 +75,9 @@ folder_names = st.lists(st.sampled_from(["a", "EE", "2018", "S1 data", "Bänder"
     product=st.sampled_from(["safe", "cloud", "zip"]),
     chart=st.sampled_from(["v1", "v2", "zip"]),
 )
-def test_any_layout_is_found_and_right(parts, tmp_path_factory, product_at, chart_at, product, chart):
+def test_any_layout_is_found_and_right(
+    parts: Path, tmp_path_factory: pytest.TempPathFactory, product_at: str, chart_at: str, product: str, chart: str
+) -> None:
     root = tmp_path_factory.mktemp("layout")
     product_path = put_product(parts, product, root.joinpath(*product_at))
     chart_path = put_chart(parts, chart, root.joinpath(*chart_at))
@@ -87,7 +90,7 @@ def test_any_layout_is_found_and_right(parts, tmp_path_factory, product_at, char
     assert not check_dataset(root).complete
 
 
-def test_what_is_found_can_be_opened_and_read_alike_from_every_form(parts, tmp_path):
+def test_what_is_found_can_be_opened_and_read_alike_from_every_form(parts: Path, tmp_path: Path) -> None:
     charts = {}
     for form in ("v1", "v2", "zip"):
         put_chart(parts, form, tmp_path / form)
@@ -102,7 +105,7 @@ def test_what_is_found_can_be_opened_and_read_alike_from_every_form(parts, tmp_p
     assert open_scene(find_dataset(tmp_path).entry(1).product).name == JAN.product
 
 
-def test_the_first_releases_columns_work_and_are_noted(parts, tmp_path):
+def test_the_first_releases_columns_work_and_are_noted(parts: Path, tmp_path: Path) -> None:
     put_chart(parts, "v1", tmp_path / "first")
     _, chart = look(tmp_path)
     assert chart.state == "right" and "V1" in "".join(chart.notes)
@@ -115,7 +118,7 @@ def test_the_first_releases_columns_work_and_are_noted(parts, tmp_path):
     assert "EE_v-1-0-0" in "".join(chart.notes)
 
 
-def test_an_empty_folder_lacks_everything_by_name(tmp_path):
+def test_an_empty_folder_lacks_everything_by_name(tmp_path: Path) -> None:
     found = check_dataset(tmp_path)
     assert found.count("missing") == 24 and not found.complete
     assert find_dataset(tmp_path).missing([3]) == [scene_of(3).product, scene_of(3).chart]
@@ -160,7 +163,7 @@ def no_manifest_content(path: Path) -> None:
         (no_manifest_content, "empty"),
     ],
 )
-def test_a_damaged_product_is_told(parts, tmp_path, damage: Callable[[Path], None], said):
+def test_a_damaged_product_is_told(parts: Path, tmp_path: Path, damage: Callable[[Path], None], said: str) -> None:
     path = put_product(parts, "safe", tmp_path)
     damage(path)
     product, _ = look(tmp_path)
@@ -168,7 +171,7 @@ def test_a_damaged_product_is_told(parts, tmp_path, damage: Callable[[Path], Non
     assert said in product.problems[0] and str(path) in product.problems[0]
 
 
-def test_changed_pixels_are_told_when_checksums_are_asked_for(parts, tmp_path):
+def test_changed_pixels_are_told_when_checksums_are_asked_for(parts: Path, tmp_path: Path) -> None:
     file = next((put_product(parts, "safe", tmp_path) / "measurement").glob("*-hv-*"))
     content = bytearray(file.read_bytes())
     content[-10] ^= 1
@@ -178,7 +181,7 @@ def test_changed_pixels_are_told_when_checksums_are_asked_for(parts, tmp_path):
     assert product.state == "wrong" and "checksum" in product.problems[0]
 
 
-def test_a_truncated_zip_is_told(parts, tmp_path):
+def test_a_truncated_zip_is_told(parts: Path, tmp_path: Path) -> None:
     product_path, chart_path = put_product(parts, "zip", tmp_path), put_chart(parts, "zip", tmp_path)
     for path in (product_path, chart_path):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -190,7 +193,7 @@ def test_a_truncated_zip_is_told(parts, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".dbf", ".shx", ".prj"])
-def test_a_shapefile_that_is_not_whole_is_told(parts, tmp_path, suffix):
+def test_a_shapefile_that_is_not_whole_is_told(parts: Path, tmp_path: Path, suffix: str) -> None:
     path = put_chart(parts, "v2", tmp_path)
     path.with_suffix(suffix).unlink()
     _, chart = look(tmp_path)
@@ -202,7 +205,7 @@ def test_a_shapefile_that_is_not_whole_is_told(parts, tmp_path, suffix):
     assert look(tmp_path)[1].state == "wrong"
 
 
-def test_a_right_copy_is_used_and_the_wrong_one_told(parts, tmp_path):
+def test_a_right_copy_is_used_and_the_wrong_one_told(parts: Path, tmp_path: Path) -> None:
     good, bad = put_product(parts, "safe", tmp_path / "b"), put_product(parts, "safe", tmp_path / "a")
     short_measurement(bad)
     put_chart(parts, "v2", tmp_path / "b")
@@ -218,7 +221,7 @@ def test_a_right_copy_is_used_and_the_wrong_one_told(parts, tmp_path):
     assert entry.product == good and entry.chart.path.parent.name == "b"
 
 
-def test_something_else_under_the_right_name_is_wrong(parts, tmp_path):
+def test_something_else_under_the_right_name_is_wrong(parts: Path, tmp_path: Path) -> None:
     for other in (2, 3):  # of another mission, of another time
         put_product(parts, "safe", tmp_path).rename(tmp_path / f"{scene_of(other).product}.SAFE")
         found = check_dataset(tmp_path, [other]).months[0].product
@@ -230,26 +233,26 @@ def test_something_else_under_the_right_name_is_wrong(parts, tmp_path):
     assert chart.state == "wrong" and "elsewhere" in chart.problems[0]
 
 
-def test_a_chart_that_covers_little_is_noted(parts, tmp_path):
+def test_a_chart_that_covers_little_is_noted(parts: Path, tmp_path: Path) -> None:
     put_product(parts, "safe", tmp_path)
     write_chart(tmp_path, JAN, north_deg=3.5)
     _, chart = look(tmp_path)
     assert chart.state == "right" and "covers" in "".join(chart.notes)
 
 
-def test_a_renamed_folder_is_told_by_its_files(parts, tmp_path):
+def test_a_renamed_folder_is_told_by_its_files(parts: Path, tmp_path: Path) -> None:
     put_product(parts, "safe", tmp_path).rename(tmp_path / "january")
     product, _ = look(tmp_path)
     assert product.state == "right" and "january" in product.where
 
 
-def test_another_processing_is_the_same_scene(tmp_path):
+def test_another_processing_is_the_same_scene(tmp_path: Path) -> None:
     write_product(tmp_path, JAN, suffix="ABCD", cog=True)
     product, _ = look(tmp_path)
     assert product.state == "right" and "another processing" in "".join(product.notes)
 
 
-def test_what_cannot_be_looked_into_is_told(parts, tmp_path):
+def test_what_cannot_be_looked_into_is_told(parts: Path, tmp_path: Path) -> None:
     inner = put_product(parts, "zip", tmp_path / "x")
     zip_files(tmp_path / "outer.zip", [inner])
     inner.unlink()
@@ -260,7 +263,7 @@ def test_what_cannot_be_looked_into_is_told(parts, tmp_path):
     assert found.months[0].product.state == "missing"
 
 
-def test_loops_hidden_folders_and_halves_made_by_others_are_passed_by(parts, tmp_path):
+def test_loops_hidden_folders_and_halves_made_by_others_are_passed_by(parts: Path, tmp_path: Path) -> None:
     put_chart(parts, "v2", tmp_path / "charts")
     put_product(parts, "safe", tmp_path / ".trash")
     (tmp_path / "charts" / "loop").symlink_to(tmp_path, target_is_directory=True)
@@ -269,14 +272,14 @@ def test_loops_hidden_folders_and_halves_made_by_others_are_passed_by(parts, tmp
     assert len(entry.charts) == 1 and not entry.products
 
 
-def test_a_linked_folder_counts(parts, tmp_path):
+def test_a_linked_folder_counts(parts: Path, tmp_path: Path) -> None:
     put_product(parts, "safe", tmp_path / "elsewhere")
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert look(tmp_path / "dataset")[0].state == "right"
 
 
-def test_a_hostile_zip_is_wrong_and_nothing_is_unpacked(parts, tmp_path):
+def test_a_hostile_zip_is_wrong_and_nothing_is_unpacked(parts: Path, tmp_path: Path) -> None:
     path = put_product(parts, "zip", tmp_path)
     with zipfile.ZipFile(path, "a") as z:
         z.writestr("../../escaped.txt", "x")
@@ -289,7 +292,7 @@ def test_a_hostile_zip_is_wrong_and_nothing_is_unpacked(parts, tmp_path):
 # Simulated or real
 
 
-def test_simulated_sets_pass_and_are_told(parts, tmp_path):
+def test_simulated_sets_pass_and_are_told(parts: Path, tmp_path: Path) -> None:
     put_product(parts, "safe", tmp_path)
     put_chart(parts, "v2", tmp_path)
     assert not find_dataset(tmp_path).simulated
@@ -308,7 +311,7 @@ def seem_real(product: Path) -> None:
     manifest.write_text(text.replace('name="floemap simulator"', 'name="Copernicus Ground Segment"'))
 
 
-def test_simulated_and_real_scenes_are_not_mixed_in_silence(tmp_path):
+def test_simulated_and_real_scenes_are_not_mixed_in_silence(tmp_path: Path) -> None:
     for month in (1, 2):
         write_product(tmp_path, scene_of(month))
         write_chart(tmp_path, scene_of(month))
@@ -335,7 +338,9 @@ def run() -> Iterator[Callable[..., tuple[int, str]]]:
     yield call
 
 
-def test_check_says_what_is_there_and_exits_accordingly(parts, tmp_path, run):
+def test_check_says_what_is_there_and_exits_accordingly(
+    parts: Path, tmp_path: Path, run: Callable[..., tuple[int, str]]
+) -> None:
     put_product(parts, "safe", tmp_path)
     put_chart(parts, "v1", tmp_path)
     code, said = run("--check", str(tmp_path), "--months", "1")
@@ -351,7 +356,9 @@ def test_check_says_what_is_there_and_exits_accordingly(parts, tmp_path, run):
     assert run("--check", str(tmp_path), "--months", "1", "--only", "charts")[0] == 0
 
 
-def test_the_command_fetches(tmp_path, run, monkeypatch):
+def test_the_command_fetches(
+    tmp_path: Path, run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_product(tmp_path / "remote", JAN, container="zip")
     write_chart(tmp_path / "remote" / "charts", JAN)
     archive = zip_files(tmp_path / "remote" / "a.zip", sorted((tmp_path / "remote" / "charts").iterdir()))
@@ -369,7 +376,7 @@ def test_the_command_fetches(tmp_path, run, monkeypatch):
         assert code == 1 and "1 right, 1 missing" in said
 
 
-def test_what_makes_no_sense_is_refused(tmp_path, run):
+def test_what_makes_no_sense_is_refused(tmp_path: Path, run: Callable[..., tuple[int, str]]) -> None:
     for words in ([], ["--out", str(tmp_path), "--check", str(tmp_path)], ["--out", str(tmp_path), "--checksums"]):
         code, said = run(*words)
         assert code == 1 and "--check" in said and "Traceback" not in said

@@ -1,7 +1,11 @@
 """The encoder's weights arrive whole and right, or not at all."""
 
+from __future__ import annotations
+
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from loopback import Loopback
@@ -14,13 +18,13 @@ NAME = f"net-{hashlib.sha256(BODY).hexdigest()[:8]}.pth"
 
 
 @pytest.fixture
-def server():
+def server() -> Iterator[Loopback]:
     with Loopback() as loopback:
         loopback.files |= {NAME: BODY, ENCODER_FILE: BODY}
         yield loopback
 
 
-def test_the_file_arrives_and_is_kept(server, tmp_path):
+def test_the_file_arrives_and_is_kept(server: Loopback, tmp_path: Path) -> None:
     path = fetch_weights(tmp_path, url=f"{server.url}/files/{NAME}")
     assert path.read_bytes() == BODY
     assert check_weights(path) == hashlib.sha256(BODY).hexdigest()
@@ -29,7 +33,7 @@ def test_the_file_arrives_and_is_kept(server, tmp_path):
     assert len(server.seen) == asked
 
 
-def test_of_several_at_once_one_fetches_and_the_others_wait(server, tmp_path):
+def test_of_several_at_once_one_fetches_and_the_others_wait(server: Loopback, tmp_path: Path) -> None:
     server.piece_s, server.piece_bytes = 0.02, 1 << 12
     with ThreadPoolExecutor(3) as pool:
         done = [pool.submit(fetch_weights, tmp_path, url=f"{server.url}/files/{NAME}") for _ in range(3)]
@@ -39,13 +43,13 @@ def test_of_several_at_once_one_fetches_and_the_others_wait(server, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [NAME]
 
 
-def test_other_bytes_are_not_kept(server, tmp_path):
+def test_other_bytes_are_not_kept(server: Loopback, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="f37072fd"):
         fetch_weights(tmp_path, url=f"{server.url}/files/{ENCODER_FILE}")
     assert not list(tmp_path.iterdir())
 
 
-def test_another_file_of_that_name_is_not_touched(server, tmp_path):
+def test_another_file_of_that_name_is_not_touched(server: Loopback, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"mine")
     with pytest.raises(OutputError, match="promises"):
         fetch_weights(tmp_path, url=f"{server.url}/files/{NAME}")

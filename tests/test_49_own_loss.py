@@ -1,8 +1,11 @@
 """A loss from outside is one like any other, and takes no other's place. It is the one of docs/tutorial-research.md."""
 
+from __future__ import annotations
+
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "tutorial-research.md"
 
 
 @pytest.fixture
-def registered():
+def registered() -> Iterator[None]:
     """Run the page's script, but for its last part; forget the loss afterwards."""
     (script,) = [
         b for b in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.S | re.M) if "register_loss(" in b
@@ -28,7 +31,7 @@ def registered():
     del LOSSES["tversky"]
 
 
-def test_settings_can_name_it(registered):
+def test_settings_can_name_it(registered: None) -> None:
     loss = make_loss(LossSettings(name="tversky"), 3)
     assert isinstance(loss, Loss)
     labels = torch.tensor([[[0, 1], [2, IGNORE]]], dtype=torch.uint8)
@@ -42,14 +45,14 @@ def test_settings_can_name_it(registered):
 
 
 @pytest.mark.parametrize("name", ["focal", "dice", "Mine", "my loss", "", "../mine", "a:b"])
-def test_names_that_are_refused(name):
+def test_names_that_are_refused(name: str) -> None:
     before = dict(LOSSES)
     with pytest.raises(ConfigError, match="loss"):
         register_loss(name, LOSSES["focal"])
     assert dict(LOSSES) == before
 
 
-def test_the_package_needs_no_torch_before_a_loss_is_used():
+def test_the_package_needs_no_torch_before_a_loss_is_used() -> None:
     script = (
         "import sys, floemap.learning.losses as losses; print('torch' in sys.modules); losses.Loss; "
         "print('torch' in sys.modules)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import date
 
 import numpy as np
@@ -26,6 +27,7 @@ from check_maps import (
     pair,
     values,
 )
+from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial.distance import cdist
 
@@ -93,7 +95,7 @@ def test_no_data_around_changes_nothing(check: str) -> None:
 
 @pytest.mark.parametrize("turn", [lambda m: np.rot90(m), lambda m: m[::-1], lambda m: m.T])
 @pytest.mark.parametrize("check", [c for c in ALL if c not in ("seams", "angle", "confidence")])
-def test_north_is_where_one_puts_it(check: str, turn) -> None:
+def test_north_is_where_one_puts_it(check: str, turn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
     turned = [np.ascontiguousarray(turn(m)) for m in pair()]
     same(values(check, *turned), values(check, *pair()))
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from check_maps import LEGEND, blobs, compared, pair, probabilities
+from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
 from floemap.evaluation.checks import confidence as module
 from floemap.evaluation.checks.confidence import ConfidenceCounts
-from floemap.legend import IGNORE
+from floemap.legend import IGNORE, Legend
 
 
-def confidence(p, prediction, reference, legend, step=None):
+def confidence(
+    p: NDArray[np.float64],
+    prediction: NDArray[np.uint8],
+    reference: NDArray[np.uint8],
+    legend: Legend,
+    step: float | None = None,
+) -> ConfidenceCounts:
     """The check on whole arrays of probabilities."""
     maps = compared(prediction, reference, legend=legend)
     return module.confidence(maps, lambda window: p[:, window[0], window[1]], step)
 
 
-def forecast(seed: int = 0, shape: tuple[int, int] = (300, 400), low: float = 0.5):
+def forecast(seed: int = 0, shape: tuple[int, int] = (300, 400), low: float = 0.5) -> tuple[NDArray[Any], ...]:
     """A calibrated forecast: (probabilities, prediction, reference). Each p comes true with the chance p."""
     rng = np.random.default_rng(seed)
     n = shape[0] * shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.seams import seam_lines
+from floemap.sentinel1.settings import PrepareSettings
 
 # --- fragmentation
 
@@ -243,7 +245,7 @@ def test_seams_do_not_apply() -> None:
     assert everywhere["prediction"]["ratio"] is None and everywhere["seam_excess_km"] is None
 
 
-def test_seams_of_a_scene_lie_between_its_sub_swaths(small_product) -> None:
+def test_seams_of_a_scene_lie_between_its_sub_swaths(small_product: Path) -> None:
     scene = open_scene(small_product, pixels=False)
     locator = GeoLocator(scene)
     lines = seam_lines(scene, locator)
@@ -264,7 +266,9 @@ def test_seams_of_a_scene_lie_between_its_sub_swaths(small_product) -> None:
         assert line[-1] == pytest.approx(scene.shape[0] - 1, abs=1e-3)
 
 
-def test_the_zone_follows_the_seams_on_the_map(tmp_path, small_product, small_settings) -> None:
+def test_the_zone_follows_the_seams_on_the_map(
+    tmp_path: Path, small_product: Path, small_settings: PrepareSettings
+) -> None:
     """By the incidence angle of the zone's pixels, and its width."""
     made = prepare(small_product, tmp_path, small_settings, quicklook=False)
     dataset, lines = open_product(made.folder), read_json(made.record)["seams"]

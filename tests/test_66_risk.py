@@ -11,6 +11,7 @@ from chart_maker import ice, write_chart
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
 from floemap.evaluation.risk.operations import (
@@ -36,7 +37,7 @@ from floemap.evaluation.scoring.ordinal import (
 )
 from floemap.icechart.dominant_type import class_fractions, ice_types
 from floemap.icechart.read.sigrid3 import read_chart
-from floemap.legend import AI4ARCTIC, EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS, SIX_CLASSES, STAGES
+from floemap.legend import AI4ARCTIC, EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS, SIX_CLASSES, STAGES, Legend
 
 PAGE = Path(__file__).parent.parent / "docs" / "risk.md"
 NEW, NILAS, YOUNG, FIRST_YEAR, OLD, WATER = range(6)
@@ -63,13 +64,13 @@ matrices = hnp.arrays(np.int64, (6, 6), elements=st.integers(0, 1000))
 ships = st.sampled_from(sorted(SHIP_CLASSES))
 
 
-def test_values_are_those_of_the_circular():
+def test_values_are_those_of_the_circular() -> None:
     expected = np.array([row.split() for row in BY_ICE_TYPE.values()], int)
     assert np.array_equal(np.array([ship.values for ship in SHIP_CLASSES.values()]).T, expected)
     assert [s.polar for s in SHIP_CLASSES.values()] == [True] * 7 + [False] * 5
 
 
-def test_the_page_shows_the_values_that_are_used():
+def test_the_page_shows_the_values_that_are_used() -> None:
     rows = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     shown = {row[0]: row[1:] for row in rows}
     for ship in SHIP_CLASSES.values():
@@ -79,7 +80,7 @@ def test_the_page_shows_the_values_that_are_used():
         assert shown[c.title.lower()][1:] == levels
 
 
-def test_thicker_ice_and_weaker_ships_are_never_safer():
+def test_thicker_ice_and_weaker_ships_are_never_safer() -> None:
     table = np.array([ship.values for ship in SHIP_CLASSES.values()])
     assert (np.diff(table, axis=1) <= 0).all()
     assert (np.diff(table[:7], axis=0) <= 0).all()
@@ -98,18 +99,18 @@ def test_thicker_ice_and_weaker_ships_are_never_safer():
         (np.nan, IGNORE, IGNORE),
     ],
 )
-def test_levels_of_operation(outcome, polar, other):
+def test_levels_of_operation(outcome: float, polar: Level, other: Level) -> None:
     for key, ship in SHIP_CLASSES.items():
         assert operation_levels(outcome, key) == (polar if ship.polar else other)
 
 
-def test_every_stage_of_the_legends_has_ice_types():
+def test_every_stage_of_the_legends_has_ice_types() -> None:
     assert set(STAGES) - {98} == set(STAGE_TYPES)
 
 
 @pytest.mark.parametrize("legend", LEGENDS.values(), ids=LEGENDS)
 @pytest.mark.parametrize("ship", SHIP_CLASSES)
-def test_a_class_counts_as_the_worst_of_its_types(legend, ship):
+def test_a_class_counts_as_the_worst_of_its_types(legend: Legend, ship: str) -> None:
     values = risk_values(legend, ship)
     assert values[legend.water] == 3
     for c in legend.classes:
@@ -118,7 +119,7 @@ def test_a_class_counts_as_the_worst_of_its_types(legend, ship):
             assert values[c.id] == min(possible)
 
 
-def test_the_six_classes():
+def test_the_six_classes() -> None:
     kinds = class_ice_types(SIX_CLASSES)
     assert kinds == (
         IceType.NEW,
@@ -137,7 +138,7 @@ def test_the_six_classes():
     assert allowed["none"] == [NEW, NILAS, WATER]
 
 
-def test_another_ice_type_may_be_taken():
+def test_another_ice_type_may_be_taken() -> None:
     medium = class_ice_types(SIX_CLASSES, {"first_year_ice": IceType.MEDIUM_FIRST_YEAR})
     assert medium[FIRST_YEAR] == IceType.MEDIUM_FIRST_YEAR
     assert risk_values(SIX_CLASSES, "PC7", {"first_year_ice": IceType.MEDIUM_FIRST_YEAR})[FIRST_YEAR] == -1
@@ -149,19 +150,19 @@ def test_another_ice_type_may_be_taken():
         class_ice_types(SIX_CLASSES, {"open_water": IceType.NEW})
 
 
-def test_a_class_without_an_ice_type_is_refused():
+def test_a_class_without_an_ice_type_is_refused() -> None:
     bergs = dataclasses.replace(SIX_CLASSES.classes[0], id=6, key="bergs", stages=frozenset({98}), written_as=98)
     legend = dataclasses.replace(SIX_CLASSES, classes=(*SIX_CLASSES.classes, bergs), ignored_stages=frozenset({99}))
     with pytest.raises(ConfigError, match=r"bergs.*no ice type"):
         class_ice_types(legend)
 
 
-def test_an_unknown_ship_is_refused():
+def test_an_unknown_ship_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'PC9'.*Known: PC1"):
         risk_values(SIX_CLASSES, "PC9")
 
 
-def test_a_regime_sums_tenths_times_values():
+def test_a_regime_sums_tenths_times_values() -> None:
     # 3 tenths thick first-year, 4 grey-white, 1 heavy multi-year, 2 open water.
     percent = np.array([[0], [0], [40], [30], [10], [20], [0]], np.uint8)
     expected = {"PC1": 25, "PC5": 16, "PC7": 5, "IA": 0, "none": -24}
@@ -170,7 +171,7 @@ def test_a_regime_sums_tenths_times_values():
         assert lowest == highest == outcome
 
 
-def test_a_charts_codes_become_an_outcome(tmp_path):
+def test_a_charts_codes_become_an_outcome(tmp_path: Path) -> None:
     # 9 tenths of ice: 4 old, 3 first-year, 2 of a type not told; 1 tenth of water.
     row = ice("90", CA="40", SA="95", CB="30", SB="86", CC="20", SC="99")
     types = ice_types(read_chart(write_chart(tmp_path / "chart.gpkg", [row])))
@@ -181,7 +182,7 @@ def test_a_charts_codes_become_an_outcome(tmp_path):
 
 
 @given(hnp.arrays(np.uint8, (7, 4), elements=st.integers(0, 100)), ships)
-def test_ice_of_unknown_type_only_widens(parts, ship):
+def test_ice_of_unknown_type_only_widens(parts: NDArray[np.uint8], ship: str) -> None:
     parts = parts.astype(np.int64)
     parts[0] += 1
     percent = np.floor(100 * parts / parts.sum(axis=0)).astype(np.uint8)
@@ -194,13 +195,13 @@ def test_ice_of_unknown_type_only_widens(parts, ship):
     assert (highest <= 30).all()
 
 
-def test_a_whole_class_counts_ten_tenths():
+def test_a_whole_class_counts_ten_tenths() -> None:
     percent = 100 * np.eye(7, 6, dtype=np.uint8)  # new, nilas, young, first-year, old, water
     lowest, _ = risk_index_of_fractions(percent, SIX_CLASSES, "PC7")
     np.testing.assert_array_equal(lowest, [20, 20, 20, -20, -30, 30])
 
 
-def test_where_there_are_no_fractions_there_is_no_outcome():
+def test_where_there_are_no_fractions_there_is_no_outcome() -> None:
     lowest, highest = risk_index_of_fractions(np.full((7, 2, 2), 255, np.uint8), SIX_CLASSES, "PC7")
     assert np.isnan(lowest).all()
     assert np.isnan(highest).all()
@@ -208,7 +209,7 @@ def test_where_there_are_no_fractions_there_is_no_outcome():
         risk_index_of_fractions(np.zeros((6, 2, 2), np.uint8), SIX_CLASSES, "PC7")
 
 
-def test_old_ice_called_first_year_is_false_safe_for_pc5():
+def test_old_ice_called_first_year_is_false_safe_for_pc5() -> None:
     reference = np.full((40, 50), WATER, np.uint8)
     reference[:20] = FIRST_YEAR
     reference[:10] = OLD
@@ -222,7 +223,7 @@ def test_old_ice_called_first_year_is_false_safe_for_pc5():
 
 
 @given(rasters, rasters, ships)
-def test_areas_are_those_of_the_pixels(reference, prediction, ship):
+def test_areas_are_those_of_the_pixels(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], ship: str) -> None:
     matrix = confusion(reference, prediction, 6).counts
     by_matrix = areas_by_level(matrix, class_levels(SIX_CLASSES, ship), 80)
     values = risk_values(SIX_CLASSES, ship)
@@ -235,14 +236,14 @@ def test_areas_are_those_of_the_pixels(reference, prediction, ship):
 
 
 @given(matrices, ships)
-def test_to_swap_the_charts_swaps_the_areas(matrix, ship):
+def test_to_swap_the_charts_swaps_the_areas(matrix: NDArray[np.int64], ship: str) -> None:
     levels = class_levels(SIX_CLASSES, ship)
     one, other = areas_by_level(matrix, levels, 100), areas_by_level(matrix.T, levels, 100)
     np.testing.assert_array_equal(one, other.T)
     assert false_safe_km2(areas_by_level(np.diag(np.diag(matrix)), levels, 100)) == 0
 
 
-def test_areas_of_stacked_matrices_are_those_of_each():
+def test_areas_of_stacked_matrices_are_those_of_each() -> None:
     stack = np.random.default_rng(3).integers(0, 99, (4, 5, 6, 6))
     levels = class_levels(SIX_CLASSES, "PC7")
     together = areas_by_level(stack, levels, 80)
@@ -252,7 +253,7 @@ def test_areas_of_stacked_matrices_are_those_of_each():
 
 
 @pytest.mark.parametrize("legend", [ICE_WATER, AI4ARCTIC], ids=["ice_water", "ai4arctic"])
-def test_other_legends(legend):
+def test_other_legends(legend: Legend) -> None:
     old = len(legend) - 1
     reference = np.full((10, 10), old, np.uint8)
     prediction = np.full((10, 10), legend.water, np.uint8)
@@ -262,19 +263,19 @@ def test_other_legends(legend):
     assert mean_ordinal_error(confusion(reference, prediction, len(legend)).counts, ordinal_positions(legend)) == old
 
 
-def test_what_does_not_fit_is_refused():
+def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(GridError, match="6 classes"):
         areas_by_level(np.zeros((2, 2)), class_levels(SIX_CLASSES, "PC1"), 80)
 
 
-def test_positions_run_from_water_to_the_thickest():
+def test_positions_run_from_water_to_the_thickest() -> None:
     assert ordinal_positions(SIX_CLASSES).tolist() == ordinal_positions(EXTREMEEARTH).tolist() == [1, 2, 3, 4, 5, 0]
     assert ordinal_positions(AI4ARCTIC).tolist() == [0, 1, 2, 3, 4, 5]
     assert ordinal_positions(ICE_WATER).tolist() == [0, 1]
 
 
 @given(rasters, rasters)
-def test_mean_distance_is_that_of_the_pixels(reference, prediction):
+def test_mean_distance_is_that_of_the_pixels(reference: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> None:
     positions = ordinal_positions(SIX_CLASSES)
     both = (reference != IGNORE) & (prediction != IGNORE)
     mean = mean_ordinal_error(confusion(reference, prediction, 6).counts, positions)
@@ -285,7 +286,7 @@ def test_mean_distance_is_that_of_the_pixels(reference, prediction):
 
 
 @given(matrices)
-def test_to_swap_the_charts_keeps_the_distance(matrix):
+def test_to_swap_the_charts_keeps_the_distance(matrix: NDArray[np.int64]) -> None:
     matrix[0, 0] += 1
     positions = ordinal_positions(SIX_CLASSES)
     mean = mean_ordinal_error(matrix, positions)
@@ -293,7 +294,7 @@ def test_to_swap_the_charts_keeps_the_distance(matrix):
     assert mean == mean_ordinal_error(matrix.T, positions)
 
 
-def test_distances_refuse_what_does_not_fit():
+def test_distances_refuse_what_does_not_fit() -> None:
     positions = ordinal_positions(SIX_CLASSES)
     with pytest.raises(GridError, match="6 classes"):
         mean_ordinal_error(np.zeros((2, 2)), positions)

@@ -6,7 +6,10 @@ import dataclasses
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from floemap.errors import ConfigError, GridError
@@ -24,24 +28,27 @@ from floemap.evaluation.scoring.scores import class_f1, mean_f1, scores
 from floemap.evaluation.statistics.blocks import block_confusions, block_edges
 from floemap.evaluation.statistics.bootstrap import FEW_SCENES, MIN_BLOCKS, mean_of_defined, resample
 from floemap.evaluation.statistics.compare import difference, holm
-from floemap.evaluation.statistics.spread import spread
+from floemap.evaluation.statistics.spread import Spread, spread
 from floemap.legend import IGNORE, SIX_CLASSES
 
 rasters = hnp.arrays(np.uint8, (11, 17), elements=st.sampled_from([*range(3), IGNORE]))
 
 
-def share(counts):
+Floats = NDArray[np.float64]
+
+
+def share(counts: Floats) -> Floats:
     """Right pixels of all pixels: counts are (..., 2)."""
     return counts[..., 0] / counts[..., 1]
 
 
-def blocks_of(rng, n, truth=0.8, size=100):
+def blocks_of(rng: np.random.Generator, n: int, truth: float = 0.8, size: int = 100) -> Floats:
     """Counts of blocks that are independent, each with its own share of right pixels, `truth` on average."""
     right = rng.beta(8 * truth, 8 * (1 - truth), n) * size
     return np.stack([right, np.full(n, size)], axis=1)
 
 
-def interval(repeats, statistic, *, across="mean", level=0.9, **how):
+def interval(repeats: Any, statistic: Any, *, across: Any = "mean", level: float = 0.9, **how: Any) -> Spread:
     """The spread of one loss, of one training or of several."""
     repeats = [repeats] if isinstance(repeats, dict) else repeats
     return spread(resample({"it": repeats}, **how).evaluate(statistic, across), "it", level=level)
@@ -51,7 +58,7 @@ def interval(repeats, statistic, *, across="mean", level=0.9, **how):
 
 
 @given(st.integers(1, 5000), st.floats(10, 500), st.floats(500, 90_000))
-def test_blocks_cover_a_side_evenly(length_px, pixel_m, block_m):
+def test_blocks_cover_a_side_evenly(length_px: int, pixel_m: float, block_m: float) -> None:
     edges = block_edges(length_px, pixel_m, block_m)
     sizes = np.diff(edges)
     assert edges[0] == 0
@@ -63,19 +70,21 @@ def test_blocks_cover_a_side_evenly(length_px, pixel_m, block_m):
 
 
 @given(rasters, rasters, st.integers(1, 20))
-def test_blocks_sum_up_to_the_scene(reference, prediction, block_px):
+def test_blocks_sum_up_to_the_scene(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], block_px: int) -> None:
     blocks = block_confusions(reference, prediction, 3, 100, 100 * block_px)
     assert np.array_equal(blocks.sum(axis=0), confusion(reference, prediction, 3).counts)
 
 
 @settings(max_examples=30)
 @given(rasters, rasters, rasters, st.integers(1, 20))
-def test_all_predictions_have_the_same_blocks(reference, one, other, block_px):
+def test_all_predictions_have_the_same_blocks(
+    reference: NDArray[np.uint8], one: NDArray[np.uint8], other: NDArray[np.uint8], block_px: int
+) -> None:
     a, b = (block_confusions(reference, p, 3, 100, 100 * block_px) for p in (one, other))
     assert a.shape == b.shape
 
 
-def test_tiles_cut_between_blocks_give_the_same_blocks():
+def test_tiles_cut_between_blocks_give_the_same_blocks() -> None:
     rng = np.random.default_rng(0)
     reference, prediction = rng.integers(0, 3, (2, 40, 60), np.uint8)
     whole = block_confusions(reference, prediction, 3, 100, 1000)
@@ -84,7 +93,7 @@ def test_tiles_cut_between_blocks_give_the_same_blocks():
     np.testing.assert_array_equal(whole, np.concatenate(tiles))
 
 
-def test_blocks_without_a_reference_are_left_out():
+def test_blocks_without_a_reference_are_left_out() -> None:
     reference = np.zeros((40, 60), np.uint8)
     reference[:20] = IGNORE
     prediction = np.zeros((40, 60), np.uint8)
@@ -94,7 +103,7 @@ def test_blocks_without_a_reference_are_left_out():
     assert block_confusions(np.full((40, 60), IGNORE, np.uint8), prediction, 3, 100, 1000).shape == (0, 3, 3)
 
 
-def test_blocks_refuse_what_does_not_fit():
+def test_blocks_refuse_what_does_not_fit() -> None:
     raster = np.zeros((4, 4), np.uint8)
     with pytest.raises(GridError, match="shapes"):
         block_confusions(raster, raster[:3], 3, 100)
@@ -109,7 +118,7 @@ def test_blocks_refuse_what_does_not_fit():
 # Intervals
 
 
-def test_an_interval_covers_as_often_as_it_says():
+def test_an_interval_covers_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     hits = 0
     for trial in range(200):
@@ -118,7 +127,7 @@ def test_an_interval_covers_as_often_as_it_says():
     assert 0.80 <= hits / 200 <= 0.97
 
 
-def test_blocks_smaller_than_errors_are_far_too_sure():
+def test_blocks_smaller_than_errors_are_far_too_sure() -> None:
     # 400 km, errors that hang together over 16 km.
     rng = np.random.default_rng(2)
     covered = {8000: 0, 64_000: 0}
@@ -135,7 +144,7 @@ def test_blocks_smaller_than_errors_are_far_too_sure():
     assert covered[64_000] >= 28
 
 
-def test_one_scene_is_what_scipy_finds():
+def test_one_scene_is_what_scipy_finds() -> None:
     counts = blocks_of(np.random.default_rng(3), 80)
     ours = interval({"scene": counts}, share, n=20_000, seed=0)
     theirs = scipy.stats.bootstrap(
@@ -152,7 +161,7 @@ def test_one_scene_is_what_scipy_finds():
     assert abs(ours.high - theirs.high) < 0.03 * width
 
 
-def test_sums_over_draws_have_the_mean_and_the_variance_of_sums():
+def test_sums_over_draws_have_the_mean_and_the_variance_of_sums() -> None:
     """Of n independent blocks a sum varies by n times the sample's variance, however few they are."""
     rng = np.random.default_rng(4)
     for blocks in ((10,), (2, 3, 5)):
@@ -162,7 +171,7 @@ def test_sums_over_draws_have_the_mean_and_the_variance_of_sums():
         assert drawn.var() == pytest.approx(sum(len(s) * s.var(ddof=1) for s in scenes.values()), rel=0.05)
 
 
-def test_blocks_are_drawn_of_few_scenes_and_scenes_of_many():
+def test_blocks_are_drawn_of_few_scenes_and_scenes_of_many() -> None:
     sizes = {"a": 12, "b": 30, "c": 5, "one": 1}
     scenes = {name: np.eye(4)[[i] * size] for i, (name, size) in enumerate(sizes.items())}
     few = resample({"it": [scenes]}, n=100)
@@ -181,7 +190,7 @@ def test_blocks_are_drawn_of_few_scenes_and_scenes_of_many():
     np.testing.assert_allclose((places > 0).mean(axis=(0, 1)), 1 / n, atol=0.02)
 
 
-def test_block_noise_is_counted_once_where_scenes_are_drawn():
+def test_block_noise_is_counted_once_where_scenes_are_drawn() -> None:
     """Twelve scenes that are alike but for their blocks: their mean varies by what the blocks make it vary, no more."""
     rng = np.random.default_rng(18)
     widths = []
@@ -193,7 +202,7 @@ def test_block_noise_is_counted_once_where_scenes_are_drawn():
     assert np.mean(widths) == pytest.approx(1, abs=0.08)
 
 
-def test_the_same_seed_gives_the_same_interval_in_any_order_of_scenes():
+def test_the_same_seed_gives_the_same_interval_in_any_order_of_scenes() -> None:
     rng = np.random.default_rng(5)
     scenes = {name: blocks_of(rng, 20) for name in ("june", "january", "may")}
     turned = dict(reversed(scenes.items()))
@@ -209,7 +218,7 @@ def test_the_same_seed_gives_the_same_interval_in_any_order_of_scenes():
     assert (beside.low, beside.high) == pytest.approx((first.low, first.high), abs=1e-12)
 
 
-def test_scenes_that_differ_widen_the_interval_where_scenes_are_drawn():
+def test_scenes_that_differ_widen_the_interval_where_scenes_are_drawn() -> None:
     rng = np.random.default_rng(6)
     scenes = {f"{i:02}": blocks_of(rng, 40, truth) for i, truth in enumerate(np.linspace(0.6, 0.9, 12))}
     over = interval(scenes, share)
@@ -218,7 +227,7 @@ def test_scenes_that_differ_widen_the_interval_where_scenes_are_drawn():
     assert over.high - over.low > 2 * (nine.high - nine.low)
 
 
-def test_across_scenes_is_a_mean_or_pooled():
+def test_across_scenes_is_a_mean_or_pooled() -> None:
     scenes = {"small": np.full((20, 2), [1, 10.0]), "large": np.full((20, 2), [900, 1000.0])}
     assert interval(scenes, share).value == pytest.approx(0.5)
     assert interval(scenes, share, across="pooled").value == pytest.approx(901 / 1010)
@@ -228,7 +237,7 @@ def test_across_scenes_is_a_mean_or_pooled():
 
 @settings(max_examples=30)
 @given(st.integers(0, 1000), st.sampled_from([0.5, 0.8, 0.95]))
-def test_laws_of_intervals(seed, level):
+def test_laws_of_intervals(seed: int, level: float) -> None:
     counts = blocks_of(np.random.default_rng(seed), 30)
     found = interval({"x": counts}, share, n=200, seed=seed, level=level)
     wider = interval({"x": counts}, share, n=200, seed=seed, level=0.99)
@@ -240,7 +249,7 @@ def test_laws_of_intervals(seed, level):
     assert (scaled.low, scaled.high) == pytest.approx((found.low, found.high))
 
 
-def test_too_few_blocks_have_no_interval_and_a_reason():
+def test_too_few_blocks_have_no_interval_and_a_reason() -> None:
     counts = blocks_of(np.random.default_rng(7), MIN_BLOCKS)
     assert interval({"x": counts}, share).reason is None
     few = interval({"x": counts[:4], "y": counts[4:9]}, share)
@@ -250,8 +259,8 @@ def test_too_few_blocks_have_no_interval_and_a_reason():
     assert interval({"x": counts[:1]}, share).reason == "1 block is too few, 10 are needed"
 
 
-def test_what_is_not_defined_has_no_interval():
-    def old_ice(counts):
+def test_what_is_not_defined_has_no_interval() -> None:
+    def old_ice(counts: Floats) -> Floats:
         total = counts[..., 1]
         return np.divide(counts[..., 0], total, out=np.full(total.shape, np.nan), where=total > 0)
 
@@ -271,7 +280,7 @@ def test_what_is_not_defined_has_no_interval():
     assert interval({"x": counts, "y": np.zeros((5, 2))}, old_ice).value == 0.5
 
 
-def test_mean_of_defined():
+def test_mean_of_defined() -> None:
     values = np.array([[1, np.nan], [3, np.nan], [np.nan, np.nan]])
     np.testing.assert_array_equal(mean_of_defined(values, 0), [2, np.nan])
 
@@ -279,7 +288,7 @@ def test_mean_of_defined():
 # Repeats
 
 
-def test_repeats_are_points_and_no_part_of_the_interval():
+def test_repeats_are_points_and_no_part_of_the_interval() -> None:
     base = blocks_of(np.random.default_rng(8), 60)
     repeats = [{"x": base - [[shift, 0]]} for shift in (0, 10, 20)]
     found = interval(repeats, share)
@@ -293,7 +302,17 @@ def test_repeats_are_points_and_no_part_of_the_interval():
 # Two losses
 
 
-def noisy(rng, *, losses=("a", "b"), repeats=3, gaps=(0.0, 0.05), training=0.01, ground=0.0, scenes=("x", "y"), n=30):
+def noisy(
+    rng: np.random.Generator,
+    *,
+    losses: Sequence[str] = ("a", "b"),
+    repeats: int = 3,
+    gaps: Sequence[float] = (0.0, 0.05),
+    training: float = 0.01,
+    ground: float = 0.0,
+    scenes: Sequence[str] = ("x", "y"),
+    n: int = 30,
+) -> dict[str, list[dict[str, Floats]]]:
     """Counts of losses, each worse than the first by a gap: trainings differ, and losses from block to block."""
     base = {s: rng.normal(0.3, 0.1, n) for s in scenes}
     made = {}
@@ -306,7 +325,7 @@ def noisy(rng, *, losses=("a", "b"), repeats=3, gaps=(0.0, 0.05), training=0.01,
     return made
 
 
-def steady(rng, losses, gap):
+def steady(rng: np.random.Generator, losses: Sequence[str], gap: float) -> dict[str, list[dict[str, Floats]]]:
     """Losses of which the first and the last vary least, so that variances are pooled; the last is the worst."""
     gaps = np.linspace(0, gap, len(losses))
     made = noisy(rng, losses=losses, gaps=gaps, training=0.0)
@@ -321,7 +340,7 @@ def steady(rng, losses, gap):
 
 @pytest.mark.parametrize("losses", ["ab", "abc", "abcde"])
 @pytest.mark.parametrize("gap", [0.03, 0.05, 0.08])
-def test_trainings_alone_are_compared_as_tukey_did(losses, gap):
+def test_trainings_alone_are_compared_as_tukey_did(losses: Sequence[str], gap: float) -> None:
     """Without noise of the ground it is the honest significant difference of all pairs; of two losses, Student's t."""
     made = steady(np.random.default_rng(9), tuple(losses), gap)
     evaluated = resample(made, n=100).evaluate(share)
@@ -334,7 +353,7 @@ def test_trainings_alone_are_compared_as_tukey_did(losses, gap):
         assert expected == pytest.approx(scipy.stats.ttest_ind(*values).pvalue, rel=1e-4)
 
 
-def test_the_ground_alone_is_compared_as_paired_blocks_are():
+def test_the_ground_alone_is_compared_as_paired_blocks_are() -> None:
     """Where trainings hardly differ it is the paired t-test of blocks; no number of trainings makes it smaller."""
     for repeats in (2, 8):
         rng = np.random.default_rng(10)
@@ -345,7 +364,7 @@ def test_the_ground_alone_is_compared_as_paired_blocks_are():
         assert found.p == pytest.approx(scipy.stats.ttest_rel(one, other).pvalue, rel=0.1)
 
 
-def test_what_is_hard_for_both_cancels():
+def test_what_is_hard_for_both_cancels() -> None:
     """The blocks differ a hundred times more than the losses, in the same way for both: that does not matter."""
     made = noisy(np.random.default_rng(11), gaps=(0, 0.003), training=0.0003)
     evaluated = resample(made).evaluate(share)
@@ -356,7 +375,7 @@ def test_what_is_hard_for_both_cancels():
 
 @settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0.1, 1000), st.floats(-10, 10))
-def test_laws_of_differences(seed, factor, shift):
+def test_laws_of_differences(seed: int, factor: float, shift: float) -> None:
     made = noisy(np.random.default_rng(seed), losses=("a", "b", "c"), gaps=(0, 0.02, 0.04), ground=0.02)
     evaluated = resample(made, n=200, seed=seed).evaluate(share)
     found = difference(evaluated, "a", "c")
@@ -368,7 +387,7 @@ def test_laws_of_differences(seed, factor, shift):
     assert difference(evaluated, "c", "a").p == 1 or found.p == 1
 
 
-def test_no_scene_and_no_repeat_may_show_the_opposite():
+def test_no_scene_and_no_repeat_may_show_the_opposite() -> None:
     made = noisy(np.random.default_rng(12), gaps=(0, 0.5))
     clear = difference(resample(made).evaluate(share), "a", "b")
     assert clear.p < 0.001
@@ -384,13 +403,13 @@ def test_no_scene_and_no_repeat_may_show_the_opposite():
     assert (one_repeat.p, one_repeat.repeats, one_repeat.scenes) == (1, (2, 3), (2, 2))
 
 
-def test_a_scene_without_the_number_does_not_count():
+def test_a_scene_without_the_number_does_not_count() -> None:
     made = noisy(np.random.default_rng(13), gaps=(0, 0.5))
     for runs in made.values():
         for repeat in runs:
             repeat["y"] = np.zeros_like(repeat["y"])
 
-    def where_there_is(counts):
+    def where_there_is(counts: Floats) -> Floats:
         return np.divide(
             counts[..., 0], counts[..., 1], out=np.full(counts.shape[:-1], np.nan), where=counts[..., 1] > 0
         )
@@ -400,8 +419,8 @@ def test_a_scene_without_the_number_does_not_count():
     assert found.p < 0.01
 
 
-def test_where_nothing_can_be_said_there_is_a_reason():
-    def reason(n=30, **how):
+def test_where_nothing_can_be_said_there_is_a_reason() -> None:
+    def reason(n: int = 30, **how: Any) -> str | None:
         found = difference(resample(noisy(np.random.default_rng(14), n=n, **how)).evaluate(share), "a", "b")
         assert found.p is None
         return found.reason
@@ -416,10 +435,10 @@ def test_where_nothing_can_be_said_there_is_a_reason():
     assert "not defined" in difference(resample(made).evaluate(share), "a", "b").reason
 
 
-def test_what_is_off_to_either_side_is_told_by_its_distance():
+def test_what_is_off_to_either_side_is_told_by_its_distance() -> None:
     """With deviations d, `b` is worse than `a` where |b| > |a|, on whichever side they are."""
 
-    def p(a, b, seed=15):
+    def p(a: float, b: float, seed: int = 15) -> float | None:
         rng = np.random.default_rng(seed)
         made = noisy(rng, losses=("a", "b", "c"), gaps=(a - 0.3, b - 0.3, 0), ground=0.01)
         return difference(resample(made, n=400).evaluate(share), "a", "b", folded=True).p
@@ -437,14 +456,14 @@ def test_what_is_off_to_either_side_is_told_by_its_distance():
     assert difference(evaluated, "a", "b", folded=True).p >= difference(evaluated, "a", "b").p
 
 
-def test_holm():
+def test_holm() -> None:
     # The usual example: p-values 0.01, 0.04, 0.03, 0.005 at the level 0.05.
     assert holm({"1": 0.01, "2": 0.04, "3": 0.03, "4": 0.005}, 0.05) == {"1", "4"}
     assert holm({}, 0.1) == frozenset()
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0.001, 0.5))
-def test_holm_finds_what_bonferroni_finds_and_only_what_one_test_would(p_values, level):
+def test_holm_finds_what_bonferroni_finds_and_only_what_one_test_would(p_values: list[float], level: float) -> None:
     named = {str(i): p for i, p in enumerate(p_values)}
     found = holm(named, level)
     assert (
@@ -456,7 +475,7 @@ def test_holm_finds_what_bonferroni_finds_and_only_what_one_test_would(p_values,
 
 
 @pytest.fixture(scope="module")
-def simulated():
+def simulated() -> Iterator[ModuleType]:
     """The benchmark that simulates comparisons of losses; its functions are those that made the documents' tables."""
     path = Path(__file__).parents[1] / "benchmarks" / "told_apart.py"
     spec = importlib.util.spec_from_file_location("told_apart", path)
@@ -467,7 +486,7 @@ def simulated():
     del sys.modules[spec.name]
 
 
-def test_equal_losses_are_told_apart_no_more_often_than_the_level(simulated):
+def test_equal_losses_are_told_apart_no_more_often_than_the_level(simulated: ModuleType) -> None:
     """Best against worst, in any of 13 measures: wrong in at most 10 % of all comparisons, sentences no more often."""
     designs = [
         simulated.Design(losses=3, repeats=3, scenes=2),
@@ -489,7 +508,7 @@ def test_equal_losses_are_told_apart_no_more_often_than_the_level(simulated):
         assert n <= 0.1 * allowed + 2.5 * np.sqrt(0.1 * 0.9 * allowed), wrong
 
 
-def test_a_real_difference_is_found(simulated):
+def test_a_real_difference_is_found(simulated: ModuleType) -> None:
     found, trials = 0, 30
     rng = np.random.default_rng(21)
     with simulated.quick_tails():
@@ -503,7 +522,7 @@ def test_a_real_difference_is_found(simulated):
     assert found > 0.8 * trials
 
 
-def test_one_training_of_each_loss_tells_nothing_apart(simulated):
+def test_one_training_of_each_loss_tells_nothing_apart(simulated: ModuleType) -> None:
     """However large the difference is."""
     rng = np.random.default_rng(22)
     numbers, sentences = simulated.compared(simulated.Design(repeats=1, better=0.5), rng)
@@ -512,7 +531,7 @@ def test_one_training_of_each_loss_tells_nothing_apart(simulated):
     assert not any(f.praised for f in sentences)
 
 
-def test_tails_are_looked_up_right(simulated):
+def test_tails_are_looked_up_right(simulated: ModuleType) -> None:
     rng = np.random.default_rng(23)
     for _ in range(20):
         q, losses, degrees = rng.uniform(1, 20), int(rng.integers(2, 6)), int(rng.choice([2, 6, 78]))
@@ -523,7 +542,7 @@ def test_tails_are_looked_up_right(simulated):
 # Statistics
 
 
-def test_f1_of_many_matrices_is_that_of_each():
+def test_f1_of_many_matrices_is_that_of_each() -> None:
     rng = np.random.default_rng(14)
     counts = rng.integers(0, 50, (40, 6, 6)) * (rng.random((40, 6, 1)) < 0.7)
     counts[:, 1] = counts[:, :, 1] = 0  # neither charted nor predicted: no F1
@@ -536,7 +555,7 @@ def test_f1_of_many_matrices_is_that_of_each():
     np.testing.assert_allclose(mean_f1(1.25 * counts), means)  # weights of draws are no whole numbers
 
 
-def test_a_statistic_of_several_quantities_gives_each():
+def test_a_statistic_of_several_quantities_gives_each() -> None:
     scenes = {name: np.random.default_rng(19).integers(1, 50, (25, 6, 6)) for name in ("x", "y")}
     evaluated = resample({"focal": [scenes]}, n=100).evaluate(mean_f1)
     each = [scores(Confusion(c.sum(axis=0), np.zeros(6, int))).weighted_f1 for c in scenes.values()]
@@ -547,7 +566,7 @@ def test_a_statistic_of_several_quantities_gives_each():
         evaluated[0][0]
 
 
-def test_a_risk_is_a_statistic_as_well():
+def test_a_risk_is_a_statistic_as_well() -> None:
     rng = np.random.default_rng(15)
     counts = rng.integers(0, 50, (40, 6, 6))
     levels = class_levels(SIX_CLASSES, "PC7")
@@ -556,7 +575,7 @@ def test_a_risk_is_a_statistic_as_well():
     assert found.value == false_safe_km2(areas_by_level(counts.sum(axis=0), levels, 80))
 
 
-def test_results_can_be_written_as_json():
+def test_results_can_be_written_as_json() -> None:
     evaluated = resample(noisy(np.random.default_rng(16))).evaluate(share)
     for found in (spread(evaluated, "a"), difference(evaluated, "a", "b")):
         json.dumps(dataclasses.asdict(found), allow_nan=False)
@@ -565,7 +584,7 @@ def test_results_can_be_written_as_json():
 # Bad input
 
 
-def test_losses_with_other_scenes_or_blocks_are_refused():
+def test_losses_with_other_scenes_or_blocks_are_refused() -> None:
     rng = np.random.default_rng(17)
     good = {"x": blocks_of(rng, 20), "y": blocks_of(rng, 20)}
     with pytest.raises(GridError, match=r"y: focal has counts of shape \(20, 2\), repeat 2 of Dice None"):
@@ -579,12 +598,12 @@ def test_losses_with_other_scenes_or_blocks_are_refused():
 
 
 @pytest.mark.parametrize("nothing", [{}, {"focal": []}, {"focal": [{}]}])
-def test_nothing_is_refused(nothing):
+def test_nothing_is_refused(nothing: dict[str, Any]) -> None:
     with pytest.raises(GridError, match="there are no"):
         resample(nothing)
 
 
-def test_options_out_of_range_are_refused():
+def test_options_out_of_range_are_refused() -> None:
     counts = {"x": np.ones((20, 2))}
     with pytest.raises(ConfigError, match="99 resamples"):
         interval(counts, share, n=99)

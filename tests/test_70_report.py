@@ -1,5 +1,7 @@
 """The report says what the numbers say, shows all of it in one file, and is there whole or not at all."""
 
+from __future__ import annotations
+
 import csv
 import html.parser
 import math
@@ -8,6 +10,7 @@ import shutil
 from dataclasses import replace
 from itertools import chain, pairwise, permutations
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -40,10 +43,10 @@ from floemap.report.figures.scene_views import (
     read_view,
     worst_disagreement,
 )
-from floemap.report.findings import findings
+from floemap.report.findings import Finding, findings
 from floemap.report.measures import UNDERSTATED_SHIP, Numbers, Row, measures, ships
 from floemap.report.page import Pictures
-from floemap.report.report import make_report
+from floemap.report.report import Report, make_report
 from floemap.report.run_folder import read_run
 from floemap.results.run_paths import DataPaths, RunPaths
 from floemap.results.stage import read_json, write_json
@@ -53,52 +56,52 @@ TITLES = {"cross_entropy": "Cross-entropy", "dice": "Dice", "focal": "Focal"}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison of three losses and two repeats on two scenes. Shared: copy it, don't change it."""
     return make_run(tmp_path_factory.mktemp("made") / "run")
 
 
 @pytest.fixture(scope="module")
-def report(run, tmp_path_factory):
+def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     return make_report(run, tmp_path_factory.mktemp("report") / "report", resamples=200)
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures, for what is not about them."""
     monkeypatch.setattr("floemap.report.report._draw", lambda *_: Pictures({}, {}, [], []))
 
 
 @pytest.fixture(scope="module")
-def page(report):
+def page(report: Report) -> str:
     return report.page.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def numbers(report):
+def numbers(report: Report) -> dict[str, Any]:
     return read_json(report.folder / "numbers.json")
 
 
 class Tags(html.parser.HTMLParser):
     """All tags of a page with their attributes."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.tags = []
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
-    def of(self, name):
+    def of(self, name: str) -> list[dict[str, str | None]]:
         return [attrs for tag, attrs in self.tags if tag == name]
 
 
-def read_csv(path):
+def read_csv(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
-def test_everything_is_there(report):
+def test_everything_is_there(report: Report) -> None:
     names = {f"{kind}_{scene}" for kind in ("map", "closer", "edge", "incidence") for scene in ("01", "07")}
     names |= {"training", "confusion", "classes", "reliability"}
     figures = {p.name for p in (report.folder / "figures").iterdir()}
@@ -113,7 +116,7 @@ def test_everything_is_there(report):
     assert not [p for p in report.folder.parent.iterdir() if p.name.startswith(".")]
 
 
-def test_figures_for_a_paper_have_text_as_text_and_tables_are_latex(report, page):
+def test_figures_for_a_paper_have_text_as_text_and_tables_are_latex(report: Report, page: str) -> None:
     """So that a journal's fonts can be set and words be searched; the page's own figures have theirs drawn."""
     for path in (report.folder / "figures").glob("*.svg"):
         assert "<text" in path.read_text(encoding="utf-8"), path.name
@@ -128,7 +131,7 @@ def test_figures_for_a_paper_have_text_as_text_and_tables_are_latex(report, page
     assert "To cite: floemap" in page and "IGARSS 2023" in page
 
 
-def test_the_page_needs_nothing_beside_it(page):
+def test_the_page_needs_nothing_beside_it(page: str) -> None:
     tags = Tags(page)
     for name in ("img", "script", "link", "iframe", "source", "object"):
         for attrs in tags.of(name):
@@ -141,7 +144,7 @@ def test_the_page_needs_nothing_beside_it(page):
     assert len(page) < 15e6
 
 
-def test_the_page_can_be_read_without_seeing_it(page):
+def test_the_page_can_be_read_without_seeing_it(page: str) -> None:
     tags = Tags(page)
     images = tags.of("img")
     assert len(images) > 20
@@ -159,7 +162,7 @@ def test_the_page_can_be_read_without_seeing_it(page):
     assert "▲" in page and " best</span>" in page and " worst</span>" in page
 
 
-def test_simulated_is_said_everywhere(page, report):
+def test_simulated_is_said_everywhere(page: str, report: Report) -> None:
     assert "SIMULATED" in re.search("<title>(.*)</title>", page)[1]
     for heading in re.findall(r"<h2.*?</h2>", page, re.DOTALL):
         assert "SIMULATED" in heading
@@ -171,7 +174,7 @@ def test_simulated_is_said_everywhere(page, report):
         assert rows and {r["simulated"] for r in rows} == {"yes"}, table.name
 
 
-def test_what_is_not_simulated_is_not_called_so(tmp_path):
+def test_what_is_not_simulated_is_not_called_so(tmp_path: Path) -> None:
     real = make_run(tmp_path / "run", losses=("dice", "focal"), repeats=1, scenes=("01",), simulated=False)
     made = make_report(real, resamples=200)
     assert made.folder == real / "report" and not made.simulated
@@ -189,7 +192,7 @@ def test_what_is_not_simulated_is_not_called_so(tmp_path):
     assert texts[0] == texts[1]
 
 
-def test_numbers_are_those_of_the_stages(run, numbers):
+def test_numbers_are_those_of_the_stages(run: Path, numbers: dict[str, Any]) -> None:
     """Values are means over repeats of what scores and checks say of whole scenes."""
     found = {m["key"]: m["contenders"] for m in numbers["measures"]}
     summary = read_json(run / "results.json")["summary"]
@@ -214,7 +217,7 @@ def test_numbers_are_those_of_the_stages(run, numbers):
                 assert value is None
 
 
-def test_made_mistakes_are_told(numbers, report):
+def test_made_mistakes_are_told(numbers: dict[str, Any], report: Report) -> None:
     """Each loss of the made-up run makes mistakes of its own, and the right measure is worst for it."""
     found = {m["key"]: m for m in numbers["measures"]}
     made = {"old_ice_as_first_year_km2": "dice", "patches_per_1000_km2": "cross_entropy", "iiee_km2": "focal"}
@@ -226,7 +229,7 @@ def test_made_mistakes_are_told(numbers, report):
     assert any("Dice" in s for s in report.findings)
 
 
-def test_tables_show_the_numbers(page, numbers, report):
+def test_tables_show_the_numbers(page: str, numbers: dict[str, Any], report: Report) -> None:
     for measure in numbers["measures"]:
         known = next(m for m in measures(EXTREMEEARTH) if m.key == measure["key"])
         for own in measure["contenders"].values():
@@ -238,12 +241,12 @@ def test_tables_show_the_numbers(page, numbers, report):
         assert (float(row["value"]) if row["value"] else None) == own["value"]
 
 
-def changed(path, **values):
+def changed(path: Path, **values: Any) -> None:
     """Change values of a record."""
     write_json(path, read_json(path) | values)
 
 
-def test_one_level_holds_for_all_rows(numbers):
+def test_one_level_holds_for_all_rows(numbers: dict[str, Any]) -> None:
     """Adjusted by Holm's definition: the k-th smallest of m p-values times m - k + 1, and no less than those before."""
     compared = [m for m in numbers["measures"] if m["best_against_worst"] is not None]
     tested = [m for m in compared if m["best_against_worst"]["p"] is not None]
@@ -263,7 +266,7 @@ def test_one_level_holds_for_all_rows(numbers):
             assert same == of or not m["told_apart"]
 
 
-def test_what_numbers_are_not_about_stands_first(page, numbers):
+def test_what_numbers_are_not_about_stands_first(page: str, numbers: dict[str, Any]) -> None:
     top = page[page.index('id="answer"') : page.index("<table")]
     assert len(numbers["cautions"]) == 2
     for caution in numbers["cautions"]:
@@ -271,7 +274,7 @@ def test_what_numbers_are_not_about_stands_first(page, numbers):
     assert "2 test scenes" in top and "2 trainings of each loss" in top
 
 
-def test_one_training_marks_no_winner(tmp_path, undrawn):
+def test_one_training_marks_no_winner(tmp_path: Path, undrawn: None) -> None:
     made = make_report(make_run(tmp_path / "run", repeats=1), resamples=200)
     page = made.page.read_text(encoding="utf-8")
     assert " best</span>" not in page and " worst</span>" not in page
@@ -281,7 +284,9 @@ def test_one_training_marks_no_winner(tmp_path, undrawn):
     assert any("trained once" in (m["best_against_worst"] or {}).get("reason", "") for m in measured)
 
 
-def test_published_scores_stand_on_the_page_where_they_are_of_the_same(run, tmp_path, undrawn, page):
+def test_published_scores_stand_on_the_page_where_they_are_of_the_same(
+    run: Path, tmp_path: Path, undrawn: None, page: str
+) -> None:
     assert "0.810 to 0.830" not in page and "Published: " not in page
     other = tmp_path / "other"
     shutil.copytree(run, other)
@@ -295,7 +300,7 @@ def test_published_scores_stand_on_the_page_where_they_are_of_the_same(run, tmp_
 
 
 @pytest.mark.parametrize("way", ["copied", "moved"])
-def test_a_run_that_was_copied_or_moved_is_reported(way, tmp_path, undrawn):
+def test_a_run_that_was_copied_or_moved_is_reported(way: str, tmp_path: Path, undrawn: None) -> None:
     """From its own files, not from those that it was copied from; its records name no place outside of it."""
     made = make_run(tmp_path / "made" / "run", losses=("dice", "focal"), repeats=1, scenes=("01",))
     before = make_report(made, resamples=200)
@@ -314,7 +319,7 @@ def test_a_run_that_was_copied_or_moved_is_reported(way, tmp_path, undrawn):
             read_run(there)
 
 
-def test_where_a_run_was_made_is_told_only_where_that_is_needed(run, tmp_path):
+def test_where_a_run_was_made_is_told_only_where_that_is_needed(run: Path, tmp_path: Path) -> None:
     """To find what lies beside it, once it is moved: one that holds all that it needs names no folder of its maker."""
     for made, beside in ((run, False), (make_run(tmp_path / "run", losses=("focal",), repeats=1, truth=True), True)):
         cells = [read_json(path) for path in (made / "cells").glob("*/cell.json")]
@@ -322,7 +327,7 @@ def test_where_a_run_was_made_is_told_only_where_that_is_needed(run, tmp_path):
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_scenes_beside_a_run_are_found_whether_moved_with_it_or_not(together, run, tmp_path):
+def test_scenes_beside_a_run_are_found_whether_moved_with_it_or_not(together: bool, run: Path, tmp_path: Path) -> None:
     """A study may keep prepared products elsewhere, for several runs."""
     beside = tmp_path / "beside"
     shutil.copytree(run, beside / "run")
@@ -337,7 +342,7 @@ def test_scenes_beside_a_run_are_found_whether_moved_with_it_or_not(together, ru
     assert len(read_run(there / "run" if together else there).scenes) == 2
 
 
-def test_records_of_older_software_name_whole_paths(run, tmp_path):
+def test_records_of_older_software_name_whole_paths(run: Path, tmp_path: Path) -> None:
     """What they name is taken; where it is gone, what lies in the run in its usual place."""
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
@@ -354,7 +359,7 @@ def test_records_of_older_software_name_whole_paths(run, tmp_path):
             assert scene.product.is_relative_to(there) and scene.labels.is_relative_to(there)
 
 
-def test_a_report_lists_versions_and_refuses_to_mix_revisions(run, tmp_path, undrawn):
+def test_a_report_lists_versions_and_refuses_to_mix_revisions(run: Path, tmp_path: Path, undrawn: None) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(run, mixed)
     scored = mixed / "cells" / "dice_r0" / "evaluation" / product_name("01") / "evaluation.json"
@@ -374,7 +379,7 @@ def test_a_report_lists_versions_and_refuses_to_mix_revisions(run, tmp_path, und
             make_report(mixed, resamples=200)
 
 
-def test_a_training_that_is_missing_is_named(run, tmp_path, undrawn):
+def test_a_training_that_is_missing_is_named(run: Path, tmp_path: Path, undrawn: None) -> None:
     partly = tmp_path / "partly"
     shutil.copytree(run, partly)
     shutil.rmtree(partly / "cells" / "focal_r1")
@@ -390,7 +395,7 @@ def test_a_training_that_is_missing_is_named(run, tmp_path, undrawn):
     assert set(numbers["contenders"]) == {"cross_entropy", "focal"}
 
 
-def test_no_comparison_no_report(tmp_path, run):
+def test_no_comparison_no_report(tmp_path: Path, run: Path) -> None:
     with pytest.raises(FloemapError, match=r"holds no results\.json"):
         make_report(tmp_path)
     empty = tmp_path / "empty"
@@ -407,7 +412,9 @@ def test_no_comparison_no_report(tmp_path, run):
     assert caught.value.path == broken / "cells" / "dice_r0" / "cell.json"
 
 
-def test_a_report_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monkeypatch, undrawn):
+def test_a_report_that_cannot_be_written_leaves_the_old_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
+) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="in the way"):
@@ -415,7 +422,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monke
     old = make_report(run, tmp_path / "report", resamples=200).folder
     before = {p.name: p.stat().st_mtime_ns for p in old.iterdir()}
 
-    def full(*_, **__):
+    def full(*_: Any, **__: Any) -> NoReturn:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("floemap.report.report.write_tables", full)
@@ -426,7 +433,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monke
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "report"]
 
 
-def test_a_prediction_on_another_grid_is_refused(run, tmp_path):
+def test_a_prediction_on_another_grid_is_refused(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(run, other)
     product = other / "cells" / "dice_r0" / "predictions" / product_name("01")
@@ -435,7 +442,7 @@ def test_a_prediction_on_another_grid_is_refused(run, tmp_path):
         make_report(other)
 
 
-def test_the_command(run, tmp_path, undrawn):
+def test_the_command(run: Path, tmp_path: Path, undrawn: None) -> None:
     done = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "out"), "--quiet"])
     assert done.exit_code == 0, done.output
     assert str(tmp_path / "out" / "report.html") in done.output.replace("\n", "")
@@ -448,7 +455,7 @@ def test_the_command(run, tmp_path, undrawn):
 
 
 @pytest.mark.parametrize("block_m", [7_000, 20_000, 60_000])
-def test_blocks_add_up_to_the_scene(run, block_m):
+def test_blocks_add_up_to_the_scene(run: Path, block_m: int) -> None:
     """However a scene is cut: each block's amounts are shared out of the scene's, which are measured in one."""
     whole = read_run(run)
     for scene in whole.scenes:
@@ -473,7 +480,7 @@ def test_blocks_add_up_to_the_scene(run, block_m):
                 assert values.sum(axis=0) == pytest.approx(one.amounts[name][0], rel=1e-9), (key, name)
 
 
-def test_checks_are_kept_and_made_again_when_files_change(tmp_path):
+def test_checks_are_kept_and_made_again_when_files_change(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", losses=("dice",), repeats=1, scenes=("01",))
     scene = read_run(run).scenes[0]
     tested = read_run(run).contenders[0].of("01")[0]
@@ -514,7 +521,7 @@ def test_checks_are_kept_and_made_again_when_files_change(tmp_path):
     assert read_assessment(changed.folder).amounts.keys() == changed.amounts.keys()
 
 
-def test_only_a_part_of_a_scene_is_checked(run, tmp_path):
+def test_only_a_part_of_a_scene_is_checked(run: Path, tmp_path: Path) -> None:
     """What lies outside of the part counts for nothing, and the map shows no chart there."""
     whole = read_run(run)
     scene, tested = whole.scenes[0], whole.contenders[0].of("01")[0]
@@ -536,7 +543,7 @@ def test_only_a_part_of_a_scene_is_checked(run, tmp_path):
 # Views
 
 
-def test_errors_are_thinner_or_thicker():
+def test_errors_are_thinner_or_thicker() -> None:
     rng = np.random.default_rng(1)
     chart, prediction = rng.choice([*range(6), IGNORE], (2, 40, 40)).astype(np.uint8)
     kinds = error_kinds(chart, prediction, EXTREMEEARTH)
@@ -550,7 +557,7 @@ def test_errors_are_thinner_or_thicker():
 
 
 @pytest.mark.parametrize("at", [(0, 0), (30, 77), (100, 100)])
-def test_the_worst_disagreement_is_found(run, at):
+def test_the_worst_disagreement_is_found(run: Path, at: tuple[int, int]) -> None:
     whole = read_run(run)
     scene = whole.scenes[0]
     view = read_view(scene.raster, scene.label_raster, {}, 120)
@@ -566,7 +573,7 @@ def test_the_worst_disagreement_is_found(run, at):
     assert worst_disagreement(replace(made, chart=np.full_like(chart, IGNORE)), EXTREMEEARTH) is None
 
 
-def test_letters_stand_in_their_own_class():
+def test_letters_stand_in_their_own_class() -> None:
     classes = np.full((200, 300), WATER, np.uint8)
     classes[20:90, 30:200] = OLD
     classes[40:60, 60:90] = FIRST_YEAR
@@ -579,7 +586,7 @@ def test_letters_stand_in_their_own_class():
     assert label_places(np.full((20, 20), IGNORE, np.uint8), EXTREMEEARTH) == []
 
 
-def test_a_decimated_view_lies_where_the_whole_does(run):
+def test_a_decimated_view_lies_where_the_whole_does(run: Path) -> None:
     scene = read_run(run).scenes[0]
     whole = read_geobox(scene.raster)
     for pixels in (40, 100, 1000):
@@ -599,7 +606,7 @@ def test_a_decimated_view_lies_where_the_whole_does(run):
 ABOUT = {"level": 0.9, "by_scene": {}, "scenes": 2, "blocks": 40, "drawn": "blocks", "reason": None, "cautions": ()}
 
 
-def row(key, values, *, apart, why=None):
+def row(key: str, values: dict[str, float], *, apart: bool | None, why: str | None = None) -> Row:
     """A row of a measure with values by contender, best and worst by its own rule."""
     measure = next(m for m in measures(EXTREMEEARTH) if m.key == key)
     badness = {k: measure.badness(v) for k, v in values.items()}
@@ -611,12 +618,12 @@ def row(key, values, *, apart, why=None):
     return Row(measure, spreads, badness, order[0], order[-1], apart, between)
 
 
-def told(*rows, titles=TITLES, repeats=3, reference="chart"):
+def told(*rows: Row, titles: dict[str, str] = TITLES, repeats: int = 3, reference: str = "chart") -> list[Finding]:
     numbers = Numbers(tuple(rows), {}, {}, {}, {}, dict.fromkeys(titles, repeats), reference=reference)
     return findings(numbers, titles)
 
 
-def texts(*rows, **how):
+def texts(*rows: Row, **how: Any) -> list[str]:
     return [f.text for f in told(*rows, **how)]
 
 
@@ -624,7 +631,7 @@ SCORE = {"cross_entropy": 0.815, "dice": 0.81, "focal": 0.822}
 MISSED = {"cross_entropy": 900.0, "dice": 5000.0, "focal": 1200.0}
 
 
-def test_findings_say_when_losses_cannot_be_told_apart():
+def test_findings_say_when_losses_cannot_be_told_apart() -> None:
     sentences = texts(row("weighted_f1", SCORE, apart=False), row("old_ice_missed_km2", MISSED, apart=False))
     assert "Focal comes first with 0.822" in sentences[0] and "Dice last with 0.810" in sentences[0]
     assert "the difference is not significant" in sentences[0]
@@ -641,12 +648,12 @@ def test_findings_say_when_losses_cannot_be_told_apart():
     assert other[2].startswith("The score shows no significant difference")
 
 
-def test_findings_claim_no_more_than_scenes_and_trainings():
+def test_findings_claim_no_more_than_scenes_and_trainings() -> None:
     for sentence in texts(row("weighted_f1", SCORE, apart=True), row("old_ice_missed_km2", MISSED, apart=True))[:2]:
         assert "on these two scenes and for trainings like these three of each loss" in sentence
 
 
-def test_one_training_shows_values_and_no_winner():
+def test_one_training_shows_values_and_no_winner() -> None:
     rows = row("weighted_f1", SCORE, apart=None), row("old_ice_missed_km2", MISSED, apart=None)
     sentences = texts(*rows, repeats=1)
     assert sentences == [
@@ -657,7 +664,7 @@ def test_one_training_shows_values_and_no_winner():
     ]
 
 
-def test_findings_lead_with_old_ice_missed_and_what_belongs_to_it():
+def test_findings_lead_with_old_ice_missed_and_what_belongs_to_it() -> None:
     part = row("old_ice_as_first_year_km2", {"cross_entropy": 300.0, "dice": 4000.0, "focal": 1000.0}, apart=True)
     invented = row("old_ice_invented_km2", {"cross_entropy": 70.0, "dice": 10.0, "focal": 5.0}, apart=True)
     edge = row("ice_edge_km", {"cross_entropy": 3.0, "dice": 2.0, "focal": 9.0}, apart=True)
@@ -677,7 +684,7 @@ def test_findings_lead_with_old_ice_missed_and_what_belongs_to_it():
     assert "worst in 1 (ice edge off): the score alone" in sentences[2]
 
 
-def test_what_is_better_in_a_part_and_worse_in_the_whole_is_not_praised():
+def test_what_is_better_in_a_part_and_worse_in_the_whole_is_not_praised() -> None:
     """The loss that calls old ice nilas has less old ice called first-year, and misses more of it."""
     part = row("old_ice_missed_km2", {"cross_entropy": 38_810.0, "dice": 11_374.0}, apart=True)
     whole = row("risk_understated", {"cross_entropy": 3.0, "dice": 9.0}, apart=False)
@@ -702,7 +709,7 @@ NUMBERS = st.floats(0.001, 1e5)
         min_size=1,
     )
 )
-def test_no_loss_is_praised_that_is_worse_in_what_contains_it(drawn):
+def test_no_loss_is_praised_that_is_worse_in_what_contains_it(drawn: dict[str, Any]) -> None:
     drawn.setdefault("weighted_f1", ([0.5, 0.6, 0.7], True))
     rows = {
         key: row(key, dict(zip(TITLES, numbers, strict=True)), apart=apart) for key, (numbers, apart) in drawn.items()
@@ -716,7 +723,7 @@ def test_no_loss_is_praised_that_is_worse_in_what_contains_it(drawn):
                     assert rows[whole].badness[finding.praised] <= rows[whole].badness[rows[key].worst]
 
 
-def test_a_whole_counts_every_mistake_of_its_parts():
+def test_a_whole_counts_every_mistake_of_its_parts() -> None:
     """Put one pixel of each class where another is: wherever a part counts it, what contains it does."""
     for legend in LEGENDS.values():
         n = len(legend)
@@ -741,7 +748,7 @@ def test_a_whole_counts_every_mistake_of_its_parts():
                 assert not seen[part].any() or whole in CONTAINED_IN[part], (legend.name, part, whole)
 
 
-def test_every_measure_that_is_told_of_has_its_words():
+def test_every_measure_that_is_told_of_has_its_words() -> None:
     ranks = [m.harm for m in measures(EXTREMEEARTH) if m.harm]
     assert sorted(ranks) == list(range(1, len(ranks) + 1)), "no two are equally harmful"
     for key in BY_HARM:
@@ -753,7 +760,7 @@ def test_every_measure_that_is_told_of_has_its_words():
         assert "chart" not in truth[1].text and "{" not in truth[1].text
 
 
-def test_findings_say_what_a_number_is_best_near_to():
+def test_findings_say_what_a_number_is_best_near_to() -> None:
     """Fewer pieces are no praise by themselves: the reference's own number stands beside."""
     pieces = replace(row("patches_per_1000_km2", {"dice": 2.0, "focal": 30.0}, apart=True), chart=0.5, truth=41.8)
     for reference, words in (("chart", "the charts have 0.5"), ("truth", "the truth has 41.8")):
@@ -761,14 +768,14 @@ def test_findings_say_what_a_number_is_best_near_to():
         assert f"; {words}\u00a0per 1000 km²: on these" in found[1].text
 
 
-def test_findings_say_when_score_and_sense_agree():
+def test_findings_say_when_score_and_sense_agree() -> None:
     lost = {"cross_entropy": 900.0, "dice": 5000.0, "focal": 20.0}
     sentences = texts(row("weighted_f1", SCORE, apart=True), row("old_ice_missed_km2", lost, apart=True))
     assert sentences[2].endswith("score and sense agree.")
     assert len(told(row("weighted_f1", {"focal": 0.8}, apart=None), titles={"focal": "Focal"})) == 1
 
 
-def test_one_contender_and_one_axis(tmp_path, undrawn):
+def test_one_contender_and_one_axis(tmp_path: Path, undrawn: None) -> None:
     """A single loss is reported too, and trainings that leave each scene out in turn are one contender."""
     run = make_run(tmp_path / "run", losses=("focal",), repeats=1, scenes=("01", "07"))
     cells = run / "cells"
@@ -793,7 +800,7 @@ def test_one_contender_and_one_axis(tmp_path, undrawn):
     assert made.findings and "weighted F1" in made.findings[0]
 
 
-def test_scenes_are_made_alike(tmp_path):
+def test_scenes_are_made_alike(tmp_path: Path) -> None:
     """The maker of these runs writes what the checks read: seams, melt season, labels on the product's grid."""
     product, labels = make_scene(DataPaths(tmp_path), "07")
     assert read_geobox(product / "product.tif") == read_geobox(labels / "labels.tif")

@@ -1,12 +1,16 @@
 """The report in a real browser: nothing fails, nothing is fetched, all images load, at any width and on paper."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from run_maker import make_run
 
-from floemap.report.report import make_report
+from floemap.report.report import Report, make_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = next((p for n in ("chromium", "google-chrome", "chromium-browser") if (p := shutil.which(n))), None)
@@ -24,13 +28,16 @@ QUIET = (
 WIDTHS = {"desk": 1280, "tablet": 800, "phone": 390}
 
 
+Opened = tuple[playwright.Page, list[str], list[str]]
+
+
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return make_report(make_run(tmp_path_factory.mktemp("made") / "run", repeats=1), resamples=200)
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[playwright.Browser]:
     with playwright.sync_playwright() as p:
         started = p.chromium.launch(executable_path=BROWSER, args=list(QUIET))
         yield started
@@ -38,7 +45,7 @@ def browser():
 
 
 @pytest.fixture(params=WIDTHS, name="opened")
-def opened_page(request, browser, report):
+def opened_page(request: pytest.FixtureRequest, browser: playwright.Browser, report: Report) -> Iterator[Opened]:
     """The page, what its console said, and what it asked for."""
     page = browser.new_page(viewport={"width": WIDTHS[request.param], "height": 900})
     said, asked = [], []
@@ -50,14 +57,14 @@ def opened_page(request, browser, report):
     page.close()
 
 
-def test_it_opens_without_a_word_and_asks_for_nothing(opened, report):
+def test_it_opens_without_a_word_and_asks_for_nothing(opened: Opened, report: Report) -> None:
     page, said, asked = opened
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [report.page.as_uri()]
     assert page.title().startswith("SIMULATED")
 
 
-def test_all_images_load(opened):
+def test_all_images_load(opened: Opened) -> None:
     page, *_ = opened
     sizes = page.evaluate(
         "() => Promise.all([...document.images].map(i => i.decode().then(() => [i.naturalWidth, i.clientWidth])))"
@@ -66,14 +73,14 @@ def test_all_images_load(opened):
     assert all(natural > 0 and shown > 0 for natural, shown in sizes)
 
 
-def test_nothing_runs_over_the_edge(opened):
+def test_nothing_runs_over_the_edge(opened: Opened) -> None:
     """Wide tables and diagrams scroll by themselves; the page does not."""
     page, *_ = opened
     width, inside = page.evaluate("() => [document.documentElement.scrollWidth, window.innerWidth]")
     assert width <= inside
 
 
-def test_a_map_can_be_enlarged_by_keyboard(opened):
+def test_a_map_can_be_enlarged_by_keyboard(opened: Opened) -> None:
     page, said, _ = opened
     button = page.locator(".panel button").first
     before = button.locator("img").bounding_box()["width"]
@@ -88,7 +95,7 @@ def test_a_map_can_be_enlarged_by_keyboard(opened):
     assert said == []
 
 
-def test_rows_can_be_read_on_a_phone(browser, report):
+def test_rows_can_be_read_on_a_phone(browser: playwright.Browser, report: Report) -> None:
     """Where columns have no room, each number says whose it is."""
     page = browser.new_page(viewport={"width": WIDTHS["phone"], "height": 900})
     page.goto(report.page.as_uri())
@@ -97,7 +104,9 @@ def test_rows_can_be_read_on_a_phone(browser, report):
     page.close()
 
 
-def test_every_printed_page_says_that_it_is_simulated(browser, report, tmp_path):
+def test_every_printed_page_says_that_it_is_simulated(
+    browser: playwright.Browser, report: Report, tmp_path: Path
+) -> None:
     page = browser.new_page()
     page.goto(report.page.as_uri())
     paper = tmp_path / "report.pdf"

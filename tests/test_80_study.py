@@ -1,9 +1,13 @@
 """A study's scenes are shared out before training, by name, and never so that two uses see the same ice."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,32 +20,32 @@ from floemap.errors import ConfigError
 from floemap.study.cells import plan, with_changes
 from floemap.study.data import StudyScene, find_scenes
 from floemap.study.settings import DataSettings, SplitSettings, Study
-from floemap.study.split import published_roles, share_out
+from floemap.study.split import Share, published_roles, share_out
 
 MONTHS = [f"{m:02d}" for m in range(1, 13)]
 START = datetime(2018, 1, 16, 7, 54, 30, tzinfo=UTC)
 
 
-def scene(name, start=START, lon=-8.0, lat=77.0):
+def scene(name: str, start: datetime = START, lon: float = -8.0, lat: float = 77.0) -> StudyScene:
     """A scene of 6 by 3 degrees; nothing of it lies on disk."""
     corners = [(lon - 6, lat - 1.5), (lon + 6, lat - 1.5), (lon + 6, lat + 1.5), (lon - 6, lat + 1.5)]
     footprint = Footprint.from_corners(np.array(corners))
     return StudyScene(name, Path(name), Path(name), None, start, footprint, True, {})
 
 
-def year():
+def year() -> list[StudyScene]:
     return [scene(n, START + timedelta(days=30 * i)) for i, n in enumerate(MONTHS)]
 
 
-def roles(shares):
+def roles(shares: Sequence[Share]) -> dict[str, str]:
     return {s.name: s.role for s in shares}
 
 
-def test_the_published_split():
+def test_the_published_split() -> None:
     assert roles(share_out(SplitSettings(), year())) == {p.name: p.role for p in PARTS}
 
 
-def test_a_published_split_of_some_months():
+def test_a_published_split_of_some_months() -> None:
     kept = [s for s in year() if s.name in ("01", "02", "03")]
     assert roles(share_out(SplitSettings(), kept)) == {
         "01": "test",
@@ -54,7 +58,7 @@ def test_a_published_split_of_some_months():
 
 
 @pytest.mark.parametrize("held_out", MONTHS)
-def test_leaving_one_out_leaves_it_out(held_out):
+def test_leaving_one_out_leaves_it_out(held_out: str) -> None:
     shares = share_out(SplitSettings(kind="leave_one_out", held_out=held_out), year())
     assert [s.name for s in shares if s.role == "test"] == [held_out]
     assert all(s.scene.name != held_out for s in shares if s.role != "test")
@@ -66,11 +70,11 @@ def test_leaving_one_out_leaves_it_out(held_out):
         share_out(SplitSettings(kind="leave_one_out", held_out="13"), year())
 
 
-def lists(training, validation, test, **more):
+def lists(training: list[str], validation: list[str], test: list[str], **more: Any) -> SplitSettings:
     return SplitSettings(kind="lists", training=training, validation=validation, test=test, **more)
 
 
-def test_lists():
+def test_lists() -> None:
     shares = share_out(lists(["03", "02-SW"], ["02-NE"], ["01"]), year())
     assert roles(shares) == {"03": "train", "02-SW": "train", "02-NE": "validation", "01": "test"}
 
@@ -84,12 +88,12 @@ def test_lists():
         (lists(["03"], ["03-NE"], ["05"]), r"03 \(train\) and 03-NE \(validation\) share"),
     ],
 )
-def test_splits_that_cannot_be(split, words):
+def test_splits_that_cannot_be(split: SplitSettings, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         share_out(split, year())
 
 
-def test_one_product_is_tested_on_once():
+def test_one_product_is_tested_on_once() -> None:
     """Its predictions and scores lie in folders of its name."""
     one = scene("a")
     two = dataclasses.replace(one, name="b")
@@ -100,7 +104,7 @@ def test_one_product_is_tested_on_once():
     assert share_out(lists(["a", "b"], ["c-NE"], ["c-SW"]), [one, two, three])
 
 
-def test_two_scenes_of_the_same_ice():
+def test_two_scenes_of_the_same_ice() -> None:
     scenes = [scene("a"), scene("b", START + timedelta(hours=10)), scene("c", START + timedelta(days=40))]
     apart = lists(["a"], ["b"], ["c"])
     with pytest.raises(ConfigError, match="same ice"):
@@ -112,17 +116,17 @@ def test_two_scenes_of_the_same_ice():
     assert len(share_out(apart, south)) == 3
 
 
-def test_neighbours_that_touch_are_not_the_same_ice():
+def test_neighbours_that_touch_are_not_the_same_ice() -> None:
     scenes = [scene("a"), scene("b", lat=80.0), scene("c", START + timedelta(days=40))]
     assert len(share_out(lists(["a"], ["b"], ["c"]), scenes)) == 3
 
 
 @given(st.sets(st.sampled_from(MONTHS)))
-def test_published_roles_are_of_the_scenes_there_are(names):
+def test_published_roles_are_of_the_scenes_there_are(names: set[str]) -> None:
     assert {p[:2] for p in published_roles(sorted(names))} == names
 
 
-def test_settings_that_contradict_each_other():
+def test_settings_that_contradict_each_other() -> None:
     for values in (
         {"kind": "lists", "training": ["01"]},
         {"kind": "published", "training": ["01"]},
@@ -139,7 +143,7 @@ def test_settings_that_contradict_each_other():
         find_scenes(DataSettings())
 
 
-def test_a_plan_has_every_cell_once_with_its_own_settings():
+def test_a_plan_has_every_cell_once_with_its_own_settings() -> None:
     study = Study.checked(
         compare={"losses": ["focal", "dice"], "repeats": 2, "axes": {"model.output_stride": [8, 16]}},
         training={"seed": 40},
@@ -154,7 +158,7 @@ def test_a_plan_has_every_cell_once_with_its_own_settings():
     assert [c.repeat for c in cells] == [0] * 4 + [1] * 4
 
 
-def test_leaving_each_out_is_an_axis():
+def test_leaving_each_out_is_an_axis() -> None:
     study = Study.checked(split={"kind": "leave_one_out"}, compare={"losses": ["dice"], "repeats": 1})
     cells = plan(study, MONTHS)
     assert [c.study.split.held_out for c in cells] == MONTHS
@@ -171,12 +175,12 @@ def test_leaving_each_out_is_an_axis():
         {"model.output_stride": [8, 8]},
     ],
 )
-def test_axes_that_cannot_be(axes):
+def test_axes_that_cannot_be(axes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Study.checked(compare={"axes": axes})
 
 
-def test_changes_that_cannot_be():
+def test_changes_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match=r"training\.bacth"):
         with_changes(Study(), {"training.bacth": 3})
     with pytest.raises(ConfigError, match=r"nothing\.of"):
@@ -188,6 +192,6 @@ def test_changes_that_cannot_be():
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.toml")), ids=lambda p: p.stem)
-def test_a_shipped_study_is_understood(path):
+def test_a_shipped_study_is_understood(path: Path) -> None:
     if path.stem != "prepare":
         assert Study.from_toml(path).compare.losses

@@ -1,10 +1,14 @@
 """A comparison runs from products and charts to its table, goes on where it was stopped, and loses nothing."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import rasterio
@@ -18,7 +22,7 @@ from floemap.errors import ConfigError, FloemapError, GridError, TrainingError
 from floemap.results.stage import one_at_a_time, sha256
 from floemap.simulation.twin import make_twin
 from floemap.study import run as run_module
-from floemap.study.cells import with_changes
+from floemap.study.cells import Cell, with_changes
 from floemap.study.compare import compare, train_model
 from floemap.study.data import make_data
 from floemap.study.dry_run import dry_run
@@ -41,7 +45,7 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def twin(tmp_path_factory):
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four months, the fewest with which the published split has all three uses."""
     out = tmp_path_factory.mktemp("twin")
     make_twin(out, 400, months=(1, 2, 3, 7))
@@ -49,16 +53,16 @@ def twin(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared products and labels, made once for all studies of this module."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def tiny(twin, cache):
+def tiny(twin: Path, cache: Path) -> Callable[..., Study]:
     """Makes a tiny study of a shipped configuration."""
 
-    def make(config="demo", **changes):
+    def make(config: str = "demo", **changes: Any) -> Study:
         study = Study.from_toml(ROOT / "configs" / f"{config}.toml")
         values = study.model_dump()
         values["data"] |= {"folder": twin, "months": (1, 2, 3, 7), "cache": cache}
@@ -68,16 +72,16 @@ def tiny(twin, cache):
     return make
 
 
-def test_the_demo_runs_the_shipped_study():
+def test_the_demo_runs_the_shipped_study() -> None:
     assert demo_study("small", Path("twin")) == Study.from_toml(ROOT / "configs" / "demo.toml")
 
 
-def files_of(folder):
+def files_of(folder: Path) -> dict[Path, int]:
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize("config", [p.stem for p in CONFIGS])
-def test_every_shipped_study_runs(config, tiny, tmp_path):
+def test_every_shipped_study_runs(config: str, tiny: Callable[..., Study], tmp_path: Path) -> None:
     done = compare(tiny(config), tmp_path, report=False)
     assert not done.failed
     results = json.loads(done.results.read_text())
@@ -91,12 +95,14 @@ def test_every_shipped_study_runs(config, tiny, tmp_path):
     assert "Published scores are not comparable with these: the scenes are simulated." in words
 
 
-def test_it_goes_on_and_makes_nothing_twice(tiny, tmp_path, monkeypatch):
+def test_it_goes_on_and_makes_nothing_twice(
+    tiny: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})
     real = run_module.run_cell
     calls = []
 
-    def stopped(cell, *args, **kwargs):
+    def stopped(cell: Cell, *args: Any, **kwargs: Any) -> Any:
         calls.append(cell.name)
         if cell.loss == "focal":
             raise KeyboardInterrupt
@@ -120,7 +126,9 @@ def test_it_goes_on_and_makes_nothing_twice(tiny, tmp_path, monkeypatch):
     assert {p.name for p in after if after[p] != again[p]} <= {"cell.json", "split.json"}
 
 
-def test_a_power_cut_leaves_cells_that_are_told_of_whole(tiny, tmp_path, monkeypatch):
+def test_a_power_cut_leaves_cells_that_are_told_of_whole(
+    tiny: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever moment: what a record tells of is there, and as it was when all had come to the disk."""
     disk = Disk(tmp_path, monkeypatch)
     try:
@@ -142,10 +150,12 @@ def test_a_power_cut_leaves_cells_that_are_told_of_whole(tiny, tmp_path, monkeyp
         disk.close()
 
 
-def test_a_cell_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch):
+def test_a_cell_that_fails_does_not_stop_the_others(
+    tiny: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = run_module.run_cell
 
-    def failing(cell, *args, **kwargs):
+    def failing(cell: Cell, *args: Any, **kwargs: Any) -> Any:
         if cell.loss == "dice":
             raise TrainingError("the loss is nan in epoch 1.")
         return real(cell, *args, **kwargs)
@@ -157,7 +167,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch)
     assert {m["loss"] for m in missing} == {"dice"}
     assert "the loss is nan" in (tmp_path / "results.md").read_text()
 
-    def all_fail(cell, *args, **kwargs):
+    def all_fail(cell: Cell, *args: Any, **kwargs: Any) -> NoReturn:
         raise TrainingError("no.")
 
     monkeypatch.setattr("floemap.study.compare.run_cell", all_fail)
@@ -165,7 +175,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch)
         compare(tiny(), tmp_path / "other")
 
 
-def test_beside_each_other_as_in_turn(tiny, tmp_path):
+def test_beside_each_other_as_in_turn(tiny: Callable[..., Study], tmp_path: Path) -> None:
     study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})
     beside = compare(study, tmp_path / "beside", jobs=2, report=False)
     in_turn = compare(study, tmp_path / "turn", jobs=1, report=False)
@@ -174,14 +184,14 @@ def test_beside_each_other_as_in_turn(tiny, tmp_path):
         assert group["scores"]["primary"]["pooled"] == other["scores"]["primary"]["pooled"]
 
 
-def test_an_axis(tiny, tmp_path):
+def test_an_axis(tiny: Callable[..., Study], tmp_path: Path) -> None:
     study = tiny().model_dump()
     study["compare"] |= {"losses": ["dice"], "axes": {"model.output_stride": [8, 16]}}
     done = compare(Study.checked(**study), tmp_path, report=False)
     assert [g["axes"] for g in done.summary["groups"]] == [{"model.output_stride": 8}, {"model.output_stride": 16}]
 
 
-def test_scenes_by_their_files(tiny, tmp_path):
+def test_scenes_by_their_files(tiny: Callable[..., Study], tmp_path: Path) -> None:
     """Prepared products and labels, given as such, make the same study as the folder that they came from."""
     study = tiny()
     scenes = make_data(study.data, study.data.cache)
@@ -199,7 +209,9 @@ def test_scenes_by_their_files(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(("lost", "named"), [("charts", "seaice_s1_20180717"), ("products", "20180717T073809")])
-def test_a_scene_without_chart_or_product(lost, named, twin, tiny, tmp_path):
+def test_a_scene_without_chart_or_product(
+    lost: str, named: str, twin: Path, tiny: Callable[..., Study], tmp_path: Path
+) -> None:
     shutil.copytree(twin, tmp_path / "twin")
     for path in (tmp_path / "twin" / lost).glob("*20180717*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -208,7 +220,7 @@ def test_a_scene_without_chart_or_product(lost, named, twin, tiny, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_commands(tiny, twin, tmp_path):
+def test_the_commands(tiny: Callable[..., Study], twin: Path, tmp_path: Path) -> None:
     study = tiny()
     config = tmp_path / "study.toml"
     config.write_text(
@@ -263,7 +275,7 @@ def test_the_commands(tiny, twin, tmp_path):
     assert "generalized_dice" in wrong.output
 
 
-def test_a_model_without_test_scenes(tiny, tmp_path):
+def test_a_model_without_test_scenes(tiny: Callable[..., Study], tmp_path: Path) -> None:
     study = tiny().model_dump()
     study["split"] = {"kind": "lists", "training": ["03"], "validation": ["02-NE"]}
     assert train_model(Study.checked(**study), tmp_path).is_file()
@@ -274,7 +286,7 @@ def test_a_model_without_test_scenes(tiny, tmp_path):
 # --- a folder that is used again, and by several
 
 
-def test_other_settings_do_not_mix_with_what_was_there(tiny, tmp_path):
+def test_other_settings_do_not_mix_with_what_was_there(tiny: Callable[..., Study], tmp_path: Path) -> None:
     """Refused cells keep their models, but no longer count; --overwrite makes them again."""
     study = with_changes(tiny(), {"compare.losses": ["focal"]})
     compare(study, tmp_path, report=False)
@@ -298,13 +310,15 @@ def test_other_settings_do_not_mix_with_what_was_there(tiny, tmp_path):
     assert (cell / "model" / "model.safetensors").read_bytes() != weights
 
 
-def test_left_out_months_that_fail_are_missing_each_by_itself(tiny, tmp_path, monkeypatch):
+def test_left_out_months_that_fail_are_missing_each_by_itself(
+    tiny: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = tiny().model_dump()
     study["split"] = {"kind": "leave_one_out", "validation": ["02-NE", "07-NE"]}
     study["compare"] |= {"losses": ["dice"]}
     real = run_module.run_cell
 
-    def failing(cell, *args, **kwargs):
+    def failing(cell: Cell, *args: Any, **kwargs: Any) -> Any:
         if cell.axes["split.held_out"] in ("01", "03"):
             raise TrainingError("no.")
         return real(cell, *args, **kwargs)
@@ -318,7 +332,7 @@ def test_left_out_months_that_fail_are_missing_each_by_itself(tiny, tmp_path, mo
     assert "no." in (tmp_path / "results.md").read_text()
 
 
-def test_charts_of_one_name_are_kept_apart(tiny, twin, tmp_path):
+def test_charts_of_one_name_are_kept_apart(tiny: Callable[..., Study], twin: Path, tmp_path: Path) -> None:
     study = tiny()
     scenes = make_data(study.data, study.data.cache)[:2]
     listed = study.model_dump()
@@ -337,7 +351,7 @@ def test_charts_of_one_name_are_kept_apart(tiny, twin, tmp_path):
                 assert (a.read() == b.read()).all()
 
 
-def test_scenes_of_different_pixel_sizes_are_refused(tiny, twin, tmp_path):
+def test_scenes_of_different_pixel_sizes_are_refused(tiny: Callable[..., Study], twin: Path, tmp_path: Path) -> None:
     study = tiny()
     values = study.model_dump()
     scenes = make_data(study.data, study.data.cache)
@@ -350,7 +364,9 @@ def test_scenes_of_different_pixel_sizes_are_refused(tiny, twin, tmp_path):
         train_model(Study.checked(**values), tmp_path / "out")
 
 
-def test_a_truth_on_another_grid_is_left_out_or_refused_before_training(tiny, tmp_path, caplog):
+def test_a_truth_on_another_grid_is_left_out_or_refused_before_training(
+    tiny: Callable[..., Study], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     study = with_changes(tiny(), {"data.prepare.resolution_m": 1600.0, "data.months": [3]})
     truth = make_data(tiny().data, tiny().data.cache)[-1].truth
     (scene,) = make_data(study.data, tmp_path)
@@ -363,7 +379,7 @@ def test_a_truth_on_another_grid_is_left_out_or_refused_before_training(tiny, tm
         make_data(Study.checked(**values).data, tmp_path)
 
 
-def test_a_comparison_without_tests_is_refused_before_any_work(tiny, tmp_path):
+def test_a_comparison_without_tests_is_refused_before_any_work(tiny: Callable[..., Study], tmp_path: Path) -> None:
     study = tiny().model_dump()
     study["split"] = {"kind": "lists", "training": ["03"], "validation": ["02-NE"]}
     with pytest.raises(ConfigError, match=r"no scene for test.*\[split\] test"):
@@ -371,18 +387,20 @@ def test_a_comparison_without_tests_is_refused_before_any_work(tiny, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_torchrun_is_not_for_comparisons(tiny, tmp_path, monkeypatch):
+def test_torchrun_is_not_for_comparisons(
+    tiny: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="without torchrun"):
         compare(tiny(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_one_process_at_a_time(tmp_path):
+def test_one_process_at_a_time(tmp_path: Path) -> None:
     """Many at once make what they share once each, one behind the other."""
     inside, most = [], []
 
-    def work(i):
+    def work(i: int) -> None:
         with one_at_a_time(tmp_path / "shared"):
             inside.append(i)
             most.append(len(inside))
@@ -413,7 +431,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("changes", "words"), WRONG, ids=lambda x: "" if isinstance(x, str) else next(iter(x)))
-def test_what_is_wrong_is_said_before_any_work(changes, words, tiny, tmp_path):
+def test_what_is_wrong_is_said_before_any_work(
+    changes: dict[str, Any], words: str, tiny: Callable[..., Study], tmp_path: Path
+) -> None:
     """Not when its turn comes: the first cells of a comparison may take days."""
     values = tiny().model_dump()
     for key, value in changes.items():
@@ -428,7 +448,9 @@ def test_what_is_wrong_is_said_before_any_work(changes, words, tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_tells_what_compare_does_and_writes_nothing(tiny, cache, tmp_path, monkeypatch):
+def test_a_dry_run_tells_what_compare_does_and_writes_nothing(
+    tiny: Callable[..., Study], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = tiny(**{"training.max_epochs": 2, "compare.repeats": 2})
     monkeypatch.chdir(tmp_path)
     before = files_of(cache)
@@ -450,7 +472,7 @@ def test_a_dry_run_tells_what_compare_does_and_writes_nothing(tiny, cache, tmp_p
     assert 0.3 < told.disk_gb * 1e9 / whole < 3  # other tests share the cache
 
 
-def test_the_command_dry_run(tiny, twin, tmp_path):
+def test_the_command_dry_run(tiny: Callable[..., Study], twin: Path, tmp_path: Path) -> None:
     config = tmp_path / "study.toml"
     config.write_text(
         "[data]\nmonths = [1, 2, 3, 7]\n[data.prepare]\nresolution_m = 2000.0\n"

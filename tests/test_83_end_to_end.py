@@ -1,5 +1,7 @@
 """What is real here goes the whole way: a real product's metadata, a real ice chart; only the pixels are simulated."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
@@ -21,7 +23,7 @@ CHART = SHARED / "charts" / "cis_SGRDREA_20201102T.gpkg"
 
 
 @pytest.mark.skipif(not (METADATA.exists() and CHART.exists()), reason="the real product and chart are not here")
-def test_from_a_real_product_and_chart_to_a_score(tmp_path):
+def test_from_a_real_product_and_chart_to_a_score(tmp_path: Path) -> None:
     made = simulate_pixels(METADATA, tmp_path / "scene", chart=CHART)
     study = Study.checked(
         data={

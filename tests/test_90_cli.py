@@ -1,8 +1,12 @@
 """The command line: teaches by --help, prints one readable message, leaves with the right code."""
 
+from __future__ import annotations
+
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 import numpy as np
@@ -18,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RUN = CliRunner()
 
 
-def commands():
+def commands() -> list[tuple[list[str], Any]]:
     """All commands, as (words, command)."""
 
-    def walk(command, words):
+    def walk(command: Any, words: list[str]) -> Iterator[tuple[list[str], Any]]:
         if hasattr(command, "commands"):
             for name, sub in command.commands.items():
                 yield from walk(sub, [*words, name])
@@ -36,7 +40,7 @@ NAMES = [" ".join(words) for words, _ in COMMANDS]
 
 
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=NAMES)
-def test_every_command_teaches(words, command):
+def test_every_command_teaches(words: list[str], command: Any) -> None:
     assert command.help, "a command says what it does"
     assert "floemap " + " ".join(words) in command.help, "and shows an example"
     options = {o for p in command.params for o in p.opts}
@@ -48,11 +52,11 @@ def test_every_command_teaches(words, command):
 
 
 @pytest.mark.parametrize("name", sorted({words[0] for words, _ in COMMANDS}))
-def test_every_command_is_in_the_readme(name):
+def test_every_command_is_in_the_readme(name: str) -> None:
     assert re.search(rf"floemap {name}|make {name}", (ROOT / "README.md").read_text(encoding="utf-8"))
 
 
-def test_fixed_names_are_there():
+def test_fixed_names_are_there() -> None:
     assert {
         *(
             "demo",
@@ -69,18 +73,18 @@ def test_fixed_names_are_there():
 
 
 @pytest.mark.parametrize(("words", "shown"), [([], "prepare"), (["simulate"], "twin"), (["fetch"], "weights")])
-def test_nothing_given_shows_help(words, shown):
+def test_nothing_given_shows_help(words: list[str], shown: str) -> None:
     done = RUN.invoke(app, words)
     assert done.exit_code == 0
     assert shown in done.stdout
 
 
-def test_out_has_a_short_form():
+def test_out_has_a_short_form() -> None:
     for words, command in COMMANDS:
         assert [p.opts for p in command.params if "--out" in p.opts] == [["--out", "-o"]], words
 
 
-def test_info_for_programs(small_product):
+def test_info_for_programs(small_product: Path) -> None:
     done = RUN.invoke(app, ["info", str(small_product), "--json"])
     assert done.exit_code == 0
     facts = json.loads(done.stdout)
@@ -88,14 +92,14 @@ def test_info_for_programs(small_product):
     assert facts["problems"] == []
 
 
-def test_info_for_people(small_product, tmp_path):
+def test_info_for_people(small_product: Path, tmp_path: Path) -> None:
     done = RUN.invoke(app, ["info", str(small_product), "--out", str(tmp_path / "about")])
     assert done.exit_code == 0
     assert "SIMULATED" in done.stdout
     assert json.loads((tmp_path / "about" / "info.json").read_text())["lines"] == 300
 
 
-def test_info_of_a_prepared_product(small_product, tmp_path):
+def test_info_of_a_prepared_product(small_product: Path, tmp_path: Path) -> None:
     assert (
         RUN.invoke(app, ["prepare", str(small_product), "--out", str(tmp_path), "--resolution", "2000"]).exit_code == 0
     )
@@ -109,7 +113,7 @@ def test_info_of_a_prepared_product(small_product, tmp_path):
     assert "product.tif" in done.stderr
 
 
-def test_prepare_takes_settings_from_file_and_options(small_product, tmp_path):
+def test_prepare_takes_settings_from_file_and_options(small_product: Path, tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text('resolution_m = 4000\nnoise = "none"\n')
     call = ["prepare", str(small_product), "--out", str(tmp_path / "out"), "--config", str(tmp_path / "my.toml")]
     assert RUN.invoke(app, [*call, "--noise", "annotated"]).exit_code == 0
@@ -127,7 +131,9 @@ def test_prepare_takes_settings_from_file_and_options(small_product, tmp_path):
         (["demo", "--out", "file/below", "--size", "smallest"], "choose another --out"),
     ],
 )
-def test_errors_are_one_readable_message(arguments, words, tmp_path, monkeypatch):
+def test_errors_are_one_readable_message(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("in the way")
     done = RUN.invoke(app, arguments)
@@ -139,13 +145,13 @@ def test_errors_are_one_readable_message(arguments, words, tmp_path, monkeypatch
     assert sorted(p.name for p in tmp_path.iterdir() if not p.is_dir()) == ["file"]
 
 
-def test_a_wrong_option_is_named():
+def test_a_wrong_option_is_named() -> None:
     done = RUN.invoke(app, ["prepare", "x", "--out", "y", "--noise", "much"])
     assert done.exit_code == click.UsageError.exit_code
     assert "much" in done.output
 
 
-def test_demo_at_its_smallest(tmp_path):
+def test_demo_at_its_smallest(tmp_path: Path) -> None:
     done = RUN.invoke(app, ["demo", "--out", str(tmp_path), "--size", "smallest"])
     assert done.exit_code == 0, done.output
     assert "SIMULATED" in done.stdout
@@ -176,8 +182,8 @@ GO_ON = {"train", "compare", "demo", "fetch extremeearth", "fetch weights"}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_who_stops_a_command_is_told_what_stays(name, monkeypatch):
-    def stop(**_):
+def test_who_stops_a_command_is_told_what_stays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(**_: Any) -> NoReturn:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("floemap.cli.app.set_up_logging", stop)

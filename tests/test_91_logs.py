@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import floemap
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app, set_up_logging
-from floemap.progress import BESIDE_BARS, milestones, silent, with_bar
+from floemap.progress import BESIDE_BARS, Progress, milestones, silent, with_bar
 from floemap.version import __version__
 
 RUN = CliRunner()
@@ -89,7 +89,7 @@ def test_public_names_are_listed_before_they_are_loaded() -> None:
     assert all(getattr(floemap, name) is not None for name in dir(floemap))
 
 
-def steps(progress=silent):
+def steps(progress: Progress = silent) -> str:
     for done in range(5):
         progress(done, 4, f"step [{done}]")
     return "result"

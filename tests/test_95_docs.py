@@ -1,5 +1,7 @@
 """The documents say what the program does: no stale page, no command, option, setting or name that is not there."""
 
+from __future__ import annotations
+
 import ast
 import importlib
 import importlib.util
@@ -7,7 +9,9 @@ import re
 import shlex
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -24,7 +28,7 @@ PAGES = sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
 DOCUMENTS = [f"docs/{p}" for p in PAGES] + ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
 
-def _generator():
+def _generator() -> Any:
     spec = importlib.util.spec_from_file_location("generate_docs", DOCS / "generate.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -35,17 +39,17 @@ def _generator():
 GENERATED = _generator().PAGES
 
 
-def _text(document):
+def _text(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
-def _blocks(document, language):
+def _blocks(document: str, language: str) -> list[str]:
     """Fenced code blocks of a language; "" for those that name none."""
     fences = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", _text(document), re.S | re.M)
     return [body for name, body in fences if name == language]
 
 
-def _headings(text):
+def _headings(text: str) -> set[str]:
     """Anchors of a page, as the site makes them."""
     outside = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
     words = [re.sub(r"[^\w\s-]", "", h).strip().lower() for h in re.findall(r"^#+ (.*)$", outside, re.M)]
@@ -53,12 +57,12 @@ def _headings(text):
 
 
 @pytest.mark.parametrize("name", GENERATED)
-def test_no_generated_page_is_stale(name):
+def test_no_generated_page_is_stale(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == GENERATED[name](), "run: python docs/generate.py"
 
 
 @pytest.mark.parametrize("name", floemap.__all__)
-def test_every_public_name_is_described(name):
+def test_every_public_name_is_described(name: str) -> None:
     page = _text("docs/api.md")
     if name == "__version__":
         assert "floemap.__version__" in page
@@ -69,7 +73,7 @@ def test_every_public_name_is_described(name):
     assert own, "and says what it does"
 
 
-def test_the_python_page_names_nothing_that_is_not_there():
+def test_the_python_page_names_nothing_that_is_not_there() -> None:
     for path in re.findall(r"^::: (\S+)$", _text("docs/api.md"), re.M):
         module, _, name = path.rpartition(".")
         try:
@@ -79,7 +83,7 @@ def test_the_python_page_names_nothing_that_is_not_there():
             assert hasattr(owner, name), path
 
 
-def _imported(path):
+def _imported(path: str) -> Any:
     """Return a module, or a class of one."""
     try:
         return importlib.import_module(path)
@@ -88,13 +92,13 @@ def _imported(path):
         return getattr(importlib.import_module(module), name)
 
 
-def test_every_page_is_in_the_navigation():
+def test_every_page_is_in_the_navigation() -> None:
     listed = re.findall(r"^ +- .*: (\S+\.md)$", _text("mkdocs.yml"), re.M)
     assert sorted(listed) == PAGES, "nav in mkdocs.yml lists every page of docs/, once"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_lead_somewhere(document):
+def test_links_lead_somewhere(document: str) -> None:
     text = re.sub(r"^```.*?^```", "", _text(document), flags=re.S | re.M)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", link):
@@ -108,8 +112,8 @@ def test_links_lead_somewhere(document):
             assert target.resolve().is_relative_to(DOCS), f"{link}: the site holds docs/ only"
 
 
-def _commands():
-    def walk(command, words):
+def _commands() -> dict[tuple[str, ...], set[str]]:
+    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], set[str]]]:
         if hasattr(command, "commands"):
             for name, sub in command.commands.items():
                 yield from walk(sub, (*words, name))
@@ -123,7 +127,7 @@ def _commands():
 COMMANDS = _commands()
 
 
-def _calls(document):
+def _calls(document: str) -> Iterator[tuple[str, list[str]]]:
     """Shell commands with floemap in a document: (line, words after floemap)."""
     for body in _blocks(document, ""):
         for line in body.replace("\\\n", " ").splitlines():
@@ -133,7 +137,7 @@ def _calls(document):
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d != "docs/cli.md"])
-def test_commands_in_documents_exist(document):
+def test_commands_in_documents_exist(document: str) -> None:
     for line, words in _calls(document):
         name = tuple(words[:2]) if tuple(words[:2]) in COMMANDS else tuple(words[:1])
         assert name in COMMANDS, line
@@ -142,7 +146,7 @@ def test_commands_in_documents_exist(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_settings_in_documents_exist(document):
+def test_settings_in_documents_exist(document: str) -> None:
     for body in _blocks(document, "toml"):
         try:
             Study.checked(**tomllib.loads(body))
@@ -151,7 +155,7 @@ def test_settings_in_documents_exist(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_python_in_documents_names_what_exists(document):
+def test_python_in_documents_names_what_exists(document: str) -> None:
     for body in _blocks(document, "python"):
         for node in ast.walk(ast.parse(body)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "floemap":
@@ -170,7 +174,7 @@ def _house() -> dict[str, set[str]]:
     return found
 
 
-def test_the_map_of_the_house_is_the_tree():
+def test_the_map_of_the_house_is_the_tree() -> None:
     root = ROOT / "src" / "floemap"
     packages = [root, *sorted(p.parent for p in root.rglob("*/__init__.py"))]
     tree = {p.relative_to(root).as_posix(): {m.stem for m in p.glob("*.py") if m.stem != "__init__"} for p in packages}
