@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from floemap.study.settings import Study
 
 
@@ -18,11 +20,13 @@ def read_study(config: Path, data: Path | None, changes: Mapping[str, bool | int
     ConfigError
         If the file or a change is wrong.
     """
-    from floemap.study.cells import with_changes
+    from floemap.study.cells import with_changes, with_loss
     from floemap.study.settings import Study
 
     study = Study.from_toml(config)
-    given: dict[str, bool | int | float | str] = {k: v for k, v in changes.items() if v is not None}
+    given: dict[str, JsonValue] = {k: v for k, v in changes.items() if v is not None}
+    if "loss.name" in given:
+        given |= with_loss(study, str(given.pop("loss.name")))
     if data is not None:
         given["data.folder"] = str(data)
     return with_changes(study, given)
