@@ -1,4 +1,4 @@
-"""What the commands that read a study's settings share."""
+"""Parts that the commands of a study share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_study(config: Path, data: Path | None, changes: Mapping[str, bool | int | float | str | None]) -> Study:
-    """Read a study's settings; put in the folder of scenes and the changes that are not None.
+    """Read a study's settings; apply the folder of scenes and the changes that are not None.
 
     Raises
     ------
