@@ -22,7 +22,7 @@ from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
 from floemap.icechart.describe import areas_km2, chart_facts, chart_lines, chart_problems, describe_chart
 from floemap.icechart.dominant_type import class_fractions, ice_types
 from floemap.icechart.label.label import DISTANCE_STEP_PX, label_chart, notes_of
-from floemap.icechart.label.rasterize import border_distance, rasterize_labels
+from floemap.icechart.label.rasterize import MAX_DISTANCE_PX
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.preview import draw_chart_map
 from floemap.icechart.read.sigrid3 import read_chart
@@ -75,7 +75,11 @@ def test_labels_are_a_cog_with_colours_and_names(tmp_path: Path, product: Path, 
         assert {c.id: d.colormap(1)[c.id][:3] for c in SIX_CLASSES.classes} == SIX_CLASSES.colours
         assert {c.id: d.tags(1)[f"class_{c.id}"] for c in SIX_CLASSES.classes} == SIX_CLASSES.titles
         tags = d.tags()
-        expected = rasterize_labels(read_chart(chart), GRID, SIX_CLASSES, valid=valid)
+        # Squares of 64 px: old ice, first-year ice, new ice as the largest of three types, and land.
+        expected = np.full(GRID.shape, IGNORE, np.uint8)
+        for i, label in enumerate((4, 3, 0, IGNORE)):
+            expected[8:72, 64 * i : 64 * (i + 1)] = label
+        expected[~valid] = IGNORE
         assert (d.read(1) == expected).all()
     assert (tags["simulated"], tags["product"], tags["legend"]) == ("yes", "S1X", "six_classes")
     assert "other" not in tags
@@ -83,7 +87,8 @@ def test_labels_are_a_cog_with_colours_and_names(tmp_path: Path, product: Path, 
 
 def test_fractions_sum_to_the_whole(tmp_path: Path, product: Path, chart: Path) -> None:
     folder = label_chart(chart, product, tmp_path / "out", ALL).folder
-    exact = class_fractions(ice_types(read_chart(chart)), SIX_CLASSES)
+    # New ice, nilas, young, first-year, old, water, unknown: all old; half first-year in water; 4, 3 and 2 of 9 tenths.
+    percent = [[0, 0, 0, 0, 100, 0, 0], [0, 0, 0, 50, 0, 50, 0], [40, 0, 0, 30, 20, 10, 0]]
     with rasterio.open(folder / "fractions.tif") as d:
         assert d.descriptions == (*(c.key for c in SIX_CLASSES.classes), "unknown")
         assert (d.scales, d.nodata) == ((0.01,) * 7, 255)
@@ -91,7 +96,7 @@ def test_fractions_sum_to_the_whole(tmp_path: Path, product: Path, chart: Path) 
     known = stored[0] != 255
     assert (stored[:, known].sum(axis=0) == 100).all()
     for i in range(3):
-        np.testing.assert_allclose(stored[:, 40, 64 * i + 5] / 100, exact[i], atol=0.01)
+        assert stored[:, 40, 64 * i + 5].tolist() == percent[i]
     # Land, the margin around the chart, and rows without radar data have none; what has a label has fractions.
     assert not known[:20].any()
     assert not known[:, 192:].any()
@@ -117,11 +122,14 @@ def test_distances_are_stored_in_quarters(tmp_path: Path, product: Path, chart: 
     with rasterio.open(folder / "border_distance.tif") as d:
         stored, scale = d.read(1), d.scales[0]
         assert d.nodata == 255
-    distance = border_distance(read_chart(chart), GRID)
+    # Four squares of 64 px: the distance of a pixel's centre from its square's nearest side, at most the largest held.
+    across, down = np.arange(300) % 64 + 0.5, np.arange(80) - 8 + 0.5
+    nearest = np.minimum(np.minimum(across, 64 - across)[None, :], np.minimum(down, 64 - down)[:, None])
+    distance = np.minimum(nearest, MAX_DISTANCE_PX)
     on_chart = np.zeros(GRID.shape, bool)
     on_chart[8:72, :256] = True
     assert (stored[~on_chart] == 255).all()
-    assert np.abs(stored * scale - distance)[on_chart].max() <= DISTANCE_STEP_PX / 2
+    assert np.abs(stored * scale - distance)[on_chart].max() <= DISTANCE_STEP_PX / 2 + 0.51
     # The chart's own western edge coincides with the grid's: it is a border all the same.
     assert (stored[8:72, 0] * scale == 0.5).all()
 
