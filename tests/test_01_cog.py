@@ -189,3 +189,21 @@ def test_a_writer_that_cannot_begin_leaves_nothing_behind(tmp_path: Path) -> Non
         pass
     assert rasterio.env.hasenv() == before
     assert not list(tmp_path.iterdir())
+
+
+def test_a_strip_past_the_last_row_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(GridError, match="at row 64 does not fit"),
+        CogWriter(tmp_path / "a.tif", grid(100, 100), [Band("a")], dtype="int16", nodata=None) as cog,
+    ):
+        cog.write(np.zeros((1, 64, 100), np.int16))
+        cog.write(np.zeros((1, 64, 100), np.int16))
+
+
+def test_the_mean_of_four_by_hand() -> None:
+    four = np.array([[1, 2], [4, 9]])
+    assert halve(four.astype(np.int16), "average", None).tolist() == [[4]]
+    assert halve(four.astype(np.float32), "average", None).tolist() == [[4]]
+    assert halve(four.astype(np.int16), "average", 9).tolist() == [[2]]  # 7 / 3
+    odd = np.array([[1, 2, 5], [4, 9, 7], [8, 6, 3]], np.int16)
+    assert halve(odd, "average", None).tolist() == [[4, 6], [7, 3]]

@@ -21,6 +21,7 @@ from floemap.sentinel1.radiometry import (
     cell_power,
     inside_borders,
     line_weights,
+    range_profile,
     to_db,
 )
 
@@ -214,3 +215,14 @@ def test_no_border_noise_where_water_is_dark_to_the_edge() -> None:
     noise = np.full((40, 400), 100, np.float32)
     power = rng.gamma(40, 105 / 40, noise.shape).astype(np.float32)  # thermal noise and hardly anything else
     assert border_noise(power, noise, np.ones_like(power, bool), 100).mean() < 0.01
+
+
+def test_a_sub_swath_without_points_takes_the_nearest_points_noise() -> None:
+    noise = RangeNoise(0, np.array([0.0, 100.0, 200.0, 300.0]), np.array([1.0, 2.0, 4.0, 8.0]))
+    pixels = np.arange(201, 240)
+    for first, last, nearest in ((110, 140, 2), (160, 190, 4), (201, 240, 4), (260, 290, 8)):
+        found = range_profile(noise, SwathBounds("EW1", 0, 9, first, last), pixels)
+        assert found.tolist() == [nearest] * len(pixels)
+    # Zeros at the end were not computed: the nearest that was.
+    ended = RangeNoise(0, noise.pixels, np.array([1.0, 2.0, 4.0, 0.0]))
+    assert (range_profile(ended, SwathBounds("EW1", 0, 9, 260, 290), pixels) == 4).all()

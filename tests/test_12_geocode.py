@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from floemap.errors import GridError
 from floemap.sentinel1 import range_doppler as rd
-from floemap.sentinel1.geolocation import GeoLocator, default_crs, inverse_map, target_grid
-from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.geolocation import GeoLocator, default_crs, inverse_map, sea_level_nodes, target_grid
+from floemap.sentinel1.metadata import GroundRange, Scene
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.stac import footprint_geometry
 from floemap.simulation.safe.spec import ProductSpec
@@ -287,3 +287,36 @@ def test_real_terrain_displaces_the_annotated_surface(real: Scene) -> None:
     off_m = GEOD.inv(*sea, *annotated)[2]
     assert off_m.max() > 1000
     assert np.median(off_m) < 10
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_grid_is_the_smallest_over_the_image(scene_at: Callable[..., Scene], place: tuple[float, ...]) -> None:
+    """Its edges are multiples of the resolution, the nearest outside of the pixels at the image's border."""
+    locator = GeoLocator(scene_at(*place))
+    crs, resolution = default_crs(locator), 100.0  # a pixel of the image is 2 km
+    lines, pixels = (np.linspace(-0.5, n - 0.5, 300) for n in locator.shape)
+    first, last = np.full(300, -0.5), np.full(300, 1.0)
+    edges = [(lines, first), (lines, (locator.shape[1] - 0.5) * last), (first, pixels)]
+    edges += [((locator.shape[0] - 0.5) * last, pixels)]
+    lon, lat = np.concatenate([locator.to_ground(*edge) for edge in edges], axis=1)
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon, lat)
+    box = target_grid(locator, crs, resolution).boundingbox
+    # An edge bends by some metres between the points at which the grid's extent is taken.
+    for edge, outermost in ((box.left, x.min()), (-box.right, -x.max()), (box.bottom, y.min()), (-box.top, -y.max())):
+        assert -50 < outermost - edge < resolution + 50
+
+
+def test_nodes_lie_at_the_records_of_the_ground_range_conversion(scene_from_spec: Callable[..., Scene]) -> None:
+    """Ten lines, 20 km, with 6 km between nodes at most twice that; a cubic needs four of them."""
+    scene = scene_from_spec()
+
+    def lines(*records: float) -> list[float]:
+        given, n = scene.ground_range, len(records)
+        time_s = np.array(records) * scene.line_interval_s
+        taken = GroundRange(time_s, np.repeat(given.origin_m[:1], n), given.coefficients[:1] * n)
+        return list(sea_level_nodes(replace(scene, shape=(10, scene.shape[1]), ground_range=taken)).lines)
+
+    assert lines(-2, 3, 5, 12) == pytest.approx([0, 3, 5, 9])
+    alike = lines(-2, 5, 12)
+    assert len(alike) >= 4 and (alike[0], alike[-1]) == (0, 9)
+    assert np.ptp(np.diff(alike)) < 1e-9 and np.diff(alike).max() <= 3

@@ -181,3 +181,23 @@ def test_scaled_keeps_the_mean_of_the_scene(striped: tuple[Path, ProductSpec]) -
         means[noise] = cells.power[:, :, 1][valid].mean()
     assert means["scaled"] == pytest.approx(0.0008, rel=0.35)
     assert abs(means["scaled"] - 0.0008) <= abs(means["annotated"] - 0.0008) + 0.0001
+
+
+def test_every_row_is_denoised_and_progress_comes_to_its_end(
+    tmp_path: Path, small_spec: Callable[..., ProductSpec]
+) -> None:
+    """More rows than columns, in several blocks of rows."""
+    spec = small_spec(lines=1300, samples=260, pixel_spacing_m=300.0)
+    water = np.full((spec.lines, spec.samples), 0.0008, np.float32)
+    scene = open_scene(write_safe(tmp_path, spec, {"HH": 20 * water, "HV": water}, looks=10))
+    told: list[tuple[float, float]] = []
+    power = {
+        noise: calibrate(scene, looks=1, noise=noise, progress=lambda done, total, _: told.append((done, total))).power
+        for noise in ("none", "annotated", "scaled")
+    }
+    valid = power["none"][:, :, 2] > 0
+    for noise in ("annotated", "scaled"):
+        subtracted = np.where(valid[:, :, None], power["none"][:, :, :2] - power[noise][:, :, :2], np.inf)
+        assert (subtracted > 1e-5).all()
+    assert all(0 < done <= total == 2 * spec.lines for done, total in told)
+    assert sum(done == total for done, total in told) == 3

@@ -243,3 +243,12 @@ def test_areas_of_the_real_chart_agree_within_a_thousandth() -> None:
     for label in present:
         drawn_m2 = np.count_nonzero(labels == label) * pixel_m**2
         assert drawn_m2 == pytest.approx(areas[ids == label].sum(), rel=1e-3)
+
+
+def test_a_chart_elsewhere_is_said_to_be_where_it_is(tmp_path: Path) -> None:
+    """Its longitudes are those of its westernmost and its easternmost corner, also across the date line."""
+    for west, east in ((10.0, 15.0), (178.0, -177.0)):
+        box = shapely.box(west, 70, east if east > west else east + 360, 75)
+        chart = chart_of(tmp_path / f"{west}", [box], crs="EPSG:4326")
+        with pytest.raises(ChartError, match=rf"from {west} to {east} degrees east and 70.0 to 75.0 north"):
+            rasterize_polygons(chart, grid(left=LEFT + 5e6))

@@ -325,3 +325,9 @@ def test_label_that_the_legend_lacks_is_refused() -> None:
     part.labels[20, 20] = 6
     with pytest.raises(TrainingError, match=r"06 hold the values \[6\], which the legend six_classes lacks"):
         count_classes([survey_part(part)], SIX_CLASSES, "training")
+
+
+def test_drawn_once_means_the_places_of_the_first_epoch(surveys: list[Survey]) -> None:
+    once = SMALL.model_copy(update={"redraw": False, "flips": False})
+    redrawn = draw_epoch(surveys, once.model_copy(update={"redraw": True}), 0, 0)
+    assert set(draw_epoch(surveys, once, 0, 7)) == set(redrawn)

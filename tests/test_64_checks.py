@@ -494,3 +494,8 @@ def test_windows_are_odd_and_near_what_was_asked() -> None:
     assert window_px(0, 80) == 1
     with pytest.raises(ConfigError, match="window"):
         ice_edge(compared(*pair(), PIXEL_M, LEGEND), window_km=-1)
+
+
+def test_windows_of_more_than_half_of_what_16_bits_count() -> None:
+    """201 x 201 pixels are fewer than 65,536, and twice as many are more."""
+    assert generalise(np.ones((210, 210), bool), np.ones((210, 210), bool), 201).all()

@@ -169,3 +169,12 @@ def test_the_surer_half() -> None:
     assert confidence(p, said, true, LEGEND).values()["wrong_in_surer_half"] == 0
     p[0] = np.where(right, 0.5, 0.95)
     assert confidence(p, said, true, LEGEND).values()["wrong_in_surer_half"] == 1
+
+
+def test_probabilities_outside_of_0_to_1_are_named() -> None:
+    classes = blobs(0)
+    floats = np.full((6, *classes.shape), 0.5, np.float32)
+    with pytest.raises(ConfigError, match=r"from 0 to 1\.(5|4999\d*), outside"):
+        confidence(np.where(np.arange(6)[:, None, None] == 2, 3 * floats, floats), classes, classes, LEGEND)
+    with pytest.raises(ConfigError, match=r"from 0 to 2, outside"):
+        confidence(np.full(floats.shape, 200, np.uint8), classes, classes, LEGEND, 1 / 100)

@@ -337,3 +337,24 @@ def test_angles_unknown_or_beyond_the_bins() -> None:
     assert "incidence" in angle(compared(*maps), in_one(np.full(maps[0].shape, np.nan, np.float32)))
     with pytest.raises(GridError):
         angle(compared(*maps), [(slice(0, len(angles)), angles[:-1])])
+
+
+def test_old_ice_beside_water_is_compared_as_a_ratio() -> None:
+    reference, prediction = sea(), sea()
+    reference[10, 80] = OLD  # 4 sides
+    prediction[10, 80:83] = OLD  # 8 sides
+    found = values("neighbours", prediction, reference)
+    assert (found["old_water_ratio"], found["excess_km"]) == (2.0, 2.0)
+    assert found["reference"]["old_water_km"] == 2.0
+
+
+def test_a_short_seam_has_a_ratio() -> None:
+    """Sides of 10 m: there is less than a kilometre of them in the zone, and less than one elsewhere."""
+    reference = np.full((10, 9), FIRST, np.uint8)
+    reference[5:] = YOUNG
+    zone = np.zeros((10, 9), bool)
+    zone[:, :4] = True
+    found = seams(compared(reference, reference, 10.0), zone).values()["prediction"]
+    # 4 of 36 sides between rows change in the zone, 5 of 45 elsewhere.
+    assert found["ratio"] == pytest.approx(1)
+    assert found["changes_km"] == pytest.approx(0.04) and found["expected_km"] == pytest.approx(0.04)

@@ -298,3 +298,10 @@ def test_distances_refuse_what_does_not_fit() -> None:
     positions = ordinal_positions(SIX_CLASSES)
     with pytest.raises(GridError, match="6 classes"):
         mean_ordinal_error(np.zeros((2, 2)), positions)
+
+
+def test_special_consideration_called_normal_is_false_safe() -> None:
+    """Areas by level of reference and prediction: normal, elevated, special consideration."""
+    areas = np.array([[1.0, 2, 4], [8, 16, 32], [64, 128, 256]])
+    assert false_safe_km2(areas) == 8 + 64
+    assert false_safe_km2(np.stack([areas, 2 * areas])).tolist() == [72, 144]

@@ -615,3 +615,32 @@ def test_options_out_of_range_are_refused() -> None:
     for asked in (lambda: spread(evaluated, "Dice"), lambda: difference(evaluated, "focal", "Dice")):
         with pytest.raises(ConfigError, match=r"'Dice'.*Known: focal"):
             asked()
+
+
+def test_a_difference_by_scene_is_that_of_the_means_of_the_repeats() -> None:
+    """Shares wrong of `a`: 0.1 and 0.3 in x, 0.2 and 0.2 in y; of `b`: 0.5 in x, 0.8 in y."""
+
+    def counts(*wrong: float) -> list[dict[str, NDArray[np.float64]]]:
+        return [{"x": np.tile([100 * x, 100], (12, 1)), "y": np.tile([100 * y, 100], (12, 1))} for x, y in wrong]
+
+    made = {"a": counts((0.1, 0.2), (0.3, 0.2)), "b": counts((0.5, 0.8), (0.5, 0.8))}
+    found = difference(resample(made).evaluate(share), "a", "b")
+    assert found.by_scene == pytest.approx({"x": 0.3, "y": 0.6})
+    assert found.value == pytest.approx(0.45)
+    assert found.points == pytest.approx((0.5, 0.4))
+
+
+def test_undefined_draws_are_counted() -> None:
+    """Six of forty blocks have the class: 39 drawn of them have none with a probability of (34/40)^39."""
+
+    def of_class(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = counts[..., 1]
+        return np.divide(counts[..., 0], total, out=np.full(total.shape, np.nan), where=total > 0)
+
+    counts = np.zeros((40, 2))
+    counts[:6] = [[1, 2], [2, 2], [0, 2], [1, 2], [2, 2], [0, 2]]
+    found = interval({"x": counts}, of_class, n=1000)
+    words = found.cautions[0].split()
+    expected = 1000 * (34 / 40) ** 39
+    assert words[:3] == ["Not", "defined", "in"] and words[4:] == ["of", "1000", "resamples."]
+    assert 0 < int(words[3]) < expected + 5 * np.sqrt(expected)

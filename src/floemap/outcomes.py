@@ -1,4 +1,4 @@
-"""The same work on many products in one call: a product that fails does not stop the others."""
+"""The same work on many products in one call: one that fails does not stop the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class HasFolder(Protocol):
-    """A result that is a folder."""
+    """A result that lies in a folder."""
 
     @property
     def folder(self) -> Path:
@@ -28,7 +28,7 @@ Held = TypeVar("Held", covariant=True)
 
 @dataclass(frozen=True)
 class Outcome(Generic[Held]):
-    """The outcome of one product: either a result or an error."""
+    """What became of one product: either a result or an error."""
 
     product: Path
     result: Held | None
@@ -51,17 +51,16 @@ def each_product(
     Parameters
     ----------
     progress_of
-        Returns the progress callback of a product.
+        Gives the progress callback of each product.
     finished
-        Called with each outcome as soon as it is known.
+        Is called with each outcome as it is known.
     hopeless
-        Called after an error. If it returns True, the error does not come from the product, no other product can
-        succeed, and the error is raised.
+        Is asked after an error: whether it is none of the product's, so that no other can succeed. Then it is raised.
 
     Returns
     -------
-    One outcome for each product, in order. Errors are in them and not raised, unexpected ones included, because they
-    do not concern the other products.
+    One outcome for each product, in order. Errors are in them, not raised: also those that nobody thought of, for the
+    other products have nothing to do with them.
     """
     outcomes = []
     made: set[Path] = set()
@@ -83,13 +82,13 @@ def each_product(
 
 
 def _unexpected(product: Path, error: Exception) -> FloemapError:
-    """Return a FloemapError for an error of another class, which becomes its cause."""
-    if (known := of_system(error)) is not None:
-        return known
-    unexpected = FloemapError(
+    """Return an error that tells of one that is not ours, with it as its cause."""
+    if (said := of_system(error)) is not None:
+        return said
+    told = FloemapError(
         f"stopped at an unexpected {type(error).__name__}: {error}",
         path=product,
         hint="Please report this; --debug shows where it happened.",
     )
-    unexpected.__cause__ = error
-    return unexpected
+    told.__cause__ = error
+    return told
