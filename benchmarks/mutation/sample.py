@@ -25,11 +25,12 @@ import sys
 import time
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
-from cosmic_ray.commands import init
+from cosmic_ray.ast import ast_nodes, get_ast_from_path
 from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator
+from cosmic_ray.plugins import get_operator, operator_names
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkItem
 from judge import tests_of
@@ -41,6 +42,8 @@ _USED = re.compile(
     + "|core/(NumberReplacer|AddNot|ZeroIterationForLoop|Replace(True|False|And|Or|Break|Continue)With.*)$"
     + "|core/ReplaceUnaryOperator_(Delete_.*|USub_UAdd)$"
 )
+#: Nodes of the syntax tree that no operator changes; they are many.
+_NEVER = ("name", "string", "newline", "indent", "dedent")
 _TIMEOUT_S = 240.0
 _CONFIG = f"""[cosmic-ray]
 module-path = []
@@ -96,23 +99,29 @@ def modules(only: str) -> list[Path]:
 def draw(paths: list[Path], count: int, seed: int) -> list[WorkItem]:
     """Return one change at each of `count` places, all places being equally likely."""
     places = defaultdict(list)
-    with contextlib.closing(WorkDB(":memory:", WorkDB.Mode.create)) as everything:
-        init(paths, everything, {})
-        for item in everything.work_items:
-            m = item.mutations[0]
-            if _USED.match(m.operator_name):
-                places[str(m.module_path), m.start_pos, m.end_pos].append(item)
-    print(f"{len(paths)} modules, {len(places)} places, {sum(map(len, places.values()))} changes")
+    for path in paths:
+        for mutation in _changes(path):
+            places[path, mutation.start_pos, mutation.end_pos].append(mutation)
+    print(f"{len(paths)} modules, {len(places)} places, {sum(map(len, places.values()))} changes", flush=True)
     rng = random.Random(seed)
     order = sorted(places)
     rng.shuffle(order)
     drawn: list[WorkItem] = []
     for place in order:
-        items = sorted(places[place], key=lambda i: (i.mutations[0].operator_name, i.mutations[0].occurrence))
-        chosen = rng.choice(items)
-        if len(drawn) < count and _changes_something(chosen.mutations[0]):
-            drawn.append(chosen)
+        chosen = rng.choice(places[place])
+        if len(drawn) < count and _changes_something(chosen):
+            drawn.append(WorkItem.single(f"{len(drawn):04d}", chosen))
     return drawn
+
+
+def _changes(path: Path) -> Iterator[MutationSpec]:
+    """Yield all that the operators used would change in a module, as `cosmic-ray init` does."""
+    nodes = [node for node in ast_nodes(get_ast_from_path(path)) if node.type not in _NEVER]
+    for name in sorted(filter(_USED.match, operator_names())):
+        operator = get_operator(name)()
+        positions = (p for node in nodes for p in operator.mutation_positions(node))
+        for occurrence, (start, end) in enumerate(positions):
+            yield MutationSpec(path, name, occurrence, start, end)
 
 
 def _changes_something(mutation: MutationSpec) -> bool:
