@@ -23,7 +23,7 @@ from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.write.table import FIELDS
 from floemap.inference.draftchart.settings import ChartSettings
-from floemap.learning.losses import LOSSES
+from floemap.learning.losses import LOSSES, Loss
 from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TrainingSettings
 from floemap.legend import IGNORE, LEGENDS, STAGES
@@ -153,7 +153,7 @@ TABLES: Mapping[str, tuple[type[Settings], str]] = {
     "[data.prepare]": (PrepareSettings, "Also what `floemap prepare --config` reads, without a table's head."),
     "[split]": (SplitSettings, ""),
     "[model]": (ModelSettings, f"Names: {', '.join(MODELS)}."),
-    "[loss]": (LossSettings, f"Names: {', '.join(LOSSES)}; dice is generalized_dice."),
+    "[loss]": (LossSettings, "[Losses](losses.md) lists names and options."),
     "[crops]": (CropSettings, ""),
     "[training]": (TrainingSettings, ""),
     "[compare]": (CompareSettings, ""),
@@ -267,7 +267,35 @@ def fields_page() -> str:
     )
 
 
-PAGES = {"cli.md": cli_page, "settings.md": settings_page, "legends.md": legends_page, "fields.md": fields_page}
+def losses_page() -> str:
+    """Return all losses as Markdown: name, formula, source, options."""
+    parts = [
+        NOTE.format(source="docstrings in floemap/learning/losses"),
+        "# Losses\n",
+        "The names for `[loss] name` and `[compare] losses`, with the options for `[loss.options]`. Class weights are"
+        " `[loss] class_weights`, for the losses that take them. p is the softmax probability. Pixels without a label"
+        " never count. Sums are over the whole batch, over all GPUs. A loss of your own is named by import string:"
+        " [tutorial](tutorial-research.md#a-loss-of-your-own).\n",
+    ]
+    names: dict[type[Loss], list[str]] = {}
+    for name, cls in LOSSES.items():
+        names.setdefault(cls, []).append(name)
+    for cls, known in names.items():
+        words = inspect.cleandoc(cls.__doc__ or "").split("\nRaises\n")[0].strip()
+        parts += [f"## {', '.join(f'`{name}`' for name in known)}\n", words + "\n"]
+        parts += [f"Class weights: {'yes' if cls.takes_weights else 'no'}.\n"]
+        if cls.Options.model_fields:
+            parts += ["\n".join(_setting(name, f) for name, f in cls.Options.model_fields.items()) + "\n"]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+PAGES = {
+    "losses.md": losses_page,
+    "cli.md": cli_page,
+    "settings.md": settings_page,
+    "legends.md": legends_page,
+    "fields.md": fields_page,
+}
 
 
 def main() -> None:

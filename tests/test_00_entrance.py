@@ -78,7 +78,7 @@ def test_shipped_settings_are_the_defaults() -> None:
         ("resolution = 80", "'resolution' is unknown"),
         ("resolution_m = -1", "resolution_m is -1"),
         ('noise = "much"', "noise is 'much'"),
-        ("resolution_m = ", "is no TOML"),
+        ("resolution_m = ", "is not valid TOML"),
         ("resolutoin_m = 80", r"unknown \(did you mean 'resolution_m'\?\)"),
         ('noise = "Scaled"', r"not known \(did you mean 'scaled'\?\): known are annotated, scaled, none"),
         ('verify = "maybe"', "verify is 'maybe': true or false is needed"),

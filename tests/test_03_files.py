@@ -224,7 +224,7 @@ def test_inputs_lie_in_folders_of_any_name(
 
 def test_a_result_of_no_name_at_all_is_refused(tmp_path: Path) -> None:
     for name in ("a\0b", "a\udcff"):
-        with pytest.raises(OutputError, match="no UTF-8, or holds a null byte"):
+        with pytest.raises(OutputError, match="not UTF-8 or contains a null byte"):
             write_json(tmp_path / name / "a.json", {})
 
 
@@ -271,7 +271,7 @@ def test_a_name_that_is_no_text_is_refused_before_any_work(name: str, workshop: 
     for out in (tmp_path / "\udcff", tmp_path / "\udcff" / "out"):
         done = run(*words, "--out", out)
         assert done.exit_code == 1
-        assert "no UTF-8" in done.stderr or name == "compare", done.stderr  # which looks for the scenes before
+        assert "not UTF-8" in done.stderr or name == "compare", done.stderr  # which looks for the scenes before
     assert not contents(tmp_path)
 
 

@@ -218,7 +218,7 @@ def test_folders_in_capitals(small_product: Path, tmp_path: Path) -> None:
 def test_pipes_and_devices_are_no_products(tmp_path: Path, small_product: Path) -> None:
     os.mkfifo(tmp_path / "pipe.zip")
     for path in (tmp_path / "pipe.zip", Path("/dev/null")):
-        with pytest.raises(ProductError, match=r"is a (pipe|device), and no file"):
+        with pytest.raises(ProductError, match=r"is a (pipe|device), not a regular file"):
             open_scene(path)
     product = copied(small_product, tmp_path)
     (tiff,) = product.glob("measurement/*-hv-*")

@@ -344,7 +344,7 @@ def test_somebodys_file_of_the_name_of_a_lock_stays(linked: bool, name: str, tmp
     before = contents(tmp_path)
     for hold in (lambda: alone_in(tmp_path, "works in"), lambda: one_at_a_time(tmp_path)):
         if name == LOCK:
-            with pytest.raises(OutputError, match="is that of somebody's file"), hold():
+            with pytest.raises(OutputError, match="must be an empty lock file"), hold():
                 pass
         else:
             with hold():

@@ -483,9 +483,9 @@ def test_pipes_and_devices_are_refused(tmp_path: Path, name: str) -> None:
             lambda p: land_on(p, grid()),
             lambda p: label_chart(p, tmp_path / "like.tif", tmp_path),
         ):
-            with pytest.raises(ChartError, match=r"is a (pipe|device), and no file"):
+            with pytest.raises(ChartError, match=r"is a (pipe|device), not a regular file"):
                 read(path)
-    with pytest.raises(FloemapError, match="is a pipe, and no file"):
+    with pytest.raises(FloemapError, match="is a pipe, not a regular file"):
         read_geobox(tmp_path / name)
 
 

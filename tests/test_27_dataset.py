@@ -369,7 +369,7 @@ def test_the_command_fetches(
         server.products = {JAN.product: (tmp_path / "remote" / f"{JAN.product}.zip").read_bytes()}
         monkeypatch.setattr(fetch_module, "SERVICES", Services.at(server.url))
         code, said = run("--out", str(tmp_path / "out"), "--months", "1")
-        assert code == 0 and "2 files to fetch: up to" in said and "2 right" in said
+        assert code == 0 and "2 files to download: up to" in said and "2 right" in said
         assert PASSWORD not in said
         # The archive holds January's chart only, so February's stays missing: the exit code says so.
         code, said = run("--out", str(tmp_path / "out"), "--months", "1,2", "--only", "charts")

@@ -30,9 +30,24 @@ CASES: dict[str, dict[str, Any]] = {
     "macro_dice": {},
     "pooled_dice": {},
     "focal": {},
-    "focal by class": {"name": "focal", "alpha": (0.1, 0.9, 0.5, 0.3), "gamma": 0.5},
+    "focal by class": {"name": "focal", "options": {"alpha": [0.1, 0.9, 0.5, 0.3], "gamma": 0.5}},
     "focal weighted": {"name": "focal", "class_weights": "effective_number"},
+    "label_smoothing": {},
+    "label_smoothing weighted": {"name": "label_smoothing", "class_weights": "inverse"},
+    "cross_entropy_dice": {},
+    "cross_entropy_dice weighted": {
+        "name": "cross_entropy_dice",
+        "class_weights": "inverse",
+        "options": {"dice": 3.0},
+    },
+    "tversky": {},
+    "focal_tversky": {},
+    "lovasz_softmax": {},
+    "earth_mover": {},
+    "earth_mover weighted": {"name": "earth_mover", "class_weights": "inverse"},
 }
+#: Losses whose value has a bound.
+BOUNDED = ("generalized_dice", "macro_dice", "pooled_dice", "tversky", "lovasz", "earth_mover")
 DICE = ("generalized_dice", "macro_dice", "pooled_dice")
 K = 4
 
@@ -72,7 +87,7 @@ def _gradient(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
 @settings(max_examples=25, deadline=None)
 def test_focal_with_gamma_0_and_alpha_1_is_cross_entropy(seed: int, ignored: float) -> None:
     logits, labels = _batch(seed, ignored=ignored, dtype=torch.float32)
-    focal = make_loss(LossSettings(name="focal", gamma=0, alpha=1.0), K)
+    focal = make_loss(LossSettings(name="focal", options={"gamma": 0, "alpha": 1.0}), K)
     torch.testing.assert_close(focal(logits, labels), _loss("cross_entropy")(logits, labels))
     torch.testing.assert_close(_gradient(focal, logits, labels), _gradient(_loss("cross_entropy"), logits, labels))
 
@@ -101,7 +116,7 @@ def test_focal_is_its_formula() -> None:
 def test_one_alpha_scales_and_is_a_vector_of_its_own() -> None:
     logits, labels = _batch()
     one, quarter, vector = (
-        make_loss(LossSettings(name="focal", alpha=a), K)(logits, labels) for a in (1.0, 0.25, (0.25,) * K)
+        make_loss(LossSettings(name="focal", options={"alpha": a}), K)(logits, labels) for a in (1.0, 0.25, [0.25] * K)
     )
     torch.testing.assert_close(quarter, one / 4)
     torch.testing.assert_close(vector, quarter)
@@ -110,9 +125,9 @@ def test_one_alpha_scales_and_is_a_vector_of_its_own() -> None:
 def test_class_weights_multiply_alpha() -> None:
     logits, labels = _batch()
     pixels = (10, 20, 5, 40)
-    alpha = tuple((0.25 * class_weights(pixels, "inverse")).tolist())
+    alpha = (0.25 * class_weights(pixels, "inverse")).tolist()
     weighted = make_loss(LossSettings(name="focal", class_weights="inverse"), K, pixels)
-    by_hand = make_loss(LossSettings(name="focal", alpha=alpha), K)
+    by_hand = make_loss(LossSettings(name="focal", options={"alpha": alpha}), K)
     torch.testing.assert_close(weighted(logits, labels), by_hand(logits, labels))
 
 
@@ -165,6 +180,115 @@ def test_macro_and_pooled_dice_are_their_formulas() -> None:
     assert float(_loss("pooled_dice")(logits, labels)) == pytest.approx(1 - (r * p).sum(axis=1).mean(), rel=1e-12)
 
 
+@given(st.integers(0, 2**32), st.floats(0, 0.9), st.floats(0, 2), st.floats(0.1, 2))
+@settings(max_examples=25, deadline=None)
+def test_tversky_is_its_formula(seed: int, ignored: float, alpha: float, beta: float) -> None:
+    """Salehi et al. 2017, equation 3, by class, with sums over labelled pixels; Abraham and Khan 2019, equation 4."""
+    logits, labels = _batch(seed, ignored=ignored)
+    labels[0, 0, 0] = 1
+    valid = labels.numpy().ravel() != IGNORE
+    p = np.moveaxis(_softmax(logits.numpy()), 1, -1).reshape(-1, K)[valid]
+    r = np.eye(K)[labels.numpy().ravel()[valid]]
+    tp, fp, fn = (p * r).sum(axis=0), (p * (1 - r)).sum(axis=0), ((1 - p) * r).sum(axis=0)
+    index = (tp / (tp + alpha * fp + beta * fn))[r.sum(axis=0) > 0]
+    tversky, focal = (
+        make_loss(LossSettings(name=name, options={"alpha": alpha, "beta": beta}), K)
+        for name in ("tversky", "focal_tversky")
+    )
+    assert float(tversky(logits, labels)) == pytest.approx(np.mean(1 - index), rel=1e-9)
+    assert float(focal(logits, labels)) == pytest.approx(np.mean((1 - index) ** 0.75), rel=1e-9)
+
+
+def test_tversky_of_halves_is_macro_dice() -> None:
+    logits, labels = _batch()
+    halves = make_loss(LossSettings(name="tversky", options={"alpha": 0.5, "beta": 0.5}), K)
+    torch.testing.assert_close(halves(logits, labels), _loss("macro_dice")(logits, labels))
+
+
+def _lovasz(p: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:
+    """Berman et al. 2018, equations 8 and 9 and algorithm 1, by class, for p and labels of all pixels in a row."""
+    losses = []
+    for k in np.unique(labels):
+        there = labels == k
+        errors = np.where(there, 1 - p[:, k], p[:, k])
+        order = np.argsort(-errors)
+        set_values = []  # the Jaccard loss if the first pixels in this order are wrong
+        for count in range(len(order) + 1):
+            wrong = set(order[:count])
+            missed = sum(there[i] for i in wrong)
+            set_values.append(1 - (there.sum() - missed) / (there.sum() + len(wrong) - missed))
+        losses.append((np.diff(set_values) * errors[order]).sum())
+    return float(np.mean(losses))
+
+
+@given(st.integers(0, 2**32), st.floats(0, 0.9))
+@settings(max_examples=25, deadline=None)
+def test_lovasz_softmax_is_the_papers(seed: int, ignored: float) -> None:
+    logits, labels = _batch(seed, ignored=ignored)
+    labels[0, 0, 0] = 1
+    valid = labels.numpy().ravel() != IGNORE
+    p = np.moveaxis(_softmax(logits.numpy()), 1, -1).reshape(-1, K)[valid]
+    expected = _lovasz(p, labels.numpy().ravel()[valid])
+    assert float(_loss("lovasz_softmax")(logits, labels)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_lovasz_softmax_of_a_sure_prediction_is_the_jaccard_loss() -> None:
+    _, labels = _batch(ignored=0)
+    guess = _batch(seed=1, ignored=0)[1]
+    there, said = (np.eye(K)[x.numpy().ravel()] for x in (labels, guess))
+    jaccard = (there * said).sum(axis=0) / np.maximum(there, said).sum(axis=0)
+    assert float(_loss("lovasz_softmax")(_sure(guess), labels)) == pytest.approx(1 - jaccard.mean(), rel=1e-9)
+
+
+def test_label_smoothing_is_torchs() -> None:
+    logits, labels = _batch()
+    for s in (0.0, 0.1, 0.4):
+        loss = make_loss(LossSettings(name="label_smoothing", options={"smoothing": s}), K)
+        expected = functional.cross_entropy(logits, labels.long(), ignore_index=IGNORE, label_smoothing=s)
+        torch.testing.assert_close(loss(logits, labels), expected)
+
+
+def test_label_smoothing_weights_whole_pixels() -> None:
+    """Each pixel's term, by hand, times the weight of its class."""
+    logits, labels = _batch()
+    weights = class_weights((10, 20, 5, 40), "inverse").numpy()
+    log_p = np.log(_softmax(logits.numpy()))
+    terms, total = 0.0, 0.0
+    for (n, i, j), k in np.ndenumerate(labels.numpy()):
+        if k != IGNORE:
+            target = np.full(K, 0.1 / K) + 0.9 * np.eye(K)[k]
+            terms -= weights[k] * (target * log_p[n, :, i, j]).sum()
+            total += weights[k]
+    assert float(_loss("label_smoothing weighted")(logits, labels)) == pytest.approx(terms / total, rel=1e-12)
+
+
+def test_cross_entropy_dice_is_the_sum_of_both() -> None:
+    logits, labels = _batch()
+    ce, dice = (_loss(name)(logits, labels) for name in ("cross_entropy weighted", "macro_dice"))
+    torch.testing.assert_close(_loss("cross_entropy_dice weighted")(logits, labels), ce + 3 * dice)
+
+
+def test_earth_mover_is_its_formula() -> None:
+    """Hou et al. 2016, equation 3, with the classes in an order that is not that of their ids."""
+    logits, labels = _batch()
+    order = (3, 0, 2, 1)
+    p = _softmax(logits.numpy())
+    terms = []
+    for (n, i, j), k in np.ndenumerate(labels.numpy()):
+        if k != IGNORE:
+            predicted = np.cumsum(p[n, order, i, j])
+            terms.append(((predicted - np.cumsum(np.eye(K)[k, list(order)])) ** 2).sum())
+    loss = make_loss(LossSettings(name="earth_mover"), K, order=order)
+    assert float(loss(logits, labels)) == pytest.approx(np.mean(terms), rel=1e-12)
+
+
+def test_earth_mover_costs_more_the_farther_a_type_is() -> None:
+    """Sure of another class: as many as the steps along the order."""
+    labels = torch.zeros(1, 2, 2, dtype=torch.uint8)
+    costs = [float(_loss("earth_mover")(_sure(torch.full_like(labels, k)), labels)) for k in range(K)]
+    assert costs == pytest.approx([0, 1, 2, 3])
+
+
 def test_dice_losses_differ() -> None:
     logits, labels = _batch()
     labels[0] = 1  # unequal classes
@@ -174,7 +298,7 @@ def test_dice_losses_differ() -> None:
 # What all of them keep
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if "smoothing" not in case])
 def test_perfect_prediction_costs_nothing(case: str) -> None:
     _, labels = _batch()
     costs = [float(_loss(case)(_sure(labels, by), labels)) for by in (1.0, 5.0, 20.0, 1000.0)]
@@ -190,7 +314,7 @@ def test_wrong_and_sure_costs_much_and_is_finite(case: str) -> None:
     wrong = _sure(torch.where(labels == IGNORE, labels, (labels + 1) % K)).float()
     cost, gradient = _loss(case)(wrong, labels), _gradient(_loss(case), wrong, labels)
     assert cost.isfinite() and gradient.isfinite().all()
-    assert float(cost) > (0.99 if "dice" in case else 50)
+    assert float(cost) > (0.99 if case.startswith(BOUNDED) or case == "focal_tversky" else 50)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -248,6 +372,8 @@ def test_half_precision_agrees(case: str) -> None:
     torch.testing.assert_close(double, _loss(case)(exact, labels), rtol=2**-8, atol=0)
     gradient = _gradient(_loss(case), logits, labels)
     assert gradient.dtype == torch.bfloat16
+    if case == "lovasz_softmax":  # an error near the border of two bins falls into one or the other
+        return
     expected = _gradient(_loss(case), logits.double(), labels)
     torch.testing.assert_close(gradient.double(), expected, rtol=2**-7, atol=1e-8)
 
@@ -292,12 +418,13 @@ def test_class_ids_are_only_names(case: str, order: list[int], seed: int) -> Non
     pixels = [10, 20, 5, 40]
     given_here = {"name": case} | CASES[case]
     renamed = dict(given_here)
-    if "alpha" in given_here:
-        renamed["alpha"] = tuple(given_here["alpha"][k] for k in order)
+    if "alpha" in given_here.get("options", {}):
+        renamed["options"] = given_here["options"] | {"alpha": [given_here["options"]["alpha"][k] for k in order]}
     to = torch.full((256,), IGNORE, dtype=torch.uint8)
     to[torch.tensor(order)] = torch.arange(K, dtype=torch.uint8)  # the class `order[k]` is now called k
     loss = _loss(case, pixels)
-    other = make_loss(LossSettings(**renamed), K, [pixels[k] for k in order])
+    thickness = [order.index(k) for k in range(K)]
+    other = make_loss(LossSettings(**renamed), K, [pixels[k] for k in order], order=thickness)
     moved = to[labels.int()]
     torch.testing.assert_close(other(logits[:, order], moved), loss(logits, labels))
     torch.testing.assert_close(_gradient(other, logits[:, order], moved), _gradient(loss, logits, labels)[:, order])
@@ -398,18 +525,22 @@ def test_a_class_absent_from_training_is_told(caplog: pytest.LogCaptureFixture) 
 
 
 def test_refuses_an_unknown_loss() -> None:
-    with pytest.raises(ConfigError, match="no loss is called 'tversky'") as e:
-        make_loss(LossSettings(name="tversky"), K)
+    with pytest.raises(ConfigError, match="no loss is called 'tverski'") as e:
+        make_loss(LossSettings(name="tverski"), K)
     assert all(name in str(e.value) for name in LOSSES)
 
 
 @pytest.mark.parametrize(
     ("given_here", "message"),
     [
-        ({"name": "focal", "alpha": (0.1, 0.2)}, "alpha of the focal loss has 2 numbers for 4 classes"),
-        ({"name": "focal", "alpha": -1.0}, "alpha of the focal loss is -1.0"),
-        ({"name": "focal", "alpha": float("nan")}, "alpha of the focal loss is nan"),
-        ({"name": "focal", "alpha": (0.0,) * 4}, "not all 0"),
+        ({"name": "focal", "options": {"alpha": [0.1, 0.2]}}, "alpha of the focal loss has 2 numbers for 4 classes"),
+        ({"name": "focal", "options": {"alpha": -1.0}}, "alpha of the focal loss is -1.0"),
+        ({"name": "focal", "options": {"alpha": float("nan")}}, "alpha of the focal loss is nan"),
+        ({"name": "focal", "options": {"alpha": [0.0] * 4}}, "not all 0"),
+        ({"name": "focal", "options": {"gama": 1}}, r"'gama' is unknown \(did you mean 'gamma'\?\)"),
+        ({"name": "focal", "options": {"gamma": "two"}}, "gamma"),
+        ({"name": "focal", "options": {"gamma": -1}}, "gamma"),
+        ({"name": "cross_entropy", "options": {"gamma": 1}}, "for cross_entropy: the key 'gamma' is unknown"),
         ({"name": "dice", "class_weights": "inverse"}, "dice takes no class weights, but class_weights is 'inverse'"),
         (
             {"name": "cross_entropy", "class_weights": "inverse"},
@@ -421,6 +552,11 @@ def test_refuses_settings_that_do_not_fit(given_here: dict[str, Any], message: s
     pixels = (1, 1, 1, 1) if "dice" in given_here["name"] else (1, 1, 1)
     with pytest.raises(ConfigError, match=message):
         make_loss(LossSettings(**given_here), K, pixels)
+
+
+def test_options_of_the_focal_loss_at_their_old_place_are_refused_with_the_new_one() -> None:
+    with pytest.raises(ConfigError, match=r"options = \{ gamma = ... \}"):
+        LossSettings.checked(name="focal", gamma=2.0)
 
 
 def test_refuses_weights_of_nothing() -> None:

@@ -83,7 +83,7 @@ def test_settings_say_what_they_are_for(tmp_path: Path) -> None:
     done = run("info", wrong)
     assert done.exit_code == 1 and "did you mean 'training'?" in done.stderr
     wrong.write_text("colour = 3\n")
-    assert "sets nothing that floemap knows: colour" in run("info", wrong).stderr
+    assert "none of the keys that floemap knows: colour" in run("info", wrong).stderr
 
 
 def test_what_nobody_knows_is_refused_with_what_is_known(tmp_path: Path) -> None:

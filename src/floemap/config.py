@@ -1,6 +1,6 @@
-"""Configuration: typed, frozen, checked; unknown keys are errors. From TOML files, options, or Python.
+"""Settings from TOML files, options or Python: typed, frozen and validated; an unknown key is an error.
 
-Each stage's settings are one model. A file may leave out whatever it does not change.
+Each stage's settings are one model. A file holds only what differs from the defaults.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Settings(BaseModel):
         Raises
         ------
         ConfigError
-            If a key is unknown or a value is out of range, naming each.
+            If a key is unknown or a value is out of range. The error names each of them.
         """
         try:
             return cls(**values)
@@ -47,7 +47,7 @@ class Settings(BaseModel):
         Raises
         ------
         ConfigError
-            If the file is absent or no TOML, a key is unknown or a value is out of range, naming each.
+            If the file is absent or not TOML, a key is unknown or a value is out of range. The error names each.
         """
         values = read_toml(path)
         try:
@@ -62,17 +62,17 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If it is absent or no TOML.
+        If it is absent or not TOML.
     """
     try:
         return _parsed(decoded(regular_file(path, ConfigError).read_bytes()))
     except OSError as e:
         raise ConfigError(f"cannot be read: {e.strerror}.", path=path) from e
-    except (ValueError, RecursionError) as e:  # of TOML, of its encoding, of a number past all bounds; of its depth
-        raise ConfigError(f"is no TOML: {e}.", path=path) from e
+    except (ValueError, RecursionError) as e:  # ValueError: syntax, encoding, an enormous number; RecursionError: depth
+        raise ConfigError(f"is not valid TOML: {e}.", path=path) from e
 
 
-#: Configurations that come with floemap.
+#: Folder of the configurations that come with floemap.
 _SHIPPED = Path(__file__).parent / "configs"
 
 
@@ -94,15 +94,15 @@ def config_text(name: str) -> str:
     return (_SHIPPED / f"{name}.toml").read_text(encoding="utf-8")
 
 
-#: Keys within keys: each level of a dotted key is a table, and the time for them grows with the square of their number.
+#: A dotted key of 50 parts or more: each part is a table, and parsing takes time with the square of their number.
 _DEEP_KEY = re.compile(r"""(?:["']?[\w-]{1,64}["']?\s*\.\s*){50,}""")
-#: The longest of ours has 4 kB.
-_LONGEST_BYTES = 1 << 20
+#: Longest file that is parsed, characters. The longest configuration that comes with floemap has 4,000.
+_LONGEST = 1 << 20
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """Read TOML, unless it is made to take long."""
-    if len(text) > _LONGEST_BYTES:
+    """Parse TOML; refuse text that was made to take long."""
+    if len(text) > _LONGEST:
         raise ValueError(f"it is {len(text):,} characters long")
     if (deep := _DEEP_KEY.search(text)) is not None:
         raise ValueError(f"a key of more than 50 parts begins with {deep[0][:40]!r}")
@@ -110,9 +110,9 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _readable(error: ValidationError, settings: type[BaseModel]) -> str:
-    """One sentence for each thing that is wrong."""
+    """Return one clause for each error."""
     found = error.errors()
-    # A list with a wrong member is also said to lack one: what is wrong within it says all.
+    # For a list with a wrong member pydantic also reports the list as a whole: the error of the member is enough.
     inner = [e for e in found if not any(_is_within(other["loc"], e["loc"]) for other in found)]
     return "; ".join(_sentence(e, settings) for e in inner) + "."
 
@@ -121,7 +121,7 @@ def _is_within(loc: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool
     return len(loc) > len(outer) and loc[: len(outer)] == outer
 
 
-#: What a value must be, by the kind of error, instead of the library's words.
+#: What a value must be, by pydantic's kind of error: in place of its own words.
 _NEEDED: Mapping[str, str] = {
     "int": "a whole number is needed",
     "float": "a number is needed",
@@ -135,7 +135,7 @@ _NEEDED: Mapping[str, str] = {
 
 def _sentence(e: ErrorDetails, settings: type[BaseModel]) -> str:
     kind, value = e["type"], e["input"]
-    loc = e["loc"][:-1] if e["loc"] and isinstance(e["loc"][-1], int) else e["loc"]  # the value tells which of a list
+    loc = e["loc"][:-1] if e["loc"] and isinstance(e["loc"][-1], int) else e["loc"]  # the value says which of a list
     where = ".".join(map(str, loc)) or "the whole"
     if kind == "extra_forbidden":
         meant = did_you_mean(e["loc"][-1], _keys_at(settings, e["loc"][:-1]))
@@ -158,7 +158,7 @@ def _sentence(e: ErrorDetails, settings: type[BaseModel]) -> str:
 
 
 def _keys_at(settings: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that a table may have, by its place in the settings."""
+    """Return the keys that the table at `loc` in the settings may have."""
     table: type[BaseModel] | None = settings
     for part in loc:
         if isinstance(part, int):
@@ -169,7 +169,7 @@ def _keys_at(settings: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]
 
 
 def _table_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the settings that a field's type is, or holds, as a tuple of them does."""
+    """Return the settings class that a field's type is or contains, as a tuple of settings does; None if neither."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((t for t in map(_table_of, get_args(annotation)) if t is not None), None)

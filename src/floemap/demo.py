@@ -23,18 +23,18 @@ _TWINS: dict[DemoSize, tuple[tuple[int, ...], Size]] = {"small": (ALL_MONTHS, "s
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made.
+    """Result of the demo.
 
     Attributes
     ----------
     folder
         Folder of the comparison: data, a folder for each training, results.json, results.md.
     summary
-        See :func:`floemap.evaluation.statistics.summary.summarise`.
+        Scores, as :func:`floemap.evaluation.statistics.summary.summarise` returns them.
     report
-        The page to look at.
+        Path of the report, an HTML page.
     findings
-        What it says first.
+        The sentences at the top of the report.
     """
 
     folder: Path
@@ -44,7 +44,7 @@ class Demo:
 
 
 def demo_study(size: DemoSize, twin: Path) -> Study:
-    """Return the study that the demo runs. Of the size "small" it is ``configs/demo.toml``."""
+    """Return the study that the demo runs. That of the size "small" is ``configs/demo.toml``."""
     from floemap.study.settings import Study
 
     months, pixels = _TWINS[size]
@@ -82,21 +82,21 @@ def run_demo(
     Parameters
     ----------
     out
-        Folder for all of it: ``twin-<size>/`` with scenes and charts, ``<size>/`` with the comparison and its report.
+        Folder for all results: ``twin-<size>/`` with scenes and charts, ``<size>/`` with the comparison and its report.
     size
         ``small``: twelve months, a few minutes on two processor cores. ``smallest``: four months at a quarter of the
-        resolution and almost no training, to check that everything runs.
+        resolution and one epoch of training, to check that everything runs.
     seed
         Seed of the simulation.
     overwrite
-        Train again what is finished, or was begun by other settings.
+        Whether to train again the models whose training is finished, or was begun with other settings.
     progress
         Progress callback, called as progress(done, total, message).
 
     Raises
     ------
     FloemapError
-        If anything cannot be made. What is finished stays, and the same call goes on from there.
+        If a step fails. Finished results stay, and the same call resumes from them.
     """
     from floemap.study.compare import compare
 
@@ -106,10 +106,10 @@ def run_demo(
     workers = 2 if (os.cpu_count() or 1) > 1 and size == "small" else 1
     make_twin(twin, pixels, seed=seed, months=months, workers=workers, progress=part_of(progress, 0, 4, "simulating"))
 
-    def told(done: float, total: float, what: str) -> None:
+    def three_quarters(done: float, total: float, what: str) -> None:
         progress(1 + 3 * done / total, 4, what)
 
-    done = compare(demo_study(size, twin), out / size, overwrite=overwrite, progress=told)
+    done = compare(demo_study(size, twin), out / size, overwrite=overwrite, progress=three_quarters)
     assert done.report is not None
     progress(4, 4, "done")
     return Demo(done.folder, done.summary, done.report.page, done.report.findings)

@@ -1,4 +1,4 @@
-"""What can go wrong, as a person can act on it.
+"""The errors that floemap raises on purpose, with messages that a person can act on.
 
 Every error that floemap raises on purpose derives from :class:`FloemapError`. A message names the file, the value that
 was found, and what to do about it. The command line prints it as one readable paragraph and exits non-zero; a traceback
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-#: A longer message nobody reads.
+#: Longest message that is kept whole, characters.
 _MOST = 4000
 
 
-#: What using values of a file raises where they are of other kinds, or larger, than whoever wrote it would write.
+#: Errors from using values of a file that have another type, or are larger, than the program that wrote it gives.
 MISSHAPEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
@@ -27,13 +27,13 @@ class FloemapError(Exception):
     message
         What is wrong, with the value that was found.
     path
-        The file or folder that it is about.
+        The file or folder that is wrong.
     hint
-        What to do about it, as a sentence.
+        What the user can do about it, as a sentence.
     """
 
     def __init__(self, message: str, *, path: str | Path | None = None, hint: str | None = None) -> None:
-        if len(message) > _MOST:  # it quotes a file that holds anything
+        if len(message) > _MOST:  # it quotes a file of arbitrary content
             message = f"{message[: _MOST // 2]} [...] {message[-_MOST // 4 :]}"
         super().__init__(message)
         self.message = message
@@ -47,67 +47,66 @@ class FloemapError(Exception):
 
 
 def of_system(error: BaseException) -> FloemapError | None:
-    """Return what the system says of a file, such as that its name is too long, as one of ours; None if it is not that.
+    """Return the operating system's error on a file, such as a name that is too long, as a FloemapError; else None.
 
-    Paths come from options, settings and records, and the first look at one may fail for reasons that have nothing to
-    do with what is looked for.
+    Paths come from options, settings and records. The first access to one may fail for reasons that no caller expects.
     """
     if not isinstance(error, OSError) or not isinstance(error.filename, str) or error.strerror is None:
         return None
-    told = FloemapError(f"cannot be used: {error.strerror}.", path=error.filename)
-    told.__cause__ = error
-    return told
+    ours = FloemapError(f"cannot be used: {error.strerror}.", path=error.filename)
+    ours.__cause__ = error
+    return ours
 
 
 class ProductError(FloemapError):
-    """A radar product that cannot be read or is of another kind than needed."""
+    """A radar product cannot be read or is of another kind than needed."""
 
 
 class ChartError(FloemapError):
-    """An ice chart that cannot be read or understood."""
+    """An ice chart cannot be read or understood."""
 
 
 class GridError(FloemapError):
-    """Rasters that should share one grid do not, or a grid that cannot be made."""
+    """Rasters that must share one grid do not, or a grid cannot be made."""
 
 
 class ConfigError(FloemapError):
-    """A configuration or option with an unknown key or a value out of range."""
+    """A configuration or option has an unknown key or a value out of range."""
 
 
 class ModelError(FloemapError):
-    """A checkpoint or model that cannot be read, or does not fit the product or legend that it is asked for."""
+    """A checkpoint or model cannot be read, or does not fit the product or legend."""
 
 
 class TrainingError(FloemapError):
-    """Training that cannot begin or go on: nothing to learn from, a loss that is no number."""
+    """A training cannot start or continue: there is nothing to learn from, or the loss is NaN."""
 
 
 class OutputError(FloemapError):
-    """A result that could not be written: no permission, no space, something in the way."""
+    """A result cannot be written: no permission, no space, another file of its name."""
 
 
 class DownloadError(FloemapError):
-    """A file that could not be fetched whole and right."""
+    """A file could not be fetched, or is not the published one."""
 
 
 def how_to_install(extra: str) -> str:
-    """Return the hint for a missing package: which of floemap's extras brings it, and how to install that.
+    """Return the hint for a missing package: which of floemap's extras contains it, and how to install that.
 
-    floemap is on no package index: a name given to an installer without a place would install somebody else's package.
+    floemap is not on a package index: a bare name would install somebody else's package.
     """
     return f"Install floemap with its extra {extra!r}: in the folder of its source, pip install -e '.[{extra}]'."
 
 
 def known_names(name: object, known: Iterable[str]) -> str:
-    """Return the hint for a name that is unknown: the one that was meant, if one is like it, and all that are known."""
+    """Return the hint for an unknown name: a known name that resembles it, if there is one, and all known names."""
     names = list(known)
     meant = did_you_mean(name, names)
     return f"{meant and f'D{meant[1:]} '}Known: {', '.join(names)}."
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return the question whether another name was meant; "" where none is like it."""
+    """Return the question whether a similar name was meant; "" if no known name is similar."""
     by_small = {k.lower(): k for k in known}
     like = get_close_matches(str(name).lower(), by_small, n=1)
     return f"did you mean {by_small[like[0]]!r}?" if like else ""

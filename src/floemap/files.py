@@ -1,4 +1,4 @@
-"""Files that users and strangers give: regular ones, of a name that every library below can take."""
+"""Checks of files from outside: they must be regular, with a name that every library can handle."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ _KINDS = {
 
 
 def regular_file(path: str | Path, kind: type[FloemapError] = FloemapError) -> Path:
-    """Return the absolute path of a file that is to be read, itself or where a link leads.
+    """Return the absolute path of a file to read. A link to a regular file is accepted.
 
-    Whoever opens a pipe waits for its other end, perhaps for ever; a device may never end. And libraries take what
-    begins as an address, as ``http:/x`` does, for one: an absolute path never does.
+    Opening a pipe may wait without end, and reading a device may never finish. The path is made absolute because
+    libraries take a relative one such as ``http:/x`` for an address.
 
     Raises
     ------
     FloemapError
-        As `kind`, if there is nothing, a folder, or something else that is not a regular file.
+        As `kind`, if the path does not exist or is not a regular file.
     """
     path = Path(path)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise kind("does not exist.", path=path) from None
-    except (OSError, ValueError) as e:  # no permission, a loop of links, a name that is too long or holds a null byte
+    except (OSError, ValueError) as e:  # no permission, a loop of links, a name that is too long or has a null byte
         raise kind(f"cannot be read: {getattr(e, 'strerror', None) or e}.", path=path) from e
     if stat.S_ISDIR(mode):
         raise kind("is a folder, where a file is needed.", path=path)
     if not stat.S_ISREG(mode):
         raise kind(
-            f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, and no file.", path=path, hint="Give a file."
+            f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file.", path=path, hint="Give a file."
         )
     if not is_utf8(path):
-        raise kind("has a name that is no UTF-8.", path=path, hint="Give it another.")
+        raise kind("has a name that is not UTF-8.", path=path, hint="Rename it.")
     return path.absolute()
 
 
 def decoded(content: bytes, errors: str = "strict") -> str:
-    """Decode a text file by the byte order mark that editors of Windows put before it, else as UTF-8.
+    """Decode a text file: UTF-16 if it begins with the byte order mark of Windows editors, else UTF-8.
 
     Raises
     ------
@@ -58,19 +58,21 @@ def decoded(content: bytes, errors: str = "strict") -> str:
 
 
 def writable_name(path: str | Path) -> None:
-    """Refuse what is to be written under a name that is no text.
+    """Refuse to write under a name that no library can handle.
 
     Raises
     ------
     OutputError
-        If it is no UTF-8.
+        If the name is not UTF-8 or contains a null byte.
     """
     if not is_utf8(path) or "\0" in str(path):
-        raise OutputError("has a name that is no UTF-8, or holds a null byte.", path=path, hint="Choose another --out.")
+        raise OutputError(
+            "has a name that is not UTF-8 or contains a null byte.", path=path, hint="Choose another --out."
+        )
 
 
 def is_utf8(path: str | Path) -> bool:
-    """Whether a name came as UTF-8: Python keeps other bytes as halves of characters, which no other library takes."""
+    """Whether a name is UTF-8. Python keeps other bytes as halves of surrogate pairs, which other libraries refuse."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

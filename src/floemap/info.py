@@ -1,4 +1,4 @@
-"""What is this, and what is wrong with it: any file or folder that floemap reads."""
+"""Descriptions of any file or folder that floemap reads, and of what is wrong with it (``floemap info``)."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ _BY_SUFFIX: Mapping[str, str] = {
 }
 _OF_SHAPEFILES = (".shx", ".dbf", ".prj", ".cpg", ".qml", ".xml")
 _KNOWN = (
-    "It knows Sentinel-1 products (a folder with manifest.safe, a zip), ice charts (.shp, .gpkg, .geojson, .fgb), "
-    "models (.safetensors), settings (.toml), rasters (.tif), and what its own commands make."
+    "floemap knows Sentinel-1 products (a folder with manifest.safe, a zip), ice charts (.shp, .gpkg, .geojson, .fgb), "
+    "models (.safetensors), settings (.toml), rasters (.tif), and the results of its own commands."
 )
-#: Entries of a folder that are looked at, and that are shown.
+#: How many entries of a folder are read, and how many are shown.
 _MOST, _SHOWN = 1000, 20
-#: What a description that is written says of itself, and its name.
+#: Maker and name of the file of a description.
 COMMAND, RECORD = "floemap info", "info.json"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What something is.
+    """Description of a file or folder.
 
     Attributes
     ----------
     facts
-        JSON-ready: what is not a number is None.
+        The description as JSON has it, with None for NaN and infinity.
     lines
-        (name, words) for people.
+        The description for people, as (name, words).
     problems
-        What is wrong with it, if anything; then it cannot be used as it is.
+        What is wrong with it. If there is a problem, it cannot be used as it is.
     chart
-        The chart, where it is one, for :func:`floemap.icechart.preview.draw_chart_map`.
+        The chart, if it is one, for :func:`floemap.icechart.preview.draw_chart_map`.
     """
 
     facts: dict[str, Any]
@@ -65,7 +65,7 @@ class Description:
 
 
 def describe(path: str | Path, *, layer: str | None = None, crs: str | None = None) -> Description:
-    """Say what lies at `path`: a Sentinel-1 product, an ice chart, a trained model, or what a command has made.
+    """Describe what is at `path`: a Sentinel-1 product, an ice chart, a trained model, or the result of a command.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def describe(path: str | Path, *, layer: str | None = None, crs: str | None = No
     Raises
     ------
     FloemapError
-        If there is nothing, or nothing that floemap knows.
+        If it does not exist, or is not of a kind that floemap knows.
     """
     found = _describe(Path(path), layer, crs)
     return replace(found, facts=_without_nan(found.facts))
@@ -91,7 +91,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _describe(path: Path, layer: str | None, crs: str | None) -> Description:
-    if not os.path.isdir(path):  # noqa: PTH112  of a name that is too long, Path.is_dir raises an error
+    if not os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises an error if the name is too long
         regular_file(path)
     if path.is_dir():
         return _folder(path)
@@ -120,7 +120,7 @@ def _describe(path: Path, layer: str | None, crs: str | None) -> Description:
 
 
 def _part_of(whole: Description, part: Path, of: Path) -> Description:
-    """Say of a file that it is one of what is described."""
+    """Return the description of a whole as that of a file that belongs to it."""
     lines = [("File", f"{part.name}, which belongs to {of.name}"), *whole.lines]
     return replace(whole, facts=whole.facts | {"file": str(part)}, lines=lines)
 
@@ -131,20 +131,24 @@ def write_description(description: Description, out: str | Path) -> None:
     Raises
     ------
     OutputError
-        If they cannot be written, or would take the place of other files, or of those of another description.
+        If they cannot be written, or would replace other files, or those of another description.
     """
     out = Path(out)
     record, picture = out / RECORD, out / "map.png"
     try:
         before = read_json(record)
-    except FloemapError:  # nothing, or nobody's record
+    except FloemapError:  # it does not exist, or is not a record
         before = {}
     made = {"described_by": COMMAND} | told_sources(out, {"described": Path(description.facts["path"])})
     ours = all(before.get(key) == value for key, value in made.items())
     for path in (record, picture):
         if os.path.lexists(path) and not (ours and path.is_file() and not path.is_symlink()):
-            raise OutputError("is there already.", path=path, hint="Move it, or choose another --out.")
-    write_json(record, description.facts | made)  # first: by it the next run knows what a killed one left
+            raise OutputError(
+                "already exists and is not the description of the same thing.",
+                path=path,
+                hint="Move it, or choose another --out.",
+            )
+    write_json(record, description.facts | made)  # first: it tells the next run what a killed one left
     if description.chart is not None:
         from floemap.icechart.preview import draw_chart_map
 
@@ -152,7 +156,7 @@ def write_description(description: Description, out: str | Path) -> None:
 
 
 def _folder(path: Path) -> Description:
-    """Say what a folder is, or, of one that only holds others, what is in it."""
+    """Describe a folder: the result that it is, or else the things in it."""
     if holds_manifest(path) or path.suffix.lower() == ".safe":
         return _product(path)
     if (path / "product.json").is_file():
@@ -162,15 +166,15 @@ def _folder(path: Path) -> Description:
         return Description(*result)
     held = [(kind, p.name) for p in sorted(path.iterdir())[:_MOST] if (kind := _kind_of(p)) is not None]
     if not held:
-        raise FloemapError("is a folder in which nothing is that floemap knows.", path=path, hint=_KNOWN)
+        raise FloemapError("is a folder that contains nothing that floemap knows.", path=path, hint=_KNOWN)
     counts = Counter(kind for kind, _ in held)
     words = ", ".join(f"{kind} ({n})" for kind, n in counts.items())
     facts = {"kind": "folder", "path": str(path), "holds": [{"kind": kind, "name": name} for kind, name in held]}
-    return Description(facts, [("Folder", path.resolve().name), ("Holds", words), *held[:_SHOWN]])
+    return Description(facts, [("Folder", path.resolve().name), ("Contains", words), *held[:_SHOWN]])
 
 
 def _kind_of(path: Path, *, deep: bool = True) -> str | None:
-    """Return what something in a folder is, from its name and those in it; None where it is nothing known."""
+    """Return the kind of something in a folder, from its name and the names in it; None if floemap does not know it."""
     if path.is_dir():
         if holds_manifest(path):
             return "Sentinel-1 product"
@@ -185,7 +189,7 @@ def _kind_of(path: Path, *, deep: bool = True) -> str | None:
 
 
 def _settings(path: Path) -> Description:
-    """Say what a file of settings is for, by its keys, and what it sets."""
+    """Describe a file of settings: the command that reads it, found by its keys, and what it sets."""
     from floemap.config import Settings, read_toml
     from floemap.inference.draftchart.settings import ChartSettings
     from floemap.sentinel1.settings import PrepareSettings
@@ -202,7 +206,7 @@ def _settings(path: Path) -> Description:
     lines = [("Settings", path.name), ("For", use)]
     if not keys & kind.model_fields.keys():
         raise FloemapError(
-            f"is TOML, but sets nothing that floemap knows: {', '.join(keys) or 'it is empty'}.", path=path
+            f"is TOML, but has none of the keys that floemap knows: {', '.join(keys) or 'it is empty'}.", path=path
         )
     try:
         found = kind.from_toml(path).model_dump(mode="json", exclude_unset=True)
@@ -227,11 +231,11 @@ def _is_product(path: Path) -> bool:
         with zipfile.ZipFile(path) as z:
             return any(n.lower().endswith(MANIFEST) for n in z.namelist())
     except UNREADABLE:
-        return True  # the reader says what is wrong with it
+        return True  # the reader's error says what is wrong with it
 
 
 def _raster(path: Path) -> Description:
-    """Say what a raster is that lies without the record of who made it: its grid, bands, and what it says of itself."""
+    """Describe a raster without a record beside it: its grid, bands and tags."""
     from floemap.cog import open_raster, read_geobox
     from floemap.grid import brief
 
@@ -258,7 +262,7 @@ def _prepared(folder: Path) -> Description:
     try:
         lines = prepared_lines(facts)
     except MISSHAPEN as e:
-        raise FloemapError(f"lacks or has wrong: {e}.", path=folder / "product.json") from e
+        raise FloemapError(f"lacks a field or has a wrong value: {e}.", path=folder / "product.json") from e
     try:
         read_geobox(folder / "product.tif")
     except FloemapError as e:

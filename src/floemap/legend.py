@@ -200,6 +200,20 @@ class Legend:
         """Colour by class id."""
         return {c.id: c.rgb for c in self.classes}
 
+    @property
+    def by_thickness(self) -> tuple[int, ...]:
+        """Class ids from water to the thickest ice.
+
+        Classes of ice are ordered by their thickest stage of development. Stages without a known thickness do not
+        count, unless a class has no other.
+        """
+
+        def thickest(c: IceClass) -> int:
+            return max((STAGES_BY_THICKNESS.index(s) for s in c.stages if s in STAGES_BY_THICKNESS), default=-1)
+
+        ice = sorted((c for c in self.classes if c.id != self.water), key=thickest)
+        return (self.water, *(c.id for c in ice))
+
     def __len__(self) -> int:
         return len(self.classes)
 

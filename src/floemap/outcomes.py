@@ -1,4 +1,4 @@
-"""The same work on many products in one call: one that fails does not stop the rest."""
+"""The same work on many products in one call: a product that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class HasFolder(Protocol):
-    """A result that lies in a folder."""
+    """A result that is a folder."""
 
     @property
     def folder(self) -> Path:
@@ -28,7 +28,7 @@ Held = TypeVar("Held", covariant=True)
 
 @dataclass(frozen=True)
 class Outcome(Generic[Held]):
-    """What became of one product: either a result or an error."""
+    """The outcome of one product: either a result or an error."""
 
     product: Path
     result: Held | None
@@ -51,16 +51,17 @@ def each_product(
     Parameters
     ----------
     progress_of
-        Gives the progress callback of each product.
+        Returns the progress callback of a product.
     finished
-        Is called with each outcome as it is known.
+        Called with each outcome as soon as it is known.
     hopeless
-        Is asked after an error: whether it is none of the product's, so that no other can succeed. Then it is raised.
+        Called after an error. If it returns True, the error does not come from the product, no other product can
+        succeed, and the error is raised.
 
     Returns
     -------
-    One outcome for each product, in order. Errors are in them, not raised: also those that nobody thought of, for the
-    other products have nothing to do with them.
+    One outcome for each product, in order. Errors are in them and not raised, unexpected ones included, because they
+    do not concern the other products.
     """
     outcomes = []
     made: set[Path] = set()
@@ -82,13 +83,13 @@ def each_product(
 
 
 def _unexpected(product: Path, error: Exception) -> FloemapError:
-    """Return an error that tells of one that is not ours, with it as its cause."""
-    if (said := of_system(error)) is not None:
-        return said
-    told = FloemapError(
+    """Return a FloemapError for an error of another class, which becomes its cause."""
+    if (known := of_system(error)) is not None:
+        return known
+    unexpected = FloemapError(
         f"stopped at an unexpected {type(error).__name__}: {error}",
         path=product,
         hint="Please report this; --debug shows where it happened.",
     )
-    told.__cause__ = error
-    return told
+    unexpected.__cause__ = error
+    return unexpected

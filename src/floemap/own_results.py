@@ -1,7 +1,7 @@
-"""What lies in the folders that floemap makes, by their records: labels, predictions, charts, trainings and others.
+"""Descriptions of the folders that floemap makes, from their records: labels, predictions, charts, trainings, others.
 
-Each command leaves a JSON record in the folder of its result. Records may be edited or of other versions: what is not
-as it should be is left out, and never an error.
+Each command leaves a JSON record in the folder of its result. Records may be edited or of other versions: a field that
+is missing or of another type is left out of the description, and never an error.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from floemap.results.stage import read_json
 
 Lines = list[tuple[str, str]]
 #: Fields of a training's best epoch that are shown.
-_SAID = ("validation_loss", "weighted_f1", "macro_f1")
-#: Files of results that their records do not count.
+_SHOWN = ("validation_loss", "weighted_f1", "macro_f1")
+#: Files of results that their records do not list.
 _BESIDE = ("SIMULATED.txt", "results.md", "split.json", "state.pt")
-#: Kinds of what is never real.
+#: Kinds of results that are always simulated.
 _SIMULATED = ("Simulated dataset", "Truth of a simulated scene")
-#: Spots to review first, of a draft chart: polygons, but no chart.
+#: A draft chart's spots to review first: polygons, but not an ice chart.
 _SPOTS = "review.gpkg"
 
 
@@ -30,7 +30,7 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
 
     Returns
     -------
-    Facts, JSON-ready, and lines for people, (name, words); None where no command has made it.
+    Facts, JSON-ready, and lines for people, (name, words); None if no command has made it.
 
     Raises
     ------
@@ -47,24 +47,24 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
         except FloemapError:
             if path in (folder, folder / name):
                 raise
-            continue  # what lies beside a damaged record is looked at by itself
-        if path != folder and not _is_told_of(path.relative_to(folder).as_posix(), record):
+            continue  # a file beside a damaged record is described by itself
+        if path != folder and not _is_part(path.relative_to(folder).as_posix(), record):
             continue
-        kind, told = _KINDS[name]
+        kind, lines_of = _KINDS[name]
         simulated = kind in _SIMULATED or _simulated(record)
         lines = [(kind, f"{folder.resolve().name}{', SIMULATED' if simulated else ''}")]
         made = [str(record[key]) for key in ("made_by", "software", "created") if key in record]
         lines += [("Made by", ", ".join(made))] if made else []
         try:
-            lines += [line for line in told(record) if line[1]]
-        except ArithmeticError:  # of numbers past all bounds
-            lines.append(("Record", "holds numbers that nothing has"))
+            lines += [line for line in lines_of(record) if line[1]]
+        except ArithmeticError:  # from numbers too large to compute with
+            lines.append(("Record", "contains numbers out of range"))
         return {"kind": kind.lower(), "path": str(folder), "simulated": simulated, "record": record}, lines
     return None
 
 
-def _is_told_of(inside: str, record: Mapping[str, Any]) -> bool:
-    """Whether a file or folder within a result is of it, and no chart, which is described by itself."""
+def _is_part(inside: str, record: Mapping[str, Any]) -> bool:
+    """Whether a file or folder within a result belongs to it and is not a chart, which is described by itself."""
     chart = inside.lower().endswith((".gpkg", ".shp", ".geojson")) and inside != _SPOTS
     own = (*_KINDS, *_BESIDE, *_mapping(record.get("bytes")))
     return not chart and any(name == inside or str(name).startswith(f"{inside}/") for name in own)
@@ -82,7 +82,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _pixels(record: Mapping[str, Any]) -> Lines:
-    """Share of each class, and of what has none."""
+    """Return the legend, and the share of each class and of pixels without one."""
     pixels = {k: n for k, n in _mapping(record.get("pixels")).items() if isinstance(n, int) and n >= 0}
     total = sum(pixels.values())
     shares = [f"{name.replace('_', ' ')} {n / total:.1%}" for name, n in pixels.items() if total]
@@ -91,18 +91,18 @@ def _pixels(record: Mapping[str, Any]) -> Lines:
 
 
 def _names(value: Any) -> str:
-    """Names of the files that something was made from."""
+    """Return the names of files from a record's mapping or list of them."""
     if isinstance(value, Mapping):
         return ", ".join(str(name) for name in value)
     return ", ".join(str(_mapping(entry).get("file", "")) for entry in value) if isinstance(value, list) else ""
 
 
 def _grid(record: Mapping[str, Any]) -> str:
-    """Size, pixels and CRS of a grid, as far as they are said."""
+    """Return shape, pixel size and CRS of a grid, in words."""
     grid = _mapping(record.get("grid"))
     shape, transform = grid.get("shape"), grid.get("transform")
     if not (isinstance(shape, list) and len(shape) == 2 and isinstance(transform, list) and transform):
-        return "not said"
+        return "not recorded"
     return f"{shape[0]} x {shape[1]} px of {transform[0]} m in {grid.get('crs')}"
 
 
@@ -111,7 +111,7 @@ def _labels(record: Mapping[str, Any]) -> Lines:
     decided = _mapping(record.get("decisions"))
     return [
         ("Chart", f"{chart.get('file', '')}, {chart.get('polygons', '?')} polygons"),
-        ("On the grid of", f"{_names(inputs.get('like'))}, {_grid(record)}"),
+        ("Grid of", f"{_names(inputs.get('like'))}, {_grid(record)}"),
         *_pixels(record),
         ("Decided by", ", ".join(f"{str(rule).replace('_', ' ')} {n}" for rule, n in decided.items())),
     ]
@@ -155,10 +155,10 @@ def _scores(record: Mapping[str, Any]) -> Lines:
 
 def _training(record: Mapping[str, Any]) -> Lines:
     best = _mapping(record.get("best"))
-    scores = [f"{name.replace('_', ' ')} {best[name]:.4g}" for name in _SAID if isinstance(best.get(name), float)]
+    scores = [f"{name.replace('_', ' ')} {best[name]:.4g}" for name in _SHOWN if isinstance(best.get(name), float)]
     return [
         ("Legend", str(record.get("legend", ""))),
-        ("Epochs", f"{record.get('epochs', '?')}, then ended, since {record.get('stopped', 'not said')}"),
+        ("Epochs", f"{record.get('epochs', '?')}; reason for the end: {record.get('stopped', 'not recorded')}"),
         ("Kept", ", ".join([f"the weights of epoch {best['epoch']}", *scores]) if "epoch" in best else ""),
     ]
 
@@ -167,7 +167,7 @@ def _cell(record: Mapping[str, Any]) -> Lines:
     tested = record.get("tested")
     scenes = [str(_mapping(entry).get("scene", "")) for entry in tested] if isinstance(tested, list) else []
     loss = f"{record.get('loss', '?')}, training {record.get('repeat', '?')}"
-    return [("Loss", loss), ("Tested on", ", ".join(scenes))]
+    return [("Loss", loss), ("Test scenes", ", ".join(scenes))]
 
 
 def _comparison(record: Mapping[str, Any]) -> Lines:
@@ -191,14 +191,15 @@ def _report(record: Mapping[str, Any]) -> Lines:
 
 def _twin(record: Mapping[str, Any]) -> Lines:
     made = _mapping(record.get("configuration"))
-    return [("Size", f"{made.get('size', '?')}, from the seed {made.get('seed', '?')}")]
+    return [("Size", f"{made.get('size', '?')}, seed {made.get('seed', '?')}")]
 
 
 def _plain(record: Mapping[str, Any]) -> Lines:
     return [("Scene", str(record.get("scene", "")) if isinstance(record.get("scene"), str) else "")]
 
 
-#: Kinds of result folders by the name of their record; the first record found decides. Each with what describes it.
+#: Kinds of result folders by the name of their record, each with the function that describes it. The first record that
+#: a folder has decides.
 _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "label.json": ("Labels", _labels),
     "chart.json": ("Draft chart", _chart),

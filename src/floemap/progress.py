@@ -1,10 +1,10 @@
-"""Progress of long work, told by the library and shown by whoever wants to: a bar in the CLI, nothing in tests.
+"""Progress of long work, reported by the library through callbacks and shown by the caller, as a bar or not at all.
 
-A function with long work takes ``progress: Progress = silent`` and calls it with what is done, of how much, and a word.
-The functions of the public API, ``floemap.compare`` and so on, also take ``progress=True``, which shows it on stderr.
+A long-running function takes ``progress: Progress = silent`` and calls it as progress(done, total, message). The
+functions of the public API, ``floemap.compare`` and so on, also take ``progress=True``, which shows a bar on stderr.
 
-Where nobody watches a bar, in the log of a batch job, lines say how far it is: :data:`milestones` is the logger of the
-few that a person would want to find there, such as one for each epoch.
+Where there is no terminal, as in the log of a batch job, lines take the place of bars. :data:`milestones` is the logger
+of the few lines that a person wants to find there, such as one for each epoch.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-#: Logger of milestones, at level INFO. The command line writes them where stderr is no terminal.
+#: Logger of milestones, at level INFO. The command line writes them if stderr is not a terminal.
 milestones = logging.getLogger("floemap.milestones")
-#: Marks the milestones that bars do not show, for the parameter "extra": where work goes on, and how it ended.
+#: Value of the parameter "extra" of milestones that bars do not show: where work resumes, and how it ended.
 BESIDE_BARS = {"beside_bars": True}
 
 
 class Progress(Protocol):
-    """Called now and then with the work done, the whole, and what is being worked on."""
+    """A progress callback, called now and then with the work done, the total, and what is being worked on."""
 
     def __call__(self, done: float, total: float, what: str) -> None:
-        """Take note."""
+        """Show or record the progress."""
 
 
 def silent(done: float, total: float, what: str) -> None:
@@ -83,7 +83,7 @@ def _in_lines(name: str) -> Progress:
 
 
 def part_of(progress: Progress, finished: int, parts: int, name: str) -> Progress:
-    """Return the callback of one of `parts` equal parts of a longer work, of which `finished` are done."""
+    """Return the callback of one of `parts` equal parts of a longer work, of which `finished` are finished."""
 
     def tell(done: float, total: float, what: str) -> None:
         progress(finished + done / total if total else finished, parts, f"{name}: {what}")

@@ -1,7 +1,7 @@
-"""What other libraries warn of, collected or dropped while a block runs.
+"""Warnings of other libraries, collected or dropped while a block runs.
 
-Filters of warnings belong to the process, not to a thread: two threads that change them at a time put back what the
-other had set, and what should be silent is shown, or the other way round. So only one changes them at a time, here.
+Warning filters belong to the process, not to a thread. If two threads change them at the same time, each restores what
+the other had set: dropped warnings are shown, or shown ones dropped. So one thread at a time changes them, here.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _filtering = RLock()
 
 @contextmanager
 def caught_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect what is warned of while the block runs."""
-    with _filtering, warnings.catch_warnings(record=True) as said:
+    """Collect all warnings while the block runs."""
+    with _filtering, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield said
+        yield caught
 
 
 @contextmanager
 def without_warnings(category: type[Warning], message: str = "") -> Iterator[None]:
-    """Drop warnings of a category while the block runs, whose text `message`, a regular expression, begins."""
+    """Drop warnings of a category whose text begins with a match of the regular expression `message`."""
     with _filtering, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message, category)
         yield

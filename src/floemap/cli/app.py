@@ -1,4 +1,4 @@
-"""What all commands share: the application, logging and error options, exit codes, consoles.
+"""Parts that all commands share: the application, logging and error options, exit codes, consoles.
 
 A command is a plain function, registered with :func:`command`, which adds ``--debug``, ``--verbose`` and ``--quiet``
 and turns errors into one readable message and a non-zero exit code. Heavy libraries are imported inside the commands,
@@ -27,11 +27,11 @@ from floemap.errors import FloemapError, how_to_install, of_system
 from floemap.progress import milestones
 from floemap.results.stage import os_errors
 
-# Threads that wait for each other shall sleep, not spin: where another program shares the cores, torch's training steps
-# took seven times longer otherwise. The library that reads this is loaded later.
+# Threads that wait for each other should sleep, not spin: beside another program on the same cores, torch's training
+# steps took seven times longer otherwise. The library that reads this is loaded later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-#: Results go to stdout, all else to stderr, so that ``--json`` can be piped.
+#: Results go to stdout and everything else to stderr, so that ``--json`` can be piped.
 stdout = Terminal()
 stderr = Terminal(stderr=True)
 
@@ -54,7 +54,7 @@ def _version(wanted: bool) -> None:
 
 
 def _help_alone(context: typer.Context) -> None:
-    """Show the help where no command is given: who asks nothing made no mistake."""
+    """Show the help if no command is given, which is not an error."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit
@@ -64,7 +64,7 @@ def _help_alone(context: typer.Context) -> None:
 def _application(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     _help_alone(context)
@@ -81,16 +81,16 @@ def group(name: str, help: str) -> typer.Typer:
 #: Packages of the extra "learn", which training and prediction need.
 _LEARN = {"torch", "lightning_fabric", "safetensors"}
 _PANEL = "Every command has"
-#: A line of a log that no person watches: whole, and with a time that sorts.
+#: Format of a line of a log file, and of its time, which sorts.
 _LINE, _TIME = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"
-#: Option's annotation and default, by name.
+#: Options of every command, by name: annotation and default.
 _SHARED: dict[str, tuple[Any, Any]] = {
     "debug": (
         Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.", rich_help_panel=_PANEL)],
         False,
     ),
     "verbose": (
-        Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is done.", rich_help_panel=_PANEL)],
+        Annotated[bool, typer.Option("--verbose", "-v", help="Log in more detail.", rich_help_panel=_PANEL)],
         False,
     ),
     "quiet": (
@@ -100,7 +100,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "log": (
         Annotated[
             Path | None,
-            typer.Option("--log", metavar="FILE", help="Also add what is done to a file.", rich_help_panel=_PANEL),
+            typer.Option("--log", metavar="FILE", help="Also append the log to this file.", rich_help_panel=_PANEL),
         ],
         None,
     ),
@@ -108,13 +108,13 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 
 
 def command(
-    name: str, to: typer.Typer = app, *, goes_on: bool = False
+    name: str, to: typer.Typer = app, *, resumes: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as the command `name`; its docstring is the help, its annotated parameters the options.
 
-    `goes_on` says that what is begun when it is stopped stays, and that the same command goes on there.
+    `resumes` says that unfinished results of an interrupted command stay, and that the same command resumes them.
     """
-    begun = "begun ones go on with the same command" if goes_on else "unfinished ones removed"
+    unfinished = "repeat the command to resume" if resumes else "unfinished ones are removed"
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -135,17 +135,17 @@ def command(
             except typer.Exit:
                 raise
             except KeyboardInterrupt:
-                stderr.print(f"stopped; finished results are kept, {begun}", style="yellow")
+                stderr.print(f"stopped; finished results are kept, {unfinished}", style="yellow")
                 raise typer.Exit(130) from None
             except BrokenPipeError:
                 raise typer.Exit(1) from None
             except Exception as e:  # the last resort: still one readable message
-                if (said := of_system(e)) is not None:
-                    words = str(said)
+                if (known := of_system(e)) is not None:
+                    words = str(known)
                 elif isinstance(e, ModuleNotFoundError) and e.name in _LEARN:
-                    words = f"this needs {e.name}, which is not installed. {how_to_install('learn')}"
+                    words = f"this command needs {e.name}, which is not installed. {how_to_install('learn')}"
                 else:
-                    words = f"unexpected {type(e).__name__}: {e}. --debug shows where; please report it."
+                    words = f"unexpected {type(e).__name__}: {e}. --debug shows where it happened; please report it."
                 fail(words, e if debug else None)
 
         signature = inspect.signature(function, eval_str=True)
@@ -162,28 +162,28 @@ def command(
     return register
 
 
-#: An option in a hint; those of other programs and commands stand in backquotes with their names.
+#: An option in a hint. Options of other programs and commands are in backquotes, with the program's name.
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 _QUOTED = re.compile(r"`[^`]*`")
 
 
-#: Options of the command that runs.
+#: Options of the running command.
 _options: ContextVar[frozenset[str] | None] = ContextVar("options", default=None)
 
 
 def options_of(signature: inspect.Signature) -> frozenset[str]:
     """Return the options that a command's annotated parameters declare."""
     infos = [i for p in signature.parameters.values() for i in getattr(p.annotation, "__metadata__", ())]
-    # Within Annotated, typer takes the first of the declarations for a default.
+    # Within Annotated, typer stores the first declaration as the default.
     declared = [d for i in infos for d in (getattr(i, "default", None), *(getattr(i, "param_decls", None) or ()))]
     names = {name for d in declared if isinstance(d, str) and d.startswith("-") for name in d.split("/")}
     return frozenset({"--help", *names})
 
 
 def in_words(error: FloemapError) -> str:
-    """Return an error as text, without sentences of its hint that name options which the running command does not have.
+    """Return an error as text, without the sentences of its hint that name options the running command does not have.
 
-    Errors come from functions that several commands call, and hints name the options of the one that they fit.
+    Errors come from functions that several commands call; a hint may name an option of another command.
     """
     known = _options.get()
     if error.hint is None or known is None:
@@ -194,7 +194,7 @@ def in_words(error: FloemapError) -> str:
 
 
 def fail(message: str, error: BaseException | None = None) -> None:
-    """Print one message on stderr, with the traceback of `error` before it if given, and leave with code 1."""
+    """Print one message on stderr, with the traceback of `error` before it if given, and exit with code 1."""
     if error is not None:
         import traceback
 
@@ -206,8 +206,8 @@ def fail(message: str, error: BaseException | None = None) -> None:
 def set_up_logging(*, debug: bool = False, verbose: bool = False, quiet: bool = False, log: Path | None = None) -> None:
     """Send the library's log records to stderr, and to a file if one is given.
 
-    On a terminal there are bars, and the log shows warnings and what bars do not tell. Elsewhere, as in a batch job,
-    all milestones are written: whole lines, each with its time. Warnings are shown with ``--quiet`` as well.
+    On a terminal there are bars, and the log shows warnings and milestones that bars do not show. Elsewhere, as in a
+    batch job, the log has all milestones, each a whole line with its time. Warnings are shown with ``--quiet`` as well.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def set_up_logging(*, debug: bool = False, verbose: bool = False, quiet: bool = 
         root.addHandler(written)
     root.setLevel(logging.DEBUG if debug else logging.INFO)
     root.propagate = False
-    # Other libraries' records and warnings would else go to stderr as they are.
+    # Otherwise other libraries' records and warnings would go to stderr unformatted.
     logging.lastResort = shown
     warnings.showwarning = _log_warning
     progress_wanted.quiet = quiet
@@ -256,7 +256,7 @@ def _log_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Log what other libraries warn of, in one line as all else."""
+    """Log a warning of another library, in one line."""
     logging.getLogger("floemap").warning("%s: %s", category.__name__, message)
 
 

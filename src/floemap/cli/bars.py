@@ -1,4 +1,4 @@
-"""Progress bars of the command line, on stderr, for whoever watches."""
+"""Progress bars of the command line, on stderr."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from floemap.cli.app import progress_wanted, stderr
 from floemap.cli.terminal import printable
 from floemap.progress import Progress, silent
 
-#: Names of Sentinel-1 products: mission, start, the four digits that tell one from others.
+#: Names of Sentinel-1 products: mission, start, and the four digits that make the name unique.
 _PRODUCT = re.compile(r"(S1[A-D])_.*?_(\d{8}T\d{6})_\d{8}T\d{6}_.*_([0-9A-F]{4})(?:_COG)?(?:\.\w+)*")
 _LONGEST = 40
 
 
 def short(name: str) -> str:
-    """Return a name that fits before a bar and still tells the product: of long ones, both ends are kept."""
+    """Return a name that fits before a bar and still identifies the product: a long one keeps both ends."""
     product = _PRODUCT.fullmatch(name)
     if product is not None:
         return " ".join(product.groups())
@@ -29,7 +29,7 @@ def short(name: str) -> str:
 
 
 class Bars:
-    """One bar for the whole of a call, and one for what is being worked on."""
+    """One bar for the whole call, and one for the product that is being worked on."""
 
     def __init__(self, total: int, what: str) -> None:
         self._rich = RichProgress(
@@ -55,7 +55,7 @@ class Bars:
         self._rich.stop()
 
     def begin(self, name: str) -> Progress:
-        """Start the bar of one piece of work; return its callback."""
+        """Start the bar of one product; return its callback."""
         if not progress_wanted:
             return silent
         if self._current is not None:
@@ -68,7 +68,7 @@ class Bars:
         return note
 
     def finish(self) -> None:
-        """Count one piece of work as done."""
+        """Count one product as finished."""
         if self._all is not None:
             self._rich.advance(self._all)
 

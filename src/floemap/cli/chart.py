@@ -26,37 +26,42 @@ def chart(
         typer.Option(
             "--model",
             metavar="CHECKPOINT",
-            help="A trained model, .safetensors; of several, given one by one, the probabilities are averaged."
+            help="A trained model, .safetensors. Give the option several times to average models' probabilities."
             " (default: the one that comes with floemap, trained on simulated scenes only, unfit for use)",
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="Settings as a TOML file; options here go before it.")
+        Path | None, typer.Option("--config", help="Settings as a TOML file; options take precedence.")
     ] = None,
     only: Annotated[
         str | None,
         typer.Option(
             "--only",
             metavar="WHAT,...",
-            help="Of classes, probabilities, uncertainty, chart, sigrid3, geojson, netcdf, quicklook. (default: all)",
+            help="Write only these of classes, probabilities, uncertainty, chart, review, sigrid3, geojson, netcdf,"
+            " quicklook. (default: all)",
         ),
     ] = None,
     min_area: Annotated[
         float | None,
-        typer.Option("--min-area", metavar="KM2", help="Smaller polygons go to their neighbours. (default: 10)"),
+        typer.Option("--min-area", metavar="KM2", help="Merge smaller polygons into neighbours. (default: 10)"),
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option("--tolerance", metavar="METRES", help="How far borders may be moved. (default: two pixels)"),
+        typer.Option(
+            "--tolerance", metavar="METRES", help="Largest shift of simplified borders. (default: two pixels)"
+        ),
     ] = None,
     smooth: Annotated[
         float | None,
-        typer.Option("--smooth", metavar="METRES", help="Smooth classes before drawing, by this width. (default: 0)"),
+        typer.Option(
+            "--smooth", metavar="METRES", help="Width of the filter that smooths classes before drawing. (default: 0)"
+        ),
     ] = None,
     land_mask: Annotated[
         Path | None,
         typer.Option(
-            "--land-mask", metavar="FILE", help="Polygons of land, or an ice chart that has land. (default: none)"
+            "--land-mask", metavar="FILE", help="Polygons of land, or an ice chart with land. (default: none)"
         ),
     ] = None,
     resolution: Annotated[
@@ -64,21 +69,23 @@ def chart(
     ] = None,
     crs: Annotated[
         str | None,
-        typer.Option("--crs", help="Of the grid. (default: EPSG:3413 in the north, EPSG:3031 in the south)"),
+        typer.Option("--crs", help="CRS of the grid. (default: EPSG:3413 in the north, EPSG:3031 in the south)"),
     ] = None,
     noise: Annotated[
         NoiseChoice | None, typer.Option("--noise", help="Thermal noise; see floemap prepare. (default: annotated)")
     ] = None,
     prepared: Annotated[
-        Path | None, typer.Option("--prepared", metavar="FOLDER", help="Keep the prepared products there.")
+        Path | None, typer.Option("--prepared", metavar="FOLDER", help="Keep the prepared products in this folder.")
     ] = None,
-    engine: Annotated[EngineChoice, typer.Option("--engine", help="What runs the network.")] = EngineChoice.torch,
+    engine: Annotated[
+        EngineChoice, typer.Option("--engine", help="Library that runs the network.")
+    ] = EngineChoice.torch,
     precision: Annotated[
-        PrecisionChoice, typer.Option("--precision", help="auto: bf16 where the processor or GPU has it.")
+        PrecisionChoice, typer.Option("--precision", help="auto is bf16 where the processor or GPU has it.")
     ] = PrecisionChoice.auto,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make finished charts again, also in place of others of the same name.")
+        bool, typer.Option("--overwrite", help="Make finished charts again; also replace others of the same name.")
     ] = False,
 ) -> None:
     """Make a draft ice chart of each product, in the formats that analysts and ships' systems read.
@@ -134,7 +141,7 @@ def chart(
 
 
 def _merged(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with those that were given in place of the others', tables within tables alike."""
+    """Return `base` with the values of `given` that are not None; nested tables are merged the same way."""
     merged = dict(base)
     for key, value in given.items():
         if isinstance(value, dict):

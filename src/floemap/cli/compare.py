@@ -10,10 +10,10 @@ import typer
 from floemap.cli.app import command, fail, stdout
 
 
-@command("compare", goes_on=True)
+@command("compare", resumes=True)
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that it makes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.")],
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FOLDER", help="Products and charts, in place of [data] folder.")
     ] = None,
@@ -22,11 +22,13 @@ def compare(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", min=1, help="Trainings at once. (default: one for each GPU, else one at a time)"),
+        typer.Option(
+            "--jobs", min=1, help="How many trainings run at the same time. (default: one for each GPU, else one)"
+        ),
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Make again what is finished, or was begun by other settings."),
+        typer.Option("--overwrite", help="Make finished parts again, and those begun with other settings."),
     ] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Also make the report.")] = True,
     dry_run: Annotated[
@@ -34,7 +36,7 @@ def compare(
         typer.Option("--dry-run", help="Check everything, estimate time and disk space, and write nothing."),
     ] = False,
 ) -> None:
-    """Compare losses: the same scenes, model and training, only the loss differs.
+    """Compare losses: scenes, model and training are the same, only the loss differs.
 
     Trains a model with each loss and repeat, predicts the whole test scenes, scores them against the charts, and prints
     the scores, beside the published ones if scenes, legend and split are the same. DIR gets results.json, results.md,
@@ -42,10 +44,10 @@ def compare(
     and scores. Finished parts are not made again: an interrupted comparison is resumed, and one with more repeats
     makes only those. A training that fails does not stop the others; the exit code is then 1.
 
-    With --dry-run nothing is written: names, scenes and settings are checked, two steps are taken on random patches,
-    and the trainings are listed with the time and disk space that they will need.
+    With --dry-run nothing is written: names, scenes and settings are checked, two training steps are timed on random
+    crops, and the trainings are listed with the time and disk space that they will need.
 
-    Paths in CONFIG are seen from the folder where you are.
+    Paths in CONFIG are relative to the current folder.
 
         floemap compare configs/paper.toml --data extremeearth --out paper
     """

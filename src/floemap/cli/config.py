@@ -23,7 +23,7 @@ def config(
 ) -> None:
     """Print a configuration that comes with floemap, to change and to run.
 
-    Without NAME, list the configurations and what each is for.
+    Without NAME, list the configurations and the purpose of each.
 
         floemap config paper > study.toml
 
@@ -60,7 +60,7 @@ def _write_new(path: Path, text: str) -> None:
             file.write(text)
     except FileExistsError:
         raise OutputError(
-            "exists and is not replaced.", path=path, hint="Give another name, or move the file away."
+            "already exists and is not replaced.", path=path, hint="Give another name, or move the file away."
         ) from None
     except OSError as e:
         path.unlink(missing_ok=True)

@@ -18,16 +18,19 @@ class SizeChoice(StrEnum):
     smallest = "smallest"
 
 
-@command("demo", goes_on=True)
+@command("demo", resumes=True)
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that it makes.")] = Path("demo"),
-    size: Annotated[SizeChoice, typer.Option("--size", help="smallest is for a quick check.")] = SizeChoice.small,
-    seed: Annotated[int, typer.Option("--seed", help="Another number, another ice.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.")] = Path("demo"),
+    size: Annotated[
+        SizeChoice, typer.Option("--size", help="Size of the scenes; smallest is for a quick check.")
+    ] = SizeChoice.small,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the simulation: another seed gives another ice.")] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Train again, even if finished, or begun by another version.")
+        bool,
+        typer.Option("--overwrite", help="Train again, even if finished, or begun by another version of floemap."),
     ] = False,
 ) -> None:
-    """Run the whole job on simulated scenes: no download, no account, a few minutes.
+    """Run all steps on simulated scenes: no download, no account, a few minutes.
 
     Simulates a year of Sentinel-1 products and ice charts off East Greenland, prepares and labels them, trains the same
     model with three losses, predicts January and July, scores the predictions against charts and truth, and ends with a
@@ -47,4 +50,4 @@ def demo(
         stdout.print(f"- {sentence}", soft_wrap=False)
     stdout.print(f"results  {made.folder / 'results.json'}")
     stdout.print(f"report   {made.report}")
-    stdout.print("All of it is simulated: nothing here says anything about real ice.")
+    stdout.print("All of it is simulated and says nothing about real ice.")

@@ -28,12 +28,12 @@ def evaluate(
     labels: Annotated[
         Path, typer.Option("--labels", metavar="LABELS", help="A folder made by `floemap label`, or its labels.tif.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder named as the prediction.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder of the prediction's name.")],
     truth: Annotated[
-        Path | None, typer.Option("--truth", help="Of a simulated scene: its truth.tif, on the same grid.")
+        Path | None, typer.Option("--truth", help="The truth.tif of a simulated scene, on the same grid.")
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option("--mask", help="A raster on the same grid, 0 where nothing shall be scored.")
+        Path | None, typer.Option("--mask", help="A raster on the same grid, 0 in pixels that are not scored.")
     ] = None,
     away: Annotated[
         list[int] | None,
@@ -41,20 +41,18 @@ def evaluate(
     ] = None,
     require: Annotated[
         list[ScoreChoice] | None,
-        typer.Option("--require", help="A score that must be there, or it is an error."),
+        typer.Option("--require", help="Fail if this score cannot be computed."),
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite", help="Make a finished evaluation again, also in place of another of the same name."
-        ),
+        typer.Option("--overwrite", help="Make a finished evaluation again; also replace another of the same name."),
     ] = False,
 ) -> None:
-    """Score a predicted class map against an ice chart, from rasters.
+    """Score a predicted class map against an ice chart.
 
-    DIR gets a folder named as the prediction with evaluation.json, counts and scores, and errors.tif, where the
-    prediction is wrong. Scores against the chart's first type are always there; against its first or second type, away
-    from polygon borders, and against the truth of a simulated scene, where the rasters for them are.
+    DIR gets a folder of the prediction's name with evaluation.json, counts and scores, and errors.tif, a raster of the
+    wrong pixels. The prediction is scored against the chart's first type, and, if the rasters for it exist, against its
+    first or second type, away from polygon borders, and against the truth of a simulated scene.
 
         floemap evaluate predictions/S1A_... --labels labels/seaice_s1_20180116t075430 --out evaluation
     """

@@ -1,4 +1,4 @@
-"""``floemap fetch``: get data from where it is published. The only commands that use a network."""
+"""``floemap fetch``: download published data. The only commands that use a network."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ if TYPE_CHECKING:
     from floemap.datasets.extremeearth.fetch import Plan
     from floemap.datasets.extremeearth.inventory import Finding, Inventory
 
-fetch = group("fetch", "Get data from where it is published.")
+fetch = group("fetch", "Download published data.")
 
 
-@command("extremeearth", to=fetch, goes_on=True)
+@command("extremeearth", to=fetch, resumes=True)
 def extremeearth(
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Fetch into this folder what it lacks.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Download the missing files into this folder.")
+    ] = None,
     check: Annotated[
-        Path | None, typer.Option(help="Fetch nothing; look into this folder, of any layout, zips included.")
+        Path | None, typer.Option(help="Download nothing; check this folder, of any layout, zips included.")
     ] = None,
     months: Annotated[str, typer.Option(help='Months, as in "1,7" or "2-4,12".')] = "all",
-    only: Annotated[Literal["charts", "products"] | None, typer.Option(help="Leave the other out.")] = None,
+    only: Annotated[Literal["charts", "products"] | None, typer.Option(help="Only charts, or only products.")] = None,
     checksums: Annotated[
-        bool, typer.Option("--checksums", help="With --check, compare the pixel files with their checksums too.")
+        bool, typer.Option("--checksums", help="With --check, also compare the pixel files with their checksums.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Get the ExtremeEarth V2 dataset: twelve ice charts (Zenodo) and their radar scenes (Copernicus Data Space).
+    """Download the ExtremeEarth V2 dataset: twelve ice charts (Zenodo) and their radar scenes (Copernicus Data Space).
 
     The scenes need a free account of the Copernicus Data Space Ecosystem: set FLOEMAP_CDSE_USER and
-    FLOEMAP_CDSE_PASSWORD, or add identity.dataspace.copernicus.eu to ~/.netrc. An interrupted run is resumed where it
-    ended. The exit code is 0 only if all that was asked for is there and right.
+    FLOEMAP_CDSE_PASSWORD, or add identity.dataspace.copernicus.eu to ~/.netrc. An interrupted download is resumed. The
+    exit code is 0 only if all requested files are present and correct.
 
         floemap fetch extremeearth --out extremeearth
 
@@ -46,9 +48,9 @@ def extremeearth(
     from floemap.datasets.extremeearth.scenes import EVERYTHING, months_from_text
 
     if (out is None) == (check is None):
-        raise ConfigError("one of --out and --check is needed.", hint="--out fetches, --check looks into a folder.")
+        raise ConfigError("give either --out or --check.", hint="--out downloads, --check checks a folder.")
     if checksums and check is None:
-        raise ConfigError("--checksums goes with --check.", hint="What is fetched is verified anyway.")
+        raise ConfigError("--checksums needs --check.", hint="Downloaded files are always verified.")
     chosen = months_from_text(months)
     wanted = (only,) if only else EVERYTHING
     if check is not None:
@@ -60,10 +62,10 @@ def extremeearth(
         assert out is not None
         with bar("fetching") as progress:
 
-            def told(done: float, total: float, what: str) -> None:
+            def in_gb(done: float, total: float, what: str) -> None:
                 progress(done, total, f"{done / 1e9:.2f} of {total / 1e9:.2f} GB, {what[:40]}")
 
-            inventory = fetch_extremeearth(out, months=chosen, what=wanted, announce=_announce, progress=told)
+            inventory = fetch_extremeearth(out, months=chosen, what=wanted, announce=_announce, progress=in_gb)
     _print(inventory, as_json=as_json)
     if not inventory.complete:
         raise typer.Exit(1)
@@ -72,7 +74,7 @@ def extremeearth(
 def _announce(plan: Plan) -> None:
     if not progress_wanted.quiet:
         need, free = plan.bytes_at_most / 1e9, plan.bytes_free / 1e9
-        stderr.print(f"{len(plan.files)} files to fetch: up to {need:.2f} GB; {free:.2f} GB are free")
+        stderr.print(f"{len(plan.files)} files to download: up to {need:.2f} GB; {free:.2f} GB are free")
 
 
 def _print(inventory: Inventory, *, as_json: bool) -> None:
@@ -99,11 +101,11 @@ def _print_finding(name: str, finding: Finding, lacking: str) -> None:
         stdout.print(f"    {line}")
 
 
-@command("weights", to=fetch, goes_on=True)
+@command("weights", to=fetch, resumes=True)
 def weights(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the file.")] = Path("weights"),
 ) -> None:
-    """Get the ImageNet weights of ResNet18 that the published study started from (47 MB, torchvision's official file).
+    """Download the ImageNet weights of ResNet18 from which the published study started (47 MB, torchvision's file).
 
     Name the file in a configuration: [model] encoder_weights = "weights/resnet18-f37072fd.pth".
 

@@ -16,31 +16,38 @@ def info(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="PATH", help="A Sentinel-1 product, an ice chart, a trained model, or what a command has made."
+            metavar="PATH", help="A Sentinel-1 product, an ice chart, a trained model, or the result of a command."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     layer: Annotated[
         str | None,
-        typer.Option("--layer", help="Of a chart: layer of the file, or file of the archive, where there are several."),
+        typer.Option("--layer", help="Layer of a chart's file, or file of its archive, if there are several."),
     ] = None,
     crs: Annotated[
         str | None,
-        typer.Option("--crs", help="Of a chart, where its file says none, or one that tells no place on the earth."),
+        typer.Option("--crs", help="CRS of a chart whose file has none, or one without a position on the earth."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write info.json here, and for a chart map.png.")
+        Path | None, typer.Option("--out", "-o", help="Also write info.json, and for a chart map.png, to this folder.")
     ] = None,
 ) -> None:
-    """Say what something is, and what is wrong with it.
+    """Describe a file or folder, and what is wrong with it.
 
-    Of a Sentinel-1 product: time, place, sub-swaths, noise floor. Of a prepared one: grid, and the noise that is left
-    at seams and in stripes. Of a chart: area by stage of development, and what is odd in it. Of a model: what it learnt
-    from, which classes and which pixel size. Of labels, predictions, draft charts, trainings, comparisons and reports,
-    folders or files in them: what their record says. Of settings: which command takes them, and what is wrong in them.
-    Of a folder of such things: which.
+    - Sentinel-1 product: time, footprint, sub-swaths, noise floor; prepared, also the grid and the noise that is left
+      at seams and in stripes.
 
-    Nothing is written but with --out. The exit code is 1 where something is wrong with it.
+    - Ice chart: area by stage of development, and oddities.
+
+    - Trained model: training scenes, classes, pixel size.
+
+    - Labels, predictions, draft charts, trainings, comparisons and reports, as folders or files in them: their record.
+
+    - Settings: the command that reads them, and errors in them.
+
+    - Another folder: the things of these kinds in it.
+
+    Nothing is written without --out. The exit code is 1 if something is wrong with it.
 
         floemap info S1A_EW_GRDM_1SDH_20180116T075430_20180116T075530_020177_0226B9_9FE3.zip
 

@@ -30,13 +30,15 @@ def label(
     chart: Annotated[
         Path,
         typer.Argument(
-            metavar="CHART", help="Ice chart in SIGRID-3: shapefile (.shp), GeoPackage, GeoJSON, or an archive of one."
+            metavar="CHART",
+            help="Ice chart in SIGRID-3: shapefile (.shp), GeoPackage, GeoJSON, or an archive of one of these.",
         ),
     ],
     like: Annotated[
-        Path, typer.Option("--like", metavar="PRODUCT", help="Prepared product, or any raster: its grid and mask.")
+        Path,
+        typer.Option("--like", metavar="PRODUCT", help="Prepared product, or any raster: use its grid and mask."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder named as the chart.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder of the chart's name.")],
     legend: Annotated[
         str,
         typer.Option("--legend", help="Table of classes: six_classes, extremeearth, ice_water or ai4arctic."),
@@ -49,7 +51,7 @@ def label(
         WithoutPartsChoice,
         typer.Option(
             "--without-parts",
-            help="Several ice types without partial concentrations: the type is unknown, or the first has it all.",
+            help="Several ice types without partial concentrations: the type is unknown, or that of the first.",
         ),
     ] = WithoutPartsChoice.unknown,
     fractions: Annotated[bool, typer.Option("--fractions", help="Also write the share of each class.")] = False,
@@ -58,27 +60,28 @@ def label(
         typer.Option("--border-distance/--no-border-distance", help="Write distances to the nearest polygon border."),
     ] = True,
     layer: Annotated[
-        str | None, typer.Option("--layer", help="Layer of the file, or file of the archive, where there are several.")
+        str | None, typer.Option("--layer", help="Layer of the file, or file of the archive, if there are several.")
     ] = None,
     crs: Annotated[
         str | None,
-        typer.Option("--crs", help="Of the chart, where its file says none, or one that tells no place on the earth."),
+        typer.Option("--crs", help="CRS of a chart whose file has none, or one without a position on the earth."),
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Make a finished result again, also in place of another chart's or grid's."),
+        typer.Option("--overwrite", help="Make a finished result again; also replace one of another chart or grid."),
     ] = False,
 ) -> None:
-    """Draw an ice chart's classes on the grid of a product.
+    """Rasterise an ice chart's classes on the grid of a product.
 
     DIR gets a folder of the chart's name with:
 
     - labels.tif: the class of each pixel's dominant ice type, 255 where there is none (a cloud-optimised GeoTIFF);
 
-    - border_distance.tif: distance to the nearest polygon border in pixels; fractions.tif, when asked for: the share of
-      each class in the polygon;
+    - border_distance.tif: distance to the nearest polygon border in pixels;
 
-    - label.json: how it was made, pixels by class, how each polygon was decided, oddities.
+    - fractions.tif, with --fractions: the share of each class in the polygon;
+
+    - label.json: how it was made, pixels by class, the rule that decided each polygon, oddities.
 
     A finished result is skipped.
 
@@ -111,7 +114,7 @@ def label(
         for name, count in record["pixels"].items():
             table.add_row(name.replace("_", " "), f"{100 * count / total:.2f} %")
         simulated = record["simulated"] or record["chart"].get("simulated")
-        notes = notes_of(record) if result.skipped else []  # they were said when it was made
+        notes = notes_of(record) if result.skipped else []  # they were logged when it was made
     stdout.print(f"{result.folder}{'  (finished before)' if result.skipped else ''}")
     stdout.print(table, soft_wrap=False)
     if simulated:

@@ -1,4 +1,4 @@
-"""The entry point: all commands, registered by being imported, in the order in which ``--help`` shows them."""
+"""The entry point. Importing a command's module registers it; the order of imports is that of ``--help``."""
 
 # ruff: noqa: F401
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the commands that take many products share: bars, a line for each product, the exit code."""
+"""Parts that the commands of many products share: bars, a line for each product, the exit code."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from floemap.progress import Progress
 
 
 class InFolder(Protocol):
-    """A result that lies in a folder, perhaps since before."""
+    """A result that is a folder."""
 
     @property
     def folder(self) -> Path:
-        """With its files."""
+        """Path of the folder."""
 
     @property
     def skipped(self) -> bool:
-        """It was finished before."""
+        """Whether the result was finished before this call."""
 
 
 class Work(Protocol):
@@ -31,13 +31,13 @@ class Work(Protocol):
     def __call__(
         self, *, progress_of: Callable[[Path], Progress], finished: Callable[[Outcome[InFolder]], None]
     ) -> Sequence[Outcome[InFolder]]:
-        """Do it."""
+        """Do the work on all products."""
 
 
 def run_each(products: Sequence[Path], done: str, work: Work) -> None:
-    """Do `work` on all products; print each result's folder or error; leave with code 1 if one failed.
+    """Do `work` on all products; print each result's folder or error; exit with code 1 if one failed.
 
-    `done` says what was to be done to them, as in "3 of 5 products could not be prepared".
+    `done` is the participle of the work, as in "3 of 5 products could not be {prepared}".
     """
     from floemap.cli.bars import Bars
 
@@ -48,7 +48,7 @@ def run_each(products: Sequence[Path], done: str, work: Work) -> None:
             if outcome.result is not None:
                 note = "  (finished before)" if outcome.result.skipped else ""
                 stdout.print(f"{outcome.result.folder}{note}")
-                _tell(outcome.result.folder, whole=len(products) == 1 and not progress_wanted.quiet)
+                _describe(outcome.result.folder, whole=len(products) == 1 and not progress_wanted.quiet)
             elif outcome.error is not None:
                 stderr.print(f"error: {in_words(outcome.error)}", style="bold red")
 
@@ -60,8 +60,8 @@ def run_each(products: Sequence[Path], done: str, work: Work) -> None:
         fail(f"{len(failed)} of {len(products)} products could not be {done}.")
 
 
-def _tell(folder: Path, *, whole: bool) -> None:
-    """Say on stderr what a result is, `whole` or only that it is simulated; its path alone goes to stdout."""
+def _describe(folder: Path, *, whole: bool) -> None:
+    """Describe a result on stderr; if not `whole`, say only whether it is simulated. Its path alone goes to stdout."""
     from floemap.own_results import describe_result
 
     described = describe_result(folder)

@@ -35,9 +35,11 @@ def predict(
     ],
     model: Annotated[Path, typer.Option("--model", metavar="CHECKPOINT", help="A trained model, .safetensors.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")],
-    engine: Annotated[EngineChoice, typer.Option("--engine", help="What runs the network.")] = EngineChoice.torch,
+    engine: Annotated[
+        EngineChoice, typer.Option("--engine", help="Library that runs the network.")
+    ] = EngineChoice.torch,
     precision: Annotated[
-        PrecisionChoice, typer.Option("--precision", help="auto: bf16 where the processor or GPU has it.")
+        PrecisionChoice, typer.Option("--precision", help="auto is bf16 where the processor or GPU has it.")
     ] = PrecisionChoice.auto,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     probabilities: Annotated[
@@ -45,7 +47,7 @@ def predict(
     ] = True,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Make finished predictions again, also in place of others of the same name."),
+        typer.Option("--overwrite", help="Make finished predictions again; also replace others of the same name."),
     ] = False,
 ) -> None:
     """Predict the ice type of every pixel of prepared products.
@@ -57,7 +59,7 @@ def predict(
 
     - probabilities.tif: a band for each class; prediction.json: how it was made.
 
-    Whole scenes are predicted in tiles, as in one pass. A finished prediction is skipped. A product that
+    Whole scenes are predicted in tiles, with the result of one pass. A finished prediction is skipped. A product that
     cannot be predicted does not stop the others; the exit code is then 1.
 
         floemap predict prepared/S1A_EW_GRDM_1SDH_* --model run/model/model.safetensors --out predictions

@@ -35,14 +35,14 @@ def prepare(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")],
     config: Annotated[
-        Path | None, typer.Option("--config", help="Settings as a TOML file; options here go before it.")
+        Path | None, typer.Option("--config", help="Settings as a TOML file; options take precedence.")
     ] = None,
     resolution: Annotated[
         float | None, typer.Option("--resolution", metavar="METRES", help="Pixel size of the grid. (default: 80)")
     ] = None,
     crs: Annotated[
         str | None,
-        typer.Option("--crs", help="Of the grid. (default: EPSG:3413 in the north, EPSG:3031 in the south)"),
+        typer.Option("--crs", help="CRS of the grid. (default: EPSG:3413 in the north, EPSG:3031 in the south)"),
     ] = None,
     like: Annotated[
         Path | None, typer.Option("--like", metavar="RASTER", help="Take the grid of this raster instead.")
@@ -77,7 +77,7 @@ def prepare(
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Make finished products again, also in place of others of the same name."),
+        typer.Option("--overwrite", help="Make finished products again; also replace others of the same name."),
     ] = False,
 ) -> None:
     """Turn Sentinel-1 products into calibrated 80 m bands on a map grid.

@@ -19,12 +19,14 @@ def report(
             "--out",
             "-o",
             metavar="DIR",
-            help="Folder of the report, which takes the place of nothing but a report. (default: report in RUN)",
+            help="Folder of the report; only an earlier report is replaced. (default: report in RUN)",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the intervals: the same seed, the same numbers.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the confidence intervals: the same seed gives the same numbers.")
+    ] = 0,
 ) -> None:
-    """Say which loss makes charts one can trust: a page with maps, physical checks, risk, and how sure all of it is.
+    """Report which loss makes charts one can trust: maps, physical checks, risk, and confidence intervals.
 
     DIR gets:
 
@@ -34,8 +36,7 @@ def report(
 
     - numbers.json and tables/: every number, as JSON and CSV.
 
-    Physical checks that RUN lacks are made and kept there. The report is made anew each time; one that stood there
-    before is replaced when the new one is whole.
+    Physical checks that RUN lacks are made and kept in RUN. An earlier report is replaced when the new one is finished.
 
         floemap report demo/small
     """
@@ -48,4 +49,4 @@ def report(
         stdout.print(f"- {sentence}", soft_wrap=False)
     stdout.print(f"report  {made.page}")
     if made.simulated:
-        stdout.print("Scenes and charts are simulated: nothing here says anything about real ice.")
+        stdout.print("Scenes and charts are simulated and say nothing about real ice.")

@@ -9,10 +9,12 @@ import typer
 
 from floemap.cli.app import command, group, stderr, stdout
 
-simulate = group("simulate", "Scenes and charts with known truth. Never evidence about real ice.")
+simulate = group("simulate", "Simulate scenes and charts with known truth. They are no evidence about real ice.")
 
 _Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
-_Seed = Annotated[int, typer.Option("--seed", help="Another number, another ice. The same number, the same bytes.")]
+_Seed = Annotated[
+    int, typer.Option("--seed", help="Seed: another one gives another ice, the same one gives identical files.")
+]
 
 
 @command("pixels", simulate)
@@ -25,15 +27,16 @@ def pixels(
     chart: Annotated[
         Path | None,
         typer.Option(
-            "--chart", help="Take the zones from this SIGRID-3 chart, moved onto the scene if it lies off it."
+            "--chart", help="Take the ice zones from this SIGRID-3 chart, moved onto the scene if it lies elsewhere."
         ),
     ] = None,
     month: Annotated[
-        int | None, typer.Option("--month", min=1, max=12, help="Whose season it is. (default: the product's)")
+        int | None,
+        typer.Option("--month", min=1, max=12, help="Month of the simulated season. (default: the product's)"),
     ] = None,
     seed: _Seed = 0,
 ) -> None:
-    """Give a real product's metadata simulated pixels.
+    """Add simulated pixels to a real product's metadata.
 
     The product keeps its name, its look-up tables and its geometry; manifest, TIFFs and SIMULATED.txt say that its
     pixels are simulated.
@@ -48,7 +51,7 @@ def pixels(
     stdout.print(str(made.path))
     if made.placement is not None and not made.placement.in_place:
         grown = f" and made {made.placement.scale:.1f} times as large" if made.placement.scale > 1 else ""
-        stderr.print(f"The chart lies off the scene: it was moved onto it{grown}.")
+        stderr.print(f"The chart lies elsewhere: it was moved onto the scene{grown}.")
     if made.chart is not None:
         stdout.print(f"chart  {made.chart}")
 
@@ -65,14 +68,14 @@ def twin(
             " of pixels across. All cover some 400 km.",
         ),
     ] = "small",
-    months: Annotated[str, typer.Option("--months", help='Such as "1,7" or "2-4,12".')] = "all",
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Months made at the same time.")] = 2,
+    months: Annotated[str, typer.Option("--months", help='Months, as in "1,7" or "2-4,12".')] = "all",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="How many months to make at the same time.")] = 2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished months again.")] = False,
     seed: _Seed = 0,
 ) -> None:
-    """Make a simulated twin of the ExtremeEarth dataset: products, charts, and the truth under them.
+    """Make a simulated twin of the ExtremeEarth dataset: products, charts, and the true ice classes.
 
-    Names, columns and codes are the real dataset's, so everything that runs on the one runs on the other. An
+    Names, columns and codes are the real dataset's, so everything that runs on the real one runs on the twin. An
     interrupted run is resumed.
 
         floemap simulate twin --out twin --months 1,7

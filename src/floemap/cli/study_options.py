@@ -1,4 +1,4 @@
-"""What the commands that read a study's settings share."""
+"""Parts that the commands of a study share."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from floemap.study.settings import Study
 
 
 def read_study(config: Path, data: Path | None, changes: Mapping[str, bool | int | float | str | None]) -> Study:
-    """Read a study's settings; put in the folder of scenes and the changes that are not None.
+    """Read a study's settings; apply the folder of scenes and the changes that are not None.
 
     Raises
     ------
     ConfigError
         If the file or a change is wrong.
     """
-    from floemap.study.cells import with_changes
+    from floemap.study.cells import with_changes, with_loss
     from floemap.study.settings import Study
 
     study = Study.from_toml(config)
-    given: dict[str, bool | int | float | str] = {k: v for k, v in changes.items() if v is not None}
+    given: dict[str, JsonValue] = {k: v for k, v in changes.items() if v is not None}
+    if "loss.name" in given:
+        given |= with_loss(study, str(given.pop("loss.name")))
     if data is not None:
         given["data.folder"] = str(data)
     return with_changes(study, given)

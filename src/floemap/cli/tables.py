@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from floemap.study.dry_run import DryRun
 
 
-#: A mean of one value: its spread says nothing.
+#: A mean of one value, whose minimum and maximum are the same.
 _ALONE = re.compile(r"(\d\.\d+) \(\1, \1\)")
 
 
 def print_summary(summary: Mapping[str, Any], *, whole: bool = True) -> None:
-    """Print the tables of a summary, simulated scenes said in every title; not `whole`: losses and what is missing."""
+    """Print the tables of a summary; if not `whole`, only the losses and what is missing. Titles say "simulated"."""
     from floemap.evaluation.scoring.tables import tables
 
     made = tables(summary)
@@ -42,7 +42,7 @@ def print_scores(evaluation: Mapping[str, Any], scene: str) -> None:
 
 
 def print_dry_run(found: DryRun) -> None:
-    """Print what a comparison would do."""
+    """Print the trainings of a comparison with the time and disk space that they need."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table as RichTable
@@ -72,7 +72,7 @@ def _print(table: Table) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    # A terminal is narrow: what every row has in full goes without saying, and a spread stands below its mean.
+    # A terminal is narrow: a column that is the same in every row is left out, and a spread goes below its mean.
     kept = [
         i
         for i, name in enumerate(table.header)

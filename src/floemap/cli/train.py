@@ -10,7 +10,7 @@ import typer
 from floemap.cli.app import command, stdout
 
 
-@command("train", goes_on=True)
+@command("train", resumes=True)
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for data, split and model.")],
@@ -23,12 +23,12 @@ def train(
 ) -> None:
     """Train one model on scenes and charts.
 
-    Products become bands and charts become labels first, in DIR/data. The split is written to DIR/split.json before
-    training begins. DIR/model gets model.safetensors, the weights with the lowest validation loss, with all that a
-    prediction needs, and metrics.jsonl, a line for each epoch. An interrupted run, even a killed one, resumes at its
-    last finished epoch.
+    First, bands of the products and labels of the charts are made in DIR/data, and the split is written to
+    DIR/split.json. DIR/model gets model.safetensors, the weights with the lowest validation loss and all that a
+    prediction needs, and metrics.jsonl, a line for each epoch. To resume an interrupted run, even a killed one, repeat
+    the command: it resumes at the last finished epoch.
 
-    Paths in CONFIG are seen from the folder where you are.
+    Paths in CONFIG are relative to the current folder.
 
         floemap train configs/demo.toml --data twin --loss focal --out run
     """

@@ -7,9 +7,9 @@ segmentation", IGARSS 2023. ``docs/method.md`` explains the choices that the pub
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from floemap.config import Settings
 
@@ -58,21 +58,27 @@ class LossSettings(Settings):
     """The loss that training minimises."""
 
     name: str = "cross_entropy"
-    """The name of a loss, as listed in floemap.learning.losses.LOSSES."""
+    """The name of a loss, as listed in floemap.learning.losses.LOSSES, or the import string of one of your own, such as
+    my_losses:Mine for the class Mine in my_losses.py. The module is looked for on Python's path and in the current
+    folder."""
+
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Options of the loss, in a table [loss.options]; docs/losses.md lists those of each loss."""
 
     class_weights: Literal["none", "inverse", "effective_number"] = "none"
-    """How classes are weighted, from the number of their pixels in the training parts."""
+    """How classes are weighted, from the number of their pixels in the training parts. Not every loss takes weights."""
 
     beta: float = Field(default=0.9999999, ge=0, lt=1)
     """Parameter of the effective number of samples (Cui et al. 2019). Classes with more than about 5 / (1 - beta)
     pixels get equal weights; as scenes have millions of pixels, beta must be closer to 1 than is usual for image
     datasets."""
 
-    gamma: float = Field(default=2.0, ge=0)
-    """Exponent of the focal loss (Lin et al. 2017)."""
-
-    alpha: float | tuple[float, ...] = 0.25
-    """Weight in the focal loss: one number, or one for each class."""
+    @model_validator(mode="before")
+    @classmethod
+    def _options_were_here(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (moved := [key for key in ("gamma", "alpha") if key in values]):
+            raise ValueError(f"{moved[0]} is an option of the focal loss: write options = {{ {moved[0]} = ... }}")
+        return values
 
 
 class CropSettings(Settings):

@@ -1,12 +1,12 @@
-"""Result folders: they appear whole or not at all, and take the place of nothing that floemap did not make.
+"""Result folders: they appear whole or not at all, and replace nothing that floemap did not make.
 
 Every command writes one folder per result. It is built beside its final place under a hidden name, synced to the disk
 and renamed when it is complete, so a folder with its final name is always finished. A run that is killed leaves at most
-a hidden ``.partial`` folder, which the next run of the same result removes: it is held by a lock, not known by a number
-of a process, so containers and hosts that share a folder do not take each other's for left over.
+a hidden ``.partial`` folder, which the next run of the same result removes. A lock, not a process number, says whether
+its run lives, so containers and hosts that share a folder do not remove each other's folders.
 
-A folder that stands in the result's place is replaced only if it holds the record of the same stage, and besides only
-files that the stage made. Nothing lifts that.
+An existing folder of the result's name is replaced only if it contains the record of the same stage and otherwise only
+files that the stage made. No option overrides this.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from floemap.results.stage import Stage, make_folder, os_errors, read_json, sync
 
 logger = logging.getLogger(__name__)
 
-#: What viewers leave beside files: statistics of rasters (GDAL, QGIS), places of icons (macOS).
+#: Files that viewers write beside others: statistics of rasters (GDAL, QGIS), positions of icons (macOS).
 _NOTES = ("*.aux.xml", ".DS_Store")
-_ELSEWHERE = "Move it away, or choose another --out. --overwrite does not replace it either."
+_ELSEWHERE = "Move it away, or choose another --out. --overwrite does not replace it."
 
 
 @contextmanager
@@ -47,20 +47,20 @@ def stage_folder(
 ) -> Iterator[Path]:
     """Give a hidden folder beside `final` to write into; rename it to `final` when the block ends without error.
 
-    What stood at `final` before is replaced in that moment and not earlier. On any error, an interrupt included, the
-    hidden folder is removed and what stood there stays.
+    An earlier result at `final` is replaced in that moment and not before. On any error, an interrupt included, the
+    hidden folder is removed and the earlier result stays.
 
     Parameters
     ----------
     stage
-        What is made. Its record must be written into the folder.
+        Stage of the result. The block must write its record into the folder.
     sources, inputs, replace_others
         See :func:`refuse_replacing`.
 
     Raises
     ------
     OutputError
-        If what stands there may not be replaced, or the folder cannot be made or written, with the reason (no
+        If the existing folder may not be replaced, or the new one cannot be made or written, with the reason (no
         permission, no space).
     """
     final = Path(final)
@@ -75,16 +75,16 @@ def stage_folder(
                 sync_tree(partial)
                 _replace(partial, final, stage)
         except FloemapError as e:
-            if e.path is not None and e.path.is_relative_to(partial):  # nobody knows the hidden folder
+            if e.path is not None and e.path.is_relative_to(partial):  # users do not know the hidden folder
                 e.path = final / e.path.relative_to(partial)
             raise
 
 
 def told_sources(folder: Path, sources: Mapping[str, Path]) -> dict[str, str]:
-    """Return what tells the places of a result's sources from others, by role, for its record.
+    """Return digests that identify the places of a result's sources, by role, for its record.
 
-    Digests of the paths as seen from the result: results are passed on, and say nothing of the disk of who made them;
-    and a result that was moved along with its sources still knows them.
+    The digests are of the paths relative to the result. Digests, because results are passed on and must not reveal
+    anybody's disk; relative, so that a result that was moved along with its sources still recognises them.
     """
     paths = {role: told_from(folder, path) for role, path in sources.items()}
     return {
@@ -93,7 +93,7 @@ def told_sources(folder: Path, sources: Mapping[str, Path]) -> dict[str, str]:
 
 
 def made_of(folder: Path) -> dict[str, int]:
-    """Return the files in a folder, those below it included, and their sizes in bytes: for the record, written last."""
+    """Return the sizes in bytes of all files in and below a folder, by path: for the record, which is written last."""
     return {name: (folder / name).stat().st_size for name in sorted(_files(folder))}
 
 
@@ -105,53 +105,55 @@ def refuse_replacing(
     inputs: Mapping[str, Any] | None = None,
     replace_others: bool = False,
 ) -> None:
-    """Refuse to put a result in the place of what somebody else made, or somebody changed, or was made from others.
+    """Refuse to replace a folder that another program or person made or changed, or that has other sources.
 
     Parameters
     ----------
     folder
-        Where the result would go. Nothing may be there.
+        Folder of the result; it need not exist.
     sources
-        Files and folders that the result is made from and known by, by role: none of them is replaced, and neither is
-        a result of others of the same name.
+        Files and folders that the result is made from and named after, by role. None of them is replaced, and neither
+        is the result of another source of the same name.
     inputs
-        What tells each from others of the same name, by the same roles, as the record has it.
+        Identity of each source, by the same roles, as in the record's ``inputs``.
     replace_others
-        Replace results of other sources of the same name.
+        Whether to replace results of other sources of the same name.
 
     Raises
     ------
     OutputError
-        If the folder is no folder, holds no record of the stage, or anything that the stage did not make, is or holds
-        a source, or was made from other sources.
+        If the folder is a file or a link, lacks the record of the stage, contains a file that the stage did not make,
+        is or contains a source, or was made from other sources.
     """
     if not os.path.lexists(folder):
         return
     if folder.is_symlink():
-        raise OutputError("is a link, and would be replaced.", path=folder, hint=_ELSEWHERE)
+        raise OutputError("is a symbolic link, which floemap does not replace.", path=folder, hint=_ELSEWHERE)
     if not folder.is_dir():
         raise OutputError("a file is in the way.", path=folder, hint="Move it or choose another --out.")
     for role, source in (sources or {}).items():
         if source.resolve().is_relative_to(folder.resolve()):
-            raise OutputError(f"is or holds the {role} that its result is made from.", path=folder, hint=_ELSEWHERE)
+            raise OutputError(f"is or contains the {role} that the result is made from.", path=folder, hint=_ELSEWHERE)
     record = _record_in(folder, stage)
     foreign = [] if record is None else sorted(_foreign(folder, stage, record))
     if foreign:
         listed = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
         raise OutputError(
-            f"holds what `{stage.command}` did not make, or was changed since: {listed}.", path=folder, hint=_ELSEWHERE
+            f"contains files that `{stage.command}` did not make, or that were changed since: {listed}.",
+            path=folder,
+            hint=_ELSEWHERE,
         )
     if record and not replace_others:
         _refuse_others(folder, record, sources or {}, inputs or {})
 
 
 def refuse_foreign_files(folder: Path, stage: Stage, names: Iterable[str]) -> None:
-    """Refuse to write files of these names into a folder that is not the result's alone, where they are not ours.
+    """Refuse to overwrite files of these names that the stage did not make, in a folder that others use too.
 
     Raises
     ------
     OutputError
-        If one is there, and the stage's record is not, or was made by somebody else.
+        If one of the files exists, and the folder lacks the stage's record or another program made that record.
     """
     there = [name for name in names if os.path.lexists(folder / name)]
     if not there:
@@ -163,42 +165,45 @@ def refuse_foreign_files(folder: Path, stage: Stage, names: Iterable[str]) -> No
         ours = record.is_file() and not record.stat().st_size  # as a power cut leaves it
     odd = [name for name in there if (folder / name).is_symlink() or not (folder / name).is_file()]
     if not ours or odd:
-        hint = "Move it away, or choose another --out. --overwrite does not replace it either."
         raise OutputError(
-            f"is there already, and `{stage.command}` did not make it.", path=folder / (odd or there)[0], hint=hint
+            f"already exists, and `{stage.command}` did not make it.", path=folder / (odd or there)[0], hint=_ELSEWHERE
         )
 
 
 def _record_in(folder: Path, stage: Stage) -> Mapping[str, Any] | None:
-    """Return the stage's record, empty where it is damaged; None of a folder in which nothing is."""
+    """Return the stage's record, an empty one if it is damaged, and None if the folder is empty."""
     path = folder / stage.record
     if path.is_symlink() or not path.is_file():
         there = next((name for name in _files(folder) if not is_note(name)), None)
         if there is None:
             return None
         raise OutputError(
-            f"holds {there} and no {stage.record}, so `{stage.command}` did not make it.", path=folder, hint=_ELSEWHERE
+            f"contains {there} but no {stage.record}, so `{stage.command}` did not make it.",
+            path=folder,
+            hint=_ELSEWHERE,
         )
     try:
         record = read_json(path)
     except FloemapError:
         return {}
     if record.get("made_by") != stage.command:
-        raise OutputError(f"holds a {stage.record} that `{stage.command}` did not make.", path=folder, hint=_ELSEWHERE)
+        raise OutputError(
+            f"contains a {stage.record} that `{stage.command}` did not make.", path=folder, hint=_ELSEWHERE
+        )
     return record
 
 
 def _foreign(folder: Path, stage: Stage, record: Mapping[str, Any]) -> Iterator[str]:
-    """Give what is in a result's folder that its stage did not put there, or that has grown since."""
+    """Give the files in a result's folder that its stage did not write, or that have grown since."""
     sizes = record.get("bytes")
     for name in _files(folder):
         status = (folder / name).lstat()
         if name == stage.record or is_note(name):
             continue
         if isinstance(sizes, Mapping):
-            # Shorter files than were made are what a power cut leaves, longer ones somebody's work.
+            # A power cut leaves files that are too short; a longer one was changed by somebody.
             known = isinstance(sizes.get(name), int) and status.st_size <= sizes[name]
-        else:  # a record of older software, or a damaged one: by the names that the stage may give
+        else:  # a record of older software, or a damaged one: the names that the stage may give decide
             known = any(fnmatch(name, pattern) for pattern in stage.files)
         if not known or not stat.S_ISREG(status.st_mode):
             yield name
@@ -207,26 +212,26 @@ def _foreign(folder: Path, stage: Stage, record: Mapping[str, Any]) -> Iterator[
 def _refuse_others(
     folder: Path, record: Mapping[str, Any], sources: Mapping[str, Path], inputs: Mapping[str, Any]
 ) -> None:
-    """Refuse a result that was made from another source of the same name: one with another path and other content."""
+    """Refuse a result whose source has the same name, but another path and other content."""
     told, before = record.get("sources"), record.get("inputs")
     if not isinstance(told, Mapping) or not isinstance(before, Mapping):
         return
     for role, now in told_sources(folder, sources).items():
         if role in told and told[role] != now and before.get(role) != inputs.get(role):
             raise OutputError(
-                f"holds the result of another {role} of the same name.",
+                f"contains the result of another {role} of the same name.",
                 path=folder,
-                hint=f"Choose another --out for {sources[role]}, or give --overwrite to replace the other's.",
+                hint=f"Choose another --out for {sources[role]}, or give --overwrite to replace that result.",
             )
 
 
 def is_note(name: str) -> bool:
-    """Whether a file is what a viewer leaves beside others: nobody's work, and no part of a result."""
+    """Whether a file is a by-product of a viewer: neither anybody's work nor part of a result."""
     return any(fnmatch(Path(name).name, note) for note in _NOTES)
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Give everything below a folder that is no folder itself, by its path in it, with forward slashes."""
+    """Give the relative paths, with forward slashes, of everything below a folder except folders."""
     for base, folders, files in os.walk(folder):
         links = [name for name in folders if (Path(base) / name).is_symlink()]
         for name in (*files, *links):
@@ -239,7 +244,7 @@ def _partial_of(final: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         with os_errors(final):
             taken = True
-            while taken:  # by somebody who takes it for left over: before it was held
+            while taken:  # another run may try to remove the folder before it is locked
                 partial = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
                 with suppress(TakenError):
                     stack.enter_context(held(partial.with_name(f"{partial.name}.lock")))
@@ -259,7 +264,7 @@ def _replace(partial: Path, final: Path, stage: Stage) -> None:
     old = partial.with_name(partial.name + ".old")
     final.rename(old)
     try:
-        refuse_replacing(old, stage)  # whatever came in between: from here on nobody finds it by its name
+        refuse_replacing(old, stage)  # files may have been added in between; from here on nobody finds it by its name
         partial.rename(final)
     except BaseException:
         old.rename(final)
@@ -269,19 +274,19 @@ def _replace(partial: Path, final: Path, stage: Stage) -> None:
 
 
 def _remove_stale(final: Path, stage: Stage) -> None:
-    """Remove what killed runs left beside `final`; bring back a result that was caught between renames.
+    """Remove leftovers of killed runs beside `final`; restore a result that a run was killed while renaming.
 
-    Each has a lock file beside it, which is held as long as its run lives.
+    Each leftover has a lock file beside it, which is held as long as its run lives.
     """
     ours = re.compile(rf"\.{re.escape(final.name)}\.partial-[0-9a-f]{{8}}\.lock")  # not those of "NAME.partial-x"
     for lock in sorted(path for path in final.parent.iterdir() if ours.fullmatch(path.name)):
         partial = lock.with_suffix("")
         old = partial.with_name(partial.name + ".old")
-        with suppress(TakenError, OSError), held(lock) as alone:  # OSError: it is somebody else's
-            if not alone:  # without locks nobody knows whether its run lives
+        with suppress(TakenError, OSError), held(lock) as alone:  # OSError: the file belongs to another program
+            if not alone:  # without locks floemap cannot know whether its run lives
                 continue
             if old.is_dir() and not os.path.lexists(final):
-                logger.warning("bringing back %s, which a killed run left half replaced", final)
+                logger.warning("restoring %s, which a killed run was about to replace", final)
                 old.rename(final)
             elif old.is_dir():
                 with suppress(OutputError):
@@ -291,7 +296,7 @@ def _remove_stale(final: Path, stage: Stage) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Bring a folder to the disk with all that is in it: files first, then the folders that name them."""
+    """Sync a folder and all that is in it to the disk: files first, then the folders that name them."""
     for base, _, files in os.walk(folder, topdown=False):
         for name in files:
             sync(Path(base) / name)

@@ -1,8 +1,8 @@
-"""Locks: held for as long as a process works there, and let go however it ends, even killed.
+"""Locks: held as long as a process works, and released however the process ends, even if it is killed.
 
-A lock is a file that one process at a time has locked by the system. It is removed when it is let go, so a file without
-a holder is only what a killed process left, and means nothing. Numbers of processes play no part: containers that share
-a folder have the same ones. A lock is empty: a file of its name that is not is somebody's, and stays.
+A lock is a file that the operating system locks for one process at a time. It is removed on release, so a lock file
+without a holder is a leftover of a killed process and has no effect. Process numbers play no part: containers that
+share a folder have the same ones. A lock file is empty; a file of its name with content belongs to somebody and stays.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ if sys.platform != "win32":
 
 logger = logging.getLogger(__name__)
 
-#: What a file system answers that has no locks.
+#: Errors of file systems without locks.
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class TakenError(Exception):
-    """Somebody else holds the lock. It never leaves the library: who asks says what is being done there."""
+    """Another process holds the lock. Callers turn it into an error that says what that process does."""
 
 
 @contextmanager
 def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock `lock` while the block runs. Gives False where the file system has no locks, and says so.
+    """Hold the lock `lock` while the block runs. If the file system has no locks, log a warning and give False.
 
     Raises
     ------
     TakenError
-        If somebody else holds it and `wait` is not set.
+        If another process holds it and `wait` is not set.
     OSError
-        If the file cannot be made, or somebody's own is there.
+        If the file cannot be made, or a file with content or of another kind has its name.
     """
-    with suppress(FileNotFoundError):  # others may let go of it in this moment
+    with suppress(FileNotFoundError):  # another process may release it in this moment
         there = lock.lstat()
         if not stat.S_ISREG(there.st_mode) or there.st_size:
-            message = f"{lock.name}, the name of a lock, is that of somebody's file"
+            message = f"{lock.name} must be an empty lock file and is something else"
             raise FileExistsError(errno.EEXIST, message, str(lock))
     own = FileLock(lock, timeout=-1 if wait else 0, thread_local=False, fallback_to_soft=False)
     try:
@@ -59,22 +59,22 @@ def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
     except OSError as e:
         if e.errno not in _WITHOUT_LOCKS:
             raise
-        logger.warning("%s cannot be locked (%s): start one process at a time there", lock.parent, e.strerror)
+        logger.warning("%s cannot be locked (%s): run one process at a time there", lock.parent, e.strerror)
         yield False
         return
     try:
         yield True
     finally:
         with suppress(OSError):
-            lock.unlink()  # while it is held: who waits for it sees that, and makes it anew
+            lock.unlink()  # while it is held: a waiting process notices, and makes a new file
         own.release()
 
 
 @contextmanager
 def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
-    """Give a new folder in `folder`, or among temporary files, while the block runs; and leave nothing of it.
+    """Give a new folder in `folder`, or in the system's folder of temporary files; remove it when the block ends.
 
-    What killed processes left, by the same prefix, is removed: a folder is locked by the system while it is in use.
+    Leftovers of killed processes with the same prefix are removed: the system locks a folder while it is in use.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
     while True:
         place = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
         lock = _lock(place, wait=True)
-        if place.exists():  # else somebody took it for left over, before it was locked
+        if place.exists():  # else another process removed it as a leftover before it was locked
             break
         _unlock(lock)
     try:
@@ -99,9 +99,9 @@ def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def file_beside(final: Path) -> Iterator[Path]:
-    """Give a new, empty, hidden file beside `final` while the block runs; remove it if it is still there then.
+    """Give a new, empty, hidden file beside `final`; remove it if it still exists when the block ends.
 
-    What killed processes left of such files is removed: a file is locked by the system while it is in use.
+    Leftovers of killed processes are removed: the system locks a file while it is in use.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def file_beside(final: Path) -> Iterator[Path]:
         path = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
         path.open("xb").close()
         lock = _lock(path, wait=True)
-        if path.exists():  # else another process took it for left over, before it was locked
+        if path.exists():  # else another process removed it as a leftover before it was locked
             break
         _unlock(lock)
     try:
@@ -129,7 +129,7 @@ def file_beside(final: Path) -> Iterator[Path]:
 
 
 def _remove_left(folder: Path) -> None:
-    """Remove a folder of this user's that nobody holds."""
+    """Remove a folder of this user that no process holds."""
     with suppress(OSError):
         told = folder.lstat()
         if not stat.S_ISDIR(told.st_mode) or (hasattr(os, "geteuid") and told.st_uid != os.geteuid()):
@@ -140,7 +140,7 @@ def _remove_left(folder: Path) -> None:
 
 
 def _lock(path: Path, *, wait: bool) -> int | None:
-    """Lock a file or folder itself, without a lock file; None where it is held, gone, or has no locks."""
+    """Lock a file or folder itself, without a lock file; None if that is impossible."""
     if sys.platform == "win32":
         return None
     try:

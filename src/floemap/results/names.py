@@ -1,6 +1,6 @@
-"""Names that come from outside, made names of files and folders of ours: one rule for all of them.
+"""The rule by which names from outside become names of floemap's own files and folders.
 
-A product's zip, a chart's file, a scene of a study, a record of a run that somebody sent: each may be called anything.
+A product's zip, a chart's file, a scene of a study, a record of a run that somebody sent: each may have any name.
 """
 
 from __future__ import annotations
@@ -10,54 +10,54 @@ from pathlib import Path
 
 from floemap.errors import FloemapError, OutputError
 
-#: Kinds of characters that have no place in a name: control characters, halves of surrogate pairs (which bytes that are
-#: no UTF-8 become), line and paragraph separators.
+#: Unicode categories that are refused in names: control characters, halves of surrogate pairs (as which Python keeps
+#: bytes that are not UTF-8), line and paragraph separators.
 _NO_NAMES = ("Cc", "Cs", "Zl", "Zp")
-#: What file systems take for a name, bytes.
+#: Longest name that file systems allow, bytes.
 _LONGEST = 255
 
 
 def place_in(
     folder: Path, name: str, what: str, *, path: Path | None = None, kind: type[FloemapError] = OutputError
 ) -> Path:
-    """Return the path of what is called `name`, right in `folder`.
+    """Return the path of `name` directly in `folder`.
 
     Parameters
     ----------
     what
-        Whose name it is, as in "the name of {the product} is ''".
+        Owner of the name, for the error, as in "the name of {the product} is ''".
     path
-        File that has the name, for the error.
+        File that contains the name, for the error.
     kind
         Class of the error.
 
     Raises
     ------
     FloemapError
-        Of that kind, if it is no plain name: empty, ``.`` or ``..``, hidden, longer than file systems take, or with a
-        separator, a control character or bytes that are no text.
+        As `kind`, if the name is empty, ``.`` or ``..``, hidden, longer than file systems allow, or contains a
+        separator, a control character or bytes that are not UTF-8.
     """
     if (why := _odd(name)) is not None:
-        hint = "Rename it: its results are called the same."
+        hint = "Rename it: its results get the same name."
         raise kind(f"the name of {what} is {name[:200]!r}, which {why}.", path=path, hint=hint)
     return folder / name
 
 
 def is_plain(name: str) -> bool:
-    """Whether :func:`place_in` takes a name."""
+    """Whether :func:`place_in` accepts a name."""
     return _odd(name) is None
 
 
 def _odd(name: str) -> str | None:
-    """Say what makes a name none that a file or folder of ours can have."""
+    """Say why a name cannot be that of a file or folder; None if it can."""
     if not name.strip():
         return "is empty"
     if name.startswith("."):
         return "begins with a dot"
     if "/" in name or "\\" in name:
-        return "would lie in another folder"
+        return "leads to another folder"
     if any(unicodedata.category(c) in _NO_NAMES for c in name):
-        return "holds characters that are no text"
+        return "contains control characters or bytes that are not UTF-8"
     if len(name.encode()) > _LONGEST:
-        return "is longer than file systems take"
+        return "is longer than file systems allow"
     return None

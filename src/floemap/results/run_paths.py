@@ -1,10 +1,10 @@
-"""Where a comparison, or a single training, keeps what: the one place that says so, for who writes and who reads.
+"""The layout of a run, a comparison or a single training: used by the code that writes it and the code that reads it.
 
-Paths in a run's records are relative to the folder of the record, so that a run may be moved or copied: what lies in
-the run is found again in the copy, and what lies beside it is found again if it was moved along.
+Paths in a run's records are relative to the folder of the record, so that a run may be moved or copied: files in the
+run are found in the copy, and files beside it are found if they were moved along.
 
-Names of scenes, cells and results come from settings, and from records of runs that somebody sent: none leads anywhere
-but into the folder that it is in. What has a name that does raises :class:`floemap.errors.ConfigError`.
+Names of scenes, cells and results come from settings, and from records of runs that somebody sent. A name that leads to
+another folder raises :class:`floemap.errors.ConfigError`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class DataPaths:
 
     @property
     def prepared(self) -> Path:
-        """Holds a folder for each product, named as it."""
+        """Folder of a folder for each product, of the product's name."""
         return self.folder / "prepared"
 
     @property
     def parts(self) -> Path:
-        """Masks of halves of scenes."""
+        """Folder of the masks of halves of scenes."""
         return self.folder / "parts"
 
     def labels(self, scene: str) -> Path:
-        """Hold the labels of one scene, in a folder named as the chart: charts of several may have one name."""
+        """Folder of a scene's labels, in a folder of the chart's name: charts of several scenes may share a name."""
         return place_in(self.folder / "labels", scene, "the scene", kind=ConfigError)
 
 
@@ -46,37 +46,37 @@ class CellPaths:
 
     @property
     def record(self) -> Path:
-        """The whole, written last."""
+        """Record of the cell, written last."""
         return self.folder / "cell.json"
 
     @property
     def split(self) -> Path:
-        """Who learns from what, written before training."""
+        """Which parts are for training, validation and test; written before training."""
         return self.folder / "split.json"
 
     @property
     def model(self) -> Path:
-        """See :mod:`floemap.learning.training.state`."""
+        """Folder of the training; see :mod:`floemap.learning.training.state`."""
         return self.folder / "model"
 
     @property
     def log(self) -> Path:
-        """What its process said, where it had one of its own."""
+        """Output of the cell's process, if it ran in one of its own."""
         return self.folder / "log.txt"
 
     @property
     def predictions(self) -> Path:
-        """Hold a folder for each test scene."""
+        """Folder of the class maps, with a folder for each test scene."""
         return self.folder / "predictions"
 
     @property
     def evaluation(self) -> Path:
-        """Likewise."""
+        """Folder of the scores, with a folder for each test scene."""
         return self.folder / "evaluation"
 
     @property
     def checks(self) -> Path:
-        """Likewise: physical checks."""
+        """Folder of the physical checks, with a folder for each test scene."""
         return self.folder / "checks"
 
 
@@ -88,38 +88,38 @@ class RunPaths:
 
     @property
     def plan(self) -> Path:
-        """The configuration and the cells."""
+        """File of the configuration and the list of cells."""
         return self.folder / "plan.json"
 
     @property
     def results(self) -> Path:
-        """The scores."""
+        """File of the scores, JSON."""
         return self.folder / "results.json"
 
     @property
     def tables(self) -> Path:
-        """The same, to read."""
+        """File of the same scores as tables, Markdown."""
         return self.folder / "results.md"
 
     @property
     def report(self) -> Path:
-        """See :mod:`floemap.report.report`."""
+        """Folder of the report; see :mod:`floemap.report.report`."""
         return self.folder / "report"
 
     def chart_checks(self, scene: str) -> Path:
-        """Hold the physical checks of a scene's chart itself, in a folder named as the chart."""
+        """Folder of the physical checks of a scene's chart itself, in a folder of the chart's name."""
         return place_in(self.folder / "checks", scene, "the scene", kind=ConfigError)
 
     @property
     def data(self) -> DataPaths:
-        """Prepared products and labels, unless the study has them elsewhere."""
+        """Paths of prepared products and labels, unless the study has them elsewhere."""
         return DataPaths(self.folder / "data")
 
     def cell(self, name: str) -> CellPaths:
-        """Return those of a cell."""
+        """Return the paths of a cell."""
         return CellPaths(place_in(self.folder / "cells", name, "the cell", kind=ConfigError))
 
 
 def told_from(folder: Path, path: Path) -> str:
-    """Return `path` as a record in `folder` tells it: relative to that folder, with forward slashes."""
+    """Return `path` as a record in `folder` writes it: relative to that folder, with forward slashes."""
     return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()

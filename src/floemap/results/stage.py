@@ -24,9 +24,9 @@ from floemap.version import __version__
 
 logger = logging.getLogger(__name__)
 
-#: Values within values in JSON: ours lie less than ten deep.
+#: Deepest nesting of JSON that is read. The project's own files are nested less than ten deep.
 _DEEPEST = 50
-#: Name of the lock of a folder, in it.
+#: Name of the lock file in a folder.
 LOCK = ".floemap.lock"
 #: Version of the layout of the JSON files. Raised when a reader of an older one would misread a newer one.
 SCHEMA_VERSION = 1
@@ -34,22 +34,22 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Stage:
-    """A kind of result. Each is declared once, beside the code that makes it.
+    """A command that writes a folder with a record. Each is declared once, beside the code that does it.
 
     Attributes
     ----------
     command
-        That makes it, as its record names it: ``floemap prepare``.
+        Name of the command, as in its record: ``floemap prepare``.
     record
-        Name of its JSON, which says how it was made.
+        Name of the JSON file that says how the result was made.
     revision
-        Of its numbers. Raise it by one whenever the same inputs and settings give other numbers, by however little:
-        results of another revision are made anew and never stand beside this one's. 0 is what records of software
-        from before there were revisions count as.
+        Number of the results' revision. Raise it by one whenever the same inputs and settings give other numbers, by
+        however little: results of another revision are made anew and never mixed with this one's. Records of software
+        from before there were revisions count as 0.
     files
-        Names that its files may have, as patterns: by these results are known whose record does not list them.
+        Patterns of the names of its files. They identify the files of a result whose record does not list them.
     within
-        Stages whose work is done within this one, without results of their own: its numbers change with theirs.
+        Stages that run within this one without results of their own: its numbers change with theirs.
     """
 
     command: str
@@ -68,7 +68,7 @@ class Stage:
 def os_errors(path: Path) -> Iterator[None]:
     """Turn an OSError of the block into an :class:`OutputError` that names `path` and says what to do.
 
-    A name that is no UTF-8 is refused before the block begins: it would fail where another library takes it.
+    A name that is not UTF-8 is refused before the block begins: it would fail in another library.
     """
     try:
         writable_name(path)
@@ -91,9 +91,9 @@ def os_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process at a time work on what lies in `folder`; others wait until the block ends, however it does.
+    """Let one process at a time work in `folder`; others wait until the block ends.
 
-    So what several processes need is made by the first, and found finished by the rest.
+    So the first process makes what several need, and the others find it finished.
 
     Raises
     ------
@@ -114,12 +114,12 @@ def alone_in(folder: Path, doing: str) -> Iterator[None]:
     Parameters
     ----------
     doing
-        What is done there, as in "another run {fetches into} it".
+        What the other process does, as in "another run {fetches into} it".
 
     Raises
     ------
     OutputError
-        If somebody else holds it, or the folder cannot be made or written.
+        If another process holds it, or the folder cannot be made or written.
     """
     with ExitStack() as stack:
         try:
@@ -127,13 +127,13 @@ def alone_in(folder: Path, doing: str) -> Iterator[None]:
                 make_folder(folder)
                 stack.enter_context(held(folder / LOCK))
         except TakenError:
-            hint = "Let it end, or choose another folder."
+            hint = "Wait until it ends, or choose another folder."
             raise OutputError(f"another run {doing} it.", path=folder, hint=hint) from None
         yield
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole, and on the disk, or not at all; what stood there stays until then.
+    """Write a file so that it appears whole and synced, or not at all; an earlier file stays until then.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk.
+    """Sync a file, or the names in a folder, to the disk.
 
     Raises
     ------
@@ -160,20 +160,20 @@ def sync(path: Path) -> None:
         If that fails: there is no space, or the disk is broken.
     """
     posix = os.name == "posix"
-    if path.is_dir() and not posix:  # Windows has no such thing
+    if path.is_dir() and not posix:  # Windows cannot sync folders
         return
     descriptor = os.open(path, os.O_RDONLY if posix else os.O_RDWR)
     try:
         os.fsync(descriptor)
     except OSError as e:
-        if not path.is_dir() or e.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # as some network disks answer
+        if not path.is_dir() or e.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # errors of some network disks
             raise
     finally:
         os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where they lack, and bring the new names to the disk.
+    """Make a folder and the missing ones above it, and sync the new names to the disk.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` to `path` as JSON, whole or not at all. Not-a-number is refused: JSON has none."""
+    """Write `content` to `path` as JSON, whole or not at all. NaN raises ValueError: JSON does not have it."""
     text = json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
     write_whole(path, text.encode())
 
@@ -206,18 +206,18 @@ def read_json(path: Path) -> dict[str, Any]:
         raise FloemapError(f"is not readable JSON: {e}.", path=path) from e
     content = parse_json(text, path)
     if not isinstance(content, dict):
-        raise FloemapError(f"holds a {type(content).__name__} where a JSON object is needed.", path=path)
+        raise FloemapError(f"contains a {type(content).__name__}, where a JSON object is needed.", path=path)
     return content
 
 
 @contextmanager
 def as_written(record: Path, command: str) -> Iterator[None]:
-    """Turn what using a record of odd content raises in the block into an error that names it, and who makes it anew.
+    """Turn errors from using a damaged or edited record into one that names the record and the command that makes it.
 
     Raises
     ------
     FloemapError
-        If something that the record tells lacks, or is of another kind.
+        If a field of the record is missing or of another type.
     """
     try:
         yield
@@ -227,35 +227,38 @@ def as_written(record: Path, command: str) -> Iterator[None]:
 
 
 def is_newer(record: Mapping[str, Any]) -> bool:
-    """Whether a record is of a layout that is not known here: a later one, or one without a number."""
+    """Whether a record's layout is unknown here: its version is later or not a number."""
     version = record.get("schema_version", SCHEMA_VERSION)
     return not isinstance(version, int) or version > SCHEMA_VERSION
 
 
 def parse_json(text: str | bytes, path: Path, kind: type[FloemapError] = FloemapError) -> Any:
-    """Read JSON that came from a file, however it came there.
+    """Parse JSON from any source.
 
     Raises
     ------
     FloemapError
-        Of the given kind, if it is none, or its values lie deeper within each other than any of ours.
+        As `kind`, if the text is not JSON, or is nested more than 50 deep.
     """
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError) as e:  # of JSON, of its encoding, of a number past all bounds; of its depth
+    except (
+        ValueError,
+        RecursionError,
+    ) as e:  # ValueError: syntax, encoding or an enormous number; RecursionError: depth
         raise kind(f"is not readable JSON: {e}.", path=path) from e
     level = [content]
     for _ in range(_DEEPEST):
         level = [v for c in level if isinstance(c, dict | list) for v in (c.values() if isinstance(c, dict) else c)]
         if not level:
             return content
-    raise kind(f"is JSON of values more than {_DEEPEST} deep within each other.", path=path)
+    raise kind(f"is JSON that is nested more than {_DEEPEST} deep.", path=path)
 
 
 def is_finished(
     folder: Path, stage: Stage, files: Iterable[str], *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]
 ) -> bool:
-    """Whether `folder` holds `files`, whole, and a record of the same revision, inputs and configuration."""
+    """Whether `folder` contains `files`, undamaged, and a record of the same revision, inputs and configuration."""
     try:
         found = read_json(folder / stage.record)
     except FloemapError:
@@ -265,9 +268,9 @@ def is_finished(
 
 
 def damaged(folder: Path, record: Mapping[str, Any], files: Iterable[str]) -> Iterator[str]:
-    """Give those of the files that are absent, empty, or shorter than the record says that they were made.
+    """Give those of the files that are absent, empty, or shorter than the record says.
 
-    One that has grown since is somebody's work, and no damage.
+    A file that has grown counts as changed by somebody, not as damaged.
     """
     told = record.get("bytes")
     sizes = told if isinstance(told, Mapping) else {}
@@ -281,20 +284,20 @@ def damaged(folder: Path, record: Mapping[str, Any], files: Iterable[str]) -> It
 def made_alike(
     record: Mapping[str, Any], stage: Stage, *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]
 ) -> bool:
-    """Whether a record tells of the stage as it is now, with the same inputs and configuration."""
+    """Whether a record has the stage's present revision and the same inputs and configuration."""
     same = record.get("inputs") == inputs and record.get("configuration") == configuration
     return same and revisions_in(record, stage) == stage.revisions
 
 
 def revisions_in(record: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
-    """Return the revisions that a record names, by command; 0 where it names none, as those of older software."""
+    """Return a record's revisions, by command; 0 where it has none, as in records of older software."""
     within = record.get("within")
     within = within if isinstance(within, Mapping) else {}
     return {stage.command: record.get("revision", 0)} | {s.command: within.get(s.command, 0) for s in stage.within}
 
 
 def provenance(stage: Stage, *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """What every stage's JSON begins with: how it was made, from what, by which version."""
+    """Return the fields with which every stage's JSON begins: how it was made, from what, by which version."""
     within = {"within": {s.command: s.revision for s in stage.within}} if stage.within else {}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -309,7 +312,7 @@ def provenance(stage: Stage, *, inputs: Mapping[str, Any], configuration: Mappin
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits.
+    """Return the SHA-256 of a file, as hexadecimal digits.
 
     Raises
     ------

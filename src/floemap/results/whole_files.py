@@ -1,4 +1,4 @@
-"""Files of one result that appear whole: written into a hidden folder beside their place, then moved there."""
+"""Files of one result that appear whole: written into a hidden folder beside their final place, then moved there."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _GDAL_ERRORS = (DataSourceError, DataLayerError, FeatureError, GeometryError, Ru
 
 @contextmanager
 def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Give a hidden folder within `folder` to write files into; move those of `names` out when the block ends well.
+    """Give a hidden folder within `folder` to write files into; move those of `names` to `folder` when the block ends.
 
-    They are moved in the order given, so what the others are found by should come last. Others are removed, and after
-    an error all of them. What stood in their place is replaced.
+    They are moved in the order given, so the file by which the others are found should come last. Other files are
+    removed, and after an error all of them. Earlier files of these names are replaced.
 
     Raises
     ------
     OutputError
-        If they cannot be written, with the reason, or one is not there.
+        If they cannot be written, with the reason, or one of `names` is missing.
     """
     last = folder / names[-1]
     beside = given = folder
@@ -42,7 +42,7 @@ def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
                 (beside / name).replace(folder / name)
             sync(folder)
     except FloemapError as e:
-        for hidden in (beside, given):  # which nobody knows
+        for hidden in (beside, given):  # users do not know the hidden folder
             if e.path is not None and e.path.is_relative_to(hidden):
                 e.path = folder / e.path.relative_to(hidden)
         raise
@@ -55,8 +55,8 @@ def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 def _as_pyogrio_takes_it(folder: Path) -> Iterator[Path]:
     """Give a path of a folder by which pyogrio finds it.
 
-    It takes every path for an address and looks for archives in it: what stands before an exclamation mark is lost, and
-    so are line breaks. Then a descriptor of the folder stands for its name.
+    pyogrio parses every path as an address and looks for archives in it: it loses the part before an exclamation mark,
+    and line breaks. For such a name, a path through a file descriptor is given instead.
     """
     path = folder.absolute()
     if vsi_path(str(path / "x")) == str(path / "x"):
@@ -66,7 +66,11 @@ def _as_pyogrio_takes_it(folder: Path) -> Iterator[Path]:
     try:
         by_number = Path(f"/proc/self/fd/{descriptor}")
         if not by_number.is_dir():  # only Linux has these
-            raise OutputError("cannot be written: its name holds '!', '?' or a line break.", path=folder.parent)
+            raise OutputError(
+                "cannot be written: its name contains '!', '?' or a line break.",
+                path=folder.parent,
+                hint="Choose another --out.",
+            )
         yield by_number
     finally:
         os.close(descriptor)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import JsonValue
+
 from floemap.errors import ConfigError
 from floemap.legend import legend
 from floemap.study.settings import AxisValue, Study
@@ -23,7 +25,7 @@ class Cell:
     Attributes
     ----------
     loss
-        Name of the loss, as written in the study (which may be an alias).
+        The loss as the study lists it: a name (which may be an alias), an import string, or the name of a variant.
     repeat
         Number of the repeat, from 0.
     axes
@@ -40,7 +42,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Name of the cell and its folder, such as ``dice_r0`` or ``dice_output_stride-8_r0``."""
-        words = [self.loss]
+        words = [re.sub(r"[^A-Za-z0-9_.-]", "-", self.loss)]
         words += [f"{k.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9.-]', '-', str(v))}" for k, v in self.axes.items()]
         return "_".join([*words, f"r{self.repeat}"])
 
@@ -73,13 +75,29 @@ def plan(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
             chosen = dict(zip(axes, values, strict=True))
             for loss in study.compare.losses:
                 seed = study.training.seed + repeat
-                settings = with_changes(study, chosen | {"loss.name": loss, "training.seed": seed})
+                settings = with_changes(study, with_loss(study, loss) | chosen | {"training.seed": seed})
                 cells.append(Cell(loss, repeat, chosen, settings))
     names = [c.name for c in cells]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two cells of the comparison have the name {name}.", hint="Change the axes' values.")
     return tuple(cells)
+
+
+def with_loss(study: Study, loss: str) -> dict[str, JsonValue]:
+    """Return the changes that set a loss of a comparison: its name, or what a variant changes.
+
+    Raises
+    ------
+    ConfigError
+        If a variant has the name of a loss.
+    """
+    from floemap.learning.losses import LOSSES
+
+    taken = sorted(LOSSES.keys() & study.compare.variants.keys())
+    if taken:
+        raise ConfigError(f"the variant {taken[0]} of the comparison has the name of a loss.", hint="Rename it.")
+    return study.compare.variants.get(loss, {"loss.name": loss})
 
 
 def check_cells(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
@@ -120,8 +138,10 @@ def check_cell(study: Study) -> None:
     with_rates(study.learning())
 
 
-def with_changes(study: Study, changes: Mapping[str, AxisValue]) -> Study:
+def with_changes(study: Study, changes: Mapping[str, JsonValue]) -> Study:
     """Return the study with changed settings, each given by its dotted name, such as ``training.batch``.
+
+    Options belong to the loss that [loss] names: with another loss they begin empty, before the changes.
 
     Raises
     ------
@@ -129,6 +149,8 @@ def with_changes(study: Study, changes: Mapping[str, AxisValue]) -> Study:
         If there is no such setting, or the value is out of range.
     """
     values = study.model_dump()
+    if changes.get("loss.name", study.loss.name) != study.loss.name:
+        values["loss"]["options"] = {}
     for key, value in changes.items():
         *tables, last = key.split(".")
         table = values
@@ -136,7 +158,7 @@ def with_changes(study: Study, changes: Mapping[str, AxisValue]) -> Study:
             table = table.get(name)  # type: ignore[assignment]
             if not isinstance(table, dict):
                 raise ConfigError(f"there is no setting {key!r}.")
-        if last not in table:
+        if last not in table and tables[-1:] != ["options"]:
             raise ConfigError(f"there is no setting {key!r}.", hint=f"[{'.'.join(tables)}] has {', '.join(table)}.")
         table[last] = value
     return Study.checked(**values)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from floemap.config import Settings
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS
@@ -16,6 +17,8 @@ from floemap.sentinel1.settings import PrepareSettings
 
 #: Value of an axis.
 AxisValue = bool | int | float | str
+#: Tables of a study that a comparison may vary within one split.
+VARIED = ("model", "loss", "crops", "training")
 
 
 class SceneSettings(Settings):
@@ -127,7 +130,12 @@ class CompareSettings(Settings):
     """What a comparison varies."""
 
     losses: tuple[str, ...] = ("cross_entropy", "dice", "focal")
-    """Names of the losses to compare. Their other settings are those of [loss]."""
+    """The losses to compare: names, import strings, or names of variants. Their class weights are those of [loss], and
+    so are the options of the loss that [loss] names; other losses have their default options, or those of a variant."""
+
+    variants: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    """Variants of losses and other settings, by name; each is a table of settings that it changes, such as
+    weighted = { "loss.name" = "focal", "loss.class_weights" = "inverse", "loss.options.gamma" = 5 }."""
 
     repeats: int = Field(default=3, ge=1, le=1000)
     """Number of trainings of each loss; their seeds count up from [training] seed."""
@@ -142,12 +150,25 @@ class CompareSettings(Settings):
             raise ValueError("name at least one loss, and each only once")
         return losses
 
+    @field_validator("variants")
+    @classmethod
+    def _free_variants(cls, variants: dict[str, dict[str, JsonValue]]) -> dict[str, dict[str, JsonValue]]:
+        for name, changes in variants.items():
+            if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+                raise ValueError(f"{name!r} is not a valid name: use letters, digits and underscores")
+            for key in changes:
+                if key.split(".")[0] not in VARIED:
+                    raise ValueError(f"{name}: {key} is not a setting of {', '.join(VARIED)}")
+                if key == "training.seed":
+                    raise ValueError(f"{name}: {key} is already varied by repeats")
+        return variants
+
     @field_validator("axes")
     @classmethod
     def _free_axes(cls, axes: dict[str, tuple[AxisValue, ...]]) -> dict[str, tuple[AxisValue, ...]]:
         for key, values in axes.items():
-            if key.split(".")[0] not in ("split", "model", "loss", "crops", "training"):
-                raise ValueError(f"{key} is not a setting of split, model, loss, crops or training")
+            if key.split(".")[0] not in ("split", *VARIED):
+                raise ValueError(f"{key} is not a setting of split, {', '.join(VARIED)}")
             if key in ("loss.name", "training.seed"):
                 raise ValueError(f"{key} is already varied by losses and repeats")
             if not values or len(set(values)) != len(values):

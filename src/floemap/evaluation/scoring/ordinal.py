@@ -10,24 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from floemap.errors import GridError
-from floemap.legend import STAGES_BY_THICKNESS, Legend
+from floemap.legend import Legend
 
 
 def ordinal_positions(legend: Legend) -> NDArray[np.int64]:
-    """Return the step of each class from water, 0, to the thickest ice, by class id, (classes,).
-
-    Classes of ice are ordered by their thickest stage of development. Stages without a known thickness do not count,
-    unless a class has no other.
-    """
-
-    def thickest(stages: frozenset[int]) -> int:
-        return max((STAGES_BY_THICKNESS.index(s) for s in stages if s in STAGES_BY_THICKNESS), default=-1)
-
-    ice = sorted((c for c in legend.classes if c.id != legend.water), key=lambda c: thickest(c.stages))
-    positions = np.zeros(len(legend), np.int64)
-    for step, c in enumerate(ice, start=1):
-        positions[c.id] = step
-    return positions
+    """Return the step of each class from water, 0, to the thickest ice, by class id, (classes,)."""
+    return np.argsort(legend.by_thickness)
 
 
 def mean_ordinal_error(confusion: ArrayLike, positions: NDArray[np.int64]) -> NDArray[np.float64]:

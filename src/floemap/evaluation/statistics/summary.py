@@ -28,6 +28,12 @@ LOSS_TITLES = {
     "macro_dice": "Macro Dice",
     "pooled_dice": "Pooled Dice",
     "focal": "Focal",
+    "label_smoothing": "Label smoothing",
+    "cross_entropy_dice": "Cross-entropy + Dice",
+    "tversky": "Tversky",
+    "focal_tversky": "Focal Tversky",
+    "lovasz_softmax": "Lovász-softmax",
+    "earth_mover": "Earth mover's distance",
 }
 
 NOTE_SIMULATED = (

@@ -1,4 +1,4 @@
-"""Losses and class weights: :class:`Loss`, :func:`make_loss`, :func:`register_loss` and what an own loss needs.
+"""Losses and class weights: :class:`Loss`, :func:`make_loss` and what a loss of one's own needs.
 
 The names load when they are first used: importing the package does not import torch.
 """
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from floemap.learning.losses.base import Loss, ratio
-    from floemap.learning.losses.registry import LOSSES, make_loss, register_loss
+    from floemap.learning.losses.registry import LOSSES, make_loss
 
-__all__ = ["LOSSES", "Loss", "make_loss", "ratio", "register_loss"]
+__all__ = ["LOSSES", "Loss", "make_loss", "ratio"]
 
 
 def __getattr__(name: str) -> Any:

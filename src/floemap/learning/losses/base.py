@@ -9,13 +9,15 @@ its gradient are 0. Arithmetic is in float32, also for logits in half precision,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from floemap.config import Settings
 from floemap.errors import TrainingError
 from floemap.learning.models.base import at_least_float32
 from floemap.legend import IGNORE
@@ -53,17 +55,51 @@ def class_counts(labels: Tensor, classes: int) -> Tensor:
     return torch.stack([(labels == k).sum() for k in range(classes)])
 
 
+def by_label(values: Tensor, labels: Tensor) -> Tensor:
+    """Return the value of each pixel's class, in the shape of the labels; 0 for pixels without one. Values: (K,)."""
+    return torch.nn.functional.pad(values, (0, IGNORE + 1 - len(values)))[labels.int()]
+
+
 class Loss(ABC):
     """A loss for K classes.
+
+    A loss of one's own is a subclass that defines :meth:`_sums` and :meth:`value`. Its options, if it has any, are the
+    fields of a class ``Options`` within it, which configurations set in ``[loss.options]``.
 
     Parameters
     ----------
     classes
         Number of classes, K.
+    options
+        Options of the loss; None for their defaults.
+    weights
+        Class weights, (K,); None for equal weights. Only for losses with :attr:`takes_weights`.
+    order
+        Ids of the classes from water to the thickest ice, (K,). By default the ids ascend.
+
+    Attributes
+    ----------
+    classes, options, weights, order
+        See the parameters.
     """
 
-    def __init__(self, classes: int) -> None:
+    class Options(Settings):
+        """The loss has no options."""
+
+    #: Whether the loss can weight classes.
+    takes_weights: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        classes: int,
+        options: Any = None,
+        weights: Tensor | None = None,
+        order: Sequence[int] | None = None,
+    ) -> None:
         self.classes = classes
+        self.options: Any = self.Options() if options is None else options
+        self.weights = weights
+        self.order = tuple(range(classes)) if order is None else tuple(order)
 
     def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the sums over pixels from which the value is computed: 1-D, float32 or float64, differentiable.
@@ -105,3 +141,53 @@ class Loss(ABC):
             Function applied to the sums before they are divided. If processes share a batch, it adds their sums.
         """
         return self.value(reduce(self.sums(logits, labels)))
+
+
+class MeanLoss(Loss):
+    """Base of losses that are a weighted mean over labelled pixels: sums are that of the terms and that of weights."""
+
+    def value(self, sums: Tensor) -> Tensor:
+        """Return the mean."""
+        return ratio(sums[0], sums[1])
+
+    def _mean_sums(self, terms: Tensor, labels: Tensor) -> Tensor:
+        """Return both sums, (2,), for a term at each pixel, (N, H, W), finite also where there is no label."""
+        if self.weights is None:
+            valid = labels != IGNORE
+            return torch.stack([(terms * valid).sum(), valid.sum().to(terms)])
+        weights = by_label(self.weights.to(terms), labels)
+        return torch.stack([(terms * weights).sum(), weights.sum()])
+
+
+class ClassMeanLoss(Loss):
+    """Base of losses that are a mean over the classes that occur in the labels, from three sums for each class.
+
+    The sums are, for each class, intersection (sum of p over its pixels), reference (number of its pixels) and
+    prediction (sum of p over all labelled pixels); 3 K numbers.
+    """
+
+    def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return overlap_sums(logits, labels)
+
+    def value(self, sums: Tensor) -> Tensor:
+        """Return the loss, between 0 and 1."""
+        intersection, reference, prediction = sums.reshape(3, self.classes)
+        present = reference > 0
+        each = self._each(intersection, reference, prediction)
+        return ratio(torch.where(present, each, 0).sum(), present.sum())
+
+    @abstractmethod
+    def _each(self, intersection: Tensor, reference: Tensor, prediction: Tensor) -> Tensor:
+        """Return the loss of each class, (K,), for its sums, (K,) each."""
+
+
+def overlap_sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return intersection, reference and prediction of each class, 3 K numbers; see :class:`ClassMeanLoss`."""
+    classes = logits.shape[1]
+    valid = labels != IGNORE
+    # Unbound once, so that the gradient is assembled once.
+    planes = logits.softmax(dim=1).unbind(dim=1)
+    intersection = [(p * (labels == k)).sum() for k, p in enumerate(planes)]
+    prediction = [(p * valid).sum() for p in planes]
+    reference = class_counts(labels, classes).to(logits.dtype)
+    return torch.cat([torch.stack(intersection), reference, torch.stack(prediction)])

@@ -1,62 +1,16 @@
-"""Three Dice losses."""
+"""Losses of overlap: three Dice losses, Tversky and focal Tversky."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Self
-
 import torch
+from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
-from floemap.errors import ConfigError
-from floemap.learning.losses.base import Loss, class_counts, ratio
-from floemap.learning.settings import LossSettings
-from floemap.legend import IGNORE
+from floemap.config import Settings
+from floemap.learning.losses.base import ClassMeanLoss, Loss, overlap_sums, ratio
 
 
-class _Dice(Loss):
-    """Base of the Dice losses, which have the same sums and differ in how they combine classes.
-
-    The sums are, for each class, intersection (sum of p over its pixels), reference (number of its pixels) and
-    prediction (sum of p over all labelled pixels); 3 K numbers.
-    """
-
-    @classmethod
-    def make(cls, settings: LossSettings, classes: int, weights: Tensor | None) -> Self:
-        """Make the loss; it has no settings of its own.
-
-        Raises
-        ------
-        ConfigError
-            If there are class weights: the loss takes none.
-        """
-        if weights is not None:
-            raise ConfigError(
-                f"{settings.name} takes no class weights, but class_weights is {settings.class_weights!r}.",
-                hint='Set class_weights = "none", or choose cross_entropy or focal.',
-            )
-        return cls(classes)
-
-    def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
-        valid = labels != IGNORE
-        # Unbound once, so that the gradient is assembled once.
-        planes = functional.softmax(logits, dim=1).unbind(dim=1)
-        intersection = [(p * (labels == k)).sum() for k, p in enumerate(planes)]
-        prediction = [(p * valid).sum() for p in planes]
-        reference = class_counts(labels, self.classes).to(logits.dtype)
-        return torch.cat([torch.stack(intersection), reference, torch.stack(prediction)])
-
-    def value(self, sums: Tensor) -> Tensor:
-        """Return the loss, between 0 and 1."""
-        return self._join(*sums.reshape(3, self.classes))
-
-    @abstractmethod
-    def _join(self, intersection: Tensor, reference: Tensor, prediction: Tensor) -> Tensor:
-        """Return the loss for the sums of each class, (K,) each."""
-
-
-class GeneralizedDice(_Dice):
+class GeneralizedDice(Loss):
     """1 - 2 sum_l w_l sum_n r p / sum_l w_l sum_n (r + p), with w_l = 1 / (sum_n r)^2; l are classes, n pixels.
 
     Sums are over the whole batch. A class that does not occur in the reference has weight 0, where the formula has
@@ -68,29 +22,81 @@ class GeneralizedDice(_Dice):
     segmentations", DLMIA 2017.
     """
 
-    def _join(self, intersection: Tensor, reference: Tensor, prediction: Tensor) -> Tensor:
+    def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return overlap_sums(logits, labels)
+
+    def value(self, sums: Tensor) -> Tensor:
+        """Return the loss, between 0 and 1."""
+        intersection, reference, prediction = sums.reshape(3, self.classes)
         present = reference > 0
         weights = torch.where(present, 1 / torch.where(present, reference, 1) ** 2, 0)
         whole = (weights * (reference + prediction)).sum()
         return ratio(whole - 2 * (weights * intersection).sum(), whole)
 
 
-class MacroDice(_Dice):
+class MacroDice(ClassMeanLoss):
     """Mean of 1 - 2 sum_n r p / sum_n (r + p) over the classes that occur in the reference."""
 
-    def _join(self, intersection: Tensor, reference: Tensor, prediction: Tensor) -> Tensor:
-        present = reference > 0
+    def _each(self, intersection: Tensor, reference: Tensor, prediction: Tensor) -> Tensor:
         whole = reference + prediction
-        each = ratio(whole - 2 * intersection, whole)
-        return ratio(torch.where(present, each, 0).sum(), present.sum())
+        return ratio(whole - 2 * intersection, whole)
 
 
-class PooledDice(_Dice):
+class PooledDice(Loss):
     """1 - 2 sum_ln r p / sum_ln (r + p), with all classes pooled.
 
     With a softmax the divisor is twice the number of pixels: the loss is 1 - the mean probability of the true class.
     """
 
-    def _join(self, intersection: Tensor, reference: Tensor, prediction: Tensor) -> Tensor:
+    def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return overlap_sums(logits, labels)
+
+    def value(self, sums: Tensor) -> Tensor:
+        """Return the loss, between 0 and 1."""
+        intersection, reference, prediction = sums.reshape(3, self.classes)
         whole = (reference + prediction).sum()
         return ratio(whole - 2 * intersection.sum(), whole)
+
+
+class Tversky(ClassMeanLoss):
+    """Mean of 1 - TP / (TP + a FP + b FN) over the classes that occur in the reference; a = b = 0.5 is macro Dice.
+
+    TP is the sum of p over the pixels of a class, FP that over other labelled pixels, FN that of 1 - p over its own.
+
+    Reference: S. S. M. Salehi et al., "Tversky loss function for image segmentation using 3D fully convolutional deep
+    networks", MLMI 2017.
+    """
+
+    class Options(Settings):
+        """Options of the loss."""
+
+        alpha: float = Field(default=0.3, ge=0)
+        """Weight a of false positives."""
+
+        beta: float = Field(default=0.7, gt=0)
+        """Weight b of false negatives."""
+
+    def _each(self, intersection: Tensor, reference: Tensor, prediction: Tensor) -> Tensor:
+        o = self.options
+        wrong = o.alpha * (prediction - intersection) + o.beta * (reference - intersection)
+        return ratio(wrong, intersection + wrong)
+
+
+class FocalTversky(Tversky):
+    """Mean of the Tversky losses of the classes, each to the power 1 / gamma: small losses count more.
+
+    Reference: N. Abraham, N. M. Khan, "A novel focal Tversky loss function with improved attention U-Net for lesion
+    segmentation", ISBI 2019. Their gamma is 4 / 3.
+    """
+
+    class Options(Tversky.Options):
+        """Options of the loss."""
+
+        gamma: float = Field(default=4 / 3, gt=0)
+        """Number whose inverse is the exponent."""
+
+    def _each(self, intersection: Tensor, reference: Tensor, prediction: Tensor) -> Tensor:
+        each = super()._each(intersection, reference, prediction)
+        # At 0 a power below 1 has an infinite slope.
+        some = each.isnan() | (each > 1e-12)
+        return torch.where(some, torch.where(some, each, 1) ** (1 / self.options.gamma), 0)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from floemap.config import Settings
 from floemap.errors import ConfigError
-from floemap.learning.losses.base import Loss, ratio
-from floemap.learning.settings import LossSettings
+from floemap.learning.losses.base import MeanLoss, by_label
 from floemap.legend import IGNORE
 
 
-class Focal(Loss):
+class Focal(MeanLoss):
     """Mean over pixels of -alpha (1 - p)^gamma log p, p being the softmax probability of the true class.
 
     With gamma 0 and alpha 1 it is the cross-entropy without class weights. A single alpha for all classes scales the
@@ -25,29 +27,28 @@ class Focal(Loss):
     Reference: T.-Y. Lin et al., "Focal loss for dense object detection", ICCV 2017; with a softmax instead of
     their sigmoid, as the classes are mutually exclusive.
 
-    Parameters
-    ----------
-    gamma
-        Exponent, at least 0.
-    alpha
-        Weights, (K,), multiplied by the class weights.
+    Raises
+    ------
+    ConfigError
+        If ``alpha`` does not have one number for each class, or its numbers are not usable.
     """
 
-    def __init__(self, classes: int, gamma: float, alpha: Tensor) -> None:
-        super().__init__(classes)
-        self.gamma = gamma
-        self.alpha = alpha
+    class Options(Settings):
+        """Options of the loss."""
 
-    @classmethod
-    def make(cls, settings: LossSettings, classes: int, weights: Tensor | None) -> Self:
-        """Make the loss from ``gamma`` and ``alpha`` of the settings.
+        gamma: float = Field(default=2.0, ge=0)
+        """Exponent."""
 
-        Raises
-        ------
-        ConfigError
-            If ``alpha`` does not have one number for each class, or its numbers are not usable.
-        """
-        given = settings.alpha
+        alpha: float | tuple[float, ...] = 0.25
+        """Weight: one number, or one for each class."""
+
+    takes_weights = True
+
+    def __init__(
+        self, classes: int, options: Any = None, weights: Tensor | None = None, order: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(classes, options, weights, order)
+        given = self.options.alpha
         if isinstance(given, tuple) and len(given) != classes:
             raise ConfigError(
                 f"alpha of the focal loss has {len(given)} numbers for {classes} classes.",
@@ -56,22 +57,17 @@ class Focal(Loss):
         alpha = torch.tensor(given, dtype=torch.float64).expand(classes)
         if not (alpha.isfinite() & (alpha >= 0)).all() or not (alpha > 0).any():
             raise ConfigError(f"alpha of the focal loss is {given}: its numbers must not be negative, and not all 0.")
-        return cls(classes, settings.gamma, alpha if weights is None else alpha * weights)
+        self.alpha = alpha if weights is None else alpha * weights
 
     def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
         likelihood = functional.log_softmax(logits, dim=1)
         nll = functional.nll_loss(likelihood, labels.long(), ignore_index=IGNORE, reduction="none")  # (N, H, W)
         # 1 - p without loss of digits. It is kept above 0, where powers below 1 have an infinite slope.
         rest = (-torch.expm1(-nll)).clamp(min=1e-12)
-        terms = rest**self.gamma * nll
+        terms = rest**self.options.gamma * nll
         alpha = self.alpha.to(logits)
         if (self.alpha == self.alpha[0]).all():
             total = alpha[0] * terms.sum()
-        else:  # by id, with 0 for IGNORE, where the terms are 0 anyway
-            by_id = functional.pad(alpha, (0, IGNORE + 1 - self.classes))
-            total = (by_id[labels.int()] * terms).sum()
+        else:  # with 0 for IGNORE, where the terms are 0 anyway
+            total = (by_label(alpha, labels) * terms).sum()
         return torch.stack([total, (labels != IGNORE).sum().to(total)])
-
-    def value(self, sums: Tensor) -> Tensor:
-        """Return the mean."""
-        return ratio(sums[0], sums[1])

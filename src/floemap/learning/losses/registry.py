@@ -1,88 +1,124 @@
-"""The losses by name. A further loss is a module beside this one and a line in :data:`LOSSES`."""
+"""The losses by name. A further loss is a module beside this one and a line in :data:`LOSSES`.
+
+A loss from elsewhere needs neither: settings name it by import string, ``module:Class``.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from floemap.errors import ConfigError, known_names
 from floemap.learning.losses.base import Loss
 from floemap.learning.losses.class_weights import class_weights
-from floemap.learning.losses.cross_entropy import CrossEntropy
-from floemap.learning.losses.dice import GeneralizedDice, MacroDice, PooledDice
+from floemap.learning.losses.cross_entropy import CrossEntropy, CrossEntropyDice, LabelSmoothing
+from floemap.learning.losses.dice import FocalTversky, GeneralizedDice, MacroDice, PooledDice, Tversky
+from floemap.learning.losses.earth_mover import EarthMover
 from floemap.learning.losses.focal import Focal
+from floemap.learning.losses.lovasz import LovaszSoftmax
 from floemap.learning.settings import LossSettings
+from floemap.plugins import identity, imported_class
 
-#: Makes a loss from its settings, the number of classes K, and the class weights, (K,) or None.
-MakeLoss = Callable[[LossSettings, int, Tensor | None], Loss]
+LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
+    {
+        "cross_entropy": CrossEntropy,
+        "generalized_dice": GeneralizedDice,
+        "dice": GeneralizedDice,
+        "macro_dice": MacroDice,
+        "pooled_dice": PooledDice,
+        "focal": Focal,
+        "label_smoothing": LabelSmoothing,
+        "cross_entropy_dice": CrossEntropyDice,
+        "tversky": Tversky,
+        "focal_tversky": FocalTversky,
+        "lovasz_softmax": LovaszSoftmax,
+        "earth_mover": EarthMover,
+    }
+)
 
-LOSSES: dict[str, MakeLoss] = {
-    "cross_entropy": CrossEntropy.make,
-    "generalized_dice": GeneralizedDice.make,
-    "dice": GeneralizedDice.make,
-    "macro_dice": MacroDice.make,
-    "pooled_dice": PooledDice.make,
-    "focal": Focal.make,
-}
 
-
-def register_loss(name: str, make: MakeLoss) -> None:
-    """Add a loss, so that settings can name it. This holds for the current process.
-
-    The worker processes of a comparison with `jobs` above 1 do not have the loss. A finished training is identified by
-    the name of its loss: if you change the code, change the name too.
+def loss_class(name: str) -> type[Loss]:
+    """Return the class of a loss.
 
     Parameters
     ----------
     name
-        Name for ``[loss] name`` and ``[compare] losses``, of small letters, digits and underscores. It must be new.
-    make
-        Function that returns the :class:`Loss`, called as make(settings, classes, weights) with the number of classes K
-        and the class weights, (K,) or None.
+        A name in :data:`LOSSES`, or an import string.
 
     Raises
     ------
     ConfigError
-        If the name is taken, or is not a valid name.
+        If no loss has that name (the message lists the known ones), or it cannot be imported.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ConfigError(f"{name!r} is not a valid name of a loss.", hint="Use small letters, digits and underscores.")
-    if name in LOSSES:
-        raise ConfigError(f"there is a loss called {name!r} already.", hint="Choose another name.")
-    LOSSES[name] = make
+    if ":" in name:
+        return imported_class(name, Loss, "loss.name")  # type: ignore[type-abstract]
+    if name not in LOSSES:
+        raise ConfigError(
+            f"no loss is called {name!r}.",
+            hint=f"{known_names(name, LOSSES)} A loss of your own is named by import string, module:Class.",
+        )
+    return LOSSES[name]
 
 
-def make_loss(settings: LossSettings, classes: int, class_pixels: Sequence[int] | None = None) -> Loss:
+def loss_identity(name: str) -> str | None:
+    """Return the SHA-256 of the source of a loss that is named by import string; None for the losses of floemap.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be imported.
+    """
+    return identity(loss_class(name)) if ":" in name else None
+
+
+def make_loss(
+    settings: LossSettings,
+    classes: int,
+    class_pixels: Sequence[int] | None = None,
+    *,
+    order: Sequence[int] | None = None,
+) -> Loss:
     """Make the loss that the settings name; "dice" is generalized_dice.
 
     Parameters
     ----------
     settings
-        Name and parameters of the loss.
+        Name and options of the loss.
     classes
         Number of classes, K.
     class_pixels
         Number of pixels of each class in the training parts, (K,); needed for class weights only.
+    order
+        Ids of the classes from water to the thickest ice, (K,), for losses that use it. By default the ids ascend.
 
     Raises
     ------
     ConfigError
-        If no loss has that name (the message lists the known ones); if alpha does not fit the classes; if class weights
-        are set and the loss takes none, or the numbers of pixels are missing.
+        If no loss has that name (the message lists the known ones) or it cannot be imported; if it does not have an
+        option, or a value is out of range; if class weights are set and the loss takes none, or the numbers of pixels
+        are missing.
     TrainingError
         If class weights are set and no class has a pixel.
     """
+    cls = loss_class(settings.name)
     try:
-        make = LOSSES[settings.name]
-    except KeyError:
-        raise ConfigError(f"no loss is called {settings.name!r}.", hint=known_names(settings.name, LOSSES)) from None
-    if settings.class_weights == "none":
-        return make(settings, classes, None)
-    if class_pixels is None or len(class_pixels) != classes:
+        options = cls.Options.checked(**settings.options)
+    except ConfigError as e:
+        known = ", ".join(cls.Options.model_fields) or "none"
         raise ConfigError(
-            f"class weights {settings.class_weights!r} need the number of training pixels of each of the {classes} "
-            f"classes; it is {None if class_pixels is None else list(class_pixels)}."
-        )
-    return make(settings, classes, class_weights(class_pixels, settings.class_weights, settings.beta))
+            f"[loss.options] for {settings.name}: {e.message}", hint=f"Options of {settings.name}: {known}."
+        ) from e
+    weights = None
+    if settings.class_weights != "none":
+        if not cls.takes_weights:
+            raise ConfigError(
+                f"{settings.name} takes no class weights, but class_weights is {settings.class_weights!r}.",
+                hint='Set class_weights = "none", or choose a loss that takes them, such as cross_entropy or focal.',
+            )
+        if class_pixels is None or len(class_pixels) != classes:
+            raise ConfigError(
+                f"class weights {settings.class_weights!r} need the number of training pixels of each of the {classes} "
+                f"classes; it is {None if class_pixels is None else list(class_pixels)}."
+            )
+        weights = class_weights(class_pixels, settings.class_weights, settings.beta)
+    return cls(classes, options, weights, order)

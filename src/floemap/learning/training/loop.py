@@ -26,6 +26,7 @@ from floemap.learning.data.crops import Batch, deal, draw_epoch, physical, torch
 from floemap.learning.data.normalisation import pooled_statistics
 from floemap.learning.data.training_data import Dataset, Part, check_parts, gather, identities
 from floemap.learning.losses import Loss, make_loss
+from floemap.learning.losses.registry import loss_identity
 from floemap.learning.models.atrous import describe_rates, warn_of_few_taps, with_rates
 from floemap.learning.models.checkpoint import Checkpoint, read_start
 from floemap.learning.models.checkpoint_header import about_start
@@ -154,6 +155,8 @@ def train(
     fabric = make_fabric(device, t.precision)
     inputs = {"training": identities(training), "validation": identities(validation), "legend": legend.name}
     start = read_start(settings.model, legend, about["resolution_m"])
+    if (source := loss_identity(settings.loss.name)) is not None:
+        inputs["loss"] = source
     inputs |= {key: sha256(path) for key in _STARTS if (path := getattr(settings.model, key)) is not None}
     configuration = settings.model_dump(mode="json", exclude=_OF_THE_MACHINE)
     with alone_on_first(fabric, out, "trains in"):
@@ -175,7 +178,7 @@ def train(
                 model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
             else:  # with its normalisation, which its weights were trained with
                 model.load_state_dict(start.model.state_dict())
-            loss = make_loss(settings.loss, len(legend), data.pixels)
+            loss = make_loss(settings.loss, len(legend), data.pixels, order=legend.by_thickness)
             run = Run(model, loss, data, settings, out, header, fabric, progress)
             with memory_errors(settings, out), _note_stop(out, t.max_epochs):
                 why = _train_epochs(run, state)
