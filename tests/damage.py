@@ -45,7 +45,7 @@ def edited(file: Path, old: str, new: str, count: int = -1) -> None:
     replaced(file, text.replace(old, new, count).encode())
 
 
-def changed_xml(file: Path, change: Callable[[etree._Element], None]) -> None:
+def changed_xml(file: Path, change: Callable[[etree._Element], object]) -> None:
     """Change an XML file of a copy by its root element."""
     root = etree.fromstring(file.read_bytes())
     change(root)

@@ -18,8 +18,8 @@ MONTHS = (1, 2)
 
 def fetch(server: Loopback, out: Path, **options: Any) -> Inventory:
     """Fetch the dataset of two months, without waiting."""
-    options = {"months": MONTHS, "account": ACCOUNT, "sleep": lambda s: None} | options
-    return fetch_extremeearth(out, services=Services.at(server.url), **options)
+    given: dict[str, Any] = {"months": MONTHS, "account": ACCOUNT, "sleep": lambda s: None} | options
+    return fetch_extremeearth(out, services=Services.at(server.url), **given)
 
 
 def names(folder: Path) -> set[str]:

@@ -60,7 +60,7 @@ class Isolated(Generic[Given, Made]):
             if child is not None:
                 self._end(child[0])
 
-    def _fork(self) -> tuple[Any, Any]:  # type: ignore[no-untyped-def]
+    def _fork(self) -> tuple[Any, Any]:
         fork = multiprocessing.get_context("fork")
         ours, theirs = fork.Pipe()
         process = fork.Process(target=self._serve, args=(theirs, ours))
@@ -68,11 +68,11 @@ class Isolated(Generic[Given, Made]):
         theirs.close()
         return process, ours
 
-    def _end(self, process: Any) -> None:  # type: ignore[no-untyped-def]
+    def _end(self, process: Any) -> None:
         process.kill()
         process.join()
 
-    def _serve(self, pipe: Any, other: Any) -> None:  # type: ignore[no-untyped-def]
+    def _serve(self, pipe: Any, other: Any) -> None:
         other.close()
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         os.setsid()

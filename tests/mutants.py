@@ -191,7 +191,7 @@ def _tiff(content: bytes, rng: random.Random) -> tuple[str, bytes]:
     """Change single bytes of a TIFF's head and first directory."""
     order = "little" if content[:2] == b"II" else "big"
     big = content[2] == 43 or content[3] == 43
-    at = int.from_bytes(content[8:16] if big else content[4:8], order)
+    at = int.from_bytes(content[8:16] if big else content[4:8], order)  # type: ignore[arg-type]
     return _at(content, rng, rng.choice([range(16), range(at, min(at + 400, len(content)))]))
 
 

@@ -60,7 +60,7 @@ def noise_amplitude(scene: Scene, cols: int, polarisation: str = "HV") -> Floats
     """Return the mean amplitude of annotated noise in the quick-look's columns, over the rows of ice, (cols,)."""
     table = NoiseTable(scene.noise[polarisation], scene.swaths, scene.shape, QUICKLOOK_SAMPLES)
     rows = [r * QUICKLOOK_LINES // QUICKLOOK_SAMPLES for r in (ICE_ROWS.start, ICE_ROWS.stop)]
-    power, _ = table.cells(*rows)
+    power, _ = table.cells(*rows)  # type: ignore[arg-type]
     return np.sqrt(power.mean(axis=0)[:cols])
 
 

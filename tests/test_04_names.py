@@ -71,7 +71,7 @@ def test_the_folder_in_a_zip(command: str, root: str, workshop: Inputs, tmp_path
     (tmp_path / "out" / "earlier").mkdir(parents=True)
     (tmp_path / "out" / "earlier" / "product.tif").write_text("an earlier result")
     before = contents(tmp_path)
-    more = ["--model", workshop.model] if command == "chart" else []
+    more: list[str | Path] = ["--model", workshop.model] if command == "chart" else []
     done = run(*command.split(), packed, "--out", tmp_path / "out", *more)
     assert done.exit_code == 1 and "unexpected" not in done.output
     assert contents(tmp_path) == before

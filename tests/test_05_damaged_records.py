@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from floemap.report.tables import _csv
 from floemap.results.stage import parse_json, read_json
 from floemap.study.settings import Study
 
-ODD_JSON = {
+ODD_JSON: dict[str, Any] = {
     "deep lists": "[" * 100_000 + "]" * 100_000,
     "deep objects": '{"a":' * 3000 + "1" + "}" * 3000,
     "just too deep": '{"a":' * 60 + "1" + "}" * 60,
@@ -81,7 +81,7 @@ def test_a_models_header_of_any_content(tmp_path: Path) -> None:
             read_about(path)
 
 
-ODD_TOML = {
+ODD_TOML: dict[str, Any] = {
     "a deep key": "a." * 20_000 + "a = 1",
     "a deep key in quotes": '"a" . ' * 20_000 + "a = 1",
     "a deep table": "[" + "a." * 20_000 + "a]",
@@ -127,7 +127,7 @@ def changes(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         for key in value:
             yield {k: v for k, v in value.items() if k != key}
-            for odd in (None, [], "text", {}):
+            for odd in list[Any]((None, [], "text", {})):
                 yield value | {key: odd}
             if isinstance(value[key], dict):
                 yield from (value | {key: changed} for changed in list(changes(value[key]))[5:60])
@@ -186,7 +186,7 @@ def test_a_record_of_any_content_is_described_or_refused(place: str, all_results
     record = inputs.folder / place.format(name=inputs.name)
     whole = json.loads(record.read_text())
     raster = next(p for p in record.parent.iterdir() if p.suffix == ".tif")
-    uses = [lambda: describe(record.parent), lambda: describe(raster)]
+    uses: list[Callable[[], object]] = [lambda: describe(record.parent), lambda: describe(raster)]
     uses += [lambda: find_product(inputs.prepared)] if "product" in place else []
     if "label" in place or "prediction" in place:
         uses += [lambda: find_sources(inputs.prediction, inputs.labels, EvaluateSettings())]
@@ -212,7 +212,7 @@ def test_a_finished_result_of_an_odd_record_is_told_of_or_made_again(
     whole, job = json.loads(record.read_text()), COMMANDS[OWN[place]]
     needed = ("inputs", "configuration", "revision", "within", "made_by", "bytes")
     for key in [k for k in whole if k not in needed][:8]:
-        for odd in (None, {"x": [7]}):
+        for odd in list[Any]((None, {"x": [7]})):
             record.write_text(json.dumps(whole | {key: odd}))
             done = job.run(inputs, record.parent.parent)
             assert "unexpected" not in done.stderr, (key, odd)
@@ -221,7 +221,7 @@ def test_a_finished_result_of_an_odd_record_is_told_of_or_made_again(
 def past_all_bounds(value: Any) -> Iterator[Any]:
     """A record with a number, a word or a list in it that is far larger than any."""
     for key in value:
-        for odd in (10**400, 1e308, -1, "x" * 5000, "\x1b[2J", [[]] * 50):
+        for odd in list[Any]((10**400, 1e308, -1, "x" * 5000, "\x1b[2J", [[]] * 50)):
             yield value | {key: odd}
         if isinstance(value[key], dict):
             yield from (value | {key: changed} for changed in past_all_bounds(value[key]))
@@ -276,7 +276,7 @@ def spoiled(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """A state with right keys, and in one of them something else."""
     some = next(iter(state["weights"]))
     for key in state:
-        for odd in (None, [], {}, "text", [{}], {"x": 1}):
+        for odd in list[Any]((None, [], {}, "text", [{}], {"x": 1})):
             if type(odd) is not type(state[key]) or not odd:
                 yield f"{key} is {odd!r}", state | {key: odd}
     yield "a part of another name", {k if k != "scheduler" else "scheduled": v for k, v in state.items()}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chart_maker import write_chart
@@ -66,7 +67,8 @@ def test_what_is_in_use_or_somebody_elses_stays(tmp_path: Path) -> None:
 def test_one_that_is_taken_for_left_over_before_it_is_held_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, taken = locks._lock, []
+    lock: Any = locks._lock
+    taken: list[Any] = []
 
     def late(folder: Path, *, wait: bool) -> int | None:
         held = lock(folder, wait=wait)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def real() -> Scene:
     return open_scene(REAL / REAL_NAME, pixels=False)
 
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "cloud names": {"naming": "cloud"},
     "zip": {"container": "zip"},
     "zip with cloud names": {"container": "zip", "naming": "cloud"},

@@ -96,7 +96,7 @@ def test_noise_does_not_depend_on_the_blocks_of_rows() -> None:
     for step in (1, 4, 7):
         parts = [table.cells(r, min(r + step, 30)) for r in range(0, 30, step)]
         for i in range(2):
-            np.testing.assert_allclose(np.vstack([p[i] for p in parts]), whole[i], rtol=1e-6)
+            np.testing.assert_allclose(np.vstack([p[i] for p in parts]), whole[i], rtol=1e-6)  # type: ignore[arg-type]
 
 
 def test_no_noise_leaks_across_a_seam() -> None:
@@ -179,12 +179,12 @@ def test_calibration_is_bilinear() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(-5, 300), min_size=1, max_size=8, unique=True), st.integers(0, 250), st.integers(1, 40))
 def test_line_weights_interpolate(nodes: list[int], first: int, count: int) -> None:
-    nodes = np.sort(np.array(nodes, float))
-    values = np.sin(nodes)
+    at = np.sort(np.array(nodes, float))
+    values = np.sin(at)
     lines = np.arange(first, first + count, dtype=float)
-    used, weights = line_weights(nodes, lines)
+    used, weights = line_weights(at, lines)
     assert weights.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-6)
-    assert weights @ values[used] == pytest.approx(np.interp(lines, nodes, values), abs=1e-5)
+    assert weights @ values[used] == pytest.approx(np.interp(lines, at, values), abs=1e-5)
 
 
 def test_decibels_never_run_away() -> None:

@@ -251,7 +251,7 @@ def independent_sea_level(
     slant_m = np.array([np.interp(t, times, r) for t, r in zip(time_s, np.array(ranges).T, strict=True)])
     near = rd.ecef(*GeoLocator(scene).to_ground(line, pixel))
     lon, lat, _ = rd.geodetic(rd.locate(scene.orbit, time_s, slant_m, 0.0, near))
-    return lon, lat
+    return lon, lat  # type: ignore[return-value]
 
 
 def test_real_locations_agree_with_an_independent_solution(real: Scene) -> None:

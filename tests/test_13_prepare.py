@@ -28,7 +28,7 @@ from floemap.sentinel1.settings import PrepareSettings
 from floemap.simulation.safe.spec import ProductSpec
 from floemap.simulation.safe.writer import write_safe
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "noise by range and azimuth": {},
     "noise by range and azimuth, cloud names": {"naming": "cloud"},
     "noise vectors": {"noise_format": "vectors", "ipf_version": "002.82"},

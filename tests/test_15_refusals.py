@@ -19,7 +19,8 @@ from damage import MANIFEST, changed_xml, copied, edited, one, replaced, with_ne
 from lxml import etree
 from typer.testing import CliRunner
 
-from floemap.cli.main import app
+from floemap.cli import main as cli_main  # noqa: F401  registers the commands
+from floemap.cli.app import app
 from floemap.errors import FloemapError, GridError, ProductError
 from floemap.info import describe
 from floemap.sentinel1.geolocation import GeoLocator
@@ -319,7 +320,7 @@ ORBITS = "generalAnnotation/orbitList"
 RECORDS = "coordinateConversion/coordinateConversionList"
 
 
-def _set(path: str, change: Callable[[float], float], which: slice = slice(None)) -> Callable[[etree._Element], None]:
+def _set(path: str, change: Callable[[float], float], which: slice = slice(None)) -> Callable[[etree._Element], object]:
     def apply(root: etree._Element) -> None:
         found = root.findall(path)[which]
         assert found, path
@@ -341,7 +342,7 @@ def _both_noises(root: etree._Element) -> None:
 
 
 #: Kind of file, what is done to it, words of the message.
-CONTRADICTIONS: dict[str, tuple[str, Callable[[etree._Element], None], str]] = {
+CONTRADICTIONS: dict[str, tuple[str, Callable[[etree._Element], object], str]] = {
     "grid of three rows": (ANNOTATION, lambda r: _remove(r, f"{POINTS}/*", slice(63, None)), "points in 3 rows"),
     "no grid": (ANNOTATION, lambda r: _remove(r, f"{POINTS}/*"), "has no geolocation grid"),
     "grid elsewhere": (ANNOTATION, _set(f"{POINTS}/*/longitude", lambda x: x + 1), "contradicts the orbit by"),

@@ -239,7 +239,7 @@ def elements_read(small_product: Path) -> dict[str, list[list[str]]]:
 
 def at(root: etree._Element, path: str) -> list[etree._Element]:
     """Elements of a document at a path."""
-    return list(root.getroottree().xpath(path, namespaces={k: v for k, v in root.nsmap.items() if k}))
+    return list(root.getroottree().xpath(path, namespaces={k: v for k, v in root.nsmap.items() if k}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from damage import MANIFEST, copied, edited
 from odc.geo.geobox import GeoBox
 from typer.testing import CliRunner
 
-from floemap.cli.main import app
+from floemap.cli import main as cli_main  # noqa: F401  registers the commands
+from floemap.cli.app import app
 from floemap.cog import Band, write_cog
 from floemap.errors import FloemapError, OutputError
 from floemap.results.stage import write_json

@@ -9,13 +9,15 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from damage import copied
 from typer.testing import CliRunner
 
-from floemap.cli.main import app
+from floemap.cli import main as cli_main  # noqa: F401  registers the commands
+from floemap.cli.app import app
 from floemap.errors import ProductError
 from floemap.info import describe
 from floemap.sentinel1.prepare import prepare
@@ -113,7 +115,7 @@ def test_members_that_have_no_proper_name(small_product: Path, tmp_path: Path, n
 # --- archives
 
 
-def _tar(product: Path, into: Path, mode: str, name: str) -> Path:
+def _tar(product: Path, into: Path, mode: Any, name: str) -> Path:
     with tarfile.open(into / name, mode) as t:
         t.add(product, product.name)
     return into / name

@@ -155,7 +155,7 @@ def test_two_values_where_one_is_needed(product: Path, file: str, path: str, oth
     open_scene(product)
     for at in (0, 1):
         intact = annotation.read_bytes()
-        changed_xml(annotation, lambda root, at=at: double(root, other, at))
+        changed_xml(annotation, lambda root, at=at: double(root, other, at))  # type: ignore[misc]
         with pytest.raises(ProductError, match="different <"):
             open_scene(product)
         annotation.write_bytes(intact)

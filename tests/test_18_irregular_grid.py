@@ -69,7 +69,7 @@ def moved(root: etree._Element, rows: Rows, shift: float) -> None:
             p.find("pixel").text = str(int(x))
 
 
-IRREGULAR: dict[str, Callable[[etree._Element], None]] = {
+IRREGULAR: dict[str, Callable[[etree._Element], object]] = {
     "one point missing": lambda r: without(r, rows_of(r)[3][7]),
     "a corner missing": lambda r: without(r, rows_of(r)[0][0]),
     "the last of a row missing": lambda r: without(r, rows_of(r)[5][-1]),
@@ -101,7 +101,7 @@ def test_places_are_those_of_the_full_grid(small_product: Path, tmp_path: Path, 
     line, pixel = np.meshgrid(np.linspace(0, 299, 23), np.linspace(0, 279, 21), indexing="ij")
     outer = name in ("the first column missing", "the last column missing")  # what is left is continued
     for surface, limit_m in (("sea", 0.1 if outer else 0.01), ("annotated", 1.0)):
-        ours, theirs = GeoLocator(scene, surface), GeoLocator(full, surface)
+        ours, theirs = GeoLocator(scene, surface), GeoLocator(full, surface)  # type: ignore[arg-type]
         off_m = GEOD.inv(*ours.to_ground(line, pixel), *theirs.to_ground(line, pixel))[2]
         assert abs(off_m).max() < limit_m, surface
         assert abs(ours.incidence_deg(line, pixel) - theirs.incidence_deg(line, pixel)).max() < (
@@ -125,7 +125,7 @@ def test_the_record_says_that_the_grid_was_irregular(
     assert json.loads(intact.record.read_text())["geometry"]["irregular_points"] is None
 
 
-REFUSED: dict[str, tuple[Callable[[etree._Element], None], str]] = {
+REFUSED: dict[str, tuple[Callable[[etree._Element], object], str]] = {
     "too few rows": (lambda r: without(r, *(p for row in rows_of(r)[3:] for p in row)), "in 3 rows"),
     "half of all rows": (lambda r: without(r, *(p for row in rows_of(r)[2:] for p in row[9:])), "2 span the image"),
     "a wrong point": (

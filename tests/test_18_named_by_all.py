@@ -40,13 +40,13 @@ def two(write_small: Write, tmp_path: Path) -> list[Path]:
 @pytest.mark.parametrize("command", ["prepare", "chart"])
 def test_two_products_of_one_name(command: str, two: list[Path], workshop: Inputs, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    more = ["--resolution", "8000"]
+    more: list[str | Path] = ["--resolution", "8000"]
     if command == "chart":
         run("prepare", two[0], "--out", tmp_path / "for-model", *more)
         model = write_model(
             tmp_path / "m.safetensors", tmp_path / "for-model" / "product" / "product.tif", resolution_m=8000.0
         )
-        more = ["--model", model, "--only", "classes"]  # type: ignore[list-item]
+        more = ["--model", model, "--only", "classes"]
     together = run(command, *two, "--out", out / "together", *more)
     assert together.exit_code == 1 and "another product of the same name" in together.stderr.replace("\n", " ")
     alone = run(command, two[0], "--out", out / "alone", *more)
@@ -65,7 +65,7 @@ def test_two_products_of_one_name(command: str, two: list[Path], workshop: Input
 
 def test_a_product_that_has_moved_or_was_made_anew_is_the_same(two: list[Path], tmp_path: Path) -> None:
     """By what it holds, or else by where it lies."""
-    more = ["--out", tmp_path / "out", "--resolution", "8000"]
+    more: list[str | Path] = ["--out", tmp_path / "out", "--resolution", "8000"]
     assert run("prepare", two[0], *more).exit_code == 0
     moved = tmp_path / "c" / "product.SAFE"
     moved.parent.mkdir()
@@ -84,12 +84,12 @@ def test_other_sources_of_one_name(command: str, workshop: Inputs, tmp_path: Pat
     write_chart(other.chart, [ice(SA="83")], [read_geobox(inputs.prepared / "product.tif").extent.geom])
     run("prepare", other.product, "--out", other.prepared.parent, "--resolution", "2000", "--noise", "none")
     run("predict", other.prepared, "--model", other.model, "--no-probabilities", "--out", other.prediction.parent)
-    calls = {
+    calls: dict[str, Callable[[Inputs], list[str | Path]]] = {
         "label": lambda i: ["label", i.chart, "--like", inputs.prepared],
         "predict": lambda i: ["predict", i.prepared, "--model", i.model, "--no-probabilities"],
         "evaluate": lambda i: ["evaluate", i.prediction, "--labels", inputs.labels],
     }
-    out = ["--out", tmp_path / "out"]
+    out: list[str | Path] = ["--out", tmp_path / "out"]
     assert run(*calls[command](inputs), *out).exit_code == 0
     before = contents(tmp_path / "out")
     refused = run(*calls[command](other), *out)
@@ -123,7 +123,7 @@ def test_two_charts_of_one_file(archive: bool, workshop: Inputs, tmp_path: Path)
                 z.write(made, name)
         else:
             gpd.read_file(made).to_file(both, layer=name)
-    call = ["label", both, "--like", workshop.prepared, "--out", tmp_path / "out", "--layer"]
+    call: list[str | Path] = ["label", both, "--like", workshop.prepared, "--out", tmp_path / "out", "--layer"]
     assert run(*call, names[0]).exit_code == 0
     before = contents(tmp_path / "out")
     assert "(finished before)" in run(*call, names[0]).stdout
@@ -164,7 +164,16 @@ def test_two_land_masks_of_one_product(workshop: Inputs, tmp_path: Path) -> None
     masks = [tmp_path / place / "land.gpkg" for place in ("one", "other")]
     for mask, part in zip(masks, (0.3, 0.5), strict=True):
         write_chart(mask, [other_of("L")], [shapely.affinity.scale(extent, part, part)])
-    call = ["chart", workshop.prepared, "--model", workshop.model, "--only", "classes", "--out", tmp_path / "out"]
+    call: list[str | Path] = [
+        "chart",
+        workshop.prepared,
+        "--model",
+        workshop.model,
+        "--only",
+        "classes",
+        "--out",
+        tmp_path / "out",
+    ]
     assert run(*call, "--land-mask", masks[0]).exit_code == 0
     before = contents(tmp_path / "out")
     refused = run(*call, "--land-mask", masks[1])
@@ -184,7 +193,7 @@ def test_an_edit_in_the_log_of_a_geopackage_is_seen(linked: bool, workshop: Inpu
         (tmp_path / "link").mkdir()
         (tmp_path / "link" / "ice.gpkg").symlink_to(chart)
     given = tmp_path / "link" / "ice.gpkg" if linked else chart
-    call = ["label", given, "--like", workshop.prepared, "--out", tmp_path / "out"]
+    call: list[str | Path] = ["label", given, "--like", workshop.prepared, "--out", tmp_path / "out"]
     assert run(*call).exit_code == 0
     with closing(sqlite3.connect(chart)) as db:
         db.execute("PRAGMA journal_mode=WAL")
@@ -208,7 +217,7 @@ def test_pixels_that_are_not_verified_are_known_by_themselves(small_product: Pat
     (tiff,) = product.glob("measurement/*-hv-*")
     content = tiff.read_bytes()
     tiff.write_bytes(content[:-1000] + bytes([content[-1000] ^ 1]) + content[-999:])
-    call = ["prepare", product, "--out", tmp_path / "out", "--resolution", "2000", "--no-verify"]
+    call: list[str | Path] = ["prepare", product, "--out", tmp_path / "out", "--resolution", "2000", "--no-verify"]
     assert run(*call).exit_code == 0
     assert "(finished before)" in run(*call).stdout
     tiff.write_bytes(content)
@@ -219,7 +228,7 @@ def test_pixels_that_are_not_verified_are_known_by_themselves(small_product: Pat
 def test_metadata_that_changed_is_seen(part: str, small_product: Path, tmp_path: Path) -> None:
     product = tmp_path / small_product.name
     shutil.copytree(small_product, product)
-    call = ["prepare", product, "--out", tmp_path / "out", "--resolution", "2000"]
+    call: list[str | Path] = ["prepare", product, "--out", tmp_path / "out", "--resolution", "2000"]
     assert run(*call).exit_code == 0
     file = next(product.glob(part))
     file.write_bytes(file.read_bytes() + b"\n")

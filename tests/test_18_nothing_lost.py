@@ -256,7 +256,7 @@ def test_a_comparison_takes_the_place_of_nothing_but_a_comparison(name: str, wor
     (tmp_path / "out" / name).write_text('{"made_by": "somebody else"}')
     config = tmp_path / "study.toml"
     config.write_text(SMALL_STUDY.format(prepared=workshop.prepared, labels=workshop.labels))
-    call = ["compare", config, "--out", tmp_path / "out"]
+    call: list[str | Path] = ["compare", config, "--out", tmp_path / "out"]
     nothing_vanishes(tmp_path, lambda: run(*call).exit_code == 0, lambda: run(*call, "--overwrite").exit_code == 0)
 
 
@@ -298,7 +298,7 @@ def test_a_description_of_another_of_one_name_takes_no_place(
 
 def test_simulated_products_take_the_place_of_no_real_one(
     small_product: Path, small_spec: Callable[..., ProductSpec], tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     """Pixels for metadata from one folder, into another that holds the real product, or somebody's work on it."""
     real = tmp_path / "real" / small_product.name
     shutil.copytree(small_product, real)

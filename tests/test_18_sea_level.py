@@ -6,21 +6,22 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyproj
 import pytest
 from damage import changed_xml, copied, with_new_checksums
 from lxml import etree
-from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from floemap.cli.main import app
+from floemap.cli import main as cli_main  # noqa: F401  registers the commands
+from floemap.cli.app import app
 from floemap.errors import ConfigError
 from floemap.info import describe
 from floemap.sentinel1.geoid import GEOID, geoid_height_m
 from floemap.sentinel1.geolocation import GeoLocator, SeaLevel
-from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.metadata import Floats, Scene
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.range_doppler import geodetic, residuals_m
 from floemap.sentinel1.safe.reader import open_scene
@@ -71,9 +72,7 @@ def test_the_table_goes_around_the_earth() -> None:
 # --- where pixels are
 
 
-def _at_sea(
-    scene: Scene, sea_level: SeaLevel
-) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def _at_sea(scene: Scene, sea_level: SeaLevel) -> tuple[Floats, Floats, tuple[Floats, Floats]]:
     line, pixel = np.meshgrid(np.linspace(0, scene.shape[0] - 1, 12), np.linspace(0, scene.shape[1] - 1, 12))
     return line, pixel, GeoLocator(scene, "sea", sea_level).to_ground(line, pixel)
 
@@ -118,7 +117,7 @@ def test_given_heights_and_the_geoid_agree_where_they_are_equal(real: Scene) -> 
 # --- what a record says is what was done
 
 
-def _record(product: Path, out: Path, settings: PrepareSettings) -> dict[str, object]:
+def _record(product: Path, out: Path, settings: PrepareSettings) -> dict[str, Any]:
     result = prepare(product, out, settings, quicklook=False)
     item = json.loads((result.folder / "item.json").read_text())
     geometry = json.loads(result.record.read_text())["geometry"]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from damage import changed_xml, copied, one, with_new_checksums
 from lxml import etree
 from typer.testing import CliRunner
 
-from floemap.cli.main import app
+from floemap.cli import main as cli_main  # noqa: F401  registers the commands
+from floemap.cli.app import app
 from floemap.errors import ProductError
 from floemap.info import describe
 from floemap.sentinel1.bands import open_product
@@ -126,8 +128,8 @@ def visible(scene: Scene, p: str, places: list[int], change: Callable[[Values], 
     for i in places:
         vector = scene.noise[p].range_vectors[i]
         ours, theirs = (replace(vector, power=x) for x in (change(vector.power), vector.power))
-        alone = [replace(scene.noise[p], range_vectors=(v,)) for v in (ours, theirs)]
-        if error(*alone, scene) > 0.1:
+        mine, right = (replace(scene.noise[p], range_vectors=(v,)) for v in (ours, theirs))
+        if error(mine, right, scene) > 0.1:
             found.append(vector.line)
     return found
 
@@ -222,7 +224,7 @@ def test_what_noise_may_vary_by_is_no_fault(sound: Scene, factor: float) -> None
     assert not any(lut.repairs or lut.unusable for lut in scene.noise.values())
 
 
-SPECS = {
+SPECS: dict[str, dict[str, Any]] = {
     "south": {"centre_lat": -72.0, "centre_lon": 170.0},
     "pole": {"centre_lat": 89.5},
     "S1B": {"mission": "S1B"},

@@ -90,7 +90,7 @@ def test_a_result_is_there_as_a_whole_or_not_at_all(
 
 def test_the_law_can_be_broken(workshop: Inputs, tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without syncing a result before it gets its name, a cut leaves its name with empty files."""
-    monkeypatch.setattr(folders, "sync_tree", lambda folder: folders.sync(folder))
+    monkeypatch.setattr(folders, "sync_tree", vars(folders)["sync"])
     job = COMMANDS["predict"]
     (tmp_path / "disk").mkdir()
     (tmp_path / "states").mkdir()
@@ -124,7 +124,7 @@ def test_a_description_is_there_file_by_file_and_made_again(workshop: Inputs, tm
     root.mkdir(parents=True)
     (tmp_path / "states").mkdir()
     disk = watch(root)
-    call = ["info", workshop.chart, "--out"]
+    call: list[str | Path] = ["info", workshop.chart, "--out"]
     out = root / "new" / "about"
     assert run(*call, out).exit_code == 0
     whole = contents(out)

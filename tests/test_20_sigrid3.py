@@ -41,7 +41,7 @@ def test_every_format_gives_the_same_chart(tmp_path: Path, usual: Chart, name: s
     crs = "EPSG:4326" if name.endswith("json") else POLAR
     # An edge that is straight in longitude and latitude bows on the map: with short edges, by a decimetre.
     geometries = gpd.GeoSeries(squares(4), crs=POLAR).segmentize(1000).to_crs(crs)
-    chart = read_chart(write_chart(tmp_path / name, geometries=geometries, crs=crs, **options))
+    chart = read_chart(write_chart(tmp_path / name, geometries=geometries, crs=crs, **options))  # type: ignore[arg-type]
     assert codes_of(chart) == codes_of(usual)
     assert chart.polygons["poly_type"].tolist() == ["I", "I", "I", "L"]
     assert chart.crs == usual.crs

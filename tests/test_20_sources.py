@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
@@ -67,7 +68,7 @@ def test_archives_as_services_give_them(tmp_path: Path) -> None:
     expected = read_chart(chart).codes("sa").tolist()
     inner = zipped(tmp_path / "week.zip", **parts(chart, "c"))
     made = [
-        zipped(tmp_path / "outer.zip", **{"a/week.zip": inner, "readme.txt": b"x"}),
+        zipped(tmp_path / "outer.zip", **dict[str, Any]({"a/week.zip": inner, "readme.txt": b"x"})),
         tarred(tmp_path / "c.tar", parts(chart, "./x/c")),
         tarred(tmp_path / "of_zips.tar", {"week.zip": inner.read_bytes()}),
         zipped(tmp_path / "of_tars.zip", **{"c.tar": tarred(tmp_path / "i.tar", parts(chart, "c"))}),
@@ -89,7 +90,9 @@ def test_one_of_several_in_an_archive_is_chosen_by_name(tmp_path: Path) -> None:
         assert len(read_chart(outer, layer=layer)) == 2
     with pytest.raises(ChartError, match="holds 2 charts"):
         read_chart(outer, layer="c")  # both are called so
-    broken = zipped(tmp_path / "half.zip", **{"north.zip": b"PK no zip", "south.zip": inner["south.zip"]})
+    broken = zipped(
+        tmp_path / "half.zip", **dict[str, Any]({"north.zip": b"PK no zip", "south.zip": inner["south.zip"]})
+    )
     assert len(read_chart(broken)) == 2
     with pytest.raises(ChartError, match=r"holds 'north\.zip', which is no readable zip"):
         read_chart(zipped(tmp_path / "none.zip", **{"north.zip": b"PK no zip"}))
@@ -121,7 +124,7 @@ def test_suffixes_in_any_case(tmp_path: Path, suffixes: list[str]) -> None:
 @pytest.mark.parametrize("suffix", [".GPKG", ".GeoJSON", ".Json", ".FGB"])
 def test_other_suffixes_in_any_case(tmp_path: Path, suffix: str) -> None:
     kind = ".geojson" if suffix == ".Json" else suffix.lower()
-    chart = write_chart(tmp_path / f"c{kind}", **({"SPATIAL_INDEX": "NO"} if kind == ".fgb" else {}))
+    chart = write_chart(tmp_path / f"c{kind}", **dict[str, Any]({"SPATIAL_INDEX": "NO"} if kind == ".fgb" else {}))
     shutil.move(chart, tmp_path / f"d{suffix}")
     assert len(read_chart(tmp_path / f"d{suffix}")) == 4
 

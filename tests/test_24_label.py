@@ -157,7 +157,7 @@ def test_polygons_without_parts_are_told_of_and_counted(
     path = write_chart(tmp_path / "c.shp", [ice("90", SA="95", SB="81"), *FOUR[1:]])
     for asked, words, old in (("unknown", "type is unknown", 0), ("first", "the first is taken", (64 - 12) * 64)):
         caplog.clear()
-        result = label_chart(path, product, tmp_path, LabelSettings(without_parts=asked))
+        result = label_chart(path, product, tmp_path, LabelSettings(without_parts=asked))  # type: ignore[arg-type]
         record = json.loads(result.record.read_text())
         assert (record["oddities"]["without_parts_ids"], record["configuration"]["without_parts"]) == ([0], asked)
         assert record["pixels"]["old_ice"] == old

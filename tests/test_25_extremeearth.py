@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from floemap.datasets.extremeearth import scenes as ee
-from floemap.datasets.extremeearth.split_halves import Footprint, half_mask, halves
+from floemap.datasets.extremeearth.scenes import Half
+from floemap.datasets.extremeearth.split_halves import Cut, Footprint, half_mask, halves
 from floemap.errors import ConfigError, GridError
 
 POLE = "+proj=stere +lat_0=90 +lon_0={lon} +k=1 +datum=WGS84 +units=m"
@@ -105,9 +106,7 @@ anywhere = {
 
 @settings(max_examples=60, deadline=None)
 @given(**anywhere)
-def test_halves_are_disjoint_and_together_the_footprint(
-    lon: float, lat: float, angle: float, cut: float, n: int
-) -> None:
+def test_halves_are_disjoint_and_together_the_footprint(lon: float, lat: float, angle: float, cut: Cut, n: int) -> None:
     footprint = square(lon, lat, angle, n=n)
     crs = pyproj.CRS("EPSG:3413" if lat > 0 else "EPSG:3031")
     parts = halves(footprint, crs, cut=cut)
@@ -121,14 +120,13 @@ def test_halves_are_disjoint_and_together_the_footprint(
 
 @settings(max_examples=60, deadline=None)
 @given(**anywhere)
-def test_the_north_eastern_half_lies_to_the_north_east(
-    lon: float, lat: float, angle: float, cut: float, n: int
-) -> None:
+def test_the_north_eastern_half_lies_to_the_north_east(lon: float, lat: float, angle: float, cut: Cut, n: int) -> None:
     footprint = square(lon, lat, angle, side_m=100_000, n=n)
     crs = pyproj.CRS("EPSG:3413" if lat > 0 else "EPSG:3031")
     parts = halves(footprint, crs, cut=cut)
     # A square has a side and a corner within 45 degrees of any direction.
-    for half, wanted in (("NE", 45), ("SW", 225)):
+    wanted_deg: dict[Half, int] = {"NE": 45, "SW": 225}
+    for half, wanted in wanted_deg.items():
         off = (azimuth_deg(footprint, parts[half], crs) - wanted + 180) % 360 - 180
         assert abs(off) < 47
 
@@ -136,7 +134,7 @@ def test_the_north_eastern_half_lies_to_the_north_east(
 @settings(max_examples=40, deadline=None)
 @given(**anywhere, centre_lon=st.floats(-180, 180))
 def test_the_cut_is_the_same_line_in_every_polar_crs(
-    lon: float, lat: float, angle: float, cut: float, n: int, centre_lon: float
+    lon: float, lat: float, angle: float, cut: Cut, n: int, centre_lon: float
 ) -> None:
     footprint = square(lon, abs(lat), angle, n=n)
     a_crs, b_crs = pyproj.CRS(ee.CRS), pyproj.CRS(POLE.format(lon=centre_lon))
@@ -150,7 +148,7 @@ def test_the_cut_is_the_same_line_in_every_polar_crs(
 @settings(max_examples=40, deadline=None)
 @given(**anywhere, turn=st.integers(0, 3), backwards=st.booleans())
 def test_the_order_of_the_corners_does_not_matter(
-    lon: float, lat: float, angle: float, cut: float, n: int, turn: int, backwards: bool
+    lon: float, lat: float, angle: float, cut: Cut, n: int, turn: int, backwards: bool
 ) -> None:
     # Within half a degree of a tie either line is as good; that is not what is tested here.
     angle = 20 if min(angle % 45, 45 - angle % 45) < 0.5 else angle
@@ -165,7 +163,7 @@ def test_the_order_of_the_corners_does_not_matter(
 @settings(max_examples=15, deadline=None)
 @given(**anywhere, pixel_m=st.floats(5_000, 15_000), shift=st.floats(-0.5, 0.5))
 def test_masks_share_out_the_footprint_pixel_by_pixel(
-    lon: float, lat: float, angle: float, cut: float, n: int, pixel_m: float, shift: float
+    lon: float, lat: float, angle: float, cut: Cut, n: int, pixel_m: float, shift: float
 ) -> None:
     footprint = square(lon, lat, angle, n=n)
     crs = "EPSG:3413" if lat > 0 else "EPSG:3031"

@@ -12,10 +12,10 @@ import sys
 import threading
 import traceback
 import zipfile
-from collections import namedtuple
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -62,7 +62,13 @@ BODY = random.Random(0).randbytes(3_000_000)
 def get(server: Loopback, web: Web, folder: Path, body: bytes = BODY, **changes: Any) -> Path:
     server.files["a.bin"] = body
     md5 = hashlib.md5(body).hexdigest()
-    known = {"name": "a.bin", "url": f"{server.url}/files/a.bin", "size": len(body), "md5": md5, "at_most": len(body)}
+    known: dict[str, Any] = {
+        "name": "a.bin",
+        "url": f"{server.url}/files/a.bin",
+        "size": len(body),
+        "md5": md5,
+        "at_most": len(body),
+    }
     return download(RemoteFile(**(known | changes)), folder, web)
 
 
@@ -114,7 +120,7 @@ def test_a_part_that_was_not_asked_for_is_not_taken(server: Loopback, web: Web, 
     etag=st.booleans(),
 )
 def test_whatever_happens_on_the_way_the_bytes_are_the_servers(
-    server: Loopback, web: Web, tmp_path_factory: pytest.TempPathFactory, faults: list[Fault], etag: str | None
+    server: Loopback, web: Web, tmp_path_factory: pytest.TempPathFactory, faults: list[Fault], etag: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
     server.send_etag = etag
@@ -283,7 +289,7 @@ def test_redirects_without_end_or_encryption_are_refused(
     with pytest.raises(DownloadError, match="not encrypted"):
         web.json(f"{server.url}/files/a.bin")
     # An encrypted address may not lead to a plain one. No certificate here: the first answer is made up.
-    answer = namedtuple("Answer", "status_code headers close")(302, {"Location": server.url}, lambda: None)
+    answer: Any = SimpleNamespace(status_code=302, headers={"Location": server.url}, close=lambda: None)
     monkeypatch.setattr(Web, "_request", lambda *a, **k: answer)
     with pytest.raises(DownloadError, match="not encrypted"):
         web.json("https://secure.example/a.bin")
@@ -616,7 +622,7 @@ def test_one_failure_does_not_cost_the_others(dataset: Loopback, tmp_path: Path)
     assert "gone.pdf" not in (tmp_path / "fetch.json").read_text()
 
 
-def listing(server: Loopback, missing: str) -> list[dict]:
+def listing(server: Loopback, missing: str) -> list[dict[str, Any]]:
     files = server.files | {missing: b"x"}
     return [
         {

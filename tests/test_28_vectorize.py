@@ -34,7 +34,7 @@ PIXEL_KM2 = PIXEL_M**2 / 1e6
 X = IGNORE
 
 
-def grid(shape: tuple[int, ...], crs: str = "EPSG:6931", left: float = 0.0, top: float = 400_000.0) -> GeoBox:
+def grid(shape: tuple[int, int], crs: str = "EPSG:6931", left: float = 0.0, top: float = 400_000.0) -> GeoBox:
     """A grid of 100 m; the default is an equal-area map."""
     return GeoBox(shape, Affine(PIXEL_M, 0, left, 0, -PIXEL_M, top), crs)
 
@@ -71,7 +71,7 @@ def check_coverage(chart: ChartPolygons) -> None:
 def areas(chart: ChartPolygons) -> NDArray[np.float64]:
     """In pixels, by class."""
     sizes = shapely.area(np.asarray(chart.polygons.geometry)) / PIXEL_M**2
-    return np.bincount(chart.polygons["class_id"], sizes, minlength=6)
+    return np.bincount(chart.polygons["class_id"], sizes, minlength=6).astype(float)
 
 
 def blobs(seed: int, side: int = 60, scale: float = 3.0, classes: int = 4, holes: bool = True) -> Classes:

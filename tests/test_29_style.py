@@ -45,7 +45,7 @@ def test_the_style_has_the_legends_colours(legend: Legend) -> None:
     root = etree.fromstring(qgis_style(legend).encode())
     renderer = root.find("renderer-v2")
     assert renderer.get("type") == "RuleRenderer"
-    colours = {s.get("name"): s.xpath("layer/Option/Option[@name='color']/@value")[0] for s in renderer.find("symbols")}
+    colours = {s.get("name"): s.xpath("layer/Option/Option[@name='color']/@value")[0] for s in renderer.find("symbols")}  # type: ignore[index]
     shown = {rule.get("label"): colours[rule.get("symbol")] for rule in renderer.find("rules")}
     expected = {c.title: c.rgb for c in legend.classes} | {"Land": LAND_RGB, OTHER_TITLE: (235, 235, 235)}
     assert shown == {title: ",".join(map(str, (*rgb, 255))) for title, rgb in expected.items()}

@@ -62,16 +62,20 @@ def classes(legend: Legend = SIX_CLASSES) -> NDArray[np.uint8]:
 def draft(legend: Legend = SIX_CLASSES, box: GeoBox = BOX, *, known: bool = True, **options: Any) -> ChartPolygons:
     raster = classes(legend)
     p = np.random.default_rng(0).dirichlet(np.ones(len(legend)), raster.shape).transpose(2, 0, 1)
-    options = {"min_area_km2": 0.0, "tolerance_m": 1500.0, "probabilities": p if known else None} | options
-    return vectorize(raster, box, legend, **options)
+    given: dict[str, Any] = {
+        "min_area_km2": 0.0,
+        "tolerance_m": 1500.0,
+        "probabilities": p if known else None,
+    } | options
+    return vectorize(raster, box, legend, **(given | options))
 
 
 def write_all(chart: ChartPolygons, folder: Path, **options: Any) -> dict[str, Path]:
-    options = {"start": START, "about": ABOUT} | options
+    given: dict[str, Any] = {"start": START, "about": ABOUT} | options
     return {
-        "sigrid3": write_sigrid3(chart, folder, **options),
-        "gpkg": write_geopackage(chart, folder / "chart.gpkg", **options),
-        "geojson": write_geojson(chart, folder / "chart.geojson", **options),
+        "sigrid3": write_sigrid3(chart, folder, **given),
+        "gpkg": write_geopackage(chart, folder / "chart.gpkg", **given),
+        "geojson": write_geojson(chart, folder / "chart.geojson", **given),
         "style": write_style(chart.legend, folder / "chart.qml"),
     }
 

@@ -28,7 +28,7 @@ START = datetime(2018, 1, 16, 7, 54, 30, 123456, tzinfo=UTC)
 
 
 def spec_of(**changes: Any) -> ProductSpec:
-    spec = {
+    spec: dict[str, Any] = {
         "start": START,
         "lines": 420,
         "samples": 400,
@@ -45,7 +45,7 @@ def uniform(spec: ProductSpec, hh: float = 0.03, hv: float = 0.004) -> dict[str,
     return {p: np.full(shape, hh if p[0] == p[1] else hv, np.float32) for p in spec.polarisations}
 
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "esa folder": {},
     "cloud folder": {"naming": "cloud"},
     "zip": {"container": "zip"},
@@ -231,7 +231,7 @@ def test_true_noise_departs_from_the_annotated_by_a_few_percent_or_not_at_all() 
 def test_pixels_carry_the_backscatter_that_was_asked_for(tmp_path: Path) -> None:
     spec = spec_of(lines=600, samples=500, noise_departure=0.0)
     hh = np.linspace(0.01, 0.2, 500, dtype=np.float32) * np.linspace(1, 2, 600, dtype=np.float32)[:, None]
-    sigma0 = {"HH": hh, "HV": lambda lines: hh[lines] / 8}
+    sigma0: dict[str, Any] = {"HH": hh, "HV": lambda lines: hh[lines] / 8}
     still = calibrate(open_scene(write_safe(tmp_path / "still", spec, sigma0, looks=None)), looks=1)
     valid = still.power[..., 2] > 0
     assert valid.mean() > 0.9
@@ -323,12 +323,12 @@ def test_geometry_inverts_and_is_to_scale(place: str) -> None:
     back_line, back_pixel = geometry.line_pixel(x, y)
     np.testing.assert_allclose(back_line, lines, atol=1e-6)
     np.testing.assert_allclose(back_pixel, pixels, atol=1e-6)
-    middle = np.array(geometry.lonlat(4999.5, 5243.0))
-    assert Geod(ellps="WGS84").inv(*middle, lon, lat)[2] < 1e-3
+    middle = [float(x) for x in geometry.lonlat(4999.5, 5243.0)]
+    assert Geod(ellps="WGS84").inv(middle[0], middle[1], lon, lat)[2] < 1e-3
     geod = Geod(ellps="WGS84")
     to = {"line": geometry.lonlat(5099.5, 5243.0), "pixel": geometry.lonlat(4999.5, 5343.0)}
     for name, turn in (("line", 0), ("pixel", 90)):
-        azimuth, _, distance = geod.inv(*middle, *np.array(to[name], float))
+        azimuth, _, distance = geod.inv(middle[0], middle[1], float(to[name][0]), float(to[name][1]))
         assert distance == pytest.approx(4000, rel=0.005)
         assert np.cos(np.radians(azimuth - heading - turn)) == pytest.approx(1, abs=1e-4)  # right-looking
 

@@ -145,11 +145,12 @@ def test_scenes_have_the_tables_means(month: int) -> None:
     """Truth, texture and table together: mean power per surface and band over a scene, as a reader would measure it."""
     x, y = scene_centre_m(month, 0)
     along = ((np.arange(700) - 350) * 570).astype(np.float32)
-    shown = truth(*np.meshgrid(np.float32(x) + along, np.float32(y) - along), month, 0)
+    xs, ys = np.meshgrid(np.float32(x) + along, np.float32(y) - along)
+    shown = truth(xs, ys, month, 0)
     incidence = np.linspace(19, 46, 700, dtype=np.float32)[None]
     for pol, texture in (("HH", shown.texture_hh), ("HV", shown.texture_hv)):
-        power = sigma0(shown.surface, incidence, month, pol, shown.wind_m_s, texture)
-        expected = 10 ** (sigma0_db(shown.surface, incidence, month, pol, shown.wind_m_s) / 10)
+        power = sigma0(shown.surface, incidence, month, pol, shown.wind_m_s, texture)  # type: ignore[arg-type]
+        expected = 10 ** (sigma0_db(shown.surface, incidence, month, pol, shown.wind_m_s) / 10)  # type: ignore[arg-type]
         for s in set(np.unique(shown.surface)) - {Surface.LAND}:
             here = shown.surface == s
             if here.sum() > 2000:

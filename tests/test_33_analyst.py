@@ -32,7 +32,7 @@ def grid(rows: int, cols: int, step_m: float, left: float = 0.0, top: float = 0.
 
 
 @pytest.fixture(scope="module")
-def year() -> dict[int, tuple[np.ndarray, GeoBox, gpd.GeoDataFrame]]:
+def year() -> Year:
     """Truth and chart of the twelve months, at the extent of a scene."""
     months = {}
     for month in range(1, 13):
@@ -62,16 +62,22 @@ def burnt(chart: gpd.GeoDataFrame, values: list[int], box: GeoBox, fill: int) ->
     return rasterize(zip(chart.geometry, values, strict=True), tuple(box.shape), fill=fill, transform=box.transform)
 
 
+Year = dict[int, tuple[np.ndarray, GeoBox, gpd.GeoDataFrame]]
+
+
 def shares(ids: np.ndarray) -> np.ndarray:
     count = np.bincount(ids[ids != IGNORE].ravel(), minlength=6).astype(float)
     return count / ids.size
 
 
-def test_class_shares_over_the_year_are_near_the_datasets(year: dict) -> None:
-    true = sum(shares(classes(surface)) for surface, _, _ in year.values())
-    drawn = sum(
-        shares(burnt(chart, [dominant_class(r) for _, r in chart.iterrows()], box, IGNORE))
-        for _, box, chart in year.values()
+def test_class_shares_over_the_year_are_near_the_datasets(year: Year) -> None:
+    true = np.sum([shares(classes(surface)) for surface, _, _ in year.values()], axis=0)
+    drawn = np.sum(
+        [
+            shares(burnt(chart, [dominant_class(r) for _, r in chart.iterrows()], box, IGNORE))
+            for _, box, chart in year.values()
+        ],
+        axis=0,
     )
     for name, found in (("truth", true), ("chart", drawn)):
         percent = 100 * found / found.sum()
@@ -80,7 +86,7 @@ def test_class_shares_over_the_year_are_near_the_datasets(year: dict) -> None:
             assert 1 / 1.5 < ratio < 1.5, (name, c.key, percent[c.id])
 
 
-def test_charts_are_coverages_of_the_scene(year: dict) -> None:
+def test_charts_are_coverages_of_the_scene(year: Year) -> None:
     for _, _, chart in year.values():
         assert 8 < len(chart) < 150
         assert shapely.is_valid(chart.geometry.array).all()
@@ -90,7 +96,7 @@ def test_charts_are_coverages_of_the_scene(year: dict) -> None:
         assert list(chart.columns) == [*COLUMNS, "geometry"] and chart.crs is not None
 
 
-def test_no_polygon_is_small_but_islands(year: dict) -> None:
+def test_no_polygon_is_small_but_islands(year: Year) -> None:
     for surface, box, _ in list(year.values())[:3]:
         for smallest in (80.0, 400.0):
             chart = draw_chart(surface, box, smallest_km2=smallest)
@@ -98,7 +104,7 @@ def test_no_polygon_is_small_but_islands(year: dict) -> None:
             assert sea.geometry.area.min() / 1e6 > 0.6 * smallest  # simplified outlines lose a little
 
 
-def test_codes_follow_sigrid3(year: dict) -> None:
+def test_codes_follow_sigrid3(year: Year) -> None:
     for _, _, chart in year.values():
         assert set(chart["POLY_TYPE"]) <= {"I", "W", "L"} and "I" in set(chart["POLY_TYPE"])
         for _, row in chart.iterrows():
@@ -116,7 +122,7 @@ def test_codes_follow_sigrid3(year: dict) -> None:
             assert all(row[f"F{k}"] != "-9" for k, _ in zip("ABC", types, strict=False))
 
 
-def test_concentrations_are_those_of_the_truth_below(year: dict) -> None:
+def test_concentrations_are_those_of_the_truth_below(year: Year) -> None:
     for surface, box, chart in list(year.values())[::3]:
         number = burnt(chart, list(range(1, len(chart) + 1)), box, 0)
         for n, (_, row) in enumerate(chart.iterrows(), 1):
@@ -129,7 +135,7 @@ def test_concentrations_are_those_of_the_truth_below(year: dict) -> None:
                 assert abs(10 * np.isin(below, members).mean() - said) < 1.6, (row.to_dict(), said)
 
 
-def test_the_charts_labels_are_mostly_but_not_always_right(year: dict) -> None:
+def test_the_charts_labels_are_mostly_but_not_always_right(year: Year) -> None:
     right = []
     for surface, box, chart in year.values():
         label = burnt(chart, [dominant_class(r) for _, r in chart.iterrows()], box, IGNORE)
@@ -138,7 +144,7 @@ def test_the_charts_labels_are_mostly_but_not_always_right(year: dict) -> None:
     assert min(right) > 0.6 and max(right) < 0.98
 
 
-def test_fast_ice_is_told_by_its_form(year: dict) -> None:
+def test_fast_ice_is_told_by_its_form(year: Year) -> None:
     _, _, march = year[3]
     fast = march[march["FA"] == "08"]
     assert len(fast) and (fast["SA"] == "86").any()
@@ -171,7 +177,7 @@ def test_outside_the_scene_nothing_is_drawn() -> None:
     assert chart.total_bounds[2] == pytest.approx(70 * 500.0, abs=500)
 
 
-def test_extremeearth_columns(year: dict) -> None:
+def test_extremeearth_columns(year: Year) -> None:
     _, _, drawn = year[1]
     chart = extremeearth_columns(drawn)
     assert tuple(chart.columns) == (*COLUMNS_V1, "geometry") and chart.crs == drawn.crs
@@ -181,7 +187,7 @@ def test_extremeearth_columns(year: dict) -> None:
     np.testing.assert_allclose(chart["area"], chart.geometry.area, atol=0.1)
 
 
-def test_charts_can_be_read_without_remarks(year: dict, tmp_path: Path) -> None:
+def test_charts_can_be_read_without_remarks(year: Year, tmp_path: Path) -> None:
     _, _, drawn = year[6]
     drawn.to_file(tmp_path / "chart.gpkg")
     report = read_chart(tmp_path / "chart.gpkg").report

@@ -155,7 +155,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scene", SCENES, ids=[s.title for s in SCENES])
 def test_specifications_are_those_of_the_real_scenes(scene: object) -> None:
-    month = SCENES.index(scene) + 1  # type: ignore[arg-type]
+    month = SCENES.index(scene) + 1
     spec = twin_spec(month, "full")
     assert spec.name == scene_of(month).product
     assert (spec.noise_format == "vectors") == (month in (1, 2))  # before and from IPF 2.90
@@ -250,7 +250,7 @@ def test_statistics_of_prepared_products_are_the_tables(month: int, tmp_path: Pa
     classes_judged = set()
     for band in ("HH", "HV"):
         power = 10 ** (data[f"{band.lower()}_db"].to_numpy()[whole] / 10)
-        table = 10 ** (sigma0_db(surface, incidence, month, band, wind) / 10)  # type: ignore[arg-type]
+        table = 10 ** (sigma0_db(surface, incidence, month, band, wind) / 10)
         loud = table > 10**-2.9
         for s in Surface:
             here = pure & loud & (surface == s)

@@ -80,12 +80,12 @@ def test_gradients_of_each_layer(
     for hook in hooks:
         hook.remove()
     assert len(given) > 20
-    wrong = {}
+    wrong: dict[Any, Any] = {}
     for layer, module in layers.items():
         if layer not in given:
             continue
         exact = _layer_gradients(module, given[layer])
-        single = module.to(device, torch.float32, memory_format=memory_format)  # type: ignore[call-overload]
+        single = module.to(device, torch.float32, memory_format=memory_format)
         x = given[layer].to(device, torch.float32).contiguous(memory_format=memory_format)
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
             found = _layer_gradients(single, x)
@@ -139,7 +139,7 @@ def test_gradients_of_depthwise_convolutions_are_whole_in_bfloat16() -> None:
     """torch 2.13's own leave gaps at this size, which show where the memory held something before."""
     torch.manual_seed(0)
     for _ in range(6):
-        layer = AtrousDepthwise(256, 12).to(memory_format=torch.channels_last)
+        layer = AtrousDepthwise(256, 12).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = torch.randn(4, 256, 32, 32).contiguous(memory_format=torch.channels_last)
         reference = torch.autograd.grad(layer(x).square().mean(), layer.weight)[0]
         litter = [torch.full((n,), float("nan")) for n in (2304, 1 << 12, 1 << 16, 1 << 18, 1 << 20, 1 << 22)]

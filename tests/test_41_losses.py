@@ -403,7 +403,7 @@ def test_reduced_sums_give_the_whole_batchs_value_and_gradient(case: str) -> Non
     for k, other in ((0, 1), (1, 0)):
         theirs = loss.sums(logits[other : other + 1], labels[other : other + 1])
         leaf = logits[k : k + 1].clone().requires_grad_()
-        mine = loss(leaf, labels[k : k + 1], reduce=lambda sums, theirs=theirs: sums + theirs)
+        mine = loss(leaf, labels[k : k + 1], reduce=lambda sums, theirs=theirs: sums + theirs)  # type: ignore[misc]
         mine.backward()
         torch.testing.assert_close(mine, value)
         assert leaf.grad is not None

@@ -49,7 +49,7 @@ def crops(size_px: int, context_px: int = 0) -> CropSettings:
 
 @pytest.mark.parametrize("stride", [8, 16])
 @pytest.mark.parametrize(("size_px", "context_px"), [(1000, 0), (512, 0), (256, 0), (96, 0), (256, 96), (512, 600)])
-def test_active_taps_are_those_that_a_convolution_sees(size_px: int, context_px: int, stride: int) -> None:
+def test_active_taps_are_those_that_a_convolution_sees(size_px: int, context_px: int, stride: Any) -> None:
     """A convolution of ones with ones counts the taps that lie inside."""
     cells = -(-(size_px + 2 * context_px) // stride)
     kernel = torch.ones(1, 1, 3, 3)
@@ -87,7 +87,7 @@ def test_default_rates() -> None:
 
 @pytest.mark.parametrize("stride", [8, 16])
 @pytest.mark.parametrize("context_px", [0, 64])
-def test_rates_are_refused_where_their_taps_have_no_gradient(stride: int, context_px: int) -> None:
+def test_rates_are_refused_where_their_taps_have_no_gradient(stride: Any, context_px: int) -> None:
     """The error is for exactly those rates whose outer taps get a gradient of 0: the limit is tried on both sides."""
     limit = (256 + 2 * context_px) // 16
     for rate in (limit - 1, limit):
@@ -147,7 +147,7 @@ def test_every_weight_learns_at_the_size_of_the_patches(name: str) -> None:
     side = settings.crops.size_px + 2 * settings.crops.context_px
     with few_threads():
         torch.manual_seed(0)
-        model = build_model(settings.model, 6).train().to(memory_format=torch.channels_last)
+        model = build_model(settings.model, 6).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         g = torch.Generator().manual_seed(1)
         x = torch.randn(2, 3, side, side, generator=g).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(0, 6, (2, side, side), generator=g, dtype=torch.uint8)
@@ -176,7 +176,7 @@ def bands(side_px: int, spacing_m: float, month: int = 2) -> Tensor:
     seen = world.truth(x_m.astype(np.float32), y_m.astype(np.float32))
     incidence = np.broadcast_to(np.linspace(20, 46, side_px, dtype=np.float32)[None, :], x_m.shape)
     power = [
-        sigma0(seen.surface, incidence, month, band, seen.wind_m_s, texture)
+        sigma0(seen.surface, incidence, month, band, seen.wind_m_s, texture)  # type: ignore[arg-type]
         for band, texture in (("HH", seen.texture_hh), ("HV", seen.texture_hv))
     ]
     return torch.from_numpy(np.stack([*(10 * np.log10(p) for p in power), incidence]).astype(np.float32))[None]

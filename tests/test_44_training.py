@@ -356,7 +356,13 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_trained(
     values = tiny_settings().model_dump()
     for table, change in changes.items():
         values[table] |= change
-    usual = {"training": parts, "validation": held_out, "about": ABOUT, "device": "cpu", "legend": SIX_CLASSES}
+    usual: dict[str, Any] = {
+        "training": parts,
+        "validation": held_out,
+        "about": ABOUT,
+        "device": "cpu",
+        "legend": SIX_CLASSES,
+    }
     with pytest.raises(ConfigError, match=message):
         train(settings=LearningSettings.checked(**values), out=tmp_path / "run", **(usual | options))
     assert not (tmp_path / "run" / "model.safetensors").exists()
@@ -485,7 +491,7 @@ def test_validation_on_patches_is_on_the_same_ones_each_epoch(run: Any, held_out
 def test_repeats_are_validated_on_the_same_patches(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeats differ in their seeds; were they validated on other pixels, their losses could not be compared."""
     seen: dict[int, Any] = {}
-    real = training_module.validate
+    real = vars(training_module)["validate"]
 
     def watched(*args: Any, crops: Any, **more: Any) -> Validation:
         seen[len(seen)] = crops
@@ -532,7 +538,7 @@ def test_rates_are_chosen_by_the_patches_and_recorded(run: Any) -> None:
     about = load_checkpoint(trained.checkpoint).about
     assert about["model"]["rates"] == about["configuration"]["model"]["rates"] == [1, 2, 3]
     assert [b["rate"] for b in about["atrous_branches"]] == [1, 2, 3]
-    model = load_checkpoint(trained.checkpoint).model
+    model: Any = load_checkpoint(trained.checkpoint).model
     assert [b[0].dilation for b in model.decoder.branches[1:-1]] == [(1, 1), (2, 2), (3, 3)]
     assert run(settings).skipped
 

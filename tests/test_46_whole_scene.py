@@ -46,7 +46,7 @@ def trained(model: SegmentationModel) -> SegmentationModel:
 def make(name: str) -> SegmentationModel:
     torch.manual_seed(1)
     kind, stride = MODELS[name]
-    return trained(build_model(ModelSettings(name=kind, output_stride=stride), 5))
+    return trained(build_model(ModelSettings(name=kind, output_stride=stride), 5))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -102,7 +102,7 @@ SCENES: dict[str, Callable[[], Stored]] = {
 def one_pass(model: SegmentationModel, stored: Stored) -> Tensor:
     """(K, rows, cols): the logits of the model over the whole scene."""
     with torch.no_grad():
-        return model(physical(torch.from_numpy(stored))[None])[0]  # type: ignore[no-any-return]
+        return model(physical(torch.from_numpy(stored))[None])[0]
 
 
 def in_tiles(model: SegmentationModel, stored: Stored, *, step: int = 48, **options: Any) -> Tensor:
@@ -156,7 +156,7 @@ def test_bf16(separable: SegmentationModel) -> None:
     stored = diamond(190, 213)
     there = (stored != NODATA).any(axis=0)
     whole, small, exact = (
-        in_tiles(separable, stored, **options).softmax(dim=0)[:, there]
+        in_tiles(separable, stored, **options).softmax(dim=0)[:, there]  # type: ignore[arg-type]
         for options in ({"precision": "bf16", "tile": 10_000}, {"precision": "bf16", "tile": 6}, {})
     )
     assert (whole - small).abs().mean() < 1e-3
@@ -265,12 +265,12 @@ def test_progress_rises_to_the_end(separable: SegmentationModel) -> None:
 @pytest.mark.parametrize("name", ["separable", "unet"])
 def test_workers_change_nothing(name: str) -> None:
     model, stored = make(name), diamond(190, 213)
-    found = []
+    found: list[Any] = []
     for workers in (1, 3):
         network = dataclasses.replace(prepare_network(model, precision="fp32"), workers=workers)
         with SceneLogits(network, array_reader(stored), (190, 213), tile=6) as scene:
             found.append(scene.rows(0, 190))
-    assert_same(*found, stored)
+    assert_same(found[0], found[1], stored)
 
 
 def test_torchs_threads_are_shared_out_and_stay_as_they_were() -> None:

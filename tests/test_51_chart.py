@@ -89,7 +89,7 @@ def band(path: Path, number: int = 1) -> NDArray[Any]:
 
 
 def record(chart: DraftChart) -> dict[str, Any]:
-    return json.loads(chart.record.read_text())  # type: ignore[no-any-return]
+    return json.loads(chart.record.read_text())
 
 
 def read_polygons(path: Path) -> gpd.GeoDataFrame:
@@ -330,7 +330,7 @@ def test_uncertainty_of_probabilities() -> None:
     exact = [-(p.astype(float) * np.log(p.astype(float))).sum(axis=0) / np.log(6) for p in drawn]
     np.testing.assert_allclose(entropy(drawn[0]), exact[0], atol=1e-6)
     np.testing.assert_allclose(disagreement([drawn[0]] * 3, drawn[0]), 0, atol=1e-6)
-    np.testing.assert_allclose(disagreement([sure, other], (sure + other) / 2), np.log(2) / np.log(6), atol=1e-6)
+    np.testing.assert_allclose(disagreement([sure, other], (sure + other) / 2), np.log(2) / np.log(6), atol=1e-6)  # type: ignore[arg-type]
     mean = np.mean(drawn, axis=0)
     np.testing.assert_allclose(disagreement(drawn, mean), entropy(mean) - np.mean(exact, axis=0), atol=1e-6)
     lost = drawn[0].copy()
@@ -558,7 +558,7 @@ def test_made_on_another_day_it_is_the_same(
 ) -> None:
     class Tomorrow(datetime):
         @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) + timedelta(days=1)
 
     monkeypatch.setattr("floemap.results.stage.datetime", Tomorrow)

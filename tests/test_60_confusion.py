@@ -107,7 +107,7 @@ def test_what_is_no_class_raster_is_refused() -> None:
     with pytest.raises(GridError, match=r"\(2, 3\) and \(3, 2\)"):
         confusion(one, one.T, CLASSES)
     with pytest.raises(ConfigError, match="int64"):
-        confusion(one, one.astype(np.int64), CLASSES)  # type: ignore[arg-type]
+        confusion(one, one.astype(np.int64), CLASSES)
 
 
 def test_records_come_back() -> None:

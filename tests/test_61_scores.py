@@ -114,7 +114,8 @@ def test_names_and_amount_do_not_matter(counts: Any, order: list[int], factor: i
     found, turned, more = of(counts), of(counts[np.ix_(order, order)]), of(counts * factor)
     for name in OVERALL:
         assert getattr(turned, name) == getattr(found, name)
-        np.testing.assert_allclose(*(as_nan([getattr(s, name)]) for s in (more, found)), rtol=1e-12)
+        now, before = (as_nan([getattr(s, name)]) for s in (more, found))
+        np.testing.assert_allclose(now, before, rtol=1e-12)
     assert turned.f1 == tuple(found.f1[i] for i in order)
     turned_over = of(counts.T)
     assert (turned_over.f1, turned_over.precision) == (found.f1, found.recall)

@@ -180,7 +180,7 @@ def test_either_against_a_count_pixel_by_pixel(data: st.DataObject) -> None:
         expected = p
         if r != IGNORE and p not in (IGNORE, r):
             of = {k: int(shares[k, i, j]) for k in range(3) if shares[k, i, j] != 255 and k != r}
-            if p in of and of[p] >= least and of[p] == max(of.values()):
+            if p in of and of[p] >= least and of[p] == max(of.values()):  # type: ignore[index]
                 expected = r
         assert found[i, j] == expected
     for was, now in zip(before, (reference, prediction, shares), strict=True):
@@ -302,7 +302,7 @@ def test_what_is_not_there_is_said_or_refused(tmp_path: Path, label_folder: Path
     assert "fractions.tif" in record["absent"]["either"]
     for score, hint in (("either", "--fractions"), ("away_from_borders", "distances"), ("truth", "truth.tif")):
         with pytest.raises(FloemapError, match=rf"{score} is required, but .*{hint}"):
-            evaluate_scene(prediction, labels, tmp_path / "no", EvaluateSettings(require=(score,)))
+            evaluate_scene(prediction, labels, tmp_path / "no", EvaluateSettings(require=(score,)))  # type: ignore[arg-type]
     with pytest.raises(FloemapError, match="no distance was asked for"):
         settings = EvaluateSettings(require=("away_from_borders",), away_from_borders_px=())
         evaluate_scene(prediction, label_folder, tmp_path / "no", settings)

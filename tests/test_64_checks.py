@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ ALL = [*CHECK_MAPS]
 EDGE = "ice_edge"
 
 
-def same(a: dict, b: dict, rel: float = 1e-9) -> None:
+def same(a: dict[str, Any], b: dict[str, Any], rel: float = 1e-9) -> None:
     """The same leaves, numbers but for rounding."""
     a, b = leaves(a), leaves(b)
     assert a.keys() == b.keys()

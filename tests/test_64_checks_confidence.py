@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,13 @@ def confidence(
     reference: NDArray[np.uint8],
     legend: Legend,
     step: float | None = None,
-) -> ConfidenceCounts:
+) -> Any:
     """The check on whole arrays of probabilities."""
     maps = compared(prediction, reference, legend=legend)
     return module.confidence(maps, lambda window: p[:, window[0], window[1]], step)
 
 
-def forecast(seed: int = 0, shape: tuple[int, int] = (300, 400), low: float = 0.5) -> tuple[NDArray[Any], ...]:
+def forecast(seed: int = 0, shape: tuple[int, int] = (300, 400), low: float = 0.5) -> Iterator[NDArray[Any]]:
     """A calibrated forecast: (probabilities, prediction, reference). Each p comes true with the chance p."""
     rng = np.random.default_rng(seed)
     n = shape[0] * shape[1]

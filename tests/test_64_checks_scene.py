@@ -106,7 +106,7 @@ def test_files_give_what_arrays_give(scene: Callable[..., Path]) -> None:
     }
     incidence = (np.rint(incidence_deg(SHAPE) * 100) * np.float32(0.01)).astype(np.float32)
     incidence[:3] = np.nan
-    expected["angle"] = angle(maps, in_one(incidence))
+    expected["angle"] = angle(maps, in_one(incidence))  # type: ignore[assignment]
     for key, amounts in expected.items():
         assert found["checks"][key]["values"] == json.loads(json.dumps(amounts.values())), key
     both = (prediction != IGNORE) & (reference != IGNORE)

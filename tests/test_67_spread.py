@@ -307,7 +307,7 @@ def noisy(
     *,
     losses: Sequence[str] = ("a", "b"),
     repeats: int = 3,
-    gaps: Sequence[float] = (0.0, 0.05),
+    gaps: Sequence[float] | Floats = (0.0, 0.05),
     training: float = 0.01,
     ground: float = 0.0,
     scenes: Sequence[str] = ("x", "y"),

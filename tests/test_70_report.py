@@ -87,7 +87,7 @@ class Tags(html.parser.HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.tags = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -470,7 +470,7 @@ def test_blocks_add_up_to_the_scene(run: Path, block_m: int) -> None:
             vars(cut)["maps"] = maps  # in place of the blocks of 64 km
             found.append(check_files(cut))
         for key, amounts in found[0].items():
-            one = found[1][key]
+            one: Any = found[1][key]
             if isinstance(amounts, str):
                 assert amounts == one
                 continue
@@ -551,9 +551,9 @@ def test_errors_are_thinner_or_thicker() -> None:
     assert ((kinds == IS_RIGHT) == ((chart == prediction) & (chart != IGNORE))).all()
     turned = error_kinds(prediction, chart, EXTREMEEARTH)
     assert ((kinds == IS_THINNER) == (turned == IS_THICKER)).all()
-    old, first_year = np.uint8([[OLD]]), np.uint8([[FIRST_YEAR]])
+    old, first_year = np.array([[OLD]], np.uint8), np.array([[FIRST_YEAR]], np.uint8)
     assert error_kinds(old, first_year, EXTREMEEARTH) == IS_THINNER
-    assert error_kinds(np.uint8([[0]]), np.uint8([[1]]), ICE_WATER) == IS_THICKER
+    assert error_kinds(np.array([[0]], np.uint8), np.array([[1]], np.uint8), ICE_WATER) == IS_THICKER
 
 
 @pytest.mark.parametrize("at", [(0, 0), (30, 77), (100, 100)])
@@ -603,7 +603,15 @@ def test_a_decimated_view_lies_where_the_whole_does(run: Path) -> None:
 # Findings
 
 
-ABOUT = {"level": 0.9, "by_scene": {}, "scenes": 2, "blocks": 40, "drawn": "blocks", "reason": None, "cautions": ()}
+ABOUT: dict[str, Any] = {
+    "level": 0.9,
+    "by_scene": {},
+    "scenes": 2,
+    "blocks": 40,
+    "drawn": "blocks",
+    "reason": None,
+    "cautions": (),
+}
 
 
 def row(key: str, values: dict[str, float], *, apart: bool | None, why: str | None = None) -> Row:
@@ -618,7 +626,7 @@ def row(key: str, values: dict[str, float], *, apart: bool | None, why: str | No
     return Row(measure, spreads, badness, order[0], order[-1], apart, between)
 
 
-def told(*rows: Row, titles: dict[str, str] = TITLES, repeats: int = 3, reference: str = "chart") -> list[Finding]:
+def told(*rows: Row, titles: dict[str, str] = TITLES, repeats: int = 3, reference: Any = "chart") -> list[Finding]:
     numbers = Numbers(tuple(rows), {}, {}, {}, {}, dict.fromkeys(titles, repeats), reference=reference)
     return findings(numbers, titles)
 
@@ -736,7 +744,7 @@ def test_a_whole_counts_every_mistake_of_its_parts() -> None:
         if (old := ice_groups(legend).old) is not None:
             first = list(ice_groups(legend).first_year)
             counted["old_ice_missed_km2"] = lambda c, o=old: c[..., o, :].sum(-1) - c[..., o, o]
-            counted["old_ice_as_first_year_km2"] = lambda c, o=old, f=first: c[..., o, f].sum(-1)
+            counted["old_ice_as_first_year_km2"] = lambda c, o=old, f=first: c[..., o, f].sum(-1)  # type: ignore[misc]
         seen = {key: count(matrices) > 0 for key, count in counted.items()}
         for part, wholes in CONTAINED_IN.items():
             for whole in wholes:

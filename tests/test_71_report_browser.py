@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_maker import make_run
@@ -28,7 +29,7 @@ QUIET = (
 WIDTHS = {"desk": 1280, "tablet": 800, "phone": 390}
 
 
-Opened = tuple[playwright.Page, list[str], list[str]]
+Opened = tuple[Any, list[str], list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
+def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as p:
         started = p.chromium.launch(executable_path=BROWSER, args=list(QUIET))
         yield started
@@ -45,7 +46,7 @@ def browser() -> Iterator[playwright.Browser]:
 
 
 @pytest.fixture(params=WIDTHS, name="opened")
-def opened_page(request: pytest.FixtureRequest, browser: playwright.Browser, report: Report) -> Iterator[Opened]:
+def opened_page(request: pytest.FixtureRequest, browser: Any, report: Report) -> Iterator[Opened]:
     """The page, what its console said, and what it asked for."""
     page = browser.new_page(viewport={"width": WIDTHS[request.param], "height": 900})
     said, asked = [], []
@@ -95,7 +96,7 @@ def test_a_map_can_be_enlarged_by_keyboard(opened: Opened) -> None:
     assert said == []
 
 
-def test_rows_can_be_read_on_a_phone(browser: playwright.Browser, report: Report) -> None:
+def test_rows_can_be_read_on_a_phone(browser: Any, report: Report) -> None:
     """Where columns have no room, each number says whose it is."""
     page = browser.new_page(viewport={"width": WIDTHS["phone"], "height": 900})
     page.goto(report.page.as_uri())
@@ -104,9 +105,7 @@ def test_rows_can_be_read_on_a_phone(browser: playwright.Browser, report: Report
     page.close()
 
 
-def test_every_printed_page_says_that_it_is_simulated(
-    browser: playwright.Browser, report: Report, tmp_path: Path
-) -> None:
+def test_every_printed_page_says_that_it_is_simulated(browser: Any, report: Report, tmp_path: Path) -> None:
     page = browser.new_page()
     page.goto(report.page.as_uri())
     paper = tmp_path / "report.pdf"

@@ -71,7 +71,7 @@ def test_leaving_one_out_leaves_it_out(held_out: str) -> None:
 
 
 def lists(training: list[str], validation: list[str], test: list[str], **more: Any) -> SplitSettings:
-    return SplitSettings(kind="lists", training=training, validation=validation, test=test, **more)
+    return SplitSettings(kind="lists", training=tuple(training), validation=tuple(validation), test=tuple(test), **more)
 
 
 def test_lists() -> None:

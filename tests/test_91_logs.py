@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -41,7 +42,7 @@ def say() -> None:
     ],
 )
 def test_a_log_without_a_terminal_has_milestones_as_whole_lines(
-    options: dict[str, bool], expected: list[str], capsys: pytest.CaptureFixture[str]
+    options: dict[str, Any], expected: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up_logging(**options)
     say()
@@ -63,7 +64,7 @@ def test_a_terminal_shows_warnings_and_leaves_the_rest_to_bars(
 
 
 @pytest.mark.parametrize("options", [{}, {"quiet": True}])
-def test_a_log_file_has_all_of_it_and_grows(tmp_path: Path, options: dict[str, bool]) -> None:
+def test_a_log_file_has_all_of_it_and_grows(tmp_path: Path, options: dict[str, Any]) -> None:
     log = tmp_path / "logs" / "run.log"
     for _ in range(2):
         set_up_logging(log=log, **options)

@@ -7,6 +7,7 @@ import re
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -29,7 +30,7 @@ def options_by_command() -> dict[str, set[str]]:
     """Every command with its options, as the command line itself knows them."""
     found: dict[str, set[str]] = {}
 
-    def walk(name: str, command: object) -> None:
+    def walk(name: str, command: Any) -> None:
         for own, inner in getattr(command, "commands", {}).items():
             walk(f"{name} {own}".strip(), inner)
         if not hasattr(command, "commands"):
@@ -61,7 +62,7 @@ def hints() -> list[tuple[str, str]]:
                 for part in parts:
                     text = ast.literal_eval(part) if isinstance(part, ast.Constant) else ""
                     if isinstance(part, ast.JoinedStr):
-                        text = "".join(v.value if isinstance(v, ast.Constant) else "X" for v in part.values)
+                        text = "".join(v.value if isinstance(v, ast.Constant) else "X" for v in part.values)  # type: ignore[misc]
                     if isinstance(text, str) and " " in text:
                         found.append((path.name, text))
     return found
@@ -86,7 +87,7 @@ def test_options_of_other_programs_stand_in_quotes_with_their_names() -> None:
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_a_command_names_its_own_options_only(name: str) -> None:
     """Whatever error reaches it: what it prints can be followed with the same command."""
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     for part in name.split():
         command = command.commands[part]
     known = COMMANDS[name]

@@ -13,6 +13,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import pytest
@@ -119,7 +120,7 @@ def test_no_error_lets_anything_through(call: str, evil: Path, workshop: Inputs,
     known |= {"MODEL": workshop.model, "LABELS": workshop.labels, "PREDICTION": workshop.prediction}
     known |= {"OUT": tmp_path / "out", "EVIL": evil}
     words = [re.sub("|".join(known), lambda m: str(known[m[0]]), w) for w in CALLS[call]]
-    for more in ([], ["--debug"]) if not evil.exists() and "no such" not in call else ([],):
+    for more in (list[str](), ["--debug"]) if not evil.exists() and "no such" not in call else ([],):
         done = run(*words, *more)
         assert done.exit_code in (1, 2), done.output
         check(done.stdout)
@@ -132,7 +133,8 @@ def test_every_command_is_among_them() -> None:
 
     from floemap.cli.app import app
 
-    tree = typer.main.get_command(app).commands
+    command: Any = typer.main.get_command(app)
+    tree = command.commands
     names = {f"{n} {m}" for n, c in tree.items() for m in getattr(c, "commands", {})} | {
         n for n, c in tree.items() if not hasattr(c, "commands")
     }
@@ -177,7 +179,7 @@ def test_what_is_written_in_charts(layer: bool, workshop: Inputs, tmp_path: Path
     for name in names:
         frame.to_file(chart, layer=name, engine="pyogrio")
     for words in (["info", chart], ["label", chart, "--like", workshop.prepared, "--out", tmp_path / "out"]):
-        done = run(*words)
+        done = run(*words)  # type: ignore[arg-type]
         check(done.output)
         assert done.exit_code == 1
 
@@ -231,7 +233,12 @@ def test_on_a_terminal_there_are_colours_and_bars_and_nothing_of_the_names(works
         product.symlink_to(workshop.product)
     broken = tmp_path / f"broken{EVIL}"
     broken.write_bytes(b"PK")
-    words = ["prepare", *map(os.fsencode, [*products, broken]), "--out", os.fsencode(tmp_path / "out")]
+    words: list[str | bytes] = [
+        "prepare",
+        *map(os.fsencode, [*products, broken]),
+        "--out",
+        os.fsencode(tmp_path / "out"),
+    ]
     words += ["--resolution", "2000"]
     ours, theirs = pty.openpty()
     command = "import sys; from floemap.cli.main import main; sys.argv[0] = 'floemap'; main()"
