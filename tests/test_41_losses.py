@@ -116,7 +116,8 @@ def test_focal_is_its_formula() -> None:
 def test_one_alpha_scales_and_is_a_vector_of_its_own() -> None:
     logits, labels = _batch()
     one, quarter, vector = (
-        make_loss(LossSettings(name="focal", options={"alpha": a}), K)(logits, labels) for a in (1.0, 0.25, [0.25] * K)
+        make_loss(LossSettings(name="focal", options={"alpha": a}), K)(logits, labels)
+        for a in list[Any]((1.0, 0.25, [0.25] * K))
     )
     torch.testing.assert_close(quarter, one / 4)
     torch.testing.assert_close(vector, quarter)

@@ -98,7 +98,7 @@ def test_every_shipped_study_runs(config: str, tiny: Callable[..., Study], tmp_p
 def test_it_goes_on_and_makes_nothing_twice(
     tiny: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})  # type: ignore[dict-item]
+    study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})
     real = run_module.run_cell
     calls = []
 
@@ -132,7 +132,7 @@ def test_a_power_cut_leaves_cells_that_are_told_of_whole(
     """Whatever moment: what a record tells of is there, and as it was when all had come to the disk."""
     disk = Disk(tmp_path, monkeypatch)
     try:
-        compare(with_changes(tiny(), {"compare.losses": ["focal"]}), tmp_path / "run", report=False)  # type: ignore[dict-item]
+        compare(with_changes(tiny(), {"compare.losses": ["focal"]}), tmp_path / "run", report=False)
         whole = {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
         tells = {"run/cells/focal_r0/cell.json": "run/cells/focal_r0/", "run/results.json": "run/"}
         tells["run/cells/focal_r0/model/training.json"] = "run/cells/focal_r0/model/"
@@ -176,7 +176,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(
 
 
 def test_beside_each_other_as_in_turn(tiny: Callable[..., Study], tmp_path: Path) -> None:
-    study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})  # type: ignore[dict-item]
+    study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})
     beside = compare(study, tmp_path / "beside", jobs=2, report=False)
     in_turn = compare(study, tmp_path / "turn", jobs=1, report=False)
     assert not beside.failed
@@ -288,11 +288,11 @@ def test_a_model_without_test_scenes(tiny: Callable[..., Study], tmp_path: Path)
 
 def test_other_settings_do_not_mix_with_what_was_there(tiny: Callable[..., Study], tmp_path: Path) -> None:
     """Refused cells keep their models, but no longer count; --overwrite makes them again."""
-    study = with_changes(tiny(), {"compare.losses": ["focal"]})  # type: ignore[dict-item]
+    study = with_changes(tiny(), {"compare.losses": ["focal"]})
     compare(study, tmp_path, report=False)
     cell = tmp_path / "cells" / "focal_r0"
     split, weights = (cell / "split.json").read_bytes(), (cell / "model" / "model.safetensors").read_bytes()
-    other = with_changes(study, {"compare.losses": ["focal", "dice"], "training.learning_rate": 3e-3})  # type: ignore[dict-item]
+    other = with_changes(study, {"compare.losses": ["focal", "dice"], "training.learning_rate": 3e-3})
     done = compare(other, tmp_path)
     assert set(done.failed) == {"focal_r0"} and "--overwrite" in done.failed["focal_r0"]
     assert {m["loss"] for m in done.summary["missing"]} == {"focal"}
@@ -355,7 +355,7 @@ def test_scenes_of_different_pixel_sizes_are_refused(tiny: Callable[..., Study],
     study = tiny()
     values = study.model_dump()
     scenes = make_data(study.data, study.data.cache)
-    finer = with_changes(study, {"data.prepare.resolution_m": 1600.0, "data.months": [3]})  # type: ignore[dict-item]
+    finer = with_changes(study, {"data.prepare.resolution_m": 1600.0, "data.months": [3]})
     (other,) = make_data(finer.data, tmp_path / "finer")
     listed = [{"name": s.name, "product": s.product, "chart": s.labels} for s in scenes if s.name != "03"]
     listed.append({"name": "03", "product": other.product, "chart": other.labels})
@@ -367,7 +367,7 @@ def test_scenes_of_different_pixel_sizes_are_refused(tiny: Callable[..., Study],
 def test_a_truth_on_another_grid_is_left_out_or_refused_before_training(
     tiny: Callable[..., Study], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    study = with_changes(tiny(), {"data.prepare.resolution_m": 1600.0, "data.months": [3]})  # type: ignore[dict-item]
+    study = with_changes(tiny(), {"data.prepare.resolution_m": 1600.0, "data.months": [3]})
     truth = make_data(tiny().data, tiny().data.cache)[-1].truth
     (scene,) = make_data(study.data, tmp_path)
     assert scene.truth is None
