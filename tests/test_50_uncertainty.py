@@ -30,4 +30,4 @@ def test_models_that_agree_do_not_disagree_however_unsure_they_are() -> None:
     assert disagreement([even, even], even).item() == pytest.approx(0, abs=1e-6)
     one, other = np.zeros((2, 4, 1, 1), np.float32)
     one[0] = other[1] = 1
-    assert disagreement([one, other], (one + other) / 2).item() == pytest.approx(0.5)  # log 2 / log 4
+    assert disagreement([one, other], np.mean([one, other], axis=0)).item() == pytest.approx(0.5)  # log 2 / log 4

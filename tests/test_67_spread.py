@@ -620,7 +620,7 @@ def test_options_out_of_range_are_refused() -> None:
 def test_a_difference_by_scene_is_that_of_the_means_of_the_repeats() -> None:
     """Shares wrong of `a`: 0.1 and 0.3 in x, 0.2 and 0.2 in y; of `b`: 0.5 in x, 0.8 in y."""
 
-    def counts(*wrong: float) -> list[dict[str, NDArray[np.float64]]]:
+    def counts(*wrong: tuple[float, float]) -> list[dict[str, NDArray[np.float64]]]:
         return [{"x": np.tile([100 * x, 100], (12, 1)), "y": np.tile([100 * y, 100], (12, 1))} for x, y in wrong]
 
     made = {"a": counts((0.1, 0.2), (0.3, 0.2)), "b": counts((0.5, 0.8), (0.5, 0.8))}
