@@ -1,4 +1,4 @@
-"""Write the reference pages that come from the code: commands, settings, classes, fields.
+"""Write the reference pages that come from the code: commands, settings, classes, fields, licences.
 
     python docs/generate.py
 
@@ -8,8 +8,11 @@ A test fails where a page is stale.
 from __future__ import annotations
 
 import inspect
+import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -289,12 +292,83 @@ def losses_page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+#: What each group of dependencies in pyproject.toml is for.
+GROUPS = {
+    "": "Always needed",
+    "learn": "Training and prediction",
+    "engine": "Another engine for prediction",
+    "fetch": "Downloads",
+    "test": "Tests and checks of the code",
+    "docs": "The documentation site",
+    "peers": "Software to compare with, in benchmarks and tests",
+}
+#: Data files in the package that come from others: file, what it is, licence.
+SHIPPED = (
+    ("`sentinel1/egm2008.npz`", "Heights of the geoid EGM2008, every degree ([source](sentinel1.md))", "public domain"),
+)
+
+
+def dependencies() -> dict[str, list[str]]:
+    """Return the names of the direct dependencies in pyproject.toml, by extra; those always needed under ""."""
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {
+        extra: [found[0] for text in listed if (found := re.match(r"[A-Za-z0-9._-]+", text))]
+        for extra, listed in groups.items()
+    }
+
+
+def licence_of(package: str) -> str | None:
+    """Return the licence that an installed package states; None if the package is not installed."""
+    try:
+        about = metadata(package)
+    except PackageNotFoundError:
+        return None
+    expression, text = about.get("License-Expression"), about.get("License") or ""
+    if expression or 0 < len(text) <= 40:  # some packages have the whole text of their licence in this field
+        return expression or text
+    return ", ".join(c.rpartition(" :: ")[2] for c in about.get_all("Classifier", []) if c.startswith("License ::"))
+
+
+def licences_page() -> str:
+    """Return the licences of all direct dependencies, and of files from others, as Markdown.
+
+    A package that is not installed keeps the licence that the page has.
+    """
+    path = DOCS / "licences.md"
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    known = dict(re.findall(r"^\| `(\S+)` \| (.+) \|$", before, re.MULTILINE))
+    parts = [
+        NOTE.format(source="dependencies in pyproject.toml"),
+        "# Licences\n",
+        "floemap is under the [Apache License 2.0](https://www.apache.org/licenses/LICENSE-2.0). This page lists its"
+        " direct dependencies with the licences that their installed packages state. None of them is part of floemap:"
+        " pip installs them. Packages with compiled code contain further libraries, such as GDAL, GEOS, PROJ and HDF5,"
+        " whose licences are in those packages.\n",
+    ]
+    for extra, names in dependencies().items():
+        rows = [f"| `{name}` | {licence_of(name) or known.get(name, 'not known')} |" for name in names]
+        of_extra = f" (extra `{extra}`)" if extra else ""
+        table = "\n".join(["| package | licence |", "| --- | --- |", *rows])
+        parts += [f"## {GROUPS[extra]}{of_extra}\n", table + "\n"]
+    rows = [f"| {' | '.join(row)} |" for row in SHIPPED]
+    parts += [
+        "## Data files from others in the package\n",
+        "\n".join(["| file | what | licence |", "| --- | --- | --- |", *rows]) + "\n",
+        "The model `models/floemap-simulated.safetensors` is floemap's, trained on simulated scenes only"
+        " ([model card](model-card.md)). ImageNet weights and the ExtremeEarth dataset are not part of the package;"
+        " `floemap fetch` downloads them from their publishers.",
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
 PAGES = {
     "losses.md": losses_page,
     "cli.md": cli_page,
     "settings.md": settings_page,
     "legends.md": legends_page,
     "fields.md": fields_page,
+    "licences.md": licences_page,
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer
+from packaging.requirements import Requirement
 
 import floemap
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
@@ -37,6 +38,8 @@ def _generator() -> Any:
 
 
 GENERATED = _generator().PAGES
+#: The page of licences depends on the versions of the installed packages.
+REPEATABLE = [name for name in GENERATED if name != "licences.md"]
 
 
 def _text(document: str) -> str:
@@ -56,9 +59,23 @@ def _headings(text: str) -> set[str]:
     return {re.sub(r"[-\s]+", "-", w) for w in words}
 
 
-@pytest.mark.parametrize("name", GENERATED)
+@pytest.mark.parametrize("name", REPEATABLE)
 def test_no_generated_page_is_stale(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == GENERATED[name](), "run: python docs/generate.py"
+
+
+def test_the_page_of_licences_lists_every_dependency_and_every_binary_file() -> None:
+    project = tomllib.loads(_text("pyproject.toml"))["project"]
+    wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    page = _text("docs/licences.md")
+    rows = re.findall(r"^\| `([\w.-]+)` \| (.*) \|$", page, re.M)
+    assert sorted(name for name, _ in rows) == sorted(Requirement(text).name for text in wanted)
+    assert [name for name, licence in rows if not licence.strip() or licence == "not known"] == []
+    about = dict(rows)
+    assert "BSD" in about["numpy"] and "Apache" in about["xarray"] and "MIT" in about["pydantic"]
+    for path in (ROOT / "src" / "floemap").rglob("*"):
+        if path.suffix in (".npz", ".safetensors"):
+            assert f"`{path.relative_to(ROOT / 'src' / 'floemap').as_posix()}`" in page
 
 
 @pytest.mark.parametrize("name", floemap.__all__)

@@ -22,6 +22,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from rich.logging import RichHandler
 
+from floemap.cli.settings_options import settings_parameter
 from floemap.cli.terminal import Group, LineFormatter, Terminal
 from floemap.errors import FloemapError, how_to_install, of_system
 from floemap.progress import milestones
@@ -129,6 +130,8 @@ def command(
             _options.set(options)
             try:
                 set_up_logging(debug=debug, verbose=verbose, quiet=quiet, log=log)
+                if settings is not None:
+                    kwargs[settings[0]] = settings[2].take(settings[1], kwargs)
                 function(*args, **kwargs)
             except FloemapError as e:
                 fail(in_words(e), e if debug else None)
@@ -149,13 +152,19 @@ def command(
                 fail(words, e if debug else None)
 
         signature = inspect.signature(function, eval_str=True)
+        settings = settings_parameter(signature)
+        own: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            marked = settings is not None and parameter.name == settings[0]
+            own += settings[2].parameters(settings[1]) if settings is not None and marked else [parameter]
         shared = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for key, (annotation, default) in _SHARED.items()
         ]
-        options = options_of(signature.replace(parameters=[*signature.parameters.values(), *shared]))
-        run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shared])  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
+        declared = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in [*own, *shared]]
+        options = options_of(signature.replace(parameters=declared))
+        run.__signature__ = signature.replace(parameters=declared)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in declared}
         to.command(name)(run)
         return function
 

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from floemap.cli.app import command, stdout
 
 
-class SizeChoice(StrEnum):
-    """See :func:`floemap.demo.run_demo`."""
-
-    small = "small"
-    smallest = "smallest"
-
-
 @command("demo", resumes=True)
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.")] = Path("demo"),
     size: Annotated[
-        SizeChoice, typer.Option("--size", help="Size of the scenes; smallest is for a quick check.")
-    ] = SizeChoice.small,
+        Literal["small", "smallest"], typer.Option("--size", help="Size of the scenes; smallest is for a quick check.")
+    ] = "small",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the simulation: another seed gives another ice.")] = 0,
     overwrite: Annotated[
         bool,
@@ -40,11 +32,10 @@ def demo(
     """
     from floemap.cli.bars import bar
     from floemap.cli.tables import print_summary
-    from floemap.demo import DemoSize, run_demo
+    from floemap.demo import run_demo
 
     with bar("demo") as progress:
-        which: DemoSize = "small" if size is SizeChoice.small else "smallest"
-        made = run_demo(out, which, seed=seed, overwrite=overwrite, progress=progress)
+        made = run_demo(out, size, seed=seed, overwrite=overwrite, progress=progress)
     print_summary(made.summary, whole=False)
     for sentence in made.findings:
         stdout.print(f"- {sentence}", soft_wrap=False)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from floemap.cli.app import command, stdout
-
-
-class ScoreChoice(StrEnum):
-    """See :class:`floemap.evaluation.scoring.settings.EvaluateSettings`."""
-
-    either = "either"
-    away_from_borders = "away_from_borders"
-    truth = "truth"
+from floemap.cli.settings_options import FromOptions
+from floemap.evaluation.scoring.settings import EvaluateSettings
 
 
 @command("evaluate")
@@ -29,20 +22,17 @@ def evaluate(
         Path, typer.Option("--labels", metavar="LABELS", help="A folder made by `floemap label`, or its labels.tif.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder of the prediction's name.")],
+    *,
     truth: Annotated[
         Path | None, typer.Option("--truth", help="The truth.tif of a simulated scene, on the same grid.")
     ] = None,
     mask: Annotated[
         Path | None, typer.Option("--mask", help="A raster on the same grid, 0 in pixels that are not scored.")
     ] = None,
-    away: Annotated[
-        list[int] | None,
-        typer.Option("--away-from-borders", metavar="PIXELS", help="Also score pixels farther from polygon borders."),
-    ] = None,
-    require: Annotated[
-        list[ScoreChoice] | None,
-        typer.Option("--require", help="Fail if this score cannot be computed."),
-    ] = None,
+    settings: Annotated[
+        EvaluateSettings,
+        FromOptions({"away_from_borders_px": "--away-from-borders PIXELS", "require": "--require"}),
+    ],
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Make a finished evaluation again; also replace another of the same name."),
@@ -59,14 +49,8 @@ def evaluate(
     from floemap.cli.bars import bar
     from floemap.cli.tables import print_scores
     from floemap.evaluation.scoring.evaluate import evaluate_scene
-    from floemap.evaluation.scoring.settings import EvaluateSettings
     from floemap.results.stage import as_written
 
-    given = {
-        "away_from_borders_px": None if away is None else tuple(away),
-        "require": tuple(r.value for r in require or ()),
-    }
-    settings = EvaluateSettings.checked(**{k: v for k, v in given.items() if v is not None})
     with bar("evaluating") as progress:
         done = evaluate_scene(
             prediction, labels, out, settings, truth=truth, mask=mask, overwrite=overwrite, progress=progress

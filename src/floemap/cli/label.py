@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from floemap.cli.app import command, stderr, stdout
-
-
-class UnmappedChoice(StrEnum):
-    """See :class:`floemap.icechart.label.settings.LabelSettings`."""
-
-    error = "error"
-    ignore = "ignore"
-
-
-class WithoutPartsChoice(StrEnum):
-    """See :class:`floemap.icechart.label.settings.LabelSettings`."""
-
-    unknown = "unknown"
-    first = "first"
+from floemap.cli.settings_options import FromOptions
+from floemap.icechart.label.settings import LabelSettings
+from floemap.legend import LEGENDS
 
 
 @command("label")
@@ -39,33 +27,20 @@ def label(
         typer.Option("--like", metavar="PRODUCT", help="Prepared product, or any raster: use its grid and mask."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder of the chart's name.")],
-    legend: Annotated[
-        str,
-        typer.Option("--legend", help="Table of classes: six_classes, extremeearth, ice_water or ai4arctic."),
-    ] = "six_classes",
-    unmapped: Annotated[
-        UnmappedChoice,
-        typer.Option("--unmapped", help="Codes without a class: refuse the chart, or leave their polygons unlabelled."),
-    ] = UnmappedChoice.error,
-    without_parts: Annotated[
-        WithoutPartsChoice,
-        typer.Option(
-            "--without-parts",
-            help="Several ice types without partial concentrations: the type is unknown, or that of the first.",
+    settings: Annotated[
+        LabelSettings,
+        FromOptions(
+            {
+                "legend": f"--legend: Name of the legend, one of {', '.join(LEGENDS)}.",
+                "unmapped": "--unmapped",
+                "without_parts": "--without-parts",
+                "fractions": "--fractions/--no-fractions",
+                "border_distance": "--border-distance/--no-border-distance",
+                "layer": "--layer",
+                "crs": "--crs",
+            }
         ),
-    ] = WithoutPartsChoice.unknown,
-    fractions: Annotated[bool, typer.Option("--fractions", help="Also write the share of each class.")] = False,
-    border_distance: Annotated[
-        bool,
-        typer.Option("--border-distance/--no-border-distance", help="Write distances to the nearest polygon border."),
-    ] = True,
-    layer: Annotated[
-        str | None, typer.Option("--layer", help="Layer of the file, or file of the archive, if there are several.")
-    ] = None,
-    crs: Annotated[
-        str | None,
-        typer.Option("--crs", help="CRS of a chart whose file has none, or one without a position on the earth."),
-    ] = None,
+    ],
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Make a finished result again; also replace one of another chart or grid."),
@@ -91,18 +66,8 @@ def label(
 
     from floemap.cli.bars import bar
     from floemap.icechart.label.label import label_chart, notes_of
-    from floemap.icechart.label.settings import LabelSettings
     from floemap.results.stage import as_written, read_json
 
-    settings = LabelSettings.checked(
-        legend=legend,
-        unmapped=unmapped.value,
-        without_parts=without_parts.value,
-        fractions=fractions,
-        border_distance=border_distance,
-        layer=layer,
-        crs=crs,
-    )
     with bar(chart.name) as progress:
         result = label_chart(chart, like, out, settings, overwrite=overwrite, progress=progress)
     record = read_json(result.record)

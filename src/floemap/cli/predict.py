@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import functools
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from floemap.cli.app import command
 from floemap.cli.many import run_each
 
-
-class EngineChoice(StrEnum):
-    """See :func:`floemap.inference.predict.predict.predict`."""
-
-    torch = "torch"
-    openvino = "openvino"
-
-
-class PrecisionChoice(StrEnum):
-    """See :func:`floemap.inference.predict.predict.predict`."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
+Engine = Annotated[Literal["torch", "openvino"], typer.Option("--engine", help="Library that runs the network.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option("--precision", help="auto is bf16 where the processor or GPU has it."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 
 
 @command("predict")
@@ -35,13 +26,9 @@ def predict(
     ],
     model: Annotated[Path, typer.Option("--model", metavar="CHECKPOINT", help="A trained model, .safetensors.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")],
-    engine: Annotated[
-        EngineChoice, typer.Option("--engine", help="Library that runs the network.")
-    ] = EngineChoice.torch,
-    precision: Annotated[
-        PrecisionChoice, typer.Option("--precision", help="auto is bf16 where the processor or GPU has it.")
-    ] = PrecisionChoice.auto,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    engine: Engine = "torch",
+    precision: Precision = "auto",
+    device: Device = "auto",
     probabilities: Annotated[
         bool, typer.Option("--probabilities/--no-probabilities", help="Write the classes' probabilities.")
     ] = True,
@@ -71,8 +58,8 @@ def predict(
         products,
         model,
         out,
-        engine=engine.value,
-        precision=precision.value,
+        engine=engine,
+        precision=precision,
         device=device,
         probabilities=probabilities,
         overwrite=overwrite,

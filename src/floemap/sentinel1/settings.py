@@ -14,19 +14,19 @@ class PrepareSettings(Settings):
     """How a product becomes bands on a grid (``floemap prepare``)."""
 
     resolution_m: float = Field(default=80.0, ge=10, le=10_000)
-    """Pixel size of the grid, metres. The study's is 80 m."""
+    """Pixel size of the grid, metres."""
 
     crs: str | None = None
-    """Of the grid. Default: EPSG:3413 in the north, EPSG:3031 in the south."""
+    """CRS of the grid. Default: EPSG:3413 in the north, EPSG:3031 in the south."""
 
     noise: Literal["annotated", "scaled", "none"] = "annotated"
-    """Thermal noise: as annotated, the same adjusted to the scene itself (experimental), or not subtracted."""
+    """Thermal noise to subtract: as annotated, scaled to the scene's seams and stripes (experimental), or none."""
 
     surface: Literal["sea", "annotated"] = "sea"
-    """Height at which pixels are located: the sea's everywhere, or the annotation's terrain."""
+    """Height at which pixels are located: sea level (right for ice, also near mountains), or the annotated terrain."""
 
     sea_level_m: float | Literal["geoid"] = "geoid"
-    """Height of the sea above the WGS84 ellipsoid, for the surface "sea": the geoid's, or -120 to 120 metres."""
+    """Height of the sea above the WGS84 ellipsoid, for the surface "sea": geoid (EGM2008), or -120 to 120 metres."""
 
     verify: bool = True
     """Compare the pixel files with the manifest's checksums."""

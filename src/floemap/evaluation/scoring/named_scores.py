@@ -22,8 +22,6 @@ from floemap.legend import IGNORE
 PRIMARY, EITHER, TRUTH, CHART_VS_TRUTH = "primary", "either", "truth", "chart_vs_truth"
 #: No-data value of fractions and distances.
 NO_VALUE = 255
-#: Largest distance, in whole pixels, that border_distance.tif stores without clipping.
-MAX_AWAY_PX = 63
 #: Number of steps per pixel in the stored distance.
 _STEPS_PER_PX = 4
 

@@ -11,13 +11,13 @@ class LabelSettings(Settings):
     """How an ice chart becomes label rasters (``floemap label``)."""
 
     legend: str = "six_classes"
-    """Name of the table of classes, one of those in floemap.legend."""
+    """Name of the legend, one of those in floemap.legend."""
 
     unmapped: Literal["error", "ignore"] = "error"
-    """Codes that the legend lacks or that mean nothing: refuse the chart, or leave those polygons without a class."""
+    """Codes that are unknown or not in the legend: refuse the chart, or leave their polygons without a class."""
 
     without_parts: Literal["unknown", "first"] = "unknown"
-    """Polygons that name several ice types without their partial concentrations: of unknown type, or of the first."""
+    """Class of polygons with several ice types but without partial concentrations: unknown, or that of the first."""
 
     fractions: bool = False
     """Also write the share of each class."""
@@ -26,7 +26,7 @@ class LabelSettings(Settings):
     """Also write the distance to the nearest polygon border."""
 
     layer: str | None = None
-    """Which layer of the file, or which file of a zip, is the chart, where there are several."""
+    """Layer of the file, or file of the archive, if there are several."""
 
     crs: str | None = None
-    """Of the chart, where its file says none."""
+    """CRS of a chart whose file has none, or one without a position on the earth."""

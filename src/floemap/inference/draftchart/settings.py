@@ -23,25 +23,25 @@ class ChartSettings(Settings):
     """What to write; item.json and chart.json are always there."""
 
     min_area_km2: float = Field(default=10.0, ge=0)
-    """No polygon is smaller, square kilometres; smaller ones go to their neighbours."""
+    """Smallest area of a polygon, square kilometres. Smaller polygons are merged into their neighbours."""
 
     tolerance_m: float | None = Field(default=None, ge=0)
-    """No border is moved further when it is simplified, metres. Default: two pixels."""
+    """Largest shift of a border when it is simplified, metres. Default: two pixels."""
 
     smoothing_m: float = Field(default=0.0, ge=0)
-    """Each pixel takes the class that prevails around it, weighted by a Gaussian of this width, metres. 0: as it is."""
+    """Width of the Gaussian filter that smooths classes before polygons are drawn, metres. 0: no smoothing."""
 
     netcdf_probabilities: bool = False
     """Also write the probabilities of all classes into the NetCDF file."""
 
     service: str = Field(default="floemap", pattern="^[A-Za-z0-9]+$")
-    """Who makes the chart, in the name of the SIGRID-3 files."""
+    """Name of the ice service in the names of the SIGRID-3 files."""
 
     region: str = Field(default="s1", pattern="^[A-Za-z0-9]+$")
-    """Where it is, in the name of the SIGRID-3 files."""
+    """Name of the region in the names of the SIGRID-3 files."""
 
     contact: str | None = None
-    """Who is responsible for the chart, in its metadata."""
+    """Person or office responsible for the chart, in its metadata."""
 
     prepare: PrepareSettings = PrepareSettings()
-    """How a product as downloaded becomes bands. Its pixel size is the model's where none is given."""
+    """Preparation of products that are not prepared yet. The default pixel size is the model's."""
