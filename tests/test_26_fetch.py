@@ -377,7 +377,7 @@ def test_the_account_comes_from_environment_or_netrc(tmp_path: Path) -> None:
             account_from_environment(url, {half: "x"})
     netrc = tmp_path / "netrc"
     env = {"NETRC": str(netrc)}
-    with pytest.raises(FloemapError, match=r"account .* needed"):
+    with pytest.raises(FloemapError, match=r"need an account"):
         account_from_environment(url, env)
     netrc.write_text("machine identity.dataspace.copernicus.eu login u password p\n")
     netrc.chmod(0o644)
@@ -387,7 +387,7 @@ def test_the_account_comes_from_environment_or_netrc(tmp_path: Path) -> None:
     assert account_from_environment(url, env) == Account("u", "p")
     assert account_from_environment(url, env | both | {USER_VARIABLE: "v"}) == Account("v", "p")
     netrc.write_text("machine other.example login u password p\ndefault login u password p\n")
-    with pytest.raises(FloemapError, match=r"account .* needed"):
+    with pytest.raises(FloemapError, match=r"need an account"):
         account_from_environment(url, env)
     netrc.write_text("machine identity.dataspace.copernicus.eu login u passwort s3cret\n")
     with pytest.raises(FloemapError, match="line 1") as caught:

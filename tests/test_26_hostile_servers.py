@@ -283,7 +283,7 @@ TOKENS = [
 @pytest.mark.parametrize("answer", TOKENS, ids=lambda a: ascii(a)[:60])
 def test_a_token_that_is_none_is_an_error(server: Loopback, web: Web, answer: Any) -> None:
     server.faults["/token"].append(body(json.dumps(answer).encode()))
-    with pytest.raises(DownloadError, match="no token that is understood"):
+    with pytest.raises(DownloadError, match="no valid access token"):
         tokens(server, web).header(f"{server.url}/odata/v1/x")
 
 
@@ -309,7 +309,7 @@ def test_an_account_that_is_refused_is_told_with_the_status(
 
 def test_an_account_that_is_no_text_is_told_of_without_it() -> None:
     for which, other in ((USER_VARIABLE, PASSWORD_VARIABLE), (PASSWORD_VARIABLE, USER_VARIABLE)):
-        with pytest.raises(FloemapError, match=f"{which} is no UTF-8") as told:
+        with pytest.raises(FloemapError, match=f"{which} is not UTF-8") as told:
             account_from_environment("https://a", {which: "s3cret\udcff", other: "a"})
         assert "s3cret" not in str(told.value)
 

@@ -1,4 +1,4 @@
-"""Addresses that servers give: which are the same server, which may be followed, and how they are told of."""
+"""Web addresses that servers send: comparing servers, checking links before they are followed, printing addresses."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from urllib.parse import urljoin, urlsplit
 
 from floemap.errors import DownloadError
 
-#: What is longer no server takes.
+#: Longest address, in characters, that servers usually accept.
 _MAX_ADDRESS = 8192
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL: what says whether two addresses are one server. "" of what is no address."""
+    """Return scheme, host and port of a URL, equal for addresses of one server; "" if it is not a URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
@@ -32,14 +32,15 @@ def plain(url: str) -> str:
 
 
 def linked(here: str, target: str) -> str:
-    """Return the address that a server at `here` points to, where it may be followed.
+    """Return the address that a server at `here` points to, checked.
 
-    Only https is, besides plain http where `here` is so, too, and the target is the same server or on this machine.
+    It must be https. Plain http is accepted only if `here` is plain http, too, and the target is on the same server or
+    on this machine.
 
     Raises
     ------
     DownloadError
-        If it is no web address, or not encrypted.
+        If it is not a web address, or not encrypted.
     """
     from urllib3.util import parse_url
 
@@ -52,7 +53,7 @@ def linked(here: str, target: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise DownloadError(f"{plain(here)} points to {target[:100].partition('?')[0]!r}, which is no web address.")
+        raise DownloadError(f"{plain(here)} points to {target[:100].partition('?')[0]!r}, which is not a web address.")
     if parts.scheme == "https":
         return url
     if parts.scheme == "http" == urlsplit(here).scheme and (origin(url) == origin(here) or _is_this_machine(host)):

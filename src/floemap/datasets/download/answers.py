@@ -1,8 +1,8 @@
-"""Answers of servers, read within bounds: in time, in memory, and looked at before they are used.
+"""Reading answers of servers within limits of time and memory.
 
-A server may say anything, on purpose or because it is broken. Timeouts of sockets are from one piece to the next, so a
-byte now and then keeps them waiting for ever; and a body without end fills the memory. So connections are cut here that
-bring too little in too long a time, and JSON is read up to a size.
+A server may send anything, on purpose or because it is broken. Timeouts of sockets count from one piece to the next, so
+that a byte now and then keeps a client waiting without end, and a body without end fills the memory. This module
+therefore cuts connections that are too slow, and reads JSON up to a size.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retr
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 CHUNK_BYTES = 1 << 16
-#: A status with its headers, and after it a JSON answer, must be there within so many seconds each, however they come.
+#: Longest time in seconds for status and headers to arrive, and for a JSON body after them.
 ANSWER_S = 60.0
-#: The catalogue's answer about a product has some kB, Zenodo's record of the dataset too.
+#: The catalogue's answer about a product and Zenodo's record of the dataset have some kB.
 MAX_JSON_BYTES = 4 << 20
-#: A download that brings less than :data:`CHUNK_BYTES` in so many seconds is as good as broken off.
+#: A download that brings less than :data:`CHUNK_BYTES` in so many seconds counts as broken off.
 SLOW_S = 60.0
 
 
@@ -58,26 +58,25 @@ class Session(requests.Session):
         super().__init__()
         self.mount("https://", _Adapter(max_retries=retries))
         self.mount("http://", _Adapter(max_retries=retries))
-        # Lengths and ranges are of the bytes as they lie on the server.
+        # Lengths and ranges count the bytes as the server stores them.
         self.headers["Accept-Encoding"] = "identity"
 
     def get_redirect_target(self, resp: Any) -> str | None:
-        """Find none."""
+        """Return None: requests would otherwise read the bodies of redirects to their end."""
         return None
 
 
 @contextmanager
 def _in_time(seconds: float, line: socket.socket) -> Iterator[threading.Event]:
-    """Cut a connection if the block takes longer; the event says that it was.
-
-    Timeouts of sockets are from one piece to the next: a byte now and then keeps them waiting for ever.
-    """
+    """Cut a connection if the block takes longer; the event is set if that happened."""
     late = threading.Event()
 
     def cut() -> None:
         late.set()
         with suppress(OSError):
-            socket.socket.shutdown(line, socket.SHUT_RDWR)  # of an encrypted one, the line and not the encryption
+            socket.socket.shutdown(
+                line, socket.SHUT_RDWR
+            )  # not the method of an SSL socket, which waits for the other side
 
     timer = threading.Timer(seconds, cut)
     timer.daemon = True
@@ -89,7 +88,7 @@ def _in_time(seconds: float, line: socket.socket) -> Iterator[threading.Event]:
 
 
 class _InTime:
-    """A connection whose status and headers must be there in time."""
+    """A connection that limits the time for status and headers."""
 
     def getresponse(self) -> Any:
         line = self.sock  # type: ignore[attr-defined]
@@ -97,7 +96,7 @@ class _InTime:
             try:
                 response = super().getresponse()  # type: ignore[misc]
             except Exception:
-                with suppress(OSError):  # an answer that is not understood is not closed by who tried to read it
+                with suppress(OSError):  # http.client does not close an answer that it cannot parse
                     os.close(line.detach())
                 if late.is_set():
                     raise TimeoutError from None
@@ -106,16 +105,16 @@ class _InTime:
             response.close()
             raise TimeoutError
         response.drain_conn = response.close  # before a retry, urllib3 would read the body of a busy answer to its end
-        response.line = line  # the connection itself lets go of it where the server is to close it after the answer
+        response.line = line  # kept here: the connection drops it if the server closes after the answer
         return response
 
 
 class _HTTP(_InTime, HTTPConnection):
-    """Plain."""
+    """A connection over plain http."""
 
 
 class _HTTPS(_InTime, HTTPSConnection):
-    """Encrypted."""
+    """A connection over https."""
 
 
 class _HTTPPool(HTTPConnectionPool):
@@ -127,7 +126,7 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Requests' door to urllib3, with these connections."""
+    """An adapter from requests to urllib3 that uses these connections."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
@@ -140,12 +139,12 @@ class _Adapter(HTTPAdapter):
 
 
 def chunks(response: Any) -> Iterator[bytes]:
-    """Give the body in pieces of :data:`CHUNK_BYTES`; of a connection that breaks, what came before it is given, too.
+    """Yield the body in pieces of :data:`CHUNK_BYTES`, and what arrived before a connection broke.
 
     Raises
     ------
     BrokenConnectionError
-        If the connection ends before the body does, or brings next to nothing.
+        If the connection ends before the body does, or is slower than :data:`SLOW_S`.
     """
     why, ended = "", False
     while not ended:
@@ -167,15 +166,15 @@ def chunks(response: Any) -> Iterator[bytes]:
 
 
 def check_encoding(response: Any, url: str) -> None:
-    """Refuse a body that is packed: nobody asked for it, and a little may swell to any size.
+    """Refuse a compressed body: the request excluded it, and few bytes may expand to any size.
 
     Raises
     ------
     DownloadError
-        If it is.
+        If the body is compressed.
     """
     if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
-        raise DownloadError(f"{plain(url)} sends it compressed, though asked not to.")
+        raise DownloadError(f"{plain(url)} sends a compressed answer, which the request excluded.")
 
 
 def json_of(response: Any, url: str) -> Any:
@@ -184,7 +183,7 @@ def json_of(response: Any, url: str) -> Any:
     Raises
     ------
     DownloadError
-        If it is something else, larger than :data:`MAX_JSON_BYTES`, or takes longer than :data:`ANSWER_S`.
+        If it is not JSON, is larger than :data:`MAX_JSON_BYTES`, or takes longer than :data:`ANSWER_S`.
     """
     check_encoding(response, url)
     body = bytearray()
@@ -194,17 +193,17 @@ def json_of(response: Any, url: str) -> Any:
                 body += block
                 if len(body) > MAX_JSON_BYTES:
                     most = f"{MAX_JSON_BYTES >> 20} MB"
-                    raise DownloadError(f"{plain(url)} answers more than {most} where some kB were to come.")
+                    raise DownloadError(f"{plain(url)} answers more than {most}, where some kB are usual.")
             content = json.loads(body)
         except (BrokenConnectionError, ValueError, RecursionError):
             content = late
     if late.is_set():
-        raise DownloadError(f"{plain(url)} has not ended its answer after {ANSWER_S:.0f} s.")
+        raise DownloadError(f"{plain(url)} did not finish its answer within {ANSWER_S:.0f} s.")
     if content is late:
-        raise DownloadError(f"{plain(url)} answers something else than JSON.")
+        raise DownloadError(f"{plain(url)} does not answer JSON.")
     return content
 
 
 def whole_number(text: str | None) -> int | None:
-    """Read a whole number that is not negative as headers have it; None of anything else, be it as long as it may."""
+    """Return the non-negative whole number in a header; None for anything else, also for over 18 digits."""
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text.strip()) else None

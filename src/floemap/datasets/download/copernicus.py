@@ -1,8 +1,8 @@
 """Sentinel-1 products from the Copernicus Data Space Ecosystem (CDSE): account, access tokens, catalogue.
 
-The account comes from the environment or from netrc. It is sent to the token endpoint and nowhere else, and is in no
-file, log, message or representation. Access tokens last ten minutes and are renewed with a refresh token; they go to
-CDSE's own hosts only.
+The account comes from the environment or from netrc. It is sent to the token endpoint only, and never written to a
+file, log or message. Access tokens are valid for ten minutes, are renewed with a refresh token, and are sent to CDSE's
+hosts only.
 """
 
 from __future__ import annotations
@@ -21,40 +21,41 @@ from urllib.parse import urlsplit
 from floemap.datasets.download.file import RemoteFile, is_md5, is_size
 from floemap.datasets.download.http import Services, Web, origin
 from floemap.errors import DownloadError, FloemapError
+from floemap.files import is_utf8
 
 USER_VARIABLE, PASSWORD_VARIABLE = "FLOEMAP_CDSE_USER", "FLOEMAP_CDSE_PASSWORD"
 
-#: An EW GRDM product in two polarisations has 449 MB of pixels, 12 MB of annotation and a picture, zipped or not. The
-#: catalogue's own number is of the product as it was ingested, and 0 for many.
+#: Largest size to accept. An EW GRDM product in two polarisations has 449 MB of pixels, 12 MB of annotation and a
+#: picture, zipped or not. The catalogue gives the size at ingestion, and 0 for many products.
 EW_GRDM_AT_MOST_BYTES = 600_000_000
 
 _CLIENT = "cdse-public"
 _MARGIN_S = 30.0
-#: No token is valid for longer, whatever its server says.
+#: Longest validity of a token to believe, seconds.
 _MOST_S = 86_400.0
 
 
 @dataclass(frozen=True)
 class Account:
-    """A user's name and password."""
+    """User name and password."""
 
     user: str = field(repr=False)
     password: str = field(repr=False)
 
 
 def account_from_environment(identity_url: str, environ: Mapping[str, str] | None = None) -> Account:
-    """Find the user's account: two environment variables, else netrc's entry for the token endpoint's host.
+    """Return the user's account from two environment variables, else from netrc's entry for the token endpoint's host.
 
     Raises
     ------
     FloemapError
-        If there is none, or half of one, with how to give it.
+        If there is no account, or only one of the variables is set; the hint explains how to provide it.
     """
     env = os.environ if environ is None else environ
     user, password = env.get(USER_VARIABLE), env.get(PASSWORD_VARIABLE)
     for name, value in ((USER_VARIABLE, user), (PASSWORD_VARIABLE, password)):
-        if value and not _is_utf8(value):
-            raise FloemapError(f"{name} is no UTF-8.", hint="Set it again, in a terminal that writes UTF-8.")
+        if value and not is_utf8(value):
+            raise FloemapError(f"{name} is not UTF-8.", hint="Set it again, in a terminal that writes UTF-8.")
     if user and password:
         return Account(user, password)
     if user or password:
@@ -67,30 +68,22 @@ def account_from_environment(identity_url: str, environ: Mapping[str, str] | Non
         if found is not None:
             return found
     raise FloemapError(
-        "an account of the Copernicus Data Space Ecosystem is needed for the radar products.",
-        hint=f"It is free (dataspace.copernicus.eu). Set {USER_VARIABLE} and {PASSWORD_VARIABLE}, or add "
+        "the radar products need an account of the Copernicus Data Space Ecosystem.",
+        hint=f"An account is free (dataspace.copernicus.eu). Set {USER_VARIABLE} and {PASSWORD_VARIABLE}, or add "
         f'"machine {host} login ... password ..." to {path}.',
     )
 
 
-def _is_utf8(text: str) -> bool:
-    """Whether it came as UTF-8: Python keeps other bytes of the environment as halves of characters."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _from_netrc(path: Path, host: str) -> Account | None:
     if os.name == "posix" and path.stat().st_mode & 0o077:
-        raise FloemapError("can be read by others.", path=path, hint=f"Make it yours alone: chmod 600 {path}")
+        raise FloemapError("can be read by other users.", path=path, hint=f"Restrict it to you: chmod 600 {path}")
     try:
         hosts = netrc.netrc(str(path)).hosts
     except netrc.NetrcParseError as e:  # its message may quote a password
-        raise FloemapError(f"is not understood in line {e.lineno}.", path=path) from None
+        raise FloemapError(f"is not valid netrc in line {e.lineno}.", path=path, hint="Correct that line.") from None
     except (OSError, UnicodeDecodeError):
-        raise FloemapError("cannot be read.", path=path) from None
+        hint = f"Make it readable, or set {USER_VARIABLE} and {PASSWORD_VARIABLE}."
+        raise FloemapError("cannot be read.", path=path, hint=hint) from None
     if host not in hosts:  # a "default" entry is not meant for CDSE
         return None
     user, _, password = hosts[host]
@@ -98,12 +91,12 @@ def _from_netrc(path: Path, host: str) -> Account | None:
 
 
 class TokenSource:
-    """Access tokens for one account, renewed in time; for several threads.
+    """Access tokens for one account, renewed before they expire; safe for several threads.
 
     Parameters
     ----------
     clock
-        Gives seconds, rising.
+        Returns the time in seconds of a monotonic clock.
     """
 
     def __init__(
@@ -119,12 +112,12 @@ class TokenSource:
         self._until = self._refresh_until = -1.0
 
     def header(self, url: str) -> dict[str, str]:
-        """Return the header that opens `url`; empty for any host but CDSE's.
+        """Return the authorization header for `url`; empty for any host but CDSE's.
 
         Raises
         ------
         DownloadError
-            If the account is refused.
+            If the server refuses the account, or answers no usable token.
         """
         if origin(url) not in self._trusted:
             return {}
@@ -134,7 +127,7 @@ class TokenSource:
             return {"Authorization": f"Bearer {self._access}"}
 
     def renew(self, refused: Mapping[str, str]) -> None:
-        """Replace the token of the header that was refused, unless another thread has done so."""
+        """Replace the token in the header that was refused, unless another thread has done so already."""
         with self._lock:
             if refused.get("Authorization") == f"Bearer {self._access}":
                 self._obtain()
@@ -151,7 +144,7 @@ class TokenSource:
         )
         if status != 200:
             raise DownloadError(
-                f"the account was refused ({status}{self._reason(answer)}).",
+                f"the server refused the account ({status}{self._reason(answer)}).",
                 hint=f"Check {USER_VARIABLE} and {PASSWORD_VARIABLE}, or netrc. Accounts with a second factor cannot "
                 "be used here.",
             )
@@ -161,29 +154,29 @@ class TokenSource:
         return self._web.post_form(self._url, {"client_id": _CLIENT, **form})
 
     def _take(self, answer: Any, now: float) -> None:
-        told = answer if isinstance(answer, dict) else {}
-        access, lasts = _token(told.get("access_token")), _seconds(told.get("expires_in"))
+        fields = answer if isinstance(answer, dict) else {}
+        access, lasts = _token(fields.get("access_token")), _seconds(fields.get("expires_in"))
         if access is None or lasts is None:
             self._access = self._refresh = ""
-            raise DownloadError(f"{origin(self._url)} gives no token that is understood.")
+            raise DownloadError(f"{origin(self._url)} answers no valid access token.")
         self._access, self._until = access, now + lasts - _MARGIN_S
-        self._refresh = _token(told.get("refresh_token")) or ""
-        self._refresh_until = now + (_seconds(told.get("refresh_expires_in")) or 0.0) - _MARGIN_S
+        self._refresh = _token(fields.get("refresh_token")) or ""
+        self._refresh_until = now + (_seconds(fields.get("refresh_expires_in")) or 0.0) - _MARGIN_S
 
     def _reason(self, answer: Any) -> str:
-        """Return the server's words, unless they repeat what is secret."""
+        """Return the server's reason, unless it repeats a secret."""
         words = str(answer.get("error_description", ""))[:100] if isinstance(answer, dict) else ""
         secret = any(s in words for s in (self._account.user, self._account.password))
         return f": {words}" if words and not secret else ""
 
 
 def _token(value: Any) -> str | None:
-    """Return a token that can stand in a header, else None."""
+    """Return `value` if it is a token that a header can hold, else None."""
     return value if isinstance(value, str) and re.fullmatch(r"[!-~]{1,16384}", value) else None
 
 
 def _seconds(value: Any) -> float | None:
-    """Return how long something lasts, a number from 0 on; None where it is none."""
+    """Return a duration in seconds, at most a day; None where `value` is not a number from 0 on."""
     try:
         seconds = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -192,31 +185,31 @@ def _seconds(value: Any) -> float | None:
 
 
 def find_product(name: str, web: Web, services: Services) -> RemoteFile:
-    """Look a product up in the catalogue by its name; needs no account.
+    """Look up a product in the catalogue by its name, without an account.
 
     Raises
     ------
     DownloadError
-        If the catalogue has none of that name, or has it in its archive only.
+        If the catalogue does not have the product, has it in the long-term archive only, or answers something else.
     """
     answer = web.json(f"{services.catalogue}/Products", {"$filter": f"Name eq '{name}.SAFE'"})
     entries = answer.get("value") if isinstance(answer, dict) else None
     if not isinstance(entries, list):
-        raise DownloadError(f"the catalogue's answer about {name} is not understood.")
+        raise DownloadError(f"the catalogue's answer about {name} is not a list of products.")
     entries = [e for e in entries if isinstance(e, dict) and e.get("Name") == f"{name}.SAFE" and _is_id(e.get("Id"))]
     if not entries:
         raise DownloadError(
             f"the catalogue has no product {name}.",
-            hint="It may have been moved or processed anew: look for its date at browser.dataspace.copernicus.eu, "
+            hint="It may have been moved or reprocessed: look for its date at browser.dataspace.copernicus.eu, "
             "put the product into the folder, and use --check.",
         )
     online = [e for e in entries if e.get("Online") is not False]
     if not online:
         raise DownloadError(
-            f"{name} lies in the long-term archive.",
-            hint="Order it at browser.dataspace.copernicus.eu, then come back.",
+            f"{name} is in the long-term archive.",
+            hint="Order it at browser.dataspace.copernicus.eu, then run the same command again.",
         )
-    # Of twins, one with a checksum.
+    # Of several entries, take one with a checksum.
     entry = max(online, key=lambda e: (bool(_md5(e)), str(e.get("PublicationDate", ""))))
     size = entry.get("ContentLength")
     size = size if is_size(size) and size > 0 else None

@@ -1,8 +1,10 @@
-"""One file from a server to the disk: resumed after a break, verified, and under its name only when it is right.
+"""Downloads of single files: resumed after a break, verified, and renamed to their name only when they are right.
 
-Bytes arrive in ``NAME.part``, beside it ``NAME.part.json`` says of which version of the file they are. A run that is
-stopped leaves these two, and the next one goes on where they end. When all is there and verified, ``NAME.part`` becomes
-``NAME``. Wrong bytes are deleted and fetched once more from the start; if they are wrong again, it is an error.
+Bytes arrive in ``NAME.part``; ``NAME.part.json`` beside it records which version of the file they belong to. A stopped
+run leaves these two files, and the next run resumes there. When all bytes have arrived and are verified, ``NAME.part``
+becomes ``NAME``. Wrong bytes are deleted and downloaded once more from the start; a second failure is an error.
+
+Resuming is our own code: urllib3's retries repeat whole requests only.
 """
 
 from __future__ import annotations
@@ -43,13 +45,15 @@ class RemoteFile:
     Attributes
     ----------
     name
-        Under which it is stored.
+        Name under which it is stored.
+    url
+        Address of the file.
     size
-        In bytes, as catalogued; None where the catalogue does not say.
+        Catalogued size in bytes; None where the catalogue does not give it.
     md5
-        As catalogued, hexadecimal; None where the catalogue does not say.
+        Catalogued MD5, hexadecimal; None where the catalogue does not give it.
     at_most
-        No more bytes than this are taken. Equal to `size`, or larger where the server packs the file anew.
+        Largest number of bytes to accept: `size`, or more where the server may repack the file.
     """
 
     name: str
@@ -60,31 +64,31 @@ class RemoteFile:
 
 
 def is_size(value: Any) -> TypeGuard[int]:
-    """Whether a catalogue's value can be a file's size in bytes."""
+    """Return whether a catalogue's value can be a file's size in bytes."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
 
 def is_md5(value: Any) -> TypeGuard[str]:
-    """Whether a catalogue's value can be an MD5."""
+    """Return whether a catalogue's value can be an MD5."""
     return isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{32}", value) is not None
 
 
 def is_file_name(name: Any) -> TypeGuard[str]:
-    """Whether a name from a server can be a file's in a folder; see :func:`floemap.results.names.is_plain`.
+    """Return whether a name from a server can be the name of a file; see :func:`floemap.results.names.is_plain`.
 
-    Names that end as those of parts do are not: they would be another file's.
+    Names with the suffixes of partial downloads cannot: they would belong to another file.
     """
     if not isinstance(name, str) or not name.isprintable() or not is_plain(name):
         return False
     return 0 < len(name.encode()) <= 200 and not name.endswith((".part", ".part.json"))
 
 
-class _Wrong(Exception):  # noqa: N818  (it never leaves this module)
-    """What arrived is not the file."""
+class _WrongBytesError(Exception):
+    """The bytes that arrived are not the file. It does not leave this module."""
 
 
 def remaining_bytes(file: RemoteFile, folder: Path) -> int:
-    """How many more bytes than now lie in `folder` fetching the file takes, at most."""
+    """Return how many more bytes in `folder` the download needs, at most."""
     part = folder / f"{file.name}.part"
     have = part.stat().st_size if part.exists() and _same_version(file, part) else 0
     return max(file.at_most - have, 0)
@@ -99,15 +103,16 @@ def download(
     check: Callable[[Path], None] | None = None,
     received: Callable[[int], None] = lambda bytes_now: None,
 ) -> Path:
-    """Fetch a file into a folder, whole and right, or not at all.
+    """Download a file into a folder, whole and verified, or not at all.
 
     Parameters
     ----------
     check
-        Looks into the file and raises where it is not right. Decides where the catalogue has no checksum, or another
-        one because the server packs the file anew.
+        Reads the file and raises a FloemapError if it is wrong. It decides where the catalogue has no checksum, or
+        another one because the server repacks the file.
     received
-        Called with the number of bytes that lie on the disk now.
+        Called with the number of bytes on the disk.
+
     Returns
     -------
     Path
@@ -116,11 +121,11 @@ def download(
     Raises
     ------
     DownloadError
-        If the server refuses, is away for too long, or sent wrong bytes twice.
+        If the server refuses, does not answer after several tries, or sent wrong bytes twice.
     OutputError
         If the folder cannot be written.
     Stopped
-        If `web` was stopped; the part stays.
+        If `web` was stopped; the partial file stays.
     """
     final, part = folder / file.name, folder / f"{file.name}.part"
     with os_errors(final):
@@ -136,18 +141,18 @@ def download(
                 after = part.stat().st_size if part.exists() else 0
                 fruitless = 1 if after >= before + CHUNK_BYTES else fruitless + 1
                 web.wait(fruitless, file.url, str(e))
-            except _Wrong as e:
+            except _WrongBytesError as e:
                 _forget(part)
                 wrong += 1
                 logger.warning("%s: %s", file.name, e)
                 if wrong == 2:
                     raise DownloadError(
-                        f"{e}, twice in a row. Nothing was kept.",
+                        f"{e}, twice in a row. The bytes were deleted.",
                         path=final,
-                        hint="The server or something on the way there damages it: try again later.",
+                        hint="The server or the network damages the file: try again later.",
                     ) from None
         _keep_aside(final)
-        sync(part)  # also where a run that was killed had brought it to its length
+        sync(part)  # a run that was killed may have written the last bytes without this
         part.replace(final)
         sync(folder)
         _note_of(part).unlink(missing_ok=True)
@@ -155,13 +160,13 @@ def download(
 
 
 def _keep_aside(path: Path) -> None:
-    """Give what stands in a file's place another name: it was not as catalogued, and may be somebody's work."""
+    """Rename an existing file of the same name: it differs from the catalogue and may be the user's work."""
     if not path.exists():
         return
     names = (path.with_name(f"{path.name}.before{n or ''}") for n in itertools.count())
     kept = next(p for p in names if not p.exists())
     path.rename(kept)
-    logger.warning("%s was not as catalogued: it is kept as %s", path, kept.name)
+    logger.warning("%s differs from the catalogue: it is kept as %s", path, kept.name)
 
 
 def _receive(
@@ -171,7 +176,7 @@ def _receive(
     bearer: Bearer | None,
     received: Callable[[int], None],
 ) -> None:
-    """Bring `part` to its full length, from where it ends if the server can do that."""
+    """Download the rest of `part`, or all of it if the server cannot send the rest."""
     if part.exists() and not _same_version(file, part):
         _forget(part)
     have = part.stat().st_size if part.exists() else 0
@@ -183,16 +188,18 @@ def _receive(
         if validator := _validator(read_json(_note_of(part)).get("validator")):
             headers["If-Range"] = validator
     with web.open(file.url, headers=headers, bearer=bearer) as response:
-        if response.status_code == 416:  # there is nothing after what we have; whether it is right, the checks tell
-            if _total_of_416(response) != have:
-                raise _Wrong(f"{plain(file.url)} no longer has the rest")
+        if response.status_code == 416:  # the server has no more bytes; the checks that follow judge those we have
+            if whole_number(response.headers.get("Content-Range", "").strip().removeprefix("bytes */")) != have:
+                raise _WrongBytesError(f"{plain(file.url)} no longer has the rest")
             return
         if response.status_code not in (200, 206):
             raise refused(response, file.url)
         check_encoding(response, file.url)
         start, total = _extent(response, have)
         if total is not None and total > file.at_most:
-            raise _Wrong(f"{plain(file.url)} announces {total} bytes, where at most {file.at_most} were to come")
+            raise _WrongBytesError(
+                f"{plain(file.url)} announces {total} bytes, where at most {file.at_most} are expected"
+            )
         if start == 0:
             _forget(part)
             _write_note(file, part, response)
@@ -209,13 +216,13 @@ def _append(
     received: Callable[[int], None],
     web: Web,
 ) -> int:
-    """Write the body from position `start` on; return the length of the part then."""
+    """Write the body from position `start` on; return the new length of the partial file."""
     with part.open("r+b" if start else "wb") as f:
         f.seek(start)
         for block in chunks(response):
             f.write(block)
             if f.tell() > file.at_most:
-                raise _Wrong(f"{plain(file.url)} sends more than the {file.at_most} bytes that were to come")
+                raise _WrongBytesError(f"{plain(file.url)} sends more than the {file.at_most} bytes that are expected")
             received(f.tell())
             if web.stop.is_set():
                 raise Stopped
@@ -225,18 +232,14 @@ def _append(
 
 
 def _extent(response: Any, have: int) -> tuple[int, int | None]:
-    """Return where in the file the body starts, and the file's whole length if the server says."""
+    """Return the position in the file where the body starts, and the file's length if the server gives it."""
     if response.status_code == 200:
         return 0, whole_number(response.headers.get("Content-Length"))
     extent = response.headers.get("Content-Range", "").strip()
     match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", extent)
     if match is None or int(match[1]) != have:
-        raise _Wrong(f"it answers bytes from {have} on with {extent[:100]!r}")
+        raise _WrongBytesError(f"the server answers a request for bytes from {have} on with {extent[:100]!r}")
     return have, whole_number(match[3])
-
-
-def _total_of_416(response: Any) -> int | None:
-    return whole_number(response.headers.get("Content-Range", "").strip().removeprefix("bytes */"))
 
 
 def _verify(file: RemoteFile, part: Path, check: Callable[[Path], None] | None) -> None:
@@ -245,24 +248,24 @@ def _verify(file: RemoteFile, part: Path, check: Callable[[Path], None] | None) 
         return
     if check is not None:
         if file.md5 is not None:
-            logger.info("%s is not as catalogued; looking into it", file.name)
+            logger.info("%s differs from the catalogue; checking its content", file.name)
         try:
             check(part)
         except FloemapError as e:
-            raise _Wrong(f"what arrived is not right: {e.message}") from None
+            raise _WrongBytesError(f"the file that arrived is wrong: {e.message}") from None
     elif file.size is not None and size != file.size:
-        raise _Wrong(f"{size} bytes arrived, where {file.size} are catalogued")
+        raise _WrongBytesError(f"{size} bytes arrived, where {file.size} are catalogued")
     elif file.md5 is not None:
-        raise _Wrong(f"what arrived is not as its checksum (MD5 {file.md5}) says")
+        raise _WrongBytesError(f"the file that arrived does not have the catalogued MD5 {file.md5}")
 
 
 def md5_of(path: Path) -> str:
-    """MD5 of a file, hexadecimal. It tells damage in transit; it protects against no one."""
+    """Return the MD5 of a file, hexadecimal. It detects damage in transit, not manipulation."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-# The note beside a part: which version of the file its bytes are of.
+# The note beside a partial file: which version of the file its bytes belong to.
 
 
 def _note_of(part: Path) -> Path:
@@ -275,7 +278,7 @@ def _write_note(file: RemoteFile, part: Path, response: Any) -> None:
 
 
 def _validator(value: Any) -> str | None:
-    """Return what can go into a request as it came in an answer; a weak tag does not promise equal bytes."""
+    """Return a validator that a request can repeat, else None; a weak ETag does not promise equal bytes."""
     good = isinstance(value, str) and re.fullmatch(r"[\x20-\x7e]{1,1000}", value) and not value.startswith("W/")
     return str(value) if good else None
 

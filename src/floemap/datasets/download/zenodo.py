@@ -1,4 +1,4 @@
-"""Files of a Zenodo record, with sizes and checksums as Zenodo's API gives them."""
+"""List the files of a Zenodo record, with the sizes and checksums from Zenodo's API."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ def record_files(
     Parameters
     ----------
     doi
-        Such as ``10.5281/zenodo.4683174``.
+        DOI of the record, such as ``10.5281/zenodo.4683174``.
     base_url
-        Of Zenodo.
+        Address of Zenodo.
     refused
-        Gets the errors about entries that cannot be fetched, so that they do not cost the others. Without it, the first
-        is raised.
+        List that collects the errors about invalid entries, so that the other files can be downloaded. Without it, the
+        first error is raised.
 
     Raises
     ------
     DownloadError
-        If the record cannot be had, lists no files, or one without plain name, size and checksum, of the name of
-        another, or at an address that is none or not encrypted.
+        If the record cannot be read or lists no files, or a file has no plain name, size or checksum, has the name of
+        another, or has an address that is invalid or not encrypted.
+    ConfigError
+        If `doi` is not a DOI of Zenodo.
     """
     match = re.fullmatch(r"10\.5281/zenodo\.([0-9]+)", doi)
     if match is None:
-        raise ConfigError(f"{doi!r} is no DOI of Zenodo's.", hint="They look like 10.5281/zenodo.4683174.")
+        raise ConfigError(f"{doi!r} is not a DOI of Zenodo.", hint="Give one such as 10.5281/zenodo.4683174.")
     url = f"{base_url}/api/records/{match[1]}"
     record = web.json(url)
     entries = record.get("files") if isinstance(record, dict) else None
@@ -58,14 +60,14 @@ def record_files(
 
 
 def _file(entry: Any, record_url: str, doi: str) -> RemoteFile:
-    """Read one entry; field names changed in October 2023 and partly back, so both forms are read."""
-    told: dict[str, Any] = entry if isinstance(entry, dict) else {}
-    name = told.get("key") or told.get("filename")
-    size = told.get("size", told.get("filesize"))
-    md5 = str(told.get("checksum", "")).removeprefix("md5:")
+    """Read one entry in both of its forms: field names changed in October 2023, and some changed back."""
+    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    name = fields.get("key") or fields.get("filename")
+    size = fields.get("size", fields.get("filesize"))
+    md5 = str(fields.get("checksum", "")).removeprefix("md5:")
     if not (is_file_name(name) and is_size(size) and is_md5(md5)):
         raise DownloadError(f"the record {doi} lists a file without plain name, size and MD5: {str(entry)[:200]!r}.")
-    links = told.get("links")
+    links = fields.get("links")
     link = links.get("self") if isinstance(links, dict) else None
     url = link if isinstance(link, str) else f"{record_url}/files/{quote(str(name))}?download=1"
     return RemoteFile(name=str(name), url=linked(record_url, url), size=size, md5=md5.lower(), at_most=int(size or 0))

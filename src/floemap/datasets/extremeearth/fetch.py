@@ -1,7 +1,7 @@
-"""Fetching the ExtremeEarth dataset: charts from Zenodo, radar products from Copernicus Data Space.
+"""Downloading the ExtremeEarth dataset: charts from Zenodo, radar products from Copernicus Data Space.
 
-What lies in the folder already and is right is not fetched again, wherever below it lies. Zips stay zipped: products
-and charts are read in place, so no more space is needed than what is announced before the first byte.
+Files that are in the folder already, at any depth, and are right are not downloaded again. Zips stay zipped: products
+and charts are read in place, so the space announced before the first byte is all that is needed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from floemap.errors import DownloadError, FloemapError, OutputError
 from floemap.progress import Progress, silent
 from floemap.results.stage import Stage, alone_in, provenance, read_json, write_json
 
-#: What is fetched has no numbers of ours.
+#: The revision never changes: downloaded files hold no results of ours.
 STAGE = Stage("floemap fetch extremeearth", "fetch.json", revision=0)
 
-#: Copernicus Data Space allows four connections per user; two leave room for whatever else the user does.
+#: Copernicus Data Space allows four connections per user; two are left for the user's other work.
 CONNECTIONS = 2
 
 CREDITS = {
@@ -41,16 +41,16 @@ CREDITS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What a fetch will do.
+    """The downloads that a fetch will make.
 
     Attributes
     ----------
     files
-        To be fetched, with the folder of each.
+        Files to download, with the folder of each.
     bytes_at_most
-        That they will take on the disk, besides what lies there now.
+        Largest number of bytes that they add to the disk.
     bytes_free
-        On that disk.
+        Free bytes on that disk.
     """
 
     files: tuple[tuple[RemoteFile, Path], ...]
@@ -70,24 +70,27 @@ def fetch_extremeearth(
     sleep: Callable[[float], object] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Inventory:
-    """Fetch what a folder lacks of the dataset, and check all of it.
+    """Download what a folder lacks of the dataset, and check all of it.
 
     Parameters
     ----------
     out
-        Folder: products come into ``products/``, charts into ``charts/``, and ``fetch.json`` says what came from where.
+        Folder. Products are stored in ``products/``, charts in ``charts/``; ``fetch.json`` records their sources.
     months
-        1 to 12. Charts come all twelve at once, as they are published.
+        Months, 1 to 12. All twelve charts are downloaded together, as they are published.
     what
         Charts, products, or both.
     services
-        Where the data services answer.
+        Addresses of the data services.
     account
-        Of Copernicus Data Space; by default from the environment or netrc. Asked for only if a product is lacking.
+        Account of Copernicus Data Space; by default from the environment or netrc. It is needed only if a product is
+        missing.
     announce
-        Called with the plan before anything is fetched.
+        Called with the plan before the first download.
     progress
-        Told the bytes on the disk, of how many.
+        Progress callback, called as progress(done, total, message) with numbers of bytes.
+    sleep, clock
+        Replace waiting and the monotonic clock in tests.
 
     Returns
     -------
@@ -97,24 +100,26 @@ def fetch_extremeearth(
     Raises
     ------
     DownloadError
-        If something could not be fetched; what could be is there, and the next run goes on.
+        If some files could not be downloaded. The others are there, and the next run resumes.
     OutputError
         If there is not enough space, the folder cannot be written, or another run is fetching into it.
     FloemapError
-        If there is no account, or the folder holds simulated data.
+        If the account is missing, or the folder holds simulated data.
     """
     folder, chosen, wanted = Path(out), check_months(months), tuple(what)
     services = services or SERVICES
     if (folder / SIMULATED_MARK).exists():
-        raise FloemapError("holds simulated data.", path=folder, hint="Fetch the real ones into another folder.")
+        raise FloemapError("holds simulated data.", path=folder, hint="Fetch the real data into another folder.")
     with alone_in(folder, "fetches into"), Web(sleep=sleep) as web:
         record = _Record(folder / STAGE.record)
         there = check_dataset(folder, chosen, wanted)
         lacking = [m.scene for m in there.months if m.product.state != "right" and "products" in wanted]
-        begun = any((folder / "charts").glob("*.part"))  # by a run that was stopped when the charts were there already
+        begun = any(
+            (folder / "charts").glob("*.part")
+        )  # a run was stopped after the charts, before the files beside them
         charts = "charts" in wanted and (begun or any(m.chart.state != "right" for m in there.months))
         bearer = None
-        if lacking:  # an account that is lacking is told of before anything is fetched
+        if lacking:  # before the first download, so that a missing account is reported early
             bearer = TokenSource(account or account_from_environment(services.identity), web, services, clock=clock)
         files: list[tuple[RemoteFile, Path]] = []
         refused: list[FloemapError] = []
@@ -135,7 +140,7 @@ def fetch_extremeearth(
 
 @contextmanager
 def _noted(refused: list[FloemapError]) -> Iterator[None]:
-    """Keep what a catalogue cannot tell of one thing for later: it does not cost the others. No answer at all does."""
+    """Collect an error about one file, so that the others are downloaded; raise if the server does not answer."""
     try:
         yield
     except UnreachableError:
@@ -150,7 +155,7 @@ def _is_there(file: RemoteFile, folder: Path) -> bool:
 
 
 def _plan(files: list[tuple[RemoteFile, Path]], folder: Path) -> Plan:
-    """Add up what is needed, and refuse what the disk cannot hold."""
+    """Add up the sizes, and raise if the disk cannot hold the files."""
     need = sum(remaining_bytes(file, place) for file, place in files)
     free = shutil.disk_usage(folder).free
     if need > free:
@@ -165,7 +170,7 @@ def _plan(files: list[tuple[RemoteFile, Path]], folder: Path) -> Plan:
 def _fetch_all(
     plan: Plan, web: Web, bearer: TokenSource | None, record: _Record, progress: Progress
 ) -> list[BaseException]:
-    """Fetch a plan's files, a few at a time, and return what failed. That one fails does not stop the others."""
+    """Download a plan's files, a few at a time, and return the errors. One that fails does not stop the others."""
     lock = threading.Lock()
     on_disk: dict[str, int] = {}
     total = sum(file.size or file.at_most for file, _ in plan.files)
@@ -189,7 +194,7 @@ def _fetch_all(
         running = [pool.submit(fetch, file, place) for file, place in plan.files]
         try:
             wait(running)
-        except BaseException:  # Ctrl-C: what has arrived stays, and the next run goes on from there
+        except BaseException:  # Ctrl-C: the partial files stay, and the next run resumes them
             web.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
@@ -202,17 +207,17 @@ def _raise(failed: Sequence[BaseException], of: int) -> None:
             raise e
     if failed:
         listed = " ".join(f"({i}) {e}" for i, e in enumerate(failed, 1))
-        hint = "The others are there; run the same command again for these."
+        hint = "The others are downloaded; run the same command again for these."
         raise DownloadError(f"{len(failed)} of {of} files could not be fetched. {listed}", hint=hint)
 
 
 class _Record:
-    """What came from where, this time and before; on the disk as soon as a file is. For several threads.
+    """The record of all files downloaded into a folder, written after each file; safe for several threads.
 
     Raises
     ------
     FloemapError
-        If a file of that name says something else.
+        If the file at `path` is not such a record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -220,14 +225,14 @@ class _Record:
         files = read_json(path).get("inputs", {}) if path.exists() else {}
         if not isinstance(files, dict):
             raise FloemapError(
-                "is not the record of a fetch: its inputs are not a table.", path=path, hint="Move it away."
+                "is not the record of a fetch: its inputs are not a table.", path=path, hint="Move the file away."
             )
         self._files: dict[str, Any] = files
 
     def add(self, file: RemoteFile, path: Path) -> None:
-        """Tell of a file that has come. Addresses are the services', without query: no secrets."""
-        told = {"url": plain(file.url), "md5": md5_of(path), "md5_as_catalogued": file.md5}
+        """Record a downloaded file. Addresses are stored without their query, which may hold secrets."""
+        source = {"url": plain(file.url), "md5": md5_of(path), "md5_as_catalogued": file.md5}
         with self._lock:
-            self._files[file.name] = told
+            self._files[file.name] = source
             record = provenance(STAGE, inputs=self._files, configuration={"doi": DOI})
             write_json(self._path, record | {"credits": CREDITS})

@@ -1,8 +1,8 @@
 """Finding the dataset's scenes and charts in a folder of any layout: unpacked or zipped, flat or nested, V1 or V2.
 
-Products are told by mission and start in their name, or in the names of their files; charts by their file name. Where a
-scene is there more than once, the choice is always the same: readable before damaged, a folder before a zip, the
-published name before another processing, V2 before V1, the shorter path before the longer.
+Products are identified by mission and start time in their name, or in the names of their files; charts by their file
+name. Where a scene is there more than once, the order of preference is fixed: readable before damaged, a folder before
+a zip, the published name before another processing, V2 before V1, the shorter path before the longer.
 """
 
 from __future__ import annotations
@@ -27,27 +27,30 @@ from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.read.sources import FORMATS
 from floemap.zips import UNREADABLE
 
-#: A file of this name in the folder's root says that everything below it is simulated.
+#: A file of this name in the folder's root marks everything below it as simulated.
 SIMULATED_MARK = "SIMULATED.txt"
 
+_HIDDEN = (".", "__MACOSX")
 _OTHER_ARCHIVES = (".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 
 
 @dataclass(frozen=True)
 class ChartFile:
-    """Where a chart lies: a file, or a member of a zip.
+    """A chart's location: a file, or a member of a zip.
 
     Attributes
     ----------
+    path
+        Path of the chart, or of the zip.
     inside
-        The member, where `path` is a zip.
+        Name of the member if `path` is a zip.
     """
 
     path: Path
     inside: str | None = None
 
     def read(self) -> Chart:
-        """Read it with :func:`floemap.icechart.read.sigrid3.read_chart`, whose errors it raises."""
+        """Read the chart with :func:`floemap.icechart.read.sigrid3.read_chart`, and raise its errors."""
         return read_chart(self.path, layer=self.inside)
 
     def __str__(self) -> str:
@@ -56,14 +59,16 @@ class ChartFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a folder holds of one scene: every candidate, the best first.
+    """All products and charts of one scene in a folder, the best first.
 
     Attributes
     ----------
+    scene
+        The scene.
     products
-        Folders and zips with the radar product.
+        Folders and zips that hold the radar product.
     charts
-        Charts drawn on it.
+        Charts that were drawn on it.
     """
 
     scene: DatasetScene
@@ -72,29 +77,29 @@ class Entry:
 
     @property
     def product(self) -> Path | None:
-        """The product to use, for :func:`floemap.sentinel1.safe.reader.open_scene`."""
+        """The best product, for :func:`floemap.sentinel1.safe.reader.open_scene`, or None."""
         return self.products[0] if self.products else None
 
     @property
     def chart(self) -> ChartFile | None:
-        """The chart to use."""
+        """The best chart, or None."""
         return self.charts[0] if self.charts else None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What was found in a folder.
+    """The contents of a dataset's folder.
 
     Attributes
     ----------
     root
         The folder.
     entries
-        One per month, in order, also for months of which there is nothing.
+        One entry per month, in order, also for months without any file.
     simulated
         Whether the folder is marked as simulated.
     unreadable
-        Archives that cannot be looked into, zips within zips, with the reason.
+        Archives that cannot be read, such as zips within zips, with the reason.
     """
 
     root: Path
@@ -103,11 +108,11 @@ class Dataset:
     unreadable: tuple[tuple[Path, str], ...]
 
     def entry(self, month: int) -> Entry:
-        """Return what there is of a month, 1 to 12."""
+        """Return the entry of a month, 1 to 12."""
         return self.entries[check_months([month])[0] - 1]
 
     def missing(self, months: Iterable[int] = ALL_MONTHS) -> list[str]:
-        """Return the products and charts that those months lack, by name."""
+        """Return the names of the products and charts that are missing for those months."""
         lacking = []
         for month in check_months(months):
             entry = self.entry(month)
@@ -117,21 +122,23 @@ class Dataset:
 
 
 def find_dataset(root: str | Path, months: Iterable[int] = ()) -> Dataset:
-    """Find the dataset's products and charts below a folder; nothing is opened but the lists of zips.
+    """Find the dataset's products and charts below a folder; of zips, only the directories are read.
 
     Parameters
     ----------
+    root
+        The folder.
     months
-        Which must be complete.
+        Months that must be complete.
 
     Raises
     ------
     FloemapError
-        If `root` is no folder, or one of `months` lacks its product or chart.
+        If `root` is not a folder, or the product or chart of one of `months` is missing.
     """
     root = Path(root)
     if not root.is_dir():
-        raise FloemapError("is no folder.", path=root, hint="Give the folder that holds the dataset.")
+        raise FloemapError("is not a folder.", path=root, hint="Give the folder that holds the dataset.")
     finds = _Finds()
     for place in _walk(root):
         if place.is_dir():
@@ -141,7 +148,7 @@ def find_dataset(root: str | Path, months: Iterable[int] = ()) -> Dataset:
         elif place.suffix.lower() in FORMATS:
             finds.chart(ChartFile(place), place.name)
         elif place.suffix.lower() in _OTHER_ARCHIVES:
-            finds.unreadable.append((place, "is an archive of a kind that is not looked into: unpack it"))
+            finds.unreadable.append((place, "is an archive of a kind that floemap does not read: unpack it"))
     entries = tuple(
         Entry(
             s,
@@ -156,39 +163,30 @@ def find_dataset(root: str | Path, months: Iterable[int] = ()) -> Dataset:
         raise FloemapError(
             f"lacks {len(lacking)} of {2 * len(set(wanted))} parts of the dataset: {', '.join(lacking)}.",
             path=root,
-            hint="floemap fetch extremeearth gets them, floemap simulate twin makes a simulated set.",
+            hint="Run floemap fetch extremeearth to download them, or floemap simulate twin for a simulated set.",
         )
     return found
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Give product folders and files below `root`, not what is inside products, nor hidden files; loops are cut."""
-    seen: set[tuple[int, int]] = set()
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        try:
-            stat = folder.stat()
-            if (stat.st_dev, stat.st_ino) in seen:
-                continue
-            seen.add((stat.st_dev, stat.st_ino))
-            with os.scandir(folder) as listing:
-                names = sorted(e.name for e in listing if not e.name.startswith((".", "__MACOSX")))
-        except OSError:  # a folder that may not be read cannot hold what can be used
+    """Yield product folders and files below `root`, without hidden ones and files in products; follow links once."""
+    seen: set[Path] = set()
+    for name, folders, files in os.walk(root, followlinks=True):  # which passes over folders that it may not read
+        folder = Path(name)
+        if folder.resolve() in seen:
+            folders.clear()
             continue
-        if "manifest.safe" in names:
+        seen.add(folder.resolve())
+        if "manifest.safe" in files:
+            folders.clear()
             yield folder
             continue
-        for name in reversed(names):
-            path = folder / name
-            if path.is_dir():
-                folders.append(path)
-            elif path.is_file():
-                yield path
+        folders[:] = sorted(f for f in folders if not f.startswith(_HIDDEN))
+        yield from (folder / f for f in sorted(files) if not f.startswith(_HIDDEN) and (folder / f).is_file())
 
 
 class _Finds:
-    """What a walk has come upon."""
+    """Products, charts and unreadable archives found so far."""
 
     def __init__(self) -> None:
         self.products: dict[int, list[Path]] = {}
@@ -197,14 +195,14 @@ class _Finds:
         self.broken: set[Path] = set()
 
     def folder(self, path: Path) -> None:
-        """Take note of a product's folder."""
+        """Add a product's folder."""
         files = [p.name for p in (path / "measurement").glob("*")] + [p.name for p in (path / "annotation").glob("*")]
         self._product(path, path.name, files)
         if not any(p.stat().st_size for p in (path / "measurement").glob("*")):
             self.broken.add(path)
 
     def zip(self, path: Path) -> None:
-        """Take note of what a zip holds."""
+        """Add the products and charts in a zip."""
         try:
             with zipfile.ZipFile(path) as z:
                 names = z.namelist()
@@ -216,7 +214,7 @@ class _Finds:
             elif scene_of_chart(path.name) is not None:
                 self.chart(ChartFile(path), path.name)
             else:
-                self.unreadable.append((path, f"is no readable zip: {e}"))
+                self.unreadable.append((path, f"is not a readable zip: {e}"))
             return
         members = [PurePosixPath(n) for n in names if not n.startswith("__MACOSX/") and not n.endswith("/")]
         manifests = [m for m in members if m.name == "manifest.safe"]
@@ -227,10 +225,10 @@ class _Finds:
             if m.suffix.lower() in FORMATS and not any(manifest.parent in m.parents for manifest in manifests):
                 self.chart(ChartFile(path, str(m)), m.name)
             elif m.suffix.lower() == ".zip" and (scene_of_product(m.name) or scene_of_chart(m.name)):
-                self.unreadable.append((path, f"holds {m}, a zip within the zip: unpack the outer one"))
+                self.unreadable.append((path, f"holds {m}, a zip within the zip: unpack the outer zip"))
 
     def chart(self, chart: ChartFile, name: str) -> None:
-        """Take note of a file, if it is one of the dataset's charts by name."""
+        """Add a file if its name is that of one of the dataset's charts."""
         scene = scene_of_chart(name)
         if scene is not None:
             self.charts.setdefault(scene.month, []).append(chart)
@@ -242,7 +240,7 @@ class _Finds:
     def _product(self, path: Path, name: str, files: list[str]) -> None:
         scene = scene_of_product(name)
         for file in files if scene is None else []:
-            # ESA's file names carry mission and start, where a folder was renamed.
+            # The folder was renamed; ESA's file names also contain mission and start time.
             match = re.match(r"(s1[a-d])-ew-grd-h[hv]-(\d{8}t\d{6})-", file, re.IGNORECASE)
             if match:
                 scene = scene_of_product(f"{match[1]}_EW_GRDM_1SDH_{match[2]}_")

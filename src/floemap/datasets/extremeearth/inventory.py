@@ -1,13 +1,13 @@
-"""Checking a dataset's folder: what is there, what is missing, what is wrong, month by month."""
+"""Checking a dataset's folder: which products and charts are there, missing or wrong, month by month."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyproj
@@ -25,27 +25,29 @@ from floemap.sentinel1.safe.reader import open_scene, verify
 logger = logging.getLogger(__name__)
 
 State = Literal["right", "missing", "wrong"]
+C = TypeVar("C")
+R = TypeVar("R")
 
-#: A chart that covers less of its scene than this is told of; the dataset's charts cover their scenes.
+#: A chart that covers a smaller share of its scene gets a note; the dataset's charts cover their scenes.
 _FULL_COVER = 0.5
-#: Names give the start in whole seconds.
+#: Tolerance for start times: names give them in whole seconds.
 _SAME_START = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one product or chart.
+    """The result of checking one product or chart.
 
     Attributes
     ----------
     state
         ``right``, ``missing`` or ``wrong``.
     where
-        The file or folder, "" where missing.
+        Path of the file or folder, "" where missing.
     problems
-        Why it is wrong; also of other copies that are.
+        Why each copy is wrong.
     notes
-        What is worth knowing and no fault.
+        Remarks that are not faults.
     """
 
     state: State
@@ -56,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class MonthCheck:
-    """One scene's product and chart."""
+    """The results for one scene's product and chart."""
 
     scene: DatasetScene
     product: Finding
@@ -65,20 +67,22 @@ class MonthCheck:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a folder holds of the dataset.
+    """The result of checking a dataset's folder.
 
     Attributes
     ----------
+    root
+        The folder.
     months
-        One per month that was asked for.
+        One result per requested month.
     what
-        Which of products and charts were asked for.
+        Whether products, charts or both were requested.
     simulated
-        How many of the products are simulated.
+        Number of simulated products.
     problems
-        About the folder as a whole.
+        Problems of the folder as a whole.
     unreadable
-        Zips that could not be looked into, with the reason.
+        Archives that could not be read, with the reason.
     """
 
     root: Path
@@ -90,11 +94,11 @@ class Inventory:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked for is there and right."""
+        """Whether everything requested is there and right."""
         return not self.problems and all(f.state == "right" for f in self._asked_for())
 
     def count(self, state: State) -> int:
-        """How many of the products and charts that were asked for are in that state."""
+        """Return the number of requested products and charts in that state."""
         return sum(f.state == state for f in self._asked_for())
 
     def _asked_for(self) -> list[Finding]:
@@ -102,7 +106,7 @@ class Inventory:
         return products + [m.chart for m in self.months if "charts" in self.what]
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, for machines."""
+        """Return the whole result, JSON-ready."""
         return {
             "root": str(self.root),
             "complete": self.complete,
@@ -123,22 +127,28 @@ def check_dataset(
     checksums: bool = False,
     progress: Progress = silent,
 ) -> Inventory:
-    """Find the dataset in a folder and look into every product and chart of some months.
+    """Find the dataset in a folder and check every product and chart of some months.
 
-    Products are opened: metadata parsed, annotation compared with the manifest's checksums, pixel files of the right
-    size. Charts are read, and must lie where their product does.
+    Products are opened: their metadata are parsed, the annotation is compared with the manifest's checksums, and the
+    size of the pixel files is checked. Charts are read, and must overlap their product.
 
     Parameters
     ----------
+    root
+        The folder.
+    months
+        Months to check, 1 to 12.
     what
-        Which of products and charts must be right for the folder to be complete. Both are looked into.
+        Whether products, charts or both must be right for the folder to be complete. Both are checked.
     checksums
-        Also compare the pixel files with the manifest's checksums, which reads all of them.
+        Also compare the pixel files with the manifest's checksums, which reads them whole.
+    progress
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------
     FloemapError
-        If `root` is no folder.
+        If `root` is not a folder.
     """
     chosen = check_months(months)
     dataset = find_dataset(root)
@@ -170,32 +180,58 @@ def _problems(dataset: Dataset, simulated: list[bool]) -> list[str]:
 
 
 def _check_product(entry: Entry, *, checksums: bool) -> tuple[Finding, Scene | None]:
-    problems: list[str] = []
-    for path in entry.products:
-        try:
-            scene = open_and_verify(path, entry.scene, checksums=checksums)
-        except Exception as e:  # whatever it is, the other months have nothing to do with it
-            problems.append(_said(e, path))
-            continue
-        notes = _notes(entry.products, path, problems)
+    def look(path: Path) -> tuple[Scene, list[str]]:
+        scene = open_and_verify(path, entry.scene, checksums=checksums)
+        notes = ["simulated"] if scene.simulated else []
         if scene.name != entry.scene.product:
             notes.append(f"named {scene.name}: another processing of the scene")
-        if scene.simulated:
-            notes.append("simulated")
-        return Finding("right", str(path), notes=tuple(notes)), scene
-    if entry.product is None:
+        return scene, notes
+
+    return _first_right(entry.products, look)
+
+
+def _check_chart(entry: Entry, scene: Scene | None) -> Finding:
+    def look(file: ChartFile) -> tuple[Chart, list[str]]:
+        chart = file.read()
+        notes = [f"{chart.report.repaired} polygons repaired"] if chart.report.repaired else []
+        if not {"cc", "sc"} & {name.lower() for name in chart.fields}:
+            notes.append("no third ice type in its columns, as in the V1 release")
+        cover = 1.0 if scene is None else _cover(chart, scene)
+        if cover == 0:
+            raise FloemapError("lies elsewhere than the product.", path=file.path, hint="Is it another scene's?")
+        if cover < _FULL_COVER:
+            notes.append(f"covers {cover:.0%} of the scene")
+        return chart, notes
+
+    return _first_right(entry.charts, look)[0]
+
+
+def _first_right(candidates: Sequence[C], look: Callable[[C], tuple[R, list[str]]]) -> tuple[Finding, R | None]:
+    """Return what `look` returns for the first candidate that it accepts, with its notes, else why none is right."""
+    problems: list[str] = []
+    for candidate in candidates:
+        try:
+            found, notes = look(candidate)
+        except Exception as e:  # even an unexpected error must not stop the checks of the other months
+            problems.append(_problem(e, candidate))
+            continue
+        others = ", ".join(str(c) for c in candidates if c != candidate)
+        unused = [f"also at {others}, not used"] if others else []
+        wrong = [f"not used because wrong: {p}" for p in problems]
+        return Finding("right", str(candidate), notes=(*unused, *wrong, *notes)), found
+    if not candidates:
         return Finding("missing"), None
-    return Finding("wrong", str(entry.product), tuple(problems)), None
+    return Finding("wrong", str(candidates[0]), tuple(problems)), None
 
 
 def open_and_verify(path: Path, expected: DatasetScene, *, checksums: bool) -> Scene:
-    """Open a product and raise where it is not whole or another than expected.
+    """Open a product and check that it is the expected scene.
 
     Raises
     ------
     ProductError
-        As :func:`floemap.sentinel1.safe.reader.open_scene` does, and if it is another scene, or, with `checksums`, if a
-        pixel file is not as the manifest says.
+        If :func:`floemap.sentinel1.safe.reader.open_scene` cannot open it, if it is another scene, or, with
+        `checksums`, if a pixel file differs from the manifest's checksum.
     """
     scene = open_scene(path)
     start = datetime.strptime(expected.start, "%Y%m%dt%H%M%S").replace(tzinfo=UTC)
@@ -203,38 +239,12 @@ def open_and_verify(path: Path, expected: DatasetScene, *, checksums: bool) -> S
         raise ProductError(
             f"is a scene of {scene.mission} from {scene.start:%Y-%m-%d %H:%M:%S}, where {expected.product} is needed.",
             path=path,
+            hint="Fetch that product, or move this one out of the folder.",
         )
     if checksums:
         for polarisation in scene.polarisations:
             verify(scene, polarisation)
     return scene
-
-
-def _check_chart(entry: Entry, scene: Scene | None) -> Finding:
-    problems: list[str] = []
-    for file in entry.charts:
-        try:
-            chart = file.read()
-            cover = None if scene is None else _cover(chart, scene)
-            if cover == 0:
-                raise FloemapError("lies elsewhere than the product.", path=file.path, hint="Is it another scene's?")
-            notes = _notes(entry.charts, file, problems) + _chart_notes(chart, file)
-        except Exception as e:  # whatever it is, the other months have nothing to do with it
-            problems.append(_said(e, file.path))
-            continue
-        if cover is not None and cover < _FULL_COVER:
-            notes.append(f"covers {cover:.0%} of the scene")
-        return Finding("right", str(file), notes=tuple(notes))
-    if entry.chart is None:
-        return Finding("missing")
-    return Finding("wrong", str(entry.chart), tuple(problems))
-
-
-def _chart_notes(chart: Chart, file: ChartFile) -> list[str]:
-    notes = [f"{chart.report.repaired} polygons repaired"] if chart.report.repaired else []
-    if not {"cc", "sc"} & {name.lower() for name in chart.fields}:
-        notes.append("no third ice type in its columns, as in the V1 release")
-    return notes
 
 
 def _cover(chart: Chart, scene: Scene) -> float:
@@ -248,15 +258,9 @@ def _cover(chart: Chart, scene: Scene) -> float:
     return float(shapely.area(shapely.intersection(chart.geometries, outline)).sum() / outline.area)
 
 
-def _notes(candidates: tuple[Any, ...], used: Any, problems: list[str]) -> list[str]:
-    others = [str(c) for c in candidates if c != used]
-    notes = [f"also at {', '.join(others)}, not used"] if others else []
-    return notes + [f"not used because wrong: {p}" for p in problems]
-
-
-def _said(error: Exception, path: Path) -> str:
+def _problem(error: Exception, candidate: object) -> str:
     error = of_system(error) or error
     if not isinstance(error, FloemapError):
-        logger.debug("%s", path, exc_info=error)
-        return f"{path}: unexpected {type(error).__name__}: {error}. Please report it."
+        logger.debug("%s", candidate, exc_info=error)
+        return f"{candidate}: unexpected {type(error).__name__}: {error}. Please report it."
     return f"{error.path}: {error.message}" if error.path else error.message

@@ -1,8 +1,8 @@
-"""The ExtremeEarth V2 dataset: its twelve scenes, their file names, what each is for, and its columns.
+"""The ExtremeEarth V2 dataset: its twelve scenes, their file names, their roles, and its columns.
 
 N. Hughes and F. Amdal, ExtremeEarth Polar Use Case Training Data, 2021, DOI 10.5281/zenodo.4683174: ice charts drawn by
-the Norwegian Ice Service for twelve Sentinel-1 EW scenes off East Greenland, one a month, 2018. What each scene is used
-for follows R. Pires de Lima, B. Vahedi, M. Karimzadeh, "Comparison of cross-entropy, Dice, and focal loss for sea ice
+the Norwegian Ice Service for twelve Sentinel-1 EW scenes off East Greenland, one a month, 2018. The role of each scene
+follows R. Pires de Lima, B. Vahedi, M. Karimzadeh, "Comparison of cross-entropy, Dice, and focal loss for sea ice
 type segmentation", IGARSS 2023. The codes' classes are in :data:`floemap.legend.EXTREMEEARTH`.
 """
 
@@ -21,13 +21,13 @@ Half = Literal["SW", "NE"]
 What = Literal["products", "charts"]
 EVERYTHING: tuple[What, ...] = ("products", "charts")
 
-#: Where the charts are published.
+#: DOI of the charts.
 DOI = "10.5281/zenodo.4683174"
 
 #: The charts' CRS: polar stereographic, true at the pole, along the Greenwich meridian, WGS84.
 CRS = "+proj=stere +lat_0=90 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 
-#: Columns of the first release: two ice types per polygon, the type of polygon in lower case.
+#: Columns of the first release: two ice types per polygon; the column of the polygon type is in lower case.
 COLUMNS_V1 = ("id", "CT", "CA", "SA", "FA", "CB", "SB", "FB", "poly_type", "area", "perimeter")
 
 ALL_MONTHS = tuple(range(1, 13))
@@ -37,14 +37,14 @@ _SPLIT = (2, 6, 8, 12)
 
 @dataclass(frozen=True)
 class DatasetScene:
-    """One of the twelve: the radar product and the chart that was drawn on it.
+    """One of the twelve scenes: the radar product and the chart that was drawn on it.
 
     Attributes
     ----------
     month
-        1 to 12, of 2018; the scene's key within the dataset.
+        Month of 2018, 1 to 12; the scene's key within the dataset.
     product
-        The Sentinel-1 product's name, without suffix.
+        Name of the Sentinel-1 product, without suffix.
     """
 
     month: int
@@ -57,7 +57,7 @@ class DatasetScene:
 
     @property
     def start(self) -> str:
-        """Start of the acquisition, UTC, as the charts' names have it: 20180116t075430."""
+        """Start of the acquisition, UTC, in the format of the charts' names: 20180116t075430."""
         return self.product.split("_")[4].lower()
 
     @property
@@ -89,12 +89,16 @@ SCENES: tuple[DatasetScene, ...] = (
 
 @dataclass(frozen=True)
 class Part:
-    """A scene, or one half of it, and what it is used for.
+    """A scene, or one half of it, and its role.
 
     Attributes
     ----------
+    scene
+        The scene.
     half
         SW or NE (:mod:`floemap.datasets.extremeearth.split_halves`), or None for the whole scene.
+    role
+        Whether models are trained, validated or tested on it.
     """
 
     scene: DatasetScene
@@ -103,7 +107,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Such as ``02-NE`` or ``07``: unique among the parts."""
+        """Name of the part, such as ``02-NE`` or ``07``; unique."""
         return f"{self.scene.month:02d}" + (f"-{self.half}" if self.half else "")
 
 
@@ -140,7 +144,7 @@ def check_months(months: Iterable[int]) -> tuple[int, ...]:
     Raises
     ------
     ConfigError
-        If there is none, or one is not 1 to 12.
+        If `months` is empty, or one is not 1 to 12.
     """
     chosen = tuple(sorted(set(months)))
     wrong = [m for m in chosen if m not in ALL_MONTHS]
@@ -155,7 +159,7 @@ def months_from_text(text: str) -> tuple[int, ...]:
     Raises
     ------
     ConfigError
-        If it says something else.
+        If the text is in another form, or a month is not 1 to 12.
     """
     if text.strip().lower() == "all":
         return ALL_MONTHS
@@ -174,7 +178,7 @@ def months_from_text(text: str) -> tuple[int, ...]:
 def scene_of_product(name: str) -> DatasetScene | None:
     """Return the scene that a product's name belongs to, by mission and start; None for any other product.
 
-    The same acquisition may carry another ending: processed anew, or as a COG. It is the same scene.
+    A product of the same acquisition may have another ending, if it was reprocessed or is a COG. It is the same scene.
     """
     match = re.match(r"(S1[A-D])_EW_GRDM_1SDH_(\d{8}T\d{6})_", name, re.IGNORECASE)
     if match is None:

@@ -1,14 +1,14 @@
-"""Cutting a scene in two: a south-western half to learn from, a north-eastern one to validate on.
+"""Cutting a scene in two: a south-western half for training, a north-eastern half for validation.
 
-The cut follows the scene's footprint, not the rows and columns of a raster: a footprint stands at an angle to every
-grid, and at another one to north. It is a straight line on the polar stereographic map, which makes it the same line in
-every polar stereographic CRS of that pole, whatever its central meridian.
+The cut follows the scene's footprint, not the rows and columns of a raster, to which the footprint is at an angle. It
+is a straight line on the polar stereographic map, and therefore the same line in every polar stereographic CRS of that
+pole, whatever its central meridian.
 
-Which line? The authors' published script (clip_half.py in their repository sea-ice-segment) joins the points half-way
-between two pairs of neighbouring corners, so the halves are two blocks side by side: ``cut="sides"``, the default. Of
-the two such lines it takes the one that leaves the upper and the right corner of the map on one side; here it is the
-one whose halves lie most nearly to the south-west and north-east of each other, by true north at the footprint's
-middle, which needs no upright map. ``cut="corners"`` joins two opposite corners instead, and makes two triangles.
+The study authors' published script (clip_half.py in their repository sea-ice-segment) joins the middles of two opposite
+sides, so that the halves are two blocks side by side: ``cut="sides"``, the default. Of the two such lines it takes the
+one that leaves the upper and the right corner of the map on one side. Here the line is taken whose halves lie most
+nearly to the south-west and north-east of each other, by true north at the footprint's middle, so that the orientation
+of the map does not matter. ``cut="corners"`` joins two opposite corners instead, which makes two triangles.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from floemap.grid import crs_of
 
 Cut = Literal["sides", "corners"]
 
-#: Straight lines are carried to other CRSs with a point at least every so often.
+#: Straight lines are transformed to other CRSs with a point at least every so many metres.
 _STEP_M = 5_000.0
-#: Two such points farther apart than this have been torn apart, as by a dateline.
+#: Two such points farther apart than this were torn apart, for example by a dateline.
 _TORN_M = 100 * _STEP_M
-#: Points closer than this are one: what intersecting lines leaves behind.
+#: Points closer than this are one; intersections of lines leave such pairs.
 _SAME_M = 1e-3
 
 
@@ -46,9 +46,9 @@ class Footprint:
     Attributes
     ----------
     edge_lonlat_deg
-        (n, 2), longitude and latitude of the points round the edge, either way round, the first not repeated.
+        Longitude and latitude of the points along the edge, (n, 2), in either direction, the first not repeated.
     corners
-        Positions of the four corners within the edge, rising.
+        Indices of the four corners in the edge, rising.
     """
 
     edge_lonlat_deg: NDArray[np.float64]
@@ -56,23 +56,24 @@ class Footprint:
 
     @classmethod
     def from_corners(cls, lonlat_deg: NDArray[np.floating[Any]]) -> Footprint:
-        """Make one from four corners, (4, 2), in order round the edge, as in a product's manifest."""
+        """Return the footprint of four corners, (4, 2), in order along the edge, as in a product's manifest."""
         corners = np.asarray(lonlat_deg, dtype=np.float64)
         if corners.shape != (4, 2):
             raise GridError(
-                f"a footprint of shape {corners.shape}, where (4, 2) is needed: four longitudes, latitudes."
+                f"the footprint has the shape {corners.shape}, where (4, 2) is needed: four longitudes and latitudes."
             )
         return cls(corners, (0, 1, 2, 3))
 
     @classmethod
     def from_grid(cls, lon_deg: NDArray[np.floating[Any]], lat_deg: NDArray[np.floating[Any]]) -> Footprint:
-        """Make one from a product's geolocation grid, both (lines, pixels): all of the nodes at its edge."""
+        """Return the footprint of a product's geolocation grid, both (lines, pixels): all nodes on its edge."""
         if lon_deg.shape != lat_deg.shape or lon_deg.ndim != 2 or min(lon_deg.shape) < 2:
             raise GridError(f"a geolocation grid of shapes {lon_deg.shape} and {lat_deg.shape} has no edge.")
         lonlat = np.stack([lon_deg, lat_deg], axis=-1).astype(np.float64)
         sides = (lonlat[0, :-1], lonlat[:-1, -1], lonlat[-1, :0:-1], lonlat[:0:-1, 0])
-        starts = np.cumsum([0] + [len(s) for s in sides[:3]])
-        return cls(np.concatenate(sides), (int(starts[0]), int(starts[1]), int(starts[2]), int(starts[3])))
+        lines, pixels = lon_deg.shape
+        corners = (0, pixels - 1, pixels + lines - 2, 2 * pixels + lines - 3)
+        return cls(np.concatenate(sides), corners)
 
 
 def halves(footprint: Footprint, crs: Any, *, cut: Cut = "sides") -> dict[Half, Polygon]:
@@ -81,21 +82,21 @@ def halves(footprint: Footprint, crs: Any, *, cut: Cut = "sides") -> dict[Half, 
     Parameters
     ----------
     footprint
-        Outline of any scene, also across the dateline or the pole.
+        Outline of any scene; it may cross the dateline or contain the pole.
     crs
-        CRS of the polygons: map-projected, anything pyproj understands.
+        Map-projected CRS of the polygons, as pyproj accepts it.
     cut
-        Between the middles of two opposite sides, or between two opposite corners.
+        Whether the line joins the middles of two opposite sides, or two opposite corners.
 
     Returns
     -------
     dict
-        A polygon each for ``"SW"`` and ``"NE"``. They share the cut and nothing else; together they are the footprint.
+        The polygons ``"SW"`` and ``"NE"``. They share the cut only; together they are the footprint.
 
     Raises
     ------
     GridError
-        If the footprint is none (no area, crossed sides), or cannot be drawn in `crs` in one piece.
+        If the footprint has no area or its sides cross, or if it is not in one piece in `crs`.
     """
     return {half: _drawn(p, footprint, crs) for half, p in _halves_on_plane(footprint, cut).items()}
 
@@ -103,13 +104,13 @@ def halves(footprint: Footprint, crs: Any, *, cut: Cut = "sides") -> dict[Half, 
 def half_mask(geobox: GeoBox, footprint: Footprint, which: Half, *, cut: Cut = "sides") -> NDArray[np.bool_]:
     """Return which pixels have their centre in one half of a footprint, (rows, cols).
 
-    A pixel of the footprint is in one half and not in the other, always: the mask of the SW half is what the NE half
-    leaves of the footprint. Pixels outside the footprint are in neither.
+    Each pixel of the footprint is in exactly one half: the mask of the SW half is the footprint without the NE half.
+    Pixels outside the footprint are in neither half.
 
     Raises
     ------
     GridError
-        As :func:`halves` does.
+        If :func:`halves` raises it.
     """
     crs = crs_of(geobox).proj
     whole = _inside(geobox, _drawn(_plane_polygon(footprint), footprint, crs))
@@ -135,13 +136,13 @@ def _southern(footprint: Footprint) -> bool:
 
 @functools.lru_cache(maxsize=32)
 def _transformer(source: Any, target: Any) -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs(source, target, always_xy=True)  # which takes tens of milliseconds
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)  # making one takes tens of milliseconds
 
 
 def _plane_points(footprint: Footprint) -> NDArray[np.float64]:
     lon, lat = footprint.edge_lonlat_deg.T
     if not np.isfinite(footprint.edge_lonlat_deg).all() or (abs(lat) > 90).any():
-        raise GridError("the footprint has a position that is none.")
+        raise GridError("the footprint has a position that is not finite, or a latitude beyond 90 degrees.")
     x, y = _transformer("EPSG:4326", _plane(footprint)).transform(lon, lat)
     return np.stack([x, y], axis=-1)
 
@@ -149,7 +150,9 @@ def _plane_points(footprint: Footprint) -> NDArray[np.float64]:
 def _plane_polygon(footprint: Footprint) -> Polygon:
     polygon = Polygon(_plane_points(footprint))
     if not polygon.is_valid or polygon.area <= 0:
-        raise GridError("the footprint's sides cross or enclose nothing.", hint="Its corners must go round the edge.")
+        raise GridError(
+            "the footprint's sides cross or enclose no area.", hint="Give its corners in order along the edge."
+        )
     return polygon
 
 
@@ -159,7 +162,7 @@ def _halves_on_plane(footprint: Footprint, cut: Cut) -> dict[Half, Polygon]:
     ends = (corners + np.roll(corners, -1, axis=0)) / 2 if cut == "sides" else corners
     middle = corners.mean(axis=0)
     north_east = _north_east(middle, southern=_southern(footprint))
-    # Of the two lines, the one that stands most squarely across the direction to the north-east.
+    # Of the two lines, take the one that is closest to perpendicular to the direction to the north-east.
     lines = ((ends[0], ends[2]), (ends[1], ends[3]))
     normals = [_normal(b - a) for a, b in lines]
     squareness = [abs(float(n @ north_east)) for n in normals]
@@ -167,7 +170,7 @@ def _halves_on_plane(footprint: Footprint, cut: Cut) -> dict[Half, Polygon]:
     (start, end), normal = lines[chosen], normals[chosen]
     if normal @ north_east < 0:
         normal = -normal
-    # A half-plane, as far as it matters: beyond the line, on the north-eastern side.
+    # A rectangle on the north-eastern side of the line, large enough to act as a half-plane.
     reach = 4 * whole.length
     along = (end - start) / np.hypot(*(end - start))
     low, high = start - reach * along, start + reach * along
@@ -186,7 +189,7 @@ def _normal(direction: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _north_east(at: NDArray[np.float64], *, southern: bool) -> NDArray[np.float64]:
-    """Return the unit vector to the north-east at a point of the polar plane; at the very pole, up and right."""
+    """Return the unit vector to the north-east at a point of the polar plane; at the pole itself, up and right."""
     distance = np.hypot(*at)
     to_north = np.array([0.0, 1.0]) if distance == 0 else (at if southern else -at) / distance
     to_east = np.array([to_north[1], -to_north[0]])  # clockwise from north, on both polar maps
@@ -195,14 +198,14 @@ def _north_east(at: NDArray[np.float64], *, southern: bool) -> NDArray[np.float6
 
 
 def _drawn(on_plane: Polygon, footprint: Footprint, crs: Any) -> Polygon:
-    """Carry a polygon from the polar plane to `crs`."""
+    """Transform a polygon from the polar plane to `crs`."""
     target = pyproj.CRS.from_user_input(crs)
     if not target.is_projected:
-        raise GridError(f"halves are drawn in a map projection, and {target.name} is none.")
+        raise GridError(f"{target.name} is not a map projection.", hint="Choose a projected CRS such as EPSG:3413.")
     ring = shapely.get_coordinates(shapely.segmentize(LineString(on_plane.exterior), _STEP_M))
     x, y = _transformer(_plane(footprint), target).transform(*ring.T)
     drawn = np.stack([x, y], axis=-1)
     torn = not np.isfinite(drawn).all() or np.hypot(*np.diff(drawn, axis=0).T).max() > _TORN_M
     if torn or not (polygon := Polygon(drawn)).is_valid:
-        raise GridError(f"the footprint is torn apart in {target.name}.", hint="Choose a CRS in which it is one piece.")
+        raise GridError(f"the footprint is torn apart in {target.name}.", hint="Choose another projected CRS.")
     return polygon
