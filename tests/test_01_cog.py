@@ -72,7 +72,7 @@ def test_strips_of_any_size_make_the_same_file(tmp_path: Path) -> None:
 def test_a_missing_strip_or_a_wrong_shape_raises(tmp_path: Path) -> None:
     box = grid(100, 100)
     with (
-        pytest.raises(GridError, match="64 rows were written of 100"),
+        pytest.raises(GridError, match="64 of 100 rows were written"),
         CogWriter(tmp_path / "a.tif", box, [Band("a")], dtype="int16", nodata=None) as cog,
     ):
         cog.write(np.zeros((1, 64, 100), np.int16))

@@ -2,11 +2,11 @@
 
 One concept: a raster and its georeference travel together, from :class:`odc.geo.geobox.GeoBox` to file and back.
 
-Encoding. Bands are stored as they are given (integers, with scale and offset where they stand for reals), compressed
-with DEFLATE, which every reader has; measurements of the choice are in ``docs/benchmarks.md``. Overviews are made band
-by band: averages for physical quantities, averages of power for decibels, the most frequent of four pixels for classes,
-the nearest pixel for flags. GDAL itself offers one method for all bands of a file only, so they are made here, while
-the data pass by.
+Encoding. Bands are stored as given (integers, with scale and offset where they represent reals), compressed with
+DEFLATE, which every reader supports. Each band has its own kind of overview: averages for physical quantities, averages
+of power for decibels, the most frequent of four pixels for classes, the nearest pixel for flags. GDAL's COG driver has
+one method for all bands of a file and none for decibels, so :class:`CogWriter` computes the overviews while the strips
+pass by, and the driver does the rest. ``docs/benchmarks.md`` has the measurements behind both choices.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import glob
 import logging
 import secrets
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,23 +40,23 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
-#: How an overview's pixel comes from four: see :func:`halve`.
+#: How four pixels become one in an overview: see :func:`halve`.
 Overview = Literal["average", "power", "mode", "nearest"]
 
-#: Rows of a strip should be a multiple of this, so that every overview pixel is made from one strip alone.
+#: Rows of a strip. Even, so that each overview pixel comes from one strip alone.
 STRIP_ROWS = 512
 _TILE = 512
-#: Ends of the names of files beside a raster that may say where it lies.
+#: Suffixes of files beside a raster that may hold its georeference.
 _GEOREFERENCES = (".aux.xml", ".tfw", ".wld", ".prj")
-#: Domains of metadata by which GDAL finds overviews in another file.
+#: Metadata domains by which GDAL finds overviews in another file.
 _OVERVIEWS_ELSEWHERE = {"OVERVIEWS", "PROXYOVERVIEWREQUEST"}
-#: GDAL's own default takes 5 % of the machine's memory; strips need far less.
+#: GDAL's default is 5 % of the machine's memory; strips need far less.
 GDAL_CACHE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Band:
-    """How one band is described in the file. Physical value = stored value x scale + offset."""
+    """Description of one band in the file. Physical value = stored value x scale + offset."""
 
     name: str
     units: str = ""
@@ -77,11 +76,11 @@ class CogWriter:
     path
         Path of the file to write.
     geobox
-        Its grid: rows x columns, CRS, transform.
+        Grid of the raster: rows x columns, CRS, transform.
     bands
-        Their names and meaning; all share one data type.
+        Names and meaning of the bands; all share one data type.
     dtype, nodata
-        Type of the stored values, and their no-data value. With `nodata` None, none is declared.
+        Type of the stored values, and their no-data value. With `nodata` None the file declares none.
     tags
         Further metadata of the file.
     level
@@ -89,6 +88,8 @@ class CogWriter:
 
     Raises
     ------
+    GridError
+        If the grid has no CRS, a strip does not fit, or rows are missing at the end.
     OutputError
         If the file cannot be written whole.
     """
@@ -111,17 +112,16 @@ class CogWriter:
         self.dtype = np.dtype(dtype)
         self.tags = dict(tags or {})
         self.level = level
-        self._memory = f"/vsimem/floemap-{uuid.uuid4().hex}.tif"
-        self._made: list[str] = []
         self._next_row = 0
         rows, cols = geobox.shape
-        # Level 1 is filled strip by strip; the others are made from it at the end.
+        # Level 1 is filled strip by strip; _finish makes the others from it.
         self._half: Array = np.empty((len(self.bands), (rows + 1) // 2, (cols + 1) // 2), self.dtype)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES))
-            stack.callback(self._forget)
+            # On leaving, it frees its folder of GDAL's memory, and so the overviews beside it.
+            self._memory = stack.enter_context(MemoryFile(ext=".tif")).name
             self._full = stack.enter_context(self._open(self._memory, tuple(self.geobox.shape)))
             self._open_things = stack.pop_all()
         return self
@@ -141,21 +141,22 @@ class CogWriter:
         }
         if not name.endswith(".ovr"):
             profile |= {"crs": crs_of(self.geobox).to_wkt(), "transform": self.geobox.transform}
-        self._made.append(name)
-        with without_georeference():  # overviews have none of their own
+        with without_georeference():  # overviews have none
             return rasterio.open(name, "w", **profile)
 
     def write(self, strip: Array) -> None:
-        """Append a strip, (bands, rows, cols). All but the last have an even number of rows."""
+        """Append a strip, (bands, rows, cols). All strips but the last must have an even number of rows."""
         bands, rows, cols = strip.shape
         row = self._next_row
         total = self.geobox.shape[0]
         if (bands, cols) != (len(self.bands), self.geobox.shape[1]) or row + rows > total:
             raise GridError(
-                f"a strip of {strip.shape} at row {row} does not fit {len(self.bands)} x {self.geobox.shape}"
+                f"a strip of {strip.shape} at row {row} does not fit {len(self.bands)} bands on {self.geobox.shape}.",
+                path=self.path,
             )
         if rows % 2 and row + rows != total:
-            raise GridError(f"a strip of {rows} rows at row {row}: only the last may have an odd number")
+            message = f"the strip at row {row} has {rows} rows; only the last strip may have an odd number of rows."
+            raise GridError(message, path=self.path)
         self._full.write(strip, window=((row, row + rows), (0, cols)))
         self._half[:, row // 2 : (row + rows + 1) // 2] = self._shrink(strip)
         self._next_row = row + rows
@@ -171,15 +172,9 @@ class CogWriter:
             if kind is None:
                 self._finish()
 
-    def _forget(self) -> None:
-        """Free what GDAL holds in memory."""
-        for name in reversed(self._made):  # a dataset takes its overviews with it: the deepest first
-            with suppress(Exception):  # whatever it is, memory is freed when the process ends
-                rasterio.shutil.delete(name, driver="GTiff")
-
     def _finish(self) -> None:
         if self._next_row != self.geobox.shape[0]:
-            raise GridError(f"{self._next_row} rows were written of {self.geobox.shape[0]}", path=self.path)
+            raise GridError(f"only {self._next_row} of {self.geobox.shape[0]} rows were written.", path=self.path)
         self._describe()
         self._full.close()
         self._write_overviews()
@@ -188,9 +183,8 @@ class CogWriter:
         except Exception as e:
             if not (_is_gdals(e) or isinstance(e, OSError)):
                 raise
-            raise OutputError(
-                f"cannot be written: {_reason(e)}.", path=self.path, hint="Is there space and permission?"
-            ) from e
+            hint = "Check the free space and the permissions of its folder."
+            raise OutputError(f"cannot be written: {_reason(e)}.", path=self.path, hint=hint) from e
 
     def _describe(self) -> None:
         """Write tags, names, units, categories and colours of the bands."""
@@ -219,8 +213,7 @@ class CogWriter:
             if max(level.shape[1:]) <= _TILE:
                 break
             level = self._shrink(level)
-        # The half-size copy is in GDAL's memory now.
-        self._half = level
+        self._half = level  # the half-size copy is in GDAL's memory now
 
     def _pack(self) -> None:
         """Write the file: a COG of the raster and its overviews.
@@ -253,12 +246,12 @@ class CogWriter:
 
 
 def _is_gdals(error: Exception) -> bool:
-    """Return whether an error is GDAL's: rasterio passes some on as classes CPLE_... that it does not publish."""
+    """Return whether an error is from GDAL: rasterio passes some on as classes CPLE_... that it does not publish."""
     return isinstance(error, RasterioError) or type(error).__name__.startswith("CPLE_")
 
 
 def _reason(error: BaseException) -> str:
-    """Return the deepest cause's words: GDAL's own, where rasterio wraps them."""
+    """Return the message of the deepest cause: GDAL's, where rasterio wraps it."""
     while error.__cause__ is not None:
         error = error.__cause__
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -278,20 +271,19 @@ def write_cog(
     if array.ndim == 2:
         array = array[None]
     if array.shape != (len(bands), *geobox.shape):
-        raise GridError(
-            f"an array of {array.shape} does not fit {len(bands)} bands on {tuple(geobox.shape)}", path=path
-        )
+        message = f"an array of {array.shape} does not fit {len(bands)} bands on {tuple(geobox.shape)}."
+        raise GridError(message, path=path)
     with CogWriter(path, geobox, bands, dtype=array.dtype.name, nodata=nodata, tags=tags) as cog:
         for row in range(0, array.shape[1], STRIP_ROWS):
             cog.write(array[:, row : row + STRIP_ROWS])
 
 
 def halve(array: Array, method: Overview, nodata: float | None, scale: float = 1.0, offset: float = 0.0) -> Array:
-    """Shrink (rows, cols) to half, rounding up; a last odd row or column stands for itself.
+    """Shrink (rows, cols) to half, rounding up; a last odd row or column is repeated.
 
-    `average` leaves no-data pixels out and is no-data where all four are; `power` is the same, of the powers that
-    stored decibels x `scale` + `offset` stand for; `mode` takes the most frequent of the four, the first of them on a
-    tie, no-data counted as a class; `nearest` takes the upper left.
+    `average` ignores no-data pixels, and gives no-data where all four are. `power` does the same with the linear powers
+    of decibels, which are stored values x `scale` + `offset`. `mode` takes the most frequent of the four, the first of
+    them on a tie, and counts no-data as a class. `nearest` takes the upper left pixel.
     """
     if method == "nearest":
         return array[::2, ::2]
@@ -329,72 +321,72 @@ def _valid(part: Array, nodata: float | None) -> Array:
 def _powers(
     dtype: np.dtype[Any], scale: float, offset: float, nodata: float | None
 ) -> Callable[[Array], NDArray[np.float32]]:
-    """Return what gives the linear power of stored decibels, value x scale + offset; 0 for no data."""
+    """Return a function from stored decibels, value x scale + offset, to linear power; 0 for no-data."""
 
     def powers(stored: Array) -> NDArray[np.float32]:
-        with np.errstate(over="ignore", invalid="ignore"):  # of what stands for no data
+        with np.errstate(over="ignore", invalid="ignore"):  # no-data values
             power = np.asarray(10 ** ((stored.astype(np.float64) * scale + offset) / 10), np.float32)
         return np.where(_valid(stored, nodata), power, np.float32(0))
 
     if dtype != np.int16:
         return powers
-    # To look up one of 65536 values is faster than to raise it for each pixel.
+    # Looking up one of 65536 values is faster than computing a power for each pixel.
     table = powers(np.arange(1 << 16, dtype=np.uint16).view(np.int16))
     return lambda stored: np.asarray(np.take(table, stored.view(np.uint16)), np.float32)
 
 
 @contextmanager
 def without_georeference() -> Iterator[None]:
-    """Keep rasterio from warning, while the block runs, of a raster that has no georeference."""
+    """Suppress rasterio's warning about rasters without a georeference while the block runs."""
     with without_warnings(NotGeoreferencedWarning):
         yield
 
 
 @contextmanager
 def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint: str | None = None) -> Iterator[Any]:
-    """Open a GeoTIFF for reading, as rasterio's dataset, while the block runs; nothing but the file itself is read.
+    """Open a GeoTIFF for reading, as rasterio's dataset, while the block runs; no other file is read.
 
-    GDAL takes files beside a raster into account (.aux.xml, .ovr, .msk and others), and some of them make it read
-    further ones, on this machine or elsewhere. What a raster holds it holds in its own file.
+    GDAL also reads files beside a raster (.aux.xml, .ovr, .msk and others), and some of these make it read further
+    files, on this machine or elsewhere. Here only the content of the file itself counts.
 
     Parameters
     ----------
     kind, hint
-        Class and hint of the error that is raised where the file cannot be read.
+        Class and hint of the error that is raised if the file cannot be read.
 
     Raises
     ------
     FloemapError
-        As `kind`, if the file is not regular, cannot be opened as a raster, or cannot be read in the block.
+        As `kind`, if the path does not lead to a regular file, or the file cannot be opened or read as a raster.
     """
     file = regular_file(path, kind)
     try:
         with only_itself(str(file)) as dataset:
             yield dataset
     except Exception as e:
-        if not (_is_gdals(e) or isinstance(e, UnicodeDecodeError)):  # the last of tags in another encoding than TIFF's
+        if not (_is_gdals(e) or isinstance(e, UnicodeDecodeError)):  # the latter from tags in another encoding
             raise
         reason = _reason(e)
         if "not recognized as being in a supported file format" in reason:  # with the whole path before it
-            reason = "it is no GeoTIFF"
+            reason = "it is not a GeoTIFF"
         raise kind(f"cannot be read as a raster: {reason}.", path=path, hint=hint) from e
 
 
 @contextmanager
 def only_itself(name: str) -> Iterator[Any]:
-    """Open a GeoTIFF by GDAL's name for it. No other file is read, neither one beside it nor one that it names.
+    """Open a GeoTIFF by GDAL's name for it. No other file is read, neither one beside it nor one that it refers to.
 
     Raises
     ------
     RasterioError
-        If it cannot be opened, or tells GDAL to take its overviews from another file.
+        If the file cannot be opened, or its metadata refer to overviews in another file.
     """
     with without_georeference(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         dataset = rasterio.open(name, driver="GTiff")
     with dataset:
-        # Metadata of a TIFF may name any file or address, which GDAL opens once it looks for overviews.
+        # The metadata of a TIFF may name any file or address, which GDAL opens as soon as it looks for overviews.
         if _OVERVIEWS_ELSEWHERE & {n.upper() for n in dataset.tag_namespaces()}:
-            raise RasterioError("its metadata take its overviews from another file")
+            raise RasterioError("its metadata refer to overviews in another file")
         yield dataset
 
 
@@ -412,8 +404,10 @@ def read_geobox(path: Path) -> GeoBox:
         if d.crs is None or d.transform.is_identity:
             beside = [p.name for p in Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.*")]
             beside = sorted(name for name in beside if name.endswith(_GEOREFERENCES))
-            hint = f"What {', '.join(beside)} says is not read: write it into the raster." if beside else None
-            raise GridError("has no georeference.", path=path, hint=hint or "A map-projected raster is needed.")
+            hint = "Give a raster on a map projection."
+            if beside:
+                hint = f"Write the georeference in {', '.join(beside)}, which floemap does not read, into the raster."
+            raise GridError("has no georeference.", path=path, hint=hint)
         if d.transform.b or d.transform.d:
             hint = "Warp it to a grid along the axes of its CRS first, as `gdalwarp` does."
             raise GridError("has a rotated or sheared grid.", path=path, hint=hint)
