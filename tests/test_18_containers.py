@@ -257,7 +257,7 @@ def test_a_product_beside_a_zip_bomb_is_not_called_hostile(small_product: Path, 
     path = rezipped(small_product, tmp_path / "a.zip", lambda n: n)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as z:
         z.writestr(f"{small_product.name}/measurement/empty.tiff", bytes(32 << 20))
-    with pytest.raises(ProductError, match=r"would swell .* Unpack it yourself, if you trust its source") as e:
+    with pytest.raises(ProductError, match=r"would grow to .* Unpack it yourself, if you trust its source") as e:
         open_scene(path)
     assert "Don't trust" not in str(e.value)
 

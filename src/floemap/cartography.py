@@ -1,6 +1,6 @@
 """Map furniture for pictures: graticule, scale bar, north arrow, class legend. Used by every picture of a map.
 
-Everything is drawn from the raster's own :class:`odc.geo.geobox.GeoBox`, in projected metres, so it is right in any
+All of it follows from the raster's :class:`odc.geo.geobox.GeoBox`, in projected metres, so it is right in any
 projection and needs no coastline files.
 """
 
@@ -22,7 +22,8 @@ from floemap.grid import crs_of, degrees
 from floemap.legend import RGB
 
 _STEPS_DEG = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 45)
-#: Where scale bar, north arrow and warnings stand, and where a label is not cut by the frame: shares of width, height.
+#: Boxes of scale bar, north arrow and warnings, and the box within which the frame cuts no label: shares of width and
+#: height.
 _TAKEN = ((0.0, 0.0, 0.34, 0.12), (0.8, 0.8, 1.0, 1.0), (0.35, 0.93, 0.65, 1.0))
 _FRAME = (0.04, 0.04, 0.96, 0.96)
 #: Length of a label, points.
@@ -31,7 +32,7 @@ _STEPS_M = [m * 10**e for e in range(1, 7) for m in (1, 2, 5)]
 
 
 def where_is(geobox: GeoBox) -> str:
-    """Say in words where a map lies and how it is projected: its middle, and its CRS."""
+    """Describe the place and the projection of a map in words: its middle, and its CRS."""
     left, bottom, right, top = geobox.boundingbox.bbox
     crs = crs_of(geobox)
     to_geo = pyproj.Transformer.from_crs(crs.proj, "EPSG:4326", always_xy=True)
@@ -68,7 +69,7 @@ def graticule(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
     # Longitudes as offsets from the middle, so that a map across the dateline has no jump.
     middle = np.degrees(np.angle(np.nanmean(np.exp(1j * np.radians(lon)))))
     lon_offset = (lon - middle + 180) % 360 - 180
-    # Round a pole there is one all the same: no meridian is drawn across it.
+    # Around a pole a jump remains; no meridian may be drawn across it.
     for offset in (lon_offset, lon_offset.T):
         jump = np.abs(np.diff(offset, axis=0)) > 180
         offset[:-1][jump] = np.nan
@@ -99,13 +100,13 @@ def _inside(at: tuple[float, float], box: tuple[float, float, float, float]) -> 
 
 
 def _outlined(colour: str) -> list[Any]:
-    """Return effects that make text and lines of a colour readable on bright and on dark ground."""
+    """Return effects that make text and lines of a colour readable on bright and dark backgrounds."""
     bright = float(np.mean(to_rgb(colour))) > 0.5
     return [withStroke(linewidth=1.8, foreground="black" if bright else "white", alpha=0.75)]
 
 
 def scale_bar(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
-    """Draw a bar of a round length, about a fifth of the width, at the lower left: true at the map's middle."""
+    """Draw a bar of a round length, about a fifth of the width, at the lower left; to scale at the map's middle."""
     left, bottom, right, top = geobox.boundingbox.bbox
     factor = _projection_scale(geobox)
     width_m = (right - left) / factor
@@ -119,7 +120,7 @@ def scale_bar(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
 
 
 def _projection_scale(geobox: GeoBox) -> float:
-    """Projected metres per metre on the ellipsoid, along x at the map's middle."""
+    """Return projected metres per metre on the ellipsoid, along x at the map's middle."""
     left, bottom, right, top = geobox.boundingbox.bbox
     x, y = (left + right) / 2, (bottom + top) / 2
     to_geo = pyproj.Transformer.from_crs(crs_of(geobox).proj, "EPSG:4326", always_xy=True)
@@ -129,7 +130,7 @@ def _projection_scale(geobox: GeoBox) -> float:
 
 
 def north_arrow(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
-    """Draw an arrow to true north at the upper right corner, right at the place where it stands."""
+    """Draw an arrow at the upper right corner that points to true north at its own position."""
     left, bottom, right, top = geobox.boundingbox.bbox
     size = 0.07 * np.sqrt((right - left) * (top - bottom))
     x, y = right - 1.3 * size, top - 1.3 * size
@@ -158,7 +159,7 @@ def class_legend(ax: Axes, entries: Iterable[tuple[str, RGB]], **kwargs: Any) ->
 
 
 def furnish(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
-    """Graticule, scale bar and north arrow at once."""
+    """Draw graticule, scale bar and north arrow."""
     graticule(ax, geobox, colour=colour)
     scale_bar(ax, geobox, colour=colour)
     north_arrow(ax, geobox, colour=colour)

@@ -1,7 +1,7 @@
-"""Grids: one immutable value, the GeoBox, says where an array lies. Combining unequal ones is an error.
+"""Grids: one immutable value, the GeoBox, gives the place of an array on the map. Combining unequal grids is an error.
 
-Axis order is (rows, cols), rows from the top. Positions on a grid are of pixel corners in its transform, of pixel
-centres everywhere else. Resolutions are in metres.
+Axis order is (rows, cols), rows from the top. A transform gives positions of pixel corners; all other positions are of
+pixel centres. Resolutions are in metres.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from floemap.errors import GridError
 
 
 def crs_of(geobox: GeoBox) -> CRS:
-    """Return the grid's CRS, or raise :class:`GridError` where it has none."""
+    """Return the grid's CRS, or raise :class:`GridError` if it has none."""
     if geobox.crs is None:
-        raise GridError("the grid has no CRS.", hint="A map-projected grid is needed.")
+        raise GridError("the grid has no CRS.", hint="Use a grid on a map projection.")
     return geobox.crs
 
 
 def check_same_grid(a: GeoBox, b: GeoBox, what: str) -> None:
-    """Raise :class:`GridError` unless the two grids are one, pixel on pixel."""
+    """Raise :class:`GridError` unless the two grids are the same, pixel by pixel; `what` begins the message."""
     same = a.crs == b.crs and tuple(a.shape) == tuple(b.shape)
     if not (same and np.allclose(tuple(a.transform), tuple(b.transform), rtol=0, atol=1e-6)):
-        raise GridError(f"{what}: the grids differ ({brief(a)} and {brief(b)}).", hint="Make both on one grid.")
+        raise GridError(f"{what}: the grids differ ({brief(a)} and {brief(b)}).", hint="Make both on the same grid.")
 
 
 def xarray_coords(geobox: GeoBox) -> dict[str, Any]:
     """Return coordinates for an xarray.Dataset on a north-up grid: y, x of pixel centres (m), ``spatial_ref``.
 
-    ``spatial_ref`` follows the CF conventions' grid mapping, with GDAL's crs_wkt and GeoTransform beside, as rioxarray
-    and others read it.
+    ``spatial_ref`` is a grid mapping by the CF conventions, with GDAL's crs_wkt and GeoTransform added, which rioxarray
+    and others read.
     """
     crs, t = crs_of(geobox), geobox.transform
     rows, cols = geobox.shape
     mapping = crs.proj.to_cf() | {"crs_wkt": crs.to_wkt(), "GeoTransform": " ".join(map(repr, t.to_gdal()))}
     if mapping.get("grid_mapping_name") == "polar_stereographic" and "standard_parallel" in mapping:
-        # PROJ tells the pole by the parallel's sign alone; CF wants it.
+        # CF requires the pole's latitude; PROJ gives it only as the sign of the parallel.
         mapping["latitude_of_projection_origin"] = float(np.copysign(90, mapping["standard_parallel"]))
     axes = {
         "y": (t.f + (np.arange(rows) + 0.5) * t.e, "projection_y_coordinate"),
@@ -52,7 +52,7 @@ def xarray_coords(geobox: GeoBox) -> dict[str, Any]:
 
 
 def brief(geobox: GeoBox) -> str:
-    """Say size, resolution, origin and CRS of a grid in one line."""
+    """Return size, resolution, origin and CRS of a grid in one line, for messages."""
     crs = crs_of(geobox)
     name = f"EPSG:{crs.epsg}" if crs.epsg else crs.proj.name
     rows, cols = geobox.shape
@@ -61,7 +61,7 @@ def brief(geobox: GeoBox) -> str:
 
 
 def degrees(value: float, axis: Literal["lat", "lon"]) -> str:
-    """Say a latitude or longitude in degrees as people read it, such as 12.5°W; longitudes from -180 to 180."""
+    """Format a latitude or longitude in degrees, such as 12.5°W; longitudes from -180 to 180."""
     if axis == "lon":
         value = (value + 180) % 360 - 180
     north, south = ("N", "S") if axis == "lat" else ("E", "W")
@@ -69,6 +69,6 @@ def degrees(value: float, axis: Literal["lat", "lon"]) -> str:
 
 
 def box_in_words(west: float, south: float, east: float, north: float) -> str:
-    """Say where a box in degrees lies; its west is greater than its east across the dateline."""
+    """Format the edges of a box in degrees; across the dateline its west is greater than its east."""
     lat, lon = ([round(v, 2) for v in pair] for pair in ((south, north), (west, east)))
     return f"{degrees(lat[0], 'lat')} to {degrees(lat[1], 'lat')}, {degrees(lon[0], 'lon')} to {degrees(lon[1], 'lon')}"

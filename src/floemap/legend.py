@@ -1,7 +1,7 @@
-"""Ice classes: ids, SIGRID-3 codes, colours. Everything about class ids is defined here and only here.
+"""Ice classes: ids, SIGRID-3 codes, colours. This module alone defines class ids.
 
 Stages of development and their codes follow SIGRID-3 (WMO/JCOMM TR-23, version 3.0, 2014), colours the WMO stage of
-development colour standard (JCOMM TR-24). A legend is data: further ones are further tables.
+development colour standard (JCOMM TR-24). A legend is a table; a further legend is a further table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ RGB = tuple[int, int, int]
 
 #: Class id of pixels without a label: land, outside the chart, unknown. Never scored, never trained on.
 IGNORE = 255
-#: Class id of polygons of land in charts that are made with a land mask. In rasters of classes land is :data:`IGNORE`.
+#: Class id of land polygons in draft charts with a land mask. In class rasters land is :data:`IGNORE`.
 LAND = 254
 
 #: SIGRID-3 stage of development codes in words.
@@ -44,7 +44,7 @@ STAGES: Mapping[int, str] = MappingProxyType(
 
 
 def _thickness() -> dict[int, int]:
-    """Centimetres by code, from Table 2 of SIGRID-3: steps of 1, then of 5, 10, 50 and 100."""
+    """Return centimetres by code, from Table 2 of SIGRID-3: steps of 1, then of 5, 10, 50 and 100."""
     table = {code: code for code in range(2, 51)}
     table |= {code: 55 + 5 * (code - 51) for code in range(51, 60)}
     table |= {code: 100 + 10 * (code - 60) for code in range(60, 70)}
@@ -54,22 +54,22 @@ def _thickness() -> dict[int, int]:
 
 #: SIGRID-3's other codes in columns of stages: thickness of the ice, centimetres.
 THICKNESS_CM: Mapping[int, int] = MappingProxyType(_thickness())
-#: And three that are neither a thickness nor in :data:`STAGES`. Residual ice is first-year ice that has survived a
-#: summer, by WMO's nomenclature a kind of old ice.
+#: Three more codes that are neither a thickness nor in :data:`STAGES`. Residual ice is first-year ice that has survived
+#: a summer, by WMO's nomenclature a kind of old ice.
 ICE_FREE, BRASH, RESIDUAL = 1, 79, 94
-#: All codes that SIGRID-3 has in columns of stages.
+#: All codes that SIGRID-3 allows in columns of stages.
 STAGE_CODES = frozenset({*STAGES, *THICKNESS_CM, ICE_FREE, BRASH, RESIDUAL})
 
-#: Stages by the thickness that they end below, centimetres, from WMO's nomenclature; the last has no end. Under ten
-#: centimetres SIGRID-3 tells dark and light nilas by thickness (note c of Table 2).
+#: Upper limits of thickness, centimetres, and stages, from WMO's nomenclature; all thicker ice is thick first-year ice.
+#: Below ten centimetres SIGRID-3 distinguishes dark and light nilas by thickness (note c of Table 2).
 _STAGE_BELOW_CM = ((10, 82), (15, 84), (30, 85), (50, 88), (70, 89), (120, 91))
 _THICKEST_FIRST_YEAR = 93
 
 
 def stage_of(code: int) -> int:
-    """Return the stage of development, of :data:`STAGES`, that a code of :data:`STAGE_CODES` stands for.
+    """Return the stage of development, one of :data:`STAGES`, that a code of :data:`STAGE_CODES` means.
 
-    Codes that stand for none, as that of brash ice, are returned as they are.
+    Codes that mean no stage, such as that of brash ice, are returned unchanged.
     """
     if code == RESIDUAL:
         return 95
@@ -79,15 +79,15 @@ def stage_of(code: int) -> int:
 
 
 def stage_in_words(code: int) -> str:
-    """Return what a code in a column of stages says."""
+    """Return the meaning of a code in a column of stages, in words."""
     other = {ICE_FREE: "ice free", BRASH: "brash ice", RESIDUAL: "residual ice"}
     if code in THICKNESS_CM:
         return f"ice of {THICKNESS_CM[code]} cm ({STAGES[stage_of(code)]})"
     return STAGES.get(code, other.get(code, "not a SIGRID-3 stage"))
 
 
-#: Stages from the thinnest to the thickest, by the middle of their range in WMO nomenclature: 80 is no ice, 99 could
-#: be any and so stands before all that is known, glacier ice is the thickest.
+#: Stages from the thinnest to the thickest, by the middle of their range in WMO nomenclature. 80 is no ice; 99 could be
+#: any, and so comes before all known stages; glacier ice is the thickest.
 STAGES_BY_THICKNESS = (80, 99, 81, 82, 84, 83, 85, 88, 87, 89, 91, 86, 93, 96, 95, 97, 98)
 
 #: WMO colours by stage of development code.
@@ -123,8 +123,8 @@ NO_DATA_RGB: RGB = (255, 255, 255)
 class IceClass:
     """One class of a legend: its id in rasters, a key for files, a title for people, a colour, its stage codes.
 
-    `written_as` is the stage of development by which charts that are written say it: one that holds for the whole class
-    and is read back as it; 99, undetermined, where there is none.
+    `written_as` is the stage of development that draft charts write for the class. It holds for the whole class and is
+    read back as the same class; 99, undetermined, where there is none.
     """
 
     id: int
@@ -144,15 +144,15 @@ class Legend:
     name
         Key of the table in :data:`LEGENDS`.
     title
-        For people.
+        Title for people.
     classes
-        In the order of their ids, which run from 0.
+        The classes in the order of their ids, which run from 0.
     water
         Id of the class for polygons of water (POLY_TYPE W, or total concentration 00, 01).
     ignored_stages
-        Stage codes that are known and carry no class here; they become :data:`IGNORE`.
+        Known stage codes without a class in this legend; they become :data:`IGNORE`.
     stageless
-        Class of an ice polygon that gives no stage of development; :data:`IGNORE` where classes are told by stage.
+        Class of an ice polygon that gives no stage of development; :data:`IGNORE` in legends that distinguish stages.
     """
 
     name: str
@@ -169,10 +169,10 @@ class Legend:
         for c in self.classes:
             twice = seen & c.stages
             if twice:
-                raise ConfigError(f"legend {self.name}: stage codes {sorted(twice)} stand for two classes")
+                raise ConfigError(f"legend {self.name}: stage codes {sorted(twice)} belong to two classes")
             seen |= c.stages
             if c.id != self.water and c.written_as not in c.stages:
-                raise ConfigError(f"legend {self.name}: {c.key} would be written as {c.written_as}, not one of its own")
+                raise ConfigError(f"legend {self.name}: {c.key} has written_as {c.written_as}, not one of its stages")
 
     @property
     def stage_to_class(self) -> dict[int, int]:
@@ -182,9 +182,10 @@ class Legend:
 
     @property
     def code_to_class(self) -> dict[int, int]:
-        """Class id by every code of :data:`STAGE_CODES` that has one, :data:`IGNORE` for those without a class.
+        """Class id by code, for each of :data:`STAGE_CODES` that this legend covers; :data:`IGNORE` for no class.
 
-        What the legend says of a code itself goes before what it stands for. Brash ice may be of any thickness.
+        An entry of the legend for a code itself precedes the entry for the stage that the code means. Brash ice may be
+        of any thickness.
         """
         table = self.stage_to_class
         further = {code: table[stage_of(code)] for code in (*THICKNESS_CM, RESIDUAL) if stage_of(code) in table}
@@ -235,11 +236,11 @@ def _six(name: str, title: str, water_stages: frozenset[int], ignored: frozenset
     )
 
 
-#: The six classes of the study, from any chart: water follows from the polygon type, an undetermined stage is no class.
+#: The six classes of the study, for any chart. Water follows from the polygon type; an undetermined stage has no class.
 SIX_CLASSES = _six("six_classes", "Six ice types", frozenset(), frozenset({98, 99}))
 
-#: The same classes from ExtremeEarth's charts, where water polygons carry stage 99 and a few carry stray codes of other
-#: columns (13, 45, 78). That is a property of the dataset, not of the codes.
+#: The same classes for ExtremeEarth's charts, where water polygons have stage 99 and a few have stray codes of other
+#: columns (13, 45, 78). This is a property of the dataset, not of the codes.
 EXTREMEEARTH = _six("extremeearth", "ExtremeEarth V2, six ice types", frozenset({99, 13, 45, 78}), frozenset({98}))
 
 ICE_WATER = Legend(
@@ -273,12 +274,12 @@ LEGENDS: Mapping[str, Legend] = MappingProxyType({x.name: x for x in (SIX_CLASSE
 
 
 def legend(name: str) -> Legend:
-    """Return the legend of that name.
+    """Return the legend with a name.
 
     Raises
     ------
     ConfigError
-        If there is none, with the names that there are.
+        If no legend has that name; the hint lists the known ones.
     """
     try:
         return LEGENDS[name]

@@ -1,6 +1,6 @@
-"""Styles by which QGIS shows our rasters: a file of the raster's name ending in .qml, which QGIS takes by itself.
+"""QGIS styles for rasters: a file with the raster's name and the suffix .qml, which QGIS applies on opening the raster.
 
-Without one, QGIS gives a raster of classes a legend of 256 numbers, and shows a product's bands as red, green and blue.
+Without a style, QGIS gives a class raster a legend of 256 numbers, and shows a product's bands as red, green and blue.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from lxml import etree
 
 from floemap.legend import RGB, Legend
 
-#: HH that is shown black and white, dB: from calm water at far range to deformed ice.
+#: HH in dB that appears black and that appears white: from calm water at far range to deformed ice.
 SHOWN_HH_DB = (-28.0, -5.0)
-#: White over yellow to red, as the pictures have uncertainty.
+#: White over yellow to red, the colours of uncertainty in the pictures.
 _HEAT: Sequence[RGB] = ((255, 255, 204), (254, 217, 118), (253, 141, 60), (227, 26, 28), (128, 0, 38))
 
 
 def write_style(raster: Path, style: str) -> None:
-    """Write a style beside a raster, under the name by which QGIS takes it."""
+    """Write a style beside a raster, under the name that QGIS looks for."""
     raster.with_suffix(".qml").write_text(style, encoding="utf-8")
 
 
@@ -38,7 +38,7 @@ def palette_style(entries: Iterable[tuple[int, str, RGB]]) -> str:
 
 
 def grey_style(low: float, high: float, band: int = 1) -> str:
-    """Return the style of a band in greys, black at `low` and white at `high`, in the band's own unit."""
+    """Return the style of a band in greys, black at `low` and white at `high`, in the unit of the band."""
     root, renderer = _renderer("singlebandgray", grayBand=str(band), gradient="BlackToWhite")
     stretch = etree.SubElement(renderer, "contrastEnhancement")
     for name, value in (("minValue", f"{low:g}"), ("maxValue", f"{high:g}")):
@@ -48,7 +48,7 @@ def grey_style(low: float, high: float, band: int = 1) -> str:
 
 
 def heat_style(low: float, high: float, band: int = 1) -> str:
-    """Return the style of a band from white over yellow to red, in the band's own unit."""
+    """Return the style of a band from white at `low` over yellow to red at `high`, in the unit of the band."""
     root, renderer = _renderer(
         "singlebandpseudocolor", band=str(band), classificationMin=f"{low:g}", classificationMax=f"{high:g}"
     )

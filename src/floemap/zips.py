@@ -1,4 +1,4 @@
-"""Zips from strangers: looked at before anything in them is read. Nothing is unpacked; members are read in place."""
+"""Checks of zips from strangers before any member is read. Nothing is unpacked; members are read in place."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from floemap.errors import FloemapError
 MAX_TOTAL_BYTES = 24 << 30
 #: Radar pixels compress to about a half, annotation XML to about a tenth, an all-zero border to a thousandth.
 MAX_RATIO = 300
-#: Members up to this size may swell by any ratio: they cannot do harm.
+#: Members up to this size may have any ratio: they are harmless.
 _HARMLESS_BYTES = 8 << 20
 
 _BY_HAND = "Unpack it yourself, if you trust its source."
 
-#: All that Python's zipfile raises over a damaged or strange archive.
+#: All exceptions that Python's zipfile raises for a damaged or unusual archive.
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
 def brief(error: BaseException) -> str:
-    """Return an error's words, cut: a damaged archive's own names may be long and binary."""
+    """Return an error's message, cut: names in a damaged archive may be long and binary."""
     words = str(error)
     return words if len(words) <= 200 else f"{words[:200]} ..."
 
@@ -44,16 +44,17 @@ def clean_name(name: str) -> str:
 def refuse_hostile(
     path: Path, members: Iterable[zipfile.ZipInfo], kind: type[FloemapError]
 ) -> dict[str, zipfile.ZipInfo]:
-    """Refuse members that point outside, links, encryption, unusual compression, twins, and sizes beyond reason.
+    """Refuse paths that leave the archive, links, encryption, unusual compression, equal names, and excessive sizes.
 
     Returns
     -------
-    The members that are files, by their :func:`clean_name`.
+    dict
+        The members that are files, by :func:`clean_name`.
 
     Raises
     ------
     FloemapError
-        As `kind`, with the member's name.
+        As `kind`, with the name of the member.
     """
     found: dict[str, zipfile.ZipInfo] = {}
     total = 0
@@ -62,7 +63,7 @@ def refuse_hostile(
         if m.filename and not name.isprintable():
             raise kind(f"holds a member with control characters in its name: {name!r}.", path=path, hint=_BY_HAND)
         if name.startswith("/") or ".." in name.split("/") or re.match("[A-Za-z]:", name):
-            raise kind(f"holds a member that points outside: {m.filename!r}.", path=path, hint=_BY_HAND)
+            raise kind(f"holds a member whose path leaves the archive: {m.filename!r}.", path=path, hint=_BY_HAND)
         if stat.S_ISLNK(m.external_attr >> 16):
             raise kind(f"holds a link: {m.filename!r}.", path=path, hint=_BY_HAND)
         if m.filename.endswith(("/", "\\")):
@@ -72,30 +73,32 @@ def refuse_hostile(
         if m.flag_bits & 1:
             raise kind(f"holds an encrypted member: {m.filename!r}.", path=path, hint=_BY_HAND)
         if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            message = f"holds a member of the compression method {m.compress_type}: {m.filename!r}."
+            message = f"holds a member with compression method {m.compress_type}: {m.filename!r}."
             raise kind(message, path=path, hint=_BY_HAND)
         if name in found:
-            raise kind(f"holds two members named {name!r}.", path=path, hint="Make the zip again, with one of them.")
+            raise kind(f"holds two members named {name!r}.", path=path, hint="Make the zip again with one of them.")
         found[name] = m
         if m.file_size > _HARMLESS_BYTES and m.file_size > MAX_RATIO * max(m.compress_size, 1):
             ratio = m.file_size // max(m.compress_size, 1)
-            raise kind(f"{name} would swell {ratio} times.", path=path, hint=_BY_HAND)
+            raise kind(f"{name} would grow to {ratio} times its size on unpacking.", path=path, hint=_BY_HAND)
         total += m.file_size
     if total > MAX_TOTAL_BYTES:
-        raise kind(f"would unpack to {total >> 30} GiB.", path=path, hint="Nothing that is read here is that large.")
+        hint = f"No product or chart is larger than {MAX_TOTAL_BYTES >> 30} GiB. {_BY_HAND}"
+        raise kind(f"would unpack to {total >> 30} GiB.", path=path, hint=hint)
     return found
 
 
 def gdal_member(member: zipfile.ZipInfo) -> str | None:
-    """Return the name by which GDAL's /vsizip/ finds a member, or None where it finds none.
+    """Return the name by which GDAL's /vsizip/ finds a member, or None if GDAL cannot find it.
 
-    It drops one leading ``./`` and takes backslashes for slashes, but knows no doubled slashes (GDAL 3.10, tried).
+    GDAL drops one leading ``./`` and reads backslashes as slashes, but does not find names with doubled slashes (GDAL
+    3.10, tried).
     """
     name = member.filename.removeprefix("./").replace("\\", "/")
     return None if "//" in name or name.startswith("./") else name
 
 
-#: How the files begin that people take for a zip, or give in the place of one.
+#: First bytes of files that are not zips but may be named or given as one: offset, bytes, and kind in words.
 _OTHER_ARCHIVES = (
     (0, b"\x1f\x8b", "a gzip file, perhaps of a tar archive"),
     (0, b"BZh", "a bzip2 file, perhaps of a tar archive"),
@@ -108,11 +111,11 @@ _OTHER_ARCHIVES = (
 
 
 def other_archive(head: bytes) -> str | None:
-    """Say which other kind of archive a file is by its first 512 bytes, or None."""
+    """Return, in words, which other kind of archive a file is by its first 512 bytes, or None."""
     return next((words for at, magic, words in _OTHER_ARCHIVES if head[at : at + len(magic)] == magic), None)
 
 
 def inner_archives(names: Iterable[str]) -> list[str]:
-    """Return those of an archive's members that are archives themselves, by their suffix."""
+    """Return the members of an archive that are archives themselves, by their suffix."""
     suffixes = (".zip", ".tar", ".tgz", ".gz", ".tbz2", ".bz2", ".txz", ".xz", ".zst", ".7z", ".rar")
     return sorted(n for n in names if n.lower().endswith(suffixes))
