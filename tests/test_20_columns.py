@@ -103,7 +103,7 @@ def test_plain_names_go_before_others(tmp_path: Path, usual: Chart) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"E_CT": "10", "E_SA": "7.", "POLY_TYPE": "I"}, "lacks CT, SA.*'E_CT' .the codes of the egg"),
+        ({"E_CT": "10", "E_SA": "7.", "POLY_TYPE": "I"}, "lacks CT, SA.*'E_CT' .egg codes"),
         ({"ICECODE": "CT92CA", "POLY_TYPE": "I"}, "lacks CT, SA.*'ICECODE'"),
         (
             {"ICE_TYPE": "Very Close Drift Ice"},

@@ -189,7 +189,7 @@ def test_odd_codes_and_sums_are_counted(tmp_path: Path, caplog: pytest.LogCaptur
         report = read_chart(write_chart(tmp_path / "c.gpkg", rows)).report
     assert (report.past_ten, report.past_total) == (1, 2)
     assert report.odd_codes == {"CT": {54: 1}, "SA": {90: 1}}
-    assert "1 polygons partial concentrations sum past ten" in caplog.text
+    assert "1 polygons have partial concentrations that sum to more than ten" in caplog.text
 
 
 def shapefile(folder: Path) -> Path:
@@ -203,7 +203,7 @@ def cut(path: Path, keep: int) -> None:
 def test_a_shapefile_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     for suffix, keep, match in [
         (".shp", 50, "cut off"),
-        (".shp", 10, "no shapefile"),
+        (".shp", 10, "its .shp file does not have the content"),
         (".shp", 400, "cut off: 400 bytes of"),
         (".shx", 104, "cut off"),
         (".dbf", 500, "cut off"),
@@ -243,14 +243,14 @@ def test_a_zip_is_looked_at_as_closely(tmp_path: Path) -> None:
         read_chart(tmp_path / "no_table.zip")
     with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as z:
         z.write(write_chart(tmp_path / "c.gpkg"), "../c.gpkg")
-    with pytest.raises(ChartError, match="points outside"):
+    with pytest.raises(ChartError, match="whose path leaves the archive"):
         read_chart(tmp_path / "hostile.zip")
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr("c.geojson", b" " * (20 << 20))
-    with pytest.raises(ChartError, match="would swell"):
+    with pytest.raises(ChartError, match="would grow to"):
         read_chart(tmp_path / "bomb.zip")
     cut(tmp_path / "hostile.zip", 100)
-    with pytest.raises(ChartError, match="no readable zip"):
+    with pytest.raises(ChartError, match="not a readable zip"):
         read_chart(tmp_path / "hostile.zip")
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as z:
         z.writestr("readme.txt", "nothing")
@@ -264,12 +264,12 @@ def test_without_crs_one_must_be_said(tmp_path: Path, usual: Chart) -> None:
     with pytest.raises(ChartError, match=r"no CRS: its \.prj file is missing.*--crs"):
         read_chart(path)
     assert read_chart(path, crs=POLAR).crs == usual.crs
-    with pytest.raises(ChartError, match="not understood: no such thing"):
+    with pytest.raises(ChartError, match="not one that PROJ knows: no such thing"):
         read_chart(path, crs="no such thing")
     path.with_suffix(".prj").write_text("hello")
-    with pytest.raises(ChartError, match="its CRS is not understood: hello"):
+    with pytest.raises(ChartError, match="its CRS is not one that PROJ knows: hello"):
         read_chart(path)
-    with pytest.raises(ChartError, match="no CRS: the file says none"):
+    with pytest.raises(ChartError, match="no CRS: the file gives none"):
         read_chart(write_chart(tmp_path / "c.gpkg", crs=None))
 
 
@@ -287,9 +287,9 @@ def test_an_empty_chart_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     frame = gpd.GeoDataFrame({c: ["1"] for c in COLUMNS}, geometry=squares(1), crs=POLAR)
     frame.iloc[:0].to_file(path)
-    with pytest.raises(ChartError, match=r"no polygons \(0 features\)|lacks CT"):
+    with pytest.raises(ChartError, match=r"none of its 0 features|lacks CT"):
         read_chart(path)
-    with pytest.raises(ChartError, match=r"no polygons \(1 features\)"):
+    with pytest.raises(ChartError, match=r"none of its 1 features"):
         read_chart(write_chart(tmp_path / "points.gpkg", FOUR[:1], [shapely.Point(LEFT, 0)]))
 
 
@@ -336,13 +336,17 @@ def test_lower_case_and_empty_polygon_types(tmp_path: Path) -> None:
     [
         ("c.gpkg", b"SQLite format 3\0" + b"0" * 100, "cannot be read"),
         ("c.geojson", b'{"type":"FeatureCollection","features":[', "cannot be read"),
-        ("c.shp", b"", "no shapefile inside"),
-        ("c.geojson", b"<OGRVRTDataSource><OGRVRTLayer name='a'/></OGRVRTDataSource>", "no .geojson file inside"),
-        ("c.gpkg", b'{"type":"FeatureCollection","features":[]}', "no .gpkg file inside"),
+        ("c.shp", b"", "not have the content of a shapefile"),
+        (
+            "c.geojson",
+            b"<OGRVRTDataSource><OGRVRTLayer name='a'/></OGRVRTDataSource>",
+            "the content of a .geojson file",
+        ),
+        ("c.gpkg", b'{"type":"FeatureCollection","features":[]}', "not have the content of a .gpkg file"),
         ("c.fgb", b"", "is empty"),
-        ("c.fgb", b"fgb", "no .fgb file inside"),
-        ("c.txt", b"", "no chart format"),
-        ("c.vrt", b"", "no chart format"),
+        ("c.fgb", b"fgb", "not have the content of a .fgb file"),
+        ("c.txt", b"", "'.txt', which is not a format of charts"),
+        ("c.vrt", b"", "not a format of charts"),
     ],
 )
 def test_what_is_no_chart_is_refused(tmp_path: Path, name: str, content: bytes, match: str) -> None:
@@ -374,7 +378,7 @@ def test_a_file_that_points_to_others_is_refused_in_a_zip_too(tmp_path: Path, us
     )
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as z:
         z.writestr("c.geojson", pointer)
-    with pytest.raises(ChartError, match=r"no \.geojson file inside"):
+    with pytest.raises(ChartError, match=r"not have the content of a \.geojson file"):
         read_chart(tmp_path / "c.zip")
 
 
@@ -409,9 +413,9 @@ def test_a_prj_file_is_read_in_every_dialect(tmp_path: Path, said: str | bytes) 
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ('PROJCS["Undefined",GEOGCS["x"]]', "its CRS is not understood"),
-        (pyproj.CRS("EPSG:5773").to_wkt(), "EGM96 height.*tells no place on the earth"),
-        (pyproj.CRS("EPSG:4978").to_wkt(), "tells no place on the earth"),
+        ('PROJCS["Undefined",GEOGCS["x"]]', "its CRS is not one that PROJ knows"),
+        (pyproj.CRS("EPSG:5773").to_wkt(), "EGM96 height.*does not give positions on the earth"),
+        (pyproj.CRS("EPSG:4978").to_wkt(), "does not give positions on the earth"),
         (" \r\n", "has no CRS: its .prj file is missing or empty"),
     ],
 )
@@ -506,5 +510,5 @@ def test_what_macos_puts_beside_files_is_no_chart(tmp_path: Path, usual: Chart, 
 
 def test_another_file_under_a_shapefiles_name_is_named(tmp_path: Path) -> None:
     path = packed(tmp_path, "a.zip", [write_chart(tmp_path / "c.gpkg")]).rename(tmp_path / "a.shp")
-    with pytest.raises(ChartError, match=r"is no shapefile inside: it begins with b'PK"):
+    with pytest.raises(ChartError, match=r"does not have the content of a shapefile: it begins with b'PK"):
         read_chart(path)

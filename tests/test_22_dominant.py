@@ -238,7 +238,7 @@ def test_an_unmapped_stage_is_refused_or_counted_and_never_a_class(read: Any) ->
 
 def test_a_concentration_that_is_none_is_refused_or_counted(read: Any) -> None:
     chart = read(ice("92", CA="60", SA="95", CB="05", SB="84"), ice("54", SA="84"), other("L") | {"CT": "54"})
-    with pytest.raises(ChartError, match=r"polygon 0: CB is 05, which is no concentration.*--unmapped ignore") as e:
+    with pytest.raises(ChartError, match=r"polygon 0: CB is 05, which is not a code .*--unmapped ignore") as e:
         ice_types(chart)
     assert e.value.path == chart.path
     types = ice_types(chart, unmapped="ignore")

@@ -256,8 +256,8 @@ def test_facts_of_a_chart(tmp_path: Path) -> None:
     assert sum(facts["decisions"].values()) == 7
     assert facts["polygons_by_dominant_type"]["95 old ice"] == 1
     assert chart_problems(facts) == [
-        "1 polygons have concentration 54, which is none.",
-        "1 polygons are of stage 90, which has no class.",
+        "1 polygons have the concentration 54, which is not a code.",
+        "1 polygons have the stage 90, which has no class.",
     ]
     words = dict(chart_lines(facts))
     assert words["Ice chart"] == "c, SIGRID-3"

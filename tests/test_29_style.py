@@ -180,7 +180,7 @@ def test_a_new_polygon_without_codes_is_named(tmp_path: Path, like: Path, caplog
     with caplog.at_level(logging.WARNING, "floemap"):
         label_chart(path, like, tmp_path / "out")
     assert "2 polygons have no POLY_TYPE: 2, 4" in caplog.text
-    assert "of 1 polygons nothing is given, no type, CT or SA: 2" in caplog.text
+    assert "1 polygons have neither POLY_TYPE nor CT nor SA: 2" in caplog.text
     assert "which count: 2." in caplog.text
 
 

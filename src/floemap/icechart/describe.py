@@ -1,4 +1,4 @@
-"""What a chart is, as facts for programs and as lines for people: area by stage, how types were decided, oddities."""
+"""Description of a chart, as facts for programs and lines for people: area by stage, rules that decided, oddities."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from floemap.icechart.dominant_type import IceTypes, Rule, ice_types, unmapped_s
 from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.own_charts import other_classes
-from floemap.icechart.read.sigrid3 import Chart, read_chart, some_of
+from floemap.icechart.read.sigrid3 import Chart, findings_in_words, read_chart, some_of
 from floemap.icechart.reproject import project
 from floemap.legend import LEGENDS, stage_in_words
 
-#: Rules of polygons that have no stage of development, in words.
+#: Rules for polygons without a stage of development, in words.
 _WITHOUT_STAGE: Mapping[Rule, str] = {
     Rule.WATER: "open water",
     Rule.BERGY_WATER: "bergy water",
@@ -42,7 +42,7 @@ def describe_chart(path: str | Path, *, layer: str | None = None, crs: str | Non
 def chart_facts(chart: Chart) -> dict[str, Any]:
     """Return the facts of a chart, JSON-ready: identity, place, area by kind, decisions, oddities, coverage.
 
-    Areas are true ones, in km2: measured on an equal-area map.
+    Areas are true areas in km2, measured on an equal-area map.
     """
     types = ice_types(chart, unmapped="ignore")
     areas = areas_km2(chart)
@@ -93,7 +93,7 @@ def areas_km2(chart: Chart) -> NDArray[np.float64]:
 
 
 def kinds_in_words(types: IceTypes) -> NDArray[Any]:
-    """Return what each polygon is, in words: its dominant stage, or why it has none, (n,)."""
+    """Return each polygon's kind in words, (n,): its dominant stage, or the reason why it has none."""
     kinds = []
     for rule, stage in zip(types.rule, types.stage.tolist(), strict=True):
         if stage == NOT_GIVEN:
@@ -104,25 +104,24 @@ def kinds_in_words(types: IceTypes) -> NDArray[Any]:
 
 
 def _bounds(chart: Chart) -> tuple[float, float, float, float]:
-    """West, south, east, north in degrees; west is greater than east across the dateline."""
+    """Return west, south, east, north in degrees; west is greater than east across the dateline."""
     xy = shapely.get_coordinates(chart.geometries)
     lon, lat = pyproj.Transformer.from_crs(chart.crs, "EPSG:4326", always_xy=True).transform(xy[:, 0], xy[:, 1])
     lon = np.sort(lon % 360)
     gaps = np.diff(lon, append=lon[0] + 360)
-    widest = int(gaps.argmax())  # the chart lies where the widest gap between longitudes does not
+    widest = int(gaps.argmax())  # the chart is outside the widest gap between longitudes
     west, east = ((float(v) + 180) % 360 - 180 for v in (lon[(widest + 1) % len(lon)], lon[widest]))
     return west, float(lat.min()), east, float(lat.max())
 
 
 def chart_problems(facts: Mapping[str, Any]) -> list[str]:
-    """Return what of :func:`chart_facts` keeps a chart from being labelled as it is, as sentences."""
+    """Return the facts of :func:`chart_facts` that prevent labels without further options, as sentences."""
     odd = facts["oddities"]
-    problems = [
-        f"{n} polygons have concentration {code}, which is none." for code, n in odd["odd_concentrations"].items()
+    concentrations, stages = odd["odd_concentrations"], odd["unmapped_stages"]["six_classes"]
+    return [
+        *(f"{n} polygons have the concentration {code}, which is not a code." for code, n in concentrations.items()),
+        *(f"{n} polygons have the stage {code}, which has no class." for code, n in stages.items()),
     ]
-    stages = odd["unmapped_stages"]["six_classes"]
-    problems += [f"{n} polygons are of stage {code}, which has no class." for code, n in stages.items()]
-    return problems
 
 
 def chart_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -147,24 +146,16 @@ def chart_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _oddities(facts: Mapping[str, Any]) -> list[str]:
     odd, coverage = facts["oddities"], facts["coverage"]
-    words = [
-        (odd["repaired"], f"polygons had invalid geometry and were repaired: {some_of(odd['repaired_ids'])}"),
-        (odd["without_area"], "features without an area were left out"),
-        (odd["untyped"], f"polygons have no POLY_TYPE: {some_of(odd['untyped_ids'])}"),
-        (odd["past_ten"], "polygons have partial concentrations that sum past ten tenths"),
-        (odd["past_total"], "polygons have partial concentrations that sum past the total"),
-        (odd["unnamed_remainder_larger"], "polygons have more ice of unnamed type than of any named"),
-    ]
-    found = [f"{n} {what}" for n, what in words if n]
+    found = findings_in_words(odd)
+    if odd["unnamed_remainder_larger"]:
+        found.append(f"{odd['unnamed_remainder_larger']} polygons have more ice of unnamed type than of any named type")
     other = odd["other_class_ids"]
     if other:
-        found.append(f"{len(other)} polygons have another CLASS than their codes say: {some_of(other)}")
-    for column, codes in odd["odd_codes"].items():
-        found += [f"{column} is {code} in {n} polygons: no such code" for code, n in codes.items()]
+        found.append(f"{len(other)} polygons have a CLASS that differs from their codes: {some_of(other)}")
     for column, codes in odd["thickness"].items():
         found += [f"{column} is {code}, {stage_in_words(code)}, in {n} polygons" for code, n in codes.items()]
     if not coverage["measured"]:
-        found.append("so many polygons lie on one another that overlaps and gaps were not measured")
+        found.append("so many polygons overlap that overlaps and gaps were not measured")
     if coverage["overlapping_pairs"]:
         found.append(f"{coverage['overlapping_pairs']} pairs overlap, {coverage['overlap_m2'] / 1e6:,.1f} km²")
     if coverage["gaps"]:

@@ -1,20 +1,20 @@
 """From codes to classes: the dominant ice type of each polygon, and the share of its area that each class has.
 
-The dominant type is the one with the largest partial concentration, and a tie goes to the thicker, which is the safer
-for ships. SIGRID-3 lists types from the thickest, so the first is not the dominant one by definition. Where a polygon
-has one type only, charts leave its partial concentration empty: it is the total.
+The dominant type is the one with the largest partial concentration, and a tie goes to the thicker type, which is safer
+for ships. SIGRID-3 lists types from the thickest, so the first is not necessarily the dominant one. If a polygon has
+only one type, charts leave its partial concentration empty: it is the total.
 
-One type without a partial concentration has what the others leave of the total. Where several are without, as in
-charts that name two or three types and give no part of any, how they share what is left is not known. A type whose
-part is given and larger than that is dominant all the same; else the polygon's type is unknown, unless the caller
-chooses to take the first of them for all of it, as the labels of AI4Arctic do.
+One type without a partial concentration has what the others leave of the total. If several types have none, as in
+charts that name two or three types without any partial concentration, their shares of the rest are unknown. A type
+whose concentration is given and larger than that rest is dominant nevertheless; otherwise the polygon's type is
+unknown, unless the caller chooses to give all of the rest to the first of them, as the labels of AI4Arctic do.
 
-What charts hold besides the three types. CD is the stage of what remains when the three do not sum to the total: it is
-taken as a fourth type with the remaining concentration, and may be the dominant one. A remainder without CD is of
-unknown type. CN is the stage of a trace, under a tenth, of thicker ice: it has no share and decides nothing.
+Further codes. CD is the stage of the remainder where the three types do not sum to the total: it counts as a fourth
+type with the remaining concentration, and may be dominant. A remainder without CD is of unknown type. CN is the stage
+of a trace, less than a tenth, of thicker ice: it has no share and decides nothing.
 
-How shares are counted. A range counts by its middle, "9+" as 9.5 tenths. Analysts let the parts of a polygon of 9+
-sum to ten, so its parts are shares of ten, scaled to 9.5. Parts that sum past the total are scaled down to it.
+Shares. A range counts by its middle, "9+" as 9.5 tenths. Analysts let the parts of a polygon of 9+ sum to ten, so its
+parts are shares of ten, scaled to 9.5. Parts that sum to more than the total are scaled down to it.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from floemap.legend import IGNORE, STAGES_BY_THICKNESS, Legend, stage_of
 
 logger = logging.getLogger(__name__)
 
-#: What to do with a code that has no meaning there: refuse the chart, or leave the polygon without a class.
+#: Treatment of codes that have no meaning in their column: refuse the chart, or leave the polygon without a class.
 Unmapped = Literal["error", "ignore"]
 
-#: Several types without partial concentrations: their shares are unknown, or the first has what the others leave.
+#: Treatment of several types without partial concentrations: unknown shares, or the first has what the others leave.
 WithoutParts = Literal["unknown", "first"]
 
 _IGNORE_HINT = "--unmapped ignore leaves such polygons without a class, and counts them."
@@ -57,9 +57,9 @@ _SUM_EPSILON = 1e-6
 
 
 class Rule(StrEnum):
-    """By what a polygon's type was decided."""
+    """The rule that decided a polygon's type."""
 
-    WATER = "water"  # POLY_TYPE W, or CT says ice free or open water
+    WATER = "water"  # POLY_TYPE W, or CT is ice free or open water
     LAND = "land"
     ICE_SHELF = "ice_shelf"
     NO_DATA = "no_data"  # POLY_TYPE N, or neither type nor concentration given
@@ -74,7 +74,7 @@ class Rule(StrEnum):
     UNKNOWN_PARTS = "unknown_parts"  # several types, but a partial concentration is unknown, or several are not given
 
 
-#: The stage that each code stands for; 255 for none.
+#: The stage that each code means; 255 for none.
 _STAGE_OF = np.array([*map(stage_of, range(255)), 255])
 _BY_TYPE = {"L": Rule.LAND, "S": Rule.ICE_SHELF, "N": Rule.NO_DATA, "W": Rule.WATER}
 _BY_SLOT = np.array([Rule.FIRST, Rule.SECOND, Rule.THIRD, Rule.REMAINDER], object)
@@ -82,28 +82,28 @@ _BY_SLOT = np.array([Rule.FIRST, Rule.SECOND, Rule.THIRD, Rule.REMAINDER], objec
 
 @dataclass(frozen=True)
 class IceTypes:
-    """What a chart's codes say, polygon by polygon.
+    """Ice types of a chart's polygons by their codes.
 
     Attributes
     ----------
     features
         Ids of the polygons' features, (n,).
     rule
-        By what each was decided, :class:`Rule`, (n,).
+        The :class:`Rule` that decided each, (n,).
     stage
         Stage of development of the dominant type, (n,); NOT_GIVEN where there is none.
     stages
         Stages of the types A, B, C and of the remainder, (n, 4).
     shares
-        Their shares of the polygon's area, (n, 4), 0 where there is no such type.
+        Shares of these types in the polygon's area, (n, 4), 0 where there is no such type.
     water
-        Share of open water, (n,). What `shares` and `water` leave of 1 is unknown.
+        Share of open water, (n,). The rest, 1 minus `shares` and `water`, is unknown.
     remainder_larger
-        Polygons where a remainder of unknown type is larger than the type that decided.
+        Number of polygons where a remainder of unknown type is larger than the dominant type.
     without_parts
-        Ids of the polygons of ice that name several types without their partial concentrations.
+        Ids of ice polygons that name several types without their partial concentrations.
     odd_concentrations
-        How often each code without a meaning stood for the concentration of an ice polygon; it is taken as unknown.
+        Number of ice polygons by code, for concentrations whose code has no meaning; they count as unknown.
     """
 
     features: NDArray[Any]
@@ -118,7 +118,7 @@ class IceTypes:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many polygons were decided by each rule."""
+        """Number of polygons by rule."""
         return dict(sorted(Counter(str(r) for r in self.rule).items()))
 
 
@@ -128,17 +128,17 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error", without_parts: With
     Parameters
     ----------
     chart
-        What was read.
+        The chart.
     unmapped
-        "error", or "ignore": take a concentration that has a code without a meaning as unknown, and count it.
+        "error", or "ignore": treat a concentration whose code has no meaning as unknown, and count it.
     without_parts
-        Where several types of a polygon have no partial concentration: "unknown", or "first", which gives the first of
+        For polygons with several types without a partial concentration: "unknown", or "first", which gives the first of
         them all that the other types leave.
 
     Raises
     ------
     ChartError
-        If a concentration that matters has a code without a meaning, naming the polygon.
+        If the code of a concentration of ice has no meaning; the message names the polygon.
     """
     ct = chart.codes("ct")
     rule = _rule_by_type(chart, ct)
@@ -186,11 +186,10 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error", without_parts: With
 
 
 def _open_types(parts: NDArray[np.int16], stages: NDArray[np.int16]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which of the types A, B, C and the remainder's have no partial concentration, (n, 4), and which polygons
-    give none of any use, (n,).
+    """Return which of the types A, B, C and remainder lack a partial concentration, (n, 4), and which polygons give no
+    useful one, (n,).
 
-    The remainder never has one of its own. One type alone is all the ice whatever its concentration, even where
-    the chart gives that as unknown.
+    The remainder never has one. A single type is all of the ice, even if the chart gives its concentration as unknown.
     """
     named = ~np.isin(stages, NO_TYPE)
     open_types = named & np.column_stack([parts == NOT_GIVEN, np.ones(len(parts), bool)])
@@ -203,9 +202,9 @@ def _open_types(parts: NDArray[np.int16], stages: NDArray[np.int16]) -> tuple[ND
 def _amounts(
     parts: NDArray[np.int16], open_types: NDArray[np.bool_], full: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return tenths of the sea surface of the four types, (n, 4), before scaling, and what the parts leave, (n,).
+    """Return tenths of the sea surface of the four types, (n, 4), before scaling, and the tenths they leave, (n,).
 
-    One type without a part has what the others leave; not-a-number where that is not known. Several have 0.
+    A single type without a part has what the others leave, not-a-number where that is unknown. Several have 0.
     """
     amount = np.zeros((len(parts), 4))
     amount[:, :3] = np.where(parts == NOT_GIVEN, 0, tenths(parts)[1])
@@ -218,7 +217,7 @@ def _amounts(
 
 
 def _rule_by_type(chart: Chart, ct: NDArray[np.int16]) -> NDArray[Any]:
-    """Return the rule of polygons that have no ice types, None of the others. POLY_TYPE goes before CT."""
+    """Return the rule for polygons without ice types, None for the others. POLY_TYPE has precedence over CT."""
     types = chart.polygons["poly_type"].to_numpy()
     rule = np.full(len(chart), None, object)
     rule[np.isin(ct, list(WATER_CODES))] = Rule.WATER
@@ -233,14 +232,14 @@ def _rule_by_type(chart: Chart, ct: NDArray[np.int16]) -> NDArray[Any]:
 
 
 def _odd(chart: Chart, is_ice: NDArray[np.bool_], codes: NDArray[np.int16], unmapped: Unmapped) -> dict[int, int]:
-    """Count concentrations of ice polygons that have no meaning, or refuse the first. `codes` are CT CA CB CC."""
+    """Count meaningless concentrations of ice polygons, or refuse the first. `codes` are CT, CA, CB, CC, (n, 4)."""
     known = np.isin(codes, [NOT_GIVEN, *UNKNOWN_CODES, *TENTHS]) | ~is_ice[:, None]
     rows, columns = np.nonzero(~known)
     if len(rows) and unmapped == "error":
         row, column = rows[0], columns[0]
         raise ChartError(
             f"polygon {chart.polygons.index[row]}: {('CT', 'CA', 'CB', 'CC')[column]} is "
-            f"{codes[row, column]:02d}, which is no concentration.",
+            f"{codes[row, column]:02d}, which is not a code of a concentration.",
             path=chart.path,
             hint=_IGNORE_HINT,
         )
@@ -248,8 +247,8 @@ def _odd(chart: Chart, is_ice: NDArray[np.bool_], codes: NDArray[np.int16], unma
 
 
 def _thickest(stages: NDArray[np.int16], among: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the column of the thickest of (n, 4) stages `among` the candidates; a known stage goes before none."""
-    rank = np.zeros(256, np.int64)  # of codes without a meaning, and of none
+    """Return the column of the thickest of (n, 4) stages `among` the candidates; a known stage precedes none."""
+    rank = np.zeros(256, np.int64)  # 0 for codes without a meaning, and for none
     for place, code in enumerate(STAGES_BY_THICKNESS, 2):
         rank[np.equal(_STAGE_OF, code)] = place
     ranks = rank[np.where(stages < 0, 255, stages)] + (stages >= 0)
@@ -259,7 +258,7 @@ def _thickest(stages: NDArray[np.int16], among: NDArray[np.bool_]) -> NDArray[np
 def _shares(
     amount: NDArray[np.float64], total: NDArray[np.float64], full: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return shares of area, (n, 4), and of water, (n,), from amounts in tenths; not-a-number totals leave no water."""
+    """Return shares of area, (n, 4), and of water, (n,), from tenths; for unknown totals, not-a-number, no water."""
     summed = amount.sum(axis=1)
     base = np.maximum(np.where(np.isnan(full), 10, full), summed)
     scale = np.where(np.isnan(total), 1, total)
@@ -273,22 +272,23 @@ def class_ids(types: IceTypes, legend: Legend, *, unmapped: Unmapped = "error") 
     Raises
     ------
     ChartError
-        If a dominant stage is not in the legend, naming the polygon and the code.
+        If a dominant stage is not in the legend; the message names the polygon and the code.
     """
     table = legend.code_to_class
     ids = np.full(len(types.rule), IGNORE, np.uint8)
     ids[types.rule == Rule.WATER] = legend.water
     ids[(types.rule == Rule.NO_STAGE) | (types.rule == Rule.UNKNOWN_PARTS)] = legend.stageless
     for i in np.flatnonzero(types.stage != NOT_GIVEN):
-        stage = int(types.stage[i])
-        if stage in table:
-            ids[i] = table[stage]
-        elif unmapped == "error":
-            raise ChartError(
-                f"polygon {types.features[i]}: stage of development {stage:02d} is not in legend {legend.name}.",
-                hint=_IGNORE_HINT,
-            )
+        ids[i] = _class_of(int(types.stage[i]), types.features[i], legend, table, unmapped)
     return ids
+
+
+def _class_of(stage: int, feature: Any, legend: Legend, table: Mapping[int, int], unmapped: Unmapped) -> int:
+    """Return the class of a stage by the legend's `table`, IGNORE for one that it lacks, or raise by `unmapped`."""
+    if stage not in table and unmapped == "error":
+        message = f"polygon {feature}: stage of development {stage:02d} is not in legend {legend.name}."
+        raise ChartError(message, hint=_IGNORE_HINT)
+    return table.get(stage, IGNORE)
 
 
 def unmapped_stages(types: IceTypes, legend: Legend) -> dict[int, int]:
@@ -299,33 +299,24 @@ def unmapped_stages(types: IceTypes, legend: Legend) -> dict[int, int]:
 
 
 def class_fractions(types: IceTypes, legend: Legend, *, unmapped: Unmapped = "error") -> NDArray[np.float64]:
-    """Return the share of each polygon's area that each class has, (n, classes + 1); the last column is unknown.
+    """Return the share of each class in each polygon's area, (n, classes + 1); the last column is the unknown share.
 
-    Rows sum to 1. Types without a class (glacier ice, undetermined), remainders of unnamed type and concentrations
-    that are not known count as unknown; so do whole polygons of land, ice shelf, bergy water or no data. What
-    total concentration leaves is open water.
+    Rows sum to 1. Types without a class (glacier ice, undetermined), remainders of unnamed type and unknown
+    concentrations count as unknown; so do whole polygons of land, ice shelf, bergy water or no data. The rest of the
+    total concentration is open water.
 
     Raises
     ------
     ChartError
-        If a stage with a share is not in the legend, naming the polygon and the code.
+        If a stage with a share is not in the legend; the message names the polygon and the code.
     """
     table = legend.code_to_class
     fractions = np.zeros((len(types.rule), len(legend) + 1))
     fractions[:, legend.water] = types.water
     for i, slot in zip(*np.nonzero(types.shares > 0), strict=True):
-        stage = int(types.stages[i, slot])
-        if stage == NOT_GIVEN:
-            target = legend.stageless
-        elif stage in table:
-            target = table[stage]
-        elif unmapped == "error":
-            raise ChartError(
-                f"polygon {types.features[i]}: stage of development {stage:02d} is not in legend {legend.name}.",
-                hint=_IGNORE_HINT,
-            )
-        else:
-            target = IGNORE
+        stage, target = int(types.stages[i, slot]), legend.stageless
+        if stage != NOT_GIVEN:
+            target = _class_of(stage, types.features[i], legend, table, unmapped)
         fractions[i, -1 if target == IGNORE else target] += types.shares[i, slot]
     fractions[:, -1] += np.maximum(0, 1 - fractions.sum(axis=1))
     return fractions

@@ -1,4 +1,4 @@
-"""A small map of a chart in the WMO's colours for stages of development (JCOMM TR-24)."""
+"""A small map of a chart in WMO colours for stages of development (JCOMM TR-24)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from floemap.results.stage import write_whole
 _PIXELS = 1000
 _BORDER_RGB: RGB = (70, 70, 70)
 _FAST_FORM = 8
-#: Ice whose stage is not known, whatever the reason.
+#: Colour of ice whose stage is unknown.
 _UNKNOWN_RGB = STAGE_RGB[99]
 _RULE_RGB = {
     Rule.WATER: OPEN_WATER_RGB,
@@ -54,9 +54,9 @@ def draw_chart_map(chart: Chart, picture: Path, *, title: str | None = None, pix
     Parameters
     ----------
     chart, picture
-        What, and where to.
+        The chart, and the path of the picture.
     title
-        Above the map; the file's name by default.
+        Title above the map; the file's name by default.
     pixels
         Number of pixels along the longer side of the map.
 
@@ -99,7 +99,7 @@ def _grid(chart: Chart, pixels: int) -> GeoBox:
 
 
 def _kinds_and_colours(chart: Chart, types: IceTypes) -> tuple[list[str], list[RGB]]:
-    """Return what each polygon is in the legend, and its colour."""
+    """Return each polygon's entry in the legend, and its colour."""
     kinds = kinds_in_words(types).tolist()
     colours = []
     ct, fast = chart.codes("ct"), chart.codes("fa") == _FAST_FORM
@@ -108,7 +108,7 @@ def _kinds_and_colours(chart: Chart, types: IceTypes) -> tuple[list[str], list[R
         if rule == Rule.WATER and ct[i] in (0, 55):
             kinds[i], colour = "ice free", ICE_FREE_RGB
         elif fast[i] and unknown_stage and rule not in (Rule.WATER, Rule.LAND):
-            # Fast ice has a colour of its own for want of a stage; with one, the stage says more.
+            # WMO has a colour for fast ice; where a stage is known, the colour of the stage tells more.
             kinds[i], colour = "fast ice, stage unknown", FAST_ICE_RGB
         elif stage == NOT_GIVEN:
             colour = _RULE_RGB[rule]
@@ -119,13 +119,13 @@ def _kinds_and_colours(chart: Chart, types: IceTypes) -> tuple[list[str], list[R
 
 
 def _legend_order(kind: str) -> tuple[int, str]:
-    """Stages from the thinnest to the thickest, then the rest."""
+    """Return a sort key: stages from the thinnest to the thickest, then the rest."""
     stage = stage_of(int(kind[:2])) if kind[:2].isdigit() else -1
     return (STAGES_BY_THICKNESS.index(stage) if stage in STAGES_BY_THICKNESS else 99), kind
 
 
 def _borders(numbers: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which pixels have another polygon to their left or above, (rows, cols)."""
+    """Return which pixels have another polygon to their left or above, (rows, cols)."""
     border = np.zeros(numbers.shape, np.bool_)
     border[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
     border[1:] |= numbers[1:] != numbers[:-1]

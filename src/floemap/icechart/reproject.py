@@ -1,8 +1,8 @@
-"""Polygons from one projection to another, with their edges where they were.
+"""Projection of polygons with their edges, not only their vertices.
 
-Two things go wrong when vertices alone are projected. A straight edge becomes a curve, so a long one must get vertices
-in between. And in longitude and latitude a polygon jumps at the dateline and cannot close round the pole, so its
-longitudes are made continuous along each ring first: then it closes, once projected.
+A straight edge becomes a curve, so a long one needs further vertices in between. And in longitude and latitude a
+polygon jumps at the dateline and cannot close around the pole, so its longitudes are made continuous along each ring
+first; then the ring closes on the map.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ Floats = NDArray[np.float64]
 #: Shapely polygons and multipolygons, (n,).
 Polygons = NDArray[Any]
 
-#: An edge that still bends after so many cuts runs across where the projection is torn, as at the back of a cone.
+#: An edge that still bends after so many cuts crosses a discontinuity of the projection, such as the back of a cone.
 _ROUNDS = 8
 _MOST_PIECES = 256
-_ELSEWHERE = "Is the CRS of the file right? Is the chart of another part of the world?"
-#: Further from the origin there is nothing on maps of the earth, which is 4e7 m round, but what is blown up.
+_ELSEWHERE = "Check the CRS of the file, and whether the chart is of another part of the world."
+#: Farthest position from the origin of a map. The earth's circumference is 4e7 m; farther positions are distortions.
 _MAP_EDGE_M = 1e8
 
 
 def project(polygons: Polygons, source: pyproj.CRS, target: pyproj.CRS, tolerance_m: float) -> Polygons:
-    """Project polygons so that no edge is further than `tolerance_m` (of `target`) from where it should be.
+    """Project polygons so that no edge deviates by more than `tolerance_m` (of `target`).
 
-    In longitude and latitude, an edge longer than half a turn is taken to cross the dateline, as it is in files that
-    jump there. An edge along a parallel round the whole earth, as polar caps have, stays one.
+    In longitude and latitude, an edge longer than half a turn counts as one across the dateline, as files with a jump
+    there have it. An edge along a parallel around the whole earth, as polar caps have, stays one.
 
     Parameters
     ----------
     polygons
         (n,), in `source`, x before y (longitude before latitude).
     tolerance_m
-        In units of `target`.
+        Largest deviation of an edge, in units of `target`.
 
     Raises
     ------
     ChartError
-        If coordinates have no place in `target`, or are no longitudes and latitudes where `source` says so.
+        If coordinates have no position in `target`, or `source` is in longitude and latitude and they are not.
     """
     if source.equals(target, ignore_axis_order=True) or not len(polygons):
         return polygons
@@ -55,7 +55,7 @@ def project(polygons: Polygons, source: pyproj.CRS, target: pyproj.CRS, toleranc
         xy = _continuous(xy, rings)
     transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
     xy, rings = _densified(xy, rings, transformer, tolerance_m)
-    # First and last vertex are one, up to rounding; round the pole a whole turn lies between them.
+    # First and last vertex are equal up to rounding, or, around the pole, up to a whole turn.
     xy[rings[1:] - 1] = xy[rings[:-1]]
     return np.asarray(shapely.from_ragged_array(kind, xy, (rings, *offsets[1:])))
 
@@ -66,7 +66,7 @@ def _continuous(xy: Floats, rings: NDArray[np.int64]) -> Floats:
     step = np.diff(xy[:, 0], prepend=xy[:1, 0])
     step[rings[:-1]] = 0
     turns = np.where(np.abs(step) > 180, -np.sign(step), 0.0)
-    # A cap drawn as a rectangle from -180 to 180 has nothing but its corners there: its edges do go round.
+    # A cap drawn as a rectangle from -180 to 180 has only corners at these; its edges do go around the earth.
     at_corner = np.abs(np.abs(xy[:, 0]) - 180) < 1e-9
     box = np.logical_and.reduceat(at_corner, rings[:-1])
     turns[np.repeat(box, np.diff(rings))] = 0
@@ -76,18 +76,18 @@ def _continuous(xy: Floats, rings: NDArray[np.int64]) -> Floats:
 
 
 def refuse_no_degrees(xy: Floats) -> None:
-    """Refuse coordinates, (n, 2), that are no longitudes and latitudes.
+    """Refuse coordinates, (n, 2), that are not longitudes and latitudes.
 
     Raises
     ------
     ChartError
-        Naming the farthest.
+        If one is not; the message has the farthest.
     """
     if (np.abs(xy[:, 1]) > 90 + 1e-9).any() or (np.abs(xy[:, 0]) > 540).any():
         x, y = xy[np.argmax(np.maximum(np.abs(xy[:, 0]) / 6, np.abs(xy[:, 1])))]
         raise ChartError(
             f"its CRS is in longitude and latitude, but a vertex is at {x:g}, {y:g}.",
-            hint="The CRS of the file is wrong: repair it (of a shapefile, the .prj).",
+            hint="The CRS of the file is wrong: repair it (in a shapefile, the .prj).",
         )
 
 
@@ -96,7 +96,7 @@ def _densified(
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Project (m, 2) vertices, with further ones where edges bend; return them and the rings' new offsets.
 
-    How an edge is cut depends on that edge alone and not on its direction, so neighbours still share it.
+    The cuts of an edge depend on that edge alone and not on its direction, so neighbours still share it.
     """
     name = "the other projection" if transformer.target_crs is None else transformer.target_crs.name
     for _ in range(_ROUNDS):
@@ -104,22 +104,23 @@ def _densified(
         off_map = ~(np.abs(projected) < _MAP_EDGE_M).all(axis=1)
         if off_map.any():
             x, y = xy[off_map][0]
-            raise ChartError(f"its vertex at {x:g}, {y:g} has no place in {name}.", hint=_ELSEWHERE)
+            raise ChartError(f"its vertex at {x:g}, {y:g} has no position in {name}.", hint=_ELSEWHERE)
         pieces = _pieces(xy, projected, transformer, tolerance_m)
-        pieces[rings[1:-1] - 1] = 1  # from one ring to the next there is no edge
+        pieces[rings[1:-1] - 1] = 1  # there is no edge from one ring to the next
         if (pieces == 1).all():
             return projected, rings
         torn = xy[np.argmax(pieces)]
         xy, rings = _cut(xy, rings, pieces)
-    raise ChartError(f"its edge at {torn[0]:g}, {torn[1]:g} is torn apart in {name}.", hint=_ELSEWHERE)
+    message = f"its edge at {torn[0]:g}, {torn[1]:g} crosses a discontinuity of {name}."
+    raise ChartError(message, hint=_ELSEWHERE)
 
 
 def _pieces(xy: Floats, projected: Floats, transformer: pyproj.Transformer, tolerance_m: float) -> NDArray[np.int64]:
-    """Return in how many pieces to cut each of m - 1 edges: a chord's height falls with the square of its length."""
+    """Return the number of pieces to cut each of m - 1 edges into: a chord's height falls with its length squared."""
     a, b = xy[:-1], xy[1:]
     pa, pb = projected[:-1], projected[1:]
     height = np.zeros(len(a))
-    for share in (1 / 3, 2 / 3):  # two places: in the middle, a bend to both sides would not be seen
+    for share in (1 / 3, 2 / 3):  # two positions: the middle alone would miss a bend to both sides
         x, y = (a + (b - a) * share).T
         at = np.column_stack(transformer.transform(x, y))
         off = at - (pa + (pb - pa) * share)
@@ -131,7 +132,7 @@ def _pieces(xy: Floats, projected: Floats, transformer: pyproj.Transformer, tole
 
 def _cut(xy: Floats, rings: NDArray[np.int64], pieces: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
     """Cut each edge into equal pieces; return the vertices and the rings' offsets."""
-    start = np.concatenate([[0], np.cumsum(pieces)])  # where each old vertex stands among the new ones
+    start = np.concatenate([[0], np.cumsum(pieces)])  # the place of each old vertex among the new ones
     edge = np.repeat(np.arange(len(pieces)), pieces)
     share = (np.arange(start[-1]) - start[edge]) / pieces[edge]
     new = np.empty((start[-1] + 1, 2))

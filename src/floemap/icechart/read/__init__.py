@@ -1,1 +1,1 @@
-"""Reading ice charts: files and archives, columns and codes, CRS, repairs, and what is odd."""
+"""Reading ice charts: files and archives, columns and codes, CRS, repairs, oddities."""

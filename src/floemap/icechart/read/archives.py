@@ -1,6 +1,6 @@
-"""Charts in archives: zips and tars, and one archive within another, as ice services and data centres give them out.
+"""Charts in archives: zips and tars, and one archive within another, as ice services and data centres publish them.
 
-An archive comes from anywhere, so members are looked at before one is read, and never unpacked under their own names.
+An archive may come from anywhere: all members are checked before one is read, and none is unpacked under its name.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from typing import IO, Any
 from floemap.errors import ChartError
 from floemap.zips import UNREADABLE, brief, clean_name, inner_archives, other_archive, refuse_hostile
 
-#: Archives that are looked into.
+#: Archives that floemap searches for charts.
 SUFFIXES = (".zip", ".tar")
-#: Archives that are not.
+#: Archives that it does not open.
 OTHERS = (".7z", ".rar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
-#: A chart, or all archives within an archive, have no more bytes than this.
+#: Most bytes of a chart, and of all archives within an archive together.
 MOST_BYTES = 2 << 30
-#: An archive of charts has no more files. To list as many takes seconds.
+#: Most files in an archive of charts. Listing so many takes seconds.
 MOST_MEMBERS = 20_000
 _UNREADABLE = (*UNREADABLE, tarfile.TarError)
+_UNPACK = "Unpack it, and give the chart's file."
 
-#: The way to a file: its name in an archive, or that of an archive within it and the name therein.
+#: The path of a file: its name in an archive, or the name of an archive within it and the name in that one.
 Chain = tuple[str, ...]
 Member = zipfile.ZipInfo | tarfile.TarInfo
 
 
 class Archive:
-    """A zip or tar that is open: names and sizes of its files, and their content.
+    """An open zip or tar: names and sizes of its files, and their content.
 
     Attributes
     ----------
     sizes
-        Bytes of each file, by its name.
+        Size of each file in bytes, by name.
     """
 
     def __init__(self, path: Path, content: zipfile.ZipFile | tarfile.TarFile) -> None:
@@ -46,8 +47,7 @@ class Archive:
         all_of_it: Iterable[Member] = content if isinstance(content, tarfile.TarFile) else content.infolist()
         listed = list(islice(all_of_it, MOST_MEMBERS + 1))
         if len(listed) > MOST_MEMBERS:
-            hint = "Unpack it, and give the chart's own file."
-            raise ChartError(f"holds more than {MOST_MEMBERS:,} files.", path=path, hint=hint)
+            raise ChartError(f"holds more than {MOST_MEMBERS:,} files.", path=path, hint=_UNPACK)
         members = [m if isinstance(m, zipfile.ZipInfo) else _as_zip_member(m) for m in listed if _is_file(m)]
         members = [m for m in members if not _hidden(m.filename)]
         self._members = refuse_hostile(path, members, ChartError)
@@ -59,22 +59,22 @@ class Archive:
             return self._content.open(self._members[name])
         file = self._content.extractfile(self._members[name].filename)
         if file is None:
-            raise tarfile.ReadError(f"{name} is no file")
+            raise tarfile.ReadError(f"{name} is not a file")
         return file
 
 
 def _hidden(name: str) -> bool:
-    """Whether a member is none that a user sees, as those in which macOS keeps what it knows of a file."""
+    """Return whether a member is invisible to users, such as those in which macOS keeps attributes of a file."""
     return clean_name(name).startswith("__MACOSX/") or PurePosixPath(clean_name(name)).name.startswith("._")
 
 
 def _is_file(member: Member) -> bool:
-    """Whether a member is to be looked at: of a tar, links and devices are not."""
+    """Return whether a member counts: links and devices in a tar do not."""
     return isinstance(member, zipfile.ZipInfo) or member.isreg()
 
 
 def _as_zip_member(member: tarfile.TarInfo) -> zipfile.ZipInfo:
-    """Return what a zip would say of a tar's member, so that both are judged by one rule."""
+    """Return a tar's member in the form of a zip's, so that the same checks apply to both."""
     like = zipfile.ZipInfo(member.name)
     like.filename = member.name
     like.file_size = like.compress_size = member.size
@@ -83,12 +83,12 @@ def _as_zip_member(member: tarfile.TarInfo) -> zipfile.ZipInfo:
 
 @contextmanager
 def open_archive(path: Path, chain: Chain = ()) -> Iterator[Archive]:
-    """Open an archive, or with a `chain` of names the one within it.
+    """Open an archive, or the one within it at the end of a `chain` of names.
 
     Raises
     ------
     ChartError
-        If it is damaged, hostile, or too large.
+        If the archive is damaged, hostile, or too large.
     """
     with ExitStack() as stack:
         name = path.name
@@ -104,12 +104,12 @@ def open_archive(path: Path, chain: Chain = ()) -> Iterator[Archive]:
             what = "" if name == path.name else f"holds {name!r}, which "
             kind = PurePosixPath(name).suffix.lower().removeprefix(".")
             other = isinstance(e, _OtherArchiveError)
-            message = f"{what}is {e}." if other else f"{what}is no readable {kind}: {brief(e)}."
-            raise ChartError(message, path=path, hint="Unpack it." if other else "Fetch or copy it again.") from e
+            message = f"{what}is {e}." if other else f"{what}is not a readable {kind}: {brief(e)}."
+            raise ChartError(message, path=path, hint=_UNPACK if other else "Fetch or copy it again.") from e
 
 
 class _OtherArchiveError(ValueError):
-    """What an archive is of a kind that is not looked into, whatever its suffix."""
+    """The content of an archive is of a kind that floemap does not open, whatever its suffix."""
 
 
 def _opened(stack: ExitStack, file: Any) -> zipfile.ZipFile | tarfile.TarFile:
@@ -134,7 +134,8 @@ def copy(archive: Archive, name: str, target: IO[bytes], path: Path) -> None:
     """
     left = archive.sizes[name]
     if left > MOST_BYTES:
-        raise ChartError(f"holds {name!r} of {left >> 20:,} MiB.", path=path, hint="No chart is that large.")
+        hint = f"A chart in an archive may have {MOST_BYTES >> 20:,} MiB. {_UNPACK}"
+        raise ChartError(f"holds {name!r} of {left >> 20:,} MiB.", path=path, hint=hint)
     with archive.open(name) as source:
         while left > 0:
             block = source.read(min(left, 1 << 20))
@@ -150,12 +151,12 @@ def copy(archive: Archive, name: str, target: IO[bytes], path: Path) -> None:
 
 
 def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Chain]:
-    """Find the files with some suffixes in an archive; where it has none, in the archives that it holds.
+    """Find the files with some suffixes in an archive or, if it has none, in the archives within it.
 
     Raises
     ------
     ChartError
-        If it cannot be read, or holds nothing but archives of which none can be read, or they are too large.
+        If the archive cannot be read, or holds only archives that cannot be read or are too large.
     """
     with open_archive(path) as archive:
         sizes = dict(sorted(archive.sizes.items()))
@@ -164,11 +165,8 @@ def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Chain]:
         return found
     inner = {name: size for name, size in sizes.items() if PurePosixPath(name).suffix.lower() in SUFFIXES}
     if sum(inner.values()) > MOST_BYTES:
-        raise ChartError(
-            f"holds {len(inner)} archives of {sum(inner.values()) >> 20:,} MiB together.",
-            path=path,
-            hint="Unpack it, and give the chart's own file.",
-        )
+        message = f"holds {len(inner)} archives of {sum(inner.values()) >> 20:,} MiB together."
+        raise ChartError(message, path=path, hint=_UNPACK)
     problems = []
     for name in inner:
         try:
@@ -183,5 +181,5 @@ def find_files(path: Path, suffixes: tuple[str, ...]) -> list[Chain]:
     deeper = inner_archives(sizes)
     if not found and deeper:
         message = f"holds no chart but {len(deeper)} archives, such as {deeper[0]!r}."
-        raise ChartError(message, path=path, hint="Unpack it, and give the chart's own file, or the archive of it.")
+        raise ChartError(message, path=path, hint="Unpack it, and give the chart's file or its archive.")
     return found

@@ -1,4 +1,4 @@
-"""SIGRID-3 codes: from what files hold ('8', '08', 8, 8.0, -9, '', None) to whole numbers, and what they stand for.
+"""SIGRID-3 codes: from the values in files ('8', '08', 8, 8.0, -9, '', None) to whole numbers, and their meaning.
 
 Code tables: SIGRID-3, WMO/JCOMM TR-23, version 3.0 (2014). Concentrations are in tenths here, as on charts.
 """
@@ -18,35 +18,35 @@ from numpy.typing import NDArray
 from floemap.errors import ChartError
 from floemap.legend import ICE_FREE
 
-#: A code that a chart does not give, in arrays. SIGRID-3 writes the same.
+#: In arrays, a code that a chart does not give. SIGRID-3 writes the same.
 NOT_GIVEN = -9
 
-#: Text, in lower case, by which files say that there is no code; "9-" is a -9 that was set flush right.
+#: Text, in lower case, that files write for "no code"; "9-" is a right-aligned -9.
 _NO_CODE = frozenset({"", "-9", "9-", "-", "--", "n/a", "na", "nan", "none", "null", "<null>"})
 
-#: Numbers in text; Python takes others for numbers, too, such as 1_0.
+#: Numbers in text; Python also accepts others, such as 1_0.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
-#: Polygon types: land, water, ice, no data, ice shelf. Where a chart gives none, "".
+#: Polygon types: land, water, ice, no data, ice shelf. A polygon without a type has "".
 POLYGON_TYPES: Mapping[str, str] = MappingProxyType(
     {"L": "land", "W": "water", "I": "ice", "N": "no data", "S": "ice shelf"}
 )
 
 #: Total concentration codes of polygons without ice: ice free (00, 55 in some editions), and open water, under a tenth.
 WATER_CODES = frozenset({0, 1, 55})
-#: Ice free, by version 3.0. Some charts write it for an unknown concentration: where they name the ice, it is that.
+#: Ice free, by version 3.0. Some charts write it for an unknown concentration; in polygons that name ice it means that.
 ICE_FREE_OR_UNKNOWN = 98
 BERGY_WATER_CODE = 2
-#: Codes in columns of stages that name no ice of the sea: none, ice free, no stage, glacier ice, undetermined.
+#: Codes in columns of stages that name no sea ice: not given, ice free, no stage, glacier ice, undetermined.
 NO_ICE = (NOT_GIVEN, ICE_FREE, 80, 98, 99)
 #: Those of them that name no type of ice at all.
 NO_TYPE = (NOT_GIVEN, ICE_FREE, 80)
-#: Unknown concentration, of several types each.
+#: Codes of an unknown concentration.
 UNKNOWN_CODES = frozenset({ICE_FREE_OR_UNKNOWN, 99})
 
 
 def _concentrations() -> dict[int, tuple[float, float]]:
-    """Lowest and highest tenths by code."""
+    """Return lowest and highest tenths by code."""
     table: dict[int, tuple[float, float]] = {0: (0, 0), 55: (0, 0), 1: (0, 1), 2: (0, 1), 92: (10, 10)}
     for low in range(1, 10):
         table[10 * low] = (low, low)
@@ -56,7 +56,7 @@ def _concentrations() -> dict[int, tuple[float, float]]:
     return table
 
 
-#: Lowest and highest concentration, in tenths, by code. Unknown ones (98, 99) are not in it.
+#: Lowest and highest concentration, in tenths, by code, without the unknown ones (98, 99).
 TENTHS: Mapping[int, tuple[float, float]] = MappingProxyType(_concentrations())
 
 
@@ -76,21 +76,22 @@ def tenths(codes: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def read_codes(values: Sequence[Any], column: str, features: Sequence[Any] | NDArray[Any]) -> NDArray[np.int16]:
-    """Turn a column of codes, as files hold them, into numbers; what is not given becomes :data:`NOT_GIVEN`.
+    """Turn a column of codes from a file into numbers, (polygons,), :data:`NOT_GIVEN` where there is none.
 
-    Strings padded or not, whole numbers, reals without a fraction; -9, empty, blank and null are "not given".
+    Codes may be strings, padded or not, whole numbers, or reals without a fraction; -9, empty, blank and null mean
+    "not given".
 
     Parameters
     ----------
     values
         The column, (polygons,).
     column, features
-        Its name and the polygons' ids, for the message.
+        Name of the column and ids of the polygons, for the message.
 
     Raises
     ------
     ChartError
-        If a value is no number of at most two digits, naming the polygon.
+        If a value is not a number of at most two digits; the message names the polygon.
     """
     known: dict[Any, int] = {}
     codes = np.empty(len(values), np.int16)
@@ -101,7 +102,7 @@ def read_codes(values: Sequence[Any], column: str, features: Sequence[Any] | NDA
             if code is None:
                 raise ChartError(
                     f"polygon {features[i]}: {column} is {_shown(value)}.",
-                    hint="A SIGRID-3 code has one or two digits, or is -9 or empty where there is none.",
+                    hint="A SIGRID-3 code has one or two digits; -9 or an empty cell means that there is none.",
                 )
             known[key] = code
         codes[i] = known[key]
@@ -109,18 +110,18 @@ def read_codes(values: Sequence[Any], column: str, features: Sequence[Any] | NDA
 
 
 def _plain(value: Any) -> str | float | None:
-    """Return a value as text or number, None where there is none, infinity where it is neither."""
+    """Return a value as text or number, None for a missing value, infinity for any other kind."""
     if isinstance(value, str):
         return value
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        return None if value != value else float(min(value, 1000))  # not-a-number stands for none
+        return None if value != value else float(min(value, 1000))  # not-a-number means none
     return math.inf
 
 
 def _code(value: str | float | None) -> int | None:
-    """Return one code, NOT_GIVEN, or None where it is not understood."""
+    """Return one code, NOT_GIVEN, or None if the value is not a code."""
     if isinstance(value, str):
         value = value.replace("\0", " ").strip()
         if value.lower() in _NO_CODE:
@@ -136,7 +137,7 @@ def _code(value: str | float | None) -> int | None:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it may be shown: in quotes where it is text, without what a terminal would obey, cut."""
+    """Return a value for a message: text in quotes, control characters escaped, cut."""
     words = repr(value)
     return words if len(words) <= 60 else f"{words[:60]} ..."
 
@@ -147,7 +148,7 @@ def read_polygon_types(values: Sequence[Any], features: Sequence[Any] | NDArray[
     Raises
     ------
     ChartError
-        If a value is none of them, naming the polygon.
+        If a value is not one of them; the message names the polygon.
     """
     types = []
     for value, feature in zip(values, features, strict=True):

@@ -1,7 +1,7 @@
-"""Which columns of a file hold SIGRID-3's codes: under their own names, those of the Canadian Ice Service, or in lists.
+"""Columns of SIGRID-3 codes in a file: by SIGRID-3's names, by those of the Canadian Ice Service, or in lists.
 
-Version 3.0 of the standard lets files take columns of the Ice Objects Catalogue instead of the old ones (Table A-1):
-one column then holds the codes of all types of a polygon, two digits each.
+Version 3.0 of the standard allows columns of the Ice Objects Catalogue instead of the old ones (Table A-1): one column
+then has the codes of all types of a polygon, two digits each.
 """
 
 from __future__ import annotations
@@ -15,44 +15,45 @@ import numpy as np
 
 from floemap.errors import ChartError
 
-#: Columns of codes as they are called here; a file may lack all but the first two.
+#: Names of the columns of codes in floemap; a file may lack all but the first two.
 CODE_COLUMNS = ("ct", "sa", "ca", "fa", "cb", "sb", "fb", "cc", "sc", "fc", "cn", "cd")
 POLY_TYPE = "poly_type"
 _NEEDED = ("ct", "sa", POLY_TYPE)
-#: A second type needs its concentration beside the first's.
+#: A file with the first column of a pair needs the second: each type has a stage, and a second type needs the
+#: concentration of the first.
 _TOGETHER = (("cb", "sb"), ("cc", "sc"), ("sb", "ca"), ("sc", "ca"))
-#: What files put before the names: nothing, or, the Canadian Ice Service, SGD_. Names in shapefiles have ten letters.
+#: Prefixes of the names: none, or SGD_ of the Canadian Ice Service. Names in shapefiles have at most ten letters.
 _PREFIXES = ("", "sgd_")
 _LONGEST_NAME = 10
-#: Columns of lists: of which codes, in their order.
+#: Columns of lists, with the codes in each list in their order.
 LISTS: Mapping[str, tuple[str, ...]] = {
     "iceact": ("ct",),
     "iceapc": ("ca", "cb", "cc"),
     "icesod": ("cn", "sa", "sb", "sc", "cd"),
     "iceflz": ("fa", "fb", "fc"),
 }
-#: Columns that say the like in codes of another kind, and which.
+#: Columns of other codes for ice, and what these are.
 _OTHER_CODES = {
-    "e_ct": "the codes of the egg on paper charts",
-    "egg_id": "the codes of the egg on paper charts",
-    "n_ct": "numbers of the Canadian Ice Service's own",
-    "icecode": "a code of the U.S. National Ice Center's own",
+    "e_ct": "egg codes of paper charts",
+    "egg_id": "egg codes of paper charts",
+    "n_ct": "numbers of the Canadian Ice Service",
+    "icecode": "codes of the U.S. National Ice Center",
     "ice_type": "classes of concentration in words",
-    "sod": "stages of development without the rest",
-    "sic": "concentrations without the rest",
+    "sod": "stages of development alone",
+    "sic": "concentrations alone",
 }
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a file's codes are.
+    """The columns of a file that hold codes.
 
     Attributes
     ----------
     plain
-        The file's names of columns that hold one code, by ours.
+        The file's names of columns with one code, by the names of floemap.
     lists
-        The file's names of columns that hold several, by those of :data:`LISTS`.
+        The file's names of columns with several codes, by the names in :data:`LISTS`.
     """
 
     plain: Mapping[str, str]
@@ -60,11 +61,11 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """The file's names of all of them."""
+        """The file's names of all these columns."""
         return [*self.plain.values(), *self.lists.values()]
 
     def values(self, columns: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> dict[str, list[Any]]:
-        """Return each code's values in some rows of the file, by our names, as the file has them."""
+        """Return the values of each code in some rows, by the names of floemap, as the file has them."""
         found = {ours: [columns[own][i] for i in rows] for ours, own in self.plain.items()}
         for name, own in self.lists.items():
             texts = [_text(columns[own][i]) for i in rows]
@@ -84,7 +85,7 @@ def find_columns(path: Path, fields: Sequence[str]) -> Columns:
     Raises
     ------
     ChartError
-        If a column that is needed is not there, or one is there twice.
+        If the file lacks a necessary column, or has one twice.
     """
     by_name: dict[str, str] = {}
     for own in fields:
@@ -97,17 +98,14 @@ def find_columns(path: Path, fields: Sequence[str]) -> Columns:
     missing = _missing(columns)
     if missing:
         others = [f"{by_name[name]!r} ({what})" for name, what in _OTHER_CODES.items() if name in by_name]
-        hint = f"It has {', '.join(others)}, which is not read. " if others else ""
-        raise ChartError(
-            f"lacks {', '.join(c.upper() for c in missing)}; it has {_listed(fields)}.",
-            path=path,
-            hint=f"{hint}A SIGRID-3 chart is needed.",
-        )
+        hint = f"floemap does not read its {', '.join(others)}. " if others else ""
+        message = f"lacks {', '.join(c.upper() for c in missing)}; it has {_listed(fields)}."
+        raise ChartError(message, path=path, hint=f"{hint}Give a SIGRID-3 chart.")
     return columns
 
 
 def polygon_type_column(fields: Sequence[str]) -> str | None:
-    """Return the file's name of the column of polygon types, None where it has none."""
+    """Return the file's name of the column of polygon types, None if it has none."""
     names = [(prefix + POLY_TYPE)[:length] for prefix in _PREFIXES for length in (None, _LONGEST_NAME)]
     by_name = {own.strip().lower(): own for own in reversed(fields)}
     return next((by_name[name] for name in names if name in by_name), None)
@@ -118,7 +116,7 @@ def _with_prefix(by_name: Mapping[str, str], prefix: str) -> Columns:
     kind = polygon_type_column(list(by_name))
     if kind is not None:
         plain[POLY_TYPE] = by_name[kind]
-    # A list stands for columns that are not there; files may mix both.
+    # A list replaces columns that the file lacks; files may mix both.
     lists = {
         n: by_name[prefix + n]
         for n, codes in LISTS.items()
@@ -134,13 +132,13 @@ def _missing(columns: Columns) -> list[str]:
 
 
 def _listed(fields: Sequence[str]) -> str:
-    """Name columns so that a terminal shows them as they are, the first of many."""
+    """Return the names of columns for a message, control characters escaped, at most 40."""
     shown = ", ".join(f if f.isprintable() else repr(f) for f in fields[:40])
     return (shown or "no columns") + (f" and {len(fields) - 40} more" if len(fields) > 40 else "")
 
 
 def _text(value: Any) -> str:
-    """Return the text of a list; numbers, as files hold it that take digits for them, lack a zero before them."""
+    """Return the text of a list; files that store the digits as a number lose a leading zero."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -154,7 +152,7 @@ def _given(code: Any) -> bool:
 
 
 def _pieces(text: str, count: int) -> list[str]:
-    """Cut a list into codes of two digits; what cannot be cut stays whole, and is refused as no code."""
+    """Cut a list into codes of two digits; a text that cannot be cut stays whole, and read_codes refuses it."""
     if count > 1 and len(text.strip()) % 2:
         return [f"{text} in a list", *[""] * (count - 1)]
     cut = [text[2 * i : 2 * i + 2].strip() for i in range(count - 1)]
@@ -162,10 +160,10 @@ def _pieces(text: str, count: int) -> list[str]:
 
 
 def _stages(text: str, parts: int) -> list[str]:
-    """Cut a list of stages: of a trace of thicker ice, of up to three types, of the rest.
+    """Cut a list of stages: that of a trace of thicker ice, of up to three types, of the remainder.
 
-    Where there is no trace, the list begins with two blanks, which many readers take away. How many partial
-    concentrations there are, `parts`, tells.
+    A list without a trace begins with two blanks, which many readers strip. The number of partial concentrations,
+    `parts`, shows whether they were stripped.
     """
     whole = _pieces(text, 5)
     if text.startswith("  ") or len(text) > 8:

@@ -1,4 +1,4 @@
-"""What a file of polygons holds, as it stands there: ids, columns, geometries. One form for all formats."""
+"""Content of a file of polygons: ids, columns, geometries. One form for all formats."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Floats = NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
 _POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
-#: Further types of Well-Known Binary that have an area: a polygon whose edges may be arcs, several of them, a
-#: polyhedral surface, a triangulated one, a triangle.
+#: Further types of Well-Known Binary with an area: a polygon whose edges may be arcs, several of these, a polyhedral
+#: surface, a triangulated one, a triangle.
 _CURVE_POLYGON, _SURFACES, _POLYHEDRAL, _TIN, _TRIANGLE = 10, 12, 15, 16, 17
 _OTHERS = (_CURVE_POLYGON, _SURFACES, _POLYHEDRAL, _TIN, _TRIANGLE)
-#: Rings of the first.
+#: Types of rings of the first.
 _STRAIGHT, _COMPOUND = 2, 9
 _DEEPEST = 8
-#: Nothing on a map is farther from its origin; what is was never given, as some files say by the largest number.
+#: No position on a map is farther from its origin. Some files write the largest number for a missing position.
 _FARTHEST = 1e12
 
 
@@ -41,10 +41,11 @@ class Features:
     columns
         Values as the file has them, by the file's names, (n,) each.
     geometries
-        Shapely geometries, None where there is none, (n,). Polygons may be invalid, but rings are closed and places
+        Shapely geometries, None where there is none, (n,). Polygons may be invalid, but rings are closed and positions
         finite.
     mended
-        Of which features that was not so, (n,): rings were closed, places or rings of less than three of them left out.
+        Features that were changed for this, (n,): a ring was closed, or positions that are not finite or rings of fewer
+        than three positions were left out.
     """
 
     ids: NDArray[np.int64]
@@ -53,7 +54,7 @@ class Features:
     mended: NDArray[np.bool_]
 
     def within(self, box: Box | None) -> Features:
-        """Return those whose geometry may reach into a box; all of them without one."""
+        """Return the features whose geometry may reach into a box; all of them if it is None."""
         if box is None:
             return self
         west, south, east, north = box
@@ -63,7 +64,10 @@ class Features:
         return Features(self.ids[keep], columns, self.geometries[keep], self.mended[keep])
 
     def with_area(self) -> tuple[NDArray[np.intp], NDArray[Any]]:
-        """Return which features have polygons, (k,), and these as polygons and multipolygons, (k,), perhaps invalid."""
+        """Return the numbers of features with polygons, (k,), and these as polygons and multipolygons, (k,).
+
+        They may be invalid.
+        """
         kind = shapely.get_type_id(self.geometries)
         rows = np.flatnonzero(np.isin(kind, (_POLYGON, _MULTIPOLYGON, _COLLECTION)))
         polygons = self.geometries[rows]
@@ -74,18 +78,18 @@ class Features:
 
 
 def from_wkb(ids: NDArray[np.int64], columns: Mapping[str, Sequence[Any]], blobs: Sequence[bytes | None]) -> Features:
-    """Make features from geometries in Well-Known Binary, None where there is none. Only those with an area are kept.
+    """Make features from geometries in Well-Known Binary, None where there is none. Only geometries with an area stay.
 
     Raises
     ------
     ChartError
-        If a geometry is damaged or has curved edges, naming the feature.
+        If a geometry is damaged or has curved edges; the message names the feature.
     """
     types = [0 if blob is None else _type(blob, feature) for blob, feature in zip(blobs, ids, strict=True)]
     geometries = np.full(len(blobs), None, object)
     mended = np.zeros(len(blobs), np.bool_)
     areas = np.flatnonzero(np.isin(types, (_POLYGON, _MULTIPOLYGON, _COLLECTION)))
-    with np.errstate(invalid="ignore"):  # of what is not finite
+    with np.errstate(invalid="ignore"):  # positions that are not finite
         try:
             geometries[areas] = shapely.from_wkb([blobs[int(i)] for i in areas], on_invalid="ignore")
         except NotImplementedError:
@@ -111,12 +115,12 @@ class _ArcError(ValueError):
 def _curved(what: str) -> ChartError:
     return ChartError(
         f"{what}: has edges that are arcs.",
-        hint="Turn them into straight ones, as with QGIS's 'Segmentize by maximum distance'.",
+        hint="Replace them by straight edges, for example with 'Segmentize by maximum distance' in QGIS.",
     )
 
 
 def _type(blob: bytes, feature: int) -> int:
-    """Return a geometry's type without what it says of heights and measures."""
+    """Return a geometry's type without its flags for heights and measures."""
     if len(blob) < 5 or blob[0] > 1:
         raise ChartError(f"polygon {feature}: its geometry is damaged.", hint="Repair the chart.")
     code: int = struct.unpack_from("<I" if blob[0] else ">I", blob, 1)[0]
@@ -124,10 +128,10 @@ def _type(blob: bytes, feature: int) -> int:
 
 
 def _read(blob: memoryview, at: int, depth: int) -> tuple[list[list[Floats]], int]:
-    """Read one geometry; return the rings of its polygons and where it ends."""
+    """Read one geometry; return the rings of its polygons, and its end."""
     kind, order, dimensions, at = _header(blob, at)
     if kind not in (_POLYGON, _MULTIPOLYGON, _COLLECTION, *_OTHERS) or depth > _DEEPEST:
-        raise ValueError(f"no polygon but {kind}")
+        raise ValueError(f"type {kind} instead of a polygon")
     (count,) = struct.unpack_from(order + "I", blob, at)
     at += 4
     parts: list[list[Floats]] = []
@@ -138,13 +142,13 @@ def _read(blob: memoryview, at: int, depth: int) -> tuple[list[list[Floats]], in
         return parts, at
     rings = []
     for _ in range(count):
-        ring, at = _ring(blob, at) if kind == _CURVE_POLYGON else _places(blob, at, order, dimensions)
+        ring, at = _ring(blob, at) if kind == _CURVE_POLYGON else _positions(blob, at, order, dimensions)
         rings.append(ring)
     return [rings], at
 
 
 def _header(blob: memoryview, at: int) -> tuple[int, str, int, int]:
-    """Return a geometry's type, order of bytes, numbers a place, and where what it holds begins."""
+    """Return a geometry's type, byte order, numbers for each position, and where its content begins."""
     order = "<" if blob[at] else ">"
     code: int = struct.unpack_from(order + "I", blob, at + 1)[0]
     extra = (code & 0x0FFFFFFF) // 1000  # 1: heights, 2: measures, 3: both; PostGIS has bits for them
@@ -152,18 +156,18 @@ def _header(blob: memoryview, at: int) -> tuple[int, str, int, int]:
     return (code & 0x0FFFFFFF) % 1000, order, dimensions, at + 5 + (4 if code & 0x20000000 else 0)
 
 
-def _places(blob: memoryview, at: int, order: str, dimensions: int) -> tuple[Floats, int]:
-    """Read counted places, (m, 2), without what is above or measured; return where they end, too."""
+def _positions(blob: memoryview, at: int, order: str, dimensions: int) -> tuple[Floats, int]:
+    """Read counted positions without heights and measures, (m, 2); return their end, too."""
     (points,) = struct.unpack_from(order + "I", blob, at)
     values = np.frombuffer(blob, order + "f8", points * dimensions, at + 4)
     return values.reshape(points, dimensions)[:, :2].astype(np.float64), at + 4 + values.nbytes
 
 
 def _ring(blob: memoryview, at: int) -> tuple[Floats, int]:
-    """Read a ring of its own type, (m, 2), whose edges must be straight; return where it ends, too."""
+    """Read a ring that has a type, (m, 2), and must have straight edges; return its end, too."""
     kind, order, dimensions, at = _header(blob, at)
     if kind == _STRAIGHT:
-        return _places(blob, at, order, dimensions)
+        return _positions(blob, at, order, dimensions)
     if kind != _COMPOUND:
         raise _ArcError
     (count,) = struct.unpack_from(order + "I", blob, at)
@@ -173,7 +177,7 @@ def _ring(blob: memoryview, at: int) -> tuple[Floats, int]:
         inner, order, dimensions, start = _header(blob, at)
         if inner != _STRAIGHT:
             raise _ArcError
-        piece, at = _places(blob, start, order, dimensions)
+        piece, at = _positions(blob, start, order, dimensions)
         pieces.append(piece)
     ring = np.concatenate(pieces)
     return ring[np.r_[True, (np.diff(ring, axis=0) != 0).any(axis=1)]], at
@@ -182,13 +186,13 @@ def _ring(blob: memoryview, at: int) -> tuple[Floats, int]:
 def polygons_of(parts: Sequence[Sequence[Floats]]) -> tuple[Any, bool]:
     """Make a polygon or multipolygon from rings, (m, 2) each; the first of each part is its shell.
 
-    Rings are closed where they are not. Places that are not finite are left out, and rings of less than three places,
+    Open rings are closed. Positions that are not finite are left out, and so are rings of fewer than three positions,
     which have no area.
 
     Returns
     -------
     tuple
-        The geometry, None where no ring is left, and whether anything was changed.
+        The geometry, None if no ring is left, and whether anything was changed.
     """
     sound = [[c for ring in rings if (c := _sound(ring)) is not None] for rings in parts]
     shells = [[shapely.linearrings(ring) for ring in rings] for rings in sound if rings]
@@ -203,7 +207,7 @@ def polygons_of(parts: Sequence[Sequence[Floats]]) -> tuple[Any, bool]:
 
 
 def _sound(ring: Floats) -> Floats | None:
-    """Return a ring as it is where nothing is wrong with it; mended; or None where it has no area."""
+    """Return a sound ring unchanged, another one mended, or None if it has no area."""
     finite = (np.abs(ring) < _FARTHEST).all(axis=1)
     if not finite.all():
         ring = ring[finite]

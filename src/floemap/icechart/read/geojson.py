@@ -1,7 +1,7 @@
-"""Reading GeoJSON (RFC 7946) by the JSON reader itself: no file of JSON is shown to GDAL.
+"""Reading GeoJSON (RFC 7946) by Python's JSON reader instead of GDAL.
 
-To GDAL, a file that begins with a brace may be a program of its own (GDALG), which reads other files and the network;
-and a "crs" that is a link is fetched. Here it is polygons and properties, or it is refused.
+For GDAL, a file that begins with a brace may be a processing pipeline (GDALG), which reads other files and the network,
+and GDAL fetches a "crs" that is a link. This reader accepts polygons and properties and refuses everything else.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from floemap.errors import MISSHAPEN, ChartError
 from floemap.icechart.read.features import Box, Features, polygons_of
 from floemap.zips import brief
 
-#: A larger one would not fit into memory.
+#: Most bytes of a file: a larger one would not fit into memory.
 MOST_BYTES = 1 << 30
-#: Names of a CRS that say what it is; anything else that could be one is not looked up.
+#: Names of a CRS that need no other file or address.
 _NAMED = re.compile(r"(urn:ogc:def:crs:|https?://www\.opengis\.net/(def/crs/|gml/srs/)|[A-Za-z]+:)[\w.:/#-]+", re.ASCII)
-#: Longitude and latitude, in this order, as coordinates are always taken here.
+#: Longitude and latitude, in this order, which all coordinates have here.
 _LONLAT = "EPSG:4326"
 _DEEPEST = 8
 
 
 @dataclass(frozen=True)
 class GeoJson:
-    """A file of GeoJSON that is in memory.
+    """A GeoJSON file in memory.
 
     Attributes
     ----------
     fields
         Names of properties.
     crs
-        By its name: longitude and latitude, unless an older file says another; None where it says that it knows none.
+        Name of the CRS: longitude and latitude, unless an older file gives another; None if its "crs" is null.
     """
 
     fields: tuple[str, ...]
@@ -45,12 +45,12 @@ class GeoJson:
     _features: Sequence[Mapping[str, Any]]
 
     def read(self, columns: Sequence[str], box: Box | None = None) -> Features:
-        """Return features with some properties; those that may reach into a box.
+        """Return features with some properties, if a box is given those that may reach into it.
 
         Raises
         ------
         ChartError
-            If a geometry is damaged, naming the feature.
+            If a geometry is damaged; the message names the feature.
         """
         ids = [f.get("id") for f in self._features]
         own = all(type(i) is int and 0 <= i < 2**63 for i in ids) and len(set(ids)) == len(ids)
@@ -61,7 +61,7 @@ class GeoJson:
             try:
                 geometries[i], mended[i] = polygons_of(_parts(feature.get("geometry")))
             except MISSHAPEN as e:
-                message = f"polygon {numbers[i]}: its geometry is not GeoJSON's."
+                message = f"polygon {numbers[i]}: its geometry is not valid GeoJSON."
                 raise ChartError(message, hint="Repair the chart.") from e
         by_column = {c: [(f.get("properties") or {}).get(c) for f in self._features] for c in columns}
         return Features(numbers, by_column, geometries, mended).within(box)
@@ -73,30 +73,29 @@ def open_geojson(file: Path) -> GeoJson:
     Raises
     ------
     ChartError
-        If it is no GeoJSON with features.
+        If it is not GeoJSON with features.
     """
     try:
         size = file.stat().st_size
         if size > MOST_BYTES:
-            raise ChartError(f"has {size >> 20:,} MiB.", hint="Give a GeoPackage, which is read in parts.")
-        content = json.loads(file.read_bytes())  # UTF-8, 16 or 32, by how it begins
+            hint = f"GeoJSON may have {MOST_BYTES >> 20:,} MiB. Give a GeoPackage instead."
+            raise ChartError(f"has {size >> 20:,} MiB.", hint=hint)
+        content = json.loads(file.read_bytes())  # UTF-8, 16 or 32, by its first bytes
     except (OSError, ValueError, RecursionError, MemoryError) as e:
         raise ChartError(f"cannot be read: {brief(e) or 'it is too large'}.", hint="Is it GeoJSON?") from e
     kind = content.get("type") if isinstance(content, dict) else type(content).__name__
     features = content.get("features") if kind == "FeatureCollection" else [content] if kind == "Feature" else None
     if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
-        raise ChartError(
-            f"is no GeoJSON with features: its type is {brief(ValueError(repr(kind)))}.",
-            hint="A FeatureCollection is needed.",
-        )
+        message = f"is not GeoJSON with features: its type is {brief(ValueError(repr(kind)))}."
+        raise ChartError(message, hint="Give a FeatureCollection.")
     if any(not isinstance(f.get("properties") or {}, dict) for f in features):
-        raise ChartError("holds a feature whose properties have no names.", hint="Is it GeoJSON?")
+        raise ChartError("holds a feature whose properties are not a JSON object.", hint="Is it GeoJSON?")
     fields = dict.fromkeys(str(name) for f in features for name in f.get("properties") or {})
     return GeoJson(tuple(fields), _crs(content), features)
 
 
 def _crs(content: Mapping[str, Any]) -> str | None:
-    """Return the CRS of a file by its name. Before RFC 7946, files could name another than longitude and latitude."""
+    """Return the name of a file's CRS. Before RFC 7946, files could give another than longitude and latitude."""
     if "crs" not in content:
         return _LONLAT
     if content["crs"] is None:
@@ -110,7 +109,7 @@ def _crs(content: Mapping[str, Any]) -> str | None:
 
 
 def _parts(geometry: Any, depth: int = 0) -> list[list[Any]]:
-    """Return the rings of each polygon of a geometry, (m, 2) each."""
+    """Return the rings, (m, 2) each, of each polygon of a geometry."""
     if geometry is None:
         return []
     kind = geometry["type"]
@@ -123,10 +122,10 @@ def _parts(geometry: Any, depth: int = 0) -> list[list[Any]]:
 
 
 def _ring(places: Any) -> Any:
-    """Return a ring's places without heights, (m, 2)."""
+    """Return a ring's positions without heights, (m, 2)."""
     xy = np.array([place[:2] for place in places], np.float64)
     if xy.size == 0:
         return np.empty((0, 2))
     if xy.ndim != 2 or xy.shape[1] != 2:
-        raise ValueError("a place has no two coordinates")
+        raise ValueError("a position does not have two coordinates")
     return xy

@@ -1,7 +1,7 @@
-"""Reading GeoPackages (OGC 12-128) by SQLite itself, with bounds on what the file can make it do.
+"""Reading GeoPackages (OGC 12-128) with SQLite, within limits that the file cannot exceed.
 
-A database from anywhere may hold queries that never end under the name of a table, values that swell on being read, and
-counts that are not true: readers that go by these lose polygons or never return. Here only tables are read, row by row.
+A database from anywhere may have an endless query under the name of a table, values that grow on reading, and wrong
+counts: readers that trust these lose polygons or never return. This reader only reads tables, row by row.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from pyproj.exceptions import CRSError
 from floemap.errors import ChartError
 from floemap.icechart.read.features import Box, Features, from_wkb
 
-#: No value of a row has more bytes.
+#: Most bytes of a value.
 _MOST_BYTES = 512 << 20
-#: Steps of SQLite's machine after which a query is taken to have no end. A row takes some ten.
+#: Steps of SQLite's virtual machine after which a query counts as endless. A row takes about ten.
 _MOST_STEPS = 2_000_000_000
 _STEPS = 1_000_000
-#: Longer text is no code; it is cut.
+#: Longer text is not a code; it is cut.
 _LONGEST_TEXT = 254
 #: Bytes of the envelope by its code in a geometry's header.
 _ENVELOPE_BYTES = (0, 32, 48, 48, 64)
 _EXTENDED = 0x20
-#: SQLite's names for the number of a row; a column may take each away.
+#: SQLite's names for the number of a row; a column may hide each of them.
 _ROW_NUMBERS = ("_rowid_", "rowid", "oid")
 _AGAIN = "Export its layer into a new file, as with QGIS's 'Save Features As'."
 
 
 @contextmanager
 def _opened(file: Path, name: Path, logged: bool) -> Iterator[sqlite3.Connection]:
-    """Open a database for reading its tables and nothing else."""
+    """Open a database; only reading its tables is allowed."""
     steps = 0
 
     def step() -> bool:
@@ -60,9 +60,9 @@ def _opened(file: Path, name: Path, logged: bool) -> Iterator[sqlite3.Connection
             db.set_progress_handler(step, _STEPS)
             db.set_authorizer(allowed)
             yield db
-    except (sqlite3.Error, UnicodeDecodeError) as e:  # the latter where SQLite quotes what is no text
-        quoted = "it holds text that is none" if isinstance(e, UnicodeDecodeError) else str(e)
-        reason = "a query in it has no end" if steps > _MOST_STEPS else quoted
+    except (sqlite3.Error, UnicodeDecodeError) as e:  # the latter where SQLite quotes bytes that are not text
+        quoted = "it holds text that is not UTF-8" if isinstance(e, UnicodeDecodeError) else str(e)
+        reason = "a query in it does not end" if steps > _MOST_STEPS else quoted
         raise ChartError(f"cannot be read: {reason}.", path=name, hint=_AGAIN) from e
 
 
@@ -72,14 +72,14 @@ def layers(file: Path, name: Path, logged: bool) -> dict[str, str]:
     Parameters
     ----------
     file, name
-        The file to open, and what it is called in messages.
+        The file to open, and its name in messages.
     logged
-        Whether a log of changes lies beside it. SQLite writes to both then: they must be copies.
+        Whether a log of changes is beside it. SQLite then writes to both: they must be copies.
 
     Raises
     ------
     ChartError
-        If it cannot be read, or is no GeoPackage.
+        If the file cannot be read, or is not a GeoPackage.
     """
     with _opened(file, name, logged) as db:
         for needed in ("gpkg_contents", "gpkg_geometry_columns"):
@@ -91,27 +91,27 @@ def layers(file: Path, name: Path, logged: bool) -> dict[str, str]:
 
 
 def _check_table(db: sqlite3.Connection, table: str, name: Path) -> None:
-    """Refuse what is not stored as a table: a query under a table's name may do anything, for ever."""
+    """Refuse a table that is a query under a table's name: it may do anything, without end."""
     stored = {}
     for kind, own, page in db.execute("SELECT type, name, rootpage FROM sqlite_master"):
         if kind in ("table", "view"):
             stored[str(own).casefold()] = kind == "table" and page
     if table.casefold() not in stored:
-        raise ChartError(f"is no GeoPackage: it has no table {table!r}.", path=name)
+        raise ChartError(f"is not a GeoPackage: it has no table {table!r}.", path=name, hint=_AGAIN)
     if not stored[table.casefold()]:
         raise ChartError(f"{table!r} is a query, not a table.", path=name, hint=_AGAIN)
 
 
 @dataclass(frozen=True)
 class GeoPackageLayer:
-    """A layer that is open.
+    """An open layer.
 
     Attributes
     ----------
     fields
-        Its columns without the geometry.
+        Names of the columns without the geometry.
     crs
-        As authority and code, or Well-Known Text; None where the file says none.
+        Well-Known Text of the CRS; None if the file gives none.
     """
 
     fields: tuple[str, ...]
@@ -123,12 +123,12 @@ class GeoPackageLayer:
     _most_bytes: int
 
     def read(self, columns: Sequence[str], box: Box | None = None) -> Features:
-        """Read features with some columns; those that may reach into a box.
+        """Read features with some columns, if a box is given those that may reach into it.
 
         Raises
         ------
         ChartError
-            If a geometry is damaged or has curved edges, naming the feature.
+            If a geometry is damaged or has curved edges; the message names the feature.
         """
         wanted = ", ".join(map(_quoted, [self._geometry, *columns]))
         ids, rows, blobs, total = [], [], [], 0
@@ -152,14 +152,14 @@ def open_layer(file: Path, layer: str, name: Path, logged: bool) -> Iterator[Geo
     Parameters
     ----------
     file, layer, name
-        The file to open, its layer, and what the file is called in messages.
+        The file to open, its layer, and the file's name in messages.
     logged
-        Whether a log of changes lies beside it. SQLite writes to both then: they must be copies.
+        Whether a log of changes is beside it. SQLite then writes to both: they must be copies.
 
     Raises
     ------
     ChartError
-        If it cannot be read.
+        If the layer cannot be read.
     """
     with _opened(file, name, logged) as db:
         for needed in ("gpkg_geometry_columns", layer):
@@ -167,7 +167,7 @@ def open_layer(file: Path, layer: str, name: Path, logged: bool) -> Iterator[Geo
         found = db.execute("SELECT table_name, column_name, srs_id FROM gpkg_geometry_columns").fetchall()
         geometry, srs = next((str(c), s) for table, c, s in found if str(table) == layer)
         columns = db.execute(f"PRAGMA table_xinfo({_quoted(layer)})").fetchall()
-        # Others are computed, or the feature's number.
+        # The others are computed, or the feature's number.
         stored = {str(c[1]).casefold(): str(c[1]) for c in columns if not c[6] and not c[5]}
         if geometry.casefold() not in stored:
             raise ChartError(f"its layer {layer!r} has no stored column {geometry!r}.", path=name, hint=_AGAIN)
@@ -201,19 +201,19 @@ def _quoted(name: str) -> str:
 
 
 def _wkb(blob: Any, feature: int) -> bytes | None:
-    """Return a geometry without the header that GeoPackages put before it, None where there is none."""
+    """Return a geometry without its GeoPackage header, None if there is none."""
     if blob is None:
         return None
     if not isinstance(blob, bytes) or len(blob) < 8 or blob[:2] != b"GP":
-        raise ChartError(f"polygon {feature}: its geometry is none of a GeoPackage.", hint=_AGAIN)
+        raise ChartError(f"polygon {feature}: its geometry does not have a GeoPackage header.", hint=_AGAIN)
     envelope = blob[3] >> 1 & 7
     if envelope >= len(_ENVELOPE_BYTES) or blob[3] & _EXTENDED:
-        raise ChartError(f"polygon {feature}: its geometry is of a kind that is not read.", hint=_AGAIN)
+        raise ChartError(f"polygon {feature}: floemap does not read this kind of geometry.", hint=_AGAIN)
     return blob[8 + _ENVELOPE_BYTES[envelope] :]
 
 
 def _meets(blob: bytes, box: Box) -> bool:
-    """Whether the envelope in a geometry's header meets a box; also where it has none."""
+    """Return whether the envelope in a geometry's header meets a box; True if there is no envelope."""
     if not blob[3] >> 1 & 7:
         return True
     left, right, bottom, top = struct.unpack_from("<4d" if blob[3] & 1 else ">4d", blob, 8)

@@ -1,4 +1,4 @@
-"""How well a chart's polygons cover it: overlaps and gaps, measured and left as they are."""
+"""Overlaps and gaps between a chart's polygons: measured, not repaired."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import shapely
 from floemap.icechart.read.rings import extra_crossings, near_each
 from floemap.icechart.reproject import Polygons
 
-#: Areas below this share of the chart are rounding.
+#: Areas below this share of the chart are rounding errors.
 _ROUNDING = 1e-9
-#: Where more pairs of edges than this may cross, or polygons have more neighbours, measuring takes minutes and more.
+#: Above so many pairs of edges that may cross, or so many neighbours of a polygon, measuring takes minutes or more.
 _MOST_CROSSINGS = 2_000_000
 _MOST_NEAR = 500
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Areas are on the chart's map, in square metres.
+    """Overlaps and gaps. Areas are on the chart's map, in square metres.
 
     Attributes
     ----------
     area_m2
-        That the polygons cover, overlaps counted once.
+        Area that the polygons cover, overlaps counted once.
     overlap_m2
-        Covered more than once, counted once for each polygon but one.
+        Area that several polygons cover, counted once for each polygon but one.
     overlapping_pairs
         Pairs of polygons with a common area.
     gap_m2
-        Enclosed by polygons and covered by none: holes that nothing fills.
+        Area that polygons enclose and none covers.
     gaps
-        How many such holes there are.
+        Number of such holes.
     measured
-        False where so many polygons lie on one another that this was not measured; all numbers are 0 then.
+        False if so many polygons overlap that they were not measured; then all numbers are 0.
     """
 
     area_m2: float

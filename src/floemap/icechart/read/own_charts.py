@@ -1,7 +1,7 @@
-"""What charts that floemap made say besides the codes: the class that was drawn, and whether it is simulated.
+"""Columns of draft charts besides the codes: the class that was drawn, and whether the chart is simulated.
 
-CLASS follows from the codes, and QGIS keeps it so. Where another program was used, somebody may have corrected CLASS
-and not the codes, which alone are read: then the correction would be lost.
+CLASS follows from the codes, and QGIS updates it with them. With another program, somebody may have corrected CLASS and
+not the codes. As floemap reads the codes only, it reports such polygons, or the correction would be lost.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from floemap.icechart.read.sigrid3 import Chart
     from floemap.icechart.read.sources import Source
 
-#: Columns of ours that are read beside the codes.
+#: Columns of draft charts that are read in addition to the codes.
 CLASS, SIMULATED = "class", "simulated"
-#: So the metadata beside a shapefile of ours say it.
+#: Words for "simulated" in the metadata beside a shapefile from floemap.
 _SAYS_SIMULATED = re.compile(rb"SIMULATED by floemap|chart is SIMULATED")
 _LAND = "land"
 _HEAD_BYTES = 1 << 16
 
 
 def own_columns(fields: Sequence[str]) -> dict[str, str]:
-    """Return the file's names of those of our columns that it has, by ours."""
+    """Return the file's names of :data:`CLASS` and :data:`SIMULATED`, by these, as far as it has them."""
     by_name = {own.strip().lower(): own for own in reversed(fields)}
     return {name: by_name[name] for name in (CLASS, SIMULATED) if name in by_name}
 
 
 def is_simulated_chart(source: Source, columns: Mapping[str, Sequence[Any]], own: Mapping[str, str]) -> bool:
-    """Whether a chart says that it is simulated, in its table or, without such a column, in its metadata."""
+    """Return whether a chart is marked as simulated, in its table or, without such a column, in its metadata."""
     if SIMULATED in own:
         return any(str(value).strip().lower() == "yes" for value in columns[own[SIMULATED]])
     return source.kind == ".shp" and any(_SAYS_SIMULATED.search(text) for text in _metadata(source))
@@ -53,7 +53,7 @@ def _metadata(source: Source) -> list[bytes]:
 
 
 def other_classes(chart: Chart, types: IceTypes) -> list[int]:
-    """Return the ids of polygons whose CLASS is another than their codes say, in the order of the chart."""
+    """Return the ids of polygons whose CLASS differs from their codes, in the order of the chart."""
     if chart.classes is None:
         return []
     keys = np.array([str(key or "").strip() for key in chart.classes], object)
@@ -63,7 +63,7 @@ def other_classes(chart: Chart, types: IceTypes) -> list[int]:
 
 
 def _key(types: IceTypes, row: int, table: Legend) -> str:
-    """Return what CLASS is by the codes of a polygon."""
+    """Return the CLASS that follows from the codes of a polygon."""
     rule, stage = str(types.rule[row]), int(types.stage[row])
     if rule in (_LAND, "water"):
         return _LAND if rule == _LAND else table.classes[table.water].key

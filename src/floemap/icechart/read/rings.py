@@ -1,8 +1,8 @@
-"""Invalid polygons made valid from their rings, whichever way these are wound, without losing what they enclose.
+"""Repair of invalid polygons from their rings, in whichever direction these run, without losing what they enclose.
 
-Shapefiles tell holes from shells by the way they are wound, and programs often write them the wrong way; a hole then
-comes as a second shell, or a shell as a hole. Where a ring lies within another, it is a hole all the same, and a ring
-in a hole is an island. Only where rings cross does it count what the file calls them.
+In shapefiles the direction of a ring distinguishes holes from shells, and programs often write the wrong direction; a
+hole then becomes a second shell, or a shell a hole. So a ring within another is a hole in any case, and a ring in a
+hole is an island. Only for rings that cross does it matter what the file calls them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from numpy.typing import NDArray
 from floemap.errors import ChartError
 from floemap.icechart.reproject import Polygons
 
-#: A ring that crosses another is within it from this share of its area on: a hole, and a shell.
+#: A hole that crosses another ring, and a shell that does, lies within it from this share of its area on.
 _HOLE_WITHIN, _SHELL_WITHIN = 0.5, 0.99
-#: Rings whose areas differ by less than this share are one ring that was written twice.
+#: Rings whose areas differ by less than this share are one ring, written twice.
 _SAME = 1e-4
-#: Pairs of edges that come near each other, by which a chart may exceed the usual number. Repair makes a place of each
-#: crossing, and takes seconds and hundreds of megabytes for a hundred thousand.
+#: Most pairs of near edges in a chart beyond the usual number. Repair makes a vertex of each crossing, and takes
+#: seconds and hundreds of megabytes for a hundred thousand.
 MOST_CROSSINGS = 100_000
 #: Edges near an edge on borders that do not cross: its neighbours, and those of the polygon on the other side.
 _USUAL = 20
-#: So many edges or rings are looked at; of more, a sample.
+#: Largest number of edges or rings that are all counted; of more, a sample of this size is.
 _SAMPLE = 4000
 _PAIRS_AT_ONCE = 20_000_000
-#: Rings within rings: more than that is nothing that can be drawn.
+#: Most rings within each other, and most rings near a ring: nobody draws more.
 _DEEPEST = 50
 _MOST_NEAR = 200
 
 
 def repaired(polygons: Polygons, ids: Sequence[Any] | NDArray[Any]) -> Polygons:
-    """Return polygons and multipolygons, (n,), made valid; empty where nothing has an area.
+    """Return polygons and multipolygons, (n,), made valid; empty ones if nothing has an area.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def repaired(polygons: Polygons, ids: Sequence[Any] | NDArray[Any]) -> Polygons:
     Raises
     ------
     ChartError
-        If polygons cross themselves so often that they cannot be repaired in reasonable time, naming one.
+        If polygons cross themselves so often that the repair would take too long; the message names one.
     """
     made = np.empty(len(polygons), object)
     left = float(MOST_CROSSINGS)
@@ -61,7 +61,7 @@ def repaired(polygons: Polygons, ids: Sequence[Any] | NDArray[Any]) -> Polygons:
 
 
 def extra_crossings(polygons: Sequence[Any] | Polygons) -> float:
-    """Return about how many pairs of edges of polygons, (n,), may cross, beyond the number that is usual on borders."""
+    """Estimate how many pairs of edges of polygons, (n,), may cross, beyond the usual number on borders."""
     xy, ring = shapely.get_coordinates(shapely.get_rings(polygons), return_index=True)
     same = ring[1:] == ring[:-1]
     edges = shapely.linestrings(np.stack([xy[:-1][same], xy[1:][same]], axis=1))
@@ -69,9 +69,9 @@ def extra_crossings(polygons: Sequence[Any] | Polygons) -> float:
 
 
 def near_each(geometries: Polygons) -> float:
-    """Return how many of some geometries, (n,), each of them has near it on average, itself among them.
+    """Return the mean number of geometries, (n,), near each of them, itself included.
 
-    Near is where the boxes around them meet. Of many, a sample is looked at.
+    Two are near if their bounding boxes meet. Of many geometries, a sample is counted.
     """
     if not len(geometries):
         return 0.0
@@ -88,7 +88,7 @@ def _repaired(polygon: Any, feature: Any) -> Any:
     parts = shapely.get_parts(polygon)
     rings, owner = shapely.get_rings(parts, return_index=True)
     is_hole = np.diff(owner, prepend=-1) == 0  # the first ring of a part is its shell
-    # "structure" keeps what a ring encloses; what collapses to lines has no area.
+    # "structure" keeps what a ring encloses; parts that collapse to lines have no area.
     regions = shapely.make_valid(shapely.polygons(rings), method="structure", keep_collapsed=False)
     regions = np.array([areas_of(shapely.union_all(shapely.get_parts(r))) for r in regions], object)  # parts may meet
     order = np.argsort(-shapely.area(regions), kind="stable")
@@ -96,7 +96,7 @@ def _repaired(polygon: Any, feature: Any) -> Any:
     if not len(order):
         return shapely.MultiPolygon()
     regions, is_hole = regions[order], is_hole[order]
-    if is_hole[0]:  # the largest encloses the others, whatever it is called: all of them are wound the wrong way
+    if is_hole[0]:  # the largest encloses the others, whatever the file calls it: all rings run the wrong way
         is_hole = ~is_hole
     if len(regions) == 1:
         return regions[0]
@@ -112,7 +112,7 @@ def _repaired(polygon: Any, feature: Any) -> Any:
 
 
 def _depths(regions: Polygons, is_hole: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return within how many others each of (n,) regions lies, the largest first; -1 for one that is there twice."""
+    """Return how many others enclose each of (n,) regions, the largest first; -1 for a region that occurs twice."""
     tree = shapely.STRtree(regions)
     outer, inner = tree.query(regions, predicate="contains")
     outer, inner = outer[outer < inner], inner[outer < inner]
@@ -134,7 +134,7 @@ def _depths(regions: Polygons, is_hole: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def areas_of(geometry: Any) -> Any:
-    """Return the polygons among the parts of a geometry, without the points and lines that repair may leave."""
+    """Return the polygons among the parts of a geometry, without points and lines, which repair may leave."""
     parts = shapely.get_parts(shapely.get_parts(geometry))
     parts = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
     return parts[0] if len(parts) == 1 else shapely.multipolygons(parts)

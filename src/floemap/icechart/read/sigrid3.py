@@ -1,15 +1,15 @@
-"""Read an ice chart in SIGRID-3: polygons with codes, checked, repaired where that is safe, every oddity counted.
+"""Read an ice chart in SIGRID-3: polygons with codes, checked, repaired where this is safe, all oddities counted.
 
 SIGRID-3 (WMO/JCOMM TR-23) gives each polygon a total concentration CT, up to three ice types from the thickest to the
 thinnest (partial concentration CA CB CC, stage of development SA SB SC, form FA FB FC), the stage CN of a trace of
-thicker ice, the stage CD of what remains besides the three, and a type POLY_TYPE.
+thicker ice, the stage CD of the remainder besides the three, and a type POLY_TYPE.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,42 +36,42 @@ logger = logging.getLogger(__name__)
 
 _CONCENTRATIONS = ("ct", "ca", "cb", "cc")
 _STAGES = ("sa", "sb", "sc", "cn", "cd")
-#: Charts in longitude and latitude are brought to these on reading: polygons there jump at the dateline and cannot
-#: close round the pole, so they could not even be checked. So are those in feet or kilometres: all else here counts in
-#: metres.
+#: Charts in longitude and latitude are projected to these on reading: there, polygons jump at the dateline and cannot
+#: close around the pole, so they could not even be checked. So are charts in feet or kilometres, as the other modules
+#: expect metres.
 POLAR_NORTH, POLAR_SOUTH = "EPSG:3413", "EPSG:3031"
-#: Edges of such charts stay within this of where they were: a hundredth of a radar pixel.
+#: No edge moves further than this when such charts are projected: a hundredth of a radar pixel.
 _READ_TOLERANCE_M = 1.0
 
 
 @dataclass(frozen=True)
 class ChartReport:
-    """What was found on reading.
+    """Findings on reading a chart.
 
     Attributes
     ----------
     features
-        Features in the file.
+        Number of features in the file.
     without_area
-        Features left out: without geometry, or with points and lines only.
+        Number of features left out: without geometry, or with points and lines only.
     repaired
-        Polygons with invalid geometry (self-intersections and the like), made valid.
+        Number of polygons with invalid geometry (self-intersections and the like), which were made valid.
     repaired_ids
         Their ids.
     odd_codes
-        By column, how often each code stands there that SIGRID-3 has not in that column.
+        By column, the number of polygons with each code that SIGRID-3 does not have in that column.
     thickness
-        By column, how often each code stands there that gives a thickness in the place of a stage.
+        By column, the number of polygons with each code that gives a thickness instead of a stage.
     past_ten
-        Polygons whose partial concentrations sum to more than ten tenths.
+        Number of polygons whose partial concentrations sum to more than ten tenths.
     past_total
-        Polygons whose partial concentrations sum to more than the total concentration, those past ten included.
+        Number of polygons whose partial concentrations sum to more than the total concentration or ten tenths.
     untyped
-        Polygons without POLY_TYPE.
+        Number of polygons without POLY_TYPE.
     untyped_ids
         Their ids.
     blank_ids
-        Ids of those of them that give neither total concentration nor stage: nothing is known of them.
+        Ids of those untyped polygons that also give neither total concentration nor stage.
     """
 
     features: int
@@ -96,23 +96,23 @@ class Chart:
     path
         The file.
     layer
-        Its layer.
+        Layer of the file.
     polygons
         One row per polygon. The index is the id of the feature in the file; the columns are those of
         :data:`CODE_COLUMNS` as nullable whole numbers (``Int16``), ``poly_type`` ("" where not given; see
         :data:`floemap.icechart.read.codes.POLYGON_TYPES`) and ``geometry``, valid polygons and multipolygons.
     source_crs
-        CRS of the file. That of `polygons` is another where this one is not in metres.
+        CRS of the file. If it is not in metres, `polygons` has another.
     files
         The files that the chart was read from.
     fields
         Names of all columns of the file, in its order.
     report
-        What was found.
+        Findings on reading.
     classes
-        The column CLASS that charts of ours have, (n,), as the file has it; None where there is none. Codes count.
+        The column CLASS of draft charts, (n,), as the file has it; None if there is none. Codes have precedence.
     simulated
-        Whether it says that it is simulated.
+        Whether the chart is marked as simulated.
     """
 
     path: Path
@@ -127,7 +127,7 @@ class Chart:
 
     @property
     def crs(self) -> pyproj.CRS:
-        """CRS of `polygons`, always a projected one."""
+        """CRS of `polygons`, always a projected one in metres."""
         return pyproj.CRS(self.polygons.crs)
 
     @property
@@ -146,23 +146,24 @@ class Chart:
 def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = None) -> Chart:
     """Read an ice chart in SIGRID-3 from a shapefile, GeoPackage, GeoJSON, FlatGeobuf, or a zip that holds one.
 
-    Column names may be in upper or lower case, with SGD_ before them, or those of the Ice Objects Catalogue (see
-    :mod:`floemap.icechart.read.columns`); codes padded or not, text or numbers; -9 and empty are "not given".
+    Column names may be in upper or lower case, with the prefix SGD_, or those of the Ice Objects Catalogue (see
+    :mod:`floemap.icechart.read.columns`); codes padded or not, text or numbers; -9 and empty mean "not given".
 
     Parameters
     ----------
     path
         The file; of a shapefile, the ``.shp``.
     layer
-        Layer of the file, or file of the zip; needed where there are several.
+        Layer of the file, or file in the zip; needed if there are several.
     crs
-        The chart's CRS, as "EPSG:3413"; used only where the file says none, one that tells no place on the earth, or
-        longitude and latitude for what is none.
+        CRS of the chart, such as "EPSG:3413". It is used only if the file gives none, one without positions on the
+        earth, or longitude and latitude for coordinates that are neither.
 
     Raises
     ------
     ChartError
-        If the file is not whole, has no CRS, no polygons, lacks columns, or holds what is no code, naming the polygon.
+        If the file is incomplete, has no CRS or no polygons, lacks columns, or has a value that is not a code; the
+        message then names the polygon.
     """
     source = find_source(Path(path), layer)
     with open_features(source) as file:
@@ -170,7 +171,7 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
         columns = find_columns(source.path, fields)
         own = own_columns(fields)
         features = file.read(list(dict.fromkeys([*columns.names, *own.values()])))
-        missing = "its .prj file is missing or empty" if source.kind == ".shp" else "the file says none"
+        missing = "its .prj file is missing or empty" if source.kind == ".shp" else "the file gives none"
         places = shapely.get_coordinates(features.geometries)
         source_crs = crs_of_file(file.crs, crs, path=source.path, missing=missing, places=places)
     try:
@@ -182,9 +183,8 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
     except ChartError as e:
         raise ChartError(e.message, path=source.path, hint=e.hint) from None
     if not len(polygons):
-        raise ChartError(
-            f"holds no polygons ({len(features.ids)} features).", path=source.path, hint="Is it the right layer?"
-        )
+        message = f"holds no polygons: none of its {len(features.ids)} features has an area."
+        raise ChartError(message, path=source.path, hint="Choose another layer with --layer, or another file.")
     empty = np.full(len(polygons), NOT_GIVEN, np.int16)
     codes = {c: codes.get(c, empty) for c in CODE_COLUMNS}
     table: dict[str, Any] = {c: pd.array(v, "Int16") for c, v in codes.items()}
@@ -207,7 +207,8 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
         untyped_ids=tuple(ids[untyped].tolist()),
         blank_ids=tuple(ids[untyped & (codes["ct"] == NOT_GIVEN) & (codes["sa"] == NOT_GIVEN)].tolist()),
     )
-    _warn(source.path, report)
+    for finding in findings_in_words(asdict(report)):
+        logger.warning("%s: %s", source.path, finding)
     return Chart(
         path=source.path,
         layer=source.layer,
@@ -224,7 +225,7 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
 def _valid_polygons(
     features: Features, crs: pyproj.CRS
 ) -> tuple[Polygons, pyproj.CRS, NDArray[np.intp], NDArray[np.int64]]:
-    """Return valid polygons, their projected CRS, which of the features they are, and which features were repaired."""
+    """Return valid polygons, their projected CRS, the rows of their features, and the ids of repaired features."""
     rows, geometries = features.with_area()
     if crs.is_geographic or any(axis.unit_conversion_factor != 1 for axis in crs.axis_info):
         south = len(geometries) and _middle_latitude_deg(geometries, crs) < 0
@@ -233,21 +234,21 @@ def _valid_polygons(
         crs = target
     broken = ~shapely.is_valid(geometries)
     geometries[broken] = repaired(geometries[broken], features.ids[rows][broken])
-    kept = shapely.area(geometries) > 0  # not before: the area of a bow tie may be nothing
+    kept = shapely.area(geometries) > 0  # after the repair: the area of a bow tie may be zero
     mended = (broken | features.mended[rows]) & kept
     return geometries[kept], crs, rows[kept], features.ids[rows][mended]
 
 
 def _middle_latitude_deg(geometries: NDArray[Any], crs: pyproj.CRS) -> float:
     y = shapely.get_coordinates(geometries)[:, 1]
-    if not crs.is_geographic or crs.is_derived:  # as on a globe whose pole was moved
+    if not crs.is_geographic or crs.is_derived:  # such as longitude and latitude with a moved pole
         x, y = shapely.get_coordinates(geometries).T
         _, y = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
     return float(np.median(y))
 
 
 def some_of(ids: Sequence[int]) -> str:
-    """Name polygons by their ids, the first ten of many."""
+    """List ids of polygons for a message, at most ten."""
     more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
     return ", ".join(map(str, ids[:10])) + more
 
@@ -255,7 +256,7 @@ def some_of(ids: Sequence[int]) -> str:
 def _counted(
     codes: Mapping[str, NDArray[np.int16]], columns: Sequence[str], which: Callable[[int], bool]
 ) -> dict[str, dict[int, int]]:
-    """Count the codes of a kind by column."""
+    """Count the codes for which `which` is true by column."""
     counts = {}
     for column in columns:
         values, numbers = np.unique(codes[column], return_counts=True)
@@ -265,28 +266,25 @@ def _counted(
 
 
 def _past_sums(codes: Mapping[str, NDArray[np.int16]]) -> tuple[int, int]:
-    """Count polygons whose parts sum past ten tenths, and past the total. Ranges count by their lower ends."""
+    """Count polygons whose parts, by the lower ends of ranges, sum to more than ten tenths, and than the total."""
     lowest = np.nansum([tenths(codes[c])[0] for c in ("ca", "cb", "cc")], axis=0)
     highest_total = tenths(codes["ct"])[2]
     return int((lowest > 10).sum()), int(((lowest > 10) | (lowest > highest_total)).sum())
 
 
-def _warn(path: Path, report: ChartReport) -> None:
-    if report.repaired:
-        which = some_of(report.repaired_ids)
-        logger.warning("%s: %d polygons had invalid geometry and were repaired: %s", path, report.repaired, which)
-    if report.without_area:
-        logger.warning("%s: %d features without an area were left out", path, report.without_area)
-    if report.untyped:
-        which = some_of(report.untyped_ids)
-        logger.warning("%s: %d polygons have no POLY_TYPE: %s", path, report.untyped, which)
-    if report.blank_ids:
-        which = some_of(report.blank_ids)
-        logger.warning("%s: of %d polygons nothing is given, no type, CT or SA: %s", path, len(report.blank_ids), which)
-    if report.past_ten:
-        logger.warning("%s: in %d polygons partial concentrations sum past ten tenths", path, report.past_ten)
-    elif report.past_total:
-        logger.warning("%s: in %d polygons partial concentrations sum past the total", path, report.past_total)
-    for column, found in report.odd_codes.items():
-        listed = ", ".join(f"{code} ({n} times)" for code, n in found.items())
-        logger.warning("%s: %s holds codes that do not belong there: %s", path, column, listed)
+def findings_in_words(report: Mapping[str, Any]) -> list[str]:
+    """Return what is odd by the fields of a :class:`ChartReport`."""
+    blank = report["blank_ids"]
+    words = [
+        (report["repaired"], f"polygons had invalid geometry and were repaired: {some_of(report['repaired_ids'])}"),
+        (report["without_area"], "features without an area were left out"),
+        (report["untyped"], f"polygons have no POLY_TYPE: {some_of(report['untyped_ids'])}"),
+        (len(blank), f"polygons have neither POLY_TYPE nor CT nor SA: {some_of(blank)}"),
+        (report["past_ten"], "polygons have partial concentrations that sum to more than ten tenths"),
+        (report["past_total"], "polygons have partial concentrations that sum to more than the total"),
+    ]
+    odd_codes = [(column, *pair) for column, found in report["odd_codes"].items() for pair in found.items()]
+    return [
+        *(f"{n} {what}" for n, what in words if n),
+        *(f"{column} is {code} in {n} polygons, which is not a code" for column, code, n in odd_codes),
+    ]

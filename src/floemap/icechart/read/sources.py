@@ -1,8 +1,8 @@
-"""Where a chart's polygons lie: a file or an archive, the files that belong to it, and whether they are whole.
+"""Files of a chart: a file or an archive, the files that belong to it, and whether they are complete.
 
-GDAL opens a shapefile with a missing table, a short one, or half of its polygons without a word. So that is looked at
-here, before GDAL is asked. What is read lies where nothing else does: GDAL takes files beside a file into account
-(indexes, codepages), so it is shown a folder of its own that holds the chart's parts and no more.
+GDAL opens a shapefile with a missing or short table, or half of its polygons, without an error, so this module checks
+the files before GDAL opens them. GDAL also reads other files beside a file (indexes, codepages), so it gets a folder
+that has the parts of the chart and nothing else.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from floemap.warned import caught_warnings
 
 logger = logging.getLogger(__name__)
 
-#: Formats that a chart may come in. Others that GDAL knows are not asked for: some of them read other files.
+#: Formats of charts. Others that GDAL knows are left out, as some of them read further files.
 FORMATS = (".shp", ".gpkg", ".geojson", ".json", ".fgb")
-#: How files of the other formats begin.
+#: First bytes of files, except shapefiles.
 _BEGINNINGS: Mapping[str, bytes] = {".gpkg": b"SQLite format 3\0", ".fgb": b"fgb\3fgb", ".geojson": b"{", ".json": b"{"}
 #: Formats that GDAL reads.
 _BY_GDAL = (".shp", ".fgb")
-#: Where a shapefile's .prj file is put for its reader: GDAL, which knows one dialect of these files, is not shown it.
+#: Name of the copy of a shapefile's .prj file: GDAL, which knows only one dialect of these files, must not see it.
 PROJECTION = "projection.txt"
 _SHAPEFILE_BEGINS = struct.pack(">i", 9994)
 _SHAPEFILE_PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
-#: What SQLite has not yet written into the database itself: changes that are made, and those that are under way.
+#: Files of SQLite with changes that the database does not have yet: finished ones, and those in progress.
 _WAL, _JOURNAL = ".gpkg-wal", ".gpkg-journal"
-#: How a journal begins that SQLite would roll back; others are left over.
+#: First bytes of a journal that SQLite would roll back; other journals are left-overs.
 _HOT_JOURNAL = bytes.fromhex("d9d505f920a163d7")
-_KNOWN = f"Known: {', '.join(FORMATS)}, and {', '.join(archives.SUFFIXES)} of these."
+_KNOWN = f"Give a {', '.join(FORMATS)}, or a {' or '.join(archives.SUFFIXES)} that holds one."
 _AGAIN = "Fetch or copy the chart again, with all its files."
 _TRIES = 3
 
 
-#: A file, or its place in an archive.
+#: A file, or its path in an archive.
 Part = Path | Chain
 
 
@@ -57,13 +57,13 @@ class Source:
     Attributes
     ----------
     path
-        As the user gave it.
+        The path as the user gave it.
     kind
         Format, one of :data:`FORMATS`.
     layer
-        The layer that holds the polygons.
+        The layer with the polygons.
     parts
-        What is read, by suffix: files, or their place in the archive `path`.
+        The files to read, by suffix: paths, or paths in the archive `path`.
     """
 
     path: Path
@@ -73,28 +73,28 @@ class Source:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that it is read from: who knows their content knows the chart."""
+        """The files on disk whose content determines the chart."""
         return tuple(dict.fromkeys(part if isinstance(part, Path) else self.path for part in self.parts.values()))
 
     @property
     def inside(self) -> str:
-        """Where in `path` the chart is: the way to it in an archive, and its layer."""
+        """The chart's path within `path`: in an archive, the names on the way to it, and its layer."""
         part = self.parts[self.kind]
         return "/".join((*(() if isinstance(part, Path) else part), self.layer))
 
     @property
     def logged(self) -> bool:
-        """Whether changes of a GeoPackage lie in a log beside it."""
+        """Whether a GeoPackage has a log of changes beside it."""
         return _WAL in self.parts
 
     @contextmanager
     def opened(self) -> Iterator[Path]:
-        """Give the file to open while the block runs: it stands where nothing else does that a reader might look at.
+        """Yield the file to open while the block runs, in a folder without other files that GDAL might read.
 
         Raises
         ------
         ChartError
-            If it cannot be read, or is being changed.
+            If a file cannot be read, or another program changes it meanwhile.
         """
         if self.kind not in _BY_GDAL and list(self.parts.values()) == [self.path]:
             yield self.path
@@ -118,7 +118,7 @@ class Source:
             raise ChartError(f"cannot be read: {e.strerror}.", path=self.path) from e
 
     def _provide(self, part: Part, target: Path) -> None:
-        """Put a part where it is read."""
+        """Link or copy a part to where it is read."""
         target.unlink(missing_ok=True)
         if isinstance(part, Path):
             try:
@@ -135,12 +135,12 @@ class Source:
 
 @contextmanager
 def gdal_warnings(path: Path) -> Iterator[None]:
-    """Log what GDAL warns of while the block runs, with the file's name."""
+    """Log GDAL's warnings while the block runs, with the file's name."""
     with caught_warnings() as said:
         yield
     for w in said:
-        if "Non closed ring" not in str(w.message):  # they are closed and counted by who reads them
-            # Not where the file lies while it is read.
+        if "Non closed ring" not in str(w.message):  # floemap.icechart.read.features closes and counts them
+            # Without the path of the temporary folder.
             logger.warning("%s: %s", path, re.sub(r"\S*/floemap-chart-[^/\s]*/", "", str(w.message)))
 
 
@@ -150,29 +150,31 @@ def find_source(path: Path, layer: str | None = None) -> Source:
     Parameters
     ----------
     path
-        The file. Of a shapefile, the ``.shp``.
+        The file; of a shapefile, the ``.shp``.
     layer
-        Which layer of the file, or which file of an archive, holds the chart; needed only where there are several.
+        Layer of the file, or file in an archive, that has the chart; needed only if there are several.
 
     Raises
     ------
     ChartError
-        If the file is absent, of another format, not whole, hostile, or holds several charts and `layer` names none.
+        If the file is absent, of another format, incomplete, hostile, or has several charts and `layer` names none.
     """
     path = Path(path)
     if path.is_dir():
-        raise ChartError("is a folder.", path=path, hint="Give the chart's file, of a shapefile the .shp.")
+        raise ChartError("is a folder, not a chart.", path=path, hint="Give a file, of a shapefile the .shp.")
     regular_file(path, ChartError)
     suffix = path.suffix.lower()
     if suffix in archives.SUFFIXES:
         return _in_archive(path, layer)
     if suffix in archives.OTHERS:
-        raise ChartError("is an archive of a kind that is not looked into.", path=path, hint="Unpack it.")
+        message = f"is a {suffix} archive, which floemap does not open."
+        raise ChartError(message, path=path, hint="Unpack it, and give the chart's file.")
     if suffix not in FORMATS:
-        raise ChartError(f"is no chart format that is read ({suffix or 'no suffix'}).", path=path, hint=_KNOWN)
+        message = f"has the suffix {suffix!r}, which is not a format of charts." if suffix else "has no suffix."
+        raise ChartError(message, path=path, hint=_KNOWN)
     near = _shapefile_parts(path) if suffix == ".shp" else {suffix: path}
     if suffix == ".gpkg":
-        real = path.resolve()  # SQLite has its logs beside the file itself, where a link leads to it
+        real = path.resolve()  # SQLite's logs are beside the file itself, where a link leads to it
         near |= {s: real.with_name(real.name + s.removeprefix(suffix)) for s in (_WAL, _JOURNAL)}
     near = {s: p for s, p in near.items() if p == path or p.is_file()}
     parts = _checked(path, suffix, near, {s: (_head(p), p.stat().st_size) for s, p in near.items()})
@@ -184,11 +186,11 @@ def _in_archive(path: Path, layer: str | None) -> Source:
     chosen = [c for c in charts if layer == "/".join(c)] or [c for c in charts if layer and _names(c, layer)]
     if chosen:
         charts, layer = chosen, None
-    elif len(charts) > 1:  # a .json beside charts of another format holds something else
+    elif len(charts) > 1:  # a .json beside charts of another format is something else
         charts = [c for c in charts if not c[-1].lower().endswith(".json")] or charts
     if len(charts) != 1:
         listed = ": " + ", ".join("/".join(c) for c in charts[:20]) + (" ..." if charts[20:] else "") if charts else ""
-        hint = "Say which with --layer." if charts else _KNOWN
+        hint = "Choose one with --layer." if charts else _KNOWN
         raise ChartError(f"holds {len(charts)} charts{listed}.", path=path, hint=hint)
     *outer, name = charts[0]
     inside = PurePosixPath(name)
@@ -209,16 +211,16 @@ def _in_archive(path: Path, layer: str | None) -> Source:
 
 
 def _names(chain: Chain, layer: str) -> bool:
-    """Whether `layer` is the name of a file in an archive, or of the archive therein that holds it."""
+    """Return whether `layer` is the name of a file in an archive, or of the archive within it that holds the file."""
     return any(layer in (PurePosixPath(name).name, PurePosixPath(name).stem) for name in chain)
 
 
 def _checked(
     path: Path, kind: str, near: Mapping[str, Part], heads: Mapping[str, tuple[bytes, int]]
 ) -> dict[str, Part]:
-    """Return which files of a chart's name belong to it, by suffix, and refuse those that are not whole.
+    """Return the files that belong to a chart, by suffix, from those with its name; refuse incomplete ones.
 
-    `heads` holds the first 32 bytes of each, and its size.
+    `heads` has the first 32 bytes and the size of each.
     """
     if kind == ".shp":
         wanted = [s for s in _SHAPEFILE_PARTS if s in near]
@@ -228,21 +230,20 @@ def _checked(
             raise ChartError("is empty: it has no bytes.", path=path, hint=_AGAIN)
         begins = _beginning(kind, heads[kind][0])
         if not begins.startswith(_BEGINNINGS[kind]):
-            raise ChartError(f"is no {kind} file inside: it begins with {begins[:16]!r}.", path=path, hint=_AGAIN)
+            message = f"does not have the content of a {kind} file: it begins with {begins[:16]!r}."
+            raise ChartError(message, path=path, hint=_AGAIN)
         wanted = [kind]
     if kind == ".gpkg":
         if heads.get(_JOURNAL, (b"", 0))[0].startswith(_HOT_JOURNAL):
-            raise ChartError(
-                "is in the middle of a change: a journal lies beside it.",
-                path=path,
-                hint="Open it in the program that changed it, save and close it there.",
-            )
+            message = "has an unfinished change, in a journal beside it."
+            hint = "Open it in the program that changed it, save and close it there."
+            raise ChartError(message, path=path, hint=hint)
         wanted += [_WAL] if heads.get(_WAL, (b"", 0))[1] else []
     return {s: near[s] for s in wanted}
 
 
 def _beginning(kind: str, head: bytes) -> bytes:
-    """Return how a file begins; of JSON without what may stand before its first brace, in UTF-8."""
+    """Return the first bytes of a file; for JSON in UTF-8, without a byte order mark and blanks."""
     if kind not in (".geojson", ".json"):
         return head
     return head.decode(json.detect_encoding(head), "replace").removeprefix("\ufeff").lstrip().encode()
@@ -266,7 +267,7 @@ def _with_layer(source: Source, layer: str | None) -> Source:
         raise ChartError(
             f"has {len(names)} layers: {', '.join(names)}.",
             path=source.path,
-            hint="Say which is the chart with --layer." if names else "A chart has one.",
+            hint="Choose the chart's with --layer." if names else "Give a file with a layer of polygons.",
         )
     return replace(source, layer=names[0])
 
@@ -283,17 +284,18 @@ def _shapefile_parts(path: Path) -> dict[str, Path]:
     """Find the files of a shapefile, by suffix in lower case; suffixes and names may be written in any case."""
     near = [p for p in path.parent.iterdir() if p.stem.casefold() == path.stem.casefold()]
     near.sort(key=lambda p: (p.stem == path.stem, p.suffix.isupper() == path.suffix.isupper(), p.name))
-    return {p.suffix.lower(): p for p in near} | {".shp": path}  # of several, the one that is written most alike
+    return {p.suffix.lower(): p for p in near} | {".shp": path}  # of several, the one with the most similar case
 
 
 def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:
-    """Check that a shapefile's parts are there, as long as their headers say, and of one number of records.
+    """Check that a shapefile's parts exist, have the sizes in their headers, and equal numbers of records.
 
-    `parts` holds, by suffix, a part's first 32 bytes and its size. Header layouts: ESRI Shapefile Technical
-    Description (1998) for .shp and .shx, the dBASE III+ format for .dbf.
+    `parts` has, by suffix, a part's first 32 bytes and its size. Header layouts: ESRI Shapefile Technical Description
+    (1998) for .shp and .shx, the dBASE III+ format for .dbf.
     """
     if parts[".shp"][0][:4] != _SHAPEFILE_BEGINS:
-        raise ChartError(f"is no shapefile inside: it begins with {parts['.shp'][0][:16]!r}.", path=path, hint=_AGAIN)
+        message = f"does not have the content of a shapefile: it begins with {parts['.shp'][0][:16]!r}."
+        raise ChartError(message, path=path, hint=_AGAIN)
     for suffix, what in ((".dbf", "the table of codes"), (".shx", "the index of shapes")):
         if suffix not in parts:
             raise ChartError(f"its {suffix} file, {what}, is missing.", path=path, hint=_AGAIN)
@@ -302,7 +304,8 @@ def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:
         head, size = parts[suffix]
         said = 2 * struct.unpack_from(">i", head, 24)[0] if len(head) >= 28 else 100
         if len(head) < 28 or head[:4] != _SHAPEFILE_BEGINS:
-            raise ChartError(f"its {suffix} file is no shapefile's.", path=path, hint=_AGAIN)
+            message = f"its {suffix} file does not have the content of one: it begins with {head[:16]!r}."
+            raise ChartError(message, path=path, hint=_AGAIN)
         if size < said:
             raise ChartError(f"its {suffix} file is cut off: {size} bytes of {said}.", path=path, hint=_AGAIN)
         records[suffix] = (said - 100) // 8
@@ -318,5 +321,5 @@ def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:
         raise ChartError(
             f"its .dbf file has {rows} rows for {records['.shx']} shapes.",
             path=path,
-            hint="Its files are of different charts: " + _AGAIN[0].lower() + _AGAIN[1:],
+            hint=f"Its files may be from different charts. {_AGAIN}",
         )

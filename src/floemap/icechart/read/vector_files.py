@@ -1,7 +1,7 @@
-"""Features out of a chart's files, whatever their format. Nothing else in the project reads vector files.
+"""Features from a chart's files in any format. No other module of the project reads vector files.
 
-Each format has one reader, which is named by the file's suffix and first bytes: GDAL's own choice goes by content, and
-some of what it knows reads other files or asks the network.
+Each format has one reader, chosen by the file's suffix and first bytes. GDAL would choose by content, and some of its
+drivers read other files or use the network.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from floemap.icechart.read.geojson import open_geojson
 from floemap.icechart.read.geopackage import open_layer
 from floemap.icechart.read.sources import PROJECTION, Source, gdal_warnings
 
-#: GDAL's reader of each format that it is asked to read.
+#: GDAL's driver for each format that GDAL reads.
 _DRIVERS = {".shp": "ESRI Shapefile", ".fgb": "FlatGeobuf"}
-#: Definitions of a CRS have some thousand letters.
+#: Most bytes that are read of a .prj file; definitions of a CRS have some thousand.
 _LONGEST_PROJECTION = 1 << 20
 _GDAL_ERRORS = (
     *(DataSourceError, DataLayerError, FeatureError, GeometryError, CRSError),
     *(UnicodeDecodeError, ValueError, IndexError, MemoryError, OverflowError),
-    UnboundLocalError,  # pyogrio's, where the CRS is no text
+    UnboundLocalError,  # from pyogrio, if the CRS is not text
 )
 
 
 class VectorFile(Protocol):
-    """A file of features that is open."""
+    """An open file of features."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -44,15 +44,17 @@ class VectorFile(Protocol):
 
     @property
     def crs(self) -> str | None:
-        """Its CRS, None where it says none."""
+        """Its CRS, None if it gives none."""
 
     def read(self, columns: Sequence[str], box: Box | None = None) -> Features:
-        """Read features with some columns; those that may reach into a box, (west, south, east, north) in its CRS.
+        """Read features with some columns.
+
+        With a box, (west, south, east, north) in the file's CRS, only those that may reach into it.
 
         Raises
         ------
         ChartError
-            If they cannot be read, naming the feature where it is one.
+            If features cannot be read; the message names the feature, if it is one.
         """
 
 
@@ -101,8 +103,8 @@ class _GdalFile:
 
 
 def _open_by_gdal(file: Path, source: Source) -> _GdalFile:
-    # Codes are plain digits in any encoding; text columns, whose encoding a shapefile may misstate, are not read. But
-    # names of columns are decoded all the same.
+    # Codes are plain digits in any encoding, and text columns, whose encoding a shapefile may misstate, are not read.
+    # But GDAL decodes the names of columns.
     options = {"encoding": "ISO-8859-1"} if source.kind == ".shp" else {}
     try:
         with gdal_warnings(source.path):
@@ -110,13 +112,13 @@ def _open_by_gdal(file: Path, source: Source) -> _GdalFile:
     except _GDAL_ERRORS as e:
         raise _unreadable(e) from e
     if info["driver"] != _DRIVERS[source.kind]:
-        raise ChartError(f"is read as {info['driver']}, which is no format of charts.")
+        raise ChartError(f"is read by GDAL as {info['driver']}, which is not a format of charts.")
     crs = _projection(file.with_name(PROJECTION)) if source.kind == ".shp" else info["crs"]
     return _GdalFile(tuple(map(str, info["fields"])), crs, file, source, options)
 
 
 def _projection(file: Path) -> str | None:
-    """Return what a .prj file says, None where there is none, or nothing in it."""
+    """Return the content of a .prj file, None if it is absent or empty."""
     try:
         with file.open("rb") as f:
             content = f.read(_LONGEST_PROJECTION)
@@ -129,5 +131,5 @@ def _projection(file: Path) -> str | None:
 
 def _unreadable(error: BaseException) -> ChartError:
     words = str(error).rstrip(".") or "it is too large"
-    words = "its CRS is no text" if isinstance(error, UnboundLocalError) else words
+    words = "its CRS is not text" if isinstance(error, UnboundLocalError) else words
     return ChartError(f"cannot be read: {words}.", hint="Fetch or copy the chart again, with all its files.")
