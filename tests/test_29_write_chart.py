@@ -161,7 +161,7 @@ def test_the_day_of_processing_is_that_of_making(chart: ChartPolygons, tmp_path:
 
 
 def test_a_value_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="A is 'abc', and has 2 places"):
+    with pytest.raises(OutputError, match="A is 'abc', which does not fit 2 characters"):
         write_dbf(tmp_path / "a.dbf", {"A": ["ab", None, "abc"]}, {"A": ("C", 2, 0)}, START)
 
 
@@ -453,7 +453,7 @@ def test_bounds_across_the_dateline() -> None:
 
 
 def test_a_place_off_the_earth_is_refused() -> None:
-    with pytest.raises(ChartError, match="no place on the earth"):
+    with pytest.raises(ChartError, match="no position on the earth"):
         to_lonlat(np.array([shapely.box(0, 1e8, 10, 1e8 + 10)]), pyproj.CRS(6931))
 
 

@@ -752,12 +752,12 @@ def test_a_place_without_longitudes_leaves_one_file_out(
     prepared: PreparedProduct, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nowhere(*args: Any, **kwargs: Any) -> None:
-        raise ChartError("a vertex has no place on the earth.")
+        raise ChartError("a vertex has no position on the earth.")
 
     monkeypatch.setattr(chart_files, "write_geojson", nowhere)
     made = make_chart(prepared.folder, models[:1], tmp_path, SETTINGS)
     assert names(made.folder) == FILES - {"chart.geojson"}
-    assert record(made)["left_out"] == {"geojson": "a vertex has no place on the earth."}
+    assert record(made)["left_out"] == {"geojson": "a vertex has no position on the earth."}
     assert make_chart(prepared.folder, models[:1], tmp_path, SETTINGS).skipped, "it would not be there the next time"
 
 

@@ -1,7 +1,7 @@
 """Tables of shapefiles (dBASE III+) with columns of given widths.
 
-GDAL makes numbers 24 wide with 15 decimals, into which no area of a hundred square kilometres fits, and text as wide as
-what happens to be in it: a correction may then not be saved.
+GDAL would write numbers 24 wide with 15 decimals, which is too narrow for an area of a hundred square kilometres, and
+text columns as wide as their longest value, which may be too narrow for a correction.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 from floemap.errors import OutputError
 
-#: Kind of a column, C for text and N for numbers, its width, and decimals.
+#: Type of a column, C for text and N for numbers, its width, and decimals.
 Form = tuple[str, int, int]
 
 
 def write_dbf(path: Path, columns: Mapping[str, Sequence[Any]], forms: Mapping[str, Form], day: datetime) -> None:
-    """Write a table, columns in the order of `forms`, text as UTF-8; `day` stands for that of the last change.
+    """Write a table, columns in the order of `forms`, text as UTF-8, with `day` as the day of the last change.
 
     Raises
     ------
@@ -45,5 +45,6 @@ def _cell(value: Any, name: str, form: Form, path: Path) -> bytes:
         return b" " * width
     text = (f"{value:.{decimals}f}" if kind == "N" else str(value)).encode()
     if len(text) > width:
-        raise OutputError(f"{name} is {value!r}, and has {width} places.", path=path)
+        hint = "Leave this format out; the GeoPackage has no such limit."
+        raise OutputError(f"{name} is {value!r}, which does not fit {width} characters.", path=path, hint=hint)
     return text.rjust(width) if kind == "N" else text.ljust(width)

@@ -1,7 +1,7 @@
-"""Metadata of a SIGRID-3 chart, in the form that the standard asks for.
+"""Metadata of a SIGRID-3 chart, in the form that the standard requires.
 
-SIGRID-3 (WMO/JCOMM TR-23) wants an XML file beside the shapefile after the Content Standard for Digital Geospatial
-Metadata (FGDC-STD-001-1998). Its names of elements are eight letters at most, and their order is part of the standard.
+SIGRID-3 (WMO/JCOMM TR-23) requires an XML file beside the shapefile by the Content Standard for Digital Geospatial
+Metadata (FGDC-STD-001-1998). Its element names have at most eight letters, and their order is part of the standard.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ from floemap.version import __version__
 
 _SIGRID3 = "SIGRID-3, WMO/JCOMM TR-23, version 3.0, 2014"
 _OWN = "floemap"
+_COMPLETE = (
+    "Places without data are left out, and land where no land mask was given. "
+    "Concentrations of ice and forms were not estimated and are 99."
+)
 
-#: Elements by name: text, further elements, or a list of either where an element is repeated.
+#: Elements by name: text, further elements, or a list of either for repeated elements.
 Tree = Mapping[str, Any]
 
 
@@ -41,14 +45,14 @@ def fgdc_metadata(
     name
         Name of the chart's files, without suffix.
     start
-        When the radar looked; with a time zone, or in UTC.
+        Start of the radar acquisition; with a time zone, or in UTC.
     bounds
         West, south, east, north in degrees; west is greater than east across the dateline.
     polygons
-        How many there are.
+        Number of polygons.
     about
-        Facts about the chart: `created`, `contact` and `attribution` go where the standard has a place for them, all
-        but the first into the abstract.
+        Facts about the chart by name. `created`, `contact` and `attribution` go into the standard's elements for them;
+        all but `created` also go into the abstract.
     """
     when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
     day = f"{when:%Y%m%d}"
@@ -56,7 +60,7 @@ def fgdc_metadata(
         "idinfo": _identification(name, when, bounds, about),
         "dataqual": {
             "logic": "Polygons share their vertices: there are no gaps and no overlaps between them.",
-            "complete": "Places without data are left out, and land where no land mask was given. " + _not_estimated(),
+            "complete": _COMPLETE,
             "lineage": {
                 "procstep": {
                     "procdesc": f"Ice types from Sentinel-1 with floemap {__version__}; no analyst has seen them.",
@@ -112,10 +116,6 @@ def _identification(
         "accconst": "None",
         "useconst": STATUS[0].upper() + STATUS[1:],
     }
-
-
-def _not_estimated() -> str:
-    return "Concentrations of ice and forms were not estimated and are 99."
 
 
 def _spatial_reference(crs: pyproj.CRS) -> Tree:
@@ -179,5 +179,5 @@ def _fill(element: etree._Element, content: Any) -> None:
             for one in inside if isinstance(inside, list) else [inside]:
                 _fill(etree.SubElement(element, name), one)
     else:
-        # What a person wrote may hold what XML cannot.
+        # Text from users may have characters that XML does not allow.
         element.text = "".join(c for c in str(content) if c.isprintable() or c in "\n\t")

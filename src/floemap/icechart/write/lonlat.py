@@ -1,9 +1,8 @@
-"""Polygons of a map in longitude and latitude, as web maps want them: cut at the dateline, closed round the pole.
+"""Polygons of a map in longitude and latitude for web maps: cut at the dateline, closed around the pole.
 
-RFC 7946 asks for both: a polygon that crosses the 180th meridian is cut in two there, and one that holds a pole gets an
-edge along it. Edges are straight on the chart's map; those that would bend in degrees get vertices in between, so that
-they stay within a metre of where they are. A vertex or an edge exactly at a pole, where there is no longitude, is moved
-by a metre.
+RFC 7946 requires both: a polygon across the 180th meridian is cut in two there, and one that contains a pole gets an
+edge along it. Edges are straight on the chart's map; those that would bend in degrees get further vertices, so that
+none moves by more than a metre. A vertex or an edge exactly at a pole, which has no longitude, is moved by a metre.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ from floemap.icechart.reproject import Polygons
 
 Floats = NDArray[np.float64]
 
-# Edges on the map get a vertex at least so often, and near a pole so often that they are within the tolerance: there
-# parallels are circles, and a chord of length l is l^2 / 8r off a circle of radius r.
+# Longest edge on the map. Near a pole edges must be shorter to stay within the tolerance: parallels are circles there,
+# and a chord of length l is l^2 / 8r off a circle of radius r.
 _LONGEST_M = 2_000.0
 _TOLERANCE_M = 1.0
 _AT_POLE_M = 1.0
 _OFF_POLE_M = np.array([0.9, 0.4])
-# A tenth of a millimetre: what is one place must be so after a turn, too.
+# A tenth of a millimetre: positions that are equal must be equal after a whole turn, too.
 _DIGITS = 9
 
 
 def to_lonlat(polygons: Polygons, crs: pyproj.CRS) -> Polygons:
     """Return polygons of a map in metres in WGS84 longitude and latitude, degrees, (n,).
 
-    Longitudes are from -180 to 180. Polygons and multipolygons come out; exteriors go counterclockwise, holes
+    Longitudes are from -180 to 180. The result has polygons and multipolygons; exteriors go counterclockwise, holes
     clockwise.
 
     Raises
     ------
     ChartError
-        If a vertex has no place on the earth, or a ring goes round it more than once.
+        If a vertex has no position on the earth, or a ring goes around it more than once.
     """
     to_earth = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     poles = [p for p in (_pole(to_earth, 90.0), _pole(to_earth, -90.0)) if p is not None]
@@ -49,7 +48,8 @@ def to_lonlat(polygons: Polygons, crs: pyproj.CRS) -> Polygons:
     lon, lat = to_earth.transform(xy[:, 0], xy[:, 1])
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         bad = xy[~(np.isfinite(lon) & np.isfinite(lat))][0]
-        raise ChartError(f"a vertex at {bad[0]:g}, {bad[1]:g} has no place on the earth.", hint="Is the CRS right?")
+        message = f"the vertex at {bad[0]:g}, {bad[1]:g} has no position on the earth."
+        raise ChartError(message, hint="Check the CRS of the grid.")
     lon, turns = _continuous(lon, ring, len(rings))
     lonlat = np.column_stack([lon, lat]).round(_DIGITS)
     first = np.searchsorted(ring, np.arange(len(rings) + 1))
@@ -71,14 +71,14 @@ def to_lonlat(polygons: Polygons, crs: pyproj.CRS) -> Polygons:
 def lonlat_bounds(lonlat: Polygons) -> tuple[float, float, float, float]:
     """Return west, south, east, north of polygons from :func:`to_lonlat`; west is greater than east over the dateline.
 
-    Polygons all round the earth have -180 and 180.
+    Polygons all around the earth have -180 and 180.
     """
     parts = shapely.get_parts(lonlat)
     west, south, east, north = shapely.bounds(parts).T
     order = np.argsort(west)
     reach = np.maximum.accumulate(east[order])
     gaps = np.append(west[order][1:], west[order][0] + 360) - reach
-    widest = int(gaps.argmax())  # the chart lies where the widest gap between longitudes does not
+    widest = int(gaps.argmax())  # the chart is outside the widest gap between longitudes
     if gaps[widest] <= 10.0**-_DIGITS:
         return -180.0, float(south.min()), 180.0, float(north.max())
     after = (widest + 1) % len(order)
@@ -86,14 +86,14 @@ def lonlat_bounds(lonlat: Polygons) -> tuple[float, float, float, float]:
 
 
 def _pole(to_earth: pyproj.Transformer, latitude: float) -> Floats | None:
-    """Return where a pole lies on the map, if it does."""
+    """Return the position of a pole on the map, None if it has none."""
     at = np.array(to_earth.transform(0.0, latitude, direction=pyproj.enums.TransformDirection.INVERSE))
     back = to_earth.transform(*at) if np.isfinite(at).all() else (np.inf, np.inf)
     return at if abs(back[1] - latitude) < 1e-6 else None
 
 
 def _without_poles(rings: Polygons, poles: list[Floats]) -> Polygons:
-    """Lead rings that go through a pole past it: all on the same side, so that neighbours still fit."""
+    """Move rings that go through a pole past it: all to the same side, so that neighbours still fit."""
     for pole in poles:
         near = shapely.dwithin(rings, shapely.points(pole), _AT_POLE_M)
         for i in np.flatnonzero(near):
@@ -108,7 +108,7 @@ def _without_poles(rings: Polygons, poles: list[Floats]) -> Polygons:
 
 
 def _distance(point: Floats, a: Floats, b: Floats) -> Floats:
-    """Return how far a point is from the edges between `a` and `b`, (m, 2) each."""
+    """Return the distances, (m,), of a point from the edges between `a` and `b`, (m, 2) each."""
     edge = b - a
     share = np.clip(((point - a) * edge).sum(axis=1) / np.maximum((edge**2).sum(axis=1), 1e-18), 0, 1)
     return np.asarray(np.hypot(*(a + share[:, None] * edge - point).T))
@@ -137,7 +137,7 @@ def _cut(rings: Polygons, poles: list[Floats]) -> tuple[Floats, NDArray[np.int64
 
 
 def _continuous(lon: Floats, ring: NDArray[np.int64], rings: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Return longitudes without jumps along each ring, (m,), and how often each goes round the pole, (rings,)."""
+    """Return longitudes without jumps along each ring, (m,), and the turns of each around the pole, (rings,)."""
     step = np.diff(lon, prepend=lon[:1])
     begins = np.diff(ring, prepend=-1) != 0
     step -= 360 * np.round(step / 360)
@@ -148,23 +148,23 @@ def _continuous(lon: Floats, ring: NDArray[np.int64], rings: int) -> tuple[Float
     moved = run - np.repeat(run[start], size)
     turns = np.round(moved[start + size - 1] / 360).astype(np.int64)
     if len(turns) != rings or (np.abs(turns) > 1).any():
-        raise ChartError("a polygon goes round the earth more than once.", hint="Is the CRS right?")
-    # Not summed up but shifted by whole turns, so that longitudes stay what they were to the last digit.
+        raise ChartError("a polygon goes around the earth more than once.", hint="Check the CRS of the grid.")
+    # Shifted by whole turns instead of summed, so that longitudes stay the same to the last digit.
     whole = np.round((np.repeat(lon[start], size) + moved - lon) / 360)
     return lon + 360 * whole, turns
 
 
 def _region(lonlat: Floats, turns: int) -> Any:
-    """Return what a ring encloses, from -180 to 180 degrees: a polygon or a multipolygon."""
+    """Return the area within a ring, from -180 to 180 degrees: a polygon or a multipolygon."""
     if turns:
-        # Along a meridian to the pole and back: from the vertex next to the pole, so that nothing is in between.
+        # Along a meridian to the pole and back, from the vertex nearest to the pole, so that nothing is in between.
         nearest = int(np.abs(lonlat[:, 1]).argmax())
         again = np.add(lonlat[1 : nearest + 1], [360.0 * turns, 0]).round(_DIGITS)
         lonlat = np.concatenate([lonlat[nearest:], again])
         pole = float(np.copysign(90, lonlat[0, 1]))
         lonlat = np.concatenate([lonlat, [[lonlat[-1, 0], pole], [lonlat[0, 0], pole], lonlat[0]]])
     region = shapely.polygons(lonlat)
-    if not shapely.is_valid(region):  # by rounding: the ring on the map does not cross itself
+    if not shapely.is_valid(region):  # from rounding: the ring on the map does not cross itself
         region = areas_of(shapely.make_valid(region, method="structure", keep_collapsed=False))
     west, _, east, _ = shapely.bounds(region)
     parts = []

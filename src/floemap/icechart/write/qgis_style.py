@@ -1,7 +1,7 @@
 """WMO colours for QGIS: a style by SIGRID-3's codes, as a .qml file and inside a GeoPackage.
 
-A chart is coloured by the fields that are read back, POLY_TYPE, CT and SA: whoever changes a type sees it change. CLASS
-is derived: QGIS sets it again whenever a polygon is changed.
+The colours follow from the fields that floemap reads, POLY_TYPE, CT and SA, so a corrected type is visible at once.
+CLASS follows from them: QGIS updates it whenever a polygon changes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lxml import etree
 from floemap.icechart.read.codes import BERGY_WATER_CODE, ICE_FREE_OR_UNKNOWN, NO_ICE, NOT_GIVEN, WATER_CODES
 from floemap.legend import LAND_RGB, RGB, STAGE_CODES, STAGE_RGB, Legend
 
-#: Of polygons that are none of a legend's classes.
+#: Title and colour of polygons without a class in the legend.
 OTHER_TITLE, _OTHER_RGB = "No class", STAGE_RGB[99]
 _OUTLINE: RGB = (70, 70, 70)
 _OUTLINE_MM = 0.1
@@ -22,14 +22,14 @@ _OUTLINE_MM = 0.1
 
 @dataclass(frozen=True)
 class Kind:
-    """Polygons that are drawn alike.
+    """A kind of polygon that has one colour.
 
     Attributes
     ----------
     key, title, rgb
-        As CLASS has it, as a legend shows it, and the colour.
+        Value of CLASS, title in a legend, and colour.
     condition
-        On the fields, an expression of QGIS and of SQL alike.
+        Condition on the fields, an expression that both QGIS and SQL understand.
     """
 
     key: str
@@ -39,7 +39,7 @@ class Kind:
 
 
 def kinds_of(legend: Legend) -> list[Kind]:
-    """Return what polygons of a chart may be by their codes, one at most: the classes of a legend, and land."""
+    """Return the kinds of polygon by codes, which exclude each other: the classes of a legend, and land."""
     table = legend.code_to_class
     kind = "coalesce(\"POLY_TYPE\", '')"
     names_ice = _among("SA", [code for code in STAGE_CODES if code not in NO_ICE])
@@ -61,18 +61,18 @@ def kinds_of(legend: Legend) -> list[Kind]:
 
 
 def _among(field: str, codes: Iterable[int | str]) -> str:
-    """Return the condition that a field of text holds one of some codes, padded or not."""
+    """Return the condition that a text field has one of some codes, padded or not."""
     spelled = {str(code) for code in codes} | {f"{code:02d}" for code in codes if isinstance(code, int)}
     return f"coalesce(\"{field}\", '') IN ({', '.join(repr(s) for s in sorted(spelled) or ['none'])})"
 
 
 def class_expression(legend: Legend) -> str:
-    """Return the expression, of QGIS and of SQL alike, that gives a polygon's CLASS by its codes, empty for none."""
+    """Return the expression, for QGIS and SQL, of a polygon's CLASS by its codes; empty for none."""
     return f"CASE {' '.join(f'WHEN {k.condition} THEN {k.key!r}' for k in kinds_of(legend))} ELSE '' END"
 
 
 def qgis_style(legend: Legend) -> str:
-    """Return a style for QGIS 3: polygons in the colours of what their codes say, and how CLASS follows them."""
+    """Return a style for QGIS 3: the colours of polygons by their codes, and the expression that updates CLASS."""
     root = etree.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields")
     renderer = etree.SubElement(
         root, "renderer-v2", type="RuleRenderer", forceraster="0", symbollevels="0", enableorderby="0"

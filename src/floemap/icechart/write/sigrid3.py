@@ -1,8 +1,8 @@
 """Write a draft chart in SIGRID-3: a shapefile with the standard's fields and name, and its metadata.
 
-The name is `<service>_<region>_<date>T<time>Z_pl_<version>`, as ice services write it; the parts of one chart are
-``.shp``, ``.shx``, ``.dbf``, ``.prj``, ``.cpg`` and ``.xml``. A shapefile holds at most 2 GB, its table ten characters
-in a name; text is UTF-8, codes are plain digits in any encoding. Outer rings go clockwise, holes counterclockwise.
+The name is `<service>_<region>_<date>T<time>Z_pl_<version>`, as ice services write it; the files of one chart are
+``.shp``, ``.shx``, ``.dbf``, ``.prj``, ``.cpg`` and ``.xml``. A shapefile has at most 2 GB, and its columns' names ten
+characters; text is UTF-8, codes are plain digits in any encoding. Outer rings go clockwise, holes counterclockwise.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from floemap.icechart.read.sources import find_source
 from floemap.icechart.write.dbf import Form, write_dbf
 from floemap.icechart.write.fgdc import fgdc_metadata
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
-from floemap.icechart.write.table import FIELDS, chart_table
+from floemap.icechart.write.table import CHECK_SPACE, FIELDS, chart_table
 from floemap.results.whole_files import whole_files
 
-#: Bytes that a .shp may have: positions in it are counted in 16-bit words with a sign.
+#: Most bytes of a .shp: many readers treat offsets in it as signed 32-bit numbers of bytes.
 _MOST_BYTES = 2**31 - 1
-#: How columns are stored that are no codes; wide enough for what somebody may correct them to.
+#: Types of the columns that are not codes, wide enough for corrections.
 _NUMBER, _SHARE, _KEY = ("N", 18, 0), ("N", 6, 4), ("C", 32, 0)
 _CODE: Form = ("C", 2, 0)
 _FORMS: Mapping[str, Form] = {
@@ -50,25 +50,25 @@ _PARTS = (".shx", ".dbf", ".prj", ".cpg", ".xml", ".shp")
 
 
 def sigrid3_name(start: datetime, *, service: str = "floemap", region: str = "s1", version: str = "a") -> str:
-    """Return the standard name of a chart, without suffix, as "floemap_s1_20180116T0754Z_pl_a".
+    """Return the standard name of a chart, without suffix, such as "floemap_s1_20180116T0754Z_pl_a".
 
     Parameters
     ----------
     start
-        The time that the chart is of; with a time zone, or in UTC.
+        Time of the chart; with a time zone, or in UTC.
     service, region
-        Who made it and where it is: letters and digits.
+        Maker and place of the chart: letters and digits.
     version
-        "a" for the first, then "b" and so on.
+        "a" for the first version, then "b" and so on.
 
     Raises
     ------
     ConfigError
-        If a part holds anything else.
+        If a part has other characters than letters and digits.
     """
     for what, part in (("service", service), ("region", region), ("version", version)):
         if not re.fullmatch(r"[A-Za-z0-9]+", part):
-            raise ConfigError(f"{what} is {part!r}.", hint="In the name of a chart it has letters and digits only.")
+            raise ConfigError(f"{what} is {part!r}.", hint="In the name of a chart, use letters and digits only.")
     when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
     return f"{service}_{region}_{when:%Y%m%dT%H%MZ}_pl_{version}"
 
@@ -84,14 +84,14 @@ def write_sigrid3(
     """Write the shapefile and its metadata, and return the path of the ``.shp``.
 
     The files appear when all of them are whole, the ``.shp`` last. Written again, they are the same byte for byte:
-    dates in them are that of `start`, and `created` of `about` in the metadata.
+    their dates are that of `start`, and in the metadata also `created` of `about`.
 
     Parameters
     ----------
     folder
-        Where to; it must be there.
+        Folder of the files; it must exist.
     start
-        When the radar looked; with a time zone, or in UTC.
+        Start of the radar acquisition; with a time zone, or in UTC.
     about
         Facts about the chart, for the metadata; see :func:`floemap.icechart.write.fgdc.fgdc_metadata`. `simulated` goes
         into the table.
@@ -110,11 +110,9 @@ def write_sigrid3(
     size = 100 + 56 * len(shapes) + 16 * int(shapely.get_num_coordinates(shapes).sum())
     size += 4 * int(shapely.get_num_interior_rings(shapes).sum())
     if size > _MOST_BYTES:
-        raise OutputError(
-            f"would have {size / 1e9:.1f} GB, and a shapefile has at most {_MOST_BYTES / 1e9:.1f}.",
-            path=final,
-            hint="Use a larger tolerance or minimum area, or the GeoPackage.",
-        )
+        message = f"would have {size / 1e9:.1f} GB; a shapefile may have {_MOST_BYTES / 1e9:.1f} GB."
+        hint = "Use a larger tolerance or minimum area, or the GeoPackage."
+        raise OutputError(message, path=final, hint=hint)
     lonlat = to_lonlat(shapes, table.crs)
     metadata = fgdc_metadata(
         name,
@@ -138,9 +136,9 @@ def _write_shapefile(table: gpd.GeoDataFrame, path: Path, start: datetime) -> No
     columns = {name: table[name].tolist() for name in FIELDS}
     write_dbf(path.with_suffix(".dbf"), columns, {name: _FORMS.get(name, _CODE) for name in FIELDS}, start)
     try:
-        find_source(path)  # GDAL may leave a short file on a full disk without a word
+        find_source(path)  # on a full disk GDAL may leave a short file without an error
     except ChartError as e:
-        raise OutputError(f"was not written whole: {e.message}", path=path, hint="Is there space?") from e
+        raise OutputError(f"was not written whole: {e.message}", path=path, hint=CHECK_SPACE) from e
     written = int(pyogrio.read_info(path)["features"])
     if written != len(table):
-        raise OutputError(f"has {written} of {len(table)} polygons.", path=path, hint="Is there space?")
+        raise OutputError(f"has {written} of {len(table)} polygons.", path=path, hint=CHECK_SPACE)

@@ -1,8 +1,8 @@
-"""The table of a chart that is written: SIGRID-3's fields by the legend, and what is known of each polygon besides.
+"""The table of a draft chart: SIGRID-3's fields by the legend, and further columns about each polygon.
 
-What was not estimated is not written: the model tells classes, so an ice polygon has its stage of development, SA, and
-nothing is said of concentrations and forms (99, unknown). Open water is a statement about concentration: less than one
-tenth, 01. One type is written per polygon; the fields of further types are empty (-9).
+Only what the model estimates is written. It predicts classes, so an ice polygon has a stage of development, SA, while
+concentrations and forms are unknown (99). Open water is a concentration: less than one tenth, 01. Each polygon has one
+type; the fields of further types are empty (-9).
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from floemap.icechart.draw.polygonize import ChartPolygons
 from floemap.icechart.read.codes import NOT_GIVEN
 from floemap.legend import LAND, Legend
 
-#: What every chart says of itself.
+#: Status in every draft chart.
 STATUS = "draft, not for navigation"
+#: Hint for files that are incomplete after writing.
+CHECK_SPACE = "Check the free space on its disk."
 
-#: Fields in their order, with what they hold. Up to POLY_TYPE they are SIGRID-3's; names fit into ten characters.
+#: Fields in their order, with their meaning. Up to POLY_TYPE they are SIGRID-3's; names have at most ten characters.
 FIELDS: Mapping[str, str] = MappingProxyType(
     {
         "AREA": "Area of the polygon on the map, whole square metres",
@@ -41,14 +43,14 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "CD": "Stage of development of remaining ice; not estimated",
         "CF": "Predominant and secondary form; 99 where they were not estimated",
         "POLY_TYPE": "Type of polygon: I ice, W water, L land",
-        "CLASS": "Class in the legend of the model by the codes, or land; QGIS keeps it so, and nothing reads it",
+        "CLASS": "Class in the model's legend by the codes, or land; QGIS updates it, and the codes have precedence",
         "CONFIDENCE": "Mean probability of the class in the polygon, 0 to 1",
         "AREA_KM2": "Area of the polygon on the ellipsoid, square kilometres",
         "SECOND": "Second most likely class",
         "SECOND_P": "Mean probability of the second most likely class, 0 to 1",
         "REVIEW": "Order of review: 1 has the largest area that is expected to be wrong, AREA_KM2 x (1 - CONFIDENCE)",
-        "STATUS": "What may be done with it",
-        "SIMULATED": "yes if made from a simulated scene or by a model trained on such, else no",
+        "STATUS": "Status of the chart, and what it is not for",
+        "SIMULATED": "yes if made from a simulated scene or by a model trained on simulated scenes, otherwise no",
     }
 )
 
@@ -57,12 +59,12 @@ _OPEN_WATER = "01"
 
 
 def is_simulated(about: Mapping[str, Any]) -> bool:
-    """Whether facts about a chart say that it is simulated: True or "yes" under `simulated`."""
+    """Return whether facts about a chart mark it as simulated: True or "yes" under `simulated`."""
     return about.get("simulated") in (True, "yes")
 
 
 def codes_of_class(class_id: int, legend: Legend) -> dict[str, str]:
-    """Return the SIGRID-3 codes, from CT to POLY_TYPE, by which a class is written."""
+    """Return the SIGRID-3 codes of a class, from CT to POLY_TYPE."""
     codes = dict.fromkeys(list(FIELDS)[2:15], _EMPTY)
     if class_id == LAND:
         return codes | {"CF": 2 * _EMPTY, "POLY_TYPE": "L"}
@@ -74,7 +76,7 @@ def codes_of_class(class_id: int, legend: Legend) -> dict[str, str]:
 
 
 def chart_table(chart: ChartPolygons, about: Mapping[str, Any]) -> gpd.GeoDataFrame:
-    """Return the chart as it is written, in the grid's CRS: :data:`FIELDS` and geometry, a row per polygon.
+    """Return the table of a chart for writing, in the grid's CRS: :data:`FIELDS` and geometry, one row per polygon.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ def chart_table(chart: ChartPolygons, about: Mapping[str, Any]) -> gpd.GeoDataFr
     rows, legend = chart.polygons, chart.legend
     by_class = {i: codes_of_class(i, legend) for i in (*legend.titles, LAND)}
     shapes = np.asarray(rows.geometry)
-    # Whole metres: of others GDAL writes 15 decimals, for which large areas leave no room in a shapefile's column.
+    # Whole metres: GDAL writes reals with 15 decimals, and then large areas do not fit a shapefile's column.
     columns: dict[str, Any] = {
         "AREA": shapely.area(shapes).round().astype(np.int64),
         "PERIMETER": shapely.length(shapes).round().astype(np.int64),

@@ -1,7 +1,7 @@
 """Write a draft chart as a GeoPackage that QGIS shows in WMO colours, its style, and GeoJSON for web maps.
 
-All hold the table of :mod:`floemap.icechart.write.table`. Written again from the same chart, files are the same byte
-for byte: dates that the formats want are those of the scene.
+All have the table of :mod:`floemap.icechart.write.table`. Written again from the same chart, files are the same byte
+for byte: dates that the formats require are those of the scene.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from floemap.errors import OutputError
 from floemap.icechart.draw.polygonize import ChartPolygons
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
 from floemap.icechart.write.qgis_style import qgis_style
-from floemap.icechart.write.table import STATUS, chart_table
+from floemap.icechart.write.table import CHECK_SPACE, STATUS, chart_table
 from floemap.legend import Legend
 from floemap.results.whole_files import whole_files
 
@@ -32,10 +32,10 @@ LAYER = "ice_chart"
 #: Digits of longitudes and latitudes in GeoJSON: a metre at most.
 DIGITS = 5
 
-#: Of GeoPackage: later ones make GDAL 3.6, which is still about, warn.
+#: Version of GeoPackage. GDAL 3.6, which is still in use, warns of later ones.
 _VERSION = "1.2"
 
-# The table by which QGIS finds styles inside a GeoPackage, as QGIS itself makes it.
+# The table in which QGIS looks for styles inside a GeoPackage, as QGIS makes it.
 _STYLES = """
 CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
@@ -54,16 +54,16 @@ def write_geopackage(
     Parameters
     ----------
     path
-        Path of the file, ending in .gpkg; it is replaced.
+        Path of the file, ending in .gpkg; an existing file is replaced.
     start
-        When the radar looked; with a time zone, or in UTC. Stands for the time of the last change, too.
+        Start of the radar acquisition; with a time zone, or in UTC. It is also written as the time of the last change.
     about
         Facts about the chart, by name.
 
     Raises
     ------
     OutputError
-        If it cannot be written whole.
+        If the file cannot be written whole.
     """
     path, about = Path(path), dict(about or {})
     table = chart_table(chart, about)
@@ -85,7 +85,7 @@ def write_geopackage(
 
 
 def _finish_geopackage(path: Path, legend: Legend, polygons: int, start: datetime) -> None:
-    """Add the style, set times to that of the scene, and see that all is there."""
+    """Add the style, set times to that of the scene, and check that the file is complete."""
     at = _gpkg_time(start)
     with closing(sqlite3.connect(path)) as db, db:
         (geometry,) = db.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()
@@ -103,12 +103,12 @@ def _finish_geopackage(path: Path, legend: Legend, polygons: int, start: datetim
         (found,) = db.execute(f"SELECT count(*) FROM {LAYER}").fetchone()
         (state,) = db.execute("PRAGMA integrity_check").fetchone()
     if found != polygons or state != "ok":
-        raise OutputError(f"has {found} of {polygons} polygons ({state}).", path=path, hint="Is there space?")
+        raise OutputError(f"has {found} of {polygons} polygons ({state}).", path=path, hint=CHECK_SPACE)
     date_geopackage(path, start)
 
 
 def date_geopackage(path: Path, when: datetime) -> None:
-    """Set the time at which a GeoPackage's tables are said to have changed last: the same tables are the same file."""
+    """Set the time of the last change of a GeoPackage's tables, so that equal tables make equal files."""
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE gpkg_contents SET last_change = ?", (_gpkg_time(when),))
 
@@ -121,12 +121,12 @@ def _gpkg_time(when: datetime) -> str:
 def write_style(legend: Legend, path: str | Path) -> Path:
     """Write the style of a chart for QGIS, to a file ending in .qml; return its path.
 
-    QGIS takes it by itself beside a file of the same name: ``chart.qml`` beside ``chart.shp``.
+    QGIS applies it to a file of the same name in the same folder: ``chart.qml`` beside ``chart.shp``.
 
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     path = Path(path)
     with whole_files(path.parent, [path.name]) as beside:
@@ -137,26 +137,25 @@ def write_style(legend: Legend, path: str | Path) -> Path:
 def write_geojson(
     chart: ChartPolygons, path: str | Path, *, start: datetime, about: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write GeoJSON after RFC 7946: WGS84, cut at the dateline, closed round the pole; return its path.
+    """Write GeoJSON by RFC 7946: WGS84, cut at the dateline, closed around the pole; return its path.
 
-    Coordinates have :data:`DIGITS` digits. The member "about" says what the file holds; readers that do not know it
-    leave it alone.
+    Coordinates have :data:`DIGITS` digits. The member "about" has the facts about the chart; other readers ignore it.
 
     Parameters
     ----------
     path
-        Path of the file; it is replaced.
+        Path of the file; an existing file is replaced.
     start
-        When the radar looked; with a time zone, or in UTC.
+        Start of the radar acquisition; with a time zone, or in UTC.
     about
         Facts about the chart, by name.
 
     Raises
     ------
     ChartError
-        If a polygon has no place on the earth.
+        If a polygon has no position on the earth.
     OutputError
-        If it cannot be written whole.
+        If the file cannot be written whole.
     """
     path, about = Path(path), dict(about or {})
     table = chart_table(chart, about)
@@ -177,7 +176,7 @@ def write_geojson(
 
 
 def rounded(lonlat: Any) -> Any:
-    """Round longitudes and latitudes to :data:`DIGITS` digits; where that makes polygons invalid, repair them."""
+    """Round longitudes and latitudes to :data:`DIGITS` digits; repair polygons that become invalid."""
     near = shapely.transform(lonlat, lambda xy: np.round(xy, DIGITS) + 0.0)
     broken = ~shapely.is_valid(near)
     if broken.any():
@@ -187,7 +186,7 @@ def rounded(lonlat: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: not-a-number as null, dates and paths as text."""
+    """Return a value for JSON: not-a-number as null, dates and paths as text."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
