@@ -25,7 +25,7 @@ from floemap.icechart.draw.majority_filter import smooth_classes
 from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
 from floemap.icechart.draw.region_borders import pad, trace_borders
 from floemap.icechart.draw.region_polygons import CLASS_AREA_CHANGE, draw_outlines
-from floemap.icechart.draw.regions import contacts, find_patches, merge_small
+from floemap.icechart.draw.regions import contacts, find_regions, merge_small
 from floemap.legend import ICE_WATER, IGNORE, LAND, SIX_CLASSES
 
 Classes = NDArray[np.uint8]
@@ -51,7 +51,7 @@ def burn(chart: ChartPolygons) -> Classes:
 
 
 def components(classes: Classes) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Connected patches with a class, the slow way."""
+    """Connected regions with a class, the slow way."""
     found = []
     for k in np.unique(classes[classes != IGNORE]):
         label, count = scipy.ndimage.label(classes == k)
@@ -75,7 +75,7 @@ def areas(chart: ChartPolygons) -> NDArray[np.float64]:
 
 
 def blobs(seed: int, side: int = 60, scale: float = 3.0, classes: int = 4, holes: bool = True) -> Classes:
-    """Smooth patches with some pixels that stand alone, and an irregular edge of no data."""
+    """Smooth regions with some pixels that stand alone, and an irregular edge of no data."""
     rng = np.random.default_rng(seed)
     fields = scipy.ndimage.gaussian_filter(rng.normal(size=(classes, side, side)), (0, scale, scale))
     out = fields.argmax(axis=0).astype(np.uint8)
@@ -119,7 +119,7 @@ def test_odd_shapes(name: str, tolerance_px: float) -> None:
 
 @given(small_rasters)
 @settings(max_examples=80, deadline=None)
-def test_without_tolerance_polygons_are_the_patches(classes: Classes) -> None:
+def test_without_tolerance_polygons_are_the_regions(classes: Classes) -> None:
     chart = draw(classes)
     check_coverage(chart)
     np.testing.assert_array_equal(burn(chart), classes)
@@ -174,7 +174,7 @@ def test_colliding_borders_are_drawn_closer() -> None:
 
 
 def test_a_large_tolerance_does_not_lose_a_lake() -> None:
-    """A border that would pass over a small patch is held back."""
+    """A border that would pass over a small region is held back."""
     classes = np.zeros((40, 40), np.uint8)
     rows, cols = np.mgrid[0:40, 0:40]
     classes[rows > 20 + 6 * np.sin(cols / 6.3)] = 1
@@ -219,18 +219,18 @@ def test_nothing_is_below_the_minimum_area(seed: int, min_px: int, tolerance_px:
     assert shapely.area(np.asarray(chart.polygons.geometry)).min() >= min_px * PIXEL_M**2 * (1 - 1e-4)
     if tolerance_px == 0:
         np.testing.assert_array_equal(burn(chart), chart.classes)
-        for k, patch in components(classes):
-            if patch.sum() > min_px:  # what is large enough stays as it is
-                assert (chart.classes[patch] == k).all()
+        for k, region in components(classes):
+            if region.sum() > min_px:  # what is large enough stays as it is
+                assert (chart.classes[region] == k).all()
     lost = (chart.classes == IGNORE) & (classes != IGNORE)
     assert chart.report.left_out_px == lost.sum()
-    # Only what no large patch is connected with may be left out: whole islands of data, smaller than the minimum.
+    # Only what no large region is connected with may be left out: whole islands of data, smaller than the minimum.
     islands, count = scipy.ndimage.label(classes != IGNORE)
     for i in range(1, count + 1):
         assert lost[islands == i].all() or not lost[islands == i].any() or tolerance_px > 0
 
 
-def test_a_small_patch_goes_to_the_longest_border() -> None:
+def test_a_small_region_goes_to_the_longest_border() -> None:
     classes = np.zeros((8, 8), np.uint8)
     classes[:, 4:] = 1
     classes[2:4, 2:4] = 2  # has 6 sides with class 0, 2 with class 1
@@ -240,7 +240,7 @@ def test_a_small_patch_goes_to_the_longest_border() -> None:
     assert (draw(classes, min_px=5).classes == np.where(classes == 2, 1, classes)).all()
 
 
-def test_small_patches_that_grow_together_stay() -> None:
+def test_small_regiones_that_grow_together_stay() -> None:
     """Two of one class with a smaller third between them: the third joins them, and they are large enough."""
     classes = np.zeros((9, 9), np.uint8)
     classes[3:6, 1:4], classes[3:6, 5:8], classes[3:6, 4] = 1, 1, 2
@@ -267,10 +267,10 @@ def test_merging_depends_on_areas_not_on_numbers() -> None:
     classes = blobs(7, scale=1.2)
     swap = np.arange(256, dtype=np.uint8)
     swap[[0, 1, 2, 3, 5]] = [3, 2, 5, 0, 1]
-    first = find_patches(classes)
+    first = find_regions(classes)
     area = np.bincount(first.of_run, first.run_length).astype(float)
     one = first.painted(*_groups(merge_small(first.classes, area, contacts(first), 30)))
-    second = find_patches(swap[classes])
+    second = find_regions(swap[classes])
     two = second.painted(*_groups(merge_small(second.classes, area, contacts(second), 30)))
     np.testing.assert_array_equal(swap[one], two)
 
@@ -279,22 +279,22 @@ def _groups(merged: Any) -> tuple[Any, Any]:
     return merged.group, merged.classes
 
 
-def test_patches_and_contacts_against_the_slow_way() -> None:
+def test_regions_and_contacts_against_the_slow_way() -> None:
     classes = blobs(3, side=25, scale=1.0)
-    patches = find_patches(classes)
-    number = np.repeat(patches.of_run, patches.run_length).reshape(classes.shape)
+    regions = find_regions(classes)
+    number = np.repeat(regions.of_run, regions.run_length).reshape(classes.shape)
     masks = components(classes)
-    assert int((patches.classes != IGNORE).sum()) == len(masks)
+    assert int((regions.classes != IGNORE).sum()) == len(masks)
     for k, mask in masks:
         (n,) = np.unique(number[mask])
-        assert patches.classes[n] == k
+        assert regions.classes[n] == k
         assert (number == n).sum() == mask.sum()
     expected: dict[tuple[int, int], int] = {}
     for one, other in ((number[:, 1:], number[:, :-1]), (number[1:], number[:-1])):
         for a, b in zip(one.ravel().tolist(), other.ravel().tolist(), strict=True):
-            if a != b and IGNORE not in (patches.classes[a], patches.classes[b]):
+            if a != b and IGNORE not in (regions.classes[a], regions.classes[b]):
                 expected[min(a, b), max(a, b)] = expected.get((min(a, b), max(a, b)), 0) + 1
-    met = contacts(patches)
+    met = contacts(regions)
     found = zip(met.first.tolist(), met.second.tolist(), met.length_px.tolist(), strict=True)
     assert {(a, b): n for a, b, n in found} == expected
 
@@ -429,9 +429,9 @@ def test_another_legend() -> None:
     assert chart.polygons["class_key"].tolist() == ["open_water", "ice"]
 
 
-def test_borders_lie_between_different_patches_and_close() -> None:
+def test_borders_lie_between_different_regions_and_close() -> None:
     classes = pad(blobs(13, side=30, scale=1.0))
-    borders = trace_borders(find_patches(classes))
+    borders = trace_borders(find_regions(classes))
     assert (borders.left != borders.right).all()
     assert (borders.head[:-1] == borders.tail[1:])[
         np.diff(np.repeat(np.arange(len(borders)), np.diff(borders.first))) == 0
@@ -502,7 +502,7 @@ def test_small_ice_is_not_given_to_land() -> None:
     classes[8:11, 12:15] = 1
     land = np.zeros_like(classes, np.bool_)
     land[:, 15:] = True
-    land[:8, 12:] = land[11:, 12:] = True  # three sides of the patch are land
+    land[:8, 12:] = land[11:, 12:] = True  # three sides of the region are land
     chart = draw(classes, min_px=20, land=land)
     assert (chart.classes[8:11, 12:15] == 0).all()
 

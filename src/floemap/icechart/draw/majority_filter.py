@@ -1,4 +1,4 @@
-"""Smoothing a class raster before it is drawn: each pixel takes the class that prevails around it."""
+"""Smoothing of a class raster before drawing: each pixel takes the class that prevails around it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from floemap.cog import STRIP_ROWS
 from floemap.legend import IGNORE
 
-# A Gaussian is cut off here, in standard deviations; beyond lie 0.006 %.
+# Cut-off of the Gaussian in standard deviations; 0.006 % lies beyond.
 _REACH = 4
 
 
 def smooth_classes(classes: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
-    """Give each pixel the class with the most weight around it, weights falling off as a Gaussian.
+    """Give each pixel the class with the most weight around it, with Gaussian weights.
 
-    Narrow things vanish: a lead or ridge narrower than about 1.3 standard deviations, with one class on both sides.
-    Pixels without a class stay so and have no vote. Of classes with equal weight the one with the lowest id is taken.
+    Narrow objects vanish: a lead or ridge narrower than about 1.3 standard deviations, with one class on both sides.
+    Pixels without a class keep none and have no weight. Of classes with equal weight, the one with the lowest id wins.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def smooth_classes(classes: NDArray[np.uint8], sigma_px: float) -> NDArray[np.ui
     Returns
     -------
     numpy.ndarray
-        (rows, cols), uint8. It does not depend on how the raster is cut into strips within.
+        (rows, cols), uint8. It does not depend on the height of the strips in which it is computed.
     """
     if sigma_px <= 0:
         return classes

@@ -1,11 +1,11 @@
-"""From a class raster to the polygons of a chart: smoothed by choice, without small ones, simplified, with confidence.
+"""From a class raster to the polygons of a draft chart: optionally smoothed, merged, simplified, with confidence.
 
-The polygons are a coverage: neighbours share their vertices, there are no gaps and no overlaps. What has no class
-(land, no data) is left out. Areas are true areas on the ellipsoid, whatever the map.
+The polygons are a coverage: neighbours share their vertices, there are no gaps and no overlaps. Pixels without a class
+(land, no data) are left out. Areas are true areas on the ellipsoid, in any projection.
 
-How it is done: the raster is smoothed (:mod:`~floemap.icechart.draw.majority_filter`), patches below the minimum area
-are given to neighbours (:mod:`~floemap.icechart.draw.regions`), the borders between what remains are traced once and
-simplified (:mod:`~floemap.icechart.draw.region_borders`), and polygons are put together of them and checked
+The steps: the raster is smoothed (:mod:`~floemap.icechart.draw.majority_filter`), regions below the minimum area
+become part of neighbours (:mod:`~floemap.icechart.draw.regions`), the borders between the remaining regions are traced
+once and simplified (:mod:`~floemap.icechart.draw.region_borders`), and polygons are assembled from them and checked
 (:mod:`~floemap.icechart.draw.region_polygons`).
 """
 
@@ -27,36 +27,34 @@ from floemap.grid import crs_of
 from floemap.icechart.draw.majority_filter import smooth_classes
 from floemap.icechart.draw.region_borders import pad, trace_borders
 from floemap.icechart.draw.region_polygons import Outlines, draw_outlines
-from floemap.icechart.draw.regions import Patches, area_of_patches, contacts, find_patches, merge_small
+from floemap.icechart.draw.regions import Merged, Regions, area_of_regions, contacts, find_regions, merge_small
 from floemap.icechart.draw.zonal_means import mean_probabilities, true_km2
 from floemap.legend import IGNORE, LAND, Legend
 from floemap.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
-_SMALLER = "Choose a smaller minimum area."
-
 
 @dataclass(frozen=True)
 class VectorizeReport:
-    """What was done to the raster on the way to polygons.
+    """Changes between the raster and the polygons.
 
     Attributes
     ----------
     patches
-        Connected patches of one class after smoothing.
+        Number of regions, connected pixels of one class, after smoothing.
     merged_patches
-        How many of them have another class now, because they were below the minimum area.
+        Number of these that have another class in the result, because they were below the minimum area.
     smoothed_px, merged_px
-        Pixels that changed their class in smoothing, and by being given to a neighbour.
+        Pixels that smoothing, and that merging with a neighbour, gave another class.
     left_out_px
-        Pixels of patches below the minimum area without a neighbour: they have no class now.
+        Pixels of regions below the minimum area without a neighbour; they have no class in the result.
     class_px, drawn_px
         Pixels by class key, as given and as drawn.
     redrawn_borders
         Borders drawn closer to the pixels than the tolerance allows, because they crossed others or areas changed.
     vertices
-        Number of vertices of all polygons; shared ones are counted for each polygon.
+        Number of vertices of all polygons; a shared vertex counts for each polygon.
     """
 
     patches: int
@@ -77,21 +75,21 @@ class ChartPolygons:
     Attributes
     ----------
     polygons
-        In the grid's CRS, one polygon a row, in the order of their first pixels. Columns:
+        One polygon per row in the grid's CRS, in the order of their first pixels. Columns:
 
-        - `class_id`, `class_key`
-        - `area_km2`: on the ellipsoid
-        - `confidence`: mean probability of the polygon's class on its pixels, not-a-number where it is unknown
+        - `class_id`, `class_key`: id and key of the class
+        - `area_km2`: area on the ellipsoid
+        - `confidence`: mean probability of the polygon's class on its pixels, not-a-number if it is unknown
         - `second_id`, `second_key`, `second_share`: the other class with the highest mean probability there, and that
-          probability; :data:`floemap.legend.IGNORE`, "" and 0 where there is none
-        - `review_rank`: from 1, by the area that is expected to be wrong, area x (1 - confidence), the largest first:
-          that is where a look changes most. An unknown confidence counts as 0. Land has 0.
+          probability; :data:`floemap.legend.IGNORE`, "" and 0 if there is none
+        - `review_rank`: rank from 1 by the area that is expected to be wrong, area x (1 - confidence), the largest
+          first, as its review changes most. An unknown confidence counts as 0. Land has rank 0.
     classes
-        (rows, cols) uint8: the raster that was drawn, after smoothing and giving away small patches.
+        (rows, cols) uint8: the raster that was drawn, after smoothing and merging.
     legend
         Legend of the classes.
     report
-        What was done.
+        Changes between the given raster and the polygons.
     """
 
     polygons: gpd.GeoDataFrame
@@ -124,26 +122,26 @@ def vectorize(
     classes
         (rows, cols), uint8, ids of `legend`, :data:`floemap.legend.IGNORE` where there is none.
     geobox
-        Its grid, in a map projection in metres.
+        Grid of the raster, in a map projection in metres.
     min_area_km2
-        No polygon is smaller. Smaller patches go to the neighbour with the longest common border; those without a
-        neighbour are left out.
+        Area of the smallest polygon. Smaller regions become part of the neighbour with the longest common border; those
+        without a neighbour are left out.
     tolerance_m
-        No border is moved further than this from the sides of pixels; at less than 0.36 pixels they are followed
-        exactly. Each class keeps the area that it has after smoothing and merging within 0.4 %.
+        Greatest distance of a border from the sides of pixels; below 0.36 pixels borders follow these exactly. Each
+        class keeps the area that it has after smoothing and merging within 0.4 %.
     smoothing_m
-        Standard deviation of :func:`~floemap.icechart.draw.majority_filter.smooth_classes`; 0 is no smoothing.
+        Standard deviation of :func:`~floemap.icechart.draw.majority_filter.smooth_classes`; 0 means no smoothing.
     probabilities
-        Rasters on the grid, one per class in the legend's order, taken one after the other. Reals from 0 to 1,
-        not-a-number where there is none; or whole numbers, 255 where there is none.
+        Rasters on the grid, one per class in the legend's order, read one after the other. Reals from 0 to 1,
+        not-a-number for no-data; or whole numbers, 255 for no-data.
     confidence
-        The probability of the given class alone, likewise, where `probabilities` are not at hand; no second class is
-        known then.
+        Raster of the probability of the given class alone, in the same form, instead of `probabilities`; then there is
+        no second class.
     probability_step
-        What a whole number stands for in them, as 0.01 for percent.
+        Value of one unit in rasters of whole numbers, such as 0.01 for percent.
     land
-        (rows, cols), pixels of land, whatever class they are given. They become polygons of class
-        :data:`floemap.legend.LAND`, of any size; nothing is given to them, and nothing of them away.
+        (rows, cols), pixels of land, whatever their class. They become polygons of class
+        :data:`floemap.legend.LAND`, of any size; merging leaves them as they are.
     progress
         Progress callback, called as progress(done, total, message).
 
@@ -154,7 +152,7 @@ def vectorize(
     GridError
         If rasters and grid do not fit, or the grid is not in metres.
     ConfigError
-        If an option is negative or no number.
+        If an option is negative or not a number.
     """
     _check_options(min_area_km2=min_area_km2, tolerance_m=tolerance_m, smoothing_m=smoothing_m)
     _check_raster(classes, geobox, legend)
@@ -166,21 +164,21 @@ def vectorize(
     progress(0, 4, "smoothing")
     smooth = smooth_classes(classes, smoothing_m / pixel_m)
     progress(1, 4, "merging")
-    first = find_patches(pad(smooth if land is None else np.where(land, np.uint8(LAND), smooth)))
-    patches = find_patches(_without_small(first, geobox, min_area_km2))
+    first = find_regions(pad(smooth if land is None else np.where(land, np.uint8(LAND), smooth)))
+    regions = find_regions(_without_small(first, geobox, min_area_km2))
     progress(2, 4, "drawing")
-    outlines = _draw(patches, geobox, tolerance_m / pixel_m, min_area_km2)
-    group = np.append(outlines.merged.group, -1)[patches.number]
-    painted = patches.painted(group, outlines.merged.classes)
+    outlines = _draw(regions, geobox, tolerance_m / pixel_m, min_area_km2)
+    group = np.append(outlines.merged.group, -1)[regions.number]
+    painted = regions.painted(group, outlines.merged.classes)
     progress(3, 4, "averaging")
     mean = np.full((len(outlines.polygons), len(legend)), np.nan)
     if probabilities is not None:
-        found = mean_probabilities(patches, group, len(mean), probabilities, probability_step)
+        found = mean_probabilities(regions, group, len(mean), probabilities, probability_step)
         if found.shape != mean.shape:
             raise GridError(f"{found.shape[1]} rasters of probabilities do not fit the {len(legend)} classes.")
         mean = found
     elif confidence is not None:
-        own = mean_probabilities(patches, group, len(mean), [confidence], probability_step)[:, 0]
+        own = mean_probabilities(regions, group, len(mean), [confidence], probability_step)[:, 0]
         sea = np.flatnonzero(outlines.merged.classes != LAND)
         mean[sea, outlines.merged.classes[sea]] = own[sea]
     frame = _table(outlines, mean, legend).set_crs(crs_of(geobox).proj)
@@ -193,7 +191,7 @@ def vectorize(
 def _check_options(**options: float) -> None:
     for name, value in options.items():
         if not (np.isfinite(value) and value >= 0):
-            raise ConfigError(f"{name} is {value}.", hint="It must be zero or more.")
+            raise ConfigError(f"{name} is {value}.", hint="Give zero or a larger number.")
 
 
 def _check_raster(classes: NDArray[np.uint8], geobox: GeoBox, legend: Legend) -> None:
@@ -203,54 +201,57 @@ def _check_raster(classes: NDArray[np.uint8], geobox: GeoBox, legend: Legend) ->
         raise GridError(f"a class raster of {classes.shape} does not fit a grid of {tuple(geobox.shape)}.")
     crs = crs_of(geobox)
     if not crs.projected or any(axis.unit_conversion_factor != 1 for axis in crs.proj.axis_info):
-        raise GridError(f"the grid's CRS, {crs.proj.name}, is not in metres.", hint="A map projection is needed.")
+        raise GridError(f"the grid's CRS, {crs.proj.name}, is not in metres.", hint="Use a map projection in metres.")
     found = set(np.unique(classes).tolist()) - {IGNORE}
     if not found:
-        raise ChartError("no pixel has a class, so there is nothing to draw.", hint="Is it all land or no data?")
+        hint = "Check whether all of it is land or no-data."
+        raise ChartError("no pixel has a class, so there is nothing to draw.", hint=hint)
     if max(found) >= len(legend):
-        raise ChartError(
-            f"class {max(found)} is not in legend {legend.name}, which has {len(legend)} from 0.",
-            hint="Is it the legend of the model?",
-        )
+        message = f"class {max(found)} is not in legend {legend.name}, which has the classes 0 to {len(legend) - 1}."
+        raise ChartError(message, hint="Use the legend of the model.")
 
 
 def _check_land(land: NDArray[np.bool_], classes: NDArray[np.uint8]) -> None:
     if land.shape != classes.shape or land.dtype != np.bool_:
-        raise GridError(
-            f"a mask of land, {land.dtype} of {land.shape}, does not fit a class raster of {classes.shape}."
-        )
+        message = f"a land mask, {land.dtype} of {land.shape}, does not fit a class raster of {classes.shape}."
+        raise GridError(message, hint="Give a mask of bool on the grid of the classes.")
     if (land | (classes == IGNORE)).all():
-        raise ChartError("no pixel beside land has a class, so there is nothing to draw.", hint="Is it the right mask?")
+        hint = "Check whether it is the right land mask."
+        raise ChartError("no pixel outside land has a class, so there is nothing to draw.", hint=hint)
 
 
-def _without_small(patches: Patches, geobox: GeoBox, minimum_km2: float) -> NDArray[np.uint8]:
-    """Return the raster of the patches with the small ones given away."""
-    area = area_of_patches(patches, true_km2(geobox, patches))
-    merged = merge_small(patches.classes, area, contacts(patches), minimum_km2)
+def _without_small(regions: Regions, geobox: GeoBox, minimum_km2: float) -> NDArray[np.uint8]:
+    """Return the raster of the regions after merging the small ones."""
+    area = area_of_regions(regions, true_km2(geobox, regions))
+    merged = merge_small(regions.classes, area, contacts(regions), minimum_km2)
+    _refuse_nothing(merged, minimum_km2)
+    return regions.painted(merged.group, merged.classes)
+
+
+def _refuse_nothing(merged: Merged, minimum_km2: float) -> None:
     if not (merged.classes != LAND).any():
-        raise ChartError(f"no polygon reaches the minimum area of {minimum_km2:g} km2.", hint=_SMALLER)
-    return patches.painted(merged.group, merged.classes)
+        message = f"no polygon reaches the minimum area of {minimum_km2:g} km2."
+        raise ChartError(message, hint="Choose a smaller minimum area.")
 
 
-def _draw(patches: Patches, geobox: GeoBox, tolerance_px: float, minimum_km2: float) -> Outlines:
-    km2 = area_of_patches(patches, true_km2(geobox, patches))
-    pixels = area_of_patches(patches, patches.run_length.astype(np.float64))
-    charted = patches.classes != IGNORE
+def _draw(regions: Regions, geobox: GeoBox, tolerance_px: float, minimum_km2: float) -> Outlines:
+    km2 = area_of_regions(regions, true_km2(geobox, regions))
+    pixels = area_of_regions(regions, regions.run_length.astype(np.float64))
+    charted = regions.classes != IGNORE
     outlines = draw_outlines(
-        trace_borders(patches),
-        patches.classes[charted],
+        trace_borders(regions),
+        regions.classes[charted],
         geobox.transform,
         km2[charted] / pixels[charted],
         tolerance_px=tolerance_px,
         minimum_km2=minimum_km2,
     )
-    if not (outlines.merged.classes != LAND).any():
-        raise ChartError(f"no polygon reaches the minimum area of {minimum_km2:g} km2.", hint=_SMALLER)
+    _refuse_nothing(outlines.merged, minimum_km2)
     return outlines
 
 
 def _table(outlines: Outlines, mean: NDArray[np.float64], legend: Legend) -> gpd.GeoDataFrame:
-    """Return the polygons with what is said of each; see :class:`ChartPolygons`."""
+    """Return the polygons with the columns of :class:`ChartPolygons`."""
     classes, area_km2 = outlines.merged.classes, outlines.merged.area
     sea = np.flatnonzero(classes != LAND)
     confidence = np.full(len(classes), np.nan)
@@ -281,12 +282,12 @@ def _report(
     given: NDArray[np.uint8],
     smooth: NDArray[np.uint8],
     drawn: NDArray[np.uint8],
-    first: Patches,
+    first: Regions,
     painted: NDArray[np.uint8],
     outlines: Outlines,
     legend: Legend,
 ) -> VectorizeReport:
-    """`painted` has a pixel around it, as the raster of the patches `first` had, and land; the others have not."""
+    """Return the report. `painted` and the raster of the regions `first` are padded and have land; the others not."""
     begin = np.zeros(len(first), np.int64)
     begin[first.of_run[::-1]] = first.start[::-1]
     now = painted.ravel()[begin]
@@ -302,7 +303,8 @@ def _report(
         vertices=int(shapely.get_num_coordinates(outlines.polygons).sum()),
     )
     if report.left_out_px:
-        logger.info("%d pixels in patches below the minimum area have no neighbour: left out", report.left_out_px)
+        words = "left out %d pixels in regions below the minimum area that have no neighbour"
+        logger.info(words, report.left_out_px)
     return report
 
 

@@ -1,64 +1,67 @@
-"""Borders between the patches of a class raster: traced once, so that both sides share every vertex.
+"""Borders between the regions of a class raster: traced once, so that both sides share every vertex.
 
 A border runs along sides of pixels from node to node, or closes upon itself. Nodes are the corners of pixels where more
-than two sides of borders meet, and the four corners of the raster. Whatever is done to a border between its nodes, the
-two patches beside it keep it in common, so there can be no gaps and no slivers between them. That polygons made of
-borders still neither cross nor swallow each other is seen to in :mod:`floemap.icechart.draw.region_polygons`.
+than two sides of borders meet, and the four corners of the raster. Whatever changes between its nodes, the two regions
+beside a border share it, so there are no gaps and no slivers between them. :mod:`floemap.icechart.draw.region_polygons`
+checks that polygons made of borders do not cross or cover each other.
 
 Coordinates are (x, y) in pixels from the raster's upper left corner, x along columns, y down along rows.
+
+Why own code: ``rasterio.features.shapes`` with ``shapely.coverage_simplify`` takes about four times as long, and has no
+limit on the distance between a border and the pixels (``docs/benchmarks.md``, ``benchmarks/outlines.py``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from floemap.icechart.draw.regions import Ints, Patches
+from floemap.icechart.draw.regions import Ints, Regions
 from floemap.legend import IGNORE
 
 #: Shapely line strings, (borders,).
 Lines = NDArray[Any]
 Floats = NDArray[np.float64]
 
-#: The four directions, counterclockwise as one sees them on a map that has north up, and a step along each.
+#: The four directions, counterclockwise on a map with north up, and a step along each.
 EAST, NORTH, WEST, SOUTH = range(4)
 _STEP = np.array([[1, 0], [0, -1], [-1, 0], [0, 1]])
-#: What lies outside of all patches with a class.
+#: Number for the outside of all regions with a class.
 OUTSIDE = -1
 
-#: Borders through the middles of pixel sides cut corners: so far they lie from the sides at most.
+#: Borders through the middles of pixel sides cut corners: their greatest distance from the sides.
 MIDDLES_OFF_PX = 0.25 * 2**0.5
 
-# Of the tolerance, this much for leaving out vertices; the rest is for moving those that stay.
+# Share of the tolerance for leaving out vertices; the rest is for moving the others.
 _LEAVING_OUT = 0.75
-# Times that vertices are moved so that the area beside a border becomes what it was; each leaves some percent.
+# Number of times that vertices are moved to restore the area beside a border; each leaves some percent of the error.
 _ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Borders:
-    """Traced borders. A border is a stretch of sides, each one pixel or, horizontally, more, in one direction.
+    """Traced borders. A border is a chain of sides; a side runs along one pixel or, horizontally, along several.
 
     Attributes
     ----------
     height, width
         Rows and columns of the raster plus two: corners are numbered y * width + x + width + 1.
     faces
-        Patches with a class; they are numbered from 0 in the order of their first pixels.
+        Number of regions with a class; they are numbered from 0 in the order of their first pixels.
     tail, head
-        Corners where each side begins and ends, in the order of the borders, (sides,).
+        Corners where each side begins and ends, ordered by border, (sides,).
     direction
         Direction of each side, (sides,).
     first
-        Position of each border's first side, and at the end the number of sides, (borders + 1,).
+        Index of each border's first side, and at the end the number of sides, (borders + 1,).
     left, right
-        The patches beside each border, seen along it, or :data:`OUTSIDE`, (borders,).
+        The regions to the left and right of each border in its direction, or :data:`OUTSIDE`, (borders,).
     from_node, to_node
-        Node where each border begins and ends, -1 where it closes upon itself without one, (borders,).
+        Node where each border begins and ends, -1 if it closes upon itself without one, (borders,).
     """
 
     height: int
@@ -83,11 +86,11 @@ class Borders:
 
     @property
     def arriving(self) -> Ints:
-        """Direction in which each border comes to its last node, (borders,)."""
+        """Direction in which each border reaches its last node, (borders,)."""
         return self.direction[self.first[1:] - 1]
 
     def corners(self) -> Lines:
-        """Return the borders along the sides of pixels, exactly, with a vertex at each turn, (borders,)."""
+        """Return the borders exactly along the sides of pixels, with a vertex at each turn, (borders,)."""
         keys = np.insert(self.tail, self.first[1:], self.head[self.first[1:] - 1])
         xy = _position(keys, self.width)
         lines = shapely.linestrings(xy, indices=np.repeat(np.arange(len(self)), np.diff(self.first) + 1))
@@ -100,25 +103,25 @@ def _position(corner: Ints, width: int) -> Ints:
 
 
 def pad(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Put one pixel without a class around a raster, as :func:`trace_borders` needs it."""
+    """Put one pixel without a class around a raster, which :func:`trace_borders` needs."""
     return np.pad(classes, 1, constant_values=IGNORE)
 
 
-def trace_borders(patches: Patches) -> Borders:
-    """Trace all borders of patches that were found in a raster from :func:`pad`."""
-    rows, width = patches.shape
-    face = patches.number[patches.of_run]
+def trace_borders(regions: Regions) -> Borders:
+    """Trace all borders between regions of a raster from :func:`pad`."""
+    rows, width = regions.shape
+    face = regions.number[regions.of_run]
 
-    # Horizontal sides lie between runs that meet vertically, vertical ones before every run but a row's first. The
-    # patch with the higher number lies to the left, so that sides of one border follow each other head to tail.
-    above, below = face[patches.upper], face[patches.lower]
+    # Horizontal sides are between runs that meet vertically, vertical ones before every run but a row's first. The
+    # region with the higher number is to the left, so that the sides of a border follow each other head to tail.
+    above, below = face[regions.upper], face[regions.lower]
     horizontal = above != below
     above, below = above[horizontal], below[horizontal]
-    at_left = patches.span_start[horizontal]
-    at_right = at_left + patches.span_length[horizontal]
-    beside = np.flatnonzero(np.diff(patches.start // width) == 0)
+    at_left = regions.span_start[horizontal]
+    at_right = at_left + regions.span_length[horizontal]
+    beside = np.flatnonzero(np.diff(regions.start // width) == 0)
     west, east = face[beside], face[beside + 1]
-    at_top = patches.start[beside + 1]
+    at_top = regions.start[beside + 1]
     at_bottom = at_top + width
 
     eastward, southward = above > below, east > west
@@ -142,7 +145,7 @@ def trace_borders(patches: Patches) -> Borders:
     return Borders(
         rows,
         width,
-        int(np.count_nonzero(patches.classes != IGNORE)),
+        int(np.count_nonzero(regions.classes != IGNORE)),
         tail[order],
         head[order],
         direction[order],
@@ -155,9 +158,9 @@ def trace_borders(patches: Patches) -> Borders:
 
 
 def _sides_at_corners(at_left: Ints, at_right: Ints, at_top: Ints, at_bottom: Ints) -> tuple[Ints, Ints]:
-    """Return the corners that borders touch, (corners,), and the side to each direction or -1, (corners, 4).
+    """Return the corners on borders, (corners,), and the side in each direction or -1, (corners, 4).
 
-    Horizontal sides are numbered first. All four arguments rise, so that sorting them merely merges them.
+    Horizontal sides are numbered first. All four arguments are sorted, so that sorting all of them only merges them.
     """
     horizontal, vertical = len(at_left), len(at_top)
     numbers = {EAST: at_left, NORTH: at_bottom, WEST: at_right, SOUTH: at_top}
@@ -174,7 +177,7 @@ def _sides_at_corners(at_left: Ints, at_right: Ints, at_top: Ints, at_bottom: In
 
 
 def _walk(following: Ints, starts: Ints) -> tuple[Ints, Ints]:
-    """Follow the sides from each start to a node, then those that come round; return their order and the offsets."""
+    """Follow the sides from each start to a node, then the closed chains; return the order and the offsets."""
     next_side = following.tolist()
     order: list[int] = []
     first = [0]
@@ -200,39 +203,32 @@ def _walk(following: Ints, starts: Ints) -> tuple[Ints, Ints]:
 
 
 def some(borders: Borders, which: Ints) -> Borders:
-    """Return only some of the borders, in the order given."""
+    """Return some of the borders, in the given order."""
     count = np.diff(borders.first)[which]
     first = np.concatenate([[0], np.cumsum(count)])
     sides = np.repeat(borders.first[which] - first[:-1], count) + np.arange(first[-1])
-    return Borders(
-        borders.height,
-        borders.width,
-        borders.faces,
-        borders.tail[sides],
-        borders.head[sides],
-        borders.direction[sides],
-        first,
-        *(np.asarray(v)[which] for v in (borders.left, borders.right, borders.from_node, borders.to_node)),
-    )
+    by_side = {name: getattr(borders, name)[sides] for name in ("tail", "head", "direction")}
+    by_border = {name: getattr(borders, name)[which] for name in ("left", "right", "from_node", "to_node")}
+    return replace(borders, first=first, **by_side, **by_border)
 
 
 def simplified(borders: Borders, tolerance_px: Floats) -> Lines:
-    """Draw borders with few vertices, no further off than a tolerance, and with as much area on either side as before.
+    """Draw borders with few vertices, within a tolerance, and with the same area on either side as before.
 
-    First the steps of pixels are taken off: a border goes through the middles of pixel sides, which leaves it within
+    First the steps of pixels go: a border leads through the middles of pixel sides, which keeps it within
     :data:`MIDDLES_OFF_PX`. Then vertices are left out (D. H. Douglas, T. K. Peucker, 1973). Each straight piece has cut
-    off some area to its left and right; its ends are moved sideways to make up for the difference, and what remains of
-    it is spread over the whole border. Nothing leaves the raster, and what lies on its edge stays there.
+    off some area to its left and right; moving its ends sideways compensates the difference, and the rest is spread
+    over the whole border. All vertices stay in the raster, and those on its edge stay there.
 
     Parameters
     ----------
     tolerance_px
-        How far a border may lie from there, in addition, (borders,).
+        Greatest distance from there, in addition, (borders,).
     """
     xy, border = _through_middles(borders)
     lines = shapely.linestrings(np.column_stack([xy / 2, np.arange(len(xy))]), indices=border)
     lines = shapely.simplify(lines, _LEAVING_OUT * tolerance_px, preserve_topology=False)
-    kept = shapely.get_coordinates(lines, include_z=True)[:, 2].astype(np.int64)  # vertices bring their number along
+    kept = shapely.get_coordinates(lines, include_z=True)[:, 2].astype(np.int64)  # z is the vertex's number
     far_corner = np.array([borders.width - 2, borders.height - 2])
     most = (1 - _LEAVING_OUT) * tolerance_px[border[kept]]
     most[((xy[kept] == 0) | (xy[kept] == 2 * far_corner)).any(axis=1)] = 0
@@ -249,7 +245,7 @@ def _through_middles(borders: Borders) -> tuple[Ints, Ints]:
     border = np.repeat(np.arange(len(borders)), np.diff(borders.first))
     open_ended = borders.from_node >= 0
     first, last = borders.first[:-1], borders.first[1:] - 1
-    # A border that comes round ends where it began; others begin and end at nodes.
+    # A closed border ends where it began; others begin and end at nodes.
     ending = np.where(open_ended[:, None], head[last], points[first, 0])
     beginning, begun = tail[first[open_ended]], np.flatnonzero(open_ended)
     xy = np.concatenate([beginning, points[twice], ending])
@@ -261,12 +257,17 @@ def _through_middles(borders: Borders) -> tuple[Ints, Ints]:
 def area_along(lines: Lines) -> Floats:
     """Return the area, in square pixels, between each line and the origin: sums over rings are their areas.
 
-    It is positive to the left of rings that go counterclockwise as one sees them, with y down.
+    A ring that appears counterclockwise with y down has a positive area.
     """
     xy, owner = shapely.get_coordinates(lines, return_index=True)
+    return area_by_owner(xy, owner, len(lines))
+
+
+def area_by_owner(xy: Floats, owner: Ints, count: int) -> Floats:
+    """Return the areas of :func:`area_along`, (count,), from vertices, (n, 2), and the number of their line, (n,)."""
     within = owner[1:] == owner[:-1]
     weights = -_cross(xy[:-1], xy[1:])[within] / 2
-    return np.bincount(owner[1:][within], weights, len(lines)).astype(np.float64)
+    return np.bincount(owner[1:][within], weights, count).astype(np.float64)
 
 
 def _cross(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
@@ -277,8 +278,8 @@ def _cross(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
 def _balanced(xy: Ints, border: Ints, kept: Ints, area: Floats, most: Floats) -> Floats:
     """Move kept vertices sideways so that the area along each border is `area`; return them in pixels, (kept, 2).
 
-    `xy` and `border` are all vertices in half pixels and their borders. No vertex moves further than `most`, (kept,),
-    and nodes not at all.
+    `xy` and `border` are all vertices in half pixels and their borders. No vertex moves by more than `most`, (kept,),
+    and nodes do not move.
     """
     owner, at = border[kept], xy[kept] / 2
     same = owner[1:] == owner[:-1]

@@ -1,9 +1,9 @@
-"""Polygons from borders: a coverage without gaps and overlaps, checked, with nothing left below the minimum area.
+"""Polygons from borders: a coverage without gaps and overlaps, checked, with no polygon below the minimum area.
 
-Borders are simplified one by one, so two of them might cross, or one might pass over a small patch. That is not
-prevented but found: the polygons are checked with GEOS, each by itself and all together as a coverage, and borders of
-those that fail are drawn again closer to the pixels. The last resort, the sides of pixels themselves, is always right.
-In the same way areas are kept: where a patch or a class changes its area too much, its borders are drawn closer.
+Borders are simplified one by one, so two of them may cross, or one may pass over a small region. GEOS finds this
+afterwards: it checks each polygon, and all of them as a coverage, and the borders of those that fail are drawn again
+closer to the pixels. The last resort, the sides of pixels themselves, is always valid. Areas are kept in the same way:
+where a region or a class changes its area too much, its borders are drawn closer.
 """
 
 from __future__ import annotations
@@ -23,33 +23,34 @@ from floemap.icechart.draw.region_borders import (
     Floats,
     Lines,
     area_along,
+    area_by_owner,
     simplified,
     some,
 )
 from floemap.icechart.draw.regions import Contacts, Ints, Merged, merge_small, sum_contacts
 from floemap.icechart.reproject import Polygons
 
-#: A class keeps its area within this share, and a patch within that.
+#: Greatest change of area, as a share: of a class, and of a region.
 CLASS_AREA_CHANGE = 0.004
-PATCH_AREA_CHANGE = 0.05
+REGION_AREA_CHANGE = 0.05
 
-# Shares of the tolerance that are tried one after the other; after the last, the sides of pixels.
+# Shares of the tolerance to try one after the other; after the last, borders follow the sides of pixels.
 _SHARES = np.array([1, 0.5, 0.25])
 _EXACT = len(_SHARES)
 
 
 @dataclass(frozen=True)
 class Outlines:
-    """Polygons of patches.
+    """Polygons of regions.
 
     Attributes
     ----------
     polygons
-        In map coordinates, (polygons,).
+        Polygons in map coordinates, (polygons,).
     merged
-        Which patches each of them holds, their class, and their area in square kilometres.
+        The regions in each polygon, its class, and its area in square kilometres.
     redrawn
-        Borders that had to be drawn closer than the tolerance.
+        Number of borders that had to be drawn closer than the tolerance.
     """
 
     polygons: Polygons
@@ -66,26 +67,26 @@ def draw_outlines(
     tolerance_px: float,
     minimum_km2: float,
 ) -> Outlines:
-    """Draw the polygons of all patches with a class.
+    """Draw the polygons of all regions with a class.
 
     Parameters
     ----------
     borders
         Borders of all regions.
     classes, km2_per_px
-        Class, and area of a pixel, of each patch with a class, (faces,).
+        Class, and area of a pixel, of each region with a class, (faces,).
     transform
-        From pixels to the map.
+        Transform from pixels to the map.
     tolerance_px
-        How far borders may be moved; at less than :data:`~floemap.icechart.draw.region_borders.MIDDLES_OFF_PX` they
-        follow the sides of pixels exactly.
+        Greatest distance of borders from the sides of pixels; below
+        :data:`~floemap.icechart.draw.region_borders.MIDDLES_OFF_PX` they follow these exactly.
     minimum_km2
-        Patches whose polygon would be smaller go to a neighbour, or away where they have none.
+        Regions whose polygon would be smaller become part of a neighbour, or are left out if they have none.
 
     Raises
     ------
     ChartError
-        If `transform` is so flat or skew that even the sides of pixels make no valid polygons.
+        If `transform` is so flat or skew that not even the sides of pixels make valid polygons.
     """
     corners = borders.corners()
     before = area_of_faces(borders, corners)
@@ -104,7 +105,7 @@ def draw_outlines(
 
 
 class _Drawing:
-    """Borders as drawn so far."""
+    """The borders as drawn so far."""
 
     def __init__(self, borders: Borders, corners: Lines, tolerance_px: float) -> None:
         self.borders, self.corners = borders, corners
@@ -115,13 +116,13 @@ class _Drawing:
         self.redrawn = 0
 
     def closer(self, faces: NDArray[np.bool_]) -> None:
-        """Draw the borders of some faces closer to the pixels; all borders, where these are as close as can be."""
-        chosen = np.append(faces, False)  # last what is outside
+        """Draw the borders of some faces closer to the pixels, or all borders if these cannot be drawn closer."""
+        chosen = np.append(faces, False)  # the last for the outside
         which = np.flatnonzero((chosen[self.borders.left] | chosen[self.borders.right]) & (self.level < _EXACT))
         if not len(which):
             which = np.flatnonzero(self.level < _EXACT)
         if not len(which):
-            raise ChartError("the grid's pixels make no valid polygons.", hint="Is its transform right?")
+            raise ChartError("the grid's pixels do not make valid polygons.", hint="Check the transform of the grid.")
         self.redrawn += int(np.count_nonzero(self.level[which] == 0))
         self.level[which] += 1
         self.lines = self.lines.copy()
@@ -133,7 +134,7 @@ class _Drawing:
 
 
 def area_of_faces(borders: Borders, lines: Lines) -> Floats:
-    """Return the area in square pixels that the lines enclose for each patch with a class, (faces,)."""
+    """Return the area in square pixels that the lines enclose for each region with a class, (faces,)."""
     along = area_along(lines)
     size = borders.faces + 1
     left = np.bincount(borders.left + 1, along, size)
@@ -141,16 +142,16 @@ def area_of_faces(borders: Borders, lines: Lines) -> Floats:
 
 
 def _changed(area: Floats, before: Floats, classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Say which patches changed their area too much, by themselves or as part of their class."""
+    """Return which regions changed their area too much, by themselves or as part of their class."""
     off = np.abs(area - before)
     change = np.bincount(classes, area - before) / np.maximum(np.bincount(classes, before), 1)
     too_much = np.abs(change) > CLASS_AREA_CHANGE
-    wrong: NDArray[np.bool_] = off > np.where(too_much[classes], CLASS_AREA_CHANGE, PATCH_AREA_CHANGE) * before
+    wrong: NDArray[np.bool_] = off > np.where(too_much[classes], CLASS_AREA_CHANGE, REGION_AREA_CHANGE) * before
     return wrong
 
 
 def _contacts(borders: Borders) -> Contacts:
-    """Return which patches with a class border on each other, and how far."""
+    """Return which regions with a class border on each other, and the lengths of their common borders."""
     step = np.abs(borders.head - borders.tail)
     length = np.add.reduceat(np.where(borders.direction % 2, 1, step), borders.first[:-1])
     both = (borders.left != OUTSIDE) & (borders.right != OUTSIDE)
@@ -158,15 +159,15 @@ def _contacts(borders: Borders) -> Contacts:
 
 
 def _polygons(borders: Borders, lines: Lines, transform: Affine, merged: Merged) -> tuple[Polygons, NDArray[np.bool_]]:
-    """Put polygons together, (polygons,), and say which are not valid by themselves or beside the others."""
+    """Assemble polygons, (polygons,), and return which of them are not valid, alone or in the coverage."""
     count = len(merged.classes)
-    group = np.append(merged.group, OUTSIDE)  # last what is outside
+    group = np.append(merged.group, OUTSIDE)  # the last for the outside
     joined = replace(borders, left=group[borders.left], right=group[borders.right])
     halves, first, face = _rings(joined)
     xy, start = _along_rings(lines, halves, first)
-    area = _cross_sum(xy, start)
+    area = area_by_owner(xy, np.repeat(np.arange(len(face)), np.diff(start)), len(face))
     sound = np.diff(start) >= 4
-    # A patch has one ring around it; all others are holes.
+    # A region has one outer ring; all others are holes.
     outer = np.bincount(face[sound & (area > 0)], minlength=count)
     bad = (outer != 1) | (np.bincount(face[~sound | (area == 0)], minlength=count) > 0)
     if bad.any():
@@ -185,13 +186,14 @@ def _polygons(borders: Borders, lines: Lines, transform: Affine, merged: Merged)
 
 
 def _rings(borders: Borders) -> tuple[Ints, Ints, Ints]:
-    """Find the rings around patches, the patch on the left.
+    """Find the rings around regions, with the region on the left.
 
-    Borders with the same on both sides are left out. Returns the half borders (2 x border along it, 2 x border + 1
-    against it) ring after ring, each ring's first and at the end their number, and its patch.
+    Borders with the same region on both sides are left out. Returns the half borders (2 x border in its direction,
+    2 x border + 1 against it) ring by ring, the index of each ring's first and at the end their number, and each ring's
+    region.
 
-    At a node the leftmost turn is taken, which keeps to one patch where others touch it at a corner. A ring that comes
-    through a node again is cut in two there: polygons may touch themselves at a point, but a ring may not.
+    At a node the ring takes the leftmost turn, which stays at one region where others touch it at a corner. A ring that
+    passes a node twice is cut in two there: polygons may touch themselves at a point, but a ring may not.
     """
     present = np.flatnonzero(borders.left != borders.right)
     has_node = borders.from_node >= 0
@@ -200,7 +202,7 @@ def _rings(borders: Borders) -> tuple[Ints, Ints, Ints]:
     back = (borders.arriving + 2) % 4
     at_node[borders.from_node[ended], borders.leaving[ended]] = 2 * ended
     at_node[borders.to_node[ended], back[ended]] = 2 * ended + 1
-    # By half border: where it ends, and in which direction it comes there.
+    # By half border: the node where it ends, and its direction there.
     to_node = np.stack([borders.to_node, borders.from_node], axis=1).ravel()
     heading = np.stack([borders.arriving, (borders.leaving + 2) % 4], axis=1).ravel()
     following = np.arange(2 * len(borders))
@@ -216,7 +218,7 @@ def _rings(borders: Borders) -> tuple[Ints, Ints, Ints]:
 
 
 def _closed_walks(used: list[int], following: list[int], begins_at: list[int]) -> tuple[Ints, Ints]:
-    """Follow each half border until it comes round; cut walks where they come to a node for the second time."""
+    """Follow each half border until the walk closes; cut walks where they reach a node for the second time."""
     seen = bytearray(len(following))
     halves: list[int] = []
     first = [0]
@@ -245,12 +247,12 @@ def _closed_walks(used: list[int], following: list[int], begins_at: list[int]) -
 
 
 def _along_rings(lines: Lines, halves: Ints, first: Ints) -> tuple[Floats, Ints]:
-    """Return the vertices ring after ring, closed, (n, 2), and each ring's first and at the end their number."""
+    """Return the vertices of closed rings, (n, 2), ring by ring, and where each begins, at the end their number."""
     xy, owner = shapely.get_coordinates(lines, return_index=True)
     size = np.bincount(owner, minlength=len(lines))
     begin = np.cumsum(size) - size
     border, against = halves // 2, halves % 2
-    # Each line without its last vertex, which the next begins with; the last of a ring with it, to close.
+    # Each line without its last vertex, with which the next begins; the last line of a ring with it, to close the ring.
     count = size[border] - 1
     count[first[1:] - 1] += 1
     start = np.concatenate([[0], np.cumsum(count)])
@@ -258,11 +260,3 @@ def _along_rings(lines: Lines, halves: Ints, first: Ints) -> tuple[Floats, Ints]
     origin = np.repeat(np.where(against, begin[border] + size[border] - 1, begin[border]), count)
     within = np.arange(start[-1]) - np.repeat(start[:-1], count)
     return xy[origin + step * within], start[first]
-
-
-def _cross_sum(xy: Floats, start: Ints) -> Floats:
-    """Return the areas of closed rings, positive where they go counterclockwise as one sees them, y down."""
-    ring = np.repeat(np.arange(len(start) - 1), np.diff(start))
-    within = ring[1:] == ring[:-1]
-    cross = xy[:-1, 0] * xy[1:, 1] - xy[:-1, 1] * xy[1:, 0]
-    return np.bincount(ring[1:][within], -cross[within] / 2, len(start) - 1).astype(np.float64)

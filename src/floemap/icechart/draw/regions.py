@@ -1,9 +1,11 @@
-"""Patches of a class raster: connected pixels of one class, their neighbours, and the small ones given away.
+"""Regions of a class raster: connected pixels of one class, their neighbours, and the merging of small ones.
 
-A raster is taken apart into runs: stretches of one class within a row. Everything else (patches, who borders on whom
-and how far) follows from the runs and from where they meet in the row below, so the cost goes with the length of the
-borders and not with the number of pixels. Pixels are connected over their four sides; those that touch at a corner are
-not.
+A raster is divided into runs: stretches of one class within a row. Everything else (regions, neighbours and lengths of
+common borders) follows from the runs and from where they meet in the row below, so the cost grows with the length of
+the borders and not with the number of pixels. Pixels are connected over their four sides, not over corners.
+
+Why own code: GDAL's sieve (``rasterio.features.sieve``) counts pixels instead of true areas, cannot leave land as it
+is, and leaves regions below the minimum; scipy's ``label`` needs a pass for each class and gives no common borders.
 """
 
 from __future__ import annotations
@@ -21,23 +23,23 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Patches:
-    """A class raster taken apart.
+class Regions:
+    """A class raster divided into regions.
 
     Attributes
     ----------
     shape
         (rows, cols) of the raster.
     start
-        Position of each run's first pixel in the raveled raster, rising, (runs,). Runs end where the next begins.
+        Index of each run's first pixel in the raveled raster, sorted, (runs,). A run ends where the next begins.
     of_run
-        The patch of each run, (runs,).
+        The region of each run, (runs,).
     classes
-        Class of each patch, (patches,), in the order of their first pixels; pixels without a class form patches, too.
+        Class of each region, (regions,), in the order of their first pixels; pixels without a class form regions, too.
     upper, lower
         Runs that meet vertically, the second one row below the first, (spans,).
     span_start, span_length
-        Position of the first pixel of each span in the lower row, and its pixels, (spans,).
+        Index of the first pixel of each span in the lower row, and its length in pixels, (spans,).
     """
 
     shape: tuple[int, int]
@@ -56,14 +58,14 @@ class Patches:
 
     @property
     def number(self) -> Ints:
-        """Number of each patch among those with a class, -1 for the others, (patches,)."""
+        """Number of each region among those with a class, -1 for the others, (regions,)."""
         has_class = self.classes != IGNORE
         return np.where(has_class, np.cumsum(has_class) - 1, -1)
 
     def painted(self, group: Ints, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the raster with the class of each patch's group, given (patches,) and (groups,); none for group -1."""
-        of_patch = np.append(classes, np.uint8(IGNORE))[group]
-        return np.repeat(of_patch[self.of_run], self.run_length).reshape(self.shape)
+        """Return the raster with the class, (groups,), of each region's group, (regions,); no class for group -1."""
+        of_region = np.append(classes, np.uint8(IGNORE))[group]
+        return np.repeat(of_region[self.of_run], self.run_length).reshape(self.shape)
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -71,7 +73,7 @@ class Patches:
 
 @dataclass(frozen=True)
 class Contacts:
-    """Pairs of patches with a class that have a border in common: each pair once, `first` before `second`."""
+    """Pairs of regions with a class and a common border: each pair once, `first` before `second`, (pairs,) each."""
 
     first: Ints
     second: Ints
@@ -80,12 +82,12 @@ class Contacts:
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of patches when the small ones were given away.
+    """Groups of regions after merging the small ones.
 
     Attributes
     ----------
     group
-        For each patch the number of what it is part of now, -1 where it was small and had no neighbour, (patches,).
+        Group of each region, -1 if it was small and had no neighbour, (regions,).
     classes, area
         Class and area of each group, (groups,).
     """
@@ -95,8 +97,8 @@ class Merged:
     area: NDArray[np.float64]
 
 
-def find_patches(classes: NDArray[np.uint8]) -> Patches:
-    """Take a class raster, (rows, cols), apart."""
+def find_regions(classes: NDArray[np.uint8]) -> Regions:
+    """Divide a class raster, (rows, cols), into regions."""
     rows, cols = classes.shape
     flat = classes.ravel()
     begins = np.empty(flat.size, bool)
@@ -107,15 +109,15 @@ def find_patches(classes: NDArray[np.uint8]) -> Patches:
     of_value = flat[start]
     joined = of_value[upper] == of_value[lower]
     count, of_run = _components(len(start), upper[joined], lower[joined])
-    of_patch = np.empty(count, np.uint8)
-    of_patch[of_run] = of_value
-    return Patches((rows, cols), start, of_run, of_patch, upper, lower, span_start, span_length)
+    of_region = np.empty(count, np.uint8)
+    of_region[of_run] = of_value
+    return Regions((rows, cols), start, of_run, of_region, upper, lower, span_start, span_length)
 
 
 def _spans(start: Ints, rows: int, cols: int) -> tuple[Ints, Ints, Ints, Ints]:
-    """Find which runs meet vertically: both rows' beginnings, laid over each other, cut the lower row into spans."""
+    """Find which runs meet vertically: the beginnings of runs in both rows together cut the lower row into spans."""
     in_first_row, in_last_row = np.searchsorted(start, [cols, (rows - 1) * cols])
-    # Two sorted lists in one sort, which only merges them; the last digit tells from which row a beginning is.
+    # Two sorted lists in one sort, which only merges them; the last bit is the row of a beginning.
     merged = np.concatenate([(start[:in_last_row] + cols) * 2, start[in_first_row:] * 2 + 1])
     merged.sort(kind="stable")
     at, from_lower = merged >> 1, (merged & 1).astype(bool)
@@ -133,23 +135,23 @@ def _components(count: int, first: Ints, second: Ints) -> tuple[int, Ints]:
     return int(parts), np.asarray(label, np.int64)
 
 
-def area_of_patches(patches: Patches, area_of_run: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum areas of runs, (runs,), by patch, (patches,)."""
-    return np.bincount(patches.of_run, area_of_run, len(patches)).astype(np.float64)
+def area_of_regions(regions: Regions, area_of_run: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum areas of runs, (runs,), by region, (regions,)."""
+    return np.bincount(regions.of_run, area_of_run, len(regions)).astype(np.float64)
 
 
-def contacts(patches: Patches) -> Contacts:
-    """Return which patches with a class border on each other, and along how many sides of pixels."""
-    beside = np.flatnonzero(np.diff(patches.start // patches.shape[1]) == 0)  # runs followed by one in the same row
-    a = patches.of_run[np.concatenate([patches.upper, beside])]
-    b = patches.of_run[np.concatenate([patches.lower, beside + 1])]
-    length = np.concatenate([patches.span_length, np.ones(len(beside), np.int64)])
-    kept = (a != b) & (patches.classes[a] != IGNORE) & (patches.classes[b] != IGNORE)
-    return sum_contacts(len(patches), a[kept], b[kept], length[kept])
+def contacts(regions: Regions) -> Contacts:
+    """Return which regions with a class border on each other, with the lengths of common borders in pixel sides."""
+    beside = np.flatnonzero(np.diff(regions.start // regions.shape[1]) == 0)  # runs followed by one in the same row
+    a = regions.of_run[np.concatenate([regions.upper, beside])]
+    b = regions.of_run[np.concatenate([regions.lower, beside + 1])]
+    length = np.concatenate([regions.span_length, np.ones(len(beside), np.int64)])
+    kept = (a != b) & (regions.classes[a] != IGNORE) & (regions.classes[b] != IGNORE)
+    return sum_contacts(len(regions), a[kept], b[kept], length[kept])
 
 
 def sum_contacts(count: int, a: Ints, b: Ints, length_px: Ints) -> Contacts:
-    """Return pairs of `count` patches in order, with the sum of the lengths of those given more than once."""
+    """Return sorted pairs of `count` regions, with the summed lengths of pairs that occur more than once."""
     table = coo_array((length_px, (np.minimum(a, b), np.maximum(a, b))), shape=(count, count)).tocsr()
     table.sum_duplicates()
     pairs = table.tocoo()
@@ -157,22 +159,22 @@ def sum_contacts(count: int, a: Ints, b: Ints, length_px: Ints) -> Contacts:
 
 
 def merge_small(classes: NDArray[np.uint8], area: NDArray[np.float64], met: Contacts, minimum: float) -> Merged:
-    """Give patches below a minimum area to neighbours, until none is left.
+    """Merge regions below a minimum area with neighbours, until none is left.
 
-    A small patch takes the class of the neighbour with which it shares the longest border (of equal ones the larger),
-    and becomes one with all neighbours of that class. In each round those patches are given away that are smaller than
-    all small neighbours, so that what grows together to more than the minimum stays.
+    A small region takes the class of the neighbour with the longest common border (of equal ones the larger), and
+    merges with all neighbours of that class. Each round merges the regions that are smaller than all small neighbours,
+    so that regions that together exceed the minimum stay.
 
-    Land stays as it is: it is no neighbour, and never too small.
+    Land stays as it is: it does not count as a neighbour, and may have any area.
 
     Parameters
     ----------
     classes, area
         Class and area of each region, (regions,); `area` in the unit of `minimum`.
     met
-        Who borders on whom. Patches without a class must not be in it.
+        Common borders of regions with a class.
     minimum
-        Patches of this area and larger are kept.
+        Smallest area that is kept.
     """
     group = np.arange(len(classes))
     classes, area = classes.copy(), area.copy()
@@ -195,7 +197,7 @@ def merge_small(classes: NDArray[np.uint8], area: NDArray[np.float64], met: Cont
             break
         from_going = goes[a]
         a, b, length = a[from_going], b[from_going], length[from_going]
-        order = np.lexsort([-b, area[b], length, a])  # of each patch, the best neighbour comes last
+        order = np.lexsort([-b, area[b], length, a])  # the best neighbour of each region comes last
         best = order[np.append(a[order][1:] != a[order][:-1], True)]
         classes[a[best]] = classes[b[best]]
         same = classes[a] == classes[b]
