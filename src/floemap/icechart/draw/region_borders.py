@@ -7,8 +7,8 @@ checks that polygons made of borders do not cross or cover each other.
 
 Coordinates are (x, y) in pixels from the raster's upper left corner, x along columns, y down along rows.
 
-Why own code: ``rasterio.features.shapes`` with ``shapely.coverage_simplify`` takes 3.8 times the processor time, and has no
-limit on the distance between a border and the pixels (``docs/benchmarks.md``, ``benchmarks/outlines.py``).
+Why own code: ``rasterio.features.shapes`` with ``shapely.coverage_simplify`` takes 3.8 times the processor time, and
+does not limit the distance between a border and the pixels (``docs/benchmarks.md``, ``benchmarks/outlines.py``).
 """
 
 from __future__ import annotations
@@ -179,26 +179,21 @@ def _sides_at_corners(at_left: Ints, at_right: Ints, at_top: Ints, at_bottom: In
 def _walk(following: Ints, starts: Ints) -> tuple[Ints, Ints]:
     """Follow the sides from each start to a node, then the closed chains; return the order and the offsets."""
     next_side = following.tolist()
+    seen = bytearray(len(next_side))
     order: list[int] = []
     first = [0]
-    for start in starts.tolist():
-        side = start
-        while side >= 0:
-            order.append(side)
-            side = next_side[side]
-        first.append(len(order))
-    left_over = np.ones(len(next_side), bool)
-    left_over[order] = False
-    seen = bytearray(len(next_side))
-    for start in np.flatnonzero(left_over).tolist():
-        if seen[start]:
-            continue
-        side = start
-        while not seen[side]:
-            seen[side] = 1
-            order.append(side)
-            side = next_side[side]
-        first.append(len(order))
+
+    def follow(starts: Ints) -> None:
+        for side in starts.tolist():
+            while side >= 0 and not seen[side]:
+                seen[side] = 1
+                order.append(side)
+                side = next_side[side]
+            if len(order) > first[-1]:
+                first.append(len(order))
+
+    follow(starts)
+    follow(np.flatnonzero(np.frombuffer(seen, np.uint8) == 0))
     return np.array(order, np.int64), np.array(first, np.int64)
 
 

@@ -197,10 +197,8 @@ def polygons_of(parts: Sequence[Sequence[Floats]]) -> tuple[Any, bool]:
     sound = [[c for ring in rings if (c := _sound(ring)) is not None] for rings in parts]
     shells = [[shapely.linearrings(ring) for ring in rings] for rings in sound if rings]
     made = [shapely.polygons(shell, holes or None) for shell, *holes in shells]
-    changed = any(len(a) != len(b) for a, b in zip(parts, sound, strict=True))
-    changed = changed or any(
-        a is not b for one, other in zip(parts, sound, strict=True) for a, b in zip(one, other, strict=True)
-    )
+    # A sound ring is the same array.
+    changed = any(list(map(id, given)) != list(map(id, kept)) for given, kept in zip(parts, sound, strict=True))
     if len(made) > 1:
         return shapely.multipolygons(made), changed
     return (made[0] if made else None), changed
