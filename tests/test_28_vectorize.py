@@ -405,11 +405,11 @@ def test_progress_is_told_to_the_end() -> None:
         ({"smoothing_m": float("inf")}, ConfigError, "smoothing_m is inf"),
         ({"probabilities": np.zeros((5, 4, 4))}, GridError, "5 rasters"),
         ({"probabilities": np.zeros((6, 4, 3))}, GridError, r"\(4, 3\)"),
-        ({"probabilities": np.zeros((6, 4, 4), np.uint8)}, GridError, "steps"),
+        ({"probabilities": np.zeros((6, 4, 4), np.uint8)}, GridError, "without a step"),
         ({"geobox": GeoBox((4, 4), Affine(0.1, 0, 10, 0, -0.1, 80), "EPSG:4326")}, GridError, "not in metres"),
         ({"geobox": GeoBox((4, 4), Affine(1, 0, 10, 0, -1, 80), None)}, GridError, "no CRS"),
         ({"geobox": GeoBox((4, 4), Affine(100, 0, 3e7, 0, -100, 0), "EPSG:6931")}, GridError, "beyond the map"),
-        ({"geobox": GeoBox((4, 4), Affine(100, 0, 0, 100, 0, 0), "EPSG:6931")}, ChartError, "no valid polygons"),
+        ({"geobox": GeoBox((4, 4), Affine(100, 0, 0, 100, 0, 0), "EPSG:6931")}, ChartError, "not make valid polygons"),
     ],
 )
 def test_bad_input(change: dict[str, Any], kind: type[FloemapError], words: str) -> None:
@@ -520,7 +520,7 @@ def test_a_mask_that_does_not_fit() -> None:
     classes = np.zeros((10, 10), np.uint8)
     with pytest.raises(GridError, match="does not fit a class raster"):
         draw(classes, land=np.zeros((9, 10), np.bool_))
-    with pytest.raises(ChartError, match="beside land"):
+    with pytest.raises(ChartError, match="outside land"):
         draw(classes, land=np.ones((10, 10), np.bool_))
     land = np.ones((10, 10), np.bool_)
     land[3, 3] = False

@@ -108,7 +108,7 @@ def _kinds_and_colours(chart: Chart, types: IceTypes) -> tuple[list[str], list[R
         if rule == Rule.WATER and ct[i] in (0, 55):
             kinds[i], colour = "ice free", ICE_FREE_RGB
         elif fast[i] and unknown_stage and rule not in (Rule.WATER, Rule.LAND):
-            # WMO has a colour for fast ice; where a stage is known, the colour of the stage tells more.
+            # WMO has a colour for fast ice; where a stage is known, the stage is more important.
             kinds[i], colour = "fast ice, stage unknown", FAST_ICE_RGB
         elif stage == NOT_GIVEN:
             colour = _RULE_RGB[rule]

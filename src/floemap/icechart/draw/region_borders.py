@@ -280,7 +280,7 @@ def _balanced(xy: Ints, border: Ints, kept: Ints, area: Floats, most: Floats) ->
     same = owner[1:] == owner[:-1]
     inner = np.zeros(len(kept), bool)
     inner[1:-1] = same[1:] & same[:-1]
-    # Area between each straight piece and what it stands for, in square pixels; whole numbers until here, so exact.
+    # Area between each straight piece and the vertices that it replaces, in square pixels; exact, from whole numbers.
     along = np.concatenate([[0], np.cumsum(_cross(xy[:-1], xy[1:]))])
     lost = np.where(same, np.diff(along[kept]) - _cross(xy[kept[:-1]], xy[kept[1:]]), 0) / 8
     share = lost / np.maximum(inner[1:].astype(int) + inner[:-1], 1)

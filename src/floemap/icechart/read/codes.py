@@ -50,7 +50,7 @@ def _concentrations() -> dict[int, tuple[float, float]]:
     table: dict[int, tuple[float, float]] = {0: (0, 0), 55: (0, 0), 1: (0, 1), 2: (0, 1), 92: (10, 10)}
     for low in range(1, 10):
         table[10 * low] = (low, low)
-        table[10 * low + 1] = (low, 10)  # 81 is 8 to 10 tenths; 91, 9 to 10, also stands for "9+"
+        table[10 * low + 1] = (low, 10)  # 81 is 8 to 10 tenths; 91, 9 to 10, is also "9+"
         for high in range(low + 1, 10):
             table[10 * low + high] = (low, high)
     return table

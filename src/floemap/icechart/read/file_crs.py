@@ -24,8 +24,8 @@ _HINT = "Repair it (in a shapefile, the .prj), or give the CRS with --crs if you
 
 
 def crs_of_file(
-    said: str | None,
-    instead: str | None,
+    stated: str | None,
+    given: str | None,
     *,
     path: Path,
     missing: str = "the file gives none",
@@ -35,7 +35,7 @@ def crs_of_file(
 
     Parameters
     ----------
-    said, instead
+    stated, given
         CRS from the file, and CRS from the user.
     path
         The file, for messages.
@@ -50,19 +50,17 @@ def crs_of_file(
         If neither CRS is of use.
     """
     try:
-        return _fitting(_on_earth(said, missing), places)
+        return _fitting(_on_earth(stated, missing), places)
     except ChartError as e:
-        if instead is None:
+        if given is None:
             raise ChartError(e.message, path=path, hint=_HINT) from None
-        if said is not None:
-            logger.warning("%s: %s floemap uses %s instead.", path, e.message, instead)
+        if stated is not None:
+            logger.warning("%s: %s floemap uses %s instead.", path, e.message, given)
     try:
-        return _fitting(_on_earth(instead, missing), places)
+        return _fitting(_on_earth(given, missing), places)
     except ChartError as e:
-        hint = "Give another --crs, such as --crs EPSG:3413."
-        raise ChartError(
-            f"cannot be placed with the given CRS, {instead[:100]!r}: {e.message}", path=path, hint=hint
-        ) from None
+        message = f"cannot be placed with the given CRS, {given[:100]!r}: {e.message}"
+        raise ChartError(message, path=path, hint="Give another --crs, such as --crs EPSG:3413.") from None
 
 
 def _by_code(crs: pyproj.CRS) -> pyproj.CRS:
@@ -78,16 +76,16 @@ def _fitting(crs: pyproj.CRS, places: NDArray[np.float64] | None) -> pyproj.CRS:
     return crs
 
 
-def _on_earth(said: str | None, missing: str) -> pyproj.CRS:
+def _on_earth(stated: str | None, missing: str) -> pyproj.CRS:
     """Return a CRS that relates to the earth, without heights and grid shifts."""
-    if said is None:
+    if stated is None:
         raise ChartError(f"has no CRS: {missing}.")
     try:
-        if len(said) > _LONGEST or _ASKS_FOR_FILES.search(said):
+        if len(stated) > _LONGEST or _ASKS_FOR_FILES.search(stated):
             raise CRSError("it is too long, or refers to other files")
-        crs = pyproj.CRS.from_user_input(said)
+        crs = pyproj.CRS.from_user_input(stated)
     except (CRSError, RecursionError, UnicodeError):  # the latter two from nested JSON, and bytes that are not text
-        raise ChartError(f"its CRS is not one that PROJ knows: {said[:100]}.") from None
+        raise ChartError(f"its CRS is not one that PROJ knows: {stated[:100]}.") from None
     if crs.is_bound and crs.source_crs is not None:
         crs = crs.source_crs
     if crs.is_compound:

@@ -100,9 +100,9 @@ def _crs(content: Mapping[str, Any]) -> str | None:
         return _LONLAT
     if content["crs"] is None:
         return None
-    said = content["crs"] if isinstance(content["crs"], dict) else {}
-    told = said["properties"] if isinstance(said.get("properties"), dict) else {}
-    name = {"name": told.get("name"), "EPSG": f"EPSG:{told.get('code')}"}.get(str(said.get("type")))
+    crs = content["crs"] if isinstance(content["crs"], dict) else {}
+    properties = crs["properties"] if isinstance(crs.get("properties"), dict) else {}
+    name = {"name": properties.get("name"), "EPSG": f"EPSG:{properties.get('code')}"}.get(str(crs.get("type")))
     if not isinstance(name, str) or not _NAMED.fullmatch(name):
         return repr(content["crs"])[:80]
     return _LONLAT if name.endswith("CRS84") else name

@@ -191,8 +191,8 @@ def _crs(db: sqlite3.Connection, srs: Any, name: Path) -> str | None:
                 return str(pyproj.CRS.from_epsg(code).to_wkt())
             except (CRSError, TypeError, ValueError, ArithmeticError):
                 pass
-        told = definition if isinstance(definition, str) else ""
-        return None if told.strip().lower() in ("undefined", "none", "") else told
+        text = definition if isinstance(definition, str) else ""
+        return None if text.strip().lower() in ("undefined", "none", "") else text
     return None
 
 

@@ -58,8 +58,8 @@ def other_classes(chart: Chart, types: IceTypes) -> list[int]:
         return []
     keys = np.array([str(key or "").strip() for key in chart.classes], object)
     known = [table for table in LEGENDS.values() if {*keys} <= {c.key for c in table.classes} | {_LAND, ""}]
-    told = np.flatnonzero(keys != "")
-    return [int(types.features[i]) for i in told if not all(keys[i] == _key(types, int(i), t) for t in known)]
+    named = np.flatnonzero(keys != "")
+    return [int(types.features[i]) for i in named if not all(keys[i] == _key(types, int(i), t) for t in known)]
 
 
 def _key(types: IceTypes, row: int, table: Legend) -> str:

@@ -136,9 +136,9 @@ class Source:
 @contextmanager
 def gdal_warnings(path: Path) -> Iterator[None]:
     """Log GDAL's warnings while the block runs, with the file's name."""
-    with caught_warnings() as said:
+    with caught_warnings() as caught:
         yield
-    for w in said:
+    for w in caught:
         if "Non closed ring" not in str(w.message):  # floemap.icechart.read.features closes and counts them
             # Without the path of the temporary folder.
             logger.warning("%s: %s", path, re.sub(r"\S*/floemap-chart-[^/\s]*/", "", str(w.message)))
@@ -302,13 +302,13 @@ def _check_shapefile(path: Path, parts: dict[str, tuple[bytes, int]]) -> None:
     records = {}
     for suffix in (".shp", ".shx"):
         head, size = parts[suffix]
-        said = 2 * struct.unpack_from(">i", head, 24)[0] if len(head) >= 28 else 100
+        expected = 2 * struct.unpack_from(">i", head, 24)[0] if len(head) >= 28 else 100
         if len(head) < 28 or head[:4] != _SHAPEFILE_BEGINS:
             message = f"its {suffix} file does not have the content of one: it begins with {head[:16]!r}."
             raise ChartError(message, path=path, hint=_AGAIN)
-        if size < said:
-            raise ChartError(f"its {suffix} file is cut off: {size} bytes of {said}.", path=path, hint=_AGAIN)
-        records[suffix] = (said - 100) // 8
+        if size < expected:
+            raise ChartError(f"its {suffix} file is cut off: {size} bytes of {expected}.", path=path, hint=_AGAIN)
+        records[suffix] = (expected - 100) // 8
     head, size = parts[".dbf"]
     if len(head) < 12:
         raise ChartError(f"its .dbf file is cut off: {size} bytes.", path=path, hint=_AGAIN)

@@ -138,7 +138,7 @@ def _spatial_reference(crs: pyproj.CRS) -> Tree:
 
 
 def _attributes(legend: Legend) -> Tree:
-    """Describe the table: each field, and what the codes in it stand for."""
+    """Describe the table: each field, and the meaning of its codes."""
     classes = {c.key: c.title for c in legend.classes}
     kinds = {"I": "ice", "W": "water", "L": "land"}
     stages = {
