@@ -4,10 +4,10 @@
 
 All in one run, on one raster of simulated classes, six of them, with a scene's outline: patches at all scales, as a
 model draws them; --detail 3 is a ragged one. The best of the repeats, and CPU seconds; ratios to the first line. The
-usual ways: GDAL's sieve and polygons (rasterio.features), then each polygon simplified by itself (Douglas-Peucker), or
-all together as a coverage (shapely.coverage_simplify). Of each result: vertices, gaps and overlaps between polygons,
-how much the area of a class changed at most against the raster that was drawn, how far off pixels are whose class
-changed, and polygons below the minimum area.
+usual way: GDAL's sieve and polygons (rasterio.features), then each polygon simplified by itself (Douglas-Peucker). Of
+each result: vertices, gaps and overlaps between polygons, how much the area of a class changed at most against the
+raster that was drawn, how far off pixels are whose class changed, and polygons below the minimum area. Simplification
+as a coverage, and borders alone, are compared in benchmarks/outlines.py.
 """
 
 from __future__ import annotations
@@ -71,17 +71,14 @@ def simulated_probabilities(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 Drawn = tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.uint8]]  # polygons, their classes, the raster drawn
 
 
-def by_gdal(classes: NDArray[np.uint8], grid: GeoBox, smallest_px: int, tolerance: float, together: bool) -> Drawn:
+def by_gdal(classes: NDArray[np.uint8], grid: GeoBox, smallest_px: int, tolerance: float) -> Drawn:
     """Sieve, polygons and simplification, each from its library."""
     valid = classes != IGNORE
     sieved = rasterio.features.sieve(classes, smallest_px, mask=valid)
     sieved[~valid] = IGNORE
     found = list(rasterio.features.shapes(sieved, mask=valid, transform=grid.transform))
     polygons = np.array([shapely.geometry.shape(g) for g, _ in found])
-    if together:  # a coverage needs every corner in all polygons that touch it
-        polygons = shapely.coverage_simplify(shapely.segmentize(polygons, PIXEL_M), tolerance)
-    else:
-        polygons = shapely.simplify(polygons, tolerance)
+    polygons = shapely.simplify(polygons, tolerance)
     return polygons, np.array([v for _, v in found]).astype(np.uint8), sieved
 
 
@@ -146,8 +143,8 @@ def main() -> None:
     def ours(**options: Any) -> ChartPolygons:
         return vectorize(classes, grid, SIX_CLASSES, min_area_km2=args.min_area, tolerance_m=args.tolerance, **options)
 
-    def gdal(together: bool) -> Drawn:
-        return by_gdal(classes, grid, smallest_px, args.tolerance, together)
+    def gdal() -> Drawn:
+        return by_gdal(classes, grid, smallest_px, args.tolerance)
 
     run = args.repeats
     reference, chart = measure("vectorize", ours, run, None)
@@ -159,8 +156,7 @@ def main() -> None:
         reference,
     )
     measure("vectorize, smoothed by 160 m", lambda: ours(smoothing_m=160.0), run, reference)
-    _, alone = measure("GDAL: sieve, polygons; each simplified", lambda: gdal(False), run, reference)
-    _, together = measure("GDAL: sieve, polygons; coverage_simplify", lambda: gdal(True), run, reference)
+    _, alone = measure("GDAL: sieve, polygons; each simplified", gdal, run, reference)
     with tempfile.TemporaryDirectory() as name:
         folder, about = Path(name), {"simulated": True}
         measure("write_sigrid3", lambda: write_sigrid3(full, folder, start=START, about=about), run, reference)
@@ -172,11 +168,7 @@ def main() -> None:
     print(f"\npeak memory with the raster and its probabilities: {own_peak:.2f} GiB\n{sizes}\n")
     print(f"{'':24s}{'polygons':>8s}{'vertices':>11s}{'gaps km2':>10s}{'over km2':>10s}{'invalid':>9s}", end="")
     print(f"{'class':>10s}{'off px':>8s}{'small':>8s}")
-    for what, drawn in (
-        ("floemap", by_floemap(chart)),
-        ("each simplified", alone),
-        ("coverage_simplify", together),
-    ):
+    for what, drawn in (("floemap", by_floemap(chart)), ("each simplified", alone)):
         describe(what, drawn, grid, args.min_area)
 
 
