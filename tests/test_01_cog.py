@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.cog import Band, CogWriter, halve, read_geobox, write_cog
+from floemap.cog import Band, CogWriter, read_geobox, write_cog
 from floemap.errors import FloemapError, GridError, OutputError
 from floemap.grid import check_same_grid
+from floemap.overviews import halve
 
 
 def grid(rows: int, cols: int) -> GeoBox:
