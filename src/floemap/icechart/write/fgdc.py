@@ -7,13 +7,13 @@ Metadata (FGDC-STD-001-1998). Its element names have at most eight letters, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pyproj
 from lxml import etree
 
-from floemap.icechart.write.table import FIELDS, STATUS, is_simulated
+from floemap.icechart.write.table import FIELDS, STATUS, in_utc, is_simulated
 from floemap.legend import STAGES, Legend
 from floemap.version import __version__
 
@@ -54,7 +54,7 @@ def fgdc_metadata(
         Facts about the chart by name. `created`, `contact` and `attribution` go into the standard's elements for them;
         all but `created` also go into the abstract.
     """
-    when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
+    when = in_utc(start)
     day = f"{when:%Y%m%d}"
     content = {
         "idinfo": _identification(name, when, bounds, about),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from floemap.icechart.read.sources import find_source
 from floemap.icechart.write.dbf import Form, write_dbf
 from floemap.icechart.write.fgdc import fgdc_metadata
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
-from floemap.icechart.write.table import CHECK_SPACE, FIELDS, chart_table
+from floemap.icechart.write.table import CHECK_SPACE, FIELDS, chart_table, in_utc
 from floemap.results.whole_files import whole_files
 
 #: Most bytes of a .shp: many readers treat offsets in it as signed 32-bit numbers of bytes.
@@ -69,8 +69,7 @@ def sigrid3_name(start: datetime, *, service: str = "floemap", region: str = "s1
     for what, part in (("service", service), ("region", region), ("version", version)):
         if not re.fullmatch(r"[A-Za-z0-9]+", part):
             raise ConfigError(f"{what} is {part!r}.", hint="In the name of a chart, use letters and digits only.")
-    when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
-    return f"{service}_{region}_{when:%Y%m%dT%H%MZ}_pl_{version}"
+    return f"{service}_{region}_{in_utc(start):%Y%m%dT%H%MZ}_pl_{version}"
 
 
 def write_sigrid3(

@@ -8,6 +8,7 @@ type; the fields of further types are empty (-9).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -56,6 +57,11 @@ FIELDS: Mapping[str, str] = MappingProxyType(
 
 _UNKNOWN, _EMPTY = "99", str(NOT_GIVEN)
 _OPEN_WATER = "01"
+
+
+def in_utc(when: datetime) -> datetime:
+    """Return a time in UTC; without a time zone it is in UTC already."""
+    return when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
 
 
 def is_simulated(about: Mapping[str, Any]) -> bool:

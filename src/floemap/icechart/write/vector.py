@@ -11,7 +11,7 @@ import math
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from floemap.errors import OutputError
 from floemap.icechart.draw.polygonize import ChartPolygons
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
 from floemap.icechart.write.qgis_style import qgis_style
-from floemap.icechart.write.table import CHECK_SPACE, STATUS, chart_table
+from floemap.icechart.write.table import CHECK_SPACE, STATUS, chart_table, in_utc
 from floemap.legend import Legend
 from floemap.results.whole_files import whole_files
 
@@ -114,7 +114,7 @@ def date_geopackage(path: Path, when: datetime) -> None:
 
 
 def _gpkg_time(when: datetime) -> str:
-    when = when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
+    when = in_utc(when)
     return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03d}Z"
 
 
@@ -160,8 +160,7 @@ def write_geojson(
     path, about = Path(path), dict(about or {})
     table = chart_table(chart, about)
     lonlat = rounded(to_lonlat(np.asarray(table.geometry), table.crs))
-    when = start.replace(tzinfo=start.tzinfo or UTC).astimezone(UTC)
-    facts = {"status": STATUS, "legend": chart.legend.name, "start": when.isoformat()}
+    facts = {"status": STATUS, "legend": chart.legend.name, "start": in_utc(start).isoformat()}
     facts |= {str(k): _plain(v) for k, v in about.items()}
     head = {"type": "FeatureCollection", "bbox": list(lonlat_bounds(lonlat)), "about": facts}
     rows = table.drop(columns="geometry").to_dict("records")
