@@ -17,7 +17,7 @@ from floemap.evaluation.scoring.confusion import Confusion, pooled
 from floemap.evaluation.scoring.published import CITATION, PUBLISHED
 from floemap.evaluation.scoring.scores import scores
 from floemap.evaluation.scoring.tables import markdown, tables
-from floemap.evaluation.statistics.summary import spread, summarise
+from floemap.evaluation.statistics.summary import mean_and_range, summarise
 from floemap.legend import EXTREMEEARTH, SIX_CLASSES
 from floemap.results.stage import SCHEMA_VERSION
 
@@ -383,8 +383,8 @@ def test_a_score_that_is_undefined_in_a_scene_has_no_mean() -> None:
     assert found["weighted_f1"] is None
     assert found["by_scene"]["07"]["weighted_f1"] is None
     assert found["by_scene"]["01"]["weighted_f1"]["n"] == 3
-    assert spread([None, None]) is None
-    assert spread([0.5, None]) == {"mean": 0.5, "min": 0.5, "max": 0.5, "n": 1}
+    assert mean_and_range([None, None]) is None
+    assert mean_and_range([0.5, None]) == {"mean": 0.5, "min": 0.5, "max": 0.5, "n": 1}
 
 
 def test_tables_are_whole() -> None:

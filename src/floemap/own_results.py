@@ -66,136 +66,128 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
 def _is_part(inside: str, record: Mapping[str, Any]) -> bool:
     """Whether a file or folder within a result belongs to it and is not a chart, which is described by itself."""
     chart = inside.lower().endswith((".gpkg", ".shp", ".geojson")) and inside != _SPOTS
-    own = (*_KINDS, *_BESIDE, *_mapping(record.get("bytes")))
+    own = (*_KINDS, *_BESIDE, *_at(record, "bytes", {}))
     return not chart and any(name == inside or str(name).startswith(f"{inside}/") for name in own)
 
 
 def _simulated(record: Mapping[str, Any]) -> bool:
-    summary, chart = _mapping(record.get("summary")), _mapping(record.get("chart"))
-    return any(value in (True, "yes") for value in (record.get("simulated"), chart.get("simulated"))) or bool(
-        summary.get("simulated")
-    )
+    said = (_at(record, key) for key in ("simulated", "chart.simulated", "summary.simulated"))
+    return any(value in (True, "yes") for value in said)
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _at(record: Any, key: str, default: Any = None) -> Any:
+    """Return the value at a dotted key; `default` if it is missing, or is of another type than `default`."""
+    for name in key.split("."):
+        record = record.get(name) if isinstance(record, Mapping) else None
+    right = record is not None if default is None else isinstance(record, type(default))
+    return record if right else default
+
+
+def _text(record: Any, key: str, default: str = "") -> str:
+    """Return the value at a dotted key as text."""
+    value = _at(record, key)
+    return default if value is None else str(value)
 
 
 def _pixels(record: Mapping[str, Any]) -> Lines:
     """Return the legend, and the share of each class and of pixels without one."""
-    pixels = {k: n for k, n in _mapping(record.get("pixels")).items() if isinstance(n, int) and n >= 0}
+    pixels = {k: n for k, n in _at(record, "pixels", {}).items() if isinstance(n, int) and n >= 0}
     total = sum(pixels.values())
     shares = [f"{name.replace('_', ' ')} {n / total:.1%}" for name, n in pixels.items() if total]
-    legend = _mapping(record.get("legend")).get("name", "")
-    return [("Legend", str(legend)), ("Pixels", ", ".join(shares))]
-
-
-def _names(value: Any) -> str:
-    """Return the names of files from a record's mapping or list of them."""
-    if isinstance(value, Mapping):
-        return ", ".join(str(name) for name in value)
-    return ", ".join(str(_mapping(entry).get("file", "")) for entry in value) if isinstance(value, list) else ""
+    return [("Legend", _text(record, "legend.name")), ("Pixels", ", ".join(shares))]
 
 
 def _grid(record: Mapping[str, Any]) -> str:
     """Return shape, pixel size and CRS of a grid, in words."""
-    grid = _mapping(record.get("grid"))
-    shape, transform = grid.get("shape"), grid.get("transform")
-    if not (isinstance(shape, list) and len(shape) == 2 and isinstance(transform, list) and transform):
+    shape, transform = _at(record, "grid.shape", []), _at(record, "grid.transform", [])
+    if len(shape) != 2 or not transform:
         return "not recorded"
-    return f"{shape[0]} x {shape[1]} px of {transform[0]} m in {grid.get('crs')}"
+    return f"{shape[0]} x {shape[1]} px of {transform[0]} m in {_text(record, 'grid.crs')}"
 
 
 def _labels(record: Mapping[str, Any]) -> Lines:
-    chart, inputs = _mapping(record.get("chart")), _mapping(record.get("inputs"))
-    decided = _mapping(record.get("decisions"))
+    decided = _at(record, "decisions", {})
     return [
-        ("Chart", f"{chart.get('file', '')}, {chart.get('polygons', '?')} polygons"),
-        ("Grid of", f"{_names(inputs.get('like'))}, {_grid(record)}"),
+        ("Chart", f"{_text(record, 'chart.file')}, {_text(record, 'chart.polygons', '?')} polygons"),
+        ("Grid of", f"{', '.join(map(str, _at(record, 'inputs.like', {})))}, {_grid(record)}"),
         *_pixels(record),
         ("Decided by", ", ".join(f"{str(rule).replace('_', ' ')} {n}" for rule, n in decided.items())),
     ]
 
 
 def _prediction(record: Mapping[str, Any]) -> Lines:
-    product, model = _mapping(record.get("product")), _mapping(record.get("model"))
-    return [("Product", str(product.get("name", ""))), ("Model", str(model.get("file", ""))), *_pixels(record)]
+    return [("Product", _text(record, "product.name")), ("Model", _text(record, "model.file")), *_pixels(record)]
 
 
 def _chart(record: Mapping[str, Any]) -> Lines:
-    polygons, land = _mapping(record.get("polygons")), _mapping(record.get("land"))
-    areas = {str(k): v for k, v in _mapping(polygons.get("area_km2")).items() if isinstance(v, int | float)}
-    spots = record.get("review_spots")
+    areas = {str(k): v for k, v in _at(record, "polygons.area_km2", {}).items() if isinstance(v, int | float)}
     lines = [
-        ("Status", str(record.get("status", ""))),
-        ("Product", str(_mapping(record.get("product")).get("file", ""))),
-        ("Models", _names(record.get("models"))),
-        ("Land mask", str(land.get("land_mask", ""))),
+        ("Status", _text(record, "status")),
+        ("Product", _text(record, "product.file")),
+        ("Models", ", ".join(_text(model, "file") for model in _at(record, "models", []))),
+        ("Land mask", _text(record, "land.land_mask")),
         *_pixels(record),
-        ("Polygons", str(polygons.get("count", ""))),
+        ("Polygons", _text(record, "polygons.count")),
     ]
     for name, area in sorted(areas.items(), key=lambda pair: -pair[1]):
         lines.append((f"  {name.replace('_', ' ')}", f"{area:,.0f} km²"))
-    for i, spot in enumerate(spots[:5] if isinstance(spots, list) else [], 1):
-        place = [spot.get(k) for k in ("lat_deg", "lon_deg")] if isinstance(spot, Mapping) else []
-        if len(place) == 2 and all(isinstance(v, int | float) for v in place):
-            lat, lon = (round(float(v), 3) for v in place if v is not None)
+    for i, spot in enumerate(_at(record, "review_spots", [])[:5], 1):
+        place = [_at(spot, key) for key in ("lat_deg", "lon_deg")]
+        if all(isinstance(v, int | float) for v in place):
+            lat, lon = (round(float(v), 3) for v in place)
             where = f"{degrees(lat, 'lat')} {degrees(lon, 'lon')}"
             lines.append(("Review first" if i == 1 else "", f"{i}. {where}"))
     return lines
 
 
 def _scores(record: Mapping[str, Any]) -> Lines:
-    lines = [("Scene", str(record.get("scene", "")))]
-    for name, entry in _mapping(record.get("scores")).items():
-        f1 = _mapping(_mapping(entry).get("scores")).get("weighted_f1")
+    lines = [("Scene", _text(record, "scene"))]
+    for name, entry in _at(record, "scores", {}).items():
+        f1 = _at(entry, "scores.weighted_f1")
         lines.append((f"  {name}", f"weighted F1 {f1:.3f}" if isinstance(f1, float) else ""))
     return lines
 
 
 def _training(record: Mapping[str, Any]) -> Lines:
-    best = _mapping(record.get("best"))
+    best = _at(record, "best", {})
     scores = [f"{name.replace('_', ' ')} {best[name]:.4g}" for name in _SHOWN if isinstance(best.get(name), float)]
     return [
-        ("Legend", str(record.get("legend", ""))),
-        ("Epochs", f"{record.get('epochs', '?')}; reason for the end: {record.get('stopped', 'not recorded')}"),
+        ("Legend", _text(record, "legend")),
+        ("Epochs", f"{_text(record, 'epochs', '?')}; reason for the end: {_text(record, 'stopped', 'not recorded')}"),
         ("Kept", ", ".join([f"the weights of epoch {best['epoch']}", *scores]) if "epoch" in best else ""),
     ]
 
 
 def _cell(record: Mapping[str, Any]) -> Lines:
-    tested = record.get("tested")
-    scenes = [str(_mapping(entry).get("scene", "")) for entry in tested] if isinstance(tested, list) else []
-    loss = f"{record.get('loss', '?')}, training {record.get('repeat', '?')}"
-    return [("Loss", loss), ("Test scenes", ", ".join(scenes))]
+    return [
+        ("Loss", f"{_text(record, 'loss', '?')}, training {_text(record, 'repeat', '?')}"),
+        ("Test scenes", ", ".join(_text(entry, "scene") for entry in _at(record, "tested", []))),
+    ]
 
 
 def _comparison(record: Mapping[str, Any]) -> Lines:
-    cells = record.get("cells")
-    names = [str(_mapping(c).get("cell", "")) for c in cells] if isinstance(cells, list) else []
-    summary = _mapping(record.get("summary"))
-    lines = [("Study", str(record.get("study", _mapping(record.get("configuration")).get("name", ""))))]
-    lines += [("Cells", ", ".join(names))] if names else []
-    for group in summary.get("groups", []) if isinstance(summary.get("groups"), list) else []:
-        f1 = _mapping(_mapping(_mapping(_mapping(group).get("scores")).get("primary")).get("weighted_f1")).get("mean")
+    lines = [
+        ("Study", _text(record, "study", _text(record, "configuration.name"))),
+        ("Cells", ", ".join(_text(cell, "cell") for cell in _at(record, "cells", []))),
+    ]
+    for group in _at(record, "summary.groups", []):
+        f1 = _at(group, "scores.primary.weighted_f1.mean")
         words = f"weighted F1 {f1:.3f}" if isinstance(f1, float) else "scores in results.json"
-        lines.append((f"  {_mapping(group).get('loss', 'loss')}", words))
-    failed = _mapping(record.get("failed"))
-    return [*lines, ("Failed", ", ".join(map(str, failed)))]
+        lines.append((f"  {_text(group, 'loss', 'loss')}", words))
+    return [*lines, ("Failed", ", ".join(map(str, _at(record, "failed", {}))))]
 
 
 def _report(record: Mapping[str, Any]) -> Lines:
-    findings = record.get("findings")
-    return [("Finding", str(sentence)) for sentence in (findings if isinstance(findings, list) else [])]
+    return [("Finding", str(sentence)) for sentence in _at(record, "findings", [])]
 
 
 def _twin(record: Mapping[str, Any]) -> Lines:
-    made = _mapping(record.get("configuration"))
-    return [("Size", f"{made.get('size', '?')}, seed {made.get('seed', '?')}")]
+    size, seed = (_text(record, f"configuration.{key}", "?") for key in ("size", "seed"))
+    return [("Size", f"{size}, seed {seed}")]
 
 
 def _plain(record: Mapping[str, Any]) -> Lines:
-    return [("Scene", str(record.get("scene", "")) if isinstance(record.get("scene"), str) else "")]
+    return [("Scene", _at(record, "scene", ""))]
 
 
 #: Kinds of result folders by the name of their record, each with the function that describes it. The first record that

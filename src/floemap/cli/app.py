@@ -212,6 +212,11 @@ def fail(message: str, error: BaseException | None = None) -> None:
     raise typer.Exit(1)
 
 
+def print_result(path: Path, *, skipped: bool) -> None:
+    """Print the path of a result on stdout."""
+    stdout.print(f"{path}{'  (finished before)' if skipped else ''}")
+
+
 def set_up_logging(*, debug: bool = False, verbose: bool = False, quiet: bool = False, log: Path | None = None) -> None:
     """Send the library's log records to stderr, and to a file if one is given.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command
-from floemap.cli.many import run_each
+from floemap.cli.many import Out, run_each
 from floemap.cli.predict import Device, Engine, Precision
 from floemap.cli.settings_options import FromOptions
 from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings
@@ -21,7 +21,7 @@ def chart(
         list[Path],
         typer.Argument(metavar="PRODUCT...", help="Sentinel-1 GRD products in HH+HV: folders, zips, or prepared ones."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")],
+    out: Out,
     *,
     model: Annotated[
         list[Path] | None,

@@ -8,15 +8,14 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, fail, stdout
+from floemap.cli.study_options import Config, Data, read_study
 
 
 @command("compare", resumes=True)
 def compare(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
+    config: Config,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.")],
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="FOLDER", help="Products and charts, in place of [data] folder.")
-    ] = None,
+    data: Data = None,
     repeats: Annotated[
         int | None, typer.Option("--repeats", help="Trainings of each loss, in place of [compare] repeats.")
     ] = None,
@@ -52,7 +51,6 @@ def compare(
         floemap compare configs/paper.toml --data extremeearth --out paper
     """
     from floemap.cli.bars import bar
-    from floemap.cli.study_options import read_study
     from floemap.cli.tables import print_summary
     from floemap.study.compare import compare as run
 

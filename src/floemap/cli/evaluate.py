@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from floemap.cli.app import command, stdout
+from floemap.cli.app import command, print_result
 from floemap.cli.settings_options import FromOptions
 from floemap.evaluation.scoring.settings import EvaluateSettings
 
@@ -57,4 +57,4 @@ def evaluate(
         )
     with as_written(done.record, "floemap evaluate"):
         print_scores(done.read(), done.folder.name)
-    stdout.print(f"{done.folder}{'  (finished before)' if done.skipped else ''}")
+    print_result(done.folder, skipped=done.skipped)

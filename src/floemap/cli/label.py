@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from floemap.cli.app import command, stderr, stdout
+from floemap.cli.app import command, print_result, stderr, stdout
 from floemap.cli.settings_options import FromOptions
 from floemap.icechart.label.settings import LabelSettings
 from floemap.legend import LEGENDS
@@ -80,7 +80,7 @@ def label(
             table.add_row(name.replace("_", " "), f"{100 * count / total:.2f} %")
         simulated = record["simulated"] or record["chart"].get("simulated")
         notes = notes_of(record) if result.skipped else []  # they were logged when it was made
-    stdout.print(f"{result.folder}{'  (finished before)' if result.skipped else ''}")
+    print_result(result.folder, skipped=result.skipped)
     stdout.print(table, soft_wrap=False)
     if simulated:
         stdout.print("SIMULATED")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import typer
 
-from floemap.cli.app import fail, in_words, progress_wanted, stderr, stdout
+from floemap.cli.app import fail, in_words, print_result, progress_wanted, stderr
 from floemap.outcomes import Outcome
 from floemap.progress import Progress
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")]
 
 
 class InFolder(Protocol):
@@ -46,8 +48,7 @@ def run_each(products: Sequence[Path], done: str, work: Work) -> None:
         def finished(outcome: Outcome[InFolder]) -> None:
             bars.finish()
             if outcome.result is not None:
-                note = "  (finished before)" if outcome.result.skipped else ""
-                stdout.print(f"{outcome.result.folder}{note}")
+                print_result(outcome.result.folder, skipped=outcome.result.skipped)
                 _describe(outcome.result.folder, whole=len(products) == 1 and not progress_wanted.quiet)
             elif outcome.error is not None:
                 stderr.print(f"error: {in_words(outcome.error)}", style="bold red")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from floemap.cli.app import command
-from floemap.cli.many import run_each
+from floemap.cli.many import Out, run_each
 
 Engine = Annotated[Literal["torch", "openvino"], typer.Option("--engine", help="Library that runs the network.")]
 Precision = Annotated[
@@ -25,7 +25,7 @@ def predict(
         list[Path], typer.Argument(metavar="PRODUCT...", help="Prepared products: folders, or their product.tif.")
     ],
     model: Annotated[Path, typer.Option("--model", metavar="CHECKPOINT", help="A trained model, .safetensors.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")],
+    out: Out,
     engine: Engine = "torch",
     precision: Precision = "auto",
     device: Device = "auto",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command
-from floemap.cli.many import run_each
+from floemap.cli.many import Out, run_each
 from floemap.cli.settings_options import FromOptions
 from floemap.sentinel1.settings import PrepareSettings
 
@@ -19,7 +19,7 @@ def prepare(
     products: Annotated[
         list[Path], typer.Argument(metavar="PRODUCT...", help="Sentinel-1 GRD products in HH+HV: folders or zips.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")],
+    out: Out,
     settings: Annotated[
         PrepareSettings,
         FromOptions(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from floemap.cli.app import command, group, stderr, stdout
+from floemap.cli.app import command, group, print_result, stderr, stdout
 
 simulate = group("simulate", "Simulate scenes and charts with known truth. They are no evidence about real ice.")
 
@@ -96,5 +96,4 @@ def twin(
             progress=progress,
         )  # fmt: skip
     for m in made:
-        note = "  (finished before)" if m.skipped else ""
-        stdout.print(f"{m.product}{note}")
+        print_result(m.product, skipped=m.skipped)

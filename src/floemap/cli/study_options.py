@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from floemap.study.settings import Study
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="FOLDER", help="Products and charts, in place of [data] folder.")
+]
 
 
 def read_study(config: Path, data: Path | None, changes: Mapping[str, bool | int | float | str | None]) -> Study:

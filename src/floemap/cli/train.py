@@ -8,15 +8,14 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, stdout
+from floemap.cli.study_options import Config, Data, read_study
 
 
 @command("train", resumes=True)
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")],
+    config: Config,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for data, split and model.")],
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="FOLDER", help="Products and charts, in place of [data] folder.")
-    ] = None,
+    data: Data = None,
     loss: Annotated[str | None, typer.Option("--loss", help="In place of [loss] name.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of [training] seed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again, even if finished or begun.")] = False,
@@ -33,7 +32,6 @@ def train(
         floemap train configs/demo.toml --data twin --loss focal --out run
     """
     from floemap.cli.bars import bar
-    from floemap.cli.study_options import read_study
     from floemap.study.compare import train_model
 
     study = read_study(config, data, {"loss.name": loss, "training.seed": seed})

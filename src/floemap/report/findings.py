@@ -73,7 +73,7 @@ def findings(numbers: Numbers, titles: Mapping[str, str]) -> list[Finding]:
 
 def with_unit(measure: Measure, number: float | None) -> str:
     """Return a number as text with its unit."""
-    unit = measure.unit.replace("km2", "km²")
+    unit = measure.shown_unit
     return f"{measure.text(number)}\u00a0{unit}" if unit else measure.text(number)  # the space does not break lines
 
 

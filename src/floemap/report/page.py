@@ -168,7 +168,7 @@ def _as_bad(row: Row, key: str, as_what: str | None) -> bool:
 
 def _detail(row: Row, numbers: Numbers, *, capital: bool = False) -> str:
     """Return the unit, the size of pixels where the measure depends on it, and which numbers are better."""
-    words = [row.measure.unit.replace("km2", "km²")] if row.measure.unit else []
+    words = [row.measure.shown_unit] if row.measure.unit else []
     if row.measure.by_pixel:
         words.append(f"on pixels of {numbers.pixel_m:g} m")
     said = ", ".join([*words, row.measure.direction(numbers.reference_of(row))])

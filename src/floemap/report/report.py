@@ -22,8 +22,9 @@ from floemap.evaluation.scoring.tables import markdown
 from floemap.progress import Progress, part_of, silent
 from floemap.report.figures.check_plots import draw_incidence, draw_reliability
 from floemap.report.figures.maps import draw_maps
+from floemap.report.figures.score_plots import draw_classes, draw_confusion
 from floemap.report.figures.style import Picture
-from floemap.report.figures.training_plots import draw_classes, draw_confusion, draw_training
+from floemap.report.figures.training_plots import draw_training
 from floemap.report.findings import findings
 from floemap.report.measures import Numbers
 from floemap.report.numbers import Assessed, measure_all

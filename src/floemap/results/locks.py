@@ -16,7 +16,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -82,19 +82,10 @@ def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
         If it cannot be made.
     """
     within = Path(tempfile.gettempdir()) if folder is None else folder
-    for left in within.glob(f"{glob.escape(prefix)}*"):
-        _remove_left(left)
-    while True:
-        place = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
-        lock = _lock(place, wait=True)
-        if place.exists():  # else another process removed it as a leftover before it was locked
-            break
-        _unlock(lock)
-    try:
+    with _locked(
+        within.glob(f"{glob.escape(prefix)}*"), stat.S_ISDIR, lambda: Path(tempfile.mkdtemp(prefix=prefix, dir=within))
+    ) as place:
         yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        _unlock(lock)
 
 
 @contextmanager
@@ -108,35 +99,48 @@ def file_beside(final: Path) -> Iterator[Path]:
     OSError
         If it cannot be made.
     """
-    for left in final.parent.glob(f".{glob.escape(final.name)}.partial-{'[0-9a-f]' * 8}"):
-        with suppress(OSError):
-            if stat.S_ISREG(left.lstat().st_mode) and (lock := _lock(left, wait=False)) is not None:
-                left.unlink(missing_ok=True)
-                _unlock(lock)
-    while True:
+
+    def new() -> Path:
         path = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
         path.open("xb").close()
+        return path
+
+    leftovers = final.parent.glob(f".{glob.escape(final.name)}.partial-{'[0-9a-f]' * 8}")
+    with _locked(leftovers, stat.S_ISREG, new) as path:
+        yield path
+
+
+@contextmanager
+def _locked(leftovers: Iterable[Path], of_kind: Callable[[int], bool], new: Callable[[], Path]) -> Iterator[Path]:
+    """Remove leftovers that nobody holds; give a new file or folder, locked, and remove it when the block ends."""
+    for left in leftovers:
+        with suppress(OSError):
+            found = left.lstat()
+            ours = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+            if of_kind(found.st_mode) and ours and (lock := _lock(left, wait=False)) is not None:
+                _remove(left)
+                os.close(lock)
+    while True:
+        path = new()
         lock = _lock(path, wait=True)
         if path.exists():  # else another process removed it as a leftover before it was locked
             break
-        _unlock(lock)
+        if lock is not None:
+            os.close(lock)
     try:
         yield path
     finally:
+        _remove(path)
+        if lock is not None:
+            os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
         with suppress(OSError):
             path.unlink(missing_ok=True)
-        _unlock(lock)
-
-
-def _remove_left(folder: Path) -> None:
-    """Remove a folder of this user that no process holds."""
-    with suppress(OSError):
-        told = folder.lstat()
-        if not stat.S_ISDIR(told.st_mode) or (hasattr(os, "geteuid") and told.st_uid != os.geteuid()):
-            return
-        if (lock := _lock(folder, wait=False)) is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            _unlock(lock)
 
 
 def _lock(path: Path, *, wait: bool) -> int | None:
@@ -153,8 +157,3 @@ def _lock(path: Path, *, wait: bool) -> int | None:
         os.close(opened)
         return None
     return opened
-
-
-def _unlock(lock: int | None) -> None:
-    if lock is not None:
-        os.close(lock)

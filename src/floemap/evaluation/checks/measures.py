@@ -104,6 +104,11 @@ class Measure:
         """The number of a perfect map; None where that is the reference's own number, which must be measured."""
         return None if self.better == NEAR else 1.0 if self.better == "higher" else 0.0
 
+    @property
+    def shown_unit(self) -> str:
+        """The unit as people read it: with a raised 2 in km²."""
+        return self.unit.replace("km2", "km²")
+
     def of(self, checks: Mapping[str, Any]) -> float | None:
         """Return the number from the entry "checks" of a scene's or of pooled results; None where it is undefined."""
         return self._of(checks, "prediction")

@@ -290,12 +290,12 @@ def _score(name: str, runs: Group, whole: Sequence[int], scenes: Sequence[str], 
         value = {place: getattr(c, metric) for place, c in computed.items()}
         # A repeat counts where the score is defined in all scenes.
         defined = [r for r in whole if all(value[r, s] is not None for s in scenes)]
-        overall = spread([value[r, s] for r in defined for s in scenes])
+        overall = mean_and_range([value[r, s] for r in defined for s in scenes])
         if overall is not None:
-            overall["repeats"] = spread([mean([value[r, s] for s in scenes]) for r in defined])
+            overall["repeats"] = mean_and_range([mean([value[r, s] for s in scenes]) for r in defined])
         result[metric] = overall
         for s in scenes:
-            result["by_scene"][s][metric] = spread([value[r, s] for r in sorted(runs) if (r, s) in value])
+            result["by_scene"][s][metric] = mean_and_range([value[r, s] for r in sorted(runs) if (r, s) in value])
     if whole:
         total = pooled([confusions[r, s] for r in whole for s in scenes])
         result["pooled"] = total.as_dict() | {"scores": scores(total).as_dict(keys)}
@@ -304,7 +304,7 @@ def _score(name: str, runs: Group, whole: Sequence[int], scenes: Sequence[str], 
     return result
 
 
-def spread(values: Sequence[Score]) -> dict[str, Any] | None:
+def mean_and_range(values: Sequence[Score]) -> dict[str, Any] | None:
     """Return mean, min, max and number of the defined values; ``None`` if none is defined."""
     defined = [v for v in values if v is not None]
     if not defined:
