@@ -8,7 +8,7 @@ SITE ?= build/docs
 # Exact versions, for every platform; floemap itself asks for lower bounds only.
 INSTALL = $(BIN)/python -m pip install --quiet -c requirements.lock
 
-.PHONY: demo test quick lint docs lock release clean
+.PHONY: demo test quick coverage lint docs lock release clean
 
 demo: $(VENV)/.installed
 	$(BIN)/floemap demo --out $(OUT) --size $(SIZE)
@@ -19,6 +19,14 @@ test: $(VENV)/.installed-test
 # What tells most in little time, for every change while one works.
 quick: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# All tests once more with what they run of the source counted; what none of them runs is listed, and kept in build/coverage.
+coverage: $(VENV)/.installed-test
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report > build/coverage/report.txt
+	cat build/coverage/report.txt
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

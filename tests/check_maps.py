@@ -31,14 +31,14 @@ PIXEL_M = 500.0
 def blobs(seed: int, shape: tuple[int, int] = (90, 110), smooth_px: float = 4.0, none: float = 0.1) -> Classes:
     """A map of all six classes in ragged areas, with a share of it without a class."""
     rng = np.random.default_rng(seed)
-    field = gaussian_filter(rng.normal(size=shape), smooth_px)
+    field: NDArray[Any] = gaussian_filter(rng.normal(size=shape), smooth_px)
     order = np.argsort(np.argsort(field.ravel())).reshape(shape) / field.size
     classes = np.array([WATER, NEW, NILAS, YOUNG, FIRST, OLD], np.uint8)
     found = classes[np.minimum((order * 6).astype(int), 5)]
     # Some pixels of other classes, so that small patches and odd neighbours occur.
     odd = rng.random(shape) < 0.02
     found[odd] = rng.integers(0, 6, int(odd.sum()))
-    hole = gaussian_filter(rng.normal(size=shape), smooth_px)
+    hole: NDArray[Any] = gaussian_filter(rng.normal(size=shape), smooth_px)
     found[hole < np.quantile(hole, none)] = IGNORE
     return found
 

@@ -168,7 +168,7 @@ def _write_truth(path: Path, labels: Path) -> None:
 
 def floes(chart: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a truth for a chart, (rows, cols): what it calls one type has floes and leads of others in it."""
-    noise = gaussian_filter(np.random.default_rng(3).normal(size=chart.shape), 1.5) * 6
+    noise: NDArray[Any] = gaussian_filter(np.random.default_rng(3).normal(size=chart.shape), 1.5) * 6
     true = chart.copy()
     true[(noise > 1.5) & (chart == FIRST_YEAR)] = WATER
     true[(noise > 1.2) & (chart == WATER)] = YOUNG
@@ -181,7 +181,7 @@ def mistaken(reference: NDArray[np.uint8], loss: str, seed: int) -> NDArray[np.u
     """Return a prediction with the mistakes of a loss, (rows, cols)."""
     rng = np.random.default_rng(seed)
     classes = reference.copy()
-    blobs = gaussian_filter(rng.normal(size=classes.shape), 4) * 14  # about standard normal
+    blobs: NDArray[Any] = gaussian_filter(rng.normal(size=classes.shape), 4) * 14  # about standard normal
     young = (blobs > 1.3) & (classes == FIRST_YEAR)
     classes[young] = YOUNG
     classes[(blobs < -1.5) & (classes == NEW)] = WATER

@@ -24,7 +24,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "cases"
 
 def even_odd(rings: list[Ring]) -> Any:
     """What is within an odd number of rings: how polygons are meant, however they are wound."""
-    region = shapely.Polygon()
+    region: Any = shapely.Polygon()
     for ring in rings:
         region = region.symmetric_difference(shapely.Polygon(ring))
     return region

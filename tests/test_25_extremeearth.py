@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pyproj
@@ -176,7 +177,7 @@ def test_masks_share_out_the_footprint_pixel_by_pixel(
     assert not (sw & ne).any()
     cols, rows = np.meshgrid(np.arange(geobox.shape[1]) + 0.5, np.arange(geobox.shape[0]) + 0.5)
     x, y = geobox.transform * (cols, rows)
-    whole = shapely.union_all([p.buffer(1e-3) for p in parts.values()])
+    whole: Any = shapely.union_all([p.buffer(1e-3) for p in parts.values()])
     shapely.prepare([whole, parts["NE"]])
     # Pixel centres within a metre of the edge may fall either way.
     centres = shapely.points(x, y)

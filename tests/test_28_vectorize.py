@@ -77,7 +77,7 @@ def areas(chart: ChartPolygons) -> NDArray[np.float64]:
 def blobs(seed: int, side: int = 60, scale: float = 3.0, classes: int = 4, holes: bool = True) -> Classes:
     """Smooth regions with some pixels that stand alone, and an irregular edge of no data."""
     rng = np.random.default_rng(seed)
-    fields = scipy.ndimage.gaussian_filter(rng.normal(size=(classes, side, side)), (0, scale, scale))
+    fields: NDArray[Any] = scipy.ndimage.gaussian_filter(rng.normal(size=(classes, side, side)), (0, scale, scale))
     out = fields.argmax(axis=0).astype(np.uint8)
     out[rng.random(out.shape) < 0.01] = 5
     if holes:
@@ -307,7 +307,11 @@ def test_areas_are_true_on_a_map_that_stretches() -> None:
         chart = vectorize(classes, box, SIX_CLASSES, min_area_km2=20, tolerance_m=1500).polygons
         lonlat = shapely.segmentize(np.asarray(chart.geometry), 500.0)
         to_geo = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-        lonlat = shapely.transform(lonlat, lambda xy, t=to_geo: np.column_stack(t.transform(*xy.T)))
+
+        def degrees(xy: NDArray[Any], to_geo: pyproj.Transformer = to_geo) -> NDArray[Any]:
+            return np.column_stack(to_geo.transform(*xy.T))
+
+        lonlat = shapely.transform(lonlat, degrees)
         geod = pyproj.Geod(ellps="WGS84")
         true = np.array([abs(geod.geometry_area_perimeter(g)[0]) for g in lonlat]) / 1e6
         np.testing.assert_allclose(chart["area_km2"], true, rtol=2e-4)

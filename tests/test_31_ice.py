@@ -197,7 +197,7 @@ def test_ice_reaches_far_in_spring_and_least_in_september() -> None:
 
 def test_water_within_the_pack_is_calmer_than_the_open_sea(july: Truth) -> None:
     water = july.surface == Surface.WATER
-    ice_around = ndimage.uniform_filter((july.surface > Surface.WATER).astype(np.float32), 21)
+    ice_around: np.ndarray = ndimage.uniform_filter((july.surface > Surface.WATER).astype(np.float32), 21)
     assert july.wind_m_s[water & (ice_around > 0.5)].mean() < 0.75 * july.wind_m_s[water & (ice_around == 0)].mean()
 
 

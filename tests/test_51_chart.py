@@ -496,7 +496,7 @@ def test_land_at_the_dateline_and_the_poles(lon: float, lat: float, tmp_path: Pa
     px, py = geobox.transform * (cols + 0.5, rows + 0.5)
     plon, plat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(px, py)
     expected = ((plon > 0) & (plon < 90)) | ((plon < -90) & (np.abs(plat) > abs(lat) - 0.5))
-    far = np.where(lat > 0, 90.0, -90.0)
+    far = 90.0 if lat > 0 else -90.0
     edge = np.sign(lat) * (abs(lat) - 0.5)
     boxes = shapely.MultiPolygon(
         [shapely.box(0, min(0, far), 90, max(0, far)), shapely.box(-180, min(edge, far), -90, max(edge, far))]

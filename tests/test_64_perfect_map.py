@@ -177,7 +177,7 @@ def random_maps(legend: Legend, seed: int) -> tuple[Classes, Classes]:
     rng = np.random.default_rng(seed)
     maps = []
     for _ in range(2):
-        field = gaussian_filter(rng.normal(size=(len(legend), 120, 160)), (0, 4, 4))
+        field: np.ndarray = gaussian_filter(rng.normal(size=(len(legend), 120, 160)), (0, 4, 4))
         maps.append((field * rng.uniform(0.7, 1.3, (len(legend), 1, 1))).argmax(axis=0).astype(np.uint8))
     take = gaussian_filter(rng.normal(size=(120, 160)), 5) > 0.02
     return np.where(take, maps[0], maps[1]), maps[1]

@@ -133,7 +133,7 @@ def test_blocks_smaller_than_errors_are_far_too_sure() -> None:
     covered = {8000: 0, 64_000: 0}
     truth = scipy.stats.norm.cdf(0.9)
     for trial in range(40):
-        field = gaussian_filter(rng.standard_normal((200, 200)), 4, mode="wrap")
+        field: NDArray[Any] = gaussian_filter(rng.standard_normal((200, 200)), 4, mode="wrap")
         right = field < 0.9 / (8 * np.sqrt(np.pi))  # the smoothed field's standard deviation is 1 / (2 sqrt(pi) sigma)
         for block_m in covered:
             counts = block_confusions(np.zeros(right.shape, np.uint8), (~right).astype(np.uint8), 2, 2000, block_m)

@@ -50,7 +50,7 @@ def project(polygons: Polygons, source: pyproj.CRS, target: pyproj.CRS, toleranc
         return polygons
     polygons = shapely.force_2d(polygons)
     kind, xy, offsets = shapely.to_ragged_array(polygons)
-    rings = offsets[0]
+    rings: Any = offsets[0]
     if source.is_geographic:
         xy = _continuous(xy, rings)
     transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)

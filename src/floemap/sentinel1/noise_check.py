@@ -369,7 +369,7 @@ def _right_factors(factor: Floats) -> Rows:
     if not possible.any():
         return np.asarray(possible)
     filled = np.interp(np.arange(len(factor)), np.flatnonzero(possible), factor[possible])
-    smooth = median_filter(filled, size=min(5, len(filled)), mode="nearest")
+    smooth: Floats = median_filter(filled, size=min(5, len(filled)), mode="nearest")
     return np.asarray(possible & (abs(np.log(filled / smooth)) <= np.log(_FACTOR_STEP)))
 
 

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import Polygon
 
 from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.datasets.extremeearth.scenes import PARTS, Half, Role
@@ -175,7 +174,7 @@ def _outline(share: Share, cut: Cut) -> dict[str, Any]:
     northern = bool(footprint.edge_lonlat_deg[:, 1].mean() > 0)
     pole = 90 if northern else -90
     parts = halves(footprint, f"+proj=laea +lat_0={pole} +lon_0=0 +datum=WGS84 +units=m", cut=cut)
-    polygon: Polygon = shapely.union_all(list(parts.values())) if share.half is None else parts[share.half]
+    polygon = shapely.union_all(list(parts.values())) if share.half is None else parts[share.half]
     return {"polygon": polygon, "northern": northern}
 
 

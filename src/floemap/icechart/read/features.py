@@ -195,7 +195,7 @@ def polygons_of(parts: Sequence[Sequence[Floats]]) -> tuple[Any, bool]:
         The geometry, None if no ring is left, and whether anything was changed.
     """
     sound = [[c for ring in rings if (c := _sound(ring)) is not None] for rings in parts]
-    shells = [[shapely.linearrings(ring) for ring in rings] for rings in sound if rings]
+    shells: list[list[Any]] = [[shapely.linearrings(ring) for ring in rings] for rings in sound if rings]
     made = [shapely.polygons(shell, holes or None) for shell, *holes in shells]
     # A sound ring is the same array.
     changed = any(list(map(id, given)) != list(map(id, kept)) for given, kept in zip(parts, sound, strict=True))

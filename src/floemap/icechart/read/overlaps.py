@@ -58,8 +58,8 @@ def measure_coverage(polygons: Polygons) -> Coverage:
     pairs = 0
     if overlap > smallest:
         pairs = _overlapping_pairs(polygons, smallest)
-    holes = shapely.polygons(shapely.get_rings(shapely.get_parts(union)))
-    exteriors = shapely.polygons(shapely.get_exterior_ring(shapely.get_parts(union)))
+    holes = np.asarray(shapely.polygons(shapely.get_rings(shapely.get_parts(union))))
+    exteriors = np.asarray(shapely.polygons(shapely.get_exterior_ring(shapely.get_parts(union))))
     gap = float(shapely.union_all(exteriors).area - area)
     gaps = len(holes) - len(exteriors) if gap > smallest else 0
     return Coverage(area, overlap if pairs else 0.0, pairs, gap if gaps else 0.0, gaps)

@@ -64,8 +64,8 @@ def extra_crossings(polygons: Sequence[Any] | Polygons) -> float:
     """Estimate how many pairs of edges of polygons, (n,), may cross, beyond the usual number on borders."""
     xy, ring = shapely.get_coordinates(shapely.get_rings(polygons), return_index=True)
     same = ring[1:] == ring[:-1]
-    edges = shapely.linestrings(np.stack([xy[:-1][same], xy[1:][same]], axis=1))
-    return max((near_each(edges) - _USUAL) * len(edges) / 2, 0.0)
+    edges = np.asarray(shapely.linestrings(np.stack([xy[:-1][same], xy[1:][same]], axis=1)))
+    return float(max((near_each(edges) - _USUAL) * len(edges) / 2, 0.0))
 
 
 def near_each(geometries: Polygons) -> float:
@@ -89,8 +89,8 @@ def _repaired(polygon: Any, feature: Any) -> Any:
     rings, owner = shapely.get_rings(parts, return_index=True)
     is_hole = np.diff(owner, prepend=-1) == 0  # the first ring of a part is its shell
     # "structure" keeps what a ring encloses; parts that collapse to lines have no area.
-    regions = shapely.make_valid(shapely.polygons(rings), method="structure", keep_collapsed=False)
-    regions = np.array([areas_of(shapely.union_all(shapely.get_parts(r))) for r in regions], object)  # parts may meet
+    valid = shapely.make_valid(np.asarray(shapely.polygons(rings)), method="structure", keep_collapsed=False)
+    regions = np.array([areas_of(shapely.union_all(shapely.get_parts(r))) for r in valid], np.object_)  # parts may meet
     order = np.argsort(-shapely.area(regions), kind="stable")
     order = order[shapely.area(regions[order]) > 0]
     if not len(order):

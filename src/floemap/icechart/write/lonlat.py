@@ -167,7 +167,7 @@ def _region(lonlat: Floats, turns: int) -> Any:
     if not shapely.is_valid(region):  # from rounding: the ring on the map does not cross itself
         region = areas_of(shapely.make_valid(region, method="structure", keep_collapsed=False))
     west, _, east, _ = shapely.bounds(region)
-    parts = []
+    parts: list[Any] = []
     for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
         window = shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90)
         part = shapely.intersection(region, window)

@@ -217,7 +217,7 @@ def _describe(
     }
 
 
-def _outline(spot: tuple[NDArray[np.intp], ...], side: int, geobox: GeoBox) -> shapely.Polygon:
+def _outline(spot: tuple[NDArray[np.intp], ...], side: int, geobox: GeoBox) -> shapely.Geometry:
     """Return the outline of cells in the grid's CRS."""
     rows, cols = geobox.shape
     boxes = [
