@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
-from floemap.icechart.label.rasterize import border_distance_px
+from floemap.icechart.label.borders import border_distance_px
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.write.sigrid3 import write_sigrid3
 from floemap.icechart.write.vector import write_geojson, write_geopackage

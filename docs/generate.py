@@ -23,6 +23,7 @@ from floemap.cli import main as _registers_the_commands  # noqa: F401
 from floemap.cli.app import _SHARED, app
 from floemap.config import Settings
 from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.icechart.label.polygon_table import CLASS_FIELD, FIELDS_AFTER, FIELDS_BEFORE
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.write.table import FIELDS
 from floemap.inference.draftchart.settings import ChartSettings
@@ -261,13 +262,22 @@ def _codes(stages: Iterable[int]) -> str:
 
 
 def fields_page() -> str:
-    """Return the fields of a draft chart's polygons as Markdown."""
-    rows = "\n".join(f"| `{name}` | {what} |" for name, what in FIELDS.items())
+    """Return the fields of a draft chart's polygons, and of those of labels, as Markdown."""
+    labels = {f"`{name}`": what for name, what in FIELDS_BEFORE.items()}
+    labels |= {"each class's key": CLASS_FIELD} | {f"`{name}`": what for name, what in FIELDS_AFTER.items()}
     return (
-        NOTE.format(source="table in floemap/icechart/write/table.py")
-        + "# Fields of draft charts\n\nOf the polygons in `chart.gpkg`, `chart.geojson` and the SIGRID-3 shapefile;"
-        f" what they mean together is in [Draft charts](draft-charts.md).\n\n| field | what |\n| --- | --- |\n{rows}\n"
+        NOTE.format(source="tables in floemap/icechart/write/table.py and floemap/icechart/label/polygon_table.py")
+        + "# Fields of polygons\n\n## Draft charts\n\n"
+        "Of the polygons in `chart.gpkg`, `chart.geojson` and the SIGRID-3 shapefile; what they mean together is in"
+        f" [Draft charts](draft-charts.md).\n\n{_fields({f'`{name}`': what for name, what in FIELDS.items()})}\n"
+        "## Labels\n\nOf `polygons.csv` beside `labels.tif`, a row for each polygon that has pixels in `polygons.tif`;"
+        f" [Ice charts to labels](charts.md#polygons) says how shares are counted.\n\n{_fields(labels)}"
     )
+
+
+def _fields(fields: Mapping[str, str]) -> str:
+    rows = "\n".join(f"| {name} | {what} |" for name, what in fields.items())
+    return f"| field | what |\n| --- | --- |\n{rows}\n"
 
 
 def losses_page() -> str:

@@ -18,10 +18,9 @@ from odc.geo.geobox import GeoBox
 
 from floemap.errors import ChartError, GridError
 from floemap.icechart.dominant_type import class_ids, ice_types
+from floemap.icechart.label.borders import MAX_DISTANCE_PX, border_distance_px
 from floemap.icechart.label.rasterize import (
-    MAX_DISTANCE_PX,
     border_distance,
-    border_distance_px,
     look_up,
     rasterize_labels,
     rasterize_polygons,

@@ -21,8 +21,8 @@ from floemap.cog import Band, read_geobox, write_cog
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
 from floemap.icechart.describe import areas_km2, chart_facts, chart_lines, chart_problems, describe_chart
 from floemap.icechart.dominant_type import class_fractions, ice_types
+from floemap.icechart.label.borders import MAX_DISTANCE_PX
 from floemap.icechart.label.label import DISTANCE_STEP_PX, label_chart, notes_of
-from floemap.icechart.label.rasterize import MAX_DISTANCE_PX
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.preview import draw_chart_map
 from floemap.icechart.read.sigrid3 import read_chart
@@ -65,6 +65,8 @@ def test_labels_are_a_cog_with_colours_and_names(tmp_path: Path, product: Path, 
         "label.json",
         "labels.qml",
         "labels.tif",
+        "polygons.csv",
+        "polygons.tif",
     ]
     valid = np.ones(GRID.shape, bool)
     valid[:20] = False
@@ -242,6 +244,8 @@ def test_the_command(tmp_path: Path, product: Path, chart: Path) -> None:
         "label.json",
         "labels.qml",
         "labels.tif",
+        "polygons.csv",
+        "polygons.tif",
     ]
 
 

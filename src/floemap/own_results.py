@@ -106,10 +106,11 @@ def _grid(record: Mapping[str, Any]) -> str:
 
 
 def _labels(record: Mapping[str, Any]) -> Lines:
-    decided = _at(record, "decisions", {})
+    decided, numbered = _at(record, "decisions", {}), _at(record, "polygons_in_table", 0)
     return [
         ("Chart", f"{_text(record, 'chart.file')}, {_text(record, 'chart.polygons', '?')} polygons"),
         ("Grid of", f"{', '.join(map(str, _at(record, 'inputs.like', {})))}, {_grid(record)}"),
+        ("Polygons on the grid", f"{numbered}, in polygons.csv" if numbered else ""),
         *_pixels(record),
         ("Decided by", ", ".join(f"{str(rule).replace('_', ' ')} {n}" for rule, n in decided.items())),
     ]

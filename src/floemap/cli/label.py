@@ -52,6 +52,9 @@ def label(
 
     - labels.tif: the class of each pixel's dominant ice type, 255 where there is none (a cloud-optimised GeoTIFF);
 
+    - polygons.tif and polygons.csv: the id of each pixel's polygon, and for each id the chart's codes, the share of
+      each class, the dominant class and the area;
+
     - border_distance.tif: distance to the nearest polygon border in pixels;
 
     - fractions.tif, with --fractions: the share of each class in the polygon;

@@ -77,6 +77,8 @@ class Rule(StrEnum):
 #: The stage that each code means; 255 for none.
 _STAGE_OF = np.array([*map(stage_of, range(255)), 255])
 _BY_TYPE = {"L": Rule.LAND, "S": Rule.ICE_SHELF, "N": Rule.NO_DATA, "W": Rule.WATER}
+#: Rules of polygons that hold no sea ice, or of which nothing is known.
+_NOT_ICE = (Rule.WATER, Rule.LAND, Rule.ICE_SHELF, Rule.NO_DATA, Rule.BERGY_WATER)
 _BY_SLOT = np.array([Rule.FIRST, Rule.SECOND, Rule.THIRD, Rule.REMAINDER], object)
 
 
@@ -98,6 +100,9 @@ class IceTypes:
         Shares of these types in the polygon's area, (n, 4), 0 where there is no such type.
     water
         Share of open water, (n,). The rest, 1 minus `shares` and `water`, is unknown.
+    concentration
+        Total concentration of ice as a share of the polygon's area, (n,): 0 in water, not-a-number where the chart does
+        not give it, and in polygons of land, ice shelf, bergy water and no data.
     remainder_larger
         Number of polygons where a remainder of unknown type is larger than the dominant type.
     without_parts
@@ -112,6 +117,7 @@ class IceTypes:
     stages: NDArray[np.int16]
     shares: NDArray[np.float64]
     water: NDArray[np.float64]
+    concentration: NDArray[np.float64]
     remainder_larger: int
     without_parts: tuple[int, ...]
     odd_concentrations: Mapping[int, int]
@@ -176,13 +182,14 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error", without_parts: With
     amount[single, slot[single]] = full[single]
     shares, water = _shares(np.where(is_ice[:, None], np.nan_to_num(amount), 0), total / 10, full)
     water = np.where(is_ice, water, np.where(rule == Rule.WATER, 1.0, 0.0))
+    concentration = np.where(is_ice, total / 10, np.where(rule == Rule.WATER, 0.0, np.nan))
     unnamed = np.where(is_ice & ~single, np.nan_to_num(full) - known.sum(axis=1), 0)
     larger = int(((unnamed > largest + _SUM_EPSILON) & (rule != Rule.UNKNOWN_PARTS)).sum())
     if larger:
         logger.info("%s: in %d polygons more ice is of unnamed type than of any named", chart.path, larger)
     features = np.asarray(chart.polygons.index)
     without = tuple(features[several].tolist())
-    return IceTypes(features, rule, stage, stages, shares, water, larger, without, odd)
+    return IceTypes(features, rule, stage, stages, shares, water, concentration, larger, without, odd)
 
 
 def _open_types(parts: NDArray[np.int16], stages: NDArray[np.int16]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -310,13 +317,39 @@ def class_fractions(types: IceTypes, legend: Legend, *, unmapped: Unmapped = "er
     ChartError
         If a stage with a share is not in the legend; the message names the polygon and the code.
     """
-    table = legend.code_to_class
     fractions = np.zeros((len(types.rule), len(legend) + 1))
     fractions[:, legend.water] = types.water
-    for i, slot in zip(*np.nonzero(types.shares > 0), strict=True):
-        stage, target = int(types.stages[i, slot]), legend.stageless
-        if stage != NOT_GIVEN:
-            target = _class_of(stage, types.features[i], legend, table, unmapped)
+    with_share = types.shares > 0
+    targets = _classes_of_types(types, legend, unmapped, with_share)
+    for i, slot in zip(*np.nonzero(with_share), strict=True):
+        target = targets[i, slot]
         fractions[i, -1 if target == IGNORE else target] += types.shares[i, slot]
     fractions[:, -1] += np.maximum(0, 1 - fractions.sum(axis=1))
     return fractions
+
+
+def candidate_classes(types: IceTypes, legend: Legend) -> NDArray[np.bool_]:
+    """Return which classes each polygon may hold, by its codes, (n, classes).
+
+    These are the classes of all ice types that the polygon names, whether their concentrations are known or not, open
+    water where the total concentration leaves some, and the class of the dominant type. Nothing is known of ice that
+    the polygon does not name, of types without a class, and of a trace (CN), so these add no candidates.
+    """
+    named = ~np.isin(types.rule, _NOT_ICE)[:, None] & ~np.isin(types.stages, NO_TYPE)
+    targets = _classes_of_types(types, legend, "ignore", named | (types.shares > 0))
+    dominant = class_ids(types, legend, unmapped="ignore")
+    found = np.zeros((len(types.rule), 256), np.bool_)
+    np.put_along_axis(found, np.column_stack([targets, dominant]).astype(np.intp), True, axis=1)
+    found[:, legend.water] |= types.water > 0
+    return found[:, : len(legend)]
+
+
+def _classes_of_types(
+    types: IceTypes, legend: Legend, unmapped: Unmapped, among: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Return the class of each type of each polygon, (n, 4); IGNORE for types without one, and outside `among`."""
+    table = legend.code_to_class | {NOT_GIVEN: legend.stageless}
+    targets = np.full(types.stages.shape, IGNORE, np.uint8)
+    for i, slot in zip(*np.nonzero(among), strict=True):
+        targets[i, slot] = _class_of(int(types.stages[i, slot]), types.features[i], legend, table, unmapped)
+    return targets

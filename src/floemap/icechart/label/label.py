@@ -1,9 +1,12 @@
-"""From a chart to label rasters on a product's grid: ``labels.tif``, ``fractions.tif``, ``border_distance.tif``.
+"""From a chart to label rasters on a product's grid.
 
-``labels.tif``: uint8, class ids of the legend, 255 where there is no label (land, outside the chart, unknown, no radar
-data). ``fractions.tif``: uint8, the percent of the polygon's area that each class has, and the unknown rest; they sum
-to 100; 255 on land, outside the chart and where the product has no data. ``border_distance.tif``: uint8, quarters of a
-pixel to the nearest border of a polygon, up to 63.5 pixels; 255 outside the chart.
+``polygons.tif``: uint16, ids of the chart's polygons, 0 outside the chart and where the product has no data.
+``polygons.csv``: a row for each id, see :mod:`floemap.icechart.label.polygon_table`. Labels and fractions are look-ups
+in this table. ``labels.tif``: uint8, class ids of the legend, 255 where there is no label (land, outside the chart,
+unknown, no radar data). ``fractions.tif``: uint8, the percent of the polygon's area that each class has, and the
+unknown rest; they sum to 100; 255 on land, outside the chart and where the product has no data.
+``border_distance.tif``: uint8, quarters of a pixel to the nearest border of a polygon, up to 63.5 pixels; 255 outside
+the chart.
 """
 
 from __future__ import annotations
@@ -21,14 +24,11 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
 from floemap.errors import ChartError, FloemapError
-from floemap.icechart.dominant_type import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
-from floemap.icechart.label.rasterize import (
-    BORDER_MARGIN_PX,
-    border_distance_px,
-    drawn_labels,
-    look_up,
-    rasterize_polygons,
-)
+from floemap.icechart.dominant_type import IceTypes, ice_types, unmapped_stages
+from floemap.icechart.label.borders import border_distance_px
+from floemap.icechart.label.polygon_table import NO_PERCENT, RASTER, TABLE, PolygonTable, write_polygons
+from floemap.icechart.label.polygons import number_polygons, table_of_chart
+from floemap.icechart.label.rasterize import BORDER_MARGIN_PX, rasterize_polygons
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.own_charts import other_classes
@@ -49,13 +49,16 @@ logger = logging.getLogger(__name__)
 STAGE = Stage(
     "floemap label",
     "label.json",
-    revision=2,
-    files=("labels.tif", "labels.qml", "fractions.tif", "border_distance.tif"),
+    revision=3,
+    files=("labels.tif", "labels.qml", RASTER, TABLE, "fractions.tif", "border_distance.tif"),
 )
 #: Steps of the stored distance: quarters of a pixel.
 DISTANCE_STEP_PX = 0.25
-#: Stored in fractions and distances where there is none.
-_NO_VALUE = 255
+#: Stored in distances where there is none.
+_NO_DISTANCE = 255
+_POLYGON_BAND = Band(
+    "polygon", description=f"Id of the chart's polygon, its row in {TABLE}; 0: none, or no data", overview="nearest"
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ def label_chart(
         A prepared product's folder, its product.tif, or any raster in a map projection in metres: the grid. Pixels
         without data there (by the band "mask" where there is one, by its no-data value else) get no label.
     out
-        Folder that gets a folder named as the chart, with labels.tif, label.json and what `settings` ask for.
+        Folder that gets a folder named as the chart, with labels.tif, polygons.tif, polygons.csv, label.json and the
+        files that `settings` ask for.
     settings
         See :class:`floemap.icechart.label.settings.LabelSettings`.
     overwrite
@@ -120,7 +124,7 @@ def label_chart(
     geobox = read_geobox(like)
     source = find_source(Path(chart), settings.layer)
     folder = place_in(Path(out), source.path.stem, "the chart", path=source.path, kind=ChartError)
-    progress(0, 5, "reading")
+    progress(0, 6, "reading")
     inputs, sources = _made_from(source, like, settings)
     configuration = settings.model_dump()
     if not overwrite and is_finished(folder, STAGE, _files(settings), inputs=inputs, configuration=configuration):
@@ -129,11 +133,9 @@ def label_chart(
 
     read = read_chart(source.path, layer=settings.layer, crs=settings.crs)
     types = ice_types(read, unmapped=settings.unmapped, without_parts=settings.without_parts)
-    ids = class_ids(types, classes, unmapped=settings.unmapped)
+    whole = table_of_chart(read, types, classes, unmapped=settings.unmapped)
     _warn_of_other_classes(read, types)
     _warn_of_missing_parts(read, types, settings)
-    if settings.fractions:
-        shares = stored_fractions(types, classes, settings)
     # Mask, overlaps and distances are found beside the drawing and writing: all of it leaves the interpreter free.
     with (
         stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite) as partial,
@@ -141,7 +143,7 @@ def label_chart(
     ):
         masking = pool.submit(_mask_of, like)
         covering = pool.submit(measure_coverage, read.geometries)
-        progress(1, 5, "drawing")
+        progress(1, 6, "drawing")
         margin = BORDER_MARGIN_PX if settings.border_distance else 0
         wide = rasterize_polygons(read, geobox.pad(margin) if margin else geobox)
         numbers = wide[margin : wide.shape[0] - margin, margin : wide.shape[1] - margin]
@@ -149,7 +151,8 @@ def label_chart(
             wide = rasterize_polygons(read, geobox)  # it reaches the margin only: this says so
         valid, tags = masking.result()
         tags |= {"chart": source.path.name, "legend": classes.name, "AREA_OR_POINT": "Area"}
-        labels = drawn_labels(numbers, ids, valid)
+        ids, table = _numbered(source.path, numbers, valid, whole, geobox)
+        labels = table.dominant[ids]
         if (labels == IGNORE).all():
             raise ChartError(
                 f"gives no pixel of {like} a class: where they meet it holds land, unknown ice or no radar data.",
@@ -157,20 +160,23 @@ def label_chart(
                 hint="Is it the chart of this scene?",
             )
         distances = pool.submit(_stored_distance, wide, margin) if settings.border_distance else None
-        progress(2, 5, "writing labels")
+        progress(2, 6, "writing labels")
         write_cog(partial / "labels.tif", geobox, labels, [_label_band(classes)], nodata=IGNORE, tags=tags)
         write_style(partial / "labels.tif", classes_style(classes))
+        progress(3, 6, "writing polygons")
+        write_cog(partial / RASTER, geobox, ids, [_POLYGON_BAND], nodata=0, tags=tags)
+        write_polygons(partial, table)
         if settings.fractions:
-            progress(3, 5, "writing fractions")
-            _write_fractions(partial / "fractions.tif", geobox, numbers, shares, valid, classes, tags)
+            progress(4, 6, "writing fractions")
+            _write_fractions(partial / "fractions.tif", geobox, ids, table, classes, tags)
         if distances is not None:
-            progress(4, 5, "writing distances")
+            progress(5, 6, "writing distances")
             _write_distance(partial / "border_distance.tif", geobox, distances.result(), tags)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
-        record |= _about(read, types, classes, geobox, labels, numbers, tags)
+        record |= _about(read, types, classes, geobox, labels, numbers, tags) | {"polygons_in_table": len(table)}
         record |= {"coverage": asdict(covering.result()), "sources": told_sources(folder, sources)}
         write_json(partial / STAGE.record, record | {"bytes": made_of(partial)})
-    progress(5, 5, "done")
+    progress(6, 6, "done")
     return LabelledChart(folder)
 
 
@@ -218,9 +224,9 @@ def notes_of(record: Mapping[str, Any]) -> list[str]:
 
 
 def _files(settings: LabelSettings) -> list[str]:
-    """Rasters that the settings ask for."""
+    """Return the files that the settings ask for."""
     wanted = {"fractions.tif": settings.fractions, "border_distance.tif": settings.border_distance}
-    return ["labels.tif", *(name for name, asked in wanted.items() if asked)]
+    return ["labels.tif", RASTER, TABLE, *(name for name, asked in wanted.items() if asked)]
 
 
 def _mask_of(like: Path) -> tuple[NDArray[np.bool_], dict[str, str]]:
@@ -248,27 +254,20 @@ def _label_band(classes: Legend) -> Band:
     )
 
 
-def stored_fractions(types: IceTypes, classes: Legend, settings: LabelSettings) -> NDArray[np.uint8]:
-    """Return the percent of each polygon's area by class, the last column unknown, (n, classes + 1); rows sum to 100.
-
-    Rounded so that the sum stays: those with the largest remainders go up. Land, ice shelf and no data are 255.
-    """
-    percent = 100 * class_fractions(types, classes, unmapped=settings.unmapped)
-    stored = np.floor(percent + 1e-9).astype(np.int64)
-    left = 100 - stored.sum(axis=1)
-    by_remainder = np.argsort(stored - percent, axis=1, kind="stable")
-    rank = np.argsort(by_remainder, axis=1, kind="stable")
-    stored += rank < left[:, None]
-    stored[np.isin(types.rule, [Rule.LAND, Rule.ICE_SHELF, Rule.NO_DATA])] = _NO_VALUE
-    return stored.astype(np.uint8)
+def _numbered(
+    chart: Path, numbers: NDArray[Any], valid: NDArray[np.bool_], whole: PolygonTable, geobox: GeoBox
+) -> tuple[NDArray[np.uint16], PolygonTable]:
+    try:
+        return number_polygons(numbers, valid, whole, geobox)
+    except ChartError as e:
+        raise ChartError(e.message, path=chart, hint=e.hint) from None
 
 
 def _write_fractions(
     path: Path,
     geobox: GeoBox,
-    numbers: NDArray[Any],
-    shares: NDArray[np.uint8],
-    valid: NDArray[np.bool_],
+    ids: NDArray[np.uint16],
+    table: PolygonTable,
     classes: Legend,
     tags: dict[str, str],
 ) -> None:
@@ -278,11 +277,10 @@ def _write_fractions(
     ]
     rest = "Share of ice that is unknown or has no class"
     bands.append(Band("unknown", description=rest, scale=0.01, units="1", overview="nearest"))
-    with CogWriter(path, geobox, bands, dtype="uint8", nodata=_NO_VALUE, tags=tags) as cog:
-        for row in range(0, len(numbers), STRIP_ROWS):
-            rows = np.s_[row : row + STRIP_ROWS]
-            strip = [look_up(numbers[rows], share, _NO_VALUE) for share in shares.T]
-            cog.write(np.where(valid[rows], np.stack(strip), np.uint8(_NO_VALUE)))
+    with CogWriter(path, geobox, bands, dtype="uint8", nodata=NO_PERCENT, tags=tags) as cog:
+        for row in range(0, len(ids), STRIP_ROWS):
+            strip = ids[row : row + STRIP_ROWS]
+            cog.write(np.stack([percent[strip] for percent in np.ascontiguousarray(table.percent.T)]))
 
 
 def _stored_distance(wide: NDArray[Any], margin: int) -> NDArray[np.uint8]:
@@ -291,7 +289,7 @@ def _stored_distance(wide: NDArray[Any], margin: int) -> NDArray[np.uint8]:
     distance = border_distance_px(wide)[inner]
     distance *= np.float32(1 / DISTANCE_STEP_PX)
     stored = np.rint(distance, out=distance).astype(np.uint8)
-    stored[wide[inner] == 0] = _NO_VALUE
+    stored[wide[inner] == 0] = _NO_DISTANCE
     return stored
 
 
@@ -303,7 +301,7 @@ def _write_distance(path: Path, geobox: GeoBox, stored: NDArray[np.uint8], tags:
         scale=DISTANCE_STEP_PX,
         overview="nearest",
     )
-    write_cog(path, geobox, stored, [band], nodata=_NO_VALUE, tags=tags)
+    write_cog(path, geobox, stored, [band], nodata=_NO_DISTANCE, tags=tags)
 
 
 def _about(

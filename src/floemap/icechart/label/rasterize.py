@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import pyproj
 import shapely
@@ -21,6 +20,7 @@ from rasterio.features import rasterize
 from floemap.errors import ChartError, GridError
 from floemap.grid import brief, crs_of
 from floemap.icechart.dominant_type import Unmapped, WithoutParts, class_ids, ice_types
+from floemap.icechart.label.borders import border_distance_px
 from floemap.icechart.read.columns import CODE_COLUMNS
 from floemap.icechart.read.sigrid3 import Chart
 from floemap.icechart.reproject import Polygons, project
@@ -31,8 +31,6 @@ _TOLERANCE_PX = 0.02
 #: Pixels that may be filled for one chart, and how often the grid may be: half a minute, many times what charts need.
 _MOST_WORK = 5e10
 _MOST_TIMES = 200
-#: Distances to borders are capped here, so that they do not depend on polygons outside the grid.
-MAX_DISTANCE_PX = 63.5
 #: So many pixels around the grid must be drawn too, for distances on it.
 BORDER_MARGIN_PX = 65
 
@@ -230,32 +228,3 @@ def border_distance(chart: Chart, geobox: GeoBox) -> NDArray[np.float32]:
     """
     inner = np.s_[BORDER_MARGIN_PX:-BORDER_MARGIN_PX, BORDER_MARGIN_PX:-BORDER_MARGIN_PX]
     return border_distance_px(rasterize_polygons(chart, geobox.pad(BORDER_MARGIN_PX)))[inner]
-
-
-def border_distance_px(numbers: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the distance of pixel centres to the nearest border between polygons, from a raster of their numbers.
-
-    Borders run where neighbouring pixels have different numbers, between their centres: pixels beside one are half a
-    pixel away. That is within half a pixel of the distance to the line that was drawn, but for places around its
-    corners, where it may be 0.8 too far. The chart's own edge is a border too.
-
-    Parameters
-    ----------
-    numbers
-        (rows, cols), as from :func:`rasterize_polygons`.
-
-    Returns
-    -------
-    numpy.ndarray
-        (rows, cols), float32, from 0.5 to :data:`MAX_DISTANCE_PX`, where it is capped.
-    """
-    inside = np.ones(numbers.shape, np.uint8)
-    for a, b in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
-        same = numbers[a] == numbers[b]
-        inside[a] &= same
-        inside[b] &= same
-    if inside.all():
-        return np.full(numbers.shape, MAX_DISTANCE_PX, np.float32)
-    distance = np.asarray(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
-    distance += np.float32(0.5)
-    return np.minimum(distance, np.float32(MAX_DISTANCE_PX), out=distance)
