@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def test_a_value_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_geopackages_are_of_a_version_that_older_programs_know(written: dict[str, Path]) -> None:
     """GDAL 3.6 knows versions to 1.3: the number is the one of "user_version" in the file's header (OGC 12-128)."""
-    with sqlite3.connect(written["gpkg"]) as db:
+    with closing(sqlite3.connect(written["gpkg"])) as db:
         ((version,),) = db.execute("PRAGMA user_version").fetchall()
     assert 10200 <= version < 10400
 
@@ -315,7 +316,7 @@ def test_the_geopackage_has_one_chart_with_crs_facts_and_style(written: dict[str
     assert facts["status"] == STATUS
     assert facts["simulated"] == "true"
     assert facts["model"] == "twin, ä"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         ((table, geometry, style, default),) = db.execute(
             "SELECT f_table_name, f_geometry_column, styleQML, useAsDefault FROM layer_styles"
         ).fetchall()

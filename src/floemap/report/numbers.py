@@ -59,7 +59,7 @@ def measure_all(
         The legend of all.
     charts
         The charts assessed as if they were maps, by scene, for the anchors beside each number. See
-        :func:`floemap.evaluation.checks.assess.assess_chart`.
+        :func:`floemap.evaluation.checks.assess.assess_scene`.
     resamples, seed
         Number of resamples and seed of the bootstrap. If they do not fit into memory there are fewer resamples, at
         least 200.

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from floemap.errors import FloemapError
-from floemap.evaluation.checks.assess import Assessment, assess_chart, assess_scene
+from floemap.evaluation.checks.assess import Assessment, assess_scene
 from floemap.evaluation.scoring.tables import markdown
 from floemap.progress import Progress, part_of, silent
 from floemap.report.figures.check_plots import draw_incidence, draw_reliability
@@ -203,7 +203,8 @@ def assess_charts(run: RunFolder) -> dict[str, Assessment]:
     found = {}
     for scene in run.scenes:
         within = next((t.within for c in run.contenders for t in c.of(scene.name)), None)
-        found[scene.name] = assess_chart(
+        found[scene.name] = assess_scene(
+            None,
             scene.labels,
             scene.product,
             _inside(run, RunPaths(run.folder).chart_checks(scene.name)),

@@ -72,7 +72,7 @@ class Assessment:
 
 
 def assess_scene(
-    prediction: str | Path,
+    prediction: str | Path | None,
     labels: str | Path,
     product: str | Path,
     out: str | Path,
@@ -83,12 +83,13 @@ def assess_scene(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Assessment:
-    """Run all physical checks on a prediction, for the scene and by block.
+    """Run all physical checks on a prediction or a chart, for the scene and by block.
 
     Parameters
     ----------
     prediction
-        Folder with classes.tif, prediction.json and, for the check of confidence, probabilities.tif.
+        Folder with classes.tif, prediction.json and, for the check of confidence, probabilities.tif. None checks the
+        chart as if it were a prediction: against the truth, or against itself.
     labels
         Folder with labels.tif and label.json.
     product
@@ -96,7 +97,8 @@ def assess_scene(
     out
         Folder in which the folder with the results is written.
     name
-        Name of the written folder; by default the prediction's. Each part of a scene needs its own.
+        Name of the written folder; by default the prediction's, or the labels' for a chart. Each part of a scene needs
+        its own.
     truth
         The truth of a simulated scene: truth.tif on the same grid. It is the checks' reference where the chart has a
         class.
@@ -114,29 +116,10 @@ def assess_scene(
     OutputError
         If the results cannot be written.
     """
-    prediction = Path(prediction)
-    files = _Files(Path(labels), Path(product), prediction, _path(truth), _path(within))
-    folder = place_in(Path(out), name or prediction.resolve().name, "the prediction", path=prediction)
-    return _assess(files, folder, overwrite, progress)
-
-
-def assess_chart(
-    labels: str | Path,
-    product: str | Path,
-    out: str | Path,
-    *,
-    name: str | None = None,
-    truth: str | Path | None = None,
-    within: str | Path | None = None,
-    overwrite: bool = False,
-    progress: Progress = silent,
-) -> Assessment:
-    """Run all physical checks on a chart as if it were a prediction: against the truth, or against itself.
-
-    Parameters and errors are those of :func:`assess_scene`; by default, the folder in `out` has the labels' name.
-    """
-    files = _Files(Path(labels), Path(product), None, _path(truth), _path(within))
-    folder = place_in(Path(out), name or files.labels.resolve().name, "the labels", path=files.labels)
+    files = _Files(Path(labels), Path(product), _path(prediction), _path(truth), _path(within))
+    named = files.labels if files.prediction is None else files.prediction
+    what = "the labels" if files.prediction is None else "the prediction"
+    folder = place_in(Path(out), name or named.resolve().name, what, path=named)
     return _assess(files, folder, overwrite, progress)
 
 
