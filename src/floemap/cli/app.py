@@ -81,30 +81,22 @@ def group(name: str, help: str) -> typer.Typer:
 
 #: Packages of the extra "learn", which training and prediction need.
 _LEARN = {"torch", "lightning_fabric", "safetensors"}
-_PANEL = "Every command has"
 #: Format of a line of a log file, and of its time, which sorts.
 _LINE, _TIME = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"
+
+
+def _shared(values: Any, default: Any, *names: str, help: str, metavar: str | None = None) -> tuple[Any, Any]:
+    """Return the annotation and the default of an option of every command."""
+    option = typer.Option(*names, help=help, metavar=metavar, rich_help_panel="Every command has")
+    return Annotated[values, option], default
+
+
 #: Options of every command, by name: annotation and default.
 _SHARED: dict[str, tuple[Any, Any]] = {
-    "debug": (
-        Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.", rich_help_panel=_PANEL)],
-        False,
-    ),
-    "verbose": (
-        Annotated[bool, typer.Option("--verbose", "-v", help="Log in more detail.", rich_help_panel=_PANEL)],
-        False,
-    ),
-    "quiet": (
-        Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=_PANEL)],
-        False,
-    ),
-    "log": (
-        Annotated[
-            Path | None,
-            typer.Option("--log", metavar="FILE", help="Also append the log to this file.", rich_help_panel=_PANEL),
-        ],
-        None,
-    ),
+    "debug": _shared(bool, False, "--debug", help="Show a traceback on errors."),
+    "verbose": _shared(bool, False, "--verbose", "-v", help="Log in more detail."),
+    "quiet": _shared(bool, False, "--quiet", "-q", help="Show warnings and errors only."),
+    "log": _shared(Path | None, None, "--log", help="Also append the log to this file.", metavar="FILE"),
 }
 
 

@@ -17,21 +17,26 @@ from floemap.errors import ConfigError
 from floemap.results.names import place_in
 
 
+class _Below:
+    """A path in the folder of the object that has it as an attribute."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, at: DataPaths | CellPaths | RunPaths, owner: type[object]) -> Path:
+        return at.folder / self._name
+
+
 @dataclass(frozen=True)
 class DataPaths:
     """Prepared products and labels of a study; several studies may share them."""
 
     folder: Path
 
-    @property
-    def prepared(self) -> Path:
-        """Folder of a folder for each product, of the product's name."""
-        return self.folder / "prepared"
-
-    @property
-    def parts(self) -> Path:
-        """Folder of the masks of halves of scenes."""
-        return self.folder / "parts"
+    #: Folder of a folder for each product, of the product's name.
+    prepared = _Below("prepared")
+    #: Folder of the masks of halves of scenes.
+    parts = _Below("parts")
 
     def labels(self, scene: str) -> Path:
         """Folder of a scene's labels, in a folder of the chart's name: charts of several scenes may share a name."""
@@ -44,40 +49,18 @@ class CellPaths:
 
     folder: Path
 
-    @property
-    def record(self) -> Path:
-        """Record of the cell, written last."""
-        return self.folder / "cell.json"
-
-    @property
-    def split(self) -> Path:
-        """Which parts are for training, validation and test; written before training."""
-        return self.folder / "split.json"
-
-    @property
-    def model(self) -> Path:
-        """Folder of the training; see :mod:`floemap.learning.training.state`."""
-        return self.folder / "model"
-
-    @property
-    def log(self) -> Path:
-        """Output of the cell's process, if it ran in one of its own."""
-        return self.folder / "log.txt"
-
-    @property
-    def predictions(self) -> Path:
-        """Folder of the class maps, with a folder for each test scene."""
-        return self.folder / "predictions"
-
-    @property
-    def evaluation(self) -> Path:
-        """Folder of the scores, with a folder for each test scene."""
-        return self.folder / "evaluation"
-
-    @property
-    def checks(self) -> Path:
-        """Folder of the physical checks, with a folder for each test scene."""
-        return self.folder / "checks"
+    #: Record of the cell, written last.
+    record = _Below("cell.json")
+    #: Which parts are for training, validation and test; written before training.
+    split = _Below("split.json")
+    #: Folder of the training; see :mod:`floemap.learning.training.state`.
+    model = _Below("model")
+    #: Output of the cell's process, if it has a process for itself.
+    log = _Below("log.txt")
+    #: Folders of the class maps, scores and physical checks, each with a folder for each test scene.
+    predictions = _Below("predictions")
+    evaluation = _Below("evaluation")
+    checks = _Below("checks")
 
 
 @dataclass(frozen=True)
@@ -86,34 +69,22 @@ class RunPaths:
 
     folder: Path
 
-    @property
-    def plan(self) -> Path:
-        """File of the configuration and the list of cells."""
-        return self.folder / "plan.json"
-
-    @property
-    def results(self) -> Path:
-        """File of the scores, JSON."""
-        return self.folder / "results.json"
-
-    @property
-    def tables(self) -> Path:
-        """File of the same scores as tables, Markdown."""
-        return self.folder / "results.md"
-
-    @property
-    def report(self) -> Path:
-        """Folder of the report; see :mod:`floemap.report.report`."""
-        return self.folder / "report"
-
-    def chart_checks(self, scene: str) -> Path:
-        """Folder of the physical checks of a scene's chart itself, in a folder of the chart's name."""
-        return place_in(self.folder / "checks", scene, "the scene", kind=ConfigError)
+    #: File of the configuration and the list of cells.
+    plan = _Below("plan.json")
+    #: File of the scores, JSON, and the same scores as tables, Markdown.
+    results = _Below("results.json")
+    tables = _Below("results.md")
+    #: Folder of the report; see :mod:`floemap.report.report`.
+    report = _Below("report")
 
     @property
     def data(self) -> DataPaths:
         """Paths of prepared products and labels, unless the study has them elsewhere."""
         return DataPaths(self.folder / "data")
+
+    def chart_checks(self, scene: str) -> Path:
+        """Folder of the physical checks of a scene's chart itself, in a folder of the chart's name."""
+        return place_in(self.folder / "checks", scene, "the scene", kind=ConfigError)
 
     def cell(self, name: str) -> CellPaths:
         """Return the paths of a cell."""
