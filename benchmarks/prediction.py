@@ -161,7 +161,7 @@ def parts(product: Path, checkpoint: Path, folder: Path, device: str) -> dict[st
     network, _ = timed("making the network ready", lambda: make_network(loaded.model, device=device))
     with SceneLogits(network, array_reader(stored), stored.shape[1:]) as scene:
         timed("the network, from memory", scene.finish)
-        strips = timed("interpolation, softmax, classes", lambda: list(predicted_strips(scene, stored=True)))
+        strips = timed("interpolation, softmax, classes", lambda: list(predicted_strips([scene])))
 
     def write(name: str, bands: Any, arrays: Any) -> None:
         with CogWriter(folder / name, box, bands, dtype="uint8", nodata=255) as cog:

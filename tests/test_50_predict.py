@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from torch import nn
 from floemap.cog import Band, read_geobox, write_cog
 from floemap.errors import ConfigError, FloemapError, GridError, ModelError, OutputError, ProductError
 from floemap.grid import check_same_grid
+from floemap.inference.predict import strips as strips_module
 from floemap.inference.predict.engines import make_network
-from floemap.inference.predict.predict import Prediction, predict, predict_all, predicting
+from floemap.inference.predict.predict import Prediction, predict, predict_all
+from floemap.inference.predict.predictors import Predictor, make_predictor, predicting
 from floemap.inference.predict.scene_maps import STEPS
-from floemap.inference.predict.strips import predicted_strips
+from floemap.inference.predict.strips import Strip, predicted_strips
 from floemap.learning.data.crops import physical
 from floemap.learning.models.checkpoint import load_checkpoint, save_checkpoint
 from floemap.learning.models.registry import build_model
@@ -214,48 +216,63 @@ def test_simulated_is_carried_on(of_product: bool, of_model: bool, tmp_path: Pat
         assert d.tags().get("simulated") == e.tags().get("simulated") == ("yes" if of_product or of_model else None)
 
 
+def ready(model: Path) -> Predictor:
+    return make_predictor(model, engine="torch", precision="fp32", device="cpu")
+
+
 def test_strips_without_files(made: Prediction, product: Path, model: Path) -> None:
-    classes, probabilities, row = [], [], 0
-    with predicting(product / "product.tif", load_checkpoint(model), precision="fp32") as (opened, strips):
+    strips: list[Strip] = []
+    with predicting(product / "product.tif", [ready(model)], uncertainty=True) as (opened, found):
         assert opened.shape == SHAPE
-        for strip in strips:
-            assert strip.first_row == row
-            row += len(strip.classes)
-            classes.append(strip.classes)
-            probabilities.append(strip.probabilities)
-            assert np.array_equal(strip.valid, strip.classes != IGNORE)
-    found, shares = np.concatenate(classes), np.concatenate(probabilities, axis=1)
-    assert np.array_equal(found, read(made.classes)[0])
-    valid = found != IGNORE
-    assert shares.dtype == np.float32 and np.isnan(shares[:, ~valid]).all()
-    assert np.abs(shares[:, valid].sum(axis=0) - 1).max() < 1e-5
-    assert np.abs(shares[:, valid] * STEPS - read(made.probabilities)[:, valid]).max() < 0.5 + 1e-4
+        for strip in found:
+            assert strip.first_row == sum(len(s.classes) for s in strips)
+            strips.append(strip)
+    classes = np.concatenate([s.classes for s in strips])
+    assert np.array_equal(classes, read(made.classes)[0])
+    assert np.array_equal(np.concatenate([s.probabilities for s in strips], axis=1), read(made.probabilities))
+    (entropy,) = np.concatenate([s.uncertainty for s in strips], axis=1)
+    valid = classes != IGNORE
+    p = one_pass(product, model)[:, valid].astype(np.float64)
+    expected = -(p * np.log(p)).sum(axis=0) / np.log(6)
+    assert np.abs(entropy[valid] / STEPS - expected).max() < 0.5 / STEPS + 1e-4
+    assert (entropy[~valid] == IGNORE).all()
+    with predicting(product, [ready(model)]) as (_, found):
+        assert {len(s.uncertainty) for s in found} == {0}
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_the_gpus_way_gives_the_same(stored: bool, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("uncertainty", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_gpus_way_gives_the_same(
+    count: int, uncertainty: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a GPU, strips are made there: the same code, here on the processor."""
     rng = np.random.default_rng(0)
     scene = rng.normal(-1500, 300, (3, 90, 77)).astype(np.int16)
     scene[:, 20:40, :30] = NODATA
-    network, _ = make_network(load_checkpoint(model).model, precision="fp32", device="cpu")
+    networks = [ready(m).network for m in (model, save_model(tmp_path / "other", seed=5))[:count]]
 
-    def strips() -> Iterator[Any]:
-        with SceneLogits(network, array_reader(scene), (90, 77)) as logits:
-            yield from predicted_strips(logits, rows=34, stored=stored)
+    def strips() -> list[Strip]:
+        with ExitStack() as stack:
+            members = [stack.enter_context(SceneLogits(n, array_reader(scene), (90, 77))) for n in networks]
+            return list(predicted_strips(members, rows=34, uncertainty=uncertainty))
 
-    usual = list(strips())
-    from floemap.inference.predict import strips as module
+    usual = strips()
+    starts = iter(range(0, 90, 34))
 
-    def by_gpu(cells: Any, stride: int, offset: int, first: int, valid: Any, stored: bool) -> Any:
-        with SceneLogits(network, array_reader(scene), (90, 77)) as logits:
-            return module._by_gpu(logits.rows(first, first + len(valid)), first, valid, stored)
+    def by_gpu(layers: Any, members: Any, valid: NDArray[np.bool_], uncertainty: bool) -> None:
+        first = next(starts)
+        with ExitStack() as stack:
+            scenes = [stack.enter_context(SceneLogits(n, array_reader(scene), (90, 77))) for n in networks]
+            logits = [s.rows(first, first + len(valid)) for s in scenes]
+        strips_module._fill_by_gpu(layers, logits, valid, uncertainty)
 
-    monkeypatch.setattr(module, "_by_processor", by_gpu)
+    monkeypatch.setattr(strips_module, "_fill_by_processor", by_gpu)
+    monkeypatch.setattr(strips_module, "_MOST_THREADS", 1)  # in order
     for a, b in zip(usual, strips(), strict=True):
-        assert np.array_equal(a.classes, b.classes)
-        assert a.probabilities.dtype == b.probabilities.dtype
-        assert np.allclose(a.probabilities, b.probabilities, atol=1 if stored else 1e-5, equal_nan=True)
+        assert a.first_row == b.first_row and np.array_equal(a.classes, b.classes)
+        assert len(a.uncertainty) == len(b.uncertainty) == (count if uncertainty else 0)
+        for mine, other in ((a.probabilities, b.probabilities), (a.uncertainty, b.uncertainty)):
+            assert np.abs(mine.astype(int) - other).max(initial=0) <= 1  # a step, where a value lies between two
 
 
 # Again, and many
@@ -320,7 +337,7 @@ def test_products_that_do_not_fit(model: Path, tmp_path: Path) -> None:
     cases: list[tuple[Path, type[FloemapError], str]] = [
         (write_product(tmp_path / "40 m", shape=small, pixel_m=40), ModelError, r"80 m; the product has 40 m"),
         (write_product(tmp_path / "bands", shape=small, bands=other_bands), ModelError, "hv_db, hh_db"),
-        (write_product(tmp_path / "empty", shape=small, half=-1.0), ProductError, "holds no data"),
+        (write_product(tmp_path / "empty", shape=small, half=-1.0), ProductError, "has no data"),
         (tmp_path / "absent", FloemapError, "does not exist"),
     ]
     for name, array, error, words in (
@@ -411,7 +428,9 @@ def test_memory_that_does_not_suffice(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(SceneLogits, "finish", finish)
-    with pytest.raises(ModelError, match=r"does not suffice.*--device cpu"):
+    with pytest.raises(
+        ModelError, match=r"needs more memory than .* has for this scene: CUDA out of memory.*--device cpu"
+    ):
         predict(product, model, tmp_path / "out")
     assert_nothing(tmp_path / "out")
 
@@ -439,7 +458,7 @@ def test_a_disk_that_fills_up(
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["predicted_strips", "write_json"])
+@pytest.mark.parametrize("place", ["CogWriter", "write_json"])
 def test_a_killed_run_and_the_next(place: str, product: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     script = f"""

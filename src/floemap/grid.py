@@ -60,6 +60,16 @@ def brief(geobox: GeoBox) -> str:
     return f"{rows} x {cols} px of {abs(geobox.resolution.x):g} m from ({x:g}, {y:g}) in {name}"
 
 
+def describe_grid(geobox: GeoBox) -> dict[str, Any]:
+    """Return a grid for the records of results: CRS, affine transform (6 numbers), and shape (rows, cols)."""
+    crs = geobox.crs
+    return {
+        "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),
+        "transform": list(geobox.transform)[:6],
+        "shape": list(geobox.shape),
+    }
+
+
 def degrees(value: float, axis: Literal["lat", "lon"]) -> str:
     """Format a latitude or longitude in degrees, such as 12.5°W; longitudes from -180 to 180."""
     if axis == "lon":

@@ -89,3 +89,12 @@ def part_of(progress: Progress, finished: int, parts: int, name: str) -> Progres
         progress(finished + done / total if total else finished, parts, f"{name}: {what}")
 
     return tell
+
+
+def between(progress: Progress, low: float, high: float) -> Progress:
+    """Return the callback of a part of a longer work, which takes it from one share, 0 to 1, to another."""
+
+    def tell(done: float, total: float, what: str) -> None:
+        progress(low + (high - low) * (done / total if total else 0), 1, what)
+
+    return tell

@@ -24,7 +24,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, CogWriter, read_geobox
 from floemap.errors import ConfigError, GridError, ProductError
-from floemap.grid import crs_of
+from floemap.grid import crs_of, describe_grid
 from floemap.progress import Progress, silent
 from floemap.qgis_raster import SHOWN_HH_DB, grey_style, write_style
 from floemap.results.folders import made_of, stage_folder, told_sources
@@ -287,17 +287,12 @@ def _about(scene: Scene, cells: CellImage, geobox: GeoBox) -> dict[str, Any]:
             "adjustments": {s: asdict(a) for s, a in cells.adjustments[p].items()},
             "residual": {w: asdict(measure(cells.coarse[p], scene.swaths, blocks, a)) for w, a in ways.items()},
         }
-    crs = geobox.crs
     return {
         "simulated": scene.simulated,
         "scene": identity(scene),
         "looks": cells.looks,
         "thermal_noise": residual,
-        "grid": {
-            "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),
-            "transform": list(geobox.transform)[:6],
-            "shape": list(geobox.shape),
-        },
+        "grid": describe_grid(geobox),
         "floor_db": FLOOR_DB,
     }
 

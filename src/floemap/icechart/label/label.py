@@ -24,6 +24,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
 from floemap.errors import ChartError, FloemapError
+from floemap.grid import describe_grid
 from floemap.icechart.dominant_type import IceTypes, ice_types, unmapped_stages
 from floemap.icechart.label.borders import border_distance_px
 from floemap.icechart.label.polygon_table import NO_PERCENT, RASTER, TABLE, PolygonTable, write_polygons
@@ -314,7 +315,6 @@ def _about(
     tags: dict[str, str],
 ) -> dict[str, Any]:
     """What label.json says of chart, grid and labels."""
-    crs = geobox.crs
     pixels = _count(labels, 256)
     drawn = _count(numbers, len(chart) + 1)
     return {
@@ -326,11 +326,7 @@ def _about(
             "crs": chart.source_crs.name,
             "simulated": chart.simulated,
         },
-        "grid": {
-            "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),
-            "transform": list(geobox.transform)[:6],
-            "shape": list(geobox.shape),
-        },
+        "grid": describe_grid(geobox),
         "legend": {"name": classes.name, "classes": {c.id: c.key for c in classes.classes}, "ignore": IGNORE},
         "pixels": {c.key: int(pixels[c.id]) for c in classes.classes} | {"no_label": int(pixels[IGNORE])},
         "pixels_outside_chart": int(drawn[0]),

@@ -23,7 +23,7 @@ from floemap.inference.draftchart.folder import ITEM, RECORD, STAGE, missing_out
 from floemap.inference.draftchart.land import describe_land, land_on
 from floemap.inference.draftchart.record import about_chart, describe_files, found_on_chart, notes_on_chart
 from floemap.inference.draftchart.settings import ChartSettings
-from floemap.inference.draftchart.source import ChartSource, PreparedScene, find_product, inputs_of, prepare_source
+from floemap.inference.draftchart.source import ChartSource, find_product, inputs_of, prepare_source
 from floemap.inference.draftchart.stac import write_chart_item
 from floemap.inference.predict.memory import give_back_memory
 from floemap.inference.predict.model_files import LoadedModels, ModelFile, find_models
@@ -31,14 +31,13 @@ from floemap.inference.predict.scene_maps import SceneMaps, without_land
 from floemap.learning.models.checkpoint_header import RESOLUTION_TOLERANCE
 from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product
-from floemap.progress import Progress, silent
+from floemap.progress import Progress, between, silent
 from floemap.results.folders import made_of, stage_folder, told_sources
 from floemap.results.names import place_in
 from floemap.results.stage import provenance, write_json
 
 if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
     from floemap.inference.predict.engines import Engine
-    from floemap.inference.predict.in_memory import Predictor
     from floemap.learning.whole_scene.pieces import Precision
 
 logger = logging.getLogger(__name__)
@@ -227,13 +226,13 @@ def _make(
     with stage_folder(folder, STAGE, sources=read) as partial:
         work = partial / ".prepared"
         with steps.step("preparing"):
-            tell = _part(progress, 0.0, 0.35)
+            tell = between(progress, 0.0, 0.35)
             scene = prepare_source(source, prepared or work, settings.prepare, overwrite=overwrite, progress=tell)
         give_back_memory()
         with steps.step("waiting for the models"):
-            predictors = models.predictors()
+            computed = [asdict(p.computation) for p in models.predictors()]
         with steps.step("predicting"):
-            maps = _predict(scene, predictors, _part(progress, 0.35, 0.65))
+            maps = models.predict(scene.raster, between(progress, 0.35, 0.65))
         give_back_memory()
         if land_mask is not None:
             with steps.step("land mask"):
@@ -244,7 +243,7 @@ def _make(
             tolerance_m = _TOLERANCE_PX * float(abs(maps.geobox.resolution.x))
         about = about_chart(record, source, scene, models.files, land, settings, tolerance_m)
         parts = ChartParts(maps, scene, settings, tolerance_m, about, notes_on_chart(about, models.files))
-        written = write_outputs(partial, outputs, parts, steps, _part(progress, 0.65, 1.0))
+        written = write_outputs(partial, outputs, parts, steps, between(progress, 0.65, 1.0))
         shutil.rmtree(work, ignore_errors=True)
         files = describe_files(partial, [n for names in written.files.values() for n in names])
         facts = {"simulated": about["simulated"], "floemap:status": STATUS, "floemap:settings": configuration} | {
@@ -253,7 +252,7 @@ def _make(
         kept = source.prepared or prepared is not None
         write_chart_item(partial / ITEM, files, scene, models.files, facts, kept=kept)
         record |= found_on_chart(source, scene, models.files, land, maps, written)
-        record |= {"computed": [asdict(p.computation) for p in predictors]}
+        record |= {"computed": computed}
         record |= {"files": files, "seconds": steps.seconds, "sources": told_sources(folder, read)}
         record |= {"bytes": made_of(partial)}
         write_json(partial / RECORD, record)
@@ -294,12 +293,6 @@ def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> C
     return settings.model_copy(update={"prepare": own.model_copy(update={"resolution_m": model.resolution_m})})
 
 
-def _predict(scene: PreparedScene, predictors: list[Predictor], progress: Progress) -> SceneMaps:
-    from floemap.inference.predict.in_memory import predict_maps
-
-    return predict_maps(scene.raster, predictors, progress=progress)
-
-
 def _masked(maps: SceneMaps, land_mask: Path, source: ChartSource) -> SceneMaps:
     masked = without_land(maps, land_on(land_mask, maps.geobox))
     if masked.land is None or not masked.land.any():
@@ -311,12 +304,3 @@ def _masked(maps: SceneMaps, land_mask: Path, source: ChartSource) -> SceneMaps:
             hint="Is it the right scene, and the right mask?",
         )
     return masked
-
-
-def _part(progress: Progress, low: float, high: float) -> Progress:
-    """Return the callback of a part of a longer work, from one share of it to another."""
-
-    def tell(done: float, total: float, what: str) -> None:
-        progress(low + (high - low) * (done / total if total else 0), 1, what)
-
-    return tell

@@ -26,7 +26,7 @@ from floemap.inference.draftchart.source import PreparedScene
 from floemap.inference.predict.scene_maps import NO_VALUE, STEP, SceneMaps
 from floemap.inference.predict.uncertainty import MEANINGS
 from floemap.legend import IGNORE
-from floemap.progress import Progress
+from floemap.progress import Progress, between
 from floemap.qgis_raster import classes_style, heat_style
 from floemap.qgis_raster import write_style as write_raster_style
 
@@ -249,9 +249,6 @@ def _write_netcdf(path: Path, parts: ChartParts) -> None:
 
 
 def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
-    def tell(done: float, total: float, what: str) -> None:
-        progress(2 * done / total, 4, what)
-
     maps = parts.maps
     return vectorize(
         maps.classes,
@@ -263,7 +260,7 @@ def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
         probabilities=maps.probabilities,
         probability_step=STEP,
         land=maps.land,
-        progress=tell,
+        progress=between(progress, 0, 0.5),
     )
 
 

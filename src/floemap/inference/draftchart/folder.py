@@ -18,7 +18,7 @@ from floemap.sentinel1.prepare import STAGE as PREPARE
 
 RECORD, ITEM = "chart.json", "item.json"
 #: Raise the revision when polygons, uncertainties or other files change that are not those of the stages within.
-STAGE = Stage("floemap chart", RECORD, revision=0, files=("*",), within=(PREPARE, PREDICT))
+STAGE = Stage("floemap chart", RECORD, revision=1, files=("*",), within=(PREPARE, PREDICT))
 
 
 def missing_outputs(

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from floemap.grid import describe_grid
 from floemap.icechart.write.table import STATUS
 from floemap.inference.draftchart.files import Written
 from floemap.inference.draftchart.review_spots import tell_spots
@@ -76,7 +77,7 @@ def found_on_chart(
     written: Written,
 ) -> dict[str, Any]:
     """Return what chart.json says of product, models, pixels and polygons."""
-    crs, legend = maps.geobox.crs, maps.legend
+    legend = maps.legend
     told: dict[str, Any] = {
         "simulated": scene.simulated or any(m.simulated for m in models),
         "status": STATUS,
@@ -90,11 +91,7 @@ def found_on_chart(
         },
         "models": [m.facts() for m in models],
         "land": dict(land),
-        "grid": {
-            "crs": f"EPSG:{crs.epsg}" if crs is not None and crs.epsg else str(crs),
-            "transform": list(maps.geobox.transform)[:6],
-            "shape": list(maps.geobox.shape),
-        },
+        "grid": describe_grid(maps.geobox),
         "legend": {"name": legend.name, "classes": {c.id: c.key for c in legend.classes}, "ignore": IGNORE},
         "probability_step": STEP,
         "pixels": maps.pixels(),

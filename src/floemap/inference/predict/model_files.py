@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.models.checkpoint_header import find_legend, learnt_from, read_about, warn_if_simulated
 from floemap.legend import Legend
+from floemap.progress import Progress
 from floemap.results.stage import sha256
 
 if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
     from floemap.inference.predict.engines import Engine
-    from floemap.inference.predict.in_memory import Predictor
+    from floemap.inference.predict.predictors import Predictor
+    from floemap.inference.predict.scene_maps import SceneMaps
     from floemap.learning.whole_scene.pieces import Precision
 
 logger = logging.getLogger(__name__)
@@ -144,7 +146,7 @@ class LoadedModels:
         self._loading = self._loading or self._pool.submit(self._load)
 
     def _load(self) -> list[Predictor]:
-        from floemap.inference.predict.in_memory import make_predictor  # which takes a second or two, for torch
+        from floemap.inference.predict.predictors import make_predictor  # which takes a second or two, for torch
 
         return [make_predictor(m.path, **self.configuration) for m in self.files]  # type: ignore[arg-type]
 
@@ -157,6 +159,12 @@ class LoadedModels:
         except BaseException:
             self.failed = True
             raise
+
+    def predict(self, product: Path, progress: Progress) -> SceneMaps:
+        """Predict a prepared product; see :func:`floemap.inference.predict.predictors.predict_maps`."""
+        from floemap.inference.predict.predictors import predict_maps
+
+        return predict_maps(product, self.predictors(), progress=progress)
 
     def __enter__(self) -> Self:
         return self

@@ -1,14 +1,15 @@
-"""From a scene's logits to classes and probabilities, strip by strip.
+"""From a scene's logits to classes, probabilities and their uncertainty, strip by strip.
 
-Logits are interpolated to pixels, then become probabilities by softmax; the most probable class is the class. Doing it
-the other way round would be quicker and is something else.
+Logits are interpolated to pixels, then softmax gives the probabilities; the most probable class is the class. The
+reverse order, softmax before interpolation, would be faster and give other probabilities. The probabilities of several
+models are averaged, and the class is the most probable one of the mean.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,127 +20,192 @@ import torch
 from numpy.typing import NDArray
 
 from floemap.cog import STRIP_ROWS
+from floemap.inference.predict.memory import give_back_memory
 from floemap.inference.predict.scene_maps import STEPS
+from floemap.inference.predict.uncertainty import MEANINGS, Planes, mean_of, uncertainties
 from floemap.learning.whole_scene.logits import SceneLogits
 from floemap.legend import IGNORE
 
-#: Rows worked on at a time: what is between logits and results stays in the processor's cache.
+#: Rows that are computed at a time: intermediate results stay in the processor's cache.
 _BLOCK_ROWS = 64
-#: Each holds a strip, some 25 MB of a usual scene.
+#: Each thread holds a strip, some 25 MB of a usual scene.
 _MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Some rows of a predicted scene, over its whole width.
+    """Some rows of a predicted scene, over its whole width. Where the product has no data, all values are IGNORE.
 
     Attributes
     ----------
     first_row
         First row of the strip in the scene.
     classes
-        (rows, cols) uint8: the most probable class, IGNORE where the product has no data.
+        (rows, cols) uint8: the most probable class.
     probabilities
-        (K, rows, cols): float32, which sum to 1, NaN where the product has no data; or uint8 as stored in files, in
-        steps of 1 / STEPS, IGNORE where it has none.
+        (K, rows, cols) uint8: probabilities of the classes, in steps of 1 / STEPS. Of several models: their mean.
+    uncertainty
+        (measures, rows, cols) uint8, in steps of 1 / STEPS: the entropy and, of several models, the mutual information;
+        see :mod:`floemap.inference.predict.uncertainty`. No measures where none were requested.
     """
 
     first_row: int
     classes: NDArray[np.uint8]
-    probabilities: NDArray[Any]
-
-    @property
-    def valid(self) -> NDArray[np.bool_]:
-        """(rows, cols): where the product has data."""
-        return np.asarray(self.classes != IGNORE)
+    probabilities: NDArray[np.uint8]
+    uncertainty: NDArray[np.uint8]
 
 
-def predicted_strips(scene: SceneLogits, *, rows: int = STRIP_ROWS, stored: bool = False) -> Iterator[Strip]:
-    """Give the scene's strips from the top.
+def predicted_strips(
+    scenes: Sequence[SceneLogits], *, rows: int = STRIP_ROWS, uncertainty: bool = False
+) -> Iterator[Strip]:
+    """Yield the strips of a scene from the top.
 
-    The network runs in the caller's thread, all that follows in others beside it.
+    The networks run in the caller's thread, everything after them in other threads at the same time.
 
     Parameters
     ----------
+    scenes
+        Logits of the scene from each model.
     rows
         Number of rows of a strip; the last strip may have fewer.
-    stored
-        Give probabilities as they are stored in files.
+    uncertainty
+        Compute the uncertainty, too.
     """
-    scene.finish()
-    height = scene.shape[0]
+    for scene in scenes:  # one after the other, where that is possible: each needs the memory for itself
+        scene.finish()
+        give_back_memory()
+    height = scenes[0].shape[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = min(cores, _MOST_THREADS)
     with ThreadPoolExecutor(threads, thread_name_prefix="floemap-strips") as pool:
         waiting: deque[Future[Strip]] = deque()
         for first in range(0, height, rows):
-            waiting.append(_submit(pool, scene, first, min(first + rows, height), stored))
+            waiting.append(_submit(pool, scenes, first, min(first + rows, height), uncertainty))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _submit(pool: ThreadPoolExecutor, scene: SceneLogits, first: int, last: int, stored: bool) -> Future[Strip]:
-    valid = scene.valid(first, last)
-    above, below = scene.cells_for(first, last)
-    cells = scene.cells(above, below)
-    if cells.device.type == "cpu":
-        offset = first - above * scene.stride
-        return pool.submit(_by_processor, cells.numpy(), scene.stride, offset, first, valid, stored)
-    return pool.submit(_by_gpu, scene.rows(first, last), first, valid, stored)
+@dataclass(frozen=True)
+class _Cells:
+    """Logits of cells on the processor, (K, rows, cols); the strip begins `offset` pixels below the first cell's top.
+
+    Pixels are counted from the strip's first row and the scene's first column.
+    """
+
+    logits: NDArray[np.float32]
+    stride: int
+    offset: int
+
+    def to_pixels(self, rows: tuple[int, int], cols: tuple[int, int]) -> Planes:
+        """Interpolate a box of pixels, a plane for each class."""
+        rows = (rows[0] + self.offset, rows[1] + self.offset)
+        return [_to_pixels(cells, self.stride, rows, cols) for cells in self.logits]
 
 
-def _blank(classes: int, shape: tuple[int, ...], stored: bool) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """Return classes and probabilities without data."""
-    kind, empty = (np.uint8, IGNORE) if stored else (np.float32, np.nan)
-    return np.full(shape, IGNORE, np.uint8), np.full((classes, *shape), empty, kind)
+def _submit(
+    pool: ThreadPoolExecutor, scenes: Sequence[SceneLogits], first: int, last: int, uncertainty: bool
+) -> Future[Strip]:
+    valid, classes = scenes[0].valid(first, last), scenes[0].classes
+    members = []
+    for scene in scenes:
+        above, below = scene.cells_for(first, last)
+        cells = scene.cells(above, below)
+        if cells.device.type != "cpu":
+            pixels = [s.rows(first, last) for s in scenes]
+            return pool.submit(_strip, _fill_by_gpu, pixels, first, valid, classes, uncertainty)
+        members.append(_Cells(cells.numpy(), scene.stride, first - above * scene.stride))
+    return pool.submit(_strip, _fill_by_processor, members, first, valid, classes, uncertainty)
 
 
-def _by_gpu(logits: torch.Tensor, first: int, valid: NDArray[np.bool_], stored: bool) -> Strip:
-    """Work on logits of pixels, (K, rows, cols), where they are."""
-    classes, probabilities = _blank(len(logits), valid.shape, stored)
-    likely = torch.softmax(logits, dim=0)
-    found = (likely * STEPS).round().to(torch.uint8) if stored else likely
-    np.copyto(classes, logits.argmax(dim=0).to(torch.uint8).cpu().numpy(), where=valid)
-    np.copyto(probabilities, found.cpu().numpy(), where=valid)
-    return Strip(first, classes, probabilities)
-
-
-def _by_processor(
-    cells: NDArray[np.float32], stride: int, offset: int, first: int, valid: NDArray[np.bool_], stored: bool
+def _strip(
+    fill: Callable[[NDArray[np.uint8], Sequence[Any], NDArray[np.bool_], bool], None],
+    members: Sequence[Any],
+    first: int,
+    valid: NDArray[np.bool_],
+    classes: int,
+    uncertainty: bool,
 ) -> Strip:
-    """Work on logits of cells, (K, h, w), in blocks; the strip begins `offset` pixels below the first cell's top."""
-    classes, probabilities = _blank(len(cells), valid.shape, stored)
+    measures = min(len(members), len(MEANINGS)) if uncertainty else 0
+    layers = np.full((1 + classes + measures, *valid.shape), IGNORE, np.uint8)
+    fill(layers, members, valid, uncertainty)
+    return Strip(first, layers[0], layers[1 : 1 + classes], layers[1 + classes :])
+
+
+def _fill_by_gpu(
+    layers: NDArray[np.uint8], members: Sequence[torch.Tensor], valid: NDArray[np.bool_], uncertainty: bool
+) -> None:
+    """Fill in the layers from each model's logits of pixels, (K, rows, cols), on their device."""
+    likely = [torch.softmax(logits, dim=0) for logits in members]
+    mean = torch.stack(likely).mean(dim=0)
+    ranked = members[0] if len(members) == 1 else mean
+    found = torch.cat([ranked.argmax(dim=0, keepdim=True), (mean * STEPS).round()]).to(torch.uint8).cpu().numpy()
+    measured = uncertainties([p.cpu().numpy() for p in likely]) if uncertainty else []
+    for layer, values in zip(layers, [*found, *(_rounded(m, STEPS) for m in measured)], strict=True):
+        np.copyto(layer, values, where=valid)
+
+
+def _fill_by_processor(
+    layers: NDArray[np.uint8], members: Sequence[_Cells], valid: NDArray[np.bool_], uncertainty: bool
+) -> None:
+    """Fill in the layers from each model's logits of cells, in blocks."""
     for row in range(0, len(valid), _BLOCK_ROWS):
         inside = valid[row : row + _BLOCK_ROWS]
         cols = np.flatnonzero(inside.any(axis=0))
         if not len(cols):
             continue
         left, right = int(cols[0]), int(cols[-1]) + 1
-        box = np.s_[row : row + len(inside), left:right]
-        logits = [_to_pixels(c, stride, (row + offset, row + offset + len(inside)), (left, right)) for c in cells]
         outside = np.where(inside[:, left:right], np.uint8(0), np.uint8(IGNORE))
-        best = logits[0].copy()
-        found = np.zeros(best.shape, np.uint8)
-        for k, one in enumerate(logits[1:], 1):
-            # 255 where it is greater; ids rise, so the greatest so far is the latest
-            greater = np.asarray(cv2.compare(one, best, cv2.CMP_GT))
-            cv2.max(found, greater.astype(np.uint8, copy=False) & np.uint8(k), dst=found)
-            cv2.max(one, best, dst=best)
-        cv2.bitwise_or(found, outside, dst=classes[box])
-        powers = [cv2.exp(cv2.subtract(one, best)) for one in logits]
-        total = powers[0].copy()
-        for power in powers[1:]:
-            cv2.add(total, power, dst=total)
-        share = cv2.divide(float(STEPS if stored else 1), total)
-        for k, power in enumerate(powers):
-            if stored:
-                steps = cv2.multiply(power, share, dtype=cv2.CV_8U)  # rounds
-                cv2.bitwise_or(steps, outside, dst=probabilities[k][box])
-            else:
-                np.copyto(probabilities[k][box], cv2.multiply(power, share), where=outside == 0)
-    return Strip(first, classes, probabilities)
+        logits = [m.to_pixels((row, row + len(inside)), (left, right)) for m in members]
+        for layer, values in zip(layers, _layers(logits, uncertainty), strict=True):
+            cv2.bitwise_or(values, outside, dst=layer[row : row + len(inside), left:right])
+
+
+def _layers(members: Sequence[Planes], uncertainty: bool) -> Iterator[NDArray[np.uint8]]:
+    """Yield class, probabilities and measures of uncertainty as stored, from each model's logits of the same pixels."""
+    ranked = [_most_probable(logits) for logits in members]
+    likely: list[Planes] = []
+    if uncertainty or len(members) > 1:
+        likely = [_softmax(logits, best) for logits, (_, best) in zip(members, ranked, strict=True)]
+    if len(members) == 1:
+        ((classes, best),) = ranked
+        yield classes
+        yield from map(_rounded, _softmax(members[0], best, STEPS))
+    else:
+        mean = mean_of(likely)
+        yield _most_probable(mean)[0]
+        yield from (_rounded(plane, STEPS) for plane in mean)
+    if uncertainty:
+        yield from (_rounded(measure, STEPS) for measure in uncertainties(likely))
+
+
+def _softmax(logits: Planes, best: NDArray[np.float32], total: float = 1.0) -> Planes:
+    """Return the softmax of logits, times `total`; `best` is the greatest logit of each pixel."""
+    powers = [np.asarray(cv2.exp(cv2.subtract(one, best)), np.float32) for one in logits]
+    share = powers[0].copy()
+    for power in powers[1:]:
+        cv2.add(share, power, dst=share)
+    cv2.divide(total, share, dst=share)
+    for power in powers:
+        cv2.multiply(power, share, dst=power)
+    return powers
+
+
+def _most_probable(planes: Planes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return which plane has the greatest value, the first of equal ones, and that value."""
+    best, found = planes[0].copy(), np.zeros(planes[0].shape, np.uint8)
+    for k, one in enumerate(planes[1:], 1):
+        # 255 where it is greater; ids rise, so the greatest so far is the latest
+        greater = np.asarray(cv2.compare(one, best, cv2.CMP_GT))
+        cv2.max(found, greater.astype(np.uint8, copy=False) & np.uint8(k), dst=found)
+        cv2.max(one, best, dst=best)
+    return found, best
+
+
+def _rounded(plane: NDArray[np.float32], factor: float = 1.0) -> NDArray[np.uint8]:
+    """Return values from 0 to 255 / `factor`, times `factor`, as whole numbers."""
+    return np.asarray(cv2.convertScaleAbs(plane, alpha=factor), np.uint8)
 
 
 def _to_pixels(
@@ -147,7 +213,7 @@ def _to_pixels(
 ) -> NDArray[np.float32]:
     """Interpolate the cells of one class to a box of pixels, counted from the first cell's corner.
 
-    One cell more on each side is taken where there is one; where there is none, both repeat the outermost cell.
+    One more cell on each side is used where there is one; where there is none, the outermost cell is repeated.
     """
     if stride == 1:
         return cells[rows[0] : rows[1], cols[0] : cols[1]]
