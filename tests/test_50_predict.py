@@ -399,7 +399,7 @@ def test_unreadable_checkpoints(product: Path, model: Path, tmp_path: Path) -> N
         ({"engine": "tensorflow"}, "no engine 'tensorflow'.*torch, openvino"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"device": "gpu0"}, "no device 'gpu0'"),
-        ({"device": "meta"}, "'meta' is none that predicts"),
+        ({"device": "meta"}, "'meta' cannot predict"),
         ({"device": "cuda:99"}, "no GPU 'cuda:99'"),
         ({"engine": "openvino", "device": "cuda"}, "runs on the processor"),
     ],
@@ -528,7 +528,7 @@ def test_openvino_refuses_in_our_words(model: Path, monkeypatch: pytest.MonkeyPa
         return replace(network, pieces=(replace(network.pieces[0], run=Unusual()), *network.pieces[1:]))
 
     monkeypatch.setattr(engines, "prepare_network", odd)
-    with pytest.raises(ModelError, match="Take the engine torch"):
+    with pytest.raises(ModelError, match="Use the engine torch"):
         make_network(load_checkpoint(model).model, "openvino")
 
 

@@ -409,7 +409,7 @@ def test_warnings_do_not_stand_before_every_error(
 
 def test_the_model_that_comes_along(models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_files, "SHIPPED", tmp_path)
-    with pytest.raises(ModelError, match=r"0 models come with this floemap.*--model"):
+    with pytest.raises(ModelError, match=r"contains 0 models where exactly one should come with floemap.*--model"):
         default_model()
     shutil.copy(models[2], tmp_path)
     assert default_model() == tmp_path / models[2].name
@@ -522,7 +522,7 @@ def test_the_land_of_an_ice_chart(prepared: PreparedProduct, tmp_path: Path) -> 
 
 def test_all_land_is_said(prepared: PreparedProduct, models: list[Path], tmp_path: Path) -> None:
     mask = land_file(tmp_path / "all.gpkg", shapely.box(-3e6, -3e6, 3e6, 3e6))
-    with pytest.raises(ProductError, match=r"is all land, by .*all\.gpkg"):
+    with pytest.raises(ProductError, match=r"is land everywhere according to .*all\.gpkg"):
         make_chart(prepared.folder, models[:1], tmp_path / "out", land_mask=mask)
     assert not names(tmp_path / "out")
 
@@ -700,17 +700,17 @@ def test_a_prepared_product_without_its_record(prepared: PreparedProduct, models
     shutil.copy(prepared.folder / "item.json", folder)
     told = json.loads((prepared.folder / "product.json").read_text())
     for broken, words in (
-        (told | {"scene": told["scene"] | {"start": "yesterday"}}, "does not say when the radar looked"),
+        (told | {"scene": told["scene"] | {"start": "yesterday"}}, "has no valid times of the acquisition"),
         ({k: v for k, v in told.items() if k != "configuration"}, "lacks configuration"),
         (told | {"scene": {k: v for k, v in told["scene"].items() if k != "pass_direction"}}, "lacks pass_direction"),
-        (told | {"schema_version": 99}, "has layout 99; this floemap knows"),
+        (told | {"schema_version": 99}, "has schema version 99; this floemap reads"),
     ):
         (folder / "product.json").write_text(json.dumps(broken))
         with pytest.raises(ProductError, match=words):
             make_chart(folder, models[:1], tmp_path / "out")
     shutil.copy(prepared.folder / "product.json", folder)
     (folder / "item.json").write_text("{}")
-    with pytest.raises(ProductError, match="is no STAC item"):
+    with pytest.raises(ProductError, match="is not a STAC item"):
         make_chart(folder, models[:1], tmp_path / "out")
     assert not any((tmp_path / "out").iterdir())
 

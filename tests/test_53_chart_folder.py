@@ -102,7 +102,7 @@ def test_what_is_prepared_cannot_be_prepared_otherwise(
     prepared: PreparedProduct, models: list[Path], tmp_path: Path
 ) -> None:
     otherwise = SETTINGS.model_copy(update={"prepare": PrepareSettings(noise="none", resolution_m=40)})
-    with pytest.raises(ConfigError, match="is prepared already, so noise, resolution_m cannot be chosen"):
+    with pytest.raises(ConfigError, match="is prepared already, so noise, resolution_m cannot be set"):
         make_chart(prepared.folder, models[:1], tmp_path, otherwise)
     made = make_chart(prepared.folder, models[:1], tmp_path, SETTINGS)
     record = json.loads(made.record.read_text())

@@ -1,13 +1,13 @@
-"""One scene in, a draft ice chart out: every file that analysts and ships' systems read, in one folder.
+"""From one scene to a draft ice chart: all files that analysts and ships' systems read, in one folder.
 
-The folder is named as the product and holds ``classes.tif``, ``probabilities.tif``, ``uncertainty.tif``, ``chart.gpkg``
-with its style ``chart.qml``, a SIGRID-3 shapefile with metadata, ``chart.geojson``, ``chart.nc``, ``quicklook.png``,
-``item.json``, and ``chart.json``, which says how all of it was made. It is there as a whole or not at all.
+The folder has the name of the product and contains ``classes.tif``, ``probabilities.tif``, ``uncertainty.tif``,
+``chart.gpkg`` with its style ``chart.qml``, a SIGRID-3 shapefile with metadata, ``chart.geojson``, ``chart.nc``,
+``quicklook.png``, ``item.json``, and ``chart.json``, the record of how all of it was made. It appears whole or not at
+all.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import shutil
@@ -42,20 +42,20 @@ if TYPE_CHECKING:  # importing torch takes a second, and is done while the produ
 
 logger = logging.getLogger(__name__)
 
-#: How far borders may be moved, pixels, where no tolerance is given.
+#: Default tolerance of simplified borders, pixels.
 _TOLERANCE_PX = 2.0
 
 
 @dataclass(frozen=True)
 class DraftChart:
-    """A finished chart folder."""
+    """A finished chart folder; `skipped` if it was finished before."""
 
     folder: Path
     skipped: bool = False
 
     @property
     def record(self) -> Path:
-        """How it was made."""
+        """Path of chart.json, the record of how the chart was made."""
         return self.folder / RECORD
 
 
@@ -78,32 +78,33 @@ def make_chart(
     Parameters
     ----------
     product
-        A Sentinel-1 product's folder or zip, or one made by ``floemap prepare``.
+        A Sentinel-1 product's folder or zip, or a folder made by ``floemap prepare``.
     models
-        Checkpoints. The probabilities of several are averaged, and their disagreement is reported. None for the one
+        Checkpoints. The probabilities of several are averaged, and their disagreement is reported. None for the model
         that comes with floemap.
     out
-        Folder that gets a folder named as the product.
+        Folder in which a folder with the name of the product is made.
     settings
         See :class:`floemap.inference.draftchart.settings.ChartSettings`.
     land_mask
-        A file of polygons of land, or an ice chart, whose land is taken: see
-        :func:`floemap.inference.draftchart.land.land_on`. Their pixels get no class, and the chart has them as land.
+        A file of land polygons, or an ice chart, whose land polygons are used; see
+        :func:`floemap.inference.draftchart.land.land_on`. Their pixels get no class and are land in the chart.
     prepared
-        Folder in which the prepared product is kept; without it, it is removed in the end.
+        Folder in which the prepared product is kept; by default it is removed when the chart is finished.
     engine, precision, device
-        What runs the network; see :func:`floemap.inference.predict.predict.predict`.
+        Software, floating-point precision and device of the computation; see
+        :func:`floemap.inference.predict.predict.predict`.
     overwrite
-        Make it again even where it is finished with the same inputs and settings.
+        Make the chart again even where one with the same inputs and settings is finished.
     progress
         Progress callback, called as progress(done, total, message).
 
     Raises
     ------
     ProductError
-        If the product cannot be read, is of another kind, holds no data, or is all land.
+        If the product cannot be read, is of another kind, has no data, or is land everywhere.
     ModelError
-        If a model cannot be read, does not fit the product or the other models.
+        If a model cannot be read, or does not fit the product or the other models.
     ChartError
         If the land mask cannot be read, or no polygon reaches the minimum area.
     GridError
@@ -114,8 +115,8 @@ def make_chart(
         If the results cannot be written.
     """
     with LoadedModels(find_models(models), engine, precision, device) as ready:
-        work = _work(ready, out, settings, land_mask, prepared, overwrite)
-        return work(Path(product), (), progress)
+        call = _Call(ready, out, settings, land_mask, prepared, overwrite)
+        return call.make(Path(product), (), progress)
 
 
 def make_charts(
@@ -133,164 +134,155 @@ def make_charts(
     progress_of: Callable[[Path], Progress] | None = None,
     finished: Callable[[Outcome[DraftChart]], None] | None = None,
 ) -> list[Outcome[DraftChart]]:
-    """Make a chart of each product; see :func:`make_chart`.
+    """Make a chart of each product; see :func:`make_chart`. The models are loaded once.
 
     Parameters
     ----------
     progress_of
-        Gives the progress callback of each product.
+        Function that returns the progress callback of a product.
     finished
-        Is called with each outcome as it is known.
+        Callback, called with each outcome as soon as it is known.
 
     Returns
     -------
-    One outcome for each product, in order. Errors are in them, not raised.
+    One outcome for each product, in order, with its result or its error.
 
     Raises
     ------
     ModelError, ConfigError
-        If the models cannot be loaded: then nothing can be charted.
+        If the models cannot be loaded, so that no product can be charted.
     """
     with LoadedModels(find_models(models), engine, precision, device) as ready:
-        work = _work(ready, out, settings, land_mask, prepared, overwrite)
-        return each_product(products, work, progress_of=progress_of, finished=finished, hopeless=lambda: ready.failed)
+        call = _Call(ready, out, settings, land_mask, prepared, overwrite)
+        return each_product(
+            products, call.make, progress_of=progress_of, finished=finished, hopeless=lambda: ready.failed
+        )
 
 
-def _work(
-    models: LoadedModels,
-    out: str | Path,
-    settings: ChartSettings | None,
-    land_mask: str | Path | None,
-    prepared: str | Path | None,
-    overwrite: bool,
-) -> Callable[[Path, Collection[Path], Progress], DraftChart]:
-    """Return the work of :func:`floemap.outcomes.each_product` that makes the chart of a product."""
+class _Call:
+    """What all charts of a call have in common, and the work of :func:`floemap.outcomes.each_product`."""
 
-    @functools.cache
-    def warn() -> None:
-        """Warn, once, of what all charts of the call lack, when it is known that there is a product to chart."""
-        for m in models.files:
+    def __init__(
+        self,
+        models: LoadedModels,
+        out: str | Path,
+        settings: ChartSettings | None,
+        land_mask: str | Path | None,
+        prepared: str | Path | None,
+        overwrite: bool,
+    ) -> None:
+        self.models, self.out, self.overwrite = models, Path(out), overwrite
+        self.settings = settings or ChartSettings()
+        self.land_mask = None if land_mask is None else Path(land_mask)
+        self.prepared = None if prepared is None else Path(prepared)
+        self._warned = False
+
+    def make(self, product: Path, made: Collection[Path], progress: Progress) -> DraftChart:
+        """Make the chart of a product; `made` are the folders of this call, which it must not replace."""
+        models, steps = self.models, Steps()
+        source = find_product(product)
+        settings = _fitted(self.settings, models.files[0], source)
+        land = describe_land(self.land_mask)
+        inputs = inputs_of(source, settings.prepare) | {"models": [m.sha256 for m in models.files], "land": land}
+        self._warn_once()
+        left_out = {"only", "prepare"} if source.prepared else {"only"}
+        configuration = settings.model_dump(mode="json", exclude=left_out) | models.configuration
+        folder = self._folder_of(source)
+        outputs = missing_outputs(folder, source, settings, None if self.overwrite else (inputs, configuration))
+        if not outputs:
+            if self.prepared is not None:
+                prepare_source(source, self.prepared, settings.prepare, overwrite=False, progress=progress)
+            logger.info("%s is finished already", folder)
+            return DraftChart(folder, skipped=True)
+        read = {"scene": source.path} | {f"model {i}": model.path for i, model in enumerate(models.files, 1)}
+        read |= {} if self.land_mask is None else {"land mask": self.land_mask}
+        refuse_edited(folder, source, read, inputs, replace_others=self.overwrite and folder not in made)
+        models.begin()
+        with stage_folder(folder, STAGE, sources=read) as partial:
+            work = partial / ".prepared"
+            with steps.step("preparing"):
+                scene = prepare_source(
+                    source,
+                    self.prepared or work,
+                    settings.prepare,
+                    overwrite=self.overwrite,
+                    progress=between(progress, 0.0, 0.35),
+                )
+            give_back_memory()
+            with steps.step("waiting for the models"):
+                computed = [asdict(p.computation) for p in models.predictors()]
+            with steps.step("predicting"):
+                maps = models.predict(scene.raster, between(progress, 0.35, 0.65))
+            give_back_memory()
+            if self.land_mask is not None:
+                with steps.step("land mask"):
+                    maps = _masked(maps, self.land_mask, source)
+            settings = _with_tolerance(settings, maps)
+            record = provenance(STAGE, inputs=inputs, configuration=configuration)
+            about = about_chart(record, source, scene, models.files, land, settings)
+            parts = ChartParts(maps, scene, settings, about, notes_on_chart(about, models.files))
+            written = write_outputs(partial, outputs, parts, steps, between(progress, 0.65, 1.0))
+            shutil.rmtree(work, ignore_errors=True)
+            files = describe_files(partial, [n for names in written.files.values() for n in names])
+            facts = {"simulated": about["simulated"], "floemap:status": STATUS, "floemap:settings": configuration} | {
+                f"floemap:{k}": v for k, v in land.items()
+            }
+            kept = source.prepared or self.prepared is not None
+            write_chart_item(partial / ITEM, files, scene, models.files, facts, kept=kept)
+            record |= found_on_chart(source, scene, models.files, land, maps, written)
+            record |= {"computed": computed, "files": files, "seconds": steps.seconds}
+            record |= {"sources": told_sources(folder, read), "bytes": made_of(partial)}
+            write_json(partial / RECORD, record)
+        progress(1, 1, "done")
+        return DraftChart(folder)
+
+    def _warn_once(self) -> None:
+        """Warn once of what all charts of the call lack, as soon as there is a product to chart."""
+        if self._warned:
+            return
+        self._warned = True
+        for m in self.models.files:
             m.warn_if_simulated()
-        if land_mask is None:
+        if self.land_mask is None:
             logger.warning("no land mask is given: land is charted as ice or water. --land-mask FILE leaves it out")
 
-    def work(product: Path, made: Collection[Path], progress: Progress) -> DraftChart:
-        return _make(
-            product,
-            models,
-            Path(out),
-            settings or ChartSettings(),
-            land_mask=None if land_mask is None else Path(land_mask),
-            prepared=None if prepared is None else Path(prepared),
-            overwrite=overwrite,
-            made=made,
-            warn=warn,
-            progress=progress,
-        )
-
-    return work
+    def _folder_of(self, source: ChartSource) -> Path:
+        """Return the folder of a chart, which must not be the one in which the prepared product is kept."""
+        folder = place_in(self.out, source.name, "the product", path=source.path, kind=ProductError)
+        if self.prepared is not None and (self.prepared / source.name).resolve() == folder.resolve():
+            raise ConfigError(
+                f"the prepared product would be kept in the chart's own folder, {folder}.",
+                hint="Choose another --prepared.",
+            )
+        return folder
 
 
-def _make(
-    product: Path,
-    models: LoadedModels,
-    out: Path,
-    settings: ChartSettings,
-    *,
-    land_mask: Path | None,
-    prepared: Path | None,
-    overwrite: bool,
-    made: Collection[Path],
-    warn: Callable[[], None],
-    progress: Progress,
-) -> DraftChart:
-    steps = Steps()
-    source = find_product(product)
-    settings = _fitted(settings, models.files[0], source)
-    land = describe_land(land_mask)
-    inputs = inputs_of(source, settings.prepare) | {"models": [m.sha256 for m in models.files], "land": land}
-    warn()
-    own = {"only", "prepare"} if source.prepared else {"only"}
-    configuration = settings.model_dump(mode="json", exclude=own) | models.configuration
-    folder = _folder_of(source, out, prepared)
-    outputs = missing_outputs(folder, source, settings, None if overwrite else (inputs, configuration))
-    if not outputs:
-        if prepared is not None:
-            prepare_source(source, prepared, settings.prepare, overwrite=False, progress=progress)
-        logger.info("%s is finished already", folder)
-        return DraftChart(folder, skipped=True)
-    read = {"scene": source.path} | {f"model {i}": model.path for i, model in enumerate(models.files, 1)}
-    read |= {} if land_mask is None else {"land mask": land_mask}
-    refuse_edited(folder, source, read, inputs, replace_others=overwrite and folder not in made)
-    models.begin()
-    with stage_folder(folder, STAGE, sources=read) as partial:
-        work = partial / ".prepared"
-        with steps.step("preparing"):
-            tell = between(progress, 0.0, 0.35)
-            scene = prepare_source(source, prepared or work, settings.prepare, overwrite=overwrite, progress=tell)
-        give_back_memory()
-        with steps.step("waiting for the models"):
-            computed = [asdict(p.computation) for p in models.predictors()]
-        with steps.step("predicting"):
-            maps = models.predict(scene.raster, between(progress, 0.35, 0.65))
-        give_back_memory()
-        if land_mask is not None:
-            with steps.step("land mask"):
-                maps = _masked(maps, land_mask, source)
-        record = provenance(STAGE, inputs=inputs, configuration=configuration)
-        tolerance_m = settings.tolerance_m
-        if tolerance_m is None:
-            tolerance_m = _TOLERANCE_PX * float(abs(maps.geobox.resolution.x))
-        about = about_chart(record, source, scene, models.files, land, settings, tolerance_m)
-        parts = ChartParts(maps, scene, settings, tolerance_m, about, notes_on_chart(about, models.files))
-        written = write_outputs(partial, outputs, parts, steps, between(progress, 0.65, 1.0))
-        shutil.rmtree(work, ignore_errors=True)
-        files = describe_files(partial, [n for names in written.files.values() for n in names])
-        facts = {"simulated": about["simulated"], "floemap:status": STATUS, "floemap:settings": configuration} | {
-            f"floemap:{k}": v for k, v in land.items()
-        }
-        kept = source.prepared or prepared is not None
-        write_chart_item(partial / ITEM, files, scene, models.files, facts, kept=kept)
-        record |= found_on_chart(source, scene, models.files, land, maps, written)
-        record |= {"computed": computed}
-        record |= {"files": files, "seconds": steps.seconds, "sources": told_sources(folder, read)}
-        record |= {"bytes": made_of(partial)}
-        write_json(partial / RECORD, record)
-    progress(1, 1, "done")
-    return DraftChart(folder)
-
-
-def _folder_of(source: ChartSource, out: Path, prepared: Path | None) -> Path:
-    """Return where a chart goes, which may not be where the prepared product is kept."""
-    folder = place_in(out, source.name, "the product", path=source.path, kind=ProductError)
-    if prepared is not None and (prepared / source.name).resolve() == folder.resolve():
-        raise ConfigError(
-            f"the prepared product would be kept in the chart's own folder, {folder}.",
-            hint="Choose another --prepared.",
-        )
-    return folder
+def _with_tolerance(settings: ChartSettings, maps: SceneMaps) -> ChartSettings:
+    if settings.tolerance_m is not None:
+        return settings
+    return settings.model_copy(update={"tolerance_m": _TOLERANCE_PX * float(abs(maps.geobox.resolution.x))})
 
 
 def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> ChartSettings:
-    """Return settings by which a product is prepared for a model; refuse another pixel size before any work."""
+    """Return the settings with the model's pixel size; refuse another one before any work is done."""
     own = settings.prepare
     if source.prepared:
         if own.model_fields_set:
             raise ConfigError(
-                f"is prepared already, so {', '.join(sorted(own.model_fields_set))} cannot be chosen any more.",
+                f"is prepared already, so {', '.join(sorted(own.model_fields_set))} cannot be set.",
                 path=source.path,
                 hint="Leave it out, or give the product as downloaded.",
             )
         return settings
-    if "resolution_m" in own.model_fields_set:
-        if not math.isclose(own.resolution_m, model.resolution_m, rel_tol=RESOLUTION_TOLERANCE):
-            raise ModelError(
-                f"learnt from pixels of {model.resolution_m:g} m; asked for are {own.resolution_m:g} m.",
-                path=model.path,
-                hint="Leave --resolution out, or take a model of that pixel size.",
-            )
-        return settings
-    return settings.model_copy(update={"prepare": own.model_copy(update={"resolution_m": model.resolution_m})})
+    if "resolution_m" not in own.model_fields_set:
+        return settings.model_copy(update={"prepare": own.model_copy(update={"resolution_m": model.resolution_m})})
+    if not math.isclose(own.resolution_m, model.resolution_m, rel_tol=RESOLUTION_TOLERANCE):
+        raise ModelError(
+            f"was trained on pixels of {model.resolution_m:g} m; {own.resolution_m:g} m are requested.",
+            path=model.path,
+            hint="Leave --resolution out, or take a model of that pixel size.",
+        )
+    return settings
 
 
 def _masked(maps: SceneMaps, land_mask: Path, source: ChartSource) -> SceneMaps:
@@ -299,8 +291,8 @@ def _masked(maps: SceneMaps, land_mask: Path, source: ChartSource) -> SceneMaps:
         logger.warning("%s has no land on %s. Is it the right mask?", land_mask, source.name)
     if (masked.classes == IGNORE).all():
         raise ProductError(
-            f"is all land, by {land_mask}: there is nothing to chart.",
+            f"is land everywhere according to {land_mask}, so there is nothing to chart.",
             path=source.path,
-            hint="Is it the right scene, and the right mask?",
+            hint="Check that it is the right scene, and the right mask.",
         )
     return masked

@@ -1,4 +1,4 @@
-"""The files of a draft chart: which belong to what was asked for, and how each is written."""
+"""The files of a draft chart: the names that belong to each output, and how each is written."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from floemap.qgis_raster import write_style as write_raster_style
 logger = logging.getLogger(__name__)
 
 _SIGRID3 = (".shp", ".shx", ".dbf", ".prj", ".cpg", ".xml", ".qml")
-#: What is made from polygons.
+#: Outputs that are made from polygons.
 _FROM_POLYGONS: frozenset[Output] = frozenset({"chart", "sigrid3", "geojson", "quicklook"})
 
 
@@ -57,13 +57,13 @@ def files_of(output: Output, start: datetime, settings: ChartSettings) -> tuple[
 
 @dataclass
 class Steps:
-    """Seconds that the steps of a chart took, by name; some run beside others."""
+    """Seconds that each step of a chart took, by name; some steps run at the same time."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Take the time of a block."""
+        """Measure the time of a block, or of a function if used as its decorator."""
         began = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - began, 2)
@@ -71,18 +71,19 @@ class Steps:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """The outputs of a draft chart.
 
     Attributes
     ----------
     files
-        Names by output.
+        File names by output.
     left_out
-        Why an output is not there, by name.
+        Reasons why an output is missing, by output.
     polygons
-        The chart, where it was drawn.
+        The polygons of the chart; None if no output needed them.
     spots
-        To review first, where they were looked for; see :func:`floemap.inference.draftchart.review_spots.review_spots`.
+        The spots to review first, see :func:`floemap.inference.draftchart.review_spots.review_spots`; None if no output
+        needed them.
     """
 
     files: dict[Output, tuple[str, ...]]
@@ -93,28 +94,25 @@ class Written:
 
 @dataclass(frozen=True)
 class ChartParts:
-    """All that the files of a chart are made from.
+    """Everything that the files of a chart are made from.
 
     Attributes
     ----------
     maps
-        What is known of each pixel.
+        Classes, probabilities and uncertainty of each pixel.
     scene
         The prepared product.
     settings
-        See there.
-    tolerance_m
-        Tolerance of the polygons' borders, metres.
+        Settings of the chart.
     about
-        Facts about the chart, for the polygons' files and the NetCDF.
+        Facts about the chart, for the files of polygons and the NetCDF.
     notes
-        For the picture, a line each.
+        Lines of text for the picture.
     """
 
     maps: SceneMaps
     scene: PreparedScene
     settings: ChartSettings
-    tolerance_m: float
     about: dict[str, Any]
     notes: Sequence[str]
 
@@ -122,14 +120,14 @@ class ChartParts:
 def write_outputs(
     folder: Path, outputs: Sequence[Output], parts: ChartParts, steps: Steps, progress: Progress
 ) -> Written:
-    """Write what was asked for into a folder.
+    """Write the requested outputs into a folder.
 
-    GeoTIFFs are written by a thread while polygons are drawn; NetCDF, which takes most memory, after that.
+    A thread writes the GeoTIFFs while polygons are drawn, and after them the NetCDF, which needs most memory.
 
     Raises
     ------
     ChartError
-        If there is nothing to draw.
+        If no polygon can be drawn.
     OutputError
         If a file cannot be written.
     """
@@ -146,8 +144,8 @@ def write_outputs(
 
         def begin(output: Output, write: Callable[[Path, ChartParts], None]) -> None:
             if output in files:
-                path = folder / files[output][0]
-                futures.append(pool.submit(_timed, steps, f"writing {output}", write, path, parts))
+                timed = steps.step(f"writing {output}")(write)
+                futures.append(pool.submit(timed, folder / files[output][0], parts))
 
         for output, write in rasters.items():
             begin(output, write)
@@ -182,13 +180,8 @@ def write_outputs(
     return Written({o: names for o, names in files.items() if o not in left_out}, left_out, chart, spots)
 
 
-def _timed(steps: Steps, name: str, write: Callable[[Path, ChartParts], None], path: Path, parts: ChartParts) -> None:
-    with steps.step(name):
-        write(path, parts)
-
-
 def _timeless(parts: ChartParts) -> dict[str, Any]:
-    """Facts for files that are the same, byte for byte, whenever they are made: when is in chart.json."""
+    """Return the facts without the time of creation, which only chart.json has: equal charts have equal files."""
     return {k: v for k, v in parts.about.items() if k != "created"}
 
 
@@ -255,7 +248,7 @@ def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
         maps.geobox,
         maps.legend,
         min_area_km2=parts.settings.min_area_km2,
-        tolerance_m=parts.tolerance_m,
+        tolerance_m=parts.about["tolerance_m"],
         smoothing_m=parts.settings.smoothing_m,
         probabilities=maps.probabilities,
         probability_step=STEP,
@@ -267,20 +260,20 @@ def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
 def _write_polygons(
     folder: Path, output: Output, names: Sequence[str], chart: ChartPolygons, parts: ChartParts
 ) -> str | None:
-    """Write the polygons in one format; return why they have no place in it, if that is so."""
+    """Write the polygons in one format; return the reason if they cannot be expressed in it, else None."""
     start, about = parts.scene.start, {k: v for k, v in _timeless(parts).items() if k != "status"}
     if output == "chart":
         write_geopackage(chart, folder / names[0], start=start, about=about)
         write_style(chart.legend, folder / names[1])
     elif output == "sigrid3":
-        dated = about | {"created": parts.about["created"]}  # its metadata must tell the day
+        dated = about | {"created": parts.about["created"]}  # its metadata must contain the date
         write_sigrid3(chart, folder, start=start, about=dated, name=Path(names[0]).stem)
         write_style(chart.legend, folder / names[-1])
     else:
         try:
             write_geojson(chart, folder / names[0], start=start, about=about)
         except ChartError as e:
-            # Of a place where longitudes and latitudes fail, the map's own coordinates still hold.
+            # Where longitude and latitude cannot be used, the coordinates of the map still can.
             logger.warning("%s was left out: %s", names[0], e)
             return str(e)
     return None

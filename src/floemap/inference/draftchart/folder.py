@@ -1,4 +1,4 @@
-"""The folder of a draft chart: what of it is there already, and what in it is somebody else's work."""
+"""The folder of a draft chart: which outputs are missing, and which files somebody else has made or edited."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from floemap.results.stage import Stage, damaged, made_alike, read_json, sha256
 from floemap.sentinel1.prepare import STAGE as PREPARE
 
 RECORD, ITEM = "chart.json", "item.json"
-#: Raise the revision when polygons, uncertainties or other files change that are not those of the stages within.
+#: Raise the revision when polygons, uncertainties or other files change that do not belong to the stages within.
 STAGE = Stage("floemap chart", RECORD, revision=1, files=("*",), within=(PREPARE, PREDICT))
 
 
 def missing_outputs(
     folder: Path, source: ChartSource, settings: ChartSettings, same: tuple[Mapping[str, Any], Mapping[str, Any]] | None
 ) -> list[Output]:
-    """Return what is to be made: nothing where all that is asked for is there and was made from the same.
+    """Return the outputs to make: none if all requested ones are there, made from the same inputs and configuration.
 
-    Where something is missing or of older make, what was there is made again with it: so a folder is of one piece, and
-    nothing that was there is gone afterwards.
+    If one is missing or was made differently, all outputs that are there are made again with it, so that all files of
+    a folder fit together and no output is lost.
 
     Parameters
     ----------
     same
-        Inputs and configuration that it must have been made from; None to make it in any case.
+        Inputs and configuration that the chart must have been made from; None to make it in any case.
     """
     wanted = [o for o in OUTPUTS if o in settings.only]
     try:
@@ -52,21 +52,22 @@ def missing_outputs(
 def refuse_edited(
     folder: Path, source: ChartSource, read: Mapping[str, Path], inputs: Mapping[str, Any], *, replace_others: bool
 ) -> None:
-    """Refuse to replace a chart whose files are not as they were made: an analyst may have worked on them.
+    """Refuse to replace a chart whose files were changed since they were made: an analyst may have edited them.
 
-    Likewise one of another scene of the same name, or by another model or land mask, unless `replace_others` is set.
+    Unless `replace_others` is set, refuse also to replace the chart of another scene of the same name, or one made with
+    another model or land mask.
 
     Parameters
     ----------
     read
-        What the chart is made from, by role; see :func:`floemap.results.folders.told_sources`.
+        Paths that the chart is made from, by role; see :func:`floemap.results.folders.told_sources`.
     inputs
-        What tells each from others, as in the record.
+        Identities of these, as in the record.
 
     Raises
     ------
     OutputError
-        Naming them.
+        If the chart must not be replaced, with the names of the files.
     """
     if not folder.is_dir():
         return
@@ -79,24 +80,24 @@ def refuse_edited(
     edited = [p.name for p in others if not p.is_file() or (p.stat().st_size and sha256(p) != made.get(p.name))]
     if edited:
         raise OutputError(
-            f"holds what floemap did not make, or was changed since: {', '.join(edited)}.",
+            f"contains files that floemap did not make or that were changed since: {', '.join(edited)}.",
             path=folder,
-            hint="The chart is to be made again, in place of the whole folder. Move these elsewhere, or choose another"
-            " --out; --overwrite does not replace them either.",
+            hint="A new chart replaces the whole folder. Move these files elsewhere, or choose another --out;"
+            " --overwrite does not replace them either.",
         )
     if record and not replace_others:
         another = "another product of the same name"
         other = another if _is_of_another(folder, record, source) else _by_other(folder, record, read, inputs)
         if other is not None:
             raise OutputError(
-                f"holds the chart of {other}.",
+                f"contains the chart of {other}.",
                 path=folder,
-                hint=f"Choose another --out for {source.path}, or give --overwrite to replace the other's.",
+                hint=f"Choose another --out for {source.path}, or give --overwrite to replace the chart.",
             )
 
 
 def _is_of_another(folder: Path, record: Mapping[str, Any], source: ChartSource) -> bool:
-    """Whether a chart is of another scene, or of another product of the scene that lies elsewhere."""
+    """Return whether a chart is of another scene, or of another product of the scene in another place."""
     try:
         product, place = record["inputs"]["product"], record.get("sources", {}).get("scene")
         if datetime.fromisoformat(record["scene"]["start"]) != source.start:
@@ -111,12 +112,12 @@ def _is_of_another(folder: Path, record: Mapping[str, Any], source: ChartSource)
 def _by_other(
     folder: Path, record: Mapping[str, Any], read: Mapping[str, Path], inputs: Mapping[str, Any]
 ) -> str | None:
-    """Say by what else a chart was made, that lies elsewhere and is another, if anything."""
+    """Return by which other model or land mask, in another place, a chart was made; None if by none."""
     told, before, now = record.get("sources"), record.get("inputs"), told_sources(folder, read)
     if not isinstance(told, Mapping) or not isinstance(before, Mapping):
         return None
     for key, role in (("models", "model"), ("land", "land mask")):
         theirs, ours = ({r: d for r, d in roles.items() if str(r).startswith(role)} for roles in (told, now))
         if theirs and ours and theirs != ours and before.get(key) != inputs.get(key):
-            return f"the product by another {role}"
+            return f"the product made with another {role}"
     return None

@@ -25,12 +25,12 @@ from floemap.icechart.read.sources import find_source
 from floemap.icechart.read.vector_files import VectorFile, open_features
 from floemap.icechart.reproject import Polygons, project
 
-#: Edges of the polygons stay within this share of a pixel of where they were, when they are projected.
+#: Tolerance of the edges of projected polygons, pixels.
 _TOLERANCE_PX = 0.1
-#: Longer edges of polygons in longitude and latitude get vertices in between, so that none seems to go the other way
-#: round the earth.
+#: Longest edge of polygons in longitude and latitude: longer ones get vertices in between, so that their direction
+#: around the earth is unambiguous.
 _LONGEST_DEG = 10.0
-#: The grid's outline is looked up at so many points along each side.
+#: Number of points along each side of the grid at which its extent in another CRS is computed.
 _POINTS = 65
 
 
@@ -40,18 +40,18 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
     Parameters
     ----------
     path
-        Polygons of land: shapefile, GeoPackage, GeoJSON, FlatGeobuf, or a zip that holds one. Of an ice chart in
-        SIGRID-3 (which has a field POLY_TYPE), those of land. In longitude and latitude they must be cut at the
-        dateline.
+        Land polygons: shapefile, GeoPackage, GeoJSON, FlatGeobuf, or a zip with one of these. From an ice chart in
+        SIGRID-3, which has a field POLY_TYPE, only the polygons of land are used. Polygons in longitude and latitude
+        must be cut at the dateline.
     geobox
         The grid, in a map projection in metres.
     crs
-        CRS of the file, where it says none, or one without a place on the earth.
+        CRS of the file, if the file names none or one that is not georeferenced.
 
     Raises
     ------
     ChartError
-        If the file cannot be read, or its polygons have no place on the grid's map.
+        If the file cannot be read, or its polygons cannot be projected to the grid.
     """
     path = Path(path)
     target = crs_of(geobox).proj
@@ -80,14 +80,14 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
 
 
 def _for_masks(hint: str | None) -> str | None:
-    """Return a hint of a chart's reader as it fits masks, of which neither layer nor CRS can be said."""
+    """Return a hint of the chart reader for land masks, for which there are no options for layer and CRS."""
     if hint is not None and "--" in hint:
-        return "Give a file that holds the polygons of land alone, and says its CRS."
+        return "Give a file that contains only the polygons of land, and their CRS."
     return hint
 
 
 def _boxes(geobox: GeoBox, crs: pyproj.CRS) -> Iterator[Box | None]:
-    """Give boxes in another CRS that hold the grid; None where only the whole file will do."""
+    """Yield boxes in another CRS that contain the grid; None if the whole file must be read."""
     b = geobox.boundingbox
     x, y = np.meshgrid(np.linspace(b.left, b.right, _POINTS), np.linspace(b.bottom, b.top, _POINTS))
     to_file = pyproj.Transformer.from_crs(crs_of(geobox).proj, crs, always_xy=True)
@@ -118,7 +118,7 @@ def _boxes(geobox: GeoBox, crs: pyproj.CRS) -> Iterator[Box | None]:
 
 
 def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
-    """Return the latitude of the pole that lies on the grid, 0 if there is none."""
+    """Return the latitude of the pole if it lies on the grid, else 0."""
     b = geobox.boundingbox
     for latitude in (90.0, -90.0):
         x, y = to_file.transform(0.0, latitude, direction=pyproj.enums.TransformDirection.INVERSE)
@@ -128,7 +128,7 @@ def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
 
 
 def _polygons_in(file: VectorFile, box: Box | None, crs: pyproj.CRS, kind: str | None) -> Polygons:
-    """Read the polygons that reach into a box, cut to it; those of land, where the field `kind` says which are."""
+    """Read the polygons that intersect a box, clipped to it; only those of land if the field `kind` gives the type."""
     features = file.read([] if kind is None else [kind], box)
     rows, shapes = features.with_area()
     if kind is not None:
@@ -148,7 +148,7 @@ def _polygons_in(file: VectorFile, box: Box | None, crs: pyproj.CRS, kind: str |
 
 
 def describe_land(path: str | Path | None) -> dict[str, Any]:
-    """Say what is known of land, for the chart's metadata: the file with its hash, or that there is none."""
+    """Return the land mask for the metadata of the chart: the file and its hash, or a note that there is none."""
     if path is None:
         return {"land_mask": "none: land is charted as ice or water"}
     from floemap.results.stage import sha256

@@ -1,7 +1,7 @@
 """The chart as NetCDF by the CF conventions: classes as flags, with probability and uncertainty, on the product's grid.
 
-Types are those that every version of the conventions has: bytes with a sign, so shares are whole percents. There is one
-time, the middle of the scene's, with its bounds: charts of several scenes on one grid can be put one behind the other.
+Only types that every version of the conventions has are used: signed bytes, so shares are whole percents. There is one
+time, the middle of the acquisition, with its bounds, so charts of several scenes on one grid can be concatenated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from floemap.inference.predict.uncertainty import MEANINGS
 from floemap.results.stage import os_errors
 
 CONVENTIONS = "CF-1.8"
-#: Flag of land, where a land mask was given, and what stands for no value.
+#: Flag of land, used if a land mask was given, and the no-data value.
 LAND_FLAG, NO_FLAG = 126, -1
 _DIMENSIONS = ("time", "y", "x")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,13 +47,13 @@ def write_netcdf(
     path
         Path of the file.
     maps
-        What is known of each pixel.
+        Classes, probabilities and uncertainty of each pixel.
     start, stop
         Start and end of the acquisition, with a time zone.
     attributes
         Global attributes: title, source, history and others.
     probabilities
-        Also write the probabilities of all classes; the file is then several times as large.
+        Also write the probabilities of all classes, which makes the file several times as large.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def write_netcdf(
     )
     encoding: dict[str, dict[str, Any]] = {name: _packing(values.shape) for name, (_, values, _) in variables.items()}
     encoding |= {name: {"_FillValue": None} for name in ("time", "time_bounds", "y", "x")}
-    # In memory first, and written by Python, which tells of a full disk: HDF5 may not before it closes.
+    # In memory first, and written by Python, which raises an error on a full disk: HDF5 may not until it closes.
     content = dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
     with os_errors(path):
         path.write_bytes(content)
@@ -100,7 +100,7 @@ def _classes(maps: SceneMaps) -> Variable:
 
 
 def _own(maps: SceneMaps) -> NDArray[np.uint8]:
-    """Return the probability of each pixel's own class, as stored."""
+    """Return the probability of the class of each pixel, as stored."""
     own = np.full(maps.classes.shape, NO_VALUE, np.uint8)
     for c, probability in zip(maps.legend.classes, maps.probabilities, strict=True):
         np.copyto(own, probability, where=maps.classes == c.id)
@@ -123,7 +123,7 @@ def _percent(stored: NDArray[np.uint8], words: str) -> Variable:
 
 
 def _look_up(stored: NDArray[np.uint8], table: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Return table[stored]; as numpy does it, the index alone would take eight bytes a pixel."""
+    """Return table[stored]; numpy would need eight bytes a pixel for the index alone."""
     return np.asarray(cv2.LUT(stored, table.view(np.uint8))).view(np.int8)
 
 
@@ -142,5 +142,5 @@ def _time(start: datetime, stop: datetime) -> tuple[Variable, Variable]:
 
 
 def _packing(shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return how a raster is packed: in squares, by DEFLATE."""
+    """Return the encoding of a raster: square chunks, compressed by DEFLATE."""
     return {"zlib": True, "complevel": 1, "chunksizes": (1, *(min(_CHUNK, n) for n in shape[1:]))}

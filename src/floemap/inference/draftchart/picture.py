@@ -1,6 +1,6 @@
 """The picture of a draft chart: classes in flat WMO colours, the radar image, the uncertainty, spots to review first.
 
-The colours of the map are those of its legend: the radar image stands beside it, not under it.
+The radar image is beside the map, not under it, so that the colours of the map are those of its legend.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from floemap.sentinel1.quicklook import false_colour, read_small
 
 _PIXELS = 1400
 _WARNING_RGB = "#b00020"
-#: Narrower pictures have no room for title and warning side by side.
+#: In narrower pictures the title is below the warning, not beside it.
 _NARROW_IN = 12.0
-#: So many spots to review are drawn, the first ones.
+#: Number of spots to review that are drawn.
 _REVIEWED = 9
 _ABOUT_NUMBERS = "Numbered outlines: spots to review first, by the area in them that is expected to be wrong."
 
 
 @dataclass(frozen=True)
 class PictureWords:
-    """What stands around the maps.
+    """Text around the maps.
 
     Attributes
     ----------
     title, subtitle
-        Above them.
+        Text above the maps.
     notes
-        Below them, a line each.
+        Lines of text below the maps.
     simulated
-        Whether scene or model are: then it stands in the picture, in words.
+        Whether scene or model are simulated; the picture then shows the word SIMULATED.
     """
 
     title: str
@@ -70,15 +70,15 @@ def draw_chart_picture(
     Parameters
     ----------
     maps
-        What is known of each pixel.
+        Classes, probabilities and uncertainty of each pixel.
     chart
-        The polygons, whose borders are drawn; without them the pixels' classes are shown.
+        The polygons, whose borders are drawn. If None, the classes of the pixels are shown.
     spots
-        To review first; see :func:`floemap.inference.draftchart.review_spots.review_spots`.
+        The spots to review first, see :func:`floemap.inference.draftchart.review_spots.review_spots`, if any.
     product
         The prepared product.tif.
     words
-        What stands around the maps.
+        Text around the maps.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def draw_chart_picture(
 
 
 def _canvas(geobox: GeoBox) -> tuple[Figure, dict[str, Any]]:
-    """Return a figure with a large map on the left, two small ones on the right, and room for words."""
+    """Return a figure with a large map on the left, two small ones on the right, and space for text."""
     aspect = geobox.shape[0] / geobox.shape[1]
     width = 9.0 / max(aspect, 1.0) ** 0.5  # inches of the large map
     height = width * aspect
@@ -183,13 +183,13 @@ def _draw_uncertainty(ax: Axes, maps: SceneMaps) -> Any:
 
 
 def _small(raster: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return a raster decimated to another shape: the pixels nearest to the middles."""
+    """Return a raster decimated to another shape, by nearest pixels."""
     rows, cols = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(shape, raster.shape, strict=True))
     return np.asarray(raster[np.ix_(rows, cols)])
 
 
 def _entries(maps: SceneMaps, chart: ChartPolygons | None) -> list[tuple[str, RGB]]:
-    """Return the classes with their share of what has a class, and land and no data where there are any."""
+    """Return title and colour of each class, with its share of the classified area, and of land if there is any."""
     counts = np.bincount((maps.classes if chart is None else chart.classes)[::4, ::4].ravel(), minlength=256)
     total = max(1, counts[: len(maps.legend)].sum())
     entries = [(f"{c.title}, {_percent(counts[c.id] / total)}", c.rgb) for c in maps.legend.classes]
@@ -203,7 +203,7 @@ def _percent(share: float) -> str:
 
 
 def _title_in(width: float) -> float:
-    """Return how far below the top the title stands, inches: in a narrow picture, below the warning."""
+    """Return the distance of the title from the top, inches; in a narrow picture it is below the warning."""
     return 0.33 if width > _NARROW_IN else 0.68
 
 

@@ -1,4 +1,4 @@
-"""What a draft chart says of itself: facts in its files, notes on its picture, and its record, chart.json."""
+"""How a draft chart describes itself: facts in its files, notes on its picture, and its record, chart.json."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ def about_chart(
     models: Sequence[ModelFile],
     land: Mapping[str, Any],
     settings: ChartSettings,
-    tolerance_m: float,
 ) -> dict[str, Any]:
-    """Return facts that every file of the chart carries, by name."""
+    """Return the facts, by name, that every file of the chart contains."""
     about: dict[str, Any] = {
         "status": STATUS,
         "simulated": scene.simulated or any(m.simulated for m in models),
@@ -38,7 +37,7 @@ def about_chart(
         "created": record["created"],
         "land_mask": land["land_mask"],
         "min_area_km2": settings.min_area_km2,
-        "tolerance_m": tolerance_m,
+        "tolerance_m": settings.tolerance_m,
         "smoothing_m": settings.smoothing_m,
     }
     optional = {"contact": settings.contact, "attribution": scene.attribution}
@@ -46,7 +45,7 @@ def about_chart(
 
 
 def notes_on_chart(about: Mapping[str, Any], models: Sequence[ModelFile]) -> list[str]:
-    """Return what the picture says below its maps, a line each."""
+    """Return the lines of text below the maps of the picture."""
     words = {m.learnt_from for m in models}
     learnt = words.pop() if len(words) == 1 else "real and SIMULATED scenes"
     many = f"Mean of {len(models)} models: " if len(models) > 1 else "Model: "
@@ -76,7 +75,7 @@ def found_on_chart(
     maps: SceneMaps,
     written: Written,
 ) -> dict[str, Any]:
-    """Return what chart.json says of product, models, pixels and polygons."""
+    """Return what chart.json contains about product, models, pixels and polygons."""
     legend = maps.legend
     told: dict[str, Any] = {
         "simulated": scene.simulated or any(m.simulated for m in models),

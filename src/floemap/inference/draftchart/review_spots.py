@@ -1,9 +1,9 @@
 """Spots to review first: compact areas of some hundred square kilometres where a draft chart is expected to be wrong.
 
-A chart's polygons are no list that one can work through: the one with the largest expected error may be half a scene.
-Spots are found in the pixels instead. The expected error of a pixel is 1 minus the probability of its class; spots are
-grown round the places where the most of it lies within reach, until they hold enough area, and ranked by the area in
-them that is expected to be wrong. They do not overlap.
+The polygons of a chart cannot be reviewed one after the other: the one with the largest expected error may be half a
+scene. So spots are found in the pixels. The expected error of a pixel is 1 minus the probability of its class. Spots
+are grown around the places with the largest sum of expected errors nearby, until they are large enough, and ranked by
+their area that is expected to be wrong. They do not overlap.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from floemap.results.whole_files import whole_files
 
 Floats = NDArray[np.float64]
 
-#: The file's layer.
+#: Layer of the GeoPackage.
 LAYER = "review_spots"
-#: Least and largest area of a spot, square kilometres.
+#: Smallest and largest area of a spot, square kilometres.
 AREA_KM2 = (50.0, 500.0)
-#: So many at the most.
+#: Largest number of spots.
 MOST = 20
-#: Side of the cells that spots are made of, metres; at least a pixel.
+#: Side of the cells that spots consist of, metres; at least a pixel.
 _CELL_M = 2000.0
-#: Spots are looked for by the expected error within so many metres, and grow no further from their middle.
+#: Radius within which the expected error is summed to find spots, and the largest distance from a spot's first cell.
 _NEAR_M, _FAR_M = 6000.0, 14000.0
 #: A cell joins a spot while its expected error is at least this share of the spot's mean.
 _JOINS = 0.7
-#: A spot is worth a look if its mean expected error is this many times the scene's.
+#: A spot must have this many times the mean expected error of the scene.
 _WORTH = 1.25
 
 
 def write_spots(spots: gpd.GeoDataFrame, path: Path, *, start: datetime) -> None:
     """Write spots as a GeoPackage with one layer, :data:`LAYER`, in the chart's CRS.
 
-    `start`, when the radar looked, stands for the time of the last change.
+    The time of the last change in the file is `start`, the start of the acquisition.
 
     Raises
     ------
     OutputError
-        If it cannot be written whole.
+        If the file cannot be written whole.
     """
     with whole_files(path.parent, [path.name]) as beside:
         pyogrio.write_dataframe(
@@ -65,7 +65,7 @@ def write_spots(spots: gpd.GeoDataFrame, path: Path, *, start: datetime) -> None
             driver="GPKG",
             geometry_type="Polygon",
             promote_to_multi=False,
-            VERSION="1.3",  # what older GDAL knows
+            VERSION="1.3",  # which older GDAL can read
         )
         date_geopackage(beside / path.name, start)
 
@@ -89,7 +89,7 @@ def tell_spots(spots: gpd.GeoDataFrame) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Sums over square cells: pixels with a class, and their expected errors, (rows, cols)."""
+    """Sums over square cells, (rows, cols): the number of pixels with a class, and their expected errors."""
 
     pixels: Floats
     errors: Floats
@@ -101,20 +101,21 @@ class _Cells:
 
 
 def review_spots(maps: SceneMaps, most: int = MOST) -> gpd.GeoDataFrame:
-    """Find the spots of a scene that are worth an analyst's look, in the grid's CRS, the first to look at first.
+    """Find the spots of a scene that an analyst should review, in the grid's CRS, the most important first.
 
     Parameters
     ----------
     maps
-        Classes and probabilities. Land and pixels without data count nowhere.
+        Classes and probabilities. Land and pixels without data are not counted.
     most
-        How many spots at the most.
+        Largest number of spots.
 
     Returns
     -------
     Columns: `spot` from 1, `area_km2` and `wrong_km2` (the area that is expected to be wrong) on the map, `error` (mean
     expected error, 0 to 1), `class_key` and `other_key` (the most probable class over the spot, and the next), and the
-    geometry, made of squares of :data:`_CELL_M`. Empty where nothing stands out, or the scene is smaller than a spot.
+    geometry, made of squares of :data:`_CELL_M`. Empty if no area has a clearly larger expected error than the rest, or
+    if the scene is smaller than a spot.
     """
     pixel_m = float(abs(maps.geobox.resolution.x))
     cells = _sums(maps, max(1, round(_CELL_M / pixel_m)))
@@ -145,7 +146,7 @@ def _sums(maps: SceneMaps, side: int) -> _Cells:
 
 
 def _grow_all(cells: _Cells, cell_km2: float, pixel_m: float, most: int) -> Iterator[tuple[NDArray[np.intp], ...]]:
-    """Give spots as (rows, cols) of their cells, one after the other, each where the most error is left."""
+    """Yield spots as (rows, cols) of their cells, each where the sum of the remaining errors is largest."""
     cell_m = cells.side_px * pixel_m
     mean, area = cells.mean, cells.pixels / cells.side_px**2 * cell_km2
     whole = float(cells.errors.sum() / max(cells.pixels.sum(), 1))
@@ -160,14 +161,14 @@ def _grow_all(cells: _Cells, cell_km2: float, pixel_m: float, most: int) -> Iter
         at = tuple(np.array(sorted(spot), np.intp).T)
         enough = area[at].sum() >= AREA_KM2[0]
         if enough and cells.errors[at].sum() / cells.pixels[at].sum() < _WORTH * whole:
-            return  # the places that are left hold less
+            return  # the remaining places have a smaller sum
         if enough:
             yield at
         free[at] = False
 
 
 def _disc_sums(values: Floats, radius: float) -> Floats:
-    """Sum values within `radius` cells of each."""
+    """Return for each cell the sum of values within `radius` cells."""
     reach = max(1, math.ceil(radius))
     down, across = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disc = (down**2 + across**2 <= max(radius, 1) ** 2).astype(np.float64)
@@ -177,7 +178,7 @@ def _disc_sums(values: Floats, radius: float) -> Floats:
 def _grow(
     seed: tuple[int, int], mean: Floats, area: Floats, free: NDArray[np.bool_], reach: float
 ) -> set[tuple[int, int]]:
-    """Join neighbours to a cell, those with the largest error first, until the spot is full or their error is low."""
+    """Add neighbours to a cell, those with the largest error first, until the spot is full or their error is low."""
     spot: set[tuple[int, int]] = set()
     waiting = [(-mean[seed], seed)]
     seen, total, wrong = {seed}, 0.0, 0.0

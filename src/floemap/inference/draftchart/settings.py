@@ -9,7 +9,7 @@ from pydantic import Field
 from floemap.config import Settings
 from floemap.sentinel1.settings import PrepareSettings
 
-#: What can be made of a scene, each one or more files.
+#: Outputs that can be made of a scene, each one or more files.
 Output = Literal[
     "classes", "probabilities", "uncertainty", "chart", "review", "sigrid3", "geojson", "netcdf", "quicklook"
 ]
@@ -20,7 +20,7 @@ class ChartSettings(Settings):
     """How a product becomes a draft chart (``floemap chart``)."""
 
     only: tuple[Output, ...] = Field(default=OUTPUTS, min_length=1)
-    """What to write; item.json and chart.json are always there."""
+    """Outputs to write; item.json and chart.json are always written."""
 
     min_area_km2: float = Field(default=10.0, ge=0)
     """Smallest area of a polygon, square kilometres. Smaller polygons are merged into their neighbours."""

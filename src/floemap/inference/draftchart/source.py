@@ -1,4 +1,4 @@
-"""What a chart is made from: a product as downloaded or a prepared one; which it is, and when the radar looked."""
+"""The source of a chart, a downloaded or a prepared product: its kind, its identity, its time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from floemap.sentinel1.prepare import prepare, product_identity
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.settings import PrepareSettings
 
-#: What a chart needs of a prepared product's record, and of what that says of the scene.
+#: Required entries of a prepared product's record, and of its entry `scene`.
 _NEEDED = ("scene", "simulated", "software", "configuration")
 _OF_SCENE = ("start", "stop", "pass_direction")
 
 
 @dataclass(frozen=True)
 class ChartSource:
-    """A product, looked at but not read.
+    """A product, identified but not read.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class ChartSource:
     name
         Name of the product, and of the chart's folder.
     prepared
-        Whether it is prepared already.
+        Whether the product is a prepared one.
     start
-        When the radar began to look, with a time zone.
+        Start of the acquisition, with a time zone.
     inputs
-        What tells it from others, for the chart's record.
+        Identity of the product, for the record of the chart.
     """
 
     path: Path
@@ -48,16 +48,16 @@ class ChartSource:
 
 @dataclass(frozen=True)
 class PreparedScene:
-    """A prepared product, and what it says of itself.
+    """A prepared product and its description.
 
     Attributes
     ----------
     raster
-        Its product.tif.
+        Path of product.tif.
     record, item
-        Its product.json and item.json.
+        Content of product.json and item.json.
     attribution
-        To whom the data belong; "" where nothing is said.
+        Copyright notice of the data; "" if there is none.
     """
 
     raster: Path
@@ -67,22 +67,22 @@ class PreparedScene:
 
     @property
     def start(self) -> datetime:
-        """When the radar began to look."""
+        """Start of the acquisition."""
         return datetime.fromisoformat(self.record["scene"]["start"])
 
     @property
     def stop(self) -> datetime:
-        """When it ended."""
+        """End of the acquisition."""
         return datetime.fromisoformat(self.record["scene"]["stop"])
 
     @property
     def simulated(self) -> bool:
-        """Whether the product is."""
+        """Whether the product is simulated."""
         return bool(self.record["simulated"])
 
 
 def find_product(product: str | Path) -> ChartSource:
-    """Look at a product.
+    """Identify a product.
 
     Parameters
     ----------
@@ -92,9 +92,9 @@ def find_product(product: str | Path) -> ChartSource:
     Raises
     ------
     ProductError
-        If it cannot be read or is of another kind.
+        If the product cannot be read or is of another kind.
     FloemapError
-        If the files of a prepared one are missing or damaged.
+        If files of a prepared product are missing or damaged.
     """
     path = Path(product)
     path = path.parent if path.name == "product.tif" else path
@@ -108,7 +108,7 @@ def find_product(product: str | Path) -> ChartSource:
 
 
 def inputs_of(source: ChartSource, settings: PrepareSettings) -> dict[str, Any]:
-    """Return what tells a product from others, its pixel files too if they will not be verified."""
+    """Return the identity of a product, with that of its pixel files if they will not be verified."""
     if source.prepared or settings.verify:
         return source.inputs
     return {"product": product_identity(open_scene(source.path, POLARISATIONS), verified=False)}
@@ -117,12 +117,12 @@ def inputs_of(source: ChartSource, settings: PrepareSettings) -> dict[str, Any]:
 def prepare_source(
     source: ChartSource, folder: Path, settings: PrepareSettings, *, overwrite: bool, progress: Progress
 ) -> PreparedScene:
-    """Prepare a product into a folder within `folder`, unless it is prepared.
+    """Prepare a product into a folder within `folder`, unless it is a prepared one.
 
     Raises
     ------
     FloemapError
-        As :func:`floemap.sentinel1.prepare.prepare` does.
+        If the product cannot be prepared; see :func:`floemap.sentinel1.prepare.prepare`.
     """
     if source.prepared:
         return _open_prepared(source.path)
@@ -137,7 +137,7 @@ def _open_prepared(folder: Path) -> PreparedScene:
     scene = PreparedScene(folder / "product.tif", record, item, attribution)
     if is_newer(record):
         raise ProductError(
-            f"has layout {record['schema_version']}; this floemap knows {SCHEMA_VERSION}.",
+            f"has schema version {record['schema_version']}; this floemap reads versions up to {SCHEMA_VERSION}.",
             path=folder / "product.json",
             hint="Update floemap, or prepare the product again.",
         )
@@ -147,8 +147,8 @@ def _open_prepared(folder: Path) -> PreparedScene:
         raise ProductError(f"lacks {', '.join(missing)}.", path=folder / "product.json", hint="Prepare it again.")
     try:
         if scene.start.tzinfo is None or scene.stop.tzinfo is None or not isinstance(scene.simulated, bool):
-            raise ValueError("its times have no time zone")
+            raise ValueError("the times have no time zone")
     except MISSHAPEN as e:
-        message = f"does not say when the radar looked: {e!r}."
+        message = f"has no valid times of the acquisition: {e!r}."
         raise ProductError(message, path=folder / "product.json", hint="Prepare it again.") from e
     return scene

@@ -1,7 +1,7 @@
-"""The STAC item of a draft chart: ties its files to the product, the models and the software that made them.
+"""The STAC item of a draft chart: connects its files with the product, the models and the software they are made from.
 
-It goes on from the item of the prepared product: same place, time, radar and grid. What the classes mean is told by the
-classification extension; which model found them, by the MLM extension.
+It is derived from the item of the prepared product, with the same footprint, time, radar and grid. The classification
+extension describes the classes, the MLM extension the models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pystac.extensions.file import FileExtension
 from pystac.extensions.mlm import MLMExtension
 from pystac.extensions.raster import DataType, RasterBand, RasterExtension
 
-from floemap.errors import ProductError
+from floemap.errors import MISSHAPEN, ProductError
 from floemap.inference.draftchart.source import PreparedScene
 from floemap.inference.predict.model_files import ModelFile
 from floemap.inference.predict.scene_maps import NO_VALUE, STEP
@@ -29,7 +29,7 @@ from floemap.sentinel1.bands import BANDS
 from floemap.version import __version__
 
 _TASK = "semantic-segmentation"
-#: Key, title, media type and roles of an asset, by the file's name, or by its suffix.
+#: Key, title, media type and roles of an asset, by file name or suffix.
 _KINDS: Mapping[str, tuple[str, str, str, list[str]]] = {
     "classes.tif": ("classes", "Most probable class", pystac.MediaType.COG, ["data"]),
     "probabilities.tif": ("probabilities", "Probabilities of the classes", pystac.MediaType.COG, ["data"]),
@@ -68,36 +68,28 @@ def write_chart_item(
     path
         Path of item.json.
     files
-        The chart's, in the same folder: `bytes` and `sha256` by name.
+        Files of the chart, in the same folder: `bytes` and `sha256` by name.
     scene
         The prepared product.
     models
-        What the chart was made with.
+        Models of the chart.
     facts
         Further properties.
     kept
-        Whether the prepared product stays where it is; then the item points to its item.
+        Whether the prepared product is kept; the item then has a link to its item.
 
     Raises
     ------
     ProductError
-        If the product's own item cannot be understood.
+        If the item of the product is not a STAC item.
     OutputError
         If the file cannot be written.
     """
     try:
         item = pystac.Item.from_dict(scene.item)
-    except (
-        pystac.STACError,
-        pystac.STACTypeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        AttributeError,
-    ) as e:
+    except (pystac.STACError, pystac.STACTypeError, *MISSHAPEN) as e:
         where = scene.raster.with_name("item.json")
-        raise ProductError(f"is no STAC item: {e!r}.", path=where, hint="Prepare it again.") from e
+        raise ProductError(f"is not a STAC item: {e!r}.", path=where, hint="Prepare the product again.") from e
     item.properties |= {"floemap:product": item.id, "processing:software": {"floemap": __version__}}
     item.properties |= {"processing:level": "L3"} | dict(facts)
     item.id = f"{item.id}_ice_chart"
@@ -112,10 +104,10 @@ def write_chart_item(
 
 
 def _beside(path: Path, charts: Path) -> str | None:
-    """Return the way to a file from a chart's folder, whose parent is `charts`; None where it leads further up.
+    """Return the relative path of a file from a chart's folder, whose parent is `charts`; None if it leads further up.
 
-    Whoever gets the chart may get what lies beside its folder or one folder up. Anything further, and any path from
-    the root, is of the maker's disk alone and tells its user's name.
+    Charts are handed on together with their folder's neighbours at most. A longer or an absolute path would be useless
+    to others and reveal folder and user names.
     """
     relative = os.path.relpath(path.absolute(), charts.absolute())
     if os.path.isabs(relative) or relative.startswith(os.path.join("..", "..")):  # noqa: PTH117, PTH118
@@ -157,15 +149,15 @@ def _classes(legend: Legend) -> list[Classification]:
 
 
 def _multihash(hexadecimal: str) -> str:
-    """Return a SHA-256 as the file extension wants it: 12 says which hash, 20 how long it is."""
+    """Return a SHA-256 as the file extension requires it: 12 is the code of the hash, 20 its length in hexadecimal."""
     return f"1220{hexadecimal}"
 
 
 def _taken(names: Sequence[str]) -> list[RasterBand]:
-    """Describe the bands that a model takes, by the names that ``mlm:input`` refers to.
+    """Describe the input bands of a model, by the names to which ``mlm:input`` refers.
 
-    The MLM extension wants them listed. STAC 1.1 allows ``bands`` among the properties only where an asset has some of
-    its own; with the raster extension they stand at the model.
+    The MLM extension requires the list. STAC 1.1 allows ``bands`` among the properties only if an asset has bands, too;
+    so the raster extension lists them in the asset of the model.
     """
     known = {b.name: b for b in BANDS}
     found = []
@@ -177,7 +169,7 @@ def _taken(names: Sequence[str]) -> list[RasterBand]:
 
 
 def _add_models(item: pystac.Item, models: Sequence[ModelFile]) -> None:
-    """Describe the models; of an ensemble, what they have in common, and the first one's normalisation."""
+    """Describe the models; of an ensemble, the common properties and the normalisation of the first model."""
     MLMExtension.add_to(item)
     first = models[0]
     bands, normal = first.about["bands"], first.about["normalisation"]
@@ -216,7 +208,7 @@ def _add_models(item: pystac.Item, models: Sequence[ModelFile]) -> None:
             m.path.name,
             title=f"Model {m.name}",
             description=f"{m.about['model']['name']}, {words}, by {m.about['software']}. Not beside the chart: its"
-            " checksum says which file it is.",
+            " checksum identifies the file.",
             media_type="application/octet-stream",
             roles=["mlm:model"],
             extra_fields={"mlm:artifact_type": "safetensors.torch.save_file"},

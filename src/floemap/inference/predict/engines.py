@@ -1,4 +1,4 @@
-"""What runs a network: torch, or OpenVINO on the processor. Both give the same pieces, so the same tiles and strips."""
+"""The software that runs a network: torch, or OpenVINO on the processor; both run the same pieces in the same tiles."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Engine = Literal["torch", "openvino"]
 
 @dataclass(frozen=True)
 class Computation:
-    """How something is computed.
+    """Software, precision and hardware of a computation.
 
     Attributes
     ----------
     device
-        As torch calls it.
+        Name of the device in torch.
     hardware
-        The GPU's name; "" for the processor.
+        Name of the GPU; "" for the processor.
     threads
         Number of processor threads.
     """
@@ -45,12 +45,12 @@ class Computation:
 def make_network(
     model: SegmentationModel, engine: Engine = "torch", precision: Precision = "auto", device: str = "auto"
 ) -> tuple[Network, Computation]:
-    """Return a copy of a model, ready to predict, and how it will.
+    """Return a copy of a model that is ready to predict, and how it computes.
 
     Parameters
     ----------
     engine
-        "torch", or "openvino", which must be installed and runs on the processor.
+        "torch", or "openvino", which must be installed and runs on the processor only.
     precision
         "fp32", "bf16", or "auto": bf16 where processor or GPU has instructions for it.
     device
@@ -61,7 +61,7 @@ def make_network(
     ConfigError
         If there is no such engine, precision or device, or the engine is not installed.
     ModelError
-        If the engine cannot take the model.
+        If the engine cannot run the model.
     """
     if engine not in get_args(Engine):
         raise ConfigError(f"there is no engine {engine!r}.", hint=known_names(engine, get_args(Engine)))
@@ -76,12 +76,12 @@ def make_network(
 
 
 def choose_device(wanted: str, only: str | None = None) -> torch.device:
-    """Return the device of that name; for "auto" the GPU if there is one, or the `only` one that will do.
+    """Return the device of that name; for "auto" the GPU if there is one, or `only`, if given.
 
     Raises
     ------
     ConfigError
-        If there is no such device here, or another one is needed.
+        If there is no such device, or its type is not `only`.
     """
     if wanted == "auto":
         return torch.device(only or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -90,11 +90,12 @@ def choose_device(wanted: str, only: str | None = None) -> torch.device:
     except RuntimeError as e:
         raise ConfigError(f"there is no device {wanted!r}.", hint="Known: auto, cpu, cuda, cuda:1, ...") from e
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"the device {wanted!r} is none that predicts.", hint="Known: auto, cpu, cuda, cuda:1, ...")
+        raise ConfigError(f"the device {wanted!r} cannot predict.", hint="Known: auto, cpu, cuda, cuda:1, ...")
     if only is not None and device.type != only:
-        raise ConfigError(f"OpenVINO runs on the processor here, not on {wanted!r}.", hint="Take the engine torch.")
+        raise ConfigError(f"OpenVINO runs on the processor only, not on {wanted!r}.", hint="Use the engine torch.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"there is no GPU {wanted!r} here; {torch.cuda.device_count()} are found.")
+        count = torch.cuda.device_count()
+        raise ConfigError(f"there is no GPU {wanted!r}; the number of GPUs is {count}.", hint="Without a GPU, use cpu.")
     return device
 
 
@@ -102,7 +103,7 @@ def _in_openvino(network: Network, precision: Literal["fp32", "bf16"]) -> Networ
     """Replace a float32 network's pieces by the same ones in OpenVINO."""
     ov = _openvino()
     core = ov.Core()
-    # Both are set: OpenVINO chooses bf16 by itself where the processor has it, and as many threads as it likes.
+    # By default OpenVINO uses bf16 where the processor has it, and a number of threads of its own choice.
     wishes = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -117,8 +118,8 @@ def _in_openvino(network: Network, precision: Literal["fp32", "bf16"]) -> Networ
             compiled = core.compile_model(converted, "CPU", wishes)
         except (RuntimeError, ov.frontend.OpConversionFailure, ov.frontend.GeneralFailure) as e:
             raise ModelError(
-                f"OpenVINO {ov.__version__} cannot take the model: {str(e).strip().splitlines()[-1]}",
-                hint="Take the engine torch.",
+                f"OpenVINO {ov.__version__} cannot run the model: {str(e).strip().splitlines()[-1]}",
+                hint="Use the engine torch.",
             ) from e
         pieces.append(replace(piece, run=_runner(ov, compiled, precision, final)))
         channels = piece.channels
@@ -127,13 +128,13 @@ def _in_openvino(network: Network, precision: Literal["fp32", "bf16"]) -> Networ
 
 
 def _openvino() -> Any:
-    # With this entry `import openvino_telemetry` fails, for which OpenVINO is prepared: nothing is sent to anybody.
+    # With this entry `import openvino_telemetry` fails, which OpenVINO handles: it then sends no data to anybody.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as e:
         raise ConfigError(
-            "the engine openvino is not installed.", hint=f"{how_to_install('engine')} Or take the engine torch."
+            "the engine openvino is not installed.", hint=f"{how_to_install('engine')} Or use the engine torch."
         ) from e
     return openvino
 
@@ -143,7 +144,7 @@ def _convert(ov: Any, piece: Piece, channels: int, precision: str, final: bool) 
     assert isinstance(piece.run, nn.Module)
     halo = (piece.halo or 0) if piece.inside else 0
     side = 2 * halo + 4 * piece.align * piece.shrink
-    # OpenVINO reads models through torch's tracing, which torch means to give up.
+    # OpenVINO reads models through torch's tracing, which torch has deprecated.
     with without_warnings(DeprecationWarning, r"`torch\.jit\.\w+` is deprecated"):
         converted = ov.convert_model(piece.run, example_input=torch.zeros(1, channels, side, side))
     size = ov.Dimension(2 * halo + 1, -1)
@@ -157,7 +158,7 @@ def _convert(ov: Any, piece: Piece, channels: int, precision: str, final: bool) 
 
 
 def _runner(ov: Any, compiled: Any, precision: str, final: bool) -> Callable[[Tensor], Tensor]:
-    """Return what runs a compiled piece on a torch tensor without copying it; each thread has its own request."""
+    """Return a function that runs a compiled piece on a torch tensor without copying it; each thread has a request."""
     own = local()
 
     def run(x: Tensor) -> Tensor:
@@ -165,7 +166,7 @@ def _runner(ov: Any, compiled: Any, precision: str, final: bool) -> Callable[[Te
             own.request = compiled.create_infer_request()
         request = own.request
         rows_cols_channels = x.permute(0, 2, 3, 1).contiguous()
-        if precision == "bf16":  # numpy has no such type: the bits are handed over as they are
+        if precision == "bf16":  # numpy has no such type: the bits are passed on unchanged
             bits = rows_cols_channels.view(torch.int16).numpy()
             given = ov.Tensor(bits, ov.Shape(bits.shape), ov.Type.bf16)
         else:
@@ -183,5 +184,5 @@ def _runner(ov: Any, compiled: Any, precision: str, final: bool) -> Callable[[Te
 
 
 def _bits(tensor: Any) -> np.ndarray[Any, np.dtype[np.int16]]:
-    """Return a copy of a bf16 tensor's bits."""
+    """Return a copy of the bits of a bf16 tensor."""
     return np.array(tensor.data).view(np.int16).reshape(tuple(tensor.shape))

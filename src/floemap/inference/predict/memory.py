@@ -1,4 +1,4 @@
-"""Freed memory, returned to the system."""
+"""Return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 def give_back_memory() -> None:
-    """Give freed memory back to the system, where the C library would keep it for later.
+    """Return freed memory to the system; the C library would keep it for later.
 
-    The steps of a chart each need much and leave little; what one has let go of would stand beside what the next one
-    takes, as they take it in other sizes and threads: nearly a gigabyte for a full scene.
+    The steps of a chart each need much memory and leave little behind. They allocate it in different sizes and threads,
+    so the next step could not use what the C library has kept: nearly a gigabyte for a full scene.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it

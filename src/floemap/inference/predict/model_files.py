@@ -1,4 +1,4 @@
-"""The models that a chart is made with: files, what they say of themselves, and the one that comes with floemap."""
+"""The models of a prediction or chart: their files and headers, loading, and the model that comes with floemap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # importing torch takes a second, and is done while the produ
 
 logger = logging.getLogger(__name__)
 
-#: Where the model that comes with floemap lies.
+#: Folder of the model that comes with floemap.
 SHIPPED = Path(__file__).parents[2] / "models"
 
 
@@ -37,7 +37,7 @@ class ModelFile:
     path
         Path of the file.
     about
-        What it says; see :mod:`floemap.learning.models.checkpoint_header`.
+        Header of the file; see :mod:`floemap.learning.models.checkpoint_header`.
     sha256
         SHA-256 of the file.
     """
@@ -48,52 +48,52 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        """A short name that tells it from others: of the file, and the beginning of its hash."""
+        """Short unique name: the name of the file and the beginning of its hash."""
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.path.stem).strip("-_.") or "model"
         return f"{stem}-{self.sha256[:8]}"
 
     def warn_if_simulated(self) -> None:
-        """Warn where the model learnt from simulated scenes."""
+        """Warn if the model was trained on simulated scenes."""
         warn_if_simulated(self.about, self.path.name)
 
     @property
     def legend(self) -> Legend:
-        """Its classes."""
+        """Legend of the classes."""
         return find_legend(self.about["legend"], self.path)
 
     @property
     def resolution_m(self) -> float:
-        """Pixel size that it learnt from."""
+        """Pixel size of the training scenes, metres."""
         return float(self.about["resolution_m"])
 
     @property
     def simulated(self) -> bool:
-        """Whether it learnt from simulated scenes."""
+        """Whether the model was trained on simulated scenes."""
         return bool(self.about["simulated"])
 
     @property
     def learnt_from(self) -> str:
-        """The same in words."""
+        """The kind of training scenes in words."""
         return learnt_from(self.about)
 
     def facts(self) -> dict[str, Any]:
-        """Return what a chart's record says of it."""
+        """Return the description of the model in the record of a chart."""
         kept = ("model", "software", "created", "bands", "normalisation", "resolution_m", "simulated")
         return {"name": self.name, "file": self.path.name, "sha256": self.sha256} | {k: self.about[k] for k in kept}
 
 
 def default_model() -> Path:
-    """Return the model that comes with floemap: trained on simulated scenes only, and unfit for use.
+    """Return the model that comes with floemap, which was trained on simulated scenes only and is unfit for use.
 
     Raises
     ------
     ModelError
-        If this installation has none.
+        If this installation has no such model.
     """
     found = sorted(SHIPPED.glob("*.safetensors"))
     if len(found) != 1:
         raise ModelError(
-            f"{len(found)} models come with this floemap, and no other was given.",
+            f"contains {len(found)} models where exactly one should come with floemap, and no other model was given.",
             path=SHIPPED,
             hint="Give a checkpoint with --model; `floemap train` makes one.",
         )
@@ -101,14 +101,14 @@ def default_model() -> Path:
 
 
 def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
-    """Read what models say of themselves; by default the one that comes with floemap.
+    """Read the headers of models, by default of the model that comes with floemap.
 
     Raises
     ------
     ModelError
-        If one cannot be read, or several do not go together: other classes, bands or pixel size.
+        If a model cannot be read, or several differ in classes, bands or pixel size.
     ConfigError
-        If one is given twice.
+        If a model is given twice.
     """
     paths = [default_model()] if not models else [Path(m) for m in models]
     found = tuple(ModelFile(p, read_about(p), sha256(p)) for p in paths)
@@ -127,12 +127,12 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
                     hint="Models of one ensemble must be alike in these.",
                 )
         if other.sha256 in {m.sha256 for m in found[:i]}:
-            raise ConfigError("was given twice as a model.", path=other.path, hint="An ensemble has different ones.")
+            raise ConfigError("was given twice as a model.", path=other.path, hint="Give each model once.")
     return found
 
 
 class LoadedModels:
-    """The models of charts: loaded once, by a thread, while the first product is prepared."""
+    """The models of a call, loaded once, by a thread, while the first product is prepared."""
 
     def __init__(self, files: tuple[ModelFile, ...], engine: Engine, precision: Precision, device: str) -> None:
         self.files = files
@@ -142,16 +142,16 @@ class LoadedModels:
         self.failed = False
 
     def begin(self) -> None:
-        """Begin to load them, if that has not begun."""
+        """Start loading the models, unless that has started."""
         self._loading = self._loading or self._pool.submit(self._load)
 
     def _load(self) -> list[Predictor]:
-        from floemap.inference.predict.predictors import make_predictor  # which takes a second or two, for torch
+        from floemap.inference.predict.predictors import make_predictor  # importing torch takes a second or two
 
         return [make_predictor(m.path, **self.configuration) for m in self.files]  # type: ignore[arg-type]
 
     def predictors(self) -> list[Predictor]:
-        """Return them, loaded."""
+        """Return the loaded models."""
         self.begin()
         assert self._loading is not None
         try:

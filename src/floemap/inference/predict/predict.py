@@ -1,8 +1,8 @@
 """From a prepared product and a checkpoint to ``classes.tif``, ``probabilities.tif`` and ``prediction.json``.
 
 ``classes.tif``: uint8, the id of the most probable class in the legend, 255 where the product has no data.
-``probabilities.tif``: uint8, a band for each class, in steps of 0.005; 255 where the product has no data. Both lie on
-the product's grid. Whole scenes are predicted as one pass of the model would
+``probabilities.tif``: uint8, a band for each class, in steps of 0.005; 255 where the product has no data. Both have the
+grid of the product. The prediction of a whole scene equals that of one pass of the model
 (:mod:`floemap.learning.whole_scene.logits`).
 """
 
@@ -42,30 +42,30 @@ from floemap.sentinel1.bands import raster_of
 
 logger = logging.getLogger(__name__)
 
-#: Share of the time that the network takes, for the progress; strips and files take the rest.
+#: Share of the network in the total time, for the progress; strips and files take the rest.
 _NETWORK_SHARE = 0.8
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A finished prediction folder."""
+    """A finished prediction folder; `skipped` if it was finished before."""
 
     folder: Path
     skipped: bool = False
 
     @property
     def classes(self) -> Path:
-        """The most probable classes."""
+        """Path of classes.tif, the most probable classes."""
         return self.folder / "classes.tif"
 
     @property
     def probabilities(self) -> Path:
-        """The probabilities of all classes, where they were asked for."""
+        """Path of probabilities.tif, the probabilities of all classes, if they were requested."""
         return self.folder / "probabilities.tif"
 
     @property
     def record(self) -> Path:
-        """How it was made."""
+        """Path of prediction.json, the record of how the prediction was made."""
         return self.folder / "prediction.json"
 
 

@@ -1,4 +1,4 @@
-"""Reads windows of a prepared product for a model, and refuses what the model did not learn to read."""
+"""Reads windows of a prepared product for a model, and refuses products on which the model was not trained."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from floemap.learning.models.checkpoint import Checkpoint, check_fits
 from floemap.sentinel1.bands import raster_of
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
-#: Tags of a product that belong to everything that is made from it.
+#: Tags of a product that are copied to everything that is made from it.
 _INHERITED = ("product", "start", "attribution")
 
 
 @dataclass(frozen=True)
 class OpenProduct:
-    """A prepared product that is open.
+    """An open prepared product.
 
     Attributes
     ----------
     path
         Path of product.tif.
     tags
-        What is passed on of its tags.
+        Tags that its results inherit.
     simulated
-        Whether the product is.
+        Whether the product is simulated.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class OpenProduct:
         return int(self.geobox.shape[0]), int(self.geobox.shape[1])
 
     def read(self, row: int, col: int, rows: int, cols: int) -> NDArray[np.int16]:
-        """Read a window as stored, (3, rows, cols) int16; by one thread at a time.
+        """Read a window as stored, (3, rows, cols) int16. Only one thread may read at a time.
 
         Raises
         ------
@@ -63,13 +63,13 @@ class OpenProduct:
                 stored = self.dataset.read(bands, window=((row, row + rows), (col, col + cols)))
         except RasterioError as e:
             raise ProductError(
-                f"cannot be read from row {row} on: {e}.", path=self.path, hint="It is damaged: prepare it again."
+                f"cannot be read from row {row} on: {e}.", path=self.path, hint="It is damaged. Prepare it again."
             ) from e
         return np.asarray(stored, np.int16)
 
 
 def name_of(product: str | Path) -> str:
-    """Return a product's name: of its folder, or of the file where it is called otherwise than product.tif."""
+    """Return the name of a product: that of its folder, or that of the file if it is not called product.tif."""
     raster = raster_of(product).absolute()
     return raster.parent.name if raster.name == "product.tif" else raster.stem
 
@@ -86,13 +86,13 @@ def open_fitting(product: str | Path, checkpoint: Checkpoint) -> Iterator[OpenPr
     Raises
     ------
     GridError
-        If it has no georeference.
+        If the product has no georeference.
     ModelError
-        If the model learnt from other bands or pixels.
+        If the model was trained on other bands or another pixel size.
     ProductError
-        If it is not prepared yet, or stored in another way than prepared products are.
+        If the product is not prepared yet, or its data type or no-data value is not that of prepared products.
     FloemapError
-        If it cannot be opened.
+        If the product cannot be opened.
     """
     path = raster_of(product)
     geobox = read_geobox(path)
@@ -105,7 +105,7 @@ def open_fitting(product: str | Path, checkpoint: Checkpoint) -> Iterator[OpenPr
             raise ProductError(
                 f"is stored as {dataset.dtypes[0]} with no-data {dataset.nodata}, not as int16 with {NODATA}.",
                 path=path,
-                hint="Make it with `floemap prepare`.",
+                hint="Make the product with `floemap prepare`.",
             )
         tags = dataset.tags()
         inherited = {k: tags[k] for k in _INHERITED if k in tags}

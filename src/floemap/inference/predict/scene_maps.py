@@ -1,4 +1,4 @@
-"""What is known of every pixel of a scene: its class, the classes' probabilities, how uncertain they are, land."""
+"""The prediction of a scene in memory: class, probabilities and uncertainty of every pixel, and land."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PREDICT = Stage(
     "floemap predict", "prediction.json", revision=0, files=("classes.tif", "classes.qml", "probabilities.tif")
 )
 
-#: Steps of stored probabilities and uncertainties: 200 of half a percent.
+#: Number of steps of stored probabilities and uncertainties: 200 of half a percent.
 STEPS = 200
-#: What a stored whole number stands for in them.
+#: Value of one step.
 STEP = 1 / STEPS
-#: Stored there where there is none.
+#: No-data value of stored probabilities and uncertainties.
 NO_VALUE = IGNORE
-#: Rows that are counted at a time.
+#: Rows counted at a time.
 _STRIP_ROWS = 128
 
 
@@ -33,18 +33,18 @@ class SceneMaps:
     Attributes
     ----------
     geobox, legend
-        Grid and classes.
+        Grid and legend of the classes.
     classes
         (rows, cols) uint8: the most probable class, :data:`floemap.legend.IGNORE` on land and without data.
     probabilities
         (classes, rows, cols) uint8, in steps of :data:`STEP`, :data:`NO_VALUE` where there is no class. Of several
         models: their mean.
     entropy
-        (rows, cols) uint8 likewise; see :mod:`floemap.inference.predict.uncertainty`.
+        (rows, cols) uint8, in the same steps; see :mod:`floemap.inference.predict.uncertainty`.
     mutual_information
-        Likewise; None where there is one model only.
+        (rows, cols) uint8, in the same steps; None for a single model.
     land
-        (rows, cols): where the scene has data and a land mask says land; None without a mask.
+        (rows, cols) bool: where the scene has data and the land mask has land; None without a mask.
     """
 
     geobox: GeoBox
@@ -57,12 +57,12 @@ class SceneMaps:
 
     @property
     def uncertainty(self) -> dict[str, NDArray[np.uint8]]:
-        """What there is of it, by name."""
+        """The available measures of uncertainty, by name."""
         both = {"entropy": self.entropy, "mutual_information": self.mutual_information}
         return {name: values for name, values in both.items() if values is not None}
 
     def pixels(self) -> dict[str, int]:
-        """Return how many pixels each class has, by its key, and land and no data."""
+        """Return the number of pixels of each class by its key, of land and of no data."""
         counts = np.zeros(256, np.int64)
         for row in range(0, len(self.classes), _STRIP_ROWS):  # counting makes 64-bit copies
             counts += np.bincount(self.classes[row : row + _STRIP_ROWS].ravel(), minlength=256)
@@ -72,12 +72,12 @@ class SceneMaps:
 
 
 def without_land(maps: SceneMaps, land: NDArray[np.bool_]) -> SceneMaps:
-    """Return the maps with land taken out of everything that is known of pixels, in place.
+    """Return the maps without values on land; the arrays are changed in place.
 
     Parameters
     ----------
     land
-        (rows, cols), where a mask says land.
+        (rows, cols) bool: where the land mask has land.
     """
     there = land & (maps.classes != IGNORE)
     for raster in (maps.classes, *maps.probabilities, *maps.uncertainty.values()):
