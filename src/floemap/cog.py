@@ -181,7 +181,7 @@ class CogWriter:
             if not (_is_gdals(e) or isinstance(e, OSError)):
                 raise
             hint = "Check the free space and the permissions of its folder."
-            raise OutputError(f"cannot be written: {_reason(e)}.", path=self.path, hint=hint) from e
+            raise OutputError(f"cannot be written: {deepest_reason(e)}.", path=self.path, hint=hint) from e
 
     def _describe(self) -> None:
         """Write tags, names, units, categories and colours of the bands."""
@@ -247,7 +247,7 @@ def _is_gdals(error: Exception) -> bool:
     return isinstance(error, RasterioError) or type(error).__name__.startswith("CPLE_")
 
 
-def _reason(error: BaseException) -> str:
+def deepest_reason(error: BaseException) -> str:
     """Return the message of the deepest cause: GDAL's, where rasterio wraps it."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -306,7 +306,7 @@ def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint:
     except Exception as e:
         if not (_is_gdals(e) or isinstance(e, UnicodeDecodeError)):  # the latter from tags in another encoding
             raise
-        reason = _reason(e)
+        reason = deepest_reason(e)
         if "not recognized as being in a supported file format" in reason:  # with the whole path before it
             reason = "it is not a GeoTIFF"
         raise kind(f"cannot be read as a raster: {reason}.", path=path, hint=hint) from e

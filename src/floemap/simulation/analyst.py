@@ -1,7 +1,7 @@
-"""The chart that an analyst would draw of the twin's truth: zones, not floes, with concentrations counted from below.
+"""The chart that an analyst would draw of the twin's truth: zones, not floes, with concentrations counted from it.
 
-Labels made from such a chart are wrong at the scale of pixels in the way that real ones are: a polygon of the pack
-holds old and first-year ice, leads and water, and one dominant type.
+Labels made from such a chart have the same errors at the scale of pixels as real ones: a polygon of the pack contains
+old and first-year ice, leads and water, and has one dominant type.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COLUMNS = ("CT", "CA", "SA", "FA", "CB", "SB", "FB", "CC", "SC", "FC", "POLY_TYP
 #: Value of pixels outside the scene.
 OUTSIDE = 255
 
-# Types of ice that are told apart: an analyst sees fast ice, but not whether first-year ice is deformed.
+# Types of ice that an analyst distinguishes: fast ice, but not whether first-year ice is deformed.
 _TYPES: tuple[tuple[Surface, ...], ...] = (
     (Surface.FAST,),
     (Surface.OLD,),
@@ -36,11 +36,11 @@ _TYPES: tuple[tuple[Surface, ...], ...] = (
     (Surface.NILAS,),
     (Surface.NEW,),
 )
-# Groups of pixels that make a polygon: land, water, and each type of ice, in close and in open pack.
+# Groups of pixels that form polygons: land, water, and each type of ice, in close and in open pack.
 _LAND, _WATER, _FIRST_CLOSE, _FIRST_OPEN = 0, 1, 10, 20
-# The ice edge is drawn where this much is ice; a border within it where open pack turns to close pack (7/10, WMO).
+# Concentration at the ice edge, and at the border between open and close pack (7/10, WMO).
 _EDGE, _CLOSE = 0.25, 0.65
-#: Stages that may stand in a polygon, thickest first.
+#: Stages of development that a polygon may have, thickest first.
 _STAGES = (95, 86, 83, 82, 81)
 # Forms of ice (SIGRID-3): vast, big and medium floes; undetermined for thin ice; fast ice.
 _FORMS = {95: "06", 86: "05", 83: "04", 82: "99", 81: "99"}
@@ -61,21 +61,22 @@ def draw_chart(
     geobox
         The raster's grid, in metres; some 200 to 1000 m a pixel is enough.
     smallest_km2
-        Regions smaller than this are given to their neighbours; land keeps down to a tenth of it.
+        Minimum area of a region; smaller ones are merged into their neighbours. A tenth of it for land.
     smoothing_m
-        How far around a place an analyst looks to see what prevails: standard deviation of a Gaussian.
+        Standard deviation, metres, of the Gaussian by which the most frequent type around each pixel is found.
 
     Returns
     -------
     GeoDataFrame
-        In the grid's CRS, one polygon a row, without gaps or overlaps between them (but for the simplified outline of
-        the scene), with :data:`COLUMNS`. Ice types stand thickest first. Concentrations are counted from the truth
-        under the polygon, in tenths that sum to the total. One ice type alone: CA is "-9" and SA says the type.
+        In the grid's CRS, one polygon a row, without gaps or overlaps between them (except along the simplified outline
+        of the scene), with :data:`COLUMNS`. Ice types are in the order of thickness, thickest first. Concentrations are
+        counted from the truth under the polygon, in tenths that sum to the total. If there is a single ice type, SA has
+        its code and CA is "-9".
 
     Raises
     ------
     ChartError
-        If no pixel is inside the scene, or a code is no surface.
+        If no pixel is inside the scene, or a code is not that of a surface.
     """
     inside = surface != OUTSIDE
     if not inside.any():
@@ -96,8 +97,8 @@ def draw_chart(
 def extremeearth_columns(chart: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """Return a drawn chart with the columns of ExtremeEarth's first release, where water polygons carry SA 99.
 
-    Two ice types fit into them; what a third one covers is no longer told, as there. `area` is in square metres and
-    `perimeter` in metres, of the map.
+    They have room for two ice types; as in that release, the third one is lost. `area` is in square metres and
+    `perimeter` in metres, both on the map.
     """
     out = chart.rename(columns={"POLY_TYPE": "poly_type"}).drop(columns=["CC", "SC", "FC"])
     out["SA"] = out["SA"].where(out["poly_type"] != "W", "99")
@@ -108,9 +109,9 @@ def extremeearth_columns(chart: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 
 
 def _prevailing(surface: Bytes, inside: NDArray[np.bool_], sigma_px: float) -> Bytes:
-    """Group of each pixel: the type that is the most of the ice around it, and how much ice there is.
+    """Return the group of each pixel, from the most frequent ice type and the concentration around it.
 
-    Land is only rounded off, since coastlines are known.
+    Land is only slightly smoothed, since coastlines are known.
     """
     sigma_px = max(sigma_px, 0.5)
 
@@ -127,7 +128,7 @@ def _prevailing(surface: Bytes, inside: NDArray[np.bool_], sigma_px: float) -> B
         most[better], kind[better] = share[better], k
     concentration = ice / np.maximum(ice + around(surface == Surface.WATER, sigma_px), 1e-6)
     open_pack = (concentration < _CLOSE) & (concentration >= _EDGE)
-    # Smoothing makes a strip of open pack along the most compact edge, too. Only wider ones are real.
+    # Smoothing makes a strip of open pack even along a compact edge. Only wider strips are real.
     width = 2 * round(0.75 * sigma_px) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     open_pack = cv2.morphologyEx(open_pack.view(np.uint8), cv2.MORPH_OPEN, disc).view(bool)
@@ -139,8 +140,8 @@ def _prevailing(surface: Bytes, inside: NDArray[np.bool_], sigma_px: float) -> B
 
 
 def _merge_small(group: Bytes, inside: NDArray[np.bool_], smallest_px: float) -> NDArray[np.int32]:
-    """Number the connected regions from 1 and give small ones to the nearest that is large enough; 0 outside."""
-    for _ in range(4):  # what is given away may fall in pieces, which are then small regions themselves
+    """Number the connected regions from 1, 0 outside; merge small ones into the nearest that is large enough."""
+    for _ in range(4):  # merging may split regions into small ones
         regions, small = _regions(group, smallest_px)
         if not small.any() or (small | ~inside).all():
             break
@@ -150,7 +151,7 @@ def _merge_small(group: Bytes, inside: NDArray[np.bool_], smallest_px: float) ->
 
 
 def _regions(group: Bytes, smallest_px: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Number connected regions from 1, 0 outside; and say which pixels are in one that is too small."""
+    """Number connected regions from 1, 0 outside; return the numbers, and which pixels are in a too small region."""
     regions = np.zeros(group.shape, np.int32)
     small = np.zeros(group.shape, bool)
     count = 0
@@ -166,10 +167,10 @@ def _regions(group: Bytes, smallest_px: float) -> tuple[NDArray[np.int32], NDArr
 
 
 def _outlines(regions: NDArray[np.int32], geobox: GeoBox) -> tuple[NDArray[np.object_], list[int]]:
-    """Polygons of the regions, along pixel borders, and the region of each.
+    """Return polygons of the regions along pixel borders, and the region of each.
 
-    Where three polygons meet, the straight side of one has a corner of the two others in it. A coverage needs that
-    corner in all three, so sides get a point at every pixel's corner, in pixels, where the arithmetic is exact.
+    Where three regions meet, the corner of two may be on a straight side of the third. A coverage needs that corner as
+    a vertex of all three, so sides get a vertex at the corner of every pixel. In units of pixels this is exact.
     """
     found = list(rasterio.features.shapes(regions, mask=(regions > 0).view(np.uint8)))
     in_pixels = shapely.segmentize(np.array([shapely.geometry.shape(g) for g, _ in found]), 1.0)
@@ -183,7 +184,7 @@ def _outlines(regions: NDArray[np.int32], geobox: GeoBox) -> tuple[NDArray[np.ob
 
 
 def _counts(surface: Bytes, regions: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Pixels by region and surface, (regions + 1, surfaces)."""
+    """Return the number of pixels by region and surface, (regions + 1, surfaces)."""
     width = len(Surface)
     known = regions > 0
     flat = regions[known].astype(np.int64) * width + surface[known]
@@ -191,7 +192,7 @@ def _counts(surface: Bytes, regions: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _describe(count: NDArray[np.int64]) -> dict[str, str]:
-    """Codes of a polygon from the pixels of each surface in it."""
+    """Return the codes of a polygon from its number of pixels of each surface."""
     row = dict.fromkeys(COLUMNS, _NOT_GIVEN)
     sea = count.sum() - count[Surface.LAND]
     if count[Surface.LAND] >= sea:
@@ -222,7 +223,10 @@ def _total_code(total: float) -> str:
 
 
 def _partial_tenths(area: dict[int, float], total: int) -> dict[int, int]:
-    """Tenths by stage, thickest first, of the three largest stages, summing to `total`; by largest remainders."""
+    """Return tenths by stage of development, thickest first, of the three most frequent stages.
+
+    Largest remainders decide the rounding, so that the tenths sum to `total`.
+    """
     kept = sorted(area, key=lambda s: (-area[s], _STAGES.index(s)))[:3]
     scale = total / sum(area[s] for s in kept)
     exact = {s: area[s] * scale for s in kept}

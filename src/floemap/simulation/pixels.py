@@ -1,13 +1,12 @@
-"""Pixels for a real product's metadata: its own tables and geometry, under ice that was simulated or drawn on a chart.
+"""Pixels for the metadata of a real product: its tables and geometry, with ice that is simulated or from a chart.
 
-Where a product's pixels cannot be had, its annotation still exercises the whole chain: real look-up tables, real
-geolocation, real quirks. What comes out has the product's name and form and says in manifest, TIFFs and a file
-``SIMULATED.txt`` that its pixels are simulated.
+If the pixels of a product are not available, its annotation can still test the whole processing: real look-up tables,
+real geolocation, real irregularities. The result has the name and form of the product; manifest, TIFFs and a file
+``SIMULATED.txt`` declare its pixels as simulated.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,7 +18,6 @@ import pyproj
 from lxml import etree
 from numpy.typing import NDArray
 from pyogrio.errors import DataSourceError
-from rasterio.control import GroundControlPoint
 
 from floemap.errors import ConfigError, OutputError, ProductError
 from floemap.icechart.read.sigrid3 import read_chart
@@ -32,8 +30,8 @@ from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseAdjustment, NoiseTable
 from floemap.sentinel1.safe.reader import open_scene
-from floemap.simulation.safe.manifest import FACILITY
-from floemap.simulation.safe.pixels import RowLuts, Sigma0, Written, write_measurements
+from floemap.simulation.safe.manifest import FACILITY, md5_of
+from floemap.simulation.safe.pixels import RowLuts, Sigma0, Written, tie_points, write_measurements
 from floemap.simulation.safe.speckle import EW_GRDM_LOOKS
 from floemap.simulation.safe.writer import RECORD, simulated_product, write_quicklook
 from floemap.simulation.world.chart_scenery import ChartScenery, Placement
@@ -50,16 +48,16 @@ Name, tables and geometry are the real product's; what the pixels show was never
 
 @dataclass(frozen=True)
 class SimulatedPixels:
-    """A finished product, and how a chart was laid on it, if one was.
+    """A finished product, and the placement of its chart, if any.
 
     Attributes
     ----------
     path
-        The product.
+        Path of the product.
     placement
-        How the chart was laid; None without one.
+        How the chart was placed on the scene; None without a chart.
     chart
-        The chart of the scene: the one that was given, or a copy that lies where it was moved to.
+        Path of the chart of the scene: the given one, or a copy at the place to which it was moved.
     """
 
     path: Path
@@ -85,23 +83,23 @@ def simulate_pixels(
     Parameters
     ----------
     metadata
-        A product's folder or zip; pixels need not be in it, and are not looked at.
+        Folder or zip of a product. Its pixels may be missing, and are not read.
     out
-        Folder that gets a folder of the product's name, in the place of a simulated one if it is there, and ``charts/``
-        with a chart that was moved.
+        Folder in which a folder with the name of the product is made, replacing a simulated one, and ``charts/`` with a
+        chart that was moved.
     sigma0
-        Backscatter, as :func:`~floemap.simulation.safe.writer.write_safe` takes it. By default that of simulated ice.
+        Backscatter, as in :func:`~floemap.simulation.safe.writer.write_safe`. By default that of simulated ice.
     chart
-        A SIGRID-3 chart whose polygons lie on the scene instead of simulated zones: where they are, if the chart
-        covers the scene, else moved there.
+        A SIGRID-3 chart whose polygons replace the simulated zones: at their own place if they cover the scene, else
+        moved to the scene.
     month
-        Whose season it is; by default the product's, south of the equator that of half a year later.
+        Month of the season. By default that of the product; south of the equator, half a year later.
     seed
         Seed of ice, speckle and noise.
     looks, threads
-        As in ``write_safe``.
+        See ``write_safe``.
     noise_departure
-        Size of the departure of the noise from its annotation; 0 is none.
+        Size of the departure of the noise from its annotation; 0 for none.
 
     Raises
     ------
@@ -110,15 +108,15 @@ def simulate_pixels(
     ChartError
         If the chart cannot be read or placed.
     ConfigError
-        If `out` holds the metadata itself, both `sigma0` and `chart` are given, the seed is negative, or the
+        If the result would replace the metadata, both `sigma0` and `chart` are given, the seed is negative, or the
         number of looks is below 1.
     OutputError
-        If the product cannot be written, or it or the moved chart would take the place of something else.
+        If the product cannot be written, or it or the moved chart would replace something else.
     """
     if sigma0 is not None and chart is not None:
-        raise ConfigError("give either backscatter or a chart, not both.")
+        raise ConfigError("both sigma0 and a chart are given.", hint="Give one of them.")
     if seed < 0:
-        raise ConfigError(f"the seed is {seed}.", hint="Give a whole number from 0.")
+        raise ConfigError(f"the seed is {seed}.", hint="It must be a whole number from 0.")
     scene = open_scene(metadata, pixels=False)
     source = scene.container.path.resolve()
     name = PurePosixPath(scene.container.root).name or source.name
@@ -133,6 +131,7 @@ def simulate_pixels(
         sigma0, laid = _scenery_rows(scene, locator, chart, month or _month(scene), seed)
     if chart is not None and laid is not None and not laid.placement.in_place:
         _write_moved(laid, Path(chart), Path(out) / "charts", only_check=True)  # before the work
+    grid = scene.geolocation
     names = {p: _measurement_name(scene, p) for p in scene.polarisations}
     made = (*scene.container.sizes, *names.values(), RECORD, "preview/quick-look.png")
     with stage_folder(final, simulated_product(final, made), sources={"metadata": source}) as folder:
@@ -146,7 +145,7 @@ def simulate_pixels(
             seed=seed,
             looks=looks,
             spacing_m=scene.pixel_spacing_m,
-            gcps=_tie_points(scene),
+            gcps=tie_points(grid.lines, grid.pixels, grid.longitude_deg, grid.latitude_deg, grid.height_m),
             cog="_COG" in final.name,
             threads=threads,
             progress=progress,
@@ -164,7 +163,7 @@ def simulate_pixels(
 
 
 def _write_moved(laid: ChartScenery, chart: Path, folder: Path, *, only_check: bool = False) -> Path:
-    """Write a chart where it was moved to, as a GeoPackage; what lies there already stays, and must be the same."""
+    """Write a moved chart as a GeoPackage. An existing file is kept and must contain the same chart."""
     final = place_in(folder, f"{chart.stem}_moved.gpkg", "the chart", path=chart)
     if only_check and not final.exists():
         return final
@@ -178,12 +177,12 @@ def _write_moved(laid: ChartScenery, chart: Path, folder: Path, *, only_check: b
                 written.replace(final)
                 sync(folder)
             elif not _alike(final, written):
-                raise OutputError("is there already, and is another chart.", path=final, hint="Choose another --out.")
+                raise OutputError("exists and contains another chart.", path=final, hint="Choose another --out.")
     return final
 
 
 def _alike(a: Path, b: Path) -> bool:
-    """Whether two files hold the same polygons with the same codes."""
+    """Return whether two files contain the same polygons with the same codes."""
     try:
         return bool(pyogrio.read_dataframe(a).equals(pyogrio.read_dataframe(b)))
     except DataSourceError:
@@ -198,13 +197,13 @@ def _month(scene: Scene) -> int:
 def _scenery_rows(
     scene: Scene, locator: GeoLocator, chart: str | Path | None, month: int, seed: int
 ) -> tuple[SceneryRows, ChartScenery | None]:
-    """Backscatter of a world or a chart, laid on the scene by a map projection of its own."""
+    """Return the backscatter of a simulated world or of a chart, on a map projection centred on the scene."""
     lines, samples = scene.shape
     middle = np.array([(lines - 1) / 2]), np.array([(samples - 1) / 2])
     lon, lat = (float(a[0]) for a in locator.to_ground(*middle))
     plane = pyproj.CRS.from_proj4(f"+proj=stere +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
     to_plane = pyproj.Transformer.from_crs("EPSG:4326", plane, always_xy=True)
-    # The world's own ice lies off East Greenland: the scene is laid there. A chart has its place.
+    # The ice of the simulated world is off East Greenland, so the scene is moved there. A chart has its own place.
     shift = (0.0, 0.0) if chart is not None else scene_centre_m(month, seed)
 
     def locate(at_lines: F64, at_pixels: F64) -> tuple[Any, Any, Any]:
@@ -222,7 +221,7 @@ def _scenery_rows(
 
 
 class _SceneRows:
-    """Gain and noise of blocks of lines by a real product's annotation, for ``write_measurements``."""
+    """Gain and noise of blocks of lines from the annotation of a real product, for ``write_measurements``."""
 
     def __init__(self, scene: Scene, seed: int, departure: float) -> None:
         self.scene = scene
@@ -257,7 +256,7 @@ def _copy_metadata(scene: Scene, folder: Path) -> None:
 
 
 def _measurement_name(scene: Scene, polarisation: str) -> str:
-    """Path of a band's pixels: as it is in the source, if empty too, else as the annotation is called."""
+    """Return the path of a band's TIFF: that in the source, even if it is empty, else one named as the annotation."""
     for folder, pattern in (("measurement", r".*\.tiff?"), ("annotation", r".*\.xml")):
         found = [f for f in scene.container.find(folder, pattern) if f"-{polarisation.lower()}" in f.rsplit("/")[-1]]
         if found:
@@ -265,20 +264,8 @@ def _measurement_name(scene: Scene, polarisation: str) -> str:
     raise ProductError(f"has no annotation of {polarisation}.", path=scene.container.path)
 
 
-def _tie_points(scene: Scene) -> list[GroundControlPoint]:
-    g = scene.geolocation
-    return [
-        GroundControlPoint(
-            row=float(line) + 0.5, col=float(pixel) + 0.5, x=float(g.longitude_deg[i, j]),
-            y=float(g.latitude_deg[i, j]), z=float(g.height_m[i, j]),
-        )
-        for i, line in enumerate(g.lines)
-        for j, pixel in enumerate(g.pixels)
-    ]  # fmt: skip
-
-
 def _amend_annotation(folder: Path, scene: Scene, polarisation: str, written: Written) -> Path:
-    """Put the statistics of these pixels where those of the real ones stood; all else stays to the byte."""
+    """Replace the statistics of the real pixels by those of the simulated ones; all other bytes stay the same."""
     mark = f"-{polarisation.lower()}"
     path = folder / next(f for f in scene.container.find("annotation", r".*\.xml") if mark in f.rsplit("/")[-1])
     content = path.read_bytes()
@@ -290,12 +277,12 @@ def _amend_annotation(folder: Path, scene: Scene, polarisation: str, written: Wr
 
 
 def _amend_manifest(folder: Path, changed: dict[str, dict[str, Path]]) -> None:
-    """Say in the manifest who made the pixels, and give sizes and checksums of what is new; leave all else as it was.
+    """Set facility, sizes and checksums of the new files in the manifest; everything else stays the same.
 
-    `changed` holds files by the manifest's schema name and polarisation.
+    `changed` contains files by schema name of the manifest and polarisation.
     """
     path = folder / "manifest.safe"
-    # The same parser settings as the reader's, which has refused hostile files before.
+    # The same parser settings as the reader's, which has already refused hostile files.
     tree = etree.fromstring(path.read_bytes(), etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
     facility = tree.find(".//{*}facility")
     if facility is None:
@@ -306,7 +293,7 @@ def _amend_manifest(folder: Path, changed: dict[str, dict[str, Path]]) -> None:
         checksum = entry.find("byteStream/checksum")
         if stream is None or location is None or checksum is None:
             continue
-        # Cloud buckets rename files and leave the manifest as it was, so files are known by kind and polarisation.
+        # Cloud buckets rename files but not in the manifest, so files are identified by kind and polarisation.
         listed = (location.get("href") or "").rsplit("/")[-1].lower()
         files = changed.get(entry.get("repID", ""), {})
         file = next((f for p, f in files.items() if re.search(rf"-{p.lower()}[-.]", listed)), None)
@@ -314,6 +301,5 @@ def _amend_manifest(folder: Path, changed: dict[str, dict[str, Path]]) -> None:
             file = folder / "preview" / "quick-look.png"
         if file is not None:
             stream.set("size", str(file.stat().st_size))
-            with file.open("rb") as f:
-                checksum.text = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            checksum.text = md5_of(file)
     path.write_bytes(b'<?xml version="1.0" encoding="UTF-8"?>\n' + bytes(etree.tostring(tree, encoding="UTF-8")))

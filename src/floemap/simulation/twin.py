@@ -1,11 +1,11 @@
-"""The twin of the ExtremeEarth dataset: twelve months of scenes and charts in its form, and the truth under them.
+"""The twin of the ExtremeEarth dataset: twelve months of scenes and charts in its form, and their truth.
 
-    products/<product name>.SAFE    what `floemap prepare` reads
-    charts/seaice_s1_<start>.shp    what an analyst would have drawn, with the dataset's columns
-    truth/<product name>/truth.tif  what was really there, on the grid of the prepared product
+    products/<product name>.SAFE    input of `floemap prepare`
+    charts/seaice_s1_<start>.shp    chart as an analyst would draw it, with the columns of the dataset
+    truth/<product name>/truth.tif  true surface, on the grid of the prepared product
     SIMULATED.txt, twin.json
 
-Names, times, orbits and processor versions are those of the real scenes; everything else is simulated and says so.
+Names, times, orbits and processor versions are those of the real scenes; everything else is simulated and marked so.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ def make_twin(
     size
         See :func:`twin_spec`.
     seed
-        Another number, another ice; the same number, the same bytes of products, charts and truth rasters.
+        Seed of the ice. Equal seeds give products, charts and truth rasters with equal bytes.
     months
-        Which of the twelve.
+        Months to make, 1 to 12.
     workers
-        Processes to share the months among. With more than one, a script needs the usual main guard.
+        Number of processes that make months. With more than one, a script needs a main guard.
     overwrite
         Make finished months again.
     progress
-        Progress callback, called for each month; with a single month or worker, for its parts.
+        Progress callback, called for each month, and for parts of a month if there is only one month or worker.
 
     Returns
     -------
@@ -79,14 +79,15 @@ def make_twin(
     Raises
     ------
     ConfigError
-        If a month or the size does not exist, or the folder holds a twin of another size or seed.
+        If a month or the size does not exist, the seed is negative, or the folder contains a twin of another size or
+        seed.
     OutputError
-        If it cannot be written.
+        If the twin cannot be written.
     """
     out, chosen = Path(out), check_months(months)
     image_size(size)
     if seed < 0:
-        raise ConfigError(f"the seed is {seed}.", hint="Give a whole number from 0.")
+        raise ConfigError(f"the seed is {seed}.", hint="It must be a whole number from 0.")
     _mark(out, size, seed)
     todo = [m for m in chosen if overwrite or finished_month(out, m, size, seed) is None]
     cores = os.cpu_count() or 1
@@ -103,7 +104,9 @@ def make_twin(
     made = [finished_month(out, m, size, seed, skipped=m not in todo) for m in chosen]
     whole = tuple(m for m in made if m is not None)
     if len(whole) != len(chosen):
-        raise FloemapError("months vanished while others were made.", path=out, hint="Run the same command again.")
+        raise FloemapError(
+            "months were removed or changed while others were made.", path=out, hint="Run the same command again."
+        )
     progress(1, 1, "done")
     return whole
 
@@ -119,7 +122,7 @@ def _share(out: Path, todo: list[int], size: Size, seed: int, workers: int, thre
                 finished.result()
                 progress(done, len(todo), scene_of(running[finished]).title)
         except BrokenProcessPool as e:
-            hint = "Was memory short? Fewer --workers need less."
+            hint = "If it ran out of memory, use fewer --workers."
             raise FloemapError("a worker process was killed.", path=out, hint=hint) from e
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -127,7 +130,7 @@ def _share(out: Path, todo: list[int], size: Size, seed: int, workers: int, thre
 
 
 def _leave_with(parent: int) -> None:
-    """End this worker when the process that started it is gone: nobody would take its results."""
+    """End this worker when the process that started it has ended, since nobody would use its results."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -138,20 +141,20 @@ def _leave_with(parent: int) -> None:
 
 
 def _mark(out: Path, size: Size, seed: int) -> None:
-    """Mark the folder as simulated before anything is in it; refuse to mix two twins."""
+    """Mark the folder as simulated before anything is written into it; refuse to mix two twins."""
     record = out / "twin.json"
     if record.exists():
         before = read_json(record).get("configuration")
         before = before if isinstance(before, dict) else {}
         if (before.get("size"), before.get("seed")) != (size, seed):
             raise ConfigError(
-                f"{out} holds a twin of size {before.get('size')} and seed {before.get('seed')}.",
+                f"{out} contains a twin of size {before.get('size')} and seed {before.get('seed')}.",
                 hint="Choose another --out, or the same size and seed.",
             )
         return
     with os_errors(out):
         make_folder(out)
         if any(p for p in out.iterdir() if not p.name.startswith(".") and p.name != SIMULATED_MARK):
-            raise ConfigError(f"{out} holds something else than a twin.", hint="Choose a new or empty --out.")
+            raise ConfigError(f"{out} contains other files than a twin.", hint="Choose a new or empty --out.")
         write_whole(out / SIMULATED_MARK, NOTICE.encode())
     write_json(record, provenance(STAGE, inputs={}, configuration={"size": size, "seed": seed}))

@@ -1,4 +1,4 @@
-"""One month of the dataset's twin: its product, its chart, the truth under both."""
+"""One month of the twin: its product, its chart, and the truth of both."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Size = Literal["full", "small"] | int
 
 #: Pixels across a small twin's scenes.
 SMALL_PX = 1000
-#: What scenes of any size cover across the track, about the same as real ones.
+#: Width of scenes of any size across the track, about that of real ones.
 EXTENT_M = 400_000.0
 _INCLINATION_DEG = 98.18
 #: Pixel size of the raster that the analyst draws from.
@@ -81,7 +81,7 @@ TRUTH_BANDS = (
 
 @dataclass(frozen=True)
 class TwinMonth:
-    """A finished month; `skipped` where it was finished before."""
+    """A finished month; `skipped` if it was finished before."""
 
     month: int
     product: Path
@@ -91,15 +91,15 @@ class TwinMonth:
 
 
 def twin_spec(month: int, size: Size = "small", seed: int = 0) -> ProductSpec:
-    """The product of a month: the real scene's name and times, where the twin's world has its ice edge.
+    """Return the product of a month: name and times of the real scene, located at the ice edge of the twin's world.
 
     Parameters
     ----------
     month
         1 to 12.
     size
-        "full" for 10487 samples of 40 m, else a number of samples (or "small" for 1000) that cover about as much ground
-        with larger pixels. The number of lines follows from the scene's duration.
+        "full" for 10487 samples of 40 m, "small" for 1000 samples, or a number of samples; fewer samples are larger, so
+        that they cover about the same ground. The number of lines follows from the duration of the scene.
     seed
         Seed of the twin.
 
@@ -114,10 +114,10 @@ def twin_spec(month: int, size: Size = "small", seed: int = 0) -> ProductSpec:
     lines = round((_time(stop) - _time(start)).total_seconds() * GROUND_SPEED_M_S / spacing_m) + 1
     x, y = scene_centre_m(month, seed)
     lon, lat = pyproj.Transformer.from_crs(WORLD_CRS, "EPSG:4326", always_xy=True).transform(x, y)
-    # Ground heading of an orbit of that inclination; off East Greenland, mornings see descending passes.
+    # Ground heading of an orbit of that inclination; off East Greenland, passes in the morning are descending.
     ascending_deg = math.degrees(math.asin(math.cos(math.radians(_INCLINATION_DEG)) / math.cos(math.radians(lat))))
     descending = int(start[9:11]) < 12
-    # The real January and February scenes were processed before IPF 2.90, the March scene in the days of the change.
+    # The real January and February scenes were processed before IPF 2.90, the March scene when it was introduced.
     version = {1: "002.84", 2: "002.84", 3: "002.90"}.get(month, "002.91")
     return ProductSpec(
         start=_time(start),
@@ -162,14 +162,14 @@ def image_size(size: Size) -> tuple[int, float]:
 
 
 def resolution_m(spec: ProductSpec) -> float:
-    """Pixel size to prepare a twin's product with: two image pixels, as 80 m are for real ones."""
+    """Return the pixel size, metres, at which a twin's product is prepared: two image pixels, as 80 m of real ones."""
     return 2 * spec.pixel_spacing_m
 
 
 def make_month(
     out: Path, month: int, size: Size, seed: int, *, threads: int = 2, progress: Progress = silent
 ) -> TwinMonth:
-    """Make one month of a twin; see :func:`make_twin`."""
+    """Make one month of a twin; see :func:`floemap.simulation.twin.make_twin`."""
     scene, spec = scene_of(month), twin_spec(month, size, seed)
     progress(0, 1, "ice")
     image = image_of(luts(spec).geometry, WORLD_CRS)
@@ -202,18 +202,18 @@ def make_month(
 
 
 def class_shares(surface: NDArray[np.uint8]) -> dict[str, float]:
-    """Share of each class of ``six_classes`` in the area that has one, by key, from a raster of surfaces."""
+    """Return the share of each class of ``six_classes`` in the classified area, by key, from a raster of surfaces."""
     counts = np.bincount(classes(surface[surface != OUTSIDE]), minlength=256)[: len(SIX_CLASSES)]
     return {c.key: float(counts[c.id] / max(counts.sum(), 1)) for c in SIX_CLASSES.classes}
 
 
 def configuration_of(month: int, size: Size, seed: int) -> dict[str, Any]:
-    """What decides a month's content."""
+    """Return the configuration of a month for its record: everything that its content depends on."""
     return {"month": month, "size": size, "seed": seed}
 
 
 def finished_month(out: Path, month: int, size: Size, seed: int, *, skipped: bool = True) -> TwinMonth | None:
-    """Return the month as it lies there, if it was made whole with the same settings; else None."""
+    """Return the month if it is there, complete and made with the same settings; else None."""
     scene = scene_of(month)
     made = TwinMonth(
         month,
@@ -236,7 +236,7 @@ def finished_month(out: Path, month: int, size: Size, seed: int, *, skipped: boo
 
 
 def _on_grid(rows: SceneryRows, product: Path, resolution: float) -> tuple[GeoBox, NDArray[np.uint8]]:
-    """The surface that was shown, nearest, on the grid that the product is prepared on; OUTSIDE beyond the image."""
+    """Return the grid of the prepared product and the surface of the image on it, nearest; OUTSIDE beyond the image."""
     locator = GeoLocator(open_scene(product, pixels=False))
     geobox = target_grid(locator, CRS, resolution)
     positions = inverse_map(locator, geobox)
@@ -255,7 +255,7 @@ def _on_grid(rows: SceneryRows, product: Path, resolution: float) -> tuple[GeoBo
 
 
 def _draw(surface: NDArray[np.uint8], geobox: GeoBox) -> gpd.GeoDataFrame:
-    """The analyst's chart, from a raster not finer than an analyst looks at."""
+    """Return the analyst's chart, drawn from a raster of at least :data:`_CHART_STEP_M`."""
     n = max(1, round(_CHART_STEP_M / float(abs(geobox.resolution.x))))
     coarse = surface[n // 2 :: n, n // 2 :: n]
     grid = GeoBox(coarse.shape, geobox.transform * Affine.scale(n), geobox.crs)
@@ -265,14 +265,14 @@ def _draw(surface: NDArray[np.uint8], geobox: GeoBox) -> gpd.GeoDataFrame:
 def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, truth: Path) -> Path:
     """Write a shapefile, all of whose files appear at the end, the .shp last.
 
-    One that stands there is replaced only as the record in `truth` says that it was made, or where it is cut off.
+    An earlier one is replaced only if it is as the record in `truth` describes it, or if it is truncated.
     """
     final = folder / f"{scene.chart}.shp"
     with os_errors(final):
         make_folder(folder)
         with scratch(f".{scene.chart}.partial-", folder) as beside:
             shapefile = beside / final.name
-            # Shapefiles hold the day of writing; the scene's own keeps equal charts equal.
+            # Shapefiles contain the day of writing; with the day of the scene, equal charts have equal bytes.
             day = f"{scene.start[:4]}-{scene.start[4:6]}-{scene.start[6:8]}"
             pyogrio.write_dataframe(
                 chart, shapefile, driver="ESRI Shapefile", encoding="UTF-8",
@@ -289,7 +289,7 @@ def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, tru
 
 
 def _refuse_edited(folder: Path, parts: list[Path], truth: Path) -> None:
-    """Refuse to replace a chart's files that are neither as they were made, nor as they will be, nor cut off."""
+    """Refuse to replace files of a chart that are neither as they were made, nor as the new ones, nor truncated."""
     try:
         record = read_json(truth / STAGE.record)
     except FloemapError:
@@ -300,4 +300,4 @@ def _refuse_edited(folder: Path, parts: list[Path], truth: Path) -> None:
         if not old.exists() or sha256(old) in (hashes.get(new.name), sha256(new)):
             continue
         if not isinstance(made, int) or old.stat().st_size >= made:
-            raise OutputError("was changed since it was made.", path=old, hint="Move it, or choose another --out.")
+            raise OutputError("was changed since it was made.", path=old, hint="Move it away, or choose another --out.")

@@ -7,11 +7,9 @@ models are averaged, and the class is the most probable one of the mean.
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -25,6 +23,7 @@ from floemap.inference.predict.scene_maps import STEPS
 from floemap.inference.predict.uncertainty import MEANINGS, Planes, mean_of, uncertainties
 from floemap.learning.whole_scene.logits import SceneLogits
 from floemap.legend import IGNORE
+from floemap.threads import in_order, usable_cores
 
 #: Rows that are computed at a time: intermediate results stay in the processor's cache.
 _BLOCK_ROWS = 64
@@ -75,16 +74,8 @@ def predicted_strips(
         scene.finish()
         give_back_memory()
     height = scenes[0].shape[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = min(cores, _MOST_THREADS)
-    with ThreadPoolExecutor(threads, thread_name_prefix="floemap-strips") as pool:
-        waiting: deque[Future[Strip]] = deque()
-        for first in range(0, height, rows):
-            waiting.append(_submit(pool, scenes, first, min(first + rows, height), uncertainty))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    work = (_work(scenes, first, min(first + rows, height), uncertainty) for first in range(0, height, rows))
+    yield from in_order(work, min(usable_cores(), _MOST_THREADS))
 
 
 @dataclass(frozen=True)
@@ -104,9 +95,8 @@ class _Cells:
         return [_to_pixels(cells, self.stride, rows, cols) for cells in self.logits]
 
 
-def _submit(
-    pool: ThreadPoolExecutor, scenes: Sequence[SceneLogits], first: int, last: int, uncertainty: bool
-) -> Future[Strip]:
+def _work(scenes: Sequence[SceneLogits], first: int, last: int, uncertainty: bool) -> Callable[[], Strip]:
+    """Run the networks for the rows [first, last); return the function that does everything after them."""
     valid, classes = scenes[0].valid(first, last), scenes[0].classes
     members = []
     for scene in scenes:
@@ -114,9 +104,9 @@ def _submit(
         cells = scene.cells(above, below)
         if cells.device.type != "cpu":
             pixels = [s.rows(first, last) for s in scenes]
-            return pool.submit(_strip, _fill_by_gpu, pixels, first, valid, classes, uncertainty)
+            return partial(_strip, _fill_by_gpu, pixels, first, valid, classes, uncertainty)
         members.append(_Cells(cells.numpy(), scene.stride, first - above * scene.stride))
-    return pool.submit(_strip, _fill_by_processor, members, first, valid, classes, uncertainty)
+    return partial(_strip, _fill_by_processor, members, first, valid, classes, uncertainty)
 
 
 def _strip(

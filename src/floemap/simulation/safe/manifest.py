@@ -16,23 +16,13 @@ from typing import Any
 from lxml import etree
 
 from floemap.simulation.safe.annotation import flight_pass
+from floemap.simulation.safe.elements import NAMESPACES, add, document, qualified
 from floemap.simulation.safe.geometry import Geometry
 from floemap.simulation.safe.spec import ProductSpec, timestamp
 from floemap.version import __version__
 
 FACILITY = "floemap simulator"
 _NSSDC = {"S1A": "2014-016A", "S1B": "2016-025A", "S1C": "2024-235A", "S1D": "2025-250A"}
-_NAMESPACES = {
-    "xsi": "http://www.w3.org/2001/XMLSchema-instance",
-    "gml": "http://www.opengis.net/gml",
-    "xfdu": "urn:ccsds:schema:xfdu:1",
-    "safe": "http://www.esa.int/safe/sentinel-1.0",
-    "s1": "http://www.esa.int/safe/sentinel-1.0/sentinel-1",
-    "s1sar": "http://www.esa.int/safe/sentinel-1.0/sentinel-1/sar",
-    "s1sarl1": "http://www.esa.int/safe/sentinel-1.0/sentinel-1/sar/level-1",
-    "gx": "http://www.google.com/kml/ext/2.2",
-}
-_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 @dataclass(frozen=True)
@@ -49,9 +39,13 @@ class FileEntry:
 
 def file_entry(path: Path, *, identity: str, schema: str, mime: str, href: str) -> FileEntry:
     """Measure a file for the manifest."""
+    return FileEntry(identity, schema, mime, href, path.stat().st_size, md5_of(path))
+
+
+def md5_of(path: Path) -> str:
+    """Return the MD5 of a file, as manifests have it, in hexadecimal digits."""
     with path.open("rb") as f:
-        md5 = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    return FileEntry(identity, schema, mime, href, path.stat().st_size, md5)
+        return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _annotation(file: FileEntry) -> str:
@@ -59,24 +53,12 @@ def _annotation(file: FileEntry) -> str:
     return f"{file.identity}Annotation"
 
 
-def _q(tag: str) -> str:
-    prefix, _, local = tag.rpartition(":")
-    return f"{{{_NAMESPACES[prefix]}}}{local}" if prefix else local
-
-
-def _add(parent: Any, tag: str, text: object = None, **attributes: object) -> Any:
-    element = etree.SubElement(parent, _q(tag), {k: str(v) for k, v in attributes.items()})
-    if text is not None:
-        element.text = str(text)
-    return element
-
-
 def _wrapped(section: Any, identity: str, info: str, *, provenance: bool = False) -> Any:
     """A metadata object with its content inside; returns the place for the content."""
     classification, category = ("PROVENANCE", "PDI") if provenance else ("DESCRIPTION", "DMD")
-    thing = _add(section, "metadataObject", ID=identity, classification=classification, category=category)
-    wrap = _add(thing, "metadataWrap", mimeType="text/xml", vocabularyName="SAFE", textInfo=info)
-    return _add(wrap, "xmlData")
+    thing = add(section, "metadataObject", ID=identity, classification=classification, category=category)
+    wrap = add(thing, "metadataWrap", mimeType="text/xml", vocabularyName="SAFE", textInfo=info)
+    return add(wrap, "xmlData")
 
 
 def corners(spec: ProductSpec, geometry: Geometry) -> list[tuple[float, float]]:
@@ -91,10 +73,10 @@ def corners(spec: ProductSpec, geometry: Geometry) -> list[tuple[float, float]]:
 
 def manifest_xml(spec: ProductSpec, geometry: Geometry, files: Sequence[FileEntry]) -> bytes:
     """The text of ``manifest.safe`` for the product's files."""
-    root = etree.Element(_q("xfdu:XFDU"), nsmap=_NAMESPACES)
+    root = etree.Element(qualified("xfdu:XFDU"), nsmap=NAMESPACES)
     root.set("version", "esa/safe/sentinel-1.0/sentinel-1/sar/level-1/grd/standard/ewdp")
-    package = _add(root, "informationPackageMap")
-    unit = _add(
+    package = add(root, "informationPackageMap")
+    unit = add(
         package,
         "xfdu:contentUnit",
         unitType="SAFE Archive Information Package",
@@ -104,75 +86,75 @@ def manifest_xml(spec: ProductSpec, geometry: Geometry, files: Sequence[FileEntr
     )
     for f in files:
         kind = "Metadata Unit" if f.mime == "text/xml" else "Measurement Data Unit"
-        one = _add(unit, "xfdu:contentUnit", unitType=kind, repID=f.schema)
+        one = add(unit, "xfdu:contentUnit", unitType=kind, repID=f.schema)
         described_by = [_annotation(a) for a in files if a.mime == "text/xml" and a.identity.endswith(f.identity)]
         if f.mime != "text/xml" and described_by:  # so GDAL finds the annotation of a measurement
             one.set("dmdID", " ".join(described_by))
-        _add(one, "dataObjectPointer", dataObjectID=f.identity)
-    section = _add(root, "metadataSection")
+        add(one, "dataObjectPointer", dataObjectID=f.identity)
+    section = add(root, "metadataSection")
     for f in files:
         if f.mime == "text/xml":
-            thing = _add(section, "metadataObject", ID=_annotation(f), classification="DESCRIPTION", category="DMD")
-            _add(thing, "dataObjectPointer", dataObjectID=f.identity)
+            thing = add(section, "metadataObject", ID=_annotation(f), classification="DESCRIPTION", category="DMD")
+            add(thing, "dataObjectPointer", dataObjectID=f.identity)
     _processing(section, spec)
     _platform(section, spec)
     _orbit_reference(section, spec)
     _general_information(section, spec)
     _acquisition_period(section, spec)
-    frame = _add(_add(_wrapped(section, "measurementFrameSet", "Frame Set"), "safe:frameSet"), "safe:frame")
-    footprint = _add(frame, "safe:footPrint", srsName="http://www.opengis.net/gml/srs/epsg.xml#4326")
-    _add(footprint, "gml:coordinates", " ".join(f"{y:.6f},{x:.6f}" for x, y in corners(spec, geometry)))
-    objects = _add(root, "dataObjectSection")
+    frame = add(add(_wrapped(section, "measurementFrameSet", "Frame Set"), "safe:frameSet"), "safe:frame")
+    footprint = add(frame, "safe:footPrint", srsName="http://www.opengis.net/gml/srs/epsg.xml#4326")
+    add(footprint, "gml:coordinates", " ".join(f"{y:.6f},{x:.6f}" for x, y in corners(spec, geometry)))
+    objects = add(root, "dataObjectSection")
     for f in files:
-        stream = _add(
-            _add(objects, "dataObject", ID=f.identity, repID=f.schema), "byteStream", mimeType=f.mime, size=f.size
+        stream = add(
+            add(objects, "dataObject", ID=f.identity, repID=f.schema), "byteStream", mimeType=f.mime, size=f.size
         )
-        _add(stream, "fileLocation", locatorType="URL", href=f.href)
-        _add(stream, "checksum", f.md5, checksumName="MD5")
-    return _DECLARATION + bytes(etree.tostring(root, encoding="UTF-8", pretty_print=True))
+        add(stream, "fileLocation", locatorType="URL", href=f.href)
+        add(stream, "checksum", f.md5, checksumName="MD5")
+    return document(root)
 
 
 def _processing(section: Any, spec: ProductSpec) -> None:
     place = _wrapped(section, "processing", "Processing", provenance=True)
     # The time of simulation would differ from run to run; the product's own stands for it.
-    made = _add(
+    made = add(
         place,
         "safe:processing",
         name="Simulation of a GRD product",
         start=timestamp(spec.stop_time),
         stop=timestamp(spec.stop_time),
     )
-    facility = _add(made, "safe:facility", country="None", name=FACILITY, organisation="floemap", site=__version__)
-    _add(facility, "safe:software", name="Sentinel-1 IPF", version=spec.ipf_version)
+    facility = add(made, "safe:facility", country="None", name=FACILITY, organisation="floemap", site=__version__)
+    add(facility, "safe:software", name="Sentinel-1 IPF", version=spec.ipf_version)
 
 
 def _platform(section: Any, spec: ProductSpec) -> None:
-    platform = _add(_wrapped(section, "platform", "Platform Description"), "safe:platform")
-    _add(platform, "safe:nssdcIdentifier", _NSSDC[spec.mission])
-    _add(platform, "safe:familyName", "SENTINEL-1")
-    _add(platform, "safe:number", spec.mission[-1])
-    instrument = _add(platform, "safe:instrument")
-    _add(instrument, "safe:familyName", "Synthetic Aperture Radar", abbreviation="SAR")
-    mode = _add(_add(instrument, "safe:extension"), "s1sarl1:instrumentMode")
-    _add(mode, "s1sarl1:mode", "EW")
-    _add(mode, "s1sarl1:swath", "EW")
+    platform = add(_wrapped(section, "platform", "Platform Description"), "safe:platform")
+    add(platform, "safe:nssdcIdentifier", _NSSDC[spec.mission])
+    add(platform, "safe:familyName", "SENTINEL-1")
+    add(platform, "safe:number", spec.mission[-1])
+    instrument = add(platform, "safe:instrument")
+    add(instrument, "safe:familyName", "Synthetic Aperture Radar", abbreviation="SAR")
+    mode = add(add(instrument, "safe:extension"), "s1sarl1:instrumentMode")
+    add(mode, "s1sarl1:mode", "EW")
+    add(mode, "s1sarl1:swath", "EW")
 
 
 def _orbit_reference(section: Any, spec: ProductSpec) -> None:
-    orbit = _add(_wrapped(section, "measurementOrbitReference", "Orbit Reference"), "safe:orbitReference")
+    orbit = add(_wrapped(section, "measurementOrbitReference", "Orbit Reference"), "safe:orbitReference")
     for tag, number in (("orbitNumber", spec.orbit), ("relativeOrbitNumber", spec.relative_orbit)):
         for when in ("start", "stop"):
-            _add(orbit, f"safe:{tag}", number, type=when)
-    _add(orbit, "safe:cycleNumber", spec.orbit // 175)
-    _add(orbit, "safe:phaseIdentifier", 1)
-    properties = _add(_add(orbit, "safe:extension"), "s1:orbitProperties")
-    _add(properties, "s1:pass", flight_pass(spec))
-    _add(properties, "s1:ascendingNodeTime", timestamp(spec.start - timedelta(minutes=27)))
+            add(orbit, f"safe:{tag}", number, type=when)
+    add(orbit, "safe:cycleNumber", spec.orbit // 175)
+    add(orbit, "safe:phaseIdentifier", 1)
+    properties = add(add(orbit, "safe:extension"), "s1:orbitProperties")
+    add(properties, "s1:pass", flight_pass(spec))
+    add(properties, "s1:ascendingNodeTime", timestamp(spec.start - timedelta(minutes=27)))
 
 
 def _general_information(section: Any, spec: ProductSpec) -> None:
     place = _wrapped(section, "generalProductInformation", "General Product Information")
-    info = _add(place, "s1sarl1:standAloneProductInformation")
+    info = add(place, "s1sarl1:standAloneProductInformation")
     content: list[tuple[str, object]] = [
         ("instrumentConfigurationID", 7),
         ("missionDataTakeID", int(spec.datatake, 16)),
@@ -190,22 +172,22 @@ def _general_information(section: Any, spec: ProductSpec) -> None:
         ("totalSlices", 1),
     ]
     for tag, text in content:
-        _add(info, f"s1sarl1:{tag}", text)
+        add(info, f"s1sarl1:{tag}", text)
 
 
 def _acquisition_period(section: Any, spec: ProductSpec) -> None:
-    period = _add(_wrapped(section, "acquisitionPeriod", "Acquisition Period"), "safe:acquisitionPeriod")
-    _add(period, "safe:startTime", timestamp(spec.start))
-    _add(period, "safe:stopTime", timestamp(spec.stop_time))
+    period = add(_wrapped(section, "acquisitionPeriod", "Acquisition Period"), "safe:acquisitionPeriod")
+    add(period, "safe:startTime", timestamp(spec.start))
+    add(period, "safe:stopTime", timestamp(spec.stop_time))
 
 
 def overlay_kml(spec: ProductSpec, geometry: Geometry) -> bytes:
     """The text of ``preview/map-overlay.kml``: the footprint, for the quick-look."""
-    root = etree.Element("kml", nsmap={"gx": _NAMESPACES["gx"]})
-    folder = _add(_add(root, "Document"), "Folder")
-    overlay = _add(folder, "GroundOverlay")
-    _add(overlay, "name", "Sentinel-1 Image Overlay (simulated)")
-    _add(_add(overlay, "Icon"), "href", "quick-look.png")
+    root = etree.Element("kml", nsmap={"gx": NAMESPACES["gx"]})
+    folder = add(add(root, "Document"), "Folder")
+    overlay = add(folder, "GroundOverlay")
+    add(overlay, "name", "Sentinel-1 Image Overlay (simulated)")
+    add(add(overlay, "Icon"), "href", "quick-look.png")
     ring = " ".join(f"{x:.6f},{y:.6f}" for x, y in corners(spec, geometry))
-    _add(_add(overlay, "gx:LatLonQuad"), "coordinates", ring)
-    return _DECLARATION + bytes(etree.tostring(root, encoding="UTF-8", pretty_print=True))
+    add(add(overlay, "gx:LatLonQuad"), "coordinates", ring)
+    return document(root)

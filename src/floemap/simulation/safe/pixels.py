@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +16,12 @@ from rasterio.control import GroundControlPoint
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from floemap.cog import deepest_reason
 from floemap.errors import GridError, OutputError
 from floemap.progress import Progress, silent
 from floemap.simulation.safe.annotation import Statistics
 from floemap.simulation.safe.speckle import Speckle
+from floemap.threads import in_order
 from floemap.version import __version__
 
 F32 = NDArray[np.float32]
@@ -124,6 +125,23 @@ def digital_numbers(sigma0: F32, luts: RowLuts, speckle: F32 | None) -> U16:
     return power.astype(np.uint16)
 
 
+def tie_points(
+    lines: NDArray[Any], pixels: NDArray[Any], lon_deg: NDArray[Any], lat_deg: NDArray[Any], height_m: NDArray[Any]
+) -> list[GroundControlPoint]:
+    """Return a geolocation grid as tie points for TIFFs, where the centre of a pixel is half a pixel from its corner.
+
+    `lines` and `pixels` are 1-D, the others (lines, pixels).
+    """
+    return [
+        GroundControlPoint(
+            row=float(line) + 0.5, col=float(pixel) + 0.5, x=float(lon_deg[i, j]), y=float(lat_deg[i, j]),
+            z=float(height_m[i, j]),
+        )
+        for i, line in enumerate(lines)
+        for j, pixel in enumerate(pixels)
+    ]  # fmt: skip
+
+
 def write_measurements(
     paths: Mapping[str, Path],
     shape: tuple[int, int],
@@ -176,7 +194,7 @@ def write_measurements(
     if cog:
         layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
 
-    def block(first: int) -> dict[str, U16]:
+    def block(first: int) -> tuple[int, dict[str, U16]]:
         stop = min(lines, first + BLOCK_LINES)
         power = _rows(sigma0, slice(first, stop), paths)
         made = {}
@@ -190,7 +208,7 @@ def write_measurements(
             if looks is not None:
                 speckle = Speckle(looks, spacing_m, samples, key=(seed, 2, index)).rows(first, stop)
             made[p] = digital_numbers(power[p], tables(p, first, stop), speckle)
-        return made
+        return first, made
 
     with _gdal_errors(next(iter(paths.values()))), ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=64 << 20))
@@ -203,7 +221,7 @@ def write_measurements(
                 )
             )  # fmt: skip
             tiffs[p].update_tags(TIFFTAG_IMAGEDESCRIPTION=DESCRIPTION, TIFFTAG_SOFTWARE=f"floemap {__version__}")
-        for first, made in _in_order(block, range(0, lines, BLOCK_LINES), threads):
+        for first, made in in_order((partial(block, f) for f in range(0, lines, BLOCK_LINES)), threads):
             for p, dn in made.items():
                 tiffs[p].write(dn, 1, window=Window(0, first, samples, dn.shape[0]))
                 written[p].add(dn, first)
@@ -222,11 +240,8 @@ def _gdal_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except RasterioError as e:
-        deepest: BaseException = e  # GDAL's own words, where rasterio wraps them
-        while deepest.__cause__ is not None:
-            deepest = deepest.__cause__
-        reason = str(deepest).rstrip(".")
-        raise OutputError(f"cannot be written: {reason}.", path=path, hint="Is there space and permission?") from e
+        hint = "Is there space and permission?"
+        raise OutputError(f"cannot be written: {deepest_reason(e)}.", path=path, hint=hint) from e
 
 
 def _rows(sigma0: Sigma0, lines: slice, polarisations: Mapping[str, Any]) -> Mapping[str, F32]:
@@ -234,23 +249,3 @@ def _rows(sigma0: Sigma0, lines: slice, polarisations: Mapping[str, Any]) -> Map
         return sigma0(lines)
     bands = {p: sigma0[p] for p in polarisations}
     return {p: b(lines) if callable(b) else b[lines] for p, b in bands.items()}
-
-
-def _in_order(
-    work: Callable[[int], dict[str, U16]], items: Sequence[int], threads: int
-) -> Iterator[tuple[int, dict[str, U16]]]:
-    """Do the items in threads and give the results in order, never more than one beyond the threads ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[tuple[int, Future[dict[str, U16]]]] = deque()
-        try:
-            for item in items:
-                ahead.append((item, pool.submit(work, item)))
-                if len(ahead) > threads:
-                    done, result = ahead.popleft()
-                    yield done, result.result()
-            while ahead:
-                done, result = ahead.popleft()
-                yield done, result.result()
-        finally:
-            for _, result in ahead:
-                result.cancel()

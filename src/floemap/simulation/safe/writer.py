@@ -13,13 +13,12 @@ from __future__ import annotations
 import glob
 import shutil
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.control import GroundControlPoint
 
 from floemap.errors import ConfigError, OutputError
 from floemap.progress import Progress, silent
@@ -30,8 +29,8 @@ from floemap.results.stage import Stage, make_folder, os_errors, sync
 from floemap.simulation.safe.annotation import annotation_xml, grid_positions
 from floemap.simulation.safe.lut_files import calibration_xml, noise_xml
 from floemap.simulation.safe.luts import SimulatedLuts
-from floemap.simulation.safe.manifest import FileEntry, file_entry, manifest_xml, overlay_kml
-from floemap.simulation.safe.pixels import RowLuts, Sigma0, write_measurements
+from floemap.simulation.safe.manifest import file_entry, manifest_xml, overlay_kml
+from floemap.simulation.safe.pixels import RowLuts, Sigma0, tie_points, write_measurements
 from floemap.simulation.safe.spec import ProductSpec
 from floemap.simulation.safe.speckle import EW_GRDM_LOOKS
 from floemap.zips import UNREADABLE
@@ -122,7 +121,9 @@ def write_safe(
     out_dir = Path(out_dir)
     if spec.container == "folder":
         final = place_in(out_dir, spec.folder_name, "the product")
-        with stage_folder(final, simulated_product(final, _names(spec))) as folder:
+        with stage_folder(
+            final, simulated_product(final, ["manifest.safe", RECORD, *(path for *_, path, _ in _listed(spec))])
+        ) as folder:
             write(folder)
         return final
     final = place_in(out_dir, f"{spec.name}.zip", "the product")
@@ -153,14 +154,25 @@ def _refuse_real_zip(path: Path) -> None:
         raise OutputError("is a zip that floemap did not simulate.", path=path, hint="Choose another --out.")
 
 
-def _names(spec: ProductSpec) -> list[str]:
-    """Names of all files of a product, with forward slashes."""
-    names = ["manifest.safe", RECORD, "preview/quick-look.png", "preview/map-overlay.kml"]
-    for p in spec.polarisations:
-        stem = spec.file_stem(p)
-        names += [f"measurement/{stem}.tiff", f"annotation/{stem}.xml"]
-        names += [f"annotation/calibration/{kind}-{stem}.xml" for kind in ("calibration", "noise")]
-    return names
+def _listed(spec: ProductSpec) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield the files that the manifest lists, in its order: identity, schema, MIME type, path, path as listed."""
+    stems = [(spec.long_stem(p), spec.file_stem(p)) for p in spec.polarisations]
+    xml, binary = "text/xml", "application/octet-stream"
+    for long, stem in stems:
+        for kind, place in (
+            ("product", "annotation/"),
+            ("noise", "annotation/calibration/noise-"),
+            ("calibration", "annotation/calibration/calibration-"),
+        ):
+            yield f"{kind}{_identity(long)}", kind.capitalize(), xml, f"{place}{stem}.xml", f"{place}{long}.xml"
+    yield "mapoverlay", "MapOverlay", xml, "preview/map-overlay.kml", "preview/map-overlay.kml"
+    for long, stem in stems:
+        yield _identity(long), "Measurement", binary, f"measurement/{stem}.tiff", f"measurement/{long}.tiff"
+    yield "quicklook", "QuickLook", binary, "preview/quick-look.png", "preview/quick-look.png"
+
+
+def _identity(long_stem: str) -> str:
+    return long_stem.removesuffix("-cog").replace("-", "")
 
 
 def _write_tree(
@@ -170,6 +182,8 @@ def _write_tree(
     annotation, measurement, preview = folder / "annotation", folder / "measurement", folder / "preview"
     for name in (annotation / "calibration", measurement, preview):
         name.mkdir(parents=True)
+    lines, pixels = grid_positions(spec)
+    lon, lat = tables.geometry.lonlat(lines[:, None], pixels[None, :])
     written = write_measurements(
         {p: measurement / f"{spec.file_stem(p)}.tiff" for p in spec.polarisations},
         (spec.lines, spec.samples),
@@ -178,7 +192,7 @@ def _write_tree(
         seed=spec.seed,
         looks=looks,
         spacing_m=(spec.pixel_spacing_m, spec.pixel_spacing_m),
-        gcps=_tie_points(tables),
+        gcps=tie_points(lines, pixels, lon, lat, np.zeros_like(lon)),
         cog=spec.cog,
         threads=threads,
         progress=progress,
@@ -191,7 +205,11 @@ def _write_tree(
     write_quicklook(preview / "quick-look.png", [w.picture for w in written.values()])
     (preview / "map-overlay.kml").write_bytes(overlay_kml(spec, tables.geometry))
     (folder / RECORD).write_text(NOTICE, encoding="utf-8")
-    manifest = manifest_xml(spec, tables.geometry, _entries(folder, spec))
+    files = [
+        file_entry(folder / path, identity=identity, schema=f"s1Level1{schema}Schema", mime=mime, href=f"./{listed}")
+        for identity, schema, mime, path, listed in _listed(spec)
+    ]
+    manifest = manifest_xml(spec, tables.geometry, files)
     (folder / "manifest.safe").write_bytes(manifest)
 
 
@@ -216,17 +234,6 @@ class _Rows:
         return RowLuts(gain, true, annotated)
 
 
-def _tie_points(tables: SimulatedLuts) -> list[GroundControlPoint]:
-    """The geolocation grid as tie points for TIFFs, where a pixel's centre is half a pixel from its corner."""
-    lines, pixels = grid_positions(tables.spec)
-    lon, lat = tables.geometry.lonlat(lines[:, None], pixels[None, :])
-    return [
-        GroundControlPoint(row=float(y) + 0.5, col=float(x) + 0.5, x=float(lon[i, j]), y=float(lat[i, j]), z=0.0)
-        for i, y in enumerate(lines)
-        for j, x in enumerate(pixels)
-    ]
-
-
 def write_quicklook(path: Path, pictures: Sequence[NDArray[np.float32]]) -> None:
     """Write the colour composite of real quick-looks: co-polarised red, cross-polarised green, their ratio blue."""
     co, cross = pictures[0], pictures[-1]
@@ -241,50 +248,6 @@ def write_quicklook(path: Path, pictures: Sequence[NDArray[np.float32]]) -> None
     bgr = np.stack([stretched(ratio) // 3, stretched(cross), stretched(co)], axis=-1)
     _, png = cv2.imencode(".png", bgr)
     path.write_bytes(png.tobytes())
-
-
-def _entries(folder: Path, spec: ProductSpec) -> list[FileEntry]:
-    """All files that the manifest lists, in its order."""
-    entries = []
-    for p in spec.polarisations:
-        long, stem = spec.long_stem(p), spec.file_stem(p)
-        identity = long.removesuffix("-cog").replace("-", "")
-        for kind, schema, place in (
-            ("product", "s1Level1ProductSchema", "annotation/"),
-            ("noise", "s1Level1NoiseSchema", "annotation/calibration/noise-"),
-            ("calibration", "s1Level1CalibrationSchema", "annotation/calibration/calibration-"),
-        ):
-            entries.append(
-                file_entry(
-                    folder / f"{place}{stem}.xml", identity=kind + identity, schema=schema, mime="text/xml",
-                    href=f"./{place}{long}.xml",
-                )
-            )  # fmt: skip
-    overlay = folder / "preview" / "map-overlay.kml"
-    entries.append(
-        file_entry(
-            overlay, identity="mapoverlay", schema="s1Level1MapOverlaySchema", mime="text/xml",
-            href="./preview/map-overlay.kml",
-        )
-    )  # fmt: skip
-    binary = "application/octet-stream"
-    for p in spec.polarisations:
-        long = spec.long_stem(p)
-        entries.append(
-            file_entry(
-                folder / "measurement" / f"{spec.file_stem(p)}.tiff",
-                identity=long.removesuffix("-cog").replace("-", ""),
-                schema="s1Level1MeasurementSchema", mime=binary, href=f"./measurement/{long}.tiff",
-            )
-        )  # fmt: skip
-    picture = folder / "preview" / "quick-look.png"
-    entries.append(
-        file_entry(
-            picture, identity="quicklook", schema="s1Level1QuickLookSchema", mime=binary,
-            href="./preview/quick-look.png",
-        )
-    )  # fmt: skip
-    return entries
 
 
 def _pack(folder: Path, archive: Path, spec: ProductSpec) -> None:
