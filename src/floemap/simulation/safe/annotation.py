@@ -1,7 +1,7 @@
 """The product annotation of a simulated product.
 
-Elements, their order and number formats are those of real Sentinel-1 Level-1 products (S1-RS-MDA-52-7441). Lists of
-things that the simulator has no model of, such as replicas and Doppler estimates, are there with a count of 0.
+Elements, their order and number formats are those of real Sentinel-1 Level-1 products (S1-RS-MDA-52-7441). Lists that
+the simulator does not model, such as replicas and Doppler estimates, have a count of 0.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Statistics:
 
 
 def annotation_xml(luts: SimulatedLuts, polarisation: str, statistics: Statistics) -> bytes:
-    """The product annotation of one band."""
+    """Return the product annotation of one band."""
     spec, geometry = luts.spec, luts.geometry
     root = etree.Element("product")
     header(root, spec, polarisation)
@@ -87,7 +87,7 @@ def _general(parent: Any, spec: ProductSpec, geometry: Geometry) -> None:
 
 
 def flight_pass(spec: ProductSpec) -> str:
-    """``ASCENDING`` if the heading is northward."""
+    """Return ``ASCENDING`` if the heading is northward, else ``DESCENDING``."""
     return "ASCENDING" if np.cos(np.radians(spec.heading_deg)) > 0 else "DESCENDING"
 
 
@@ -170,7 +170,7 @@ def _processing_information(parent: Any, spec: ProductSpec) -> None:
 
 
 def grid_positions(spec: ProductSpec) -> tuple[Any, Any]:
-    """Lines and pixels of the geolocation grid; 23 x 21 in a full scene."""
+    """Return lines and pixels of the geolocation grid; 23 x 21 in a full scene."""
     lines = steps(spec.lines, max(1, round(500 * spec.lines / FULL_LINES)))
     return lines, steps(spec.samples, -(-spec.samples // 20))
 
@@ -201,7 +201,7 @@ def _geolocation_grid(root: Any, spec: ProductSpec, geometry: Geometry) -> None:
 
 
 def _coordinate_conversion(root: Any, spec: ProductSpec, geometry: Geometry) -> None:
-    """Slant to ground range and back, as polynomials of degree 8, a record about every second as in real products."""
+    """Append slant to ground range and back, as polynomials of degree 8, about every second as in real products."""
     pixel = np.linspace(0, spec.samples - 1, 200)
     ground = pixel * spec.pixel_spacing_m
     records = max(2, round((spec.lines - 1) * spec.line_interval_s) + 1)

@@ -1,16 +1,17 @@
-"""Where a simulated scene lies: a closed-form geometry, exact both ways, at the poles and across the dateline.
+"""Geometry of a simulated scene: closed-form, exact in both directions, at the poles and across the dateline too.
 
 The satellite flies a circle in the earth-fixed frame. In the frame of the scene's centre direction c, its heading t and
-the right of it n (unit vectors from the earth's centre), a direction is told by two angles, s along and r across:
+the vector n to the right of it (unit vectors from the earth's centre), two angles define a direction, s along and r
+across the flight:
 
     d(s, r) = cos r (cos s c + sin s t) + sin r n.
 
-A pixel is where that direction meets the WGS84 ellipsoid; the satellite lies on d(s, r0). All directions of one s are
-in a plane through the earth's centre across the flight: the zero-Doppler plane. So each line is seen at one time, the
-range-Doppler equations hold exactly, and nothing is special at poles and dateline. Angles are distances over the
+A pixel is where that direction meets the WGS84 ellipsoid; the satellite is on d(s, r0). All directions of one s are in
+a plane through the earth's centre across the flight: the zero-Doppler plane. So each line is acquired at one time, the
+range-Doppler equations hold exactly, and poles and dateline are not special. Angles are distances divided by the
 earth's radius at the scene's centre; spacings on the ground differ from the nominal ones by 0.1 % or less.
 
-Incidence follows from ground range as on a sphere, scaled so that it spans the wanted angles on any scene; times and
+Incidence follows from ground range as on a sphere, scaled so that it spans the specified angles on any scene; times and
 slant ranges follow from the orbit and the ellipsoid alone.
 """
 
@@ -48,7 +49,7 @@ class Geometry:
         self._step = spec.pixel_spacing_m / float(np.linalg.norm(_on_ellipsoid(self._centre)))
 
     def ground(self, line: ArrayLike, pixel: ArrayLike) -> F64:
-        """Earth-centred positions in metres, x, y, z on the last axis; `line` and `pixel` are broadcast."""
+        """Return earth-centred positions in metres, x, y, z on the last axis; `line` and `pixel` are broadcast."""
         s = (np.asarray(line, float) - (self.spec.lines - 1) / 2) * self._step
         r = (np.asarray(pixel, float) - (self.spec.samples - 1) / 2) * self._step
         return _on_ellipsoid(self._direction(s, r))
@@ -61,13 +62,13 @@ class Geometry:
         )
 
     def lonlat(self, line: ArrayLike, pixel: ArrayLike) -> tuple[F64, F64]:
-        """Longitude and geodetic latitude in degrees of positions in the image, broadcast."""
+        """Return longitude and geodetic latitude in degrees of positions in the image, broadcast."""
         x, y, z = np.moveaxis(self.ground(line, pixel), -1, 0)
         lat = np.arctan2(z * WGS84_A_M**2, np.hypot(x, y) * WGS84_B_M**2)
         return np.degrees(np.arctan2(y, x)), np.degrees(lat)
 
     def line_pixel(self, lon: ArrayLike, lat: ArrayLike) -> tuple[F64, F64]:
-        """Position in the image of longitude and latitude in degrees: the inverse of :meth:`lonlat`."""
+        """Return line and pixel of longitude and latitude in degrees: the inverse of :meth:`lonlat`."""
         lon, lat = np.broadcast_arrays(np.radians(lon), np.radians(lat))
         across, up = WGS84_A_M**2 * np.cos(lat), WGS84_B_M**2 * np.sin(lat)
         d = np.stack([across * np.cos(lon), across * np.sin(lon), up], axis=-1)
@@ -78,7 +79,7 @@ class Geometry:
 
     @cached_property
     def _central_angles(self) -> tuple[float, float]:
-        """Angle at the earth's centre from the satellite's nadir to the near and the far edge."""
+        """Angles at the earth's centre from the satellite's nadir to the near and the far edge, radians."""
         near, far = np.radians(self.spec.incidence_deg)
         ratio = GROUND_RADIUS_M / ORBIT_RADIUS_M
         return float(near - np.arcsin(ratio * np.sin(near))), float(far - np.arcsin(ratio * np.sin(far)))
@@ -88,13 +89,13 @@ class Geometry:
         return near + np.asarray(pixel, float) / (self.spec.samples - 1) * (far - near)
 
     def incidence_deg(self, pixel: ArrayLike) -> F64:
-        """Angle between the line of sight and the ellipsoid's normal, degrees; the same on every line."""
+        """Return the angle between line of sight and normal of the ellipsoid, degrees; the same on every line."""
         g = self._central_angle(pixel)
         up = ORBIT_RADIUS_M * np.cos(g) - GROUND_RADIUS_M
         return np.asarray(np.degrees(np.arctan2(ORBIT_RADIUS_M * np.sin(g), up)))
 
     def slant_range_m(self, line: ArrayLike, pixel: ArrayLike) -> F64:
-        """Distance from the satellite, at the time of the line."""
+        """Return the distance from the satellite at the time of the line, metres."""
         satellite, _ = self.orbit(np.asarray(line, float) * self.spec.line_interval_s)
         return np.asarray(np.linalg.norm(self.ground(line, pixel) - satellite, axis=-1))
 
@@ -103,11 +104,11 @@ class Geometry:
         return -float(self._central_angle((self.spec.samples - 1) / 2))
 
     def elevation_deg(self, pixel: ArrayLike) -> F64:
-        """Angle at the satellite between nadir and the line of sight, degrees."""
+        """Return the angle at the satellite between nadir and line of sight, degrees."""
         return self.incidence_deg(pixel) - np.degrees(self._central_angle(pixel))
 
     def orbit(self, seconds: ArrayLike) -> tuple[F64, F64]:
-        """Earth-fixed position (m) and velocity (m/s) of the satellite, `seconds` after the first line.
+        """Return the earth-fixed position (m) and velocity (m/s) of the satellite, `seconds` after the first line.
 
         Returns
         -------
@@ -123,6 +124,6 @@ class Geometry:
 
 
 def _on_ellipsoid(direction: F64) -> F64:
-    """Where directions from the earth's centre, (..., 3), meet the ellipsoid."""
+    """Return where directions from the earth's centre, (..., 3), meet the ellipsoid."""
     scaled = direction / np.array([WGS84_A_M, WGS84_A_M, WGS84_B_M])
     return np.asarray(direction / np.linalg.norm(scaled, axis=-1, keepdims=True))

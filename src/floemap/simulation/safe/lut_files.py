@@ -1,4 +1,4 @@
-"""The calibration and noise annotation of a simulated product, in the form of real ones (S1-RS-MDA-52-7441)."""
+"""The calibration and noise annotations of a simulated product, in the form of real ones (S1-RS-MDA-52-7441)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from floemap.simulation.safe.spec import SWATHS, timestamp
 
 
 def calibration_xml(luts: SimulatedLuts, polarisation: str) -> bytes:
-    """The calibration annotation of one band."""
+    """Return the calibration annotation of one band."""
     spec = luts.spec
     root = etree.Element("calibration")
     header(root, spec, polarisation)
@@ -30,7 +30,7 @@ def calibration_xml(luts: SimulatedLuts, polarisation: str) -> bytes:
 
 
 def noise_xml(luts: SimulatedLuts, polarisation: str) -> bytes:
-    """The noise annotation of one band, in the form of the specification."""
+    """Return the noise annotation of one band, in the format of the specification."""
     spec = luts.spec
     root = etree.Element("noise")
     header(root, spec, polarisation)

@@ -1,9 +1,9 @@
-"""Calibration and noise of a simulated product: the look-up tables that its annotation holds, and what they mean.
+"""Calibration and noise of a simulated product: the look-up tables of its annotation, and the values they define.
 
-Levels and shapes are typical of Sentinel-1 EW: sigmaNought is 1087 / sqrt(sin(incidence)); the noise floor has a hump
-per sub-swath, highest at its edges, and scalloping along azimuth that starts anew with each burst. The values that are
-annotated are rounded as the files have them, and everything here is read from the rounded tables, so that a reader
-finds exactly these numbers.
+Levels and shapes are typical of Sentinel-1 EW: sigmaNought is 1087 / sqrt(sin(incidence)); the noise floor varies
+across each sub-swath, is highest at its edges, and has scalloping along azimuth that restarts with each burst.
+Annotated values are rounded as in the files, and everything here is computed from the rounded tables, so that a reader
+gets exactly these numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 BETA_NOUGHT = 1087.0
-#: Noise-equivalent sigma0 in dB at equal steps across each sub-swath, HH, after subtraction of scalloping.
+#: Noise-equivalent sigma0 of HH in dB at equal steps across each sub-swath, without scalloping.
 _NESZ_HH_DB = (
     (-20.0, -23.7, -25.3, -25.3, -24.2, -22.8, -22.6, -23.8, -25.1, -25.7, -25.2, -23.8, -21.3),
     (-26.9, -27.9, -28.5, -28.8, -28.8, -28.8, -28.6, -28.4, -28.1, -27.7, -27.2, -26.4, -25.4),
@@ -31,18 +31,18 @@ _NESZ_HH_DB = (
     (-28.6, -30.1, -31.3, -32.1, -32.6, -32.8, -32.7, -32.3, -31.6, -30.6, -29.4, -27.8, -25.9),
     (-30.5, -31.2, -31.8, -32.2, -32.4, -32.4, -32.4, -32.1, -31.7, -31.2, -30.5, -29.7, -28.9),
 )
-#: What to add for the cross-polarised band.
+#: Difference of the cross-polarised band, dB.
 _NESZ_CROSS_DB = (-0.8, -1.4, -1.6, -1.4, -1.1)
-#: Excess of noise at the ends of a burst over its middle.
+#: Relative excess of noise at the ends of a burst over its middle, of cross- and co-polarised bands.
 _SCALLOPING = {True: (0.225, 0.218, 0.188, 0.168, 0.143), False: (0.212, 0.210, 0.189, 0.166, 0.138)}
 _BURST_LINES = 506.0
-#: Slow drift of the noise along azimuth.
+#: Relative size of the slow drift of the noise along azimuth.
 _DRIFT = 0.01
 
 
 @dataclass(frozen=True)
 class RangeVector:
-    """Noise along one line; 0 where the line has no image, as in real products."""
+    """Noise along one line; 0 outside the image, as in real products."""
 
     line: int
     pixel: I64
@@ -60,7 +60,7 @@ class AzimuthVector:
 
 
 class SimulatedLuts:
-    """Tables of a product and their exact meaning. `lines` and `pixels` are 1-D; results are on the grid of both."""
+    """Tables of a product and the exact values they define. `lines` and `pixels` are 1-D, results (lines, pixels)."""
 
     def __init__(self, spec: ProductSpec) -> None:
         self.spec = spec
@@ -81,13 +81,13 @@ class SimulatedLuts:
 
     @cached_property
     def calibration_lines(self) -> I64:
-        """Lines of the calibration vectors; like real ones they run on past the last line."""
+        """Lines of the calibration vectors; as in real products, the last one is past the last line."""
         step = self.vector_step
         return np.arange(0, self.spec.lines + step, step)
 
     @property
     def vector_step(self) -> int:
-        """Lines from one vector to the next: one second's worth, less on small images so that some remain."""
+        """Lines from one vector to the next: those of one second, fewer on small images."""
         return max(1, min(167, self.spec.lines // 8))
 
     @cached_property
@@ -97,7 +97,7 @@ class SimulatedLuts:
 
     @cached_property
     def gamma_vector(self) -> F64:
-        """The same for gamma nought."""
+        """Calibration to gamma nought at :attr:`calibration_pixels`, rounded as written."""
         return _as_written(BETA_NOUGHT / np.sqrt(np.tan(self._incidence)))
 
     @property
@@ -105,14 +105,14 @@ class SimulatedLuts:
         return np.radians(self.geometry.incidence_deg(self.calibration_pixels))
 
     def sigma_nought(self, lines: ArrayLike, pixels: ArrayLike) -> F64:
-        """A in sigma0 = (DN^2 - noise) / A^2."""
+        """Return A in sigma0 = (DN^2 - noise) / A^2."""
         row = np.interp(np.atleast_1d(pixels), self.calibration_pixels, self.sigma_nought_vector)
         return np.tile(row, (np.size(lines), 1))
 
     # -- sub-swaths --------------------------------------------------------------------------------------------
 
     def swath_index(self, lines: ArrayLike, pixels: ArrayLike) -> NDArray[np.int8]:
-        """Sub-swath 0 to 4 of every position, -1 outside the image."""
+        """Return the sub-swath, 0 to 4, of every position, -1 outside the image."""
         lines, pixels = np.atleast_1d(lines), np.atleast_1d(pixels)
         index = np.full((lines.size, pixels.size), -1, np.int8)
         for b in self.blocks:
@@ -120,15 +120,15 @@ class SimulatedLuts:
         return index
 
     def fringe_px(self, lines: ArrayLike) -> tuple[I64, I64]:
-        """Width of the dim fringe at the near and the far side, by line; none from IPF 2.9 on.
+        """Return the width of the dim fringe at the near and the far side, by line; 0 from IPF 2.9 on.
 
-        Earlier processors wrote low values where the sampling window had moved: steps along azimuth, a burst apart.
+        Earlier processors wrote low values where the sampling window had moved, in steps along azimuth.
         """
         lines = np.atleast_1d(lines)
         if self.spec.noise_format != "vectors":
             return np.zeros(lines.size, int), np.zeros(lines.size, int)
         window = (lines * (FULL_LINES / self.spec.lines) / (4 * _BURST_LINES)).astype(int)
-        # Both sides of a window are drawn together, so that a window's widths do not depend on how many are asked for.
+        # Both sides of a window are drawn together, so that its widths do not depend on the number of windows.
         widths = np.random.default_rng([self.spec.seed, 3]).integers(15, 60, (window.max() + 1, 2))
         scaled = np.rint(widths * (self.spec.samples / FULL_SAMPLES)).astype(int)
         return scaled[window, 0], scaled[window, 1]
@@ -137,11 +137,11 @@ class SimulatedLuts:
 
     @cached_property
     def _range_vectors(self) -> dict[str, list[RangeVector]]:
-        lines = np.arange(0, self.spec.lines, self.vector_step)  # need not reach the last line
+        lines = np.arange(0, self.spec.lines, self.vector_step)  # may end before the last line
         return {p: [self._range_vector(p, int(line)) for line in lines] for p in self.spec.polarisations}
 
     def range_vectors(self, polarisation: str) -> list[RangeVector]:
-        """Noise along range: with doubled points at the seams from IPF 2.9 on, on a plain grid before."""
+        """Return noise along range: with doubled points at the seams from IPF 2.9 on, on a regular grid before."""
         return self._range_vectors[polarisation]
 
     def _range_vector(self, polarisation: str, line: int) -> RangeVector:
@@ -160,15 +160,15 @@ class SimulatedLuts:
         return RangeVector(line, pixel, _as_written(value), swath)
 
     def _ends(self, line: int) -> I64:
-        """Where sub-swaths begin on a line, and the number of samples; those that have not begun are given evenly."""
+        """Return the first samples of the sub-swaths on a line, also of those that begin later, and the width."""
         here = sorted((b for b in self.blocks if b.first_line <= line <= b.last_line), key=lambda b: b.first_sample)
-        first = {b.swath: b.first_sample for b in reversed(self.blocks)}  # the earliest block of each is kept
+        first = {b.swath: b.first_sample for b in reversed(self.blocks)}  # of the earliest block of each sub-swath
         edge = here[-1].last_sample + 1
         later = [x for swath, x in first.items() if swath > here[-1].swath and x > edge]
         return np.unique([*(b.first_sample for b in here), edge, *later, self.spec.samples])
 
     def _range_noise(self, polarisation: str, swath: int, line: int, pixel: I64) -> F64:
-        """The model: DN^2 of the noise in the middle of a burst."""
+        """Return DN^2 of the noise in the middle of a burst."""
         late = [b for b in self.blocks if b.swath == swath][-1]
         table = np.array(_NESZ_HH_DB[swath])
         if polarisation in ("HV", "VH"):
@@ -186,17 +186,17 @@ class SimulatedLuts:
             inner = np.arange(-(-b.first_line // step) * step, b.last_line, step)
             line = np.unique([b.first_line, *inner, b.last_line])
             if b.last_line - b.first_line < 4 * step:
-                line = line[:1]  # short blocks of real products hold a single value
+                line = line[:1]  # short blocks of real products have a single value
             for p in self.spec.polarisations:
                 made[p].append(AzimuthVector(b, line, _as_written(self._scalloping(p, b.swath, line))))
         return made
 
     def azimuth_vectors(self, polarisation: str) -> list[AzimuthVector]:
-        """Noise factor along azimuth, one vector per sub-swath block; none before IPF 2.9."""
+        """Return noise factors along azimuth, one vector per sub-swath block; none before IPF 2.9."""
         return [] if self.spec.noise_format == "vectors" else self._azimuth_vectors[polarisation]
 
     def _scalloping(self, polarisation: str, swath: int, line: ArrayLike, depth: float = 1.0) -> F64:
-        """At least 1, growing with the square of the distance from the middle of the burst."""
+        """Return a factor of at least 1, which grows with the square of the distance from the middle of the burst."""
         period = _BURST_LINES * self.spec.lines / FULL_LINES
         x = 2 * np.mod(np.asarray(line, float) / period + self._phase[swath], 1) - 1
         return np.asarray(1 + depth * _SCALLOPING[polarisation in ("HV", "VH")][swath] * x**2)
@@ -204,17 +204,17 @@ class SimulatedLuts:
     # -- noise, at any position --------------------------------------------------------------------------------
 
     def noise_annotated(self, polarisation: str, lines: ArrayLike, pixels: ArrayLike) -> F32:
-        """Noise in DN^2 by the annotation: range noise times azimuth noise, never interpolated across a seam.
+        """Return noise in DN^2 by the annotation: range noise times azimuth noise, not interpolated across seams.
 
-        Range vectors are interpolated along the line from points of one sub-swath only, and between lines; past the
-        last point of a sub-swath or the last vector, the nearest one holds. NaN outside the image.
+        Range vectors are interpolated along the line from points of one sub-swath only, and between lines; beyond the
+        last point of a sub-swath or the last vector, the nearest value is used. NaN outside the image.
         """
         return self._noise(polarisation, lines, pixels, true=False)
 
     def noise_true(self, polarisation: str, lines: ArrayLike, pixels: ArrayLike) -> F32:
-        """Noise in DN^2 that the pixels have. Differs from the annotated one by a level and a scalloping per sub-swath.
+        """Return noise in DN^2 of the pixels, which differs from the annotation in level and scalloping per sub-swath.
 
-        Before IPF 2.9 the annotation knows nothing of the scalloping, so all of it is a difference.
+        Before IPF 2.9 the annotation does not contain the scalloping, so all of it is a difference.
         """
         return self._noise(polarisation, lines, pixels, true=True)
 
@@ -240,7 +240,7 @@ class SimulatedLuts:
         return np.interp(lines, vector.line, vector.value)
 
     def _extra_scalloping(self, polarisation: str, swath: int, lines: I64) -> F64:
-        """True scalloping over annotated."""
+        """Return the ratio of true to annotated scalloping."""
         if self.spec.noise_departure == 0:
             return np.ones(lines.size)
         deeper = self._scalloping(polarisation, swath, lines, float(self._depth[polarisation][swath]))
@@ -249,7 +249,7 @@ class SimulatedLuts:
         return deeper / self._scalloping(polarisation, swath, lines)
 
     def _interpolated_range_noise(self, polarisation: str, b: Block, lines: I64, pixels: I64) -> F32:
-        """Of positions in one block, (lines, pixels)."""
+        """Return the range noise of positions in one block, (lines, pixels)."""
         at, rows = [], []
         for v in self.range_vectors(polarisation):
             own = v.swath == b.swath
@@ -268,12 +268,12 @@ class SimulatedLuts:
 
 
 def _within(b: Block, lines: I64, pixels: I64) -> tuple[I64, I64]:
-    """Indices of the lines and of the pixels that lie in a block."""
+    """Return the indices of the lines and of the pixels in a block."""
     rows = np.flatnonzero((lines >= b.first_line) & (lines <= b.last_line))
     cols = np.flatnonzero((pixels >= b.first_sample) & (pixels <= b.last_sample))
     return rows, cols
 
 
 def _as_written(values: F64) -> F64:
-    """Round to the seven digits that annotations have."""
+    """Round to the seven digits of annotations."""
     return np.array([float(f"{x:.6e}") for x in np.ravel(values)]).reshape(np.shape(values))

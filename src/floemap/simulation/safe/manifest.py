@@ -1,7 +1,7 @@
 """The manifest of a simulated product, and its map overlay.
 
 Structure and identifiers are those of real manifests. As in cloud buckets, the manifest lists ESA's long file names
-even where the files themselves have short ones.
+even if the files have short ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NSSDC = {"S1A": "2014-016A", "S1B": "2016-025A", "S1C": "2024-235A", "S1D": "20
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file as the manifest lists it: its identity and schema there, the path listed, its size and MD5."""
+    """A file in the manifest: identity, schema, MIME type, listed path, size in bytes, MD5."""
 
     identity: str
     schema: str
@@ -38,7 +38,7 @@ class FileEntry:
 
 
 def file_entry(path: Path, *, identity: str, schema: str, mime: str, href: str) -> FileEntry:
-    """Measure a file for the manifest."""
+    """Return the entry of a file, with its size and MD5."""
     return FileEntry(identity, schema, mime, href, path.stat().st_size, md5_of(path))
 
 
@@ -49,12 +49,12 @@ def md5_of(path: Path) -> str:
 
 
 def _annotation(file: FileEntry) -> str:
-    """Identity of the metadata object that stands for an annotation file."""
+    """Return the identity of the metadata object of an annotation file."""
     return f"{file.identity}Annotation"
 
 
 def _wrapped(section: Any, identity: str, info: str, *, provenance: bool = False) -> Any:
-    """A metadata object with its content inside; returns the place for the content."""
+    """Append a metadata object; return the element for its content."""
     classification, category = ("PROVENANCE", "PDI") if provenance else ("DESCRIPTION", "DMD")
     thing = add(section, "metadataObject", ID=identity, classification=classification, category=category)
     wrap = add(thing, "metadataWrap", mimeType="text/xml", vocabularyName="SAFE", textInfo=info)
@@ -62,7 +62,7 @@ def _wrapped(section: Any, identity: str, info: str, *, provenance: bool = False
 
 
 def corners(spec: ProductSpec, geometry: Geometry) -> list[tuple[float, float]]:
-    """Longitude and latitude of the footprint's corners, in the order of manifests.
+    """Return longitude and latitude of the corners of the footprint, in the order of manifests.
 
     Last line near, last line far, first line far, first line near.
     """
@@ -72,7 +72,7 @@ def corners(spec: ProductSpec, geometry: Geometry) -> list[tuple[float, float]]:
 
 
 def manifest_xml(spec: ProductSpec, geometry: Geometry, files: Sequence[FileEntry]) -> bytes:
-    """The text of ``manifest.safe`` for the product's files."""
+    """Return the content of ``manifest.safe`` for the files of a product."""
     root = etree.Element(qualified("xfdu:XFDU"), nsmap=NAMESPACES)
     root.set("version", "esa/safe/sentinel-1.0/sentinel-1/sar/level-1/grd/standard/ewdp")
     package = add(root, "informationPackageMap")
@@ -116,7 +116,7 @@ def manifest_xml(spec: ProductSpec, geometry: Geometry, files: Sequence[FileEntr
 
 def _processing(section: Any, spec: ProductSpec) -> None:
     place = _wrapped(section, "processing", "Processing", provenance=True)
-    # The time of simulation would differ from run to run; the product's own stands for it.
+    # The time of simulation would differ from run to run, so the time of the product is used.
     made = add(
         place,
         "safe:processing",
@@ -182,7 +182,7 @@ def _acquisition_period(section: Any, spec: ProductSpec) -> None:
 
 
 def overlay_kml(spec: ProductSpec, geometry: Geometry) -> bytes:
-    """The text of ``preview/map-overlay.kml``: the footprint, for the quick-look."""
+    """Return the content of ``preview/map-overlay.kml``: the footprint of the quick-look."""
     root = etree.Element("kml", nsmap={"gx": NAMESPACES["gx"]})
     folder = add(add(root, "Document"), "Folder")
     overlay = add(folder, "GroundOverlay")

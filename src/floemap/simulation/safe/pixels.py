@@ -40,16 +40,16 @@ DESCRIPTION = "SIMULATED by floemap; not an observation of the earth"
 
 @dataclass(frozen=True)
 class RowLuts:
-    """What a block of lines needs. All (lines, samples), or (1, samples) where lines do not differ.
+    """Look-up tables of a block of lines, (lines, samples), or (1, samples) if all lines are equal.
 
     Attributes
     ----------
     gain
-        A^2, which turns sigma0 into DN^2.
+        A^2, the factor from sigma0 to DN^2.
     noise
         True noise in DN^2; NaN outside the image.
     subtracted
-        Noise that the processor has subtracted, or None.
+        Noise in DN^2 that the processor has subtracted; None if it subtracts none.
     """
 
     gain: F32
@@ -58,15 +58,15 @@ class RowLuts:
 
 
 class RowTables(Protocol):
-    """Gives, for a polarisation and the lines [first, stop), the arrays that turn sigma0 into DN."""
+    """A function of a polarisation and the lines [first, stop) that returns their look-up tables."""
 
     def __call__(self, polarisation: str, first: int, stop: int) -> RowLuts:
-        """Return them."""
+        """Return the tables."""
 
 
 @dataclass
 class Written:
-    """What is known of a band from its pixels: sums over DN inside the image, and a small picture of mean DN."""
+    """Sums over the pixels of a band inside the image, and a small picture of mean DN."""
 
     picture: F32
     step: int
@@ -81,7 +81,7 @@ class Written:
         return Statistics(mean, float(np.sqrt(max(self.squares / max(self.count, 1) - mean**2, 0.0))))
 
     def add(self, dn: U16, first: int) -> None:
-        """Take note of a block of lines; a border narrower than a pixel of the picture is left out of it."""
+        """Add a block of lines; the picture omits a border that is narrower than one of its pixels."""
         inside = dn[dn > 0].astype(np.float64)
         self.total += float(inside.sum())
         self.squares += float(np.dot(inside, inside))
@@ -94,11 +94,11 @@ class Written:
 
 
 def digital_numbers(sigma0: F32, luts: RowLuts, speckle: F32 | None) -> U16:
-    """DN of a block of lines.
+    """Return the DN of a block of lines.
 
-    DN^2 = (sigma0 A^2 + noise) x speckle, less what the processor subtracted, not below 0; rounded to
-    whole numbers. Pixels outside the image are 0; those inside are at least 1, unless noise was subtracted, where a
-    processor too leaves zeros.
+    DN^2 = (sigma0 A^2 + noise) x speckle - subtracted noise, at least 0; DN are rounded to whole numbers. Pixels
+    outside the image are 0. Pixels inside are at least 1, unless noise was subtracted: then a real processor leaves
+    zeros, too.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def digital_numbers(sigma0: F32, luts: RowLuts, speckle: F32 | None) -> U16:
     luts
         Look-up tables of the same lines.
     speckle
-        Factors of mean 1, (lines, samples); None for none. Noise has it as the echo has.
+        Factors with mean 1, (lines, samples), of echo and noise; None for no speckle.
     """
     power = np.multiply(sigma0, luts.gain, dtype=np.float32)
     power += luts.noise
@@ -165,23 +165,23 @@ def write_measurements(
     shape
         Lines, samples.
     sigma0
-        Linear power. Functions are called from several threads, in order of lines within each.
+        Linear power. Several threads call the functions, each in the order of lines.
     tables
-        The look-up tables by lines.
+        Look-up tables of blocks of lines.
     seed, looks, spacing_m
-        Of the speckle: its key, the equivalent number of looks, None for none, and the distances of lines and of
+        Seed of the speckle, its equivalent number of looks (None for no speckle), and the distances of lines and of
         samples; see :class:`~floemap.simulation.safe.speckle.Speckle`. The result does not depend on `threads`.
     gcps
         Tie points in WGS84 longitude and latitude.
     cog
-        Tiled and deflated.
+        Write compressed tiles.
     threads
-        Blocks of lines worked on at once.
+        Number of blocks of lines computed at the same time.
 
     Raises
     ------
     GridError
-        If `sigma0` gives another shape.
+        If `sigma0` has another shape.
     ConfigError
         If the number of looks is below 1.
     OutputError
@@ -230,7 +230,7 @@ def write_measurements(
         with (
             _gdal_errors(path),
             rasterio.open(path, driver="GTiff") as tiff,
-        ):  # a full disk is not always told by the writer
+        ):  # the writer does not report every full disk
             tiff.read(1, window=Window(0, lines - 1, samples, 1))
     return written
 

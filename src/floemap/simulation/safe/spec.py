@@ -1,7 +1,7 @@
-"""What a simulated Sentinel-1 EW GRDM product is: its size, place, time, kind, and the names that follow from them.
+"""Specification of a simulated Sentinel-1 EW GRDM product: size, place, time, kind, and the resulting names.
 
-Lines count along the flight from the first (earliest) one, pixels across it from near to far range, both from 0; a
-position is of a pixel's centre. Sub-swaths are numbered from 0 (EW1) to 4 (EW5).
+Lines are counted along the flight from the earliest one, pixels across it from near to far range, both from 0;
+positions are those of pixel centres. Sub-swaths are numbered from 0 (EW1) to 4 (EW5).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from floemap.errors import ConfigError
 SWATHS = ("EW1", "EW2", "EW3", "EW4", "EW5")
 MISSIONS = ("S1A", "S1B", "S1C", "S1D")
 MIN_SIZE_PX = 64
-#: Size of a full scene; all spacings of look-up tables are in proportion to it.
+#: Size of a full scene; all spacings of look-up tables are proportional to it.
 FULL_LINES, FULL_SAMPLES = 10708, 10487
 #: Ground speed of the beam, from an orbital speed of 7.58 km/s; 5.8 ms a line of 40 m.
 GROUND_SPEED_M_S = 6880.0
 
-# Where sub-swaths meet and begin in a full scene, as in a product of 2022: bursts of EW1 begin first, the others follow
-# one by one, and after the first burst cycle the seams move a few samples towards near range.
+# Seams and first lines of sub-swaths in a full scene, as in a product of 2022: the bursts of EW1 begin first, those of
+# the others follow, and after the first burst cycle the seams move a few samples towards near range.
 _SEAMS_EARLY = (3118, 5021, 7092, 8966)
 _SEAMS_LATE = (3112, 5013, 7084, 8959)
 _OVERRUN = (12, 12, 14, 10)
@@ -36,7 +36,7 @@ _SHIFT_LINE = 1345
 
 @dataclass(frozen=True)
 class Block:
-    """A rectangle of one sub-swath in the image; last line and last sample belong to it."""
+    """A rectangle of one sub-swath in the image, including its last line and last sample."""
 
     swath: int
     first_line: int
@@ -66,15 +66,15 @@ class ProductSpec:
         Spacing of lines and of samples on the ground. A real scene has 40 m; a small scene with a larger spacing
         covers as much ground.
     stop
-        Time of the last line; by default the flight takes as long as a real one over the same distance.
+        Time of the last line; by default that of a real flight over the same distance.
     incidence_deg
-        Incidence angle at the near and the far edge, always spanned in full.
+        Incidence angle at the near and the far edge, whatever the size of the scene.
     ipf_version
-        Version of the processor that the product claims.
+        Version of the processor in the manifest.
     noise_format
         ``range_azimuth`` as from IPF 2.9 on, ``vectors`` as before.
     denoised
-        Whether the pixels have the annotated noise subtracted, and the annotation says so.
+        Whether the annotated noise is subtracted from the pixels, as the annotation then states.
     naming
         ``esa`` long file names, or ``cloud`` short ones as in cloud buckets.
     container
@@ -84,12 +84,12 @@ class ProductSpec:
     seed
         Seed of speckle and of the noise's departure from its annotation.
     orbit, datatake, suffix
-        Parts of the product's name: absolute orbit, data take as six and an identifier as four hexadecimal digits.
-        With `suffix` None it follows from the rest.
+        Parts of the product's name: absolute orbit, data take as six and an identifier as four hexadecimal digits. If
+        `suffix` is None, it is computed from the other fields.
     polarisations
-        ``("HH", "HV")``; one alone, or VV and VH, for products that a reader should refuse or handle.
+        ``("HH", "HV")``; a single one, or VV and VH, for products that a reader should refuse or handle.
     noise_departure
-        Size of the departure of the true noise from the annotated one, per sub-swath and in scalloping; 0 is none.
+        Size of the departure of the true noise from the annotated one, per sub-swath and in scalloping; 0 for none.
     """
 
     start: datetime
@@ -117,7 +117,7 @@ class ProductSpec:
 
     def __post_init__(self) -> None:
         near, far = self.incidence_deg
-        # Each entry: what must hold, the name of the field, its value, in words what is allowed.
+        # Each entry: condition, name of the field, its value, allowed values in words.
         checks = [
             (self.lines >= MIN_SIZE_PX, "lines", self.lines, f"at least {MIN_SIZE_PX}"),
             (self.samples >= MIN_SIZE_PX, "samples", self.samples, f"at least {MIN_SIZE_PX}"),
@@ -143,7 +143,7 @@ class ProductSpec:
 
     @property
     def line_interval_s(self) -> float:
-        """Time from one line to the next."""
+        """Time from one line to the next, seconds."""
         if self.stop is None:
             return self.pixel_spacing_m / GROUND_SPEED_M_S
         return (self.stop - self.start).total_seconds() / (self.lines - 1)
@@ -154,22 +154,22 @@ class ProductSpec:
         return self.stop or self.time_of_line(self.lines - 1)
 
     def time_of_line(self, line: float) -> datetime:
-        """Time at which a line was seen, to the microsecond."""
+        """Return the time at which a line was acquired, to the microsecond."""
         return self.start + timedelta(seconds=float(line) * self.line_interval_s)
 
     @property
     def relative_orbit(self) -> int:
-        """Track of the 12-day cycle; the offsets are those of S1A and S1B, for later missions S1A's."""
+        """Track of the 12-day cycle; later missions have the offset of S1A."""
         return (self.orbit - (27 if self.mission == "S1B" else 73)) % 175 + 1
 
     @property
     def polarisation_code(self) -> str:
-        """``DH`` for HH and HV, ``DV`` for VV and VH, ``SH`` and ``SV`` for one band alone."""
+        """``DH`` for HH and HV, ``DV`` for VV and VH, ``SH`` and ``SV`` for a single band."""
         return ("D" if len(self.polarisations) > 1 else "S") + self.polarisations[0][0]
 
     @property
     def name(self) -> str:
-        """The product's name without a suffix of folder or archive."""
+        """Name of the product without the suffix of a folder or archive."""
         begin, end = (f"{_utc(t):%Y%m%dT%H%M%S}" for t in (self.start, self.stop_time))
         head = f"{self.mission}_EW_GRDM_1S{self.polarisation_code}_{begin}_{end}_{self.orbit:06d}_{self.datatake}"
         suffix = self.suffix or f"{zlib.crc32(repr(self).encode()) & 0xFFFF:04X}"
@@ -177,22 +177,22 @@ class ProductSpec:
 
     @property
     def folder_name(self) -> str:
-        """Name of the product's folder: cloud buckets leave ``.SAFE`` away."""
+        """Name of the product's folder; in cloud buckets without ``.SAFE``."""
         return self.name if self.naming == "cloud" and not self.cog else f"{self.name}.SAFE"
 
     def long_stem(self, polarisation: str) -> str:
-        """ESA's file name of a band, without an extension, as manifests list it in every form of the product."""
+        """Return ESA's file name of a band, without an extension, which manifests list in every form of the product."""
         begin, end = (f"{_utc(t):%Y%m%dt%H%M%S}" for t in (self.start, self.stop_time))
         number = self.polarisations.index(polarisation) + 1
         head = f"{self.mission}-ew-grd-{polarisation}-{begin}-{end}-{self.orbit:06d}-{self.datatake}".lower()
         return f"{head}-{number:03d}" + ("-cog" if self.cog else "")
 
     def file_stem(self, polarisation: str) -> str:
-        """The name that a band's files have on disk, without an extension."""
+        """Return the name of a band's files on disk, without an extension."""
         return f"ew-{polarisation.lower()}" if self.naming == "cloud" else self.long_stem(polarisation)
 
     def blocks(self) -> list[Block]:
-        """Sub-swath rectangles: a staircase at the first lines, then blocks before and after the seams shift."""
+        """Return the blocks: a staircase at the first lines, then blocks before and after the shift of the seams."""
         rows = self.lines / FULL_LINES
         starts: list[int] = []
         for line in _START_LINES:
@@ -203,7 +203,7 @@ class ProductSpec:
         for s, start in enumerate(starts):
             left, left_late = (early[s - 1], late[s - 1]) if s else (0, 0)
             if s < len(SWATHS) - 1:
-                # Until the next sub-swath begins, this one runs on past the seam, a sample less after a while.
+                # Until the next sub-swath begins, this one extends past the seam, from a certain line by a sample less.
                 over = max(2, round(_OVERRUN[s] * self.samples / FULL_SAMPLES))
                 middle = start + (2 * (starts[s + 1] - start)) // 5
                 cuts = [(start, middle, early[s] + over), (middle, starts[s + 1], early[s] + over - 1)]
@@ -224,10 +224,10 @@ def _utc(time: datetime) -> datetime:
 
 
 def timestamp(time: datetime) -> str:
-    """A time as annotations have it: UTC, microseconds, no zone."""
+    """Return a time as in annotations: UTC, microseconds, no zone."""
     return f"{_utc(time):%Y-%m-%dT%H:%M:%S.%f}"
 
 
 def steps(stop: int, step: int) -> NDArray[np.int64]:
-    """Multiples of `step` below `stop`, and `stop` - 1."""
+    """Return the multiples of `step` below `stop`, and `stop` - 1."""
     return np.union1d(np.arange(0, stop, step), [stop - 1])

@@ -1,12 +1,13 @@
-"""Speckle of detected multi-look images: gamma-distributed, and alike in neighbouring pixels.
+"""Speckle of detected multi-look images: gamma-distributed, and correlated between neighbouring pixels.
 
-Pixels of EW GRDM products lie 40 m apart and resolve some 90 m, so neighbours share most of their speckle: averaging
-2 x 2 of them raises the number of looks by a factor near 1.4, not by four. Even windows of HV in four real products
-have correlations of 0.67 to 0.73 between neighbours and 0.2 to 0.3 two pixels apart, in range as in azimuth, and the
-skewness of a gamma distribution. A Gaussian in metres fits the correlations and is what is drawn here; pixels of
-hundreds of metres are independent.
+Pixels of EW GRDM products are 40 m apart and the resolution is some 90 m, so neighbours share most of their speckle:
+averaging 2 x 2 of them increases the number of looks by a factor near 1.4, not by four. Homogeneous windows of HV in
+four real products have correlations of 0.67 to 0.73 between neighbours and 0.2 to 0.3 two pixels apart, in range and in
+azimuth, and the skewness of a gamma distribution. A Gaussian in metres fits the correlations and is used here; pixels
+of hundreds of metres are independent.
 
-Thermal noise goes through the same processing and has the same speckle: real windows at the noise floor show it.
+Thermal noise has the same speckle, since it passes through the same processing: real windows at the noise floor show
+it.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from floemap.errors import ConfigError
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-#: Equivalent number of looks that ESA gives for EW GRDM. Even windows of real products have 10 to 11, or 15 to 16 where
-#: the first sub-swath is processed with 18 looks instead of 12: here all sub-swaths have the same.
+#: Equivalent number of looks of EW GRDM according to ESA. Homogeneous windows of real products have 10 to 11, or 15 to
+#: 16 where the first sub-swath is processed with 18 looks instead of 12; here all sub-swaths have the same number.
 EW_GRDM_LOOKS = 10.7
-#: Distance, m, at which correlation has fallen to 1/e: exp(-(40 / 67)^2) is 0.70, what was measured at 40 m.
+#: Distance, m, at which the correlation is 1/e: exp(-(40 / 67)^2) is 0.70, the value measured at 40 m.
 CORRELATION_M = 67.0
-#: Lines that share a stream of random numbers. Few, because those that touch a block's surroundings are drawn again.
+#: Lines that share a stream of random numbers; few, because the lines around each block are drawn again.
 _STREAM_LINES = 8
 
 
 @dataclass(frozen=True)
 class Speckle:
-    """The speckle of one band of an image, as a function of the line: the same however the lines are asked for.
+    """The speckle of one band of an image as a function of the line, independent of the blocks that are requested.
 
     Attributes
     ----------
@@ -43,9 +44,9 @@ class Speckle:
     spacing_m
         Distances of lines and of samples, metres.
     samples
-        Along a line.
+        Number of samples of a line.
     key
-        Which speckle; equal keys give equal speckle.
+        Key of the random numbers; equal keys give equal speckle.
 
     Raises
     ------
@@ -60,7 +61,9 @@ class Speckle:
 
     def __post_init__(self) -> None:
         if not self.looks >= 1:
-            raise ConfigError(f"speckle cannot have {self.looks} looks.", hint="Give 1 or more, or none at all.")
+            raise ConfigError(
+                f"speckle cannot have {self.looks} looks.", hint="Give 1 or more, or None for no speckle."
+            )
 
     @cached_property
     def _kernels(self) -> tuple[F32, F32]:
@@ -72,8 +75,8 @@ class Speckle:
 
         White Gaussian noise is smoothed, and its values are replaced by those of the same rank in a gamma distribution,
         in the cube form of Wilson and Hilferty (1931, PNAS 17, 684-688). From three looks on the distribution function
-        is right to 0.005, at one look to 0.015. Of the Gaussian's correlation 0.70 are left 0.695 at ten looks, 0.66 at
-        one.
+        is correct to 0.005, at one look to 0.015. A correlation of 0.70 of the Gaussian becomes 0.695 at ten looks,
+        0.66 at one.
         """
         down, along = self._kernels
         reach, side = down.size // 2, along.size // 2
@@ -104,8 +107,8 @@ class Speckle:
 def smoothing_kernel(spacing_m: float) -> F32:
     """Return the kernel, (odd number,), that gives white noise of unit variance the correlation of speckle.
 
-    Its autocorrelation is exp(-(d / CORRELATION_M)^2) at whole pixels d, and its squares sum to 1. One value, 1, where
-    pixels are so large that neighbours have nothing in common.
+    Its autocorrelation is exp(-(d / CORRELATION_M)^2) at whole pixels d, and its squares sum to 1. If pixels are so
+    large that neighbours are uncorrelated, it is a single value, 1.
     """
     reach = int(6 * CORRELATION_M / spacing_m) + 1
     lags_m = np.arange(-reach, reach + 1) * spacing_m

@@ -1,11 +1,11 @@
-"""Write simulated Sentinel-1 EW GRDM products in SAFE form, complete: what a strict reader of real ones reads.
+"""Write simulated Sentinel-1 EW GRDM products in SAFE form, complete enough for a strict reader of real products.
 
     spec = ProductSpec(start=datetime(2018, 1, 16, 7, 54, 30), lines=1000, samples=1000, pixel_spacing_m=400,
                        centre_lon=-10, centre_lat=77, heading_deg=-150)
     write_safe(folder, spec, {"HH": hh, "HV": hv})
 
-Same specification, same backscatter, same bytes. Every product says that it is simulated: in a file ``SIMULATED.txt``,
-in the manifest's facility and in each TIFF's description.
+Equal specification and backscatter give equal bytes. Every product is marked as simulated: in a file ``SIMULATED.txt``,
+in the facility of the manifest and in the description of each TIFF.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from floemap.zips import UNREADABLE
 
 __all__ = ["ProductSpec", "SimulatedLuts", "luts", "write_safe"]
 
-#: DN^2 in the fringe that early processors left at the image's sides.
+#: DN^2 in the fringe that early processors left at the sides of the image.
 FRINGE_POWER = 40.0
 
 NOTICE = """This product was simulated by floemap. It has the form of a Sentinel-1 product and shows nothing real:
@@ -45,28 +45,28 @@ no satellite took it, and it is no evidence about ice anywhere. Its name is that
 """
 
 
-#: Begins what every simulated product says of itself, in the file that is its record.
+#: Words in the notice of every simulated product, and the file of the notice, which is its record.
 MARK, RECORD = "simulated by floemap", "SIMULATED.txt"
 
 
 def simulated_product(final: Path, names: Iterable[str]) -> Stage:
     """Return the stage of a simulated product with files of these names; refuse to replace one that is not simulated.
 
-    A product in the SAFE form has no JSON of ours: it is known by its notice and by the names of its files.
+    A product in SAFE form has no record in JSON: its notice and the names of its files identify it.
 
     Raises
     ------
     OutputError
-        If what stands at `final` says nothing of being simulated.
+        If there is a product at `final` that is not simulated.
     """
     record = final / RECORD if final.is_dir() else None
     if record is not None and record.is_file() and MARK not in record.read_text(encoding="utf-8", errors="replace"):
-        raise OutputError("holds a product that floemap did not simulate.", path=final, hint="Choose another --out.")
+        raise OutputError("contains a product that floemap did not simulate.", path=final, hint="Choose another --out.")
     return Stage("floemap simulate", RECORD, revision=1, files=tuple(map(glob.escape, names)))
 
 
 def luts(spec: ProductSpec) -> SimulatedLuts:
-    """Look-up tables and exact geometry of the product that :func:`write_safe` makes of `spec`."""
+    """Return look-up tables and exact geometry of the product that :func:`write_safe` makes of `spec`."""
     return SimulatedLuts(spec)
 
 
@@ -86,16 +86,16 @@ def write_safe(
     out_dir
         Folder in which the product's folder or archive appears.
     spec
-        What to make.
+        Specification of the product.
     sigma0
-        Backscatter, linear power, float32, by polarisation: arrays (lines, samples) or functions that give the rows of
-        a slice of lines; or one function that gives the rows of all polarisations. Functions are called from `threads`
-        threads.
+        Backscatter, linear power, float32, by polarisation: arrays (lines, samples) or functions that return the rows
+        of a slice of lines; or one function that returns the rows of all polarisations. `threads` threads call the
+        functions.
     looks
-        Equivalent number of looks of the speckle, at least 1; None for none. Neighbouring pixels of less than some
-        150 m are alike; see :class:`~floemap.simulation.safe.speckle.Speckle`.
+        Equivalent number of looks of the speckle, at least 1; None for no speckle. The speckle of neighbouring pixels
+        closer than some 150 m is correlated; see :class:`~floemap.simulation.safe.speckle.Speckle`.
     threads
-        Blocks of lines worked on at once; the result is the same with any number.
+        Number of blocks of lines computed at the same time; the result does not depend on it.
 
     Returns
     -------
@@ -106,9 +106,9 @@ def write_safe(
     ConfigError
         If a polarisation of the specification has no backscatter, or the number of looks is below 1.
     GridError
-        If backscatter has another shape than the specification.
+        If the backscatter has another shape than the specification.
     OutputError
-        If the product cannot be written, or would take the place of one that is not simulated.
+        If the product cannot be written, or would replace one that is not simulated.
     """
     if not callable(sigma0):
         missing = [p for p in spec.polarisations if p not in sigma0]
@@ -142,7 +142,7 @@ def write_safe(
 
 
 def _refuse_real_zip(path: Path) -> None:
-    """Refuse to replace a zip that is not of a simulated product."""
+    """Refuse to replace a zip that does not contain a simulated product."""
     if not path.exists():
         return
     try:
@@ -151,7 +151,7 @@ def _refuse_real_zip(path: Path) -> None:
     except UNREADABLE:
         notices = []
     if not any(MARK.encode() in notice for notice in notices):
-        raise OutputError("is a zip that floemap did not simulate.", path=path, hint="Choose another --out.")
+        raise OutputError("does not contain a product that floemap simulated.", path=path, hint="Choose another --out.")
 
 
 def _listed(spec: ProductSpec) -> Iterator[tuple[str, str, str, str, str]]:
@@ -251,7 +251,7 @@ def write_quicklook(path: Path, pictures: Sequence[NDArray[np.float32]]) -> None
 
 
 def _pack(folder: Path, archive: Path, spec: ProductSpec) -> None:
-    """Zip a product's tree. Times of members are the product's, so that equal content gives equal bytes."""
+    """Zip the folder of a product. Members have the time of the product, so that equal content gives equal bytes."""
     time = spec.start.timetuple()[:6]
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):

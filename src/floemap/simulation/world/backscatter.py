@@ -1,4 +1,4 @@
-"""C-band backscatter of the twin's surfaces: one table, and arrays in, arrays out.
+"""C-band backscatter of the twin's surfaces: one table, and functions of arrays.
 
 The table holds mean sigma0, averaged *as power* over a surface, in dB: what a radar product shows when noise is
 subtracted and power is averaged before the logarithm. Spatial spread within a surface is log-normal about that mean, so
@@ -36,7 +36,7 @@ Pol = Literal["HH", "HV"]
 POLS: tuple[Pol, Pol] = ("HH", "HV")
 #: Incidence angle, degrees, at which the table's levels hold.
 REFERENCE_DEG = 35.0
-#: Wind speeds, m/s, between which the water's rows hold; slower and faster winds are taken as these.
+#: Range of wind speeds, m/s, of the levels of water; slower and faster winds are set to its ends.
 WIND_M_S = (2.0, 15.0)
 
 
@@ -84,7 +84,7 @@ _WINTER: dict[Surface, Row] = {
     Surface.FIRST_YEAR_DEFORMED: Row(-14.0, -0.24, -23.5, -0.12, 1.6),
     Surface.FAST: Row(-17.5, -0.25, -31.0, -0.20, 1.3),
     Surface.OLD: Row(-11.0, -0.17, -20.0, -0.09, 1.5),
-    # At the slowest wind of WIND_M_S; the water's level rises from here.
+    # At the slowest wind of WIND_M_S; faster wind raises the level.
     Surface.WATER: Row(-28.0, -0.60, -34.0, -0.10, 0.5),
 }
 _MELT: dict[Surface, Row] = _WINTER | {
@@ -121,7 +121,7 @@ WATER_ROUGH_DB: Mapping[Pol, float] = MappingProxyType({"HH": -17.0, "HV": -26.0
 
 @lru_cache(maxsize=32)
 def _luts(month: int, pol: Pol) -> tuple[Floats, Floats, Floats]:
-    """Level, slope and spread by surface code, (256,) float32 each."""
+    """Return level, slope and spread by surface code, (256,) float32 each."""
     if pol not in POLS:
         raise ConfigError(f"the table has no band {pol!r}.", hint="Bands are HH and HV.")
     level, slope, spread = (np.full(256, np.nan, np.float32) for _ in range(3))
@@ -133,7 +133,7 @@ def _luts(month: int, pol: Pol) -> tuple[Floats, Floats, Floats]:
 
 
 def water_rise_db(wind_m_s: ArrayLike, pol: Pol) -> Floats:
-    """Return how far above its level in the slowest wind water lies, dB: a power law of wind speed, any shape."""
+    """Return the rise of water above its level in the slowest wind, dB, any shape: a power law of wind speed."""
     low, high = WIND_M_S
     bottom = TABLE[Season.WINTER][Surface.WATER]
     rise = WATER_ROUGH_DB[pol] - (bottom.hh_db if pol == "HH" else bottom.hv_db)
@@ -162,7 +162,7 @@ def sigma0_db(
     Raises
     ------
     ConfigError
-        If the month or band does not exist, a code is no surface, or there is water and no wind.
+        If the month or band does not exist, a code is not that of a surface, or there is water and no wind.
     """
     codes = np.asarray(surface, np.uint8)
     if codes.size and int(codes.max()) >= len(Surface):
@@ -188,8 +188,8 @@ def sigma0(
     """Return sigma0 with its spread within surfaces, linear power, float32; arguments as in :func:`sigma0_db`.
 
     `texture` is in standard deviations (``Truth.texture_hh`` or ``texture_hv``). Its mean power over a surface is the
-    table's if the texture is normal. No speckle, no noise. Some 20 bytes a pixel are needed: call it on blocks, from
-    several threads if you like.
+    table's if the texture is normal. Speckle and noise are not included. The function needs some 20 bytes a pixel, so
+    call it on blocks; several threads may do so.
     """
     _, _, spread = _luts(month, pol)
     db = sigma0_db(surface, incidence_deg, month, pol, wind_m_s)

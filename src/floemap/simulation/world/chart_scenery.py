@@ -1,7 +1,7 @@
-"""Scenery from a real ice chart: its polygons, filled with floes of the types and concentrations that it tells.
+"""Scenery from a real ice chart: its polygons, filled with floes of the charted types and concentrations.
 
-A chart says what a polygon holds and not where. Here each of its floes, a cell of a tessellation, gets one of the
-polygon's types, as many as the concentrations say. What the chart leaves unsaid is water.
+A chart gives the ice types of a polygon, not their places in it. Here each floe of a polygon, a cell of a tessellation,
+gets one of its types, in numbers according to the concentrations. Where the chart gives no type, there is water.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from floemap.legend import SIX_CLASSES
 from floemap.simulation.world.surface import Surface, Truth
 from floemap.simulation.world.texture import Bytes, Floats, cell_lookup, lookup, noise_texture, voronoi_cells
 
-#: Grid on which the chart's polygons are drawn.
+#: Pixel size of the raster of the chart's polygons.
 CHART_STEP_M = 200.0
-#: Mean size of a chart's floes: large ones, and small ones where large ones are broken.
+#: Mean sizes of floes: of large ones, and of small ones where large ones are broken.
 FLOE_SPACINGS_M = (13_000.0, 3_000.0)
-#: Part of the large floes that is whole.
+#: Share of large floes that are not broken.
 _WHOLE = 0.4
 _FAST_FORM = 8
-#: A chart is left where it is if it covers this much of the scene.
+#: A chart is not moved if it covers this share of the scene.
 _IN_PLACE = 0.5
 _SEARCH_CELLS = 48
 
@@ -43,7 +43,7 @@ _GLACIER_ICE = 98
 
 @dataclass(frozen=True)
 class Placement:
-    """How a chart was laid on a scene: `scale` times its size, and moved by the shift (0, 0 where it lies itself)."""
+    """How a chart was placed on a scene: at `scale` times its size, moved by the shift; not changed if `in_place`."""
 
     in_place: bool
     scale: float
@@ -51,12 +51,12 @@ class Placement:
 
 
 class ChartScenery:
-    """A chart laid on a plane.
+    """A chart on a plane.
 
     Parameters
     ----------
     chart
-        As read.
+        The chart.
     plane
         CRS of the plane.
     bounds_m
@@ -72,7 +72,7 @@ class ChartScenery:
     Attributes
     ----------
     polygons
-        The chart's table with the polygons as they lie on the plane, as a GeoDataFrame.
+        Table of the chart with its polygons on the plane, as a GeoDataFrame.
     """
 
     def __init__(self, chart: Chart, plane: pyproj.CRS, bounds_m: tuple[float, float, float, float], seed: int) -> None:
@@ -96,7 +96,7 @@ class ChartScenery:
         """Return the truth at positions, as :meth:`floemap.simulation.world.surface.World.truth` does."""
         x, y = np.asarray(x_m, np.float32), np.asarray(y_m, np.float32)
         rough = noise_texture(self.seed, 6, 2048, 256, 2, 2.8)
-        # Drawn lines are smooth; ice is not: look up with a shift of some 150 m.
+        # Drawn lines are smooth, ice edges are ragged: shift positions by some 150 m.
         jx = x + 150 * lookup(rough, x, y, 60.0, 81)
         jy = y + 150 * lookup(rough, x, y, 60.0, 82)
         col = (jx - np.float32(self._left)) * np.float32(1 / CHART_STEP_M)
@@ -123,24 +123,25 @@ class ChartScenery:
         )
 
     def _floe_rank(self, x: Floats, y: Floats) -> Floats:
-        """A number per floe, uniform in 0 to 1."""
+        """Return the random number of the floe at each position, uniform in 0 to 1."""
         cells = voronoi_cells(self.seed)
         large, small = (
             cells.rank[cell_lookup(cells, x, y, spacing_m, 83 + k)[1]] for k, spacing_m in enumerate(FLOE_SPACINGS_M)
         )
-        # Whether a floe is whole says nothing of its rank: other digits of the same number decide.
+        # Other digits of the same number decide whether a floe is whole, so that its rank is independent of that.
         return np.where(np.modf(large * 31.7)[0] < _WHOLE, large, small)
 
 
 def _mixture(chart: Chart, types: IceTypes) -> tuple[Bytes, Floats]:
-    """Surfaces of each polygon's floes and the ranks at which they change.
+    """Return the surfaces of the floes of each polygon and the ranks at which they change.
 
     Returns
     -------
     kinds
         (polygons, 6) uint8 codes of Surface: up to four types, water, and again water.
     shares
-        (polygons, 5) float32, cumulative; a floe of rank r is of the kind that so many shares lie at or below r.
+        (polygons, 5) float32, cumulative; the number of shares at or below r is the index of the kind of a floe of
+        rank r.
     """
     n = len(chart)
     of_stage = {stage: _SURFACE_OF_CLASS[c] for stage, c in SIX_CLASSES.stage_to_class.items() if c < 6}
@@ -164,7 +165,7 @@ def _mixture(chart: Chart, types: IceTypes) -> tuple[Bytes, Floats]:
 def _placed(
     chart: Chart, kind: Bytes, plane: pyproj.CRS, bounds_m: tuple[float, float, float, float]
 ) -> tuple[NDArray[np.object_], Placement]:
-    """The chart's polygons on the plane: where they are if they cover the scene, else moved and scaled onto it."""
+    """Return the polygons on the plane: in place if they cover the scene, else moved and scaled to cover it."""
     geometries = chart.geometries
     scene = shapely.box(*bounds_m)
     here = _visible(chart, plane, scene)
@@ -180,7 +181,7 @@ def _placed(
 
 
 def _visible(chart: Chart, plane: pyproj.CRS, scene: shapely.Polygon) -> NDArray[np.object_] | None:
-    """The chart's polygons on the plane, if they cover enough of the scene there; None otherwise."""
+    """Return the polygons on the plane if they cover enough of the scene, else None."""
     back = pyproj.Transformer.from_crs(plane, chart.crs, always_xy=True)
     x, y = np.meshgrid(*(np.linspace(a, b, 25) for a, b in zip(scene.bounds[:2], scene.bounds[2:], strict=True)))
     x, y = back.transform(x.ravel(), y.ravel())
@@ -193,7 +194,7 @@ def _visible(chart: Chart, plane: pyproj.CRS, scene: shapely.Polygon) -> NDArray
 
 
 def _richest(geometries: NDArray[np.object_], kind: Bytes, size: tuple[float, float]) -> tuple[float, float]:
-    """Lower left corner of the window of that size with the most even mixture of kinds, land counting for nothing."""
+    """Return the lower left corner of the window of that size with the most even mixture of kinds without land."""
     left, bottom, right, top = shapely.total_bounds(geometries)
     step = max(right - left, top - bottom, *size) / (4 * _SEARCH_CELLS)
     shape = int(np.ceil((top - bottom) / step)) + 1, int(np.ceil((right - left) / step)) + 1

@@ -1,9 +1,8 @@
-"""Floes and leads of the twin, on a lattice 160 m apart: signed distances, so that their edges are sharp at any scale.
+"""Floes and leads of the twin on a lattice of 160 m: signed distances, so that their edges are sharp at any scale.
 
-Floes are made as the ice makes them: plates break. A plate of spacing L breaks into plates of spacing L/2 with a
-probability, the fragility f, again and again. The number of floes larger than L then falls as L to the power of
--(2 + log2 f) (Toyota, Haas and Tamura 2011, Deep-Sea Research II 58), which is 1.6 at f = 0.75 in the inner pack and
-nears 2 at the edge.
+As in nature, floes are fragments of plates: a plate of spacing L breaks into plates of spacing L/2 with a probability,
+the fragility f, repeatedly. The number of floes larger than L then falls as L to the power of -(2 + log2 f) (Toyota,
+Haas and Tamura 2011, Deep-Sea Research II 58), which is 1.6 at f = 0.75 in the inner pack and approaches 2 at the edge.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from floemap.simulation.world.zones import Lattice, Month, Zones
 
 FLOE_STEP_M = 160.0
 _COVER_POWER = 0.72
-#: Mean spacings of plates, from the largest to the smallest that is kept whole on the lattice.
+#: Mean spacings of plates, from the largest to the smallest on the lattice.
 SPACINGS_M = (32_000.0, 16_000.0, 8_000.0, 4_000.0, 2_000.0, 1_000.0)
 
 
@@ -39,11 +38,11 @@ class Floes:
     inside_m
         float32, distance inside the nearest floe's edge, negative in the gaps between floes.
     tracer_km
-        float32, the zone tracer at the floe's centre: a floe belongs to one zone as a whole.
+        float32, the zone tracer at the floe's centre, so that a whole floe belongs to one zone.
     rank
-        float32, a random number per floe, uniform in 0 to 1.
+        float32, random number of the floe, uniform in 0 to 1.
     spacing_m
-        float32, spacing of the plates that the floe is one of.
+        float32, spacing of the plates of the floe's size.
     """
 
     inside_m: Floats
@@ -53,15 +52,15 @@ class Floes:
 
 
 def fragility(state: Month, tracer_km: Floats) -> Floats:
-    """Probability that a plate breaks in four: 0.75 in the inner pack, nearing 1 where waves reach in from the edge."""
+    """Return the probability that a plate breaks in four: 0.75 in the inner pack, near 1 where waves reach it."""
     inside = np.float32(state.new_km) - tracer_km
     return np.asarray(0.74 + 0.22 * np.exp(-np.clip(inside, 0, None) / (30 if state.melting else 20)), dtype=np.float32)
 
 
 def concentration(state: Month, tracer_km: Floats, streaks: Floats) -> Floats:
-    """Concentration of floes, 0 to 1: that of the pack inside, falling over the torn edge with streaks across it.
+    """Return the concentration of floes, 0 to 1: that of the inner pack, decreasing in streaks over the ragged edge.
 
-    Where it freezes, nilas and new ice lie beyond the pack, with few floes in them.
+    While it freezes, there are nilas and new ice beyond the pack, with few floes in them.
     """
     border = np.float32(state.new_km if state.melting else state.young_km)
     inside = (border - tracer_km) / np.float32(state.torn_km)
@@ -71,7 +70,7 @@ def concentration(state: Month, tracer_km: Floats, streaks: Floats) -> Floats:
 
 
 def floes(zones: Zones, state: Month, seed: int, x_m: Floats, y_m: Floats) -> Floes:
-    """Compute floes at positions, (rows, cols) float32 metres; a position's values depend on nothing but itself."""
+    """Compute floes at positions, (rows, cols) float32 metres; values depend on the position only."""
     cells = voronoi_cells(seed)
     rough = noise_texture(seed, 1, 1024, 512, 4, 3.0)
     # Bent coordinates: straight cell borders become the curved, ragged outlines of floes.
@@ -79,7 +78,7 @@ def floes(zones: Zones, state: Month, seed: int, x_m: Floats, y_m: Floats) -> Fl
     bx = x_m + 800 * lookup(bent, x_m, y_m, 110.0, 21) + 40 * lookup(rough, x_m, y_m, 20.0, 23)
     by = y_m + 800 * lookup(bent, x_m, y_m, 110.0, 22) + 40 * lookup(rough, x_m, y_m, 20.0, 24)
     distance = np.full(x_m.shape, 1e9, np.float32)
-    open_ = np.ones(x_m.shape, bool)  # still to be broken
+    open_ = np.ones(x_m.shape, bool)  # plates that may still break
     leaf_x, leaf_y = x_m.copy(), y_m.copy()
     rank, spacing = np.zeros_like(x_m), np.full(x_m.shape, SPACINGS_M[0], np.float32)
     for level, size in enumerate(SPACINGS_M):
@@ -92,17 +91,17 @@ def floes(zones: Zones, state: Month, seed: int, x_m: Floats, y_m: Floats) -> Fl
         if level + 1 < len(SPACINGS_M):
             open_ &= _breaks(zones, state, cells, index, cx, cy, size)
     tracer = zones.lattice.at(zones.tracer_km, leaf_x, leaf_y)
-    # The random number that decided over breaking is no longer uniform for those left: draw afresh by place.
+    # The random number by which plates break is not uniform among the remaining ones: draw another one by position.
     fine = noise_texture(seed, 9, 512, 4, 2, 0.0)
     draw = lookup(fine, leaf_x, leaf_y, 1700.0, 31 + zones.month)
     rank = np.asarray(0.5 * (1 + np.tanh(0.8 * draw)), dtype=np.float32) + np.float32(0.618) * rank
     rank -= np.floor(rank)
     streaks = lookup(rough, leaf_x, leaf_y, 160.0, 41 + zones.month)
     cover = concentration(state, tracer, streaks)
-    # A floe has gaps along the borders of the plates that it broke from, too, which takes a little more: this much.
+    # A floe also has gaps along the borders of the plates that it broke from; the power corrects the cover for them.
     gap = np.interp(1 - cover ** np.float32(_COVER_POWER), np.linspace(0, 1, 1001), cells.quantiles).astype(np.float32)
     inside = distance - gap * spacing
-    # Consolidated ice has no gaps at all, also not at the junctions where the soft distance is below zero.
+    # Consolidated ice has no gaps, not even at junctions, where the soft distance is below zero.
     inside[cover > 0.992] = 1e4
     inside[cover < 0.02] = -1e4
     return Floes(inside, tracer, rank, spacing)
@@ -118,9 +117,10 @@ def _breaks(
 
 
 def rubble_concentration(zones: Zones, state: Month, seed: int) -> Floats:
-    """Concentration of floes too small for the lattice, among the large ones and beyond them; on the zones' lattice.
+    """Return the concentration of floes too small for the lattice of floes, on the lattice of the zones.
 
-    They are what currents draw into filaments, so they follow the tracer, with streaks along its contours.
+    They are among the large floes and beyond them. Currents draw them into filaments, so they follow the tracer, with
+    streaks along its contours.
     """
     x, y = zones.lattice.positions()
     rough = noise_texture(seed, 1, 1024, 512, 4, 3.0)
@@ -140,7 +140,7 @@ class Leads:
     Attributes
     ----------
     inside_m
-        float32, distance inside the nearest lead's edge, negative outside.
+        float32, distance inside the edge of the nearest lead, negative outside.
     age
         uint8, 0 (oldest, refrozen) to 255 (just opened).
     """
@@ -154,7 +154,7 @@ _LEADS_PER_CELL = 26
 
 
 def leads(month: int, seed: int, lattice: Lattice, widest_m: float) -> Leads:
-    """Draw leads: cracks 8 to 150 km long in two families of directions, jagged, with widths after a power law.
+    """Draw leads: jagged cracks 8 to 150 km long in two families of directions, with widths from a power law.
 
     Each square of the world, 120 km on a side, has its own leads, so that they do not depend on the lattice.
     """
@@ -173,7 +173,7 @@ def leads(month: int, seed: int, lattice: Lattice, widest_m: float) -> Leads:
 
 
 def _one_lead(rng: np.random.Generator, start: np.ndarray, widest_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, 2) of a lead in metres and its half-width at each."""
+    """Return the points of a lead in metres, (n, 2), and its half-width at each."""
     length = min(8_000.0 * (1 - rng.uniform()) ** (-1 / 1.1), 150_000.0)
     n = max(int(length / 1500), 3)
     family = rng.choice([-0.5, 0.35]) + 1.45
@@ -188,7 +188,7 @@ def _one_lead(rng: np.random.Generator, start: np.ndarray, widest_m: float) -> t
 
 
 def _carve(inside: Floats, age: Bytes, lattice: Lattice, points: np.ndarray, half: np.ndarray, value: int) -> None:
-    """Deepen `inside` along a polyline: the exact distance to each of its segments, in a window around it."""
+    """Raise `inside` along a polyline to the exact distance inside the lead, segment by segment in windows."""
     step = lattice.step_m
     around = half.max() + 3 * step
     for (x0, y0), (x1, y1), h0, h1 in zip(points[:-1], points[1:], half[:-1], half[1:], strict=True):

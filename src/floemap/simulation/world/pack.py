@@ -1,7 +1,7 @@
-"""The drifting ice of the twin at positions: floes and of which kind, what lies between them, leads.
+"""The drifting ice of the twin at positions: floes and their kinds, the ice between them, leads.
 
-Either computed at the positions themselves, or on a lattice 160 m apart and looked up from it. The second is for scenes
-whose pixels are finer than that; the two agree but for some 100 m along the edges of floes.
+It is computed at the positions themselves or, for scenes with pixels finer than 160 m, on a lattice of 160 m and
+interpolated. The two agree except in some 100 m along the edges of floes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from floemap.simulation.world.zones import Lattice, Month, Zones
 
 
 class Surface(IntEnum):
-    """What a pixel of the twin is: finer than the classes of a chart."""
+    """Surface of a pixel of the twin, in more kinds than the classes of a chart."""
 
     LAND = 0
     WATER = 1
@@ -36,7 +36,7 @@ class Surface(IntEnum):
     OLD = 8
 
 
-#: SIGRID-3 stage of development by surface; None where there is no ice. Fast ice is level first-year ice here.
+#: SIGRID-3 stage of development by surface; None without ice. Fast ice is level first-year ice here.
 SURFACE_STAGE: Mapping[Surface, int | None] = MappingProxyType(
     {
         Surface.LAND: None,
@@ -77,7 +77,7 @@ _FLOES_FREEZING = (
     (0, 0.1, 0.9),
 )
 _FLOES_MELTING = ((0.80, 0.20, 0), (0.22, 0.78, 0), (0.15, 0.65, 0.2), (0.2, 0.8, 0), (0.2, 0.8, 0), (0.3, 0.7, 0))
-# Shares of what lies between the floes while it freezes, in the same zones. Columns: young, nilas, new, water.
+# Shares of surfaces between the floes while it freezes, in the same zones. Columns: young, nilas, new, water.
 _BETWEEN_FREEZING = (
     (0.52, 0.05, 0.31, 0.12),
     (0.52, 0.05, 0.31, 0.12),
@@ -88,11 +88,11 @@ _BETWEEN_FREEZING = (
 )
 
 
-#: What a lead shows by its age byte: refrozen ones are young ice, then nilas, new ice, water.
+#: Surface of a lead by its age: the oldest, refrozen ones are young ice, then nilas, new ice, water.
 _LEAD_FREEZING = np.repeat(
     np.array([Surface.YOUNG, Surface.NILAS, Surface.NEW, Surface.WATER], np.uint8), [120, 30, 85, 21]
 )
-# Four things in one raster of 16 bits, four bits each: looked up once instead of four times.
+# Four values in one raster of 16 bits, four bits each, so that one interpolation does for all.
 _FLOE, _BETWEEN, _LEAD, _TONE = 0, 4, 8, 12
 TONES = 16
 
@@ -104,11 +104,11 @@ class PackAt:
     Attributes
     ----------
     floe, lead
-        bool, whether there is a floe large enough to be told apart, and whether a lead runs there.
+        bool, whether there is a large floe, and whether there is a lead.
     floe_kind, between_kind, lead_kind
-        uint8 surfaces: of the nearest floe, of what lies between floes, of the nearest lead.
+        uint8 surfaces: of the nearest floe, between floes, of the nearest lead.
     tone
-        uint8, a random number of each floe, below :data:`TONES`.
+        uint8, random number of each floe, below :data:`TONES`.
     """
 
     floe: NDArray[np.bool_]
@@ -125,9 +125,9 @@ class Pack:
     Parameters
     ----------
     zones
-        Zones of the month, over `bounds_m` at least.
+        Zones of the month, at least over `bounds_m`.
     spacing_m
-        How far apart the positions will be that it is asked about: decides where floes are computed (see above).
+        Approximate distance of the positions that will be requested; it decides where floes are computed (see above).
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Pack:
 
         lead = smooth(self._lead_m) > 0
         floe = None if self._inside_m is None else smooth(self._inside_m) > 0
-        # Kinds stand on a lattice twice as fine, whose first point lies a quarter of a step before the other's.
+        # Kinds are on a lattice twice as fine, whose first point is a quarter of a step before that of the other.
         col, row = 2 * col + np.float32(0.5), 2 * row + np.float32(0.5)
         packed = np.asarray(
             cv2.remap(self._kinds, col, row, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE), np.uint16
@@ -163,12 +163,12 @@ class Pack:
         return PackAt(floe, lead, *(_bits(packed, k) for k in (_FLOE, _BETWEEN, _LEAD, _TONE)))
 
     def _compose(self) -> Floats:
-        """Compute floes over the lattice in blocks of rows, in two threads; pack their kinds with the leads'."""
+        """Compute floes over the lattice in blocks of rows, in two threads; pack them with the leads."""
         lattice = self._lattice
         shape = (lattice.rows, lattice.cols)
         inside = np.empty(shape, np.float32)
         layers = {k: np.empty(shape, np.uint8) for k in (_FLOE, _BETWEEN, _TONE)}
-        voronoi_cells(self._seed)  # once, before the threads would each make it
+        voronoi_cells(self._seed)  # fills the cache once, instead of in each thread
 
         def compose(first: int) -> None:
             rows = slice(first, min(first + 256, lattice.rows))
@@ -197,18 +197,18 @@ class Pack:
         return kind
 
     def _between_kind(self, x: Floats, y: Floats) -> Bytes:
-        """Water while it melts, else thin ice of several ages, in patches and streaks."""
+        """Return water while it melts, else thin ice of several ages, in patches and streaks."""
         kind = np.full(x.shape, Surface.WATER, np.uint8)
         if self._state.melting:
             return kind
         tracer = self._zones.lattice.at(self._zones.tracer_km, x, y)
-        # Streaks along the tracer's own filaments, so that grease ice lies in the swirls of the edge.
+        # Streaks along the filaments of the tracer, so that grease ice is in the eddies of the edge.
         rough = noise_texture(self._seed, 1, 1024, 512, 4, 3.0)
         age = lookup(rough, x + 1500 * tracer, y - 900 * tracer, 150.0, 51 + self._zones.month)
         rank = 0.5 * (1 + np.tanh(0.85 * age))
         shares = np.cumsum(_BETWEEN_FREEZING, axis=1, dtype=np.float32)
         zone = self._zone(tracer)
-        # The last of the new ice is torn off the edge and soon gone: none far out at sea.
+        # New ice beyond the edge decreases with distance, so that there is none far out at sea.
         beyond = np.clip(tracer - np.float32(self._state.new_km), 0, None)
         kind[rank < shares[zone, 2] * np.exp(-beyond / np.float32(8))] = Surface.NEW
         kind[rank < shares[zone, 1]] = Surface.NILAS
@@ -220,7 +220,7 @@ class Pack:
 
 
 def _tone(f: Floes) -> Bytes:
-    """Each floe has a brightness of its own; large ones, which hold dark and bright parts, are nearer the mean."""
+    """Return the random brightness of each floe; that of large ones, with dark and bright parts, is nearer the mean."""
     away = np.modf(f.rank * np.float32(7.13))[0] - np.float32(0.5)
     away *= np.minimum(1, 3_000 / f.spacing_m) ** np.float32(0.6)
     return np.asarray(TONES * (away + np.float32(0.5)), dtype=np.uint8)
@@ -231,6 +231,6 @@ def _bits(packed: NDArray[np.uint16], shift: int) -> Bytes:
 
 
 def _finer(kinds: Bytes) -> Bytes:
-    """Double a raster's resolution and round off the corners of what it shows, without inventing values."""
+    """Double the resolution of a raster and round the corners of its areas, without new values."""
     double = cv2.resize(kinds, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     return np.asarray(cv2.medianBlur(double, 5), dtype=np.uint8)

@@ -1,7 +1,7 @@
-"""From a world to the backscatter of an image's lines: where pixels lie, what is there, how bright it is.
+"""From a world to the backscatter of an image's lines: positions of pixels, their surface, its brightness.
 
-Positions of pixels are computed on a lattice over the image and interpolated linearly between; across 32 pixels of 40 m
-that costs a few centimetres.
+Positions of pixels are computed on a lattice over the image and interpolated linearly; between nodes 32 pixels of 40 m
+apart, the error is a few centimetres.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 LATTICE_PX = 32
-#: A surface is the same over squares of pixels that are not larger than this: the grid of prepared products.
+#: Largest patch of pixels with one surface: a pixel of prepared products.
 PATCH_M = 80.0
 
 
 class Scenery(Protocol):
-    """Something that gives the surface at positions on a plane, as :class:`floemap.simulation.world.surface.World`."""
+    """A surface on a plane, such as :class:`floemap.simulation.world.surface.World`."""
 
     def truth(self, x_m: F32, y_m: F32) -> Truth:
         """Return the truth at positions, (rows, cols) each, metres."""
@@ -36,14 +36,14 @@ class Scenery(Protocol):
 
 @dataclass(frozen=True)
 class ImageLattice:
-    """Where the pixels of an image lie on a plane, and their incidence angle.
+    """Positions of the pixels of an image on a plane, and their incidence angles.
 
     Attributes
     ----------
     shape
         Lines and samples of the image.
     x_m, y_m, incidence_deg
-        At every 32nd line and pixel and one beyond, (nodes along lines, nodes along pixels).
+        Values at every 32nd line and pixel and one beyond, (nodes along lines, nodes along pixels).
     """
 
     shape: tuple[int, int]
@@ -53,14 +53,14 @@ class ImageLattice:
 
     @classmethod
     def over(cls, shape: tuple[int, int], locate: Callable[[F64, F64], tuple[Any, Any, Any]]) -> ImageLattice:
-        """Ask `locate` for x, y and incidence at the lattice's lines and pixels, two arrays of one shape."""
+        """Return the lattice of an image; `locate` returns x, y and incidence at arrays of lines and pixels."""
         lines, pixels = (np.arange(0.0, n + LATTICE_PX, LATTICE_PX) for n in shape)
         x, y, incidence = locate(*np.meshgrid(lines, pixels, indexing="ij"))
         return cls(shape, *(np.asarray(a, float) for a in (x, y, incidence)))
 
     @property
     def bounds_m(self) -> tuple[float, float, float, float]:
-        """(left, bottom, right, top) of the lattice, which holds the image and somewhat more."""
+        """(left, bottom, right, top) of the lattice, which extends somewhat beyond the image."""
         return float(self.x_m.min()), float(self.y_m.min()), float(self.x_m.max()), float(self.y_m.max())
 
     def at(self, lines: NDArray[Any], pixels: NDArray[Any]) -> tuple[F32, F32, F32]:
@@ -68,19 +68,19 @@ class ImageLattice:
         down, along = _hat(lines, self.x_m.shape[0]), _hat(pixels, self.x_m.shape[1])
 
         def interpolated(field: F64) -> F32:
-            middle = float(field.mean())  # so that float32 has digits enough
+            middle = float(field.mean())  # the digits of float32 suffice for differences from it
             return np.asarray(down @ (field - middle).astype(np.float32) @ along.T + np.float32(middle), np.float32)
 
         return interpolated(self.x_m), interpolated(self.y_m), interpolated(self.incidence_deg)
 
 
 def _hat(positions: NDArray[Any], nodes: int) -> F32:
-    """Weights of linear interpolation from the lattice, (positions, nodes)."""
+    """Return the weights of linear interpolation from the lattice, (positions, nodes)."""
     return np.maximum(0, 1 - abs(positions[:, None] / LATTICE_PX - np.arange(nodes))).astype(np.float32)
 
 
 def image_of(geometry: Geometry, crs: str) -> ImageLattice:
-    """The lattice of a simulated product on a map."""
+    """Return the lattice of a simulated product on a map."""
     spec = geometry.spec
     to_map = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
@@ -91,22 +91,22 @@ def image_of(geometry: Geometry, crs: str) -> ImageLattice:
 
 
 class SceneryRows:
-    """sigma0 of blocks of an image's lines, all polarisations at once, for :func:`~.safe_writer.write_safe`.
+    """sigma0 of blocks of lines, all polarisations at once, for :func:`floemap.simulation.safe.writer.write_safe`.
 
-    Keeps the surface that it has shown, one code for each patch of pixels.
+    `surface` keeps the surface of all lines computed so far, one code for each patch of pixels.
 
     Parameters
     ----------
     scenery
-        Asked with positions of `image`.
+        The surface on the plane of `image`.
     image
-        Where the pixels lie.
+        Positions of the pixels.
     month
-        1 to 12, as the season is in the north.
+        1 to 12, the month in the northern hemisphere with this season.
     polarisations
-        Wanted, of HH and HV.
+        Polarisations of HH and HV to return.
     patch_px
-        The surface is asked for once for squares of so many pixels.
+        Side of the square patches of pixels with one surface.
     """
 
     def __init__(
@@ -139,5 +139,5 @@ class SceneryRows:
 
 
 def patch_px(pixel_spacing_m: float) -> int:
-    """Pixels along the side of a patch of one surface: as many as fit :data:`PATCH_M`, at least one."""
+    """Return the side of a patch in pixels: as many as fit into :data:`PATCH_M`, at least one."""
     return max(1, int(PATCH_M / pixel_spacing_m + 1e-6))

@@ -1,11 +1,11 @@
-"""The twin's truth: what the surface is, everywhere in its world, in one month. Arrays only.
+"""The twin's truth: the surface everywhere in its world in one month. Arrays only.
 
-The world is a function of position, month and seed alone. Scenes and grids of any resolution and placement see the same
-world, and it does not matter in which blocks they are computed. Nothing here is evidence about real ice.
+The world is a function of position, month and seed only. Scenes and grids of any resolution and place show the same
+world, independent of the blocks in which they are computed. Nothing here is evidence about real ice.
 
     world = World(month=1, seed=0, bounds_m=(left, bottom, right, top), spacing_m=40)
-    block = world.truth(x_m, y_m)               # any positions within the bounds, from as many threads as wanted
-    small = truth(x_m, y_m, month=1, seed=0)    # the same for a scene that fits in one array
+    block = world.truth(x_m, y_m)               # any positions within the bounds, from any number of threads
+    small = truth(x_m, y_m, month=1, seed=0)    # the same for a scene that fits into one array
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def classes(surface: Bytes) -> Bytes:
 
 @dataclass(frozen=True)
 class Truth:
-    """The surface at the positions that were asked for; all arrays have their shape.
+    """The surface at the requested positions; all arrays have their shape.
 
     Attributes
     ----------
     surface
         uint8, codes of :class:`Surface`.
     wind_m_s
-        float32, wind speed, 1 to 15, everywhere (it matters on water).
+        float32, wind speed, 1 to 15, everywhere (used on water only).
     texture_hh, texture_hv
-        float32, how much brighter than its surface's mean a place is in the band, in standard deviations; over a
-        surface roughly normal, mean 0, standard deviation 1.
+        float32, deviation of the brightness in the band from the mean of its surface, in standard deviations; over a
+        surface roughly normal with mean 0 and standard deviation 1.
     """
 
     surface: Bytes
@@ -66,7 +66,7 @@ class Truth:
 
 
 class World:
-    """The twin's world in one month, ready to be asked about a part of it.
+    """A part of the twin's world in one month.
 
     Parameters
     ----------
@@ -75,11 +75,12 @@ class World:
     seed
         Seed of the world. Land and coast are the same in all months of a seed.
     bounds_m
-        (left, bottom, right, top) in ice_zones.WORLD_CRS: what may be asked about. Answers do not depend on it.
+        (left, bottom, right, top) of the part in :data:`floemap.simulation.world.zones.WORLD_CRS`. The truth at a
+        position does not depend on it.
     spacing_m
-        How far apart the positions will be, about. Below 160 m floes are computed on a lattice first, which takes some
-        seconds for a full scene; from there on at the positions, which is quicker for a small one. The two agree but
-        for some 100 m along floe edges.
+        Approximate distance of the positions that will be requested. Below 160 m floes are computed on a lattice first,
+        which takes some seconds for a full scene, else at the positions, which is faster for a small scene. The two
+        agree except in some 100 m along floe edges.
 
     Raises
     ------
@@ -100,14 +101,14 @@ class World:
         self.zones: Zones = zones(month, seed, bounds_m)
         self._pack = Pack(self.state, seed, self.zones, bounds_m, spacing_m)
         self._rubble = rubble_concentration(self.zones, self.state, seed)
-        # Larger pixels see coarser patches: what is finer averages out within them.
+        # Larger pixels show coarser patches: finer ones average out within them.
         self._coarser = max(1.0, spacing_m / 80)
 
     def truth(self, x_m: ArrayLike, y_m: ArrayLike) -> Truth:
-        """Return the truth at positions, (rows, cols) each, metres in ice_zones.WORLD_CRS.
+        """Return the truth at positions, (rows, cols) each, metres in :data:`floemap.simulation.world.zones.WORLD_CRS`.
 
-        Safe to call from several threads at once. Ask for blocks of some 256 rows where a scene is large: memory is
-        about 60 bytes a position.
+        Several threads may call it at the same time. Request blocks of some 256 rows of a large scene: it needs about
+        60 bytes a position.
 
         Raises
         ------
@@ -119,7 +120,7 @@ class World:
         surface, brightness, wind = self._surface(x, y)
         seen = lookup(fabric_texture(self.seed, 40), x, y, 60.0 * self._coarser, 61 + self.month)
         patches_hh, patches_hv, smooth = (seen[..., k] for k in range(3))
-        # Water and thin ice have no ridges: only what a smooth fabric shows.
+        # Water and thin ice have no ridges, only a smooth fabric.
         thin = (surface >= Surface.WATER) & (surface <= Surface.NILAS)
         of_floe = np.float32(0.55) * brightness
         hh = np.where(thin, smooth, np.float32(0.85) * patches_hh + of_floe)
@@ -145,7 +146,7 @@ class World:
 
     def _surface(self, x: Floats, y: Floats) -> tuple[Bytes, Floats, Floats]:
         z = self.zones
-        # Ragged edges at the finest scale: everything is looked up a little beside the place.
+        # Ragged edges at the finest scale: all fields are taken at slightly shifted positions.
         beside = np.float32(30) * lookup(ragged_texture(self.seed, 11), x, y, 25.0, 71)
         jx, jy = x + beside[..., 0], y + beside[..., 1]
         pack = self._pack.at(jx, jy)
@@ -155,7 +156,7 @@ class World:
             return np.asarray(cv2.remap(field, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
         surface = pack.between_kind
-        # Small floes are what is broken off the floes around.
+        # Small floes are fragments of the floes around them.
         rubble = lookup(rubble_texture(self.seed), jx, jy, RUBBLE_TEXEL_M, 74) < at(self._rubble)
         here = pack.floe | rubble
         np.copyto(surface, pack.floe_kind, where=here)
@@ -171,9 +172,9 @@ class World:
 
 
 def truth(x_m: ArrayLike, y_m: ArrayLike, month: int, seed: int) -> Truth:
-    """Return the truth at positions, (rows, cols) each, metres in ice_zones.WORLD_CRS.
+    """Return the truth at positions, (rows, cols) each, metres in :data:`floemap.simulation.world.zones.WORLD_CRS`.
 
-    For a scene that fits in one array; for a large one make a :class:`World` once and ask it block by block.
+    For a scene that fits into one array; for a large one, make a :class:`World` once and request blocks of it.
 
     Raises
     ------

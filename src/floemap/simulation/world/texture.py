@@ -1,8 +1,8 @@
-"""Periodic random textures and how to look things up in them. Everything random in the twin's world comes from here.
+"""Periodic random textures and their interpolation: the source of everything random in the twin's world.
 
-A texture is a square array that repeats in both directions, so a field of any extent is a lookup in it: the value
-depends on the position alone, never on the block or grid that asks. Lookups use OpenCV, which releases the
-interpreter's lock, so callers may run blocks in threads.
+A texture is a square array that repeats in both directions, so fields of any extent are interpolated from it: a value
+depends on the position only, not on the requested block or grid. OpenCV interpolates and releases the interpreter's
+lock, so callers may compute blocks in threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def rng_of(*key: int) -> np.random.Generator:
 
 @lru_cache(maxsize=16)
 def noise_texture(seed: int, key: int, size_px: int, longest: float, shortest: float, slope: float) -> Floats:
-    """Return :func:`noise`, kept for the next time."""
+    """Return the same as :func:`noise`, from a cache."""
     return noise(seed, key, size_px, longest, shortest, slope)
 
 
@@ -36,13 +36,13 @@ def noise(seed: int, key: int, size_px: int, longest: float, shortest: float, sl
     Parameters
     ----------
     seed, key
-        Which texture.
+        Keys of the random numbers.
     longest, shortest
-        Wavelengths in pixels between which it has power.
+        Range of wavelengths with power, pixels.
     slope
         Power spectral density falls as wavenumber ** -slope in between; 2 is rough, 4 is smooth.
     """
-    # A smooth field needs few points: make it small and enlarge it.
+    # A smooth field needs few points: compute it small and enlarge it.
     factor = 1
     while 8 * factor <= shortest and size_px // (2 * factor) >= 32:
         factor *= 2
@@ -53,7 +53,7 @@ def noise(seed: int, key: int, size_px: int, longest: float, shortest: float, sl
     kx = scipy.fft.rfftfreq(size).astype(np.float32)[None, :]
     square = ky * ky + kx * kx
     square[0, 0] = 1.0  # any value: the mean is set to zero below
-    # Soft ends of the band: a hard cut in the spectrum rings, and shows as a grid of equal bumps.
+    # Soft ends of the band: a sharp cut in the spectrum would cause ringing, a visible grid of equal bumps.
     band = (1 + (square * (longest / factor) ** 2) ** -4) * (1 + (square * (shortest / factor) ** 2) ** 4)
     gain = square ** np.float32(-slope / 4) / band
     gain[0, 0] = 0.0
@@ -69,7 +69,7 @@ _RIDGES = ((160, 0.035, 1.6), (60, 0.06, 1.3), (28, 0.09, 0.9))  # longest wavel
 
 
 def _ridge_lines(seed: int, key: int, size: int) -> list[Floats]:
-    """Lines where floes were pressed together: zero lines of fields of several scales, here and there; 0 to 2.4."""
+    """Return lines of ridges, 0 to 2.4, in some areas: zero lines of fields of several scales."""
     lines = []
     for k, (longest, width, bright) in enumerate(_RIDGES):
         bent = noise(seed, key + 20 + k, size, longest, longest / 10, 3.6)
@@ -80,10 +80,10 @@ def _ridge_lines(seed: int, key: int, size: int) -> list[Floats]:
 
 @lru_cache(maxsize=4)
 def fabric_texture(seed: int, key: int, size: int = 2048) -> Floats:
-    """Return a periodic texture of surfaces seen by radar, (size, size, 4) float32.
+    """Return a periodic texture of surfaces in radar images, (size, size, 4) float32.
 
-    The channels have mean 0 and standard deviation 1: ice in HH; ice in HV; water and thin ice, both bands. Ice shows
-    patches, and bright lines of ridges through them, three quarters of which the bands have in common. The fourth is 0.
+    The channels have mean 0 and standard deviation 1: ice in HH; ice in HV; water and thin ice in both bands. Ice has
+    patches with bright lines of ridges; HH and HV have a correlation of some two thirds. The fourth channel is 0.
     """
 
     def ice(own: int) -> Floats:
@@ -113,7 +113,7 @@ def ridge_texture(seed: int, key: int, size: int = 2048) -> Floats:
 
 
 def _as_share(field: Floats) -> Floats:
-    """Replace values by the share of the area that lies below them."""
+    """Return for each value the share of the area with smaller values."""
     order = np.quantile(field[::3, ::3], np.linspace(0, 1, 1001))
     return np.asarray(np.interp(field, order, np.linspace(0, 1, 1001)), dtype=np.float32)
 
@@ -122,7 +122,7 @@ def _as_share(field: Floats) -> Floats:
 def rubble_texture(seed: int) -> Floats:
     """Return a periodic texture, (px, px) float32, whose values below c are small floes that cover c of the area.
 
-    Each small floe appears at a concentration of its own, so that more ice is more floes and not larger ones.
+    Each small floe appears at another concentration, so that more ice means more floes, not larger ones.
     """
     cells = voronoi_cells(seed)
     own = cells.rank[cells.cell]
@@ -131,18 +131,18 @@ def rubble_texture(seed: int) -> Floats:
 
 
 def lookup(texture: Floats, x_m: Floats, y_m: Floats, texel_m: float, key: int = 0, turn_rad: float = 0.0) -> Floats:
-    """Return a texture's values at positions, bilinear: shape of the positions, and of the texture's channels if any.
+    """Return the values of a texture at positions, bilinear: shape of the positions, and channels if it has any.
 
     Parameters
     ----------
     texture
         (px, px) or (px, px, channels) float32.
     texel_m
-        Size of a texture's pixel in the world.
+        Size of a pixel of the texture in the world, metres.
     key
-        Shifts the texture, so that one texture serves several uncorrelated fields.
+        Key of a shift of the texture, so that one texture gives several uncorrelated fields.
     turn_rad
-        Turns the texture against the world's axes.
+        Angle between the axes of the texture and of the world.
     """
     u, v = _coordinates(x_m, y_m, texel_m, texture.shape[0], key, turn_rad)
     return np.asarray(cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), dtype=np.float32)
@@ -151,7 +151,7 @@ def lookup(texture: Floats, x_m: Floats, y_m: Floats, texel_m: float, key: int =
 def _coordinates(
     x_m: Floats, y_m: Floats, texel_m: float, size_px: int, key: int, turn_rad: float
 ) -> tuple[Floats, Floats]:
-    """Columns and rows of positions in a texture, from 0 up to its size."""
+    """Return columns and rows of positions in a texture, from 0 up to its size."""
     shift_x, shift_y = _shift(key)
     c, s = np.float32(np.cos(turn_rad) / texel_m), np.float32(np.sin(turn_rad) / texel_m)
     u, v = x_m * c, y_m * c
@@ -160,7 +160,7 @@ def _coordinates(
         v -= s * x_m
     u += shift_x
     v += shift_y
-    # OpenCV wraps, too, but takes eight times as long where it has to.
+    # OpenCV could wrap coordinates, too, but takes eight times as long.
     size, periods = np.float32(size_px), np.empty_like(u)
     for w in (u, v):
         np.multiply(w, 1 / size, out=periods)
@@ -186,11 +186,11 @@ class Cells:
         (px, px) float32, soft distance to the cell's border in units of the mean spacing; largest in the middle. It is
         a soft minimum over the borders, so its contours are polygons with rounded corners.
     cell
-        (px, px) uint16, index of the cell that a pixel belongs to.
+        (px, px) uint16, index of the cell of a pixel.
     centre
         (n * n, 2) float32, (x, y) of the cells' points in units of the spacing.
     rank
-        (n * n,) float32, a random number of each cell, uniform in 0 to 1.
+        (n * n,) float32, random number of each cell, uniform in 0 to 1.
     quantiles
         (1001,) float32, quantiles of `distance` at 0, 0.001 ... 1.
     """
@@ -208,7 +208,7 @@ class Cells:
 def voronoi_cells(seed: int, n: int = 64, px_per_cell: int = 24, sharpness: float = 22.0) -> Cells:
     """Return the Voronoi tessellation of an n x n grid of jittered points, periodic in both directions.
 
-    `sharpness` is that of the soft minimum, per unit of spacing: higher gives sharper corners.
+    `sharpness` of the soft minimum is per unit of spacing; higher values give sharper corners.
     """
     rng = rng_of(seed, 303)
     jitter = rng.uniform(0, 1, (n, n, 2)).astype(np.float32)
@@ -259,12 +259,12 @@ def _one_row(
 def cell_lookup(
     cells: Cells, x_m: Floats, y_m: Floats, spacing_m: float, key: int, turn_rad: float = 0.0
 ) -> tuple[Floats, NDArray[np.uint16], Floats, Floats]:
-    """Return which cell positions lie in: distance to its border, m, its index, and its centre's x and y, m."""
+    """Return the cells of positions: distance to the border, m, index, and x and y of the centre, m."""
     texel_m = spacing_m / cells.px_per_cell
     u, v = _coordinates(x_m, y_m, texel_m, cells.distance.shape[0], key, turn_rad)
     d = cv2.remap(cells.distance, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     index = np.asarray(cv2.remap(cells.cell, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP), dtype=np.uint16)
-    # The nearest copy of the cell's point in the periodic plane, seen from the position, in texels.
+    # Vector from the position to the nearest copy of the cell's point in the periodic plane, in texels.
     size = np.float32(cells.n * cells.px_per_cell)
     du = cells.centre[index, 0] * np.float32(cells.px_per_cell) - np.float32(0.5) - u
     dv = cells.centre[index, 1] * np.float32(cells.px_per_cell) - np.float32(0.5) - v

@@ -1,9 +1,9 @@
 """The twin's geography: coast, zones of ice by month, eddies, wind. Smooth fields on a lattice of the world.
 
-Positions are metres in :data:`WORLD_CRS`. The coast lies to the west and the zones follow each other eastwards: fast
-ice, old ice carried south by the current, first-year, young, nilas, new ice, water. Which zone a place belongs to is
-told by its *tracer*: the distance from the coast, in km, of the place that its ice came from. Eddies stir that tracer,
-strongest at the ice edge, which tears the edge into tongues, spirals and filaments tens of kilometres long.
+Positions are metres in :data:`WORLD_CRS`. The coast is in the west, and the zones follow each other eastwards: fast
+ice, old ice carried south by the current, first-year, young, nilas, new ice, water. The *tracer* of a position decides
+its zone: the distance from the coast, in km, of the origin of its ice. Eddies stir the tracer, most at the ice edge,
+which they tear into tongues, spirals and filaments tens of kilometres long.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from floemap.datasets.extremeearth import scenes as extremeearth
 from floemap.errors import ConfigError
 from floemap.simulation.world.texture import Floats, lookup, noise_texture, rng_of
 
-#: CRS of the twin's world: that of the charts that it is a twin of.
+#: CRS of the twin's world: that of the ExtremeEarth charts.
 WORLD_CRS = extremeearth.CRS
 
 LATTICE_M = 1000.0
-#: Farther than this no ice is carried by the eddies, so this much around a scene is enough to know it.
+#: Eddies carry ice no farther than this, so the ice of a scene depends on this margin around it.
 _REACH_M = 70_000.0
-# Steps through the first and the second field of eddies, and their strength: some one turn of an eddy in all.
+# Steps through the first and the second field of eddies, and their strength: about one turn of an eddy in total.
 _TURN_STEPS = (26, 12)
 _SWIRL = 7.0
 # A straight line that follows Greenland's east coast between 72 and 80 degrees north, in the world's metres.
@@ -40,9 +40,9 @@ class Month:
     Attributes
     ----------
     fast_km, old_km, first_year_km, young_km, nilas_km, new_km
-        Outer borders of the zones, as distances from the coast; equal to the one before where a zone is missing.
+        Outer borders of the zones, as distances from the coast; a missing zone has the border of the one before.
     melting
-        Water, not thin ice, between floes.
+        Whether there is water, not thin ice, between floes.
     pack
         Concentration of the inner pack, 0 to 1.
     torn_km
@@ -50,7 +50,7 @@ class Month:
     wind_m_s
         Mean wind over the open sea.
     eddies
-        Strength of the stirring at the ice edge, 1 is usual.
+        Relative strength of the stirring at the ice edge.
     """
 
     fast_km: float
@@ -91,9 +91,9 @@ MONTHS: Mapping[int, Month] = MappingProxyType(
 
 
 def scene_centre_m(month: int, seed: int) -> tuple[float, float]:
-    """Return where a scene of that month should lie, x and y in the world's metres.
+    """Return the centre of the scene of a month, x and y in metres in :data:`WORLD_CRS`.
 
-    The class shares that the twin promises are those of scenes some 400 km wide with these centres.
+    The class shares of the twin hold for scenes some 400 km wide with these centres.
     """
     rng = rng_of(seed, month, 404)
     y = -1_400_000.0 + rng.uniform(-120_000, 120_000)
@@ -103,7 +103,7 @@ def scene_centre_m(month: int, seed: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Lattice:
-    """A regular lattice of positions over a part of the world; its points lie at whole multiples of `step_m`.
+    """A regular lattice of positions over a part of the world; its points are at whole multiples of `step_m`.
 
     Rows run north to south. `x_m` is (cols,), `y_m` is (rows,), float32.
     """
@@ -152,15 +152,15 @@ class Zones:
     month
         1 to 12.
     tracer_km
-        Distance from the coast of the place that the ice came from.
+        Distance of the origin of the ice from the coast.
     land
-        Above zero on land; a height, in units of about 100 m, for the looks of it.
+        Height in units of about 100 m, which determines the brightness; above zero on land.
     fast_km
         Distance inside the edge of the fast ice, negative outside.
     wind_m_s
         Wind speed.
     ridging
-        How deformed the ice is, roughly normal.
+        Degree of deformation of the ice, roughly normal.
     """
 
     month: int
@@ -175,7 +175,7 @@ class Zones:
 def zones(month: int, seed: int, bounds_m: tuple[float, float, float, float]) -> Zones:
     """Compute the zones over (left, bottom, right, top), metres in :data:`WORLD_CRS`.
 
-    A point's values do not depend on the bounds.
+    The values of a point do not depend on the bounds.
 
     Raises
     ------
@@ -222,14 +222,14 @@ def _coast_x_m(y_m: np.float64 | Floats) -> np.float64 | Floats:
 
 
 def _coast_distance_km(x_m: Floats, y_m: Floats, seed: int) -> Floats:
-    """Distance seawards of a smooth coast, km; negative inland. It bulges as capes and broad bays do."""
+    """Return the distance seawards of a smooth coast with capes and broad bays, km; negative inland."""
     straight = (x_m - _coast_x_m(y_m)) * np.float32(_COAST_COS / 1000)
     bulges = noise_texture(seed, 2, 512, 256, 16, 4.0)
     return np.asarray(straight + 12.0 * lookup(bulges, x_m, y_m, 1500.0, 5), dtype=np.float32)
 
 
 def _land(x_m: Floats, y_m: Floats, seed: int) -> Floats:
-    """Height of the land, above zero on land: a plateau cut by fjords, islands before it."""
+    """Return the height of the land, above zero on land: a plateau cut by fjords, with islands in front."""
     inland = -_coast_distance_km(x_m, y_m, seed)
     hills = lookup(noise_texture(seed, 3, 1024, 512, 3, 3.3), x_m, y_m, 350.0, 6)
     # A fjord follows a zero line of a smooth field that is stretched across the coast; it narrows inland.
@@ -242,17 +242,17 @@ def _land(x_m: Floats, y_m: Floats, seed: int) -> Floats:
 
 
 def _origins(state: Month, seed: int, month: int, lattice: Lattice) -> tuple[Floats, Floats]:
-    """Where the ice at each point of the lattice came from, carried by eddies for some days.
+    """Return the origin of the ice at each point of the lattice, which eddies have carried for some days.
 
-    Two stream functions after each other, so that what the first winds up the second folds: this is what makes
-    filaments. Their derivatives are a flow without divergence, so no ice is made or lost. Eddies of 20 to 40 km are
-    usual at this ice edge (Johannessen et al. 1987, J. Geophys. Res. 92).
+    Two stream functions are applied one after the other: the first winds up the ice and the second folds it, which
+    makes filaments. Their derivatives are a flow without divergence, so no ice appears or disappears. Eddies of 20 to
+    40 km are usual at this ice edge (Johannessen et al. 1987, J. Geophys. Res. 92).
     """
     x, y = lattice.positions()
     col, row = lattice.pixels(x, y)
     shelf = _coast_distance_km(x, y, seed)
     edge = np.float32(state.new_km)
-    # Rigid pack inside damps the eddies; in the water beyond they only carry tongues of ice.
+    # The rigid pack damps the eddies; in the water beyond, they only carry tongues of ice.
     reach = np.where(shelf < edge, np.float32(55), np.float32(75))
     strength = np.exp(-(((shelf - edge) / reach) ** 2)) * np.float32(state.eddies) + np.float32(0.06)
     swirls = noise_texture(seed, 4, 512, 90, 14, 3.4)
@@ -274,7 +274,7 @@ def _at(field: Floats, col: Floats, row: Floats) -> Floats:
 
 
 def _wind(state: Month, seed: int, month: int, x: Floats, y: Floats, shelf: Floats, tracer: Floats) -> Floats:
-    """Wind speed, 1 to 15 m/s: patches with fronts between, rolls along the wind, lee near land, shelter in the ice."""
+    """Return the wind speed, 1 to 15 m/s: patches, fronts, rolls along the wind, lee near land, shelter in the ice."""
     broad = noise_texture(seed, 8, 512, 256, 24, 3.6)
     patches = lookup(broad, x, y, 1400.0, 10 * month + 6)
     bent = 12_000 * lookup(broad, x, y, 900.0, 10 * month + 9)
@@ -288,7 +288,7 @@ def _wind(state: Month, seed: int, month: int, x: Floats, y: Floats, shelf: Floa
     strong = np.clip(0.5 + patches, 0.15, 1.2)
     speed = state.wind_m_s * np.exp(0.32 * patches + 0.20 * fronts + (0.05 * rolls + 0.06 * gusts) * strong)
     lee = 1 - 0.55 * np.exp(-np.clip(shelf, 0, None) / 18)
-    # Within the pack waves have no room to grow and slicks form; the sea is fully rough some 20 km off the ice.
+    # Within the pack, waves cannot grow and slicks form; the sea is fully rough some 20 km off the ice.
     open_sea = np.clip((0.6 * tracer + 0.4 * shelf - (state.new_km - 10)) / 30, 0, 1)
     shelter = 0.45 + 0.55 * open_sea
     return np.asarray(np.clip(speed * lee * shelter, 1.0, 15.0), dtype=np.float32)
