@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from floemap.legend import IGNORE
 from floemap.simulation.world.floes import FLOE_STEP_M, Floes, floes, leads
-from floemap.simulation.world.texture import Bytes, Floats, lookup, noise_texture, voronoi_cells
+from floemap.simulation.world.texture import Bytes, Floats, bilinear, lookup, noise_texture, voronoi_cells
 from floemap.simulation.world.zones import Lattice, Month, Zones
 
 
@@ -145,12 +145,8 @@ class Pack:
     def at(self, x_m: Floats, y_m: Floats) -> PackAt:
         """Return the drifting ice at positions, (rows, cols) float32 metres each."""
         col, row = self._lattice.pixels(x_m, y_m)
-
-        def smooth(field: Floats) -> Floats:
-            return np.asarray(cv2.remap(field, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-
-        lead = smooth(self._lead_m) > 0
-        floe = None if self._inside_m is None else smooth(self._inside_m) > 0
+        lead = bilinear(self._lead_m, col, row) > 0
+        floe = None if self._inside_m is None else bilinear(self._inside_m, col, row) > 0
         # Kinds are on a lattice twice as fine, whose first point is a quarter of a step before that of the other.
         col, row = 2 * col + np.float32(0.5), 2 * row + np.float32(0.5)
         packed = np.asarray(

@@ -11,6 +11,7 @@ world, independent of the blocks in which they are computed. Nothing here is evi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from floemap.simulation.world.pack import SURFACE_CLASS, SURFACE_STAGE, TONES, P
 from floemap.simulation.world.texture import (
     Bytes,
     Floats,
+    bilinear,
     fabric_texture,
     lookup,
     ragged_texture,
@@ -151,10 +153,7 @@ class World:
         jx, jy = x + beside[..., 0], y + beside[..., 1]
         pack = self._pack.at(jx, jy)
         col, row = z.lattice.pixels(jx, jy)
-
-        def at(field: Floats) -> Floats:
-            return np.asarray(cv2.remap(field, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-
+        at = partial(bilinear, col=col, row=row)
         surface = pack.between_kind
         # Small floes are fragments of the floes around them.
         rubble = lookup(rubble_texture(self.seed), jx, jy, RUBBLE_TEXEL_M, 74) < at(self._rubble)

@@ -148,6 +148,11 @@ def lookup(texture: Floats, x_m: Floats, y_m: Floats, texel_m: float, key: int =
     return np.asarray(cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP), dtype=np.float32)
 
 
+def bilinear(field: Floats, col: Floats, row: Floats) -> Floats:
+    """Return a field at fractional columns and rows; outside, the value at its border."""
+    return np.asarray(cv2.remap(field, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
 def _coordinates(
     x_m: Floats, y_m: Floats, texel_m: float, size_px: int, key: int, turn_rad: float
 ) -> tuple[Floats, Floats]:

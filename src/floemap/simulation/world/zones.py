@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import cv2
 import numpy as np
 
 from floemap.datasets.extremeearth import scenes as extremeearth
 from floemap.errors import ConfigError
-from floemap.simulation.world.texture import Floats, lookup, noise_texture, rng_of
+from floemap.simulation.world.texture import Floats, bilinear, lookup, noise_texture, rng_of
 
 #: CRS of the twin's world: that of the ExtremeEarth charts.
 WORLD_CRS = extremeearth.CRS
@@ -139,8 +138,7 @@ class Lattice:
 
     def at(self, field: Floats, x_m: Floats, y_m: Floats) -> Floats:
         """Return a field of the lattice at positions, bilinear; outside, its value at the border."""
-        col, row = self.pixels(x_m, y_m)
-        return np.asarray(cv2.remap(field, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        return bilinear(field, *self.pixels(x_m, y_m))
 
 
 @dataclass(frozen=True)
@@ -263,14 +261,10 @@ def _origins(state: Month, seed: int, month: int, lattice: Lattice) -> tuple[Flo
         damp = 1 / np.sqrt(1 + (u * u + v * v) / fastest**2)
         u, v = (u * damp).astype(np.float32), (v * damp).astype(np.float32)
         for _ in range(steps):
-            half_col, half_row = col + _at(u, col, row) * np.float32(0.5), row + _at(v, col, row) * np.float32(0.5)
-            col, row = col + _at(u, half_col, half_row), row + _at(v, half_col, half_row)
+            half = col + bilinear(u, col, row) * np.float32(0.5), row + bilinear(v, col, row) * np.float32(0.5)
+            col, row = col + bilinear(u, *half), row + bilinear(v, *half)
     step = np.float32(lattice.step_m)
     return np.float32(lattice.left_m) + col * step, np.float32(lattice.top_m) - row * step
-
-
-def _at(field: Floats, col: Floats, row: Floats) -> Floats:
-    return np.asarray(cv2.remap(field, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _wind(state: Month, seed: int, month: int, x: Floats, y: Floats, shelf: Floats, tracer: Floats) -> Floats:
