@@ -102,7 +102,7 @@ def test_same_seed_same_bytes(metadata: Path, tmp_path: Path) -> None:
 def test_impossible_requests(metadata: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="own folder"):
         simulate_pixels(metadata, metadata.parent, smooth())
-    with pytest.raises(ConfigError, match="not both"):
+    with pytest.raises(ConfigError, match="both sigma0 and a chart"):
         simulate_pixels(metadata, tmp_path, smooth(), chart=tmp_path / "chart.shp")
     assert not list(tmp_path.iterdir())
 

@@ -21,8 +21,7 @@ from floemap.datasets.extremeearth.scenes import CRS, DatasetScene, scene_of
 from floemap.errors import ConfigError, FloemapError, OutputError
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.progress import Progress, silent
-from floemap.results.folders import made_of, stage_folder, sync_tree
-from floemap.results.locks import scratch
+from floemap.results.folders import made_of, stage_folder
 from floemap.results.stage import (
     Stage,
     damaged,
@@ -32,9 +31,9 @@ from floemap.results.stage import (
     provenance,
     read_json,
     sha256,
-    sync,
     write_json,
 )
+from floemap.results.whole_files import whole_files
 from floemap.sentinel1.geolocation import GeoLocator, inverse_map, target_grid
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.simulation.analyst import OUTSIDE, draw_chart, extremeearth_columns
@@ -267,24 +266,19 @@ def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, tru
 
     An earlier one is replaced only if it is as the record in `truth` describes it, or if it is truncated.
     """
-    final = folder / f"{scene.chart}.shp"
+    names = [scene.chart + suffix for suffix in (".cpg", ".dbf", ".prj", ".shp.xml", ".shx", ".shp")]
+    final = folder / names[-1]
     with os_errors(final):
         make_folder(folder)
-        with scratch(f".{scene.chart}.partial-", folder) as beside:
-            shapefile = beside / final.name
-            # Shapefiles contain the day of writing; with the day of the scene, equal charts have equal bytes.
-            day = f"{scene.start[:4]}-{scene.start[4:6]}-{scene.start[6:8]}"
-            pyogrio.write_dataframe(
-                chart, shapefile, driver="ESRI Shapefile", encoding="UTF-8",
-                layer_options={"DBF_DATE_LAST_UPDATE": day},
-            )  # fmt: skip
-            shapefile.with_suffix(".shp.xml").write_text(_METADATA, encoding="utf-8")
-            parts = sorted(beside.iterdir(), key=lambda p: p.suffix == ".shp")
-            _refuse_edited(folder, parts, truth)
-            sync_tree(beside)
-            for part in parts:
-                part.replace(folder / part.name)
-            sync(folder)
+    with whole_files(folder, names) as beside:
+        # Shapefiles contain the day of writing; with the day of the scene, equal charts have equal bytes.
+        day = f"{scene.start[:4]}-{scene.start[4:6]}-{scene.start[6:8]}"
+        pyogrio.write_dataframe(
+            chart, beside / final.name, driver="ESRI Shapefile", encoding="UTF-8",
+            layer_options={"DBF_DATE_LAST_UPDATE": day},
+        )  # fmt: skip
+        (beside / f"{final.name}.xml").write_text(_METADATA, encoding="utf-8")
+        _refuse_edited(folder, [beside / name for name in names], truth)
     return final
 
 

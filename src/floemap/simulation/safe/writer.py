@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from floemap.errors import ConfigError, OutputError
 from floemap.progress import Progress, silent
 from floemap.results.folders import stage_folder
-from floemap.results.locks import scratch
 from floemap.results.names import place_in
-from floemap.results.stage import Stage, make_folder, os_errors, sync
+from floemap.results.stage import Stage, make_folder, os_errors
+from floemap.results.whole_files import whole_files
 from floemap.simulation.safe.annotation import annotation_xml, grid_positions
 from floemap.simulation.safe.lut_files import calibration_xml, noise_xml
 from floemap.simulation.safe.luts import SimulatedLuts
@@ -130,14 +130,11 @@ def write_safe(
     _refuse_real_zip(final)
     with os_errors(final):
         make_folder(out_dir)
-        with scratch(f".{final.name}.partial-", out_dir) as beside:
-            unpacked, packed = beside / "tree", beside / final.name
-            unpacked.mkdir()
-            write(unpacked)
-            _pack(unpacked, packed, spec)
-            sync(packed)
-            packed.replace(final)
-            sync(out_dir)
+    with whole_files(out_dir, [final.name]) as beside:
+        tree = beside / "tree"
+        tree.mkdir()
+        write(tree)
+        _pack(tree, beside / final.name, spec)
     return final
 
 
