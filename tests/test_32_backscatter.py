@@ -159,7 +159,7 @@ def test_scenes_have_the_tables_means(month: int) -> None:
 
 def test_bad_input_is_refused() -> None:
     water = np.full((2, 2), Surface.WATER, np.uint8)
-    with pytest.raises(ConfigError, match="wind speed is needed"):
+    with pytest.raises(ConfigError, match="no wind speed"):
         sigma0_db(water, 30.0, 1, "HH")
     with pytest.raises(ConfigError, match="code 77"):
         sigma0_db(np.full((2, 2), 77, np.uint8), 30.0, 1, "HH", 5.0)

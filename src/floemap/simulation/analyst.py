@@ -80,10 +80,10 @@ def draw_chart(
     """
     inside = surface != OUTSIDE
     if not inside.any():
-        raise ChartError("the truth raster has no pixel inside the scene, so there is nothing to chart.")
+        raise ChartError("the truth raster has no pixel inside the scene.", hint="Give a raster that shows the scene.")
     worst = int(surface[inside].max())
     if worst >= len(Surface):
-        raise ChartError(f"surface code {worst} does not exist.")
+        raise ChartError(f"the surface code {worst} does not exist.", hint=f"Codes are 0 to {len(Surface) - 1}.")
     step_m = abs(float(geobox.resolution.x))
     group = _prevailing(surface, inside, smoothing_m / step_m)
     regions = _merge_small(group, inside, smallest_km2 * 1e6 / step_m**2)

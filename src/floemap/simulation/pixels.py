@@ -261,7 +261,8 @@ def _measurement_name(scene: Scene, polarisation: str) -> str:
         found = [f for f in scene.container.find(folder, pattern) if f"-{polarisation.lower()}" in f.rsplit("/")[-1]]
         if found:
             return str(PurePosixPath("measurement", PurePosixPath(found[0]).stem + ".tiff"))
-    raise ProductError(f"has no annotation of {polarisation}.", path=scene.container.path)
+    hint = "Download the product again."
+    raise ProductError(f"has no annotation of {polarisation}.", path=scene.container.path, hint=hint)
 
 
 def _amend_annotation(folder: Path, scene: Scene, polarisation: str, written: Written) -> Path:
@@ -286,7 +287,7 @@ def _amend_manifest(folder: Path, changed: dict[str, dict[str, Path]]) -> None:
     tree = etree.fromstring(path.read_bytes(), etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False))
     facility = tree.find(".//{*}facility")
     if facility is None:
-        raise ProductError("manifest.safe names no facility.", path=path)
+        raise ProductError("does not name a facility.", path=path, hint="Download the product again.")
     facility.set("name", FACILITY)
     for entry in tree.iterfind("dataObjectSection/dataObject"):
         stream, location = entry.find("byteStream"), entry.find("byteStream/fileLocation")

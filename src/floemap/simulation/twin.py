@@ -22,7 +22,7 @@ from pathlib import Path
 from floemap.datasets.extremeearth.find import SIMULATED_MARK
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS, check_months, scene_of
 from floemap.errors import ConfigError, FloemapError
-from floemap.progress import Progress, silent
+from floemap.progress import Progress, part_of, silent
 from floemap.results.stage import make_folder, os_errors, provenance, read_json, write_json, write_whole
 from floemap.simulation.twin_month import (
     STAGE,
@@ -94,10 +94,7 @@ def make_twin(
     workers = max(1, min(workers, len(todo)))
     if workers == 1:
         for i, month in enumerate(todo):
-
-            def part(done: float, total: float, what: str, i: int = i, month: int = month) -> None:
-                progress(i + done / total, len(todo), f"{scene_of(month).title}: {what}")
-
+            part = part_of(progress, i, len(todo), scene_of(month).title)
             make_month(out, month, size, seed, threads=min(2, cores), progress=part)
     else:
         _share(out, todo, size, seed, workers, max(1, cores // workers), progress)

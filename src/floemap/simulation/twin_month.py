@@ -20,7 +20,7 @@ from floemap.cog import Band, write_cog
 from floemap.datasets.extremeearth.scenes import CRS, DatasetScene, scene_of
 from floemap.errors import ConfigError, FloemapError, OutputError
 from floemap.legend import IGNORE, SIX_CLASSES
-from floemap.progress import Progress, silent
+from floemap.progress import Progress, between, silent
 from floemap.results.folders import made_of, stage_folder
 from floemap.results.stage import (
     Stage,
@@ -175,11 +175,7 @@ def make_month(
     patch = patch_px(spec.pixel_spacing_m)
     world = World(month, seed, image.bounds_m, patch * spec.pixel_spacing_m)
     rows = SceneryRows(world, image, month, spec.polarisations, patch)
-
-    def pixels(done: float, total: float, what: str) -> None:
-        progress(0.2 + 0.6 * done / total, 1, what)
-
-    product = write_safe(out / "products", spec, rows, threads=threads, progress=pixels)
+    product = write_safe(out / "products", spec, rows, threads=threads, progress=between(progress, 0.2, 0.8))
     progress(0.8, 1, "truth")
     geobox, surface = _on_grid(rows, product, resolution_m(spec))
     progress(0.9, 1, "chart")

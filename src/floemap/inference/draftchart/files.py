@@ -222,7 +222,7 @@ def _write_netcdf(path: Path, parts: ChartParts) -> None:
     about = parts.about
     attributes = {
         "title": f"Draft ice chart of {about['product']}",
-        "institution": str(about.get("contact", "not said")),
+        "institution": str(about.get("contact", "not given")),
         "source": f"{about['product']}, model {about['model']}",
         "history": f"{about['created']} {about['software']} floemap chart",
         "references": "SIGRID-3, WMO/JCOMM TR-23; WMO sea-ice nomenclature, WMO No. 259",

@@ -113,7 +113,8 @@ def write_safe(
     if not callable(sigma0):
         missing = [p for p in spec.polarisations if p not in sigma0]
         if missing:
-            raise ConfigError(f"no backscatter is given for {', '.join(missing)}.")
+            hint = f"Give it for {', '.join(spec.polarisations)}."
+            raise ConfigError(f"sigma0 lacks the polarisations {', '.join(missing)}.", hint=hint)
 
     def write(folder: Path) -> None:
         _write_tree(folder, spec, sigma0, looks, threads, progress)

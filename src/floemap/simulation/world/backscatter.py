@@ -166,13 +166,15 @@ def sigma0_db(
     """
     codes = np.asarray(surface, np.uint8)
     if codes.size and int(codes.max()) >= len(Surface):
-        raise ConfigError(f"surface code {int(codes.max())} does not exist.")
+        raise ConfigError(
+            f"the surface code {int(codes.max())} does not exist.", hint=f"Codes are 0 to {len(Surface) - 1}."
+        )
     level, slope, _ = _luts(month, pol)
     db = _pick(level, codes) + _pick(slope, codes) * (np.asarray(incidence_deg, np.float32) - np.float32(REFERENCE_DEG))
     water = codes == Surface.WATER
     if water.any():
         if wind_m_s is None:
-            raise ConfigError("there is water among the surfaces, so wind speed is needed.")
+            raise ConfigError("there is water among the surfaces and no wind speed.", hint="Give wind_m_s.")
         db = db + water * water_rise_db(wind_m_s, pol)
     return np.asarray(db, dtype=np.float32)
 

@@ -206,7 +206,7 @@ def _richest(geometries: NDArray[np.object_], kind: Bytes, size: tuple[float, fl
     )
     sea = [k for k in np.unique(code) if k not in (0, Surface.LAND + 1)]
     if not sea:
-        raise ChartError("has neither ice nor water to place on the scene.")
+        raise ChartError("the chart has neither ice nor water to place on the scene.", hint="Give another chart.")
     window = max(1, round(size[0] / step)), max(1, round(size[1] / step))
     shares = [
         cv2.boxFilter((code == k).astype(np.float32), -1, window, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)

@@ -95,9 +95,10 @@ class World:
     ) -> None:
         left, bottom, right, top = bounds_m
         if not (0 < right - left < 3e6 and 0 < top - bottom < 3e6):
-            raise ConfigError(f"bounds {bounds_m} are not left, bottom, right, top of a part of the world.")
+            hint = "They are left, bottom, right and top in metres, at most 3000 km apart."
+            raise ConfigError(f"a part of the world cannot have the bounds {bounds_m}.", hint=hint)
         if not spacing_m > 0:
-            raise ConfigError(f"a spacing of {spacing_m} m is not positive.")
+            raise ConfigError(f"the spacing of positions is {spacing_m} m.", hint="It must be above 0.")
         self.month, self.seed, self.bounds_m = month, seed, bounds_m
         self.state: Month = month_state(month)
         self.zones: Zones = zones(month, seed, bounds_m)
@@ -115,7 +116,7 @@ class World:
         Raises
         ------
         ConfigError
-            If a position lies outside the bounds or is not finite, or the arrays are not two-dimensional and equal.
+            If a position is outside the bounds or is not finite, or the arrays are not two-dimensional and equal.
         """
         x, y = np.asarray(x_m, np.float32), np.asarray(y_m, np.float32)
         self._check(x, y)
@@ -137,14 +138,17 @@ class World:
 
     def _check(self, x: Floats, y: Floats) -> None:
         if x.ndim != 2 or x.shape != y.shape:
-            raise ConfigError(f"positions are (rows, cols) both, not {x.shape} and {y.shape}.")
+            raise ConfigError(
+                f"x_m and y_m have the shapes {x.shape} and {y.shape}.", hint="Both must be (rows, cols)."
+            )
         left, bottom, right, top = self.bounds_m
         near = 1.0  # float32 rounding of a position
         inside = (  # not a number is not inside
             x.min() >= left - near and x.max() <= right + near and y.min() >= bottom - near and y.max() <= top + near
         )
         if not inside:
-            raise ConfigError(f"positions lie outside the world's bounds {self.bounds_m}.")
+            hint = "Make a World that contains them."
+            raise ConfigError(f"positions are outside the bounds {self.bounds_m} of the world.", hint=hint)
 
     def _surface(self, x: Floats, y: Floats) -> tuple[Bytes, Floats, Floats]:
         z = self.zones
@@ -182,7 +186,8 @@ def truth(x_m: ArrayLike, y_m: ArrayLike, month: int, seed: int) -> Truth:
     """
     x, y = np.asarray(x_m, np.float32), np.asarray(y_m, np.float32)
     if x.ndim != 2 or x.shape != y.shape or min(x.shape) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ConfigError(f"positions must be two finite arrays of one shape (rows, cols), not {x.shape}, {y.shape}.")
+        hint = "Both must be (rows, cols), at least 2 x 2, and finite."
+        raise ConfigError(f"x_m and y_m have the shapes {x.shape} and {y.shape}, or are not finite.", hint=hint)
     bounds = float(x.min()) - 1, float(y.min()) - 1, float(x.max()) + 1, float(y.max()) + 1
     spacing = float(np.hypot(x[0, 1] - x[0, 0], y[0, 1] - y[0, 0]))
     return World(month, seed, bounds, max(spacing, 1.0)).truth(x, y)
