@@ -129,7 +129,7 @@ def test_twins_are_not_mixed(twin: tuple[Path, tuple[TwinMonth, ...]], tmp_path:
     with pytest.raises(ConfigError, match=f"size {SIZE}"):
         make_twin(twin[0], "full", months=[1])
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="something else"):
+    with pytest.raises(ConfigError, match="other files than a twin"):
         make_twin(tmp_path, SIZE, months=[1])
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
