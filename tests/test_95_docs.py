@@ -109,6 +109,18 @@ def _imported(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
 
 
+def test_the_table_of_changes_names_files_that_are_there() -> None:
+    section = _text("docs/design.md").partition("## Where to change what\n")[2].partition("\n## ")[0]
+    changes = re.findall(r"^\| (.*) \| (.*) \|$", section, re.M)[2:]
+    assert len(changes) == 20
+    for change, where in changes:
+        paths = [p for p in re.findall(r"`([^` ]+)`", where) if "/" in p or p.endswith((".py", ".toml"))]
+        assert paths or "pyproject" in where, change
+        for path in paths:
+            root = ROOT if path == "pyproject.toml" else ROOT / "src" / "floemap"
+            assert (root / path).exists(), (change, path)
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = re.findall(r"^ +- .*: (\S+\.md)$", _text("mkdocs.yml"), re.M)
     assert sorted(listed) == PAGES, "nav in mkdocs.yml lists every page of docs/, once"
