@@ -318,17 +318,13 @@ def test_areas_are_true_on_a_map_that_stretches() -> None:
         assert abs(shapely.area(np.asarray(chart.geometry)).sum() / 1e6 / true.sum() - 1) > 0.001
 
 
-@pytest.mark.parametrize("stored", [True, False])
-def test_confidence_is_the_mean_probability_under_the_polygon(stored: bool) -> None:
+def test_confidence_is_the_mean_probability_under_the_polygon() -> None:
     classes = blobs(6)
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(6), classes.shape).transpose(2, 0, 1)
     p[:, 10:14, 10:30] = np.nan
-    if stored:
-        bands: Any = np.where(np.isnan(p), 255, np.rint(p * 200)).astype(np.uint8)
-        p = np.where(bands == 255, np.nan, bands / 200)
-    else:
-        bands = p.astype(np.float32)
+    bands = np.where(np.isnan(p), 255, np.rint(p * 200)).astype(np.uint8)
+    p = np.where(bands == 255, np.nan, bands / 200)
     chart = draw(classes, min_px=6, tolerance_px=1, probabilities=iter(bands), probability_step=1 / 200)
     rows = chart.polygons
     for k, mask in components(chart.classes):
@@ -346,16 +342,13 @@ def test_confidence_is_the_mean_probability_under_the_polygon(stored: bool) -> N
     assert (np.diff(wrong[np.argsort(rows["review_rank"])]) <= 0).all()
 
 
-def test_a_confidence_alone_is_averaged_and_names_no_second() -> None:
+def test_without_probabilities_there_is_no_confidence_and_no_second() -> None:
     classes = np.repeat(np.array([[0, 1]], np.uint8), 4, axis=1).repeat(3, axis=0)
-    rows = draw(classes, confidence=np.where(classes == 0, 0.9, 0.5).astype(np.float32)).polygons
-    assert rows["confidence"].tolist() == pytest.approx([0.9, 0.5])
+    rows = draw(classes).polygons
+    assert rows["confidence"].isna().all()
     assert set(rows["second_id"]) == {IGNORE}
     assert set(rows["second_key"]) == {""}
-    assert rows["review_rank"].tolist() == [2, 1]
-    unknown = draw(classes).polygons
-    assert unknown["confidence"].isna().all()
-    assert sorted(unknown["review_rank"]) == [1, 2]
+    assert sorted(rows["review_rank"]) == [1, 2]
 
 
 def test_smoothing_does_not_depend_on_strips(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,9 +400,9 @@ def test_progress_is_told_to_the_end() -> None:
         ({"min_area_km2": -1.0}, ConfigError, "min_area_km2 is -1.0"),
         ({"tolerance_m": float("nan")}, ConfigError, "tolerance_m is nan"),
         ({"smoothing_m": float("inf")}, ConfigError, "smoothing_m is inf"),
-        ({"probabilities": np.zeros((5, 4, 4))}, GridError, "5 rasters"),
-        ({"probabilities": np.zeros((6, 4, 3))}, GridError, r"\(4, 3\)"),
-        ({"probabilities": np.zeros((6, 4, 4), np.uint8)}, GridError, "without a step"),
+        ({"probabilities": np.zeros((5, 4, 4), np.uint8)}, GridError, "5 rasters"),
+        ({"probabilities": np.zeros((6, 4, 3), np.uint8)}, GridError, r"\(4, 3\)"),
+        ({"probabilities": np.zeros((6, 4, 4))}, GridError, "float64"),
         ({"geobox": GeoBox((4, 4), Affine(0.1, 0, 10, 0, -0.1, 80), "EPSG:4326")}, GridError, "not in metres"),
         ({"geobox": GeoBox((4, 4), Affine(1, 0, 10, 0, -1, 80), None)}, GridError, "no CRS"),
         ({"geobox": GeoBox((4, 4), Affine(100, 0, 3e7, 0, -100, 0), "EPSG:6931")}, GridError, "beyond the map"),
@@ -515,8 +508,9 @@ def test_confidence_beside_land() -> None:
     classes = np.zeros((10, 10), np.uint8)
     land = np.zeros_like(classes, np.bool_)
     land[:, 7:] = True
-    given = np.where(land, np.nan, np.float32(0.75))
-    chart = draw(classes, land=land, confidence=given)
+    bands = np.zeros((6, 10, 10), np.uint8)
+    bands[0] = np.where(land, 255, 150)
+    chart = draw(classes, land=land, probabilities=bands, probability_step=1 / 200)
     assert chart.polygons["confidence"].tolist()[:1] == [0.75] and np.isnan(chart.polygons["confidence"][1])
 
 

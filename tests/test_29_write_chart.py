@@ -63,6 +63,7 @@ def classes(legend: Legend = SIX_CLASSES) -> NDArray[np.uint8]:
 def draft(legend: Legend = SIX_CLASSES, box: GeoBox = BOX, *, known: bool = True, **options: Any) -> ChartPolygons:
     raster = classes(legend)
     p = np.random.default_rng(0).dirichlet(np.ones(len(legend)), raster.shape).transpose(2, 0, 1)
+    p = np.rint(p * 200).astype(np.uint8)
     given: dict[str, Any] = {
         "min_area_km2": 0.0,
         "tolerance_m": 1500.0,

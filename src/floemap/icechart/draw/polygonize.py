@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -109,9 +108,8 @@ def vectorize(
     min_area_km2: float,
     tolerance_m: float,
     smoothing_m: float = 0.0,
-    probabilities: Iterable[NDArray[Any]] | None = None,
-    confidence: NDArray[Any] | None = None,
-    probability_step: float | None = None,
+    probabilities: Iterable[NDArray[np.uint8]] | None = None,
+    probability_step: float = 0.005,
     land: NDArray[np.bool_] | None = None,
     progress: Progress = silent,
 ) -> ChartPolygons:
@@ -132,13 +130,9 @@ def vectorize(
     smoothing_m
         Standard deviation of :func:`~floemap.icechart.draw.majority_filter.smooth_classes`; 0 means no smoothing.
     probabilities
-        Rasters on the grid, one per class in the legend's order, read one after the other. Reals from 0 to 1,
-        not-a-number for no-data; or whole numbers, 255 for no-data.
-    confidence
-        Raster of the probability of the given class alone, in the same form, instead of `probabilities`; then there is
-        no second class.
+        Rasters on the grid, uint8, one per class in the legend's order, read one after the other; 255 for no-data.
     probability_step
-        Value of one unit in rasters of whole numbers, such as 0.01 for percent.
+        Value of one unit in them.
     land
         (rows, cols), pixels of land, whatever their class. They become polygons of class
         :data:`floemap.legend.LAND`, of any size; merging leaves them as they are.
@@ -177,10 +171,6 @@ def vectorize(
         if found.shape != mean.shape:
             raise GridError(f"{found.shape[1]} rasters of probabilities do not fit the {len(legend)} classes.")
         mean = found
-    elif confidence is not None:
-        own = mean_probabilities(regions, group, len(mean), [confidence], probability_step)[:, 0]
-        sea = np.flatnonzero(outlines.merged.classes != LAND)
-        mean[sea, outlines.merged.classes[sea]] = own[sea]
     frame = _table(outlines, mean, legend).set_crs(crs_of(geobox).proj)
     drawn = painted[1:-1, 1:-1] if land is None else np.where(land, np.uint8(IGNORE), painted[1:-1, 1:-1])
     report = _report(classes, smooth, drawn, first, painted, outlines, legend)

@@ -22,7 +22,7 @@ from floemap.icechart.draw.regions import Ints, Regions
 
 Floats = NDArray[np.float64]
 
-#: No-data in rasters of probabilities as whole numbers.
+#: No-data in rasters of probabilities.
 NO_PROBABILITY = 255
 
 # Number of points along each side where the scale of the map is computed; it is interpolated between them.
@@ -54,7 +54,7 @@ def true_km2(geobox: GeoBox, regions: Regions) -> Floats:
 
 
 def mean_probabilities(
-    regions: Regions, group: Ints, count: int, bands: Iterable[NDArray[Any]], step: float | None
+    regions: Regions, group: Ints, count: int, bands: Iterable[NDArray[np.uint8]], step: float
 ) -> Floats:
     """Return the mean of each band over the pixels of each group, (groups, bands); not-a-number for only no-data.
 
@@ -65,26 +65,22 @@ def mean_probabilities(
     count
         Number of groups.
     bands
-        Rasters, read one after the other: reals with not-a-number for no-data, or whole numbers in units of `step` with
-        :data:`NO_PROBABILITY` for no-data.
+        Rasters, read one after the other: uint8 in units of `step`, :data:`NO_PROBABILITY` for no-data.
 
     Raises
     ------
     GridError
-        If a raster has another size, or whole numbers and `step` is not given.
+        If a raster has another size or type.
     """
     means = [_mean(regions, group, count, band, step) for band in bands]
     return np.stack(means, axis=1) if means else np.zeros((count, 0))
 
 
-def _mean(regions: Regions, group: Ints, count: int, band: NDArray[Any], step: float | None) -> Floats:
+def _mean(regions: Regions, group: Ints, count: int, band: NDArray[np.uint8], step: float) -> Floats:
     rows, cols = regions.shape[0] - 2, regions.shape[1] - 2
-    if band.shape != (rows, cols):
-        raise GridError(f"a raster of probabilities of {band.shape} does not fit the classes, {(rows, cols)}.")
-    whole = band.dtype.kind in "iu"
-    if whole and step is None:
-        message = f"probabilities are whole numbers ({band.dtype}) without a step."
-        raise GridError(message, hint="Give probability_step, such as 0.01 for percent.")
+    if band.shape != (rows, cols) or band.dtype != np.uint8:
+        found = f"{band.dtype} of {band.shape}"
+        raise GridError(f"a raster of probabilities, {found}, does not fit the classes, uint8 of {(rows, cols)}.")
     group_of_run = group[regions.of_run]
     runs = np.flatnonzero(group_of_run >= 0)
     row, col = np.divmod(regions.start[runs], regions.shape[1])
@@ -94,19 +90,16 @@ def _mean(regions: Regions, group: Ints, count: int, band: NDArray[Any], step: f
     for first in range(0, rows, STRIP_ROWS):
         part = slice(*np.searchsorted(row, [first + 1, first + 1 + STRIP_ROWS]))
         strip = band[first : first + STRIP_ROWS].ravel()
-        missing = strip == NO_PROBABILITY if whole else np.isnan(strip)
+        missing = strip == NO_PROBABILITY
         ends = begin[part] - first * cols, end[part] - first * cols
         to = group_of_run[runs[part]]
-        values = np.where(missing, strip.dtype.type(0), strip)
-        total += np.bincount(to, _between(values, *ends, np.int64 if whole else np.float64), count)
-        known += np.bincount(to, ends[1] - ends[0] - _between(missing, *ends, np.int64), count)
-    mean: Floats = np.divide(total, known, out=np.full(count, np.nan), where=known > 0)
-    return mean if step is None or not whole else mean * step
+        total += np.bincount(to, _between(np.where(missing, np.uint8(0), strip), *ends), count)
+        known += np.bincount(to, ends[1] - ends[0] - _between(missing, *ends), count)
+    return np.divide(total, known, out=np.full(count, np.nan), where=known > 0) * step
 
 
-def _between(values: NDArray[Any], begin: Ints, end: Ints, dtype: Any) -> NDArray[Any]:
+def _between(values: NDArray[Any], begin: Ints, end: Ints) -> Ints:
     """Sum values from each `begin` up to each `end`."""
-    running = np.zeros(len(values) + 1, dtype)
+    running = np.zeros(len(values) + 1, np.int64)
     np.cumsum(values, out=running[1:])
-    sums: NDArray[Any] = running[end] - running[begin]
-    return sums
+    return running[end] - running[begin]
