@@ -33,7 +33,7 @@ from floemap.datasets.extremeearth.find import ChartFile
 from floemap.datasets.extremeearth.inventory import check_dataset
 from floemap.datasets.extremeearth.scenes import scene_of
 from floemap.errors import ChartError, FloemapError
-from floemap.icechart.describe import describe_chart
+from floemap.icechart.describe import chart_facts
 from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.rasterize import rasterize_polygons
 from floemap.icechart.read.overlaps import measure_coverage
@@ -159,7 +159,7 @@ def test_no_chart_makes_anybody_ask_a_server(tmp_path: Path) -> None:
         refused = 0
         for path in charts:
             for read in (
-                lambda p=path: describe_chart(p),
+                lambda p=path: chart_facts(read_chart(p)),
                 lambda p=path: label_chart(p, like, tmp_path / f"out_{p.name}"),
                 lambda p=path: land_on(p, geobox),
                 lambda p=path: ChartFile(p).read(),

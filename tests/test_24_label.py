@@ -19,7 +19,7 @@ import floemap.cli.label  # noqa: F401  registers the command
 from floemap.cli.app import app
 from floemap.cog import Band, read_geobox, write_cog
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
-from floemap.icechart.describe import areas_km2, chart_facts, chart_lines, chart_problems, describe_chart
+from floemap.icechart.describe import areas_km2, chart_facts, chart_lines, chart_problems
 from floemap.icechart.dominant_type import class_fractions, ice_types
 from floemap.icechart.label.borders import MAX_DISTANCE_PX
 from floemap.icechart.label.label import DISTANCE_STEP_PX, label_chart, notes_of
@@ -252,7 +252,7 @@ def test_the_command(tmp_path: Path, product: Path, chart: Path) -> None:
 def test_facts_of_a_chart(tmp_path: Path) -> None:
     rows = [*FOUR, ice("54", SA="84"), ice(SA="90"), ice("00")]
     path = write_chart(tmp_path / "c.gpkg", rows)
-    facts = describe_chart(path)
+    facts = chart_facts(read_chart(path))
     json.dumps(facts, allow_nan=False)
     assert facts["polygons"] == 7
     assert facts["polygons_by_type"]["ice"] == 6
@@ -267,7 +267,7 @@ def test_facts_of_a_chart(tmp_path: Path) -> None:
     assert words["Ice chart"] == "c, SIGRID-3"
     assert "  90 not a SIGRID-3 stage" in words
     assert any("SA is 90 in 1 polygons" in w for name, w in chart_lines(facts) if name == "Oddity")
-    clean = describe_chart(write_chart(tmp_path / "clean.gpkg"))
+    clean = chart_facts(read_chart(write_chart(tmp_path / "clean.gpkg")))
     assert dict(chart_lines(clean))["Oddities"] == "none found"
     assert chart_problems(clean) == []
 
@@ -283,7 +283,7 @@ def test_areas_are_true_ones(tmp_path: Path) -> None:
 
 def test_place_across_the_dateline(tmp_path: Path) -> None:
     boxes = [shapely.box(170, 70, 180, 75), shapely.box(-180, 70, -160, 75)]
-    facts = describe_chart(write_chart(tmp_path / "c.gpkg", FOUR[:2], boxes, crs="EPSG:4326"))
+    facts = chart_facts(read_chart(write_chart(tmp_path / "c.gpkg", FOUR[:2], boxes, crs="EPSG:4326")))
     np.testing.assert_allclose(facts["bbox_lonlat_deg"], [170, 70, -160, 75], atol=1e-3)
 
 

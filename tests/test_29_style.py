@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import floemap.cli.label  # noqa: F401  registers the command
 from floemap.cli.app import app
 from floemap.cog import Band, write_cog
-from floemap.icechart.describe import describe_chart
+from floemap.icechart.describe import chart_facts
 from floemap.icechart.dominant_type import Rule, class_ids, ice_types
 from floemap.icechart.draw.polygonize import vectorize
 from floemap.icechart.label.label import label_chart
@@ -159,7 +159,7 @@ def test_a_correction_of_one_field_alone_is_told(
     assert again.exit_code == 0 and "finished before" in again.stdout
     assert words in again.stderr.replace("\n", " "), "whoever asks again is told again"
     assert "SIMULATED" in again.stdout
-    assert describe_chart(path)["oddities"]["other_class_ids"] == [number]
+    assert chart_facts(read_chart(path))["oddities"]["other_class_ids"] == [number]
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])

@@ -17,7 +17,7 @@ from workshop import COMMANDS, Inputs
 
 from floemap.cog import Band, write_cog
 from floemap.legend import EXTREMEEARTH, IGNORE
-from floemap.qgis_raster import classes_style, grey_style, heat_style
+from floemap.qgis_raster import classes_style, grey_style, heat_style, palette_style
 
 PYTHON = Path("/usr/bin/python3")
 GEOBOX = GeoBox((40, 50), Affine(80, 0, 100_000, 0, -80, -900_000), "EPSG:3413")
@@ -81,6 +81,9 @@ def test_every_raster_of_whole_numbers_that_is_made_has_its_names_in_qgis(worksh
 
 
 def test_styles_are_xml_with_each_class_once() -> None:
-    tree = etree.fromstring(classes_style(EXTREMEEARTH, [(IGNORE, "a < b & c", (1, 2, 3))]).encode())
-    entries = {e.get("value"): e.get("label") for e in tree.iter("paletteEntry")}
-    assert entries == {str(c.id): c.title for c in EXTREMEEARTH.classes} | {str(IGNORE): "a < b & c"}
+    for style, titles in (
+        (classes_style(EXTREMEEARTH), {str(c.id): c.title for c in EXTREMEEARTH.classes}),
+        (palette_style([(IGNORE, "a < b & c", (1, 2, 3))]), {str(IGNORE): "a < b & c"}),
+    ):
+        tree = etree.fromstring(style.encode())
+        assert {e.get("value"): e.get("label") for e in tree.iter("paletteEntry")} == titles

@@ -80,8 +80,6 @@ class CogWriter:
         Type of the stored values, and their no-data value. With `nodata` None the file declares none.
     tags
         Further metadata of the file.
-    level
-        DEFLATE level, 1 to 9.
 
     Raises
     ------
@@ -100,7 +98,6 @@ class CogWriter:
         dtype: str,
         nodata: float | None,
         tags: Mapping[str, str] | None = None,
-        level: int = 1,
     ) -> None:
         self.path = Path(path)
         self.geobox = geobox
@@ -108,7 +105,6 @@ class CogWriter:
         self.nodata = nodata
         self.dtype = np.dtype(dtype)
         self.tags = dict(tags or {})
-        self.level = level
         self._next_row = 0
         rows, cols = geobox.shape
         # Level 1 is filled strip by strip; _finish makes the others from it.
@@ -226,7 +222,7 @@ class CogWriter:
                     packed.name,
                     driver="COG",
                     COMPRESS="DEFLATE",
-                    LEVEL=str(self.level),
+                    LEVEL="1",
                     PREDICTOR="YES",
                     NUM_THREADS="ALL_CPUS",
                     BIGTIFF="IF_SAFER",

@@ -23,9 +23,9 @@ def write_style(raster: Path, style: str) -> None:
     raster.with_suffix(".qml").write_text(style, encoding="utf-8")
 
 
-def classes_style(legend: Legend, more: Iterable[tuple[int, str, RGB]] = ()) -> str:
-    """Return the style of a raster of class ids: WMO colours with the classes' titles; `more`: id, title, colour."""
-    return palette_style([*((c.id, c.title, c.rgb) for c in legend.classes), *more])
+def classes_style(legend: Legend) -> str:
+    """Return the style of a raster of class ids: WMO colours with the classes' titles."""
+    return palette_style((c.id, c.title, c.rgb) for c in legend.classes)
 
 
 def palette_style(entries: Iterable[tuple[int, str, RGB]]) -> str:
@@ -37,9 +37,9 @@ def palette_style(entries: Iterable[tuple[int, str, RGB]]) -> str:
     return _text(root)
 
 
-def grey_style(low: float, high: float, band: int = 1) -> str:
-    """Return the style of a band in greys, black at `low` and white at `high`, in the unit of the band."""
-    root, renderer = _renderer("singlebandgray", grayBand=str(band), gradient="BlackToWhite")
+def grey_style(low: float, high: float) -> str:
+    """Return the style of the first band in greys, black at `low` and white at `high`, in the unit of the band."""
+    root, renderer = _renderer("singlebandgray", grayBand="1", gradient="BlackToWhite")
     stretch = etree.SubElement(renderer, "contrastEnhancement")
     for name, value in (("minValue", f"{low:g}"), ("maxValue", f"{high:g}")):
         etree.SubElement(stretch, name).text = value
@@ -47,11 +47,10 @@ def grey_style(low: float, high: float, band: int = 1) -> str:
     return _text(root)
 
 
-def heat_style(low: float, high: float, band: int = 1) -> str:
-    """Return the style of a band from white at `low` over yellow to red at `high`, in the unit of the band."""
-    root, renderer = _renderer(
-        "singlebandpseudocolor", band=str(band), classificationMin=f"{low:g}", classificationMax=f"{high:g}"
-    )
+def heat_style(low: float, high: float) -> str:
+    """Return the style of the first band, white at `low` over yellow to red at `high`, in the unit of the band."""
+    limits = {"classificationMin": f"{low:g}", "classificationMax": f"{high:g}"}
+    root, renderer = _renderer("singlebandpseudocolor", band="1", **limits)
     shader = etree.SubElement(etree.SubElement(renderer, "rastershader"), "colorrampshader")
     shader.attrib.update({"colorRampType": "INTERPOLATED", "classificationMode": "1", "clip": "0"})
     for i, rgb in enumerate(_HEAT):

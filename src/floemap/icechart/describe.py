@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from floemap.icechart.dominant_type import IceTypes, Rule, ice_types, unmapped_s
 from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.own_charts import other_classes
-from floemap.icechart.read.sigrid3 import Chart, findings_in_words, read_chart, some_of
+from floemap.icechart.read.sigrid3 import Chart, findings_in_words, some_of
 from floemap.icechart.reproject import project
 from floemap.legend import LEGENDS, stage_in_words
 
@@ -32,11 +31,6 @@ _WITHOUT_STAGE: Mapping[Rule, str] = {
     Rule.UNKNOWN_PARTS: "ice of unknown parts",
 }
 _AREA_TOLERANCE_M = 10.0
-
-
-def describe_chart(path: str | Path, *, layer: str | None = None, crs: str | None = None) -> dict[str, Any]:
-    """Read a chart and return its facts, JSON-ready. See :func:`floemap.icechart.read.sigrid3.read_chart`."""
-    return chart_facts(read_chart(path, layer=layer, crs=crs))
 
 
 def chart_facts(chart: Chart) -> dict[str, Any]:

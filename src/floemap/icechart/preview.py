@@ -48,15 +48,13 @@ _RULE_RGB = {
 }
 
 
-def draw_chart_map(chart: Chart, picture: Path, *, title: str | None = None, pixels: int = _PIXELS) -> None:
+def draw_chart_map(chart: Chart, picture: Path, *, pixels: int = _PIXELS) -> None:
     """Draw a chart on its own map projection into the PNG `picture`, coloured by dominant stage of development.
 
     Parameters
     ----------
     chart, picture
         The chart, and the path of the picture.
-    title
-        Title above the map; the file's name by default.
     pixels
         Number of pixels along the longer side of the map.
 
@@ -82,7 +80,7 @@ def draw_chart_map(chart: Chart, picture: Path, *, title: str | None = None, pix
     drawn = np.unique(numbers)
     shown = {kinds[n - 1]: colours[n - 1] for n in drawn if n}
     class_legend(ax, [(kind, shown[kind]) for kind in sorted(shown, key=_legend_order)], title="Dominant ice type")
-    ax.set_title(f"{title or chart.path.stem}\n{where_is(geobox)}", fontsize=9)
+    ax.set_title(f"{chart.path.stem}\n{where_is(geobox)}", fontsize=9)
     if chart.simulated:
         ax.text(0.5, 0.98, "SIMULATED", transform=ax.transAxes, ha="center", va="top", fontsize=14, fontweight="bold")
     image_file = BytesIO()

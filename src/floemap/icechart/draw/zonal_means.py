@@ -95,7 +95,7 @@ def _mean(regions: Regions, group: Ints, count: int, band: NDArray[np.uint8], st
         to = group_of_run[runs[part]]
         total += np.bincount(to, _between(np.where(missing, np.uint8(0), strip), *ends), count)
         known += np.bincount(to, ends[1] - ends[0] - _between(missing, *ends), count)
-    return np.divide(total, known, out=np.full(count, np.nan), where=known > 0) * step
+    return np.asarray(np.divide(total, known, out=np.full(count, np.nan), where=known > 0) * step)
 
 
 def _between(values: NDArray[Any], begin: Ints, end: Ints) -> Ints:
