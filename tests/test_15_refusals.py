@@ -98,15 +98,15 @@ def test_names_beyond_any_length(tmp_path: Path) -> None:
 
 
 def test_a_folder_above_the_product(product: Path) -> None:
-    refused(product.parent, "holds no manifest.safe", "give these")
+    refused(product.parent, "holds no manifest.safe", "Give one of the")
 
 
 def test_files_that_are_no_zip(tmp_path: Path) -> None:
     for name, content in (("scene.zip", b"not a zip\n" * 99), ("notes.txt", b"hello")):
         (tmp_path / name).write_bytes(content)
-        refused(tmp_path / name, "is no readable zip", "folder or its zip")
+        refused(tmp_path / name, "is not a readable zip", "folder or its zip")
     (tmp_path / "empty.zip").write_bytes(b"")
-    refused(tmp_path / "empty.zip", "is empty", "Download it again")
+    refused(tmp_path / "empty.zip", "is empty", "Download the product again")
     (tmp_path / "page.zip").write_bytes(b"\n<!DOCTYPE html><html>Please log in.</html>")
     refused(tmp_path / "page.zip", "is a web page", "Log in")
 
@@ -126,7 +126,7 @@ def test_missing_and_empty_files(product: Path, kind: str) -> None:
         assert "has the polarisations HV" in message
     else:
         assert re.search(r"has 0 (calibration|noise|measurement) file for H[HV]", message)
-        assert "Is it whole?" in message
+        assert "Check that the product is whole" in message
 
 
 def test_two_files_of_one_polarisation(product: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_file_in_the_place_of_another(product: Path) -> None:
 def test_files_of_two_products(product: Path) -> None:
     noise = one(product, NOISE)
     edited(noise, "<missionDataTakeId>", "<missionDataTakeId>9")
-    refused(without_checksums(product), noise.name, "data take 9", "the product is of")
+    refused(without_checksums(product), noise.name, "data take 9", "the product belongs to")
 
 
 def test_hidden_files_are_no_second_ones(product: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_changed_manifest_is_told(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert caplog.text == ""
     edited(copy / MANIFEST, 'version="003.52"', 'version="003.53"', 1)
     open_scene(copy, pixels=False)
-    assert "where the product's name says BB15" in caplog.text
+    assert "where the product's name gives BB15" in caplog.text
     assert copy.name in caplog.text
     caplog.clear()
     open_scene(copy.rename(tmp_path / "renamed"), pixels=False)
@@ -388,7 +388,7 @@ CONTRADICTIONS: dict[str, tuple[str, Callable[[etree._Element], object], str]] =
     ),
     "conversion cut": (ANNOTATION, lambda r: _remove(r, f"{RECORDS}/*", slice(9, None)), "ground range conversions"),
     "line interval": (ANNOTATION, _set(".//azimuthTimeInterval", lambda x: 2 * x), "300 lines, one every"),
-    "spacing": (ANNOTATION, _set(".//azimuthPixelSpacing", lambda x: x / 2), "azimuthPixelSpacing> as 500"),
+    "spacing": (ANNOTATION, _set(".//azimuthPixelSpacing", lambda x: x / 2), "azimuthPixelSpacing> 500"),
     "image too large": (ANNOTATION, _set(".//numberOfLines", lambda x: 10**9), "different sizes"),
     "swath outside": (
         ANNOTATION,
@@ -480,7 +480,7 @@ def test_contradictions(product: Path, name: str) -> None:
 def test_lists_that_lost_their_last_entry(product: Path, kind: str, path: str) -> None:
     file = one(product, kind)
     changed_xml(file, lambda root: _remove(root, path, slice(-1, None)))
-    refused(without_checksums(product), file.name, "which counts")
+    refused(without_checksums(product), file.name, "whose count is")
 
 
 def test_numbers_that_were_lost(product: Path) -> None:
@@ -490,7 +490,7 @@ def test_numbers_that_were_lost(product: Path) -> None:
         values = re.search(rf"<{tag} [^>]*>([^<]*)<", text)
         assert values
         replaced(file, text.replace(values[1], values[1].rsplit(maxsplit=1)[0], 1).encode())
-    refused(without_checksums(product), file.name, "numbers and counts")
+    refused(without_checksums(product), file.name, "numbers, and its count is")
 
 
 # --- zips
@@ -575,7 +575,7 @@ def test_two_products_in_a_zip(tmp_path: Path, members: list[tuple[zipfile.ZipIn
 
 def test_a_zip_in_a_zip(tmp_path: Path, small_zip: Path) -> None:
     path = _zip(tmp_path / "a.zip", [(zipfile.ZipInfo(small_zip.name), small_zip.read_bytes())])
-    refused(path, "holds another archive", small_zip.name, "Unpack it")
+    refused(path, "holds another archive", small_zip.name, "Unpack the outer zip")
 
 
 def test_a_manifest_beside_the_product(tmp_path: Path, members: list[tuple[zipfile.ZipInfo, bytes]]) -> None:
@@ -621,7 +621,7 @@ def _raster(path: Path, crs: str, transform: rasterio.Affine, shape: tuple[int, 
         ("EPSG:4326", (0.05, 0, -10, 0, -0.05, 78), "WGS 84 is not projected in metres"),
         ("EPSG:2222", (80, 0, 0, 0, -80, 0), "not projected in metres"),
         ('LOCAL_CS["deck",UNIT["metre",1]]', (80, 0, 0, 0, -80, 0), "not projected in metres"),
-        ("EPSG:3031", (80, 0, 0, 0, -80, 0), "no pixel of the grid lies in the scene"),
+        ("EPSG:3031", (80, 0, 0, 0, -80, 0), "no pixel of the grid is in the scene"),
         ("EPSG:3413", (1e6, 0, -3e6, 0, -1e6, 3e6), "pixels of 1e+06 m are larger than the scene"),
     ],
 )
@@ -658,7 +658,7 @@ def test_the_other_side_of_the_earth(small_product: Path, tmp_path: Path) -> Non
     lon, lat = (np.mean(c) for c in GeoLocator(open_scene(small_product)).footprint())
     x, y = pyproj.Transformer.from_crs(4326, 3031, always_xy=True).transform(lon + 180, -lat)
     like = _raster(tmp_path / "like.tif", "EPSG:3031", rasterio.Affine(5000, 0, x - 75_000, 0, -5000, y + 75_000))
-    with pytest.raises(GridError, match="no pixel of the grid lies in the scene"):
+    with pytest.raises(GridError, match="no pixel of the grid is in the scene"):
         prepare(small_product, tmp_path / "out", like=like, quicklook=False)
 
 

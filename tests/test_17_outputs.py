@@ -431,7 +431,7 @@ def test_wrong_options_are_one_message(small_product: Path, tmp_path: Path) -> N
     for options, words in (
         (["--resolution", "1"], "resolution_m is 1.0"),
         (["--crs", "EPSG:4326", "--resolution", "2000"], "not projected in metres"),
-        (["--crs", "nonsense", "--resolution", "2000"], "no CRS is called 'nonsense'"),
+        (["--crs", "nonsense", "--resolution", "2000"], "'nonsense' is not a known CRS"),
         (["--like", str(tmp_path / "none.tif")], "none.tif: does not exist"),
         (["--like", str(small_product / "SIMULATED.txt")], "cannot be read as a raster"),
         (["--config", str(tmp_path / "none.toml")], "none.toml: does not exist"),

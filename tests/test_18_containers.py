@@ -71,7 +71,7 @@ def test_zips_of_other_tools_hold_the_same_product(small_product: Path, tmp_path
 def test_names_that_gdal_does_not_find(small_product: Path, tmp_path: Path, rename: Callable[[str], str]) -> None:
     """They are refused in plain words; the metadata can be read."""
     path = rezipped(small_product, tmp_path / "a.zip", rename)
-    with pytest.raises(ProductError, match=r"holds a member that GDAL cannot find .* Unpack it and give the folder"):
+    with pytest.raises(ProductError, match=r"a name that GDAL cannot open: .* Unpack the zip and give the folder"):
         open_scene(path)
     assert open_scene(path, pixels=False).shape == (300, 280)
 
@@ -92,7 +92,7 @@ def test_roots_that_give_no_name(
     out = tmp_path / "out"
     out.mkdir()
     (out / "earlier.txt").write_text("kept")
-    with pytest.raises(ProductError, match="which is no name of a product"):
+    with pytest.raises(ProductError, match="which is not a product's name"):
         prepare(path, out, small_settings, quicklook=False)
     assert [p.name for p in out.iterdir()] == ["earlier.txt"]
 

@@ -92,7 +92,7 @@ def test_the_outermost_of_the_processors_steps_made_the_image(product: Path) -> 
 
 def test_without_the_processor_the_product_is_refused(product: Path) -> None:
     edited(product / MANIFEST, 'name="Sentinel-1 IPF"', 'name="Mystery"')
-    with pytest.raises(ProductError, match="names 'Mystery', and not the processor, 'Sentinel-1 IPF'"):
+    with pytest.raises(ProductError, match="names 'Mystery', but not the processor 'Sentinel-1 IPF'"):
         open_scene(product)
     changed_xml(product / MANIFEST, lambda root: root.find(f".//{SAFE}software").set("name", "Sentinel-1 IPF"))
     changed_xml(product / MANIFEST, lambda root: _before(root, "Sentinel-1 IPF", "002.84"))

@@ -172,7 +172,7 @@ def test_a_record_tells_of_terrain_in_the_place_of_the_sea(
     assert geometry["surface"] == "annotated"
     assert geometry["sea_level"] is None
     assert "off the orbit's geometry" in str(geometry["instead_of_sea"])
-    assert "its own heights are kept" in caplog.text
+    assert "the annotated heights are used" in caplog.text
     assert "since the geolocation grid is" in dict(describe(next((tmp_path / "out").iterdir())).lines)["Surface"]
     asked = small_settings.model_copy(update={"surface": "annotated"})
     geometry = _record(small_product, tmp_path / "asked", asked)

@@ -380,7 +380,7 @@ def test_info_of_noise_that_is_zero_is_json(small_product: Path, tmp_path: Path)
     for text in (result.stdout, (tmp_path / "out/info.json").read_text()):
         facts = json.loads(text, parse_constant=pytest.fail)
         assert facts["radiometry"]["HV"]["nesz_db"] is None
-        assert "no noise vector holds a noise power" in facts["problems"][0]
+        assert "no noise vector has a positive power" in facts["problems"][0]
 
 
 def test_noise_above_the_measured_power_is_refused(

@@ -1,4 +1,4 @@
-"""The bands of a prepared product: how ``product.tif`` stores them, and how they are read back in physical units."""
+"""The bands of a prepared product: storage in ``product.tif``, and reading them in physical units."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ BANDS = (
 
 
 def raster_of(product: str | Path) -> Path:
-    """Return the path of product.tif, given it or its folder; of another raster, its own.
+    """Return the path of product.tif for a prepared folder; the path of a raster is returned unchanged.
 
     Raises
     ------
     ProductError
-        If it is a product as delivered, not prepared yet, or a folder without product.tif.
+        If `product` is a Sentinel-1 product that was not prepared, or a folder without product.tif.
     """
     path = Path(product)
     if not path.is_dir():
@@ -47,8 +47,8 @@ def raster_of(product: str | Path) -> Path:
         if holds_manifest(path):
             raise _not_prepared(path)
         within = sorted(p.parent.name for p in path.glob("*/product.tif"))
-        hint = f"It holds {len(within)} prepared products, such as {within[0]!r}: give these." if within else None
-        raise ProductError("holds no product.tif: this is no prepared product.", path=path, hint=hint)
+        hint = f"Give one of its {len(within)} prepared products, such as {within[0]!r}." if within else None
+        raise ProductError("holds no product.tif, so it is not a prepared product.", path=path, hint=hint)
     return raster
 
 
@@ -58,7 +58,7 @@ def _not_prepared(path: Path) -> ProductError:
 
 
 def open_product(path: str | Path) -> xr.Dataset:
-    """Open a prepared product as an xarray.Dataset, in physical units.
+    """Open a prepared product as an xarray.Dataset in physical units.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ def open_product(path: str | Path) -> xr.Dataset:
     Returns
     -------
     Dataset
-        ``hh_db``, ``hv_db`` (dB), ``incidence_deg`` (degrees), float32 with NaN for no data, and ``mask`` (uint8), with
+        ``hh_db``, ``hv_db`` (dB), ``incidence_deg`` (degrees), float32 with NaN as no-data, and ``mask`` (uint8), with
         dimensions (y, x), coordinates in metres of pixel centres, and ``spatial_ref`` by CF conventions, as rioxarray
         reads it.
 
     Raises
     ------
     FloemapError
-        If there is no prepared product.
+        If `path` is not a prepared product.
     """
     import xarray as xr
 

@@ -1,4 +1,4 @@
-"""Many products in one call: finished ones are skipped, one that fails does not stop the rest."""
+"""Preparing many products in one call: finished ones are skipped, and one that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def prepare_all(
     Parameters
     ----------
     progress_of
-        Gives the progress callback of each product.
+        Returns the progress callback of a product.
     finished
-        Is called with each outcome as it is known.
+        Called with each outcome as soon as it is known.
 
     Returns
     -------
-    One outcome for each product, in order. Errors are in them, not raised.
+    One outcome for each product, in order. Outcomes hold the errors, which are not raised.
     """
 
     def work(product: Path, made: Collection[Path], progress: Progress) -> PreparedProduct:

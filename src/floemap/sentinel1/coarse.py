@@ -1,4 +1,4 @@
-"""Coarse statistics of an image: means over blocks of some 640 m, on which noise is judged and measured."""
+"""Coarse statistics of an image: means over blocks of some 640 m, from which noise is judged and measured."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ COARSE_PX = 16
 
 @dataclass(frozen=True)
 class CoarseStatistics:
-    """Means over coarse blocks, (rows, cols), sigma nought in linear units; NaN where a block is not whole.
+    """Means over coarse blocks, (rows, cols), of sigma nought in linear units; NaN if a block has invalid pixels.
 
     Attributes
     ----------
     block_px
         Pixels along the side of a block.
     signal
-        With noise.
+        Measured power, which includes the noise.
     noise
-        As annotated, azimuth factor included; 0 where none is to be subtracted.
+        Annotated noise, which includes the azimuth factor; 0 if noise is unknown or subtracted already.
     """
 
     block_px: int
@@ -32,7 +32,7 @@ class CoarseStatistics:
 
 
 def block_mean(values: Float32s, valid: Bools, factor: int) -> Float32s:
-    """Means over blocks of `factor` x `factor`; NaN where not all of a block is valid; remainders are dropped."""
+    """Return means over blocks of `factor` x `factor`; NaN if a block has invalid cells. Remainders are dropped."""
     rows, cols = values.shape[0] // factor, values.shape[1] // factor
     cut = values[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)
     mean = cut.mean(axis=1, dtype=np.float32).mean(axis=2, dtype=np.float32)

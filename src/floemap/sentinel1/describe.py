@@ -1,4 +1,4 @@
-"""What a product is, as facts for programs and as lines for people."""
+"""Descriptions of products, as JSON for programs and as lines for people."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from floemap.sentinel1.radiometry import CalibrationTable, NoiseTable
 from floemap.sentinel1.range_doppler import residuals_m
 from floemap.sentinel1.stac import footprint_geometry, geodesic_area_km2
 
-#: Cells on which the noise-equivalent sigma nought is summarised, pixels along the side.
+#: Side in pixels of the cells over which the noise-equivalent sigma nought is summarised.
 _SUMMARY_LOOKS = 8
 
 
 def identity(scene: Scene) -> dict[str, Any]:
-    """Return which scene it is, JSON-ready."""
+    """Return what identifies a scene, JSON-ready."""
     return {
         "name": scene.name,
         "mission": scene.mission,
@@ -37,7 +37,7 @@ def identity(scene: Scene) -> dict[str, Any]:
 
 
 def describe_scene(scene: Scene) -> dict[str, Any]:
-    """Return the facts of a product, JSON-ready: identity, image, geometry, noise, sub-swaths, oddities."""
+    """Return the facts of a product, JSON-ready: identity, image, geometry, noise, sub-swaths."""
     grid = scene.geolocation
     lon, lat = GeoLocator(scene).footprint(20)
     _, bbox = footprint_geometry(lon, lat)
@@ -65,7 +65,7 @@ def describe_scene(scene: Scene) -> dict[str, Any]:
 
 
 def scene_problems(scene: Scene) -> list[str]:
-    """Return what keeps a product that can be read from being prepared with the default settings."""
+    """Return why a readable product cannot be prepared with the default settings; empty if it can."""
     return [
         f"the annotated noise of {p} cannot be used: {noise.unusable}"
         for p, noise in scene.noise.items()
@@ -102,9 +102,9 @@ def _radiometry(scene: Scene, p: str) -> dict[str, Any]:
 
 
 def nesz_db(scene: Scene, polarisation: str) -> tuple[float, float] | None:
-    """Least and largest noise-equivalent sigma nought of the scene in dB, from annotated noise and calibration.
+    """Return the least and largest noise-equivalent sigma nought in dB, from annotated noise and calibration.
 
-    None where the annotated noise is zero everywhere.
+    Return None if the annotated noise is zero everywhere.
     """
     n = min(_SUMMARY_LOOKS, *scene.shape)
     table = NoiseTable(scene.noise[polarisation], scene.swaths, scene.shape, n)
@@ -119,7 +119,7 @@ def nesz_db(scene: Scene, polarisation: str) -> tuple[float, float] | None:
 
 
 def scene_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the facts of :func:`describe_scene` as (name, words) for people."""
+    """Return the facts of :func:`describe_scene` as lines of (name, text) for people."""
     spacing, orbit = facts["pixel_spacing_m"], facts["absolute_orbit"]
     low, high = facts["height_m"]
     rows, cols = facts["geolocation_grid"]
@@ -163,7 +163,7 @@ def _surface(geometry: dict[str, Any]) -> str:
 
 
 def prepared_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the facts of :func:`describe_prepared` as (name, words) for people."""
+    """Return the facts of :func:`describe_prepared` as lines of (name, text) for people."""
     scene, grid, pixels = facts["scene"], facts["grid"], facts["pixels"]
     total = pixels["valid"] + pixels["no_data"]
     lines = [
@@ -175,7 +175,7 @@ def prepared_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
                               f"HV {pixels['hv_below_noise_floor'] / pixels['valid']:.2%} of the valid"),
         ("Made by", f"{facts['software']}, {facts['created']}"),
     ]  # fmt: skip
-    if "geometry" in facts:  # records of older versions have none
+    if "geometry" in facts:  # records of older versions lack it
         lines.insert(3, ("Surface", _surface(facts["geometry"])))
     for p, noise in facts["thermal_noise"].items():
         repaired = noise.get("repairs", [])

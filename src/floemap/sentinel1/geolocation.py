@@ -1,14 +1,14 @@
-"""From the image's lines and pixels to any map, right to metres, across the dateline and at the pole.
+"""Geocoding from the image's lines and pixels to any map, within metres, across the dateline and at the pole.
 
-Positions known at nodes are interpolated in earth-centred coordinates, where nothing jumps, and inverted by
-Gauss-Newton steps in the surface's tangent plane, without any map projection in the loop. The inverse is evaluated on
-a lattice of the target grid and expanded linearly, at a cost of about a metre.
+Positions at nodes are interpolated in earth-centred coordinates, which have no jumps, and inverted by Gauss-Newton
+steps in the surface's tangent plane, without a map projection. The inverse is computed on a lattice of the target grid
+and expanded linearly, with an error of about a metre.
 
 Heights. The nodes of the annotation's geolocation grid carry the terrain's height, and a node on a mountain is
-displaced away from the radar by height / tan(incidence): at a coast, that error reaches out to sea as far as the next
-node. Ice floats at sea level, so by default positions are solved for there (:func:`sea_level_nodes`), from the orbit
-and the slant range of each pixel. The annotation's own grid and heights are an option. Sea level is the geoid's, tens
-of metres off the ellipsoid (:mod:`floemap.sentinel1.geoid`), or a given height.
+displaced away from the radar by height / tan(incidence). At a coast, interpolation spreads that error over the sea to
+the next node. Ice floats at sea level, so by default positions at sea level are computed (:func:`sea_level_nodes`) from
+the orbit and the slant range of each pixel. The annotation's grid with its heights is an option. Sea level is the
+geoid's, tens of metres off the ellipsoid (:mod:`floemap.sentinel1.geoid`), or a given height.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from floemap.sentinel1.metadata import Floats, GeolocationGrid, Scene
 logger = logging.getLogger(__name__)
 
 Surface = Literal["sea", "annotated"]
-#: Height above the WGS84 ellipsoid in metres, or the geoid's.
+#: Height above the WGS84 ellipsoid in metres, or the height of the geoid.
 SeaLevel = float | Literal["geoid"]
 
-#: Spacing of the lattice on which the inverse is evaluated.
+#: Spacing of the lattice on which the inverse is computed.
 LATTICE_M = 2560.0
-#: If the annotation's points miss the range-Doppler equations by more, they are taken as they are.
+#: Largest misfit of the annotated points in the range-Doppler equations for computing positions at sea level.
 MAX_RESIDUAL_M = 5.0
-#: How far from the image its positions are extrapolated. Farther out the tangent plane says little, and Gauss-Newton
-#: steps take most of the time that a large grid needs.
+#: Distance from the image up to which positions are extrapolated. Farther out the tangent plane is not a useful model,
+#: and the steps would take most of the time for a large grid.
 REACH_M = 1_000_000.0
 #: Usual spacing of nodes along the track at sea level.
 NODE_SPACING_M = 6000.0
@@ -50,9 +50,9 @@ NODE_SPACING_M = 6000.0
 
 @dataclass(frozen=True)
 class Nodes:
-    """Image positions and the ground there, on a grid: earth-centred (lines, pixels, 3), and height above WGS84.
+    """Positions on the ground of a grid of image positions: earth-centred, (lines, pixels, 3), and height above WGS84.
 
-    `surface` says which heights these are, and `instead` why not the sea's that were asked for, if they are not.
+    `surface` names the heights; `instead` gives the reason if they are not the requested ones of the sea.
     """
 
     lines: Floats
@@ -63,7 +63,7 @@ class Nodes:
     instead: str | None = None
 
     def splines(self) -> tuple[list[RectBivariateSpline], RectBivariateSpline]:
-        """Interpolators of the coordinates, and of the height."""
+        """Return interpolators of the three coordinates, and of the height."""
         return [self._spline(self.xyz[..., i]) for i in range(3)], self._spline(self.height_m)
 
     def _spline(self, values: Floats) -> RectBivariateSpline:
@@ -71,33 +71,33 @@ class Nodes:
 
 
 def annotated_nodes(grid: GeolocationGrid, instead: str | None = None) -> Nodes:
-    """The annotation's geolocation grid as it is, with the heights of its nodes."""
+    """Return the annotation's geolocation grid with the heights of its nodes."""
     xyz = rd.ecef(grid.longitude_deg, grid.latitude_deg, grid.height_m)
     return Nodes(grid.lines, grid.pixels, xyz, grid.height_m, "annotated", instead)
 
 
 def sea_level_nodes(scene: Scene, sea_level: SeaLevel = 0.0) -> Nodes:
-    """Positions at sea level, by the range-Doppler equations.
+    """Compute positions at sea level by the range-Doppler equations.
 
-    Slant range comes from the annotation's ground range conversion, whose records are some 170 lines apart, against
-    500 of the geolocation grid: where terrain varies along azimuth, so does the conversion, by up to a pixel from
-    record to record. Where the geolocation grid does not satisfy the equations, it is taken as it is, with a warning.
+    Slant range comes from the annotation's ground range conversion, whose records are some 170 lines apart, where the
+    rows of the geolocation grid are 500 lines apart: the conversion varies with the terrain along azimuth, by up to a
+    pixel from record to record. If the geolocation grid does not satisfy the equations, it is returned with a warning.
 
-    The geoid's height is taken at the first guess of a place, on the annotated surface: some hundred metres from the
-    place itself, over which the geoid changes by some centimetres.
+    The geoid's height is that at the first guess of a position, on the annotated surface. This is some hundred metres
+    from the position, over which the geoid changes by some centimetres.
     """
     worst = rd.residuals_m(scene.geolocation, scene.orbit).max()
     if worst > MAX_RESIDUAL_M:
         why = f"the geolocation grid is {worst:.0f} m off the orbit's geometry"
-        logger.warning("%s: %s: its own heights are kept", scene.name, why)
+        logger.warning("%s: %s: the annotated heights are used", scene.name, why)
         return annotated_nodes(scene.geolocation, why)
     grid, last = scene.geolocation, scene.shape[0] - 1
     record_s = scene.ground_range.time_s
     at_records = record_s / scene.line_interval_s
     gap = NODE_SPACING_M / scene.pixel_spacing_m[0]
     lines = np.concatenate([[0], at_records[(at_records > gap / 4) & (at_records < last - gap / 4)], [last]])
-    if len(lines) < 4 or np.diff(lines).max() > 2 * gap:  # records far apart say little of what lies between
-        lines = np.linspace(0, last, max(4, int(last / gap) + 2))  # at least as many as a cubic needs
+    if len(lines) < 4 or np.diff(lines).max() > 2 * gap:  # records are too far apart for interpolation
+        lines = np.linspace(0, last, max(4, int(last / gap) + 2))  # a cubic spline needs four
     time_s = lines * scene.line_interval_s
     by_record = scene.ground_range.slant_range_m(grid.pixels * scene.pixel_spacing_m[1])
     slant_range_m = np.array([np.interp(time_s, record_s, r) for r in by_record.T]).T
@@ -110,25 +110,25 @@ def sea_level_nodes(scene: Scene, sea_level: SeaLevel = 0.0) -> Nodes:
     else:
         height_m = np.full(slant_range_m.shape, float(sea_level))
     xyz = rd.locate(scene.orbit, times, slant_range_m, height_m, guess)
-    if not rd.misfit_m(scene.orbit, times, slant_range_m, xyz).max() < MAX_RESIDUAL_M:  # also where it is no number
-        why = "positions at sea level could not be solved for"
-        logger.warning("%s: %s: the annotation's own heights are kept", scene.name, why)
+    if not rd.misfit_m(scene.orbit, times, slant_range_m, xyz).max() < MAX_RESIDUAL_M:  # also if it is NaN
+        why = "the equations have no solution at sea level"
+        logger.warning("%s: %s: the annotated heights are used", scene.name, why)
         return annotated_nodes(scene.geolocation, why)
     return Nodes(lines, grid.pixels, xyz, height_m, "sea")
 
 
 class GeoLocator:
-    """Image to ground and back, for one scene.
+    """Conversion from image to ground and back for one scene.
 
     Parameters
     ----------
     scene
         The product.
     surface
-        ``sea``: all points lie at sea level. ``annotated``: at the grid's own heights.
+        ``sea``: all points are at sea level. ``annotated``: points have the heights of the geolocation grid.
     sea_level
-        Height of the sea above WGS84 for ``sea``: metres, or ``geoid``. In simulated scenes ``geoid`` is 0: their sea
-        lies on the ellipsoid.
+        Height of the sea above WGS84 for ``sea``: metres, or ``geoid``. In simulated scenes ``geoid`` is 0,
+        because their sea is on the ellipsoid.
     """
 
     def __init__(self, scene: Scene, surface: Surface = "sea", sea_level: SeaLevel = 0.0) -> None:
@@ -139,7 +139,7 @@ class GeoLocator:
         self.shape = scene.shape
         self._xyz, self._height = self.nodes.splines()
         self._incidence = _spline(grid.lines, grid.pixels, grid.incidence_deg)
-        # Starting points for the inverse: the image, every 64th part or so.
+        # Starting points for the inverse: 65 x 65 points of the image.
         lines = np.linspace(0, scene.shape[0] - 1, 65)
         pixels = np.linspace(0, scene.shape[1] - 1, 65)
         self._starts = np.stack([a.ravel() for a in np.meshgrid(lines, pixels, indexing="ij")], axis=-1)
@@ -149,7 +149,7 @@ class GeoLocator:
         return np.stack([_evaluate(s, self.nodes, lines, pixels) for s in self._xyz], axis=-1)
 
     def record(self) -> dict[str, Any]:
-        """What a record says of where pixels were located, JSON-ready: what was done, not what was asked for."""
+        """Return how pixels were located, which may differ from the settings, JSON-ready."""
         at_sea = self.nodes.surface == "sea"
         level = GEOID if self.sea_level == "geoid" else "ellipsoid" if self.sea_level == 0 else "given"
         return {
@@ -161,18 +161,18 @@ class GeoLocator:
         }
 
     def to_ground(self, lines: NDArray[Any], pixels: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Longitude and latitude in degrees of image positions, any one shape."""
+        """Return longitude and latitude in degrees of image positions, which have one shape."""
         lon, lat, _ = rd.geodetic(self._surface(np.asarray(lines, float), np.asarray(pixels, float)))
         return lon, lat
 
     def incidence_deg(self, lines: NDArray[Any], pixels: NDArray[Any]) -> Floats:
-        """Incidence angle in degrees at image positions."""
+        """Return the incidence angle in degrees at image positions."""
         return _evaluate(self._incidence, self.grid, np.asarray(lines, float), np.asarray(pixels, float))
 
     def to_image(self, lon_deg: NDArray[Any], lat_deg: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Line and pixel of places on the ground, any one shape; those outside of the image are extrapolated.
+        """Return line and pixel of positions on the ground, which have one shape, extrapolated outside of the image.
 
-        Beyond :data:`REACH_M` from the image they are only sure to be outside.
+        Beyond :data:`REACH_M` from the image, results are arbitrary positions outside of it.
         """
         shape = np.shape(lon_deg)
         lon, lat = np.ravel(lon_deg).astype(float), np.ravel(lat_deg).astype(float)
@@ -185,18 +185,18 @@ class GeoLocator:
         return line.reshape(shape), pixel.reshape(shape)
 
     def _far_out(self, line: Floats, pixel: Floats) -> tuple[Floats, Floats]:
-        """Positions far outside of the image, on the side of those given."""
+        """Return positions far outside of the image, on the side of the given ones."""
         middle = (self.shape[0] - 1) / 2, (self.shape[1] - 1) / 2
         return middle[0] + 100 * (line - middle[0]), middle[1] + 100 * (pixel - middle[1])
 
     def _solve(self, base: Floats, normal: Floats, line: Floats, pixel: Floats) -> tuple[Floats, Floats]:
-        """Gauss-Newton from a first guess, for points (n, 3) on the ellipsoid and its normals there."""
+        """Solve for line and pixel from a first guess; `base` are points on the ellipsoid, (n, 3), with its normals."""
         for _ in range(8 if len(base) else 0):
             height = _evaluate(self._height, self.nodes, line, pixel)
             wrong = base + height[:, None] * normal - self._surface(line, pixel)
             along = np.stack([_evaluate(s, self.nodes, line, pixel, dline=1) for s in self._xyz], axis=-1)
             across = np.stack([_evaluate(s, self.nodes, line, pixel, dpixel=1) for s in self._xyz], axis=-1)
-            # Least squares in the tangent plane, a 2 x 2 system for each point.
+            # Least squares in the tangent plane: a 2 x 2 system for each point.
             aa, ab, bb = (along**2).sum(-1), (along * across).sum(-1), (across**2).sum(-1)
             wa, wb = (along * wrong).sum(-1), (across * wrong).sum(-1)
             determinant = aa * bb - ab * ab
@@ -208,13 +208,13 @@ class GeoLocator:
         return line, pixel
 
     def corners(self) -> list[list[float]]:
-        """Longitude and latitude in degrees of the image's corners: first line near and far, last line far and near."""
+        """Return longitude and latitude in degrees of the corners: first line near and far, last line far and near."""
         lines, pixels = self.shape[0] - 1, self.shape[1] - 1
         lon, lat = self.to_ground(np.array([0, 0, lines, lines]), np.array([0, pixels, pixels, 0]))
         return [[float(x), float(y)] for x, y in zip(lon, lat, strict=True)]
 
     def footprint(self, points: int = 50) -> tuple[Floats, Floats]:
-        """Longitude and latitude in degrees along the image's outline, closed."""
+        """Return longitude and latitude in degrees along the closed outline of the image."""
         lines, pixels = self.shape[0] - 1, self.shape[1] - 1
         t = np.linspace(0, 1, points, endpoint=False)
         line = np.concatenate([0 * t, t * lines, 0 * t + lines, (1 - t) * lines, [0]])
@@ -236,7 +236,7 @@ def _evaluate(
     dline: int = 0,
     dpixel: int = 0,
 ) -> Floats:
-    """Evaluate a spline or a derivative; outside of the nodes, go on along the tangent plane."""
+    """Evaluate a spline or a derivative; outside of the nodes, extrapolate along the tangent plane."""
     line = np.clip(lines, nodes.lines[0], nodes.lines[-1])
     pixel = np.clip(pixels, nodes.pixels[0], nodes.pixels[-1])
     value: Floats = spline.ev(line, pixel, dx=dline, dy=dpixel)
@@ -248,23 +248,23 @@ def _evaluate(
 
 
 def default_crs(locator: GeoLocator) -> str:
-    """NSIDC polar stereographic of the hemisphere: EPSG:3413 north, EPSG:3031 south."""
+    """Return the polar stereographic CRS of the hemisphere: EPSG:3413 in the north, EPSG:3031 in the south."""
     return "EPSG:3413" if locator.grid.latitude_deg.mean() >= 0 else "EPSG:3031"
 
 
 def metric_crs(crs: str | pyproj.CRS, path: Path | None = None) -> pyproj.CRS:
-    """Return a CRS that is projected in metres; `path` is the file that it came from.
+    """Return a CRS that is projected in metres; `path` is the file that it was read from.
 
     Raises
     ------
     GridError
-        If it is unknown or not projected in metres.
+        If the CRS is unknown or not projected in metres.
     """
     try:
         projected = pyproj.CRS.from_user_input(crs)
     except (pyproj.exceptions.CRSError, RecursionError, UnicodeError) as e:
         hint = "Give an EPSG code such as EPSG:3413, or a WKT."
-        raise GridError(f"no CRS is called {str(crs)[:80]!r}.", path=path, hint=hint) from e
+        raise GridError(f"{str(crs)[:80]!r} is not a known CRS.", path=path, hint=hint) from e
     if not projected.is_projected or any(a.unit_name not in ("metre", "meter") for a in projected.axis_info):
         hint = "Choose a projected CRS such as EPSG:3413."
         name = crs if isinstance(crs, str) and len(crs) < 80 else projected.name
@@ -278,7 +278,7 @@ def target_grid(locator: GeoLocator, crs: str, resolution_m: float) -> GeoBox:
     Raises
     ------
     GridError
-        If the CRS is unknown, not projected in metres, or does not hold the image.
+        If the CRS is unknown, not projected in metres, or does not cover the image.
     """
     projected = metric_crs(crs)
     lines = np.linspace(-0.5, locator.shape[0] - 0.5, 60)
@@ -287,11 +287,11 @@ def target_grid(locator: GeoLocator, crs: str, resolution_m: float) -> GeoBox:
     lon, lat = locator.to_ground(*mesh)
     x, y = pyproj.Transformer.from_crs("EPSG:4326", projected, always_xy=True).transform(lon, lat)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise GridError(f"{crs} does not hold the whole image.", hint="Choose another --crs, or --like RASTER.")
+        raise GridError(f"{crs} does not cover the whole image.", hint="Choose another --crs, or --like RASTER.")
     spans = np.ptp(x), np.ptp(y)
     if max(spans) > 20 * max(_ground_extent_m(locator)):
         raise GridError(
-            f"in {crs} the image spans {max(spans) / 1e3:.0f} km.", hint="Choose a CRS made for this place."
+            f"in {crs} the image spans {max(spans) / 1e3:.0f} km.", hint="Choose a CRS that is made for this area."
         )
     return GeoBox.from_bbox(
         (float(x.min()), float(y.min()), float(x.max()), float(y.max())), crs=projected, resolution=resolution_m
@@ -306,14 +306,14 @@ def _ground_extent_m(locator: GeoLocator) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class InverseMap:
-    """Image position of every pixel centre of a grid, held on a lattice.
+    """Image positions of the pixel centres of a grid, stored on a lattice.
 
     Attributes
     ----------
     rows, cols
-        Lattice positions on the grid.
+        Positions of the lattice on the grid.
     line, pixel, incidence_deg
-        At the lattice's nodes, (len(rows), len(cols)).
+        Image positions and incidence angle at the lattice's nodes, (len(rows), len(cols)).
     """
 
     rows: Floats
@@ -335,12 +335,12 @@ class InverseMap:
 
 
 def inverse_map(locator: GeoLocator, geobox: GeoBox, spacing_m: float = LATTICE_M) -> InverseMap:
-    """Find the image positions of a grid's pixels.
+    """Return the image positions of a grid's pixels.
 
     Raises
     ------
     GridError
-        If the grid's CRS cannot be brought to longitude and latitude there.
+        If a part of the grid has no longitude and latitude in the grid's CRS.
     """
     n_rows, n_cols = geobox.shape
     spacing = max(1, round(spacing_m / abs(geobox.resolution.x)))
@@ -352,6 +352,6 @@ def inverse_map(locator: GeoLocator, geobox: GeoBox, spacing_m: float = LATTICE_
     crs = crs_of(geobox).proj
     lon, lat = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        raise GridError("parts of the grid lie outside of its CRS.", hint="Choose another --crs or --like.")
+        raise GridError("parts of the grid are outside of its CRS.", hint="Choose another --crs or --like.")
     line, pixel = locator.to_image(lon, lat)
     return InverseMap(rows, cols, line, pixel, locator.incidence_deg(line, pixel))

@@ -1,8 +1,8 @@
-"""Geolocation grids that are not full: points or rows are missing, or each row has pixels of its own.
+"""Geolocation grids that are not full: points or rows are missing, or rows have different pixels.
 
-What is smooth along a row (angles, slant range) is interpolated by a cubic spline to pixels that all rows then share;
-heights, which are the terrain's, linearly. Where a new point lies on the ground follows from these by the range-Doppler
-equations, as it did for the annotated ones, so that no error of interpolation moves it.
+Angles and slant range, which are smooth along a row, are interpolated by a cubic spline to pixels that all rows share;
+heights of the terrain are interpolated linearly. The positions of the new points on the ground follow from these by the
+range-Doppler equations, as those of the annotated points do, so that errors of interpolation do not move them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from scipy.interpolate import CubicSpline
 from floemap.sentinel1 import range_doppler as rd
 from floemap.sentinel1.metadata import Floats, GeolocationGrid, Orbit
 
-#: As many rows and points of a row as a cubic spline needs.
+#: Least number of rows, and of points in a row, for a cubic spline.
 _FEWEST = 4
-#: How far annotated points may be from the orbit's geometry; 0.02 m in a real product.
+#: Largest misfit of annotated points in the range-Doppler equations; 0.02 m in a real product.
 _MOST_OFF_M = 500.0
 
 
 class IrregularGridError(ValueError):
-    """Points from which no grid can be made; the message goes on after "a geolocation grid of 483 points"."""
+    """Points that do not give a grid; the message continues the words "a geolocation grid of 483 points"."""
 
 
 @dataclass(frozen=True)
 class GeolocationPoints:
-    """Annotated points in the order of lines and pixels, all (n,); see :class:`GeolocationGrid` for the fields."""
+    """Annotated points sorted by lines and pixels, all (n,); see :class:`GeolocationGrid` for the fields."""
 
     line: Floats
     pixel: Floats
@@ -42,7 +42,7 @@ class GeolocationPoints:
 
 
 def full_grid(points: GeolocationPoints) -> GeolocationGrid | None:
-    """Return the points as they are where they are a full grid, else None.
+    """Return the points as a grid if they are a full one, else None.
 
     Raises
     ------
@@ -64,8 +64,8 @@ def full_grid(points: GeolocationPoints) -> GeolocationGrid | None:
 def regular_grid(points: GeolocationPoints, orbit: Orbit) -> GeolocationGrid:
     """Interpolate points to a full grid.
 
-    Rows that reach less far than others, by more than two steps at either end, have too few points, or points that
-    all but coincide, are left out.
+    Rows are left out that are shorter than others by more than two steps at either end, have too few points, or have
+    points that nearly coincide.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def regular_grid(points: GeolocationPoints, orbit: Orbit) -> GeolocationGrid:
     ]
     if len(rows) < _FEWEST:
         raise IrregularGridError(f"in {len(lines)} rows, of which {len(rows)} span the image: too few for a grid")
-    # The pixels of the most usual row of all points: its like are taken as they are.
+    # The pixels of the most frequent row with all points, so that such rows need no interpolation.
     fullest = Counter(tuple(points.pixel[r]) for r in rows if r.stop - r.start == most)
     pixels = np.array(fullest.most_common(1)[0][0]) if fullest else np.linspace(low, high, most)
 
@@ -101,8 +101,8 @@ def regular_grid(points: GeolocationPoints, orbit: Orbit) -> GeolocationGrid:
     guess = np.stack([smooth(near[:, i]) for i in range(3)], axis=-1)
     xyz = rd.locate(orbit, time_s, slant_s * rd.SPEED_OF_LIGHT_M_S / 2, height, guess)
     misfit_m = rd.misfit_m(orbit, time_s, slant_s * rd.SPEED_OF_LIGHT_M_S / 2, xyz)
-    if not misfit_m.max() < _MOST_OFF_M:  # also where it is no number
-        raise IrregularGridError("between which no others can be found")
+    if not misfit_m.max() < _MOST_OFF_M:  # also if it is NaN
+        raise IrregularGridError("between which interpolated points do not solve the range-Doppler equations")
     lon, lat, _ = rd.geodetic(xyz)
     kept = np.array([points.line[r.start] for r in rows])
     angles = smooth(points.incidence_deg), smooth(points.elevation_deg)

@@ -1,7 +1,7 @@
-"""What a Sentinel-1 GRD product says of itself, typed. Values only; reading is in :mod:`floemap.sentinel1.safe.reader`.
+"""The metadata of a Sentinel-1 GRD product as typed values; :mod:`floemap.sentinel1.safe.reader` reads them.
 
-Lines count along azimuth (time), pixels along ground range, both from 0 at the first; a whole number is a pixel's
-centre. Arrays are (lines, pixels) or (rows, cols). Angles are in degrees, lengths in metres, heights above WGS84.
+Lines count along azimuth (time), pixels along ground range, both from 0; a whole number is the centre of a pixel.
+Arrays are (lines, pixels) or (rows, cols). Angles are in degrees, lengths in metres, heights above WGS84.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class GeolocationGrid:
     slant_range_time_s
         Two-way travel time.
     irregular_points
-        Number of annotated points, where they are no full grid and this one was interpolated from them; else None.
+        Number of annotated points if they were not a full grid and this grid was interpolated from them; else None.
     """
 
     lines: Floats
@@ -86,18 +86,18 @@ class AzimuthNoise:
 
 @dataclass(frozen=True)
 class NoiseRepair:
-    """A part of the noise annotation that could not be used as annotated.
+    """A part of the noise annotation that was replaced because it cannot be true.
 
     Attributes
     ----------
     part
-        What it is.
+        Kind of the part.
     line
         Line of the vector, or the first line of the block.
     swaths
-        The sub-swaths in which it was replaced.
+        Sub-swaths in which it was replaced.
     found, used
-        What is wrong with it, and what stands in its place.
+        The fault, and the replacement.
     """
 
     part: Literal["range vector", "azimuth block", "azimuth list"]
@@ -114,11 +114,13 @@ class NoiseLut:
     Attributes
     ----------
     form
-        `range_azimuth` from IPF 2.90 on; `vectors` before, where there are no azimuth blocks.
+        `range_azimuth` from IPF 2.90 on; `vectors` in older products, which have no azimuth blocks.
+    range_vectors, azimuth_blocks
+        Noise vectors in the order of lines, and azimuth blocks.
     repairs
-        What was replaced in it.
+        Replaced parts.
     unusable
-        Why it cannot be the noise of the scene, or None.
+        Why the annotation cannot be the noise of the scene, or None.
     """
 
     form: Literal["range_azimuth", "vectors"]
@@ -130,7 +132,7 @@ class NoiseLut:
 
 @dataclass(frozen=True)
 class SwathBounds:
-    """Part of the image that one sub-swath fills; bounds inclusive. Outside all of them there is no image."""
+    """Part of the image that one sub-swath fills; bounds inclusive. Pixels outside all bounds are not in the image."""
 
     swath: str
     first_line: int
@@ -150,17 +152,17 @@ class Orbit:
 
 @dataclass(frozen=True)
 class GroundRange:
-    """Ground range to slant range, record by record along azimuth.
+    """Polynomials from ground range to slant range, one record after the other along azimuth.
 
     Attributes
     ----------
     time_s
         Times of the records, seconds after the scene's `start`, (n,).
     origin_m
-        Ground range from which the polynomials count, (n,).
+        Ground range at which the polynomials' argument is 0, (n,).
     coefficients
         Slant range in metres = sum of c_i (ground range - origin)^i, (n, degree + 1). The ground range of a pixel is
-        its number times the range spacing.
+        its index times the range spacing.
     """
 
     time_s: Floats
@@ -168,7 +170,7 @@ class GroundRange:
     coefficients: tuple[Floats, ...]
 
     def slant_range_m(self, ground_range_m: Floats) -> Floats:
-        """Slant range at ground ranges (m,), by record: (n, m)."""
+        """Return the slant range at ground ranges (m,) by each record, (n, m), both in metres."""
         offsets = ground_range_m[None, :] - self.origin_m[:, None]
         rows = [np.polynomial.polynomial.polyval(x, c) for x, c in zip(offsets, self.coefficients, strict=True)]
         return np.array(rows)
@@ -176,7 +178,7 @@ class GroundRange:
 
 @dataclass(frozen=True)
 class Scene:
-    """A Sentinel-1 ground-range detected product, opened: all metadata, no pixels yet.
+    """The metadata of an opened Sentinel-1 ground-range detected product.
 
     Attributes
     ----------
@@ -185,15 +187,15 @@ class Scene:
     mission, mode, product_type
         For example ``S1A``, ``EW``, ``GRD``.
     polarisations
-        Those read, in the order asked for.
+        Polarisations that were read, in the requested order.
     start, stop
         Times of the first and last line, UTC.
     pass_direction
         ``ASCENDING`` or ``DESCENDING``.
     absolute_orbit, relative_orbit, datatake
-        As annotated; relative_orbit may be absent.
+        Numbers as annotated; relative_orbit may be absent.
     ipf_version
-        The processor's, as (major, minor): IPF 2.90 is (2, 90).
+        Version of the processor as (major, minor): IPF 2.90 is (2, 90).
     shape
         (lines, samples) of the image.
     pixel_spacing_m
@@ -203,17 +205,17 @@ class Scene:
     line_interval_s
         Time from line to line.
     calibration, noise
-        By polarisation.
+        Annotated tables by polarisation.
     noise_subtracted
-        By polarisation: the processor has subtracted thermal noise already.
+        Whether the processor has subtracted thermal noise, by polarisation.
     dn_mean, dn_std
-        By polarisation: image statistics as annotated.
+        Annotated image statistics by polarisation.
     measurements
-        By polarisation: the pixel file's path inside the product.
+        Path of the pixel file inside the product, by polarisation.
     checksums
-        MD5 sums by path inside the product, from the manifest, where it gives them; any of them is right.
+        MD5 sums in the manifest by path inside the product; a file may have any of its sums.
     simulated
-        The product was made by a simulator, by its manifest's own words or its file ``SIMULATED.txt``.
+        Whether a simulator made the product, by its manifest or its file ``SIMULATED.txt``.
     """
 
     container: Container
@@ -249,7 +251,7 @@ class Scene:
 
     @property
     def noise_units_known(self) -> bool:
-        """Whether noise is annotated in DN^2: processors before IPF 2.43 give it in unknown units."""
+        """Whether noise is annotated in DN^2; processors before IPF 2.43 annotate it in unknown units."""
         return self.ipf_version >= (2, 43)
 
     @property

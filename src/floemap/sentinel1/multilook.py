@@ -1,8 +1,8 @@
-"""The radar image as calibrated cells: one pass over the pixels, block by block, both polarisations at once.
+"""Averaging the radar image to calibrated cells, in one pass over the pixels, block by block, for both polarisations.
 
-A cell is a block of pixels, some 80 m on the side, whose power is averaged. The pass also gathers *coarse statistics*,
-means over some 640 m of the power before any noise was subtracted and of the annotated noise, from which
-:mod:`floemap.sentinel1.noise_residual` measures, and on request removes, what the annotation misses.
+A cell is a block of pixels, some 80 m on the side, whose power is averaged. The pass also computes *coarse statistics*,
+means over some 640 m of the power before noise is subtracted and of the annotated noise. From these,
+:mod:`floemap.sentinel1.noise_residual` measures, and on request removes, the error of the annotation.
 """
 
 from __future__ import annotations
@@ -37,19 +37,18 @@ logger = logging.getLogger(__name__)
 
 NoiseMethod = Literal["annotated", "scaled", "none"]
 
-#: Blocks of lines have about this many pixels: small enough for the processor's caches to matter little, large enough
-#: for numpy's overhead not to.
+#: Number of pixels in a block of lines, large enough that numpy's overhead per call does not matter.
 _BLOCK_PIXELS = 4_000_000
-#: Where the measured power, which holds the noise, is under this part of the annotated noise, the annotation is wrong;
-#: and what share of the image may be so before the product is refused.
+#: The annotation is wrong where the measured power, which includes the noise, is under this part of the annotated
+#: noise; and the largest share of the image in which it may be so.
 _NOISE_TOO_HIGH, _MOST_TOO_HIGH = 0.5, 0.05
-#: From IPF 2.90 on the image's border is filled with zeros; before, with low values.
+#: First processor version that fills the image's border with zeros; older ones left low values.
 _CLEAN_BORDERS = (2, 90)
-#: What records say that was done about thermal noise.
+#: How records describe the subtraction of thermal noise.
 _ANNOTATED, _ADJUSTED = "annotated noise subtracted", "noise adjusted to the scene subtracted (experimental)"
 _BORDER_MARGIN_PX = 500
-#: Stands for the thermal noise in finding the border where the annotated noise is unknown: a sigma nought below the
-#: noise of EW within the margin of either side, which is -31 dB at the least in a real product.
+#: Sigma nought that replaces the thermal noise in finding the border if the annotated noise is unknown. The noise of EW
+#: within the margin of either side is higher, -31 dB at least in a real product.
 _LEAST_BORDER_NOISE_DB = -32.0
 
 
@@ -65,14 +64,14 @@ class CellImage:
     looks
         Pixels along the side of a cell.
     coarse
-        By polarisation.
+        Coarse statistics by polarisation.
     subtracted
-        By polarisation: what was done about thermal noise, in words.
+        Description of the subtraction of thermal noise, by polarisation.
     adjustments
-        By polarisation and sub-swath, for the method ``scaled``.
+        Adjustments by polarisation and sub-swath, for the method ``scaled``.
     noise_too_high
-        By polarisation: share of the image in which the annotated noise is over twice the measured power, noise
-        included; a right annotation has none.
+        Share of the image in which the annotated noise is over twice the measured power, which includes the noise, by
+        polarisation; 0 for a right annotation.
     """
 
     power: Float32s
@@ -84,7 +83,7 @@ class CellImage:
 
 
 def looks_for(scene: Scene, resolution_m: float) -> int:
-    """Pixels along the side of a cell that is not larger than the resolution, and at least one.
+    """Return the pixels along the side of the largest cell that does not exceed the resolution, at least 1.
 
     Raises
     ------
@@ -93,7 +92,7 @@ def looks_for(scene: Scene, resolution_m: float) -> int:
     """
     looks = max(1, int(resolution_m / max(scene.pixel_spacing_m) + 1e-6))
     if looks > min(scene.shape):
-        raise GridError(f"pixels of {resolution_m:g} m are larger than the scene.", hint="Choose smaller ones.")
+        raise GridError(f"pixels of {resolution_m:g} m are larger than the scene.", hint="Choose a smaller pixel size.")
     return looks
 
 
@@ -103,7 +102,7 @@ def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", pro
     Parameters
     ----------
     scene
-        Opened with pixels.
+        Scene that was opened with pixels.
     looks
         Pixels along the side of a cell.
     noise
@@ -113,7 +112,7 @@ def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", pro
     Raises
     ------
     ProductError
-        If the pixels cannot be read, or the annotated noise is to be subtracted and cannot be right.
+        If the pixels cannot be read, or the annotated noise is to be subtracted but cannot be right.
     """
     rows, cols = scene.shape[0] // looks, scene.shape[1] // looks
     count = len(scene.polarisations)
@@ -136,7 +135,7 @@ def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", pro
     valid = np.logical_and.reduce([r.valid for r in results])
     power[:, :, count] = valid
     for i, result in enumerate(results):
-        power[:, :, i] *= valid  # a cell that lacks one polarisation is no cell
+        power[:, :, i] *= valid  # a cell is valid only if all polarisations are
         del result.valid
     return CellImage(
         power=power,
@@ -149,7 +148,7 @@ def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", pro
 
 
 class _Pass:
-    """One polarisation's pass over the pixels."""
+    """The pass over the pixels of one polarisation."""
 
     def __init__(self, scene: Scene, polarisation: str, looks: int, noise: NoiseMethod) -> None:
         self.scene = scene
@@ -167,7 +166,7 @@ class _Pass:
         self.noise_too_high = 0.0
 
     def run(self, power: Float32s, note: Callable[[int], None]) -> _Pass:
-        """Fill `power`, (rows, cols), and keep which cells are valid and the coarse statistics."""
+        """Fill `power`, (rows, cols), and store the validity of cells and the coarse statistics."""
         rows, cols = power.shape
         self.valid = np.zeros((rows, cols), bool)
         factor = max(1, COARSE_PX // self.looks)
@@ -202,14 +201,14 @@ class _Pass:
             self.coarse.signal[~whole_blocks(self.valid, factor)] = np.nan
         self.noise_too_high = _noise_too_high(self.coarse)
         if self.method != "none" and self.noise_too_high > _MOST_TOO_HIGH:
-            reason = f"it is over twice the measured power, which holds it, in {self.noise_too_high:.0%} of the image"
+            reason = f"it is over twice the measured power in {self.noise_too_high:.0%} of the image"
             raise _noise_error(self.scene, self.polarisation, reason)
         if self.subtracted == _ADJUSTED:
             self._subtract_adjusted(power, step)
         return self
 
     def _border_noise(self, noise: Float32s, scale: Float32s) -> Float32s:
-        """Return the noise in DN^2 below which the border is found; zero, for zeros alone, if it was subtracted."""
+        """Return the noise in DN^2 for finding the border; 0 if the processor subtracted it."""
         if self.noise_usable or self.scene.noise_subtracted[self.polarisation]:
             return noise
         return np.asarray(np.float32(10 ** (_LEAST_BORDER_NOISE_DB / 10)) / scale, np.float32)
@@ -226,7 +225,7 @@ class _Pass:
 
 
 class _Edges:
-    """The dim lines before the image's first and after its last line of signal, found while blocks of lines pass by."""
+    """The dim lines before the first and after the last line of signal, collected from blocks of lines."""
 
     def __init__(self, rows: int, margin: int) -> None:
         self.rows = rows
@@ -236,7 +235,7 @@ class _Edges:
         self.last: list[Bools] = []
 
     def add(self, row: int, signal: Float32s, noise: Float32s, valid: Bools) -> None:
-        """Take note of the rows of cells from `row` on, as far as they are near the first or the last one."""
+        """Add the rows of cells from `row` on, if they are near the first or the last row."""
         end = row + len(signal)
         head = slice(0, max(0, min(end, self.depth) - row))
         tail = slice(min(max(self.rows - self.depth - row, 0), len(signal)), end - row)
@@ -245,7 +244,7 @@ class _Edges:
                 found.append(dim_cells(signal[part], noise[part], valid[part]))
 
     def leave_out(self, valid: Bools) -> None:
-        """Make the dim lines invalid."""
+        """Mark the dim lines as invalid."""
         if self.depth:
             valid[: self.depth] &= ~border_lines(np.vstack(self.first))
             valid[-self.depth :] &= ~border_lines(np.vstack(self.last)[::-1])[::-1]
@@ -267,7 +266,9 @@ def _what_to_subtract(scene: Scene, polarisation: str, method: NoiseMethod) -> s
         raise _noise_error(scene, polarisation, unusable)
     if method == "annotated":
         return _ANNOTATED
-    logger.warning("%s: noise adjusted to the scene is experimental: it was tried on simulated scenes only", scene.name)
+    logger.warning(
+        "%s: noise adjusted to the scene is experimental: it was tested on simulated scenes only", scene.name
+    )
     return _ADJUSTED
 
 
@@ -275,12 +276,12 @@ def _noise_error(scene: Scene, polarisation: str, reason: str) -> ProductError:
     return ProductError(
         f"its annotated noise of {polarisation} cannot be right: {reason}.",
         path=scene.container.path,
-        hint="Take another product of that time, or prepare this one with noise left in (noise = none).",
+        hint="Use another product of that time, or prepare this one without subtracting noise (noise = none).",
     )
 
 
 def _noise_too_high(coarse: CoarseStatistics) -> float:
-    """Share of the image in which the measured power is far under the annotated noise, which it holds."""
+    """Return the share of the image where the measured power, noise included, is far under the annotated noise."""
     known = np.isfinite(coarse.signal) & np.isfinite(coarse.noise)
     low = coarse.signal[known] < _NOISE_TOO_HIGH * coarse.noise[known]
     return float(low.mean()) if low.size else 0.0

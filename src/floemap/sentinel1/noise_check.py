@@ -1,16 +1,16 @@
-"""Annotated noise that cannot be true: found, and replaced from what is good, with a record of each replacement.
+"""Finding annotated noise that cannot be true, and replacing it from the rest, with a record of each replacement.
 
 ESA has delivered products whose noise annotation was corrupt: on 13 to 15 March 2018, the first days of IPF 2.90, noise
-vectors in the middle of a scene were many times too large. Nothing in such a product contradicts its checksums, so the
-noise itself is judged, as calibration is:
+vectors in the middle of a scene were many times too large. The checksums of such a product are right, so the noise is
+compared
 
-1. against its neighbours: in a real product a noise vector departs by 4 % from the others in level and by 10 % at any
-   of its points;
-2. where that leaves two opinions, against the mean power of the image, which holds the noise, and against the noise
-   floor of the instrument;
-3. against the other polarisation, which the same receiver saw at the same time.
+1. with neighbouring vectors: in a real product a noise vector departs by 4 % from the others in level and by 10 % at
+   any of its points;
+2. if several levels remain, with the mean power of the image, which includes the noise, and with the noise floor of
+   the instrument;
+3. with the other polarisation, which the same receiver measured at the same time.
 
-What is measured in the pixels themselves is compared later, when they are read (:mod:`floemap.sentinel1.multilook`).
+The measured pixels are compared later, when they are read (:mod:`floemap.sentinel1.multilook`).
 """
 
 from __future__ import annotations
@@ -37,43 +37,44 @@ from floemap.sentinel1.radiometry import bounds_at, line_weights, range_profile
 
 logger = logging.getLogger(__name__)
 
-#: No noise is stronger than the strongest signal, 65535 squared.
+#: Largest noise power: that of the strongest signal, 65535 squared.
 _MOST_POWER = 65535.0**2
-#: By which factor vectors may depart from their neighbours in level, and at a point, once the level is taken out.
+#: Largest ratio of a vector to its neighbours in level, and at a point after the level is divided out.
 _LEVEL, _POINT = 1.25, 1.5
-#: Zeros at either end of a vector that are usual: no noise was computed there.
+#: Usual number of zeros at either end of a vector, where no noise was computed.
 _USUAL_ZEROS = 2
-#: Which part of a sub-swath's vectors must agree for the others to be replaced.
+#: Share of a sub-swath's vectors that must agree so that the others are replaced.
 _AGREEING = 0.6
-#: Neighbours on either side that a vector's level is compared with.
+#: Number of neighbours on either side with which a vector's level is compared.
 _NEIGHBOURS = 5
-#: By which factor the mean noise may exceed the image's mean power, which holds it: the annotated statistics may count
-#: pixels without data.
+#: Largest ratio of the mean noise to the image's mean power. It exceeds 1 because the annotated statistics may count
+#: no-data pixels.
 _MEAN_POWER = 2.0
 #: Least noise-equivalent sigma nought of an EW scene in dB, 5th percentile over range: -34 to -32 in real products.
 _EW_FLOOR_DB = (-40.0, -25.0)
-#: The same, where it is to tell which of two groups of vectors is right.
+#: The same, for deciding which of several groups of vectors is right.
 _EW_USUAL_FLOOR_DB = (-37.0, -29.5)
-#: How many vectors are tried as the one that others are compared with.
+#: Number of vectors that are tried as the reference for the others.
 _CANDIDATES = 9
-#: Azimuth factors are 0.999 to 1.29 in a real product of EW, and change by 5 % from one value to the next.
+#: Limits of azimuth factors and of their median, and largest ratio to neighbours. In a real product of EW the factors
+#: are 0.999 to 1.29 and change by 5 % from one value to the next.
 _FACTOR, _FACTOR_LEVEL, _FACTOR_STEP = (0.5, 3.0), (0.8, 1.6), 1.25
 
 Rows = NDArray[np.bool_]
 
 
 def with_good_noise(scene: Scene) -> Scene:
-    """Return the scene with noise annotation that cannot be true replaced, or marked as unusable.
+    """Return the scene with impossible noise annotation replaced, or marked as unusable.
 
     Returns
     -------
     Scene
-        In whose :class:`NoiseLut` each replacement is told by a :class:`NoiseRepair`. Where too little is good,
-        ``unusable`` says why; the noise is then only freed of values that are no noise.
+        Scene whose :class:`NoiseLut` has a :class:`NoiseRepair` for each replacement. If too few vectors are right,
+        ``unusable`` gives the reason, and only impossible values are set to 0.
     """
     judged: dict[str, NoiseLut] = {}
     wrong: dict[str, set[float]] = {}
-    # What one polarisation alone leaves open, another that is decided may decide: those are asked first.
+    # A polarisation that is decided alone may decide another one, which is therefore judged again.
     for last in (False, True):
         for p in scene.polarisations:
             if p not in judged:
@@ -106,16 +107,16 @@ def _warn(scene: Scene, p: str, lut: NoiseLut) -> None:
 
 @dataclass(frozen=True)
 class _Table:
-    """The noise vectors of one sub-swath, those whose line lies in its bounds.
+    """The noise vectors whose line is in the bounds of one sub-swath.
 
     Attributes
     ----------
     rows
-        Which of the vectors.
+        Indices of the vectors, (rows,).
     log
-        Natural logarithm of the power, (rows, pixels); NaN in a row without any.
+        Natural logarithm of the power, (rows, pixels); NaN in a row without power.
     faults
-        By row: what is impossible in it, or "".
+        Impossible values of each row in words, or "".
     """
 
     rows: NDArray[np.intp]
@@ -135,7 +136,7 @@ def _judge(scene: Scene, p: str, wrong_elsewhere: set[float]) -> NoiseLut:
     good, why = _good_vectors(scene, p, clean, tables, wrong_elsewhere)
     if why is not None:
         return replace(unusable, unusable=why)
-    bad: dict[int, dict[str, str]] = {}  # what is wrong, by vector and sub-swath
+    bad: dict[int, dict[str, str]] = {}  # fault by vector and sub-swath
     for swath, t in tables.items():
         found = _departures(t, good)
         if sum(not words for words in found) < _AGREEING * good[t.rows].sum() or all(found):
@@ -194,22 +195,22 @@ def _impossible(values: Floats) -> str:
 
 
 def _zeros(values: Floats) -> int:
-    """How many zeros are inside, or at either end beyond the usual ones."""
+    """Return the number of zeros inside, weighted, and at either end beyond the usual ones."""
     some = np.flatnonzero(values > 0)
     if not len(some):
         return len(values)
-    inner = int((values[some[0] : some[-1]] == 0).sum()) * (1 + _USUAL_ZEROS)  # a single one inside is unusual already
+    inner = int((values[some[0] : some[-1]] == 0).sum()) * (1 + _USUAL_ZEROS)  # a single zero inside is unusual already
     return inner + max(0, int(some[0]) - _USUAL_ZEROS) + max(0, len(values) - 1 - int(some[-1]) - _USUAL_ZEROS)
 
 
 def _good_vectors(
     scene: Scene, p: str, clean: Sequence[RangeNoise], tables: Mapping[str, _Table], wrong_elsewhere: set[float]
 ) -> tuple[Rows, str | None]:
-    """Return which vectors have the right level as wholes, or why that cannot be told."""
+    """Return which vectors have the right level, and why that cannot be decided, or None."""
     levels, groups = _groups(tables, len(clean))
     known = np.isfinite(levels)
     if not groups:
-        return known, "no noise vector holds a noise power"
+        return known, "no noise vector has a positive power"
     found = {i: _implausible(scene, p, [clean[k] for k in g]) for i, g in enumerate(groups)}
     left = [g for i, g in enumerate(groups) if found[i] is None]
     if not left:
@@ -226,17 +227,18 @@ def _good_vectors(
     enough = len(left[0]) >= (2 if len(left) == 1 else _AGREEING * known.sum())
     if not enough and known.sum() > 1:
         times = float(np.exp(np.ptp(levels[known])))
-        return good, f"its noise vectors differ by {times:.3g} times, and too few agree to tell which are right"
+        return good, f"its noise vectors differ by {times:.3g} times, and too few agree to decide which are right"
     good[left[0]] = True
     return good, None
 
 
 def _groups(tables: Mapping[str, _Table], count: int) -> tuple[Floats, list[NDArray[np.intp]]]:
-    """Return the level of each vector, and the vectors in groups of like levels, the largest first.
+    """Return the level of each vector, and groups of vectors of similar level, the largest first.
 
-    The level is over that of one vector, natural logarithm, median over the points; NaN where a vector has no power.
-    That one vector is of as many sub-swaths as any: with a median vector by sub-swath, where half of the vectors are
-    wrong, it would be of right ones in some and of wrong ones in others. It is the one that most others are like.
+    The level is the natural logarithm of the ratio to a reference vector, median over the points; NaN if a vector has
+    no power. The reference is the vector that gives the largest group, among those with points in the most sub-swaths.
+    (A median of vectors by sub-swath could be right in some sub-swaths and wrong in others if half of the vectors are
+    wrong.)
     """
     log = np.full((count, sum(t.log.shape[1] for t in tables.values()) or 1), np.nan)
     first = 0
@@ -251,7 +253,7 @@ def _groups(tables: Mapping[str, _Table], count: int) -> tuple[Floats, list[NDAr
         levels = np.full(count, np.nan)
         for i in np.flatnonzero(np.isfinite(log - log[k]).any(axis=1)):
             levels[i] = np.nanmedian(log[i] - log[k])
-        order = np.argsort(levels)[: np.isfinite(levels).sum()]  # those that are not known come last
+        order = np.argsort(levels)[: np.isfinite(levels).sum()]  # NaN is sorted last
         gaps = np.flatnonzero(np.diff(levels[order]) > np.log(_LEVEL))
         groups = sorted(np.split(order, gaps + 1), key=len, reverse=True)
         if not best[1] or len(groups[0]) > len(best[1][0]):
@@ -262,7 +264,7 @@ def _groups(tables: Mapping[str, _Table], count: int) -> tuple[Floats, list[NDAr
 
 
 def _implausible(scene: Scene, p: str, vectors: Sequence[RangeNoise]) -> str | None:
-    """Return why vectors cannot be the scene's noise, or None. Noise in unknown units is not judged."""
+    """Return why vectors cannot be the scene's noise, or None; None also if the units of noise are unknown."""
     if not scene.noise_units_known:
         return None
     means = [v.power[v.power > 0].mean() for v in vectors]
@@ -280,7 +282,7 @@ def _implausible(scene: Scene, p: str, vectors: Sequence[RangeNoise]) -> str | N
 def _floor_db(vectors: Sequence[RangeNoise], calibration: CalibrationLut) -> float:
     """Noise floor in dB: the 5th percentile of the noise-equivalent sigma nought over range, median over vectors.
 
-    Vectors of the first lines, where some sub-swaths have not begun, are left out where there are others.
+    Vectors of the first lines, where some sub-swaths have not begun, are left out if there are others.
     """
     points = [int((v.power > 0).sum()) for v in vectors]
     floors = []
@@ -293,11 +295,11 @@ def _floor_db(vectors: Sequence[RangeNoise], calibration: CalibrationLut) -> flo
 
 
 def _departures(t: _Table, good: Rows) -> list[str]:
-    """Return what is wrong with each vector of a sub-swath, "" where nothing is."""
+    """Return the fault of each vector of a sub-swath, "" for a right one."""
     whole = np.asarray(np.isfinite(t.log).all(axis=1))
     agreeing = good[t.rows] & whole & np.array([not f for f in t.faults], bool)
     found = ["without good neighbours"] * len(t.rows)
-    for _ in range(2):  # what the first round finds is no neighbour in the second
+    for _ in range(2):  # vectors that the first round finds are not neighbours in the second
         if not agreeing.any():
             break
         found = _departing(t, good[t.rows], whole, agreeing)
@@ -336,7 +338,7 @@ def _replaced(vector: RangeNoise, sources: Sequence[RangeNoise], bounds: list[Sw
 
 
 def _with_good_blocks(luts: Mapping[str, NoiseLut], p: str) -> NoiseLut:
-    """Return the noise of a polarisation with azimuth blocks that cannot be true replaced, or left out."""
+    """Return the noise of a polarisation with impossible azimuth blocks replaced or left out."""
     blocks: list[AzimuthNoise] = []
     repairs: list[NoiseRepair] = []
     others = [b for q, lut in luts.items() if q != p for b in lut.azimuth_blocks if not _block_fault(b)]
@@ -374,11 +376,11 @@ def _right_factors(factor: Floats) -> Rows:
 
 
 def _block_fault(block: AzimuthNoise) -> str:
-    """Return what is wrong with a block as a whole, "" where nothing is."""
+    """Return the fault of a block as a whole, "" for a right one."""
     right = _right_factors(block.factor)
     if right.mean() <= 0.5:
         low, high = np.nanmin(np.append(block.factor, np.inf)), np.nanmax(np.append(block.factor, -np.inf))
-        words = f"from {low:.4g} to {high:.4g}" if low <= high else "that are no numbers"
+        words = f"from {low:.4g} to {high:.4g}" if low <= high else "that are not numbers"
         return f"has values {words}, from line {block.first_line}"
     level = float(np.median(block.factor[right]))
     if not _FACTOR_LEVEL[0] <= level <= _FACTOR_LEVEL[1]:

@@ -1,13 +1,13 @@
-"""What is left of thermal noise after ESA's annotation is subtracted: measured, and on request removed.
+"""Measuring, and on request removing, the thermal noise that is left after ESA's annotation is subtracted.
 
-The annotated noise is off by some percent, differently in every sub-swath, and so leaves steps at their seams and
-stripes ("scalloping") along them, worst in HV over calm water. Following the ideas of Park et al. (2018, "Efficient
+The annotated noise has errors of some percent, which differ between sub-swaths. They leave steps at the seams and
+stripes ("scalloping"), strongest in HV over calm water. Following the ideas of Park et al. (2018, "Efficient
 thermal noise removal for Sentinel-1 TOPSAR cross-polarization channel", doi:10.1109/TGRS.2017.2765248) and Sun and Li
 (2021, "Denoising Sentinel-1 extra-wide mode cross-polarization images over sea ice", doi:10.1109/TGRS.2020.3005831),
-three numbers a sub-swath put most of it right: a scale of the noise, a gain of its azimuth swing, and an offset. There
-they come from tables made of many scenes; here they are estimated from the scene itself, with no download. All work is
-on coarse block means; nature's own variation is kept out by robust medians over many windows, and a number that the
-scene does not determine stays as annotated.
+three numbers per sub-swath correct most of this: a scale of the noise, a gain of its azimuth variation, and an offset.
+Those authors use tables made from many scenes; here the numbers are estimated from the scene itself. The input are
+coarse block means. Robust medians over many windows exclude the variation of ice and water, and a number that the scene
+does not determine stays as annotated.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from floemap.sentinel1.coarse import CoarseStatistics
 from floemap.sentinel1.metadata import AzimuthNoise, Floats, SwathBounds
 from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
 
-#: Coarse rows of a window, some 10 km: scalloping averages out, nature hardly varies.
+#: Coarse rows of a window, some 10 km: scalloping averages out, and ice and water hardly vary.
 _WINDOW = 16
-#: Coarse columns on each side of a seam from which the level at the seam is extrapolated, and how many beside it are
-#: left out: a block there may lie on both sides.
+#: Coarse columns on each side of a seam from which the level at the seam is extrapolated, and the number of columns
+#: next to the seam that are left out because a block may be on both sides.
 _SEAM_COLS, _SEAM_GAP = 12, 1
-#: A step is told if so many windows show it, to within this standard error.
+#: Least number of windows, and largest standard error, for a step to be reported.
 _FEWEST_WINDOWS, _STEP_ERROR_DB = 4, 0.4
-#: The noise is judged only where the power, noise included, is under this many times the noise: elsewhere nature varies
-#: by more than any annotation is off by, and its variation would be taken for the noise's.
+#: Noise is measured only where the power, which includes it, is under this many times the noise. Elsewhere ice and
+#: water vary more than the error of the annotation, and their variation would be mistaken for that of the noise.
 _NOISY = 2.0
-#: Bounds of what an annotation may be off by; the last is of the offset, as a part of the mean noise.
+#: Plausible range of scale and gain, and the largest offset as a part of the mean noise.
 _SCALE = (0.75, 1.33)
 _SCALLOPING = (0.3, 1.7)
 _OFFSET = 0.1
@@ -40,15 +40,15 @@ _OFFSET = 0.1
 
 @dataclass(frozen=True)
 class ResidualNoise:
-    """Artefacts of one polarisation, over the most uniform third of its windows.
+    """Artefacts of one polarisation in the most uniform third of its windows.
 
     Attributes
     ----------
     seam_step_db
-        By seam ("EW1/EW2"): how much brighter the far side is, median over windows; left out where the scene varies
-        too much to tell.
+        Brightness of the far side over the near side by seam ("EW1/EW2"), median over windows; a seam at which the
+        scene varies too much is left out.
     scalloping_db
-        By sub-swath: peak to peak of the stripes that follow the annotated azimuth factor.
+        Peak-to-peak amplitude of the stripes that follow the annotated azimuth factor, by sub-swath.
     """
 
     seam_step_db: dict[str, float]
@@ -56,17 +56,17 @@ class ResidualNoise:
 
     @property
     def worst_seam_db(self) -> float:
-        """Largest step, without its sign; NaN where there is no seam."""
+        """Largest absolute step; NaN if there is no seam."""
         return max((abs(v) for v in self.seam_step_db.values()), default=float("nan"))
 
     @property
     def worst_scalloping_db(self) -> float:
-        """Largest scalloping; NaN where there is none to measure."""
+        """Largest scalloping; NaN if none was measured."""
         return max(self.scalloping_db.values(), default=float("nan"))
 
 
 class _Swaths:
-    """Which coarse block belongs to which sub-swath, and the azimuth factor there."""
+    """The sub-swath of each coarse block, and the azimuth factor by coarse row."""
 
     def __init__(self, coarse: CoarseStatistics, swaths: Sequence[SwathBounds], blocks: Sequence[AzimuthNoise]) -> None:
         n = coarse.block_px
@@ -82,7 +82,7 @@ class _Swaths:
         self.factor = {s: azimuth_factor(blocks, s, centres) for s in self.names}
 
     def columns(self, swath: int) -> slice:
-        """Columns that are the swath's in most rows."""
+        """Return the columns that belong to a sub-swath in most rows."""
         mine = np.flatnonzero((self.index == swath).mean(axis=0) > 0.5)
         return slice(int(mine[0]), int(mine[-1]) + 1) if len(mine) else slice(0, 0)
 
@@ -93,7 +93,7 @@ def measure(
     blocks: Sequence[AzimuthNoise],
     adjust: dict[str, NoiseAdjustment] | None,
 ) -> ResidualNoise:
-    """Measure seams and scalloping after subtracting the annotated noise as adjusted; with None, after nothing."""
+    """Measure seams and scalloping after subtracting the adjusted noise; if `adjust` is None, without subtracting."""
     where = _Swaths(coarse, swaths, blocks)
     left = coarse.signal - (_adjusted(coarse, where, adjust) if adjust is not None else 0)
     steps = {}
@@ -112,7 +112,7 @@ def measure(
 
 
 def _step_db(near: Floats, far: Floats) -> float | None:
-    """How much brighter the far side is, dB; None where ice and water vary too much there to say."""
+    """Return the brightness of the far side over the near side in dB; None if ice and water vary too much."""
     if len(near) < _FEWEST_WINDOWS or np.median(near) <= 0 or np.median(far) <= 0:
         return None
     each = 10 * np.log10(np.maximum(far, 1e-9) / np.maximum(near, 1e-9))
@@ -125,16 +125,16 @@ def estimate_adjustments(
 ) -> dict[str, NoiseAdjustment]:
     """Estimate scale, scalloping gain and offset of every sub-swath's noise from the scene itself.
 
-    1. Scale: within windows, the range profile of the signal is regressed on that of the noise beside a straight line;
-       the noise's humps are no feature of ice. 2. Scalloping: the same along azimuth. 3. Offset: what is left of the
-       steps at the seams, medians over windows, spread so that the scene's mean level stays.
+    1. Scale: within windows, the range profile of the signal is regressed on that of the noise and a straight line,
+       because ice does not have the noise's humps. 2. Scalloping: the same along azimuth. 3. Offset: the remaining
+       steps at the seams, medians over windows, distributed so that the scene's mean level does not change.
     """
     where = _Swaths(coarse, swaths, blocks)
     if not np.nanmax(coarse.noise, initial=0) > 0:
         return {name: NoiseAdjustment() for name in where.names}
     levels = [_scale(coarse, where, i) for i in range(len(where.names))]
     gains = [_scalloping_gain(coarse, where, i, levels[i]) for i in range(len(where.names))]
-    # A level is of the noise with its stripes; taking it as the scale of the noise below them counts the stripes twice.
+    # A level refers to the noise with its stripes; using it as the scale of the noise without them counts them twice.
     means = [float(where.factor[name].mean()) for name in where.names]
     scales = [k * m - k * g * (m - 1) for k, g, m in zip(levels, gains, means, strict=True)]
     gains = [g * k / scale for g, k, scale in zip(gains, levels, scales, strict=True)]
@@ -153,7 +153,7 @@ def _adjusted(coarse: CoarseStatistics, where: _Swaths, adjust: dict[str, NoiseA
 
 
 def _scale(coarse: CoarseStatistics, where: _Swaths, swath: int) -> float:
-    """Weighted mean over windows of the regression of signal on noise along range; 1 where it is not determined."""
+    """Return the mean slope over windows of signal on noise along range; 1 if the scene does not determine it."""
     columns = where.columns(swath)
     slopes, variances = [], []
     mine = where.index == swath
@@ -167,7 +167,7 @@ def _scale(coarse: CoarseStatistics, where: _Swaths, swath: int) -> float:
 
 
 def _windows(coarse: CoarseStatistics, mine: NDArray[np.bool_], columns: slice) -> list[tuple[Floats, Floats]]:
-    """Mean range profiles of signal and noise over windows of rows, whole and noisy ones only."""
+    """Return mean range profiles of signal and noise in windows of rows that are complete and noisy."""
     profiles = []
     for row in range(0, coarse.signal.shape[0] - _WINDOW + 1, _WINDOW):
         rows = slice(row, row + _WINDOW)
@@ -182,8 +182,8 @@ def _windows(coarse: CoarseStatistics, mine: NDArray[np.bool_], columns: slice) 
 
 
 def _slope(y: Floats, x: Floats, others: Floats) -> tuple[float, float] | None:
-    """Slope of y on x beside other regressors, and its variance; the errors of smooth nature are correlated, so the
-    count of independent samples is taken as a quarter."""
+    """Return the slope of y on x in a regression with other variables, and its variance. The errors are correlated, so
+    a quarter of the samples count as independent."""
     design = np.column_stack([x, others])
     solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
     if rank < design.shape[1]:
@@ -195,7 +195,7 @@ def _slope(y: Floats, x: Floats, others: Floats) -> tuple[float, float] | None:
 
 
 def _combined(slopes: list[float], variances: list[float], bounds: tuple[float, float], near: float) -> float:
-    """Combine windows by inverse variance, leaving out those far off; 1 unless known to within `near` and plausible."""
+    """Return the mean by inverse variance without outliers; 1 unless its error is under `near` and it is plausible."""
     if len(slopes) < 4:
         return 1.0
     s, w = np.array(slopes), 1 / (np.array(variances) + 0.02**2)
@@ -211,7 +211,7 @@ def _combined(slopes: list[float], variances: list[float], bounds: tuple[float, 
 
 
 def _azimuth_profiles(values: Floats, where: _Swaths, swath: int) -> Floats | None:
-    """Mean along range, by coarse row; NaN in rows that are not whole."""
+    """Return means along range by coarse row, NaN in incomplete rows; None if too few are complete."""
     columns = where.columns(swath)
     if columns.stop - columns.start < 8:
         return None
@@ -224,7 +224,7 @@ def _azimuth_profiles(values: Floats, where: _Swaths, swath: int) -> Floats | No
 
 
 def _high_pass(profile: Floats, rows: int) -> Floats:
-    """Take away the running mean over `rows`, NaN left out."""
+    """Subtract the running mean over `rows`, which ignores NaN."""
     ok = np.isfinite(profile)
     kernel = np.ones(rows)
     total = np.convolve(np.where(ok, profile, 0), kernel, mode="same")
@@ -233,7 +233,7 @@ def _high_pass(profile: Floats, rows: int) -> Floats:
 
 
 def _periods(where: _Swaths, swath: int) -> int:
-    """Coarse rows of some two scalloping periods, from the spectrum of the annotated factor."""
+    """Return the number of coarse rows in some two scalloping periods, from the spectrum of the annotated factor."""
     factor = where.factor[where.names[swath]]
     spectrum = abs(np.fft.rfft(factor - factor.mean()))
     strongest = int(np.argmax(spectrum[1:]) + 1) if len(spectrum) > 1 else 1
@@ -243,7 +243,7 @@ def _periods(where: _Swaths, swath: int) -> int:
 def _azimuth_regressions(
     coarse: CoarseStatistics, flat: Floats, swing: Floats, where: _Swaths, swath: int
 ) -> tuple[list[float], list[float]]:
-    """Regress the signal less `flat` on `swing`, profiles along azimuth, in noisy windows of some two periods."""
+    """Regress azimuth profiles of the signal less `flat` on those of `swing`, in noisy windows of some two periods."""
     y, x = _azimuth_profiles(coarse.signal - flat, where, swath), _azimuth_profiles(swing, where, swath)
     noise = _azimuth_profiles(flat, where, swath)
     slopes: list[float] = []
@@ -272,7 +272,7 @@ def _scalloping_gain(coarse: CoarseStatistics, where: _Swaths, swath: int, scale
 
 
 def _swing(left: Floats, where: _Swaths, swath: int) -> tuple[float, float] | None:
-    """Half of the peak-to-peak of what follows the annotated factor, and the level."""
+    """Return half of the peak-to-peak amplitude that follows the annotated factor, and the level; None if unknown."""
     factor = where.factor[where.names[swath]]
     if np.ptp(factor) < 1e-3:
         return None
@@ -284,16 +284,16 @@ def _swing(left: Floats, where: _Swaths, swath: int) -> tuple[float, float] | No
     high_y, high_x = _high_pass(y, rows), _high_pass(x, rows)
     ok = np.isfinite(high_y) & np.isfinite(high_x)
     usual = 1.4826 * np.median(abs(high_y[ok])) if ok.any() else 0.0
-    ok &= abs(high_y) <= 3 * usual  # floes and leads are no stripes
+    ok &= abs(high_y) <= 3 * usual  # floes and leads are not stripes
     slope = float((high_y[ok] * high_x[ok]).sum() / max((high_x[ok] ** 2).sum(), 1e-12))
     level = float(np.median(y[ok])) if ok.any() else 0.0
     return (abs(slope) * float(np.ptp(factor)) / 2, level) if level > 0 else None
 
 
 def _levels_at_seam(values: Floats, where: _Swaths, swath: int) -> tuple[Floats, Floats, Floats]:
-    """Levels on both sides of the seam after sub-swath `swath`, by window, and the windows' roughness.
+    """Return levels on both sides of the seam after sub-swath `swath` by window, and the windows' roughness.
 
-    Levels are extrapolated to the seam by straight lines; roughness is how far the profiles scatter about them.
+    Levels are extrapolated to the seam by straight lines; roughness is the scatter of the profiles about them.
     """
     found = []
     for row in range(0, values.shape[0] - _WINDOW + 1, _WINDOW):
@@ -315,13 +315,13 @@ def _levels_at_seam(values: Floats, where: _Swaths, swath: int) -> tuple[Floats,
 
 
 def _most_uniform(near: Floats, far: Floats, rough: Floats) -> tuple[Floats, Floats]:
-    """Keep the third of the windows, but at least five, that scatter least: uniform, and dark, as power scatters."""
+    """Keep the third of the windows, but at least five, with the least scatter; these are uniform and dark."""
     keep = np.argsort(rough)[: max(5, len(rough) // 3)]
     return near[keep], far[keep]
 
 
 def _offsets(left: Floats, where: _Swaths, noise: NDArray[np.float32]) -> list[float]:
-    """Offsets that close the seams, chained from swath to swath, with a mean of 0 over the scene."""
+    """Return offsets that remove the steps at the seams, summed from swath to swath; their mean over the scene is 0."""
     offsets = [0.0]
     limit = _OFFSET * float(np.nanmean(noise))
     for i in range(len(where.names) - 1):
@@ -333,9 +333,7 @@ def _offsets(left: Floats, where: _Swaths, noise: NDArray[np.float32]) -> list[f
         if len(near) >= _FEWEST_WINDOWS:
             difference = far - near
             weight = 1 / np.maximum(abs(near) + abs(far), 1e-9) ** 2
-            order = np.argsort(difference)
-            half = np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)
-            step = float(difference[order][min(half, len(order) - 1)])
+            step = float(np.quantile(difference, 0.5, weights=weight, method="inverted_cdf"))
             scatter = 1.4826 * float(np.median(abs(difference - step))) / np.sqrt(len(near))
             step = 0.0 if abs(step) < 2 * scatter else float(np.clip(step, -limit, limit))
         offsets.append(offsets[-1] + step)

@@ -1,8 +1,8 @@
-"""From a SAFE product to bands on a map grid: ``product.tif``, ``product.json``, ``item.json``, ``quicklook.png``.
+"""Preparing a product: bands on a map grid in ``product.tif``, ``product.json``, ``item.json``, ``quicklook.png``.
 
 The bands of ``product.tif`` are int16 with a scale of 0.01: HH and HV sigma nought in dB, incidence angle in degrees,
-and the mask. Steps of 0.01 dB are a hundredth of the speckle that is left at 80 m, and the file is half as large and
-written twice as fast as in float32 (``docs/benchmarks.md``). Values at or below the noise floor are stored as the
+and the mask. Steps of 0.01 dB are a hundredth of the speckle at 80 m, and the file is half as large and written twice
+as fast as in float32 (``docs/benchmarks.md``). Values at or below the noise floor are stored as the
 floor's -45 dB and flagged in the mask.
 """
 
@@ -45,7 +45,7 @@ from floemap.sentinel1.stac import write_item
 
 logger = logging.getLogger(__name__)
 
-#: Raise the revision when a product's pixels change: calibration, noise, location, gathering, storage.
+#: Raise the revision if pixels change: calibration, noise, location, resampling, storage.
 STAGE = Stage(
     "floemap prepare", "product.json", revision=1, files=("product.tif", "product.qml", "item.json", "quicklook.png")
 )
@@ -55,19 +55,19 @@ _MAX_REMAP = 32_766  # OpenCV's limit on an image's side
 
 @dataclass(frozen=True)
 class PreparedProduct:
-    """A finished product folder."""
+    """The folder of a prepared product; `skipped` if it was finished before."""
 
     folder: Path
     skipped: bool = False
 
     @property
     def raster(self) -> Path:
-        """The bands."""
+        """Path of the bands."""
         return self.folder / "product.tif"
 
     @property
     def record(self) -> Path:
-        """How it was made."""
+        """Path of the record."""
         return self.folder / "product.json"
 
 
@@ -87,19 +87,20 @@ def prepare(
     Parameters
     ----------
     product
-        Folder or zip.
+        Folder or zip of the product.
     out
-        Folder that gets a folder named as the product, with product.tif, product.json, item.json, quicklook.png.
+        Folder in which a folder with the product's name is made, with product.tif, product.json, item.json,
+        quicklook.png.
     settings
-        See :class:`floemap.sentinel1.settings.PrepareSettings`.
+        Settings; see :class:`floemap.sentinel1.settings.PrepareSettings`.
     like
-        A raster whose grid is taken instead of one made from `settings`.
+        Raster whose grid is used instead of one made from `settings`.
     overwrite
-        Make it again even where it is finished with the same input and settings, or is of another product of this name.
+        Replace a finished result of the same inputs and settings, and the result of another product of this name.
     made
-        Folders that the same work has made: they are not replaced by other products' of the same name even so.
+        Folders that the same call has made; `overwrite` does not replace them.
     quicklook
-        Also draw a picture.
+        Whether to draw a picture.
     progress
         Progress callback, called as progress(done, total, message).
 
@@ -110,7 +111,7 @@ def prepare(
     GridError
         If the grid does not fit the scene.
     OutputError
-        If the results cannot be written, or would take the place of something else.
+        If the results cannot be written, or would replace something else.
     """
     settings = settings or PrepareSettings()
     scene = open_scene(product, POLARISATIONS)
@@ -135,14 +136,14 @@ def prepare(
         record["corners_lonlat_deg"] = locator.corners()
         record["seams"] = seam_lines(scene, locator)
         gather = _Gather(cells, inverse_map(locator, geobox), geobox.shape[1])
-        del cells  # the largest array by far; now `gather` alone holds it, and lets it go when all is gathered
+        del cells  # the largest array by far; `gather` alone keeps it, and frees it when all strips are resampled
         record["pixels"] = _write_bands(partial / "product.tif", gather, geobox, _tags(scene), progress)
         write_style(partial / "product.tif", grey_style(*SHOWN_HH_DB))
         if not record["pixels"]["valid"]:
             raise GridError(
-                "no pixel of the grid lies in the scene, or the scene holds no data.",
+                "no pixel of the grid is in the scene, or the scene has no data.",
                 path=scene.container.path if like is None else like,
-                hint="Look at the product's pixels, or choose another --like or --crs.",
+                hint="Check the product's pixels, or choose another --like or --crs.",
             )
         if quicklook:
             from floemap.sentinel1.quicklook import draw_quicklook
@@ -156,9 +157,9 @@ def prepare(
 
 
 def product_identity(scene: Scene, *, verified: bool) -> dict[str, str]:
-    """Return what tells a product from others of its name: SHA-256 of all that is read of it.
+    """Return checksums that identify a product among others of its name: the SHA-256 of its metadata.
 
-    The manifest answers for pixel files that are verified against it; where they are not, their own MD5 is here.
+    The manifest contains the checksums of verified pixel files; if they are not verified, their MD5 sums are added.
     """
     read = {name: scene.container.read(name) for name in sorted(scene.container.sizes) if _is_metadata(name)}
     digest = hashlib.sha256()
@@ -176,7 +177,7 @@ def _grid(locator: GeoLocator, settings: PrepareSettings, like: str | Path | Non
     if like is None:
         return target_grid(locator, settings.crs or default_crs(locator), settings.resolution_m)
     if settings.crs is not None:
-        raise ConfigError("give either a CRS or a raster whose grid to take, not both.")
+        raise ConfigError("a CRS and a raster whose grid to use were both given.", hint="Give one of the two.")
     geobox = read_geobox(Path(like))
     metric_crs(crs_of(geobox).proj, Path(like))
     return geobox
@@ -184,7 +185,7 @@ def _grid(locator: GeoLocator, settings: PrepareSettings, like: str | Path | Non
 
 @contextmanager
 def _verifying(scene: Scene, wanted: bool) -> Iterator[None]:
-    """Verify the pixel files' checksums while the block runs; raise at its end if they are wrong."""
+    """Verify the pixel files' checksums in parallel with the block; raise at its end if they are wrong."""
     if not wanted:
         yield
         return
@@ -198,9 +199,9 @@ def _verifying(scene: Scene, wanted: bool) -> Iterator[None]:
 def _write_bands(
     path: Path, gather: _Gather, geobox: GeoBox, tags: dict[str, str], progress: Progress
 ) -> dict[str, int]:
-    """Gather the cells onto the grid and write the bands; return how many pixels are of which kind.
+    """Resample the cells to the grid and write the bands; return the number of pixels of each kind.
 
-    The cells are gone then: `gather` cannot be used again.
+    This frees the cells: `gather` cannot be used again.
     """
     rows = geobox.shape[0]
     counts = np.zeros(4, np.int64)
@@ -228,17 +229,18 @@ def _append(cog: CogWriter, strip: Future[tuple[NDArray[np.int16], NDArray[np.in
 
 
 class _Gather:
-    """Fills strips of the grid from the cells: linear in power, among valid cells only."""
+    """Resampling of valid cells to strips of the grid, bilinear in linear power."""
 
     def __init__(self, cells: CellImage, positions: InverseMap, cols: int) -> None:
         shape = cells.power.shape[:2]
         if max(shape) > _MAX_REMAP:
-            raise GridError(f"{shape} cells are more than can be gathered.", hint="Choose a coarser one.")
+            message = f"{shape[0]} x {shape[1]} cells are more than {_MAX_REMAP} on a side."
+            raise GridError(message, hint="Choose a larger pixel size.")
         self.power = cells.power
         self.cols = cols
         self.positions = positions
         n = cells.looks
-        # Pixel centres are whole numbers; a cell's centre lies (n - 1) / 2 after its first pixel's.
+        # Pixel centres are whole numbers; the centre of a cell is (n - 1) / 2 after that of its first pixel.
         self.line = (positions.line - (n - 1) / 2) / n
         self.pixel = (positions.pixel - (n - 1) / 2) / n
 
@@ -273,7 +275,7 @@ def _encode(values: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np
 
 
 def _about(scene: Scene, cells: CellImage, geobox: GeoBox) -> dict[str, Any]:
-    """What product.json says of scene, noise and grid."""
+    """Return the parts of product.json about scene, noise and grid."""
     residual: dict[str, Any] = {}
     for p in scene.polarisations:
         blocks = scene.noise[p].azimuth_blocks

@@ -1,7 +1,7 @@
 """The picture of a prepared product: HH, HV and false colour, with graticule, scale bar and north arrow.
 
-False colour is the ice analysts' usual one: HV in red, HH in green and blue, so that deformed and old ice, which
-scatters back in HV, turns warm, and level ice and rough water turn bluish.
+False colour is the one that ice analysts use: HV in red, HH in blue, their mean in green. Deformed and old ice, which
+scatters in HV, appears in warm colours, and level ice and rough water appear bluish.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from floemap.cartography import furnish, show_raster, where_is
 from floemap.cog import open_raster, read_geobox
 
 _PIXELS = 900
-#: Grey levels run between these, dB, if the scene itself gives no others.
+#: Limits of the grey levels in dB for a scene without valid pixels.
 _LIMITS_DB = {"HH": (-26.0, -6.0), "HV": (-34.0, -16.0)}
 
 
 def read_small(raster: Path, pixels: int = _PIXELS) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return HH and HV in dB, NaN for no data, decimated by the file's overviews to about `pixels` on the long side."""
+    """Return HH and HV in dB with NaN as no-data, from the overview with about `pixels` on the long side."""
     with open_raster(raster) as d:
         scale = max(1.0, max(d.shape) / pixels)
         shape = (2, max(1, round(d.height / scale)), max(1, round(d.width / scale)))
@@ -32,12 +32,12 @@ def read_small(raster: Path, pixels: int = _PIXELS) -> tuple[NDArray[np.float32]
 
 
 def stretch(db: NDArray[np.float32], limits: tuple[float, float]) -> NDArray[np.float32]:
-    """Bring dB to 0..1 between `limits`; NaN stays."""
+    """Scale dB between `limits` to 0..1, clipped; NaN is kept."""
     return np.asarray(np.clip((db - limits[0]) / (limits[1] - limits[0]), 0, 1), np.float32)
 
 
 def limits_db(db: NDArray[np.float32], polarisation: str) -> tuple[float, float]:
-    """Return the 1st and 99th percentile, at least 8 dB apart, for a stretch that shows the scene."""
+    """Return limits for :func:`stretch`: the 1st and 99th percentile, at least 8 dB apart."""
     values = db[np.isfinite(db)]
     if not values.size:
         return _LIMITS_DB[polarisation]
@@ -47,7 +47,7 @@ def limits_db(db: NDArray[np.float32], polarisation: str) -> tuple[float, float]
 
 
 def false_colour(hh_db: NDArray[np.float32], hv_db: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Red: HV. Green: mean of both, stretched. Blue: HH. (rows, cols, 3) in 0..1, white where there is no data."""
+    """Return red HV, green mean and blue HH, stretched, (rows, cols, 3) in 0..1; no-data is white."""
     hh, hv = stretch(hh_db, limits_db(hh_db, "HH")), stretch(hv_db, limits_db(hv_db, "HV"))
     rgb = np.stack([hv, (hh + hv) / 2, hh], axis=-1)
     rgb[np.isnan(rgb).any(axis=-1)] = 1

@@ -1,8 +1,8 @@
-"""Where a point of the radar image lies on the ground: the range-Doppler equations on the WGS84 ellipsoid.
+"""Positions of image points on the ground, by the range-Doppler equations on the WGS84 ellipsoid.
 
-A pixel is seen at a zero-Doppler time t and at a slant range R. The point P on the ground satisfies |P - S(t)| = R and
-(P - S(t)) . V(t) = 0, with the satellite's position S and velocity V, and lies at a given height above the ellipsoid
-(Cumming and Wong 2005, "Digital Processing of Synthetic Aperture Radar Data", chapter 2).
+The radar sees a pixel at a zero-Doppler time t and at a slant range R. The point P on the ground satisfies
+|P - S(t)| = R and (P - S(t)) . V(t) = 0, with the satellite's position S and velocity V, and has a given height above
+the ellipsoid (Cumming and Wong 2005, "Digital Processing of Synthetic Aperture Radar Data", chapter 2).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WGS84_E2 = WGS84_F * (2 - WGS84_F)
 
 
 def ecef(lon_deg: NDArray[Any], lat_deg: NDArray[Any], height_m: NDArray[Any] | float = 0.0) -> Floats:
-    """Earth-centred, earth-fixed coordinates in metres, (..., 3), of points on or above WGS84."""
+    """Return earth-centred, earth-fixed coordinates in metres, (..., 3), of points on or above WGS84."""
     lon, lat = np.radians(lon_deg), np.radians(lat_deg)
     normal = WGS84_A_M / np.sqrt(1 - WGS84_E2 * np.sin(lat) ** 2)
     across = (normal + height_m) * np.cos(lat)
@@ -31,15 +31,15 @@ def ecef(lon_deg: NDArray[Any], lat_deg: NDArray[Any], height_m: NDArray[Any] | 
 
 
 def up(lon_deg: NDArray[Any], lat_deg: NDArray[Any]) -> Floats:
-    """Unit normals of the ellipsoid, (..., 3)."""
+    """Return unit normals of the ellipsoid, (..., 3)."""
     lon, lat = np.radians(lon_deg), np.radians(lat_deg)
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
 def geodetic(xyz: Floats) -> tuple[Floats, Floats, Floats]:
-    """Longitude and latitude in degrees, height in metres, of earth-centred coordinates, (..., 3).
+    """Return longitude and latitude in degrees and height in metres of earth-centred coordinates, (..., 3).
 
-    Bowring's (1976) formula, twice: within a micrometre near the ellipsoid.
+    Two steps of Bowring's (1976) formula, exact within a micrometre near the ellipsoid.
     """
     x, y, z = xyz[..., 0], xyz[..., 1], xyz[..., 2]
     across = np.hypot(x, y)
@@ -50,30 +50,30 @@ def geodetic(xyz: Floats) -> tuple[Floats, Floats, Floats]:
         lat = np.arctan2(z + second_e2 * b * np.sin(reduced) ** 3, across - WGS84_E2 * WGS84_A_M * np.cos(reduced) ** 3)
         reduced = np.arctan2((1 - WGS84_F) * np.sin(lat), np.cos(lat))
     normal = WGS84_A_M / np.sqrt(1 - WGS84_E2 * np.sin(lat) ** 2)
-    # Near the poles the distance from the axis says nothing of the height, near the equator z does not.
+    # Near the poles the distance from the axis does not determine the height, and near the equator z does not.
     height = across * np.cos(lat) + z * np.sin(lat) - normal * (1 - WGS84_E2 * np.sin(lat) ** 2)
     return np.degrees(np.arctan2(y, x)), np.degrees(lat), height
 
 
 def track(orbit: Orbit) -> CubicHermiteSpline:
-    """Satellite position over time, from positions and velocities: within 1 cm between vectors 10 s apart."""
+    """Return the satellite position over time from positions and velocities, within 1 cm for vectors 10 s apart."""
     return CubicHermiteSpline(orbit.time_s, orbit.position_m, orbit.velocity_m_s)
 
 
 class Located(Protocol):
-    """Points with a place on the ground and a place in the image, arrays of one shape."""
+    """Points with a position on the ground and in the image, in arrays of one shape."""
 
     @property
     def longitude_deg(self) -> Floats:
-        """Longitude."""
+        """Longitude in degrees."""
 
     @property
     def latitude_deg(self) -> Floats:
-        """Latitude."""
+        """Latitude in degrees."""
 
     @property
     def height_m(self) -> Floats:
-        """Height above WGS84."""
+        """Height above WGS84 in metres."""
 
     @property
     def azimuth_time_s(self) -> Floats:
@@ -81,7 +81,7 @@ class Located(Protocol):
 
     @property
     def slant_range_time_s(self) -> Floats:
-        """Two-way travel time."""
+        """Two-way travel time in seconds."""
 
 
 def locate(orbit: Orbit, time_s: Floats, slant_range_m: Floats, height_m: Floats | float, near: Floats) -> Floats:
@@ -92,15 +92,15 @@ def locate(orbit: Orbit, time_s: Floats, slant_range_m: Floats, height_m: Floats
     orbit
         State vectors.
     time_s, slant_range_m
-        Azimuth time and slant range of the points sought, any shape.
+        Azimuth time and slant range of the points, of any shape.
     height_m
-        Height above WGS84 at which to seek.
+        Height of the points above WGS84.
     near
-        Earth-centred first guess, (..., 3); it decides the side of the track.
+        Earth-centred first guess, (..., 3); it determines the side of the track.
 
     Returns
     -------
-    Earth-centred coordinates, (..., 3). Whether they solve the equations, :func:`misfit_m` tells.
+    Earth-centred coordinates, (..., 3). Check with :func:`misfit_m` whether they solve the equations.
     """
     position = track(orbit)
     satellite, velocity = position(time_s), position.derivative()(time_s)
@@ -118,13 +118,13 @@ def locate(orbit: Orbit, time_s: Floats, slant_range_m: Floats, height_m: Floats
 
 
 def residuals_m(grid: Located, orbit: Orbit) -> Floats:
-    """How far points are from satisfying the equations, in the points' shape, metres: under 2 cm in real products."""
+    """Return the misfit of points in metres, in the points' shape; it is under 2 cm in real products."""
     point = ecef(grid.longitude_deg, grid.latitude_deg, grid.height_m)
     return misfit_m(orbit, grid.azimuth_time_s, grid.slant_range_time_s * SPEED_OF_LIGHT_M_S / 2, point)
 
 
 def misfit_m(orbit: Orbit, time_s: Floats, slant_range_m: Floats, point: Floats) -> Floats:
-    """How far earth-centred points, (..., 3), are from satisfying the equations, (...), metres."""
+    """Return how far earth-centred points, (..., 3), are from solving the equations, (...), in metres."""
     position = track(orbit)
     satellite, velocity = position(time_s), position.derivative()(time_s)
     look = point - satellite

@@ -1,9 +1,9 @@
-"""Where the sub-swaths of a scene meet, on the ground.
+"""The lines on the ground along which the sub-swaths of a scene meet.
 
-In ground-range products each sub-swath fills a range of pixels that the annotation gives, line by line. Two
-neighbours meet between the last pixel of one and the first of the next; both shift by some pixels where the radar's
-timing changes, and the far ones begin some hundred lines later. Noise differs between sub-swaths, so classes that
-change along these lines are the radar's, not the ice's (:mod:`floemap.evaluation.checks.sensor`).
+In ground-range products each sub-swath fills a range of pixels, which the annotation gives for ranges of lines. Two
+neighbours meet between the last pixel of one and the first of the next. The bounds shift by some pixels if the radar's
+timing changes, and the far sub-swaths begin some hundred lines later. Noise differs between sub-swaths, so classes that
+change along these lines are an artefact of the radar (:mod:`floemap.evaluation.checks.sensor`).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.metadata import Scene
 
-#: Longest way between two points of a line.
+#: Largest distance between two points of a line.
 POINT_SPACING_M = 10_000.0
 
 
 def seam_lines(scene: Scene, locator: GeoLocator) -> list[dict[str, Any]]:
-    """Return the lines along which neighbouring sub-swaths meet, JSON-ready, from near to far range.
+    """Return the lines along which neighbouring sub-swaths meet, from near to far range, JSON-ready.
 
     Returns
     -------
     lines
-        Each with ``between``, the names of the two; ``lonlat_deg``, longitude and latitude of points along it in the
-        order of time; ``incidence_deg``, the smallest and the largest incidence angle on it. A scene of one sub-swath
-        has none.
+        One table per line: ``between``, the names of the two sub-swaths; ``lonlat_deg``, longitude and latitude of
+        points in the order of time; ``incidence_deg``, the least and the largest incidence angle. A scene of one
+        sub-swath has no lines.
     """
     found = []
     for near, far in zip(scene.swath_names, scene.swath_names[1:], strict=False):
@@ -49,7 +49,7 @@ def seam_lines(scene: Scene, locator: GeoLocator) -> list[dict[str, Any]]:
 
 
 def _meeting(scene: Scene, near: str, far: str) -> list[tuple[float, float]]:
-    """Image positions (line, pixel) between the last pixels of one sub-swath and the first of the next."""
+    """Return image positions (line, pixel) between the last pixels of one sub-swath and the first of the next."""
     points = []
     for a in (b for b in scene.swaths if b.swath == near):
         for c in (b for b in scene.swaths if b.swath == far):

@@ -38,7 +38,7 @@ class PrepareSettings(Settings):
         if value == "geoid":
             return value
         try:
-            metres = float(value)  # type: ignore[arg-type]  # what is no number raises
+            metres = float(value)  # type: ignore[arg-type]  # raises if it is not a number
         except (TypeError, ValueError, ArithmeticError):
             metres = math.nan
         if not -120 <= metres <= 120:

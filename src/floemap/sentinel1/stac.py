@@ -100,12 +100,12 @@ def _describe(item: pystac.Item, scene: Scene, geobox: GeoBox) -> None:
 def footprint_geometry(lon: np.ndarray, lat: np.ndarray) -> tuple[dict[str, object], list[float]]:
     """Return GeoJSON geometry and bounding box of a closed outline in degrees, by RFC 7946.
 
-    Across the dateline the outline is cut in two and the box runs from its western to its eastern edge, where west is
-    the larger number. Around a pole it is closed along the pole.
+    An outline across the dateline is cut in two, and the west of its bounding box is larger than the east. An outline
+    around a pole is closed along the pole.
     """
     unwrapped = np.degrees(np.unwrap(np.radians(lon)))
     south, north = float(lat.min()), float(lat.max())
-    if abs(unwrapped[-1] - unwrapped[0]) > 180:  # goes once around: a pole is inside
+    if abs(unwrapped[-1] - unwrapped[0]) > 180:  # the outline encloses a pole
         pole = 90.0 if lat.mean() > 0 else -90.0
         order = np.argsort((lon + 180) % 360)
         ring = [[float((lon[i] + 180) % 360 - 180), float(lat[i])] for i in order]
@@ -134,7 +134,7 @@ def footprint_geometry(lon: np.ndarray, lat: np.ndarray) -> tuple[dict[str, obje
 
 
 def _anticlockwise(ring: list[list[float]]) -> list[list[float]]:
-    """Close a ring and let it run anticlockwise, as RFC 7946 wants."""
+    """Return a closed ring in anticlockwise order, as RFC 7946 requires."""
     if ring[0] != ring[-1]:
         ring = [*ring, ring[0]]
     x, y = np.array(ring).T
@@ -143,6 +143,6 @@ def _anticlockwise(ring: list[list[float]]) -> list[list[float]]:
 
 
 def geodesic_area_km2(lon: np.ndarray, lat: np.ndarray) -> float:
-    """Area on WGS84 inside a closed outline in degrees, square kilometres."""
+    """Return the area on WGS84 inside a closed outline in degrees, in square kilometres."""
     area_m2, _ = pyproj.Geod(ellps="WGS84").polygon_area_perimeter(lon, lat)
     return abs(float(area_m2)) / 1e6

@@ -198,7 +198,8 @@ def _check_chart(entry: Entry, scene: Scene | None) -> Finding:
             notes.append("no third ice type in its columns, as in the V1 release")
         cover = 1.0 if scene is None else _cover(chart, scene)
         if cover == 0:
-            raise FloemapError("lies elsewhere than the product.", path=file.path, hint="Is it another scene's?")
+            hint = "Check whether the chart belongs to another scene."
+            raise FloemapError("does not overlap the product.", path=file.path, hint=hint)
         if cover < _FULL_COVER:
             notes.append(f"covers {cover:.0%} of the scene")
         return chart, notes

@@ -1,1 +1,1 @@
-"""SAFE products: where their files lie, what their XML says, whether it agrees, and the pixels."""
+"""Reading SAFE products: files in folders and zips, XML, checks of consistency, and pixels."""

@@ -1,7 +1,7 @@
-"""From a product's XML files to the typed values of :mod:`floemap.sentinel1.metadata`.
+"""Reading a product's XML files into the typed values of :mod:`floemap.sentinel1.metadata`.
 
-Element names follow the Sentinel-1 Product Specification (S1-RS-MDA-52-7441). What is not as specified is refused
-with file, element and value; nothing is guessed.
+Element names follow the Sentinel-1 Product Specification (S1-RS-MDA-52-7441). All functions raise a ProductError with
+file, element and value if a file does not follow it; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from floemap.sentinel1.metadata import (
 from floemap.sentinel1.safe.consistency import refuse_gaps
 from floemap.sentinel1.safe.xml import XmlTree
 
-#: Calibration gains: 1277 to 1909 in a product of 2022. The bounds keep their squares inside of float32.
+#: Limits of calibration gains, which are 1277 to 1909 in a product of 2022. Their squares fit into float32.
 _LEAST_GAIN, _MOST_GAIN = 10.0, 1e6
-#: Across a scene the gain follows incidence angle and antenna, 1.5 times between its ends in the same product; along
-#: azimuth it is constant there.
+#: Largest ratios of gains across and along a scene. In the same product the ratio is 1.5 across, due to incidence angle
+#: and antenna, and 1 along azimuth.
 _GAIN_ACROSS, _GAIN_ALONG = 10.0, 1.5
-#: The earth's surface is lower everywhere, and no deeper.
+#: Largest height or depth of a point, metres.
 _MOST_HEIGHT_M = 1e4
-#: By what the values of a point that is given twice may differ, in the order of the table's columns from latitude on:
-#: degrees, height in metres, degrees, seconds of two-way travel and of azimuth; each is under a metre.
+#: Largest differences between the values of a point that is given twice, in the order of the table's columns from
+#: latitude on: degrees, height in metres, degrees, seconds of two-way travel and of azimuth. Each is under a metre.
 _SAME_POINT = (1e-6, 1e-6, 1.0, 1e-5, 1e-5, 1e-9, 1e-4)
 
 
 def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> GeolocationGrid:
     """Read the geolocation grid of a product annotation; times become seconds after `start`.
 
-    In most products the points are a full grid, and are taken as they are. In some a point or a row is missing, or
-    rows have pixels of their own; these are brought to a full grid, see :mod:`floemap.sentinel1.irregular_grid`.
+    In most products the points are a full grid. In some, a point or a row is missing, or rows have different pixels;
+    such points are interpolated to a full grid, see :mod:`floemap.sentinel1.irregular_grid`.
     """
     nodes = annotation.entries("geolocationGrid/geolocationGridPointList/geolocationGridPoint")
     if not nodes:
@@ -54,11 +54,10 @@ def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> Geol
     table = np.array([[p.number(name) for name in names] for p in nodes])
     seconds = np.array([(p.time("azimuthTime") - start).total_seconds() for p in nodes])
     table = np.unique(np.column_stack([table, seconds]), axis=0)  # sorted by line and pixel
-    if (abs(table[:, 2]) > 90).any() or (abs(table[:, 3]) > 360).any():
+    _, _, lat, lon, height, incidence, *_ = table.T
+    if (abs(lat) > 90).any() or (abs(lon) > 360).any() or (incidence <= 0).any() or (incidence >= 90).any():
         raise annotation.error("has a geolocation grid with impossible angles")
-    if (table[:, 5] <= 0).any() or (table[:, 5] >= 90).any():
-        raise annotation.error("has a geolocation grid with impossible angles")
-    if (abs(table[:, 4]) > _MOST_HEIGHT_M).any():
+    if (abs(height) > _MOST_HEIGHT_M).any():
         raise annotation.error("has a geolocation grid with impossible heights")
     table = table[_first_of_each(table)]
     line, pixel, lat, lon, height, incidence, elevation, slant_s, time_s = table.T
@@ -68,27 +67,27 @@ def geolocation_grid(annotation: XmlTree, start: datetime, orbit: Orbit) -> Geol
         at = repeated[0]
         raise annotation.error(f"has two different points of the geolocation grid at {line[at]:g}, {pixel[at]:g}")
     try:
-        with np.errstate(all="ignore"):  # what overflows is refused, here or by the checks that follow
+        with np.errstate(all="ignore"):  # overflows raise an error here or in the checks that follow
             return full_grid(points) or regular_grid(points, orbit)
     except IrregularGridError as e:
         raise annotation.error(f"has a geolocation grid of {len(table)} points {e}") from e
 
 
 def _first_of_each(table: Floats) -> NDArray[np.bool_]:
-    """Return which points, (n, 9) in order, are not those before them once more, in other digits."""
+    """Return which of the sorted points, (n, 9), do not repeat the one before them with other rounding."""
     again = (np.diff(table[:, :2], axis=0) == 0).all(axis=1)
     again &= (abs(np.diff(table[:, 2:], axis=0)) <= _SAME_POINT).all(axis=1)
     return np.concatenate([[True], ~again])
 
 
 def orbit(annotation: XmlTree, start: datetime) -> Orbit:
-    """Read the orbit state vectors, earth-fixed."""
+    """Read the earth-fixed orbit state vectors; times are in seconds after `start`."""
     states = annotation.entries("generalAnnotation/orbitList/orbit")
     if len(states) < 4:
         raise annotation.error(f"has {len(states)} orbit state vectors, where 4 are needed")
     for s in states:
         if s.text("frame") != "Earth Fixed":
-            raise s.error(f"gives orbit state vectors in the frame {s.text('frame')!r}, where Earth Fixed is needed")
+            raise s.error(f"has orbit state vectors in the frame {s.text('frame')!r}, where Earth Fixed is needed")
     seconds = np.array([(s.time("time") - start).total_seconds() for s in states])
     if (np.diff(seconds) <= 0).any():
         raise annotation.error("has orbit state vectors out of order")
@@ -100,7 +99,7 @@ def orbit(annotation: XmlTree, start: datetime) -> Orbit:
 
 
 def ground_range(annotation: XmlTree, start: datetime) -> GroundRange:
-    """Read the ground-range-to-slant-range polynomials."""
+    """Read the polynomials from ground range to slant range; times are in seconds after `start`."""
     records = annotation.entries("coordinateConversion/coordinateConversionList/coordinateConversion")
     if not records:
         raise annotation.error("has no ground range conversion")
@@ -112,7 +111,7 @@ def ground_range(annotation: XmlTree, start: datetime) -> GroundRange:
 
 
 def swath_bounds(annotation: XmlTree, shape: tuple[int, int]) -> tuple[SwathBounds, ...]:
-    """Read which part of the image each sub-swath fills."""
+    """Read the parts of the image, of shape (lines, samples), that each sub-swath fills."""
     bounds = [
         SwathBounds(merge.text("swath"), *_bounds(b))
         for merge in annotation.entries("swathMerging/swathMergeList/swathMerge")
@@ -136,9 +135,9 @@ def _bounds(node: XmlTree) -> tuple[int, int, int, int]:
 
 
 def calibration_lut(calibration: XmlTree, shape: tuple[int, int]) -> CalibrationLut:
-    """Read the sigma nought calibration vectors of an image of that shape.
+    """Read the sigma nought calibration vectors of an image of shape (lines, samples).
 
-    Vectors whose pixel positions differ are brought to the positions of all of them by linear interpolation.
+    If the pixel positions of vectors differ, all are interpolated linearly to the union of the positions.
     """
     vectors = calibration.entries("calibrationVectorList/calibrationVector")
     if not vectors:
@@ -170,15 +169,17 @@ def calibration_lut(calibration: XmlTree, shape: tuple[int, int]) -> Calibration
 
 
 def noise_lut(noise: XmlTree, shape: tuple[int, int], swaths: Sequence[SwathBounds]) -> NoiseLut:
-    """Read the thermal noise vectors, of either form, of an image of that shape; see :class:`NoiseLut`.
+    """Read the thermal noise vectors, of either form, of an image of shape (lines, samples); see :class:`NoiseLut`.
 
-    Values are taken as they are, be they numbers or not: :mod:`floemap.sentinel1.noise_check` judges them. The
-    specification lets the azimuth noise be absent; its factor is then 1.
+    Values may be NaN or infinite: :mod:`floemap.sentinel1.noise_check` judges them. The specification allows the
+    azimuth noise to be absent; its factor is then 1.
     """
     new = noise.entries("noiseRangeVectorList/noiseRangeVector")
     old = noise.entries("noiseVectorList/noiseVector")
     if bool(new) == bool(old):
-        raise noise.error(f"has {len(new)} noise range vectors and {len(old)} older noise vectors: one kind is needed")
+        raise noise.error(
+            f"has {len(new)} noise range vectors and {len(old)} older noise vectors, where one kind is needed"
+        )
     tag = "noiseRangeLut" if new else "noiseLut"
     vectors = []
     for v in new or old:

@@ -1,14 +1,15 @@
-"""What a product says twice must agree: orbit, times, geolocation grid, ground range conversion, pixel spacing.
+"""Checks that a product's metadata agree: orbit, times, geolocation grid, ground range conversion, pixel spacing.
 
-A checksum tells a damaged file; it tells nothing of a file that was written wrong, and the manifest has none. But each
-number of a product's geometry follows from others of it, so a wrong one contradicts the rest, and the product is
-refused before a map is made from it. The bounds are wide: a real product agrees within 17 m where 500 m are allowed.
+Checksums detect damaged files, but not files that were written wrong, and the manifest has no checksum. Each number of
+a product's geometry follows from others, so a wrong one contradicts the rest. A product with such contradictions is
+refused. The tolerances are wide: a real product agrees within 17 m, where 500 m are allowed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
@@ -22,34 +23,36 @@ _ORBIT_RADIUS_M = (6.9e6, 7.3e6)
 _ORBIT_SPEED_M_S = (7.0e3, 8.0e3)
 #: Two-way travel time; 0.005 to 0.0065 s in a real product of EW.
 _SLANT_RANGE_S = (0.003, 0.02)
-#: How far velocities may be from the differences of positions; 0.07 m/s in a real product.
+#: Largest difference between velocities and differences of positions; 0.07 m/s in a real product.
 _ORBIT_VELOCITY_M_S = 20.0
-#: How far geolocation grid, orbit and ground range conversion may be from each other.
+#: Largest distance between positions by geolocation grid, orbit and ground range conversion.
 _GEOMETRY_M = 500.0
-#: By which part pixel spacing may differ from the distance of the grid's points; 0.02 in a real product.
+#: Largest relative difference between pixel spacing and the distance of the grid's points; 0.02 in a real product.
 _SPACING = 0.2
-#: Change of the incidence angle along azimuth; 0.14 degrees in a real product.
+#: Largest change of the incidence angle along azimuth; 0.14 degrees in a real product.
 _INCIDENCE_DEG = 3.0
-#: How far the bounds of sub-swaths may differ between polarisations; not at all in a real product.
+#: Largest difference between the bounds of sub-swaths of two polarisations; 0 in a real product.
 _SWATH_BOUNDS_PX = 16
-#: More than twice the largest ground-range product. It also keeps a hostile one from filling the memory.
+#: Largest image: twice the largest ground-range product. The limit also keeps hostile metadata from filling the memory.
 MAX_PIXELS = 3_000_000_000
-#: The processor from which noise is annotated in two parts, range and azimuth.
+#: First processor version that annotates noise in two parts, range and azimuth.
 _NOISE_IN_PARTS = (2, 90)
 
 
 def refuse_contradictions(annotation: XmlTree, scene: Scene) -> None:
-    """Refuse a scene whose metadata contradict each other, or are none of Sentinel-1.
+    """Check that a scene's metadata agree with each other and with Sentinel-1.
 
     Parameters
     ----------
     annotation
-        From which the geometry was read, for the message.
+        File from which the geometry was read, for the message.
+    scene
+        The scene.
 
     Raises
     ------
     ProductError
-        With what was found.
+        If they do not; the message has the values.
     """
     _check_size(annotation, scene)
     _check_orbit(annotation, scene)
@@ -60,22 +63,24 @@ def refuse_contradictions(annotation: XmlTree, scene: Scene) -> None:
             version = f"{scene.ipf_version[0]}.{scene.ipf_version[1]:02d}"
             kind = "in range and azimuth" if noise.form == "range_azimuth" else "in range alone"
             raise annotation.error(
-                f"is by the processor {version}, and noise in {polarisation} is annotated {kind}: one of both is wrong"
+                f"is by the processor {version}, but noise in {polarisation} is annotated {kind}: one is wrong"
             )
 
 
 def joined(scenes: Sequence[Scene], annotations: Mapping[str, XmlTree]) -> Scene:
-    """Join scenes of one polarisation each into one; what all polarisations share must agree.
+    """Join scenes of one polarisation each into one scene, after checking that their metadata agree.
 
     Parameters
     ----------
+    scenes
+        The scenes.
     annotations
-        By polarisation, for the message.
+        Files by polarisation, for the message.
 
     Raises
     ------
     ProductError
-        With what they disagree on.
+        If the metadata disagree.
     """
     first, *others = scenes
     for other in others:
@@ -84,20 +89,13 @@ def joined(scenes: Sequence[Scene], annotations: Mapping[str, XmlTree]) -> Scene
             (p,), (q,) = first.polarisations, other.polarisations
             raise annotations[q].error(f"has another {what} than the annotation of {p}")
 
-    return replace(
-        first,
-        polarisations=tuple(p for s in scenes for p in s.polarisations),
-        calibration={p: c for s in scenes for p, c in s.calibration.items()},
-        noise={p: n for s in scenes for p, n in s.noise.items()},
-        noise_subtracted={p: n for s in scenes for p, n in s.noise_subtracted.items()},
-        dn_mean={p: d for s in scenes for p, d in s.dn_mean.items()},
-        dn_std={p: d for s in scenes for p, d in s.dn_std.items()},
-        measurements={p: m for s in scenes for p, m in s.measurements.items()},
-    )
+    tables = ("calibration", "noise", "noise_subtracted", "dn_mean", "dn_std", "measurements")
+    merged: dict[str, Any] = {t: {p: v for s in scenes for p, v in getattr(s, t).items()} for t in tables}
+    return replace(first, polarisations=tuple(p for s in scenes for p in s.polarisations), **merged)
 
 
 def _disagreement(a: Scene, b: Scene) -> str | None:
-    """Return what two polarisations of a product disagree on, or None. In a real product they agree exactly."""
+    """Return the name of a value in which two polarisations disagree, or None. In real products they agree exactly."""
     for name in ("mission", "mode", "datatake", "absolute_orbit", "pass_direction"):
         if getattr(a, name) != getattr(b, name):
             return f"{name.replace('_', ' ')} ({getattr(b, name)}, not {getattr(a, name)})"
@@ -119,13 +117,13 @@ def _disagreement(a: Scene, b: Scene) -> str | None:
 
 
 def _distance_m(a: GeolocationGrid, b: GeolocationGrid) -> float:
-    """Return how far two grids are apart at the corners of what both cover: one may lack a row or column at its edge.
+    """Return the largest distance between two grids at the corners of the area that both cover.
 
-    Interpolated linearly, which costs a few metres.
+    One grid may lack a row or column at its edge. Linear interpolation adds a few metres.
     """
     shared = [
         (max(p[0], q[0]), min(p[-1], q[-1])) for p, q in ((a.lines, b.lines), (a.pixels, b.pixels))
-    ]  # not empty: either covers its image
+    ]  # never empty, because each grid covers its image
     corners = np.stack(np.meshgrid(*shared, indexing="ij"), axis=-1)
     places = [
         RegularGridInterpolator((g.lines, g.pixels), rd.ecef(g.longitude_deg, g.latitude_deg, g.height_m))(corners)
@@ -137,7 +135,7 @@ def _distance_m(a: GeolocationGrid, b: GeolocationGrid) -> float:
 def _check_size(annotation: XmlTree, scene: Scene) -> None:
     lines, samples = scene.shape
     if lines * samples > MAX_PIXELS:
-        raise annotation.error(f"is about an image of {lines} x {samples} pixels, more than any product has")
+        raise annotation.error(f"describes an image of {lines} x {samples} pixels, more than any product has")
     duration_s = (scene.stop - scene.start).total_seconds()
     if duration_s <= 0 or abs(scene.line_interval_s * ((lines - 1) / duration_s) - 1) > 2 / (lines - 1):
         raise annotation.error(
@@ -151,7 +149,7 @@ def _check_orbit(annotation: XmlTree, scene: Scene) -> None:
         ("at a distance from the earth's centre of", "m", orbit.position_m, _ORBIT_RADIUS_M),
         ("at a speed of", "m/s", orbit.velocity_m_s, _ORBIT_SPEED_M_S),
     ):
-        lengths = np.linalg.norm(np.clip(vectors, -1e9, 1e9), axis=1)  # clipped, for squares to be finite
+        lengths = np.linalg.norm(np.clip(vectors, -1e9, 1e9), axis=1)  # clipped so that the squares are finite
         wrong = lengths[(lengths < low) | (lengths > high)]
         if wrong.size:
             raise annotation.error(f"has an orbit {what} {wrong[0]:.6g} {unit}, where {low:.4g} to {high:.4g} is usual")
@@ -175,7 +173,9 @@ def _check_grid(annotation: XmlTree, scene: Scene) -> None:
     if low < _SLANT_RANGE_S[0] or high > _SLANT_RANGE_S[1]:
         raise annotation.error(f"has a geolocation grid with slant range times from {low:.6g} s to {high:.6g} s")
     if (np.diff(grid.incidence_deg, axis=1) <= 0).any() or np.ptp(grid.incidence_deg, axis=0).max() > _INCIDENCE_DEG:
-        raise annotation.error("has a geolocation grid with incidence angles that do not rise evenly across the image")
+        raise annotation.error(
+            "has a geolocation grid with incidence angles that do not increase evenly across the image"
+        )
     off_s = float(abs(grid.azimuth_time_s - grid.lines[:, None] * scene.line_interval_s).max())
     if off_s * _ORBIT_SPEED_M_S[1] > _GEOMETRY_M:
         raise annotation.error(f"has a geolocation grid with times that contradict its lines by {off_s:.6g} s")
@@ -190,7 +190,9 @@ def _check_grid(annotation: XmlTree, scene: Scene) -> None:
     ):
         found_m = float(np.median(np.linalg.norm(ends, axis=-1)) / steps)
         if abs(found_m / spacing_m - 1) > _SPACING:
-            raise annotation.error(f"gives <{name}> as {spacing_m:.6g}, where the grid's points say {found_m:.6g}")
+            raise annotation.error(
+                f"has <{name}> {spacing_m:.6g}, where the grid's points are {found_m:.6g} apart by pixel"
+            )
 
 
 def _check_ground_range(annotation: XmlTree, scene: Scene) -> None:
@@ -202,7 +204,7 @@ def _check_ground_range(annotation: XmlTree, scene: Scene) -> None:
             f"has ground range conversions from {record_s[0]:.1f} s to {record_s[-1]:.1f} s"
             f" for a scene from 0 s to {line_s[-1]:.1f} s"
         )
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow raises the error below
         found_m = records.slant_range_m(grid.pixels * scene.pixel_spacing_m[1])
     slant_range_m = grid.slant_range_time_s * rd.SPEED_OF_LIGHT_M_S / 2
     expected_m = np.array([np.interp(record_s, line_s, column) for column in slant_range_m.T]).T
@@ -214,12 +216,12 @@ def _check_ground_range(annotation: XmlTree, scene: Scene) -> None:
 
 
 def refuse_gaps(tree: XmlTree, what: str, positions: Floats, size: int) -> None:
-    """Refuse rising positions that leave a quarter of an image's side uncovered, or lie as far beyond it.
+    """Check that increasing positions cover an image's side of `size` pixels.
 
     Raises
     ------
     ProductError
-        With the positions found.
+        If they leave more than a quarter of it uncovered, or are farther than that outside of the image.
     """
     margin = size / 4
     widest = np.diff(positions).max(initial=0)

@@ -1,8 +1,8 @@
-"""Where a product's files lie: a folder or a zip, ESA's file names or the cloud buckets'.
+"""Reading a product's files from a folder or a zip, with ESA's file names or those of cloud buckets.
 
-Nothing is ever unpacked. A zip from a stranger is looked at first: members that point outside, that are encrypted, or
-that would swell beyond reason are refused before anything is read. Folders of the product, and its manifest, are found
-in capitals and in small letters, and links to them are followed.
+Nothing is unpacked. Zips are checked first: members that point outside, that are encrypted, or that expand beyond
+reason are refused before anything is read. The names of the product's folders and of its manifest may be in upper or
+lower case, and links are followed.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from floemap.errors import ProductError
 from floemap.files import regular_file
 from floemap.zips import UNREADABLE, brief, gdal_member, inner_archives, other_archive, refuse_hostile
 
-#: The largest XML of a real product is under 10 MB.
+#: Largest XML file to read. The largest one of a real product is under 10 MB.
 MAX_XML_BYTES = 128 << 20
 MANIFEST = "manifest.safe"
-#: Those of a product's folders that are read, and the one of SIMULATED.txt and the manifest.
+#: Folders of a product that are read; the first holds the manifest and SIMULATED.txt.
 _FOLDERS = ("", "annotation", "annotation/calibration", "measurement")
 _SUFFIXES = re.compile(r"(\.SAFE|\.zip)+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Container:
-    """A product's files by their path inside it, with a way to read each.
+    """A product's files by their path inside the product, and how to read each.
 
     Attributes
     ----------
     path
         Path of the folder or zip.
     root
-        The product's folder inside a zip ("" where the members lie at the top); "" for a folder.
+        The product's folder inside a zip ("" if the members are at the top); "" for a folder.
     sizes
-        Size in bytes by path inside the product, with forward slashes, its folders in small letters.
+        Size in bytes by path inside the product, with forward slashes and the folders in lower case.
     stored
-        The files' own paths below `path`, or the members of the zip, by path inside the product.
+        Path on the disk, or member of the zip, by path inside the product.
     """
 
     path: Path
@@ -52,36 +52,34 @@ class Container:
 
     @property
     def is_zip(self) -> bool:
-        """Whether this is a zip."""
+        """Whether the container is a zip."""
         return self.path.is_file()
 
     @property
     def name(self) -> str:
         """The product's name, without ``.SAFE`` or ``.zip``."""
-        # Not resolved: a link's own name is the one that its maker chose.
+        # Links are not resolved: the user chose the link's name.
         name = PurePosixPath(self.root).name if self.root else Path(os.path.abspath(self.path)).name  # noqa: PTH100
         return _SUFFIXES.sub("", name)
 
     def read(self, inside: str) -> bytes:
-        """Return a small file's bytes.
+        """Return the bytes of a metadata file.
 
         Raises
         ------
         ProductError
-            If it cannot be read whole, or is too large for an XML file.
+            If the file cannot be read whole, or is larger than :data:`MAX_XML_BYTES`.
         """
         if self.sizes[inside] > MAX_XML_BYTES:
-            raise ProductError(f"{inside} has {self.sizes[inside]} bytes: too large for metadata.", path=self.path)
+            message = f"{inside} has {self.sizes[inside]} bytes: too large for metadata."
+            raise ProductError(message, path=self.path, hint="Download the product again.")
         with self._reading(inside) as f:
             return f.read(MAX_XML_BYTES)
 
     def md5(self, inside: str) -> str:
-        """Return a file's MD5, as hexadecimal digits. It says whether a file is whole; it protects against no one."""
-        digest = hashlib.md5(usedforsecurity=False)
+        """Return a file's MD5, as hexadecimal digits. It detects damage, not manipulation."""
         with self._reading(inside) as f:
-            while block := f.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
+            return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
     @contextmanager
     def _reading(self, inside: str) -> Iterator[IO[bytes]]:
@@ -95,10 +93,10 @@ class Container:
                     yield member
         except UNREADABLE as e:
             message = f"{inside} cannot be read: {brief(e)}."
-            raise ProductError(message, path=self.path, hint="Download it again.") from e
+            raise ProductError(message, path=self.path, hint="Download the product again.") from e
 
     def gdal_name(self, inside: str) -> str:
-        """Return the name by which GDAL opens a file of the product.
+        """Return the name under which GDAL opens a file of the product.
 
         Raises
         ------
@@ -107,20 +105,20 @@ class Container:
         """
         stored = self.stored[inside]
         if isinstance(stored, Path):
-            return str(stored.absolute())  # GDAL takes what begins as an address for one
+            return str(stored.absolute())  # GDAL takes a relative path such as http:/x for a web address
         member = gdal_member(stored)
         if member is None:
             raise ProductError(
-                f"holds a member that GDAL cannot find by its name: {stored.filename!r}.",
+                f"holds a member with a name that GDAL cannot open: {stored.filename!r}.",
                 path=self.path,
-                hint="Unpack it and give the folder.",
+                hint="Unpack the zip and give the folder.",
             )
         path = str(self.path.resolve())
-        # Braces tell GDAL where the archive's name ends, without guessing by its suffix; but not around braces.
+        # Braces mark the end of the archive's name for GDAL, which guesses by suffix. Names with braces go without.
         return f"/vsizip/{path if set('{}') & set(path) else f'{{{path}}}'}/{member}"
 
     def find(self, folder: str, pattern: str) -> list[str]:
-        """Return the files right in `folder` whose names match the regular expression, in order; no hidden ones."""
+        """Return the files directly in `folder` whose names match a regular expression, sorted, without hidden ones."""
         regex = re.compile(pattern, re.IGNORECASE)
         files = [PurePosixPath(p) for p in self.sizes]
         found = [p for p in files if str(p.parent) == folder and regex.fullmatch(p.name) and not p.name.startswith(".")]
@@ -133,17 +131,17 @@ def open_container(path: Path) -> Container:
     Raises
     ------
     ProductError
-        If there is nothing there, no ``manifest.safe``, more than one product, or a zip that is broken or hostile.
+        If `path` does not exist, holds no ``manifest.safe`` or several products, or is a broken or hostile zip.
     """
     path = Path(path)
     try:
         return _open(path.parent if path.name.lower() == MANIFEST else path)
-    except OSError as e:  # no permission, a name that is too long
+    except OSError as e:  # such as a missing permission or a name that is too long
         raise ProductError(f"cannot be read: {e.strerror or e}.", path=path) from e
 
 
 def holds_manifest(folder: Path) -> bool:
-    """Whether a folder is a product's, by the manifest in it."""
+    """Return whether a folder holds a manifest and so is a product."""
     return any(p.name.lower() == MANIFEST and p.is_file() for p in folder.iterdir())
 
 
@@ -158,13 +156,13 @@ def _open_folder(path: Path) -> Container:
     if not holds_manifest(path):
         others = [p.name for p in sorted(path.iterdir()) if p.suffix.lower() in (".safe", ".zip")]
         raise ProductError(
-            "holds no manifest.safe: this is no Sentinel-1 product.",
+            "holds no manifest.safe, so it is not a Sentinel-1 product.",
             path=path,
-            hint=f"It holds {len(others)} that may be products, such as {others[0]!r}: give these."
+            hint=f"Give one of the {len(others)} products that the folder may hold, such as {others[0]!r}."
             if others
             else "Give the folder that holds manifest.safe, or the product's zip.",
         )
-    # Not by walking: a link to a folder is as good as the folder, and what else lies there does not matter.
+    # Only these folders are listed, through links too; other files in the product do not matter.
     stored: dict[str, Path] = {}
     folders = {"": path}
     for inside in _FOLDERS:
@@ -186,7 +184,7 @@ def _open_folder(path: Path) -> Container:
 def _refuse_twin(path: Path, inside: str, known: Iterable[str]) -> None:
     if inside in known:
         raise ProductError(
-            f"holds {inside} twice, in capitals and in small letters.", path=path, hint="Move one of them away."
+            f"holds {inside} twice, in upper and lower case.", path=path, hint="Move one of the two away."
         )
 
 
@@ -200,17 +198,18 @@ def _open_zip(path: Path) -> Container:
     manifests = [n for n in files if PurePosixPath(n).name.lower() == MANIFEST]
     inner = inner_archives(files)
     if not manifests and inner:
-        raise ProductError(f"holds another archive, {inner[0]!r}.", path=path, hint="Unpack it and give what is in it.")
+        hint = "Unpack the outer zip and give the archive that was in it, or its folder."
+        raise ProductError(f"holds another archive, {inner[0]!r}.", path=path, hint=hint)
     if len(manifests) != 1:
         raise ProductError(
             f"holds {len(manifests)} files named manifest.safe where one is needed.",
             path=path,
-            hint="A zip must hold one Sentinel-1 product.",
+            hint="Give a zip that holds one Sentinel-1 product.",
         )
     root = manifests[0].rpartition("/")[0]
     if root and not _SUFFIXES.sub("", PurePosixPath(root).name).strip(". "):
-        message = f"holds its product in a folder named {PurePosixPath(root).name!r}, which is no name of a product."
-        raise ProductError(message, path=path, hint="Unpack it, give the folder a name, and give the folder.")
+        message = f"holds its product in a folder named {PurePosixPath(root).name!r}, which is not a product's name."
+        raise ProductError(message, path=path, hint="Unpack the zip, rename the folder, and give the folder.")
     stored: dict[str, zipfile.ZipInfo] = {}
     for name, member in files.items():
         if root and not name.startswith(f"{root}/"):
@@ -224,20 +223,20 @@ def _open_zip(path: Path) -> Container:
 
 
 def _no_zip(path: Path, error: BaseException) -> ProductError:
-    """Return the error about a file that is no zip."""
+    """Return the error about a file that is not a zip."""
     with path.open("rb") as f:
         head = f.read(512)
     kind = other_archive(head)
     if kind is not None:
-        return ProductError(f"is {kind}.", path=path, hint="Unpack it and give the product's folder or zip in it.")
+        return ProductError(f"is {kind}.", path=path, hint="Unpack it and give the product's folder or zip.")
     if not head:
-        return ProductError("is empty.", path=path, hint="Download it again.")
+        return ProductError("is empty.", path=path, hint="Download the product again.")
     if head.lstrip()[:1] == b"<" and head[:5] != b"<?xml":
-        message = "is a web page, where a product is needed: a server gave it in the product's place."
-        return ProductError(message, path=path, hint="Log in there, and download the product again.")
+        message = "is a web page, where a product is needed: the server sent it instead of the product."
+        return ProductError(message, path=path, hint="Log in to the server, and download the product again.")
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or head[:5] == b"<?xml":
         what = "an XML file" if head[:1] == b"<" else "a TIFF image"
-        hint = "If it is a file of a product, give the product's folder, which holds manifest.safe."
+        hint = "If the file is a part of a product, give the product's folder, which holds manifest.safe."
         return ProductError(f"is {what}, where a product is needed.", path=path, hint=hint)
     hint = "Give a product's folder or its zip; if it is a zip, download it again."
-    return ProductError(f"is no readable zip: {brief(error)}.", path=path, hint=hint)
+    return ProductError(f"is not a readable zip: {brief(error)}.", path=path, hint=hint)

@@ -1,4 +1,4 @@
-"""What a product's manifest says of its kind, its processor and itself."""
+"""Reading a product's manifest: kind of product, processor, orbit, checksums."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _IPF = re.compile(r"(sentinel|s)[ _-]?1[ _-]ipf", re.IGNORECASE)
 
 
 def refuse_other_kinds(manifest: XmlTree) -> None:
-    """Refuse what is no ground-range detected product of Sentinel-1.
+    """Check that the product is a ground-range detected one of Sentinel-1.
 
     Raises
     ------
     ProductError
-        With what was found.
+        If it is of another platform or type.
     """
     path = manifest.container.path
     families = [n.element.text or "" for n in manifest.all(".//{*}platform/{*}familyName")]
@@ -32,7 +32,7 @@ def refuse_other_kinds(manifest: XmlTree) -> None:
         raise ProductError(
             f"is of the platform {' or '.join(families)[:80] or 'unknown'}, where SENTINEL-1 is needed.",
             path=path,
-            hint="Choose a Sentinel-1 product.",
+            hint="Give a Sentinel-1 product.",
         )
     kinds = sorted({n.text() for n in manifest.all(".//{*}productType")})
     if kinds != ["GRD"]:
@@ -40,21 +40,21 @@ def refuse_other_kinds(manifest: XmlTree) -> None:
         raise ProductError(
             f"is a {found} product, where a ground-range detected one is needed.",
             path=path,
-            hint="Choose a GRD product, such as EW_GRDM_1SDH.",
+            hint="Give a GRD product, such as EW_GRDM_1SDH.",
         )
 
 
 def warn_of_changed_manifest(container: Container) -> None:
-    """Warn if the manifest is not the one that the product was named by.
+    """Log a warning if the manifest was changed after the product got its name.
 
-    A product's name ends in the CRC-16 (CCITT) of its manifest, which has no other checksum (S1-RS-MDA-52-7441). Only
-    a warning, for it says nothing of pixels, and folders may be renamed.
+    A product's name ends in the CRC-16 (CCITT) of its manifest, which has no other checksum (S1-RS-MDA-52-7441). This
+    is not an error, because pixels may be right all the same and users may rename folders.
     """
     named = re.search(r"_([0-9A-F]{4})$", container.name)
     found = f"{binascii.crc_hqx(container.read('manifest.safe'), 0xFFFF):04X}"
     if named is not None and named.group(1) != found:
         logger.warning(
-            "%s: manifest.safe has the checksum %s, where the product's name says %s: it was changed after it was made",
+            "%s: manifest.safe has the checksum %s, where the product's name gives %s: the manifest was changed",
             container.path, found, named.group(1),
         )  # fmt: skip
 
@@ -62,21 +62,21 @@ def warn_of_changed_manifest(container: Container) -> None:
 def ipf_version(manifest: XmlTree) -> tuple[int, int]:
     """Return the version of the software that made the image, as (major, minor): "003.52" is (3, 52).
 
-    A manifest tells a product's history as processing steps, each nested in the one that used its result. Converters,
-    such as the one that makes COG_SAFE products, add steps of their own around, before or beside the processor's, so
-    the step is known by the name of its software. Where several steps are the processor's, the outermost made the
-    image: those inside made what it was made from.
+    A manifest lists the processing steps of a product, each nested in the one that used its result. Converters, such as
+    the one that makes COG_SAFE products, add steps around, before or beside the processor's. The processor's step is
+    therefore identified by the name of its software. If there are several, the outermost made the image, and those
+    inside made its inputs.
 
     Raises
     ------
     ProductError
-        If no software is named Sentinel-1 IPF, its version is no number, or outermost steps disagree.
+        If no software is named Sentinel-1 IPF, its version is not a number, or outermost steps disagree.
     """
     software = manifest.all(".//{*}facility/{*}software")
     steps = [s for s in software if _IPF.fullmatch(" ".join(s.element.get("name", "").split()))]
     if not steps:
         found = ", ".join(repr(s.element.get("name", "")[:40]) for s in software[:4]) or "no software"
-        raise manifest.error(f"names {found}, and not the processor, 'Sentinel-1 IPF', whose version is needed")
+        raise manifest.error(f"names {found}, but not the processor 'Sentinel-1 IPF', whose version is needed")
     depths = [sum(1 for _ in s.element.iterancestors()) for s in steps]
     outermost = [s for s, depth in zip(steps, depths, strict=True) if depth == min(depths)]
     versions = sorted({s.element.get("version", "").strip() for s in outermost})
@@ -87,12 +87,12 @@ def ipf_version(manifest: XmlTree) -> tuple[int, int]:
 
 
 def is_simulated(manifest: XmlTree) -> bool:
-    """Whether any of the facilities that made the product calls itself a simulator."""
+    """Return whether the name of a facility that made the product contains "simulator"."""
     return any("simulator" in f.element.get("name", "").lower() for f in manifest.all(".//{*}facility"))
 
 
 def relative_orbit(manifest: XmlTree) -> int | None:
-    """Return the relative orbit number at the product's start, or None where the manifest gives none."""
+    """Return the relative orbit number at the product's start, or None if the manifest has none."""
     found = manifest.all(".//{*}orbitReference/{*}relativeOrbitNumber")
     at_start = [n for n in found if n.element.get("type", "start") == "start"] or found
     numbers = {n.count(".") for n in at_start}
@@ -104,18 +104,18 @@ def relative_orbit(manifest: XmlTree) -> int | None:
 def md5_checksums(
     manifest: XmlTree, container: Container, renamed: Callable[[str, str], Sequence[str]]
 ) -> dict[str, frozenset[str]]:
-    """Return the MD5 sums that the manifest gives for each file of the product, by path inside it.
+    """Return the MD5 sums in the manifest by path inside the product.
 
     Parameters
     ----------
     renamed
-        Returns the files of the product that stand for one that is listed and not there, from the data object's kind
-        (``repID``) and the listed path. Cloud buckets rename the files and leave the manifest as it was.
+        Called with the kind of a data object (``repID``) and a listed path that does not exist; returns the files of
+        the product that replace it. Cloud buckets rename the files and do not change the manifest.
 
     Returns
     -------
-    One sum for a file that is listed by its own name. Where several data objects stand for one renamed file, the file
-    may be any of them.
+    One sum for a file that is listed under its name. A renamed file may match several data objects; then any of their
+    sums is right.
     """
     own: dict[str, set[str]] = {}
     others: dict[str, set[str]] = {}

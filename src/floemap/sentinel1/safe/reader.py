@@ -1,6 +1,6 @@
-"""Open a Sentinel-1 product: folder or zip, ESA's or the cloud buckets' file names, S1A to S1D.
+"""Opening Sentinel-1 products: folder or zip, ESA's file names or those of cloud buckets, S1A to S1D.
 
-Opening reads metadata only. What cannot be used is refused there and then, with what was found and what is needed.
+Opening reads metadata only, and raises an error for every product that cannot be used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from floemap.cog import GDAL_CACHE_BYTES, only_itself
-from floemap.errors import FloemapError, ProductError
+from floemap.errors import ProductError
 from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.noise_check import with_good_noise
 from floemap.sentinel1.safe import annotation as read
@@ -55,15 +55,15 @@ def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *,
     path
         A ``.SAFE`` folder, a folder without the suffix, its ``manifest.safe``, or a zip of either.
     polarisations
-        That are needed; a product without one of them is refused.
+        Polarisations to read; the product must have all of them.
     pixels
-        Whether the pixel files must be there and whole. False opens metadata alone.
+        Whether the pixel files must exist and be whole. False opens the metadata alone.
 
     Raises
     ------
     ProductError
-        If this is no Sentinel-1 GRD product with those polarisations, or any file of it is missing, empty, damaged or
-        not what the manifest's checksums say.
+        If this is not a Sentinel-1 GRD product with those polarisations, or one of its files is missing, empty or
+        damaged, or differs from the manifest's checksum.
     """
     container = open_container(Path(path))
     manifest = XmlTree.parse(container, "manifest.safe")
@@ -74,7 +74,7 @@ def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *,
         raise ProductError(
             f"has the polarisations {'+'.join(found) or 'none'}, where {'+'.join(polarisations)} are needed.",
             path=container.path,
-            hint="Choose a dual-polarised product in HH and HV (1SDH in its name).",
+            hint="Give a dual-polarised product in HH and HV (1SDH in its name).",
         )
     checksums = md5_checksums(manifest, container, functools.partial(_renamed, container))
     files = {
@@ -83,8 +83,6 @@ def open_scene(path: str | Path, polarisations: Sequence[str] = ("HH", "HV"), *,
     }
     try:
         scene = _assemble(container, manifest, files, checksums)
-    except FloemapError:
-        raise
     except (ValueError, OverflowError, ArithmeticError, LookupError) as e:
         message = f"its annotation cannot be understood: {type(e).__name__}: {e}."
         raise ProductError(message, path=container.path, hint="A new download may help; if not, report this.") from e
@@ -112,16 +110,20 @@ def _one_file(container: Container, kind: str, polarisation: str) -> str:
     files = [f for f in container.find(folder, pattern) if _polarisation_of(f) == polarisation]
     what = f"{kind.removeprefix('s1Level1').removesuffix('Schema').lower()} file for {polarisation} in {folder}/"
     if len(files) != 1:
-        raise ProductError(f"has {len(files)} {what}, where one is needed.", path=container.path, hint="Is it whole?")
+        raise ProductError(
+            f"has {len(files)} {what}, where one is needed.",
+            path=container.path,
+            hint="Check that the product is whole.",
+        )
     if container.sizes[files[0]] == 0:
         raise ProductError(f"{files[0]} is empty.", path=container.path, hint="Download the product again.")
     return files[0]
 
 
 def _renamed(container: Container, kind: str, listed: str) -> list[str]:
-    """Return the files of a kind and polarisation that stand for a listed one, under another name.
+    """Return the files of a kind and polarisation that replace a listed file, under another name.
 
-    The converted pixels of a COG_SAFE product are another file than the original ones, and have another checksum.
+    The converted pixels of a COG_SAFE product have another checksum than the original ones, so they do not match.
     """
     polarisation = _polarisation_of(listed)
     if kind not in _KINDS or polarisation is None:
@@ -131,23 +133,23 @@ def _renamed(container: Container, kind: str, listed: str) -> list[str]:
 
 
 def verify(scene: Scene, polarisation: str) -> None:
-    """Compare the pixel file with the manifest's checksum, where it gives one.
+    """Compare the pixel file with the manifest's checksum, if it has one.
 
     Raises
     ------
     ProductError
-        If they differ: the download was cut or damaged.
+        If they differ, because the download was cut or damaged.
     """
     _verify_file(scene.container, scene.checksums, scene.measurements[polarisation])
 
 
 def _verify_file(container: Container, checksums: Mapping[str, frozenset[str]], file: str) -> bool:
-    """Return True if a file is as a checksum in the manifest says, False if there is none; raise if it is not."""
+    """Return True if a file has a checksum of the manifest, False if there is none; raise if the checksums differ."""
     if file not in checksums:
         return False
     if container.md5(file) not in checksums[file]:
         raise ProductError(
-            f"{file} is not as the manifest's checksum says: it was damaged or changed.",
+            f"{file} does not have the manifest's checksum: it was damaged or changed.",
             path=container.path,
             hint="Download the product again.",
         )
@@ -160,7 +162,7 @@ def _assemble(
     files: dict[str, dict[str, str]],
     checksums: Mapping[str, frozenset[str]],
 ) -> Scene:
-    """Read each polarisation as a scene of its own, and join them: what they share must agree."""
+    """Read each polarisation as a separate scene, and join them."""
     trees: dict[str, dict[str, XmlTree]] = {}
     for p, by_kind in files.items():
         trees[p] = {}
@@ -192,7 +194,7 @@ def _of_polarisation(manifest: XmlTree, p: str, trees: dict[str, XmlTree], measu
     for other in trees.values():
         if other.count("adsHeader/missionDataTakeId") != datatake:
             found = other.text("adsHeader/missionDataTakeId")
-            raise other.error(f"is of the data take {found}, where the product is of {datatake}")
+            raise other.error(f"belongs to the data take {found}, where the product belongs to {datatake}")
     shape = _shape(tree)
     start = tree.time(f"{_IMAGE}/productFirstLineUtcTime")
     swaths = read.swath_bounds(tree, shape)
@@ -235,10 +237,10 @@ def _of_polarisation(manifest: XmlTree, p: str, trees: dict[str, XmlTree], measu
 
 
 def _check_header(tree: XmlTree, polarisation: str) -> None:
-    """Refuse a file that lies in the place of another, of another kind or polarisation."""
+    """Check that a file is of the kind and polarisation that its name gives."""
     found = tree.text("adsHeader/productType"), tree.text("adsHeader/polarisation")
     if found != ("GRD", polarisation):
-        raise tree.error(f"is about a {found[0]} image in {found[1]}, where GRD in {polarisation} is needed")
+        raise tree.error(f"describes a {found[0]} image in {found[1]}, where GRD in {polarisation} is needed")
 
 
 def _positive(tree: XmlTree, path: str) -> float:
@@ -249,7 +251,7 @@ def _positive(tree: XmlTree, path: str) -> float:
 
 
 class Measurement:
-    """The pixels of one polarisation: detected amplitude as digital numbers, uint16, 0 where there is none."""
+    """The pixels of one polarisation: detected amplitude as digital numbers, uint16; no-data is 0."""
 
     def __init__(self, scene: Scene, polarisation: str, dataset: Any) -> None:
         self.scene = scene
@@ -278,7 +280,7 @@ def open_measurement(scene: Scene, polarisation: str) -> Iterator[Measurement]:
     file = scene.measurements[polarisation]
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), ExitStack() as stack:
         try:
-            # Pixels are located by the annotation: the file's own tie points may be missing.
+            # The annotation locates the pixels, so the file's tie points may be missing.
             dataset = stack.enter_context(only_itself(scene.container.gdal_name(file)))
         except (RasterioError, OSError, UnicodeDecodeError) as e:
             raise _damaged(scene, file, e) from e
@@ -294,7 +296,7 @@ def _damaged(scene: Scene, file: str, error: BaseException) -> ProductError:
 
 
 def _check_pixels(scene: Scene, polarisation: str) -> None:
-    """Refuse a pixel file of another size or type than annotated, or one that ends before its last block."""
+    """Check that a pixel file has the annotated size and type, and is complete up to its last block."""
     file = scene.measurements[polarisation]
     with open_measurement(scene, polarisation) as m:
         d = m._dataset

@@ -1,4 +1,4 @@
-"""Hostile-proof XML, and typed values out of it, with errors that name file, element and value."""
+"""Safe XML parsing and typed values, with errors that name the file, the element and the value."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ T = TypeVar("T")
 
 
 class XmlTree:
-    """One element of a product's XML file, with readers of typed values below it.
+    """An element of a product's XML file, with methods that read typed values below it.
 
-    Paths are ElementTree paths. With a namespace in the document, ``{*}`` stands for any.
+    Paths are ElementTree paths, in which ``{*}`` matches any namespace. All methods raise a ProductError if the element
+    is missing or its value is invalid.
     """
 
     def __init__(self, element: etree._Element, container: Container, inside: str, *, verified: bool = False) -> None:
         self.element = element
         self.container = container
         self.inside = inside
-        #: Whether the file is known to be as its checksum in the manifest says.
+        #: Whether the file has the checksum that the manifest gives.
         self.verified = verified
 
     @classmethod
     def parse(cls, container: Container, inside: str) -> XmlTree:
-        """Parse a file of the product, with entities, external subsets and the network switched off.
+        """Parse a file of the product without entities, external subsets and network access.
 
         Raises
         ------
         ProductError
-            If it is empty, does not parse, or has a document type (no Sentinel-1 file has one).
+            If the file is empty, is not well-formed, or has a document type, which no Sentinel-1 file has.
         """
         content = container.read(inside)
         if not content.strip():
@@ -48,12 +49,12 @@ class XmlTree:
             hint = "Download the product again."
             raise ProductError(f"{inside} is broken XML: {e.msg}.", path=container.path, hint=hint) from e
         if root.getroottree().docinfo.doctype:  # type: ignore[union-attr]  # the stubs lack it
-            message = f"{inside} declares a document type, where entities would hide."
-            raise ProductError(message, path=container.path, hint="No file of Sentinel-1 has one.")
+            message = f"{inside} declares a document type, which may define hostile entities."
+            raise ProductError(message, path=container.path, hint="Download the product from a source that you trust.")
         return cls(root, container, inside)
 
     def find(self, path: str) -> XmlTree:
-        """Return the element at `path`; raise where there is none, or where there are several that differ."""
+        """Return the element at `path`; raise if it is missing, or if there are several that differ."""
         found = self.element.findall(path)
         if not found:
             raise self.error(f"lacks <{path}>")
@@ -62,27 +63,27 @@ class XmlTree:
         return self._below(found[0])
 
     def all(self, path: str) -> list[XmlTree]:
-        """Return all elements at `path`, maybe none."""
+        """Return all elements at `path`; the list may be empty."""
         return [self._below(e) for e in self.element.findall(path)]
 
     def _below(self, element: etree._Element) -> XmlTree:
         return XmlTree(element, self.container, self.inside, verified=self.verified)
 
     def entries(self, path: str) -> list[XmlTree]:
-        """Return the entries at ``list/entry``, maybe none; raise where the list's own count says another number."""
+        """Return the entries at ``list/entry``, which may be none; raise if the list's count attribute differs."""
         inside, _, name = path.rpartition("/")
         for parent in self.all(inside):
             count, found = parent.element.get("count"), len(parent.element.findall(name))
             if count is not None and count.strip() != str(found):
-                raise self.error(f"has {found} entries in <{inside}>, which counts {count[:40]!r}")
+                raise self.error(f"has {found} entries in <{inside}>, whose count is {count[:40]!r}")
         return self.all(path)
 
     def text(self, path: str = ".") -> str:
-        """Return the stripped text at `path`; raise where there is none."""
+        """Return the stripped text at `path`."""
         return (self.find(path).element.text or "").strip()
 
     def value(self, path: str, kind: Callable[[str], T]) -> T:
-        """Return the text at `path` as `kind`; raise where it is none."""
+        """Return the text at `path`, converted by `kind`, which raises ValueError for an invalid text."""
         text = self.text(path)
         try:
             return kind(text)
@@ -104,14 +105,14 @@ class XmlTree:
         return value
 
     def one_of(self, path: str, known: Sequence[str]) -> str:
-        """Return a text that is one of those known."""
+        """Return a text that is one of `known`."""
         text = self.text(path)
         if text not in known:
             raise self.error(f"<{path}> is {text[:40]!r}, where {' or '.join(known)} is needed")
         return text
 
     def flag(self, path: str) -> bool:
-        """Return true or false."""
+        """Return a boolean."""
         return self.one_of(path, ("true", "false")) == "true"
 
     def time(self, path: str) -> datetime:
@@ -119,30 +120,30 @@ class XmlTree:
         return self.value(path, datetime.fromisoformat).replace(tzinfo=UTC)
 
     def numbers(self, path: str, *, finite: bool = True) -> NDArray[np.float64]:
-        """Return a list of numbers, at least one, and as many as the element counts; finite ones unless told else."""
+        """Return the numbers in an element: at least one, as many as its count attribute, finite if `finite`."""
         text = self.text(path)
         try:
             values = np.array(text.split(), dtype=np.float64)
         except ValueError:
-            raise self.error(f"<{path}> holds something else than numbers") from None
+            raise self.error(f"<{path}> holds text that is not a number") from None
         count = self.find(path).element.get("count")
         if count is not None and count.strip() != str(values.size):
-            raise self.error(f"<{path}> holds {values.size} numbers and counts {count[:40]!r}")
+            raise self.error(f"<{path}> holds {values.size} numbers, and its count is {count[:40]!r}")
         if not values.size or (finite and not np.isfinite(values).all()):
             raise self.error(f"<{path}> is empty or not finite")
         return values
 
     def positions(self, path: str) -> NDArray[np.float64]:
-        """Return line or pixel numbers, strictly rising."""
+        """Return line or pixel numbers, strictly increasing."""
         values = self.numbers(path)
         if (np.diff(values) <= 0).any():
-            raise self.error(f"<{path}> does not rise")
+            raise self.error(f"<{path}> does not increase")
         return values
 
     def error(self, what: str) -> ProductError:
-        """Make an error about this file. Its hint says no more than is known: see :attr:`verified`."""
+        """Return an error about this file, with a hint that depends on :attr:`verified`."""
         hint = (
-            "The file is as its checksum in the manifest says, so a new download will not help."
+            "The file has the checksum that the manifest gives, so a new download will not help."
             if self.verified
             else "A new download may help."
         )
