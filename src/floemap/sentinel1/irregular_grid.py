@@ -8,7 +8,7 @@ range-Doppler equations, as those of the annotated points do, so that errors of 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -55,10 +55,7 @@ def full_grid(points: GeolocationPoints) -> GeolocationGrid | None:
         return None
     if min(shape) < _FEWEST:
         raise IrregularGridError(f"in {shape[0]} rows and {shape[1]} columns, where {_FEWEST} of each are needed")
-    fields = (points.latitude_deg, points.longitude_deg, points.height_m, points.incidence_deg, points.elevation_deg)
-    lat, lon, height, incidence, elevation = (f.reshape(shape) for f in fields)
-    time_s, slant_s = points.azimuth_time_s.reshape(shape), points.slant_range_time_s.reshape(shape)
-    return GeolocationGrid(lines, pixels, lat, lon, height, incidence, elevation, time_s, slant_s)
+    return GeolocationGrid(lines, pixels, *(getattr(points, f.name).reshape(shape) for f in fields(points)[2:]))
 
 
 def regular_grid(points: GeolocationPoints, orbit: Orbit) -> GeolocationGrid:

@@ -6,6 +6,7 @@ Arrays are (lines, pixels) or (rows, cols). Angles are in degrees, lengths in me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -141,6 +142,14 @@ class SwathBounds:
     last_pixel: int
 
 
+def bounds_by_swath(swaths: Sequence[SwathBounds]) -> dict[str, list[SwathBounds]]:
+    """Return the bounds of each sub-swath by its name, from near to far range."""
+    found: dict[str, list[SwathBounds]] = {}
+    for b in swaths:
+        found.setdefault(b.swath, []).append(b)
+    return dict(sorted(found.items(), key=lambda item: item[1][0].first_pixel))
+
+
 @dataclass(frozen=True)
 class Orbit:
     """State vectors, earth-fixed: seconds after the scene's `start`, (n,); position_m and velocity_m_s, (n, 3)."""
@@ -257,5 +266,4 @@ class Scene:
     @property
     def swath_names(self) -> tuple[str, ...]:
         """Sub-swaths from near to far range."""
-        first = {s.swath: s.first_pixel for s in reversed(self.swaths)}
-        return tuple(sorted(first, key=lambda name: first[name]))
+        return tuple(bounds_by_swath(self.swaths))

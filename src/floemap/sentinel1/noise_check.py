@@ -32,6 +32,7 @@ from floemap.sentinel1.metadata import (
     RangeNoise,
     Scene,
     SwathBounds,
+    bounds_by_swath,
 )
 from floemap.sentinel1.radiometry import bounds_at, line_weights, range_profile
 
@@ -127,9 +128,7 @@ class _Table:
 def _judge(scene: Scene, p: str, wrong_elsewhere: set[float]) -> NoiseLut:
     lut = scene.noise[p]
     clean = [replace(v, power=np.where(_possible(v.power), v.power, 0.0)) for v in lut.range_vectors]
-    by_swath: dict[str, list[SwathBounds]] = {}
-    for b in scene.swaths:
-        by_swath.setdefault(b.swath, []).append(b)
+    by_swath = bounds_by_swath(scene.swaths)
     tables = {s: _table(lut.range_vectors, clean, b) for s, b in by_swath.items()}
     tables = {s: t for s, t in tables.items() if len(t.rows)}
     unusable = replace(lut, range_vectors=tuple(clean))

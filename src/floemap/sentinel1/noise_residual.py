@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.sentinel1.coarse import CoarseStatistics
-from floemap.sentinel1.metadata import AzimuthNoise, Floats, SwathBounds
+from floemap.sentinel1.metadata import AzimuthNoise, Floats, SwathBounds, bounds_by_swath
 from floemap.sentinel1.radiometry import NoiseAdjustment, azimuth_factor
 
 #: Coarse rows of a window, some 10 km: scalloping averages out, and ice and water hardly vary.
@@ -71,8 +71,7 @@ class _Swaths:
     def __init__(self, coarse: CoarseStatistics, swaths: Sequence[SwathBounds], blocks: Sequence[AzimuthNoise]) -> None:
         n = coarse.block_px
         rows, cols = coarse.signal.shape
-        first = {b.swath: b.first_pixel for b in reversed(swaths)}
-        self.names = sorted(first, key=lambda s: first[s])
+        self.names = list(bounds_by_swath(swaths))
         self.index = np.full((rows, cols), -1, np.int8)  # -1: none or several
         for b in swaths:
             r0, r1 = -(-b.first_line // n), (b.last_line + 1) // n
@@ -155,15 +154,11 @@ def _adjusted(coarse: CoarseStatistics, where: _Swaths, adjust: dict[str, NoiseA
 def _scale(coarse: CoarseStatistics, where: _Swaths, swath: int) -> float:
     """Return the mean slope over windows of signal on noise along range; 1 if the scene does not determine it."""
     columns = where.columns(swath)
-    slopes, variances = [], []
-    mine = where.index == swath
-    for signal, noise in _windows(coarse, mine, columns):
+    fits = []
+    for signal, noise in _windows(coarse, where.index == swath, columns):
         x = np.linspace(-1, 1, len(signal))
-        fit = _slope(signal, noise, np.stack([np.ones_like(x), x], axis=1))
-        if fit is not None:
-            slopes.append(fit[0])
-            variances.append(fit[1])
-    return _combined(slopes, variances, _SCALE, near=0.05)
+        fits.append(_slope(signal, noise, np.stack([np.ones_like(x), x], axis=1)))
+    return _combined(fits, _SCALE, near=0.05)
 
 
 def _windows(coarse: CoarseStatistics, mine: NDArray[np.bool_], columns: slice) -> list[tuple[Floats, Floats]]:
@@ -194,11 +189,13 @@ def _slope(y: Floats, x: Floats, others: Floats) -> tuple[float, float] | None:
     return float(solution[0]), float(max(variance, 1e-12))
 
 
-def _combined(slopes: list[float], variances: list[float], bounds: tuple[float, float], near: float) -> float:
+def _combined(fits: Sequence[tuple[float, float] | None], bounds: tuple[float, float], near: float) -> float:
     """Return the mean by inverse variance without outliers; 1 unless its error is under `near` and it is plausible."""
-    if len(slopes) < 4:
+    known = [fit for fit in fits if fit is not None]
+    if len(known) < 4:
         return 1.0
-    s, w = np.array(slopes), 1 / (np.array(variances) + 0.02**2)
+    s, variance = np.array(known).T
+    w = 1 / (variance + 0.02**2)
     for _ in range(3):
         mean = (w * s).sum() / w.sum()
         deviation = 1.4826 * np.median(abs(s - mean)) + 1e-6
@@ -242,14 +239,13 @@ def _periods(where: _Swaths, swath: int) -> int:
 
 def _azimuth_regressions(
     coarse: CoarseStatistics, flat: Floats, swing: Floats, where: _Swaths, swath: int
-) -> tuple[list[float], list[float]]:
+) -> list[tuple[float, float] | None]:
     """Regress azimuth profiles of the signal less `flat` on those of `swing`, in noisy windows of some two periods."""
     y, x = _azimuth_profiles(coarse.signal - flat, where, swath), _azimuth_profiles(swing, where, swath)
     noise = _azimuth_profiles(flat, where, swath)
-    slopes: list[float] = []
-    variances: list[float] = []
     if y is None or x is None or noise is None:
-        return slopes, variances
+        return []
+    fits = []
     beside_noise = y.copy()
     rows = _periods(where, swath)
     y, x = _high_pass(y, rows), _high_pass(x, rows)
@@ -257,18 +253,15 @@ def _azimuth_regressions(
         part = slice(row, row + rows)
         noisy = np.mean(beside_noise[part]) < (_NOISY - 1) * np.mean(noise[part])  # False where not finite
         if noisy and np.isfinite(y[part]).all() and np.std(x[part]) > 0:
-            fit = _slope(y[part], x[part], np.ones((rows, 1)))
-            if fit is not None:
-                slopes.append(fit[0])
-                variances.append(fit[1])
-    return slopes, variances
+            fits.append(_slope(y[part], x[part], np.ones((rows, 1))))
+    return fits
 
 
 def _scalloping_gain(coarse: CoarseStatistics, where: _Swaths, swath: int, scale: float) -> float:
     factor = where.factor[where.names[swath]][:, None]
     flat = scale * coarse.noise / np.maximum(factor, 1e-3)
     swing = flat * (factor - 1)
-    return _combined(*_azimuth_regressions(coarse, flat, swing, where, swath), _SCALLOPING, near=0.1)
+    return _combined(_azimuth_regressions(coarse, flat, swing, where, swath), _SCALLOPING, near=0.1)
 
 
 def _swing(left: Floats, where: _Swaths, swath: int) -> tuple[float, float] | None:

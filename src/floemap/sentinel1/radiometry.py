@@ -19,7 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.sentinel1.metadata import AzimuthNoise, CalibrationLut, Floats, NoiseLut, RangeNoise, SwathBounds
+from floemap.sentinel1.metadata import (
+    AzimuthNoise,
+    CalibrationLut,
+    Floats,
+    NoiseLut,
+    RangeNoise,
+    SwathBounds,
+    bounds_by_swath,
+)
 
 Float32s = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -146,10 +154,8 @@ class NoiseTable:
         self.cols = shape[1] // looks
         self.blocks = lut.azimuth_blocks if lut is not None else ()
         vectors = lut.range_vectors if lut is not None else (RangeNoise(0, np.array([0.0]), np.array([0.0])),)
-        by_name: dict[str, list[SwathBounds]] = {}
-        for b in swaths:
-            by_name.setdefault(b.swath, []).append(b)
-        self.tables = [t for bounds in by_name.values() for t in self._swath_tables(vectors, bounds, shape[1])]
+        by_swath = bounds_by_swath(swaths).values()
+        self.tables = [t for bounds in by_swath for t in self._swath_tables(vectors, bounds, shape[1])]
 
     def _swath_tables(
         self, vectors: Sequence[RangeNoise], bounds: list[SwathBounds], samples: int

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pyproj
 import pystac
+import shapely
+import shapely.affinity
 from odc.geo.geobox import GeoBox
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, RasterBand, RasterExtension
@@ -111,35 +114,23 @@ def footprint_geometry(lon: np.ndarray, lat: np.ndarray) -> tuple[dict[str, obje
         ring = [[float((lon[i] + 180) % 360 - 180), float(lat[i])] for i in order]
         edge = float(np.interp(180, [ring[-1][0], ring[0][0] + 360], [ring[-1][1], ring[0][1]]))
         ring = [[-180.0, pole], [-180.0, edge], *ring, [180.0, edge], [180.0, pole], [-180.0, pole]]
-        south, north = min(south, pole), max(north, pole)
-        return {"type": "Polygon", "coordinates": [_anticlockwise(ring)]}, [-180.0, south, 180.0, north]
+        box = [-180.0, min(south, pole), 180.0, max(north, pole)]
+        return _anticlockwise(shapely.Polygon(ring)), box
+    unwrapped -= 360 * np.floor((unwrapped.min() + 180) / 360)
     west, east = float(unwrapped.min()), float(unwrapped.max())
-    shift = 360 * np.floor((west + 180) / 360)
-    unwrapped, west, east = unwrapped - shift, west - shift, east - shift
+    outline = shapely.Polygon(np.column_stack([unwrapped, lat]))
     if east <= 180:
-        ring = [[float(x), float(y)] for x, y in zip(unwrapped, lat, strict=True)]
-        return {"type": "Polygon", "coordinates": [_anticlockwise(ring)]}, [west, south, east, north]
-    from shapely import Polygon, affinity, box, get_parts
-
-    outline = Polygon(np.column_stack([unwrapped, lat]))
-    halves = [outline.intersection(box(-180, -90, 180, 90)), outline.intersection(box(180, -90, 540, 90))]
-    halves[1] = affinity.translate(halves[1], -360)
-    rings = [[[list(map(float, c)) for c in p.exterior.coords]] for half in halves for p in get_parts(half)]
-    return {"type": "MultiPolygon", "coordinates": [[_anticlockwise(r[0])] for r in rings]}, [
-        west,
-        south,
-        east - 360,
-        north,
-    ]
+        return _anticlockwise(outline), [west, south, east, north]
+    here = outline.intersection(shapely.box(-180, -90, 180, 90))
+    beyond = shapely.affinity.translate(outline.intersection(shapely.box(180, -90, 540, 90)), -360)
+    halves = shapely.MultiPolygon([p for half in (here, beyond) for p in shapely.get_parts(half)])
+    return _anticlockwise(halves), [west, south, east - 360, north]
 
 
-def _anticlockwise(ring: list[list[float]]) -> list[list[float]]:
-    """Return a closed ring in anticlockwise order, as RFC 7946 requires."""
-    if ring[0] != ring[-1]:
-        ring = [*ring, ring[0]]
-    x, y = np.array(ring).T
-    area = np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])
-    return ring if area > 0 else ring[::-1]
+def _anticlockwise(polygons: shapely.Geometry) -> dict[str, object]:
+    """Return polygons as GeoJSON with anticlockwise rings, as RFC 7946 requires."""
+    geometry: dict[str, object] = json.loads(shapely.to_geojson(shapely.orient_polygons(polygons)))
+    return geometry
 
 
 def geodesic_area_km2(lon: np.ndarray, lat: np.ndarray) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Any
 
 from floemap.errors import ProductError
 from floemap.files import regular_file
@@ -82,7 +82,7 @@ class Container:
             return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
     @contextmanager
-    def _reading(self, inside: str) -> Iterator[IO[bytes]]:
+    def _reading(self, inside: str) -> Iterator[Any]:
         stored = self.stored[inside]
         try:
             if isinstance(stored, Path):
@@ -135,7 +135,11 @@ def open_container(path: Path) -> Container:
     """
     path = Path(path)
     try:
-        return _open(path.parent if path.name.lower() == MANIFEST else path)
+        path = path.parent if path.name.lower() == MANIFEST else path
+        if path.is_dir():
+            return _open_folder(path)
+        regular_file(path, ProductError)
+        return _open_zip(path)
     except OSError as e:  # such as a missing permission or a name that is too long
         raise ProductError(f"cannot be read: {e.strerror or e}.", path=path) from e
 
@@ -143,13 +147,6 @@ def open_container(path: Path) -> Container:
 def holds_manifest(folder: Path) -> bool:
     """Return whether a folder holds a manifest and so is a product."""
     return any(p.name.lower() == MANIFEST and p.is_file() for p in folder.iterdir())
-
-
-def _open(path: Path) -> Container:
-    if path.is_dir():
-        return _open_folder(path)
-    regular_file(path, ProductError)
-    return _open_zip(path)
 
 
 def _open_folder(path: Path) -> Container:
