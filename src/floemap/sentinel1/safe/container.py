@@ -74,7 +74,8 @@ class Container:
             message = f"{inside} has {self.sizes[inside]} bytes: too large for metadata."
             raise ProductError(message, path=self.path, hint="Download the product again.")
         with self._reading(inside) as f:
-            return f.read(MAX_XML_BYTES)
+            content: bytes = f.read(MAX_XML_BYTES)
+        return content
 
     def md5(self, inside: str) -> str:
         """Return a file's MD5, as hexadecimal digits. It detects damage, not manipulation."""
