@@ -279,7 +279,7 @@ def test_grid_that_misses_the_scene_is_refused(
     with pytest.raises(GridError, match="no pixel"):
         prepare(small_product, tmp_path / "out", small_settings, like=tmp_path / "far.tif", quicklook=False)
     assert list((tmp_path / "out").iterdir()) == []
-    with pytest.raises(ConfigError, match="either a CRS or a raster"):
+    with pytest.raises(ConfigError, match="a CRS and a raster"):
         settings = PrepareSettings(crs="EPSG:3413")
         prepare(small_product, tmp_path / "out", settings, like=tmp_path / "far.tif", quicklook=False)
 
