@@ -132,7 +132,7 @@ def parts(product: Path, checkpoint: Path, folder: Path, device: str) -> dict[st
 
     from floemap.cog import CogWriter, read_geobox
     from floemap.inference.predict.engines import make_network
-    from floemap.inference.predict.predict import class_band, probability_bands
+    from floemap.inference.predict.scene_maps import class_band, probability_bands
     from floemap.inference.predict.strips import predicted_strips
     from floemap.learning.models.checkpoint import load_checkpoint
     from floemap.learning.whole_scene.logits import SceneLogits, array_reader

@@ -23,7 +23,7 @@ from floemap.icechart.write.vector import write_geojson, write_geopackage, write
 from floemap.inference.draftchart.review_spots import review_spots, write_spots
 from floemap.inference.draftchart.settings import ChartSettings, Output
 from floemap.inference.draftchart.source import PreparedScene
-from floemap.inference.predict.scene_maps import NO_VALUE, STEP, SceneMaps
+from floemap.inference.predict.scene_maps import NO_VALUE, STEP, SceneMaps, class_band, probability_bands
 from floemap.inference.predict.uncertainty import MEANINGS
 from floemap.legend import IGNORE
 from floemap.progress import Progress, between
@@ -193,8 +193,6 @@ def _tags(parts: ChartParts) -> dict[str, str]:
 
 
 def _write_classes(path: Path, parts: ChartParts) -> None:
-    from floemap.inference.predict.predict import class_band
-
     band = class_band(parts.maps.legend)
     if parts.maps.land is not None:
         band = replace(band, categories=dict(band.categories) | {IGNORE: "land or no data"})
@@ -203,8 +201,6 @@ def _write_classes(path: Path, parts: ChartParts) -> None:
 
 
 def _write_probabilities(path: Path, parts: ChartParts) -> None:
-    from floemap.inference.predict.predict import probability_bands
-
     bands = probability_bands(parts.maps.legend)
     write_cog(path, parts.maps.geobox, parts.maps.probabilities, bands, nodata=NO_VALUE, tags=_tags(parts))
 

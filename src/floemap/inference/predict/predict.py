@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.cog import Band, CogWriter
+from floemap.cog import CogWriter
 from floemap.errors import ProductError
 from floemap.grid import describe_grid
 from floemap.inference.predict.engines import Engine
 from floemap.inference.predict.model_files import LoadedModels, ModelFile, find_models
 from floemap.inference.predict.predictors import predicting
 from floemap.inference.predict.product_reader import OpenProduct, name_of
-from floemap.inference.predict.scene_maps import PREDICT, STEP
+from floemap.inference.predict.scene_maps import PREDICT, STEP, class_band, probability_bands
 from floemap.inference.predict.strips import Strip
 from floemap.learning.models.checkpoint import Checkpoint
 from floemap.learning.whole_scene.pieces import Precision
-from floemap.legend import IGNORE, Legend
+from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, between, silent
 from floemap.qgis_raster import classes_style, write_style
@@ -233,25 +233,6 @@ def _write(
             progress(_NETWORK_SHARE + (1 - _NETWORK_SHARE) * share / 2, 1, "writing")
     write_style(folder / "classes.tif", classes_style(model.legend))
     return pixels
-
-
-def class_band(legend: Legend) -> Band:
-    """Describe the band of classes.tif."""
-    return Band(
-        "ice_type",
-        description=f"Most probable class, legend {legend.name}",
-        overview="mode",
-        categories=legend.titles | {IGNORE: "no data"},
-        colours=legend.colours,
-    )
-
-
-def probability_bands(legend: Legend) -> list[Band]:
-    """Describe the bands of probabilities.tif."""
-    # Overviews of the nearest pixel: probabilities vary over many pixels, and averaging six bands takes a second.
-    return [
-        Band(c.key, "1", f"Probability of {c.title.lower()}", scale=STEP, overview="nearest") for c in legend.classes
-    ]
 
 
 def _about(

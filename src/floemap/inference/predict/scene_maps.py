@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from floemap.cog import Band
 from floemap.legend import IGNORE, Legend
 from floemap.results.stage import Stage
 
@@ -69,6 +70,25 @@ class SceneMaps:
         land = 0 if self.land is None else int(np.count_nonzero(self.land))
         by_class = {c.key: int(counts[c.id]) for c in self.legend.classes}
         return by_class | {"land": land, "no_data": int(counts[IGNORE]) - land}
+
+
+def class_band(legend: Legend) -> Band:
+    """Describe the band of classes.tif."""
+    return Band(
+        "ice_type",
+        description=f"Most probable class, legend {legend.name}",
+        overview="mode",
+        categories=legend.titles | {IGNORE: "no data"},
+        colours=legend.colours,
+    )
+
+
+def probability_bands(legend: Legend) -> list[Band]:
+    """Describe the bands of probabilities.tif."""
+    # Overviews of the nearest pixel: probabilities vary over many pixels, and averaging six bands takes a second.
+    return [
+        Band(c.key, "1", f"Probability of {c.title.lower()}", scale=STEP, overview="nearest") for c in legend.classes
+    ]
 
 
 def without_land(maps: SceneMaps, land: NDArray[np.bool_]) -> SceneMaps:

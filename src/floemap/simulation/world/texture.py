@@ -24,12 +24,6 @@ def rng_of(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([k & 0xFFFFFFFF for k in key])))
 
 
-@lru_cache(maxsize=16)
-def noise_texture(seed: int, key: int, size_px: int, longest: float, shortest: float, slope: float) -> Floats:
-    """Return the same as :func:`noise`, from a cache."""
-    return noise(seed, key, size_px, longest, shortest, slope)
-
-
 def noise(seed: int, key: int, size_px: int, longest: float, shortest: float, slope: float) -> Floats:
     """Return a periodic Gaussian texture, (size_px, size_px) float32, mean 0, standard deviation 1.
 
@@ -64,6 +58,9 @@ def noise(seed: int, key: int, size_px: int, longest: float, shortest: float, sl
         field = cv2.remap(field, u, v, cv2.INTER_CUBIC, borderMode=cv2.BORDER_WRAP)
     return np.ascontiguousarray(field / field.std(), dtype=np.float32)
 
+
+#: The same from a cache.
+noise_texture = lru_cache(maxsize=16)(noise)
 
 _RIDGES = ((160, 0.035, 1.6), (60, 0.06, 1.3), (28, 0.09, 0.9))  # longest wavelength, px; width; brightness
 
