@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 OUT ?= demo
 SIZE ?= small
 SITE ?= build/docs
+# Two processes, which take the files of tests in the order of tests/conftest.py.
+BESIDE = -n 2 --dist loadfile --no-loadscope-reorder
 # Exact versions, for every platform; floemap itself asks for lower bounds only.
 INSTALL = $(BIN)/python -m pip install --quiet -c requirements.lock
 
@@ -14,16 +16,16 @@ demo: $(VENV)/.installed
 	$(BIN)/floemap demo --out $(OUT) --size $(SIZE)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
+	$(BIN)/python -m pytest $(BESIDE) --durations 25
 
 # What tells most in little time, for every change while one works.
 quick: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest $(BESIDE) -m "not slow"
 
 # All tests once more with what they run of the source counted; what none of them runs is listed, and kept in build/coverage.
 coverage: $(VENV)/.installed-test
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m coverage run -m pytest $(BESIDE)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report > build/coverage/report.txt
 	cat build/coverage/report.txt

@@ -59,6 +59,8 @@ SLOW = frozenset(
         "29_style",
         "30_safe_writer",
         "31_ice",
+        "32_backscatter",
+        "33_analyst",
         "35_twin",
         "40_gradients",
         "40_models",
@@ -69,6 +71,8 @@ SLOW = frozenset(
         "45_resume",
         "46_whole_scene",
         "47_distributed",
+        "47_launched",
+        "49_start",
         "50_predict",
         "51_chart",
         "64_faults",
@@ -88,8 +92,29 @@ SLOW = frozenset(
     ]
 )
 
+#: Files that take a minute and more, the longest first. They begin before the others: none is left to run alone.
+LONGEST = (
+    "94_reliability",
+    "82_compare",
+    "16_fuzz",
+    "84_workers",
+    "70_report",
+    "90_cli",
+    "83_end_to_end",
+    "71_report_browser",
+    "99_real_scenes",
+    "45_resume",
+    "47_distributed",
+)
+
+
+def _place(item: pytest.Item) -> int:
+    name = item.path.stem.removeprefix("test_")
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
     for item in items:
         if item.path.stem.removeprefix("test_") in SLOW:
             item.add_marker(pytest.mark.slow)
