@@ -153,6 +153,7 @@ def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[f
     import torch
 
     from floemap.learning.data.crops import Batch
+    from floemap.learning.data.polygons import Polygons
     from floemap.learning.losses import make_loss
     from floemap.learning.models.atrous import with_rates
     from floemap.learning.models.registry import build_model
@@ -173,7 +174,7 @@ def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[f
         network, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-6, fused=True))
         network.train()
         loss = make_loss(learning.loss, classes, [1] * classes)
-        given: Batch = (stored, labels)
+        given = Batch(stored, labels, Polygons.of_labels(labels, classes) if loss.reads_polygons else None)
         times = []
         for _ in range(_STEPS):  # the first one also allocates memory and chooses algorithms
             began = time.perf_counter()

@@ -34,6 +34,10 @@ LOSS_TITLES = {
     "focal_tversky": "Focal Tversky",
     "lovasz_softmax": "Lovász-softmax",
     "earth_mover": "Earth mover's distance",
+    "soft_cross_entropy": "Soft cross-entropy on shares",
+    "partial_label": "Partial labels",
+    "region": "Region",
+    "region_pixel": "Region + pixel",
 }
 
 NOTE_SIMULATED = (

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from floemap.errors import ConfigError, FloemapError, TrainingError
 from floemap.learning.data.parts import PartArrays, ScenePart, part_window, read_window
+from floemap.learning.data.polygons import Polygons, PolygonTables, tensor_of_ids
 from floemap.learning.data.survey import Survey
 from floemap.learning.settings import CropSettings
 from floemap.legend import IGNORE
@@ -29,7 +30,26 @@ from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
 # Purposes of random numbers. Each has its own stream, which is independent of the others for any seed.
 _PLACES, _TURNS, _ORDER, _VALIDATION, _TORCH = range(5)
 
-Batch = tuple[Tensor, Tensor]
+#: Stored bands, labels, and ids of polygons or None, of one crop or several.
+Cut = tuple[Tensor, Tensor, Tensor | None]
+
+
+class Batch(NamedTuple):
+    """A batch of n crops.
+
+    Attributes
+    ----------
+    stored
+        Stored bands, (n, 3, side, side) int16.
+    labels
+        (n, side, side) uint8.
+    polygons
+        The chart's polygons; None if the loss does not read them.
+    """
+
+    stored: Tensor
+    labels: Tensor
+    polygons: Polygons | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +152,7 @@ def physical(stored: Tensor) -> Tensor:
 
 
 class CropSource(Protocol):
-    """A source of batches: stored bands, (n, 3, side, side) int16, and labels, (n, side, side) uint8."""
+    """A source of batches."""
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
         """Yield the wanted batches in order."""
@@ -152,6 +172,8 @@ class ResidentCrops:
     def __init__(self, parts: Sequence[PartArrays], device: torch.device | str = "cpu") -> None:
         self._stored = [torch.from_numpy(p.stored).to(device) for p in parts]
         self._labels = [torch.from_numpy(p.labels).to(device) for p in parts]
+        self._ids = [None if p.ids is None else tensor_of_ids(p.ids).to(device) for p in parts]
+        self._tables = tables_of(parts, device)
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
         """Yield the wanted batches in order."""
@@ -162,10 +184,21 @@ class ResidentCrops:
         device = self._stored[0].device
         stored = torch.empty((len(crops), len(BAND_NAMES), side, side), dtype=torch.int16, device=device)
         labels = torch.empty((len(crops), side, side), dtype=torch.uint8, device=device)
+        ids = None if self._tables is None else torch.empty(labels.shape, dtype=torch.int16, device=device)
         for i, c in enumerate(crops):
-            bands, classes = _cut(self._stored[c.part], self._labels[c.part], c)
+            bands, classes, numbers = _cut(self._stored[c.part], self._labels[c.part], self._ids[c.part], c)
             stored[i], labels[i] = _turned(bands, c.turn), _turned(classes, c.turn)
-        return stored, labels
+            if ids is not None and numbers is not None:
+                ids[i] = _turned(numbers, c.turn)
+        if ids is None or self._tables is None:
+            return Batch(stored, labels)
+        return Batch(stored, labels, self._tables.of(ids, [c.part for c in crops]))
+
+
+def tables_of(parts: Sequence[PartArrays], device: torch.device | str = "cpu") -> PolygonTables | None:
+    """Return the tables of polygons of all parts; None if not all have polygons."""
+    found = [p.polygons for p in parts if p.polygons is not None]
+    return PolygonTables(found, device) if found and len(found) == len(parts) else None
 
 
 class StreamedCrops:
@@ -183,9 +216,14 @@ class StreamedCrops:
         Number of worker processes; 0 reads in the calling process.
     pin
         Whether to return batches in page-locked memory, from which copies to a GPU are faster.
+    tables
+        Tables of the parts' polygons, for losses that read them.
     """
 
-    def __init__(self, parts: Sequence[ScenePart], workers: int, *, pin: bool = False) -> None:
+    def __init__(
+        self, parts: Sequence[ScenePart], workers: int, *, pin: bool = False, tables: PolygonTables | None = None
+    ) -> None:
+        self._tables = tables
         self._wanted: list[list[Crop]] = []
         self._loader: DataLoader[Any] = DataLoader(
             _Windows(parts),
@@ -209,11 +247,9 @@ class StreamedCrops:
         """
         self._wanted[:] = [list(crops) for crops in wanted]
         batches = iter(self._loader)
-        while True:
+        for crops in wanted:
             try:
                 batch = next(batches)
-            except StopIteration:
-                return
             except RuntimeError as e:  # how torch reports a worker that the system killed
                 raise TrainingError(
                     f"a process that reads crops died: {e}.",
@@ -221,11 +257,20 @@ class StreamedCrops:
                 ) from e
             if isinstance(batch, FloemapError):
                 raise batch
-            yield batch
+            stored, labels, ids = batch
+            if ids is None or self._tables is None:
+                yield Batch(stored, labels)
+            else:
+                yield Batch(stored, labels, self._tables.of(ids, [c.part for c in crops]))
 
 
-def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Batch:
-    """Read one crop of a part: stored bands, (3, side, side) int16, and labels, (side, side) uint8.
+def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Cut:
+    """Read one crop of a part.
+
+    Returns
+    -------
+    tuple
+        Stored bands, (3, side, side) int16; labels, (side, side) uint8; ids of polygons, (side, side) int16, or None.
 
     Raises
     ------
@@ -237,8 +282,9 @@ def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Batch:
         (top, bottom), (left, right) = _span(crop.row, crop, rows), _span(crop.col, crop, cols)
         part = read_window(part, (first_row + top, first_col + left, bottom - top, right - left))
         crop = replace(crop, row=crop.row - top, col=crop.col - left)
-    stored, labels = _cut(torch.from_numpy(part.stored), torch.from_numpy(part.labels), crop)
-    return _turned(stored, crop.turn), _turned(labels, crop.turn)
+    numbers = None if part.ids is None else tensor_of_ids(part.ids)
+    stored, labels, ids = _cut(torch.from_numpy(part.stored), torch.from_numpy(part.labels), numbers, crop)
+    return _turned(stored, crop.turn), _turned(labels, crop.turn), None if ids is None else _turned(ids, crop.turn)
 
 
 def _span(at: int, crop: Crop, size: int) -> tuple[int, int]:
@@ -246,20 +292,25 @@ def _span(at: int, crop: Crop, size: int) -> tuple[int, int]:
     return max(at - crop.context_px, 0), min(at + crop.size_px + crop.context_px, size)
 
 
-def _cut(stored: Tensor, labels: Tensor, crop: Crop) -> Batch:
+def _cut(stored: Tensor, labels: Tensor, ids: Tensor | None, crop: Crop) -> Cut:
     """Cut a crop with its context from (3, rows, cols) and (rows, cols). Without context, return views."""
     size, context = crop.size_px, crop.context_px
     inner = (slice(crop.row, crop.row + size), slice(crop.col, crop.col + size))
     if not context:
-        return stored[:, *inner], labels[inner]
+        return stored[:, *inner], labels[inner], None if ids is None else ids[inner]
     rows, cols = labels.shape
     (top, bottom), (left, right) = _span(crop.row, crop, rows), _span(crop.col, crop, cols)
     to_row, to_col = top - (crop.row - context), left - (crop.col - context)
     bands = stored.new_full((len(stored), crop.side_px, crop.side_px), NODATA)
     bands[:, to_row : to_row + bottom - top, to_col : to_col + right - left] = stored[:, top:bottom, left:right]
+    at = (slice(context, context + size),) * 2
     classes = labels.new_full((crop.side_px, crop.side_px), IGNORE)
-    classes[context : context + size, context : context + size] = labels[inner]
-    return bands, classes
+    classes[at] = labels[inner]
+    if ids is None:
+        return bands, classes, None
+    numbers = ids.new_zeros((crop.side_px, crop.side_px))
+    numbers[at] = ids[inner]
+    return bands, classes, numbers
 
 
 class _Windows(Dataset[Any]):
@@ -268,20 +319,21 @@ class _Windows(Dataset[Any]):
     def __init__(self, parts: Sequence[ScenePart]) -> None:
         self._parts = parts
 
-    def __getitem__(self, crop: Crop) -> Batch | FloemapError:
+    def __getitem__(self, crop: Crop) -> Cut | FloemapError:
         try:
             return read_crop(self._parts[crop.part], crop)
         except FloemapError as e:  # returned, because torch would turn a raised error into the text of a traceback
             return e
 
 
-def _stack(crops: Sequence[Batch | FloemapError]) -> Batch | FloemapError:
-    whole: list[Batch] = []
+def _stack(crops: Sequence[Cut | FloemapError]) -> Cut | FloemapError:
+    whole: list[Cut] = []
     for crop in crops:
         if isinstance(crop, FloemapError):
             return crop
         whole.append(crop)
-    return torch.stack([stored for stored, _ in whole]), torch.stack([labels for _, labels in whole])
+    ids = [c[2] for c in whole if c[2] is not None]
+    return torch.stack([c[0] for c in whole]), torch.stack([c[1] for c in whole]), torch.stack(ids) if ids else None
 
 
 def _turned(raster: Tensor, turn: int) -> Tensor:

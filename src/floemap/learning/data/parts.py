@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.errors import FloemapError, GridError
+from floemap.learning.data.polygons import PolygonShares, check_ids, read_shares
 from floemap.legend import IGNORE
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
@@ -35,6 +36,10 @@ class ScenePart:
         A raster on the same grid, 1 inside the part and 0 outside; None for a whole scene.
     window
         Bounding window of the part: first row, first column, number of rows and of columns; None for a whole scene.
+    polygons
+        The polygons.tif beside the labels, with its table, for losses that read polygons; None for others.
+    border_px
+        Labels and polygons nearer than this to a border between polygons are left out; it needs `polygons`.
     """
 
     name: str
@@ -42,6 +47,8 @@ class ScenePart:
     labels: Path
     mask: Path | None = None
     window: Window | None = None
+    polygons: Path | None = None
+    border_px: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,15 +62,25 @@ class PartArrays:
         the scene and the part. The order is that of :data:`floemap.sentinel1.encoding.BAND_NAMES`.
     labels
         (rows, cols) uint8: class ids, or IGNORE for pixels without a class.
+    ids
+        (rows, cols) uint16: polygon of each pixel, 0 for none; None if the loss does not read polygons.
+    polygons
+        What the chart says of these polygons.
     """
 
     name: str
     stored: NDArray[np.int16]
     labels: NDArray[np.uint8]
+    ids: NDArray[np.uint16] | None = None
+    polygons: PolygonShares | None = None
 
     def __post_init__(self) -> None:
         if self.stored.shape != (len(BAND_NAMES), *self.labels.shape):
             raise GridError(f"part {self.name}: bands of {self.stored.shape} and labels of {self.labels.shape}.")
+        if self.ids is not None and self.ids.shape != self.labels.shape:
+            raise GridError(f"part {self.name}: polygons of {self.ids.shape} and labels of {self.labels.shape}.")
+        if self.ids is not None and self.polygons is not None:
+            check_ids(self.ids, self.polygons, self.name)
 
 
 def part_window(part: ScenePart) -> Window:
@@ -119,7 +136,7 @@ def read_window(part: ScenePart, window: Window | None) -> PartArrays:
     view = None if window is None else RasterWindow(window[1], window[0], window[3], window[2])
     read = []
     grids = set()
-    for path, bands in ((part.product, [1, 2, 3]), (part.labels, 1), (part.mask, 1)):
+    for path, bands in ((part.product, [1, 2, 3]), (part.labels, 1), (part.mask, 1), (part.polygons, 1)):
         if path is None:
             continue
         with open_raster(path) as d:
@@ -132,8 +149,34 @@ def read_window(part: ScenePart, window: Window | None) -> PartArrays:
     if len(grids) > 1:
         raise GridError(f"part {part.name}: product, labels and mask lie on different grids.", path=part.labels)
     stored, labels = np.asarray(read[0], np.int16), np.asarray(read[1], np.uint8)
+    ids = None if part.polygons is None else np.asarray(read[-1], np.uint16)
     if part.mask is not None:
         outside = read[2] == 0
         stored[:, outside] = NODATA
         labels[outside] = IGNORE
-    return PartArrays(part.name, stored, labels)
+        if ids is not None:
+            ids[outside] = 0
+    if part.polygons is None or ids is None:
+        return PartArrays(part.name, stored, labels)
+    if part.border_px:
+        beside = _beside_borders(part, window, ids.shape)
+        labels[beside] = IGNORE
+        ids[beside] = 0
+    return PartArrays(part.name, stored, labels, ids, read_shares(part.polygons))
+
+
+def _beside_borders(part: ScenePart, window: Window | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return whether pixels of a window are nearer than the part's `border_px` to a border between polygons."""
+    from rasterio.windows import Window as RasterWindow
+
+    from floemap.cog import open_raster
+    from floemap.icechart.label.borders import border_distance_px
+
+    assert part.polygons is not None
+    row, col, rows, cols = (0, 0, *shape) if window is None else window
+    with open_raster(part.polygons) as d:  # with what lies around the window, up to the farthest border that counts
+        top, left = max(row - part.border_px, 0), max(col - part.border_px, 0)
+        bottom, right = min(row + rows + part.border_px, d.height), min(col + cols + part.border_px, d.width)
+        around = d.read(1, window=RasterWindow(left, top, right - left, bottom - top))
+    distance = border_distance_px(around, none_has_border=False)
+    return distance[row - top : row - top + rows, col - left : col - left + cols] < part.border_px

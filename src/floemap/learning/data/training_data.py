@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from floemap.errors import ConfigError
 from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, StreamedCrops, draw_fixed
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
+from floemap.learning.data.polygons import PolygonTables
 from floemap.learning.data.survey import Survey, count_classes, survey_part
 from floemap.learning.settings import LearningSettings
 from floemap.legend import Legend
@@ -70,12 +72,13 @@ def gather(
         If parts cannot be read.
     """
     crops, streamed = settings.crops, settings.crops.source == "streamed"
-    surveys, loaded = [], []
+    surveys, loaded, tables = [], [], []
     for part in training:
         arrays = load_part(part)
         surveys.append(survey_part(arrays, crops.size_px, crops.min_valid))
         if not streamed:
             loaded.append(arrays)
+        tables.append(arrays.polygons)
     pixels = count_classes(surveys, legend, "training")
     absent = [c.title for c in legend.classes if not pixels[c.id]]
     if absent:
@@ -95,9 +98,15 @@ def gather(
     on_gpu = device.type == "cuda"
     source: CropSource
     if streamed:
-        source = StreamedCrops([p for p in training if isinstance(p, ScenePart)], crops.workers, pin=on_gpu)
+        known = [t for t in tables if t is not None]
+        source = StreamedCrops(
+            [p for p in training if isinstance(p, ScenePart)],
+            crops.workers,
+            pin=on_gpu,
+            tables=PolygonTables(known) if len(known) == len(tables) else None,
+        )
     else:
-        needed = sum(a.stored.nbytes + a.labels.nbytes for a in loaded)
+        needed = sum(a.stored.nbytes + a.labels.nbytes + (0 if a.ids is None else a.ids.nbytes) for a in loaded)
         if on_gpu:
             torch.cuda.empty_cache()  # memory that torch has cached from an earlier training counts as used
         fits = on_gpu and needed < _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
@@ -110,7 +119,12 @@ def gather(
 
 
 def check_parts(
-    training: Sequence[Part], validation: Sequence[Part], settings: LearningSettings, about: Mapping[str, Any]
+    training: Sequence[Part],
+    validation: Sequence[Part],
+    settings: LearningSettings,
+    about: Mapping[str, Any],
+    *,
+    reads_polygons: bool = False,
 ) -> None:
     """Check what can be checked without reading the parts.
 
@@ -118,7 +132,7 @@ def check_parts(
     ------
     ConfigError
         If a split is empty, two parts have the same name, parts in memory are to be streamed, or `about` lacks an entry
-        that a checkpoint needs.
+        that a checkpoint needs, or a part lacks the polygons that the loss reads.
     """
     for split, parts in (("training", training), ("validation", validation)):
         if not parts:
@@ -130,6 +144,12 @@ def check_parts(
     missing = [key for key in ("resolution_m", "simulated") if key not in about]
     if missing:
         raise ConfigError(f"about lacks {', '.join(missing)}, which the checkpoint must record.")
+    without = [p.name for p in (*training, *validation) if p.polygons is None]
+    if reads_polygons and without:
+        raise ConfigError(
+            f"the loss {settings.loss.name} reads the charts' polygons, which {', '.join(without)} have not.",
+            hint="Label the charts with `floemap label`, which writes polygons.tif and polygons.csv beside the labels.",
+        )
     if settings.crops.source == "streamed" and any(isinstance(p, PartArrays) for p in training):
         raise ConfigError('crops.source is "streamed", but parts are in memory.', hint='Set it to "resident".')
 
@@ -146,10 +166,15 @@ def identities(parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def _of_arrays(part: PartArrays) -> dict[str, Any]:
-    arrays = {"stored": part.stored, "labels": part.labels}
+    arrays: dict[str, NDArray[Any]] = {"stored": part.stored, "labels": part.labels}
+    if part.ids is not None and part.polygons is not None:
+        arrays |= {"polygons": part.ids, "shares": part.polygons.shares, "candidates": part.polygons.candidates}
     return {name: hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for name, a in arrays.items()}
 
 
 def _of_files(part: ScenePart) -> dict[str, Any]:
-    files = {"product": part.product, "labels": part.labels, "mask": part.mask}
-    return {name: sha256(path) for name, path in files.items() if path is not None} | {"window": part.window}
+    files = {"product": part.product, "labels": part.labels, "mask": part.mask, "polygons": part.polygons}
+    if part.polygons is not None:
+        files["table"] = part.polygons.with_suffix(".csv")
+    about = {name: sha256(path) for name, path in files.items() if path is not None} | {"window": part.window}
+    return about | ({"border_px": part.border_px} if part.border_px else {})

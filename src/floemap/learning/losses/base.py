@@ -19,6 +19,7 @@ from torch import Tensor
 
 from floemap.config import Settings
 from floemap.errors import TrainingError
+from floemap.learning.data.polygons import Polygons
 from floemap.learning.models.base import at_least_float32
 from floemap.legend import IGNORE
 
@@ -88,6 +89,10 @@ class Loss(ABC):
 
     #: Whether the loss can weight classes.
     takes_weights: ClassVar[bool] = False
+    #: Whether the loss reads the chart's polygons; see :class:`PolygonLoss`.
+    reads_polygons: ClassVar[bool] = False
+    #: Epoch of the training, from 0, for losses that change with it; None in validation.
+    epoch: int | None = None
 
     def __init__(
         self,
@@ -101,8 +106,10 @@ class Loss(ABC):
         self.weights = weights
         self.order = tuple(range(classes)) if order is None else tuple(order)
 
-    def sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def sums(self, logits: Tensor, labels: Tensor, polygons: Polygons | None = None) -> Tensor:
         """Return the sums over pixels from which the value is computed: 1-D, float32 or float64, differentiable.
+
+        They add up over tiles of the same crops. `polygons` are needed if the loss reads them.
 
         On the CPU, labels that are not class ids are refused. On a GPU this check would synchronise it; check such
         labels with :func:`check_labels` when they are loaded.
@@ -110,7 +117,7 @@ class Loss(ABC):
         Raises
         ------
         TrainingError
-            If shapes do not fit, or a label is not a class id.
+            If shapes do not fit, a label is not a class id, or polygons are missing.
         """
         shape = (logits.shape[0], self.classes, *logits.shape[2:])
         if logits.ndim != 4 or logits.shape != shape or labels.shape != (shape[0], *shape[2:]):
@@ -120,7 +127,14 @@ class Loss(ABC):
             )
         if labels.device.type == "cpu":
             check_labels(labels, self.classes)
-        return self._sums(at_least_float32(logits), labels)
+        return self._checked_sums(at_least_float32(logits), labels, polygons)
+
+    def _checked_sums(self, logits: Tensor, labels: Tensor, polygons: Polygons | None) -> Tensor:
+        return self._sums(logits, labels)
+
+    def condensed(self, sums: Tensor, polygons: Polygons | None = None) -> Tensor:
+        """Return the sums of whole crops in the form that adds up over crops and processes; usually they do already."""
+        return sums
 
     @abstractmethod
     def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -128,19 +142,53 @@ class Loss(ABC):
 
     @abstractmethod
     def value(self, sums: Tensor) -> Tensor:
-        """Return the loss, a scalar, for sums, which may have been added over batches and processes."""
+        """Return the loss, a scalar, for condensed sums, which may have been added over batches and processes."""
 
-    def __call__(self, logits: Tensor, labels: Tensor, reduce: Callable[[Tensor], Tensor] = unreduced) -> Tensor:
+    def __call__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        polygons: Polygons | None = None,
+        reduce: Callable[[Tensor], Tensor] = unreduced,
+    ) -> Tensor:
         """Return the loss of a batch, a scalar.
 
         Parameters
         ----------
         logits, labels
             Shapes (N, K, H, W) and (N, H, W).
+        polygons
+            Needed if the loss reads polygons.
         reduce
             Function applied to the sums before they are divided. If processes share a batch, it adds their sums.
         """
-        return self.value(reduce(self.sums(logits, labels)))
+        return self.value(reduce(self.condensed(self.sums(logits, labels, polygons), polygons)))
+
+
+class PolygonLoss(Loss):
+    """Base of losses that read the chart's polygons instead of the labels of pixels, or beside them.
+
+    A subclass defines :meth:`_polygon_sums` and :meth:`value`, and :meth:`condensed` if the sums of a crop are not yet
+    those that add up over crops.
+    """
+
+    reads_polygons = True
+
+    def _checked_sums(self, logits: Tensor, labels: Tensor, polygons: Polygons | None) -> Tensor:
+        if polygons is None or polygons.ids.shape != labels.shape or polygons.shares.shape[2] != self.classes:
+            found = "there are none" if polygons is None else f"they have ids of {tuple(polygons.ids.shape)}"
+            raise TrainingError(
+                f"{type(self).__name__} reads polygons for labels of {tuple(labels.shape)} and {self.classes} classes; "
+                f"{found}."
+            )
+        return self._polygon_sums(logits, labels, polygons)
+
+    def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        raise NotImplementedError  # _checked_sums does not call it
+
+    @abstractmethod
+    def _polygon_sums(self, logits: Tensor, labels: Tensor, polygons: Polygons) -> Tensor:
+        """Return the sums for checked input; 1-D, additive over tiles of the same crops."""
 
 
 class MeanLoss(Loss):

@@ -16,6 +16,8 @@ from floemap.learning.losses.dice import FocalTversky, GeneralizedDice, MacroDic
 from floemap.learning.losses.earth_mover import EarthMover
 from floemap.learning.losses.focal import Focal
 from floemap.learning.losses.lovasz import LovaszSoftmax
+from floemap.learning.losses.partial_labels import PartialLabel, SoftCrossEntropy
+from floemap.learning.losses.region import Region, RegionPixel
 from floemap.learning.settings import LossSettings
 from floemap.plugins import identity, imported_class
 
@@ -33,6 +35,10 @@ LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
         "focal_tversky": FocalTversky,
         "lovasz_softmax": LovaszSoftmax,
         "earth_mover": EarthMover,
+        "soft_cross_entropy": SoftCrossEntropy,
+        "partial_label": PartialLabel,
+        "region": Region,
+        "region_pixel": RegionPixel,
     }
 )
 

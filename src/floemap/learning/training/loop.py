@@ -26,7 +26,7 @@ from floemap.learning.data.crops import Batch, deal, draw_epoch, physical, torch
 from floemap.learning.data.normalisation import pooled_statistics
 from floemap.learning.data.training_data import Dataset, Part, check_parts, gather, identities
 from floemap.learning.losses import Loss, make_loss
-from floemap.learning.losses.registry import loss_identity
+from floemap.learning.losses.registry import loss_class, loss_identity
 from floemap.learning.models.atrous import describe_rates, warn_of_few_taps, with_rates
 from floemap.learning.models.checkpoint import Checkpoint, read_start
 from floemap.learning.models.checkpoint_header import about_start
@@ -151,7 +151,8 @@ def train(
     """
     settings = with_rates(settings)
     out, t = Path(out), settings.training
-    check_parts(training, validation, settings, about)
+    reads_polygons = loss_class(settings.loss.name).reads_polygons
+    check_parts(training, validation, settings, about, reads_polygons=reads_polygons)
     fabric = make_fabric(device, t.precision)
     inputs = {"training": identities(training), "validation": identities(validation), "legend": legend.name}
     start = read_start(settings.model, legend, about["resolution_m"])
@@ -258,6 +259,7 @@ def _train_epoch(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer,
         tell(len(losses), f"loss {sum(losses) / len(losses):.4g}")
 
     network.train()
+    run.loss.epoch = epoch - 1
     before: Tensor | None = None
     for batch in run.data.source.batches(mine):
         numbers = train_step(network, optimizer, run.loss, batch, fabric, t.clip_norm)
@@ -294,13 +296,14 @@ def train_step(
     network, optimizer
         As fabric has set them up.
     batch
-        Stored bands, (n, 3, side, side) int16, and labels, (n, side, side) uint8: this process's share of the batch.
+        This process's share of the batch.
     clip_norm
         Largest norm of the gradient; None does not clip.
     """
-    stored, labels = (x.to(fabric.device, non_blocking=True) for x in batch)
+    stored, labels = (x.to(fabric.device, non_blocking=True) for x in (batch.stored, batch.labels))
+    polygons = None if batch.polygons is None else batch.polygons.to(fabric.device)
     x = physical(stored).contiguous(memory_format=torch.channels_last)  # float32, NaN for no data
-    value = loss(network(x), labels, reduce=global_sum)  # of the whole batch, on every process
+    value = loss(network(x), labels, polygons, reduce=global_sum)  # of the whole batch, on every process
     optimizer.zero_grad()
     fabric.backward(value)
     norm = clip_grad_norm_(network.parameters(), math.inf if clip_norm is None else clip_norm)

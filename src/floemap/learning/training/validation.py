@@ -15,8 +15,9 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from floemap.learning.data.crops import Crop, physical, read_crop
+from floemap.learning.data.crops import Crop, physical, read_crop, tables_of
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
+from floemap.learning.data.polygons import Polygons, PolygonTables, read_shares, tensor_of_ids
 from floemap.learning.losses import Loss
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.training.device import exact_float32
@@ -24,7 +25,8 @@ from floemap.learning.training.distributed import global_sum
 from floemap.learning.whole_scene.logits import array_reader, scene_logits
 from floemap.legend import IGNORE
 
-Pair = tuple[Tensor, Tensor]
+#: Logits (1, K, rows, cols), labels (1, rows, cols), polygons, and whether the crop or part ends with this piece.
+Piece = tuple[Tensor, Tensor, Polygons | None, bool]
 
 #: Rows of a scene for which logits at full resolution are in memory at a time.
 _STRIP_ROWS = 256
@@ -92,6 +94,7 @@ def validate(
         For each part the crops to validate on; None validates on whole parts.
     """
     model.eval()
+    loss.epoch = None
     classes = loss.classes
     found = torch.zeros(1 + classes**2, dtype=torch.float64)  # exact for counts below 2^53
     for i in range(fabric.global_rank, len(parts), fabric.world_size):
@@ -113,29 +116,44 @@ def _validate_part(
 ) -> tuple[float, Tensor]:
     """Return the loss of a part and its confusion matrix, (K, K) float64 on the CPU."""
     sums, counts = torch.zeros(1, dtype=torch.float64), torch.zeros(loss.classes**2, dtype=torch.int64)
+    tiles: Tensor | None = None  # sums of one crop, or of the whole part, so far
     pieces = _whole(model, part, fabric) if crops is None else _patches(model, part, fabric, crops)
-    for logits, labels in pieces:  # (1, K, rows, cols), (1, rows, cols)
-        sums = sums + loss.sums(logits, labels).double().cpu()
+    for logits, labels, polygons, last in pieces:
+        found = loss.sums(logits, labels, polygons).double().cpu()
+        tiles = found if tiles is None else tiles + found
+        if last:
+            sums = sums + loss.condensed(tiles, None if polygons is None else polygons.to(tiles.device))
+            tiles = None
         valid = labels != IGNORE
         pairs = labels[valid].long() * loss.classes + logits.argmax(dim=1)[valid]
         counts += torch.bincount(pairs, minlength=loss.classes**2).cpu()
     return float(loss.value(sums)), counts.double().reshape(loss.classes, loss.classes)
 
 
-def _whole(model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric) -> Iterator[Pair]:
-    """Yield logits and labels of a whole part in strips; the logits equal those of one pass of the model over it."""
+def _whole(model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric) -> Iterator[Piece]:
+    """Yield a whole part in strips; the logits equal those of one pass of the model over it."""
     arrays = load_part(part)
     shape, device = arrays.labels.shape, fabric.device
+    tables = tables_of([arrays], device)
     with scene_logits(model, array_reader(arrays.stored), shape, device=device, precision="fp32") as scene:
         for row in range(0, shape[0], _STRIP_ROWS):
-            labels = torch.from_numpy(arrays.labels[row : row + _STRIP_ROWS]).to(device)
-            yield scene.rows(row, row + len(labels))[None], labels[None]
+            rows = slice(row, row + _STRIP_ROWS)
+            labels = torch.from_numpy(arrays.labels[rows]).to(device)
+            polygons = None
+            if tables is not None and arrays.ids is not None:
+                polygons = tables.of(tensor_of_ids(arrays.ids[rows]).to(device)[None], [0])
+            last = row + len(labels) == shape[0]
+            yield scene.rows(row, row + len(labels))[None], labels[None], polygons, last
 
 
 def _patches(
     model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric, crops: Sequence[Crop]
-) -> Iterator[Pair]:
-    """Yield logits and labels of crops of a part, one at a time."""
+) -> Iterator[Piece]:
+    """Yield crops of a part, one at a time."""
+    of_part = part.polygons if isinstance(part, PartArrays) else part.polygons and read_shares(part.polygons)
+    tables = PolygonTables([of_part], fabric.device) if of_part else None
     for crop in crops:
-        stored, labels = (x.to(fabric.device) for x in read_crop(part, crop))
-        yield model(physical(stored[None])), labels[None]
+        stored, labels, ids = (None if x is None else x.to(fabric.device)[None] for x in read_crop(part, crop))
+        assert stored is not None and labels is not None
+        polygons = None if tables is None or ids is None else tables.of(ids, [0])
+        yield model(physical(stored)), labels, polygons, True

@@ -1,0 +1,141 @@
+"""What losses read of a chart's polygons: their shares of classes, looked up by the ids of pixels.
+
+Ids are uint16 in files and arrays. In tensors they are int16 of the same bits, as torch cannot do much with uint16;
+:meth:`Polygons.index` gives whole numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from floemap.errors import GridError
+from floemap.legend import IGNORE
+
+
+@dataclass(frozen=True)
+class PolygonShares:
+    """The polygons of a part, P of them; row 0 stands for pixels without a polygon.
+
+    Attributes
+    ----------
+    shares
+        Share of the polygon's area that each class has, (P + 1, K) float32. What is missing to 1 is unknown.
+    candidates
+        Classes that the polygon may hold, (P + 1, K) bool.
+    pixels
+        Number of pixels of the whole polygon, (P + 1,) int64.
+    """
+
+    shares: NDArray[np.float32]
+    candidates: NDArray[np.bool_]
+    pixels: NDArray[np.int64]
+
+
+def read_shares(raster: Path) -> PolygonShares:
+    """Read the table beside a ``polygons.tif``.
+
+    Raises
+    ------
+    FloemapError
+        If there is none, or it is damaged.
+    """
+    from floemap.icechart.label.polygon_table import read_polygons
+
+    table = read_polygons(raster.parent)
+    return PolygonShares(table.shares, table.candidates, table.pixels)
+
+
+def check_ids(ids: NDArray[np.uint16], polygons: PolygonShares, name: str) -> None:
+    """Check that all ids of a part, (rows, cols), are rows of its table.
+
+    Raises
+    ------
+    GridError
+        If one is not.
+    """
+    if ids.size and int(ids.max()) >= len(polygons.shares):
+        raise GridError(
+            f"part {name} has the polygon id {int(ids.max())}; its table ends at {len(polygons.shares) - 1}.",
+            hint="Label the chart again with `floemap label --overwrite`.",
+        )
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """The polygons of a batch of N crops, or of one whole part.
+
+    Attributes
+    ----------
+    ids
+        (N, H, W) int16, the bits of uint16; 0 where there is no polygon.
+    shares, candidates, pixels
+        As in :class:`PolygonShares`, by crop: (N, P + 1, K) float32, (N, P + 1, K) bool, (N, P + 1) float32. P is the
+        largest number of polygons of any part.
+    """
+
+    ids: Tensor
+    shares: Tensor
+    candidates: Tensor
+    pixels: Tensor
+
+    def to(self, device: torch.device) -> Polygons:
+        """Return the same on a device."""
+        moved = (x.to(device, non_blocking=True) for x in (self.ids, self.shares, self.candidates, self.pixels))
+        return Polygons(*moved)
+
+    @property
+    def index(self) -> Tensor:
+        """Row of each pixel in the tables of all crops one after the other, (N, H, W) int32."""
+        first = torch.arange(len(self.ids), dtype=torch.int32, device=self.ids.device) * self.shares.shape[1]
+        return (self.ids.int() & 0xFFFF) + first[:, None, None]
+
+    @staticmethod
+    def of_labels(labels: Tensor, classes: int) -> Polygons:
+        """Return polygons of one type: all pixels of a class in a crop, (N, H, W) uint8, are one pure polygon."""
+        ids = torch.where(labels == IGNORE, 0, labels.to(torch.int16) + 1)
+        pure = functional.pad(torch.eye(classes, device=labels.device), (0, 0, 1, 0)).expand(len(labels), -1, -1)
+        pixels = torch.stack([(ids == k).sum(dim=(1, 2)) for k in range(classes + 1)], dim=1).float()
+        return Polygons(ids, pure, pure > 0, pixels)
+
+
+class PolygonTables:
+    """The tables of several parts on a device, with as many rows each.
+
+    Parameters
+    ----------
+    parts
+        The polygons of each part.
+    device
+        Device of the tables.
+    """
+
+    def __init__(self, parts: Sequence[PolygonShares], device: torch.device | str = "cpu") -> None:
+        rows = max(len(p.shares) for p in parts)
+
+        def padded(arrays: Sequence[NDArray[np.generic]]) -> Tensor:
+            whole = np.zeros((len(arrays), rows, *arrays[0].shape[1:]), arrays[0].dtype)
+            for into, array in zip(whole, arrays, strict=True):
+                into[: len(array)] = array
+            return torch.from_numpy(whole).to(device)
+
+        self._shares = padded([p.shares for p in parts])
+        self._candidates = padded([p.candidates for p in parts])
+        self._pixels = padded([p.pixels.astype(np.float32) for p in parts])
+
+    def of(self, ids: Tensor, parts: Sequence[int]) -> Polygons:
+        """Return the polygons of crops with these ids, (N, H, W) int16, each of the part with the index given."""
+        chosen = torch.tensor(parts, device=self._shares.device)
+        return Polygons(ids, self._shares[chosen], self._candidates[chosen], self._pixels[chosen])
+
+
+def tensor_of_ids(ids: NDArray[np.uint16]) -> Tensor:
+    """Return ids as int16 of the same bits, without copying."""
+    return torch.from_numpy(ids.view(np.int16))
