@@ -120,7 +120,7 @@ def crops_per_second(source: CropSource, batches: Sequence[Sequence[Crop]], devi
     physical(next(given)[0].to(device))
     wait(device)
     began = time.perf_counter()
-    for stored, labels in given:
+    for stored, labels, _ in given:
         physical(stored.to(device))
         labels.to(device)
     wait(device)

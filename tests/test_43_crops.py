@@ -87,7 +87,7 @@ def test_patches_have_enough_labels_and_reach_every_place() -> None:
     assert survey.places is not None
     drawn = draw_epoch([survey], CropSettings(size_px=32, per_scene=3000, min_valid=0.5), 0, 0)
     for crop in drawn:
-        _, labels = read_crop(part, crop)
+        _, labels, _ = read_crop(part, crop)
         assert (labels != IGNORE).float().mean() >= 0.5
     counts = np.unique([(c.row, c.col) for c in drawn], axis=0, return_counts=True)[1]
     assert len(counts) == len(survey.places) < (40 - 31) * (44 - 31)
@@ -168,7 +168,7 @@ def test_turns_are_the_eight_of_a_square() -> None:
     part = some_part("a", (32, 32), 0)
     seen = set()
     for turn in range(8):
-        stored, labels = read_crop(part, Crop(0, 0, 0, 32, turn))
+        stored, labels, _ = read_crop(part, Crop(0, 0, 0, 32, turn))
         mirrored = part.stored[..., ::-1] if turn >= 4 else part.stored
         assert np.array_equal(stored, np.rot90(mirrored, turn % 4, (-2, -1)))
         assert np.array_equal((labels == IGNORE), (stored[0] == NODATA))  # bands and labels turn alike
@@ -194,8 +194,8 @@ def test_context_is_the_scene_around_a_patch_and_no_data_beyond(turn: int) -> No
     context = 40
     around = np.pad(part.stored, ((0, 0), (context, context), (context, context)), constant_values=NODATA)
     for row, col in ((0, 0), (30, 20), (58, 48)):
-        stored, labels = read_crop(part, Crop(0, row, col, 32, turn, context))
-        whole, inner = read_crop(part, Crop(0, row, col, 32, turn))
+        stored, labels, _ = read_crop(part, Crop(0, row, col, 32, turn, context))
+        whole, inner, _ = read_crop(part, Crop(0, row, col, 32, turn))
         expected = around[:, row : row + 32 + 2 * context, col : col + 32 + 2 * context]
         mirrored = expected[..., ::-1] if turn >= 4 else expected
         assert np.array_equal(stored, np.rot90(mirrored, turn % 4, (-2, -1)))
@@ -234,7 +234,7 @@ def test_resident_and_streamed_give_the_same_bits(
         wanted = batches_of(draw_epoch(surveys, many, 0, epoch))
         pairs = list(zip(resident.batches(wanted), streamed.batches(wanted), strict=True))
         assert len(pairs) == 3
-        for (stored, labels), (stored_too, labels_too) in pairs:
+        for (stored, labels, _), (stored_too, labels_too, _) in pairs:
             assert stored.dtype == torch.int16 and stored.shape == (8, 3, side, side)
             assert labels.dtype == torch.uint8 and labels.shape == (8, side, side)
             assert torch.equal(stored, stored_too) and torch.equal(labels, labels_too)

@@ -482,7 +482,7 @@ def test_validation_on_patches_is_on_the_same_ones_each_epoch(run: Any, held_out
     values = []
     for i, part in enumerate(held_out):
         crops = draw_fixed(survey_part(part, 32, 0.5), i, settings.crops)
-        stored, labels = (torch.stack(x) for x in zip(*(read_crop(part, c) for c in crops), strict=True))
+        stored, labels = (torch.stack(x) for x in zip(*(read_crop(part, c)[:2] for c in crops), strict=True))
         with torch.no_grad():
             values.append(float(loss(checkpoint.model(physical(stored)), labels)))
     assert np.mean(values) == pytest.approx(min(x["validation_loss"] for x in trained.history), rel=1e-5)
@@ -670,7 +670,7 @@ def test_compiled_gradients_are_the_eager_ones(device: str, backend: str) -> Non
     torch.manual_seed(0)
     model = build_model(ModelSettings(), 6).to(device).train()
     model.set_normalisation([-15, -25, 30], [5, 5, 8])
-    stored, labels = read_crop(
+    stored, labels, _ = read_crop(
         scene("a", 1, (size, size)), draw_fixed(whole_survey(size), 0, CropSettings(size_px=size))[0]
     )
     x, labels = physical(stored)[None].repeat(2, 1, 1, 1).to(device), labels[None].repeat(2, 1, 1).to(device)

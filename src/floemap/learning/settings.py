@@ -98,6 +98,10 @@ class CropSettings(Settings):
     min_valid: float = Field(default=0.5, ge=0, le=1)
     """Smallest share of labelled pixels in a crop; its context does not count."""
 
+    border_px: int = Field(default=0, ge=0, le=60)
+    """Pixels nearer than this to a border between polygons have no label in training and validation: analysts draw
+    borders roughly. Scores of test scenes are not affected."""
+
     validation_per_scene: int = Field(default=10, ge=1)
     """Number of crops from each validation part, if validation uses crops."""
 

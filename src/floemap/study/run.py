@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from floemap.cog import read_geobox
 from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError, GridError, OutputError
 from floemap.grid import crs_of
+from floemap.learning.data.parts import ScenePart
 from floemap.learning.models.checkpoint_header import RESOLUTION_TOLERANCE, read_about, refuse_known
+from floemap.learning.settings import LearningSettings
 from floemap.legend import legend
 from floemap.progress import Progress, part_of, silent
 from floemap.results.folders import refuse_foreign_files
@@ -74,10 +77,11 @@ def train_on(
     with os_errors(out):
         make_folder(out)
     with _kept_where_refused(paths.split):
+        learnt, held = (with_polygons(split.of(role), study.learning()) for role in ("train", "validation"))
         write_json(paths.split, split.record)
         trained = train(
-            split.of("train"),
-            split.of("validation"),
+            learnt,
+            held,
             study.learning(),
             classes,
             paths.model,
@@ -86,6 +90,30 @@ def train_on(
             progress=progress,
         )
     return trained.checkpoint, split
+
+
+def with_polygons(parts: Sequence[ScenePart], settings: LearningSettings) -> tuple[ScenePart, ...]:
+    """Return parts with the charts' polygons, if the loss reads them or borders are left out; else as they are.
+
+    Raises
+    ------
+    ConfigError
+        If labels have no polygons beside them.
+    """
+    from floemap.learning.losses.registry import loss_class
+
+    border = settings.crops.border_px
+    if not border and not loss_class(settings.loss.name).reads_polygons:
+        return tuple(parts)
+    found = tuple(replace(p, polygons=p.labels.with_name("polygons.tif"), border_px=border) for p in parts)
+    missing = [p.name for p in found if p.polygons is None or not p.polygons.is_file()]
+    if missing:
+        why = f"crops.border_px is {border}" if border else f"the loss {settings.loss.name} reads polygons"
+        raise ConfigError(
+            f"{why}, but the labels of {', '.join(missing)} have no polygons.tif beside them.",
+            hint="Label the charts again with `floemap label --overwrite`, which writes it.",
+        )
+    return found
 
 
 def _refuse_foreign_split(path: Path) -> None:

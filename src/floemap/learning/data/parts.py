@@ -178,5 +178,5 @@ def _beside_borders(part: ScenePart, window: Window | None, shape: tuple[int, ..
         top, left = max(row - part.border_px, 0), max(col - part.border_px, 0)
         bottom, right = min(row + rows + part.border_px, d.height), min(col + cols + part.border_px, d.width)
         around = d.read(1, window=RasterWindow(left, top, right - left, bottom - top))
-    distance = border_distance_px(around, none_has_border=False)
-    return distance[row - top : row - top + rows, col - left : col - left + cols] < part.border_px
+    near: NDArray[np.bool_] = border_distance_px(around, none_has_border=False) < part.border_px
+    return near[row - top : row - top + rows, col - left : col - left + cols]

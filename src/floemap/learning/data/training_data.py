@@ -132,7 +132,8 @@ def check_parts(
     ------
     ConfigError
         If a split is empty, two parts have the same name, parts in memory are to be streamed, or `about` lacks an entry
-        that a checkpoint needs, or a part lacks the polygons that the loss reads.
+        that a checkpoint needs, a part lacks the polygons that the loss reads, or it leaves out other borders than the
+        settings say.
     """
     for split, parts in (("training", training), ("validation", validation)):
         if not parts:
@@ -150,6 +151,9 @@ def check_parts(
             f"the loss {settings.loss.name} reads the charts' polygons, which {', '.join(without)} have not.",
             hint="Label the charts with `floemap label`, which writes polygons.tif and polygons.csv beside the labels.",
         )
+    border = settings.crops.border_px
+    if border and any(isinstance(p, PartArrays) or p.border_px != border for p in (*training, *validation)):
+        raise ConfigError(f"crops.border_px is {border}, but parts are given without it.")
     if settings.crops.source == "streamed" and any(isinstance(p, PartArrays) for p in training):
         raise ConfigError('crops.source is "streamed", but parts are in memory.', hint='Set it to "resident".')
 
