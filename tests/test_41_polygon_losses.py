@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,7 @@ def test_region_is_its_formula(whole: bool, distance: str) -> None:
             else:
                 cost = ((np.cumsum(m[list(order)]) - np.cumsum(g[list(order)])) ** 2).sum()
             total, weights = total + weight * cost, weights + weight
-    options = {"distance": distance, "whole": whole}
+    options: dict[str, Any] = {"distance": distance, "whole": whole}
     loss = make_loss(LossSettings(name="region", options=options), K, order=order)
     assert float(loss(logits, labels, polygons)) == pytest.approx(total / weights, rel=1e-6)
 
@@ -297,7 +298,7 @@ def test_processes_that_share_a_batch_get_its_value_and_gradient(case: str) -> N
         their = _part(polygons, theirs)
         sums = loss.condensed(loss.sums(logits[theirs], labels[theirs], their), their)
         leaf = logits[mine].clone().requires_grad_()
-        here = loss(leaf, labels[mine], _part(polygons, mine), reduce=lambda own, sums=sums: own + sums)
+        here = loss(leaf, labels[mine], _part(polygons, mine), reduce=partial(torch.add, sums))
         here.backward()
         torch.testing.assert_close(here, value)
         assert leaf.grad is not None
