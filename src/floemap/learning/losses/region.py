@@ -13,6 +13,7 @@ from floemap.config import Settings
 from floemap.learning.data.polygons import Polygons
 from floemap.learning.losses.base import PolygonLoss, ratio
 from floemap.learning.losses.partial_labels import by_polygon, candidate_priors, refined
+from floemap.legend import IGNORE
 
 
 class Region(PolygonLoss):
@@ -128,14 +129,21 @@ class RegionPixel(Region):
 
     def _pixel_sums(self, likelihood: Tensor, p: Tensor, polygons: Polygons) -> Tensor:
         """Return cross-entropy and its weights, entropy and the number of pixels of several types, (4,)."""
-        prior = candidate_priors(polygons, self.options.pure).to(p)
-        purest = polygons.shares.amax(dim=2)
+        shares = polygons.shares.to(p)
+        purest, most = shares.max(dim=2)
         counted = purest >= self._least_purity() - 1e-6
-        target = refined(by_polygon(prior * counted[..., None], polygons), p)
-        surprise = -torch.where(target > 0, target * likelihood, 0).sum()
-        mixed = by_polygon((purest < self.options.pure) & (polygons.shares.sum(dim=2) > 0), polygons)
-        entropy = -torch.where(mixed[:, None] & (p > 0), p * likelihood, 0).sum()
-        return torch.stack([surprise, target.sum(), entropy, mixed.sum().to(p)])
+        pure = purest >= self.options.pure - 1e-6
+        # Pixels of polygons of one type, by the fast way of class ids.
+        ids = by_polygon(torch.where(counted & pure, most, IGNORE), polygons)
+        surprise = functional.nll_loss(likelihood, ids, ignore_index=IGNORE, reduction="sum")
+        weight = (ids != IGNORE).sum().to(p)
+        if self.options.mixed:
+            prior = candidate_priors(polygons, self.options.pure).to(p) * (counted & ~pure)[..., None]
+            target = refined(by_polygon(prior, polygons), p)
+            surprise, weight = surprise - (target * likelihood).sum(), weight + target.sum()
+        undecided = by_polygon((~pure & (shares.sum(dim=2) > 0)).to(p), polygons)
+        entropy = -((p * likelihood).sum(dim=1) * undecided).sum()
+        return torch.stack([surprise, weight, entropy, undecided.sum()])
 
     def _least_purity(self) -> float:
         last = 0.0 if self.options.mixed else self.options.pure
