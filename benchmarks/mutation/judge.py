@@ -11,8 +11,10 @@ floemap itself, so that each process imports what then lies in src/.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,10 +24,11 @@ import time
 import tomllib
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 #: Libraries that the tests of the core import.
 _LIBRARIES = (
-    *("numpy", "scipy.ndimage", "scipy.stats", "torch", "torch._dynamo", "safetensors.torch", "lightning.fabric"),
+    *("numpy", "scipy.ndimage", "scipy.stats", "torch", "torch._dynamo", "safetensors.torch", "lightning_fabric"),
     *("cv2", "rasterio.features", "rasterio.warp", "geopandas", "pyogrio", "shapely", "pyproj", "odc.geo.geobox"),
     *("odc.geo.xr", "xarray", "h5netcdf", "matplotlib.pyplot", "PIL.Image", "lxml.etree", "pydantic", "filelock"),
     *("hypothesis.strategies", "hypothesis.extra.numpy", "sklearn.metrics", "pytest"),
@@ -57,7 +60,7 @@ def _answer(call: socket.socket) -> None:
             os.dup2(output.fileno(), 2)
             import pytest
 
-            code = int(pytest.main(arguments))
+            code = int(pytest.main(arguments["run"], plugins=[_Order(arguments["name"])]))
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -78,13 +81,23 @@ def _answer(call: socket.socket) -> None:
             call.sendall(json.dumps([os.waitstatus_to_exitcode(ended[1]), words]).encode())
 
 
+class _Order:
+    """A plugin of pytest that puts tests which name the changed function or class first: they fail soonest."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items.sort(key=lambda item: not self._name or self._name not in inspect.getsource(item.function))
+
+
 def ask(address: str, files: list[str]) -> int:
     """Let the server run test files, print the end of what pytest printed, and return its exit code."""
     run = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "--basetemp", str(Path(address).parent / "tmp")]
     run += ["-W", "ignore::pytest.PytestAssertRewriteWarning", *files]  # of what the server has imported
     with socket.socket(socket.AF_UNIX) as call:
         call.connect(address)
-        call.sendall(json.dumps(run).encode() + b"\n")
+        call.sendall(json.dumps({"run": run, "name": changed_name()}).encode() + b"\n")
         code, words = json.load(call.makefile())
     print(words)
     return int(code)
@@ -92,12 +105,21 @@ def ask(address: str, files: list[str]) -> int:
 
 def judges() -> list[str]:
     """Return the test files for the module that differs from what is committed."""
-    changed = subprocess.run(
-        ["git", "diff", "--name-only", "--", "src"], check=True, capture_output=True, text=True
-    ).stdout.split()
+    changed = _git_diff("--name-only").split()
     if len(changed) != 1:
         raise SystemExit(f"one module must be changed, and these are: {changed}")
     return tests_of(changed[0])
+
+
+def changed_name() -> str:
+    """Return the name of the function or class at whose top level the change lies, or an empty string."""
+    found = re.search(r"^@@ .*@@ (?:def|class) (\w+)", _git_diff("--unified=0"), re.M)
+    return found[1] if found else ""
+
+
+def _git_diff(*options: str) -> str:
+    command = ["git", "diff", *options, "--", "src"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def tests_of(module: str) -> list[str]:
