@@ -19,7 +19,7 @@ from floemap.evaluation.checks.scene_checks import pool_checks
 from floemap.learning.training import loop as training
 from floemap.learning.training import state
 from floemap.legend import SIX_CLASSES
-from floemap.results.stage import Stage, is_finished, provenance, read_json, write_json
+from floemap.results.stage import Stage, is_finished, provenance, read_json, revisions_in, write_json
 from floemap.simulation import twin, twin_month
 from floemap.study import data, split
 
@@ -162,3 +162,12 @@ def test_a_training_of_another_revision_is_refused_and_kept(
     with pytest.raises(ConfigError, match=r"with other revision \(0, now 2\)"):
         go()
     assert state.load_state(tmp_path / "state.pt").revision == 2
+
+
+def test_a_record_without_a_revision_is_of_revision_0() -> None:
+    """Of the stage's own and of those within it, whatever stands in the place of these."""
+    whole = Stage("floemap whole", "whole.json", revision=1, within=(A,))
+    for record in ({}, {"within": None}, {"within": [1]}, {"within": {"floemap b": 7}}):
+        assert revisions_in(record, whole) == {"floemap whole": 0, "floemap a": 0}
+    made = provenance(whole, inputs={}, configuration={})
+    assert revisions_in(made, whole) == {"floemap whole": 1, "floemap a": 3}

@@ -195,3 +195,9 @@ def test_a_link_does_not_choose_either(place: str, a_run: Path, tmp_path: Path) 
 def test_published_parts_have_plain_names(tmp_path: Path) -> None:
     for part in published_roles([f"{m:02d}" for m in range(1, 13)]):
         assert place_in(tmp_path, part, "a part").parent == tmp_path
+
+
+def test_a_name_as_long_as_file_systems_allow_is_one(tmp_path: Path) -> None:
+    place_in(tmp_path, "a" * 255, "the thing").touch()
+    with pytest.raises(OSError, match="too long"):
+        (tmp_path / ("a" * 256)).touch()

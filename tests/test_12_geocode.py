@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from floemap.errors import GridError
 from floemap.sentinel1 import range_doppler as rd
-from floemap.sentinel1.geolocation import GeoLocator, default_crs, inverse_map, sea_level_nodes, target_grid
+from floemap.sentinel1.geolocation import (
+    GeoLocator,
+    _ground_extent_m,
+    default_crs,
+    inverse_map,
+    sea_level_nodes,
+    target_grid,
+)
 from floemap.sentinel1.metadata import GroundRange, Scene
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.sentinel1.stac import footprint_geometry
@@ -320,3 +327,14 @@ def test_nodes_lie_at_the_records_of_the_ground_range_conversion(scene_from_spec
     alike = lines(-2, 5, 12)
     assert len(alike) >= 4 and (alike[0], alike[-1]) == (0, 9)
     assert np.ptp(np.diff(alike)) < 1e-9 and np.diff(alike).max() <= 3
+
+
+def test_corners_and_extent_are_those_of_the_outermost_pixels(scene_at: Callable[..., Scene]) -> None:
+    """The simulator's geolocation grid, here at sea level, has nodes at the corners: 215 lines, 210 pixels of 2 km."""
+    scene = scene_at(-20, 60)
+    grid, locator = scene.geolocation, GeoLocator(scene)
+    assert (grid.lines[0], grid.lines[-1], grid.pixels[0], grid.pixels[-1]) == (0, 214, 0, 209)
+    at = np.array([0, 0, -1, -1]), np.array([0, -1, -1, 0])
+    expected = np.stack([grid.longitude_deg[at], grid.latitude_deg[at]], axis=1)
+    np.testing.assert_allclose(locator.corners(), expected, atol=1e-4)
+    assert _ground_extent_m(locator) == pytest.approx((209 * 2000, 214 * 2000), rel=0.01)

@@ -196,6 +196,7 @@ def test_every_row_is_denoised_and_progress_comes_to_its_end(
         for noise in ("none", "annotated", "scaled")
     }
     valid = power["none"][:, :, 2] > 0
+    assert valid.any(axis=1).all()
     for noise in ("annotated", "scaled"):
         subtracted = np.where(valid[:, :, None], power["none"][:, :, :2] - power[noise][:, :, :2], np.inf)
         assert (subtracted > 1e-5).all()

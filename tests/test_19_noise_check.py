@@ -24,7 +24,7 @@ from floemap.errors import ProductError
 from floemap.info import describe
 from floemap.sentinel1.bands import open_product
 from floemap.sentinel1.metadata import NoiseLut, Scene
-from floemap.sentinel1.noise_check import with_good_noise
+from floemap.sentinel1.noise_check import _implausible, _zeros, with_good_noise
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.radiometry import azimuth_factor
 from floemap.sentinel1.safe.reader import open_scene
@@ -454,3 +454,29 @@ def test_the_case_without_azimuth_noise(tmp_path: Path, case: str) -> None:
         prepare(product, tmp_path, PrepareSettings(resolution_m=800), quicklook=False).record.read_text()
     )
     assert record["thermal_noise"]["HV"]["repairs"][0]["part"] == "azimuth list"
+
+
+def test_zeros_are_counted_inside_and_beyond_two_at_either_end() -> None:
+    """One inside weighs as much as the two that are usual at an end and one more."""
+    for values, zeros in (
+        ([0, 0, 5, 5, 0, 0], 0),
+        ([0, 0, 0, 5, 5, 0], 1),
+        ([5, 5, 0, 0, 0, 0], 2),
+        ([5, 0, 5], 3),
+        ([0, 0, 0, 5, 0, 0, 5, 0, 0, 0], 8),
+        ([0, 0, 0], 3),
+    ):
+        assert _zeros(np.array(values, float)) == zeros
+
+
+def test_noise_is_not_judged_by_an_image_power_that_is_not_annotated(small_product: Path) -> None:
+    scene = open_scene(small_product)
+    vectors = scene.noise["HV"].range_vectors
+    bright = dict.fromkeys(scene.polarisations, 1e6)
+    dark = dict.fromkeys(bright, 1.0)
+    none = dict.fromkeys(bright, 0.0)
+    assert _implausible(replace(scene, dn_mean=bright, dn_std=none), "HV", vectors) is None
+    assert "above the image's mean power, 2" in str(
+        _implausible(replace(scene, dn_mean=dark, dn_std=dark), "HV", vectors)
+    )
+    assert _implausible(replace(scene, dn_mean=none, dn_std=none), "HV", vectors) is None

@@ -586,8 +586,9 @@ def test_refuses_shapes_that_do_not_fit(shape: tuple[int, ...]) -> None:
         _loss("cross_entropy")(torch.zeros(shape), _batch()[1])
 
 
-def test_a_class_of_a_single_pixel_counts_in_macro_dice() -> None:
+def test_a_class_of_a_single_pixel_counts_in_dice() -> None:
     """By hand: two pixels of 1/K each; of either class one, so r p is 1/K, r is 1 and p is 2/K."""
     labels = torch.tensor([[[0, 1, IGNORE]]], dtype=torch.uint8)
     each = 1 - 2 / K / (1 + 2 / K)
-    assert float(_loss("macro_dice")(torch.zeros(1, K, 1, 3), labels)) == pytest.approx(each)
+    for name in ("macro_dice", "generalized_dice"):
+        assert float(_loss(name)(torch.zeros(1, K, 1, 3), labels)) == pytest.approx(each)

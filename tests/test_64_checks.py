@@ -260,6 +260,9 @@ def test_amounts_of_different_settings_do_not_add() -> None:
         ((8, 31), 75, True), ((9, 1), 75, False), ((9, 1), 65, True), ((9, 16), 65, False), ((6, 15), 70, True),
         ((6, 30), 85, False), ((7, 1), 80, True), ((8, 16), 90, False), ((7, 17), -75, False), ((1, 15), -75, True),
         ((12, 15), -60, True), ((1, 31), -60, True), ((1, 16), -70, False), ((2, 1), -60, False), ((7, 17), 0, True),
+        ((6, 14), 65, False), ((6, 15), 65, True), ((9, 15), 65, True), ((6, 14), 75, False), ((6, 15), 75, True),
+        ((8, 15), 80, True), ((12, 14), -60, False), ((12, 14), -75, False), ((12, 15), -75, True),
+        ((1, 16), -75, False),
     ],
 )  # fmt: skip
 def test_melt_seasons(day: tuple[int, int], latitude: float, melting: bool) -> None:
