@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 OUT ?= demo
 SIZE ?= small
 SITE ?= build/docs
+COUNT ?= 150
 # Two processes, which take the files of tests in the order of tests/conftest.py.
 BESIDE = -n 2 --dist loadfile --no-loadscope-reorder
 # Exact versions, for every platform; floemap itself asks for lower bounds only.
 INSTALL = $(BIN)/python -m pip install --quiet -c requirements.lock
 
-.PHONY: demo test quick coverage lint docs lock release clean
+.PHONY: demo test quick coverage mutants lint docs lock release clean
 
 demo: $(VENV)/.installed
 	$(BIN)/floemap demo --out $(OUT) --size $(SIZE)
@@ -29,6 +30,12 @@ coverage: $(VENV)/.installed-test
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report > build/coverage/report.txt
 	cat build/coverage/report.txt
+
+# Random single changes to the core, each judged by the tests: CONTRIBUTING.md. It takes hours; repeat it to resume.
+mutants: $(VENV)/.installed-test
+	test -x build/mutants/venv/bin/cosmic-ray || { $(PYTHON) -m venv build/mutants/venv && \
+	  build/mutants/venv/bin/python -m pip install --quiet cosmic-ray==8.7.0; }
+	build/mutants/venv/bin/python benchmarks/mutation/sample.py build/mutants/sample --count $(COUNT) --python $(BIN)/python
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

@@ -9,6 +9,9 @@
 4. A real product's own calibration and noise tables (../shared/data, or --product): how far satpy's interpolation of
    them lies from floemap's, by part of the image.
 
+All readers share one reading of ESA's text: DN^2 less noise over A^2, linear between annotated points, noise as range
+part times azimuth part. Where they agree, they agree on that; it is no evidence that the reading is right.
+
 Needs the peers: pip install -e '.[peers]'. Those that are absent are left out, with a note.
 """
 

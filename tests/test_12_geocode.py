@@ -15,6 +15,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 from numpy.typing import NDArray
+from scipy.interpolate import BarycentricInterpolator
+from scipy.optimize import fsolve
 
 from floemap.errors import GridError
 from floemap.sentinel1 import range_doppler as rd
@@ -240,8 +242,10 @@ def independent_sea_level(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Longitude and latitude at height 0 from the orbit and the annotation's ground-to-slant-range polynomials.
 
-    Uses nothing of the geolocation grid but the side of the track. Slant range = sum of c_i (gr - gr0)^i with the
-    ground range gr of the pixel (Sentinel-1 Product Specification, coordinateConversion), linear between the records.
+    Uses none of floemap's geometry, and nothing of the geolocation grid but the node to begin at: positions of the
+    satellite by polynomials through eight state vectors, its direction by differences, places by PROJ, roots by
+    MINPACK. Slant range = sum of c_i (gr - gr0)^i with the ground range gr of the pixel (Sentinel-1 Product
+    Specification, coordinateConversion), linear between the records.
     """
     root = etree.parse(scene.container.path / "annotation" / "ew-hh.xml").getroot()
     times, ranges = [], []
@@ -256,13 +260,34 @@ def independent_sea_level(
     duration = (scene.stop - scene.start).total_seconds()
     time_s = line / (scene.shape[0] - 1) * duration
     slant_m = np.array([np.interp(t, times, r) for t, r in zip(time_s, np.array(ranges).T, strict=True)])
-    near = rd.ecef(*GeoLocator(scene).to_ground(line, pixel))
-    lon, lat, _ = rd.geodetic(rd.locate(scene.orbit, time_s, slant_m, 0.0, near))
-    return lon, lat  # type: ignore[return-value]
+    grid, orbit = scene.geolocation, scene.orbit
+    to_xyz = pyproj.Transformer.from_crs("EPSG:4979", "EPSG:4978", always_xy=True)
+    found = []
+    for i, (t, slant) in enumerate(zip(time_s, slant_m, strict=True)):
+        nearest = np.argsort(abs(orbit.time_s - t))[:8]
+        track = BarycentricInterpolator(orbit.time_s[nearest], orbit.position_m[nearest])
+        along = track(t + 0.01) - track(t - 0.01)
+        node = np.argmin(abs(grid.lines - line[i])), np.argmin(abs(grid.pixels - pixel[i]))
+        begin = grid.longitude_deg[node], grid.latitude_deg[node]
+        found.append(fsolve(off_m, begin, (to_xyz, track(t), along / np.linalg.norm(along), slant)))
+    lon, lat = np.array(found).T
+    return lon, lat
+
+
+def off_m(
+    lonlat: NDArray[np.float64],
+    to_xyz: pyproj.Transformer,
+    satellite: NDArray[np.float64],
+    along: NDArray[np.float64],
+    slant_m: float,
+) -> list[float]:
+    """How far a place at height 0 is from the slant range, and from the plane across the track."""
+    look = np.array(to_xyz.transform(*lonlat, 0.0)) - satellite
+    return [float(np.linalg.norm(look)) - slant_m, float(look @ along)]
 
 
 def test_real_locations_agree_with_an_independent_solution(real: Scene) -> None:
-    line, pixel = positions(real, 1000)
+    line, pixel = positions(real, 100)
     off_m = GEOD.inv(*GeoLocator(real).to_ground(line, pixel), *independent_sea_level(real, line, pixel))[2]
     assert off_m.max() < 10
 
