@@ -282,7 +282,7 @@ def off_m(
     slant_m: float,
 ) -> list[float]:
     """How far a place at height 0 is from the slant range, and from the plane across the track."""
-    look = np.array(to_xyz.transform(*lonlat, 0.0)) - satellite
+    look = np.array(to_xyz.transform(lonlat[0], lonlat[1], 0.0)) - satellite
     return [float(np.linalg.norm(look)) - slant_m, float(look @ along)]
 
 

@@ -97,3 +97,22 @@ def test_the_case(tmp_path: Path) -> None:
         values = found[band].values[np.isfinite(found[band].values)]
         assert values.min() > -40
         assert abs(values.mean() - truth) < 0.1
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("looks", [1, 2])
+def test_the_border_is_sought_within_500_pixels(
+    small_spec: Callable[..., ProductSpec], tmp_path: Path, looks: int
+) -> None:
+    """Of a patch of 50 lines that is dim up to 700 pixels from the side, what lies farther inside stays."""
+    spec = small_spec(noise_format="vectors", ipf_version="002.36", lines=256, samples=2600, pixel_spacing_m=160.0)
+    product = bordered(tmp_path, spec, 0.05, 0, 0)
+    for tiff in product.glob("measurement/*.tiff"):
+        with rasterio.open(tiff, "r+") as d:
+            dn = d.read(1)
+            dn[100:150, :700] = 3
+            d.write(dn, 1)
+    valid = calibrate(open_scene(product), looks=looks).power[:, :, 2] > 0
+    patch = valid[100 // looks + 3 : 150 // looks - 3]
+    assert not patch[:, : 500 // looks].any()
+    assert patch[:, 500 // looks + 3 : 690 // looks].all()
