@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from chart_maker import write_chart
 
+from floemap.errors import OutputError
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.results import locks
 from floemap.results.locks import file_beside, scratch
@@ -121,3 +122,12 @@ def test_a_file_that_a_killed_process_left_is_removed_by_the_next_of_its_name(tm
         write_whole(tmp_path / "b.json", b"other")
     assert (tmp_path / "a.json").read_bytes() == b"whole"
     assert sorted(tmp_path.iterdir()) == sorted([*mine, tmp_path / "a.json", tmp_path / "b.json"])
+
+
+def test_a_file_is_written_into_folders_that_are_not_there_yet(tmp_path: Path) -> None:
+    for content in (b"first", b"second"):
+        write_whole(tmp_path / "a" / "b" / "c.json", content)
+        assert (tmp_path / "a" / "b" / "c.json").read_bytes() == content
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        write_whole(tmp_path / "file" / "c.json", b"x")
