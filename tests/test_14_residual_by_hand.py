@@ -26,17 +26,17 @@ def test_a_block_is_a_sub_swaths_if_all_of_its_pixels_are() -> None:
 
 def test_windows_are_combined_by_inverse_variance_without_those_far_off() -> None:
     """Slopes of 1.29 and 1.31 and one of 1.9, known alike: the mean without it is 1.3, its error 0.01 / sqrt(8)."""
-    slopes, variances = [1.29, 1.31] * 4 + [1.9], [1e-4] * 9
-    assert _combined(slopes, variances, WIDE, near=0.0036) == pytest.approx(1.3)
-    assert _combined(slopes, variances, WIDE, near=0.0035) == 1, "not known well enough"
-    assert _combined(slopes, variances, (0.75, 1.29), near=1) == 1, "not plausible"
-    assert _combined(slopes[:3], variances[:3], WIDE, near=1) == 1, "too few windows"
+    fits = [(1.29, 1e-4), None, (1.31, 1e-4)] * 4 + [(1.9, 1e-4)]
+    assert _combined(fits, WIDE, near=0.0036) == pytest.approx(1.3)
+    assert _combined(fits, WIDE, near=0.0035) == 1, "not known well enough"
+    assert _combined(fits, (0.75, 1.29), near=1) == 1, "not plausible"
+    assert _combined(fits[:5], WIDE, near=1) == 1, "too few windows"
 
 
 def test_the_weight_of_a_window_is_that_of_its_variance_and_of_two_percent() -> None:
     """Weights 1 / (0.0012 + 0.0004) and 1 / (0.0028 + 0.0004) are as 2 to 1."""
-    slopes, variances = [1.0, 1.0, 1.03, 1.03], [0.0012, 0.0012, 0.0028, 0.0028]
-    assert _combined(slopes, variances, WIDE, near=1) == pytest.approx(1.01)
+    fits = [(1.0, 0.0012), (1.03, 0.0028)] * 2
+    assert _combined(fits, WIDE, near=1) == pytest.approx(1.01)
 
 
 @pytest.mark.parametrize(("windows", "kept"), [(30, 10), (18, 6), (12, 5), (3, 3)])

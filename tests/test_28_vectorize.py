@@ -529,7 +529,10 @@ def test_a_mask_that_does_not_fit() -> None:
 def test_what_has_no_confidence_is_reviewed_as_if_it_were_wrong() -> None:
     """Areas of 9, 6 and 3 columns with a confidence of 0.9, none and 0.1: 0.9, 6 and 2.7 of them are wrong."""
     classes = np.repeat(np.array([0, 1, 3], np.uint8), (9, 6, 3))[None].repeat(4, axis=0)
-    confidence = np.repeat(np.array([0.9, np.nan, 0.1], np.float32), (9, 6, 3))[None].repeat(4, axis=0)
-    rows = draw(classes, confidence=confidence).polygons.set_index("class_id")
+    p = np.zeros((6, *classes.shape), np.uint8)  # in steps of 1/200, 255 for none
+    p[0, :, :9], p[5, :, :9] = 180, 20
+    p[:, :, 9:15] = 255
+    p[3, :, 15:], p[5, :, 15:] = 20, 180
+    rows = draw(classes, probabilities=iter(p), probability_step=1 / 200).polygons.set_index("class_id")
     assert rows["confidence"].isna().tolist() == (rows.index == 1).tolist()
     assert rows["review_rank"].to_dict() == {0: 3, 1: 1, 3: 2}
