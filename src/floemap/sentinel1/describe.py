@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from floemap.grid import box_in_words
 from floemap.results.stage import read_json
 from floemap.sentinel1.geolocation import GeoLocator
-from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.metadata import Scene, SwathBounds, bounds_by_swath
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseTable
 from floemap.sentinel1.range_doppler import residuals_m
 from floemap.sentinel1.stac import footprint_geometry, geodesic_area_km2
@@ -59,7 +60,7 @@ def describe_scene(scene: Scene) -> dict[str, Any]:
         "height_m": [float(grid.height_m.min()), float(grid.height_m.max())],
         "geolocation_residual_m": float(residuals_m(grid, scene.orbit).max()),
         "orbit_state_vectors": len(scene.orbit.time_s),
-        "sub_swaths": {name: _extent(scene, name) for name in scene.swath_names},
+        "sub_swaths": {name: _extent(bounds) for name, bounds in bounds_by_swath(scene.swaths).items()},
         "radiometry": {p: _radiometry(scene, p) for p in scene.polarisations},
     }
 
@@ -73,15 +74,14 @@ def scene_problems(scene: Scene) -> list[str]:
     ]
 
 
-def _extent(scene: Scene, swath: str) -> dict[str, Any]:
-    mine = [b for b in scene.swaths if b.swath == swath]
-    last = max(mine, key=lambda b: b.last_line)
+def _extent(bounds: Sequence[SwathBounds]) -> dict[str, Any]:
+    last = max(bounds, key=lambda b: b.last_line)
     return {
-        "first_line": min(b.first_line for b in mine),
+        "first_line": min(b.first_line for b in bounds),
         "last_line": last.last_line,
         "first_pixel": last.first_pixel,
         "last_pixel": last.last_pixel,
-        "bounds": len(mine),
+        "bounds": len(bounds),
     }
 
 

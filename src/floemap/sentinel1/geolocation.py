@@ -64,10 +64,8 @@ class Nodes:
 
     def splines(self) -> tuple[list[RectBivariateSpline], RectBivariateSpline]:
         """Return interpolators of the three coordinates, and of the height."""
-        return [self._spline(self.xyz[..., i]) for i in range(3)], self._spline(self.height_m)
-
-    def _spline(self, values: Floats) -> RectBivariateSpline:
-        return _spline(self.lines, self.pixels, values)
+        xyz = [_spline(self.lines, self.pixels, self.xyz[..., i]) for i in range(3)]
+        return xyz, _spline(self.lines, self.pixels, self.height_m)
 
 
 def annotated_nodes(grid: GeolocationGrid, instead: str | None = None) -> Nodes:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -119,16 +120,13 @@ def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", pro
     power = np.zeros((rows, cols, count + 1), np.float32)
     done = dict.fromkeys(scene.polarisations, 0)
 
-    def notes(polarisation: str) -> Callable[[int], None]:
-        def note(row: int) -> None:
-            done[polarisation] = row
-            progress(sum(done.values()), rows * count, "calibrating")
-
-        return note
+    def note(polarisation: str, row: int) -> None:
+        done[polarisation] = row
+        progress(sum(done.values()), rows * count, "calibrating")
 
     with ThreadPoolExecutor(count) as pool:
         passes = [
-            pool.submit(_Pass(scene, p, looks, noise).run, power[:, :, i], notes(p))
+            pool.submit(_Pass(scene, p, looks, noise).run, power[:, :, i], partial(note, p))
             for i, p in enumerate(scene.polarisations)
         ]
         results = [p.result() for p in passes]
@@ -137,13 +135,14 @@ def calibrate(scene: Scene, *, looks: int, noise: NoiseMethod = "annotated", pro
     for i, result in enumerate(results):
         power[:, :, i] *= valid  # a cell is valid only if all polarisations are
         del result.valid
+    by_polarisation = dict(zip(scene.polarisations, results, strict=True))
     return CellImage(
         power=power,
         looks=looks,
-        coarse={p: r.coarse for p, r in zip(scene.polarisations, results, strict=True)},
-        subtracted={p: r.subtracted for p, r in zip(scene.polarisations, results, strict=True)},
-        adjustments={p: r.adjustments for p, r in zip(scene.polarisations, results, strict=True)},
-        noise_too_high={p: r.noise_too_high for p, r in zip(scene.polarisations, results, strict=True)},
+        coarse={p: r.coarse for p, r in by_polarisation.items()},
+        subtracted={p: r.subtracted for p, r in by_polarisation.items()},
+        adjustments={p: r.adjustments for p, r in by_polarisation.items()},
+        noise_too_high={p: r.noise_too_high for p, r in by_polarisation.items()},
     )
 
 
