@@ -6,6 +6,7 @@ them is replaced by what does not belong there, and they are put together again.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import random
@@ -127,6 +128,25 @@ def _json_lines(content: bytes, rng: random.Random) -> tuple[str, bytes]:
     i = rng.randrange(len(lines))
     what, lines[i] = _json(lines[i], rng)
     return f"line {i}{what}", b"\n".join(lines) + b"\n"
+
+
+def _csv(content: bytes, rng: random.Random) -> tuple[str, bytes]:
+    """Change one cell, or drop or repeat a row or a column."""
+    rows = list(csv.reader(io.StringIO(content.decode())))
+    i, how = (
+        rng.randrange(len(rows)),
+        rng.choice(["cell", "cell", "cell", "row dropped", "row twice", "column dropped"]),
+    )
+    j = rng.randrange(len(rows[i]))
+    if how == "cell":
+        rows[i][j] = str(rng.choice([*_ODD, rng.choice(rng.choice(rows))]))
+    elif how == "column dropped":
+        rows = [row[:j] + row[j + 1 :] for row in rows]
+    else:
+        rows[i : i + 1] = [] if how == "row dropped" else [rows[i]] * 2
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return f"row {i}, column {j}: {how}", text.getvalue().encode()
 
 
 _TOML = [
@@ -272,6 +292,7 @@ def _sqlite(content: bytes, rng: random.Random) -> tuple[str, bytes]:
 
 
 _OF: dict[str, Callable[[bytes, random.Random], tuple[str, bytes]]] = {
+    ".csv": _csv,
     ".json": _json,
     ".geojson": _json,
     ".jsonl": _json_lines,

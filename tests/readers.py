@@ -35,6 +35,7 @@ from floemap.datasets.extremeearth.scenes import scene_of
 from floemap.errors import FloemapError
 from floemap.evaluation.scoring.evaluate import evaluate_scene
 from floemap.evaluation.scoring.settings import EvaluateSettings
+from floemap.icechart.label.polygon_table import read_ids, read_polygons
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.inference.draftchart.settings import ChartSettings
@@ -125,6 +126,12 @@ def _evaluation(folder: Path) -> str:
         return json.dumps({k: done.read()[k] for k in ("scores", "legend")}, sort_keys=True)
 
 
+def _polygons(folder: Path) -> str:
+    table = read_polygons(folder / "labels")
+    ids = read_ids(folder / "labels", table)
+    return _digest(table.classes, table.rules, table.shares[ids].tobytes(), table.dominant[ids].tobytes())
+
+
 def _checkpoint(folder: Path) -> str:
     path = folder / "model.safetensors"
     facts, loaded = describe(path).facts, load_checkpoint(path)
@@ -187,6 +194,7 @@ _ALL = [
     *(Reader(f"chart in {kind}", ("*.*",), _chart) for kind in ("shp", "gpkg", "geojson", "fgb", "zip")),
     Reader("prepared product", ("product/*",), _prepared),
     Reader("prediction and labels", ("*/*.tif", "*/*.json"), _evaluation),
+    Reader("polygons", ("labels/polygons.*", "labels/label.json"), _polygons),
     Reader("training", ("state.pt", "metrics.jsonl", "model.safetensors"), _training),
     Reader("finished training", ("*.json*", "*.safetensors"), _training),
     Reader("state", ("state.pt",), _state),
@@ -215,7 +223,8 @@ def make_intact(folder: Path, inputs: Inputs) -> None:
     shutil.copytree(inputs.prepared, place["prepared product"] / "product")
     shutil.copy(inputs.model, place["prepared product"] / "model.safetensors")
     shutil.copytree(inputs.prediction, place["prediction and labels"] / "prediction")
-    shutil.copytree(inputs.labels, place["prediction and labels"] / "labels")
+    for name in ("prediction and labels", "polygons"):
+        shutil.copytree(inputs.labels, place[name] / "labels")
     _make_trainings(place)
     for config in CONFIGS.glob("*.toml"):
         shutil.copy(config, place[f"settings {config.stem}"])

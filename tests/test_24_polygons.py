@@ -6,6 +6,8 @@ import csv
 import json
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -22,12 +24,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 from scipy.ndimage import distance_transform_edt
 
-from floemap.cog import read_geobox, write_cog
-from floemap.errors import ChartError, FloemapError
+from floemap.cog import Band, read_geobox, write_cog
+from floemap.errors import ChartError, FloemapError, GridError
 from floemap.icechart.dominant_type import Rule, ice_types
 from floemap.icechart.label.borders import MAX_DISTANCE_PX, border_distance_px
 from floemap.icechart.label.label import label_chart
-from floemap.icechart.label.polygon_table import MAX_POLYGONS, PolygonTable, columns, read_polygons
+from floemap.icechart.label.polygon_table import MAX_POLYGONS, PolygonTable, columns, read_ids, read_polygons
 from floemap.icechart.label.polygons import number_polygons, table_of_chart
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.sigrid3 import read_chart
@@ -519,6 +521,39 @@ def test_ids_beyond_the_table_are_refused(folder: Path) -> None:
         FloemapError, match=rf"has the id {len(table) + 1}, and polygons.csv beside it ends at {len(table)}"
     ):
         table.check(ids + np.uint16(1), folder / "polygons.tif")
+
+
+def test_ids_are_read_whole_or_by_window(folder: Path) -> None:
+    table, ids = read_polygons(folder), pixels_of(folder, "polygons.tif")
+    assert (read_ids(folder, table) == ids).all()
+    assert (read_ids(folder, table, (2, 30, 4, 100)) == ids[2:6, 30:130]).all()
+
+
+def test_other_rasters_are_no_ids(folder: Path) -> None:
+    table, path = read_polygons(folder), folder / "polygons.tif"
+    box = read_geobox(path)
+    write_cog(path, grid(8, 300), np.ones((8, 300), np.uint16), [Band("polygon")], nodata=0)
+    with pytest.raises(GridError, match=r"labels\.tif and .*polygons\.tif: the grids differ"):
+        read_ids(folder, table)
+    for dtype, nodata in ((np.uint8, 0), (np.uint16, 65535)):
+        write_cog(path, box, np.ones(box.shape, dtype), [Band("polygon")], nodata=nodata)
+        with pytest.raises(FloemapError, match=r"polygons\.tif: has 1 bands of .*--overwrite"):
+            read_ids(folder, table)
+    write_cog(path, box, np.full(box.shape, 60_000, np.uint16), [Band("polygon")], nodata=0)
+    with pytest.raises(FloemapError, match=r"polygons\.tif: has the id 60000"):
+        read_ids(folder, table)
+    path.unlink()
+    with pytest.raises(FloemapError, match=r"polygons\.tif: does not exist"):
+        read_ids(folder, table)
+
+
+def test_looking_up_imports_no_geospatial_library(folder: Path) -> None:
+    geospatial = {"rasterio", "geopandas", "odc", "shapely"}
+    code = (
+        "import sys; from floemap.icechart.label.polygon_table import read_polygons;"
+        f" read_polygons({str(folder)!r}); sys.exit(bool({geospatial} & {{*sys.modules}}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 # Distances -----------------------------------------------------------------------------------------------------------

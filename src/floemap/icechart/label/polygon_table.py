@@ -27,6 +27,8 @@ from floemap.icechart.read.columns import CODE_COLUMNS
 from floemap.legend import IGNORE
 from floemap.results.stage import as_written, read_json
 
+#: First row, first column, number of rows and of columns.
+Window = tuple[int, int, int, int]
 #: Names of the files in a label folder.
 RASTER, TABLE = "polygons.tif", "polygons.csv"
 #: Largest id that the raster's type, uint16, can hold.
@@ -242,6 +244,8 @@ def read_polygons(folder: str | Path) -> PolygonTable:
     said = read_json(record)
     with as_written(record, "floemap label"):
         classes = tuple(str(key) for key in said["legend"]["classes"].values())
+        if not 0 < len(classes) < IGNORE:
+            raise ValueError(f"its legend has {len(classes)} classes")
     path = folder / TABLE
     if folder.is_dir() and not path.exists():
         raise FloemapError(f"has no {TABLE}: an older floemap made it.", path=folder, hint=_AGAIN)
@@ -257,6 +261,47 @@ def read_polygons(folder: str | Path) -> PolygonTable:
     except (OSError, ValueError, csv.Error) as e:
         raise FloemapError(f"cannot be read as a table: {e}.", path=path, hint=_AGAIN) from e
     return _assembled(rows, classes)
+
+
+def read_ids(folder: str | Path, table: PolygonTable, window: Window | None = None) -> NDArray[np.uint16]:
+    """Read the ids of pixels from ``polygons.tif``, all or a window of them.
+
+    Parameters
+    ----------
+    folder
+        The label folder.
+    table
+        The table of the same folder.
+    window
+        First row, first column, number of rows and of columns; None for the whole grid.
+
+    Returns
+    -------
+    numpy.ndarray
+        (rows, cols) uint16.
+
+    Raises
+    ------
+    GridError
+        If polygons.tif and labels.tif of the folder lie on different grids.
+    FloemapError
+        If the raster cannot be read, is of another kind, or holds an id beyond the table.
+    """
+    from rasterio.windows import Window as RasterWindow
+
+    from floemap.cog import open_raster, read_geobox
+    from floemap.grid import check_same_grid
+
+    path, labels = Path(folder) / RASTER, Path(folder) / "labels.tif"
+    check_same_grid(read_geobox(labels), read_geobox(path), f"{labels} and {path}")
+    view = None if window is None else RasterWindow(window[1], window[0], window[3], window[2])
+    with open_raster(path, hint=_AGAIN) as d:
+        if d.count != 1 or d.dtypes[0] != "uint16" or d.nodata != 0:
+            kind = f"has {d.count} bands of {d.dtypes[0]} with no-data {d.nodata}"
+            raise FloemapError(f"{kind}; ids are one band of uint16 with no-data 0.", path=path, hint=_AGAIN)
+        ids = np.asarray(d.read(1, window=view), np.uint16)
+    table.check(ids, path)
+    return ids
 
 
 def _check_header(path: Path, found: list[str], wanted: list[str]) -> None:
