@@ -9,18 +9,14 @@ from typing import Annotated, Protocol
 import typer
 
 from floemap.cli.app import fail, in_words, print_result, progress_wanted, stderr
-from floemap.outcomes import Outcome
+from floemap.outcomes import HasFolder, Outcome
 from floemap.progress import Progress
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")]
 
 
-class InFolder(Protocol):
+class InFolder(HasFolder, Protocol):
     """A result that is a folder."""
-
-    @property
-    def folder(self) -> Path:
-        """Path of the folder."""
 
     @property
     def skipped(self) -> bool:
