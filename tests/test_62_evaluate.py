@@ -115,7 +115,8 @@ def test_the_record_and_the_map(tmp_path: Path, label_folder: Path, predicted: R
     assert record["simulated"] is False
     assert record["pixel_area_km2"] == 1
     assert record["legend"]["classes"]["4"] == "old_ice"
-    assert set(record["inputs"]["labels"]) == {"labels.tif", "fractions.tif", "border_distance.tif"}
+    files = {"labels.tif", "fractions.tif", "border_distance.tif", "polygons.tif", "polygons.csv"}
+    assert set(record["inputs"]["labels"]) == files
     assert set(record["inputs"]["records"]) == {"label.json", "prediction.json"}
     expected = confusion(labels, predicted, 6)
     primary = record["scores"]["primary"]

@@ -20,12 +20,14 @@ from rasterio.errors import RasterioError
 
 from floemap.cog import GDAL_CACHE_BYTES, STRIP_ROWS, Band, CogWriter, open_raster
 from floemap.errors import ConfigError, FloemapError
-from floemap.evaluation.scoring.confusion import Classes, Confusion, name_ids
+from floemap.evaluation.scoring.confusion import Confusion, name_ids
 from floemap.evaluation.scoring.named_scores import NO_VALUE, PRIMARY, Tally, definition
+from floemap.evaluation.scoring.polygons import PolygonCounts
 from floemap.evaluation.scoring.scores import scores
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.evaluation.scoring.sources import Sources, find_sources
 from floemap.grid import brief, crs_of
+from floemap.icechart.label.polygon_table import read_polygons
 from floemap.legend import IGNORE
 from floemap.progress import Progress, silent
 from floemap.qgis_raster import palette_style, write_style
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 RECORD, ERRORS = "evaluation.json", "errors.tif"
 #: Raise the revision when counts or scores change: what is counted where, definitions of scores.
-STAGE = Stage("floemap evaluate", RECORD, revision=1, files=(ERRORS, "errors.qml"))
+STAGE = Stage("floemap evaluate", RECORD, revision=2, files=(ERRORS, "errors.qml"))
 RIGHT, WRONG = 0, 1
 
 _ERROR_BAND = Band(
@@ -90,8 +92,8 @@ def evaluate_scene(
     prediction
         Folder made by `floemap predict`, or a class raster: one band of uint8 with no-data 255.
     labels
-        Folder made by `floemap label`, or its labels.tif. The files beside it (fractions.tif, border_distance.tif)
-        decide which further scores are computed.
+        Folder made by `floemap label`, or its labels.tif. The files beside it (fractions.tif, border_distance.tif,
+        polygons.tif) decide which further scores are computed.
     out
         Folder in which a folder with evaluation.json and errors.tif is written.
     settings
@@ -138,19 +140,24 @@ def evaluate_scene(
     known |= {"truth": sources.truth} if sources.truth else {}
     known |= {"mask": sources.mask} if sources.mask else {}
     with stage_folder(folder, STAGE, sources=known, inputs=inputs, replace_others=overwrite) as partial:
-        tally = _count(sources, settings, partial / ERRORS, progress)
+        tally, polygons = _count(sources, settings, partial / ERRORS, progress)
         shown = [(i, title, _ERROR_BAND.colours[i]) for i, title in _ERROR_BAND.categories.items() if i != IGNORE]
         write_style(partial / ERRORS, palette_style(shown))
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(sources, settings, tally) | {"sources": told_sources(folder, known)}
+        record["polygons"] = None if polygons is None else polygons.as_dict(with_truth=sources.truth is not None)
         write_json(partial / RECORD, record | {"bytes": made_of(partial)})
     return Evaluation(folder)
 
 
-def _count(sources: Sources, settings: EvaluateSettings, errors: Path, progress: Progress) -> Tally:
+def _count(
+    sources: Sources, settings: EvaluateSettings, errors: Path, progress: Progress
+) -> tuple[Tally, PolygonCounts | None]:
     """Count the pixels of all scores strip by strip, and write the map of errors on the way."""
     tally = Tally(settings.away_from_borders_px, settings.either_min_percent)
     classes = len(sources.classes.keys)
+    table = None if sources.polygons is None else read_polygons(sources.polygons.parent)
+    polygons = None if table is None else PolygonCounts(table)
     tags = {"AREA_OR_POINT": "Area", "simulated": "yes" if sources.simulated else "no"}
     rows = sources.geobox.shape[0]
     with ExitStack() as stack:
@@ -158,7 +165,7 @@ def _count(sources: Sources, settings: EvaluateSettings, errors: Path, progress:
         labels, prediction = _opened(stack, sources.labels), _opened(stack, sources.prediction)
         mask = _opened(stack, sources.mask)
         truth = _opened(stack, sources.truth, sources.truth_band)
-        distance = _opened(stack, sources.distance)
+        distance, numbers = _opened(stack, sources.distance), _opened(stack, sources.polygons)
         fractions = _opened(stack, sources.fractions, list(range(1, classes + 1)))
         cog = stack.enter_context(
             CogWriter(errors, sources.geobox, [_ERROR_BAND], dtype="uint8", nodata=IGNORE, tags=tags)
@@ -176,12 +183,17 @@ def _count(sources: Sources, settings: EvaluateSettings, errors: Path, progress:
                         path=path,
                         hint="Label the chart again.",
                     )
-            tally.add(reference, predicted, fractions=shares, distance=far, truth=truth(row))
+            true, ids = truth(row), numbers(row)
+            tally.add(reference, predicted, fractions=shares, distance=far, truth=true)
+            if polygons is not None and table is not None and sources.polygons is not None:
+                ids = _needed(ids)
+                table.check(ids, sources.polygons)
+                polygons.add(ids if part is None else np.where(part == 0, ids.dtype.type(0), ids), predicted, true)
             both = (reference != IGNORE) & (predicted != IGNORE)
             cog.write(np.where(both, (reference != predicted).astype(np.uint8), np.uint8(IGNORE))[None])
         _check_ids(sources, tally)
     progress(rows, rows, "scored")
-    return tally
+    return tally, polygons
 
 
 def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> Callable[[int], NDArray[Any] | None]:
@@ -205,8 +217,8 @@ def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> 
     return read
 
 
-def _needed(strip: NDArray[Any] | None) -> Classes:
-    assert strip is not None  # prediction and labels are required
+def _needed(strip: NDArray[Any] | None) -> NDArray[Any]:
+    assert strip is not None  # the raster is there
     return strip
 
 

@@ -17,10 +17,12 @@ from floemap.errors import ConfigError, FloemapError, GridError
 from floemap.evaluation.scoring.named_scores import CHART_VS_TRUTH, EITHER, TRUTH
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.grid import check_same_grid
+from floemap.icechart.label.polygon_table import RASTER, TABLE
 from floemap.legend import IGNORE, SIX_CLASSES, legend
 from floemap.results.stage import read_json, sha256
 
 AWAY = "away_from_borders"
+_OPTIONAL = ("fractions.tif", "border_distance.tif")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Sources:
         Whether the prediction states its legend; if not, the labels' legend is assumed.
     simulated
         Whether one of the inputs is simulated.
-    fractions, distance, truth, mask
+    fractions, distance, truth, mask, polygons
         Optional rasters.
     truth_band
         Number of the truth's band of classes, from 1; 0 without a truth.
@@ -102,14 +104,20 @@ class Sources:
     truth: Path | None
     truth_band: int
     mask: Path | None
+    polygons: Path | None
     records: tuple[Path, ...]
     absent: dict[str, str]
+
+    @property
+    def table(self) -> Path | None:
+        """The table of the polygons, beside their raster."""
+        return None if self.polygons is None else self.polygons.with_name(TABLE)
 
     def hashes(self) -> dict[str, dict[str, str]]:
         """Return the SHA-256 of every file that the scores depend on, by use and name."""
         uses = {
             "prediction": [self.prediction],
-            "labels": [p for p in (self.labels, self.fractions, self.distance) if p],
+            "labels": [p for p in (self.labels, self.fractions, self.distance, self.polygons, self.table) if p],
             "truth": [self.truth] if self.truth else [],
             "mask": [self.mask] if self.mask else [],
             "records": list(self.records),
@@ -147,12 +155,12 @@ def find_sources(
             hint="Label the chart again with the legend that the model was trained on.",
         )
     truth = None if truth is None else _raster_in(truth, "truth.tif", "floemap simulate twin")
-    optional = {
-        n: p if (p := labels.with_name(n)).is_file() else None for n in ("fractions.tif", "border_distance.tif")
-    }
-    fractions, distance = optional["fractions.tif"], optional["border_distance.tif"]
+    optional = (p if (p := labels.with_name(n)).is_file() else None for n in (*_OPTIONAL, RASTER))
+    fractions, distance, polygons = optional
+    if not (labels.with_name(TABLE).is_file() and label_record):
+        polygons = None
     geobox = read_geobox(labels)
-    for other in (prediction, fractions, distance, truth, mask):
+    for other in (prediction, fractions, distance, truth, mask, polygons):
         if other is not None:
             check_same_grid(geobox, read_geobox(other), f"{labels} and {other}")
     if fractions is not None:
@@ -172,6 +180,7 @@ def find_sources(
         truth=truth,
         truth_band=0 if truth is None else truth_band(truth, classes),
         mask=mask,
+        polygons=polygons,
         records=tuple(path for path, _ in (*label_record, *record)),
         absent=_absent(settings, labels, fractions, distance, truth),
     )
