@@ -41,9 +41,9 @@ def evaluate(
     """Score a predicted class map against an ice chart.
 
     DIR gets a folder of the prediction's name with evaluation.json, counts and scores, and errors.tif, a raster of the
-    wrong pixels. The prediction is scored against the chart's dominant type, and, if the files for it exist, against the
-    dominant or second type, away from polygon borders, by polygon against the partial concentrations, and against the
-    truth of a simulated scene.
+    wrong pixels. The prediction is scored against the chart's dominant type, and, if the files for it exist, against
+    the dominant or second type, away from polygon borders, by polygon against the partial concentrations, and against
+    the truth of a simulated scene.
 
         floemap evaluate predictions/S1A_... --labels labels/seaice_s1_20180116t075430 --out evaluation
     """
