@@ -202,9 +202,9 @@ def test_a_strip_past_the_last_row_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_mean_of_four_by_hand() -> None:
-    four = np.array([[1, 2], [4, 9]])
-    assert halve(four.astype(np.int16), "average", None).tolist() == [[4]]
-    assert halve(four.astype(np.float32), "average", None).tolist() == [[4]]
-    assert halve(four.astype(np.int16), "average", 9).tolist() == [[2]]  # 7 / 3
+    four = np.array([[1, 2], [4, 8]])
+    assert halve(four.astype(np.int16), "average", None).tolist() == [[4]]  # 3.75, rounded
+    assert halve(four.astype(np.float32), "average", None).tolist() == [[3.75]]
+    assert halve(four.astype(np.int16), "average", 8).tolist() == [[2]]  # 7 / 3
     odd = np.array([[1, 2, 5], [4, 9, 7], [8, 6, 3]], np.int16)
     assert halve(odd, "average", None).tolist() == [[4, 6], [7, 3]]
