@@ -208,3 +208,11 @@ def test_the_map_of_the_house_is_the_tree() -> None:
     packages = [root, *sorted(p.parent for p in root.rglob("*/__init__.py"))]
     tree = {p.relative_to(root).as_posix(): {m.stem for m in p.glob("*.py") if m.stem != "__init__"} for p in packages}
     assert _house() == tree
+
+
+def test_slow_files_of_tests_exist() -> None:
+    """A file that is renamed would come back into `make quick` unseen."""
+    from conftest import LONGEST, SLOW
+
+    names = {p.stem.removeprefix("test_") for p in (ROOT / "tests").glob("test_*.py")}
+    assert not ({*SLOW, *LONGEST} - names)
