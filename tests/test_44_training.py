@@ -7,7 +7,6 @@ import logging
 import math
 import subprocess
 import sys
-import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -612,39 +611,6 @@ def test_going_on_in_another_arithmetic_is_said(run: Any, tmp_path: Path, caplog
         save_state(tmp_path / "run" / "state.pt", state)
         run(settings)
         assert ("was begun with bf16 on cuda and is resumed with" in caplog.text) is said
-
-
-# TensorBoard
-
-
-def test_tensorboard_that_is_asked_for_and_not_there_is_said(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ConfigError, match="pip install tensorboard"):
-        run(tiny_settings(tensorboard=True))
-
-
-def test_tensorboard_gets_the_numbers_of_each_epoch(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[tuple[str, float, int]] = []
-
-    class Writer:
-        def __init__(self, folder: str, purge_step: int) -> None:
-            assert folder.endswith("tensorboard") and purge_step == 1
-
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            written.append((name, value, step))
-
-        def flush(self) -> None: ...
-
-        def close(self) -> None:
-            written.append(("closed", 0, 0))
-
-    stand_in = types.ModuleType("torch.utils.tensorboard")
-    stand_in.SummaryWriter = Writer  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
-    trained = run(tiny_settings(tensorboard=True, max_epochs=2, validate_every=2))
-    assert [(v, s) for n, v, s in written if n == "loss"] == [(x["loss"], x["epoch"]) for x in trained.history]
-    assert [s for n, _, s in written if n == "weighted_f1"] == [2]
-    assert written[-1][0] == "closed"
 
 
 # Compiled code

@@ -160,11 +160,19 @@ class TrainingSettings(Settings):
     compile: bool = False
     """Whether to compile the network; it has an effect on a GPU only."""
 
-    tensorboard: bool = False
-    """Whether to write the metrics for TensorBoard too, which must be installed."""
+    loggers: tuple[str, ...] = ()
+    """What the metrics of steps and epochs are logged to, beside metrics.jsonl: tensorboard, mlflow or wandb, which
+    must be installed, or the import string of a logger of your own."""
 
     seed: int = Field(default=0, ge=0)
     """Seed of the random numbers for weights, crops and flips."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tensorboard_was_here(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "tensorboard" in values:
+            raise ValueError('tensorboard is one of several loggers now: write loggers = ["tensorboard"]')
+        return values
 
 
 class LearningSettings(Settings):

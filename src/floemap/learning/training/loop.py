@@ -42,7 +42,7 @@ from floemap.learning.training.distributed import (
     precision_of,
     share_batch_norm,
 )
-from floemap.learning.training.loggers import tensorboard
+from floemap.learning.training.loggers import Loggers, logger_classes, logging_to
 from floemap.learning.training.run import Run
 from floemap.learning.training.state import (
     METRICS,
@@ -67,7 +67,7 @@ logger = logging.getLogger(__name__)
 #: Files that a training starts from. They are identified by their content, not by their path.
 _STARTS = ("encoder_weights", "start_from")
 #: Settings that do not change what is learnt: a run may be resumed with other values of them.
-_OF_THE_MACHINE = {"crops": {"source", "workers"}, "training": {"tensorboard"}, "model": {*_STARTS}}
+_OF_THE_MACHINE = {"crops": {"source", "workers"}, "training": {"loggers"}, "model": {*_STARTS}}
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ def train(
     """
     settings = with_rates(settings)
     out, t = Path(out), settings.training
+    logger_classes(t.loggers)  # what is missing is reported before any work
     reads_polygons = loss_class(settings.loss.name).reads_polygons
     check_parts(training, validation, settings, about, reads_polygons=reads_polygons)
     fabric = make_fabric(device, t.precision)
@@ -218,29 +219,32 @@ def _train_epochs(run: Run, state: State) -> str:
         logger.info("training.compile has an effect on GPUs only and is ignored")
     network, optimizer = fabric.setup(compiled_view(model) if t.compile and on_gpu else model, adam)
 
-    board = run.out / "tensorboard" if t.tensorboard and fabric.is_global_zero else None
-    with tensorboard(board, len(state.history) + 1) as log:
+    first = len(state.history) + 1
+    with logging_to(t.loggers, run.out, run.about, first, active=fabric.is_global_zero) as log:
         while len(state.history) < t.max_epochs and state.since_best < t.stop_after:
-            began = time.perf_counter()
+            began, by_class = time.perf_counter(), dict[str, float | None]()
             with for_patches(fabric.device, t.precision):
-                row = _train_epoch(run, network, optimizer, state)
+                row = _train_epoch(run, network, optimizer, state, log)
             state.weights = {name: x.detach().cpu().clone() for name, x in model.state_dict().items()}
             if row["epoch"] % t.validate_every == 0 or row["epoch"] == t.max_epochs:
-                row |= _validate(run, state)
+                scores, by_class = _validate(run, state)
+                row |= scores
                 plateau.step(row["validation_loss"])
             row["seconds"] = round(time.perf_counter() - began, 3)
             state.history.append(row)
             state.optimizer, state.scheduler = adam.state_dict(), plateau.state_dict()
             on_first(fabric, lambda: save_state(run.out / STATE, state))
             on_first(fabric, lambda: run.update_files(state))
-            log(row)
+            log.epoch(row, by_class)
             run.log_epoch(state)
     if state.since_best >= t.stop_after:
         return f"the validation loss got no lower in {t.stop_after} validations"
     return f"{t.max_epochs} epochs were asked for"
 
 
-def _train_epoch(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> dict[str, Any]:
+def _train_epoch(
+    run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, state: State, log: Loggers
+) -> dict[str, Any]:
     """Train for one epoch, and return its entry of the history, without validation."""
     t, fabric = run.settings.training, run.fabric
     epoch, began = len(state.history) + 1, time.perf_counter()
@@ -250,22 +254,29 @@ def _train_epoch(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer,
     mine = deal(crops, t.batch, fabric.global_rank, fabric.world_size)
     tell = run.step_progress(state, len(mine))
     losses: list[float] = []
+    rate: float = optimizer.param_groups[0]["lr"]
+    waited: list[float] = []
 
     def read(numbers: Tensor) -> None:
         value, norm = numbers.tolist()  # waits for the step that computes them
         losses.append(value)
         named = {"the loss": value, "the norm of its gradient": norm}
         run.check_finite(state, named, f"in epoch {epoch}, step {len(losses)}")
+        numbered = {"loss": value, "gradient_norm": norm, "learning_rate": rate, "waited_s": waited[len(losses) - 1]}
+        log.step((epoch - 1) * len(mine) + len(losses), numbered)
         tell(len(losses), f"loss {sum(losses) / len(losses):.4g}")
 
     network.train()
     run.loss.epoch = epoch - 1
     before: Tensor | None = None
+    asked = time.perf_counter()
     for batch in run.data.source.batches(mine):
+        waited.append(time.perf_counter() - asked)
         numbers = train_step(network, optimizer, run.loss, batch, fabric, t.clip_norm)
         if before is not None:
             read(before)  # one step late, so that a GPU computes the next step meanwhile
         before = numbers
+        asked = time.perf_counter()
     assert before is not None  # deal gives at least one batch
     read(before)
     tell(len(losses), "validating")
@@ -275,7 +286,7 @@ def _train_epoch(run: Run, network: nn.Module, optimizer: torch.optim.Optimizer,
         "validation_loss": None,
         "weighted_f1": None,
         "macro_f1": None,
-        "learning_rate": optimizer.param_groups[0]["lr"],
+        "learning_rate": rate,
         "seconds": 0.0,
         "crops_per_s": round(len(mine) * t.batch / (time.perf_counter() - began), 3),
     }
@@ -311,13 +322,14 @@ def train_step(
     return torch.stack([value.detach(), norm.detach()])
 
 
-def _validate(run: Run, state: State) -> dict[str, float]:
-    """Validate the model, keep its weights if they are the best so far, and return the scores."""
+def _validate(run: Run, state: State) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Validate the model, keep its weights if they are the best so far, and return the scores and F1 by class."""
     found = validate(run.model, run.loss, run.data.validation, run.fabric, crops=run.data.fixed)
     run.check_finite(state, {"the validation loss": found.loss}, f"after epoch {len(state.history) + 1}")
     if found.loss < min(state.validations, default=math.inf):
         state.best = state.weights
-    return {"validation_loss": found.loss, "weighted_f1": found.weighted_f1, "macro_f1": found.macro_f1}
+    scores = {"validation_loss": found.loss, "weighted_f1": found.weighted_f1, "macro_f1": found.macro_f1}
+    return scores, dict(zip(run.about["class_pixels"], found.f1_by_class, strict=True))
 
 
 def _resume(run: Run, state: State, adam: torch.optim.Adam, plateau: ReduceLROnPlateau) -> None:

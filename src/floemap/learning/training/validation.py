@@ -59,6 +59,11 @@ class Validation:
         f1, _ = self._f1()
         return float(np.nanmean(f1))
 
+    @property
+    def f1_by_class(self) -> list[float | None]:
+        """F1 of each class; None for classes that occur in neither labels nor prediction."""
+        return [None if np.isnan(f1) else float(f1) for f1 in self._f1()[0]]
+
     def _f1(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         support, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
         both = support + predicted
