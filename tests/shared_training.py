@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import floemap.learning.models.registry as models_module
 from floemap.errors import ConfigError, OutputError, TrainingError
+from floemap.learning.data.polygons import Polygons
 from floemap.learning.losses import LOSSES, make_loss
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
@@ -55,6 +56,8 @@ def gradients_differ(rank: int, ranks: int) -> dict[str, float]:
     labels = torch.randint(0, 6, (5, 16, 16), generator=generator, dtype=torch.uint8)
     labels[:2, :9] = IGNORE  # the processes have different numbers of labels
     mine = slice(5 * rank // ranks, 5 * (rank + 1) // ranks)
+    polygons = mixed_polygons(generator)
+    mine_too = Polygons(*(x[mine] for x in (polygons.ids, polygons.shares, polygons.candidates, polygons.pixels)))
     found = {}
     for name in LOSSES:
         torch.manual_seed(1)
@@ -64,16 +67,26 @@ def gradients_differ(rank: int, ranks: int) -> dict[str, float]:
         assert any(isinstance(m, SharedBatchNorm2d) for m in shared.modules())
         network, _ = fabric.setup(shared, torch.optim.SGD(shared.parameters(), 0.1))
         loss = make_loss(LossSettings(name=name), 6)
-        value = loss(alone(x), labels)
+        value = loss(alone(x), labels, polygons)
         value.backward()
         # Around fabric's wrapper, which would make float32 of it.
-        shared_value = loss(network._forward_module(x[mine]), labels[mine], reduce=global_sum)
+        shared_value = loss(network._forward_module(x[mine]), labels[mine], mine_too, reduce=global_sum)
         fabric.backward(shared_value)
         assert abs(float(shared_value.detach()) - float(value.detach())) < 1e-12
         pairs = zip(shared.parameters(), alone.parameters(), strict=True)
         found[name] = max(relative(p.grad, q.grad) for p, q in pairs if p.grad is not None and q.grad is not None)
         assert all(p.grad is not None for p in shared.parameters())
     return found
+
+
+def mixed_polygons(generator: torch.Generator) -> Polygons:
+    """Polygons of several types, and of one, in five crops; some pixels have none."""
+    ids = torch.randint(0, 4, (5, 16, 16), generator=generator).to(torch.int16)
+    shares = torch.rand(5, 4, 6, generator=generator, dtype=torch.float64)
+    shares /= shares.sum(dim=2, keepdim=True)
+    shares[:, 3] = torch.eye(6, dtype=torch.float64)[2]
+    shares[:, 0] = 0
+    return Polygons(ids, shares, shares > 0, torch.full((5, 4), 90.0, dtype=torch.float64))
 
 
 def batch_norm_differs(rank: int, ranks: int) -> dict[str, float]:

@@ -341,7 +341,7 @@ main()
             run.kill()
     assert run.returncode == 130
     assert stdout == ""
-    assert stderr.strip() == "stopped; finished results are kept, unfinished ones removed"
+    assert stderr.strip() == "stopped; finished results are kept, unfinished ones are removed"
     assert list(out.iterdir()) == []
 
 

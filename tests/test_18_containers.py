@@ -150,7 +150,7 @@ def test_archives_in_archives_are_to_be_unpacked(small_product: Path, small_zip:
         path = tmp_path / "outer.zip"
         with zipfile.ZipFile(path, "w") as z:
             z.writestr(f"folder/{name}", content)
-        with pytest.raises(ProductError, match=rf"holds another archive, 'folder/{name}'\. Unpack it"):
+        with pytest.raises(ProductError, match=rf"holds another archive, 'folder/{name}'\. Unpack the outer zip"):
             open_scene(path)
 
 

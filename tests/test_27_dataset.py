@@ -230,7 +230,7 @@ def test_something_else_under_the_right_name_is_wrong(parts: Path, tmp_path: Pat
     put_product(parts, "safe", far)
     write_chart(far, JAN, east_deg=180.0)
     _, chart = look(far)
-    assert chart.state == "wrong" and "elsewhere" in chart.problems[0]
+    assert chart.state == "wrong" and "does not overlap the product" in chart.problems[0]
 
 
 def test_a_chart_that_covers_little_is_noted(parts: Path, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_hostile_zip_is_wrong_and_nothing_is_unpacked(parts: Path, tmp_path: P
         z.writestr("../../escaped.txt", "x")
     before = sorted(tmp_path.parent.rglob("*"))
     product, _ = look(tmp_path)
-    assert product.state == "wrong" and "outside" in product.problems[0]
+    assert product.state == "wrong" and "leaves the archive" in product.problems[0]
     assert sorted(tmp_path.parent.rglob("*")) == before
 
 

@@ -656,7 +656,7 @@ def test_a_product_of_other_polarisations(write_small: Any, models: list[Path], 
 
 def test_another_pixel_size(small_product: Path, models: list[Path], tmp_path: Path) -> None:
     coarse = ChartSettings(prepare=PrepareSettings(resolution_m=4000))
-    with pytest.raises(ModelError, match=r"pixels of 2000 m; asked for are 4000 m.*--resolution"):
+    with pytest.raises(ModelError, match=r"pixels of 2000 m; 4000 m are requested.*--resolution"):
         make_chart(small_product, models[:1], tmp_path / "out", coarse)
     other = prepare(small_product, tmp_path, PrepareSettings(resolution_m=4000), quicklook=False)
     with pytest.raises(ModelError, match="2000 m; the product has 4000 m"):
@@ -686,7 +686,7 @@ def test_a_product_without_image(write_small: Any, small_spec: Any, models: list
         with rasterio.open(tiff, "r+") as d:
             d.write(np.zeros(d.shape, np.uint16), 1)
     settings = ChartSettings(prepare=PrepareSettings(verify=False))
-    with pytest.raises(GridError, match="or the scene holds no data"):
+    with pytest.raises(GridError, match="or the scene has no data"):
         make_chart(product, models[:1], tmp_path / "out", settings)
     assert not any((tmp_path / "out").iterdir())
 

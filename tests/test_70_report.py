@@ -30,6 +30,7 @@ from floemap.evaluation.checks.scene_checks import CHECKS, MEASURES, check_files
 from floemap.evaluation.checks.scene_files import open_scene_files
 from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
 from floemap.evaluation.risk.polaris import class_levels, risk_values
+from floemap.evaluation.scoring.evaluate import STAGE
 from floemap.evaluation.statistics.blocks import BlockGrid
 from floemap.evaluation.statistics.compare import Difference
 from floemap.evaluation.statistics.spread import Spread
@@ -366,7 +367,7 @@ def test_a_report_lists_versions_and_refuses_to_mix_revisions(run: Path, tmp_pat
     changed(scored, software="floemap 0.0.1")
     made = make_report(mixed, resamples=200)
     assert read_json(made.folder / "report.json")["versions"]["scores"] == [
-        {"software": f"floemap {version}", "revision": "1"} for version in ("0.0.1", __version__)
+        {"software": f"floemap {version}", "revision": str(STAGE.revision)} for version in ("0.0.1", __version__)
     ]
     text = made.page.read_text(encoding="utf-8")
     assert "floemap 0.0.1" in text and "floemap evaluate" in text
@@ -374,7 +375,7 @@ def test_a_report_lists_versions_and_refuses_to_mix_revisions(run: Path, tmp_pat
         record = read_json(scored) | {"revision": named}
         write_json(scored, {k: v for k, v in record.items() if v is not None})
         other = 0 if named is None else named
-        words = r"scores of revisions {} and {} of `floemap evaluate`".format(*sorted((other, 1)))
+        words = r"scores of revisions {} and {} of `floemap evaluate`".format(*sorted((other, STAGE.revision)))
         with pytest.raises(FloemapError, match=words):
             make_report(mixed, resamples=200)
 
