@@ -16,7 +16,12 @@ def train(
     config: Config,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for data, split and model.")],
     data: Data = None,
-    loss: Annotated[str | None, typer.Option("--loss", help="In place of [loss] name.")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss", help="In place of [loss] name; also a variant of [compare], or module:Class of your own."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of [training] seed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again, even if finished or begun.")] = False,
 ) -> None:
