@@ -16,10 +16,13 @@ INSTALL = $(BIN)/python -m pip install --quiet -c requirements.lock
 demo: $(VENV)/.installed
 	$(BIN)/floemap demo --out $(OUT) --size $(SIZE)
 
+# One thread for each of the two workers: more would only wait for each other.
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(BESIDE) --durations 25
 
 # What tells most in little time, for every change while one works.
+quick: export OMP_NUM_THREADS := 1
 quick: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(BESIDE) -m "not slow"
 
