@@ -469,7 +469,7 @@ def main(folder: Path, seed: str) -> None:
     found: dict[str, list[Any]] = {"killed": [], "together": [], "temporary": []}
     rng = random.Random(seed)
     with opened(place, next((place / "product").iterdir()).stem) as setting:
-        for name in ("prepare", "label", "simulate twin", "train", "fetch extremeearth"):
+        for name in ("prepare", "label", "fetch extremeearth"):
             here = folder / name
             whole = undisturbed(JOBS[name], setting, here / "whole")
             found["temporary"] += [str(p) for p in here.glob("whole/undisturbed*/tmp/*")]
