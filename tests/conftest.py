@@ -132,6 +132,19 @@ def logging_untouched() -> None:
     logger.setLevel(logging.NOTSET)
 
 
+@pytest.fixture
+def tiny_is_a_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets settings name the tiny model; one thread is faster for what is so small."""
+    import torch
+    from tiny_model import WITH_TINY
+
+    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _spec(**changes: Any) -> ProductSpec:
     from floemap.simulation.safe.spec import ProductSpec
 

@@ -18,9 +18,9 @@ from workshop import Inputs
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
 from floemap.errors import ConfigError, GridError
-from floemap.learning.data.crops import ResidentCrops, StreamedCrops, deal, draw_epoch, tables_of
+from floemap.learning.data.crops import ResidentCrops, StreamedCrops, deal, draw_epoch
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part, read_window
-from floemap.learning.data.polygons import PolygonShares
+from floemap.learning.data.polygons import PolygonShares, tables_of
 from floemap.learning.data.survey import survey_part
 from floemap.learning.data.training_data import check_parts
 from floemap.learning.losses import make_loss
@@ -59,7 +59,7 @@ def test_resident_and_streamed_give_the_same_polygons(part: ScenePart, workers: 
     loaded = load_part(part)
     settings = CropSettings(size_px=32, per_scene=8, min_valid=0.2, flips=True, context_px=4, border_px=border_px)
     wanted = deal(draw_epoch([survey_part(loaded, 32, 0.2)], settings, 0, 0), 4)
-    streamed = StreamedCrops([part], workers, tables=tables_of([loaded]))
+    streamed = StreamedCrops([part], workers, tables=tables_of([loaded.polygons]))
     pairs = list(zip(ResidentCrops([loaded]).batches(wanted), streamed.batches(wanted), strict=True))
     assert len(pairs) == 2
     for one, other in pairs:
@@ -166,7 +166,7 @@ def test_labels_without_polygons_say_how_to_get_them(workshop: Inputs, tmp_path:
 def test_the_validation_of_a_whole_part_is_one_region_for_each_polygon(part: ScenePart) -> None:
     """Strips of a scene add up: the value is that of all its pixels at once, as if it were one crop."""
     loaded = load_part(part)
-    tables = tables_of([loaded])
+    tables = tables_of([loaded.polygons])
     assert tables is not None and loaded.ids is not None
     from floemap.learning.data.polygons import tensor_of_ids
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
+from tiny_model import ABOUT, scene, tiny_settings
 
 from floemap.errors import ConfigError
 from floemap.learning.models.checkpoint import load_checkpoint
@@ -19,14 +19,7 @@ from floemap.learning.training.loggers import LOGGERS, MetricLogger
 from floemap.learning.training.loop import Trained, train
 from floemap.legend import SIX_CLASSES
 
-
-@pytest.fixture(autouse=True)
-def tiny_is_a_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("tiny_is_a_model")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import logging
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,7 @@ from floemap.legend import IGNORE, SIX_CLASSES
 FILES = {"model.safetensors", "state.pt", "metrics.jsonl", "training.json"}
 
 
-@pytest.fixture(autouse=True)
-def tiny_is_a_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lets settings name the tiny model; one thread is faster for what is so small."""
-    monkeypatch.setattr("floemap.learning.models.registry.MODELS", WITH_TINY)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("tiny_is_a_model")
 
 
 @pytest.fixture(scope="module")

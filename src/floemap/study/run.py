@@ -17,6 +17,7 @@ from floemap.cog import read_geobox
 from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError, GridError, OutputError
 from floemap.grid import crs_of
+from floemap.icechart.label.polygon_table import RASTER
 from floemap.learning.data.parts import ScenePart
 from floemap.learning.models.checkpoint_header import RESOLUTION_TOLERANCE, read_about, refuse_known
 from floemap.learning.settings import LearningSettings
@@ -105,12 +106,12 @@ def with_polygons(parts: Sequence[ScenePart], settings: LearningSettings) -> tup
     border = settings.crops.border_px
     if not border and not loss_class(settings.loss.name).reads_polygons:
         return tuple(parts)
-    found = tuple(replace(p, polygons=p.labels.with_name("polygons.tif"), border_px=border) for p in parts)
+    found = tuple(replace(p, polygons=p.labels.with_name(RASTER), border_px=border) for p in parts)
     missing = [p.name for p in found if p.polygons is None or not p.polygons.is_file()]
     if missing:
         why = f"crops.border_px is {border}" if border else f"the loss {settings.loss.name} reads polygons"
         raise ConfigError(
-            f"{why}, but the labels of {', '.join(missing)} have no polygons.tif beside them.",
+            f"{why}, but the labels of {', '.join(missing)} have no {RASTER} beside them.",
             hint="Label the charts again with `floemap label --overwrite`, which writes it.",
         )
     return found

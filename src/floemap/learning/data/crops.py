@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from floemap.errors import ConfigError, FloemapError, TrainingError
 from floemap.learning.data.parts import PartArrays, ScenePart, part_window, read_window
-from floemap.learning.data.polygons import Polygons, PolygonTables, tensor_of_ids
+from floemap.learning.data.polygons import Polygons, PolygonTables, tables_of, tensor_of_ids
 from floemap.learning.data.survey import Survey
 from floemap.learning.settings import CropSettings
 from floemap.legend import IGNORE
@@ -173,7 +173,7 @@ class ResidentCrops:
         self._stored = [torch.from_numpy(p.stored).to(device) for p in parts]
         self._labels = [torch.from_numpy(p.labels).to(device) for p in parts]
         self._ids = [None if p.ids is None else tensor_of_ids(p.ids).to(device) for p in parts]
-        self._tables = tables_of(parts, device)
+        self._tables = tables_of([p.polygons for p in parts], device)
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
         """Yield the wanted batches in order."""
@@ -190,15 +190,14 @@ class ResidentCrops:
             stored[i], labels[i] = _turned(bands, c.turn), _turned(classes, c.turn)
             if ids is not None and numbers is not None:
                 ids[i] = _turned(numbers, c.turn)
-        if ids is None or self._tables is None:
-            return Batch(stored, labels)
-        return Batch(stored, labels, self._tables.of(ids, [c.part for c in crops]))
+        return _batch((stored, labels, ids), self._tables, crops)
 
 
-def tables_of(parts: Sequence[PartArrays], device: torch.device | str = "cpu") -> PolygonTables | None:
-    """Return the tables of polygons of all parts; None if not all have polygons."""
-    found = [p.polygons for p in parts if p.polygons is not None]
-    return PolygonTables(found, device) if found and len(found) == len(parts) else None
+def _batch(cut: Cut, tables: PolygonTables | None, crops: Sequence[Crop]) -> Batch:
+    """Return a batch of crops, with their polygons if both ids and tables are there."""
+    stored, labels, ids = cut
+    polygons = None if ids is None or tables is None else tables.of(ids, [crop.part for crop in crops])
+    return Batch(stored, labels, polygons)
 
 
 class StreamedCrops:
@@ -257,11 +256,7 @@ class StreamedCrops:
                 ) from e
             if isinstance(batch, FloemapError):
                 raise batch
-            stored, labels, ids = batch
-            if ids is None or self._tables is None:
-                yield Batch(stored, labels)
-            else:
-                yield Batch(stored, labels, self._tables.of(ids, [c.part for c in crops]))
+            yield _batch(batch, self._tables, crops)
 
 
 def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Cut:

@@ -6,7 +6,7 @@ module of this room imports the geospatial library.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,11 +109,14 @@ def load_part(part: ScenePart | PartArrays) -> PartArrays:
     FloemapError
         If one of them cannot be read.
     """
-    return part if isinstance(part, PartArrays) else read_window(part, part.window)
+    if isinstance(part, PartArrays):
+        return part
+    arrays = read_window(part, part.window)
+    return arrays if part.polygons is None else replace(arrays, polygons=read_shares(part.polygons))
 
 
 def read_window(part: ScenePart, window: Window | None) -> PartArrays:
-    """Read a window of a part.
+    """Read a window of a part, without the table of its polygons: that is read once, with the whole part.
 
     Parameters
     ----------
@@ -156,13 +159,11 @@ def read_window(part: ScenePart, window: Window | None) -> PartArrays:
         labels[outside] = IGNORE
         if ids is not None:
             ids[outside] = 0
-    if part.polygons is None or ids is None:
-        return PartArrays(part.name, stored, labels)
-    if part.border_px:
+    if ids is not None and part.border_px:
         beside = _beside_borders(part, window, ids.shape)
         labels[beside] = IGNORE
         ids[beside] = 0
-    return PartArrays(part.name, stored, labels, ids, read_shares(part.polygons))
+    return PartArrays(part.name, stored, labels, ids)
 
 
 def _beside_borders(part: ScenePart, window: Window | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -136,6 +136,12 @@ class PolygonTables:
         return Polygons(ids, self._shares[chosen], self._candidates[chosen], self._pixels[chosen])
 
 
+def tables_of(polygons: Sequence[PolygonShares | None], device: torch.device | str = "cpu") -> PolygonTables | None:
+    """Return the tables of the polygons of all parts; None if not all parts have polygons."""
+    known = [p for p in polygons if p is not None]
+    return PolygonTables(known, device) if known and len(known) == len(polygons) else None
+
+
 def tensor_of_ids(ids: NDArray[np.uint16]) -> Tensor:
     """Return ids as int16 of the same bits, without copying."""
     return torch.from_numpy(ids.view(np.int16))

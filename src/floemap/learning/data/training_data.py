@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from floemap.errors import ConfigError
 from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, StreamedCrops, draw_fixed
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
-from floemap.learning.data.polygons import PolygonTables
+from floemap.learning.data.polygons import tables_of
 from floemap.learning.data.survey import Survey, count_classes, survey_part
 from floemap.learning.settings import LearningSettings
 from floemap.legend import Legend
@@ -98,12 +98,11 @@ def gather(
     on_gpu = device.type == "cuda"
     source: CropSource
     if streamed:
-        known = [t for t in tables if t is not None]
         source = StreamedCrops(
             [p for p in training if isinstance(p, ScenePart)],
             crops.workers,
             pin=on_gpu,
-            tables=PolygonTables(known) if len(known) == len(tables) else None,
+            tables=tables_of(tables),
         )
     else:
         needed = sum(a.stored.nbytes + a.labels.nbytes + (0 if a.ids is None else a.ids.nbytes) for a in loaded)
@@ -177,8 +176,10 @@ def _of_arrays(part: PartArrays) -> dict[str, Any]:
 
 
 def _of_files(part: ScenePart) -> dict[str, Any]:
+    from floemap.icechart.label.polygon_table import TABLE
+
     files = {"product": part.product, "labels": part.labels, "mask": part.mask, "polygons": part.polygons}
     if part.polygons is not None:
-        files["table"] = part.polygons.with_suffix(".csv")
+        files["table"] = part.polygons.with_name(TABLE)
     about = {name: sha256(path) for name, path in files.items() if path is not None} | {"window": part.window}
     return about | ({"border_px": part.border_px} if part.border_px else {})

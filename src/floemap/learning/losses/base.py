@@ -168,8 +168,8 @@ class Loss(ABC):
 class PolygonLoss(Loss):
     """Base of losses that read the chart's polygons instead of the labels of pixels, or beside them.
 
-    A subclass defines :meth:`_polygon_sums` and :meth:`value`, and :meth:`condensed` if the sums of a crop are not yet
-    those that add up over crops.
+    A subclass defines :meth:`_polygon_sums`, and :meth:`condensed` if the sums of a crop are not yet those that add up
+    over crops. Its value is the ratio of two sums, unless it defines :meth:`value`.
     """
 
     reads_polygons = True
@@ -185,6 +185,10 @@ class PolygonLoss(Loss):
 
     def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
         raise NotImplementedError  # _checked_sums does not call it
+
+    def value(self, sums: Tensor) -> Tensor:
+        """Return the mean: the sum of terms over that of weights."""
+        return ratio(sums[0], sums[1])
 
     @abstractmethod
     def _polygon_sums(self, logits: Tensor, labels: Tensor, polygons: Polygons) -> Tensor:

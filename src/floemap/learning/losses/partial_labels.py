@@ -35,10 +35,6 @@ class SoftCrossEntropy(PolygonLoss):
         shares = by_polygon(polygons.shares.to(logits.dtype), polygons)
         return torch.stack([-(shares * likelihood).sum(), shares.sum()])
 
-    def value(self, sums: Tensor) -> Tensor:
-        """Return the mean."""
-        return ratio(sums[0], sums[1])
-
 
 class PartialLabel(PolygonLoss):
     """Focal loss towards the candidates of the pixel's polygon: mean of -sum_k q_k (1 - p_k)^gamma log p_k.
@@ -75,10 +71,6 @@ class PartialLabel(PolygonLoss):
         # Above 0, where powers below 1 have an infinite slope.
         focus = (1 - p).clamp(min=1e-12) ** self.options.gamma if self.options.gamma else 1.0
         return torch.stack([-(target * focus * likelihood).sum(), target.sum()])
-
-    def value(self, sums: Tensor) -> Tensor:
-        """Return the mean."""
-        return ratio(sums[0], sums[1])
 
 
 def candidate_priors(polygons: Polygons, pure: float) -> Tensor:

@@ -73,10 +73,6 @@ class Region(PolygonLoss):
             distance = ((mean[..., along].cumsum(dim=2) - aim[..., along].cumsum(dim=2)) ** 2).sum(dim=2)
         return torch.stack([torch.where(counts, weight * distance, 0).sum(), weight.sum()])
 
-    def value(self, sums: Tensor) -> Tensor:
-        """Return the mean."""
-        return ratio(sums[0], sums[1])
-
 
 class RegionPixel(Region):
     """The region loss, with a loss of pixels where their type is known, and a penalty of undecided pixels.

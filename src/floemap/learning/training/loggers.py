@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import ConfigError, known_names
+from floemap.learning.training.state import flat
 from floemap.plugins import imported_class
 
 logger = logging.getLogger(__name__)
@@ -253,11 +254,3 @@ def logging_to(
         yield loggers
     finally:
         loggers.close()
-
-
-def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Return nested settings as one table with dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found |= flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
-    return found

@@ -167,7 +167,7 @@ def _unknown(out: Path) -> ConfigError:
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Return which values differ, such as "training.batch (4, now 8)", at most four of them."""
     changes = []
-    before, now = _flat(found), _flat(wanted)
+    before, now = flat(found), flat(wanted)
     for key in sorted(before.keys() | now.keys()):
         if key.split(".")[0] in wanted and before.get(key) != now.get(key):
             name = key.partition(".")[2] or key
@@ -314,7 +314,8 @@ def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(content, default=str)))
 
 
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one, with dotted names."""
     if isinstance(content, Mapping):
-        return {k: v for key, c in content.items() for k, v in _flat(c, f"{prefix}.{key}" if prefix else key).items()}
+        return {k: v for key, c in content.items() for k, v in flat(c, f"{prefix}.{key}" if prefix else key).items()}
     return {prefix: content}

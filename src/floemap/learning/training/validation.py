@@ -15,9 +15,9 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from floemap.learning.data.crops import Crop, physical, read_crop, tables_of
+from floemap.learning.data.crops import Crop, physical, read_crop
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
-from floemap.learning.data.polygons import Polygons, PolygonTables, read_shares, tensor_of_ids
+from floemap.learning.data.polygons import Polygons, read_shares, tables_of, tensor_of_ids
 from floemap.learning.losses import Loss
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.training.device import exact_float32
@@ -139,7 +139,7 @@ def _whole(model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabri
     """Yield a whole part in strips; the logits equal those of one pass of the model over it."""
     arrays = load_part(part)
     shape, device = arrays.labels.shape, fabric.device
-    tables = tables_of([arrays], device)
+    tables = tables_of([arrays.polygons], device)
     with scene_logits(model, array_reader(arrays.stored), shape, device=device, precision="fp32") as scene:
         for row in range(0, shape[0], _STRIP_ROWS):
             rows = slice(row, row + _STRIP_ROWS)
@@ -155,8 +155,11 @@ def _patches(
     model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric, crops: Sequence[Crop]
 ) -> Iterator[Piece]:
     """Yield crops of a part, one at a time."""
-    of_part = part.polygons if isinstance(part, PartArrays) else part.polygons and read_shares(part.polygons)
-    tables = PolygonTables([of_part], fabric.device) if of_part else None
+    if isinstance(part, PartArrays):
+        of_part = part.polygons
+    else:
+        of_part = None if part.polygons is None else read_shares(part.polygons)
+    tables = tables_of([of_part], fabric.device)
     for crop in crops:
         stored, labels, ids = (None if x is None else x.to(fabric.device)[None] for x in read_crop(part, crop))
         assert stored is not None and labels is not None
