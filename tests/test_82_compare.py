@@ -437,6 +437,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 WRONG = [
     ({"loss.name": "tverski"}, "no loss is called 'tverski'"),
+    ({"training.loggers": ("tensorbord",)}, "no logger is called 'tensorbord'"),
     ({"model.name": "segformer"}, "no model is called 'segformer'"),
     ({"model.name": "unet", "model.rates": (1, 2, 3)}, "'unet' has no atrous convolutions"),
     ({"model.rates": (1, 2, 30)}, "model.rates has 30"),

@@ -119,22 +119,24 @@ def check_cells(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def check_cell(study: Study) -> None:
-    """Check the loss, the model and the atrous rates of one training, so that errors are reported before any work.
+    """Check loss, model, loggers and atrous rates of one training, so that errors are reported before any work.
 
     Raises
     ------
     ConfigError
-        If no loss or model has that name, the parameters of the loss do not fit, or crops never reach a rate.
+        If no loss, model or logger has that name, the parameters of the loss do not fit, or crops never reach a rate.
     ModelError
         If the checkpoint to start from cannot be read.
     """
     from floemap.learning.losses import make_loss
     from floemap.learning.models.atrous import with_rates
     from floemap.learning.models.registry import check_name
+    from floemap.learning.training.loggers import logger_classes
 
     classes = len(legend(study.data.legend))
     make_loss(study.loss, classes, [1] * classes)
     check_name(study.model.name)
+    logger_classes(study.training.loggers)
     with_rates(study.learning())
 
 
