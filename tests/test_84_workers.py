@@ -137,6 +137,29 @@ def test_why_a_training_failed_is_said_with_where_all_of_it_is(scenes: list[dict
     assert "plan.json" in str(outcome) and str(tmp_path / "cells" / "dice_r0" / "log.txt") in str(outcome)
 
 
+@pytest.mark.parametrize("jobs", [1, 2, 3, 1000])
+def test_trainings_side_by_side_have_no_more_threads_than_cores(
+    jobs: int, scenes: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo = tmp_path / "echo"
+    echo.write_text("#!/bin/sh\necho threads $OMP_NUM_THREADS >&2\nexit 1\n")
+    echo.chmod(0o755)
+    monkeypatch.setattr("floemap.study.beside.sys.executable", str(echo))
+    (cell,) = plan(study_of(scenes, ["dice"], 1), ["a", "b"])
+
+    def threads(folder: str) -> int:
+        ((_, outcome),) = run_beside([cell], tmp_path / folder, jobs, [], False, lambda *_: None)
+        assert isinstance(outcome, FloemapError)
+        return int((tmp_path / folder / "cells" / "dice_r0" / "log.txt").read_text().split()[1])
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    shared = threads("shared")
+    cores = len(os.sched_getaffinity(0))
+    assert shared == 1 or shared * jobs <= cores < (shared + 1) * jobs
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert threads("given") == 7
+
+
 def test_one_comparison_at_a_time_in_a_folder(scenes: list[dict[str, str]], tmp_path: Path) -> None:
     with alone_in(tmp_path / "out", "compares in"), pytest.raises(OutputError, match="another run compares in it"):
         compare(study_of(scenes, ["dice"], 1), tmp_path / "out")

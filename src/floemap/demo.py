@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ from floemap.datasets.extremeearth.scenes import ALL_MONTHS, CRS
 from floemap.legend import EXTREMEEARTH
 from floemap.progress import Progress, part_of, silent
 from floemap.simulation.twin import Size, make_twin, resolution_m, twin_spec
+from floemap.threads import usable_cores
 
 if TYPE_CHECKING:
     from floemap.study.settings import Study
@@ -103,7 +103,7 @@ def run_demo(
     out = Path(out)
     months, pixels = _TWINS[size]
     twin = out / f"twin-{size}"
-    workers = 2 if (os.cpu_count() or 1) > 1 and size == "small" else 1
+    workers = 2 if usable_cores() > 1 and size == "small" else 1
     make_twin(twin, pixels, seed=seed, months=months, workers=workers, progress=part_of(progress, 0, 4, "simulating"))
 
     def three_quarters(done: float, total: float, what: str) -> None:

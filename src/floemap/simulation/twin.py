@@ -34,6 +34,7 @@ from floemap.simulation.twin_month import (
     resolution_m,
     twin_spec,
 )
+from floemap.threads import usable_cores
 from floemap.version import __version__
 
 __all__ = ["Size", "TwinMonth", "make_twin", "resolution_m", "twin_spec"]
@@ -90,7 +91,7 @@ def make_twin(
         raise ConfigError(f"the seed is {seed}.", hint="It must be a whole number from 0.")
     _mark(out, size, seed)
     todo = [m for m in chosen if overwrite or finished_month(out, m, size, seed) is None]
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     workers = max(1, min(workers, len(todo)))
     if workers == 1:
         for i, month in enumerate(todo):

@@ -25,6 +25,7 @@ from floemap.progress import Progress
 from floemap.results.run_paths import CellPaths, RunPaths
 from floemap.results.stage import make_folder, os_errors, read_json
 from floemap.study.cells import Cell
+from floemap.threads import usable_cores
 
 Outcome = dict[str, Any] | FloemapError
 
@@ -92,6 +93,9 @@ def run_beside(
 ) -> Generator[tuple[Cell, Outcome]]:
     """Run each cell in its own process, and on its own GPU if there are enough; yield each cell when it is done.
 
+    The processor's cores are shared out among the processes, unless OMP_NUM_THREADS says how many threads each may
+    have: with more threads than cores, threads that wait for each other take the cores from those that work.
+
     The output of a process is appended to the cell's ``log.txt``. When the generator is closed, also by an interrupt,
     all processes end.
     """
@@ -99,11 +103,13 @@ def run_beside(
     for i in range(jobs):
         free.put(gpus[i % len(gpus)] if gpus else None)
     workers = _Workers(progress, len(cells))
+    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} | os.environ
 
     def run(cell: Cell) -> Outcome:
         gpu = free.get()
         try:
-            return _run(cell, out, gpu, overwrite, workers)
+            mine = environment if gpu is None else environment | {"CUDA_VISIBLE_DEVICES": gpu}
+            return _run(cell, out, mine, overwrite, workers)
         finally:
             free.put(gpu)
 
@@ -117,9 +123,8 @@ def run_beside(
             workers.stop()
 
 
-def _run(cell: Cell, out: Path, gpu: str | None, overwrite: bool, workers: _Workers) -> Outcome:
+def _run(cell: Cell, out: Path, environment: dict[str, str], overwrite: bool, workers: _Workers) -> Outcome:
     paths = RunPaths(out).cell(cell.name)
-    environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
     call = [sys.executable, "-m", "floemap.study.worker", str(out), cell.name, *(["--overwrite"] if overwrite else [])]
     try:
         with os_errors(paths.log):
