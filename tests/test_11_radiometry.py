@@ -210,6 +210,21 @@ def test_border_noise_is_cut_from_the_sides_only() -> None:
     assert not fringe[:, 36:-23].any()
 
 
+@pytest.mark.parametrize(("cols", "margin", "cells"), [(400, 100, 100), (400, 30, 30), (203, 100, 50), (40, 9, 9)])
+def test_border_noise_reaches_to_the_margin_on_either_side(cols: int, margin: int, cells: int) -> None:
+    """At most a quarter of the image, where all of it is dim; and what lies right is found as what lies left."""
+    noise = np.full((20, cols), 100, np.float32)
+    dim = np.full_like(noise, 4)
+    dim_all = border_noise(dim, noise, np.ones_like(dim, bool), margin)
+    assert [np.flatnonzero(row).tolist() for row in dim_all] == [[*range(cells), *range(cols - cells, cols)]] * 20
+
+    dim[:, 7:-2] = 300
+    fringe = border_noise(dim, noise, np.ones_like(dim, bool), margin)
+    mirrored = border_noise(dim[:, ::-1], noise, np.ones_like(dim, bool), margin)
+    np.testing.assert_array_equal(mirrored, fringe[:, ::-1])
+    assert fringe[:, :7].all() and fringe[:, -2:].all()
+
+
 def test_no_border_noise_where_water_is_dark_to_the_edge() -> None:
     rng = np.random.default_rng(1)
     noise = np.full((40, 400), 100, np.float32)

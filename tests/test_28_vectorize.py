@@ -359,6 +359,22 @@ def test_smoothing_does_not_depend_on_strips(monkeypatch: pytest.MonkeyPatch) ->
     assert (once != classes).any()
 
 
+@pytest.mark.parametrize("sigma", [0.3, 0.5, 0.75, 1.0, 2.0, 3.1])
+def test_smoothing_is_the_largest_gaussian_mean(sigma: float) -> None:
+    """Against scipy's Gaussian, cut off at four standard deviations, where the two best weights differ clearly."""
+    classes = blobs(7)
+    classes[20:40, 30:70] = IGNORE
+    kinds = np.unique(classes[classes != IGNORE])
+    reach = int(np.ceil(4 * sigma))
+    means = [
+        scipy.ndimage.gaussian_filter((classes == k).astype(float), sigma, mode="constant", radius=reach) for k in kinds
+    ]
+    ordered = np.sort(means, axis=0)
+    clear = (classes != IGNORE) & (ordered[-1] - ordered[-2] > 1e-5)
+    assert clear.mean() > 0.8 * (classes != IGNORE).mean()
+    np.testing.assert_array_equal(smooth_classes(classes, sigma)[clear], kinds[np.argmax(means, axis=0)][clear])
+
+
 def test_smoothing_removes_what_is_small_and_keeps_the_rest() -> None:
     classes = np.zeros((60, 60), np.uint8)
     classes[:, 30:] = 1

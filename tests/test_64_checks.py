@@ -380,6 +380,16 @@ def test_an_edge_moved_by_five_kilometres() -> None:
     assert back["mean_distance_km"] == pytest.approx(5)
 
 
+def test_the_ice_edge_error_is_extent_error_and_misplacement() -> None:
+    """Goessling et al. 2016: IIEE = O + U = |O - U| + 2 min(O, U), here by counting pixels of 0.25 km2."""
+    predicted, reference = shelf(100), shelf(100)
+    predicted[:50, 100:110] = FIRST  # 500 pixels of ice too many
+    predicted[120:, 97:100] = WATER  # 240 pixels too few
+    found = values("ice_edge", predicted, reference)
+    assert (found["over_km2"], found["under_km2"], found["iiee_km2"]) == (125, 60, 185)
+    assert (found["absolute_extent_error_km2"], found["misplacement_km2"]) == (65, 120)
+
+
 def test_a_round_edge_moved_by_five_kilometres() -> None:
     rows, cols = np.indices((300, 300))
     radius = np.hypot(rows - 150, cols - 150)

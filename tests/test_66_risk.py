@@ -64,6 +64,14 @@ matrices = hnp.arrays(np.int64, (6, 6), elements=st.integers(0, 1000))
 ships = st.sampled_from(sorted(SHIP_CLASSES))
 
 
+def test_the_ice_types_are_those_of_the_circular_in_its_order() -> None:
+    """Two with one number would be one: a column less, and all risks right of it those of another type."""
+    words = [name.replace("stage", "") for name in BY_ICE_TYPE]
+    keys = ["".join(c for c in name if c.isalnum()) for name in words]
+    assert [t.name.lower().replace("_", "") for t in IceType] == keys
+    assert [int(t) for t in IceType] == list(range(len(BY_ICE_TYPE)))
+
+
 def test_values_are_those_of_the_circular() -> None:
     expected = np.array([row.split() for row in BY_ICE_TYPE.values()], int)
     assert np.array_equal(np.array([ship.values for ship in SHIP_CLASSES.values()]).T, expected)
