@@ -38,6 +38,8 @@ QUICKLOOK = PRODUCT / "preview" / "quick-look.png"
 REAL = SHARED / "real"
 EDGE, CROPS, GLIA = REAL / "edge_quarter_scenes", REAL / "ew_hv_crops", REAL / "glia_belgica_bank"
 AI4ARCTIC, COUNTS, CHARTS = REAL / "ai4arctic_scene", REAL / "ai4arctic_class_counts", REAL / "charts_2013_2014"
+#: Print-outs of real AI4Arctic files, the official lists of scenes, and the published scaling.
+AI4ARCTIC_LISTS = SHARED / "ai4arctic"
 
 
 # The quick-look of a whole product ---------------------------------------------------------------------------------

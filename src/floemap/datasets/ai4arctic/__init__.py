@@ -1,0 +1,1 @@
+"""The AI4Arctic sea ice challenge dataset: form, scenes, reading, and its own rule from polygons to classes."""
