@@ -12,7 +12,7 @@ from real_files import AI4ARCTIC_LISTS, COUNTS
 
 from floemap.datasets.ai4arctic.codes import PolygonCodes, Rule, parse_polygon_codes, polygon_classes
 from floemap.datasets.ai4arctic.form import CODES_HEADER, NO_CLASS, SCALING, ZONES_KM
-from floemap.datasets.ai4arctic.scenes import charted_twice, official, parse_name, sharing_orbits
+from floemap.datasets.ai4arctic.scenes import Use, charted_twice, official, parse_name, sharing_orbits
 from floemap.errors import ChartError
 
 needs_lists = pytest.mark.skipif(not AI4ARCTIC_LISTS.is_dir(), reason="needs the print-outs of real files")
@@ -32,7 +32,7 @@ def test_scaling_is_the_published_one() -> None:
 
 @needs_lists
 @pytest.mark.parametrize("use", ["train", "test"])
-def test_lists_are_the_official_ones(use: str) -> None:
+def test_lists_are_the_official_ones(use: Use) -> None:
     published = json.loads((AI4ARCTIC_LISTS / f"scenes_{use}.json").read_text())
     assert [s.raw for s in official()[use]] == published
 

@@ -134,7 +134,7 @@ def official() -> Mapping[Use, tuple[Ai4Scene, ...]]:
     use: Use = "test"
     for line in files(__package__).joinpath("scenes.txt").read_text(encoding="ascii").splitlines():
         if line in ("train", "test"):
-            use = line
+            use = "train" if line == "train" else "test"
         elif not line.startswith("#"):
             lists[use].append(Ai4Scene(*line.split()))
     return {key: tuple(scenes) for key, scenes in lists.items()}
