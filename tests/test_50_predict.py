@@ -29,7 +29,7 @@ from floemap.grid import check_same_grid
 from floemap.inference.predict import strips as strips_module
 from floemap.inference.predict.engines import make_network
 from floemap.inference.predict.predict import Prediction, predict, predict_all
-from floemap.inference.predict.predictors import Predictor, make_predictor, predicting
+from floemap.inference.predict.predictors import Predictor, make_predictor, predict_maps, predicting
 from floemap.inference.predict.scene_maps import STEPS
 from floemap.inference.predict.strips import Strip, predicted_strips
 from floemap.learning.data.crops import physical
@@ -254,17 +254,17 @@ def test_the_gpus_way_gives_the_same(
     def strips() -> list[Strip]:
         with ExitStack() as stack:
             members = [stack.enter_context(SceneLogits(n, array_reader(scene), (90, 77))) for n in networks]
-            return list(predicted_strips(members, rows=34, uncertainty=uncertainty))
+            return list(predicted_strips(members, rows=34, uncertainty=uncertainty, temperatures=[1.7, 0.6][:count]))
 
     usual = strips()
     starts = iter(range(0, 90, 34))
 
-    def by_gpu(layers: Any, members: Any, valid: NDArray[np.bool_], uncertainty: bool) -> None:
+    def by_gpu(layers: Any, members: Any, heats: Any, valid: NDArray[np.bool_], uncertainty: bool) -> None:
         first = next(starts)
         with ExitStack() as stack:
             scenes = [stack.enter_context(SceneLogits(n, array_reader(scene), (90, 77))) for n in networks]
             logits = [s.rows(first, first + len(valid)) for s in scenes]
-        strips_module._fill_by_gpu(layers, logits, valid, uncertainty)
+        strips_module._fill_by_gpu(layers, logits, heats, valid, uncertainty)
 
     monkeypatch.setattr(strips_module, "_fill_by_processor", by_gpu)
     monkeypatch.setattr(strips_module, "_MOST_THREADS", 1)  # in order
@@ -273,6 +273,40 @@ def test_the_gpus_way_gives_the_same(
         assert len(a.uncertainty) == len(b.uncertainty) == (count if uncertainty else 0)
         for mine, other in ((a.probabilities, b.probabilities), (a.uncertainty, b.uncertainty)):
             assert np.abs(mine.astype(int) - other).max(initial=0) <= 1  # a step, where a value lies between two
+
+
+# Calibrated models
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.5, 40.0])
+def test_a_temperature_changes_probabilities_by_its_definition_and_no_class(
+    temperature: float, made: Prediction, product: Path, tmp_path: Path
+) -> None:
+    about = ABOUT | {"calibration": {"temperature": temperature}}
+    model = save_model(tmp_path / "calibrated.safetensors", about)
+    found = predict(product, model, tmp_path / "out", precision="fp32")
+    assert np.array_equal(read(found.classes), read(made.classes))
+    assert json.loads(found.record.read_text())["model"]["temperature"] == temperature
+    valid = read(made.classes)[0] != IGNORE
+    log_p = np.log(one_pass(product, model)[:, valid].astype(np.float64))  # logits, up to a constant of each pixel
+    p = np.exp(log_p / temperature)
+    p /= p.sum(axis=0)
+    assert np.abs(read(found.probabilities)[:, valid] / STEPS - p).max() < 0.5 / STEPS + 1e-3
+
+
+def test_each_of_several_models_has_its_own_temperature(model: Path, product: Path, tmp_path: Path) -> None:
+    heats = [3.0, 0.5]
+    models = [
+        save_model(tmp_path / f"{t}.safetensors", ABOUT | {"calibration": {"temperature": t}}, seed)
+        for seed, t in enumerate(heats)
+    ]
+    maps = predict_maps(product, [ready(m) for m in models])
+    valid = maps.classes != IGNORE
+    each = []
+    for m, t in zip(models, heats, strict=True):
+        p = one_pass(product, m)[:, valid].astype(np.float64) ** (1 / t)
+        each.append(p / p.sum(axis=0))
+    assert np.abs(maps.probabilities[:, valid] / STEPS - np.mean(each, axis=0)).max() < 0.5 / STEPS + 1e-3
 
 
 # Again, and many

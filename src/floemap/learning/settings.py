@@ -160,6 +160,10 @@ class TrainingSettings(Settings):
     compile: bool = False
     """Whether to compile the network; it has an effect on a GPU only."""
 
+    calibrate: bool = True
+    """Whether to fit a temperature on the validation parts after the last epoch, so that the model's probabilities
+    come true as often as they say. Class maps stay the same."""
+
     loggers: tuple[str, ...] = ()
     """What the metrics of steps and epochs are logged to, beside metrics.jsonl: tensorboard, mlflow or wandb, which
     must be installed, or the import string of a logger of your own."""

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from floemap.errors import ConfigError, ModelError
-from floemap.learning.models.checkpoint_header import find_legend, learnt_from, read_about, warn_if_simulated
+from floemap.learning.models.checkpoint_header import (
+    find_legend,
+    learnt_from,
+    read_about,
+    temperature_of,
+    warn_if_simulated,
+)
 from floemap.legend import Legend
 from floemap.progress import Progress
 from floemap.results.stage import sha256
@@ -79,7 +85,8 @@ class ModelFile:
     def facts(self) -> dict[str, Any]:
         """Return the description of the model in the record of a chart."""
         kept = ("model", "software", "created", "bands", "normalisation", "resolution_m", "simulated")
-        return {"name": self.name, "file": self.path.name, "sha256": self.sha256} | {k: self.about[k] for k in kept}
+        facts = {"name": self.name, "file": self.path.name, "sha256": self.sha256}
+        return facts | {"temperature": temperature_of(self.about, self.path)} | {k: self.about[k] for k in kept}
 
 
 def default_model() -> Path:

@@ -30,6 +30,7 @@ from floemap.inference.predict.product_reader import OpenProduct, name_of
 from floemap.inference.predict.scene_maps import PREDICT, STEP, class_band, probability_bands
 from floemap.inference.predict.strips import Strip
 from floemap.learning.models.checkpoint import Checkpoint
+from floemap.learning.models.checkpoint_header import temperature_of
 from floemap.learning.whole_scene.pieces import Precision
 from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product
@@ -246,6 +247,7 @@ def _about(
         "model": {
             "file": model.path.name,
             "simulated": model.simulated,
+            "temperature": temperature_of(model.about, model.path),
             **{k: model.about[k] for k in ("model", "software", "created", "normalisation")},
         },
         "computed": computed,

@@ -83,7 +83,9 @@ def predicting(
             tell = part_of(progress, i, len(predictors), p.checkpoint.path.stem) if len(predictors) > 1 else progress
             scenes.append(stack.enter_context(SceneLogits(p.network, opened.read, opened.shape, progress=tell)))
         try:
-            yield opened, _refuse_empty(predicted_strips(scenes, uncertainty=uncertainty), opened.path)
+            heats = [p.checkpoint.temperature for p in predictors]
+            strips = predicted_strips(scenes, uncertainty=uncertainty, temperatures=heats)
+            yield opened, _refuse_empty(strips, opened.path)
         except torch.OutOfMemoryError as e:
             computation = predictors[0].computation
             raise ModelError(

@@ -1,6 +1,7 @@
 """From a scene's logits to classes, probabilities and their uncertainty, strip by strip.
 
-Logits are interpolated to pixels, then softmax gives the probabilities; the most probable class is the class. The
+Logits are interpolated to pixels, then softmax gives the probabilities, of logits divided by the temperature of a
+calibrated model; the most probable class is the class. The
 reverse order, softmax before interpolation, would be faster and give other probabilities. The probabilities of several
 models are averaged, and the class is the most probable one of the mean.
 """
@@ -55,7 +56,11 @@ class Strip:
 
 
 def predicted_strips(
-    scenes: Sequence[SceneLogits], *, rows: int = STRIP_ROWS, uncertainty: bool = False
+    scenes: Sequence[SceneLogits],
+    *,
+    rows: int = STRIP_ROWS,
+    uncertainty: bool = False,
+    temperatures: Sequence[float] | None = None,
 ) -> Iterator[Strip]:
     """Yield the strips of a scene from the top.
 
@@ -69,12 +74,15 @@ def predicted_strips(
         Number of rows of a strip; the last strip may have fewer.
     uncertainty
         Compute the uncertainty, too.
+    temperatures
+        Temperature of each model; by default 1.
     """
     for scene in scenes:  # one after the other, where that is possible: each needs the memory for itself
         scene.finish()
         give_back_memory()
     height = scenes[0].shape[0]
-    work = (_work(scenes, first, min(first + rows, height), uncertainty) for first in range(0, height, rows))
+    heats = tuple(temperatures or [1.0] * len(scenes))
+    work = (_work(scenes, heats, first, min(first + rows, height), uncertainty) for first in range(0, height, rows))
     yield from in_order(work, min(usable_cores(), _MOST_THREADS))
 
 
@@ -95,7 +103,9 @@ class _Cells:
         return [_to_pixels(cells, self.stride, rows, cols) for cells in self.logits]
 
 
-def _work(scenes: Sequence[SceneLogits], first: int, last: int, uncertainty: bool) -> Callable[[], Strip]:
+def _work(
+    scenes: Sequence[SceneLogits], temperatures: Sequence[float], first: int, last: int, uncertainty: bool
+) -> Callable[[], Strip]:
     """Run the networks for the rows [first, last); return the function that does everything after them."""
     valid, classes = scenes[0].valid(first, last), scenes[0].classes
     members = []
@@ -104,14 +114,15 @@ def _work(scenes: Sequence[SceneLogits], first: int, last: int, uncertainty: boo
         cells = scene.cells(above, below)
         if cells.device.type != "cpu":
             pixels = [s.rows(first, last) for s in scenes]
-            return partial(_strip, _fill_by_gpu, pixels, first, valid, classes, uncertainty)
+            return partial(_strip, _fill_by_gpu, pixels, temperatures, first, valid, classes, uncertainty)
         members.append(_Cells(cells.numpy(), scene.stride, first - above * scene.stride))
-    return partial(_strip, _fill_by_processor, members, first, valid, classes, uncertainty)
+    return partial(_strip, _fill_by_processor, members, temperatures, first, valid, classes, uncertainty)
 
 
 def _strip(
-    fill: Callable[[NDArray[np.uint8], Sequence[Any], NDArray[np.bool_], bool], None],
+    fill: Callable[[NDArray[np.uint8], Sequence[Any], Sequence[float], NDArray[np.bool_], bool], None],
     members: Sequence[Any],
+    temperatures: Sequence[float],
     first: int,
     valid: NDArray[np.bool_],
     classes: int,
@@ -119,15 +130,19 @@ def _strip(
 ) -> Strip:
     measures = min(len(members), len(MEANINGS)) if uncertainty else 0
     layers = np.full((1 + classes + measures, *valid.shape), IGNORE, np.uint8)
-    fill(layers, members, valid, uncertainty)
+    fill(layers, members, temperatures, valid, uncertainty)
     return Strip(first, layers[0], layers[1 : 1 + classes], layers[1 + classes :])
 
 
 def _fill_by_gpu(
-    layers: NDArray[np.uint8], members: Sequence[torch.Tensor], valid: NDArray[np.bool_], uncertainty: bool
+    layers: NDArray[np.uint8],
+    members: Sequence[torch.Tensor],
+    temperatures: Sequence[float],
+    valid: NDArray[np.bool_],
+    uncertainty: bool,
 ) -> None:
     """Fill in the layers from each model's logits of pixels, (K, rows, cols), on their device."""
-    likely = [torch.softmax(logits, dim=0) for logits in members]
+    likely = [torch.softmax(logits / t, dim=0) for logits, t in zip(members, temperatures, strict=True)]
     mean = torch.stack(likely).mean(dim=0)
     ranked = members[0] if len(members) == 1 else mean
     found = torch.cat([ranked.argmax(dim=0, keepdim=True), (mean * STEPS).round()]).to(torch.uint8).cpu().numpy()
@@ -137,7 +152,11 @@ def _fill_by_gpu(
 
 
 def _fill_by_processor(
-    layers: NDArray[np.uint8], members: Sequence[_Cells], valid: NDArray[np.bool_], uncertainty: bool
+    layers: NDArray[np.uint8],
+    members: Sequence[_Cells],
+    temperatures: Sequence[float],
+    valid: NDArray[np.bool_],
+    uncertainty: bool,
 ) -> None:
     """Fill in the layers from each model's logits of cells, in blocks."""
     for row in range(0, len(valid), _BLOCK_ROWS):
@@ -148,20 +167,24 @@ def _fill_by_processor(
         left, right = int(cols[0]), int(cols[-1]) + 1
         outside = np.where(inside[:, left:right], np.uint8(0), np.uint8(IGNORE))
         logits = [m.to_pixels((row, row + len(inside)), (left, right)) for m in members]
-        for layer, values in zip(layers, _layers(logits, uncertainty), strict=True):
+        for layer, values in zip(layers, _layers(logits, temperatures, uncertainty), strict=True):
             cv2.bitwise_or(values, outside, dst=layer[row : row + len(inside), left:right])
 
 
-def _layers(members: Sequence[Planes], uncertainty: bool) -> Iterator[NDArray[np.uint8]]:
-    """Yield class, probabilities and measures of uncertainty as stored, from each model's logits of the same pixels."""
+def _layers(members: Sequence[Planes], temperatures: Sequence[float], uncertainty: bool) -> Iterator[NDArray[np.uint8]]:
+    """Yield class, probabilities and measures of uncertainty as stored, from each model's logits of the same pixels.
+
+    The class of one model is that of the logits themselves: divided by the temperature they could be rounded alike.
+    """
     ranked = [_most_probable(logits) for logits in members]
     likely: list[Planes] = []
     if uncertainty or len(members) > 1:
-        likely = [_softmax(logits, best) for logits, (_, best) in zip(members, ranked, strict=True)]
+        each = zip(members, ranked, temperatures, strict=True)
+        likely = [_softmax(logits, best, t) for logits, (_, best), t in each]
     if len(members) == 1:
         ((classes, best),) = ranked
         yield classes
-        yield from map(_rounded, _softmax(members[0], best, STEPS))
+        yield from map(_rounded, _softmax(members[0], best, temperatures[0], STEPS))
     else:
         mean = mean_of(likely)
         yield _most_probable(mean)[0]
@@ -170,9 +193,13 @@ def _layers(members: Sequence[Planes], uncertainty: bool) -> Iterator[NDArray[np
         yield from (_rounded(measure, STEPS) for measure in uncertainties(likely))
 
 
-def _softmax(logits: Planes, best: NDArray[np.float32], total: float = 1.0) -> Planes:
-    """Return the softmax of logits, times `total`; `best` is the greatest logit of each pixel."""
-    powers = [np.asarray(cv2.exp(cv2.subtract(one, best)), np.float32) for one in logits]
+def _softmax(logits: Planes, best: NDArray[np.float32], temperature: float, total: float = 1.0) -> Planes:
+    """Return the softmax of logits / temperature, times `total`; `best` is the greatest logit of each pixel."""
+    below = [np.asarray(cv2.subtract(one, best), np.float32) for one in logits]
+    if temperature != 1:
+        for one in below:
+            one *= np.float32(1 / temperature)
+    powers = [np.asarray(cv2.exp(one), np.float32) for one in below]
     share = powers[0].copy()
     for power in powers[1:]:
         cv2.add(share, power, dst=share)

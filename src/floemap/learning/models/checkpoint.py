@@ -28,6 +28,7 @@ from floemap.learning.models.checkpoint_header import (
     describe_legend,
     find_legend,
     read_about,
+    temperature_of,
 )
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
@@ -70,6 +71,11 @@ class Checkpoint:
     def resolution_m(self) -> float:
         """Pixel size of the training scenes, metres."""
         return float(self.about["resolution_m"])
+
+    @property
+    def temperature(self) -> float:
+        """Temperature by which logits are divided before they become probabilities; 1 if it is not calibrated."""
+        return temperature_of(self.about, self.path)
 
     @property
     def simulated(self) -> bool:

@@ -3,12 +3,14 @@
 Keys: ``schema_version``, ``software``, ``created``, ``model`` (name, output_stride, rates, dropout, classes,
 parameters), ``bands``, ``normalisation`` (mean and std of each band, dB and degrees), ``legend`` (name, title, and id,
 key, title and SIGRID-3 stages of each class), ``resolution_m``, ``simulated`` (whether the training scenes were
-simulated), ``dtype`` of the stored weights, and what the training adds: crs, data, started_from, training.
+simulated), ``dtype`` of the stored weights, and what the training adds: crs, data, started_from, training, and
+``calibration`` (temperature, and how it was fitted; headers without it are of models that are not calibrated).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,39 @@ def read_about(path: str | Path) -> dict[str, Any]:
     for key, kind in _TYPES.items():
         if not isinstance(about.get(key), kind):
             raise ModelError(f"has a damaged description: {key} is {about.get(key)!r}.", path=path)
+    temperature_of(about, path)
     return dict(about)
+
+
+def temperature_of(about: Mapping[str, Any], path: Path | None = None) -> float:
+    """Return the temperature by which a model's logits are divided before they become probabilities.
+
+    It is 1 for a model that is not calibrated.
+
+    Raises
+    ------
+    ModelError
+        If it is not a positive number.
+    """
+    calibration = about.get("calibration", {"temperature": 1.0})
+    value = calibration.get("temperature") if isinstance(calibration, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ModelError(
+            f"has a damaged calibration: its temperature is {value!r}, not a positive number.",
+            path=path,
+            hint="Copy the file again, or train the model again.",
+        )
+    return float(value)
+
+
+def describe_calibration(about: Mapping[str, Any]) -> str:
+    """Return in words how a model's probabilities were calibrated."""
+    found = about.get("calibration")
+    if found is None:
+        return "not calibrated"
+    if "reason" in found:
+        return f"not calibrated: {found['reason']}"
+    return f"temperature {temperature_of(about):g}, fitted on {found['polygons']} validation polygons"
 
 
 def _damaged(path: Path | None, e: Exception) -> ModelError:
@@ -163,6 +197,7 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
         if (started := about.get("started_from")) is not None:
             words = f"{started['file']} of {started['created']}, trained on {started['learnt_from']}"
             lines.append(("started from", f"{words}; products behind it: {len(started['products'])}"))
+        lines.append(("probabilities", describe_calibration(about)))
         lines.append(("made by", f"{about['software']}, {about['created']}"))
     except MISSHAPEN as e:
         raise _damaged(path, e) from e

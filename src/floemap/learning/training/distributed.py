@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -132,6 +132,15 @@ def alone_on_first(fabric: Fabric, folder: Path, doing: str) -> Iterator[None]:
 def several() -> bool:
     """Return whether the training has more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def gathered(found: Sequence[T]) -> list[T]:
+    """Return what all processes have found, in the order of their ranks."""
+    if not several():
+        return list(found)
+    each: list[list[T]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(each, list(found))
+    return [one for of_process in each for one in of_process]
 
 
 def global_sum(x: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ an interrupted run, repeat the call. On a CPU the resulting weights are bit-iden
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from floemap.learning.models.checkpoint import Checkpoint, read_start
 from floemap.learning.models.checkpoint_header import about_start
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import LearningSettings
+from floemap.learning.training.calibrate import calibrate
 from floemap.learning.training.compiling import compiled_view
 from floemap.learning.training.device import for_patches, memory_errors
 from floemap.learning.training.distributed import (
@@ -184,6 +186,7 @@ def train(
             run = Run(model, loss, data, settings, out, header, fabric, progress)
             with memory_errors(settings, out), _note_stop(out, t.max_epochs):
                 why = _train_epochs(run, state)
+                run = _calibrated(run, state)
         _finish(run, state, why)
     return Trained(out, tuple(state.history))
 
@@ -330,6 +333,27 @@ def _validate(run: Run, state: State) -> tuple[dict[str, float], dict[str, float
         state.best = state.weights
     scores = {"validation_loss": found.loss, "weighted_f1": found.weighted_f1, "macro_f1": found.macro_f1}
     return scores, dict(zip(run.about["class_pixels"], found.f1_by_class, strict=True))
+
+
+def _calibrated(run: Run, state: State) -> Run:
+    """Fit the temperature of the best weights, write it beside them, and return the run with it in its header."""
+    if not run.settings.training.calibrate or state.best_epoch is None:
+        return run
+    if run.fabric.is_global_zero:
+        run.progress(0, 1, "calibrating")
+    model = copy.deepcopy(run.model)
+    model.load_state_dict(state.best)
+    found = calibrate(model, run.data.validation, run.fabric)
+    run = replace(run, about=dict(run.about) | {"calibration": found})
+    on_first(run.fabric, lambda: run.update_files(state, rewrite=True))
+    if run.fabric.is_global_zero:
+        if "reason" in found:
+            logger.warning("%s: the probabilities are not calibrated, because %s", run.out, found["reason"])
+        else:
+            words = "%s: temperature %g, from %d validation polygons; mean log loss %.4g, %.4g without it"
+            before, after = found["log_loss"]
+            milestones.info(words, run.out, found["temperature"], found["polygons"], after, before, extra=BESIDE_BARS)
+    return run
 
 
 def _resume(run: Run, state: State, adam: torch.optim.Adam, plateau: ReduceLROnPlateau) -> None:

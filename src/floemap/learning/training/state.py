@@ -41,8 +41,9 @@ from floemap.results.stage import (
 from floemap.warned import without_warnings
 
 WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
-#: Raise the revision when the same data and settings give other weights: model, start, crops, loss, optimiser, order.
-STAGE = Stage("floemap train", RECORD, revision=1)
+#: Raise the revision when the same data and settings give another checkpoint: model, start, crops, loss, optimiser,
+#: order, temperature.
+STAGE = Stage("floemap train", RECORD, revision=2)
 
 
 @dataclass

@@ -1,0 +1,48 @@
+"""What is measured with the weights that a training keeps: the temperature of their probabilities.
+
+The validation parts are computed once more, whole: which weights are kept is known after the last epoch only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from floemap.learning.calibration.sample import polygon_ids, sample_part
+from floemap.learning.calibration.temperature import PolygonSample, fit_temperature
+from floemap.learning.data.parts import load_part
+from floemap.learning.data.training_data import Part
+from floemap.learning.models.base import SegmentationModel
+from floemap.learning.training.device import exact_float32
+from floemap.learning.training.distributed import gathered
+from floemap.learning.whole_scene.logits import array_reader, scene_logits
+
+
+@torch.inference_mode()
+@exact_float32()
+def calibrate(model: SegmentationModel, validation: Sequence[Part], fabric: Fabric) -> dict[str, Any]:
+    """Fit the temperature of a model on whole validation parts, in float32; the processes share the parts.
+
+    Returns
+    -------
+    The entry ``calibration`` of a checkpoint's header; see
+    :meth:`floemap.learning.calibration.temperature.Temperature.to_json`.
+
+    Raises
+    ------
+    FloemapError
+        If a part cannot be read.
+    """
+    samples = []
+    for i in range(fabric.global_rank, len(validation), fabric.world_size):
+        arrays = load_part(validation[i])
+        ids = polygon_ids(validation[i], arrays)
+        read = array_reader(arrays.stored)
+        with scene_logits(model, read, ids.shape, device=fabric.device, precision="fp32") as scene:
+            samples.append((i, sample_part(scene, arrays, ids, seed=i)))
+    in_order = [sample for _, sample in sorted(gathered(samples), key=lambda found: found[0])]
+    fitted = fit_temperature(PolygonSample.joined(in_order))
+    return fitted.to_json() | {"parts": [part.name for part in validation]}
