@@ -148,7 +148,7 @@ def test_a_training_of_another_revision_is_refused_and_kept(
         )
 
     first = go()
-    assert read_json(first.record)["revision"] == 1
+    assert read_json(first.record)["revision"] == 2
     if not finished:
         first.record.unlink()
     raised(monkeypatch, "floemap.learning.training.state:STAGE", "floemap.learning.training.loop:STAGE")

@@ -30,17 +30,20 @@ from floemap.inference.predict import strips as strips_module
 from floemap.inference.predict.engines import make_network
 from floemap.inference.predict.predict import Prediction, predict, predict_all
 from floemap.inference.predict.predictors import Predictor, make_predictor, predict_maps, predicting
-from floemap.inference.predict.scene_maps import STEPS
+from floemap.inference.predict.scene_maps import STEPS, described_score
 from floemap.inference.predict.strips import Strip, predicted_strips
+from floemap.learning.calibration.out_of_distribution import Known, SquareStatistics, labelled_squares, learn_known
 from floemap.learning.data.crops import physical
+from floemap.learning.data.parts import PartArrays
 from floemap.learning.models.checkpoint import load_checkpoint, save_checkpoint
+from floemap.learning.models.checkpoint_header import SCENES, read_about
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
 from floemap.learning.whole_scene.logits import SceneLogits, array_reader
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.outcomes import Outcome
 from floemap.sentinel1.bands import BANDS
-from floemap.sentinel1.encoding import NODATA
+from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 
 SHAPE = (165, 213)
 ABOUT = {"legend": "six_classes", "resolution_m": 80.0, "simulated": False}
@@ -307,6 +310,57 @@ def test_each_of_several_models_has_its_own_temperature(model: Path, product: Pa
         p = one_pass(product, m)[:, valid].astype(np.float64) ** (1 / t)
         each.append(p / p.sum(axis=0))
     assert np.abs(maps.probabilities[:, valid] / STEPS - np.mean(each, axis=0)).max() < 0.5 / STEPS + 1e-3
+
+
+@pytest.fixture
+def knowing(product: Path, tmp_path: Path) -> Path:
+    """A model with statistics of scenes that are like the product, but for their noise."""
+
+    def squares(seed: int) -> NDArray[np.float32]:
+        stored = stored_of(product)
+        noise = np.random.default_rng(seed).normal(0, 40, stored.shape).astype(np.int16)
+        part = PartArrays("p", np.where(stored == NODATA, NODATA, stored + noise), np.zeros(SHAPE, np.uint8))
+        return labelled_squares(part, BAND_NAMES)
+
+    known = learn_known([squares(1)], [squares(2)], SquareStatistics(BAND_NAMES).names, 0)
+    assert isinstance(known, Known)
+    return save_model(tmp_path / "knowing.safetensors", ABOUT | {SCENES: known.to_json()})
+
+
+@pytest.mark.parametrize("tile", [32, 128])
+def test_a_prediction_says_how_unlike_the_training_scenes_its_scene_is(
+    tile: int, knowing: Path, made: Prediction, product: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("floemap.learning.whole_scene.logits.TILE", tile)
+    monkeypatch.setattr("floemap.learning.whole_scene.logits._CHUNK_PX", tile)
+    found = predict(product, knowing, tmp_path / "out", precision="fp32")
+    assert np.array_equal(read(found.classes), read(made.classes))
+    known = ready(knowing).known
+    assert isinstance(known, Known)
+    statistics = SquareStatistics(BAND_NAMES)
+    statistics.add(stored_of(product))
+    expected = known.score(statistics.squares())
+    assert record(found)["out_of_distribution"] == expected.to_json()
+    with rasterio.open(found.folder / "out_of_distribution.tif") as d, rasterio.open(found.classes) as classes:
+        assert np.array_equal(d.read(1), expected.ratio, equal_nan=True)
+        assert d.crs == classes.crs and d.transform == classes.transform * Affine.scale(16)
+        assert d.bounds.left == classes.bounds.left and d.bounds.bottom <= classes.bounds.bottom
+    maps = predict_maps(product, [ready(knowing)])
+    assert not isinstance(maps.out_of_distribution, str)
+    assert np.array_equal(maps.out_of_distribution.ratio, expected.ratio, equal_nan=True)
+
+
+def test_of_several_models_the_one_that_knows_the_scene_least_counts(
+    knowing: Path, model: Path, product: Path, tmp_path: Path
+) -> None:
+    content = read_about(knowing)[SCENES]
+    narrow = content | {"percentiles": [p / 4 for p in content["percentiles"]]}
+    surprised = save_model(tmp_path / "surprised.safetensors", ABOUT | {SCENES: narrow}, seed=5)
+    alone = predict_maps(product, [ready(surprised)]).out_of_distribution
+    both = predict_maps(product, [ready(knowing), ready(model), ready(surprised)]).out_of_distribution
+    assert described_score(both) == described_score(alone) and described_score(both)["unusual_share"] > 0.5
+    unknown = described_score(predict_maps(product, [ready(model)]).out_of_distribution)
+    assert unknown == {"reason": "the model has no statistics of its training scenes"}
 
 
 # Again, and many

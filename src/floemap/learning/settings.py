@@ -162,7 +162,8 @@ class TrainingSettings(Settings):
 
     calibrate: bool = True
     """Whether to fit a temperature on the validation parts after the last epoch, so that the model's probabilities
-    come true as often as they say. Class maps stay the same."""
+    come true as often as they say, and to keep statistics of the scenes for the out-of-distribution score. Class maps
+    stay the same."""
 
     loggers: tuple[str, ...] = ()
     """What the metrics of steps and epochs are logged to, beside metrics.jsonl: tensorboard, mlflow or wandb, which

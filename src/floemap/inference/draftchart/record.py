@@ -14,7 +14,7 @@ from floemap.inference.draftchart.review_spots import tell_spots
 from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.draftchart.source import ChartSource, PreparedScene
 from floemap.inference.predict.model_files import ModelFile
-from floemap.inference.predict.scene_maps import STEP, SceneMaps
+from floemap.inference.predict.scene_maps import STEP, SceneMaps, described_score
 from floemap.legend import IGNORE
 from floemap.results.stage import sha256
 
@@ -94,6 +94,7 @@ def found_on_chart(
         "legend": {"name": legend.name, "classes": {c.id: c.key for c in legend.classes}, "ignore": IGNORE},
         "probability_step": STEP,
         "pixels": maps.pixels(),
+        "out_of_distribution": described_score(maps.out_of_distribution),
         "outputs": {o: list(names) for o, names in written.files.items()},
         "left_out": dict(written.left_out),
     }

@@ -3,13 +3,16 @@
 ``classes.tif``: uint8, the id of the most probable class in the legend, 255 where the product has no data.
 ``probabilities.tif``: uint8, a band for each class, in steps of 0.005; 255 where the product has no data. Both have the
 grid of the product. The prediction of a whole scene equals that of one pass of the model
-(:mod:`floemap.learning.whole_scene.logits`).
+(:mod:`floemap.learning.whole_scene.logits`). ``out_of_distribution.tif``: float32, how unlike the training scenes each
+square of 16 x 16 pixels is, if the model has statistics of them
+(:mod:`floemap.learning.calibration.out_of_distribution`).
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
@@ -20,14 +23,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.cog import CogWriter
+from floemap.cog import CogWriter, write_cog
 from floemap.errors import ProductError
 from floemap.grid import describe_grid
 from floemap.inference.predict.engines import Engine
 from floemap.inference.predict.model_files import LoadedModels, ModelFile, find_models
-from floemap.inference.predict.predictors import predicting
+from floemap.inference.predict.predictors import predicting, score_scene
 from floemap.inference.predict.product_reader import OpenProduct, name_of
-from floemap.inference.predict.scene_maps import PREDICT, STEP, class_band, probability_bands
+from floemap.inference.predict.scene_maps import (
+    PREDICT,
+    SCORE_BAND,
+    STEP,
+    class_band,
+    described_score,
+    probability_bands,
+    score_grid,
+    warn_if_unusual,
+)
 from floemap.inference.predict.strips import Strip
 from floemap.learning.models.checkpoint import Checkpoint
 from floemap.learning.models.checkpoint_header import temperature_of
@@ -43,6 +55,8 @@ from floemap.sentinel1.bands import raster_of
 
 logger = logging.getLogger(__name__)
 
+#: File of the out-of-distribution score.
+SCORES = "out_of_distribution.tif"
 #: Share of the network in the total time, for the progress; strips and files take the rest.
 _NETWORK_SHARE = 0.8
 
@@ -195,9 +209,13 @@ def _predict(
         stage_folder(folder, PREDICT, sources=sources, inputs=inputs, replace_others=replace) as partial,
     ):
         pixels = _write(partial, opened, model, strips, probabilities, progress)
+        score = score_scene(predictors, opened)
+        if not isinstance(score, str):
+            write_cog(partial / SCORES, score_grid(opened.geobox), score.ratio, [SCORE_BAND], nodata=math.nan)
+        warn_if_unusual(score, name_of(product))
         record = provenance(PREDICT, inputs=inputs, configuration=configuration)
         computed = asdict(predictors[0].computation) | {"seconds": round(time.perf_counter() - began, 2)}
-        record |= _about(opened, model, computed, pixels)
+        record |= _about(opened, model, computed, pixels) | {"out_of_distribution": described_score(score)}
         record["sources"] = told_sources(folder, sources)
         write_json(partial / PREDICT.record, record | {"bytes": made_of(partial)})
     progress(1, 1, "done")

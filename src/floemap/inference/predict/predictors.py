@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from floemap.inference.predict.engines import Computation, Engine, make_network
 from floemap.inference.predict.product_reader import OpenProduct, open_fitting
 from floemap.inference.predict.scene_maps import SceneMaps
 from floemap.inference.predict.strips import Strip, predicted_strips
+from floemap.learning.calibration.out_of_distribution import Known, SceneScore, SquareStatistics
 from floemap.learning.models.checkpoint import Checkpoint, load_checkpoint
+from floemap.learning.models.checkpoint_header import SCENES
 from floemap.learning.whole_scene.logits import SceneLogits
 from floemap.learning.whole_scene.pieces import Network, Precision
 from floemap.legend import IGNORE
@@ -29,6 +31,8 @@ class Predictor:
     checkpoint: Checkpoint
     network: Network
     computation: Computation
+    known: Known | str
+    """What the scenes that the model learnt from are like, or why that is unknown."""
 
 
 def make_predictor(path: str | Path, *, engine: Engine, precision: Precision, device: str) -> Predictor:
@@ -42,7 +46,36 @@ def make_predictor(path: str | Path, *, engine: Engine, precision: Precision, de
         If there is no such engine, precision or device, or the engine is not installed.
     """
     checkpoint = load_checkpoint(path)
-    return Predictor(checkpoint, *make_network(checkpoint.model, engine, precision, device))
+    known = known_scenes(checkpoint)
+    return Predictor(checkpoint, *make_network(checkpoint.model, engine, precision, device), known)
+
+
+def known_scenes(checkpoint: Checkpoint) -> Known | str:
+    """Return what the training scenes of a checkpoint are like, or why that is unknown.
+
+    Raises
+    ------
+    ModelError
+        If its statistics are damaged.
+    """
+    content = checkpoint.about.get(SCENES)
+    if content is None:
+        return "the model has no statistics of its training scenes"
+    if isinstance(content, Mapping) and isinstance(content.get("reason"), str):
+        return str(content["reason"])
+    return Known.from_json(content, SquareStatistics(checkpoint.bands).names, checkpoint.path)
+
+
+def score_scene(predictors: Sequence[Predictor], opened: OpenProduct) -> SceneScore | str:
+    """Return how unlike the training scenes a scene is, once all of it was read; or why that is unknown.
+
+    Of several models, the one counts whose training scenes the scene is least like.
+    """
+    known = [p.known for p in predictors if not isinstance(p.known, str)]
+    if not known or opened.statistics is None:
+        return next((p.known for p in predictors if isinstance(p.known, str)), "the scene was not read")
+    squares = opened.statistics.squares()
+    return max((k.score(squares) for k in known), key=lambda score: score.unusual)
 
 
 @contextmanager
@@ -78,10 +111,14 @@ def predicting(
     """
     with ExitStack() as stack:
         scenes = []
+        statistics = SquareStatistics(predictors[0].checkpoint.bands)
+        watch = any(not isinstance(p.known, str) for p in predictors)
         for i, p in enumerate(predictors):  # each opens the product for itself: their threads read at the same time
             opened = stack.enter_context(open_fitting(product, p.checkpoint))
             tell = part_of(progress, i, len(predictors), p.checkpoint.path.stem) if len(predictors) > 1 else progress
-            scenes.append(stack.enter_context(SceneLogits(p.network, opened.read, opened.shape, progress=tell)))
+            read = statistics.watch(opened.read) if watch and i == 0 else opened.read
+            scenes.append(stack.enter_context(SceneLogits(p.network, read, opened.shape, progress=tell)))
+        opened = replace(opened, statistics=statistics if watch else None)
         try:
             heats = [p.checkpoint.temperature for p in predictors]
             strips = predicted_strips(scenes, uncertainty=uncertainty, temperatures=heats)
@@ -116,4 +153,5 @@ def predict_maps(product: str | Path, predictors: Sequence[Predictor], *, progre
             rows = slice(strip.first_row, strip.first_row + len(strip.classes))
             classes[rows] = strip.classes
             probabilities[:, rows], uncertainty[:, rows] = strip.probabilities, strip.uncertainty
-    return SceneMaps(opened.geobox, legend, classes, probabilities, *uncertainty)
+        score = score_scene(predictors, opened)
+    return SceneMaps(opened.geobox, legend, classes, probabilities, *uncertainty, out_of_distribution=score)

@@ -16,6 +16,7 @@ from rasterio.errors import RasterioError
 
 from floemap.cog import GDAL_CACHE_BYTES, open_raster, read_geobox
 from floemap.errors import ProductError
+from floemap.learning.calibration.out_of_distribution import SquareStatistics
 from floemap.learning.models.checkpoint import Checkpoint, check_fits
 from floemap.sentinel1.bands import raster_of
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
@@ -36,6 +37,8 @@ class OpenProduct:
         Tags that its results inherit.
     simulated
         Whether the product is simulated.
+    statistics
+        Statistics of the rows that a prediction has read; None without one, or where no model needs them.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class OpenProduct:
     tags: dict[str, str]
     simulated: bool
     dataset: Any
+    statistics: SquareStatistics | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band
+from floemap.learning.calibration.out_of_distribution import BEYOND, CELL_PX, MANY, SceneScore
 from floemap.legend import IGNORE, Legend
 from floemap.results.stage import Stage
 
+logger = logging.getLogger(__name__)
+
 #: Raise the revision when classes or probabilities of the same model change: tiles, arithmetic, storage.
 PREDICT = Stage(
-    "floemap predict", "prediction.json", revision=0, files=("classes.tif", "classes.qml", "probabilities.tif")
+    "floemap predict",
+    "prediction.json",
+    revision=0,
+    files=("classes.tif", "classes.qml", "probabilities.tif", "out_of_distribution.tif"),
 )
 
 #: Number of steps of stored probabilities and uncertainties: 200 of half a percent.
@@ -46,6 +55,8 @@ class SceneMaps:
         (rows, cols) uint8, in the same steps; None for a single model.
     land
         (rows, cols) bool: where the scene has data and the land mask has land; None without a mask.
+    out_of_distribution
+        How unlike the model's training scenes the scene is, or why that is unknown.
     """
 
     geobox: GeoBox
@@ -55,6 +66,7 @@ class SceneMaps:
     entropy: NDArray[np.uint8]
     mutual_information: NDArray[np.uint8] | None = None
     land: NDArray[np.bool_] | None = None
+    out_of_distribution: SceneScore | str = "it was not measured"
 
     @property
     def uncertainty(self) -> dict[str, NDArray[np.uint8]]:
@@ -91,6 +103,37 @@ def probability_bands(legend: Legend) -> list[Band]:
     ]
 
 
+def score_grid(geobox: GeoBox) -> GeoBox:
+    """Return the grid of squares of the out-of-distribution score, for a scene's grid of pixels."""
+    rows, cols = (-(-n // CELL_PX) for n in geobox.shape)
+    return GeoBox((rows, cols), geobox.affine * Affine.scale(CELL_PX), geobox.crs)
+
+
+#: The band of out_of_distribution.tif.
+SCORE_BAND = Band(
+    "score",
+    "1",
+    "Distance from the model's training scenes, in medians of its validation scenes: 1 is usual",
+)
+
+
+def described_score(score: SceneScore | str) -> dict[str, Any]:
+    """Return the entry of a record about the out-of-distribution score."""
+    return {"reason": score} if isinstance(score, str) else score.to_json()
+
+
+def warn_if_unusual(score: SceneScore | str, product: str) -> None:
+    """Warn of a scene that is unlike those that the model learnt from."""
+    if not isinstance(score, str) and score.unusual > MANY:
+        logger.warning(
+            "%s: %.0f %% of the scene is unlike the model's training scenes, against %d %% of its validation scenes. "
+            "Classes and probabilities there cannot be trusted",
+            product,
+            100 * score.unusual,
+            100 - BEYOND,
+        )
+
+
 def without_land(maps: SceneMaps, land: NDArray[np.bool_]) -> SceneMaps:
     """Return the maps without values on land; the arrays are changed in place.
 
@@ -102,4 +145,6 @@ def without_land(maps: SceneMaps, land: NDArray[np.bool_]) -> SceneMaps:
     there = land & (maps.classes != IGNORE)
     for raster in (maps.classes, *maps.probabilities, *maps.uncertainty.values()):
         np.copyto(raster, np.uint8(IGNORE), where=there)
-    return replace(maps, land=there)
+    score = maps.out_of_distribution
+    score = score if isinstance(score, str) else score.without(land)
+    return replace(maps, land=there, out_of_distribution=score)

@@ -4,7 +4,9 @@ Keys: ``schema_version``, ``software``, ``created``, ``model`` (name, output_str
 parameters), ``bands``, ``normalisation`` (mean and std of each band, dB and degrees), ``legend`` (name, title, and id,
 key, title and SIGRID-3 stages of each class), ``resolution_m``, ``simulated`` (whether the training scenes were
 simulated), ``dtype`` of the stored weights, and what the training adds: crs, data, started_from, training, and
-``calibration`` (temperature, and how it was fitted; headers without it are of models that are not calibrated).
+``calibration`` (temperature, and how it was fitted; headers without it are of models that are not calibrated) and
+``out_of_distribution`` (what the training scenes are like; see
+:mod:`floemap.learning.calibration.out_of_distribution`).
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ SCHEMA_VERSION = 1
 RESOLUTION_TOLERANCE = 1e-4
 #: Key of the JSON in the file's metadata.
 METADATA_KEY = "floemap"
+#: Key of the statistics of the training scenes, which only programs can read.
+SCENES = "out_of_distribution"
 _HINT = "Give a checkpoint that floemap wrote."
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "software": str,
@@ -201,7 +205,7 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
         lines.append(("made by", f"{about['software']}, {about['created']}"))
     except MISSHAPEN as e:
         raise _damaged(path, e) from e
-    return {**about, "kind": "model", "path": str(path)}, lines
+    return {**{k: v for k, v in about.items() if k != SCENES}, "kind": "model", "path": str(path)}, lines
 
 
 def describe_legend(table: Legend) -> dict[str, Any]:

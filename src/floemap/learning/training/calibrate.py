@@ -1,6 +1,7 @@
-"""What is measured with the weights that a training keeps: the temperature of their probabilities.
+"""What is measured once a training has ended: the temperature of its probabilities, and what its scenes are like.
 
-The validation parts are computed once more, whole: which weights are kept is known after the last epoch only.
+For the temperature the validation parts are computed once more, whole: which weights are kept is known after the last
+epoch only. For the out-of-distribution score the bands of all parts are read once more, without the network.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from floemap.learning.calibration.out_of_distribution import SquareStatistics, labelled_squares, learn_known
 from floemap.learning.calibration.sample import polygon_ids, sample_part
 from floemap.learning.calibration.temperature import PolygonSample, fit_temperature
 from floemap.learning.data.parts import load_part
@@ -19,6 +21,7 @@ from floemap.learning.models.base import SegmentationModel
 from floemap.learning.training.device import exact_float32
 from floemap.learning.training.distributed import gathered
 from floemap.learning.whole_scene.logits import array_reader, scene_logits
+from floemap.sentinel1.encoding import BAND_NAMES
 
 
 @torch.inference_mode()
@@ -46,3 +49,16 @@ def calibrate(model: SegmentationModel, validation: Sequence[Part], fabric: Fabr
     in_order = [sample for _, sample in sorted(gathered(samples), key=lambda found: found[0])]
     fitted = fit_temperature(PolygonSample.joined(in_order))
     return fitted.to_json() | {"parts": [part.name for part in validation]}
+
+
+def describe_scenes(training: Sequence[Part], validation: Sequence[Part], seed: int) -> dict[str, Any]:
+    """Return the entry ``out_of_distribution`` of a checkpoint's header: what its scenes are like, or why not.
+
+    Raises
+    ------
+    FloemapError
+        If a part cannot be read.
+    """
+    learnt, held = ([labelled_squares(load_part(p), BAND_NAMES) for p in parts] for parts in (training, validation))
+    known = learn_known(learnt, held, SquareStatistics(BAND_NAMES).names, seed)
+    return {"reason": known} if isinstance(known, str) else known.to_json()

@@ -30,10 +30,10 @@ from floemap.learning.losses import Loss, make_loss
 from floemap.learning.losses.registry import loss_class, loss_identity
 from floemap.learning.models.atrous import describe_rates, warn_of_few_taps, with_rates
 from floemap.learning.models.checkpoint import Checkpoint, read_start
-from floemap.learning.models.checkpoint_header import about_start
+from floemap.learning.models.checkpoint_header import SCENES, about_start
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import LearningSettings
-from floemap.learning.training.calibrate import calibrate
+from floemap.learning.training.calibrate import calibrate, describe_scenes
 from floemap.learning.training.compiling import compiled_view
 from floemap.learning.training.device import for_patches, memory_errors
 from floemap.learning.training.distributed import (
@@ -186,7 +186,7 @@ def train(
             run = Run(model, loss, data, settings, out, header, fabric, progress)
             with memory_errors(settings, out), _note_stop(out, t.max_epochs):
                 why = _train_epochs(run, state)
-                run = _calibrated(run, state)
+                run = _calibrated(run, state, training)
         _finish(run, state, why)
     return Trained(out, tuple(state.history))
 
@@ -335,8 +335,8 @@ def _validate(run: Run, state: State) -> tuple[dict[str, float], dict[str, float
     return scores, dict(zip(run.about["class_pixels"], found.f1_by_class, strict=True))
 
 
-def _calibrated(run: Run, state: State) -> Run:
-    """Fit the temperature of the best weights, write it beside them, and return the run with it in its header."""
+def _calibrated(run: Run, state: State, training: Sequence[Part]) -> Run:
+    """Measure how far to trust the best weights, write it beside them, and return the run with it in its header."""
     if not run.settings.training.calibrate or state.best_epoch is None:
         return run
     if run.fabric.is_global_zero:
@@ -344,7 +344,9 @@ def _calibrated(run: Run, state: State) -> Run:
     model = copy.deepcopy(run.model)
     model.load_state_dict(state.best)
     found = calibrate(model, run.data.validation, run.fabric)
-    run = replace(run, about=dict(run.about) | {"calibration": found})
+    seed = run.settings.training.seed
+    scenes = on_first(run.fabric, lambda: describe_scenes(training, run.data.validation, seed))
+    run = replace(run, about=dict(run.about) | {"calibration": found, SCENES: scenes})
     on_first(run.fabric, lambda: run.update_files(state, rewrite=True))
     if run.fabric.is_global_zero:
         if "reason" in found:
@@ -412,7 +414,7 @@ def _finish(run: Run, state: State, why: str) -> None:
     """Write the record of a finished training, and log the result."""
     out, fabric = run.out, run.fabric
     record = provenance(STAGE, inputs=run.about["inputs"], configuration=run.about["configuration"])
-    record |= {k: v for k, v in run.about.items() if k not in record} | {
+    record |= {k: v for k, v in run.about.items() if k not in {*record, SCENES}} | {
         "epochs": len(state.history),
         "stopped": why,
         "best": state.best_epoch,
