@@ -153,15 +153,15 @@ def test_a_training_of_another_revision_is_refused_and_kept(
         first.record.unlink()
     raised(monkeypatch, "floemap.learning.training.state:STAGE", "floemap.learning.training.loop:STAGE")
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(ConfigError, match=r"with other revision \(1, now 2\).*--overwrite"):
+    with pytest.raises(ConfigError, match=r"with other revision \(2, now 3\).*--overwrite"):
         go()
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
     assert not go(overwrite=True).skipped
     assert go().skipped
     without(first.record, "revision")
-    with pytest.raises(ConfigError, match=r"with other revision \(0, now 2\)"):
+    with pytest.raises(ConfigError, match=r"with other revision \(0, now 3\)"):
         go()
-    assert state.load_state(tmp_path / "state.pt").revision == 2
+    assert state.load_state(tmp_path / "state.pt").revision == 3
 
 
 def test_a_record_without_a_revision_is_of_revision_0() -> None:

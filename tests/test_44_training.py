@@ -553,7 +553,8 @@ def test_a_log_has_a_line_for_each_epoch_and_says_how_it_ended(
     assert [s.split(":")[0] for s in said[:3]] == [f"epoch {i} of at most 3" for i in (1, 2, 3)]
     assert "validation loss" not in said[0] and "validation loss" in said[1] and "best so far epoch 2" in said[1]
     best = min((x for x in trained.history if x["validation_loss"] is not None), key=lambda x: x["validation_loss"])
-    assert f"the weights of epoch {best['epoch']} are kept" in said[3] and "because 3 epochs were asked for" in said[3]
+    assert "temperature" in said[3] and "validation polygons" in said[3]
+    assert f"the weights of epoch {best['epoch']} are kept" in said[4] and "because 3 epochs were asked for" in said[4]
     state = load_state(tmp_path / "run" / "state.pt")
     state.history = state.history[:1]
     trained.record.unlink()

@@ -22,10 +22,11 @@ def confidence(
     reference: NDArray[np.uint8],
     legend: Legend,
     step: float | None = None,
+    **more: Any,
 ) -> Any:
     """The check on whole arrays of probabilities."""
     maps = compared(prediction, reference, legend=legend)
-    return module.confidence(maps, lambda window: p[:, window[0], window[1]], step)
+    return module.confidence(maps, lambda window: p[:, window[0], window[1]], step, **more)
 
 
 def forecast(seed: int = 0, shape: tuple[int, int] = (300, 400), low: float = 0.5) -> Iterator[NDArray[Any]]:
@@ -179,3 +180,81 @@ def test_probabilities_outside_of_0_to_1_are_named() -> None:
         confidence(np.where(np.arange(6)[:, None, None] == 2, 3 * floats, floats), classes, classes, LEGEND)
     with pytest.raises(ConfigError, match=r"from 0 to 2, outside"):
         confidence(np.full(floats.shape, 200, np.uint8), classes, classes, LEGEND, 1 / 100)
+
+
+# Bins of equal numbers, polygons, and without temperature
+
+
+def written_out(chosen: Any, right: Any, weights: Any) -> float:
+    """The definition of Guo et al., with weights: a loop over fifteen bins of equal width."""
+    total = 0.0
+    for b in range(15):
+        low, high = b / 15, (b + 1) / 15
+        inside = (chosen >= low - 1e-9) & ((chosen < high - 1e-9) | (b == 14))
+        if inside.any():
+            w = weights[inside]
+            total += w.sum() * abs(np.average(chosen[inside], weights=w) - np.average(right[inside], weights=w))
+    return total / float(weights.sum())
+
+
+def test_the_error_by_polygon_is_that_of_pixels_that_share_a_polygons_weight() -> None:
+    p, prediction, reference = forecast(3, (60, 80))
+    ids = (np.arange(60)[:, None] // 7 * 3 + np.arange(80)[None] // 50).astype(np.uint16)
+    ids[:5] = 0  # without a polygon
+    prediction[50:, :20] = IGNORE
+    found = confidence(sharpen(p), prediction, reference, LEGEND, polygons=ids).values()
+    here = prediction != IGNORE
+    chosen = np.take_along_axis(sharpen(p), np.where(here, prediction, 0)[None].astype(int), axis=0)[0][here]
+    right, own = (prediction == reference)[here], ids[here]
+    weights = np.where(own > 0, 1 / np.bincount(own)[own], 0.0)
+    assert found["ece_by_polygon"] == pytest.approx(written_out(chosen, right, weights), abs=2e-3)
+    assert found["ece"] == pytest.approx(written_out(chosen, right, np.ones(len(own))), abs=1e-3)
+    assert confidence(p, prediction, reference, LEGEND).values()["ece_by_polygon"] is None
+
+
+def test_a_large_right_polygon_and_a_small_wrong_one_by_hand() -> None:
+    """90 pixels right and 10 wrong, all with probability 0.9: by pixel no error, by polygon 0.9 against 0.5."""
+    prediction = np.zeros((10, 10), np.uint8)
+    reference = prediction.copy()
+    reference[9] = 1
+    ids = np.where(reference == 1, 2, 1).astype(np.uint16)
+    p = np.zeros((6, 10, 10), np.uint8)
+    p[0], p[1] = 180, 20
+    found = confidence(p, prediction, reference, LEGEND, 1 / 200, polygons=ids).values()
+    assert found["ece"] == pytest.approx(0) and found["ece_by_polygon"] == pytest.approx(0.4)
+    assert found["ece_equal_mass"] == pytest.approx(0)
+
+
+def test_bins_of_equal_numbers_of_pixels() -> None:
+    """The definition: the pixels in order of probability, cut into fifteen equal parts."""
+    p, prediction, reference = forecast(5, (300, 300))
+    for chance in (p, sharpen(p)):
+        chosen = np.take_along_axis(chance, prediction[None].astype(int), axis=0)[0].ravel()
+        right = (prediction == reference).ravel()
+        order = np.argsort(chosen, kind="stable")
+        parts = np.array_split(order, 15)
+        expected = np.mean([abs(chosen[i].mean() - right[i].mean()) for i in parts])
+        found = confidence(chance, prediction, reference, LEGEND).values()
+        assert found["ece_equal_mass"] == pytest.approx(expected, abs=3e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.0, 4.0])
+def test_the_error_without_temperature_is_that_of_the_models_own_probabilities(temperature: float) -> None:
+    """Logits of an overconfident model; the map stores softmax(z / T) in steps of 0.005."""
+    rng = np.random.default_rng(1)
+    z = rng.normal(0, 3, (6, 200, 200))
+    own = np.exp(z) / np.exp(z).sum(axis=0)
+    hot = np.exp(z / temperature)
+    stored = np.rint(200 * hot / hot.sum(axis=0)).astype(np.uint8)
+    prediction = z.argmax(axis=0).astype(np.uint8)
+    likely = np.exp(z / 2) / np.exp(z / 2).sum(axis=0)
+    reference = (rng.random((200, 200)) > likely.cumsum(axis=0)).sum(axis=0).clip(0, 5).astype(np.uint8)
+    found = confidence(stored, prediction, reference, LEGEND, 1 / 200, temperature=temperature).values()
+    chosen = own.max(axis=0).ravel()
+    expected = written_out(chosen, (prediction == reference).ravel(), np.ones(chosen.size))
+    assert expected > 0.1  # it is too sure
+    assert found["ece_uncalibrated"] == pytest.approx(expected, abs=0.01 if temperature >= 1 else 0.03)
+    if temperature == 2:
+        assert found["ece"] < 0.01
+    if temperature == 1:
+        assert found["ece"] == found["ece_uncalibrated"]

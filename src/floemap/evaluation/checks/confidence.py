@@ -2,11 +2,14 @@
 
 Expected calibration error: pixels are binned into 15 bins by the probability of the chosen class; in each bin the mean
 probability is compared with the share of right pixels; the differences are averaged, weighted by pixels (M. Naeini,
-G. Cooper, M. Hauskrecht, 2015, AAAI; C. Guo et al., 2017, ICML, arXiv:1706.04599). Reliability of a class: the same for
-the class's own probability, chosen or not, against the frequency of the class in the reference. Brier score: mean over
-pixels of the sum over classes of (probability - truth)^2, 0 to 2 (G. Brier, 1950, Monthly Weather Review 78, 1-3).
-Entropy: - sum of p ln p over classes, divided by the logarithm of their number: 0 is certain, 1 is uniform. Its mean
-over wrong pixels should be well above its mean over right ones.
+G. Cooper, M. Hauskrecht, 2015, AAAI; C. Guo et al., 2017, ICML, arXiv:1706.04599). The bins have equal widths; the
+error in bins of equal numbers of pixels (J. Nixon et al., "Measuring calibration in deep learning", CVPR workshops,
+2019) depends less on where they lie. By polygon: each polygon of the chart counts alike, divided among its pixels.
+Uncalibrated: with the model's temperature T undone, p^T / sum of p^T, from the stored steps. Reliability of a class:
+the same for the class's own probability, chosen or not, against the frequency of the class in the reference. Brier
+score: mean over pixels of the sum over classes of (probability - truth)^2, 0 to 2 (G. Brier, 1950, Monthly Weather
+Review 78, 1-3). Entropy: - sum of p ln p over classes, divided by the logarithm of their number: 0 is certain, 1 is
+uniform. Its mean over wrong pixels should be well above its mean over right ones.
 
 Does the model know where it is wrong? An analyst reviews the pixels of which the model is unsure. So pixels are ordered
 by the probability of the chosen class. The share of wrong pixels in the surer half is the error that remains after a
@@ -14,8 +17,8 @@ review of the other half: the selective risk at a coverage of one half (R. El-Ya
 Learning Research 11, 1605-1641). It is 0 for a map without errors. The difference of entropies is undefined for such a
 map, and so cannot rank maps.
 
-"Right" means equal to the reference, whose own errors count as the prediction's. All numbers follow from integer counts
-of stored steps of probability, so strips and scenes add exactly.
+"Right" means equal to the reference, whose own errors count as the prediction's. All numbers but those by polygon and
+uncalibrated follow from integer counts of stored steps of probability, so strips and scenes add exactly.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ from floemap.evaluation.statistics.blocks import Window
 from floemap.legend import IGNORE, Legend
 
 BINS = 15
+#: Number of levels of probability from which bins of equal numbers of pixels are made.
+GRADES = 100
 #: Step in which floating-point probabilities are counted.
 FLOAT_STEP = 1 / 65535
 #: Number of rows read together.
@@ -62,6 +67,12 @@ class ConfidenceAmounts(Amounts):
     each
         For each class: pixels, pixels that have the class in the reference, and sum of the class's probability, binned
         by that probability, (classes, 3, bins).
+    graded
+        As `chosen`, in :data:`GRADES` bins, (3, grades).
+    by_polygon
+        As `chosen`, each pixel counting 1 / (number of pixels of its polygon), (3, bins); 0 without polygons.
+    uncalibrated
+        As `chosen`, with the temperature undone, (3, bins).
     brier
         Sum of squared differences.
     entropy_right, entropy_wrong
@@ -94,6 +105,9 @@ class ConfidenceAmounts(Amounts):
     right: int
     chosen: Floats
     each: Floats
+    graded: Floats
+    by_polygon: Floats
+    uncalibrated: Floats
     brier: float
     entropy_right: float
     entropy_wrong: float
@@ -107,6 +121,9 @@ class ConfidenceAmounts(Amounts):
             "accuracy": ratio(self.right, self.pixels),
             "mean_confidence": ratio(float(self.chosen[2].sum()), self.pixels),
             "ece": _calibration_error(self.chosen),
+            "ece_equal_mass": _calibration_error(_equal_mass(self.graded)),
+            "ece_by_polygon": _calibration_error(self.by_polygon),
+            "ece_uncalibrated": _calibration_error(self.uncalibrated),
             "brier": ratio(self.brier, self.pixels),
             "entropy_right": right,
             "entropy_wrong": wrong,
@@ -122,6 +139,16 @@ class ConfidenceAmounts(Amounts):
 
 def _calibration_error(bins: Floats) -> float | None:
     return ratio(float(np.abs(bins[1] - bins[2]).sum()), float(bins[0].sum()))
+
+
+def _equal_mass(graded: Floats) -> Floats:
+    """Return counts in :data:`BINS` bins of equal numbers of pixels, (3, bins).
+
+    The pixels of a grade count as equally sure: one that two bins share is divided between them.
+    """
+    sums = np.concatenate([np.zeros((3, 1)), np.cumsum(graded, axis=1)], axis=1)
+    edges = np.linspace(0, sums[0, -1], BINS + 1)
+    return np.stack([np.diff(np.interp(edges, sums[0], total)) for total in sums])
 
 
 def _selective_risk(bins: Floats, coverage: float) -> float | None:
@@ -152,9 +179,11 @@ class ConfidenceCounts:
         The legend of both maps.
     step
         Probability of one stored step where probabilities are stored as uint8; None where they are floating-point.
+    temperature
+        Temperature of the model that gave the probabilities.
     """
 
-    def __init__(self, legend: Legend, step: float | None = None) -> None:
+    def __init__(self, legend: Legend, step: float | None = None, *, temperature: float = 1.0) -> None:
         if step is not None and not 0 < step <= 1:
             raise ConfigError(f"the step of {step} between probabilities is not in (0, 1].")
         self.legend = legend
@@ -162,8 +191,17 @@ class ConfidenceCounts:
         self.step = FLOAT_STEP if step is None else step
         levels = IGNORE if self.stored else round(1 / FLOAT_STEP) + 1
         self._counts = np.zeros((len(legend), levels, _STATES), np.int64)
+        self._by_polygon = np.zeros((2, levels))  # all pixels and right ones, by level of the chosen class
+        self._uncalibrated = np.zeros((3, BINS))
+        self._hot = None if temperature == 1 else (np.arange(levels) * self.step) ** temperature
 
-    def add(self, probabilities: NDArray[Any], prediction: Classes, reference: Classes) -> None:
+    def add(
+        self,
+        probabilities: NDArray[Any],
+        prediction: Classes,
+        reference: Classes,
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
         """Count a strip.
 
         Parameters
@@ -172,6 +210,8 @@ class ConfidenceCounts:
             (classes, rows, cols): uint8 steps with no-data 255, or floating-point numbers with no-data NaN.
         prediction, reference
             (rows, cols) uint8 class ids with no-data 255.
+        weights
+            (rows, cols): what each pixel counts for the error by polygon; None without polygons.
 
         Raises
         ------
@@ -192,10 +232,18 @@ class ConfidenceCounts:
             here &= p != missing if self.stored else np.isfinite(p)
         said, true = prediction[here], reference[here]
         wrong = (said != true) * np.int32(_WRONG)
-        for k, p in enumerate(probabilities):
-            level = self._levels(p[here])
+        levels = [self._levels(p[here]) for p in probabilities]
+        for k, level in enumerate(levels):
             index = level * _STATES + ((said == k) * _CHOSEN + (true == k) * _TRUE + wrong)
             self._counts[k] += np.bincount(index, minlength=self._counts[k].size).reshape(-1, _STATES)
+
+        chosen, right = np.take_along_axis(np.stack(levels), said[None].astype(np.intp), axis=0)[0], said == true
+        if weights is not None:
+            for total, w in zip(self._by_polygon, (weights[here], weights[here] * right), strict=True):
+                total += np.bincount(chosen, w, minlength=len(total))
+        if self._hot is not None:
+            whole = np.sum([self._hot[level] for level in levels], axis=0)
+            self._uncalibrated += _binned(self._hot[chosen] / np.where(whole > 0, whole, 1), np.ones_like(whole), right)
 
     def _levels(self, p: NDArray[Any]) -> NDArray[np.int32]:
         level = p.astype(np.int32) if self.stored else np.rint(p / self.step).astype(np.int32)
@@ -219,11 +267,15 @@ class ConfidenceCounts:
         right_chosen = counts[:, :, _CHOSEN | _TRUE].sum(axis=0)
         entropy = np.zeros_like(p)
         entropy[1:] = -p[1:] * np.log(p[1:]) / np.log(len(self.legend))
+        chosen = _binned(p, of_chosen.sum(axis=1), right_chosen)
         return ConfidenceAmounts(
             classes=keys(self.legend),
             pixels=pixels,
             right=int(right_chosen.sum()),
-            chosen=_binned(p, of_chosen.sum(axis=1), right_chosen),
+            chosen=chosen,
+            graded=_binned(p, of_chosen.sum(axis=1), right_chosen, GRADES),
+            by_polygon=_binned(p, *self._by_polygon),
+            uncalibrated=chosen if self._hot is None else self._uncalibrated,
             each=np.stack([_binned(p, e, t) for e, t in zip(every, true, strict=True)]),
             brier=float((true * (1 - p) ** 2).sum() + ((every - true) * p**2).sum()),
             entropy_right=float(((every - wrong) * entropy).sum()),
@@ -231,15 +283,20 @@ class ConfidenceCounts:
         )
 
 
-def _binned(p: Floats, pixels: NDArray[np.int64], hits: NDArray[np.int64]) -> Floats:
+def _binned(p: Floats, pixels: NDArray[Any], hits: NDArray[Any], bins: int = BINS) -> Floats:
     """Return counts by level of probability in bins: pixels, hits, sum of probability, (3, bins)."""
     # Bins include their lower end: 0.2 belongs to the bin that begins there. 1 belongs to the last bin.
-    index = np.minimum((p * BINS + 1e-9).astype(np.intp), BINS - 1)
-    return np.stack([np.bincount(index, weights=w, minlength=BINS) for w in (pixels, hits, pixels * p)])
+    index = np.minimum((p * bins + 1e-9).astype(np.intp), bins - 1)
+    return np.stack([np.bincount(index, weights=w, minlength=bins) for w in (pixels, hits, pixels * p)])
 
 
 def confidence(
-    maps: MapPair, read: Callable[[Window], NDArray[Any]], step: float | None = None
+    maps: MapPair,
+    read: Callable[[Window], NDArray[Any]],
+    step: float | None = None,
+    *,
+    temperature: float = 1.0,
+    polygons: NDArray[np.uint16] | None = None,
 ) -> ByBlock[ConfidenceAmounts] | str:
     """Measure the probabilities of a map.
 
@@ -252,6 +309,10 @@ def confidence(
         takes them.
     step
         Probability of one stored step, see :class:`ConfidenceCounts`.
+    temperature
+        Temperature of the model.
+    polygons
+        (rows, cols): the chart's polygon of each pixel, 0 for none; None if they are unknown.
 
     Returns
     -------
@@ -263,11 +324,17 @@ def confidence(
         As :class:`ConfidenceCounts`.
     """
     found: dict[str, NDArray[np.float64]] = {}
+    weights = None
+    if polygons is not None:
+        pixels = np.bincount(polygons[(maps.prediction != IGNORE) & (maps.reference != IGNORE)], minlength=1)
+        weights = np.divide(1.0, pixels, out=np.zeros(len(pixels)), where=pixels > 0)
+        weights[0] = 0.0
     for block, (rows, cols) in maps.grid.parts(slice(0, maps.grid.shape[0])):
-        counts = ConfidenceCounts(maps.legend, step)
+        counts = ConfidenceCounts(maps.legend, step, temperature=temperature)
         for row in range(rows.start, rows.stop, _STRIP_ROWS):
             window = slice(row, min(row + _STRIP_ROWS, rows.stop)), cols
-            counts.add(read(window), maps.prediction[window], maps.reference[window])
+            counted = None if weights is None or polygons is None else _looked_up(weights, polygons[window])
+            counts.add(read(window), maps.prediction[window], maps.reference[window], counted)
         amounts = counts.amounts()
         if amounts is not None:
             for name in ConfidenceAmounts.additive():
@@ -276,3 +343,8 @@ def confidence(
     if not found:
         return "no pixel has probabilities and a class in both maps"
     return ByBlock(ConfidenceAmounts, {"classes": keys(maps.legend)}, found)
+
+
+def _looked_up(weights: NDArray[np.float64], polygons: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Return the weight of each pixel; 0 for polygons beyond the table, which have no pixel that is compared."""
+    return np.where(polygons < len(weights), weights[np.minimum(polygons, len(weights) - 1)], 0.0)

@@ -27,7 +27,7 @@ from floemap.progress import Progress, silent
 from floemap.results.stage import Stage, revisions_in
 
 #: Raise the revision when a check's amounts or values change, for the scene or by block.
-STAGE = Stage("floemap report", "checks.json", revision=2, files=("blocks.npz",))
+STAGE = Stage("floemap report", "checks.json", revision=3, files=("blocks.npz",))
 
 #: The checks by key, in the order of the page that explains them, with the classes of their amounts.
 CHECKS: Mapping[str, type[Amounts]] = MappingProxyType(
@@ -151,7 +151,7 @@ def _confidence(files: SceneFiles) -> ByBlock[ConfidenceAmounts] | str:
     if not files.probabilities.exists():
         return f"there is no {files.probabilities.name}"
     with files.open_probabilities() as (read, step):
-        return confidence(files.maps, read, step)
+        return confidence(files.maps, read, step, temperature=files.temperature, polygons=files.polygons())
 
 
 def entry(found: Amounts | str) -> dict[str, Any]:

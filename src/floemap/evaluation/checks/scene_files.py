@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from floemap.evaluation.checks.season import in_melt_season, with_air_temperatur
 from floemap.evaluation.scoring.sources import ClassTable, truth_band
 from floemap.evaluation.statistics.blocks import BlockGrid, Window
 from floemap.grid import check_same_grid, crs_of
+from floemap.icechart.label.polygon_table import RASTER
 from floemap.legend import IGNORE, Legend, legend
 from floemap.results.stage import read_json
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
@@ -52,8 +54,11 @@ class SceneFiles:
         Whether the product, the prediction or the labels are simulated, or a truth is given.
     seams
         The product's lines between sub-swaths; None if product.json has no such entry.
-    product, probabilities
-        Paths of rasters. The file of probabilities need not exist; the path is None where a chart is checked.
+    product, probabilities, polygon_raster
+        Paths of rasters. The files of probabilities and of the labels' polygons need not exist; the path of
+        probabilities is None where a chart is checked.
+    temperature
+        Temperature of the model that gave the probabilities; 1 where it was not calibrated.
     """
 
     prediction: Classes
@@ -67,6 +72,8 @@ class SceneFiles:
     seams: list[Mapping[str, Any]] | None
     product: Path
     probabilities: Path | None
+    polygon_raster: Path
+    temperature: float = 1.0
 
     @property
     def reference(self) -> Classes:
@@ -134,6 +141,25 @@ class SceneFiles:
                 degrees = stored * np.float32(SCALE)
                 degrees[stored == NODATA] = np.nan
                 yield rows, degrees
+
+    def polygons(self) -> NDArray[np.uint16] | None:
+        """Return the chart's polygon of each pixel, (rows, cols), 0 for none; None if the labels have no such file.
+
+        Raises
+        ------
+        GridError
+            If it lies on another grid.
+        FloemapError
+            If it cannot be read.
+        """
+        path = self.polygon_raster
+        if not path.is_file():
+            return None
+        check_same_grid(read_geobox(path), self.geobox, f"{path} and the labels")
+        with open_raster(path) as d:
+            if d.count != 1 or d.dtypes[0] != "uint16":
+                raise FloemapError(f"holds {d.count} bands of {d.dtypes[0]}, not one of uint16.", path=path)
+            return np.asarray(d.read(1))
 
     @contextmanager
     def open_probabilities(self) -> Iterator[tuple[Callable[[Window], NDArray[Any]], float | None]]:
@@ -245,7 +271,18 @@ def open_scene_files(
         seams=prepared.get("seams"),
         product=bands,
         probabilities=None if prediction is None else prediction / "probabilities.tif",
+        polygon_raster=labels / RASTER,
+        temperature=1.0 if prediction is None else _temperature(records[-1], prediction / "prediction.json"),
     )
+
+
+def _temperature(record: Mapping[str, Any], path: Path) -> float:
+    """Return the temperature of the model that made a prediction; 1 where the record has none."""
+    model = record.get("model")
+    value = model.get("temperature", 1.0) if isinstance(model, Mapping) else 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise FloemapError(f"gives the temperature {value!r}, not a positive number.", path=path)
+    return float(value)
 
 
 def _classes(path: Path, geobox: GeoBox, bands: Path, band: int = 0) -> Classes:

@@ -154,4 +154,5 @@ def predict_maps(product: str | Path, predictors: Sequence[Predictor], *, progre
             classes[rows] = strip.classes
             probabilities[:, rows], uncertainty[:, rows] = strip.probabilities, strip.uncertainty
         score = score_scene(predictors, opened)
-    return SceneMaps(opened.geobox, legend, classes, probabilities, *uncertainty, out_of_distribution=score)
+    maps = SceneMaps(opened.geobox, legend, classes, probabilities, *uncertainty)
+    return replace(maps, out_of_distribution=score)

@@ -164,7 +164,7 @@ class Known:
         found = np.full(squares.shape[:-1], np.nan)
         if known.any():
             near, _ = self._tree.query(squares[known] / self.scale, k=NEAREST)
-            found[known] = near.mean(axis=-1)
+            found[known] = np.mean(near, axis=-1)
         return found
 
     def score(self, squares: Floats) -> SceneScore:

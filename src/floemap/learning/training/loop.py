@@ -339,8 +339,6 @@ def _calibrated(run: Run, state: State, training: Sequence[Part]) -> Run:
     """Measure how far to trust the best weights, write it beside them, and return the run with it in its header."""
     if not run.settings.training.calibrate or state.best_epoch is None:
         return run
-    if run.fabric.is_global_zero:
-        run.progress(0, 1, "calibrating")
     model = copy.deepcopy(run.model)
     model.load_state_dict(state.best)
     found = calibrate(model, run.data.validation, run.fabric)
