@@ -17,12 +17,13 @@ from tiny_model import ABOUT
 
 from floemap.errors import ModelError
 from floemap.inference.predict.predictors import make_predictor
-from floemap.inference.predict.scene_maps import described_score, warn_if_unusual
+from floemap.inference.predict.scene_maps import described_score, warn_if_unlike
 from floemap.learning.calibration.out_of_distribution import (
     FEWEST_CELLS,
     MOST_CELLS,
     NEAREST,
     Known,
+    SceneScore,
     SquareStatistics,
     labelled_squares,
     learn_known,
@@ -138,11 +139,26 @@ def test_squares_of_land_are_left_out_and_no_square_is_said(known: Known) -> Non
 
 def test_the_warning_names_scene_and_shares(known: Known, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        warn_if_unusual(known.score(squares(bands(20))), "S1A_USUAL")
-        warn_if_unusual("it is not known", "S1A_UNKNOWN")
+        warn_if_unlike(known.score(squares(bands(20))), "S1A_USUAL")
+        warn_if_unlike("it is not known", "S1A_UNKNOWN")
         assert not caplog.records
-        warn_if_unusual(known.score(squares(bands(20, hh_db=-10))), "S1A_OTHER")
-    assert "S1A_OTHER: 100 %" in caplog.text and "5 % of its validation" in caplog.text
+        warn_if_unlike(known.score(squares(bands(20, hh_db=-10))), "S1A_OTHER")
+    assert "S1A_OTHER is unlike" in caplog.text and "100 % of it is unusual (5 % is usual)" in caplog.text
+
+
+def test_a_scene_is_unlike_by_its_median_or_by_many_unusual_squares(known: Known) -> None:
+    """By hand, of a validation whose distances are 1 to 2: median 1.5, percentile 95 at 1.95."""
+    held = Known(known.names, known.scale, known.squares, np.linspace(1, 2, 101))
+
+    def score(*ratios: float) -> SceneScore:
+        return SceneScore(np.array([ratios], np.float32), held)
+
+    usual = score(*[1.0] * 9, 1.4)
+    assert (usual.median, usual.unusual, usual.unlike) == (1.0, 0.1, False)
+    assert usual.percentile == pytest.approx(50)
+    assert score(*[1.0] * 7, *[1.4] * 3).unlike  # three of ten are unusual
+    further = score(*[1.15] * 10)  # 1.725 of 1 to 2
+    assert further.percentile == pytest.approx(72.5) and further.unusual == 0 and further.unlike
 
 
 # What a checkpoint keeps

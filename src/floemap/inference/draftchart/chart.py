@@ -27,7 +27,7 @@ from floemap.inference.draftchart.source import ChartSource, find_product, input
 from floemap.inference.draftchart.stac import write_chart_item
 from floemap.inference.predict.memory import give_back_memory
 from floemap.inference.predict.model_files import LoadedModels, ModelFile, find_models
-from floemap.inference.predict.scene_maps import SceneMaps, warn_if_unusual, without_land
+from floemap.inference.predict.scene_maps import SceneMaps, warn_if_unlike, without_land
 from floemap.learning.models.checkpoint_header import RESOLUTION_TOLERANCE
 from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product
@@ -217,7 +217,7 @@ class _Call:
             if self.land_mask is not None:
                 with steps.step("land mask"):
                     maps = _masked(maps, self.land_mask, source)
-            warn_if_unusual(maps.out_of_distribution, source.name)
+            warn_if_unlike(maps.out_of_distribution, source.name)
             settings = _with_tolerance(settings, maps)
             record = provenance(STAGE, inputs=inputs, configuration=configuration)
             about = about_chart(record, source, scene, models.files, land, settings)

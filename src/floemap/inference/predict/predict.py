@@ -38,7 +38,7 @@ from floemap.inference.predict.scene_maps import (
     described_score,
     probability_bands,
     score_grid,
-    warn_if_unusual,
+    warn_if_unlike,
 )
 from floemap.inference.predict.strips import Strip
 from floemap.learning.models.checkpoint import Checkpoint
@@ -212,7 +212,7 @@ def _predict(
         score = score_scene(predictors, opened)
         if not isinstance(score, str):
             write_cog(partial / SCORES, score_grid(opened.geobox), score.ratio, [SCORE_BAND], nodata=math.nan)
-        warn_if_unusual(score, name_of(product))
+        warn_if_unlike(score, name_of(product))
         record = provenance(PREDICT, inputs=inputs, configuration=configuration)
         computed = asdict(predictors[0].computation) | {"seconds": round(time.perf_counter() - began, 2)}
         record |= _about(opened, model, computed, pixels) | {"out_of_distribution": described_score(score)}

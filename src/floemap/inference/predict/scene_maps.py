@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band
-from floemap.learning.calibration.out_of_distribution import BEYOND, CELL_PX, MANY, SceneScore
+from floemap.learning.calibration.out_of_distribution import BEYOND, CELL_PX, SceneScore
 from floemap.legend import IGNORE, Legend
 from floemap.results.stage import Stage
 
@@ -122,13 +122,16 @@ def described_score(score: SceneScore | str) -> dict[str, Any]:
     return {"reason": score} if isinstance(score, str) else score.to_json()
 
 
-def warn_if_unusual(score: SceneScore | str, product: str) -> None:
+def warn_if_unlike(score: SceneScore | str, product: str) -> None:
     """Warn of a scene that is unlike those that the model learnt from."""
-    if not isinstance(score, str) and score.unusual > MANY:
+    if not isinstance(score, str) and score.unlike:
         logger.warning(
-            "%s: %.0f %% of the scene is unlike the model's training scenes, against %d %% of its validation scenes. "
-            "Classes and probabilities there cannot be trusted",
+            "%s is unlike the model's training scenes: its out-of-distribution score is %.2f (1 is usual), at "
+            "percentile %.0f of the validation scenes, and %.0f %% of it is unusual (%d %% is usual). Classes and "
+            "probabilities may be wrong",
             product,
+            score.median,
+            score.percentile,
             100 * score.unusual,
             100 - BEYOND,
         )

@@ -13,6 +13,7 @@ not rise from winter to summer, and because they are there for any model; docs/c
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,9 +42,11 @@ NEAREST = 5
 MOST_CELLS = 2048
 #: Smallest number of training and of validation squares that tell anything.
 FEWEST_CELLS = 30
-#: Percentile of the validation squares beyond which a square counts as unusual, and the share of such squares in a
-#: scene above which a warning is given; it would be 5 % on scenes like those of the validation.
-BEYOND, MANY = 95, 0.2
+#: Percentile of the validation squares beyond which a square counts as unusual.
+BEYOND = 95
+#: A scene is unlike the training scenes if more than this share of its squares is unusual (5 % is usual), or if the
+#: percentile of its median square is above this one (50 is usual).
+MOST_UNUSUAL, HIGHEST_PERCENTILE = 0.2, 70.0
 #: Added to spreads in dB before their logarithm.
 _FLOOR_DB = 0.1
 
@@ -243,8 +246,28 @@ class SceneScore:
     def unusual(self) -> float:
         """Share of the squares beyond the validation's percentile :data:`BEYOND`; 0 without squares."""
         limit = self.known.percentiles[BEYOND] / self.known.percentiles[50]
-        squares = self.ratio[~np.isnan(self.ratio)]
+        squares = self._squares
         return float((squares > limit).mean()) if squares.size else 0.0
+
+    @property
+    def median(self) -> float:
+        """Score of the scene: the median over its squares; 1 is usual. NaN without squares."""
+        return float(np.median(self._squares)) if self._squares.size else math.nan
+
+    @property
+    def percentile(self) -> float:
+        """Percentile of the median square among the validation squares; 50 is usual. NaN without squares."""
+        percentiles = self.known.percentiles
+        return float(np.interp(self.median * percentiles[50], percentiles, np.arange(101)))
+
+    @property
+    def unlike(self) -> bool:
+        """Whether the scene is unlike the training scenes."""
+        return self.unusual > MOST_UNUSUAL or self.percentile > HIGHEST_PERCENTILE
+
+    @property
+    def _squares(self) -> Floats:
+        return self.ratio[~np.isnan(self.ratio)]
 
     def without(self, left_out: NDArray[np.bool_]) -> SceneScore:
         """Return the score without squares of which at least half is left out, by pixel (rows, cols)."""
@@ -252,18 +275,16 @@ class SceneScore:
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of a prediction's record."""
-        squares = self.ratio[~np.isnan(self.ratio)]
-        if not squares.size:
+        if not self._squares.size:
             return {"reason": "no square of the scene has data"}
-        median = float(np.median(squares))
-        percentile = float(np.interp(median * self.known.percentiles[50], self.known.percentiles, np.arange(101)))
         return {
-            "score": round(median, 3),
-            "percentile": round(percentile, 1),
+            "score": round(self.median, 3),
+            "percentile": round(self.percentile, 1),
             "unusual_share": round(self.unusual, 4),
             "unusual_percentile": BEYOND,
-            "squares": int(squares.size),
+            "squares": int(self._squares.size),
             "square_px": CELL_PX,
+            "unlike_training": self.unlike,
         }
 
 
