@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,13 +42,8 @@ def imported_class(name: str, base: type[T], setting: str) -> type[T]:
     ConfigError
         If the name is not an import string, the module cannot be imported, or it does not have such a class.
     """
-    if not _IMPORT_STRING.fullmatch(name):
-        raise ConfigError(
-            f"{setting} is {name!r}, which is not an import string.",
-            hint="Write module:Class, such as my_losses:Tversky for the class Tversky in my_losses.py.",
-        )
     module_name, _, class_name = name.partition(":")
-    module = _imported(module_name, setting)
+    module = _module_of(name, setting)
     usable = [
         key
         for key, value in vars(module).items()
@@ -68,8 +64,35 @@ def imported_class(name: str, base: type[T], setting: str) -> type[T]:
     return found
 
 
-def identity(cls: type[Any]) -> str:
-    """Return the SHA-256 of the source file of a class; in a notebook, of the source of the class.
+def imported(name: str, setting: str) -> Any:
+    """Import a class or a function; parameters as of :func:`imported_class`.
+
+    Raises
+    ------
+    ConfigError
+        If the name is not an import string, the module cannot be imported, or it does not have this name.
+    """
+    module = _module_of(name, setting)
+    module_name, _, wanted = name.partition(":")
+    if not hasattr(module, wanted):
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ConfigError(
+            f"{setting} is {name!r}, but {wanted} in {module_name} does not exist.", hint=known_names(wanted, public)
+        )
+    return getattr(module, wanted)
+
+
+def package_of(name: str) -> str | None:
+    """Return the installed package that an import string names, with its version; None for a file of the user's."""
+    top = name.partition(":")[0].partition(".")[0]
+    try:
+        return f"{top} {metadata.version(top)}"
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def identity(cls: Any) -> str:
+    """Return the SHA-256 of the source file of a class or function; in a notebook, of its own source.
 
     Raises
     ------
@@ -82,10 +105,20 @@ def identity(cls: type[Any]) -> str:
         source = Path(str(file)).read_bytes() if known else inspect.getsource(cls).encode()
     except (OSError, TypeError) as e:
         raise ConfigError(
-            f"the source of {cls.__qualname__} is not known, which identifies a training.",
+            f"the source of {getattr(cls, '__qualname__', cls)} is not known, which identifies a training.",
             hint="Put the class into a file.",
         ) from e
     return hashlib.sha256(source).hexdigest()
+
+
+def _module_of(name: str, setting: str) -> Any:
+    """Import the module of an import string."""
+    if not _IMPORT_STRING.fullmatch(name):
+        raise ConfigError(
+            f"{setting} is {name!r}, which is not an import string.",
+            hint="Write module:Class, such as my_losses:Tversky for the class Tversky in my_losses.py.",
+        )
+    return _imported(name.partition(":")[0], setting)
 
 
 def _imported(name: str, setting: str) -> Any:

@@ -18,7 +18,13 @@ class ModelSettings(Settings):
     """The network and its initial weights."""
 
     name: str = "resnet18_aspp"
-    """The name of a model, as listed in floemap.learning.models.registry.MODELS."""
+    """The name of a model, as listed in floemap.learning.models.registry.MODELS, or the import string of one of your
+    own or of a package, such as my_models:Net for the class Net in my_models.py. The module is looked for on Python's
+    path and in the current folder."""
+
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Options of a model that is named by import string, in a table [model.options]; the class checks them. floemap's
+    models have the settings output_stride, rates, dropout and encoder_weights instead, which other models do not."""
 
     output_stride: Literal[8, 16] = 16
     """Stride of the deepest features: pixels of the scene for each of their cells, in rows and in columns."""
@@ -118,6 +124,11 @@ class CropSettings(Settings):
 
     workers: int = Field(default=2, ge=0, le=256)
     """Number of processes that read windows, for the streamed source."""
+
+    @property
+    def side_px(self) -> int:
+        """Side of a crop with its context, in pixels: what the model sees."""
+        return self.size_px + 2 * self.context_px
 
 
 class TrainingSettings(Settings):

@@ -130,12 +130,12 @@ def check_cell(study: Study) -> None:
     """
     from floemap.learning.losses import make_loss
     from floemap.learning.models.atrous import with_rates
-    from floemap.learning.models.registry import check_name
+    from floemap.learning.models.registry import check_model
     from floemap.learning.training.loggers import logger_classes
 
     classes = len(legend(study.data.legend))
     make_loss(study.loss, classes, [1] * classes)
-    check_name(study.model.name)
+    check_model(study.model)
     logger_classes(study.training.loggers)
     with_rates(study.learning())
 
@@ -143,7 +143,7 @@ def check_cell(study: Study) -> None:
 def with_changes(study: Study, changes: Mapping[str, JsonValue]) -> Study:
     """Return the study with changed settings, each given by its dotted name, such as ``training.batch``.
 
-    Options belong to the loss that [loss] names: with another loss they begin empty, before the changes.
+    Options belong to the loss or model that its table names: with another one they begin empty, before the changes.
 
     Raises
     ------
@@ -151,16 +151,17 @@ def with_changes(study: Study, changes: Mapping[str, JsonValue]) -> Study:
         If there is no such setting, or the value is out of range.
     """
     values = study.model_dump()
-    if changes.get("loss.name", study.loss.name) != study.loss.name:
-        values["loss"]["options"] = {}
+    for table, name in (("loss", study.loss.name), ("model", study.model.name)):
+        if changes.get(f"{table}.name", name) != name:
+            values[table]["options"] = {}
     for key, value in changes.items():
         *tables, last = key.split(".")
-        table = values
+        within = values
         for name in tables:
-            table = table.get(name)  # type: ignore[assignment]
-            if not isinstance(table, dict):
+            within = within.get(name)  # type: ignore[assignment]
+            if not isinstance(within, dict):
                 raise ConfigError(f"there is no setting {key!r}.")
-        if last not in table and tables[-1:] != ["options"]:
-            raise ConfigError(f"there is no setting {key!r}.", hint=f"[{'.'.join(tables)}] has {', '.join(table)}.")
-        table[last] = value
+        if last not in within and tables[-1:] != ["options"]:
+            raise ConfigError(f"there is no setting {key!r}.", hint=f"[{'.'.join(tables)}] has {', '.join(within)}.")
+        within[last] = value
     return Study.checked(**values)

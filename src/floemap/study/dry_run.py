@@ -162,11 +162,12 @@ def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[f
 
     learning = with_rates(learning)
     fabric = make_fabric(device, learning.training.precision)
-    side = learning.crops.size_px + 2 * learning.crops.context_px
+    side = learning.crops.side_px
     batch = learning.training.batch
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
         torch.manual_seed(0)
-        model = build_model(learning.model.model_copy(update={"encoder_weights": None, "start_from": None}), classes)
+        untrained = learning.model.model_copy(update={"encoder_weights": None, "start_from": None})
+        model = build_model(untrained, classes, crop_px=side)
         model.set_normalisation([-15, -25, 30], [5, 5, 8])
         stored = torch.randint(-3000, -1000, (batch, 3, side, side), dtype=torch.int16)
         labels = torch.randint(0, classes, (batch, side, side), dtype=torch.uint8)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from floemap.config import Settings
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.settings import ModelSettings
 from floemap.sentinel1.encoding import BAND_NAMES
@@ -61,6 +62,10 @@ class SegmentationModel(nn.Module, ABC):
     ----------
     name, settings, classes, stride, alignment_px, feature_channels
         See the parameters; `name` is that of the settings.
+    options
+        The options from the settings, checked: an instance of the class ``Options`` within the class.
+    described
+        Further entries for the header of a checkpoint; empty for the models of floemap.
     margin_px
         `reach_px` rounded up to a multiple of `alignment_px`. A tile with this margin on each side has the same
         features inside as the whole scene.
@@ -73,6 +78,9 @@ class SegmentationModel(nn.Module, ABC):
     ConfigError
         If there are fewer than two classes, or more than a label raster can hold.
     """
+
+    class Options(Settings):
+        """The model has no options."""
 
     mean: Tensor
     std: Tensor
@@ -92,6 +100,8 @@ class SegmentationModel(nn.Module, ABC):
             raise ConfigError(f"a model cannot have {classes} classes; it can have 2 to {MAX_CLASSES}.")
         self.name = settings.name
         self.settings = settings
+        self.options: Any = self.Options.checked(**settings.options)
+        self.described: dict[str, Any] = {}
         self.classes = classes
         self.stride = stride
         self.alignment_px = alignment_px

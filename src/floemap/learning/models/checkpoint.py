@@ -7,6 +7,7 @@ describes the header.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from floemap.learning.models.checkpoint_header import (
     read_about,
     temperature_of,
 )
+from floemap.learning.models.own import is_own
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
 from floemap.legend import Legend
@@ -37,6 +39,8 @@ from floemap.legend import legend as legend_called
 from floemap.results.stage import write_whole
 from floemap.sentinel1.encoding import BAND_NAMES
 from floemap.version import __version__
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -144,9 +148,7 @@ def _header(path: Path, model: SegmentationModel, about: Mapping[str, Any], dtyp
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {
             "name": model.name,
-            "output_stride": model.settings.output_stride,
-            "rates": None if model.settings.rates is None else list(model.settings.rates),
-            "dropout": model.settings.dropout,
+            **(model.described or _of_floemap(model.settings)),
             "classes": model.classes,
             "parameters": sum(p.numel() for p in model.parameters()),
         },
@@ -163,8 +165,17 @@ def _header(path: Path, model: SegmentationModel, about: Mapping[str, Any], dtyp
         raise ModelError(f"its header cannot be converted to JSON: {e}.", path=path) from e
 
 
+def _of_floemap(settings: ModelSettings) -> dict[str, Any]:
+    """Return the header's entries for the settings of a model of floemap."""
+    rates = None if settings.rates is None else list(settings.rates)
+    return {"output_stride": settings.output_stride, "rates": rates, "dropout": settings.dropout}
+
+
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
     """Read a checkpoint, with the model in evaluation mode, on `device`, in float32; torch's random state is unchanged.
+
+    A model that the header names by import string is imported, which runs the code of its module. If that code is not
+    what it was at the time of the training, a warning is logged.
 
     Raises
     ------
@@ -195,14 +206,27 @@ def _build(path: Path, about: Mapping[str, Any], table: Legend) -> SegmentationM
     if described.get("classes") != len(table):
         raise ModelError(f"gives {described.get('classes')} classes; its legend has {len(table)}.", path=path)
     try:
-        keys = ("name", "output_stride", "dropout")  # older headers lack the rates
-        settings = ModelSettings.checked(rates=described.get("rates"), **{key: described[key] for key in keys})
+        settings = _settings_of(described)
         with torch.random.fork_rng(devices=[]):
-            return build_model(settings, len(table))
+            model = build_model(settings, len(table), crop_px=described.get("crop_px", 256), described=described)
     except KeyError as e:
         raise ModelError(f"has a damaged description: {e} of the model is missing.", path=path) from e
     except ConfigError as e:
-        raise ModelError(f"holds a model that this floemap cannot build: {e}", path=path) from e
+        raise ModelError(f"holds a model that this floemap cannot build: {e.message}", path=path, hint=e.hint) from e
+    except ModelError as e:
+        raise ModelError(f"holds a model that cannot be used: {e.message}", path=path, hint=e.hint) from e
+    for key, what in (("source", "the source"), ("package", "the package")):
+        if described.get(key) != model.described.get(key):
+            logger.warning("%s: %s of its model %s has changed since the training", path, what, model.name)
+    return model
+
+
+def _settings_of(described: Mapping[str, Any]) -> ModelSettings:
+    """Return the settings of the model that a header describes."""
+    if is_own(str(described["name"])):
+        return ModelSettings.checked(name=described["name"], options=described["options"])
+    keys = ("name", "output_stride", "dropout")  # older headers lack the rates
+    return ModelSettings.checked(rates=described.get("rates"), **{key: described[key] for key in keys})
 
 
 def read_start(settings: ModelSettings, legend: Legend, resolution_m: float) -> Checkpoint | None:
@@ -229,6 +253,8 @@ def read_start(settings: ModelSettings, legend: Legend, resolution_m: float) -> 
 
 
 def _in_words(model: ModelSettings) -> str:
+    if is_own(model.name):
+        return f"{model.name} with the options {model.options}"
     rates = f" and rates {', '.join(map(str, model.rates))}" if model.rates else ""
     return f"{model.name} with output_stride {model.output_stride}{rates}"
 

@@ -7,6 +7,10 @@ simulated), ``dtype`` of the stored weights, and what the training adds: crs, da
 ``calibration`` (temperature, and how it was fitted; headers without it are of models that are not calibrated) and
 ``out_of_distribution`` (what the training scenes are like; see
 :mod:`floemap.learning.calibration.out_of_distribution`).
+
+Of a model that is named by import string, ``model`` has these entries instead of output_stride, rates and dropout:
+options, source (SHA-256), package (with its version, or null), stride, alignment_px, reach_px (null if unlimited),
+crop_px, and whole_scenes (exact tiles, or approximate).
 """
 
 from __future__ import annotations
@@ -192,6 +196,7 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
         lines = [
             ("what", f"model, trained on {learnt_from(about)}"),
             ("model", f"{model['name']}, {model['parameters'] / 1e6:.2f} M parameters"),
+            *_own_lines(model),
             ("classes", ", ".join(c["title"] for c in about["legend"]["classes"])),
             ("legend", about["legend"]["name"]),
             ("pixel size", f"{about['resolution_m']:g} m"),
@@ -206,6 +211,20 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
     except MISSHAPEN as e:
         raise _damaged(path, e) from e
     return {**{k: v for k, v in about.items() if k != SCENES}, "kind": "model", "path": str(path)}, lines
+
+
+def _own_lines(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a header says of a model that is named by import string, as (name, words)."""
+    if "whole_scenes" not in model:
+        return []
+    options = ", ".join(f"{key} = {value}" for key, value in model["options"].items())
+    reach = "unlimited" if model["reach_px"] is None else f"{model['reach_px']} px"
+    return [
+        ("options", options or "none"),
+        ("package", model["package"] or "none, a file of the user's"),
+        ("receptive field", f"{reach} beyond a cell of {model['stride']} px"),
+        ("whole scenes", model["whole_scenes"]),
+    ]
 
 
 def describe_legend(table: Legend) -> dict[str, Any]:

@@ -1,14 +1,21 @@
-"""The models by name. A further model is a module beside this one and a line in :data:`MODELS`."""
+"""The models by name. A further model is a module beside this one and a line in :data:`MODELS`.
+
+A model from elsewhere needs neither: settings name it by import string, ``module:Class``; see
+:mod:`floemap.learning.models.own`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from floemap.errors import ConfigError, known_names
 from floemap.learning.models.aspp import ResNet18Aspp
 from floemap.learning.models.base import SegmentationModel
+from floemap.learning.models.foreign import build_own
+from floemap.learning.models.own import check_own, is_own
 from floemap.learning.models.pretrained import load_encoder
 from floemap.learning.models.unet import UNet
 from floemap.learning.settings import ModelSettings
@@ -23,26 +30,59 @@ MODELS: Mapping[str, Callable[[ModelSettings, int], SegmentationModel]] = Mappin
 )
 
 
-def check_name(name: str) -> None:
-    """Raise :class:`ConfigError`, with the known names, if no model has that name."""
-    if name not in MODELS:
-        raise ConfigError(f"no model is called {name!r}.", hint=known_names(name, MODELS))
-
-
-def build_model(settings: ModelSettings, classes: int) -> SegmentationModel:
-    """Build a model with random weights (from torch's global seed), or with ImageNet weights in its encoder.
-
-    The model is in training mode. Its normalisation has mean 0 and standard deviation 1 until
-    :meth:`SegmentationModel.set_normalisation` is called.
+def check_model(settings: ModelSettings) -> None:
+    """Check name and options of a model without building it. Only an import string makes this import anything.
 
     Raises
     ------
     ConfigError
-        If no model has that name, or the number of classes is out of range.
-    ModelError
-        If the encoder's weights cannot be loaded.
+        If no model has that name (the message lists the known ones), it cannot be imported, or it does not have an
+        option.
     """
-    check_name(settings.name)
+    if is_own(settings.name):
+        check_own(settings)
+    elif settings.name not in MODELS:
+        raise ConfigError(
+            f"no model is called {settings.name!r}.",
+            hint=f"{known_names(settings.name, MODELS)} A model of your own is named by import string, module:Class.",
+        )
+    elif settings.options:
+        raise ConfigError(
+            f"[model.options] sets {next(iter(settings.options))}, but the model {settings.name} has no options.",
+            hint="Its settings in [model] are output_stride, rates and dropout.",
+        )
+
+
+def build_model(
+    settings: ModelSettings, classes: int, *, crop_px: int = 256, described: Mapping[str, Any] | None = None
+) -> SegmentationModel:
+    """Build a model with random weights (from torch's global seed), or with pretrained weights in its encoder.
+
+    The model is in training mode. Its normalisation has mean 0 and standard deviation 1 until
+    :meth:`SegmentationModel.set_normalisation` is called.
+
+    Parameters
+    ----------
+    settings
+        Settings from which the model is built.
+    classes
+        Number of classes, K.
+    crop_px
+        Side of the crops that it is trained on, with their context, in pixels. Models of floemap do not use it.
+    described
+        The description of the model in the header of the checkpoint whose weights will be loaded, if there is one.
+
+    Raises
+    ------
+    ConfigError
+        If no model has that name or it cannot be imported, an option is wrong, or the number of classes is out of
+        range.
+    ModelError
+        If the encoder's weights cannot be loaded, or what a model of a user's own gives is not usable.
+    """
+    check_model(settings)
+    if is_own(settings.name):
+        return build_own(settings, classes, crop_px, described)
     model = MODELS[settings.name](settings, classes)
     if settings.encoder_weights is not None:
         load_encoder(model, settings.encoder_weights)

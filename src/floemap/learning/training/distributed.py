@@ -24,6 +24,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from floemap.errors import ConfigError, FloemapError
 from floemap.learning.models.base import at_least_float32
@@ -201,11 +202,21 @@ def share_batch_norm(model: nn.Module, device: torch.device) -> None:
     """Replace every BatchNorm of a model, in place, by one over all processes; parameters keep names and values.
 
     With one process nothing changes.
+
+    Raises
+    ------
+    ConfigError
+        If there is a normalisation over the batch of another kind, whose statistics would differ by process.
     """
     if not several():
         return
     for name, child in model.named_children():
-        if isinstance(child, nn.BatchNorm2d):
+        if isinstance(child, _BatchNorm) and type(child) not in (nn.BatchNorm2d, nn.SyncBatchNorm, SharedBatchNorm2d):
+            raise ConfigError(
+                f"{name} in the model is a {type(child).__name__}, which several processes cannot share.",
+                hint="Train in one process, or use torch.nn.BatchNorm2d.",
+            )
+        if type(child) is nn.BatchNorm2d:
             setattr(model, name, _shared(child, device))
         else:
             share_batch_norm(child, device)

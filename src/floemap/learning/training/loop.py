@@ -31,7 +31,9 @@ from floemap.learning.losses.registry import loss_class, loss_identity
 from floemap.learning.models.atrous import describe_rates, warn_of_few_taps, with_rates
 from floemap.learning.models.checkpoint import Checkpoint, read_start
 from floemap.learning.models.checkpoint_header import SCENES, about_start
-from floemap.learning.models.registry import build_model
+from floemap.learning.models.foreign import warn_of_reach
+from floemap.learning.models.own import is_own, origin
+from floemap.learning.models.registry import build_model, check_model
 from floemap.learning.settings import LearningSettings
 from floemap.learning.training.calibrate import calibrate, describe_scenes
 from floemap.learning.training.compiling import compiled_view
@@ -153,6 +155,7 @@ def train(
     """
     settings = with_rates(settings)
     out, t = Path(out), settings.training
+    check_model(settings.model)
     logger_classes(t.loggers)  # what is missing is reported before any work
     reads_polygons = loss_class(settings.loss.name).reads_polygons
     check_parts(training, validation, settings, about, reads_polygons=reads_polygons)
@@ -161,8 +164,12 @@ def train(
     start = read_start(settings.model, legend, about["resolution_m"])
     if (source := loss_identity(settings.loss.name)) is not None:
         inputs["loss"] = source
+    if is_own(settings.model.name):
+        inputs |= origin(settings.model.name).inputs()
     inputs |= {key: sha256(path) for key in _STARTS if (path := getattr(settings.model, key)) is not None}
     configuration = settings.model_dump(mode="json", exclude=_OF_THE_MACHINE)
+    if not settings.model.options:
+        del configuration["model"]["options"]  # trainings of older versions, which had none, remain the same
     with alone_on_first(fabric, out, "trains in"):
         finished, state = on_first(fabric, lambda: open_folder(out, inputs, configuration, overwrite=overwrite))
         if finished:
@@ -177,7 +184,10 @@ def train(
         # The random numbers of the caller are not touched.
         with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
             torch.manual_seed(torch_seed(t.seed))
-            model = build_model(settings.model, len(legend))
+            model = build_model(settings.model, len(legend), crop_px=settings.crops.side_px)
+            if model.described:
+                header["whole_scenes"] = model.described["whole_scenes"]
+                warn_of_reach(model, settings.crops)
             if start is None:
                 model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
             else:  # with its normalisation, which its weights were trained with

@@ -1,5 +1,8 @@
 """Logits of whole scenes, equal to those of one pass over the scene, with a small part of its memory.
 
+Of a model whose receptive field is unlimited they are an approximation instead, from overlapping windows
+(:mod:`floemap.learning.whole_scene.windows`).
+
 The pieces of a model (:mod:`floemap.learning.whole_scene.pieces`) form a chain. Each computes its output from the top
 of the scene downwards, in bands of tiles, and keeps the rows that the next piece will still read. Areas without data
 are skipped: there the output of a piece does not depend on the scene, and is copied from its output for a small area
@@ -25,6 +28,7 @@ from torch.nn import functional
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.whole_scene.pieces import Network, Precision, prepare_network
 from floemap.learning.whole_scene.rows import Fill, PieceRows, Reader, ScenePixels
+from floemap.learning.whole_scene.windows import WindowRows
 from floemap.learning.whole_scene.workers import Workers
 from floemap.progress import Progress, silent
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA
@@ -197,7 +201,8 @@ def _chain(
     fills += [None] * (len(steps) - filled)
     source: PieceRows | ScenePixels = pixels
     for k, piece in enumerate(network.pieces):
-        source = PieceRows(
+        kind = PieceRows if piece.window is None else WindowRows
+        source = kind(
             piece,
             source,
             pixels,

@@ -24,6 +24,7 @@ from floemap.errors import ConfigError, known_names
 from floemap.learning.data.crops import physical
 from floemap.learning.models.aspp import AsppDecoder, LocalMean, ResNet18Aspp
 from floemap.learning.models.base import SegmentationModel
+from floemap.learning.models.foreign import Foreign
 from floemap.learning.models.resnet import CHANNELS, BasicBlock
 from floemap.learning.models.unet import UNet
 from floemap.learning.whole_scene.workers import usual_count
@@ -53,6 +54,9 @@ class Piece:
     inside
         Whether the output of `run` excludes the halo. If so, its input is padded with zeros beyond the scene;
         otherwise the input ends at the border of the scene.
+    window
+        Side of the overlapping windows, in output cells, that the piece is run on and whose outputs are blended; None
+        for tiles, which give what one run over the scene would give.
     """
 
     run: Callable[[Tensor], Tensor]
@@ -61,6 +65,7 @@ class Piece:
     halo: int | None = 0
     align: int = 1
     inside: bool = False
+    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,11 @@ def prepare_network(
     """
     device = torch.device(device)
     dtype = torch.bfloat16 if choose_precision(precision, device) == "bf16" else torch.float32
-    own = merge_batch_norms(copy.deepcopy(model).eval().requires_grad_(False)).to(device)
+    own = copy.deepcopy(model).eval().requires_grad_(False).to(device)
+    if isinstance(own, Foreign):  # it may do anything with a convolution's output, and need float32 somewhere
+        own.bf16, dtype = dtype == torch.bfloat16, torch.float32
+    else:
+        own = merge_batch_norms(own)
     # Normalisation takes ten passes over a scene, or one table lookup; so the pieces are given normalised values.
     stored = torch.arange(-(1 << 15), 1 << 15, device=device).to(torch.int16).expand(1, len(BAND_NAMES), 1, -1)
     table = own.normalise(physical(stored))[0, :, 0].to(dtype).contiguous()
@@ -155,6 +164,14 @@ def pieces_of(model: SegmentationModel) -> tuple[Piece, ...]:
 @pieces_of.register
 def _(model: UNet) -> tuple[Piece, ...]:
     return (Piece(_Step(model, "encode", "decode"), model.classes, halo=model.margin_px, align=model.alignment_px),)
+
+
+@pieces_of.register
+def _(model: Foreign) -> tuple[Piece, ...]:
+    run, align = _Step(model, "encode", "decode"), model.alignment_px // model.stride
+    if model.window_px is None:
+        return (Piece(run, model.classes, model.stride, model.margin_px // model.stride, align),)
+    return (Piece(run, model.classes, model.stride, None, align, window=model.window_px // model.stride),)
 
 
 @pieces_of.register

@@ -1,0 +1,307 @@
+"""Any torch.nn.Module as a model: normalised bands, (N, B, H, W), to logits, (N, K, H / s, W / s).
+
+The module's stride s, the sizes that it takes and its receptive field are measured by running it
+(:mod:`floemap.learning.models.probe`). If the receptive field is limited, whole scenes are predicted in tiles that give
+what one pass would give. Otherwise, as with attention, pooling over the image, squeeze and excitation or GroupNorm,
+they are predicted in overlapping windows of the size of the training's crops, whose logits are blended: an
+approximation, which the records say.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, Self
+
+import torch
+from pydantic import ConfigDict
+from torch import Tensor, nn
+
+from floemap.config import Settings
+from floemap.errors import FloemapError, ModelError
+from floemap.learning.models.base import SegmentationModel, at_least_float32
+from floemap.learning.models.own import CLASSES, Origin, arguments, build_network, origin
+from floemap.learning.models.probe import Measured, find_sizes, measure, noise
+from floemap.learning.settings import CropSettings, ModelSettings
+from floemap.sentinel1.encoding import BAND_NAMES
+
+logger = logging.getLogger(__name__)
+
+#: Keys under which a module may return its logits beside other tensors.
+_KEYS = ("out", "logits")
+#: Smallest side of a trial image, pixels.
+_SIDE = 64
+#: Largest difference between a place's logits in two runs that should be equal, as a share of the largest.
+_SAME = 1e-3
+
+
+class Foreign(SegmentationModel):
+    """A module that was written for another purpose.
+
+    Parameters
+    ----------
+    network
+        The module.
+    measured
+        Its stride, alignment and reach.
+    window_px
+        Side of the windows in which whole scenes are predicted if the reach has no limit.
+
+    Attributes
+    ----------
+    network
+        The module.
+    window_px
+        See the parameters; None if the reach is limited, so that tiles are exact.
+    contiguous
+        Whether the module needs tensors in torch's usual order in memory; otherwise channels come last.
+    bf16
+        Whether to run under torch's autocast to bfloat16, which leaves the weights as they are.
+    """
+
+    class Options(Settings):
+        """The module's options, which its signature has checked."""
+
+        model_config = ConfigDict(extra="allow")
+
+    def __init__(
+        self, settings: ModelSettings, classes: int, network: nn.Module, measured: Measured, window_px: int
+    ) -> None:
+        super().__init__(
+            settings,
+            classes,
+            stride=measured.stride,
+            alignment_px=measured.alignment_px,
+            reach_px=measured.reach_px or 0,
+            feature_channels=classes,
+        )
+        self.network = network
+        self.contiguous = False
+        self.bf16 = False
+        self.window_px = None if measured.reach_px is not None else _rounded_up(window_px, measured.alignment_px)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the module's output, (N, K, H / stride, W / stride)."""
+        y = self.normalise(x).to(self.weight_dtype)
+        y = y.contiguous() if self.contiguous else y
+        with torch.autocast(y.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            return logits_of(self.network, y)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move and cast as torch does, but keep the order in memory that the module needs."""
+        if self.contiguous:
+            kwargs.pop("memory_format", None)
+        return super().to(*args, **kwargs) if args or kwargs else self
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Return the output unchanged, in float32 or better."""
+        return at_least_float32(features)
+
+
+def logits_of(network: nn.Module, x: Tensor) -> Tensor:
+    """Return the logits of a module, which may be a value of a table, as torchvision's are.
+
+    Raises
+    ------
+    ModelError
+        If it gives something else than logits of four axes.
+    """
+    found = network(x)
+    if isinstance(found, Mapping):
+        key = next((k for k in _KEYS if k in found), None)
+        if key is None:
+            raise ModelError(
+                f"gives a table with {', '.join(map(str, found))}; its logits must be at {' or '.join(_KEYS)}."
+            )
+        found = found[key]
+    if not isinstance(found, Tensor):
+        raise ModelError(f"gives a {type(found).__name__}; a tensor of logits (N, classes, rows, columns) is needed.")
+    if found.ndim != 4 or len(found) != len(x):
+        raise ModelError(
+            f"gives a tensor of {tuple(found.shape)} for an input of {tuple(x.shape)}; logits (N, classes, rows, "
+            "columns) are needed."
+        )
+    if not found.is_floating_point():
+        raise ModelError(f"gives a tensor of {found.dtype}; logits must be floating-point numbers.")
+    return found
+
+
+def build_own(
+    settings: ModelSettings, classes: int, crop_px: int, described: Mapping[str, Any] | None
+) -> SegmentationModel:
+    """Build a model that is named by import string; see :func:`floemap.learning.models.registry.build_model`.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be built.
+    ModelError
+        If it fails, or what it gives is not usable.
+    """
+    came_from, bands = origin(settings.name), len(BAND_NAMES)
+    network = build_network(settings, arguments(settings, bands, classes, trained=described is not None))
+    try:
+        if isinstance(network, SegmentationModel):
+            model = network
+            check_model_runs(model)
+        else:
+            model = _adapted(settings, classes, network, crop_px, described, _known(described, came_from))
+        _freeze_unused(model)
+    except ModelError as e:
+        raise ModelError(f"the model {settings.name} {e.message}", hint=e.hint) from e
+    model.described = _description(model, came_from, crop_px)
+    return model.train()
+
+
+def _adapted(
+    settings: ModelSettings,
+    classes: int,
+    network: nn.Module,
+    crop_px: int,
+    described: Mapping[str, Any] | None,
+    known: Measured | None,
+) -> Foreign:
+    """Return a module as a model, measured unless a checkpoint's header says what was measured."""
+    bands, measured = len(BAND_NAMES), known
+    if measured is None:
+        stride, multiple = find_sizes(network, logits_of, bands, crop_px)
+        if described is None and multiple > crop_px:
+            raise ModelError(
+                f"needs images whose sides are multiples of {multiple} px, but the crops have {crop_px} px.",
+                hint=f"Set crops.size_px = {multiple}.",
+            )
+        measured = Measured(stride, multiple, None)
+    model = Foreign(settings, classes, network, measured, crop_px)
+    check_model_runs(model)
+    if known is None:
+        model = Foreign(settings, classes, network, measure(network, logits_of, bands, stride, multiple), crop_px)
+    model.contiguous = not _takes_channels_last(model)
+    return model
+
+
+def _known(described: Mapping[str, Any] | None, came_from: Origin) -> Measured | None:
+    """Return what a checkpoint's header says of a model, if it was written for the same source."""
+    if described is None or any(described.get(k) != getattr(came_from, k) for k in ("source", "package")):
+        return None
+    try:
+        stride, alignment, reach = (described[key] for key in ("stride", "alignment_px", "reach_px"))
+        return Measured(int(stride), int(alignment), None if reach is None else int(reach))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _description(model: SegmentationModel, came_from: Origin, crop_px: int) -> dict[str, Any]:
+    """Return what the header of a checkpoint says of a model of a user's own."""
+    window = getattr(model, "window_px", None)
+    return {
+        "options": dict(model.settings.options),
+        "source": came_from.source,
+        "package": came_from.package,
+        "stride": model.stride,
+        "alignment_px": model.alignment_px,
+        "reach_px": model.margin_px if window is None else None,
+        "crop_px": crop_px,
+        "whole_scenes": "exact tiles" if window is None else f"approximate, blended windows of {window} px",
+    }
+
+
+def warn_of_reach(model: SegmentationModel, crops: CropSettings) -> None:
+    """Warn if a receptive field reaches farther than crops: what it sees beyond them is never seen in training."""
+    if model.margin_px > crops.side_px:
+        logger.warning(
+            "the receptive field of %s reaches %d px beyond a cell, farther than crops of %d px: in whole scenes it "
+            "will see more than in training. Raise crops.size_px or crops.context_px",
+            model.name,
+            model.margin_px,
+            crops.side_px,
+        )
+
+
+def check_model_runs(model: SegmentationModel) -> None:
+    """Run a model in evaluation mode, and check what it gives.
+
+    Raises
+    ------
+    ModelError
+        If it fails; if its output has a wrong shape, is not finite, differs between two runs, or depends on what else
+        is in the batch; or if it has no weights to train.
+    """
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError("has no weights to train.")
+    x = _trial(model, 2)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        first, again, alone = (_run(model.eval(), v) for v in (x, x, x[:1]))
+    if first.shape[1] != model.classes:
+        raise ModelError(
+            f"gives {first.shape[1]} channels; the legend has {model.classes} classes.",
+            hint="The class gets the number of classes if a parameter has one of the names " + ", ".join(CLASSES) + ".",
+        )
+    if not first.isfinite().all():
+        raise ModelError("gives NaN or infinity for finite values.")
+    limit = _SAME * first.abs().max()
+    if (again - first).abs().max() > limit:
+        raise ModelError("gives different logits for the same values, although it is in evaluation mode.")
+    if (alone[0] - first[0]).abs().max() > limit:
+        raise ModelError("gives other logits for an image alone than in a batch, although it is in evaluation mode.")
+
+
+def _trial(model: SegmentationModel, count: int) -> Tensor:
+    """Return random values for a run: the smallest multiple of the alignment that is not tiny."""
+    side = _rounded_up(_SIDE, model.alignment_px)
+    return torch.cat([noise(len(model.mean), side, side, seed) for seed in range(count)])
+
+
+def _run(model: SegmentationModel, x: Tensor) -> Tensor:
+    try:
+        return model(x)  # type: ignore[no-any-return]
+    except FloemapError:
+        raise
+    except Exception as e:  # whatever the module raises
+        raise ModelError(f"fails for an input of {tuple(x.shape)}: {type(e).__name__}: {_first_words(e)}") from e
+
+
+def _trained_once(model: SegmentationModel, memory_format: torch.memory_format) -> dict[str, Tensor | None]:
+    """Return the gradients of all weights after one step on a copy in training mode."""
+    try:
+        trial = copy.deepcopy(model).train().to(memory_format=memory_format)  # type: ignore[call-overload]
+    except Exception as e:  # whatever the module raises
+        raise ModelError(f"cannot be copied: {type(e).__name__}: {_first_words(e)}") from e
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        x = _trial(model, 2).contiguous(memory_format=memory_format)
+        logits = _run(trial, x)
+        if not logits.requires_grad:
+            raise ModelError("gives logits that do not depend on its weights: training could not change them.")
+        try:
+            logits.square().mean().backward()  # type: ignore[no-untyped-call]
+        except Exception as e:  # whatever the module raises
+            raise ModelError(f"fails in the backward pass: {type(e).__name__}: {_first_words(e)}") from e
+    return {name: p.grad for name, p in trial.named_parameters()}
+
+
+def _takes_channels_last(model: SegmentationModel) -> bool:
+    """Return whether a module runs with its channels last in memory, which is faster; some reshape tensors in place."""
+    try:
+        _trained_once(model, torch.channels_last)
+    except ModelError:
+        return False
+    return True
+
+
+def _freeze_unused(model: SegmentationModel) -> None:
+    """Freeze weights that the logits do not depend on: several processes would wait for their gradients for ever."""
+    used = _trained_once(model, torch.contiguous_format)
+    unused = [name for name, gradient in used.items() if gradient is None]
+    for name in unused:
+        model.get_parameter(name).requires_grad_(False)
+    if unused:
+        logger.info("%d weights of %s have no effect on its logits and are not trained", len(unused), model.name)
+
+
+def _rounded_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _first_words(e: Exception) -> str:
+    return " ".join(str(e).split())[:300]
