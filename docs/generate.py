@@ -156,7 +156,7 @@ TABLES: Mapping[str, tuple[type[Settings], str]] = {
     "[[data.scenes]]": (SceneSettings, "One such table for each scene."),
     "[data.prepare]": (PrepareSettings, "Also what `floemap prepare --config` reads, without a table's head."),
     "[split]": (SplitSettings, ""),
-    "[model]": (ModelSettings, f"Names: {', '.join(MODELS)}."),
+    "[model]": (ModelSettings, f"Names: {', '.join(MODELS)}, or an [import string](tutorial-model.md)."),
     "[loss]": (LossSettings, "[Losses](losses.md) lists names and options."),
     "[crops]": (CropSettings, ""),
     "[training]": (TrainingSettings, ""),
