@@ -193,7 +193,7 @@ def test_autocast_serves_half_precision() -> None:
 
 def test_options_bands_and_classes_are_given_by_name() -> None:
     model = own("Net", classes=4, width=6)
-    assert isinstance(model, Foreign) and model.training
+    assert isinstance(model, Foreign) and isinstance(model.network, own_models.Net) and model.training
     assert model.network.one.weight.shape == (6, 3, 3, 3) and model.network.two.weight.shape == (4, 6, 3, 3)
     assert model.described["options"] == {"width": 6} and len(model.described["source"]) == 64
 
