@@ -342,6 +342,20 @@ def test_confidence_is_the_mean_probability_under_the_polygon() -> None:
     assert (np.diff(wrong[np.argsort(rows["review_rank"])]) <= 0).all()
 
 
+def test_the_out_of_distribution_score_is_the_mean_under_the_polygon() -> None:
+    classes = blobs(6)
+    steps = np.random.default_rng(0).integers(0, 250, classes.shape).astype(np.uint8)
+    steps[10:14, 10:30] = 255
+    rows = draw(classes, min_px=6, scores=steps, score_step=0.05).polygons
+    drawn = draw(classes, min_px=6)
+    means = [steps[mask & (steps < 255)].mean() * 0.05 for _, mask in components(drawn.classes)]
+    np.testing.assert_allclose(sorted(rows["out_of_distribution"]), sorted(means), rtol=1e-9)
+    assert drawn.polygons["out_of_distribution"].isna().all()
+    land = classes == classes[0, 0]
+    beside = draw(classes, min_px=6, scores=steps, score_step=0.05, land=land).polygons
+    assert beside.loc[beside["class_key"] == "land", "out_of_distribution"].isna().all()
+
+
 def test_without_probabilities_there_is_no_confidence_and_no_second() -> None:
     classes = np.repeat(np.array([[0, 1]], np.uint8), 4, axis=1).repeat(3, axis=0)
     rows = draw(classes).polygons

@@ -19,6 +19,7 @@ from floemap.errors import ModelError
 from floemap.learning.calibration.sample import PER_POLYGON, polygon_ids, sample_part
 from floemap.learning.calibration.temperature import MOST, PolygonSample, fit_temperature
 from floemap.learning.data.parts import PartArrays
+from floemap.learning.losses.registry import make_loss
 from floemap.learning.models.checkpoint import load_checkpoint, save_checkpoint
 from floemap.learning.models.checkpoint_header import METADATA_KEY, describe_checkpoint, read_about, temperature_of
 from floemap.learning.models.registry import build_model
@@ -233,3 +234,46 @@ def test_a_damaged_calibration_is_refused(tmp_path: Path, value: Any) -> None:
     save_file(load_file(path), path, {METADATA_KEY: json.dumps(read_about(path) | {"calibration": value})})
     with pytest.raises(ModelError, match="damaged calibration"):
         read_about(path)
+
+
+# Losses
+
+
+def overconfidence(loss: str) -> tuple[float, tuple[float, float]]:
+    """Fit a slope and biases to labels drawn by chance; return temperature and log losses on labels drawn anew.
+
+    The labels are of two classes whose true logits are 0 and 2 x. Cross-entropy finds the slope of 2; what overlap
+    losses gain by being surer than that has no end.
+    """
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+
+    def draw() -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.from_numpy(rng.normal(0, 1, (1, 1, 60, 60))).float()
+        y = torch.from_numpy(rng.random((1, 60, 60))) < torch.sigmoid(2 * x[:, 0])
+        return x, y.to(torch.uint8)
+
+    x, y = draw()
+    network = torch.nn.Conv2d(1, 2, 1)
+    made = make_loss(LossSettings(name=loss), 2, [int((y == k).sum()) for k in (0, 1)])
+    adam = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(400):
+        adam.zero_grad()
+        made(network(x), y).backward()
+        adam.step()
+    x, y = draw()
+    with torch.no_grad():
+        z = network(x)[0].flatten(1).T.numpy()
+    polygon = np.arange(len(z)) % 50
+    found = fit_temperature(PolygonSample(z, y.flatten().numpy(), polygon, np.bincount(polygon)))
+    assert found.log_loss is not None
+    return found.value, found.log_loss
+
+
+def test_losses_whose_logits_are_not_likelihoods_gain_most() -> None:
+    plain, losses = overconfidence("cross_entropy")
+    assert plain == pytest.approx(1, abs=0.12) and losses[0] - losses[1] < 0.01
+    for name in ("dice", "lovasz_softmax"):
+        temperature, (before, after) = overconfidence(name)
+        assert temperature > 2 and before - after > 0.1, name
+        assert after == pytest.approx(losses[1], abs=0.02)  # all that was wrong with them was the slope

@@ -28,6 +28,7 @@ from pystac.extensions.classification import ClassificationExtension
 from pystac.extensions.mlm import MLMExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.sar import SarExtension
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import floemap.cli.chart  # noqa: F401  registers the command
@@ -48,8 +49,11 @@ from floemap.inference.predict import model_files
 from floemap.inference.predict.model_files import default_model, find_models
 from floemap.inference.predict.predict import predict
 from floemap.inference.predict.uncertainty import disagreement, entropy
+from floemap.learning.calibration.out_of_distribution import Known, SquareStatistics, labelled_squares, learn_known
+from floemap.learning.data.parts import PartArrays
+from floemap.learning.models.checkpoint_header import METADATA_KEY, SCENES, read_about
 from floemap.legend import IGNORE, LAND_RGB, SIX_CLASSES
-from floemap.sentinel1.encoding import NODATA
+from floemap.sentinel1.encoding import BAND_NAMES, NODATA
 from floemap.sentinel1.prepare import PreparedProduct, prepare
 from floemap.sentinel1.settings import PrepareSettings
 
@@ -276,6 +280,47 @@ def test_confidence_is_the_mean_probability(exact: DraftChart, prepared: Prepare
     assert largest["CONFIDENCE"] == pytest.approx(means.max(), abs=0.01)  # bf16, and steps of half a percent
     order = means.argsort()
     assert (largest["SECOND"], largest["SECOND_P"]) == (keys[int(order[-2])], pytest.approx(means[order[-2]], abs=0.01))
+
+
+def test_a_chart_says_how_unlike_the_training_scenes_it_is(
+    prepared: PreparedProduct, models: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The training scenes are brighter by 6 dB, which all of the chart says; land does not count."""
+    stored = np.stack([band(prepared.raster, i) for i in (1, 2, 3)])
+
+    def squares(seed: int) -> NDArray[np.float32]:
+        noise = np.random.default_rng(seed).normal(600, 50, stored.shape).astype(np.int16)
+        noise[2] = 0
+        part = PartArrays("p", np.where(stored == NODATA, NODATA, stored + noise), np.zeros(stored.shape[1:], np.uint8))
+        return labelled_squares(part, BAND_NAMES)
+
+    known = learn_known([squares(1)], [squares(2)], SquareStatistics(BAND_NAMES).names, 0)
+    assert isinstance(known, Known)
+    model = tmp_path / "knowing.safetensors"
+    about = json.dumps(read_about(models[0]) | {SCENES: known.to_json()})
+    save_file(load_file(models[0]), model, {METADATA_KEY: about})
+    made = make_chart(prepared.folder, [model], tmp_path / "out", EXACT.model_copy(update={"min_area_km2": 100}))
+    found = record(made)["out_of_distribution"]
+    statistics = SquareStatistics(BAND_NAMES)
+    statistics.add(stored)
+    score = known.score(statistics.squares())
+    assert found == score.to_json() and found["unlike_training"] and found["score"] > 2
+    assert f"{prepared.folder.name} is unlike the model's training scenes" in caplog.text
+    geobox = read_geobox(made.folder / "classes.tif")
+    pixels = score.ratio.repeat(16, axis=0).repeat(16, axis=1)[: geobox.shape[0], : geobox.shape[1]]
+    for form in ("chart.gpkg", SIGRID3[0], "chart.geojson"):
+        polygons = read_polygons(made.folder / form)
+        assert polygons["OOD"].notna().all()
+    largest = read_polygons(made.folder / "chart.gpkg").sort_values("AREA_KM2").iloc[-1]
+    inside = rasterio.features.rasterize(
+        [largest.geometry], out_shape=tuple(geobox.shape), transform=geobox.transform
+    ).astype(bool)
+    assert largest["OOD"] == pytest.approx(np.nanmean(np.minimum(pixels[inside], 12.7)), abs=0.05)
+
+
+def test_without_statistics_a_chart_says_that_the_score_is_unknown(exact: DraftChart) -> None:
+    assert record(exact)["out_of_distribution"] == {"reason": "the model has no statistics of its training scenes"}
+    assert read_polygons(exact.folder / "chart.gpkg")["OOD"].isna().all()
 
 
 def test_a_chart_is_labelled_like_any_other(whole: DraftChart, prepared: PreparedProduct, tmp_path: Path) -> None:

@@ -110,7 +110,16 @@ def test_everything_is_there(report: Report) -> None:
     tables = {p.name for p in (report.folder / "tables").iterdir()}
     assert tables == {"measures.tex"} | {
         f"{n}.csv"
-        for n in ("measures", "checks_by_scene", "classes", "confusion", "training", "reliability", "incidence")
+        for n in (
+            "measures",
+            "checks_by_scene",
+            "classes",
+            "confusion",
+            "training",
+            "reliability",
+            "calibration",
+            "incidence",
+        )
     }
     assert read_json(report.folder / "report.json")["simulated"] is True
     assert len(report.findings) == 3
@@ -216,6 +225,30 @@ def test_numbers_are_those_of_the_stages(run: Path, numbers: dict[str, Any]) -> 
                 assert value == pytest.approx(math.fsum(values) / len(values), rel=1e-9), h.key
             else:
                 assert value is None
+
+
+def test_calibration_is_reported_by_scene_and_season(run: Path, report: Report, page: str) -> None:
+    """The scenes are of January and July, one of a season; errors of all pool the pixels of both and of all repeats."""
+    rows = read_csv(report.folder / "tables" / "calibration.csv")
+    whole = read_run(run)
+    for contender in whole.contenders:
+        own = [r for r in rows if r["contender"] == contender.key]
+        seasons = ["December to February", "June to August"]
+        assert [r["name"] for r in own if r["of"] == "season"] == seasons
+        checks = [
+            check_scene(repeat[s.name].prediction, s.labels, s.product)
+            for repeat in contender.whole_repeats(whole.scene_names).values()
+            for s in whole.scenes
+        ]
+        groups = {s: [c for c in checks if c["start"][5:7] == m] for s, m in zip(seasons, ("01", "07"), strict=True)}
+        for name, of in (groups | {"all scenes": checks}).items():
+            values = pool_checks(of)["checks"]["confidence"]["values"]
+            (row,) = [r for r in own if r["name"] == name and r["of"] != "scene"]
+            for key in ("ece", "ece_uncalibrated", "ece_equal_mass", "ece_by_polygon"):
+                assert (float(row[key]) if row[key] else None) == pytest.approx(values[key])
+            assert f">{values['ece']:.3f}</" in page[page.index("Calibration by season") :]
+        by_scene = [float(r["ece"]) for r in own if r["of"] == "scene"]
+        assert by_scene == [float(r["ece"]) for r in own if r["of"] == "season"]
 
 
 def test_made_mistakes_are_told(numbers: dict[str, Any], report: Report) -> None:

@@ -44,7 +44,9 @@ def predict(
     - classes.tif: the most probable class, in WMO colours, 255 where the product has no data (a cloud-optimised
       GeoTIFF);
 
-    - probabilities.tif: a band for each class; prediction.json: how it was made.
+    - probabilities.tif: a band for each class; prediction.json: how it was made;
+
+    - out_of_distribution.tif: how unlike the model's training scenes each square of 16 x 16 pixels is.
 
     Whole scenes are predicted in tiles, with the result of one pass. A finished prediction is skipped. A product that
     cannot be predicted does not stop the others; the exit code is then 1.

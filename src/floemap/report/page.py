@@ -19,6 +19,7 @@ from floemap.evaluation.risk.polaris import ADVISORY
 from floemap.evaluation.scoring.published import CITATION
 from floemap.evaluation.scoring.tables import Table, tables
 from floemap.legend import LAND_RGB
+from floemap.report.calibration import calibration_table
 from floemap.report.figures.map_panels import ERRORS, LETTERS, NO_CLASS
 from floemap.report.figures.strip import mark_shape, strip_of
 from floemap.report.figures.style import Mark, Picture, marks_of
@@ -73,6 +74,7 @@ def render_page(
         "published": _published(run),
         "missing": list(run.missing),
         "scenes": [_scene(run, s, pictures) for s in run.scenes],
+        "calibration": calibration_table(run, numbers),
         "type_diagrams": [_diagram(p) for p in pictures.types],
         "training_diagrams": [_diagram(p) for p in pictures.training],
         "trainings": trainings_table(run),

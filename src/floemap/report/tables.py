@@ -12,6 +12,7 @@ from typing import Any
 from floemap.evaluation.checks.scene_checks import MEASURES
 from floemap.evaluation.statistics.compare import Difference
 from floemap.evaluation.statistics.spread import Spread
+from floemap.report.calibration import COLUMNS, calibration_errors
 from floemap.report.measures import Numbers
 from floemap.report.numbers import Assessed
 from floemap.report.run_folder import RunFolder
@@ -91,6 +92,11 @@ def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences
                 strict=True,
             )
         ),
+    )
+    _csv(
+        tables / "calibration.csv",
+        ("contender", "of", "name", *(key for key, _ in COLUMNS), "simulated"),
+        ((key, kind, name, *values, simulated) for key, kind, name, values in calibration_errors(run, numbers)),
     )
     _csv(
         tables / "incidence.csv",

@@ -83,6 +83,7 @@ class ChartPolygons:
           probability; :data:`floemap.legend.IGNORE`, "" and 0 if there is none
         - `review_rank`: rank from 1 by the area that is expected to be wrong, area x (1 - confidence), the largest
           first, as its review changes most. An unknown confidence counts as 0. Land has rank 0.
+        - `out_of_distribution`: mean out-of-distribution score on its pixels, not-a-number if it is unknown
     classes
         (rows, cols) uint8: the raster that was drawn, after smoothing and merging.
     legend
@@ -110,6 +111,8 @@ def vectorize(
     smoothing_m: float = 0.0,
     probabilities: Iterable[NDArray[np.uint8]] | None = None,
     probability_step: float = 0.005,
+    scores: NDArray[np.uint8] | None = None,
+    score_step: float = 0.05,
     land: NDArray[np.bool_] | None = None,
     progress: Progress = silent,
 ) -> ChartPolygons:
@@ -133,6 +136,10 @@ def vectorize(
         Rasters on the grid, uint8, one per class in the legend's order, read one after the other; 255 for no-data.
     probability_step
         Value of one unit in them.
+    scores
+        Out-of-distribution score on the grid, (rows, cols) uint8, 255 where it is unknown; None if it is everywhere.
+    score_step
+        Value of one unit in it.
     land
         (rows, cols), pixels of land, whatever their class. They become polygons of class
         :data:`floemap.legend.LAND`, of any size; merging leaves them as they are.
@@ -172,6 +179,10 @@ def vectorize(
             raise GridError(f"{found.shape[1]} rasters of probabilities do not fit the {len(legend)} classes.")
         mean = found
     frame = _table(outlines, mean, legend).set_crs(crs_of(geobox).proj)
+    if scores is not None:
+        sea = outlines.merged.classes != LAND
+        unlike = mean_probabilities(regions, group, len(mean), [scores], score_step)[:, 0]
+        frame["out_of_distribution"] = np.where(sea, unlike, np.nan)
     drawn = painted[1:-1, 1:-1] if land is None else np.where(land, np.uint8(IGNORE), painted[1:-1, 1:-1])
     report = _report(classes, smooth, drawn, first, painted, outlines, legend)
     progress(4, 4, "done")
@@ -264,6 +275,7 @@ def _table(outlines: Outlines, mean: NDArray[np.float64], legend: Legend) -> gpd
         "second_key": keys[second],
         "second_share": share,
         "review_rank": rank,
+        "out_of_distribution": np.full(len(classes), np.nan),
     }
     return gpd.GeoDataFrame(columns, geometry=outlines.polygons)
 

@@ -43,6 +43,7 @@ _FORMS: Mapping[str, Form] = {
     "SECOND": _KEY,
     "SECOND_P": _SHARE,
     "REVIEW": ("N", 9, 0),
+    "OOD": ("N", 6, 2),
     "STATUS": ("C", 64, 0),
     "SIMULATED": ("C", 3, 0),
 }

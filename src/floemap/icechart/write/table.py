@@ -50,6 +50,8 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "SECOND": "Second most likely class",
         "SECOND_P": "Mean probability of the second most likely class, 0 to 1",
         "REVIEW": "Order of review: 1 has the largest area that is expected to be wrong, AREA_KM2 x (1 - CONFIDENCE)",
+        "OOD": "Mean out-of-distribution score: 1 is usual, more is less like the model's training scenes; empty if "
+        "unknown",
         "STATUS": "Status of the chart, and what it is not for",
         "SIMULATED": "yes if made from a simulated scene or by a model trained on simulated scenes, otherwise no",
     }
@@ -106,6 +108,7 @@ def chart_table(chart: ChartPolygons, about: Mapping[str, Any]) -> gpd.GeoDataFr
         "SECOND": rows["second_key"].to_numpy(object),
         "SECOND_P": rows["second_share"].to_numpy().round(4),
         "REVIEW": rows["review_rank"].to_numpy(np.int32),
+        "OOD": rows["out_of_distribution"].to_numpy().round(2),
         "STATUS": np.full(len(rows), STATUS, object),
         "SIMULATED": np.full(len(rows), "yes" if is_simulated(about) else "no", object),
     }

@@ -23,7 +23,7 @@ from floemap.icechart.write.vector import write_geojson, write_geopackage, write
 from floemap.inference.draftchart.review_spots import review_spots, write_spots
 from floemap.inference.draftchart.settings import ChartSettings, Output
 from floemap.inference.draftchart.source import PreparedScene
-from floemap.inference.predict.scene_maps import NO_VALUE, STEP, SceneMaps, class_band, probability_bands
+from floemap.inference.predict.scene_maps import NO_VALUE, SCORE_STEP, STEP, SceneMaps, class_band, probability_bands
 from floemap.inference.predict.uncertainty import MEANINGS
 from floemap.legend import IGNORE
 from floemap.progress import Progress, between
@@ -248,6 +248,8 @@ def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
         smoothing_m=parts.settings.smoothing_m,
         probabilities=maps.probabilities,
         probability_step=STEP,
+        scores=maps.score_steps(),
+        score_step=SCORE_STEP,
         land=maps.land,
         progress=between(progress, 0, 0.5),
     )

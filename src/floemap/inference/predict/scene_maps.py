@@ -32,6 +32,8 @@ STEPS = 200
 STEP = 1 / STEPS
 #: No-data value of stored probabilities and uncertainties.
 NO_VALUE = IGNORE
+#: Value of one step of the out-of-distribution score of pixels; higher scores than 12.7 are cut.
+SCORE_STEP = 0.05
 #: Rows counted at a time.
 _STRIP_ROWS = 128
 
@@ -73,6 +75,18 @@ class SceneMaps:
         """The available measures of uncertainty, by name."""
         both = {"entropy": self.entropy, "mutual_information": self.mutual_information}
         return {name: values for name, values in both.items() if values is not None}
+
+    def score_steps(self) -> NDArray[np.uint8] | None:
+        """Return the out-of-distribution score of each pixel, that of its square, (rows, cols), as stored in steps.
+
+        None where the score is unknown.
+        """
+        score = self.out_of_distribution
+        if isinstance(score, str):
+            return None
+        steps = np.nan_to_num(np.rint(score.ratio / SCORE_STEP).clip(0, NO_VALUE - 1), nan=NO_VALUE).astype(np.uint8)
+        rows, cols = self.classes.shape
+        return np.asarray(steps.repeat(CELL_PX, axis=0)[:rows].repeat(CELL_PX, axis=1)[:, :cols])
 
     def pixels(self) -> dict[str, int]:
         """Return the number of pixels of each class by its key, of land and of no data."""
