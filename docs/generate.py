@@ -31,6 +31,7 @@ from floemap.learning.losses import LOSSES, Loss
 from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TrainingSettings
 from floemap.legend import IGNORE, LEGENDS, STAGES
+from floemap.own_legends import LegendClass, LegendTable
 from floemap.sentinel1.settings import PrepareSettings
 from floemap.study.settings import CompareSettings, DataSettings, PredictSettings, SceneSettings, SplitSettings, Study
 
@@ -153,6 +154,8 @@ def _sentence(text: str) -> str:
 TABLES: Mapping[str, tuple[type[Settings], str]] = {
     "The study": (Study, "Top of the file."),
     "[data]": (DataSettings, ""),
+    "[data.legend]": (LegendTable, "A file with these keys can be named instead, also with `floemap label --legend`."),
+    "[[data.legend.classes]]": (LegendClass, "One such table for each class."),
     "[[data.scenes]]": (SceneSettings, "One such table for each scene."),
     "[data.prepare]": (PrepareSettings, "Also what `floemap prepare --config` reads, without a table's head."),
     "[split]": (SplitSettings, ""),
@@ -194,7 +197,7 @@ def settings_page() -> str:
 def _setting(name: str, field: Any) -> str:
     nested = inspect.isclass(field.annotation) and issubclass(field.annotation, Settings)
     about = f"a table: {_sentence(field.description)}" if nested else _sentence(field.description)
-    if nested or name == "scenes":
+    if nested or name in ("scenes", "classes"):
         return f"- `{name}`: {about}"
     return f"- `{name}`: {about}{_range(field)}{_unless_given(field)}"
 
@@ -241,7 +244,8 @@ def legends_page() -> str:
         "# Classes\n",
         f"Class ids in rasters, by legend. {IGNORE} is no class in any of them. Stages are SIGRID-3 codes of stage of"
         " development, colours the WMO's. Polygons of water are water whatever their stage; which stage decides is"
-        " in [charts](charts.md#which-class-a-polygon-gets).\n",
+        " in [charts](charts.md#which-class-a-polygon-gets). A file can give a"
+        " [legend of your own](howto/own-data.md#classes-of-your-own).\n",
     ]
     for table in LEGENDS.values():
         rows = [

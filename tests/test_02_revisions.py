@@ -110,7 +110,7 @@ def test_checks_of_another_revision_are_made_anew_and_never_pooled(
 def test_halves_of_another_revision_are_made_anew(
     workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = data.open_study_scene("01", workshop.prepared, workshop.labels, None, legend=SIX_CLASSES.name)
+    made = data.open_study_scene("01", workshop.prepared, workshop.labels, None, legend=SIX_CLASSES)
     assert isinstance(made.footprint, Footprint)
     share = split.Share(made, "NE", "train")
 

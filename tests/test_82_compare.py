@@ -498,3 +498,58 @@ def test_the_command_dry_run(tiny: Callable[..., Study], twin: Path, tmp_path: P
     assert done.exit_code == 0, done.output
     assert "focal_r2" in done.stdout and "test       01, 07" in done.stdout and "GB" in done.stdout
     assert not out.exists()
+
+
+OWN_LEGENDS = {
+    "of four classes": (
+        {
+            "thin": [83, 81, 82, 84, 85],
+            "first": [86, 87, 88, 89, 91, 93],
+            "old": [95, 96, 97],
+            "water": [99, 13, 45, 78],
+        },
+        (),
+    ),
+    "of ice and water": (
+        {"water": [13, 45, 78], "ice": [86, 81, 82, 83, 84, 85, 87, 88, 89, 91, 93, 95, 96, 97]},
+        ("old_ice", "neighbours", "season"),
+    ),
+}
+HOSTILE = "<script>alert(1)</script> $\\frac$ [red]|"
+
+
+@pytest.mark.parametrize("kind", OWN_LEGENDS)
+def test_a_legend_of_ones_own_goes_the_whole_way(
+    kind: str, tiny: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No stage needs the legend's file, and checks that the legend cannot have say so."""
+    codes, absent = OWN_LEGENDS[kind]
+    classes = "".join(
+        f"[[classes]]\nkey = '{key}'\ntitle = '{key} {HOSTILE}'\ncolour = '#{i}{i}ff00'\nstages = {stages}\n"
+        for i, (key, stages) in enumerate(codes.items())
+    )
+    file = tmp_path / "mine.toml"
+    file.write_text(f"name = 'mine'\nwater = 'water'\nignored_stages = [98]\n{classes}")
+    study = with_changes(tiny(), {"data.legend": str(file), "data.cache": None, "compare.losses": ["cross_entropy"]})
+    file.unlink()
+    monkeypatch.chdir(tmp_path)
+    done = compare(study, tmp_path / "run")
+    assert not done.failed
+    summary = json.loads(done.results.read_text())["summary"]
+    assert summary["legend"]["table"]["name"] == "mine"
+    assert list(summary["legend"]["classes"].values()) == list(codes)
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "<script>" not in page and "&lt;script&gt;alert(1)" in page
+    (cell,) = (tmp_path / "run" / "cells").iterdir()
+    for checks in (cell / "checks").glob("*/checks.json"):
+        found = json.loads(checks.read_text())
+        assert found["reference"] == "truth"
+        for name in absent:
+            assert found["checks"][name]["reason"].startswith("not available for this legend"), name
+    assert ("not available for this legend" in page) == bool(absent)
+    model = cell / "model" / "model.safetensors"
+    (scene, *_) = sorted((tmp_path / "run" / "data" / "prepared").iterdir())
+    chart = make_chart(scene, [model], tmp_path / "charts", ChartSettings(min_area_km2=100.0)).folder
+    assert json.loads((chart / "chart.json").read_text())["legend"]["table"]["name"] == "mine"
+    done_info = CliRunner().invoke(app, ["info", str(model)])
+    assert done_info.exit_code == 0 and HOSTILE in " ".join(done_info.stdout.split())

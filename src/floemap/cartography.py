@@ -155,7 +155,8 @@ def class_legend(ax: Axes, entries: Iterable[tuple[str, RGB]], **kwargs: Any) ->
         for title, rgb in entries
     ]
     defaults: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "frameon": False, "fontsize": 8}
-    ax.legend(handles=patches, **(defaults | kwargs))
+    for text in ax.legend(handles=patches, **(defaults | kwargs)).get_texts():
+        text.set_parse_math(False)  # titles come from users
 
 
 def furnish(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:

@@ -54,6 +54,8 @@ class Settings(BaseModel):
             return cls(**values)
         except ValidationError as e:
             raise ConfigError(_readable(e, cls), path=path) from e
+        except ConfigError as e:  # of a table that is checked by itself, or of another file, which the error then names
+            raise ConfigError(e.message, path=e.path or path, hint=e.hint) from e
 
 
 def read_toml(path: Path) -> dict[str, Any]:

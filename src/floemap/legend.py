@@ -1,7 +1,7 @@
 """Ice classes: ids, SIGRID-3 codes, colours. This module alone defines class ids.
 
 Stages of development and their codes follow SIGRID-3 (WMO/JCOMM TR-23, version 3.0, 2014), colours the WMO stage of
-development colour standard (JCOMM TR-24). A legend is a table; a further legend is a further table.
+development colour standard (JCOMM TR-24). :mod:`floemap.own_legends` reads further legends from files.
 """
 
 from __future__ import annotations
@@ -119,6 +119,22 @@ LAND_RGB: RGB = (225, 215, 195)
 NO_DATA_RGB: RGB = (255, 255, 255)
 
 
+#: Letters of classes on maps and in their legend, for reading without colour, by key.
+LETTERS: Mapping[str, str] = MappingProxyType(
+    {
+        "new_ice": "N",
+        "nilas": "Ni",
+        "young_ice": "Y",
+        "first_year_ice": "FY",
+        "thin_first_year_ice": "tFY",
+        "thick_first_year_ice": "kFY",
+        "old_ice": "O",
+        "open_water": "W",
+        "ice": "I",
+    }
+)
+
+
 @dataclass(frozen=True)
 class IceClass:
     """One class of a legend: its id in rasters, a key for files, a title for people, a colour, its stage codes.
@@ -192,6 +208,13 @@ class Legend:
         return further | {ICE_FREE: self.water, BRASH: self.stageless} | table
 
     @property
+    def letters(self) -> dict[int, str]:
+        """One to three letters or digits by class id, each different, for reading maps without colour."""
+        words = {c.id: LETTERS.get(c.key) or c.title[:2] for c in self.classes}
+        given = list(words.values())
+        return {i: word if given.count(word) == 1 else str(i) for i, word in words.items()}
+
+    @property
     def titles(self) -> dict[int, str]:
         """Title by class id."""
         return {c.id: c.title for c in self.classes}
@@ -210,7 +233,8 @@ class Legend:
         """
 
         def thickest(c: IceClass) -> int:
-            return max((STAGES_BY_THICKNESS.index(s) for s in c.stages if s in STAGES_BY_THICKNESS), default=-1)
+            stages = map(stage_of, c.stages)
+            return max((STAGES_BY_THICKNESS.index(s) for s in stages if s in STAGES_BY_THICKNESS), default=-1)
 
         ice = sorted((c for c in self.classes if c.id != self.water), key=thickest)
         return (self.water, *(c.id for c in ice))

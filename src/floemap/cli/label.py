@@ -31,7 +31,8 @@ def label(
         LabelSettings,
         FromOptions(
             {
-                "legend": f"--legend: Name of the legend, one of {', '.join(LEGENDS)}.",
+                "legend": f"--legend NAME|FILE: One of the legends {', '.join(LEGENDS)}, or a TOML file with your "
+                "own legend.",
                 "unmapped": "--unmapped",
                 "without_parts": "--without-parts",
                 "fractions": "--fractions/--no-fractions",

@@ -24,7 +24,14 @@ from floemap.evaluation.checks.classes import ice_groups
 from floemap.evaluation.checks.measures import SCORE, SHIPS, Measure, Reference
 from floemap.evaluation.checks.scene_checks import MEASURES
 from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
-from floemap.evaluation.risk.polaris import REPORTED_SHIPS, Level, class_levels, risk_values, ship_class
+from floemap.evaluation.risk.polaris import (
+    REPORTED_SHIPS,
+    Level,
+    class_ice_types,
+    class_levels,
+    risk_values,
+    ship_class,
+)
 from floemap.evaluation.scoring.ordinal import mean_ordinal_error, ordinal_positions
 from floemap.evaluation.scoring.scores import mean_f1
 from floemap.evaluation.statistics.bootstrap import Statistic
@@ -184,6 +191,15 @@ def measures(legend: Legend) -> list[Measure]:
     """Return all measures, in the order of tables."""
     own = [measure for measure, _ in counted(legend, math.nan)]
     return [m for m in own if m.scored] + [*MEASURES] + [m for m in own if not m.scored]
+
+
+def why_no_risk(legend: Legend) -> list[str]:
+    """Return why the risk to ships cannot be computed, as a list of one sentence; an empty list where it can be."""
+    try:
+        class_ice_types(legend)
+    except ConfigError as e:
+        return [f"Risk to ships: not available for this legend, because {e.message}"]
+    return []
 
 
 def ships(legend: Legend) -> tuple[tuple[str, ...], ...]:

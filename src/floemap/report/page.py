@@ -20,10 +20,10 @@ from floemap.evaluation.scoring.published import CITATION
 from floemap.evaluation.scoring.tables import Table, tables
 from floemap.legend import LAND_RGB
 from floemap.report.calibration import calibration_table
-from floemap.report.figures.map_panels import ERRORS, LETTERS, NO_CLASS
+from floemap.report.figures.map_panels import ERRORS, NO_CLASS
 from floemap.report.figures.strip import mark_shape, strip_of
 from floemap.report.figures.style import Mark, Picture, marks_of
-from floemap.report.measures import LEVEL, Numbers, Row
+from floemap.report.measures import LEVEL, Numbers, Row, why_no_risk
 from floemap.report.provenance import configuration_text, made_tables, trainings_table
 from floemap.report.run_folder import RunFolder, Scene
 from floemap.version import __version__
@@ -78,7 +78,7 @@ def render_page(
         "type_diagrams": [_diagram(p) for p in pictures.types],
         "training_diagrams": [_diagram(p) for p in pictures.training],
         "trainings": trainings_table(run),
-        "reasons": [f"{r.measure.title}: {r.reason}." for r in numbers.rows if r.reason],
+        "reasons": [f"{r.measure.title}: {r.reason}." for r in numbers.rows if r.reason] + why_no_risk(run.legend),
         "cautions": list(numbers.cautions),
         "remarks": _remarks(numbers),
         "score_tables": _score_tables(run),
@@ -239,9 +239,9 @@ def _published(run: RunFolder) -> str:
 
 
 def _scene(run: RunFolder, scene: Scene, pictures: Pictures) -> dict[str, Any]:
-    entries = [
-        {"title": f"{c.title} ({LETTERS.get(c.key, c.title[:2])})", "rgb": c.rgb} for c in run.legend.classes
-    ] + [{"title": NO_CLASS, "rgb": LAND_RGB}]
+    entries = [{"title": f"{c.title} ({run.legend.letters[c.id]})", "rgb": c.rgb} for c in run.legend.classes] + [
+        {"title": NO_CLASS, "rgb": LAND_RGB}
+    ]
     errors = [{"title": title, "rgb": rgb} for title, rgb in ERRORS]
     maps = []
     for p in pictures.maps.get(scene.name, ()):

@@ -14,10 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from floemap.errors import FloemapError, known_names
+from floemap.errors import FloemapError
 from floemap.evaluation.statistics.summary import HELD_OUT, LOSS_TITLES
 from floemap.files import regular_file
-from floemap.legend import LEGENDS, Legend
+from floemap.legend import Legend
+from floemap.own_legends import from_record
 from floemap.results.names import place_in
 from floemap.results.run_paths import CellPaths, RunPaths
 from floemap.results.stage import parse_json, read_json
@@ -257,7 +258,7 @@ def _run(paths: RunPaths, results: Mapping[str, Any], planned: Mapping[str, Any]
         name=str(results.get("study", paths.folder.name)),
         configuration=dict(results.get("configuration", {})),
         results=results,
-        legend=_legend(tested[0].evaluation),
+        legend=_legend(tested[0].evaluation, tested[0].scored / "evaluation.json"),
         scenes=_scenes(paths, cells),
         contenders=_contenders(cells),
         missing=tuple(missing),
@@ -323,11 +324,8 @@ def _is_number(x: object) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool)
 
 
-def _legend(evaluation: Mapping[str, Any]) -> Legend:
-    name = str(evaluation["legend"]["name"])
-    if name not in LEGENDS:
-        raise FloemapError(f"the legend {name!r} is not known.", hint=known_names(name, LEGENDS))
-    return LEGENDS[name]
+def _legend(evaluation: Mapping[str, Any], path: Path) -> Legend:
+    return from_record(evaluation["legend"], path)
 
 
 def _contenders(cells: list[Cell]) -> tuple[Contender, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from floemap.errors import ConfigError
-from floemap.legend import legend
+from floemap.own_legends import chosen_legend
 from floemap.study.settings import AxisValue, Study
 
 #: Axis that a leave-one-out split adds.
@@ -133,7 +133,7 @@ def check_cell(study: Study) -> None:
     from floemap.learning.models.registry import check_model
     from floemap.learning.training.loggers import logger_classes
 
-    classes = len(legend(study.data.legend))
+    classes = len(chosen_legend(study.data.legend))
     make_loss(study.loss, classes, [1] * classes)
     check_model(study.model)
     logger_classes(study.training.loggers)

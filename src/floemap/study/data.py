@@ -19,8 +19,11 @@ from floemap.cog import read_geobox
 from floemap.datasets.extremeearth.find import Entry, find_dataset
 from floemap.datasets.extremeearth.split_halves import Footprint
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError
+from floemap.evaluation.scoring.sources import ClassTable, truth_band
 from floemap.grid import check_same_grid
 from floemap.icechart.label.label import label_chart
+from floemap.legend import Legend
+from floemap.own_legends import chosen_legend, from_record, same_classes
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.results.run_paths import DataPaths
 from floemap.results.stage import read_json, sha256
@@ -166,15 +169,16 @@ def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress
     if truth is not None:
         try:
             check_same_grid(read_geobox(labels / "labels.tif"), read_geobox(truth), f"{labels} and {truth}")
-        except GridError as e:
+            truth_band(truth, ClassTable.of(chosen_legend(settings.legend)))
+        except (GridError, ConfigError) as e:
             if settings.scenes:  # the user has named this truth
                 raise
             logger.warning("scene %s: %s Scores and checks against the truth are left out.", scene.name, e.message)
             truth = None
-    return open_study_scene(scene.name, product, labels, truth, legend=settings.legend)
+    return open_study_scene(scene.name, product, labels, truth, legend=chosen_legend(settings.legend))
 
 
-def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None, *, legend: str) -> StudyScene:
+def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None, *, legend: Legend) -> StudyScene:
     """Return a study scene from the records of a prepared product and its labels.
 
     Raises
@@ -185,10 +189,11 @@ def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None,
         If one of them is not finished, or is of another kind.
     """
     about, label = read_json(product / "product.json"), read_json(labels / "label.json")
-    used = label.get("configuration", {}).get("legend")
-    if used != legend:
+    used = from_record(label.get("legend"), labels / "label.json")
+    if not same_classes(used, legend):
         raise ConfigError(
-            f"the labels {labels} have the legend {used!r}, the study {legend!r}.",
+            f"the labels {labels} have the legend {used.name!r}, and the study's legend {legend.name!r} has other "
+            "classes or codes.",
             hint="Label the chart again, with `floemap label --legend`, or change [data] legend.",
         )
     try:

@@ -126,9 +126,9 @@ def _held_out(cell: Cell) -> Any:
 
 
 def _classes(study: Study) -> int:
-    from floemap.legend import legend
+    from floemap.own_legends import chosen_legend
 
-    return len(legend(study.data.legend))
+    return len(chosen_legend(study.data.legend))
 
 
 def _pixels(scene: SceneSettings, resolution_m: float) -> float:

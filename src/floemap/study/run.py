@@ -21,7 +21,7 @@ from floemap.icechart.label.polygon_table import RASTER
 from floemap.learning.data.parts import ScenePart
 from floemap.learning.models.checkpoint_header import RESOLUTION_TOLERANCE, read_about, refuse_known
 from floemap.learning.settings import LearningSettings
-from floemap.legend import legend
+from floemap.own_legends import chosen_legend
 from floemap.progress import Progress, part_of, silent
 from floemap.results.folders import refuse_foreign_files
 from floemap.results.run_paths import CellPaths, told_from
@@ -66,7 +66,7 @@ def train_on(
     from floemap.learning.models.checkpoint import read_start
     from floemap.learning.training.loop import train
 
-    classes = legend(study.data.legend)
+    classes = chosen_legend(study.data.legend)
     with one_at_a_time(masks):
         split = make_split(study.split, scenes, classes, masks, needed)
     about = about_data(split)

@@ -13,6 +13,7 @@ from floemap.datasets.extremeearth.scenes import ALL_MONTHS
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.icechart.label.settings import LabelSettings
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
+from floemap.own_legends import LegendChoice
 from floemap.sentinel1.settings import PrepareSettings
 
 #: Value of an axis.
@@ -52,8 +53,9 @@ class DataSettings(Settings):
     scenes: tuple[SceneSettings, ...] = ()
     """List of scenes, each with its files, instead of a folder."""
 
-    legend: str = "extremeearth"
-    """Name of the legend."""
+    legend: LegendChoice = "extremeearth"
+    """Name of the legend; or the name of a TOML file with a legend of your own; or that legend as a table
+    [data.legend]."""
 
     unmapped: Literal["error", "ignore"] = "error"
     """What to do with codes that the legend lacks. error: refuse the chart. ignore: leave their polygons without a

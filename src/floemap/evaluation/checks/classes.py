@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, GridError
 from floemap.evaluation.statistics.blocks import BlockGrid
-from floemap.legend import IGNORE, Legend
+from floemap.legend import IGNORE, Legend, stage_of
 
 Classes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
-#: Keys of ice that grows from open water within days to weeks: up to 30 cm thick (WMO nomenclature).
-YOUNG_KEYS = ("new_ice", "nilas", "young_ice")
+#: Stages of ice that grows from open water within days to weeks: up to 30 cm thick (WMO nomenclature).
+FORMING = frozenset({81, 82, 83, 84, 85})
+#: Stages of first-year ice, and of ice that has survived a summer's melt.
+FIRST_YEAR, OLD = frozenset({86, 87, 88, 89, 91, 93}), frozenset({95, 96, 97})
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class IceGroups:
     first_year
         Ids of first-year ice of any thickness.
     old
-        Id of old ice.
+        Id of old ice; None also where several classes share it.
     water
         Id of open water.
     """
@@ -42,12 +44,17 @@ class IceGroups:
 
 
 def ice_groups(legend: Legend) -> IceGroups:
-    """Return the roles of a legend's classes, by the keys of the classes."""
-    ids = {c.key: c.id for c in legend.classes}
+    """Return the roles of a legend's classes, by their stages of development: a class has a role if all of it has."""
+
+    def among(stages: frozenset[int]) -> tuple[int, ...]:
+        ice = (c for c in legend.classes if c.id != legend.water)
+        return tuple(c.id for c in ice if {stage_of(code) for code in c.stages} <= stages)
+
+    old = among(OLD)
     return IceGroups(
-        forming=tuple(ids[k] for k in YOUNG_KEYS if k in ids),
-        first_year=tuple(i for k, i in ids.items() if k.endswith("first_year_ice")),
-        old=ids.get("old_ice"),
+        forming=among(FORMING),
+        first_year=among(FIRST_YEAR),
+        old=old[0] if len(old) == 1 else None,
         water=legend.water,
     )
 

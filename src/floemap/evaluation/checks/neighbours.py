@@ -27,7 +27,7 @@ from floemap.evaluation.checks.classes import Bools, Classes, MapPair, ice_group
 from floemap.evaluation.checks.measures import NEAR, Measure
 from floemap.legend import IGNORE
 
-NO_CLASS = "the legend has no old ice"
+NO_CLASS = "not available for this legend: it has no class of old ice alone, or several"
 #: Width below which old ice is narrow: three of the twin's largest pixels, thirty of a real scene's.
 WIDE_M = 2400.0
 #: Fewest pixels in that width: with fewer, a single pixel decides.

@@ -17,7 +17,7 @@ from floemap.evaluation.checks.amounts import Amounts, ByBlock, ratio
 from floemap.evaluation.checks.classes import MapPair, ice_groups, keys
 from floemap.evaluation.checks.measures import Measure
 
-NO_CLASS = "the legend has no old ice"
+NO_CLASS = "not available for this legend: it has no class of old ice alone, or several"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class OldIceAmounts(Amounts):
         """Return omission and commission as areas, as shares and by class."""
         omitted, invented = self._others(self.reference_old_as_km2), self._others(self.predicted_old_was_km2)
         reference, predicted = float(self.reference_old_as_km2.sum()), float(self.predicted_old_was_km2.sum())
-        as_first_year = sum(float(self.reference_old_as_km2[i]) for i in self.first_year)
+        as_first_year = sum(float(self.reference_old_as_km2[i]) for i in self.first_year) if self.first_year else None
         omission, commission = sum(omitted.values()), sum(invented.values())
         return {
             "reference_km2": reference,
@@ -84,7 +84,7 @@ class OldIceAmounts(Amounts):
             "commission_km2": commission,
             "commission_share": ratio(commission, predicted),
             "as_first_year_km2": as_first_year,
-            "as_first_year_share": ratio(as_first_year, reference),
+            "as_first_year_share": None if as_first_year is None else ratio(as_first_year, reference),
             "omitted_as_km2": omitted,
             "invented_from_km2": invented,
         }

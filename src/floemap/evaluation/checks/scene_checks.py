@@ -23,6 +23,7 @@ from floemap.evaluation.checks.scene_files import SceneFiles, open_scene_files
 from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.evaluation.checks.season import SeasonAmounts, season
 from floemap.evaluation.checks.sensor import AngleAmounts, SeamAmounts, angle, seams
+from floemap.own_legends import identity
 from floemap.progress import Progress, silent
 from floemap.results.stage import Stage, revisions_in
 
@@ -137,7 +138,7 @@ def scene_record(files: SceneFiles, found: Found) -> dict[str, Any]:
         "scene": files.name,
         "start": files.start.isoformat(),
         "simulated": files.simulated,
-        "legend": files.legend.name,
+        "legend": identity(files.legend),
         "pixel_m": files.pixel_m,
         "reference": "chart" if files.truth is None else "truth",
         "compared_km2": math.fsum(files.maps.compared_km2),

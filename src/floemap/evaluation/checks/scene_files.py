@@ -24,7 +24,8 @@ from floemap.evaluation.scoring.sources import ClassTable, truth_band
 from floemap.evaluation.statistics.blocks import BlockGrid, Window
 from floemap.grid import check_same_grid, crs_of
 from floemap.icechart.label.polygon_table import RASTER
-from floemap.legend import IGNORE, Legend, legend
+from floemap.legend import IGNORE, Legend
+from floemap.own_legends import from_record
 from floemap.results.stage import read_json
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
 
@@ -252,8 +253,9 @@ def open_scene_files(
     check_rasters(predicted, chart, kinds)
     true = None
     if truth is not None:
-        band = truth_band(truth, ClassTable(kinds.name, keys(kinds)))
-        true = np.where(chart == IGNORE, np.uint8(IGNORE), _classes(truth, geobox, bands, band))
+        band = truth_band(truth, ClassTable.of(kinds))
+        classes = band.ids[_classes(truth, geobox, bands, band.number)]
+        true = np.where(chart == IGNORE, np.uint8(IGNORE), classes)
         check_rasters(predicted, true, kinds)
     try:
         name, start = str(prepared["scene"]["name"]), datetime.fromisoformat(prepared["scene"]["start"])
@@ -295,9 +297,5 @@ def _classes(path: Path, geobox: GeoBox, bands: Path, band: int = 0) -> Classes:
 
 
 def _legend(record: Mapping[str, Any], path: Path) -> Legend:
-    """Return the legend that a stage's JSON names, as "legend" or as the legend's "name"."""
-    named = record.get("legend")
-    name = named.get("name") if isinstance(named, Mapping) else named
-    if not isinstance(name, str):
-        raise FloemapError("names no legend.", path=path)
-    return legend(name)
+    """Return the legend that a stage's JSON holds."""
+    return from_record(record.get("legend"), path)

@@ -41,7 +41,7 @@ MELT_SEASONS: Mapping[Literal["north", "south"], tuple[tuple[float, Day, Day], .
 #: Freezing point of sea water with 33 to 34 g/kg of salt, degrees Celsius.
 FREEZING_C = -1.8
 
-NO_CLASSES = "the legend has no new ice, nilas or young ice"
+NO_CLASSES = "not available for this legend: it has no class of ice up to 30 cm thick alone"
 NOT_MELTING = "nothing that is compared lies in its melt season"
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from floemap.errors import ConfigError, GridError, known_names
-from floemap.legend import IGNORE, STAGES, Legend
+from floemap.legend import IGNORE, Legend, stage_of
 
 #: Notice that must accompany every display of risk.
 ADVISORY = (
@@ -193,7 +193,7 @@ def class_ice_types(legend: Legend, taking: Mapping[str, IceType] | None = None)
         if c.id == legend.water:
             possible: set[IceType] = {IceType.ICE_FREE}
         else:
-            possible = {t for stage in c.stages & set(STAGES) for t in STAGE_TYPES.get(stage, ())}
+            possible = {t for code in c.stages for t in STAGE_TYPES.get(stage_of(code), ())}
         if not possible:
             raise ConfigError(f"class {c.key} of legend {legend.name} holds no ice type of POLARIS.")
         kind = taking.get(c.key, max(possible))

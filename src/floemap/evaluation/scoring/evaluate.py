@@ -164,7 +164,8 @@ def _count(
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES))
         labels, prediction = _opened(stack, sources.labels), _opened(stack, sources.prediction)
         mask = _opened(stack, sources.mask)
-        truth = _opened(stack, sources.truth, sources.truth_band)
+        truth_ids = None if sources.truth_band is None else sources.truth_band.ids
+        truth = _opened(stack, sources.truth, 1 if sources.truth_band is None else sources.truth_band.number)
         distance, numbers = _opened(stack, sources.distance), _opened(stack, sources.polygons)
         fractions = _opened(stack, sources.fractions, list(range(1, classes + 1)))
         cog = stack.enter_context(
@@ -184,6 +185,8 @@ def _count(
                         hint="Label the chart again.",
                     )
             true, ids = truth(row), numbers(row)
+            if true is not None and truth_ids is not None:
+                true = truth_ids[true]
             tally.add(reference, predicted, fractions=shares, distance=far, truth=true)
             if polygons is not None and table is not None and sources.polygons is not None:
                 ids = _needed(ids)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import open_raster, read_geobox
@@ -18,7 +20,8 @@ from floemap.evaluation.scoring.named_scores import CHART_VS_TRUTH, EITHER, TRUT
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.grid import check_same_grid
 from floemap.icechart.label.polygon_table import RASTER, TABLE
-from floemap.legend import IGNORE, SIX_CLASSES, legend
+from floemap.legend import IGNORE, LAND, LEGENDS, SIX_CLASSES, Legend
+from floemap.own_legends import from_record, from_tags, with_table
 from floemap.results.stage import read_json, sha256
 
 AWAY = "away_from_borders"
@@ -27,15 +30,16 @@ _OPTIONAL = ("fractions.tif", "border_distance.tif")
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The name of a legend and the keys of its classes, in the order of their ids from 0."""
+    """The name of a legend, the keys of its classes in the order of their ids from 0, and the legend if it is known."""
 
     name: str
     keys: tuple[str, ...]
+    legend: Legend | None = None
 
     @classmethod
-    def named(cls, name: str) -> ClassTable:
-        """Return the table of one of floemap's legends. Raises :class:`ConfigError` if there is no such legend."""
-        return cls(name, tuple(c.key for c in legend(name).classes))
+    def of(cls, legend: Legend) -> ClassTable:
+        """Return the table of a legend."""
+        return cls(legend.name, tuple(c.key for c in legend.classes), legend)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], path: Path) -> ClassTable:
@@ -55,13 +59,18 @@ class ClassTable:
             keys = {int(i): str(key) for i, key in pairs}
             if not keys or sorted(keys) != list(range(len(keys))):
                 raise ValueError(f"ids {sorted(keys)}")
-            return cls(str(said["name"]), tuple(keys[i] for i in range(len(keys))))
+            ordered = tuple(keys[i] for i in range(len(keys)))
+            known = from_record(said, path) if "table" in said else LEGENDS.get(str(said["name"]))
+            if known is not None and ordered == (own := cls.of(known)).keys:
+                return own
+            return cls(str(said["name"]), ordered)
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as e:
             raise FloemapError(f"has no readable legend: {e!r}.", path=path, hint="Make it again.") from e
 
     def as_dict(self) -> dict[str, Any]:
         """Return the table as stages record it."""
-        return {"name": self.name, "classes": dict(enumerate(self.keys)), "ignore": IGNORE}
+        table = {} if self.legend is None else with_table(self.legend)
+        return {"name": self.name, "classes": dict(enumerate(self.keys)), "ignore": IGNORE} | table
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ class Sources:
     fractions, distance, truth, mask, polygons
         Optional rasters.
     truth_band
-        Number of the truth's band of classes, from 1; 0 without a truth.
+        The truth's band of classes; None without a truth.
     records
         The JSON files of the stages that made prediction and labels.
     absent
@@ -102,7 +111,7 @@ class Sources:
     fractions: Path | None
     distance: Path | None
     truth: Path | None
-    truth_band: int
+    truth_band: TruthBand | None
     mask: Path | None
     polygons: Path | None
     records: tuple[Path, ...]
@@ -139,14 +148,14 @@ def find_sources(
     labels = _raster_in(labels, "labels.tif", "floemap label")
     label_record, label_tags = _record(labels, "labels.tif", "label.json"), _tags(labels)
     record, tags = _record(prediction, "classes.tif", "prediction.json"), _tags(prediction)
-    classes = _legend(label_record, label_tags)
+    classes = _legend(label_record, label_tags, labels)
     if classes is None:
         raise ConfigError(
             "does not state its legend, and there is no label.json beside it.",
             path=labels,
             hint="Give a folder made by `floemap label`.",
         )
-    predicted = _legend(record, tags)
+    predicted = _legend(record, tags, prediction)
     if predicted is not None and predicted.keys != classes.keys:
         raise ConfigError(
             f"has the classes {', '.join(predicted.keys)} (legend {predicted.name}), but the labels {labels} have "
@@ -178,7 +187,7 @@ def find_sources(
         fractions=fractions,
         distance=distance,
         truth=truth,
-        truth_band=0 if truth is None else truth_band(truth, classes),
+        truth_band=None if truth is None else truth_band(truth, classes),
         mask=mask,
         polygons=polygons,
         records=tuple(path for path, _ in (*label_record, *record)),
@@ -213,10 +222,13 @@ def _tags(path: Path) -> dict[str, str]:
         return dict(d.tags())
 
 
-def _legend(record: tuple[tuple[Path, dict[str, Any]], ...], tags: Mapping[str, str]) -> ClassTable | None:
+def _legend(
+    record: tuple[tuple[Path, dict[str, Any]], ...], tags: Mapping[str, str], raster: Path
+) -> ClassTable | None:
     for path, content in record:
         return ClassTable.from_record(content, path)
-    return ClassTable.named(tags["legend"]) if "legend" in tags else None
+    tagged = from_tags(tags, raster)
+    return None if tagged is None else ClassTable.of(tagged)
 
 
 def _check_bands(path: Path, names: tuple[str, ...]) -> None:
@@ -229,21 +241,62 @@ def _check_bands(path: Path, names: tuple[str, ...]) -> None:
             )
 
 
-def truth_band(path: Path, classes: ClassTable) -> int:
-    """Return the number of the truth's band of classes, from 1.
+@dataclass(frozen=True)
+class TruthBand:
+    """A truth's band of classes.
+
+    Attributes
+    ----------
+    number
+        Its number, from 1.
+    ids
+        Class id in the legend of the labels by stored value, (256,) uint8.
+    """
+
+    number: int
+    ids: NDArray[np.uint8]
+
+
+def truth_ids(classes: ClassTable) -> NDArray[np.uint8] | None:
+    """Return the class ids by the classes of a simulated truth, (256,) uint8; None where the truth does not give them.
+
+    The truth is in the legend six_classes. It gives the classes of another legend if each of the six lies within one
+    of them. Values that are not among the six remain as they are where the classes are the six, and else become 254,
+    which is the id of no class.
+    """
+    ids = np.arange(256, dtype=np.uint8)
+    if classes.keys == tuple(c.key for c in SIX_CLASSES.classes):
+        return ids
+    if classes.legend is None:
+        return None
+    table = classes.legend.code_to_class
+    ids[len(SIX_CLASSES) : IGNORE] = LAND
+    for c in SIX_CLASSES.classes:
+        within = {table.get(stage) for stage in c.stages} or {classes.legend.water}
+        (found, *others) = within
+        if others or found is None or found == IGNORE:
+            return None
+        ids[c.id] = found
+    return ids
+
+
+def truth_band(path: Path, classes: ClassTable) -> TruthBand:
+    """Return the truth's band of classes.
 
     Raises
     ------
     ConfigError
-        If the labels and the truth have different classes.
+        If the classes of the labels do not follow from those of the truth.
     GridError
         If the raster has no band of classes.
     FloemapError
         If the raster cannot be read.
     """
-    if classes.keys != ClassTable.named(SIX_CLASSES.name).keys:
+    ids = truth_ids(classes)
+    if ids is None:
         raise ConfigError(
-            f"the labels have the legend {classes.name}, and the truth is in {SIX_CLASSES.name}.",
+            f"the truth is in the legend {SIX_CLASSES.name}, from which the classes of the legend {classes.name} do not"
+            " follow: one of the six would belong to several of them, or to none.",
             path=path,
             hint=f"Label the chart with {SIX_CLASSES.name} or extremeearth, or omit the truth.",
         )
@@ -255,7 +308,7 @@ def truth_band(path: Path, classes: ClassTable) -> int:
                 path=path,
                 hint="Give a truth.tif made by `floemap simulate twin`.",
             )
-        return names.index("class") + 1
+        return TruthBand(names.index("class") + 1, ids)
 
 
 def _absent(

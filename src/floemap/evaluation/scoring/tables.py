@@ -9,6 +9,7 @@ from typing import Any
 from floemap.evaluation.scoring.named_scores import PRIMARY
 from floemap.evaluation.scoring.scores import OVERALL
 from floemap.legend import LEGENDS
+from floemap.own_legends import from_record
 
 NONE = "–"
 #: Mark of numbers that are computed from some of the cells only.
@@ -137,9 +138,9 @@ def _without_prediction(group: Mapping[str, Any]) -> int:
 
 def class_titles(summary: Mapping[str, Any]) -> dict[str, str]:
     """Return titles of the legend's classes by key; the key itself where floemap does not know the legend."""
-    legend = summary["legend"]
-    keys = list(legend["classes"].values()) if legend else []
-    known = LEGENDS.get(legend["name"]) if legend else None
+    said = summary["legend"]
+    keys = list(said["classes"].values()) if said else []
+    known = None if not said or ("table" not in said and said["name"] not in LEGENDS) else from_record(said)
     if known is not None and [c.key for c in known.classes] == keys:
         return {c.key: c.title for c in known.classes}
     return {key: key for key in keys}

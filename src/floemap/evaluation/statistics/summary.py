@@ -192,7 +192,9 @@ def _one_legend(evaluated: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
     found = {}
     for e in evaluated:
         classes = {int(i): key for i, key in e["legend"]["classes"].items()}
-        found[tuple(sorted(classes.items()))] = {"name": e["legend"]["name"], "classes": dict(sorted(classes.items()))}
+        table = {key: e["legend"][key] for key in ("table",) if key in e["legend"]}
+        legend = {"name": e["legend"]["name"], "classes": dict(sorted(classes.items()))} | table
+        found[tuple(sorted(classes.items()))] = legend
     if len(found) > 1:
         raise ConfigError(f"the evaluations have different classes: {[list(dict(f).values()) for f in found]}.")
     return next(iter(found.values()), None)

@@ -35,7 +35,8 @@ from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.own_charts import other_classes
 from floemap.icechart.read.sigrid3 import Chart, read_chart, some_of
 from floemap.icechart.read.sources import Source, find_source
-from floemap.legend import IGNORE, Legend, legend
+from floemap.legend import IGNORE, Legend
+from floemap.own_legends import chosen_legend, in_record, tags_of
 from floemap.progress import Progress, silent
 from floemap.qgis_raster import classes_style, write_style
 from floemap.results.folders import made_of, stage_folder, told_sources
@@ -120,14 +121,14 @@ def label_chart(
         If the results cannot be written, or would take the place of something else.
     """
     settings = settings or LabelSettings()
-    classes = legend(settings.legend)
+    classes = chosen_legend(settings.legend)
     like = raster_of(like)
     geobox = read_geobox(like)
     source = find_source(Path(chart), settings.layer)
     folder = place_in(Path(out), source.path.stem, "the chart", path=source.path, kind=ChartError)
     progress(0, 6, "reading")
     inputs, sources = _made_from(source, like, settings)
-    configuration = settings.model_dump()
+    configuration = settings.model_dump(mode="json")
     if not overwrite and is_finished(folder, STAGE, _files(settings), inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return LabelledChart(folder, skipped=True)
@@ -151,7 +152,7 @@ def label_chart(
         if not numbers.any():
             wide = rasterize_polygons(read, geobox)  # it reaches the margin only: this says so
         valid, tags = masking.result()
-        tags |= {"chart": source.path.name, "legend": classes.name, "AREA_OR_POINT": "Area"}
+        tags |= {"chart": source.path.name, "AREA_OR_POINT": "Area"} | tags_of(classes)
         ids, table = _numbered(source.path, numbers, valid, whole, geobox)
         labels = table.dominant[ids]
         if (labels == IGNORE).all():
@@ -327,7 +328,7 @@ def _about(
             "simulated": chart.simulated,
         },
         "grid": describe_grid(geobox),
-        "legend": {"name": classes.name, "classes": {c.id: c.key for c in classes.classes}, "ignore": IGNORE},
+        "legend": in_record(classes),
         "pixels": {c.key: int(pixels[c.id]) for c in classes.classes} | {"no_label": int(pixels[IGNORE])},
         "pixels_outside_chart": int(drawn[0]),
         "polygons_drawn": int(np.count_nonzero(drawn[1:])),

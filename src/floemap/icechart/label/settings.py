@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from floemap.config import Settings
+from floemap.own_legends import LegendChoice
 
 
 class LabelSettings(Settings):
     """How an ice chart becomes label rasters (``floemap label``)."""
 
-    legend: str = "six_classes"
-    """Name of the legend, one of those in floemap.legend."""
+    legend: LegendChoice = "six_classes"
+    """Name of the legend, one of those in floemap.legend, or a TOML file with a legend of your own."""
 
     unmapped: Literal["error", "ignore"] = "error"
     """Codes that are unknown or not in the legend: refuse the chart, or leave their polygons without a class."""

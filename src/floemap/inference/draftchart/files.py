@@ -26,6 +26,7 @@ from floemap.inference.draftchart.source import PreparedScene
 from floemap.inference.predict.scene_maps import NO_VALUE, SCORE_STEP, STEP, SceneMaps, class_band, probability_bands
 from floemap.inference.predict.uncertainty import MEANINGS
 from floemap.legend import IGNORE
+from floemap.own_legends import tags_of
 from floemap.progress import Progress, between
 from floemap.qgis_raster import classes_style, heat_style
 from floemap.qgis_raster import write_style as write_raster_style
@@ -189,7 +190,7 @@ def _tags(parts: ChartParts) -> dict[str, str]:
     about = {k: str(v) for k, v in _timeless(parts).items() if k != "simulated"}
     simulated = "yes" if parts.about["simulated"] else "no"
     start = parts.scene.start.isoformat()
-    return about | {"simulated": simulated, "start": start, "legend": parts.maps.legend.name, "AREA_OR_POINT": "Area"}
+    return about | {"simulated": simulated, "start": start, "AREA_OR_POINT": "Area"} | tags_of(parts.maps.legend)
 
 
 def _write_classes(path: Path, parts: ChartParts) -> None:

@@ -15,7 +15,7 @@ from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.draftchart.source import ChartSource, PreparedScene
 from floemap.inference.predict.model_files import ModelFile
 from floemap.inference.predict.scene_maps import STEP, SceneMaps, described_score
-from floemap.legend import IGNORE
+from floemap.own_legends import in_record
 from floemap.results.stage import sha256
 
 
@@ -91,7 +91,7 @@ def found_on_chart(
         "models": [m.facts() for m in models],
         "land": dict(land),
         "grid": describe_grid(maps.geobox),
-        "legend": {"name": legend.name, "classes": {c.id: c.key for c in legend.classes}, "ignore": IGNORE},
+        "legend": in_record(legend),
         "probability_step": STEP,
         "pixels": maps.pixels(),
         "out_of_distribution": described_score(maps.out_of_distribution),

@@ -46,6 +46,7 @@ from floemap.learning.models.checkpoint_header import temperature_of
 from floemap.learning.whole_scene.pieces import Precision
 from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product
+from floemap.own_legends import in_record, tags_of
 from floemap.progress import Progress, between, silent
 from floemap.qgis_raster import classes_style, write_style
 from floemap.results.folders import made_of, refuse_replacing, stage_folder, told_sources
@@ -232,7 +233,7 @@ def _write(
 ) -> NDArray[np.int64]:
     """Write the rasters; return the number of pixels of each class, and at IGNORE of those without data, (256,)."""
     pixels = np.zeros(256, np.int64)
-    tags = opened.tags | {"model": model.path.name, "legend": model.legend.name, "AREA_OR_POINT": "Area"}
+    tags = opened.tags | {"model": model.path.name, "AREA_OR_POINT": "Area"} | tags_of(model.legend)
     if opened.simulated or model.simulated:
         tags["simulated"] = "yes"
     writers = [(folder / "classes.tif", [class_band(model.legend)])]
@@ -270,7 +271,7 @@ def _about(
         },
         "computed": computed,
         "grid": describe_grid(opened.geobox),
-        "legend": {"name": legend.name, "classes": {c.id: c.key for c in legend.classes}, "no_data": IGNORE},
+        "legend": in_record(legend, "no_data"),
         "probability_step": STEP,
         "pixels": {c.key: int(pixels[c.id]) for c in legend.classes} | {"no_data": int(pixels[IGNORE])},
     }

@@ -36,6 +36,7 @@ from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
 from floemap.legend import Legend
 from floemap.legend import legend as legend_called
+from floemap.own_legends import from_record
 from floemap.results.stage import write_whole
 from floemap.sentinel1.encoding import BAND_NAMES
 from floemap.version import __version__
@@ -64,7 +65,7 @@ class Checkpoint:
     @property
     def legend(self) -> Legend:
         """Legend of the classes."""
-        return legend_called(self.about["legend"]["name"])
+        return from_record(self.about["legend"], self.path, ModelError)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -135,10 +136,9 @@ def _header(path: Path, model: SegmentationModel, about: Mapping[str, Any], dtyp
     missing = [key for key in ("legend", "resolution_m", "simulated") if key not in about]
     if missing:
         raise ModelError(f"cannot be written without {', '.join(missing)}.", path=path)
-    name = about["legend"]["name"] if isinstance(about["legend"], Mapping) else about["legend"]
-    table = legend_called(name)
+    table = from_record(about["legend"], path, ModelError)
     if len(table) != model.classes:
-        raise ModelError(f"the model has {model.classes} classes, the legend {name} {len(table)}.", path=path)
+        raise ModelError(f"the model has {model.classes} classes, the legend {table.name} {len(table)}.", path=path)
     resolution_m = float(about["resolution_m"])
     if not (math.isfinite(resolution_m) and resolution_m > 0):
         raise ModelError(f"resolution_m is {resolution_m}; it must be positive.", path=path)
@@ -299,7 +299,7 @@ def check_fits(
         return
     table = legend_called(legend) if isinstance(legend, str) else legend
     learnt, asked = ([c.key for c in t.classes] for t in (checkpoint.legend, table))
-    if learnt != asked:
+    if learnt != asked or checkpoint.legend.water != table.water:
         raise ModelError(
             f"has the classes {', '.join(learnt)} (legend {checkpoint.legend.name}), not "
             f"{', '.join(asked)} (legend {table.name}).",

@@ -23,6 +23,7 @@ from typing import Any
 
 from floemap.errors import MISSHAPEN, ConfigError, ModelError
 from floemap.legend import Legend, legend
+from floemap.own_legends import from_record, with_table
 from floemap.results.stage import parse_json, sha256
 
 logger = logging.getLogger(__name__)
@@ -230,20 +231,22 @@ def _own_lines(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 def describe_legend(table: Legend) -> dict[str, Any]:
     """Return the header's description of a legend."""
     classes = [{"id": c.id, "key": c.key, "title": c.title, "stages": sorted(c.stages)} for c in table.classes]
-    return {"name": table.name, "title": table.title, "classes": classes}
+    return {"name": table.name, "title": table.title, "classes": classes} | with_table(table)
 
 
 def find_legend(described: Mapping[str, Any], path: Path | None = None) -> Legend:
-    """Return the current legend of the name that a header gives, if its classes are unchanged.
+    """Return the legend of a header: the table that it holds, or the current legend of the name that it gives.
 
-    If only the SIGRID-3 codes of the classes have changed, a warning is logged: the model was then trained on a
-    slightly different definition of them.
+    The classes of the current legend must be unchanged. If only their SIGRID-3 codes have changed, a warning is logged:
+    the model was then trained on a slightly different definition of them.
 
     Raises
     ------
     ModelError
-        If there is no such legend any more, or its classes or their order differ.
+        If there is no such legend any more, or its classes or their order differ; or if the table is damaged.
     """
+    if "table" in described:
+        return from_record(described, path, ModelError)
     try:
         name = described["name"]
         then = [(c["id"], c["key"]) for c in described["classes"]]

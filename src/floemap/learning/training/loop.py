@@ -30,7 +30,7 @@ from floemap.learning.losses import Loss, make_loss
 from floemap.learning.losses.registry import loss_class, loss_identity
 from floemap.learning.models.atrous import describe_rates, warn_of_few_taps, with_rates
 from floemap.learning.models.checkpoint import Checkpoint, read_start
-from floemap.learning.models.checkpoint_header import SCENES, about_start
+from floemap.learning.models.checkpoint_header import SCENES, about_start, describe_legend
 from floemap.learning.models.foreign import warn_of_reach
 from floemap.learning.models.own import is_own, origin
 from floemap.learning.models.registry import build_model, check_model
@@ -63,6 +63,7 @@ from floemap.learning.training.state import (
 )
 from floemap.learning.training.validation import validate
 from floemap.legend import Legend
+from floemap.own_legends import identity, with_table
 from floemap.progress import BESIDE_BARS, Progress, milestones, silent
 from floemap.results.stage import provenance, sha256, write_json
 
@@ -160,7 +161,7 @@ def train(
     reads_polygons = loss_class(settings.loss.name).reads_polygons
     check_parts(training, validation, settings, about, reads_polygons=reads_polygons)
     fabric = make_fabric(device, t.precision)
-    inputs = {"training": identities(training), "validation": identities(validation), "legend": legend.name}
+    inputs = {"training": identities(training), "validation": identities(validation), "legend": identity(legend)}
     start = read_start(settings.model, legend, about["resolution_m"])
     if (source := loss_identity(settings.loss.name)) is not None:
         inputs["loss"] = source
@@ -406,7 +407,7 @@ def _header(
 ) -> dict[str, Any]:
     """Return what the checkpoint says of its training, beside inputs and configuration."""
     header = dict(about) | {
-        "legend": legend.name,
+        "legend": describe_legend(legend) if with_table(legend) else legend.name,
         "revision": STAGE.revision,
         "class_pixels": {c.key: n for c, n in zip(legend.classes, data.pixels, strict=True)},
         "trained_on": state.arithmetic | {"processes": fabric.world_size},

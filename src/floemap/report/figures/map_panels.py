@@ -17,18 +17,6 @@ from floemap.legend import IGNORE, LAND_RGB, RGB, Legend
 from floemap.report.figures.scene_views import Classes, SceneView, label_places
 from floemap.report.figures.style import INK, RIGHT_RGB, SIMULATED_INK, THICKER_RGB, THINNER_RGB, new_figure
 
-#: Letters of classes on maps and in the legend, for reading without colour.
-LETTERS = {
-    "new_ice": "N",
-    "nilas": "Ni",
-    "young_ice": "Y",
-    "first_year_ice": "FY",
-    "thin_first_year_ice": "tFY",
-    "thick_first_year_ice": "kFY",
-    "old_ice": "O",
-    "open_water": "W",
-    "ice": "I",
-}
 #: Sizes in inches: between maps, above each for its title, of a line of the legend, and below the legend.
 _GAP, _TITLE, _LEGEND_LINE, _FOOT = 0.08, 0.27, 0.19, 0.28
 NO_CLASS = "Land, or no label"
@@ -91,7 +79,7 @@ def show_classes(
     halo = [withStroke(linewidth=1.4, foreground="white")]
     for k, row, col in label_places(classes, legend):
         at = ((col + 0.5) / cols, 1 - (row + 0.5) / rows)
-        text = LETTERS.get(legend.classes[k].key, legend.classes[k].title[:2])
+        text = legend.letters[k]
         ax.text(*at, text, transform=ax.transAxes, ha="center", va="center", fontsize=6.5, color=INK, path_effects=halo)
 
 
@@ -131,7 +119,7 @@ def frame(ax: Axes, view: SceneView, square: tuple[float, float, float, float]) 
 
 def class_legends(figure: Figure, legend: Legend, *, errors: bool) -> None:
     """Draw one legend for all maps of the figure."""
-    entries = [(f"{c.title} ({LETTERS.get(c.key, c.title[:2])})", c.rgb) for c in legend.classes]
+    entries = [(f"{c.title} ({legend.letters[c.id]})", c.rgb) for c in legend.classes]
     handles = [swatch(title, rgb) for title, rgb in [*entries, (NO_CLASS, LAND_RGB)]]
     if errors:
         handles += [swatch(title, rgb) for title, rgb in ERRORS]

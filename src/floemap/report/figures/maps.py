@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from floemap.cog import read_geobox
-from floemap.evaluation.checks.classes import keys
 from floemap.evaluation.checks.ice_edge import WINDOW_KM, generalise, window_px
-from floemap.evaluation.scoring.sources import ClassTable, truth_band
+from floemap.evaluation.scoring.sources import ClassTable, TruthBand, truth_band
 from floemap.legend import IGNORE, RGB, Legend
 from floemap.report.figures.map_panels import (
     class_legends,
@@ -88,10 +87,10 @@ def draw_maps(run: RunFolder, scene: Scene, folder: Path) -> list[Picture]:
     return pictures
 
 
-def _truth(run: RunFolder, scene: Scene) -> tuple[Path, int] | None:
+def _truth(run: RunFolder, scene: Scene) -> tuple[Path, TruthBand] | None:
     """Return the truth's raster and its band of classes, if the checks compare maps with it."""
     path = run.truths.get(scene.name)
-    return None if path is None else (path, truth_band(path, ClassTable(run.legend.name, keys(run.legend))))
+    return None if path is None else (path, truth_band(path, ClassTable.of(run.legend)))
 
 
 def _full_shape(raster: Path) -> tuple[int, int]:

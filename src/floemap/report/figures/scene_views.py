@@ -18,6 +18,7 @@ from rasterio.windows import Window
 
 from floemap.cog import open_raster, read_geobox
 from floemap.evaluation.scoring.ordinal import ordinal_positions
+from floemap.evaluation.scoring.sources import TruthBand
 from floemap.grid import check_same_grid
 from floemap.legend import IGNORE, Legend
 from floemap.sentinel1.encoding import NODATA, SCALE
@@ -85,12 +86,12 @@ def read_view(
     *,
     part: Part | None = None,
     within: Path | None = None,
-    truth: tuple[Path, int] | None = None,
+    truth: tuple[Path, TruthBand] | None = None,
 ) -> SceneView:
     """Read a scene, or a part of it, at about `pixels` on the long side.
 
-    Where `within`, a raster, is 255, the chart counts as having no class. `truth` is a raster and the number of its
-    band of classes.
+    Where `within`, a raster, is 255, the chart counts as having no class. `truth` is a raster and its band
+    of classes.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def read_view(
         chart[_read(within, [1], window, shape)[0] == IGNORE] = IGNORE
     true = None
     if truth is not None:
-        classes = _read(truth[0], [truth[1]], window, shape)[0].astype(np.uint8)
+        classes = truth[1].ids[_read(truth[0], [truth[1].number], window, shape)[0].astype(np.uint8)]
         true = np.where(chart == IGNORE, np.uint8(IGNORE), classes)
     transform = whole.transform * Affine.translation(col, row) * Affine.scale(cols / shape[1], rows / shape[0])
     return SceneView(

@@ -57,6 +57,7 @@ _RC: Any = {
     "legend.fontsize": 8.0,
     "figure.facecolor": "white",
     "svg.hashsalt": "floemap",
+    "text.parse_math": False,  # titles come from users
 }
 
 
