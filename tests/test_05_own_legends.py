@@ -206,7 +206,7 @@ HOSTILE = """<script>alert(1)</script> & "$\\\\frac$" [red]x[/] | 'y'"""
 
 
 def test_hostile_titles_are_text_in_styles(tmp_path: Path) -> None:
-    own = read_legend(written(tmp_path, FOUR.replace('"Old ice"', f"'''{HOSTILE[:60]}'''"))).legend()
+    own = read_legend(written(tmp_path, FOUR.replace('"Old ice"', f"'''{HOSTILE[:40]}'''"))).legend()
     title = own.titles[2]
     assert "<script>" in title
     palette = etree.fromstring(classes_style(own).encode())

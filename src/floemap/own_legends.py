@@ -38,8 +38,8 @@ class LegendClass(Settings):
     key: str = Field(pattern=KEY)
     """Name in files: up to 30 small letters, digits and underscores."""
 
-    title: str = Field(min_length=1, max_length=60)
-    """Name for people."""
+    title: str = Field(min_length=1, max_length=40)
+    """Name for people, up to 40 characters."""
 
     colour: str
     """Colour on maps, such as "#9bd200"."""

@@ -12,6 +12,7 @@ from floemap.report.figures.style import (
     PALE_INK,
     Picture,
     diagram,
+    legend_above,
     level_lines,
     marks_of,
     new_figure,
@@ -116,7 +117,7 @@ def draw_incidence(run: RunFolder, numbers: Numbers, scene: Scene, folder: Path)
             ax.set_xlabel("incidence angle, °")
             ax.tick_params(labelbottom=True)
         handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper left", ncols=len(names))
+        legend_above(figure, handles, names)
     seams = "The grey bands are the seams between the radar's sub-swaths. " if scene.about.get("seams") else ""
     both = ", in the truth (thick, dotted)" if numbers.reference == "truth" else ""
     caption = (

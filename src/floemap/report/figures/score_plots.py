@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from floemap.report.figures.style import (
     Mark,
     Picture,
     diagram,
+    legend_above,
     level_lines,
     marks_of,
     new_figure,
@@ -25,6 +27,9 @@ from floemap.report.figures.style import (
 )
 from floemap.report.measures import Numbers
 from floemap.report.run_folder import RunFolder
+
+#: Titles of classes that are longer are wrapped at a number of characters.
+_LONG, _WRAPPED = 20, 14
 
 
 def draw_confusion(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
@@ -65,6 +70,7 @@ def _matrix(ax: Axes, counts: Any, legend: Legend, *, first: bool) -> None:
         ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=0.9))
     titles = [c.title.replace(" ice", "").replace("First-year", "First-\nyear").replace("Open water", "Water")
               for c in legend.classes]  # fmt: skip
+    titles = [t if len(t) <= _LONG else fill(t, _WRAPPED) for t in titles]
     ax.set_xticks(range(n), titles, fontsize=7)
     ax.set_yticks(range(n), titles if first else [""] * n, fontsize=7)
     ax.tick_params(length=0)
@@ -119,12 +125,14 @@ def draw_classes(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
                 else:
                     _bar(ax, x, width, f1[c.key], mark)
             ax.plot([], [], mark.marker, color=mark.colour, markersize=5, label=contender.title)
-        ax.set_xticks(range(len(classes)), [c.title for c in classes])
+        ax.set_xticks(
+            range(len(classes)), [c.title if len(c.title) <= _LONG else fill(c.title, _WRAPPED) for c in classes]
+        )
         ax.set_ylabel("F1")
         ax.set_ylim(0, 1.02)
         ax.tick_params(axis="x", length=0)
         level_lines(ax)
-        figure.legend(loc="outside upper left", ncols=len(contenders))
+        legend_above(figure, *ax.get_legend_handles_labels())
     caption = (
         "F1 of each type, pixels of all test scenes together: bars are means over repeats, marks single repeats, lines "
         "90 % intervals. A dash: in neither chart nor map."

@@ -142,6 +142,15 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
     return figure
 
 
+def legend_above(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Draw a legend above all axes, in as many columns as fit side by side; its further lines make the figure higher."""
+    widest = 0.062 * max(map(len, names)) + 0.55  # inches: a letter of 8 points, the line and the gap
+    columns = max(1, min(len(names), int(figure.get_figwidth() / widest)))
+    lines = -(-len(names) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.17 * (lines - 1))
+    figure.legend(handles, names, loc="outside upper left", ncols=columns)
+
+
 def say_simulated(figure: Figure, simulated: bool) -> None:
     """Write on the figure that scenes are simulated, if they are, because figures are used without their report."""
     if simulated:
