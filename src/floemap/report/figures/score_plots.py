@@ -28,9 +28,6 @@ from floemap.report.figures.style import (
 from floemap.report.measures import Numbers
 from floemap.report.run_folder import RunFolder
 
-#: Titles of classes that are longer are wrapped at a number of characters.
-_LONG, _WRAPPED = 20, 14
-
 
 def draw_confusion(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
     """Draw each contender's confusion matrix: percentages of the chart's class, with numbers of pixels below."""
@@ -70,13 +67,18 @@ def _matrix(ax: Axes, counts: Any, legend: Legend, *, first: bool) -> None:
         ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=0.9))
     titles = [c.title.replace(" ice", "").replace("First-year", "First-\nyear").replace("Open water", "Water")
               for c in legend.classes]  # fmt: skip
-    titles = [t if len(t) <= _LONG else fill(t, _WRAPPED) for t in titles]
+    titles = [*map(_wrapped, titles)]
     ax.set_xticks(range(n), titles, fontsize=7)
     ax.set_yticks(range(n), titles if first else [""] * n, fontsize=7)
     ax.tick_params(length=0)
     ax.set_xlabel("on the map")
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def _wrapped(title: str) -> str:
+    """Return a title on lines of 14 characters if it has more than 20."""
+    return title if len(title) <= 20 else fill(title, 14)
 
 
 def _ramp() -> Any:
@@ -125,9 +127,7 @@ def draw_classes(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
                 else:
                     _bar(ax, x, width, f1[c.key], mark)
             ax.plot([], [], mark.marker, color=mark.colour, markersize=5, label=contender.title)
-        ax.set_xticks(
-            range(len(classes)), [c.title if len(c.title) <= _LONG else fill(c.title, _WRAPPED) for c in classes]
-        )
+        ax.set_xticks(range(len(classes)), [_wrapped(c.title) for c in classes])
         ax.set_ylabel("F1")
         ax.set_ylim(0, 1.02)
         ax.tick_params(axis="x", length=0)

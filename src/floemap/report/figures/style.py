@@ -143,7 +143,7 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
 
 
 def legend_above(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """Draw a legend above all axes, in as many columns as fit side by side; its further lines make the figure higher."""
+    """Draw a legend above all axes, in as many columns as fit; its further lines make the figure higher."""
     widest = 0.062 * max(map(len, names)) + 0.55  # inches: a letter of 8 points, the line and the gap
     columns = max(1, min(len(names), int(figure.get_figwidth() / widest)))
     lines = -(-len(names) // columns)
