@@ -376,10 +376,10 @@ def test_other_classes_are_refused(tmp_path: Path, label_folder: Path, predicted
 
 def test_truth_of_other_classes_is_refused(tmp_path: Path, predicted: Raster) -> None:
     zeros = np.zeros(GRID.shape, np.uint8)
-    labels = write_classes(tmp_path / "labels.tif", zeros, legend="ice_water")
+    labels = write_classes(tmp_path / "labels.tif", zeros, legend="ai4arctic")
     prediction = write_classes(tmp_path / "p.tif", zeros)
     path = write_truth(tmp_path / "truth.tif", predicted)
-    with pytest.raises(ConfigError, match=r"legend ice_water, and the truth is in six_classes"):
+    with pytest.raises(ConfigError, match="from which the classes of the legend ai4arctic do not follow"):
         evaluate_scene(prediction, labels, tmp_path / "out", truth=path)
 
 

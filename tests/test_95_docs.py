@@ -21,6 +21,7 @@ import floemap
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
 from floemap.errors import ConfigError
+from floemap.own_legends import LegendTable
 from floemap.study.settings import Study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,10 +176,17 @@ def test_commands_in_documents_exist(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_settings_in_documents_exist(document: str) -> None:
+def test_settings_in_documents_exist(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are settings of a study, or a legend, which settings after it name as a file."""
+    monkeypatch.chdir(tmp_path)
     for body in _blocks(document, "toml"):
+        values = tomllib.loads(body)
         try:
-            Study.checked(**tomllib.loads(body))
+            if "classes" in values:
+                assert len(LegendTable.checked(**values).legend()) == len(values["classes"])
+                Path("my_legend.toml").write_text(body, encoding="utf-8")
+            else:
+                Study.checked(**values)
         except ConfigError as e:
             pytest.fail(f"{e}\n{body}")
 
