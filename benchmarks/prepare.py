@@ -116,7 +116,7 @@ def stages(seconds: dict[str, list[float]]) -> Iterator[None]:
         (stage, "calibrate", "calibrating: read, noise, average"),
         (stage, "_about", "measuring residual noise"),
         (stage, "inverse_map", "inverse map"),
-        (stage, "_write_bands", "geocoding and writing"),
+        (stage, "write_bands", "geocoding and writing"),
         (CogWriter, "_finish", "  of which compressing the COG"),
     ]
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in parts]

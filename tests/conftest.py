@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # so that tests of the network run where there is no geospati
     from floemap.datasets.download.http import Web
     from floemap.sentinel1.prepare import PreparedProduct
     from floemap.sentinel1.settings import PrepareSettings
+    from floemap.simulation.ai4arctic_scene import SimulatedScene
     from floemap.simulation.safe.spec import ProductSpec
 
 # Small tensors on several threads, beside other tests, wait more than they work. Read when torch is imported.
@@ -285,3 +286,11 @@ def twin_grounds(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwinGround, 
     folder = tmp_path_factory.mktemp("grounds")
     january, july = (twin_ground(m, folder) for m in make_twin(folder / "twin", "small", months=(1, 7)))
     return january, july
+
+
+@pytest.fixture(scope="session")
+def ai4arctic_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulatedScene, ...]:
+    """Three small simulated scenes in AI4Arctic's form, the last a test scene."""
+    from floemap.simulation.ai4arctic import make_ai4arctic
+
+    return make_ai4arctic(tmp_path_factory.mktemp("ai4arctic") / "set", 3, size=120)

@@ -9,6 +9,7 @@ The public API, each name loaded when it is first used. Functions with long work
     label_chart(chart, like, out)  chart -> class raster on a product's grid
     describe(path)               what is this, and what is wrong with it
     make_twin(out)               the simulated ExtremeEarth dataset
+    make_ai4arctic(out)          simulated scenes in the form of the AI4Arctic dataset
     simulate_pixels(metadata, out)  simulated pixels for a real product's metadata
     train_model(study, out)      one model from a study's settings (Study.from_toml)
     compare(study, out)          losses x repeats: trained, predicted, scored
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from floemap.sentinel1.prepare import prepare
     from floemap.sentinel1.safe.reader import open_scene
     from floemap.sentinel1.settings import PrepareSettings
+    from floemap.simulation.ai4arctic import make_ai4arctic
     from floemap.simulation.pixels import simulate_pixels
     from floemap.simulation.twin import make_twin
     from floemap.study.compare import compare, train_model
@@ -69,6 +71,7 @@ _WHERE = {
     "evaluate_scene": "floemap.evaluation.scoring.evaluate",
     "fetch_weights": "floemap.learning.models.pretrained",
     "label_chart": "floemap.icechart.label.label",
+    "make_ai4arctic": "floemap.simulation.ai4arctic",
     "make_chart": "floemap.inference.draftchart.chart",
     "make_charts": "floemap.inference.draftchart.chart",
     "make_report": "floemap.report.report",
@@ -99,6 +102,7 @@ __all__ = [
     "evaluate_scene",
     "fetch_weights",
     "label_chart",
+    "make_ai4arctic",
     "make_chart",
     "make_charts",
     "make_report",

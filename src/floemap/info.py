@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from floemap.datasets.ai4arctic.scenes import parse_name
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError, OutputError, ProductError
 from floemap.files import regular_file
 from floemap.own_results import RECORDS, describe_result
@@ -28,13 +29,15 @@ _BY_SUFFIX: Mapping[str, str] = {
     **dict.fromkeys((".shp", ".gpkg", ".geojson", ".fgb"), "Polygons"),
     ".safetensors": "Model",
     ".toml": "Settings",
+    ".nc": "NetCDF",
     ".tif": "Raster",
     ".tiff": "Raster",
 }
 _OF_SHAPEFILES = (".shx", ".dbf", ".prj", ".cpg", ".qml", ".xml")
 _KNOWN = (
     "floemap knows Sentinel-1 products (a folder with manifest.safe, a zip), ice charts (.shp, .gpkg, .geojson, .fgb), "
-    "models (.safetensors), settings (.toml), rasters (.tif), and the results of its own commands."
+    "models (.safetensors), settings (.toml), rasters (.tif), AI4Arctic's files (.nc), and the results of its own "
+    "commands."
 )
 #: How many entries of a folder are read, and how many are shown.
 _MOST, _SHOWN = 1000, 20
@@ -103,6 +106,8 @@ def _describe(path: Path, layer: str | None, crs: str | None) -> Description:
     product = next((p for p in list(path.resolve().parents)[:3] if holds_manifest(p)), None)
     if product is not None:
         return _part_of(_product(product), path, product)
+    if suffix == ".nc" and parse_name(path.name) is not None:
+        return _scene_file(path)
     result = describe_result(path)
     if result is not None:
         whole = _prepared(path.parent) if result[0]["kind"] == "prepared product" else Description(*result)
@@ -111,6 +116,8 @@ def _describe(path: Path, layer: str | None, crs: str | None) -> Description:
         return _raster(path)
     if suffix == ".toml":
         return _settings(path)
+    if suffix == ".nc":
+        return _scene_file(path)
     if _is_product(path):
         return _product(path)
     shape = path.with_name(path.name.removesuffix(".xml")).with_suffix(".shp")
@@ -251,6 +258,12 @@ def _raster(path: Path) -> Description:
         ("Bands", ", ".join(bands)),
     ]
     return Description(facts, lines + [(name.capitalize(), value) for name, value in tags.items()])
+
+
+def _scene_file(path: Path) -> Description:
+    from floemap.datasets.ai4arctic.describe import describe_scene_file
+
+    return Description(*describe_scene_file(path))
 
 
 def _prepared(folder: Path) -> Description:

@@ -20,7 +20,7 @@ _SHOWN = ("validation_loss", "weighted_f1", "macro_f1")
 #: Files of results that their records do not list.
 _BESIDE = ("SIMULATED.txt", "results.md", "split.json", "state.pt")
 #: Kinds of results that are always simulated.
-_SIMULATED = ("Simulated dataset", "Truth of a simulated scene")
+_SIMULATED = ("Simulated dataset", "Truth of a simulated scene", "Simulated AI4Arctic scene")
 #: A draft chart's spots to review first: polygons, but not an ice chart.
 _SPOTS = "review.gpkg"
 
@@ -207,6 +207,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "part.json": ("Part of a scene", _plain),
     "twin.json": ("Simulated dataset", _twin),
     "truth.json": ("Truth of a simulated scene", _plain),
+    "scene.json": ("Simulated AI4Arctic scene", _plain),
     "product.json": ("Prepared product", _plain),
     "fetch.json": ("Fetched dataset", _plain),
     "info.json": ("Description", _plain),

@@ -101,6 +101,42 @@ def _print_finding(name: str, finding: Finding, lacking: str) -> None:
         stdout.print(f"    {line}")
 
 
+@command("ai4arctic", to=fetch)
+def ai4arctic(
+    check: Annotated[Path, typer.Option(help="Check this folder, of any layout.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Check the files of the AI4Arctic sea ice challenge dataset that a folder has. Nothing is downloaded.
+
+    The dataset is a collection at DTU's figshare, DOI 10.11583/DTU.c.6244065; docs/ai4arctic.md says which files are
+    needed. Every file is opened, and its variables and shapes are checked. The exit code is 1 if a file is wrong, or a
+    scene lacks bands or chart.
+
+        floemap fetch ai4arctic --check my/folder
+    """
+    from floemap.datasets.ai4arctic.inventory import check_ai4arctic
+
+    with bar("checking") as progress:
+        inventory = check_ai4arctic(check, progress=progress)
+    facts = inventory.as_json()
+    if as_json:
+        print(json_text(facts))  # noqa: T201  plain, for pipes
+    else:
+        for problem in inventory.problems:
+            stdout.print(problem, style="red")
+        if inventory.simulated:
+            stdout.print("The scenes are simulated. They are no evidence about real ice.", style="yellow")
+        for use, number in facts["official"].items():
+            stdout.print(f"{use:6}{number} of {number + facts['missing'][use]} scenes of the official list")
+        for name in facts["test_scenes_sharing_an_orbit"]:
+            stdout.print(f"test scene {name} shares its orbit with a training scene")
+        for a, b in facts["charted_by_two_services"]:
+            stdout.print(f"{a} and {b} are charts of two services on one product")
+        stdout.print(f"{inventory.root}: {facts['scenes']} scenes, {len(inventory.problems)} problems")
+    if inventory.problems:
+        raise typer.Exit(1)
+
+
 @command("weights", to=fetch, resumes=True)
 def weights(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the file.")] = Path("weights"),

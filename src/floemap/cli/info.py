@@ -39,6 +39,8 @@ def info(
 
     - Ice chart: area by stage of development, and oddities.
 
+    - AI4Arctic file: scene, ice service, official use, classes.
+
     - Trained model: training scenes, classes, pixel size.
 
     - Labels, predictions, draft charts, trainings, comparisons and reports, as folders or files in them: their record.

@@ -97,3 +97,35 @@ def twin(
         )  # fmt: skip
     for m in made:
         print_result(m.product, skipped=m.skipped)
+
+
+@command("ai4arctic", simulate, resumes=True)
+def ai4arctic(
+    out: _Out,
+    scenes: Annotated[int, typer.Option("--scenes", metavar="N", help="Number of scenes, 1 to 532.")] = 10,
+    size: Annotated[
+        int,
+        typer.Option(
+            "--size",
+            metavar="PX",
+            help="Samples of the ready-to-train files: 5213 of 80 m as in real ones, or fewer and larger"
+            " ones, from 100. All cover some 400 km.",
+        ),
+    ] = 400,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make finished scenes again.")] = False,
+    seed: _Seed = 0,
+) -> None:
+    """Make simulated files in the form of the AI4Arctic sea ice challenge dataset, raw and ready to train.
+
+    Variables, types and attributes are those of real files, and scenes have names of the official lists with SIMULATED_
+    before them. A fifth of the scenes are test scenes. The true surface lies beside. An interrupted run is resumed.
+
+        floemap simulate ai4arctic --out ai4arctic --scenes 10
+    """
+    from floemap.cli.bars import bar
+    from floemap.simulation.ai4arctic import make_ai4arctic
+
+    with bar("ai4arctic") as progress:
+        made = make_ai4arctic(out, scenes, size=size, seed=seed, overwrite=overwrite, progress=progress)
+    for one in made:
+        print_result(one.folder, skipped=one.skipped)

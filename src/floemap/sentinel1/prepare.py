@@ -135,9 +135,9 @@ def prepare(
         record |= _about(scene, cells, geobox) | {"geometry": locator.record()}
         record["corners_lonlat_deg"] = locator.corners()
         record["seams"] = seam_lines(scene, locator)
-        gather = _Gather(cells, inverse_map(locator, geobox), geobox.shape[1])
+        gather = Gather(cells.power, cells.looks, inverse_map(locator, geobox), geobox.shape[1])
         del cells  # the largest array by far; `gather` alone keeps it, and frees it when all strips are resampled
-        record["pixels"] = _write_bands(partial / "product.tif", gather, geobox, _tags(scene), progress)
+        record["pixels"] = write_bands(partial / "product.tif", gather, geobox, _tags(scene), progress)
         write_style(partial / "product.tif", grey_style(*SHOWN_HH_DB))
         if not record["pixels"]["valid"]:
             raise GridError(
@@ -196,9 +196,7 @@ def _verifying(scene: Scene, wanted: bool) -> Iterator[None]:
             check.result()
 
 
-def _write_bands(
-    path: Path, gather: _Gather, geobox: GeoBox, tags: dict[str, str], progress: Progress
-) -> dict[str, int]:
+def write_bands(path: Path, gather: Gather, geobox: GeoBox, tags: dict[str, str], progress: Progress) -> dict[str, int]:
     """Resample the cells to the grid and write the bands; return the number of pixels of each kind.
 
     This frees the cells: `gather` cannot be used again.
@@ -228,18 +226,35 @@ def _append(cog: CogWriter, strip: Future[tuple[NDArray[np.int16], NDArray[np.in
     return counts
 
 
-class _Gather:
-    """Resampling of valid cells to strips of the grid, bilinear in linear power."""
+class Gather:
+    """Resampling of valid cells to strips of the grid, bilinear in linear power.
 
-    def __init__(self, cells: CellImage, positions: InverseMap, cols: int) -> None:
-        shape = cells.power.shape[:2]
+    Parameters
+    ----------
+    power
+        (rows, cols, 3) float32: power of HH and of HV, 0 where the cell is not valid, and 1 where it is valid.
+    looks
+        Pixels of the image along each side of a cell.
+    positions
+        Positions of the grid in the image.
+    cols
+        Columns of the grid.
+
+    Raises
+    ------
+    GridError
+        If there are more cells on a side than OpenCV can resample.
+    """
+
+    def __init__(self, power: NDArray[np.float32], looks: int, positions: InverseMap, cols: int) -> None:
+        shape = power.shape[:2]
         if max(shape) > _MAX_REMAP:
             message = f"{shape[0]} x {shape[1]} cells are more than {_MAX_REMAP} on a side."
             raise GridError(message, hint="Choose a larger pixel size.")
-        self.power = cells.power
+        self.power = power
         self.cols = cols
         self.positions = positions
-        n = cells.looks
+        n = looks
         # Pixel centres are whole numbers; the centre of a cell is (n - 1) / 2 after that of its first pixel.
         self.line = (positions.line - (n - 1) / 2) / n
         self.pixel = (positions.pixel - (n - 1) / 2) / n

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from floemap.cog import read_geobox
+from floemap.datasets.ai4arctic.find import find_ai4arctic
+from floemap.datasets.ai4arctic.prepare import label_scene, prepare_scene
 from floemap.datasets.extremeearth.find import Entry, find_dataset
 from floemap.datasets.extremeearth.split_halves import Footprint
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError
@@ -31,6 +33,9 @@ from floemap.sentinel1.prepare import prepare
 from floemap.study.settings import DataSettings, SceneSettings
 
 logger = logging.getLogger(__name__)
+
+#: Suffix of AI4Arctic's files, which hold both bands and chart.
+NETCDF = ".nc"
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ def find_scenes(settings: DataSettings) -> tuple[SceneSettings, ...]:
         raise ConfigError(
             "the study has no scenes.", hint="Give [data] folder, or --data FOLDER, or a list of [[data.scenes]]."
         )
+    if settings.dataset == "ai4arctic":
+        return _of_ai4arctic(settings.folder, settings.months)
     dataset = find_dataset(settings.folder, settings.months)
     return tuple(_of_dataset(dataset.root, dataset.entry(m), dataset.simulated) for m in sorted(set(settings.months)))
 
@@ -117,6 +124,17 @@ def _of_dataset(root: Path, entry: Entry, simulated: bool) -> SceneSettings:
         layer=chart.inside,
         truth=truth if simulated and truth.is_file() else None,
     )
+
+
+def _of_ai4arctic(folder: Path, months: Sequence[int]) -> tuple[SceneSettings, ...]:
+    entries = [e for e in find_ai4arctic(folder) if int(e.name[4:6]) in months]
+    if not entries:
+        raise FloemapError(f"has no scene of the months {list(months)}.", path=folder, hint="Change [data] months.")
+    found = [(e.name, e.product, e.chart) for e in entries]
+    if lacking := [name for name, product, _ in found if product is None]:
+        hint = "Download the files that end in _prep.nc, too."
+        raise FloemapError(f"has charts and no bands of {', '.join(lacking[:5])}.", path=folder, hint=hint)
+    return tuple(SceneSettings(name=n, product=p, chart=c) for n, p, c in found if p is not None and c is not None)
 
 
 def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent) -> tuple[StudyScene, ...]:
@@ -152,12 +170,18 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
 
 def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress: Progress) -> StudyScene:
     product = scene.product
-    if not (product / "product.json").is_file():
+    if product.suffix == NETCDF:
+        steps = part_of(progress, 0, 2, "preparing")
+        product = prepare_scene(product, out.prepared, settings.prepare, progress=steps).folder
+    elif not (product / "product.json").is_file():
         product = prepare(
             scene.product, out.prepared, settings.prepare, progress=part_of(progress, 0, 2, "preparing")
         ).folder
     labels = scene.chart
-    if not (labels / "label.json").is_file():
+    if labels.suffix == NETCDF:
+        steps = part_of(progress, 1, 2, "labelling")
+        labels = label_scene(labels, product, out.labels(scene.name), rule=settings.rule, progress=steps).folder
+    elif not (labels / "label.json").is_file():
         labels = label_chart(
             scene.chart,
             product,

@@ -11,12 +11,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from floemap.datasets.ai4arctic.files import open_scene_file
 from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError
 from floemap.results.stage import as_written, read_json
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.study.cells import HELD_OUT, Cell, check_cells
-from floemap.study.data import find_scenes
+from floemap.study.data import NETCDF, find_scenes
 from floemap.study.settings import SceneSettings, Study
 from floemap.study.split import roles_of
 
@@ -142,6 +143,9 @@ def _pixels(scene: SceneSettings, resolution_m: float) -> float:
 
         with open_raster(scene.product / "product.tif") as d:
             return float(d.width * d.height)
+    if scene.product.suffix == NETCDF:
+        with open_scene_file(scene.product) as file:
+            return file.shape[0] * file.shape[1] * file.spacing_m**2 / resolution_m**2
     opened = open_scene(scene.product, pixels=False)
     lines, samples = opened.shape
     along, across = opened.pixel_spacing_m

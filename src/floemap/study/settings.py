@@ -23,16 +23,16 @@ VARIED = ("model", "loss", "crops", "training")
 
 
 class SceneSettings(Settings):
-    """A scene that is not from the ExtremeEarth dataset."""
+    """A scene that is not from the folder of a dataset."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.]*$")
     """Name of the scene in the study. Splits use this name, or the name with -SW or -NE for one half."""
 
     product: Path
-    """A Sentinel-1 product, as a folder or zip, or the folder of a prepared product."""
+    """A Sentinel-1 product, as a folder or zip, the folder of a prepared product, or a file of AI4Arctic."""
 
     chart: Path
-    """The ice chart in SIGRID-3, or a folder of labels on the grid of the prepared product."""
+    """The ice chart in SIGRID-3, a folder of labels on the grid of the prepared product, or a file of AI4Arctic."""
 
     layer: str | None = None
     """The file in a zip, or the layer of a file, that is the chart, if there are several."""
@@ -44,11 +44,18 @@ class SceneSettings(Settings):
 class DataSettings(Settings):
     """Scenes and charts, and how they are prepared and labelled."""
 
+    dataset: Literal["extremeearth", "ai4arctic"] = "extremeearth"
+    """The dataset in the folder. The scenes of ai4arctic have the legend ai4arctic."""
+
     folder: Path | None = None
-    """Folder with the files of the ExtremeEarth dataset, real or simulated, in any layout."""
+    """Folder with the files of the dataset, real or simulated, in any layout."""
 
     months: tuple[int, ...] = ALL_MONTHS
-    """Months of the dataset's twelve scenes to use."""
+    """Months to use: of ExtremeEarth's twelve scenes, or of the scenes of AI4Arctic."""
+
+    rule: Literal["starter", "correct"] = "starter"
+    """How the polygons of AI4Arctic's raw files become classes. starter: as in its published charts, where the parts of
+    three types of one class are not all added. correct: all are added."""
 
     scenes: tuple[SceneSettings, ...] = ()
     """List of scenes, each with its files, instead of a folder."""
@@ -77,6 +84,8 @@ class DataSettings(Settings):
         names = [s.name for s in self.scenes]
         if len(set(names)) != len(names):
             raise ValueError(f"two scenes have the same name: {sorted(n for n in set(names) if names.count(n) > 1)}")
+        if self.dataset == "ai4arctic" and self.legend != "ai4arctic":
+            raise ValueError('the dataset ai4arctic has charts of the legend ai4arctic: give legend = "ai4arctic"')
         return self
 
     def label_settings(self, layer: str | None = None) -> LabelSettings:
@@ -94,9 +103,10 @@ class DataSettings(Settings):
 class SplitSettings(Settings):
     """Scenes, or halves of them, for training, validation and test."""
 
-    kind: Literal["published", "leave_one_out", "lists"] = "published"
+    kind: Literal["published", "leave_one_out", "lists", "official"] = "published"
     """published: January and July for test, the north-eastern halves of four months for validation.
-    leave_one_out: one scene for test. lists: the lists training, validation and test."""
+    leave_one_out: one scene for test. lists: the lists training, validation and test. official: the lists of AI4Arctic;
+    by default every eighth orbit of its training list is for validation."""
 
     held_out: str = "each"
     """Held-out scene for leave_one_out, or "each" for each scene in turn."""
@@ -105,7 +115,8 @@ class SplitSettings(Settings):
     """Training parts for lists: names of scenes, such as 03, or of halves, such as 02-SW."""
 
     validation: tuple[str, ...] = ()
-    """Validation parts for lists and for leave_one_out. By default leave_one_out validates on the published halves."""
+    """Validation parts for lists, leave_one_out and official. By default leave_one_out validates on the published
+    halves."""
 
     test: tuple[str, ...] = ()
     """Test parts for lists."""
@@ -124,7 +135,7 @@ class SplitSettings(Settings):
         if self.kind != "lists" and (self.training or self.test):
             raise ValueError(f"training and test are for lists; the kind is {self.kind}")
         if self.kind == "published" and self.validation:
-            raise ValueError("validation is for lists and leave_one_out; the kind is published")
+            raise ValueError("validation is for lists, leave_one_out and official; the kind is published")
         return self
 
 

@@ -6,6 +6,7 @@ not show the same ice, that is, the same ground within about a day.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,6 +18,7 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.cog import Band, open_raster, read_geobox, write_cog
+from floemap.datasets.ai4arctic.scenes import by_name, official_roles
 from floemap.datasets.extremeearth.scenes import PARTS, Half, Role
 from floemap.datasets.extremeearth.split_halves import Cut, half_mask, halves
 from floemap.errors import ConfigError, TrainingError
@@ -26,6 +28,8 @@ from floemap.results.folders import made_of, stage_folder
 from floemap.results.stage import Stage, is_finished, provenance, write_json
 from floemap.study.data import StudyScene
 from floemap.study.settings import SplitSettings
+
+logger = logging.getLogger(__name__)
 
 #: Raise the revision when the halves of scenes change.
 STAGE = Stage("floemap split", "part.json", revision=0, files=("mask.tif",))
@@ -86,8 +90,24 @@ def share_out(
                 hint="Add scenes, or choose another [split].",
             )
     _refuse_same_product([s for s in shares if s.role == "test"])
-    refuse_overlap(shares, settings)
+    if settings.kind == "official":  # the lists are what others are compared by
+        for name, others in shared_orbits(shares).items():
+            logger.warning("test scene %s shares its orbit with %s, which is learnt from", name, ", ".join(others))
+    else:
+        refuse_overlap(shares, settings)
     return tuple(sorted(shares, key=lambda s: (ROLES.index(s.role), s.name)))
+
+
+def shared_orbits(shares: Sequence[Share]) -> dict[str, list[str]]:
+    """Return the test scenes of AI4Arctic that lie on one track with scenes for training or validation, and these."""
+    known = by_name()
+    scenes = [(known[s.name][0], s.role) for s in shares if s.name in known]
+    found = {
+        test.name: [s.name for s, role in scenes if role != "test" and s.orbit == test.orbit]
+        for test, use in scenes
+        if use == "test"
+    }
+    return {name: others for name, others in found.items() if others}
 
 
 def roles_of(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]:
@@ -100,6 +120,8 @@ def roles_of(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]
     """
     if settings.kind == "published":
         return published_roles(names)
+    if settings.kind == "official":
+        return official_roles(names, settings.validation)
     if settings.kind == "leave_one_out":
         return _leave_one_out(settings, names)
     roles: dict[str, Role] = {}
@@ -282,4 +304,7 @@ def make_split(
         {"name": s.name, "role": s.role, "half": s.half, "labels": label_counts(p, legend)} | {"scene": s.scene.about()}
         for s, p in zip(shares, parts, strict=True)
     ]
-    return Split(shares, parts, {"settings": settings.model_dump(mode="json"), "parts": listed})
+    record: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "parts": listed}
+    if settings.kind == "official":
+        record["shared_orbits"] = shared_orbits(shares)
+    return Split(shares, parts, record)

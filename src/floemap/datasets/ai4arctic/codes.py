@@ -46,6 +46,8 @@ TITLES: Mapping[str, Mapping[int, str]] = MappingProxyType(
         ),
     }
 )
+#: Highest id of a polygon that is read.
+MOST_ID = 10**6
 _FIELDS = CODES_HEADER.split(";")
 _NUMBERS = tuple(f for f in _FIELDS if f not in ("CF", "POLY_TYPE"))
 _SIDES = ("A", "B", "C")
@@ -112,8 +114,13 @@ def parse_polygon_codes(rows: Sequence[str]) -> PolygonCodes:
 def _number(text: str, name: str, row: int) -> int:
     plain = text.strip()
     digits = plain.removeprefix("-")
-    highest = 10**6 if name == "poly_id" else 99
-    if digits.isascii() and digits.isdigit() and len(digits) < 9 and (plain == "-9" or 0 <= int(plain) <= highest):
+    highest = MOST_ID if name == "poly_id" else 99
+    if (
+        digits.isascii()
+        and digits.isdigit()
+        and len(digits) < 9
+        and ((plain == "-9" and name != "poly_id") or 0 <= int(plain) <= highest)
+    ):
         return int(plain)
     hint = "Codes are whole numbers of two digits, or -9 for none."
     raise ChartError(f"row {row} of polygon_codes has {name} {text[:40]!r}.", hint=hint)

@@ -173,7 +173,7 @@ VARIABLES: Mapping[Kind, tuple[Variable, ...]] = MappingProxyType({"ready": READ
 #: Global attributes; `...` where the value is that of the scene.
 GLOBALS: Mapping[Kind, Mapping[str, Any | EllipsisType]] = MappingProxyType(
     {
-        "ready": {"scene_id": ..., "original_id": ..., "ice_service": ..., "flip": ..., "pixel_spacing": 80},
+        "ready": {"scene_id": ..., "original_id": ..., "ice_service": ..., "flip": ..., "pixel_spacing": ...},
         "raw": {
             "title": "Training data file from AI4Arctic_CCN challenge dataset\n"
             "Input: Sentinel-1 SAR dual HH-HV / AMSR2 PMR / ERA5 NWP /Land distance.\n"

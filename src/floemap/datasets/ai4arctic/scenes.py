@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Literal
 
 from floemap.datasets.ai4arctic.form import Kind
+from floemap.errors import ConfigError
 
 Service = Literal["dmi", "cis"]
 Use = Literal["train", "test"]
@@ -174,3 +175,35 @@ def sharing_orbits(some: Iterable[Ai4Scene], others: Iterable[Ai4Scene]) -> tupl
     """Return the scenes among `some` that share an orbit with one of the `others`, and so show neighbouring ice."""
     orbits = {s.orbit for s in others}
     return tuple(s for s in some if s.orbit in orbits)
+
+
+def official_roles(
+    names: Sequence[str], validation: Sequence[str] = ()
+) -> dict[str, Literal["train", "validation", "test"]]:
+    """Return the use of scenes by the official lists, of which a part of the training list is for validation.
+
+    Parameters
+    ----------
+    names
+        Names of the scenes at hand.
+    validation
+        Names of the scenes for validation. By default every eighth orbit of the training scenes, in order of the month,
+        so that no scene is validated beside one of the same orbit that is learnt from.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not that of a scene of the dataset, or a scene for validation is not one for training.
+    """
+    known = by_name()
+    if other := [n for n in names if n not in known]:
+        hint = "Choose another kind of [split] for other scenes."
+        raise ConfigError(f"{other[0]} is not a scene of the lists of AI4Arctic.", hint=hint)
+    training = [known[n][0] for n in names if known[n][1] == "train"]
+    if odd := [n for n in validation if n not in {s.name for s in training}]:
+        raise ConfigError(f"[split] validation names {odd[0]}, which is not a scene of the training list at hand.")
+    if not validation:
+        orbits = sorted({s.orbit: s.start.month for s in reversed(training)}.items(), key=lambda o: (o[1], o[0]))
+        chosen = {orbit for orbit, _ in orbits[len(orbits) % 8 // 2 :: 8]} if len(orbits) > 1 else set()
+        validation = [s.name for s in training if s.orbit in chosen]
+    return {n: "validation" if n in validation else known[n][1] for n in names}

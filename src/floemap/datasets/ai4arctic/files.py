@@ -1,0 +1,378 @@
+"""Reading AI4Arctic's files: only what is asked for, in strips of lines, with the files' traps undone.
+
+A file is opened by :func:`open_scene_file`, which reads its attributes and the shapes of its variables and refuses what
+is not of the form. Lines are read in strips that end where the file's chunks end, so each chunk is decompressed once
+and no more than a strip is in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from floemap.datasets.ai4arctic.codes import TITLES, PolygonCodes, parse_polygon_codes
+from floemap.datasets.ai4arctic.form import (
+    CHARTS,
+    COARSE,
+    LINES,
+    NO_CLASS,
+    POLYGON_CODES,
+    POLYGONS,
+    SCALING,
+    SPACING_M,
+    TIE_POINTS,
+    VARIABLES,
+    Kind,
+)
+from floemap.datasets.ai4arctic.scenes import Ai4Scene, FileName, by_name, parse_name
+from floemap.errors import ProductError
+from floemap.files import regular_file
+
+Floats = NDArray[np.float32]
+
+#: What h5py raises for damaged and foreign files.
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+#: Largest number of lines or samples, more than any Sentinel-1 image has, and of bytes in one chunk of a file.
+_MOST_PIXELS, _MOST_CHUNK_BYTES = 40_000, 1 << 30
+#: Lines of a strip, where the chunks of the file do not ask for more, and the most that they get.
+_STRIP_LINES, _MOST_STRIP_LINES = 512, 2048
+_AGAIN = "Download the file again."
+#: Global attribute of simulated files.
+SIMULATED_ATTRIBUTE = "simulated"
+_BANDS = {"hh": "nersc_sar_primary", "hv": "nersc_sar_secondary"}
+
+
+@dataclass(frozen=True)
+class TiePoints:
+    """Tie points of an image, (21, 21) float64 each, lines on the first axis.
+
+    Attributes
+    ----------
+    line, sample
+        Positions in the image of 80 or 40 m pixels, from 0 at the centre of the first pixel.
+    latitude_deg, longitude_deg
+        Their places.
+    incidence_deg
+        Incidence angles; None in ready-to-train files, which have the angle of every pixel.
+    """
+
+    line: NDArray[np.float64]
+    sample: NDArray[np.float64]
+    latitude_deg: NDArray[np.float64]
+    longitude_deg: NDArray[np.float64]
+    incidence_deg: NDArray[np.float64] | None = None
+
+
+class SceneFile:
+    """An open file of a scene; see :func:`open_scene_file`.
+
+    Attributes
+    ----------
+    path, kind, shape
+        The file, "ready" or "raw", and its lines and samples.
+    said
+        What the name of the file says; None for another name.
+    product
+        Name of the Sentinel-1 product.
+    spacing_m
+        Pixel spacing.
+    simulated
+        Whether the file says, by its attribute or its name, that it is simulated.
+    """
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path, self._file = path, file
+        self.said: FileName | None = parse_name(path.name)
+        self.kind: Kind = self._kind()
+        self._check_variables()
+        self.shape = self._shape()
+        attributes = {str(k): _plain(v) for k, v in file.attrs.items()}
+        self.simulated = SIMULATED_ATTRIBUTE in attributes or (self.said is not None and self.said.simulated)
+        self.flip = attributes.get("flip", 0)
+        spacing = attributes.get("pixel_spacing", SPACING_M[self.kind])
+        if not isinstance(spacing, int | float) or not 0 < spacing < 1e5:
+            raise self._error(f"has the pixel_spacing {spacing!r}", "It is 80 in ready-to-train files, in metres.")
+        self.spacing_m = float(spacing)
+        self._attributes = attributes
+
+    @property
+    def scene(self) -> Ai4Scene:
+        """The scene: from the file's name, its attribute original_id, or the official list.
+
+        Raises
+        ------
+        ProductError
+            If none of them names it.
+        """
+        original = parse_name(str(self._attributes.get("original_id", "")))
+        for said in (self.said, original):
+            if said is not None and said.scene is not None:
+                return said.scene
+        band = self._file.get(_BANDS["hh"])
+        upstream = "" if band is None else str(_plain(band.attrs.get("upstream_id", "")))
+        chart = str(self._attributes.get("ice_service", ""))
+        known = by_name().get("_".join((*upstream.split("_")[4:5], chart)))
+        if known is None:
+            raise self._error("does not say which scene it is", "Give it the name that it was published with.")
+        return known[0]
+
+    @property
+    def start(self) -> datetime:
+        """Start of the acquisition, UTC."""
+        return self.scene.start
+
+    @property
+    def charts(self) -> tuple[str, ...]:
+        """Names of the charts in a ready-to-train file; test scenes have theirs in the reference file."""
+        return tuple(c for c in CHARTS if c in self._file)
+
+    @property
+    def has_polygons(self) -> bool:
+        """Whether a raw file has the raster and the table of polygons; the first test files lack them."""
+        return POLYGONS in self._file and POLYGON_CODES in self._file
+
+    @property
+    def has_tie_points(self) -> bool:
+        """Whether the file has tie points; a reference file may lack them."""
+        return f"sar_grid{'2d' if self.kind == 'ready' else ''}_latitude" in self._file
+
+    def strips(self, multiple: int = 1) -> Iterator[tuple[int, int]]:
+        """Give the first and the last line + 1 of strips that end where chunks end, and at multiples of `multiple`.
+
+        If the chunks of charts and bands end together nowhere near, those of the bands count.
+        """
+        step = int(np.lcm.reduce([*self._chunk_lines.values(), multiple]))
+        if step > _MOST_STRIP_LINES:
+            step = int(np.lcm(self._chunk_lines.get(_BANDS["hh"], 1), multiple))
+        step *= -(-_STRIP_LINES // step)
+        for first in range(0, self.shape[0], step):
+            yield first, min(first + step, self.shape[0])
+
+    def band_db(self, band: str, first: int, stop: int) -> Floats:
+        """Return sigma nought of "hh" or "hv" of lines [first, stop), (lines, samples), dB, NaN in gaps.
+
+        In a ready-to-train file a pixel of exactly the global mean is stored as 0 and taken for a gap, too.
+        """
+        return self.values(_BANDS[band], first, stop)
+
+    def incidence_deg(self, first: int, stop: int) -> Floats:
+        """Return the incidence angle of lines [first, stop), (lines, samples), degrees, NaN in gaps.
+
+        In raw files it is interpolated between the tie points along the samples: it changes little along the lines.
+        """
+        if self.kind == "ready":
+            return self.values("sar_incidenceangle", first, stop)
+        tie = self.tie_points()
+        assert tie.incidence_deg is not None
+        from scipy.interpolate import RectBivariateSpline
+
+        at = RectBivariateSpline(tie.line[:, 0], tie.sample[0], tie.incidence_deg, kx=1, ky=3)
+        return np.asarray(at(np.arange(first, stop), np.arange(self.shape[1])), np.float32)
+
+    def values(self, name: str, first: int = 0, stop: int | None = None) -> Floats:
+        """Return a variable that is scaled in ready-to-train files, in its unit, lines [first, stop), NaN in gaps.
+
+        Raises
+        ------
+        ProductError
+            If the file has no such variable, or it cannot be read.
+        """
+        stored = np.asarray(self.stored(name, first, stop), np.float32)
+        if self.kind == "raw":
+            return stored
+        return undo_scaling(name, stored)
+
+    def stored(self, name: str, first: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return lines [first, stop) of a variable as the file has them, all by default.
+
+        Raises
+        ------
+        ProductError
+            If the file has no such variable, or it cannot be read.
+        """
+        try:
+            return np.asarray(self._file[name][first:stop])
+        except UNREADABLE as e:
+            raise self._error(f"its variable {name} cannot be read: {_brief(e)}", _AGAIN) from e
+
+    def chart(self, name: str, first: int, stop: int) -> NDArray[np.uint8]:
+        """Return the classes SIC, SOD or FLOE of lines [first, stop), (lines, samples) uint8, 255 for none.
+
+        Raises
+        ------
+        ProductError
+            If the file has no such chart, or the chart has a class outside the table.
+        """
+        if name not in self.charts:
+            hint = "The charts of the test scenes are in the files that end in _prep_reference.nc."
+            raise self._error(f"has no chart {name}", hint)
+        classes = self.stored(name, first, stop)
+        found = np.flatnonzero(np.bincount(classes.ravel().astype(np.uint8), minlength=256))
+        if other := [int(k) for k in found if k != NO_CLASS and k not in TITLES[name]]:
+            last = max(TITLES[name])
+            raise self._error(f"its chart {name} has the class {other[0]}", f"Classes are 0 to {last}, and {NO_CLASS}.")
+        return classes.astype(np.uint8)
+
+    def polygon_ids(self, first: int, stop: int) -> NDArray[np.int32]:
+        """Return the ids of polygons of lines [first, stop) of a raw file, (lines, samples) int32, -1 for none."""
+        stored = self.stored(POLYGONS, first, stop)
+        with np.errstate(invalid="ignore"):
+            ids = np.where(np.isfinite(stored) & (np.abs(stored) < 2**30), stored, -1).astype(np.int32)
+        return ids
+
+    def polygon_codes(self) -> PolygonCodes:
+        """Return the table of a raw file's polygons.
+
+        Raises
+        ------
+        ProductError
+            If the file has none.
+        ChartError
+            If the table is not of the form.
+        """
+        if not self.has_polygons:
+            raise self._error("has no polygons", "The first files of the test scenes have none; get the later ones.")
+        rows = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in self.stored(POLYGON_CODES)]
+        return parse_polygon_codes(rows)
+
+    def tie_points(self) -> TiePoints:
+        """Return the tie points.
+
+        Raises
+        ------
+        ProductError
+            If they are not 21 x 21 finite places.
+        """
+        if self.kind == "raw":
+            names = ("line", "sample", "latitude", "longitude", "incidenceangle")
+            line, sample, lat, lon, incidence = (
+                self.stored(f"sar_grid_{n}").astype(float).reshape(TIE_POINTS, TIE_POINTS) for n in names
+            )
+        else:
+            lat, lon = (self.stored(f"sar_grid2d_{n}").astype(float) for n in ("latitude", "longitude"))
+            # From the first to the last pixel of the raw image, two of whose pixels are one here.
+            ends = [np.linspace(-0.25, n - 0.75, TIE_POINTS) for n in self.shape]
+            (line, sample), incidence = np.meshgrid(*ends, indexing="ij"), None
+        if not (np.isfinite(lat).all() and np.isfinite(lon).all() and (abs(lat) <= 90).all()):
+            raise self._error("its tie points are not latitudes and longitudes", _AGAIN)
+        if self.kind == "raw" and not (_rising(line[:, 0]) and _rising(sample[0])):
+            raise self._error("its tie points do not follow the lines and samples", _AGAIN)
+        return TiePoints(line, sample, lat, lon, incidence)
+
+    def _kind(self) -> Kind:
+        if "sar_grid2d_latitude" in self._file or any(c in self._file for c in CHARTS):
+            return "ready"
+        if "sar_grid_latitude" in self._file:
+            return "raw"
+        known = ", ".join(list(self._file)[:8])
+        hint = "A raw file has sar_grid_latitude, a ready-to-train file sar_grid2d_latitude or SIC, SOD, FLOE."
+        raise self._error(f"is not a file of AI4Arctic: it has {known or 'no variables'}", hint)
+
+    def _check_variables(self) -> None:
+        """Refuse variables that are missing, or lie in other files, or whose chunks would fill the memory."""
+        charts_only = self.said is not None and self.said.reference
+        test = {*CHARTS} if self.kind == "ready" else {POLYGONS, POLYGON_CODES}
+        for variable in VARIABLES[self.kind]:
+            if variable.name not in self._file:
+                if variable.name in test or charts_only:
+                    continue
+                raise self._error(f"lacks the variable {variable.name}", _AGAIN)
+            link = self._file.get(variable.name, getlink=True)
+            found = self._file[variable.name]
+            if not isinstance(link, h5py.HardLink) or not isinstance(found, h5py.Dataset):
+                raise self._error(f"its variable {variable.name} is a link or a group", _AGAIN)
+            if found.external or found.is_virtual:
+                raise self._error(f"its variable {variable.name} lies in another file", _AGAIN)
+            if found.ndim != len(variable.dimensions):
+                shape = " x ".join(map(str, found.shape))
+                wanted = f"It has the {len(variable.dimensions)} dimensions {', '.join(variable.dimensions)}."
+                raise self._error(f"its variable {variable.name} has the shape {shape or '()'}", wanted)
+            if (found.dtype.kind in "fiu") != (variable.dtype != "str"):
+                raise self._error(f"its variable {variable.name} has the type {found.dtype}", _AGAIN)
+            if found.chunks and np.prod(found.chunks, dtype=float) * found.dtype.itemsize > _MOST_CHUNK_BYTES:
+                raise self._error(f"its variable {variable.name} has chunks of more than 1 GiB", _AGAIN)
+
+    def _shape(self) -> tuple[int, int]:
+        shapes: dict[tuple[str, ...], tuple[str, tuple[int, ...]]] = {}
+        for variable in VARIABLES[self.kind]:
+            if variable.name not in self._file:
+                continue
+            shape = tuple(self._file[variable.name].shape)
+            first, other = shapes.setdefault(variable.dimensions, (variable.name, shape))
+            if shape != other:
+                raise self._error(f"{first} has the shape {other}, and {variable.name} {shape}", _AGAIN)
+        for dimensions, (name, shape) in shapes.items():
+            square = {POLYGON_CODES: None, LINES: None, COARSE[0]: None}.get(dimensions[0], TIE_POINTS)
+            if square and int(np.prod(shape)) != square**2:
+                raise self._error(f"{name} has the shape {shape}", f"There are {square} x {square} tie points.")
+            if max(shape, default=0) > _MOST_PIXELS or min(shape, default=0) < 1:
+                raise self._error(f"{name} has the shape {shape}", _AGAIN)
+        _, shape = next(v for d, v in shapes.items() if d[0] == LINES)
+        images = [v.name for v in VARIABLES[self.kind] if v.dimensions[0] == LINES and v.name in self._file]
+        chunks = {name: self._file[name].chunks for name in images}
+        self._chunk_lines: dict[str, int] = {name: c[0] for name, c in chunks.items() if c}
+        return shape[0], shape[1]
+
+    def _error(self, what: str, hint: str) -> ProductError:
+        return ProductError(f"{what}.", path=self.path, hint=hint)
+
+
+@contextmanager
+def open_scene_file(path: str | Path) -> Iterator[SceneFile]:
+    """Open a raw or a ready-to-train file, or the reference file of a test scene, while the block runs.
+
+    Raises
+    ------
+    ProductError
+        If it is truncated, not NetCDF-4, or not of the form of AI4Arctic's files; the message names the variable.
+    """
+    path = Path(path)
+    regular_file(path, ProductError)
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except UNREADABLE as e:
+        raise ProductError(
+            f"cannot be read as NetCDF-4: {_brief(e)}.", path=path, hint=f"If it is truncated, {_AGAIN.lower()}"
+        ) from e
+    with file:
+        try:
+            opened = SceneFile(path, file)
+        except UNREADABLE as e:
+            raise ProductError(f"is damaged: {_brief(e)}.", path=path, hint=_AGAIN) from e
+        yield opened
+
+
+def undo_scaling(name: str, stored: Floats) -> Floats:
+    """Return values in their unit from standard scores, with NaN where the score is 0: a gap."""
+    scaling = SCALING[name]
+    values = stored * np.float32(scaling.std) + np.float32(scaling.mean)
+    values[(stored == 0) | ~np.isfinite(stored)] = np.nan
+    return values
+
+
+def _rising(values: NDArray[np.float64]) -> bool:
+    return bool((np.diff(values) > 0).all())
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute as text, number, or list of them."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.ndarray):
+        plain = [_plain(v) for v in value.tolist()] if value.ndim else _plain(value.item())
+        return plain[0] if isinstance(plain, list) and len(plain) == 1 else plain
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _brief(error: BaseException) -> str:
+    """Return an error's message in one line, cut."""
+    return re.sub(r"\s+", " ", str(error))[:200].rstrip(".") or type(error).__name__

@@ -1,0 +1,348 @@
+"""From an AI4Arctic scene to what floemap's other commands read: bands, labels and polygons on a map grid.
+
+``product.tif`` and ``product.json`` are as `floemap prepare` makes them, ``labels.tif``, ``polygons.tif`` and
+``polygons.csv`` as `floemap label` does. The grid is a polar one, from the tie points: models that learn on it work on
+products that floemap prepares, and areas and distances are those of the map. Bands are resampled in linear power,
+classes and polygons by the nearest pixel. The dataset's makers (NERSC) have subtracted thermal noise, which the record
+says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from floemap.cog import STRIP_ROWS, Band, open_raster, read_geobox, write_cog
+from floemap.datasets.ai4arctic.codes import PolygonCodes, Rule, polygon_classes
+from floemap.datasets.ai4arctic.convert import places_of_ids
+from floemap.datasets.ai4arctic.files import Floats, SceneFile, open_scene_file
+from floemap.datasets.ai4arctic.tie_locator import TieLocator
+from floemap.errors import ChartError, GridError, ProductError
+from floemap.grid import crs_of, describe_grid
+from floemap.icechart.dominant_type import ice_types
+from floemap.icechart.label.label import STAGE as LABEL_STAGE
+from floemap.icechart.label.label import LabelledChart
+from floemap.icechart.label.polygon_table import RASTER, TABLE, write_polygons
+from floemap.icechart.label.polygons import number_polygons, table_of_chart
+from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
+from floemap.icechart.read.columns import CODE_COLUMNS
+from floemap.icechart.read.sigrid3 import Chart, ChartReport
+from floemap.legend import AI4ARCTIC, IGNORE
+from floemap.progress import Progress, between, silent
+from floemap.qgis_raster import SHOWN_HH_DB, classes_style, grey_style, write_style
+from floemap.results.folders import made_of, stage_folder, told_sources
+from floemap.results.stage import Stage, is_finished, provenance, sha256, write_json
+from floemap.sentinel1.bands import raster_of
+from floemap.sentinel1.encoding import MASK_VALID
+from floemap.sentinel1.prepare import Gather, PreparedProduct, write_bands
+from floemap.sentinel1.radiometry import FLOOR_DB
+from floemap.sentinel1.settings import PrepareSettings
+
+#: Raise the revision when bands change.
+STAGE = Stage("floemap prepare", "product.json", revision=1, files=("product.tif", "product.qml"))
+_NOISE = "subtracted by the dataset's makers, DOI 10.1109/TGRS.2021.3131036"
+
+
+def prepare_scene(
+    path: str | Path,
+    out: str | Path,
+    settings: PrepareSettings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> PreparedProduct:
+    """Put the bands of a raw or a ready-to-train file on a map grid.
+
+    Parameters
+    ----------
+    path
+        The file.
+    out
+        Folder that gets a folder with the scene's name, such as ``20180607T184326_dmi``.
+    settings
+        `resolution_m` and `crs` count; the others are for products as delivered. Where the resolution is a multiple of
+        the file's pixels, these are averaged in power first.
+    overwrite
+        Make it again even if it is finished with the same file and settings.
+    progress
+        Progress callback, called as progress(done, total, message).
+
+    Raises
+    ------
+    ProductError
+        If the file cannot be read, is not of the dataset's form, or has no bands.
+    GridError
+        If there is no grid over the image.
+    OutputError
+        If the results cannot be written, or would replace something else.
+    """
+    path, settings = Path(path), settings or PrepareSettings()
+    with open_scene_file(path) as file:
+        scene = file.scene
+        folder = Path(out) / scene.name
+        inputs = {"product": {path.name: sha256(path)}}
+        configuration = settings.model_dump(include={"resolution_m", "crs"})
+        if not overwrite and is_finished(folder, STAGE, ("product.tif",), inputs=inputs, configuration=configuration):
+            return PreparedProduct(folder, skipped=True)
+        if file.said is not None and file.said.reference:
+            hint = f"Give {scene.ready} or the raw file."
+            raise ProductError("has the charts of a test scene, and no bands.", path=path, hint=hint)
+        locator = TieLocator(file.tie_points(), file.shape, settings.crs)
+        geobox = locator.grid(settings.resolution_m)
+        looks = max(1, int(settings.resolution_m / file.spacing_m + 1e-6))
+        with stage_folder(folder, STAGE, sources={"product": path}, inputs=inputs, replace_others=overwrite) as partial:
+            power, incidence = _cells(file, looks, between(progress, 0, 0.6))
+            gather = Gather(power, looks, locator.inverse_map(geobox, incidence), geobox.shape[1])
+            del power
+            tags = {"product": scene.product, "start": scene.start.isoformat(), "AREA_OR_POINT": "Area"}
+            tags |= {"simulated": "yes" if file.simulated else "no"}
+            if not file.simulated:
+                tags["attribution"] = (
+                    f"Contains modified Copernicus Sentinel data {scene.start.year}; AI4Arctic, CC-BY 4.0"
+                )
+            pixels = write_bands(partial / "product.tif", gather, geobox, tags, between(progress, 0.6, 1))
+            if not pixels["valid"]:
+                raise GridError("has no pixel with data.", path=path, hint="Download the file again.")
+            write_style(partial / "product.tif", grey_style(*SHOWN_HH_DB))
+            record = provenance(STAGE, inputs=inputs, configuration=configuration)
+            record |= {"sources": told_sources(folder, {"product": path}), "simulated": file.simulated}
+            record |= {"scene": _identity(file), "looks": looks, "grid": describe_grid(geobox), "floor_db": FLOOR_DB}
+            record |= {"thermal_noise": {p: {"done": _NOISE, "residual": {}} for p in ("HH", "HV")}}
+            record |= {"corners_lonlat_deg": locator.corners_lonlat_deg(), "pixels": pixels}
+            write_json(partial / STAGE.record, record | {"bytes": made_of(partial)})
+    progress(1, 1, "done")
+    return PreparedProduct(folder)
+
+
+def _identity(file: SceneFile) -> dict[str, Any]:
+    scene = file.scene
+    return {
+        "name": scene.product,
+        "mission": scene.mission,
+        "mode": "EW",
+        "polarisations": ["HH", "HV"],
+        "start": scene.start.isoformat(),
+        "absolute_orbit": scene.orbit[1],
+        "dataset": "AI4Arctic",
+        "kind": file.kind,
+        "service": scene.service,
+        "region": scene.region,
+        "flip": file.flip,
+    }
+
+
+def _cells(file: SceneFile, looks: int, progress: Progress) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return powers and weight of cells of `looks` pixels, (rows, cols, 3), and the incidence angle by sample.
+
+    The angle changes little along the lines, so its mean over them is taken.
+    """
+    rows, cols = (n // looks for n in file.shape)
+    if not rows or not cols:
+        raise GridError(f"the image has {file.shape[0]} x {file.shape[1]} pixels only.", path=file.path)
+    power = np.zeros((rows, cols, 3), np.float32)
+    angle, lines = np.zeros(file.shape[1]), np.zeros(file.shape[1])
+    for first, stop in file.strips(looks):
+        progress(first, file.shape[0], "reading")
+        incidence = file.incidence_deg(first, stop)
+        angle += np.nansum(incidence, axis=0)
+        lines += np.isfinite(incidence).sum(axis=0)
+        last = min(stop // looks, rows)
+        if last <= first // looks:
+            continue
+        used = np.s_[: (last - first // looks) * looks, : cols * looks]
+        bands = [file.band_db(band, first, stop)[used] for band in ("hh", "hv")]
+        valid = np.isfinite(bands[0]) & np.isfinite(bands[1])
+        count = _block_sum(valid.astype(np.float32), looks)
+        whole = count > looks * looks / 2
+        for k, db in enumerate(bands):
+            linear = np.where(valid, np.power(np.float32(10), np.where(valid, db, 0) / np.float32(10)), np.float32(0))
+            power[first // looks : last, :, k] = np.where(whole, _block_sum(linear, looks) / np.maximum(count, 1), 0)
+        power[first // looks : last, :, 2] = whole
+    seen = lines > 0
+    if not seen.any():
+        raise ProductError("has no incidence angle.", path=file.path, hint="Download the file again.")
+    at = np.arange(len(angle))
+    return power, np.interp(at, at[seen], angle[seen] / lines[seen])
+
+
+def _block_sum(values: Floats, n: int) -> Floats:
+    if n == 1:
+        return values
+    rows, cols = values.shape
+    summed: Floats = values.reshape(rows // n, n, cols // n, n).sum(axis=(1, 3))
+    return summed
+
+
+def label_scene(
+    path: str | Path,
+    product: str | Path,
+    out: str | Path,
+    *,
+    rule: Rule = "starter",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> LabelledChart:
+    """Put the chart of a scene on the grid of its prepared product, with the legend ``ai4arctic``.
+
+    Parameters
+    ----------
+    path
+        A ready-to-train file, the reference file of a test scene, or a raw file. From a raw file there are also
+        polygons.tif and polygons.csv, with the partial concentrations.
+    product
+        Folder of the product that :func:`prepare_scene` made of the scene.
+    out
+        Folder that gets a folder with the scene's name.
+    rule
+        For raw files: how polygons become classes; see :mod:`floemap.datasets.ai4arctic.codes`. Ready-to-train files
+        were made by "starter".
+    overwrite, progress
+        See :func:`prepare_scene`.
+
+    Raises
+    ------
+    ProductError
+        If the file cannot be read, or has no chart.
+    ChartError
+        If no pixel gets a class, or a polygon has a code that is not of SIGRID-3.
+    OutputError
+        If the results cannot be written, or would replace something else.
+    """
+    path, raster = Path(path), raster_of(product)
+    with open_scene_file(path) as file:
+        folder = Path(out) / file.scene.name
+        inputs = {"chart": {path.name: sha256(path)}, "like": {raster.name: sha256(raster)}}
+        configuration = {"legend": AI4ARCTIC.name, "rule": rule if file.kind == "raw" else "starter"}
+        files = ["labels.tif", *((RASTER, TABLE) if file.kind == "raw" else ())]
+        if not overwrite and is_finished(folder, LABEL_STAGE, files, inputs=inputs, configuration=configuration):
+            return LabelledChart(folder, skipped=True)
+        sources = {"chart": path, "like": raster}
+        with stage_folder(folder, LABEL_STAGE, sources=sources, inputs=inputs, replace_others=overwrite) as partial:
+            drawer = _Drawer(file, raster, partial)
+            progress(0, 1, "labels")
+            labels = drawer.from_polygons(rule) if file.kind == "raw" else drawer.from_chart()
+            record = provenance(LABEL_STAGE, inputs=inputs, configuration=configuration)
+            record |= drawer.write(labels) | {"sources": told_sources(folder, sources)}
+            write_json(partial / LABEL_STAGE.record, record | {"bytes": made_of(partial)})
+    progress(1, 1, "done")
+    return LabelledChart(folder)
+
+
+class _Drawer:
+    """Draws what a file says of the ice on the grid of its prepared product, into a folder."""
+
+    def __init__(self, file: SceneFile, raster: Path, folder: Path) -> None:
+        self.file, self.folder = file, folder
+        self.geobox = read_geobox(raster)
+        with open_raster(raster) as d:
+            self.valid = (d.read(d.count) & MASK_VALID) != 0
+            tags = {k: v for k, v in d.tags().items() if k in ("product", "start", "simulated", "attribution")}
+        self.simulated = file.simulated or tags.get("simulated") == "yes"
+        self.tags = tags | {"chart": file.path.name, "legend": AI4ARCTIC.name, "AREA_OR_POINT": "Area"}
+        self.about: dict[str, Any] = {}
+
+    def from_chart(self) -> NDArray[np.uint8]:
+        """Return the classes of a ready-to-train file's chart."""
+        strips = [self.file.chart("SOD", *lines) for lines in self.file.strips()]
+        return self._nearest(np.concatenate(strips), IGNORE).astype(np.uint8)
+
+    def from_polygons(self, rule: Rule) -> NDArray[np.uint8]:
+        """Return the classes of a raw file's polygons; write ids and table of the polygons."""
+        codes = self.file.polygon_codes()
+        numbers = np.arange(1, len(codes) + 1)
+        image = np.zeros(self.file.shape, np.uint16)
+        for first, stop in self.file.strips():
+            image[first:stop] = places_of_ids(self.file.polygon_ids(first, stop), codes.ids) + 1
+        chart = _chart_of(self.file.path, codes, self.geobox)
+        types = ice_types(chart, unmapped="ignore", without_parts="first")
+        whole = table_of_chart(chart, types, AI4ARCTIC, unmapped="ignore")
+        sod = polygon_classes(codes, rule).sod
+        whole = replace(whole, dominant=np.concatenate([[np.uint8(IGNORE)], sod]))
+        ids, table = number_polygons(self._nearest(image, 0), self.valid, whole, self.geobox)
+        band = Band(
+            "polygon", description=f"Id of the chart's polygon, its row in {TABLE}; 0: none", overview="nearest"
+        )
+        write_cog(self.folder / RASTER, self.geobox, ids, [band], nodata=0, tags=self.tags)
+        write_polygons(self.folder, table)
+        self.about = {"decisions": types.counts, "polygons_in_table": len(table), "polygons_drawn": len(numbers)}
+        return table.dominant[ids]
+
+    def write(self, labels: NDArray[np.uint8]) -> dict[str, Any]:
+        """Write labels.tif and return what label.json says of it."""
+        labels[~self.valid] = IGNORE
+        if (labels == IGNORE).all():
+            raise ChartError(
+                "gives no pixel of the product a class.", path=self.file.path, hint="Is it the chart of this scene?"
+            )
+        band = Band(
+            "ice_type",
+            description=f"Class of the dominant ice type, legend {AI4ARCTIC.name}",
+            overview="mode",
+            categories=AI4ARCTIC.titles | {IGNORE: "no label"},
+            colours=AI4ARCTIC.colours,
+        )
+        write_cog(self.folder / "labels.tif", self.geobox, labels, [band], nodata=IGNORE, tags=self.tags)
+        write_style(self.folder / "labels.tif", classes_style(AI4ARCTIC))
+        pixels = np.bincount(labels.ravel(), minlength=256)
+        classes = AI4ARCTIC.classes
+        scene = self.file.scene
+        return self.about | {
+            "simulated": self.simulated,
+            "chart": {"file": self.file.path.name, "service": scene.service, "region": scene.region},
+            "grid": describe_grid(self.geobox),
+            "legend": {"name": AI4ARCTIC.name, "classes": {c.id: c.key for c in classes}, "ignore": IGNORE},
+            "pixels": {c.key: int(pixels[c.id]) for c in classes} | {"no_label": int(pixels[IGNORE])},
+        }
+
+    def _nearest(self, image: NDArray[Any], outside: int) -> NDArray[Any]:
+        """Return the nearest pixel of the image, (lines, samples), for each of the grid, `outside` beyond the image."""
+        with _with_tie_points(self.file) as tied:
+            locator = TieLocator(tied.tie_points(), self.file.shape, crs_of(self.geobox).to_wkt())
+        positions = locator.inverse_map(self.geobox, np.zeros(self.file.shape[1]))
+        rows, cols = self.geobox.shape
+        drawn = np.full((rows, cols), outside, image.dtype)
+        for first in range(0, rows, STRIP_ROWS):
+            last = min(first + STRIP_ROWS, rows)
+            line, sample = (positions.expand(f, first, last, cols) for f in (positions.line, positions.pixel))
+            drawn[first:last] = cv2.remap(
+                image, sample, line, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
+            )
+        return drawn
+
+
+@contextmanager
+def _with_tie_points(file: SceneFile) -> Iterator[SceneFile]:
+    """Give the file, or for a reference file without tie points the ready-to-train file beside it."""
+    if file.has_tie_points:
+        yield file
+        return
+    beside = file.path.with_name(file.path.name.replace("_reference", ""))
+    if beside == file.path or not beside.is_file():
+        hint = f"Put {file.scene.ready} beside it."
+        raise ProductError("has no tie points.", path=file.path, hint=hint)
+    with open_scene_file(beside) as other:
+        if other.shape != file.shape:
+            raise ProductError(f"has the shape {file.shape}, and {beside.name} {other.shape}.", path=file.path)
+        yield other
+
+
+def _chart_of(path: Path, codes: PolygonCodes, geobox: GeoBox) -> Chart:
+    """Return the table as a chart whose polygons have no outlines: their pixels are drawn already."""
+    columns = {name: pd.array(codes.codes[name.upper()], dtype="Int16") for name in CODE_COLUMNS}
+    table = pd.DataFrame(columns, index=pd.Index(codes.ids)).replace({NOT_GIVEN: pd.NA})
+    table["poly_type"] = [t if t in POLYGON_TYPES else "" for t in codes.poly_types]
+    crs = crs_of(geobox).proj
+    polygons = gpd.GeoDataFrame(table, geometry=[shapely.Polygon()] * len(codes), crs=crs)
+    report = ChartReport(features=len(codes), without_area=0, repaired=0)
+    return Chart(path, "", polygons, crs, (path,), tuple(columns), report)
