@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import floemap.learning.models.registry as models_module
 from floemap.errors import ConfigError, OutputError, TrainingError
+from floemap.learning.data.parts import PartArrays
 from floemap.learning.data.polygons import Polygons
 from floemap.learning.losses import LOSSES, make_loss
 from floemap.learning.models.registry import build_model
@@ -38,10 +39,13 @@ SETTINGS = LearningSettings(
 )
 
 
+def held_out() -> list[PartArrays]:
+    return [scene("v", 3, (64, 48)), scene("w", 4, (33, 80)), scene("x", 5, (48, 48))]
+
+
 def go(out: Path, settings: LearningSettings = SETTINGS) -> Trained:
     parts = [scene("a", 1), scene("b", 2)]
-    held_out = [scene("v", 3, (64, 48)), scene("w", 4, (33, 80)), scene("x", 5, (48, 48))]
-    return train(parts, held_out, settings, SIX_CLASSES, out, about=ABOUT, device="cpu")
+    return train(parts, held_out(), settings, SIX_CLASSES, out, about=ABOUT, device="cpu")
 
 
 def relative(a: Tensor, b: Tensor) -> float:

@@ -15,6 +15,7 @@ import torch
 
 from floemap.learning.losses import LOSSES
 from floemap.learning.models.checkpoint import load_checkpoint
+from floemap.learning.training.calibrate import calibrate
 from floemap.learning.training.distributed import SharedBatchNorm2d, global_sum, make_fabric, several, share_batch_norm
 from floemap.learning.training.loop import Trained
 
@@ -91,6 +92,15 @@ def test_checkpoint_is_that_of_a_model_without_shared_parts(folder: Path, alone:
     one = load_checkpoint(alone.checkpoint).model.state_dict()
     moved = torch.cat([(one[k] - x).flatten().abs() for k, x in shared.model.state_dict().items() if x.ndim == 4])
     assert moved.max() < 5 * shared_training.SETTINGS.training.learning_rate  # rounding turns a few of Adam's steps
+
+
+def test_the_checkpoint_is_calibrated_on_the_validation_parts_of_all_processes(folder: Path, alone: Trained) -> None:
+    """Its temperature is that which one process finds for its weights."""
+    shared = load_checkpoint(folder / "shared" / "model.safetensors")
+    one = calibrate(shared.model, shared_training.held_out(), make_fabric("cpu", "fp32"))
+    said = shared.about["calibration"]
+    assert said["polygons"] == one["polygons"] and said["pixels"] == one["pixels"] and said["parts"] == one["parts"]
+    assert said["temperature"] == pytest.approx(one["temperature"], rel=1e-3)
 
 
 def test_every_process_is_told_of_errors(found: list[dict[str, Any]]) -> None:
