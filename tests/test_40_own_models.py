@@ -300,3 +300,38 @@ def test_a_class_checks_its_options(here: Path) -> None:
         check_model(ModelSettings(name="theirs:Net", options={"dept": 3}))
     with pytest.raises(ConfigError, match="depth"):
         check_model(ModelSettings(name="theirs:Net", options={"depth": "deep"}))
+
+
+#: A class of floemap's kind: its convolution is read before and after BatchNorm.
+DERIVED = """
+import torch
+from torch import nn
+from floemap.config import Settings
+from floemap.learning.models.base import SegmentationModel
+class Net(SegmentationModel):
+    class Options(Settings):
+        reach: int = 2
+    def __init__(self, settings, classes):
+        super().__init__(settings, classes, stride=2, alignment_px=2, reach_px=self.Options(**settings.options).reach,
+                         feature_channels=8)
+        self.conv, self.norm = nn.Conv2d(3, 8, 5, stride=2, padding=2), nn.BatchNorm2d(8)
+        self.head = nn.Conv2d(8, classes, 1)
+    def encode(self, x):
+        y = self.conv(self.normalise(x).to(self.weight_dtype))
+        return y + torch.relu(self.norm(y))
+    def decode(self, features):
+        return self.head(features.to(self.weight_dtype)).float()
+"""
+
+
+def test_a_class_derived_from_floemaps_is_used_as_it_is(here: Path) -> None:
+    (here / "theirs.py").write_text(DERIVED)
+    model, stored = trained(build_model(ModelSettings(name="theirs:Net"), 5)), scene(150, 90)
+    assert type(model).__name__ == "Net" and model.described["reach_px"] == 2
+    there = torch.from_numpy((stored != NODATA).any(axis=0))
+    found, expected = in_pieces(model, stored, tile=8), one_pass(model, stored)
+    torch.testing.assert_close(found[:, there], expected[:, there], atol=1e-4, rtol=1e-4)
+    with pytest.raises(ModelError, match="sees at most 0 px beyond a cell"):
+        build_model(ModelSettings(name="theirs:Net", options={"reach": 0}), 5)
+    with pytest.raises(ConfigError, match=r"'far' is unknown"):
+        check_model(ModelSettings(name="theirs:Net", options={"far": 0}))

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,7 +82,7 @@ def test_a_training_records_what_the_model_is(here: Path) -> None:
     assert loaded.model.state_dict().keys() == again.state_dict().keys()
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(here: Path) -> None:
+def test_a_resumed_training_comes_to_the_same_weights(here: Path) -> None:
     whole, part = go("whole", max_epochs=3), go("part", max_epochs=3)
     part.record.unlink()
     go("part", max_epochs=3)
@@ -146,6 +147,27 @@ def test_a_name_that_is_not_an_import_string_imports_nothing(
         load_checkpoint(_renamed(Path("unet.safetensors"), name=name))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"crop_px": "wide"}, "damaged description of its model"),
+        ({"options": 3}, "options"),
+        ({"options": {"width": -1}}, "cannot be built"),
+        ({"stride": 3, "alignment_px": 3}, "cannot be used"),
+    ],
+)
+def test_a_damaged_description_is_refused(here: Path, changes: dict[str, Any], words: str) -> None:
+    made = go("run", max_epochs=1).checkpoint
+    with pytest.raises(ModelError, match=words):
+        load_checkpoint(_renamed(made, **changes))
+
+
+@pytest.mark.parametrize("changes", [{"stride": 0}, {"alignment_px": 0}, {"reach_px": -3}, {"reach_px": "far"}])
+def test_what_a_header_cannot_have_measured_is_measured_again(here: Path, changes: dict[str, Any]) -> None:
+    made = go("run", max_epochs=1).checkpoint
+    assert load_checkpoint(_renamed(made, **changes)).model.described == load_checkpoint(made).model.described
+
+
 def test_a_checkpoint_calls_nothing_but_modules(here: Path) -> None:
     made = go("run").checkpoint
     evil = _renamed(made, name="subprocess:Popen", options={"args": "touch harm", "shell": True})
@@ -160,6 +182,7 @@ def test_a_checkpoint_calls_nothing_but_modules(here: Path) -> None:
 @pytest.fixture
 def study(here: Path, workshop: Inputs) -> Path:
     """The page's model, small, on two prepared scenes."""
+    shutil.copy(Path(__file__).with_name("own_models.py"), here)
     later = here / "later"
     later.mkdir()
     for file in workshop.prepared.iterdir():
@@ -177,8 +200,9 @@ def study(here: Path, workshop: Inputs) -> Path:
         '[split]\nkind = "lists"\ntraining = ["a-SW"]\nvalidation = ["a-NE"]\ntest = ["b"]\n'
         "[crops]\nsize_px = 64\nper_scene = 2\n"
         '[training]\nbatch = 2\nmax_epochs = 1\nprecision = "fp32"\n'
-        '[compare]\nlosses = ["cross_entropy", "wide"]\nrepeats = 1\n'
-        'variants = { wide = { "model.options.width" = 12 } }\n' + blocks("toml")[0]
+        '[compare]\nlosses = ["cross_entropy", "wide", "squeezed"]\nrepeats = 1\n[compare.variants]\n'
+        'wide = { "model.options.width" = 12 }\nsqueezed = { "model.name" = "own_models:Squeezed" }\n'
+        + blocks("toml")[0]
     )
     return path
 
@@ -191,9 +215,13 @@ def test_it_is_compared_in_worker_processes_predicts_and_draws_a_chart(study: Pa
     done = floemap("compare", study, "--out", "out", "--jobs", "2")
     assert done.exit_code == 0, done.output
     cells = sorted(p.name for p in Path("out/cells").iterdir() if p.is_dir())
-    assert cells == ["cross_entropy_r0", "wide_r0"]
+    assert cells == ["cross_entropy_r0", "squeezed_r0", "wide_r0"]
     trained = [Path("out/cells") / c / "model/model.safetensors" for c in cells]
-    assert [read_about(p)["model"]["options"] for p in trained] == [{"width": 8}, {"width": 12}]
+    assert [read_about(p)["model"]["options"] for p in trained] == [{"width": 8}, {}, {"width": 12}]
+    blended = "approximate, blended windows of 64 px"
+    assert json.loads(trained[1].with_name("training.json").read_text())["whole_scenes"] == blended
+    (record,) = Path("out/cells/squeezed_r0").rglob("prediction.json")
+    assert json.loads(record.read_text())["model"]["model"]["whole_scenes"] == blended
     done = floemap("predict", workshop.prepared, "--model", trained[0], "--out", "maps")
     assert done.exit_code == 0, done.output
     (record,) = Path("maps").glob("*/prediction.json")

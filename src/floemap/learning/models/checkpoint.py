@@ -208,9 +208,11 @@ def _build(path: Path, about: Mapping[str, Any], table: Legend) -> SegmentationM
     try:
         settings = _settings_of(described)
         with torch.random.fork_rng(devices=[]):
-            model = build_model(settings, len(table), crop_px=described.get("crop_px", 256), described=described)
+            model = build_model(settings, len(table), crop_px=int(described.get("crop_px", 256)), described=described)
     except KeyError as e:
         raise ModelError(f"has a damaged description: {e} of the model is missing.", path=path) from e
+    except (TypeError, ValueError) as e:
+        raise ModelError(f"has a damaged description of its model: {e}.", path=path) from e
     except ConfigError as e:
         raise ModelError(f"holds a model that this floemap cannot build: {e.message}", path=path, hint=e.hint) from e
     except ModelError as e:

@@ -23,7 +23,7 @@ from floemap.config import Settings
 from floemap.errors import FloemapError, ModelError
 from floemap.learning.models.base import SegmentationModel, at_least_float32
 from floemap.learning.models.own import CLASSES, Origin, arguments, build_network, origin
-from floemap.learning.models.probe import Measured, find_sizes, measure, noise
+from floemap.learning.models.probe import Measured, find_sizes, measure, noise, tiles_equal
 from floemap.learning.settings import CropSettings, ModelSettings
 from floemap.sentinel1.encoding import BAND_NAMES
 
@@ -146,6 +146,7 @@ def build_own(
         if isinstance(network, SegmentationModel):
             model = network
             check_model_runs(model)
+            _check_margin(model)
         else:
             model = _adapted(settings, classes, network, crop_px, described, _known(described, came_from))
         _freeze_unused(model)
@@ -186,10 +187,12 @@ def _known(described: Mapping[str, Any] | None, came_from: Origin) -> Measured |
     if described is None or any(described.get(k) != getattr(came_from, k) for k in ("source", "package")):
         return None
     try:
-        stride, alignment, reach = (described[key] for key in ("stride", "alignment_px", "reach_px"))
-        return Measured(int(stride), int(alignment), None if reach is None else int(reach))
-    except (KeyError, TypeError, ValueError):
+        stride, alignment = int(described["stride"]), int(described["alignment_px"])
+        reach = None if described["reach_px"] is None else int(described["reach_px"])
+        sound = 1 <= stride <= alignment and alignment % stride == 0 and (reach or 0) >= 0
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
+    return Measured(stride, alignment, reach) if sound else None
 
 
 def _description(model: SegmentationModel, came_from: Origin, crop_px: int) -> dict[str, Any]:
@@ -238,6 +241,8 @@ def check_model_runs(model: SegmentationModel) -> None:
             f"gives {first.shape[1]} channels; the legend has {model.classes} classes.",
             hint="The class gets the number of classes if a parameter has one of the names " + ", ".join(CLASSES) + ".",
         )
+    if first.shape[2:] != x.shape[2:]:
+        raise ModelError(f"gives logits of {tuple(first.shape[2:])} pixels for an input of {tuple(x.shape[2:])}.")
     if not first.isfinite().all():
         raise ModelError("gives NaN or infinity for finite values.")
     limit = _SAME * first.abs().max()
@@ -245,6 +250,23 @@ def check_model_runs(model: SegmentationModel) -> None:
         raise ModelError("gives different logits for the same values, although it is in evaluation mode.")
     if (alone[0] - first[0]).abs().max() > limit:
         raise ModelError("gives other logits for an image alone than in a batch, although it is in evaluation mode.")
+
+
+def _check_margin(model: SegmentationModel) -> None:
+    """Check that the features do not depend on more than the class says of itself.
+
+    Raises
+    ------
+    ModelError
+        If a tile with the class's margin has other features than the same place of a larger image.
+    """
+    reach, stride = model.margin_px, model.stride
+    if not tiles_equal(model, lambda net, x: net.encode(x), len(model.mean), model.alignment_px, stride, reach):  # type: ignore[operator]
+        raise ModelError(
+            f"says that it sees at most {reach} px beyond a cell, in tiles whose corners are multiples of "
+            f"{model.alignment_px} px, but its features depend on more.",
+            hint="Correct reach_px or alignment_px. Of a class derived from torch.nn.Module, floemap measures them.",
+        )
 
 
 def _trial(model: SegmentationModel, count: int) -> Tensor:
@@ -290,7 +312,7 @@ def _takes_channels_last(model: SegmentationModel) -> bool:
 
 
 def _freeze_unused(model: SegmentationModel) -> None:
-    """Freeze weights that the logits do not depend on: several processes would wait for their gradients for ever."""
+    """Freeze weights that the logits do not depend on: several processes would wait for their gradients."""
     used = _trained_once(model, torch.contiguous_format)
     unused = [name for name, gradient in used.items() if gradient is None]
     for name in unused:

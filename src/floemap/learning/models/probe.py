@@ -11,7 +11,8 @@ will show.
 the image. So a tile with a margin of the measured reach must give what the same place gives within a larger image.
 Where either fails for all boundaries that come into question, the reach counts as unlimited.
 
-A dependence that none of these runs brings about stays unseen: on values that do not occur in them, below the tolerance
+The measured reach may be larger than the true one: some implementations of convolution compute blocks of pixels together,
+through which NaN spreads. A dependence that none of these runs brings about stays unseen: on values that do not occur in them, below the tolerance
 in a module that also removes NaN, or by a jump of more than :data:`FARTHEST` pixels that no convolution's or pooling's
 dilation shows.
 """
@@ -128,6 +129,16 @@ def measure(network: nn.Module, run: Runner, bands: int, stride: int, multiple: 
             except Exception as e:  # whatever the module raises
                 logger.info("a trial image of %d px: %s: %s", corner, type(e).__name__, e)
     return Measured(stride, multiple, None)
+
+
+def tiles_equal(network: nn.Module, run: Runner, bands: int, corner: int, stride: int, reach: int) -> bool:
+    """Return whether a tile with a margin of `reach` gives what the same place gives within a larger image.
+
+    The corners of the tile are multiples of `corner`. The network does not change.
+    """
+    trial = _with_random_weights(network)
+    with _trial_mode():
+        return _tiles_equal(lambda x: run(trial, x), bands, corner, stride, reach)
 
 
 @contextmanager

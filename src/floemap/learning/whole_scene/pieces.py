@@ -120,7 +120,7 @@ def prepare_network(
     own = copy.deepcopy(model).eval().requires_grad_(False).to(device)
     if isinstance(own, Foreign):  # it may do anything with a convolution's output, and need float32 somewhere
         own.bf16, dtype = dtype == torch.bfloat16, torch.float32
-    else:
+    elif not own.described:  # a user's class may use a convolution's output in other places too
         own = merge_batch_norms(own)
     # Normalisation takes ten passes over a scene, or one table lookup; so the pieces are given normalised values.
     stored = torch.arange(-(1 << 15), 1 << 15, device=device).to(torch.int16).expand(1, len(BAND_NAMES), 1, -1)
