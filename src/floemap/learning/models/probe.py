@@ -12,9 +12,9 @@ the image. So a tile with a margin of the measured reach must give what the same
 Where either fails for all boundaries that come into question, the reach counts as unlimited.
 
 The measured reach may be larger than the true one: some implementations of convolution compute blocks of pixels
-together, through which NaN spreads. A dependence that none of these runs brings about stays unseen: on values that do not
-occur in them, below the tolerance in a module that also removes NaN, or by a jump of more than :data:`FARTHEST` pixels
-that no convolution's or pooling's dilation shows.
+together, through which NaN spreads. A dependence that none of these runs brings about stays unseen: on values that do
+not occur in them, below the tolerance in a module that also removes NaN, or by a jump of more than :data:`FARTHEST`
+pixels that no convolution's or pooling's dilation shows.
 """
 
 from __future__ import annotations
