@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from seasoned import seasoned
 from torch import Tensor, nn
 
 from floemap.errors import ConfigError, FloemapError, ModelError
+from floemap.inference.predict.engines import make_network
 from floemap.learning.data.crops import physical
 from floemap.learning.models import unet
 from floemap.learning.models.base import SegmentationModel
@@ -27,7 +29,7 @@ from floemap.learning.models.registry import build_model, check_model
 from floemap.learning.models.resnet import ResNet18Encoder
 from floemap.learning.models.resnet import reach_px as resnet_reach_px
 from floemap.learning.settings import ModelSettings
-from floemap.learning.whole_scene.logits import array_reader, scene_logits
+from floemap.learning.whole_scene.logits import SceneLogits, array_reader, scene_logits
 from floemap.learning.whole_scene.windows import window_starts, window_weight
 from floemap.sentinel1.encoding import NODATA
 
@@ -188,6 +190,17 @@ def test_autocast_serves_half_precision() -> None:
     assert 0 < (half - full).abs().max() < 0.05
 
 
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+@pytest.mark.parametrize("name", ["Net", "Squeezed", "Coarse"])
+def test_openvino_gives_the_same(name: str) -> None:
+    model, stored = trained(own(name)), scene(150, 100)
+    network, _ = make_network(model, "openvino", "fp32")
+    with SceneLogits(network, array_reader(stored), (150, 100)) as found:
+        rows = torch.cat([found.rows(r, min(r + 48, 150)) for r in range(0, 150, 48)], dim=1)
+    there = torch.from_numpy((stored != NODATA).any(axis=0))
+    torch.testing.assert_close(rows[:, there], in_pieces(model, stored)[:, there], atol=1e-4, rtol=1e-4)
+
+
 # What is built
 
 
@@ -231,6 +244,7 @@ class Net(nn.Module):
         ("        return y.argmax(1, keepdim=True)", r"int64; logits must be floating-point"),
         ("        return [y, y]", r"gives a list; a tensor of logits"),
         ("        return {'masks': y}", r"gives a table with masks; its logits must be at out or logits"),
+        ("        return y[:1]", r"gives logits of \(1, 5, 64, 64\) for an input of \(2, 3, 64, 64\)"),
         ("        return None", r"gives a NoneType"),
         ("        return y[..., :-1]", r"gives 49 x 49 cells for an input of 49 x 50 pixels: .* same whole multiple"),
         ("        return nn.functional.interpolate(y, scale_factor=2)", r"same whole multiple"),

@@ -118,7 +118,7 @@ def logits_of(network: nn.Module, x: Tensor) -> Tensor:
         found = found[key]
     if not isinstance(found, Tensor):
         raise ModelError(f"gives a {type(found).__name__}; a tensor of logits (N, classes, rows, columns) is needed.")
-    if found.ndim != 4 or len(found) != len(x):
+    if found.ndim != 4:
         raise ModelError(
             f"gives a tensor of {tuple(found.shape)} for an input of {tuple(x.shape)}; logits (N, classes, rows, "
             "columns) are needed."
@@ -241,8 +241,8 @@ def check_model_runs(model: SegmentationModel) -> None:
             f"gives {first.shape[1]} channels; the legend has {model.classes} classes.",
             hint="The class gets the number of classes if a parameter has one of the names " + ", ".join(CLASSES) + ".",
         )
-    if first.shape[2:] != x.shape[2:]:
-        raise ModelError(f"gives logits of {tuple(first.shape[2:])} pixels for an input of {tuple(x.shape[2:])}.")
+    if (len(first), *first.shape[2:]) != (len(x), *x.shape[2:]):
+        raise ModelError(f"gives logits of {tuple(first.shape)} for an input of {tuple(x.shape)}.")
     if not first.isfinite().all():
         raise ModelError("gives NaN or infinity for finite values.")
     limit = _SAME * first.abs().max()
