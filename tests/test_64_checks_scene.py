@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band, write_cog
 from floemap.errors import ConfigError, FloemapError, GridError
+from floemap.evaluation.checks.confidence import confidence
 from floemap.evaluation.checks.ice_edge import ice_edge
 from floemap.evaluation.checks.measures import Measure
 from floemap.evaluation.checks.scene_checks import CHECKS, MEASURES, check_scene, pool_checks
@@ -212,6 +213,47 @@ def test_float_probabilities_and_a_legend_by_name_alone(scene: Callable[..., Pat
     floats, stored = (checked(f)["checks"]["confidence"]["values"] for f in (folder, scene()))
     for key in ("ece", "brier", "entropy_gap", "wrong_in_surer_half", "accuracy"):
         assert floats[key] == pytest.approx(stored[key], abs=1e-4)
+
+
+def test_polygons_and_temperature_come_from_the_labels_and_the_predictions_record(scene: Callable[..., Path]) -> None:
+    legend = {"legend": {"name": LEGEND.name}}
+    plain = checked(scene())["checks"]["confidence"]["values"]
+    assert plain["ece_by_polygon"] is None and plain["ece_uncalibrated"] == plain["ece"]
+    folder = scene(**{"prediction.json": legend | {"model": {"temperature": 2.0}}})
+    ids = (np.arange(SHAPE[0])[:, None] // 10 + np.zeros(SHAPE, int)).astype(np.uint16)
+    write_cog(folder / "labels" / "polygons.tif", GRID, ids, [Band("polygon", overview="mode")], nodata=0)
+    found = checked(folder)["checks"]["confidence"]["values"]
+    assert found["ece"] == plain["ece"] and found["ece_by_polygon"] > 0
+    prediction, reference = pair(0, shape=SHAPE)
+    p = probabilities(prediction)
+    maps = compared(prediction, reference, legend=LEGEND)
+    hand = confidence(maps, lambda w: p[:, w[0], w[1]], 1 / 250, temperature=2.0, polygons=ids).values()
+    for key in ("ece_by_polygon", "ece_uncalibrated", "ece_equal_mass"):
+        assert found[key] == pytest.approx(hand[key], rel=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, math.nan, "warm", None, True])
+def test_a_damaged_temperature_of_a_prediction_is_refused(temperature: Any, scene: Callable[..., Path]) -> None:
+    folder = scene()
+    about = {"legend": {"name": LEGEND.name}, "model": {"temperature": temperature}}
+    (folder / "prediction" / "prediction.json").write_text(json.dumps(about))
+    with pytest.raises(FloemapError, match=r"prediction\.json"):
+        checked(folder)
+
+
+def test_damaged_polygons_are_refused(scene: Callable[..., Path]) -> None:
+    band = [Band("polygon", overview="mode")]
+    wrong_type, elsewhere, broken = scene(), scene(), scene()
+    write_cog(wrong_type / "labels" / "polygons.tif", GRID, np.zeros(SHAPE, np.uint8), band, nodata=0)
+    moved = GeoBox(SHAPE, GRID.affine * Affine.translation(5, 0), GRID.crs)
+    write_cog(elsewhere / "labels" / "polygons.tif", moved, np.zeros(SHAPE, np.uint16), band, nodata=0)
+    (broken / "labels" / "polygons.tif").write_bytes(b"II*")
+    with pytest.raises(FloemapError, match="bands of uint8, not one of uint16"):
+        checked(wrong_type)
+    with pytest.raises(GridError):
+        checked(elsewhere)
+    with pytest.raises(FloemapError, match=r"polygons\.tif"):
+        checked(broken)
 
 
 def test_the_truth_is_the_reference_where_it_is_given(scene: Callable[..., Path], tmp_path: Path) -> None:
