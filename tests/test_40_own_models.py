@@ -23,12 +23,13 @@ from floemap.inference.predict.engines import make_network
 from floemap.learning.data.crops import physical
 from floemap.learning.models import unet
 from floemap.learning.models.base import SegmentationModel
-from floemap.learning.models.foreign import Foreign, logits_of
+from floemap.learning.models.foreign import Foreign, logits_of, warn_of_reach
 from floemap.learning.models.probe import Measured, find_sizes, measure
 from floemap.learning.models.registry import build_model, check_model
 from floemap.learning.models.resnet import ResNet18Encoder
 from floemap.learning.models.resnet import reach_px as resnet_reach_px
-from floemap.learning.settings import ModelSettings
+from floemap.learning.settings import CropSettings, ModelSettings
+from floemap.learning.training import distributed
 from floemap.learning.whole_scene.logits import SceneLogits, array_reader, scene_logits
 from floemap.learning.whole_scene.windows import window_starts, window_weight
 from floemap.sentinel1.encoding import NODATA
@@ -349,3 +350,44 @@ def test_a_class_derived_from_floemaps_is_used_as_it_is(here: Path) -> None:
         build_model(ModelSettings(name="theirs:Net", options={"reach": 0}), 5)
     with pytest.raises(ConfigError, match=r"'far' is unknown"):
         check_model(ModelSettings(name="theirs:Net", options={"far": 0}))
+
+
+def test_a_network_of_one_size_is_run_on_windows_of_that_size(here: Path) -> None:
+    (here / "theirs.py").write_text(START + "        assert x.shape[2:] == (64, 64), x.shape\n        return y")
+    model, stored = trained(build_model(ModelSettings(name="theirs:Net"), 5, crop_px=64)), scene(150, 100)
+    assert model.described["whole_scenes"] == "approximate, blended windows of 64 px"
+    assert in_pieces(model, stored).isfinite().all()
+
+
+def test_a_module_that_needs_the_usual_order_in_memory_gets_it(here: Path) -> None:
+    (here / "theirs.py").write_text(START + "        return torch.relu(y.view(-1)).view(y.shape)")
+    model, stored = trained(build_model(ModelSettings(name="theirs:Net"), 5)), scene(90, 70)
+    assert isinstance(model, Foreign) and model.contiguous
+    model.to(memory_format=torch.channels_last)  # as training does
+    there = torch.from_numpy((stored != NODATA).any(axis=0))
+    found, expected = in_pieces(model, stored), one_pass(model, stored)
+    torch.testing.assert_close(found[:, there], expected[:, there], atol=1e-4, rtol=1e-4)
+
+
+def test_a_receptive_field_beyond_the_crops_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    far = own("Layers", kind="far")
+    warn_of_reach(far, CropSettings(size_px=100, context_px=60))
+    assert not caplog.records
+    warn_of_reach(far, CropSettings(size_px=100))
+    assert "reaches 200 px beyond a cell, farther than crops of 100 px" in caplog.text
+
+
+class _Activated(nn.BatchNorm2d):
+    """Normalises and applies ReLU, as some packages' do."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.relu(super().forward(input))
+
+
+def test_processes_refuse_a_normalisation_that_they_cannot_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "several", lambda: True)
+    with pytest.raises(ConfigError, match="1 in the model is a _Activated"):
+        distributed.share_batch_norm(nn.Sequential(nn.Identity(), _Activated(3)), torch.device("cpu"))
+    usual = nn.Sequential(nn.BatchNorm2d(3))
+    distributed.share_batch_norm(usual, torch.device("cpu"))
+    assert isinstance(usual[0], distributed.SharedBatchNorm2d)

@@ -212,6 +212,8 @@ def floemap(*words: str | Path) -> Result:
 
 
 def test_it_is_compared_in_worker_processes_predicts_and_draws_a_chart(study: Path, workshop: Inputs) -> None:
+    done = floemap("compare", study, "--out", "out", "--dry-run")
+    assert done.exit_code == 0, done.output
     done = floemap("compare", study, "--out", "out", "--jobs", "2")
     assert done.exit_code == 0, done.output
     cells = sorted(p.name for p in Path("out/cells").iterdir() if p.is_dir())
