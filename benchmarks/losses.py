@@ -22,6 +22,7 @@ import torch
 from floemap.learning.data.crops import Batch
 from floemap.learning.data.polygons import Polygons
 from floemap.learning.losses import LOSSES, make_loss
+from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import LossSettings, ModelSettings
 from floemap.learning.training.distributed import make_fabric, precision_of
@@ -66,9 +67,9 @@ def main() -> None:
     network, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-5, fused=True))
     network.train()
     batch = random_batch(args.batch, args.size, args.polygons)
-    loss = make_loss(LossSettings(), CLASSES)
+    losses = TaskLosses.of(make_loss(LossSettings(), CLASSES))
     step = timed(
-        lambda: train_step(network, optimizer, loss, batch, fabric, None).tolist(), fabric.device, args.repeats
+        lambda: train_step(network, optimizer, losses, batch, fabric, None).tolist(), fabric.device, args.repeats
     )
     what = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "CPU, processor time"
     print(f"{args.batch} x {args.size}^2, {precision_of(fabric)}, {what}, {args.polygons} polygons a crop")

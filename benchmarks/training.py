@@ -30,6 +30,7 @@ from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, Streame
 from floemap.learning.data.parts import PartArrays, ScenePart
 from floemap.learning.data.survey import Survey, survey_part
 from floemap.learning.losses import make_loss
+from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings
 from floemap.learning.training.compiling import compiled_view
@@ -105,9 +106,9 @@ def step_times(
     batches = deal(crops, args.batch)[: args.repeats + 3]
     times = []
     began = time.perf_counter()
-    loss = make_loss(LossSettings(), CLASSES)
+    losses = TaskLosses.of(make_loss(LossSettings(), CLASSES))
     for batch in source.batches(batches):
-        train_step(network, optimizer, loss, batch, fabric, None)
+        train_step(network, optimizer, losses, batch, fabric, None)
         wait(fabric.device)
         times.append(time.perf_counter() - began)
         began = time.perf_counter()

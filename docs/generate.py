@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -27,9 +27,10 @@ from floemap.icechart.label.polygon_table import CLASS_FIELD, FIELDS_AFTER, FIEL
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.write.table import FIELDS
 from floemap.inference.draftchart.settings import ChartSettings
-from floemap.learning.losses import LOSSES, Loss
+from floemap.learning.losses import LOSSES, Loss, ValueLoss
+from floemap.learning.losses.values import VALUE_LOSSES
 from floemap.learning.models.registry import MODELS
-from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TrainingSettings
+from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TaskSettings, TrainingSettings
 from floemap.legend import IGNORE, LEGENDS, STAGES
 from floemap.own_legends import LegendClass, LegendTable
 from floemap.sentinel1.settings import PrepareSettings
@@ -161,6 +162,7 @@ TABLES: Mapping[str, tuple[type[Settings], str]] = {
     "[split]": (SplitSettings, ""),
     "[model]": (ModelSettings, f"Names: {', '.join(MODELS)}, or an [import string](tutorial-model.md)."),
     "[loss]": (LossSettings, "[Losses](losses.md) lists names and options."),
+    "[tasks.NAME]": (TaskSettings, ""),
     "[crops]": (CropSettings, ""),
     "[training]": (TrainingSettings, ""),
     "[compare]": (CompareSettings, ""),
@@ -197,7 +199,7 @@ def settings_page() -> str:
 def _setting(name: str, field: Any) -> str:
     nested = inspect.isclass(field.annotation) and issubclass(field.annotation, Settings)
     about = f"a table: {_sentence(field.description)}" if nested else _sentence(field.description)
-    if nested or name in ("scenes", "classes"):
+    if nested or name in ("scenes", "classes", "tasks"):
         return f"- `{name}`: {about}"
     return f"- `{name}`: {about}{_range(field)}{_unless_given(field)}"
 
@@ -298,12 +300,24 @@ def losses_page() -> str:
     for name, cls in LOSSES.items():
         names.setdefault(cls, []).append(name)
     for cls, known in names.items():
-        words = inspect.cleandoc(cls.__doc__ or "").split("\nRaises\n")[0].strip()
-        parts += [f"## {', '.join(f'`{name}`' for name in known)}\n", words + "\n"]
-        parts += [f"Class weights: {'yes' if cls.takes_weights else 'no'}.\n"]
-        if cls.Options.model_fields:
-            parts += ["\n".join(_setting(name, f) for name, f in cls.Options.model_fields.items()) + "\n"]
+        parts += _loss("##", known, cls, f"Class weights: {'yes' if cls.takes_weights else 'no'}.\n")
+    parts += [
+        "## Losses of values\n",
+        "The names for `[tasks.NAME] loss` of heads that learn a value, such as the concentration of ice"
+        " ([several tasks](howto/several-tasks.md)). All are means over the pixels where the value is known.\n",
+    ]
+    for name, value_loss in VALUE_LOSSES.items():
+        parts += _loss("###", [name], value_loss)
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _loss(level: str, names: Sequence[str], cls: type[Loss] | type[ValueLoss], *further: str) -> list[str]:
+    """Return a loss as Markdown: its names, what it says of itself, and its options."""
+    words = inspect.cleandoc(cls.__doc__ or "").split("\nRaises\n")[0].strip()
+    parts = [f"{level} {', '.join(f'`{name}`' for name in names)}\n", words + "\n", *further]
+    if cls.Options.model_fields:
+        parts += ["\n".join(_setting(name, f) for name, f in cls.Options.model_fields.items()) + "\n"]
+    return parts
 
 
 #: What each group of dependencies in pyproject.toml is for.

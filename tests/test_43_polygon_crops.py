@@ -24,6 +24,7 @@ from floemap.learning.data.polygons import PolygonShares, tables_of
 from floemap.learning.data.survey import survey_part
 from floemap.learning.data.training_data import check_parts
 from floemap.learning.losses import make_loss
+from floemap.learning.losses.tasks import reads_polygons
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings
 from floemap.legend import IGNORE
 
@@ -118,7 +119,7 @@ def test_parts_without_polygons_are_refused_for_losses_that_read_them(part: Scen
     settings = LearningSettings(loss=LossSettings(name="region"))
     about = {"resolution_m": 80.0, "simulated": True}
     with pytest.raises(ConfigError, match="the loss region reads the charts' polygons, which b"):
-        check_parts([loaded], [bare], settings, about, reads_polygons=True)
+        check_parts([loaded], [bare], settings, about, reads_polygons(settings))
     with pytest.raises(ConfigError, match=r"crops.border_px is 3, but parts are given without it"):
         check_parts([loaded], [bare], LearningSettings(crops=CropSettings(border_px=3)), about)
 

@@ -27,6 +27,7 @@ from floemap.learning.data.parts import PartArrays
 from floemap.learning.data.survey import survey_part
 from floemap.learning.losses import Loss, make_loss
 from floemap.learning.losses.cross_entropy import CrossEntropy
+from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings
@@ -78,7 +79,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: Sequence[float]) -> None:
     left = iter(losses)
 
     def found(*_: Any, **__: Any) -> Validation:
-        return Validation(next(left), np.eye(6, dtype=np.int64))
+        loss = next(left)
+        return Validation(loss, np.eye(6, dtype=np.int64), {"ice_type": loss}, {})
 
     monkeypatch.setattr(training_module, "validate", found)
 
@@ -195,7 +197,7 @@ def test_checkpoint_scores_what_its_epoch_scored(run: Any, held_out: list[PartAr
     trained = run(tiny_settings(max_epochs=2))
     checkpoint = load_checkpoint(trained.checkpoint)
     loss = make_loss(LossSettings(), 6)
-    found = validate(checkpoint.model, loss, held_out, make_fabric("cpu", "fp32"))
+    found = validate(checkpoint.model, TaskLosses.of(loss), held_out, make_fabric("cpu", "fp32"))
     assert found.loss == pytest.approx(min(x["validation_loss"] for x in trained.history), rel=1e-6)
 
 
@@ -458,7 +460,7 @@ def test_validation_loss_of_a_part_is_that_of_one_pass(held_out: list[PartArrays
         true.append(part.labels[valid])
         predicted.append(logits.argmax(dim=1)[0].numpy()[valid])
         np.add.at(confusion, (true[-1], predicted[-1]), 1)
-    found = validate(model, loss, held_out, make_fabric("cpu", "fp32"))
+    found = validate(model, TaskLosses.of(loss), held_out, make_fabric("cpu", "fp32"))
     assert found.loss == pytest.approx(np.mean(expected), rel=1e-5)
     assert np.array_equal(found.confusion, confusion)
     t, p = np.concatenate(true), np.concatenate(predicted)
@@ -505,15 +507,15 @@ def test_validation_is_in_float32_whatever_training_computes_in(held_out: list[P
     fabric = make_fabric("cpu", "bf16")
     crops = [draw_fixed(survey_part(p, 32, 0.5), i, tiny_settings().crops) for i, p in enumerate(held_out)]
     for patches in (None, crops):
-        found = [validate(model, loss, held_out, fabric, crops=patches).loss]
-        exact = [validate(model.double(), loss, held_out, fabric, crops=crops).loss] if patches else []
+        found = [validate(model, TaskLosses.of(loss), held_out, fabric, crops=patches).loss]
+        exact = [validate(model.double(), TaskLosses.of(loss), held_out, fabric, crops=crops).loss] if patches else []
         model.float()
         with torch.no_grad():
             for p in model.parameters():
                 p.mul_(1 + 1e-5)
-        found.append(validate(model, loss, held_out, fabric, crops=patches).loss)
+        found.append(validate(model, TaskLosses.of(loss), held_out, fabric, crops=patches).loss)
         if patches:
-            exact.append(validate(model.double(), loss, held_out, fabric, crops=crops).loss)
+            exact.append(validate(model.double(), TaskLosses.of(loss), held_out, fabric, crops=crops).loss)
             model.float()
             assert found[0] == pytest.approx(exact[0], rel=1e-5)
             assert found[1] - found[0] == pytest.approx(exact[1] - exact[0], rel=0.1, abs=2e-6)

@@ -262,12 +262,12 @@ def test_the_gpus_way_gives_the_same(
     usual = strips()
     starts = iter(range(0, 90, 34))
 
-    def by_gpu(layers: Any, members: Any, heats: Any, valid: NDArray[np.bool_], uncertainty: bool) -> None:
+    def by_gpu(layers: Any, members: Any, heats: Any, valid: NDArray[np.bool_], wanted: Any) -> None:
         first = next(starts)
         with ExitStack() as stack:
             scenes = [stack.enter_context(SceneLogits(n, array_reader(scene), (90, 77))) for n in networks]
             logits = [s.rows(first, first + len(valid)) for s in scenes]
-        strips_module._fill_by_gpu(layers, logits, heats, valid, uncertainty)
+        strips_module._fill_by_gpu(layers, logits, heats, valid, wanted)
 
     monkeypatch.setattr(strips_module, "_fill_by_processor", by_gpu)
     monkeypatch.setattr(strips_module, "_MOST_THREADS", 1)  # in order

@@ -6,10 +6,11 @@ segmentation", IGARSS 2023. ``docs/method.md`` explains the choices that the pub
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from floemap.config import Settings
 
@@ -85,6 +86,52 @@ class LossSettings(Settings):
         if isinstance(values, dict) and (moved := [key for key in ("gamma", "alpha") if key in values]):
             raise ValueError(f"{moved[0]} is an option of the focal loss: write options = {{ {moved[0]} = ... }}")
         return values
+
+
+class TaskSettings(Settings):
+    """What one head of the model learns. [tasks.NAME] is the table of the head NAME; docs/howto/several-tasks.md shows
+    how to use several. Without such tables the model has one head, ice_type, whose target is "class"."""
+
+    target: Literal["class", "fractions", "concentration"]
+    """Target of the head. class: the class of the dominant ice type, or what the loss in [loss] reads. A model has
+    exactly one head of this target; if no table is one, the head ice_type is added. fractions: the share of each class
+    in the polygon. concentration: the total concentration of ice in the polygon, 0 to 1."""
+
+    loss: str | None = None
+    """Loss of the head. For concentration: huber (the default), mse or mae; for fractions: soft_cross_entropy (the
+    default) or another loss that reads polygons; or the import string of one of your own. The loss of the target class
+    is that of [loss]."""
+
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """Options of this loss, in a table [tasks.NAME.options]."""
+
+    weight: float = Field(default=1.0, gt=0, le=1e6)
+    """Weight of this head's loss in the total loss, which is the weighted sum over all heads."""
+
+
+#: Names that files of a prediction have, or that the history of a training uses for other numbers.
+_TAKEN = ("classes", "probabilities", "prediction", "product", "errors", "uncertainty", "land", "total", "loss")
+
+
+def _checked_tasks(tasks: dict[str, TaskSettings]) -> dict[str, TaskSettings]:
+    """Return the tasks, or raise ValueError if names or targets do not fit each other."""
+    for name, task in tasks.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name):
+            raise ValueError(f"{name!r} is not a valid name: use small letters, digits and underscores")
+        if name in _TAKEN:
+            raise ValueError(f"{name!r} is already the name of another result: choose another name")
+        if task.target == "class" and (task.loss is not None or task.options):
+            raise ValueError(f"{name} has a loss of its own: the loss of the target class is that of [loss]")
+        if name == "ice_type" and task.target != "class":
+            raise ValueError("ice_type is the name of the head of the target class: choose another name")
+    classes = [name for name, task in tasks.items() if task.target == "class"]
+    if len(classes) > 1:
+        raise ValueError(f"{' and '.join(classes)} both have the target class, of which a model has one head")
+    return tasks
+
+
+#: Tasks by name; see :class:`TaskSettings`.
+Tasks = Annotated[dict[str, TaskSettings], AfterValidator(_checked_tasks)]
 
 
 class CropSettings(Settings):
@@ -175,6 +222,9 @@ class TrainingSettings(Settings):
     """Whether to fit a temperature on the validation parts after the last epoch, so that the model's probabilities
     come true as often as they say, and to keep statistics of the scenes for the out-of-distribution score. Class maps
     stay the same."""
+    monitor: str | None = None
+    """Head whose validation loss decides on learning rate, best weights and the end of the training. By default it is
+    the total loss."""
 
     loggers: tuple[str, ...] = ()
     """What the metrics of steps and epochs are logged to, beside metrics.jsonl: tensorboard, mlflow or wandb, which
@@ -199,6 +249,9 @@ class LearningSettings(Settings):
 
     loss: LossSettings = LossSettings()
     """The loss."""
+
+    tasks: Tasks = Field(default_factory=dict)
+    """The heads of the model and what they learn, by name."""
 
     crops: CropSettings = CropSettings()
     """The crops."""

@@ -119,22 +119,22 @@ def check_cells(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def check_cell(study: Study) -> None:
-    """Check loss, model, loggers and atrous rates of one training, so that errors are reported before any work.
+    """Check losses, model, loggers and atrous rates of one training, so that errors are reported before any work.
 
     Raises
     ------
     ConfigError
-        If no loss, model or logger has that name, the parameters of the loss do not fit, or crops never reach a rate.
+        If no loss, model or logger has that name, a loss or its parameters do not fit, or crops never reach a rate.
     ModelError
         If the checkpoint to start from cannot be read.
     """
-    from floemap.learning.losses import make_loss
+    from floemap.learning.losses.tasks import task_losses
     from floemap.learning.models.atrous import with_rates
     from floemap.learning.models.registry import check_model
     from floemap.learning.training.loggers import logger_classes
 
     classes = len(chosen_legend(study.data.legend))
-    make_loss(study.loss, classes, [1] * classes)
+    task_losses(study.learning(), classes, [1] * classes)
     check_model(study.model)
     logger_classes(study.training.loggers)
     with_rates(study.learning())
@@ -161,7 +161,7 @@ def with_changes(study: Study, changes: Mapping[str, JsonValue]) -> Study:
             within = within.get(name)  # type: ignore[assignment]
             if not isinstance(within, dict):
                 raise ConfigError(f"there is no setting {key!r}.")
-        if last not in within and tables[-1:] != ["options"]:
+        if last not in within and tables[-1:] != ["options"] and tables != ["tasks"]:
             raise ConfigError(f"there is no setting {key!r}.", hint=f"[{'.'.join(tables)}] has {', '.join(within)}.")
         within[last] = value
     return Study.checked(**values)

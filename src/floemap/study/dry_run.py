@@ -158,9 +158,10 @@ def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[f
 
     from floemap.learning.data.crops import Batch
     from floemap.learning.data.polygons import Polygons
-    from floemap.learning.losses import make_loss
+    from floemap.learning.losses.tasks import reads_polygons, task_losses
     from floemap.learning.models.atrous import with_rates
     from floemap.learning.models.registry import build_model
+    from floemap.learning.targets import heads_of
     from floemap.learning.training.distributed import make_fabric, precision_of
     from floemap.learning.training.loop import train_step
 
@@ -171,18 +172,18 @@ def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[f
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
         torch.manual_seed(0)
         untrained = learning.model.model_copy(update={"encoder_weights": None, "start_from": None})
-        model = build_model(untrained, classes, crop_px=side)
+        model = build_model(untrained, heads_of(learning.tasks, classes), crop_px=side)
         model.set_normalisation([-15, -25, 30], [5, 5, 8])
         stored = torch.randint(-3000, -1000, (batch, 3, side, side), dtype=torch.int16)
         labels = torch.randint(0, classes, (batch, side, side), dtype=torch.uint8)
         model.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-6, fused=True))
         network.train()
-        loss = make_loss(learning.loss, classes, [1] * classes)
-        given = Batch(stored, labels, Polygons.of_labels(labels, classes) if loss.reads_polygons else None)
+        losses = task_losses(learning, classes, [1] * classes)
+        given = Batch(stored, labels, Polygons.of_labels(labels, classes) if reads_polygons(learning) else None)
         times = []
         for _ in range(_STEPS):  # the first one also allocates memory and chooses algorithms
             began = time.perf_counter()
-            train_step(network, optimizer, loss, given, fabric, learning.training.clip_norm).tolist()  # waits for it
+            train_step(network, optimizer, losses, given, fabric, learning.training.clip_norm).tolist()  # waits for it
             times.append(time.perf_counter() - began)
     return min(times), sum(p.numel() for p in model.parameters()), fabric.device.type, precision_of(fabric)

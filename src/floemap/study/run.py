@@ -94,22 +94,22 @@ def train_on(
 
 
 def with_polygons(parts: Sequence[ScenePart], settings: LearningSettings) -> tuple[ScenePart, ...]:
-    """Return parts with the charts' polygons, if the loss reads them or borders are left out; else as they are.
+    """Return parts with the charts' polygons, if losses read them or borders are left out; else as they are.
 
     Raises
     ------
     ConfigError
         If labels have no polygons beside them.
     """
-    from floemap.learning.losses.registry import loss_class
+    from floemap.learning.losses.tasks import reads_polygons
 
-    border = settings.crops.border_px
-    if not border and not loss_class(settings.loss.name).reads_polygons:
+    border, reader = settings.crops.border_px, reads_polygons(settings)
+    if not border and not reader:
         return tuple(parts)
     found = tuple(replace(p, polygons=p.labels.with_name(RASTER), border_px=border) for p in parts)
     missing = [p.name for p in found if p.polygons is None or not p.polygons.is_file()]
     if missing:
-        why = f"crops.border_px is {border}" if border else f"the loss {settings.loss.name} reads polygons"
+        why = f"crops.border_px is {border}" if border else f"{reader} polygons"
         raise ConfigError(
             f"{why}, but the labels of {', '.join(missing)} have no {RASTER} beside them.",
             hint="Label the charts again with `floemap label --overwrite`, which writes it.",

@@ -12,14 +12,21 @@ from floemap.config import Settings
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.icechart.label.settings import LabelSettings
-from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
+from floemap.learning.settings import (
+    CropSettings,
+    LearningSettings,
+    LossSettings,
+    ModelSettings,
+    Tasks,
+    TrainingSettings,
+)
 from floemap.own_legends import LegendChoice
 from floemap.sentinel1.settings import PrepareSettings
 
 #: Value of an axis.
 AxisValue = bool | int | float | str
 #: Tables of a study that a comparison may vary within one split.
-VARIED = ("model", "loss", "crops", "training")
+VARIED = ("model", "loss", "tasks", "crops", "training")
 
 
 class SceneSettings(Settings):
@@ -217,6 +224,9 @@ class Study(Settings):
     loss: LossSettings = LossSettings()
     """Loss of `floemap train`, and the settings that the compared losses share."""
 
+    tasks: Tasks = Field(default_factory=dict)
+    """What the heads of the model learn, by their names."""
+
     crops: CropSettings = CropSettings()
     """Training crops."""
 
@@ -234,4 +244,6 @@ class Study(Settings):
 
     def learning(self) -> LearningSettings:
         """Return the settings of one training."""
-        return LearningSettings(model=self.model, loss=self.loss, crops=self.crops, training=self.training)
+        return LearningSettings(
+            model=self.model, loss=self.loss, tasks=self.tasks, crops=self.crops, training=self.training
+        )

@@ -7,6 +7,7 @@ or no prediction. Rasters are read in strips, so memory does not grow with the s
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,9 +27,10 @@ from floemap.evaluation.scoring.polygons import PolygonCounts
 from floemap.evaluation.scoring.scores import scores
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.evaluation.scoring.sources import Sources, find_sources
+from floemap.evaluation.scoring.values import ValueCounts
 from floemap.grid import brief, crs_of
-from floemap.icechart.label.polygon_table import read_polygons
-from floemap.legend import IGNORE
+from floemap.icechart.label.polygon_table import PolygonTable, read_polygons
+from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.progress import Progress, silent
 from floemap.qgis_raster import palette_style, write_style
 from floemap.results.folders import made_of, stage_folder, told_sources
@@ -140,24 +142,27 @@ def evaluate_scene(
     known |= {"truth": sources.truth} if sources.truth else {}
     known |= {"mask": sources.mask} if sources.mask else {}
     with stage_folder(folder, STAGE, sources=known, inputs=inputs, replace_others=overwrite) as partial:
-        tally, polygons = _count(sources, settings, partial / ERRORS, progress)
+        tally, polygons, values = _count(sources, settings, partial / ERRORS, progress)
         shown = [(i, title, _ERROR_BAND.colours[i]) for i, title in _ERROR_BAND.categories.items() if i != IGNORE]
         write_style(partial / ERRORS, palette_style(shown))
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(sources, settings, tally) | {"sources": told_sources(folder, known)}
         record["polygons"] = None if polygons is None else polygons.as_dict(with_truth=sources.truth is not None)
+        if values:
+            record["values"] = {name: counts.as_dict() for name, counts in values.items()}
         write_json(partial / RECORD, record | {"bytes": made_of(partial)})
     return Evaluation(folder)
 
 
 def _count(
     sources: Sources, settings: EvaluateSettings, errors: Path, progress: Progress
-) -> tuple[Tally, PolygonCounts | None]:
+) -> tuple[Tally, PolygonCounts | None, dict[str, ValueCounts]]:
     """Count the pixels of all scores strip by strip, and write the map of errors on the way."""
     tally = Tally(settings.away_from_borders_px, settings.either_min_percent)
     classes = len(sources.classes.keys)
     table = None if sources.polygons is None else read_polygons(sources.polygons.parent)
     polygons = None if table is None else PolygonCounts(table)
+    values = {} if table is None else _value_counts(sources, table)
     tags = {"AREA_OR_POINT": "Area", "simulated": "yes" if sources.simulated else "no"}
     rows = sources.geobox.shape[0]
     with ExitStack() as stack:
@@ -166,6 +171,7 @@ def _count(
         mask = _opened(stack, sources.mask)
         truth_ids = None if sources.truth_band is None else sources.truth_band.ids
         truth = _opened(stack, sources.truth, 1 if sources.truth_band is None else sources.truth_band.number)
+        stored = {name: _opened(stack, path) for name, (_, path) in sources.values.items()}
         distance, numbers = _opened(stack, sources.distance), _opened(stack, sources.polygons)
         fractions = _opened(stack, sources.fractions, list(range(1, classes + 1)))
         cog = stack.enter_context(
@@ -191,12 +197,23 @@ def _count(
             if polygons is not None and table is not None and sources.polygons is not None:
                 ids = _needed(ids)
                 table.check(ids, sources.polygons)
-                polygons.add(ids if part is None else np.where(part == 0, ids.dtype.type(0), ids), predicted, true)
+                ids = ids if part is None else np.where(part == 0, ids.dtype.type(0), ids)
+                polygons.add(ids, predicted, true)
+                for name, counts in values.items():
+                    counts.add(row, ids, _needed(stored[name](row)), true)
             both = (reference != IGNORE) & (predicted != IGNORE)
             cog.write(np.where(both, (reference != predicted).astype(np.uint8), np.uint8(IGNORE))[None])
         _check_ids(sources, tally)
     progress(rows, rows, "scored")
-    return tally, polygons
+    return tally, polygons, values
+
+
+def _value_counts(sources: Sources, table: PolygonTable) -> dict[str, ValueCounts]:
+    """Return empty counts for each head that predicts a value."""
+    area, shape = _pixel_area_km2(sources), (int(sources.geobox.shape[0]), int(sources.geobox.shape[1]))
+    pixel_m = None if area is None else 1000 * math.sqrt(area)
+    water = None if sources.truth_band is None else int(sources.truth_band.ids[SIX_CLASSES.water])
+    return {name: ValueCounts(target, table, shape, pixel_m, water) for name, (target, _) in sources.values.items()}
 
 
 def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> Callable[[int], NDArray[Any] | None]:

@@ -20,9 +20,10 @@ from floemap.evaluation.scoring.named_scores import CHART_VS_TRUTH, EITHER, TRUT
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.grid import check_same_grid
 from floemap.icechart.label.polygon_table import RASTER, TABLE
+from floemap.learning.targets import VALUES
 from floemap.legend import IGNORE, LAND, LEGENDS, SIX_CLASSES, Legend
 from floemap.own_legends import from_record, from_tags, with_table
-from floemap.results.stage import read_json, sha256
+from floemap.results.stage import as_written, read_json, sha256
 
 AWAY = "away_from_borders"
 _OPTIONAL = ("fractions.tif", "border_distance.tif")
@@ -99,6 +100,8 @@ class Sources:
         The JSON files of the stages that made prediction and labels.
     absent
         By the name of a score, the reason why it cannot be computed.
+    values
+        By the name of a head that predicts a value: the target, and its raster.
     """
 
     name: str
@@ -116,6 +119,7 @@ class Sources:
     polygons: Path | None
     records: tuple[Path, ...]
     absent: dict[str, str]
+    values: Mapping[str, tuple[str, Path]]
 
     @property
     def table(self) -> Path | None:
@@ -125,7 +129,7 @@ class Sources:
     def hashes(self) -> dict[str, dict[str, str]]:
         """Return the SHA-256 of every file that the scores depend on, by use and name."""
         uses = {
-            "prediction": [self.prediction],
+            "prediction": [self.prediction, *(path for _, path in self.values.values())],
             "labels": [p for p in (self.labels, self.fractions, self.distance, self.polygons, self.table) if p],
             "truth": [self.truth] if self.truth else [],
             "mask": [self.mask] if self.mask else [],
@@ -169,7 +173,9 @@ def find_sources(
     if not (labels.with_name(TABLE).is_file() and label_record):
         polygons = None
     geobox = read_geobox(labels)
-    for other in (prediction, fractions, distance, truth, mask, polygons):
+    found = _values(record)
+    values = found if polygons is not None else {}
+    for other in (prediction, fractions, distance, truth, mask, polygons, *(path for _, path in values.values())):
         if other is not None:
             check_same_grid(geobox, read_geobox(other), f"{labels} and {other}")
     if fractions is not None:
@@ -191,8 +197,40 @@ def find_sources(
         mask=mask,
         polygons=polygons,
         records=tuple(path for path, _ in (*label_record, *record)),
-        absent=_absent(settings, labels, fractions, distance, truth),
+        absent=_absent(settings, labels, fractions, distance, truth)
+        | dict.fromkeys(found.keys() - values.keys(), f"there is no {RASTER} with its table beside {labels.name}"),
+        values=values,
     )
+
+
+def _values(record: tuple[tuple[Path, dict[str, Any]], ...]) -> dict[str, tuple[str, Path]]:
+    """Return target and raster of each head that predicts a value, by its name.
+
+    Raises
+    ------
+    FloemapError
+        If prediction.json names a raster that is not there, or that does not hold a value as floemap stores it.
+    """
+    values = {}
+    for path, content in record:
+        with as_written(path, "floemap predict"):
+            described = {
+                str(name): (str(head["target"]), str(head["file"])) for name, head in content.get("tasks", {}).items()
+            }
+        for name, (target, file) in described.items():
+            if target not in VALUES:
+                continue
+            raster = _raster_in(path.with_name(Path(file).name), file, "floemap predict")
+            with open_raster(raster) as d:
+                if d.count != 1 or d.dtypes[0] != "uint8" or d.nodata != IGNORE:
+                    raise ConfigError(
+                        f"has {d.count} bands of {d.dtypes[0]} with no-data {d.nodata}; "
+                        f"a value is one band of uint8 with no-data {IGNORE}.",
+                        path=raster,
+                        hint="Predict the scene again.",
+                    )
+            values[name] = (target, raster)
+    return values
 
 
 def _raster_in(path: Path, name: str, command: str) -> Path:

@@ -37,14 +37,15 @@ class Table:
 
 
 def tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Return the tables of a summary: losses, classes, named scores, the origin of errors, missing cells.
+    """Return the tables of a summary: losses, classes, named scores, values, the origin of errors, missing cells.
 
     Parameters
     ----------
     summary
         The result of :func:`floemap.evaluation.statistics.summary.summarise`, or the same read from JSON.
     """
-    made = [_losses(summary), _classes(summary), _named(summary), _agreement(summary), _missing(summary)]
+    made = [_losses(summary), _classes(summary), _named(summary), _values(summary)]
+    made += [_agreement(summary), _missing(summary)]
     return tuple(t for t in made if t.rows)
 
 
@@ -89,6 +90,26 @@ def _spread(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return NONE
     return f"{found['mean']:.3f} ({found['min']:.3f}, {found['max']:.3f})"
+
+
+def _values(summary: Mapping[str, Any]) -> Table:
+    """Return the scores of predicted values of each loss, with 90 % intervals over the ground."""
+    header = ("value", "reference", "loss", "R2", "RMSE", "MAE", "bias")
+    rows = [
+        (head, reference, loss, *(_interval(scores[score]) for score in ("r2", "rmse", "mae", "bias")))
+        for head, found in summary.get("values", {}).items()
+        for reference in ("chart", "truth")
+        for loss, scores in found.get(reference, {"losses": {}})["losses"].items()
+    ]
+    note = "In brackets: 90 % interval over the ground of these repeats, by resampling; results.json has differences."
+    return Table(_title(summary, "Values"), header, tuple(rows), (note,))
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    """Return "value (low, high)"."""
+    if found["low"] is None:
+        return _number(found["value"])
+    return f"{_number(found['value'])} ({found['low']:.3f}, {found['high']:.3f})"
 
 
 def _losses(summary: Mapping[str, Any]) -> Table:

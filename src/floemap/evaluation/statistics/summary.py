@@ -16,6 +16,7 @@ from floemap.evaluation.scoring.confusion import Confusion, pooled
 from floemap.evaluation.scoring.named_scores import PRIMARY
 from floemap.evaluation.scoring.published import CITATION, SETTING, published, why_not_comparable
 from floemap.evaluation.scoring.scores import OVERALL, Score, mean, scores
+from floemap.evaluation.statistics.values import summarise_values
 from floemap.results.stage import is_newer
 
 #: Axes that name the scene held out from training. They do not define groups, because the test scene identifies it.
@@ -129,6 +130,7 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
     ]
     if order_by is not None and PRIMARY in names:
         summaries.sort(key=lambda s: -_best_first(s, order_by))
+    values = summarise_values([(_name_of(g), groups[g]) for g in sorted(groups, key=_order)], scenes)
     simulated = sorted({s for g in groups.values() for r in g.values() for s, e in r.items() if e.get("simulated")})
     return {
         "simulated": bool(simulated),
@@ -147,7 +149,14 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
             "comparable": any(s["published"] is not None for s in summaries),
             "why_not": sorted({why for g, why in not_comparable.items() if why and published(g[0]) is not None}),
         },
+        **({"values": values} if values else {}),
     }
+
+
+def _name_of(group: Any) -> str:
+    """Return the name of a loss with its values of the axes."""
+    loss, axes = group
+    return ", ".join([loss, *(f"{k} {v}" for k, v in axes)])
 
 
 def _cell(record: Mapping[str, Any]) -> _Cell:

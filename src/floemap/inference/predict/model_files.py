@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.models.checkpoint_header import (
     find_legend,
+    heads_in,
     learnt_from,
     read_about,
     temperature_of,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # importing torch takes a second, and is done while the produ
     from floemap.inference.predict.engines import Engine
     from floemap.inference.predict.predictors import Predictor
     from floemap.inference.predict.scene_maps import SceneMaps
+    from floemap.learning.targets import Head
     from floemap.learning.whole_scene.pieces import Precision
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,11 @@ class ModelFile:
     def legend(self) -> Legend:
         """Legend of the classes."""
         return find_legend(self.about["legend"], self.path)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Heads of the model, that of classes first."""
+        return heads_in(self.about, self.path)
 
     @property
     def resolution_m(self) -> float:
@@ -113,7 +120,7 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
     Raises
     ------
     ModelError
-        If a model cannot be read, or several differ in classes, bands or pixel size.
+        If a model cannot be read, or several differ in classes, further heads, bands or pixel size.
     ConfigError
         If a model is given twice.
     """
@@ -124,6 +131,7 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
     for i, other in enumerate(found[1:], 1):
         for what, one, two in (
             ("classes", keys, [c.key for c in other.legend.classes]),
+            ("heads", *([f"{h.name} ({h.target})" for h in m.heads[1:]] for m in (first, other))),
             ("bands", first.about["bands"], other.about["bands"]),
             ("pixel size", first.resolution_m, other.resolution_m),
         ):

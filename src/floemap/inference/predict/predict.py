@@ -1,5 +1,8 @@
 """From a prepared product and a checkpoint to ``classes.tif``, ``probabilities.tif`` and ``prediction.json``.
 
+A model with further heads also gives a raster for each, such as ``concentration.tif``: uint8, 255 where the product has
+no data; the bands' scale and offset give the values (a step of the concentration is 0.005).
+
 ``classes.tif``: uint8, the id of the most probable class in the legend, 255 where the product has no data.
 ``probabilities.tif``: uint8, a band for each class, in steps of 0.005; 255 where the product has no data. Both have the
 grid of the product. The prediction of a whole scene equals that of one pass of the model
@@ -36,6 +39,7 @@ from floemap.inference.predict.scene_maps import (
     STEP,
     class_band,
     described_score,
+    head_bands,
     probability_bands,
     score_grid,
     warn_if_unlike,
@@ -43,6 +47,7 @@ from floemap.inference.predict.scene_maps import (
 from floemap.inference.predict.strips import Strip
 from floemap.learning.models.checkpoint import Checkpoint
 from floemap.learning.models.checkpoint_header import temperature_of
+from floemap.learning.targets import VALUES, Head
 from floemap.learning.whole_scene.pieces import Precision
 from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product
@@ -198,6 +203,7 @@ def _predict(
     inputs = {"product": {raster.name: sha256(raster)}, "model": {model.path.name: model.sha256}}
     configuration = ready.configuration | {"probabilities": probabilities}
     files = ["classes.tif", *(["probabilities.tif"] if probabilities else [])]
+    files += [f"{head.name}.tif" for head in model.heads[1:]]
     if not overwrite and is_finished(folder, PREDICT, files, inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return Prediction(folder, skipped=True)
@@ -236,19 +242,23 @@ def _write(
     tags = opened.tags | {"model": model.path.name, "AREA_OR_POINT": "Area"} | tags_of(model.legend)
     if opened.simulated or model.simulated:
         tags["simulated"] = "yes"
-    writers = [(folder / "classes.tif", [class_band(model.legend)])]
+    writers = {"classes": [class_band(model.legend)]}
     if probabilities:
-        writers.append((folder / "probabilities.tif", probability_bands(model.legend)))
+        writers["probabilities"] = probability_bands(model.legend)
+    writers |= {head.name: head_bands(head, model.legend) for head in model.heads[1:]}
     with ExitStack() as stack:
         # The last one entered is finished first.
-        cogs = [
-            stack.enter_context(CogWriter(path, opened.geobox, bands, dtype="uint8", nodata=IGNORE, tags=tags))
-            for path, bands in writers
-        ]
+        cogs = {
+            name: stack.enter_context(
+                CogWriter(folder / f"{name}.tif", opened.geobox, bands, dtype="uint8", nodata=IGNORE, tags=tags)
+            )
+            for name, bands in writers.items()
+        }
         for strip in strips:
             pixels += np.bincount(strip.classes.ravel(), minlength=256)
-            for cog, stored in zip(cogs, (strip.classes[None], strip.probabilities), strict=False):
-                cog.write(stored)
+            layers = {"classes": strip.classes[None], "probabilities": strip.probabilities, **strip.further}
+            for name, cog in cogs.items():
+                cog.write(layers[name])
             share = (strip.first_row + len(strip.classes)) / opened.shape[0]
             progress(_NETWORK_SHARE + (1 - _NETWORK_SHARE) * share / 2, 1, "writing")
     write_style(folder / "classes.tif", classes_style(model.legend))
@@ -260,7 +270,7 @@ def _about(
 ) -> dict[str, Any]:
     """Return what prediction.json contains about product, model and classes."""
     legend = model.legend
-    return {
+    about: dict[str, Any] = {
         "simulated": opened.simulated or model.simulated,
         "product": {"name": name_of(opened.path), "simulated": opened.simulated},
         "model": {
@@ -275,3 +285,15 @@ def _about(
         "probability_step": STEP,
         "pixels": {c.key: int(pixels[c.id]) for c in legend.classes} | {"no_data": int(pixels[IGNORE])},
     }
+    if len(model.heads) > 1:
+        about["tasks"] = {head.name: _about_head(head) for head in model.heads[1:]}
+    return about
+
+
+def _about_head(head: Head) -> dict[str, Any]:
+    """Return what prediction.json contains about a further head: its file, its target and how it is stored."""
+    about: dict[str, Any] = {"file": f"{head.name}.tif", "target": head.target, "no_data": IGNORE}
+    if head.kind == "value":
+        value = VALUES[head.target]
+        return about | {"unit": value.unit, "step": value.step, "offset": value.low}
+    return about | {"unit": "1", "step": STEP, "offset": 0.0}

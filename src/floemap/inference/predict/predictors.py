@@ -92,7 +92,7 @@ def predicting(
     product
         A prepared folder or its product.tif.
     predictors
-        Predictors with the same legend. Their probabilities are averaged.
+        Predictors with the same legend and heads. Their probabilities are averaged.
     uncertainty
         Compute the uncertainty, too.
     progress
@@ -121,7 +121,8 @@ def predicting(
         opened = replace(opened, statistics=statistics if watch else None)
         try:
             heats = [p.checkpoint.temperature for p in predictors]
-            strips = predicted_strips(scenes, uncertainty=uncertainty, temperatures=heats)
+            further = predictors[0].checkpoint.model.heads[1:]
+            strips = predicted_strips(scenes, uncertainty=uncertainty, temperatures=heats, further=further)
             yield opened, _refuse_empty(strips, opened.path)
         except torch.OutOfMemoryError as e:
             computation = predictors[0].computation
@@ -149,10 +150,15 @@ def predict_maps(product: str | Path, predictors: Sequence[Predictor], *, progre
         classes = np.empty(opened.shape, np.uint8)
         probabilities = np.empty((len(legend), *opened.shape), np.uint8)
         uncertainty = np.empty((min(len(predictors), 2), *opened.shape), np.uint8)
+        heads = [h for h in predictors[0].checkpoint.model.heads if h.kind == "value"]
+        values = {h: np.empty(opened.shape, np.uint8) for h in heads}
         for strip in strips:
             rows = slice(strip.first_row, strip.first_row + len(strip.classes))
             classes[rows] = strip.classes
             probabilities[:, rows], uncertainty[:, rows] = strip.probabilities, strip.uncertainty
+            for head, into in values.items():
+                into[rows] = strip.further[head.name][0]
         score = score_scene(predictors, opened)
+    by_target = {head.target: into for head, into in values.items()}
     maps = SceneMaps(opened.geobox, legend, classes, probabilities, *uncertainty)
-    return replace(maps, out_of_distribution=score)
+    return replace(maps, out_of_distribution=score, values=by_target)

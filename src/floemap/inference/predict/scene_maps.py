@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band
 from floemap.learning.calibration.out_of_distribution import BEYOND, CELL_PX, SceneScore
+from floemap.learning.targets import VALUES, Head
 from floemap.legend import IGNORE, Legend
 from floemap.results.stage import Stage
 
@@ -55,6 +57,9 @@ class SceneMaps:
         (rows, cols) uint8, in the same steps; see :mod:`floemap.inference.predict.uncertainty`.
     mutual_information
         (rows, cols) uint8, in the same steps; None for a single model.
+    values
+        What models with further heads predict, by target: (rows, cols) uint8 in steps of the value, from
+        :data:`floemap.learning.targets.VALUES`, :data:`NO_VALUE` where there is no class.
     land
         (rows, cols) bool: where the scene has data and the land mask has land; None without a mask.
     out_of_distribution
@@ -69,6 +74,7 @@ class SceneMaps:
     mutual_information: NDArray[np.uint8] | None = None
     land: NDArray[np.bool_] | None = None
     out_of_distribution: SceneScore | str = "it was not measured"
+    values: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
     def uncertainty(self) -> dict[str, NDArray[np.uint8]]:
@@ -117,6 +123,18 @@ def probability_bands(legend: Legend) -> list[Band]:
     ]
 
 
+def head_bands(head: Head, legend: Legend) -> list[Band]:
+    """Describe the bands of the raster of a further head."""
+    if head.kind == "value":
+        value = VALUES[head.target]
+        said = f"{value.title}, predicted"
+        return [Band(head.name, value.unit, said, scale=value.step, offset=value.low, overview="nearest")]
+    return [
+        Band(c.key, "1", f"Share of {c.title.lower()}, predicted", scale=STEP, overview="nearest")
+        for c in legend.classes
+    ]
+
+
 def score_grid(geobox: GeoBox) -> GeoBox:
     """Return the grid of squares of the out-of-distribution score, for a scene's grid of pixels."""
     rows, cols = (-(-n // CELL_PX) for n in geobox.shape)
@@ -160,7 +178,7 @@ def without_land(maps: SceneMaps, land: NDArray[np.bool_]) -> SceneMaps:
         (rows, cols) bool: where the land mask has land.
     """
     there = land & (maps.classes != IGNORE)
-    for raster in (maps.classes, *maps.probabilities, *maps.uncertainty.values()):
+    for raster in (maps.classes, *maps.probabilities, *maps.uncertainty.values(), *maps.values.values()):
         np.copyto(raster, np.uint8(IGNORE), where=there)
     score = maps.out_of_distribution
     score = score if isinstance(score, str) else score.without(land)

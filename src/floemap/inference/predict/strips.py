@@ -8,8 +8,8 @@ models are averaged, and the class is the most probable one of the mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from floemap.cog import STRIP_ROWS
 from floemap.inference.predict.memory import give_back_memory
 from floemap.inference.predict.scene_maps import STEPS
 from floemap.inference.predict.uncertainty import MEANINGS, Planes, mean_of, uncertainties
+from floemap.learning.targets import VALUES, Head, slices_of
 from floemap.learning.whole_scene.logits import SceneLogits
 from floemap.legend import IGNORE
 from floemap.threads import in_order, usable_cores
@@ -47,12 +48,16 @@ class Strip:
     uncertainty
         (measures, rows, cols) uint8, in steps of 1 / STEPS: the entropy and, of several models, the mutual information;
         see :mod:`floemap.inference.predict.uncertainty`. No measures where none were requested.
+    further
+        The channels of each further head, (channels, rows, cols) uint8, by its name: shares in steps of 1 / STEPS,
+        values in steps of their own. Of several models: their mean.
     """
 
     first_row: int
     classes: NDArray[np.uint8]
     probabilities: NDArray[np.uint8]
     uncertainty: NDArray[np.uint8]
+    further: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 def predicted_strips(
@@ -61,6 +66,7 @@ def predicted_strips(
     rows: int = STRIP_ROWS,
     uncertainty: bool = False,
     temperatures: Sequence[float] | None = None,
+    further: Sequence[Head] = (),
 ) -> Iterator[Strip]:
     """Yield the strips of a scene from the top.
 
@@ -76,13 +82,16 @@ def predicted_strips(
         Compute the uncertainty, too.
     temperatures
         Temperature of each model; by default 1.
+    further
+        The heads after that of classes, which all models have.
     """
     for scene in scenes:  # one after the other, where that is possible: each needs the memory for itself
         scene.finish()
         give_back_memory()
     height = scenes[0].shape[0]
     heats = tuple(temperatures or [1.0] * len(scenes))
-    work = (_work(scenes, heats, first, min(first + rows, height), uncertainty) for first in range(0, height, rows))
+    wanted = _Wanted(scenes[0].classes, uncertainty, tuple(further))
+    work = (_work(scenes, heats, first, min(first + rows, height), wanted) for first in range(0, height, rows))
     yield from in_order(work, min(usable_cores(), _MOST_THREADS))
 
 
@@ -103,35 +112,52 @@ class _Cells:
         return [_to_pixels(cells, self.stride, rows, cols) for cells in self.logits]
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is computed from logits: the classes, their uncertainty if requested, and the further heads."""
+
+    classes: int
+    uncertainty: bool
+    further: tuple[Head, ...]
+
+    @property
+    def channels_of(self) -> list[tuple[Head, slice]]:
+        """The channels of each further head among the logits."""
+        heads = (Head("", "class", self.classes), *self.further)
+        return list(zip(heads, slices_of(heads), strict=True))[1:]
+
+
 def _work(
-    scenes: Sequence[SceneLogits], temperatures: Sequence[float], first: int, last: int, uncertainty: bool
+    scenes: Sequence[SceneLogits], temperatures: Sequence[float], first: int, last: int, wanted: _Wanted
 ) -> Callable[[], Strip]:
     """Run the networks for the rows [first, last); return the function that does everything after them."""
-    valid, classes = scenes[0].valid(first, last), scenes[0].classes
+    valid = scenes[0].valid(first, last)
     members = []
     for scene in scenes:
         above, below = scene.cells_for(first, last)
         cells = scene.cells(above, below)
         if cells.device.type != "cpu":
             pixels = [s.rows(first, last) for s in scenes]
-            return partial(_strip, _fill_by_gpu, pixels, temperatures, first, valid, classes, uncertainty)
+            return partial(_strip, _fill_by_gpu, pixels, temperatures, first, valid, wanted)
         members.append(_Cells(cells.numpy(), scene.stride, first - above * scene.stride))
-    return partial(_strip, _fill_by_processor, members, temperatures, first, valid, classes, uncertainty)
+    return partial(_strip, _fill_by_processor, members, temperatures, first, valid, wanted)
 
 
 def _strip(
-    fill: Callable[[NDArray[np.uint8], Sequence[Any], Sequence[float], NDArray[np.bool_], bool], None],
+    fill: Callable[[NDArray[np.uint8], Sequence[Any], Sequence[float], NDArray[np.bool_], _Wanted], None],
     members: Sequence[Any],
     temperatures: Sequence[float],
     first: int,
     valid: NDArray[np.bool_],
-    classes: int,
-    uncertainty: bool,
+    wanted: _Wanted,
 ) -> Strip:
-    measures = min(len(members), len(MEANINGS)) if uncertainty else 0
-    layers = np.full((1 + classes + measures, *valid.shape), IGNORE, np.uint8)
-    fill(layers, members, temperatures, valid, uncertainty)
-    return Strip(first, layers[0], layers[1 : 1 + classes], layers[1 + classes :])
+    measures = min(len(members), len(MEANINGS)) if wanted.uncertainty else 0
+    sizes = [1, wanted.classes, measures, *(h.channels for h in wanted.further)]
+    layers = np.full((sum(sizes), *valid.shape), IGNORE, np.uint8)
+    fill(layers, members, temperatures, valid, wanted)
+    classes, probabilities, uncertainty, *further = np.split(layers, np.cumsum(sizes)[:-1])
+    names = (h.name for h in wanted.further)
+    return Strip(first, classes[0], probabilities, uncertainty, dict(zip(names, further, strict=True)))
 
 
 def _fill_by_gpu(
@@ -139,15 +165,17 @@ def _fill_by_gpu(
     members: Sequence[torch.Tensor],
     temperatures: Sequence[float],
     valid: NDArray[np.bool_],
-    uncertainty: bool,
+    wanted: _Wanted,
 ) -> None:
-    """Fill in the layers from each model's logits of pixels, (K, rows, cols), on their device."""
-    likely = [torch.softmax(logits / t, dim=0) for logits, t in zip(members, temperatures, strict=True)]
+    """Fill in the layers from each model's logits of pixels, (channels, rows, cols), on their device."""
+    classes = [logits[: wanted.classes] for logits in members]
+    likely = [torch.softmax(logits / t, dim=0) for logits, t in zip(classes, temperatures, strict=True)]
     mean = torch.stack(likely).mean(dim=0)
-    ranked = members[0] if len(members) == 1 else mean
+    ranked = classes[0] if len(members) == 1 else mean
     found = torch.cat([ranked.argmax(dim=0, keepdim=True), (mean * STEPS).round()]).to(torch.uint8).cpu().numpy()
-    measured = uncertainties([p.cpu().numpy() for p in likely]) if uncertainty else []
-    for layer, values in zip(layers, [*found, *(_rounded(m, STEPS) for m in measured)], strict=True):
+    measured = uncertainties([p.cpu().numpy() for p in likely]) if wanted.uncertainty else []
+    further = _further([logits.cpu().numpy() for logits in members], wanted) if wanted.further else []
+    for layer, values in zip(layers, [*found, *(_rounded(m, STEPS) for m in measured), *further], strict=True):
         np.copyto(layer, values, where=valid)
 
 
@@ -156,7 +184,7 @@ def _fill_by_processor(
     members: Sequence[_Cells],
     temperatures: Sequence[float],
     valid: NDArray[np.bool_],
-    uncertainty: bool,
+    wanted: _Wanted,
 ) -> None:
     """Fill in the layers from each model's logits of cells, in blocks."""
     for row in range(0, len(valid), _BLOCK_ROWS):
@@ -167,15 +195,17 @@ def _fill_by_processor(
         left, right = int(cols[0]), int(cols[-1]) + 1
         outside = np.where(inside[:, left:right], np.uint8(0), np.uint8(IGNORE))
         logits = [m.to_pixels((row, row + len(inside)), (left, right)) for m in members]
-        for layer, values in zip(layers, _layers(logits, temperatures, uncertainty), strict=True):
+        for layer, values in zip(layers, _layers(logits, temperatures, wanted), strict=True):
             cv2.bitwise_or(values, outside, dst=layer[row : row + len(inside), left:right])
 
 
-def _layers(members: Sequence[Planes], temperatures: Sequence[float], uncertainty: bool) -> Iterator[NDArray[np.uint8]]:
-    """Yield class, probabilities and measures of uncertainty as stored, from each model's logits of the same pixels.
+def _layers(logits: Sequence[Planes], temperatures: Sequence[float], wanted: _Wanted) -> Iterator[NDArray[np.uint8]]:
+    """Yield class, probabilities, measures of uncertainty and further heads as stored, from the logits of pixels.
 
-    The class of one model is that of the logits themselves: divided by the temperature they could be rounded alike.
+    `logits` has those of each model, for the same pixels. The class of one model is that of the logits themselves:
+    divided by the temperature they could be rounded alike.
     """
+    members, uncertainty = [planes[: wanted.classes] for planes in logits], wanted.uncertainty
     ranked = [_most_probable(logits) for logits in members]
     likely: list[Planes] = []
     if uncertainty or len(members) > 1:
@@ -191,6 +221,20 @@ def _layers(members: Sequence[Planes], temperatures: Sequence[float], uncertaint
         yield from (_rounded(plane, STEPS) for plane in mean)
     if uncertainty:
         yield from (_rounded(measure, STEPS) for measure in uncertainties(likely))
+    yield from _further(logits, wanted)
+
+
+def _further(logits: Sequence[Planes], wanted: _Wanted) -> Iterator[NDArray[np.uint8]]:
+    """Yield the channels of further heads as stored: values in their range, or shares, which are a softmax."""
+    for head, channels in wanted.channels_of:
+        outputs = [planes[channels] for planes in logits]
+        if head.kind == "value":
+            value = VALUES[head.target]
+            mean = np.clip(mean_of(outputs)[0], value.low, value.high)
+            yield _rounded(np.asarray(mean - np.float32(value.low), np.float32), 1 / value.step)
+        else:
+            shares = [_softmax(planes, _most_probable(planes)[1], 1.0) for planes in outputs]
+            yield from (_rounded(plane, STEPS) for plane in mean_of(shares))
 
 
 def _softmax(logits: Planes, best: NDArray[np.float32], temperature: float, total: float = 1.0) -> Planes:

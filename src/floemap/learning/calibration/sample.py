@@ -72,7 +72,7 @@ def sample_part(scene: SceneLogits, arrays: PartArrays, ids: NDArray[np.int64], 
         here = valid[strip]
         here &= rng.random(here.shape, np.float32) < chance[ids[strip]]
         if here.any():
-            logits.append(scene.rows(strip.start, strip.stop).cpu().numpy()[:, here].T)
+            logits.append(scene.rows(strip.start, strip.stop).cpu().numpy()[: scene.classes, here].T)
     numbers = np.flatnonzero(pixels)
     return PolygonSample(
         np.concatenate(logits), arrays.labels[valid], np.searchsorted(numbers, ids[valid]), pixels[numbers]

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from floemap.errors import GridError
+from floemap.learning.targets import VALUES, column_of, values_of
 from floemap.legend import IGNORE
 
 
@@ -32,11 +33,25 @@ class PolygonShares:
         Classes that the polygon may hold, (P + 1, K) bool.
     pixels
         Number of pixels of the whole polygon, (P + 1,) int64.
+    values
+        Values of the polygon, (P + 1, V) float32, from :func:`floemap.learning.targets.values_of`; not-a-number where
+        one is not known. None if no value is known.
     """
 
     shares: NDArray[np.float32]
     candidates: NDArray[np.bool_]
     pixels: NDArray[np.int64]
+    values: NDArray[np.float32] | None = None
+
+    def known(self, ids: NDArray[np.uint16], target: str) -> int:
+        """Return the number of pixels of a part, (rows, cols), whose polygon has a known value or share."""
+        if target in VALUES:
+            if self.values is None:
+                return 0
+            known = np.isfinite(self.values[:, column_of(target)])
+        else:
+            known = self.shares.sum(axis=1) > 0
+        return sum(int(np.count_nonzero(known[row])) for row in ids)
 
 
 def read_shares(raster: Path) -> PolygonShares:
@@ -50,7 +65,7 @@ def read_shares(raster: Path) -> PolygonShares:
     from floemap.icechart.label.polygon_table import read_polygons
 
     table = read_polygons(raster.parent)
-    return PolygonShares(table.shares, table.candidates, table.pixels)
+    return PolygonShares(table.shares, table.candidates, table.pixels, values_of(table))
 
 
 def check_ids(ids: NDArray[np.uint16], polygons: PolygonShares, name: str) -> None:
@@ -79,17 +94,20 @@ class Polygons:
     shares, candidates, pixels
         As in :class:`PolygonShares`, by crop: (N, P + 1, K) float32, (N, P + 1, K) bool, (N, P + 1) float32. P is the
         largest number of polygons of any part.
+    values
+        Likewise, (N, P + 1, V) float32; None if no value is known.
     """
 
     ids: Tensor
     shares: Tensor
     candidates: Tensor
     pixels: Tensor
+    values: Tensor | None = None
 
     def to(self, device: torch.device) -> Polygons:
         """Return the same on a device."""
-        moved = (x.to(device, non_blocking=True) for x in (self.ids, self.shares, self.candidates, self.pixels))
-        return Polygons(*moved)
+        parts = (self.ids, self.shares, self.candidates, self.pixels, self.values)
+        return Polygons(*(None if x is None else x.to(device, non_blocking=True) for x in parts))  # type: ignore[arg-type]
 
     @property
     def index(self) -> Tensor:
@@ -99,11 +117,15 @@ class Polygons:
 
     @staticmethod
     def of_labels(labels: Tensor, classes: int) -> Polygons:
-        """Return polygons of one type: all pixels of a class in a crop, (N, H, W) uint8, are one pure polygon."""
+        """Return polygons of one type: all pixels of a class in a crop, (N, H, W) uint8, are one pure polygon.
+
+        No value of theirs is known.
+        """
         ids = torch.where(labels == IGNORE, 0, labels.to(torch.int16) + 1)
         pure = functional.pad(torch.eye(classes, device=labels.device), (0, 0, 1, 0)).expand(len(labels), -1, -1)
         pixels = torch.stack([(ids == k).sum(dim=(1, 2)) for k in range(classes + 1)], dim=1).float()
-        return Polygons(ids, pure, pure > 0, pixels)
+        values = torch.full((len(labels), classes + 1, len(VALUES)), torch.nan, device=labels.device)
+        return Polygons(ids, pure, pure > 0, pixels, values)
 
 
 class PolygonTables:
@@ -129,11 +151,14 @@ class PolygonTables:
         self._shares = padded([p.shares for p in parts])
         self._candidates = padded([p.candidates for p in parts])
         self._pixels = padded([p.pixels.astype(np.float32) for p in parts])
+        values = [p.values for p in parts if p.values is not None]
+        self._values = padded(values) if len(values) == len(parts) else None
 
     def of(self, ids: Tensor, parts: Sequence[int]) -> Polygons:
         """Return the polygons of crops with these ids, (N, H, W) int16, each of the part with the index given."""
         chosen = torch.tensor(parts, device=self._shares.device)
-        return Polygons(ids, self._shares[chosen], self._candidates[chosen], self._pixels[chosen])
+        values = None if self._values is None else self._values[chosen]
+        return Polygons(ids, self._shares[chosen], self._candidates[chosen], self._pixels[chosen], values)
 
 
 def tables_of(polygons: Sequence[PolygonShares | None], device: torch.device | str = "cpu") -> PolygonTables | None:

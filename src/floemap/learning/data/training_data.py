@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from floemap.errors import ConfigError
+from floemap.errors import ConfigError, TrainingError
 from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, StreamedCrops, draw_fixed
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
 from floemap.learning.data.polygons import tables_of
 from floemap.learning.data.survey import Survey, count_classes, survey_part
 from floemap.learning.settings import LearningSettings
+from floemap.learning.targets import Head, heads_of
 from floemap.legend import Legend
 from floemap.results.stage import sha256
 
@@ -67,11 +68,13 @@ def gather(
     ------
     TrainingError
         If a part has no place for a crop or a label that the legend lacks, or if the training or the validation parts
-        have no labels.
+        have no labels, or nothing that a further head learns.
     GridError, FloemapError
         If parts cannot be read.
     """
     crops, streamed = settings.crops, settings.crops.source == "streamed"
+    heads = heads_of(settings.tasks, len(legend))
+    known, known_held = dict.fromkeys(heads, 0), dict.fromkeys(heads, 0)
     surveys, loaded, tables = [], [], []
     for part in training:
         arrays = load_part(part)
@@ -79,6 +82,8 @@ def gather(
         if not streamed:
             loaded.append(arrays)
         tables.append(arrays.polygons)
+        _count_known(known, arrays)
+    _refuse_unknown(known, "training", training)
     pixels = count_classes(surveys, legend, "training")
     absent = [c.title for c in legend.classes if not pixels[c.id]]
     if absent:
@@ -92,8 +97,10 @@ def gather(
         survey = survey_part(arrays, crops.size_px if on_patches else None, crops.min_valid)
         count_classes([survey], legend, "validation")
         held.append(part if streamed else arrays)
+        _count_known(known_held, arrays)
         if on_patches:
             fixed.append(draw_fixed(survey, i, crops))
+    _refuse_unknown(known_held, "validation", validation)
 
     on_gpu = device.type == "cuda"
     source: CropSource
@@ -117,15 +124,40 @@ def gather(
     return Dataset(surveys, pixels, source, held, fixed if on_patches else None)
 
 
+def _count_known(known: dict[Head, int], part: PartArrays) -> None:
+    """Add the number of pixels of a part at which the target of each further head is known."""
+    if part.ids is None or part.polygons is None:
+        return
+    for head in known:
+        if head.kind != "class":
+            known[head] += part.polygons.known(part.ids, head.target)
+
+
+def _refuse_unknown(known: Mapping[Head, int], split: str, parts: Sequence[Part]) -> None:
+    for head, pixels in known.items():
+        if head.kind != "class" and not pixels:
+            raise TrainingError(
+                f"no pixel of the {split} parts ({', '.join(p.name for p in parts)}) has a polygon of known "
+                f"{head.target}, which the head {head.name} learns.",
+                hint=f"Use charts that give it, or leave out [tasks.{head.name}].",
+            )
+
+
 def check_parts(
     training: Sequence[Part],
     validation: Sequence[Part],
     settings: LearningSettings,
     about: Mapping[str, Any],
-    *,
-    reads_polygons: bool = False,
+    reader: str = "",
 ) -> None:
     """Check what can be checked without reading the parts.
+
+    Parameters
+    ----------
+    training, validation, settings, about
+        See :func:`floemap.learning.training.loop.train`.
+    reader
+        Who reads the charts' polygons, such as "the loss region reads"; "" if nobody does.
 
     Raises
     ------
@@ -145,9 +177,9 @@ def check_parts(
     if missing:
         raise ConfigError(f"about lacks {', '.join(missing)}, which the checkpoint must record.")
     without = [p.name for p in (*training, *validation) if p.polygons is None]
-    if reads_polygons and without:
+    if reader and without:
         raise ConfigError(
-            f"the loss {settings.loss.name} reads the charts' polygons, which {', '.join(without)} have not.",
+            f"{reader} the charts' polygons, which {', '.join(without)} have not.",
             hint="Label the charts with `floemap label`, which writes polygons.tif and polygons.csv beside the labels.",
         )
     border = settings.crops.border_px
@@ -172,6 +204,8 @@ def _of_arrays(part: PartArrays) -> dict[str, Any]:
     arrays: dict[str, NDArray[Any]] = {"stored": part.stored, "labels": part.labels}
     if part.ids is not None and part.polygons is not None:
         arrays |= {"polygons": part.ids, "shares": part.polygons.shares, "candidates": part.polygons.candidates}
+        if part.polygons.values is not None:
+            arrays["values"] = part.polygons.values
     return {name: hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for name, a in arrays.items()}
 
 

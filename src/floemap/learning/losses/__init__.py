@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from floemap.learning.losses.base import Loss, ratio
     from floemap.learning.losses.registry import LOSSES, make_loss
+    from floemap.learning.losses.values import ValueLoss
 
-__all__ = ["LOSSES", "Loss", "make_loss", "ratio"]
+__all__ = ["LOSSES", "Loss", "ValueLoss", "make_loss", "ratio"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "base" if name in ("Loss", "ratio") else "registry"
+    module = {"Loss": "base", "ratio": "base", "ValueLoss": "values"}.get(name, "registry")
     return getattr(import_module(f"{__name__}.{module}"), name)

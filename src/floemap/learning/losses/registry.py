@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
+from floemap.config import Settings
 from floemap.errors import ConfigError, known_names
 from floemap.learning.losses.base import Loss
 from floemap.learning.losses.class_weights import class_weights
@@ -18,6 +20,7 @@ from floemap.learning.losses.focal import Focal
 from floemap.learning.losses.lovasz import LovaszSoftmax
 from floemap.learning.losses.partial_labels import PartialLabel, SoftCrossEntropy
 from floemap.learning.losses.region import Region, RegionPixel
+from floemap.learning.losses.values import VALUE_LOSSES, ValueLoss
 from floemap.learning.settings import LossSettings
 from floemap.plugins import identity, imported_class
 
@@ -43,21 +46,28 @@ LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
 )
 
 
-def loss_class(name: str) -> type[Loss]:
-    """Return the class of a loss.
+def loss_class(name: str, setting: str = "loss") -> type[Loss]:
+    """Return the class of a loss of classes or of their shares.
 
     Parameters
     ----------
     name
         A name in :data:`LOSSES`, or an import string.
+    setting
+        The table of a configuration that names the loss, for messages.
 
     Raises
     ------
     ConfigError
-        If no loss has that name (the message lists the known ones), or it cannot be imported.
+        If no loss has that name (the message lists the known ones), it is a loss of values, or it cannot be imported.
     """
     if ":" in name:
-        return imported_class(name, Loss, "loss.name")  # type: ignore[type-abstract]
+        return imported_class(name, Loss, f"{setting}.{'name' if setting == 'loss' else 'loss'}")  # type: ignore[type-abstract]
+    if name in VALUE_LOSSES:
+        raise ConfigError(
+            f"{name} is a loss of values, such as the concentration; classes and their shares need another loss.",
+            hint=f"Known: {', '.join(LOSSES)}.",
+        )
     if name not in LOSSES:
         raise ConfigError(
             f"no loss is called {name!r}.",
@@ -66,15 +76,50 @@ def loss_class(name: str) -> type[Loss]:
     return LOSSES[name]
 
 
-def loss_identity(name: str) -> str | None:
-    """Return the SHA-256 of the source of a loss that is named by import string; None for the losses of floemap.
+def value_loss_class(name: str, setting: str) -> type[ValueLoss]:
+    """Return the class of a loss of values; parameters and errors as of :func:`loss_class`."""
+    if ":" in name:
+        return imported_class(name, ValueLoss, f"{setting}.loss")  # type: ignore[type-abstract]
+    if name not in VALUE_LOSSES:
+        what = "is a loss of classes, not of values" if name in LOSSES else "is not the name of a loss of values"
+        raise ConfigError(
+            f"{setting}.loss: {name} {what}.",
+            hint=f"{known_names(name, VALUE_LOSSES)} A loss of your own is named by import string, module:Class.",
+        )
+    return VALUE_LOSSES[name]
+
+
+def loss_identity(cls: type[Any]) -> str | None:
+    """Return the SHA-256 of the source of a loss of the user's; None for the losses of floemap."""
+    return None if cls in (*LOSSES.values(), *VALUE_LOSSES.values()) else identity(cls)
+
+
+def make_value_loss(name: str, options: Mapping[str, Any], setting: str) -> ValueLoss:
+    """Make a loss of values.
+
+    Parameters
+    ----------
+    name, options
+        Name of the loss, and its options.
+    setting
+        The table that names it, such as "tasks.concentration", for messages.
 
     Raises
     ------
     ConfigError
-        If it cannot be imported.
+        As :func:`value_loss_class` does; and if the loss does not have an option, or a value is out of range.
     """
-    return identity(loss_class(name)) if ":" in name else None
+    cls = value_loss_class(name, setting)
+    return cls(_options(cls, name, options, f"{setting}.options"))
+
+
+def _options(cls: type[Loss] | type[ValueLoss], name: str, given: Mapping[str, Any], table: str) -> Settings:
+    """Return the options of a loss, checked."""
+    try:
+        return cls.Options.checked(**given)
+    except ConfigError as e:
+        known = ", ".join(cls.Options.model_fields) or "none"
+        raise ConfigError(f"[{table}] for {name}: {e.message}", hint=f"Options of {name}: {known}.") from e
 
 
 def make_loss(
@@ -83,6 +128,7 @@ def make_loss(
     class_pixels: Sequence[int] | None = None,
     *,
     order: Sequence[int] | None = None,
+    setting: str = "loss",
 ) -> Loss:
     """Make the loss that the settings name; "dice" is generalized_dice.
 
@@ -96,6 +142,8 @@ def make_loss(
         Number of pixels of each class in the training parts, (K,); needed for class weights only.
     order
         Ids of the classes from water to the thickest ice, (K,), for losses that use it. By default the ids ascend.
+    setting
+        The table of a configuration that names the loss, for messages.
 
     Raises
     ------
@@ -106,14 +154,8 @@ def make_loss(
     TrainingError
         If class weights are set and no class has a pixel.
     """
-    cls = loss_class(settings.name)
-    try:
-        options = cls.Options.checked(**settings.options)
-    except ConfigError as e:
-        known = ", ".join(cls.Options.model_fields) or "none"
-        raise ConfigError(
-            f"[loss.options] for {settings.name}: {e.message}", hint=f"Options of {settings.name}: {known}."
-        ) from e
+    cls = loss_class(settings.name, setting)
+    options = _options(cls, settings.name, settings.options, f"{setting}.options")
     weights = None
     if settings.class_weights != "none":
         if not cls.takes_weights:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from floemap.config import Settings
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.settings import ModelSettings
+from floemap.learning.targets import ICE_TYPE, Head
 from floemap.sentinel1.encoding import BAND_NAMES
 
 #: Class ids are uint8, and 255 means no class.
@@ -46,7 +47,7 @@ class SegmentationModel(nn.Module, ABC):
     settings
         Settings from which the model is built.
     classes
-        Number of classes, K.
+        Number of logits of each cell, K: that of classes, and of the channels of further heads.
     stride
         Pixels of the scene for each cell of the logits that :meth:`decode` gives, in rows and in columns.
     alignment_px
@@ -60,12 +61,17 @@ class SegmentationModel(nn.Module, ABC):
 
     Attributes
     ----------
-    name, settings, classes, stride, alignment_px, feature_channels
+    name, settings, stride, alignment_px, feature_channels
         See the parameters; `name` is that of the settings.
     options
         The options from the settings, checked: an instance of the class ``Options`` within the class.
     described
         Further entries for the header of a checkpoint; empty for the models of floemap.
+    channels
+        Number of logits of each cell, K.
+    heads
+        The heads whose channels these are, in order; the first one is that of classes. Unless they are set, it is the
+        only one.
     margin_px
         `reach_px` rounded up to a multiple of `alignment_px`. A tile with this margin on each side has the same
         features inside as the whole scene.
@@ -102,7 +108,8 @@ class SegmentationModel(nn.Module, ABC):
         self.settings = settings
         self.options: Any = self.Options.checked(**settings.options)
         self.described: dict[str, Any] = {}
-        self.classes = classes
+        self.channels = classes
+        self.heads: tuple[Head, ...] = (Head(ICE_TYPE, "class", classes),)
         self.stride = stride
         self.alignment_px = alignment_px
         self.margin_px = -(-reach_px // alignment_px) * alignment_px
@@ -132,6 +139,11 @@ class SegmentationModel(nn.Module, ABC):
         """Return (x - mean) / std in float32, and 0 (the mean) for NaN. Shape (N, 3, H, W)."""
         scaled = (x.float() - self.mean[:, None, None]) / self.std[:, None, None]
         return torch.where(scaled.isnan(), 0.0, scaled)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: of the channels of the first head."""
+        return self.heads[0].channels
 
     @property
     def weight_dtype(self) -> torch.dtype:

@@ -28,12 +28,14 @@ from floemap.learning.models.checkpoint_header import (
     SCHEMA_VERSION,
     describe_legend,
     find_legend,
+    heads_in,
     read_about,
     temperature_of,
 )
 from floemap.learning.models.own import is_own
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
+from floemap.learning.targets import Head, is_usual, slices_of
 from floemap.legend import Legend
 from floemap.legend import legend as legend_called
 from floemap.own_legends import from_record
@@ -159,6 +161,8 @@ def _header(path: Path, model: SegmentationModel, about: Mapping[str, Any], dtyp
         "simulated": bool(about["simulated"]),
         "dtype": dtype,
     }
+    if not is_usual(model.heads):
+        header["tasks"] = [h.about() for h in model.heads]
     try:
         return json.dumps(header, allow_nan=False, default=str)
     except ValueError as e:
@@ -205,10 +209,11 @@ def _build(path: Path, about: Mapping[str, Any], table: Legend) -> SegmentationM
         raise ModelError(f"reads the bands {about['bands']}; this floemap has {list(BAND_NAMES)}.", path=path)
     if described.get("classes") != len(table):
         raise ModelError(f"gives {described.get('classes')} classes; its legend has {len(table)}.", path=path)
+    heads = heads_in(about, path)
     try:
         settings = _settings_of(described)
         with torch.random.fork_rng(devices=[]):
-            model = build_model(settings, len(table), crop_px=int(described.get("crop_px", 256)), described=described)
+            model = build_model(settings, heads, crop_px=int(described.get("crop_px", 256)), described=described)
     except KeyError as e:
         raise ModelError(f"has a damaged description: {e} of the model is missing.", path=path) from e
     except (TypeError, ValueError) as e:
@@ -252,6 +257,48 @@ def read_start(settings: ModelSettings, legend: Legend, resolution_m: float) -> 
             hint="Give [model] the same values, or start from another file.",
         )
     return start
+
+
+def begin_from(model: SegmentationModel, start: Checkpoint) -> tuple[str, ...]:
+    """Load the weights and the normalisation of a checkpoint into a model of the same kind; return its new heads.
+
+    The heads may differ. Heads that the checkpoint has as well begin with its weights, that of classes whatever it is
+    called; the others keep the random ones of the model, which is logged.
+
+    Raises
+    ------
+    ModelError
+        If a tensor has another shape for another reason than other heads.
+    """
+    before = dict(zip((_same_head(h) for h in start.model.heads), slices_of(start.model.heads), strict=True))
+    now = dict(zip((_same_head(h) for h in model.heads), slices_of(model.heads), strict=True))
+    if list(before) == list(now):
+        model.load_state_dict(start.model.state_dict())
+        return ()
+    weights = dict(start.model.state_dict())
+    for name, own in model.state_dict().items():
+        given = weights.get(name, own)
+        same = own.shape == given.shape and model.channels != start.model.channels
+        if not same and (given.shape[:1], own.shape[:1]) == ((start.model.channels,), (model.channels,)):  # last layer
+            weights[name] = own.clone()
+            for head in before.keys() & now.keys():
+                weights[name][now[head]] = given[before[head]]
+    try:
+        load_tensors(model, weights)
+    except ValueError as e:
+        raise ModelError(f"does not fit a model with other heads: {e}.", path=start.path) from e
+    new = tuple(h.name for h in model.heads if _same_head(h) not in before)
+    left = [h.name for h in start.model.heads if _same_head(h) not in now]
+    if new:
+        logger.warning("%s has no head %s: its weights begin at random", start.path, ", ".join(new))
+    if left:
+        logger.warning("the head %s of %s is left out", ", ".join(left), start.path)
+    return new
+
+
+def _same_head(head: Head) -> tuple[str, str]:
+    """Return what identifies a head in another model."""
+    return (head.target, "" if head.kind == "class" else head.name)
 
 
 def _in_words(model: ModelSettings) -> str:

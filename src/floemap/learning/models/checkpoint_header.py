@@ -6,7 +6,8 @@ key, title and SIGRID-3 stages of each class), ``resolution_m``, ``simulated`` (
 simulated), ``dtype`` of the stored weights, and what the training adds: crs, data, started_from, training, and
 ``calibration`` (temperature, and how it was fitted; headers without it are of models that are not calibrated) and
 ``out_of_distribution`` (what the training scenes are like; see
-:mod:`floemap.learning.calibration.out_of_distribution`).
+:mod:`floemap.learning.calibration.out_of_distribution`). ``tasks`` is optional: the heads of the model in the order of
+its output channels (name, target, channels). Without it, the model has one head of classes.
 
 Of a model that is named by import string, ``model`` has these entries instead of output_stride, rates and dropout:
 options, source (SHA-256), package (with its version, or null), stride, alignment_px, reach_px (null if unlimited),
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import MISSHAPEN, ConfigError, ModelError
+from floemap.learning.targets import VALUES, Head, heads_of
 from floemap.legend import Legend, legend
 from floemap.own_legends import from_record, with_table
 from floemap.results.stage import parse_json, sha256
@@ -123,6 +125,36 @@ def describe_calibration(about: Mapping[str, Any]) -> str:
     return f"temperature {temperature_of(about):g}, fitted on {found['polygons']} validation polygons"
 
 
+def heads_in(about: Mapping[str, Any], path: Path | None = None) -> tuple[Head, ...]:
+    """Return the heads of the model that a header describes, that of classes first.
+
+    Raises
+    ------
+    ModelError
+        If the description is damaged, or a head has a target that this floemap does not know.
+    """
+    try:
+        classes = len(about["legend"]["classes"])
+        described = about.get("tasks")
+        if described is None:
+            return heads_of({}, classes)
+        heads = tuple(Head(str(t["name"]), str(t["target"]), int(t["channels"])) for t in described)
+        strange = [h for h in heads if h.target not in ("class", "fractions", *VALUES)]
+        if strange:
+            raise ModelError(
+                f"has the head {strange[0].name} for {strange[0].target!r}, which this floemap does not know.",
+                path=path,
+                hint="Update floemap.",
+            )
+        names = [h.name for h in heads]
+        fits = [h.channels == (1 if h.kind == "value" else classes) for h in heads]
+        if [h.kind for h in heads].index("class") != 0 or not all(fits) or len({*names}) < len(names):
+            raise ValueError("its heads do not fit its classes")
+        return heads
+    except MISSHAPEN as e:
+        raise _damaged(path, e) from e
+
+
 def _damaged(path: Path | None, e: Exception) -> ModelError:
     return ModelError(f"has a damaged description: {type(e).__name__}: {e}.", path=path)
 
@@ -199,6 +231,7 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
             ("model", f"{model['name']}, {model['parameters'] / 1e6:.2f} M parameters"),
             *_own_lines(model),
             ("classes", ", ".join(c["title"] for c in about["legend"]["classes"])),
+            *((f"head {h.name}", _in_words(h)) for h in heads_in(about, path)[1:]),
             ("legend", about["legend"]["name"]),
             ("pixel size", f"{about['resolution_m']:g} m"),
             *((band, f"mean {mean:.2f}, standard deviation {std:.2f}") for band, mean, std in pairs),
@@ -226,6 +259,13 @@ def _own_lines(model: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("receptive field", f"{reach} beyond a cell of {model['stride']} px"),
         ("whole scenes", model["whole_scenes"]),
     ]
+
+
+def _in_words(head: Head) -> str:
+    if head.kind == "value":
+        value = VALUES[head.target]
+        return f"{value.title}, {value.low:g} to {value.high:g}"
+    return "share of each class"
 
 
 def describe_legend(table: Legend) -> dict[str, Any]:

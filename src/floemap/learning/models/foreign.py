@@ -236,7 +236,7 @@ def check_model_runs(model: SegmentationModel) -> None:
     x = _trial(model, 2)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         first, again, alone = (_run(model.eval(), v) for v in (x, x, x[:1]))
-    if first.shape[1] != model.classes:
+    if first.shape[1] != model.channels:
         raise ModelError(
             f"gives {first.shape[1]} channels; the legend has {model.classes} classes.",
             hint="The class gets the number of classes if a parameter has one of the names " + ", ".join(CLASSES) + ".",

@@ -6,7 +6,7 @@ A model from elsewhere needs neither: settings name it by import string, ``modul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -19,8 +19,9 @@ from floemap.learning.models.own import check_own, is_own
 from floemap.learning.models.pretrained import load_encoder
 from floemap.learning.models.unet import UNet
 from floemap.learning.settings import ModelSettings
+from floemap.learning.targets import Head, heads_of
 
-#: Builds an untrained model from its settings and the number of classes.
+#: Builds an untrained model from its settings and the number of its logits.
 MODELS: Mapping[str, Callable[[ModelSettings, int], SegmentationModel]] = MappingProxyType(
     {
         "resnet18_aspp": partial(ResNet18Aspp, separable=True),
@@ -54,7 +55,11 @@ def check_model(settings: ModelSettings) -> None:
 
 
 def build_model(
-    settings: ModelSettings, classes: int, *, crop_px: int = 256, described: Mapping[str, Any] | None = None
+    settings: ModelSettings,
+    heads: int | Sequence[Head],
+    *,
+    crop_px: int = 256,
+    described: Mapping[str, Any] | None = None,
 ) -> SegmentationModel:
     """Build a model with random weights (from torch's global seed), or with pretrained weights in its encoder.
 
@@ -65,8 +70,8 @@ def build_model(
     ----------
     settings
         Settings from which the model is built.
-    classes
-        Number of classes, K.
+    heads
+        Heads of the model, that of classes first, or the number of classes of a model with this head only.
     crop_px
         Side of the crops that it is trained on, with their context, in pixels. Models of floemap do not use it.
     described
@@ -75,15 +80,25 @@ def build_model(
     Raises
     ------
     ConfigError
-        If no model has that name or it cannot be imported, an option is wrong, or the number of classes is out of
-        range.
+        If no model has that name or it cannot be imported, an option is wrong, the number of classes is out of
+        range, or the model does not have the logits of the heads.
     ModelError
         If the encoder's weights cannot be loaded, or what a model of a user's own gives is not usable.
     """
     check_model(settings)
+    wanted = heads_of({}, heads) if isinstance(heads, int) else tuple(heads)
+    channels = sum(h.channels for h in wanted)
     if is_own(settings.name):
-        return build_own(settings, classes, crop_px, described)
-    model = MODELS[settings.name](settings, classes)
+        model = build_own(settings, channels, crop_px, described)
+    else:
+        model = MODELS[settings.name](settings, channels)
+    if model.channels != channels:
+        raise ConfigError(
+            f"the model {settings.name} has {model.channels} logits; its heads "
+            f"({', '.join(f'{h.name}: {h.channels}' for h in wanted)}) need {channels}.",
+            hint="A model needs as many logits as it is given classes. Or leave out [tasks].",
+        )
+    model.heads = wanted
     if settings.encoder_weights is not None:
         load_encoder(model, settings.encoder_weights)
     return model

@@ -44,12 +44,16 @@ class MetricLogger(ABC):
     def step(self, step: int, metrics: Mapping[str, float]) -> None:  # noqa: B027 -- it may do nothing
         """Take the numbers of a step, which counts from 1 over all epochs.
 
-        They are ``loss``, ``gradient_norm``, ``learning_rate``, and ``waited_s``, seconds of waiting for the crops.
+        They are ``loss``, ``gradient_norm``, ``learning_rate``, and ``waited_s``, seconds of waiting for the crops;
+        with several heads also ``loss/HEAD``.
         """
 
     @abstractmethod
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Take the numbers of an epoch, from 1: those of ``metrics.jsonl``, and ``f1/CLASS`` where it was validated."""
+        """Take the numbers of an epoch, from 1: those of ``metrics.jsonl``, and ``f1/CLASS`` where it was validated.
+
+        The numbers of heads, where there are several, have names such as ``validation_loss/HEAD``.
+        """
 
     def close(self) -> None:  # noqa: B027 -- it may do nothing
         """End the logging; called once, also after an error."""
@@ -214,6 +218,8 @@ class Loggers:
     def epoch(self, row: Mapping[str, Any], by_class: Mapping[str, float | None]) -> None:
         """Pass on an entry of the history, and the F1 of each class."""
         numbers = {k: v for k, v in row.items() if k != "epoch" and isinstance(v, int | float)}
+        for head, own in row.get("tasks", {}).items():
+            numbers |= {f"{key}/{head}": value for key, value in own.items() if value is not None}
         numbers |= {f"f1/{key}": f1 for key, f1 in by_class.items() if f1 is not None}
         self._each(lambda log: log.epoch(int(row["epoch"]), numbers))
 

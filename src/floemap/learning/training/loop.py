@@ -26,15 +26,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from floemap.learning.data.crops import Batch, deal, draw_epoch, physical, torch_seed
 from floemap.learning.data.normalisation import pooled_statistics
 from floemap.learning.data.training_data import Dataset, Part, check_parts, gather, identities
-from floemap.learning.losses import Loss, make_loss
-from floemap.learning.losses.registry import loss_class, loss_identity
+from floemap.learning.losses.tasks import TaskLosses, reads_polygons, task_losses
+from floemap.learning.losses.tasks import identities as loss_identities
 from floemap.learning.models.atrous import describe_rates, warn_of_few_taps, with_rates
-from floemap.learning.models.checkpoint import Checkpoint, read_start
+from floemap.learning.models.checkpoint import Checkpoint, begin_from, read_start
 from floemap.learning.models.checkpoint_header import SCENES, about_start, describe_legend
 from floemap.learning.models.foreign import warn_of_reach
 from floemap.learning.models.own import is_own, origin
 from floemap.learning.models.registry import build_model, check_model
 from floemap.learning.settings import LearningSettings
+from floemap.learning.targets import heads_of
 from floemap.learning.training.calibrate import calibrate, describe_scenes
 from floemap.learning.training.compiling import compiled_view
 from floemap.learning.training.device import for_patches, memory_errors
@@ -85,7 +86,9 @@ class Trained:
         Folder of the training; see :mod:`floemap.learning.training.state`.
     history
         One entry for each epoch: epoch (from 1), loss (mean over its steps), validation_loss, weighted_f1, macro_f1
-        (None if the epoch was not validated), learning_rate, seconds, crops_per_s.
+        (None if the epoch was not validated), learning_rate, seconds, crops_per_s. With several heads also tasks: for
+        each head its loss and, if the epoch was validated, validation_loss and the scores of values (r2, rmse, mae,
+        bias). loss and validation_loss are then the totals, or validation_loss that of training.monitor.
     skipped
         True if the training was already finished, so that nothing was done.
     """
@@ -158,19 +161,17 @@ def train(
     out, t = Path(out), settings.training
     check_model(settings.model)
     logger_classes(t.loggers)  # what is missing is reported before any work
-    reads_polygons = loss_class(settings.loss.name).reads_polygons
-    check_parts(training, validation, settings, about, reads_polygons=reads_polygons)
+    heads = heads_of(settings.tasks, len(legend))
+    task_losses(settings, len(legend), [1] * len(legend))  # likewise
+    check_parts(training, validation, settings, about, reads_polygons(settings))
     fabric = make_fabric(device, t.precision)
     inputs = {"training": identities(training), "validation": identities(validation), "legend": identity(legend)}
     start = read_start(settings.model, legend, about["resolution_m"])
-    if (source := loss_identity(settings.loss.name)) is not None:
-        inputs["loss"] = source
+    inputs |= loss_identities(settings)
     if is_own(settings.model.name):
         inputs |= origin(settings.model.name).inputs()
     inputs |= {key: sha256(path) for key in _STARTS if (path := getattr(settings.model, key)) is not None}
-    configuration = settings.model_dump(mode="json", exclude=_OF_THE_MACHINE)
-    if not settings.model.options:
-        del configuration["model"]["options"]  # trainings of older versions, which had none, remain the same
+    configuration = _configuration(settings)
     with alone_on_first(fabric, out, "trains in"):
         finished, state = on_first(fabric, lambda: open_folder(out, inputs, configuration, overwrite=overwrite))
         if finished:
@@ -185,21 +186,36 @@ def train(
         # The random numbers of the caller are not touched.
         with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
             torch.manual_seed(torch_seed(t.seed))
-            model = build_model(settings.model, len(legend), crop_px=settings.crops.side_px)
+            model = build_model(settings.model, heads, crop_px=settings.crops.side_px)
             if model.described:
                 header["whole_scenes"] = model.described["whole_scenes"]
                 warn_of_reach(model, settings.crops)
             if start is None:
                 model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
-            else:  # with its normalisation, which its weights were trained with
-                model.load_state_dict(start.model.state_dict())
-            loss = make_loss(settings.loss, len(legend), data.pixels, order=legend.by_thickness)
-            run = Run(model, loss, data, settings, out, header, fabric, progress)
+            elif new := begin_from(model, start):  # with its normalisation, which its weights were trained with
+                header["started_from"]["new_heads"] = list(new)
+            losses = task_losses(settings, len(legend), data.pixels, order=legend.by_thickness)
+            run = Run(model, losses, data, settings, out, header, fabric, progress)
             with memory_errors(settings, out), _note_stop(out, t.max_epochs):
                 why = _train_epochs(run, state)
                 run = _calibrated(run, state, training)
         _finish(run, state, why)
     return Trained(out, tuple(state.history))
+
+
+def _configuration(settings: LearningSettings) -> dict[str, Any]:
+    """Return the settings that identify a training.
+
+    Those that older versions did not have are left out where they are not set: such trainings remain the same.
+    """
+    configuration = settings.model_dump(mode="json", exclude=_OF_THE_MACHINE)
+    if not settings.tasks:
+        del configuration["tasks"]
+    if not settings.model.options:
+        del configuration["model"]["options"]
+    if settings.training.monitor is None:
+        del configuration["training"]["monitor"]
+    return configuration
 
 
 @contextmanager
@@ -242,6 +258,8 @@ def _train_epochs(run: Run, state: State) -> str:
             state.weights = {name: x.detach().cpu().clone() for name, x in model.state_dict().items()}
             if row["epoch"] % t.validate_every == 0 or row["epoch"] == t.max_epochs:
                 scores, by_class = _validate(run, state)
+                for name, numbers in scores.pop("tasks", {}).items():
+                    row["tasks"][name] |= numbers
                 row |= scores
                 plateau.step(row["validation_loss"])
             row["seconds"] = round(time.perf_counter() - began, 3)
@@ -252,7 +270,8 @@ def _train_epochs(run: Run, state: State) -> str:
             log.epoch(row, by_class)
             run.log_epoch(state)
     if state.since_best >= t.stop_after:
-        return f"the validation loss got no lower in {t.stop_after} validations"
+        of = f" of {t.monitor}" if t.monitor else ""
+        return f"the validation loss{of} got no lower in {t.stop_after} validations"
     return f"{t.max_epochs} epochs were asked for"
 
 
@@ -267,26 +286,29 @@ def _train_epoch(
     crops = draw_epoch(run.data.surveys, run.settings.crops, t.seed, epoch - 1)
     mine = deal(crops, t.batch, fabric.global_rank, fabric.world_size)
     tell = run.step_progress(state, len(mine))
-    losses: list[float] = []
+    names = run.losses.names if len(run.losses.names) > 1 else []
+    losses, each = list[float](), list[list[float]]()
     rate: float = optimizer.param_groups[0]["lr"]
     waited: list[float] = []
 
     def read(numbers: Tensor) -> None:
-        value, norm = numbers.tolist()  # waits for the step that computes them
+        value, norm, *of_heads = numbers.tolist()  # waits for the step that computes them
         losses.append(value)
+        each.append(of_heads)
         named = {"the loss": value, "the norm of its gradient": norm}
         run.check_finite(state, named, f"in epoch {epoch}, step {len(losses)}")
         numbered = {"loss": value, "gradient_norm": norm, "learning_rate": rate, "waited_s": waited[len(losses) - 1]}
+        numbered |= {f"loss/{name}": x for name, x in zip(names, of_heads, strict=False)}
         log.step((epoch - 1) * len(mine) + len(losses), numbered)
         tell(len(losses), f"loss {sum(losses) / len(losses):.4g}")
 
     network.train()
-    run.loss.epoch = epoch - 1
+    run.losses.set_epoch(epoch - 1)
     before: Tensor | None = None
     asked = time.perf_counter()
     for batch in run.data.source.batches(mine):
         waited.append(time.perf_counter() - asked)
-        numbers = train_step(network, optimizer, run.loss, batch, fabric, t.clip_norm)
+        numbers = train_step(network, optimizer, run.losses, batch, fabric, t.clip_norm)
         if before is not None:
             read(before)  # one step late, so that a GPU computes the next step meanwhile
         before = numbers
@@ -294,7 +316,8 @@ def _train_epoch(
     assert before is not None  # deal gives at least one batch
     read(before)
     tell(len(losses), "validating")
-    return {
+    by_head = {name: {"loss": sum(x) / len(x)} for name, x in zip(names, zip(*each, strict=True), strict=False)}
+    return ({"tasks": by_head} if by_head else {}) | {
         "epoch": epoch,
         "loss": sum(losses) / len(losses),
         "validation_loss": None,
@@ -309,17 +332,22 @@ def _train_epoch(
 def train_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss: Loss,
+    losses: TaskLosses,
     batch: Batch,
     fabric: Fabric,
     clip_norm: float | None,
 ) -> Tensor:
-    """Take one step on a batch; return the loss and the norm of its gradient, (2,), on the device, without waiting.
+    """Take one step on a batch.
+
+    Return the total loss, the norm of its gradient and the loss of each head, (2 + heads,), on the device, without
+    waiting.
 
     Parameters
     ----------
     network, optimizer
         As fabric has set them up.
+    losses
+        The losses of the network's heads.
     batch
         This process's share of the batch.
     clip_norm
@@ -328,21 +356,30 @@ def train_step(
     stored, labels = (x.to(fabric.device, non_blocking=True) for x in (batch.stored, batch.labels))
     polygons = None if batch.polygons is None else batch.polygons.to(fabric.device)
     x = physical(stored).contiguous(memory_format=torch.channels_last)  # float32, NaN for no data
-    value = loss(network(x), labels, polygons, reduce=global_sum)  # of the whole batch, on every process
+    each = losses(network(x), labels, polygons, reduce=global_sum)  # of the whole batch, on every process
+    value = losses.total(each)
     optimizer.zero_grad()
     fabric.backward(value)
     norm = clip_grad_norm_(network.parameters(), math.inf if clip_norm is None else clip_norm)
     optimizer.step()
-    return torch.stack([value.detach(), norm.detach()])
+    return torch.cat([torch.stack([value.detach(), norm.detach()]), each.detach()])
 
 
-def _validate(run: Run, state: State) -> tuple[dict[str, float], dict[str, float | None]]:
+def _validate(run: Run, state: State) -> tuple[dict[str, Any], dict[str, float | None]]:
     """Validate the model, keep its weights if they are the best so far, and return the scores and F1 by class."""
-    found = validate(run.model, run.loss, run.data.validation, run.fabric, crops=run.data.fixed)
+    found = validate(run.model, run.losses, run.data.validation, run.fabric, crops=run.data.fixed)
+    monitor = run.settings.training.monitor
+    loss = found.loss if monitor is None else found.losses[monitor]
     run.check_finite(state, {"the validation loss": found.loss}, f"after epoch {len(state.history) + 1}")
-    if found.loss < min(state.validations, default=math.inf):
+    if loss < min(state.validations, default=math.inf):
         state.best = state.weights
-    scores = {"validation_loss": found.loss, "weighted_f1": found.weighted_f1, "macro_f1": found.macro_f1}
+    scores: dict[str, Any] = {
+        "validation_loss": loss,
+        "weighted_f1": found.weighted_f1,
+        "macro_f1": found.macro_f1,
+    }
+    if len(found.losses) > 1:
+        scores["tasks"] = found.by_head()
     return scores, dict(zip(run.about["class_pixels"], found.f1_by_class, strict=True))
 
 

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 
 from floemap.errors import TrainingError
 from floemap.learning.data.training_data import Dataset
-from floemap.learning.losses import Loss
+from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.models.checkpoint import save_checkpoint
 from floemap.learning.settings import LearningSettings
@@ -27,7 +27,7 @@ class Run:
 
     Attributes
     ----------
-    model, loss, data, settings
+    model, losses, data, settings
         What is trained, on what, and how.
     out
         Folder of the training; see :mod:`floemap.learning.training.state`.
@@ -40,7 +40,7 @@ class Run:
     """
 
     model: SegmentationModel
-    loss: Loss
+    losses: TaskLosses
     data: Dataset
     settings: LearningSettings
     out: Path
@@ -107,6 +107,9 @@ class Run:
         words = [f"epoch {row['epoch']} of at most {self.settings.training.max_epochs}: loss {row['loss']:.4g}"]
         if row["validation_loss"] is not None:
             words.append(f"validation loss {row['validation_loss']:.4g}, weighted F1 {row['weighted_f1']:.3f}")
+        for name, numbers in row.get("tasks", {}).items():
+            shown = [f"{key.replace('_', ' ')} {x:.4g}" for key, x in numbers.items() if x is not None]
+            words.append(f"{name} ({', '.join(shown)})")
         words.append(f"learning rate {row['learning_rate']:.2g}, {row['seconds']:.0f} s")
         if best is not None:
             words.append(f"best so far epoch {best['epoch']}")

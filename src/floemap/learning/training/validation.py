@@ -1,13 +1,14 @@
-"""Validation: the loss of a model on the validation parts, and F1 scores from counts of pixels.
+"""Validation: the losses of a model on the validation parts, and scores of each head from sums over pixels.
 
 The loss of a part is that of all its pixels together, as if it were one crop. The validation loss is the unweighted
-mean over parts. Counts are pooled over parts.
+mean over parts; parts without a value of a head do not count for it. Counts and moments are pooled over parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,14 +19,16 @@ from torch import Tensor
 from floemap.learning.data.crops import Crop, physical, read_crop
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
 from floemap.learning.data.polygons import Polygons, read_shares, tables_of, tensor_of_ids
-from floemap.learning.losses import Loss
+from floemap.learning.losses.tasks import TaskLosses, wanted_values
 from floemap.learning.models.base import SegmentationModel
+from floemap.learning.targets import VALUES, Head
 from floemap.learning.training.device import exact_float32
 from floemap.learning.training.distributed import global_sum
 from floemap.learning.whole_scene.logits import array_reader, scene_logits
 from floemap.legend import IGNORE
+from floemap.moments import MOMENTS, moments, value_scores_by_name
 
-#: Logits (1, K, rows, cols), labels (1, rows, cols), polygons, and whether the crop or part ends with this piece.
+#: Logits (1, channels, rows, cols), labels (1, rows, cols), polygons, and whether the crop or part ends with it.
 Piece = tuple[Tensor, Tensor, Polygons | None, bool]
 
 #: Rows of a scene for which logits at full resolution are in memory at a time.
@@ -39,13 +42,26 @@ class Validation:
     Attributes
     ----------
     loss
-        Mean loss over the parts.
+        Weighted sum of the losses of all heads.
     confusion
         (K, K) int64: pixels of all parts by class of the label (rows) and predicted class (columns).
+    losses
+        Mean loss over the parts, by head.
+    moments
+        Moments of each head of values, (7,), by head; see :mod:`floemap.moments`.
     """
 
     loss: float
     confusion: NDArray[np.int64]
+    losses: Mapping[str, float]
+    moments: Mapping[str, NDArray[np.float64]]
+
+    def by_head(self) -> dict[str, dict[str, Any]]:
+        """Return the numbers of each head: its validation loss, and for values their scores."""
+        found: dict[str, dict[str, Any]] = {name: {"validation_loss": loss} for name, loss in self.losses.items()}
+        for name, sums in self.moments.items():
+            found[name] |= value_scores_by_name(sums)
+        return found
 
     @property
     def weighted_f1(self) -> float:
@@ -74,7 +90,7 @@ class Validation:
 
 def validate(
     model: SegmentationModel,
-    loss: Loss,
+    losses: TaskLosses,
     parts: Sequence[PartArrays | ScenePart],
     fabric: Fabric,
     *,
@@ -89,8 +105,8 @@ def validate(
     ----------
     model
         The model. It is in evaluation mode afterwards.
-    loss
-        The loss of the training.
+    losses
+        The losses of the training.
     parts
         Validation parts, in memory or on disk; those on disk are read one at a time.
     fabric
@@ -99,40 +115,99 @@ def validate(
         For each part the crops to validate on; None validates on whole parts.
     """
     model.eval()
-    loss.epoch = None
-    classes = loss.classes
-    found = torch.zeros(1 + classes**2, dtype=torch.float64)  # exact for counts below 2^53
+    losses.set_epoch(None)
+    found = _PartSums.empty(losses)
     for i in range(fabric.global_rank, len(parts), fabric.world_size):
-        value, confusion = _validate_part(model, loss, parts[i], fabric, None if crops is None else crops[i])
-        found[0] += value
-        found[1:] += confusion.flatten()
-    whole = global_sum(found.to(fabric.device)).cpu().numpy()
-    return Validation(float(whole[0]) / len(parts), whole[1:].reshape(classes, classes).astype(np.int64))
+        found += _validate_part(model, losses, parts[i], fabric, None if crops is None else crops[i])
+    whole = _PartSums.empty(losses)
+    whole.numbers[:] = global_sum(found.numbers.to(fabric.device)).cpu()  # exact for counts below 2^53
+    each = [float(total) / max(float(n), 1) for total, n in zip(whole.values, whole.parts, strict=True)]
+    return Validation(
+        float(losses.total(torch.tensor(each, dtype=torch.float64))),
+        whole.confusion.numpy().astype(np.int64),
+        dict(zip(losses.names, each, strict=True)),
+        {
+            task.head.name: sums.numpy()
+            for task, sums in zip(losses.tasks, whole.moments, strict=True)
+            if task.head.kind == "value"
+        },
+    )
+
+
+class _PartSums:
+    """What is added over parts, in one tensor of float64 on the CPU, so that processes add it at once.
+
+    Attributes
+    ----------
+    numbers
+        All numbers.
+    values, parts
+        (heads,): sum of the losses over parts, and number of parts that count.
+    confusion
+        (K, K).
+    moments
+        (heads, 7); zeros for heads that do not learn values.
+    """
+
+    def __init__(self, numbers: Tensor, heads: int, classes: int) -> None:
+        self.numbers = numbers
+        sizes = [heads, heads, classes**2, heads * len(MOMENTS)]
+        self.values, self.parts, confusion, moments_ = torch.split(numbers, sizes)
+        self.confusion = confusion.view(classes, classes)
+        self.moments = moments_.view(heads, len(MOMENTS))
+
+    @classmethod
+    def empty(cls, losses: TaskLosses) -> Self:
+        heads, classes = len(losses.tasks), losses.classes
+        return cls(torch.zeros((2 + len(MOMENTS)) * heads + classes**2, dtype=torch.float64), heads, classes)
+
+    def __iadd__(self, other: _PartSums) -> Self:
+        self.numbers += other.numbers
+        return self
 
 
 @torch.inference_mode()
 @exact_float32()
 def _validate_part(
     model: SegmentationModel,
-    loss: Loss,
+    losses: TaskLosses,
     part: PartArrays | ScenePart,
     fabric: Fabric,
     crops: Sequence[Crop] | None,
-) -> tuple[float, Tensor]:
-    """Return the loss of a part and its confusion matrix, (K, K) float64 on the CPU."""
-    sums, counts = torch.zeros(1, dtype=torch.float64), torch.zeros(loss.classes**2, dtype=torch.int64)
-    tiles: Tensor | None = None  # sums of one crop, or of the whole part, so far
+) -> _PartSums:
+    """Return the losses of a part, its confusion matrix and its moments."""
+    result, classes = _PartSums.empty(losses), losses.classes
+    sums = [torch.zeros(1, dtype=torch.float64) for _ in losses.tasks]
+    counts = torch.zeros(classes**2, dtype=torch.int64)
+    tiles: list[Tensor] | None = None  # sums of one crop, or of the whole part, so far
     pieces = _whole(model, part, fabric) if crops is None else _patches(model, part, fabric, crops)
     for logits, labels, polygons, last in pieces:
-        found = loss.sums(logits, labels, polygons).double().cpu()
-        tiles = found if tiles is None else tiles + found
+        found = [s.double().cpu() for s in losses.sums(logits, labels, polygons)]
+        tiles = found if tiles is None else [t + f for t, f in zip(tiles, found, strict=True)]
         if last:
-            sums = sums + loss.condensed(tiles, None if polygons is None else polygons.to(tiles.device))
+            condensed = losses.condensed(tiles, None if polygons is None else polygons.to(tiles[0].device))
+            sums = [s + c for s, c in zip(sums, condensed, strict=True)]
             tiles = None
+        outputs = losses.split(logits)
         valid = labels != IGNORE
-        pairs = labels[valid].long() * loss.classes + logits.argmax(dim=1)[valid]
-        counts += torch.bincount(pairs, minlength=loss.classes**2).cpu()
-    return float(loss.value(sums)), counts.double().reshape(loss.classes, loss.classes)
+        pairs = labels[valid].long() * classes + outputs[0].argmax(dim=1)[valid]
+        counts += torch.bincount(pairs, minlength=classes**2).cpu()
+        for i, task in enumerate(losses.tasks):
+            if task.head.kind == "value":
+                result.moments[i] += _moments(task.head, outputs[i], polygons)
+    result.values[:] = losses.values(sums)
+    for i, task in enumerate(losses.tasks):
+        result.parts[i] = 1 if task.head.kind != "value" or sums[i][1] > 0 else 0
+    result.confusion[:] = counts.double().reshape(classes, classes)
+    return result
+
+
+def _moments(head: Head, output: Tensor, polygons: Polygons | None) -> Tensor:
+    """Return the moments of values, (7,), clipped to their range as a prediction is."""
+    value, wanted = VALUES[head.target], wanted_values(head, polygons)
+    known = wanted.isfinite()
+    predicted = output[:, 0].clamp(value.low, value.high)[known]
+    return torch.tensor(moments(wanted[known].double(), predicted.double()), dtype=torch.float64)
 
 
 def _whole(model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric) -> Iterator[Piece]:

@@ -158,20 +158,20 @@ def pieces_of(model: SegmentationModel) -> tuple[Piece, ...]:
     """
     halo, align = model.margin_px // model.stride, model.alignment_px // model.stride
     encode = Piece(_Step(model, "encode"), model.feature_channels, model.stride, halo, align)
-    return encode, Piece(_Step(model, "decode"), model.classes, halo=None)
+    return encode, Piece(_Step(model, "decode"), model.channels, halo=None)
 
 
 @pieces_of.register
 def _(model: UNet) -> tuple[Piece, ...]:
-    return (Piece(_Step(model, "encode", "decode"), model.classes, halo=model.margin_px, align=model.alignment_px),)
+    return (Piece(_Step(model, "encode", "decode"), model.channels, halo=model.margin_px, align=model.alignment_px),)
 
 
 @pieces_of.register
 def _(model: Foreign) -> tuple[Piece, ...]:
     run, align = _Step(model, "encode", "decode"), model.alignment_px // model.stride
     if model.window_px is None:
-        return (Piece(run, model.classes, model.stride, model.margin_px // model.stride, align),)
-    return (Piece(run, model.classes, model.stride, None, align, window=model.window_px // model.stride),)
+        return (Piece(run, model.channels, model.stride, model.margin_px // model.stride, align),)
+    return (Piece(run, model.channels, model.stride, None, align, window=model.window_px // model.stride),)
 
 
 @pieces_of.register
@@ -185,7 +185,7 @@ def _(model: ResNet18Aspp) -> tuple[Piece, ...]:
         _piece(CHANNELS, encoder.layer3[0]),
         _piece(2 * CHANNELS, encoder.layer3[1], _WithLocalMeans()),
         Piece(pyramid, CHANNELS, halo=pyramid.halo, inside=True),
-        _piece(model.classes, *decoder.smooth, decoder.classifier),
+        _piece(model.channels, *decoder.smooth, decoder.classifier),
     )
 
 

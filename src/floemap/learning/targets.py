@@ -1,0 +1,135 @@
+"""What a model's heads learn: classes, shares of classes, or values such as the concentration of ice.
+
+A head is a group of a model's output channels. All heads share the features; each has its own weights in the last
+layer. Whatever a head learns is looked up in the table of a chart's polygons, apart from classes, which have a raster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from floemap.icechart.label.polygon_table import PolygonTable
+
+Kind = Literal["class", "fractions", "value"]
+#: Name of the head of classes, unless a configuration gives it another.
+ICE_TYPE = "ice_type"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number that a chart gives for each polygon.
+
+    Attributes
+    ----------
+    title
+        What it is, for people.
+    unit
+        Its unit; "1" for shares.
+    low, high
+        Its range. Predictions are clipped to it.
+    step
+        Value of one step of stored predictions, uint8 from `low` upwards; 255 is no-data.
+    look_up
+        Returns the values of all rows of a table of P polygons, (P + 1,) float32, not-a-number where it is not known.
+    """
+
+    title: str
+    unit: str
+    low: float
+    high: float
+    step: float
+    look_up: Callable[[PolygonTable], NDArray[np.float32]]
+
+
+#: Values by the name of their target. Their order is that of the columns of :func:`values_of`.
+VALUES: Mapping[str, Value] = MappingProxyType(
+    {
+        "concentration": Value(
+            title="Total concentration of ice",
+            unit="1",
+            low=0.0,
+            high=1.0,
+            step=0.005,
+            look_up=lambda table: table.concentration,
+        ),
+    }
+)
+
+
+def values_of(table: PolygonTable) -> NDArray[np.float32]:
+    """Return all values of a table of P polygons, (P + 1, V) float32, in the order of :data:`VALUES`."""
+    return np.stack([value.look_up(table) for value in VALUES.values()], axis=1).astype(np.float32)
+
+
+def column_of(target: str) -> int:
+    """Return the column of a value in the arrays of :func:`values_of`."""
+    return list(VALUES).index(target)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head of a model.
+
+    Attributes
+    ----------
+    name
+        Name of the head, and of its raster in a prediction.
+    target
+        "class", "fractions", or a value in :data:`VALUES`.
+    channels
+        Number of output channels: that of classes, or 1 for values.
+    """
+
+    name: str
+    target: str
+    channels: int
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the target."""
+        return "value" if self.target in VALUES else "fractions" if self.target == "fractions" else "class"
+
+    def about(self) -> dict[str, Any]:
+        """Return the description of the head in a checkpoint's header."""
+        return {"name": self.name, "target": self.target, "channels": self.channels}
+
+
+class _Task(Protocol):
+    @property
+    def target(self) -> str: ...
+
+
+def heads_of(tasks: Mapping[str, _Task], classes: int) -> tuple[Head, ...]:
+    """Return the heads that the tables [tasks.NAME] of a configuration ask for; that of classes is the first.
+
+    Parameters
+    ----------
+    tasks
+        Tasks by name, each with its target. If none has the target "class", the head ``ice_type`` is added.
+    classes
+        Number of classes, K.
+    """
+    heads = [Head(name, task.target, 1 if task.target in VALUES else classes) for name, task in tasks.items()]
+    first = [h for h in heads if h.kind == "class"] or [Head(ICE_TYPE, "class", classes)]
+    return (*first, *(h for h in heads if h.kind != "class"))
+
+
+def slices_of(heads: Iterable[Head]) -> list[slice]:
+    """Return the output channels of each head."""
+    found, first = [], 0
+    for head in heads:
+        found.append(slice(first, first + head.channels))
+        first += head.channels
+    return found
+
+
+def is_usual(heads: Sequence[Head]) -> bool:
+    """Return whether there is only the head ``ice_type`` of classes, as in models from before there were several."""
+    return len(heads) == 1 and heads[0] == Head(ICE_TYPE, "class", heads[0].channels)
