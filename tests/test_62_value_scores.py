@@ -242,5 +242,5 @@ def test_labels_without_polygons_cannot_teach_a_concentration(workshop: Inputs, 
     ran = CliRunner().invoke(app, ["train", str(tmp_path / "study.toml"), "--out", str(tmp_path / "run")])
     assert ran.exit_code == 1
     words = " ".join(ran.output.split())
-    assert "the head concentration learns from polygons, but the labels of a-SW, a-NE have no polygons.tif" in words
+    assert "the head concentration learns from polygons, but the labels of a-SW have no polygons.tif" in words
     assert "floemap label --overwrite" in words

@@ -22,7 +22,7 @@ from floemap.evaluation.checks.ice_edge import WINDOW_KM
 from floemap.evaluation.checks.neighbours import WIDE_M
 from floemap.evaluation.checks.scene_checks import CHECKS, STAGE, check_files, scene_record
 from floemap.evaluation.checks.scene_files import open_scene_files
-from floemap.evaluation.statistics.blocks import BLOCK_M
+from floemap.evaluation.scoring.block_edges import BLOCK_M
 from floemap.files import regular_file
 from floemap.icechart.label.polygon_table import RASTER
 from floemap.progress import Progress, part_of, silent

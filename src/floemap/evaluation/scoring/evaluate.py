@@ -162,7 +162,7 @@ def _count(
     classes = len(sources.classes.keys)
     table = None if sources.polygons is None else read_polygons(sources.polygons.parent)
     polygons = None if table is None else PolygonCounts(table)
-    values = {} if table is None else _value_counts(sources, table)
+    of_values = {} if table is None else _value_counts(sources, table)
     tags = {"AREA_OR_POINT": "Area", "simulated": "yes" if sources.simulated else "no"}
     rows = sources.geobox.shape[0]
     with ExitStack() as stack:
@@ -199,13 +199,13 @@ def _count(
                 table.check(ids, sources.polygons)
                 ids = ids if part is None else np.where(part == 0, ids.dtype.type(0), ids)
                 polygons.add(ids, predicted, true)
-                for name, counts in values.items():
+                for name, counts in of_values.items():
                     counts.add(row, ids, _needed(stored[name](row)), true)
             both = (reference != IGNORE) & (predicted != IGNORE)
             cog.write(np.where(both, (reference != predicted).astype(np.uint8), np.uint8(IGNORE))[None])
         _check_ids(sources, tally)
     progress(rows, rows, "scored")
-    return tally, polygons, values
+    return tally, polygons, of_values
 
 
 def _value_counts(sources: Sources, table: PolygonTable) -> dict[str, ValueCounts]:

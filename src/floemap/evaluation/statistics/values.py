@@ -86,6 +86,6 @@ def _blocks(evaluation: Mapping[str, Any], head: str, reference: str) -> Any:
     if found is None or not found["blocks"]:
         return None
     blocks = np.array(found["blocks"], np.float64)
-    if blocks.ndim != 2 or blocks.shape[1] != len(MOMENTS):
+    if blocks.ndim != 2 or blocks.shape[1] != len(MOMENTS) or not np.isfinite(blocks).all():
         raise ValueError(f"blocks of {blocks.shape}")
     return blocks
