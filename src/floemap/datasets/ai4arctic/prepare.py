@@ -39,6 +39,7 @@ from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
 from floemap.icechart.read.columns import CODE_COLUMNS
 from floemap.icechart.read.sigrid3 import Chart, ChartReport
 from floemap.legend import AI4ARCTIC, IGNORE
+from floemap.own_legends import in_record
 from floemap.progress import Progress, between, silent
 from floemap.qgis_raster import SHOWN_HH_DB, classes_style, grey_style, write_style
 from floemap.results.folders import made_of, stage_folder, told_sources
@@ -301,7 +302,7 @@ class _Drawer:
             "simulated": self.simulated,
             "chart": {"file": self.file.path.name, "service": scene.service, "region": scene.region},
             "grid": describe_grid(self.geobox),
-            "legend": {"name": AI4ARCTIC.name, "classes": {c.id: c.key for c in classes}, "ignore": IGNORE},
+            "legend": in_record(AI4ARCTIC),
             "pixels": {c.key: int(pixels[c.id]) for c in classes} | {"no_label": int(pixels[IGNORE])},
         }
 
