@@ -34,7 +34,15 @@ from floemap.learning.settings import CropSettings, LossSettings, ModelSettings,
 from floemap.legend import IGNORE, LEGENDS, STAGES
 from floemap.own_legends import LegendClass, LegendTable
 from floemap.sentinel1.settings import PrepareSettings
-from floemap.study.settings import CompareSettings, DataSettings, PredictSettings, SceneSettings, SplitSettings, Study
+from floemap.study.settings import (
+    CompareSettings,
+    DataSettings,
+    LayerSettings,
+    PredictSettings,
+    SceneSettings,
+    SplitSettings,
+    Study,
+)
 
 DOCS = Path(__file__).resolve().parent
 NOTE = "<!-- Made by docs/generate.py. Do not edit: change the {source}, then run it again. -->\n"
@@ -159,6 +167,11 @@ TABLES: Mapping[str, tuple[type[Settings], str]] = {
     "[[data.legend.classes]]": (LegendClass, "One such table for each class."),
     "[[data.scenes]]": (SceneSettings, "One such table for each scene."),
     "[data.prepare]": (PrepareSettings, "Also what `floemap prepare --config` reads, without a table's head."),
+    "[data.layers.NAME]": (
+        LayerSettings,
+        "One such table for each layer; options has the keys of `floemap layer from-raster`. "
+        "[Learn from more than radar](howto/layers.md) has examples.",
+    ),
     "[split]": (SplitSettings, ""),
     "[model]": (ModelSettings, f"Names: {', '.join(MODELS)}, or an [import string](tutorial-model.md)."),
     "[loss]": (LossSettings, "[Losses](losses.md) lists names and options."),

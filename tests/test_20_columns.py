@@ -9,9 +9,9 @@ import pytest
 from chart_maker import COLUMNS, FOUR, grid, ice, other, squares, write_chart
 
 from floemap.errors import ChartError
+from floemap.icechart.land import land_on
 from floemap.icechart.read.columns import CODE_COLUMNS
 from floemap.icechart.read.sigrid3 import Chart, read_chart
-from floemap.inference.draftchart.land import land_on
 
 #: One to three types, a trace of thicker ice, ice besides the three, water, land.
 ROWS: tuple[dict[str, Any], ...] = (

@@ -36,9 +36,9 @@ from floemap.errors import ChartError, FloemapError
 from floemap.icechart.describe import chart_facts
 from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.rasterize import rasterize_polygons
+from floemap.icechart.land import land_on
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.sigrid3 import read_chart
-from floemap.inference.draftchart.land import land_on
 from floemap.info import describe
 
 SOURCES = Path(floemap.__file__).parent

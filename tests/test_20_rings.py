@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from shapefile_maker import Ring, square, write_rings
 
 from floemap.errors import ChartError
+from floemap.icechart.land import land_on
 from floemap.icechart.read.rings import near_each, repaired
 from floemap.icechart.read.sigrid3 import read_chart
-from floemap.inference.draftchart.land import land_on
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "cases"
 

@@ -20,9 +20,9 @@ from chart_maker import FOUR, grid, ice, squares, write_chart
 from floemap.cog import Band, write_cog
 from floemap.errors import ChartError
 from floemap.icechart.label.label import label_chart
+from floemap.icechart.land import describe_land, land_on
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.icechart.read.sources import find_source
-from floemap.inference.draftchart.land import describe_land, land_on
 
 PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 

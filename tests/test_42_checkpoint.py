@@ -27,6 +27,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 import floemap.legend
+from floemap.bands import BandSet
 from floemap.errors import ConfigError, FloemapError, ModelError, OutputError
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.models.checkpoint import check_fits, load_checkpoint, save_checkpoint
@@ -35,9 +36,10 @@ from floemap.learning.models.registry import MODELS, build_model
 from floemap.learning.settings import ModelSettings
 from floemap.legend import ICE_WATER, SIX_CLASSES
 from floemap.results.stage import write_whole
-from floemap.sentinel1.encoding import BAND_NAMES
+from floemap.sentinel1.encoding import BAND_NAMES, PRODUCT_BANDS
 
 ABOUT = {"legend": "six_classes", "resolution_m": 80.0, "simulated": True}
+LAYER = {"unit": "km", "step": 0.1, "offset": 0.0, "missing": "mean"}
 MEAN, STD = [-13.418, -27.005, 34.1], [5.422, 5.099, 7.831]
 
 
@@ -125,7 +127,7 @@ def test_header_tells_all_that_predicting_needs(tmp_path: Path) -> None:
     assert about["data"] == more["data"] and about["training"] == {"epochs": 3, "folder": "run"}
     checkpoint = load_checkpoint(path)
     assert checkpoint.about == about and checkpoint.path == path
-    assert (checkpoint.legend, checkpoint.bands) == (SIX_CLASSES, BAND_NAMES)
+    assert (checkpoint.legend, checkpoint.bands) == (SIX_CLASSES, PRODUCT_BANDS)
     assert (checkpoint.resolution_m, checkpoint.simulated) == (80.0, True)
 
 
@@ -352,7 +354,15 @@ def test_refuses_a_damaged_description(tmp_path: Path, header: str) -> None:
         (lambda a, t: a["model"].update(name="segformer"), "cannot build: no model is called 'segformer'"),
         (lambda a, t: a["model"].update(output_stride=4), "cannot build: output_stride is 4"),
         (lambda a, t: a["model"].update(classes=5), "gives 5 classes; its legend has 6"),
-        (lambda a, t: a.update(bands=["hh_db", "hv_db"]), "reads the bands .*hh_db"),
+        (lambda a, t: a.update(bands=["hh_db", "vv_db"]), "reads the bands .*vv_db has no description"),
+        (lambda a, t: a.update(bands=["hh_db", "hv_db"]), "not hold the model that its header describes"),
+        (lambda a, t: a.update(bands=["hh_db", "hh_db", "hv_db"]), "each only once"),
+        (lambda a, t: a.update(bands=[]), "reads the bands"),
+        (lambda a, t: a.update(bands=[1, 2, 3]), "reads the bands"),
+        (lambda a, t: a.update(bands=["hh_db", "x", "y"], layers=[1]), "reads the bands"),
+        (lambda a, t: a.update(bands=["hh_db", "hv_db", "x"], layers={"x": LAYER | {"step": 0}}), "must be positive"),
+        (lambda a, t: a.update(bands=["hh_db", "hv_db", "x"], layers={"x": LAYER | {"step": "1"}}), "step is '1'"),
+        (lambda a, t: a.update(bands=["hh_db", "hv_db", "x"], layers={"x": LAYER | {"missing": "no"}}), "gaps 'no'"),
         (lambda a, t: a["legend"].update(name="egg_code"), "another legend: no legend is called 'egg_code'"),
         (lambda a, t: a["legend"].pop("classes"), "damaged description of its legend"),
         (lambda a, t: a["legend"]["classes"].reverse(), "other classes in the legend six_classes: 5 open_water"),
@@ -421,17 +431,17 @@ def test_a_damaged_header_is_refused_or_harmless(saved: Path, at: int, noise: by
 
 def test_fits_what_it_was_trained_for(saved: Path) -> None:
     checkpoint = load_checkpoint(saved)
-    check_fits(checkpoint, bands=BAND_NAMES, resolution_m=80.0)
-    check_fits(checkpoint, bands=list(BAND_NAMES), resolution_m=79.9999, legend="six_classes")
+    check_fits(checkpoint, bands=PRODUCT_BANDS, resolution_m=80.0)
+    check_fits(checkpoint, bands=PRODUCT_BANDS, resolution_m=79.9999, legend="six_classes")
     # the same classes, made from a chart's codes in another way
-    check_fits(checkpoint, bands=BAND_NAMES, resolution_m=80.0, legend="extremeearth")
+    check_fits(checkpoint, bands=PRODUCT_BANDS, resolution_m=80.0, legend="extremeearth")
 
 
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"bands": ("hv_db", "hh_db", "incidence_deg")}, "the product has hv_db, hh_db, incidence_deg"),
-        ({"bands": BAND_NAMES[:2]}, "the product has hh_db, hv_db."),
+        ({"bands": BandSet(PRODUCT_BANDS.bands[::-1])}, "not incidence_deg, hv_db, hh_db"),
+        ({"bands": BandSet(PRODUCT_BANDS.bands[:2])}, "reads hh_db, hv_db, incidence_deg, not hh_db, hv_db."),
         ({"resolution_m": 40.0}, "was trained on pixels of 80 m; the product has 40 m.*--resolution 80"),
         ({"resolution_m": float("nan")}, "the product has nan m"),
         ({"legend": "ice_water"}, r"not open_water, ice \(legend ice_water\)"),
@@ -442,5 +452,5 @@ def test_fits_what_it_was_trained_for(saved: Path) -> None:
 def test_refuses_what_it_was_not_trained_for(saved: Path, other: dict[str, Any], message: str) -> None:
     checkpoint = load_checkpoint(saved)
     with pytest.raises(ModelError, match=message) as e:
-        check_fits(checkpoint, **(dict[str, Any](bands=BAND_NAMES, resolution_m=80.0) | other))
+        check_fits(checkpoint, **(dict[str, Any](bands=PRODUCT_BANDS, resolution_m=80.0) | other))
     assert e.value.path == saved

@@ -269,7 +269,7 @@ def test_rasters_on_different_grids_are_refused(tmp_path: Path, parts: list[Part
 
 def test_physical_values_are_exact_and_no_data_is_nan() -> None:
     stored = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16)
-    values = physical(stored)
+    values = physical(stored.expand(3, 1, -1))[0, 0]
     assert values.dtype == torch.float32
     assert torch.equal(values.isnan(), stored == NODATA)
     assert np.allclose(values[1:], stored[1:].double() / 100, rtol=1e-6, atol=0)

@@ -34,9 +34,9 @@ from floemap.learning.models.checkpoint_header import METADATA_KEY, SCENES, desc
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
 from floemap.legend import IGNORE, SIX_CLASSES
-from floemap.sentinel1.encoding import BAND_NAMES, NODATA
+from floemap.sentinel1.encoding import BAND_NAMES, NODATA, PRODUCT_BANDS
 
-NAMES = SquareStatistics(BAND_NAMES).names
+NAMES = SquareStatistics(PRODUCT_BANDS).names
 
 
 def bands(
@@ -55,7 +55,7 @@ def part(seed: int, **more: Any) -> PartArrays:
 
 
 def squares(stored: NDArray[np.int16]) -> NDArray[np.float32]:
-    statistics = SquareStatistics(BAND_NAMES)
+    statistics = SquareStatistics(PRODUCT_BANDS)
     statistics.add(stored)
     return statistics.squares()
 
@@ -63,8 +63,8 @@ def squares(stored: NDArray[np.int16]) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def known() -> Known:
     found = learn_known(
-        [labelled_squares(part(i), BAND_NAMES) for i in range(3)],
-        [labelled_squares(part(i), BAND_NAMES) for i in (7, 8)],
+        [labelled_squares(part(i)) for i in range(3)],
+        [labelled_squares(part(i)) for i in (7, 8)],
         NAMES,
         seed=0,
     )
@@ -95,7 +95,7 @@ def test_the_numbers_of_a_square_are_means_and_spreads_of_every_second_pixel() -
 @pytest.mark.parametrize("heights", [[160], [16, 144], [1, 30, 17, 112], [7] * 22 + [6]])
 def test_the_numbers_do_not_depend_on_how_rows_are_read(heights: list[int]) -> None:
     stored = bands(2)
-    statistics = SquareStatistics(BAND_NAMES)
+    statistics = SquareStatistics(PRODUCT_BANDS)
     read = statistics.watch(lambda row, col, rows, cols: stored[:, row : row + rows, col : col + cols])
     for first, rows in zip(np.cumsum([0, *heights[:-1]]), heights, strict=True):
         assert np.array_equal(read(int(first), 0, rows, 208), stored[:, first : first + rows])
@@ -107,7 +107,7 @@ def test_distances_are_those_of_another_library(known: Known) -> None:
     near = NearestNeighbors(n_neighbors=NEAREST, algorithm="brute").fit(known.squares)
     expected = near.kneighbors((found / known.scale).reshape(-1, len(NAMES)))[0].mean(axis=1)
     assert known.distances(found).ravel() == pytest.approx(expected, rel=1e-5)
-    held = np.concatenate([labelled_squares(part(i), BAND_NAMES) for i in (7, 8)])
+    held = np.concatenate([labelled_squares(part(i)) for i in (7, 8)])
     assert known.percentiles == pytest.approx(np.percentile(known.distances(held), range(101)))
 
 
@@ -173,7 +173,7 @@ def test_what_is_stored_is_read_again(known: Known) -> None:
 
 
 def test_too_few_squares_or_the_same_ones_are_not_kept() -> None:
-    one = labelled_squares(part(1), BAND_NAMES)
+    one = labelled_squares(part(1))
     few = one[: FEWEST_CELLS - 1]
     assert f"training parts have {FEWEST_CELLS - 1} labelled" in str(learn_known([few], [one], NAMES, 0))
     assert f"validation parts have {FEWEST_CELLS - 1} labelled" in str(learn_known([one], [few], NAMES, 0))
@@ -182,7 +182,7 @@ def test_too_few_squares_or_the_same_ones_are_not_kept() -> None:
 
 
 def test_a_band_with_one_value_is_no_division_by_zero() -> None:
-    flat = labelled_squares(part(1), BAND_NAMES)
+    flat = labelled_squares(part(1))
     flat[:, 2] = 30
     other = flat.copy()
     other[:, 0] += 0.1
@@ -194,7 +194,7 @@ def test_squares_without_labels_are_not_learnt() -> None:
     arrays = part(1)
     arrays.labels[:, :104] = IGNORE
     arrays.stored[:, :64] = NODATA
-    assert len(labelled_squares(arrays, BAND_NAMES)) == 6 * 7  # the square that is half labelled counts
+    assert len(labelled_squares(arrays)) == 6 * 7  # the square that is half labelled counts
 
 
 def _model(path: Path, content: Any) -> Path:

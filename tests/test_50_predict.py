@@ -43,7 +43,7 @@ from floemap.learning.whole_scene.logits import SceneLogits, array_reader
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.outcomes import Outcome
 from floemap.sentinel1.bands import BANDS
-from floemap.sentinel1.encoding import BAND_NAMES, NODATA
+from floemap.sentinel1.encoding import NODATA, PRODUCT_BANDS
 
 SHAPE = (165, 213)
 ABOUT = {"legend": "six_classes", "resolution_m": 80.0, "simulated": False}
@@ -320,9 +320,9 @@ def knowing(product: Path, tmp_path: Path) -> Path:
         stored = stored_of(product)
         noise = np.random.default_rng(seed).normal(0, 40, stored.shape).astype(np.int16)
         part = PartArrays("p", np.where(stored == NODATA, NODATA, stored + noise), np.zeros(SHAPE, np.uint8))
-        return labelled_squares(part, BAND_NAMES)
+        return labelled_squares(part)
 
-    known = learn_known([squares(1)], [squares(2)], SquareStatistics(BAND_NAMES).names, 0)
+    known = learn_known([squares(1)], [squares(2)], SquareStatistics(PRODUCT_BANDS).names, 0)
     assert isinstance(known, Known)
     return save_model(tmp_path / "knowing.safetensors", ABOUT | {SCENES: known.to_json()})
 
@@ -337,7 +337,7 @@ def test_a_prediction_says_how_unlike_the_training_scenes_its_scene_is(
     assert np.array_equal(read(found.classes), read(made.classes))
     known = ready(knowing).known
     assert isinstance(known, Known)
-    statistics = SquareStatistics(BAND_NAMES)
+    statistics = SquareStatistics(PRODUCT_BANDS)
     statistics.add(stored_of(product))
     expected = known.score(statistics.squares())
     assert record(found)["out_of_distribution"] == expected.to_json()
@@ -424,12 +424,12 @@ def test_products_that_do_not_fit(model: Path, tmp_path: Path) -> None:
     other_bands = (BANDS[1], BANDS[0], *BANDS[2:])
     cases: list[tuple[Path, type[FloemapError], str]] = [
         (write_product(tmp_path / "40 m", shape=small, pixel_m=40), ModelError, r"80 m; the product has 40 m"),
-        (write_product(tmp_path / "bands", shape=small, bands=other_bands), ModelError, "hv_db, hh_db"),
+        (write_product(tmp_path / "bands", shape=small, bands=other_bands), ProductError, "hv_db, hh_db"),
         (write_product(tmp_path / "empty", shape=small, half=-1.0), ProductError, "has no data"),
         (tmp_path / "absent", FloemapError, "does not exist"),
     ]
     for name, array, error, words in (
-        ("two bands", np.zeros((2, *small), np.int16), ModelError, "the product has hh_db, hv_db"),
+        ("two bands", np.zeros((2, *small), np.int16), ProductError, "has the bands hh_db, hv_db, where"),
         ("floats", np.zeros((4, *small), np.float32), ProductError, "stored as float32"),
     ):
         folder = tmp_path / name

@@ -38,12 +38,12 @@ from floemap.errors import ChartError, ConfigError, FloemapError, GridError, Mod
 from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.rasterize import border_distance, rasterize_labels
 from floemap.icechart.label.settings import LabelSettings
+from floemap.icechart.land import land_on
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.icechart.write.vector import LAYER
 from floemap.inference.draftchart import files as chart_files
 from floemap.inference.draftchart.chart import DraftChart, make_chart, make_charts
-from floemap.inference.draftchart.land import land_on
 from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings
 from floemap.inference.predict import model_files
 from floemap.inference.predict.model_files import default_model, find_models
@@ -53,7 +53,7 @@ from floemap.learning.calibration.out_of_distribution import Known, SquareStatis
 from floemap.learning.data.parts import PartArrays
 from floemap.learning.models.checkpoint_header import METADATA_KEY, SCENES, read_about
 from floemap.legend import IGNORE, LAND_RGB, SIX_CLASSES
-from floemap.sentinel1.encoding import BAND_NAMES, NODATA
+from floemap.sentinel1.encoding import NODATA, PRODUCT_BANDS
 from floemap.sentinel1.prepare import PreparedProduct, prepare
 from floemap.sentinel1.settings import PrepareSettings
 
@@ -292,16 +292,16 @@ def test_a_chart_says_how_unlike_the_training_scenes_it_is(
         noise = np.random.default_rng(seed).normal(600, 50, stored.shape).astype(np.int16)
         noise[2] = 0
         part = PartArrays("p", np.where(stored == NODATA, NODATA, stored + noise), np.zeros(stored.shape[1:], np.uint8))
-        return labelled_squares(part, BAND_NAMES)
+        return labelled_squares(part)
 
-    known = learn_known([squares(1)], [squares(2)], SquareStatistics(BAND_NAMES).names, 0)
+    known = learn_known([squares(1)], [squares(2)], SquareStatistics(PRODUCT_BANDS).names, 0)
     assert isinstance(known, Known)
     model = tmp_path / "knowing.safetensors"
     about = json.dumps(read_about(models[0]) | {SCENES: known.to_json()})
     save_file(load_file(models[0]), model, {METADATA_KEY: about})
     made = make_chart(prepared.folder, [model], tmp_path / "out", EXACT.model_copy(update={"min_area_km2": 100}))
     found = record(made)["out_of_distribution"]
-    statistics = SquareStatistics(BAND_NAMES)
+    statistics = SquareStatistics(PRODUCT_BANDS)
     statistics.add(stored)
     score = known.score(statistics.squares())
     assert found == score.to_json() and found["unlike_training"] and found["score"] > 2

@@ -70,6 +70,7 @@ def test_fixed_names_are_there() -> None:
             "label",
         ),
         *("train", "compare", "predict", "evaluate", "report", "chart"),
+        *("layer distance-to-land", "layer from-raster"),
     } <= set(NAMES)
 
 
@@ -178,7 +179,7 @@ NEEDED = {
     "prepare": "P --out O", "label": "C --like P --out O", "predict": "P --model M --out O", "chart": "P --out O",
     "evaluate": "P --labels L --out O", "info": "P", "report": "R", "simulate pixels": "P --out O",
     "simulate twin": "--out O", "train": "S --loss dice --out O", "compare": "S --out O", "demo": "--out O",
-    "fetch extremeearth": "--out O",
+    "fetch extremeearth": "--out O", "layer distance-to-land": "P --land L", "layer from-raster": "P F --name n",
 }  # fmt: skip
 #: Commands whose beginnings stay when they are stopped.
 RESUMES = {"train", "compare", "demo", "fetch extremeearth", "fetch weights"}

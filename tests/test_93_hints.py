@@ -19,8 +19,8 @@ from floemap.cli import app as cli_app
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app, in_words
 from floemap.errors import FloemapError
+from floemap.icechart.land import describe_land, land_on
 from floemap.icechart.read.sigrid3 import read_chart
-from floemap.inference.draftchart.land import describe_land, land_on
 
 SOURCES = Path(floemap.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")

@@ -78,6 +78,13 @@ CALLS: dict[str, list[str]] = {
     "label --layer": ["label", "CHART", "--like", "PREPARED", "--layer", "EVIL", "--out", "OUT"],
     "label --legend": ["label", "CHART", "--like", "PREPARED", "--legend", "EVIL", "--out", "OUT"],
     "label --out": ["label", "CHART", "--like", "PREPARED", "--out", "EVIL/x"],
+    "layer distance-to-land": ["layer", "distance-to-land", "EVIL", "EVIL", "--land", "CHART"],
+    "layer distance-to-land --land": ["layer", "distance-to-land", "PREPARED", "--land", "EVIL"],
+    "layer from-raster": ["layer", "from-raster", "EVIL", "EVIL", "--name", "x"],
+    "layer from-raster --name": ["layer", "from-raster", "PREPARED", "PREPARED/product.tif", "--name", "EVIL"],
+    "layer from-raster --variable": [
+        *("layer", "from-raster", "PREPARED", "PREPARED/product.tif", "--name", "x", "--variable", "EVIL"),
+    ],
     "predict": ["predict", "EVIL", "EVIL", "--model", "MODEL", "--out", "OUT"],
     "predict --model": ["predict", "PREPARED", "--model", "EVIL", "--out", "OUT"],
     "predict --device": ["predict", "PREPARED", "--model", "MODEL", "--device", "EVIL", "--out", "OUT"],

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from floemap.bands import BandSet
 from floemap.learning.data.parts import PartArrays
 from floemap.learning.models.base import SegmentationModel, initialise
 from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings, TrainingSettings
 from floemap.legend import IGNORE
-from floemap.sentinel1.encoding import NODATA
+from floemap.sentinel1.encoding import NODATA, PRODUCT_BANDS
 
 #: What a checkpoint must tell of its scenes.
 ABOUT: Mapping[str, Any] = {"resolution_m": 80.0, "crs": "EPSG:3413", "simulated": True}
@@ -23,10 +24,10 @@ ABOUT: Mapping[str, Any] = {"resolution_m": 80.0, "crs": "EPSG:3413", "simulated
 class TinyModel(SegmentationModel):
     """Means of 4 x 4 pixels, two convolutions, BatchNorm, dropout."""
 
-    def __init__(self, settings: ModelSettings, classes: int) -> None:
-        super().__init__(settings, classes, stride=4, alignment_px=4, reach_px=4, feature_channels=8)
+    def __init__(self, settings: ModelSettings, classes: int, bands: BandSet = PRODUCT_BANDS) -> None:
+        super().__init__(settings, classes, bands, stride=4, alignment_px=4, reach_px=4, feature_channels=8)
         self.body = nn.Sequential(
-            nn.AvgPool2d(4), nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+            nn.AvgPool2d(4), nn.Conv2d(bands.channels, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
         )
         self.head = nn.Sequential(nn.Dropout2d(settings.dropout), nn.Conv2d(8, classes, 1))
         initialise(self)

@@ -6,6 +6,8 @@ The public API, each name loaded when it is first used. Functions with long work
     prepare(product, out)        product -> calibrated bands on a map grid (and prepare_all for many)
     open_product(folder)         prepared bands as an xarray.Dataset
     read_chart(chart)            a SIGRID-3 ice chart, checked
+    layer_distance_to_land(folder, land)  a layer of a prepared product (and layer_distance_to_land_all for many)
+    layer_from_raster(folder, raster, name)  a layer from any raster
     label_chart(chart, like, out)  chart -> class raster on a product's grid
     describe(path)               what is this, and what is wrong with it
     make_twin(out)               the simulated ExtremeEarth dataset
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from floemap.inference.draftchart.settings import ChartSettings
     from floemap.inference.predict.predict import predict, predict_all
     from floemap.info import describe
+    from floemap.layers.distance_to_land import layer_distance_to_land, layer_distance_to_land_all
+    from floemap.layers.from_raster import layer_from_raster
+    from floemap.layers.settings import DistanceSettings, RasterSettings
     from floemap.learning.models.pretrained import fetch_weights
     from floemap.report.report import make_report
     from floemap.sentinel1.bands import open_product
@@ -59,9 +64,11 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "ChartSettings": "floemap.inference.draftchart.settings",
+    "DistanceSettings": "floemap.layers.settings",
     "FloemapError": "floemap.errors",
     "LabelSettings": "floemap.icechart.label.settings",
     "PrepareSettings": "floemap.sentinel1.settings",
+    "RasterSettings": "floemap.layers.settings",
     "Study": "floemap.study.settings",
     "__version__": "floemap.version",
     "compare": "floemap.study.compare",
@@ -71,6 +78,9 @@ _WHERE = {
     "evaluate_scene": "floemap.evaluation.scoring.evaluate",
     "fetch_weights": "floemap.learning.models.pretrained",
     "label_chart": "floemap.icechart.label.label",
+    "layer_distance_to_land": "floemap.layers.distance_to_land",
+    "layer_distance_to_land_all": "floemap.layers.distance_to_land",
+    "layer_from_raster": "floemap.layers.from_raster",
     "make_ai4arctic": "floemap.simulation.ai4arctic",
     "make_chart": "floemap.inference.draftchart.chart",
     "make_charts": "floemap.inference.draftchart.chart",
@@ -90,9 +100,11 @@ _WHERE = {
 
 __all__ = [
     "ChartSettings",
+    "DistanceSettings",
     "FloemapError",
     "LabelSettings",
     "PrepareSettings",
+    "RasterSettings",
     "Study",
     "__version__",
     "compare",
@@ -102,6 +114,9 @@ __all__ = [
     "evaluate_scene",
     "fetch_weights",
     "label_chart",
+    "layer_distance_to_land",
+    "layer_distance_to_land_all",
+    "layer_from_raster",
     "make_ai4arctic",
     "make_chart",
     "make_charts",

@@ -6,13 +6,20 @@ pixel centres. Resolutions are in metres.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
+import pyproj
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from floemap.errors import GridError
+
+#: Left, bottom, right, top.
+Box = tuple[float, float, float, float]
+#: Number of points along each side of a grid at which its extent in another CRS is computed.
+_POINTS = 65
 
 
 def crs_of(geobox: GeoBox) -> CRS:
@@ -49,6 +56,51 @@ def xarray_coords(geobox: GeoBox) -> dict[str, Any]:
         k: (k, v, {"units": "m", "standard_name": name, "axis": k.upper()}) for k, (v, name) in axes.items()
     }
     return coords | {"spatial_ref": ((), 0, mapping)}
+
+
+def boxes_in(geobox: GeoBox, crs: pyproj.CRS) -> Iterator[Box | None]:
+    """Yield boxes in another CRS, (left, bottom, right, top), that contain the grid, also around a pole.
+
+    In longitude and latitude there are three, each a turn further, since files begin at -180 or at 0 degrees. None is
+    yielded if the grid has no extent in that CRS: then the whole file must be read.
+    """
+    b = geobox.boundingbox
+    x, y = np.meshgrid(np.linspace(b.left, b.right, _POINTS), np.linspace(b.bottom, b.top, _POINTS))
+    to_file = pyproj.Transformer.from_crs(crs_of(geobox).proj, crs, always_xy=True)
+    x, y = to_file.transform(x, y)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        yield None
+        return
+    if not crs.is_geographic:
+        margin = 0.05 * max(np.ptp(x), np.ptp(y))
+        yield float(x.min() - margin), float(y.min() - margin), float(x.max() + margin), float(y.max() + margin)
+        return
+    south, north = float(y.min()), float(y.max())
+    middle = float(np.degrees(np.angle(np.mean(np.exp(1j * np.radians(x))))))
+    off = (x - middle + 180) % 360 - 180
+    west, east = middle + float(off.min()), middle + float(off.max())
+    margin = 0.05 * (north - south)
+    pole = _pole_on(geobox, to_file)
+    if pole:
+        west, east, south, north = -180.0, 180.0, min(south, pole), max(north, pole)
+    south, north = max(south - margin, -90.0), min(north + margin, 90.0)
+    margin /= max(np.cos(np.radians(max(abs(south), abs(north)))), 0.02)
+    if pole or east - west + 2 * margin > 360:
+        west, east = -180.0, 180.0
+    else:
+        west, east = west - margin, east + margin
+    for turn in (-360, 0, 360):  # files go from -180 to 180 or from 0 to 360
+        yield west + turn, south, east + turn, north
+
+
+def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
+    """Return the latitude of the pole if it lies on the grid, else 0."""
+    b = geobox.boundingbox
+    for latitude in (90.0, -90.0):
+        x, y = to_file.transform(0.0, latitude, direction=pyproj.enums.TransformDirection.INVERSE)
+        if b.left <= x <= b.right and b.bottom <= y <= b.top:
+            return latitude
+    return 0.0
 
 
 def brief(geobox: GeoBox) -> str:

@@ -276,6 +276,9 @@ def _prepared(folder: Path) -> Description:
         lines = prepared_lines(facts)
     except MISSHAPEN as e:
         raise FloemapError(f"lacks a field or has a wrong value: {e}.", path=folder / "product.json") from e
+    layers = sorted(path.parent.name for path in (folder / "layers").glob("*/layer.json"))
+    if layers:
+        facts, lines = {**facts, "layers": layers}, [*lines, ("Layers", ", ".join(layers))]
     try:
         read_geobox(folder / "product.tif")
     except FloemapError as e:

@@ -116,6 +116,18 @@ def _labels(record: Mapping[str, Any]) -> Lines:
     ]
 
 
+def _layer(record: Mapping[str, Any]) -> Lines:
+    inside, having = _at(record, "pixels.scene", 0), _at(record, "pixels.with_value", 0)
+    band = f"{_text(record, 'layer.name', '?')}, {_text(record, 'layer.unit')}"
+    gaps = f"{1 - having / inside:.1%} of the scene" if inside else ""
+    return [
+        ("Band", f"{band}, in steps of {_text(record, 'layer.step', '?')}"),
+        ("Values", f"{_text(record, 'smallest', '?')} to {_text(record, 'largest', '?')}"),
+        ("Gaps", f"{gaps}; meaning: {_text(record, 'layer.missing', '?')}"),
+        ("Grid", _grid(record)),
+    ]
+
+
 def _prediction(record: Mapping[str, Any]) -> Lines:
     return [("Product", _text(record, "product.name")), ("Model", _text(record, "model.file")), *_pixels(record)]
 
@@ -195,6 +207,7 @@ def _plain(record: Mapping[str, Any]) -> Lines:
 #: a folder has decides.
 _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "label.json": ("Labels", _labels),
+    "layer.json": ("Layer", _layer),
     "chart.json": ("Draft chart", _chart),
     "prediction.json": ("Prediction", _prediction),
     "evaluation.json": ("Scores", _scores),

@@ -45,7 +45,7 @@ def run_each(products: Sequence[Path], done: str, work: Work) -> None:
             bars.finish()
             if outcome.result is not None:
                 print_result(outcome.result.folder, skipped=outcome.result.skipped)
-                _describe(outcome.result.folder, whole=len(products) == 1 and not progress_wanted.quiet)
+                describe_made(outcome.result.folder, whole=len(products) == 1)
             elif outcome.error is not None:
                 stderr.print(f"error: {in_words(outcome.error)}", style="bold red")
 
@@ -57,8 +57,9 @@ def run_each(products: Sequence[Path], done: str, work: Work) -> None:
         fail(f"{len(failed)} of {len(products)} products could not be {done}.")
 
 
-def _describe(folder: Path, *, whole: bool) -> None:
+def describe_made(folder: Path, *, whole: bool = True) -> None:
     """Describe a result on stderr; if not `whole`, say only whether it is simulated. Its path alone goes to stdout."""
+    whole = whole and not progress_wanted.quiet
     from floemap.own_results import describe_result
 
     described = describe_result(folder)

@@ -24,7 +24,7 @@ from floemap.results.run_paths import DataPaths, RunPaths
 from floemap.results.stage import Stage, alone_in, one_at_a_time, provenance, read_json, write_json, write_whole
 from floemap.study.beside import Outcome, run_beside
 from floemap.study.cells import HELD_OUT, Cell, check_cell, check_cells
-from floemap.study.data import StudyScene, find_scenes, make_data
+from floemap.study.data import StudyScene, check_layers, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
 from floemap.study.settings import Study
 
@@ -103,6 +103,7 @@ def compare(
         )
     out = Path(out)
     cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # errors are reported before any work
+    check_layers(study.all_data(), data_folder(study, out))
     paths = RunPaths(out)
     refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables)])
     with alone_in(out, "compares in"):
@@ -123,7 +124,7 @@ def _compare(
     write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
     data = data_folder(study, out)
     with one_at_a_time(data):
-        scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))
+        scenes = make_data(study.all_data(), data, progress=part_of(progress, 0, 20, "data"))
 
     def cell_progress(done: float, total: float, what: str) -> None:
         progress(1 + 18 * done / total, 20, what)
@@ -222,6 +223,7 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
     place()  # refuses processes without ranks
     out = Path(out)
     data = data_folder(study, out)
+    check_layers(study.data, data)
     with one_at_a_time(data):  # the first of several processes makes them; the others wait and find them
         scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
     checkpoint, _ = train_on(

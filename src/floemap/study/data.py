@@ -7,6 +7,7 @@ settings use them.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,22 +16,32 @@ from typing import Any
 
 import numpy as np
 
+from floemap.bands import BandSet
 from floemap.cog import read_geobox
+from floemap.datasets.ai4arctic.files import open_scene_file
 from floemap.datasets.ai4arctic.find import find_ai4arctic
 from floemap.datasets.ai4arctic.prepare import label_scene, prepare_scene
 from floemap.datasets.extremeearth.find import Entry, find_dataset
 from floemap.datasets.extremeearth.split_halves import Footprint
-from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError
+from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError, ProductError
 from floemap.evaluation.scoring.sources import ClassTable, truth_band
+from floemap.files import regular_file
 from floemap.grid import check_same_grid
 from floemap.icechart.label.label import label_chart
+from floemap.icechart.land import describe_land
+from floemap.layers.distance_to_land import layer_distance_to_land
+from floemap.layers.from_raster import layer_from_raster
+from floemap.layers.settings import DistanceSettings
+from floemap.layers.stored import find_layer, hashes_of, how_to_make, scene_bands
 from floemap.legend import Legend
 from floemap.own_legends import chosen_legend, from_record, same_classes
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.results.run_paths import DataPaths
 from floemap.results.stage import read_json, sha256
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.sentinel1.prepare import prepare
-from floemap.study.settings import DataSettings, SceneSettings
+from floemap.sentinel1.safe.reader import open_scene
+from floemap.study.settings import DataSettings, LayerSettings, SceneSettings
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +68,9 @@ class StudyScene:
     simulated
         Whether the product or the chart is simulated.
     hashes
-        SHA-256 of product.tif and labels.tif.
+        SHA-256 of product.tif and labels.tif, and of the layers that models learn from.
+    bands
+        Bands of the product and layers that models learn from.
     """
 
     name: str
@@ -68,6 +81,7 @@ class StudyScene:
     footprint: Footprint
     simulated: bool
     hashes: dict[str, str]
+    bands: BandSet = PRODUCT_BANDS
 
     @property
     def raster(self) -> Path:
@@ -168,6 +182,78 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
     return tuple(scenes)
 
 
+def check_layers(settings: DataSettings, out: Path | None) -> None:
+    """Check that the layers of a study's scenes are there, or the files that it makes them from, before any work.
+
+    Parameters
+    ----------
+    settings
+        The scenes, and the bands that models learn from.
+    out
+        Folder for products and labels, as of :func:`make_data`; None if there is none yet.
+
+    Raises
+    ------
+    ProductError, ConfigError, GridError
+        If a scene lacks a layer, or one cannot be used, with the commands that make it; the message begins with the
+        name of the scene.
+    """
+    wanted = [n for n in settings.bands if n not in PRODUCT_BANDS.names]
+    if not wanted:
+        return
+    for scene in find_scenes(settings):
+        try:
+            product = scene.product
+            if not (product / "product.json").is_file():
+                product = DataPaths(out or Path("data")).prepared / _name_of(product)
+            for name in wanted:
+                if (how := settings.layers.get(name)) is None:
+                    _find(scene, product, name)
+                elif how.land is not None:
+                    describe_land(how.land)
+                else:
+                    regular_file(_raster_for(how, scene, product))
+        except FloemapError as e:
+            e.message = f"scene {scene.name}: {e.message}"
+            raise
+
+
+def _name_of(product: Path) -> str:
+    """Return the name that the folder of a product gets when it is prepared."""
+    if product.suffix == NETCDF:
+        with open_scene_file(product) as file:
+            return file.scene.name
+    return open_scene(product, pixels=False).name
+
+
+def _find(scene: SceneSettings, product: Path, name: str) -> None:
+    """Refuse a scene without a layer of this name; `product` is its prepared folder, which need not be there."""
+    raster = product / "product.tif"
+    if not raster.is_file():
+        raise ProductError(
+            f"is not prepared yet, and so lacks the layer {name}.",
+            path=scene.product,
+            hint=f"Prepare it with `floemap prepare {shlex.quote(str(scene.product))} --out "
+            f"{shlex.quote(str(product.parent))}`. {how_to_make(raster, name)}",
+        )
+    find_layer(raster, name)
+
+
+def _raster_for(how: LayerSettings, scene: SceneSettings, product: Path) -> str:
+    """Return the path of the raster that a scene's layer is made from."""
+    return str(how.raster).replace("{scene}", scene.name).replace("{product}", product.name)
+
+
+def _layers(scene: SceneSettings, settings: DataSettings, product: Path, progress: Progress) -> None:
+    """Make the layers of a prepared product that the study makes by itself. Finished ones are kept."""
+    for i, name in enumerate(n for n in settings.bands if n in settings.layers):
+        how, steps = settings.layers[name], part_of(progress, i, len(settings.layers), name)
+        if how.land is not None:
+            layer_distance_to_land(product, how.land, DistanceSettings(cap_km=how.cap_km), progress=steps)
+        else:
+            layer_from_raster(product, _raster_for(how, scene, product), name, how.options, progress=steps)
+
+
 def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress: Progress) -> StudyScene:
     product = scene.product
     if product.suffix == NETCDF:
@@ -177,6 +263,7 @@ def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress
         product = prepare(
             scene.product, out.prepared, settings.prepare, progress=part_of(progress, 0, 2, "preparing")
         ).folder
+    _layers(scene, settings, product, part_of(progress, 0, 2, "layers"))
     labels = scene.chart
     if labels.suffix == NETCDF:
         steps = part_of(progress, 1, 2, "labelling")
@@ -199,16 +286,27 @@ def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress
                 raise
             logger.warning("scene %s: %s Scores and checks against the truth are left out.", scene.name, e.message)
             truth = None
-    return open_study_scene(scene.name, product, labels, truth, legend=chosen_legend(settings.legend))
+    chosen = chosen_legend(settings.legend)
+    return open_study_scene(scene.name, product, labels, truth, legend=chosen, bands=settings.bands)
 
 
-def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None, *, legend: Legend) -> StudyScene:
-    """Return a study scene from the records of a prepared product and its labels.
+def open_study_scene(
+    name: str,
+    product: Path,
+    labels: Path,
+    truth: Path | None,
+    *,
+    legend: Legend,
+    bands: Sequence[str] = PRODUCT_BANDS.names,
+) -> StudyScene:
+    """Return a study scene from the records of a prepared product and its labels, with the named bands.
 
     Raises
     ------
     ConfigError
         If the labels were made with another legend.
+    ProductError, GridError
+        If a layer is missing or cannot be used.
     FloemapError
         If one of them is not finished, or is of another kind.
     """
@@ -232,4 +330,6 @@ def open_study_scene(name: str, product: Path, labels: Path, truth: Path | None,
         ) from e
     rasters: Sequence[Path] = (product / "product.tif", labels / "labels.tif")
     hashes = {path.name: sha256(path) for path in rasters}
-    return StudyScene(name, product, labels, truth, start, footprint, simulated, hashes)
+    found = scene_bands(product, bands, product_sha256=hashes["product.tif"])
+    hashes |= hashes_of(product / "product.tif", found)
+    return StudyScene(name, product, labels, truth, start, footprint, simulated, hashes, found)

@@ -8,16 +8,19 @@ is given for one epoch and for the largest number of epochs.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from floemap.bands import BandSet, InputBand
 from floemap.datasets.ai4arctic.files import open_scene_file
 from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError
 from floemap.results.stage import as_written, read_json
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.sentinel1.safe.reader import open_scene
 from floemap.study.cells import HELD_OUT, Cell, check_cells
-from floemap.study.data import NETCDF, find_scenes
+from floemap.study.data import NETCDF, check_layers, find_scenes
 from floemap.study.settings import SceneSettings, Study
 from floemap.study.split import roles_of
 
@@ -89,6 +92,7 @@ def dry_run(study: Study, device: str = "auto") -> DryRun:
         name or value is wrong, or the split leaves a use without a part.
     """
     found = find_scenes(study.data)
+    check_layers(study.all_data(), study.data.cache)
     names = tuple(s.name for s in found)
     cells = check_cells(study, names)
     mpx = sum(_pixels(s, study.data.prepare.resolution_m) for s in found) / 1e6
@@ -102,9 +106,10 @@ def dry_run(study: Study, device: str = "auto") -> DryRun:
     kind = precision = ""
     for cell in cells:
         learning = cell.study.learning()
-        key = learning.model_dump_json(exclude={"training": {"seed"}})
+        bands = cell.study.data.bands
+        key = learning.model_dump_json(exclude={"training": {"seed"}}) + " ".join(bands)
         if key not in measured:
-            seconds, count, kind, precision = _time_step(learning, _classes(study), device)
+            seconds, count, kind, precision = _time_step(learning, _classes(study), bands, device)
             measured[key] = seconds, count
         trained = [part for part, role in roles[cell.name].items() if role == "train"]
         crops = learning.crops.per_scene * len(trained)
@@ -152,7 +157,9 @@ def _pixels(scene: SceneSettings, resolution_m: float) -> float:
     return lines * samples * along * across / resolution_m**2
 
 
-def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[float, int, str, str]:
+def _time_step(
+    learning: LearningSettings, classes: int, names: Sequence[str], device: str
+) -> tuple[float, int, str, str]:
     """Take a few steps on random crops; return the seconds of one, the number of parameters, device and precision."""
     import torch
 
@@ -171,10 +178,13 @@ def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[f
     batch = learning.training.batch
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
         torch.manual_seed(0)
+        # Steps and units of layers do not change the time.
+        own = PRODUCT_BANDS.names
+        bands = BandSet(tuple(PRODUCT_BANDS[n] if n in own else InputBand(n, "1", 0.01) for n in names))
         untrained = learning.model.model_copy(update={"encoder_weights": None, "start_from": None})
-        model = build_model(untrained, heads_of(learning.tasks, classes), crop_px=side)
-        model.set_normalisation([-15, -25, 30], [5, 5, 8])
-        stored = torch.randint(-3000, -1000, (batch, 3, side, side), dtype=torch.int16)
+        model = build_model(untrained, heads_of(learning.tasks, classes), bands, crop_px=side)
+        model.set_normalisation([-20.0] * len(bands), [5.0] * len(bands))
+        stored = torch.randint(-3000, -1000, (batch, len(bands), side, side), dtype=torch.int16)
         labels = torch.randint(0, classes, (batch, side, side), dtype=torch.uint8)
         model.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-6, fused=True))
@@ -184,6 +194,7 @@ def _time_step(learning: LearningSettings, classes: int, device: str) -> tuple[f
         times = []
         for _ in range(_STEPS):  # the first one also allocates memory and chooses algorithms
             began = time.perf_counter()
-            train_step(network, optimizer, losses, given, fabric, learning.training.clip_norm).tolist()  # waits for it
+            clip = learning.training.clip_norm
+            train_step(network, optimizer, losses, given, fabric, clip, bands).tolist()  # waits for it
             times.append(time.perf_counter() - began)
     return min(times), sum(p.numel() for p in model.parameters()), fabric.device.type, precision_of(fabric)

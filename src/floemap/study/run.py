@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from floemap.bands import BandSet
 from floemap.cog import read_geobox
 from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError, GridError, OutputError
@@ -71,14 +72,15 @@ def train_on(
         split = make_split(study.split, scenes, classes, masks, needed)
     about = about_data(split)
     paths = CellPaths(out)
-    start = read_start(study.learning().model, classes, about["resolution_m"])
+    learnt, held = (with_bands(split.of(role), study.data.bands) for role in ("train", "validation"))
+    start = read_start(study.learning().model, classes, about["resolution_m"], learnt[0].bands)
     if start is not None:
         refuse_known(start.about, start.path, (share.scene.product.name for share, _ in split.tests))
     _refuse_foreign_split(paths.split)
     with os_errors(out):
         make_folder(out)
     with _kept_where_refused(paths.split):
-        learnt, held = (with_polygons(split.of(role), study.learning()) for role in ("train", "validation"))
+        learnt, held = (with_polygons(parts, study.learning()) for parts in (learnt, held))
         write_json(paths.split, split.record)
         trained = train(
             learnt,
@@ -91,6 +93,11 @@ def train_on(
             progress=progress,
         )
     return trained.checkpoint, split
+
+
+def with_bands(parts: Sequence[ScenePart], names: Sequence[str]) -> tuple[ScenePart, ...]:
+    """Return parts that give the named ones of their bands."""
+    return tuple(replace(p, bands=BandSet(tuple(p.bands[n] for n in names))) for p in parts)
 
 
 def with_polygons(parts: Sequence[ScenePart], settings: LearningSettings) -> tuple[ScenePart, ...]:

@@ -10,8 +10,11 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from floemap.config import Settings
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS
+from floemap.errors import ConfigError
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.icechart.label.settings import LabelSettings
+from floemap.layers.settings import DistanceSettings, RasterSettings
+from floemap.layers.stored import DISTANCE, check_bands, check_layer_name
 from floemap.learning.settings import (
     CropSettings,
     LearningSettings,
@@ -21,6 +24,7 @@ from floemap.learning.settings import (
     TrainingSettings,
 )
 from floemap.own_legends import LegendChoice
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.sentinel1.settings import PrepareSettings
 
 #: Value of an axis.
@@ -46,6 +50,29 @@ class SceneSettings(Settings):
 
     truth: Path | None = None
     """True classes of a simulated scene: a raster with a band "class" on the grid of the prepared product."""
+
+
+class LayerSettings(Settings):
+    """How a study makes a layer of its prepared products."""
+
+    land: Path | None = None
+    """Polygons of land, or an ice chart with land, for the layer distance_to_land_km."""
+
+    cap_km: float = DistanceSettings.model_fields["cap_km"].default
+    """Largest distance to land, km."""
+
+    raster: str | None = None
+    """Path of a raster, for other layers. {scene} in it stands for the name of the scene, {product} for that of the
+    product."""
+
+    options: RasterSettings = RasterSettings()
+    """How the layer is made from the raster."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> LayerSettings:
+        if (self.land is None) == (self.raster is None):
+            raise ValueError("give land, for distance_to_land_km, or raster, for another layer")
+        return self
 
 
 class DataSettings(Settings):
@@ -81,6 +108,13 @@ class DataSettings(Settings):
     prepare: PrepareSettings = PrepareSettings()
     """How products are prepared."""
 
+    bands: tuple[str, ...] = PRODUCT_BANDS.names
+    """Bands that models learn from: hh_db, hv_db, incidence_deg, and layers of the prepared products by their names."""
+
+    layers: dict[str, LayerSettings] = Field(default_factory=dict)
+    """Layers that the study makes by itself, each in a table of its name, such as [data.layers.distance_to_land_km]
+    with land = "land.gpkg". Other layers are made with `floemap layer`."""
+
     cache: Path | None = None
     """Folder for prepared products and labels. By default it is "data" in the folder of the study."""
 
@@ -94,6 +128,27 @@ class DataSettings(Settings):
         if self.dataset == "ai4arctic" and self.legend != "ai4arctic":
             raise ValueError('the dataset ai4arctic has charts of the legend ai4arctic: give legend = "ai4arctic"')
         return self
+
+    @field_validator("bands")
+    @classmethod
+    def _known_bands(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            check_bands(bands)
+        except ConfigError as e:
+            raise ValueError(str(e)) from e
+        return bands
+
+    @field_validator("layers")
+    @classmethod
+    def _plain_layers(cls, layers: dict[str, LayerSettings]) -> dict[str, LayerSettings]:
+        for name, layer in layers.items():
+            try:
+                check_layer_name(name)
+            except ConfigError as e:
+                raise ValueError(str(e)) from e
+            if (layer.land is not None) != (name == DISTANCE):
+                raise ValueError(f"{name}: land is for {DISTANCE}, raster for other layers")
+        return layers
 
     def label_settings(self, layer: str | None = None) -> LabelSettings:
         """Return the settings of the label stage, with the shares and border distances that scores need."""
@@ -154,7 +209,8 @@ class CompareSettings(Settings):
     so are the options of the loss that [loss] names; other losses have their default options, or those of a variant."""
 
     variants: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
-    """Variants of losses and other settings, by name; each is a table of settings that it changes, such as
+    """Variants of losses and other settings, by name; each is a table of settings that it changes, data.bands among
+    them, such as
     weighted = { "loss.name" = "focal", "loss.class_weights" = "inverse", "loss.options.gamma" = 5 }."""
 
     repeats: int = Field(default=3, ge=1, le=1000)
@@ -177,8 +233,8 @@ class CompareSettings(Settings):
             if not re.fullmatch(r"[A-Za-z0-9_]+", name):
                 raise ValueError(f"{name!r} is not a valid name: use letters, digits and underscores")
             for key in changes:
-                if key.split(".")[0] not in VARIED:
-                    raise ValueError(f"{name}: {key} is not a setting of {', '.join(VARIED)}")
+                if key.split(".")[0] not in VARIED and key != "data.bands":
+                    raise ValueError(f"{name}: {key} is not a setting of {', '.join(VARIED)}, nor data.bands")
                 if key == "training.seed":
                     raise ValueError(f"{name}: {key} is already varied by repeats")
         return variants
@@ -241,6 +297,13 @@ class Study(Settings):
 
     score: EvaluateSettings = EvaluateSettings()
     """Scores."""
+
+    def all_data(self) -> DataSettings:
+        """Return the settings of the data with the bands of all variants."""
+        more = [changes["data.bands"] for changes in self.compare.variants.values() if "data.bands" in changes]
+        named = [name for bands in more if isinstance(bands, list | tuple) for name in bands]
+        bands = tuple(dict.fromkeys([*self.data.bands, *map(str, named)]))
+        return self.data.model_copy(update={"bands": bands})
 
     def learning(self) -> LearningSettings:
         """Return the settings of one training."""

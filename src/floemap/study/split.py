@@ -212,7 +212,7 @@ def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
     """
     scene = share.scene
     if share.half is None:
-        return ScenePart(share.name, scene.raster, scene.label_raster)
+        return ScenePart(share.name, scene.raster, scene.label_raster, bands=scene.bands)
     folder = out / (share.name if cut == "sides" else f"{share.name}-{cut}")
     inputs = {"product": scene.product.name, "sha256": scene.hashes["product.tif"]}
     configuration = {"half": share.half, "cut": cut}
@@ -226,7 +226,7 @@ def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
             write_json(partial / STAGE.record, record | {"window": _window(mask), "bytes": made_of(partial)})
     with open_raster(folder / "mask.tif") as d:
         window = _window(d.read(1) > 0)
-    return ScenePart(share.name, scene.raster, scene.label_raster, folder / "mask.tif", window)
+    return ScenePart(share.name, scene.raster, scene.label_raster, folder / "mask.tif", window, bands=scene.bands)
 
 
 def _window(inside: NDArray[np.bool_]) -> Window:

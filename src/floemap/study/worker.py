@@ -25,7 +25,7 @@ def work(out: Path, name: str, *, overwrite: bool = False, progress: Progress = 
     cells = {c.name: c for c in plan(study, [s.name for s in find_scenes(study.data)])}
     data = data_folder(study, out)
     with one_at_a_time(data):
-        scenes = make_data(study.data, data, progress=part_of(progress, 0, 20, "data"))
+        scenes = make_data(study.all_data(), data, progress=part_of(progress, 0, 20, "data"))
 
     def cell_progress(done: float, total: float, what: str) -> None:
         progress(1 + 19 * done / total if total else 1, 20, what)

@@ -12,11 +12,10 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.errors import ChartError
+from floemap.grid import Box
 from floemap.icechart.read.rings import areas_of
 
 Floats = NDArray[np.float64]
-#: West, south, east, north.
-Box = tuple[float, float, float, float]
 
 _POLYGON, _MULTIPOLYGON, _COLLECTION = 3, 6, 7
 #: Further types of Well-Known Binary with an area: a polygon whose edges may be arcs, several of these, a polyhedral

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from floemap.errors import MISSHAPEN, ChartError
-from floemap.icechart.read.features import Box, Features, polygons_of
+from floemap.grid import Box
+from floemap.icechart.read.features import Features, polygons_of
 from floemap.zips import brief
 
 #: Most bytes of a file: a larger one would not fit into memory.

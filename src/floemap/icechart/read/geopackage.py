@@ -20,7 +20,8 @@ import pyproj
 from pyproj.exceptions import CRSError
 
 from floemap.errors import ChartError
-from floemap.icechart.read.features import Box, Features, from_wkb
+from floemap.grid import Box
+from floemap.icechart.read.features import Features, from_wkb
 
 #: Most bytes of a value.
 _MOST_BYTES = 512 << 20

@@ -19,7 +19,8 @@ from pyproj.exceptions import CRSError
 
 from floemap.errors import ChartError
 from floemap.files import decoded
-from floemap.icechart.read.features import Box, Features, from_wkb
+from floemap.grid import Box
+from floemap.icechart.read.features import Features, from_wkb
 from floemap.icechart.read.geojson import open_geojson
 from floemap.icechart.read.geopackage import open_layer
 from floemap.icechart.read.sources import PROJECTION, Source, gdal_warnings

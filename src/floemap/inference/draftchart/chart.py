@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floemap.errors import ConfigError, ModelError, ProductError
+from floemap.icechart.land import describe_land, land_on
 from floemap.icechart.write.table import STATUS
 from floemap.inference.draftchart.files import ChartParts, Steps, write_outputs
 from floemap.inference.draftchart.folder import ITEM, RECORD, STAGE, missing_outputs, refuse_edited
-from floemap.inference.draftchart.land import describe_land, land_on
 from floemap.inference.draftchart.record import about_chart, describe_files, found_on_chart, notes_on_chart
 from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.draftchart.source import ChartSource, find_product, inputs_of, prepare_source
@@ -35,6 +35,7 @@ from floemap.progress import Progress, between, silent
 from floemap.results.folders import made_of, stage_folder, told_sources
 from floemap.results.names import place_in
 from floemap.results.stage import provenance, write_json
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
 if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
     from floemap.inference.predict.engines import Engine
@@ -88,7 +89,7 @@ def make_chart(
         See :class:`floemap.inference.draftchart.settings.ChartSettings`.
     land_mask
         A file of land polygons, or an ice chart, whose land polygons are used; see
-        :func:`floemap.inference.draftchart.land.land_on`. Their pixels get no class and are land in the chart.
+        :func:`floemap.icechart.land.land_on`. Their pixels get no class and are land in the chart.
     prepared
         Folder in which the prepared product is kept; by default it is removed when the chart is finished.
     engine, precision, device
@@ -186,6 +187,8 @@ class _Call:
         inputs = inputs_of(source, settings.prepare) | {"models": [m.sha256 for m in models.files], "land": land}
         self._warn_once()
         left_out = {"only", "prepare"} if source.prepared else {"only"}
+        if layers := _layers_of(source, models.files):
+            inputs["layers"] = layers
         configuration = settings.model_dump(mode="json", exclude=left_out) | models.configuration
         folder = self._folder_of(source)
         outputs = missing_outputs(folder, source, settings, None if self.overwrite else (inputs, configuration))
@@ -256,6 +259,28 @@ class _Call:
                 hint="Choose another --prepared.",
             )
         return folder
+
+
+def _layers_of(source: ChartSource, models: Sequence[ModelFile]) -> dict[str, str]:
+    """Return the SHA-256 of each layer that the models read, by name; refuse a product that lacks one.
+
+    Raises
+    ------
+    ProductError, GridError, ModelError
+        As :meth:`floemap.inference.predict.model_files.ModelFile.layers_of` does, and if the product is not prepared.
+    """
+    found: dict[str, str] = {}
+    for model in models:
+        names = [n for n in model.bands.names if n not in PRODUCT_BANDS.names]
+        if names and not source.prepared:
+            raise ProductError(
+                f"is not prepared, and so lacks the layer {names[0]}, which the model {model.path} reads.",
+                path=source.path,
+                hint="Run `floemap prepare`, then `floemap layer`, and give the prepared folder.",
+            )
+        if names:
+            found |= model.layers_of(source.path / "product.tif", source.inputs["product"]["product.tif"])
+    return found
 
 
 def _with_tolerance(settings: ChartSettings, maps: SceneMaps) -> ChartSettings:

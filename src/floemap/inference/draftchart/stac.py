@@ -18,6 +18,7 @@ from pystac.extensions.file import FileExtension
 from pystac.extensions.mlm import MLMExtension
 from pystac.extensions.raster import DataType, RasterBand, RasterExtension
 
+from floemap.bands import BandSet
 from floemap.errors import MISSHAPEN, ProductError
 from floemap.inference.draftchart.source import PreparedScene
 from floemap.inference.predict.model_files import ModelFile
@@ -153,7 +154,7 @@ def _multihash(hexadecimal: str) -> str:
     return f"1220{hexadecimal}"
 
 
-def _taken(names: Sequence[str]) -> list[RasterBand]:
+def _taken(bands: BandSet) -> list[RasterBand]:
     """Describe the input bands of a model, by the names to which ``mlm:input`` refers.
 
     The MLM extension requires the list. STAC 1.1 allows ``bands`` among the properties only if an asset has bands, too;
@@ -161,9 +162,9 @@ def _taken(names: Sequence[str]) -> list[RasterBand]:
     """
     known = {b.name: b for b in BANDS}
     found = []
-    for name in names:
-        band = RasterBand.create(unit=known[name].units if name in known else None)
-        band.properties |= {"name": name, "description": known[name].description if name in known else name}
+    for b in bands:
+        band = RasterBand.create(unit=b.unit or None)
+        band.properties |= {"name": b.name, "description": known[b.name].description if b.name in known else b.name}
         found.append(band)
     return found
 
@@ -215,4 +216,4 @@ def _add_models(item: pystac.Item, models: Sequence[ModelFile]) -> None:
         )
         item.add_asset("model" if len(models) == 1 else f"model_{i + 1}", asset)
         FileExtension.ext(asset).checksum = _multihash(m.sha256)
-        RasterExtension.ext(asset, add_if_missing=True).bands = _taken(bands)
+        RasterExtension.ext(asset, add_if_missing=True).bands = _taken(m.bands)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from floemap.errors import ConfigError, ModelError, how_to_install, known_names
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.whole_scene.pieces import Network, Piece, Precision, choose_precision, prepare_network
-from floemap.sentinel1.encoding import BAND_NAMES
 from floemap.warned import without_warnings
 
 Engine = Literal["torch", "openvino"]
@@ -110,7 +109,7 @@ def _in_openvino(network: Network, precision: Literal["fp32", "bf16"]) -> Networ
         "NUM_STREAMS": network.workers,
     }
     pieces: list[Piece] = []
-    channels = len(BAND_NAMES)
+    channels = network.bands.channels
     for piece in network.pieces:
         final = piece is network.pieces[-1]
         try:

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from floemap.bands import BandSet
 from floemap.errors import ConfigError, ModelError
+from floemap.layers.stored import hashes_of, scene_bands
 from floemap.learning.models.checkpoint_header import (
+    check_bands_fit,
+    find_bands,
     find_legend,
     heads_in,
     learnt_from,
@@ -75,6 +79,11 @@ class ModelFile:
         return heads_in(self.about, self.path)
 
     @property
+    def bands(self) -> BandSet:
+        """The bands that the model reads."""
+        return find_bands(self.about, self.path)
+
+    @property
     def resolution_m(self) -> float:
         """Pixel size of the training scenes, metres."""
         return float(self.about["resolution_m"])
@@ -91,9 +100,24 @@ class ModelFile:
 
     def facts(self) -> dict[str, Any]:
         """Return the description of the model in the record of a chart."""
-        kept = ("model", "software", "created", "bands", "normalisation", "resolution_m", "simulated")
+        kept = ("model", "software", "created", "bands", "layers", "normalisation", "resolution_m", "simulated")
         facts = {"name": self.name, "file": self.path.name, "sha256": self.sha256}
-        return facts | {"temperature": temperature_of(self.about, self.path)} | {k: self.about[k] for k in kept}
+        own = {k: self.about[k] for k in kept if k in self.about}
+        return facts | {"temperature": temperature_of(self.about, self.path)} | own
+
+    def layers_of(self, product: Path, product_sha256: str) -> dict[str, str]:
+        """Return the SHA-256 of each layer of a product that the model reads, by name; {} if it reads none.
+
+        Raises
+        ------
+        ProductError, GridError
+            If a layer is missing or cannot be used; see :func:`floemap.layers.stored.find_layer`.
+        ModelError
+            If a layer has another unit, or other gaps, than the model was trained on.
+        """
+        found = scene_bands(product, self.bands.names, wanted=self.bands, product_sha256=product_sha256)
+        check_bands_fit(self.bands, found, self.path)
+        return hashes_of(product, found)
 
 
 def default_model() -> Path:
@@ -120,7 +144,8 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
     Raises
     ------
     ModelError
-        If a model cannot be read, or several differ in classes, further heads, bands or pixel size.
+        If a model cannot be read, or several differ in classes, further heads or pixel size. They may read different
+        bands.
     ConfigError
         If a model is given twice.
     """
@@ -132,7 +157,6 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
         for what, one, two in (
             ("classes", keys, [c.key for c in other.legend.classes]),
             ("heads", *([f"{h.name} ({h.target})" for h in m.heads[1:]] for m in (first, other))),
-            ("bands", first.about["bands"], other.about["bands"]),
             ("pixel size", first.resolution_m, other.resolution_m),
         ):
             if one != two:

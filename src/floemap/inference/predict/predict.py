@@ -200,7 +200,10 @@ def _predict(
     (model,) = ready.files
     raster = raster_of(product)
     folder = place_in(out, name_of(product), "the product", path=raster, kind=ProductError)
-    inputs = {"product": {raster.name: sha256(raster)}, "model": {model.path.name: model.sha256}}
+    product_sha256 = sha256(raster)
+    inputs = {"product": {raster.name: product_sha256}, "model": {model.path.name: model.sha256}}
+    if layers := model.layers_of(raster, product_sha256):
+        inputs["layers"] = layers
     configuration = ready.configuration | {"probabilities": probabilities}
     files = ["classes.tif", *(["probabilities.tif"] if probabilities else [])]
     files += [f"{head.name}.tif" for head in model.heads[1:]]

@@ -71,11 +71,14 @@ def score_scene(predictors: Sequence[Predictor], opened: OpenProduct) -> SceneSc
 
     Of several models, the one counts whose training scenes the scene is least like.
     """
-    known = [p.known for p in predictors if not isinstance(p.known, str)]
-    if not known or opened.statistics is None:
+    scores = [
+        p.known.score(statistics.squares())
+        for p, statistics in zip(predictors, opened.statistics, strict=False)
+        if statistics is not None and not isinstance(p.known, str)
+    ]
+    if not scores:
         return next((p.known for p in predictors if isinstance(p.known, str)), "the scene was not read")
-    squares = opened.statistics.squares()
-    return max((k.score(squares) for k in known), key=lambda score: score.unusual)
+    return max(scores, key=lambda score: score.unusual)
 
 
 @contextmanager
@@ -111,14 +114,16 @@ def predicting(
     """
     with ExitStack() as stack:
         scenes = []
-        statistics = SquareStatistics(predictors[0].checkpoint.bands)
-        watch = any(not isinstance(p.known, str) for p in predictors)
+        statistics: list[SquareStatistics | None] = []
         for i, p in enumerate(predictors):  # each opens the product for itself: their threads read at the same time
             opened = stack.enter_context(open_fitting(product, p.checkpoint))
             tell = part_of(progress, i, len(predictors), p.checkpoint.path.stem) if len(predictors) > 1 else progress
-            read = statistics.watch(opened.read) if watch and i == 0 else opened.read
-            scenes.append(stack.enter_context(SceneLogits(p.network, read, opened.shape, progress=tell)))
-        opened = replace(opened, statistics=statistics if watch else None)
+            watched = None if isinstance(p.known, str) else SquareStatistics(opened.bands)
+            statistics.append(watched)
+            read = opened.read if watched is None else watched.watch(opened.read)
+            network = p.network.reading(opened.bands)
+            scenes.append(stack.enter_context(SceneLogits(network, read, opened.shape, progress=tell)))
+        opened = replace(opened, statistics=tuple(statistics))
         try:
             heats = [p.checkpoint.temperature for p in predictors]
             further = predictors[0].checkpoint.model.heads[1:]
@@ -140,7 +145,9 @@ def _refuse_empty(strips: Iterator[Strip], path: Path) -> Iterator[Strip]:
         empty = empty and bool((strip.classes == IGNORE).all())
         yield strip
     if empty:
-        raise ProductError("has no data: no pixel has all bands.", path=path, hint="Prepare it again.")
+        raise ProductError(
+            "has no data: no pixel has all bands that the model needs.", path=path, hint="Prepare it again."
+        )
 
 
 def predict_maps(product: str | Path, predictors: Sequence[Predictor], *, progress: Progress = silent) -> SceneMaps:

@@ -131,7 +131,8 @@ def _work(
     scenes: Sequence[SceneLogits], temperatures: Sequence[float], first: int, last: int, wanted: _Wanted
 ) -> Callable[[], Strip]:
     """Run the networks for the rows [first, last); return the function that does everything after them."""
-    valid = scenes[0].valid(first, last)
+    # Models may read different bands: a pixel needs the data of all.
+    valid = np.logical_and.reduce([s.valid(first, last) for s in scenes])
     members = []
     for scene in scenes:
         above, below = scene.cells_for(first, last)

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from floemap.bands import NODATA, BandSet
 from floemap.errors import MISSHAPEN, ModelError
 from floemap.legend import IGNORE
-from floemap.sentinel1.encoding import NODATA, SCALE
 
 if TYPE_CHECKING:  # it imports torch
     from floemap.learning.data.parts import PartArrays
@@ -61,12 +61,13 @@ class SquareStatistics:
     Parameters
     ----------
     bands
-        Names of the bands. Those that end in "_db" have a spread.
+        The bands. Those that a pixel needs count, as others may have gaps; those that end in "_db" have a spread.
     """
 
-    def __init__(self, bands: Sequence[str]) -> None:
-        self.names = [*bands, *(f"{name} spread" for name in bands if name.endswith("_db"))]
-        self._spread = [i for i, name in enumerate(bands) if name.endswith("_db")]
+    def __init__(self, bands: BandSet) -> None:
+        self._bands = [(i, bands.bands[i]) for i in bands.of_scene]
+        names = [band.name for _, band in self._bands]
+        self.names = [*names, *(f"{name} spread" for name in names if name.endswith("_db"))]
         self._rest: NDArray[np.int16] | None = None
         self._rows: list[Floats] = []
 
@@ -98,11 +99,11 @@ class SquareStatistics:
         return np.concatenate([*self._rows, *last])
 
     def _of(self, stored: NDArray[np.int16]) -> Floats:
-        bands, rows, cols = stored.shape
+        _, rows, cols = stored.shape
         size = (-(-cols // CELL_PX), -(-rows // CELL_PX))
-        seen = stored[:, ::_EVERY, ::_EVERY]
-        padding = [(0, side * CELL_PX // _EVERY - n) for side, n in zip(size[::-1], seen.shape[1:], strict=True)]
-        valid = np.pad((seen != NODATA).all(axis=0), padding)
+        seen = [stored[i, ::_EVERY, ::_EVERY] for i, _ in self._bands]
+        padding = [(0, side * CELL_PX // _EVERY - n) for side, n in zip(size[::-1], seen[0].shape, strict=True)]
+        valid = np.pad(np.logical_and.reduce([x != NODATA for x in seen]), padding)
 
         def mean(x: NDArray[Any]) -> Floats:
             return np.asarray(cv2.resize(np.asarray(x, np.float32), size, interpolation=cv2.INTER_AREA), np.float32)
@@ -110,20 +111,20 @@ class SquareStatistics:
         share = mean(valid).reshape(size[::-1])
         known = np.maximum(share, np.float32(1e-6))
         means, spreads = [], []
-        for i in range(bands):
-            x = np.where(valid, np.pad(seen[i], padding) * np.float32(SCALE), np.float32(0))
+        for values, (_, band) in zip(seen, self._bands, strict=True):
+            x = np.where(valid, band.decode(np.pad(values, padding)), np.float32(0))
             means.append(mean(x).reshape(share.shape) / known)
-            if i in self._spread:
-                variance = mean(x * x).reshape(share.shape) / known - means[i] ** 2
+            if band.name.endswith("_db"):
+                variance = mean(x * x).reshape(share.shape) / known - means[-1] ** 2
                 spreads.append(np.log(np.sqrt(np.maximum(variance, 0)) + np.float32(_FLOOR_DB)))
         found = np.stack([*means, *spreads], axis=-1)
         found[share < 0.5] = np.nan
         return found
 
 
-def labelled_squares(part: PartArrays, bands: Sequence[str]) -> Floats:
+def labelled_squares(part: PartArrays) -> Floats:
     """Return the numbers of a part's squares of which at least half has labels and data, (n, numbers)."""
-    statistics = SquareStatistics(bands)
+    statistics = SquareStatistics(part.bands)
     statistics.add(part.stored)
     squares = statistics.squares()
     return squares[_mostly(part.labels != IGNORE) & ~np.isnan(squares).any(axis=-1)]

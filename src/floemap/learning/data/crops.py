@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,13 +20,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from floemap.bands import BandSet
 from floemap.errors import ConfigError, FloemapError, TrainingError
 from floemap.learning.data.parts import PartArrays, ScenePart, part_window, read_window
 from floemap.learning.data.polygons import Polygons, PolygonTables, tables_of, tensor_of_ids
 from floemap.learning.data.survey import Survey
 from floemap.learning.settings import CropSettings
 from floemap.legend import IGNORE
-from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
+from floemap.sentinel1.encoding import NODATA, PRODUCT_BANDS
 
 # Purposes of random numbers. Each has its own stream, which is independent of the others for any seed.
 _PLACES, _TURNS, _ORDER, _VALIDATION, _TORCH = range(5)
@@ -40,7 +42,7 @@ class Batch(NamedTuple):
     Attributes
     ----------
     stored
-        Stored bands, (n, 3, side, side) int16.
+        Stored bands, (n, B, side, side) int16.
     labels
         (n, side, side) uint8.
     polygons
@@ -146,9 +148,17 @@ def torch_seed(seed: int, *key: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(_TORCH, *key)).generate_state(1, np.uint64)[0])
 
 
-def physical(stored: Tensor) -> Tensor:
-    """Convert stored int16 of any shape to float32 dB and degrees, NaN for no-data, on the same device."""
-    return torch.where(stored == NODATA, torch.nan, stored.to(torch.float32) * SCALE)
+def physical(stored: Tensor, bands: BandSet = PRODUCT_BANDS) -> Tensor:
+    """Convert stored int16 (..., B, rows, cols) to float32 in the bands' units, NaN for no-data, on the same device."""
+    step, offset = _steps(bands, stored.device)
+    return torch.where(stored == NODATA, torch.nan, stored.to(torch.float32) * step + offset)
+
+
+@cache
+def _steps(bands: BandSet, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return step and offset of the bands, (B, 1, 1) float32 each."""
+    table = torch.tensor([[b.step, b.offset] for b in bands], dtype=torch.float32, device=device)
+    return table[:, 0, None, None], table[:, 1, None, None]
 
 
 class CropSource(Protocol):
@@ -182,7 +192,7 @@ class ResidentCrops:
     def _gather(self, crops: Sequence[Crop]) -> Batch:
         side = crops[0].side_px
         device = self._stored[0].device
-        stored = torch.empty((len(crops), len(BAND_NAMES), side, side), dtype=torch.int16, device=device)
+        stored = torch.empty((len(crops), len(self._stored[0]), side, side), dtype=torch.int16, device=device)
         labels = torch.empty((len(crops), side, side), dtype=torch.uint8, device=device)
         ids = None if self._tables is None else torch.empty(labels.shape, dtype=torch.int16, device=device)
         for i, c in enumerate(crops):
@@ -265,7 +275,7 @@ def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Cut:
     Returns
     -------
     tuple
-        Stored bands, (3, side, side) int16; labels, (side, side) uint8; ids of polygons, (side, side) int16, or None.
+        Stored bands, (B, side, side) int16; labels, (side, side) uint8; ids of polygons, (side, side) int16, or None.
 
     Raises
     ------
@@ -288,7 +298,7 @@ def _span(at: int, crop: Crop, size: int) -> tuple[int, int]:
 
 
 def _cut(stored: Tensor, labels: Tensor, ids: Tensor | None, crop: Crop) -> Cut:
-    """Cut a crop with its context from (3, rows, cols) and (rows, cols). Without context, return views."""
+    """Cut a crop with its context from (B, rows, cols) and (rows, cols). Without context, return views."""
     size, context = crop.size_px, crop.context_px
     inner = (slice(crop.row, crop.row + size), slice(crop.col, crop.col + size))
     if not context:

@@ -12,23 +12,24 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from floemap.bands import NODATA, BandSet
 from floemap.errors import TrainingError
-from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
 #: Rows summed at a time: 64-bit copies are made of them.
 _STRIP_ROWS = 256
 
-#: (3, bands) Python integers, which have no largest one: pixels with data, sum and sum of squares of stored values.
+#: (3, B) Python integers, which have no largest one: pixels with data, sum and sum of squares of stored values.
 BandSums = NDArray[np.object_]
 
 
 def band_sums(stored: NDArray[np.int16]) -> BandSums:
-    """Return exact sums over the pixels with data of each band, (3, bands): their number, sum and sum of squares.
+    """Return exact sums over the pixels with data of each band, (3, B): their number, sum and sum of squares.
 
     Parameters
     ----------
     stored
-        Stored values, (bands, rows, cols); those that are NODATA do not count.
+        Stored values, (B, rows, cols); those that are NODATA do not count.
     """
     sums = np.zeros((3, len(stored)), np.object_)
     for row in range(0, stored.shape[1], _STRIP_ROWS):
@@ -42,28 +43,33 @@ def band_sums(stored: NDArray[np.int16]) -> BandSums:
     return sums
 
 
-def pooled_statistics(parts: Iterable[BandSums]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each band over the pixels of all parts, in dB, dB and degrees.
+def pooled_statistics(
+    parts: Iterable[BandSums], bands: BandSet = PRODUCT_BANDS
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each band over the pixels of all parts, in the units of the bands.
 
     Parameters
     ----------
     parts
         Sums of each part, as :func:`band_sums` returns them.
+    bands
+        The bands, B, of all parts.
 
     Raises
     ------
     TrainingError
         If a band has no data, or the same value everywhere.
     """
-    sums = sum(parts, np.zeros((3, len(BAND_NAMES)), np.object_))
+    sums = sum(parts, np.zeros((3, len(bands)), np.object_))
     means, deviations = [], []
-    for band, n, total, squares in zip(BAND_NAMES, *sums, strict=True):
+    for band, n, total, squares in zip(bands, *sums, strict=True):
         spread = n * squares - total**2  # n^2 times the variance, exact
         if spread <= 0:
-            found = "no data" if n == 0 else f"the value {total / n * SCALE:.2f} everywhere"
-            raise TrainingError(
-                f"band {band} has {found} in the training parts.", hint="Are these products made by `floemap prepare`?"
-            )
-        means.append(total / n * SCALE)
-        deviations.append(math.sqrt(spread) / n * SCALE)
+            found = "no data" if n == 0 else f"the value {total / n * band.step + band.offset:.2f} everywhere"
+            hint = "Are these products made by `floemap prepare`?"
+            if band.name not in PRODUCT_BANDS.names:
+                hint = "A model cannot learn from it: leave it out of [data] bands."
+            raise TrainingError(f"band {band.name} has {found} in the training parts.", hint=hint)
+        means.append(total / n * band.step + band.offset)
+        deviations.append(math.sqrt(spread) / n * band.step)
     return tuple(means), tuple(deviations)

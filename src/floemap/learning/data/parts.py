@@ -6,16 +6,19 @@ module of this room imports the geospatial library.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.errors import FloemapError, GridError
+from floemap.bands import NODATA, BandSet
+from floemap.errors import ConfigError, GridError
 from floemap.learning.data.polygons import PolygonShares, check_ids, read_shares
 from floemap.legend import IGNORE
-from floemap.sentinel1.encoding import BAND_NAMES, NODATA
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
 Window = tuple[int, int, int, int]
 
@@ -40,6 +43,8 @@ class ScenePart:
         The polygons.tif beside the labels, with its table, for losses that read polygons; None for others.
     border_px
         Labels and polygons nearer than this to a border between polygons are left out; it needs `polygons`.
+    bands
+        The bands to read, B, in the steps in which they are given; see :func:`floemap.layers.stored.scene_bands`.
     """
 
     name: str
@@ -49,6 +54,7 @@ class ScenePart:
     window: Window | None = None
     polygons: Path | None = None
     border_px: int = 0
+    bands: BandSet = PRODUCT_BANDS
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,15 @@ class PartArrays:
     Attributes
     ----------
     stored
-        (3, rows, cols) int16: HH and HV in hundredths of dB, incidence angle in hundredths of degrees, NODATA outside
-        the scene and the part. The order is that of :data:`floemap.sentinel1.encoding.BAND_NAMES`.
+        (B, rows, cols) int16: the bands in their order and steps, NODATA outside the scene and the part.
     labels
         (rows, cols) uint8: class ids, or IGNORE for pixels without a class.
     ids
         (rows, cols) uint16: polygon of each pixel, 0 for none; None if the loss does not read polygons.
     polygons
         What the chart says of these polygons.
+    bands
+        The bands.
     """
 
     name: str
@@ -73,9 +80,10 @@ class PartArrays:
     labels: NDArray[np.uint8]
     ids: NDArray[np.uint16] | None = None
     polygons: PolygonShares | None = None
+    bands: BandSet = PRODUCT_BANDS
 
     def __post_init__(self) -> None:
-        if self.stored.shape != (len(BAND_NAMES), *self.labels.shape):
+        if self.stored.shape != (len(self.bands), *self.labels.shape):
             raise GridError(f"part {self.name}: bands of {self.stored.shape} and labels of {self.labels.shape}.")
         if self.ids is not None and self.ids.shape != self.labels.shape:
             raise GridError(f"part {self.name}: polygons of {self.ids.shape} and labels of {self.labels.shape}.")
@@ -135,26 +143,29 @@ def read_window(part: ScenePart, window: Window | None) -> PartArrays:
     from rasterio.windows import Window as RasterWindow
 
     from floemap.cog import open_raster
+    from floemap.layers.reading import open_bands
 
     view = None if window is None else RasterWindow(window[1], window[0], window[3], window[2])
+    with open_bands(part.product, part.bands) as opened:
+        stored, grids = opened.read(window), {_grid_of(opened.dataset)}
     read = []
-    grids = set()
-    for path, bands in ((part.product, [1, 2, 3]), (part.labels, 1), (part.mask, 1), (part.polygons, 1)):
+    for path in (part.labels, part.mask, part.polygons):
         if path is None:
             continue
         with open_raster(path) as d:
-            if path == part.product and d.descriptions[:3] != BAND_NAMES:
-                raise FloemapError(
-                    f"has the bands {d.descriptions}.", path=path, hint="Make it with `floemap prepare`."
-                )
-            grids.add((d.shape, tuple(round(v, 6) for v in d.transform)))
-            read.append(d.read(bands, window=view))
+            grids.add(_grid_of(d))
+            read.append(d.read(1, window=view))
     if len(grids) > 1:
         raise GridError(f"part {part.name}: product, labels and mask lie on different grids.", path=part.labels)
-    stored, labels = np.asarray(read[0], np.int16), np.asarray(read[1], np.uint8)
+    labels = np.asarray(read[0], np.uint8)
     ids = None if part.polygons is None else np.asarray(read[-1], np.uint16)
+    if set(part.bands.names) - set(PRODUCT_BANDS.names):
+        without = (stored == NODATA).all(axis=0)  # of the scene, or of a layer that a pixel needs
+        labels[without] = IGNORE
+        if ids is not None:
+            ids[without] = 0
     if part.mask is not None:
-        outside = read[2] == 0
+        outside = read[1] == 0
         stored[:, outside] = NODATA
         labels[outside] = IGNORE
         if ids is not None:
@@ -163,7 +174,35 @@ def read_window(part: ScenePart, window: Window | None) -> PartArrays:
         beside = _beside_borders(part, window, ids.shape)
         labels[beside] = IGNORE
         ids[beside] = 0
-    return PartArrays(part.name, stored, labels, ids)
+    return PartArrays(part.name, stored, labels, ids, bands=part.bands)
+
+
+def _grid_of(raster: Any) -> tuple[Any, ...]:
+    return raster.shape, tuple(round(v, 6) for v in raster.transform)
+
+
+def with_common_bands(parts: Sequence[ScenePart | PartArrays]) -> tuple[list[ScenePart | PartArrays], BandSet]:
+    """Return parts that give their bands in the same steps, and the bands.
+
+    Scenes may store a layer in different steps; the coarsest are used, which hold the values of all scenes.
+
+    Raises
+    ------
+    ConfigError
+        If parts differ in names, units or gaps of their bands, or parts in memory in steps.
+    """
+    first = parts[0].bands
+    for part in parts:
+        if (difference := part.bands.differs(first)) is not None:
+            raise ConfigError(
+                f"the part {part.name} has other bands than {parts[0].name}: {difference}.",
+                hint="Make the layers of all scenes with the same options of `floemap layer`.",
+            )
+    bands = BandSet(tuple(max((p.bands[n] for p in parts), key=lambda b: b.step) for n in first.names))
+    for part in parts:
+        if isinstance(part, PartArrays) and part.bands != bands:
+            raise ConfigError(f"the part {part.name} is in memory, in other steps than those of other parts.")
+    return [replace(p, bands=bands) for p in parts], bands
 
 
 def _beside_borders(part: ScenePart, window: Window | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:

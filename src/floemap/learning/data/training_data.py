@@ -211,9 +211,13 @@ def _of_arrays(part: PartArrays) -> dict[str, Any]:
 
 def _of_files(part: ScenePart) -> dict[str, Any]:
     from floemap.icechart.label.polygon_table import TABLE
+    from floemap.layers.stored import hashes_of
 
     files = {"product": part.product, "labels": part.labels, "mask": part.mask, "polygons": part.polygons}
     if part.polygons is not None:
         files["table"] = part.polygons.with_name(TABLE)
-    about = {name: sha256(path) for name, path in files.items() if path is not None} | {"window": part.window}
+    about: dict[str, Any] = {name: sha256(path) for name, path in files.items() if path is not None}
+    about["window"] = part.window
+    if layers := hashes_of(part.product, part.bands):
+        about["layers"] = layers
     return about | ({"border_px": part.border_px} if part.border_px else {})

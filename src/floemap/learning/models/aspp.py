@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from floemap.bands import BandSet
 from floemap.learning.models.atrous import PUBLISHED_RATES, rates_in_cells
 from floemap.learning.models.base import (
     Classifier,
@@ -23,6 +24,7 @@ from floemap.learning.models.base import (
 )
 from floemap.learning.models.resnet import CHANNELS, ResNet18Encoder, reach_px
 from floemap.learning.settings import ModelSettings
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
 
 class LocalMean(nn.Module):
@@ -107,13 +109,15 @@ def _only_centre(convolution: nn.Module) -> None:
 class ResNet18Aspp(SegmentationModel):
     """ResNet18 up to layer3 with the ASPP decoder at its stride: 4.04 million parameters, or 5.61 if dense."""
 
-    def __init__(self, settings: ModelSettings, classes: int, *, separable: bool) -> None:
+    def __init__(
+        self, settings: ModelSettings, classes: int, bands: BandSet = PRODUCT_BANDS, *, separable: bool
+    ) -> None:
         stride, given = settings.output_stride, settings.rates or PUBLISHED_RATES
         settings = settings.model_copy(update={"rates": given})
         super().__init__(
-            settings, classes, stride=stride, alignment_px=stride, reach_px=reach_px(), feature_channels=CHANNELS
+            settings, classes, bands, stride=stride, alignment_px=stride, reach_px=reach_px(), feature_channels=CHANNELS
         )
-        self.encoder = ResNet18Encoder(stride)
+        self.encoder = ResNet18Encoder(stride, bands.channels)
         rates = rates_in_cells(given, stride)
         self.decoder = AsppDecoder(CHANNELS, classes, rates, separable, settings.dropout)
 

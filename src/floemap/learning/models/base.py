@@ -1,7 +1,7 @@
 """Base class of all models: normalisation inside the model, encoder and decoder that run separately, upsampling.
 
-Axes are (N, channels, rows, columns) everywhere. A model reads physical values (dB, dB, degrees) in the order of
-:data:`floemap.sentinel1.encoding.BAND_NAMES`, NaN for no-data, and returns one logit for each class.
+Axes are (N, channels, rows, columns) everywhere. A model reads physical values of its bands, a
+:class:`floemap.bands.BandSet`, NaN for no-data, and returns one logit for each class.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from floemap.bands import BandSet
 from floemap.config import Settings
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.settings import ModelSettings
 from floemap.learning.targets import ICE_TYPE, Head
-from floemap.sentinel1.encoding import BAND_NAMES
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
 #: Class ids are uint8, and 255 means no class.
 MAX_CLASSES = 255
@@ -48,6 +49,8 @@ class SegmentationModel(nn.Module, ABC):
         Settings from which the model is built.
     classes
         Number of logits of each cell, K: that of classes, and of the channels of further heads.
+    bands
+        Bands that the model reads, B. Its first layer has `bands.channels` input channels, C.
     stride
         Pixels of the scene for each cell of the logits that :meth:`decode` gives, in rows and in columns.
     alignment_px
@@ -61,7 +64,7 @@ class SegmentationModel(nn.Module, ABC):
 
     Attributes
     ----------
-    name, settings, stride, alignment_px, feature_channels
+    name, settings, bands, stride, alignment_px, feature_channels
         See the parameters; `name` is that of the settings.
     options
         The options from the settings, checked: an instance of the class ``Options`` within the class.
@@ -76,8 +79,8 @@ class SegmentationModel(nn.Module, ABC):
         `reach_px` rounded up to a multiple of `alignment_px`. A tile with this margin on each side has the same
         features inside as the whole scene.
     mean, std
-        Buffers, (3,) float32 whatever the type of the weights: mean and standard deviation of the bands in the
-        training pixels, in dB, dB and degrees.
+        Buffers, (B,) float32 whatever the type of the weights: mean and standard deviation of the bands in the
+        training pixels, in their units.
 
     Raises
     ------
@@ -95,6 +98,7 @@ class SegmentationModel(nn.Module, ABC):
         self,
         settings: ModelSettings,
         classes: int,
+        bands: BandSet = PRODUCT_BANDS,
         *,
         stride: int,
         alignment_px: int,
@@ -110,35 +114,43 @@ class SegmentationModel(nn.Module, ABC):
         self.described: dict[str, Any] = {}
         self.channels = classes
         self.heads: tuple[Head, ...] = (Head(ICE_TYPE, "class", classes),)
+        self.bands = bands
         self.stride = stride
         self.alignment_px = alignment_px
         self.margin_px = -(-reach_px // alignment_px) * alignment_px
         self.feature_channels = feature_channels
-        self.register_buffer("mean", torch.zeros(len(BAND_NAMES)))
-        self.register_buffer("std", torch.ones(len(BAND_NAMES)))
+        self._reads_normalised = False
+        self.register_buffer("mean", torch.zeros(len(bands)))
+        self.register_buffer("std", torch.ones(len(bands)))
 
     def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Set mean and standard deviation of the bands, (3,) each, in dB, dB and degrees.
+        """Set mean and standard deviation of the bands, (B,) each, in their units.
 
         Raises
         ------
         ModelError
-            If they are not three finite numbers each, or a standard deviation is not positive.
+            If they are not a finite number for each band, or a standard deviation is not positive.
         """
         given = torch.tensor([list(mean), list(std)], dtype=torch.float64) if len(mean) == len(std) else torch.empty(0)
-        if given.shape != (2, len(BAND_NAMES)) or not given.isfinite().all() or not (given[1] > 0).all():
+        if given.shape != (2, len(self.bands)) or not given.isfinite().all() or not (given[1] > 0).all():
             raise ModelError(
                 f"mean {list(mean)} and standard deviation {list(std)} cannot normalise the bands "
-                f"{', '.join(BAND_NAMES)}.",
+                f"{', '.join(self.bands.names)}.",
                 hint="Each band needs a finite mean and a positive standard deviation.",
             )
         self.mean.copy_(given[0])
         self.std.copy_(given[1])
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Return (x - mean) / std in float32, and 0 (the mean) for NaN. Shape (N, 3, H, W)."""
-        scaled = (x.float() - self.mean[:, None, None]) / self.std[:, None, None]
-        return torch.where(scaled.isnan(), 0.0, scaled)
+        """Return the channels of the network's input, (N, C, H, W) float32, for physical values (N, B, H, W).
+
+        They are (x - mean) / std, and 0 (the mean) for NaN; then, for each band with a flag, 1 for NaN and else 0.
+        """
+        return x if self._reads_normalised else normalised(x, self.mean, self.std, self.bands)
+
+    def read_normalised(self) -> None:
+        """Let the model read what :meth:`normalise` has returned, (N, C, H, W), from now on."""
+        self._reads_normalised = True
 
     @property
     def classes(self) -> int:
@@ -152,7 +164,7 @@ class SegmentationModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Return the features, (N, F, H / stride, W / stride), for physical values (N, 3, H, W), NaN for no-data.
+        """Return the features, (N, F, H / stride, W / stride), for physical values (N, B, H, W), NaN for no-data.
 
         H and W must be multiples of `alignment_px`.
         """
@@ -162,7 +174,7 @@ class SegmentationModel(nn.Module, ABC):
         """Return the logits, (N, K, h, w), one for each cell of the features (N, F, h, w); float32 or better."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits, (N, K, H, W), for physical values (N, 3, H, W) of any height and width.
+        """Return the logits, (N, K, H, W), for physical values (N, B, H, W) of any height and width.
 
         The input is padded with no-data below and to the right to multiples of `alignment_px`, and the result is
         cropped. The logits of the cells are interpolated bilinearly, by a factor of exactly `stride`.
@@ -186,6 +198,16 @@ class SegmentationModel(nn.Module, ABC):
             if now.dtype != value.dtype and not value.is_meta:
                 setattr(self, name, value.to(now.device))
         return self
+
+
+def normalised(x: Tensor, mean: Tensor, std: Tensor, bands: BandSet) -> Tensor:
+    """Return the channels for physical values and the statistics of their bands; see SegmentationModel.normalise."""
+    scaled = (x.float() - mean[:, None, None]) / std[:, None, None]
+    gaps = scaled.isnan()
+    values = torch.where(gaps, 0.0, scaled)
+    if not bands.flagged:
+        return values
+    return torch.cat([values, gaps[:, bands.flagged].to(values.dtype)], dim=1)
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

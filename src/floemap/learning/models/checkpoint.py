@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +20,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 
+from floemap.bands import BandSet
 from floemap.errors import ConfigError, ModelError
 from floemap.learning.models.base import SegmentationModel, load_tensors
 from floemap.learning.models.checkpoint_header import (
     METADATA_KEY,
     RESOLUTION_TOLERANCE,
     SCHEMA_VERSION,
+    check_bands_fit,
+    describe_bands,
     describe_legend,
+    find_bands,
     find_legend,
     heads_in,
     read_about,
@@ -40,7 +44,7 @@ from floemap.legend import Legend
 from floemap.legend import legend as legend_called
 from floemap.own_legends import from_record
 from floemap.results.stage import write_whole
-from floemap.sentinel1.encoding import BAND_NAMES
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -70,9 +74,9 @@ class Checkpoint:
         return from_record(self.about["legend"], self.path, ModelError)
 
     @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands that the model reads, in order."""
-        return tuple(self.about["bands"])
+    def bands(self) -> BandSet:
+        """The bands that the model reads, in order."""
+        return self.model.bands
 
     @property
     def resolution_m(self) -> float:
@@ -154,7 +158,7 @@ def _header(path: Path, model: SegmentationModel, about: Mapping[str, Any], dtyp
             "classes": model.classes,
             "parameters": sum(p.numel() for p in model.parameters()),
         },
-        "bands": list(BAND_NAMES),
+        **describe_bands(model.bands),
         "normalisation": {"mean": model.mean.tolist(), "std": model.std.tolist()},
         "legend": describe_legend(table),
         "resolution_m": resolution_m,
@@ -204,16 +208,15 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
 
 def _build(path: Path, about: Mapping[str, Any], table: Legend) -> SegmentationModel:
     """Build the model that a header describes, with random weights."""
-    described = about["model"]
-    if tuple(about["bands"]) != BAND_NAMES:
-        raise ModelError(f"reads the bands {about['bands']}; this floemap has {list(BAND_NAMES)}.", path=path)
+    described, bands = about["model"], find_bands(about, path)
     if described.get("classes") != len(table):
         raise ModelError(f"gives {described.get('classes')} classes; its legend has {len(table)}.", path=path)
     heads = heads_in(about, path)
     try:
         settings = _settings_of(described)
         with torch.random.fork_rng(devices=[]):
-            model = build_model(settings, heads, crop_px=int(described.get("crop_px", 256)), described=described)
+            crop_px = int(described.get("crop_px", 256))
+            model = build_model(settings, heads, bands, crop_px=crop_px, described=described)
     except KeyError as e:
         raise ModelError(f"has a damaged description: {e} of the model is missing.", path=path) from e
     except (TypeError, ValueError) as e:
@@ -236,19 +239,21 @@ def _settings_of(described: Mapping[str, Any]) -> ModelSettings:
     return ModelSettings.checked(rates=described.get("rates"), **{key: described[key] for key in keys})
 
 
-def read_start(settings: ModelSettings, legend: Legend, resolution_m: float) -> Checkpoint | None:
+def read_start(
+    settings: ModelSettings, legend: Legend, resolution_m: float, bands: BandSet = PRODUCT_BANDS
+) -> Checkpoint | None:
     """Return the checkpoint that a training starts from (``start_from``), or None if it starts from none.
 
     Raises
     ------
     ModelError
-        If it cannot be read, is another model than `settings` ask for, or was trained on another pixel size or other
-        classes.
+        If it cannot be read, is another model than `settings` ask for, or was trained on other bands, another pixel
+        size or other classes.
     """
     if settings.start_from is None:
         return None
     start = load_checkpoint(settings.start_from)
-    check_fits(start, bands=BAND_NAMES, resolution_m=resolution_m, legend=legend)
+    check_fits(start, bands=bands, resolution_m=resolution_m, legend=legend)
     own, asked = _in_words(start.model.settings), _in_words(settings)
     if own != asked:
         raise ModelError(
@@ -309,7 +314,7 @@ def _in_words(model: ModelSettings) -> str:
 
 
 def check_fits(
-    checkpoint: Checkpoint, *, bands: Sequence[str], resolution_m: float, legend: Legend | str | None = None
+    checkpoint: Checkpoint, *, bands: BandSet, resolution_m: float, legend: Legend | str | None = None
 ) -> None:
     """Refuse a product, or labels, that do not fit a model.
 
@@ -318,7 +323,7 @@ def check_fits(
     checkpoint
         Checkpoint of the model.
     bands
-        Names of the product's bands, in the order in which the model would read them.
+        Bands of the scene, in the order in which the model would read them. Their steps may differ from the model's.
     resolution_m
         Pixel size of the product, metres.
     legend
@@ -332,12 +337,7 @@ def check_fits(
     ConfigError
         If there is no legend of that name.
     """
-    if tuple(bands) != checkpoint.bands:
-        raise ModelError(
-            f"reads the bands {', '.join(checkpoint.bands)}; the product has {', '.join(bands)}.",
-            path=checkpoint.path,
-            hint="Make the product with `floemap prepare`.",
-        )
+    check_bands_fit(checkpoint.bands, bands, checkpoint.path)
     if not math.isclose(resolution_m, checkpoint.resolution_m, rel_tol=RESOLUTION_TOLERANCE):
         raise ModelError(
             f"was trained on pixels of {checkpoint.resolution_m:g} m; the product has {resolution_m:g} m.",

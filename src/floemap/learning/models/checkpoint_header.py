@@ -1,11 +1,12 @@
 """The header of a checkpoint, read without torch: JSON in the metadata of its .safetensors file.
 
 Keys: ``schema_version``, ``software``, ``created``, ``model`` (name, output_stride, rates, dropout, classes,
-parameters), ``bands``, ``normalisation`` (mean and std of each band, dB and degrees), ``legend`` (name, title, and id,
-key, title and SIGRID-3 stages of each class), ``resolution_m``, ``simulated`` (whether the training scenes were
-simulated), ``dtype`` of the stored weights, and what the training adds: crs, data, started_from, training, and
-``calibration`` (temperature, and how it was fitted; headers without it are of models that are not calibrated) and
-``out_of_distribution`` (what the training scenes are like; see
+parameters), ``bands`` (names, in order), ``layers`` (unit, step, offset and missing of each band that is not the
+product's, by name; headers of models without such bands lack it), ``normalisation`` (mean and std of each band, in its
+unit), ``legend`` (name, title, and id, key, title and SIGRID-3 stages of each class), ``resolution_m``, ``simulated``
+(whether the training scenes were simulated), ``dtype`` of the stored weights, and what the training adds: crs, data,
+started_from, training, and ``calibration`` (temperature, and how it was fitted; headers without it are of models that
+are not calibrated) and ``out_of_distribution`` (what the training scenes are like; see
 :mod:`floemap.learning.calibration.out_of_distribution`). ``tasks`` is optional: the heads of the model in the order of
 its output channels (name, target, channels). Without it, the model has one head of classes.
 
@@ -22,11 +23,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from floemap.bands import BandSet, InputBand, band_of
 from floemap.errors import MISSHAPEN, ConfigError, ModelError
 from floemap.learning.targets import VALUES, Head, heads_of
 from floemap.legend import Legend, legend
 from floemap.own_legends import from_record, with_table
 from floemap.results.stage import parse_json, sha256
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +162,48 @@ def _damaged(path: Path | None, e: Exception) -> ModelError:
     return ModelError(f"has a damaged description: {type(e).__name__}: {e}.", path=path)
 
 
+def describe_bands(bands: BandSet) -> dict[str, Any]:
+    """Return the header's description of the bands that a model reads."""
+    layers = {b["name"]: {k: v for k, v in b.items() if k != "name"} for b in bands.record()}
+    layers = {name: band for name, band in layers.items() if name not in PRODUCT_BANDS.names}
+    return {"bands": list(bands.names)} | ({"layers": layers} if layers else {})
+
+
+def find_bands(about: Mapping[str, Any], path: Path | None = None) -> BandSet:
+    """Return the bands that a header describes.
+
+    Raises
+    ------
+    ModelError
+        If the description is damaged, or lacks a band that is not the product's.
+    """
+    names, layers = about["bands"], about.get("layers", {})
+    try:
+        if not isinstance(layers, Mapping) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"its bands are {names}, its layers {layers!r}.")
+        own = PRODUCT_BANDS.names
+        return BandSet(tuple(PRODUCT_BANDS[n] if n in own else band_of(layers.get(n), n) for n in names))
+    except ConfigError as e:
+        raise ModelError(f"reads the bands {names}, which this floemap does not know: {e}", path=path) from e
+
+
+def check_bands_fit(learnt: BandSet, scene: BandSet, path: Path) -> None:
+    """Refuse a scene whose bands differ from those that a model was trained on; only their steps may differ.
+
+    Raises
+    ------
+    ModelError
+        With the first difference.
+    """
+    if (difference := learnt.differs(scene)) is not None:
+        raise ModelError(
+            f"was trained on other bands than those of the scene: it reads {difference}.",
+            path=path,
+            hint="Make the bands of the scene as those of the training scenes were made: a product with "
+            "`floemap prepare`, a layer with `floemap layer`.",
+        )
+
+
 def learnt_from(about: Mapping[str, Any]) -> str:
     """Say what a model was trained on, by its header: real scenes, SIMULATED scenes only, or both."""
     parts = [part for part in about.get("data", ()) if isinstance(part, Mapping)]
@@ -222,7 +267,7 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
     about = read_about(path)
     try:
         model, normalisation = about["model"], about["normalisation"]
-        pairs = zip(about["bands"], normalisation["mean"], normalisation["std"], strict=True)
+        pairs = zip(find_bands(about, path), normalisation["mean"], normalisation["std"], strict=True)
         uses: dict[str, list[str]] = {}
         for part in about.get("data", ()):
             uses.setdefault(str(part["role"]), []).append(str(part["part"]))
@@ -234,7 +279,7 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
             *((f"head {h.name}", _in_words(h)) for h in heads_in(about, path)[1:]),
             ("legend", about["legend"]["name"]),
             ("pixel size", f"{about['resolution_m']:g} m"),
-            *((band, f"mean {mean:.2f}, standard deviation {std:.2f}") for band, mean, std in pairs),
+            *((band.name, _band_in_words(band, mean, std)) for band, mean, std in pairs),
             *((role, ", ".join(parts)) for role, parts in uses.items()),
         ]
         if (started := about.get("started_from")) is not None:
@@ -266,6 +311,17 @@ def _in_words(head: Head) -> str:
         value = VALUES[head.target]
         return f"{value.title}, {value.low:g} to {value.high:g}"
     return "share of each class"
+
+
+def _band_in_words(band: InputBand, mean: float, std: float) -> str:
+    """Describe a band, and its gaps if it is not the product's."""
+    gaps = {
+        "scene": "pixels without it count as without data",
+        "mean": "gaps are read as the mean",
+        "flag": "gaps are read as the mean and flagged",
+    }
+    words = f"mean {mean:.2f}, standard deviation {std:.2f}"
+    return words if band.name in PRODUCT_BANDS.names else f"{words} {band.unit}; a layer, {gaps[band.missing]}"
 
 
 def describe_legend(table: Legend) -> dict[str, Any]:

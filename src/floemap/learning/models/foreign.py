@@ -1,4 +1,4 @@
-"""Any torch.nn.Module as a model: normalised bands, (N, B, H, W), to logits, (N, K, H / s, W / s).
+"""Any torch.nn.Module as a model: normalised bands, (N, C, H, W), to logits, (N, K, H / s, W / s).
 
 The module's stride s, the sizes that it takes and its receptive field are measured by running it
 (:mod:`floemap.learning.models.probe`). If the receptive field is limited, whole scenes are predicted in tiles that give
@@ -19,13 +19,13 @@ import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
+from floemap.bands import BandSet
 from floemap.config import Settings
 from floemap.errors import FloemapError, ModelError
 from floemap.learning.models.base import SegmentationModel, at_least_float32
 from floemap.learning.models.own import CLASSES, Origin, arguments, build_network, origin
 from floemap.learning.models.probe import Measured, find_sizes, measure, noise, tiles_equal
 from floemap.learning.settings import CropSettings, ModelSettings
-from floemap.sentinel1.encoding import BAND_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +67,18 @@ class Foreign(SegmentationModel):
         model_config = ConfigDict(extra="allow")
 
     def __init__(
-        self, settings: ModelSettings, classes: int, network: nn.Module, measured: Measured, window_px: int
+        self,
+        settings: ModelSettings,
+        classes: int,
+        bands: BandSet,
+        network: nn.Module,
+        measured: Measured,
+        window_px: int,
     ) -> None:
         super().__init__(
             settings,
             classes,
+            bands,
             stride=measured.stride,
             alignment_px=measured.alignment_px,
             reach_px=measured.reach_px or 0,
@@ -129,7 +136,7 @@ def logits_of(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def build_own(
-    settings: ModelSettings, classes: int, crop_px: int, described: Mapping[str, Any] | None
+    settings: ModelSettings, classes: int, bands: BandSet, crop_px: int, described: Mapping[str, Any] | None
 ) -> SegmentationModel:
     """Build a model that is named by import string; see :func:`floemap.learning.models.registry.build_model`.
 
@@ -138,17 +145,22 @@ def build_own(
     ConfigError
         If it cannot be built.
     ModelError
-        If it fails, or what it gives is not usable.
+        If it fails, reads other bands, or what it gives is not usable.
     """
-    came_from, bands = origin(settings.name), len(BAND_NAMES)
+    came_from = origin(settings.name)
     network = build_network(settings, arguments(settings, bands, classes, trained=described is not None))
     try:
         if isinstance(network, SegmentationModel):
             model = network
+            if model.bands != bands:
+                raise ModelError(
+                    f"reads the bands {', '.join(model.bands.names)}, not {', '.join(bands.names)}.",
+                    hint="Give its __init__ a parameter bands, and pass it on to SegmentationModel.__init__.",
+                )
             check_model_runs(model)
             _check_margin(model)
         else:
-            model = _adapted(settings, classes, network, crop_px, described, _known(described, came_from))
+            model = _adapted(settings, classes, bands, network, crop_px, described, _known(described, came_from))
         _freeze_unused(model)
     except ModelError as e:
         raise ModelError(f"the model {settings.name} {e.message}", hint=e.hint) from e
@@ -159,25 +171,27 @@ def build_own(
 def _adapted(
     settings: ModelSettings,
     classes: int,
+    bands: BandSet,
     network: nn.Module,
     crop_px: int,
     described: Mapping[str, Any] | None,
     known: Measured | None,
 ) -> Foreign:
     """Return a module as a model, measured unless a checkpoint's header says what was measured."""
-    bands, measured = len(BAND_NAMES), known
+    measured = known
     if measured is None:
-        stride, multiple = find_sizes(network, logits_of, bands, crop_px)
+        stride, multiple = find_sizes(network, logits_of, bands.channels, crop_px)
         if described is None and multiple > crop_px:
             raise ModelError(
                 f"needs images whose sides are multiples of {multiple} px, but the crops have {crop_px} px.",
                 hint=f"Set crops.size_px = {multiple}.",
             )
         measured = Measured(stride, multiple, None)
-    model = Foreign(settings, classes, network, measured, crop_px)
+    model = Foreign(settings, classes, bands, network, measured, crop_px)
     check_model_runs(model)
     if known is None:
-        model = Foreign(settings, classes, network, measure(network, logits_of, bands, stride, multiple), crop_px)
+        measured = measure(network, logits_of, bands.channels, stride, multiple)
+        model = Foreign(settings, classes, bands, network, measured, crop_px)
     model.contiguous = not _takes_channels_last(model)
     return model
 

@@ -21,11 +21,13 @@ from typing import Any, get_type_hints
 
 from torch import nn
 
+from floemap.bands import BandSet
 from floemap.config import Settings
 from floemap.errors import ConfigError, known_names
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.settings import ModelSettings
 from floemap.plugins import identity, imported, package_of
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
 #: Names of parameters for the number of bands.
 BANDS = ("in_channels", "in_chans", "num_channels", "input_channels", "n_channels", "bands")
@@ -125,10 +127,10 @@ def check_own(settings: ModelSettings) -> None:
                 f"model.{key} is a setting of floemap's models, but model.name is {settings.name!r}.",
                 hint=f"Leave it out. The options in [model.options] are {_known(own_class(settings.name))}.",
             )
-    arguments(settings, 3, 2)
+    arguments(settings, PRODUCT_BANDS, 2)
 
 
-def arguments(settings: ModelSettings, bands: int, classes: int, *, trained: bool = False) -> dict[str, Any]:
+def arguments(settings: ModelSettings, bands: BandSet, classes: int, *, trained: bool = False) -> dict[str, Any]:
     """Return the keyword arguments from which a model is built.
 
     Parameters
@@ -136,7 +138,7 @@ def arguments(settings: ModelSettings, bands: int, classes: int, *, trained: boo
     settings
         Name and options of the model.
     bands, classes
-        Number of bands that the model reads, and of classes that it gives.
+        Bands that the model reads, and number of classes that it gives.
     trained
         The weights will come from a checkpoint: no pretrained weights are loaded, whatever the options say.
 
@@ -148,9 +150,11 @@ def arguments(settings: ModelSettings, bands: int, classes: int, *, trained: boo
     make, name = own_class(settings.name), settings.name
     if inspect.isclass(make) and issubclass(make, SegmentationModel):
         checked_options(make, settings)
-        return {"settings": settings, "classes": classes}
+        own = {"bands": bands} if "bands" in _parameters(make, name) else {}
+        return {"settings": settings, "classes": classes, **own}
     known = _parameters(make, name)
-    filled = {key: number for key, number in zip(_filled(known), (bands, classes), strict=True) if key is not None}
+    numbers = zip(_filled(known), (bands.channels, classes), strict=True)
+    filled = {key: number for key, number in numbers if key is not None}
     given: dict[str, Any] = dict(settings.options)
     if has_options(make):
         given = {"options": checked_options(make, settings)}

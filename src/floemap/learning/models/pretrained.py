@@ -16,7 +16,9 @@ from floemap.results.locks import held
 from floemap.results.stage import make_folder, os_errors, sha256
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
+
+    from floemap.learning.models.base import SegmentationModel
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ ENCODER_FILE = "resnet18-f37072fd.pth"
 ENCODER_URL = f"https://download.pytorch.org/models/{ENCODER_FILE}"
 #: The file has 47 MB.
 _AT_MOST_BYTES = 60_000_000
+#: First convolution of the encoder, and the number of channels of the images that it was trained on.
+_FIRST, _COLOURS = "conv1.weight", 3
 _HINT = f"Give torchvision's {ENCODER_FILE}, or the same weights as .safetensors."
 
 
@@ -102,11 +106,12 @@ def check_weights(path: Path, name: str | None = None) -> str:
     return found
 
 
-def load_encoder(model: nn.Module, path: str | Path) -> str:
+def load_encoder(model: SegmentationModel, path: str | Path) -> str:
     """Load ResNet18's weights into ``model.encoder``, and return and log the file's SHA-256.
 
     The parameter names are torchvision's. ``layer4`` and ``fc``, which the encoder does not have, are ignored; the
-    counters ``num_batches_tracked`` may be missing. Reading runs no code from the file (``weights_only``).
+    counters ``num_batches_tracked`` may be missing. The first convolution is fitted to the model's channels by
+    :func:`fitted`. Reading runs no code from the file (``weights_only``).
 
     Raises
     ------
@@ -127,14 +132,40 @@ def load_encoder(model: nn.Module, path: str | Path) -> str:
     if not path.is_file():
         raise ModelError("does not exist or is not a file.", path=path, hint=_HINT)
     digest = sha256(path)
+    bands = model.bands
     counters = {k: v for k, v in encoder.state_dict().items() if k.endswith("num_batches_tracked")}
     given = {k: v for k, v in _read(path).items() if not k.startswith(("layer4.", "fc."))}
+    if (first := given.get(_FIRST)) is not None and first.ndim == 4 and first.shape[1] == _COLOURS:
+        given[_FIRST] = fitted(first, len(bands), len(bands.flagged))
     try:
         load_tensors(encoder, counters | given)
     except ValueError as e:
         raise ModelError(f"is not a ResNet18: {e}.", path=path, hint=_HINT) from e
     logger.info("encoder starts from %s, SHA-256 %s", path, digest)
     return digest
+
+
+def fitted(weight: Tensor, bands: int, flags: int = 0) -> Tensor:
+    """Fit the weights of a first convolution for colour images, (K, 3, h, w), to other numbers of bands.
+
+    The three channels are repeated in turn, as often as there are bands, and scaled by 3 / `bands`, so that the sum
+    over inputs keeps its size; a single band gets the sum of the three. This is the rule of R. Wightman, "PyTorch Image
+    Models" (timm, ``adapt_input_conv``), https://github.com/huggingface/pytorch-image-models; the scaling is that of
+    J. Carreira, A. Zisserman, "Quo vadis, action recognition?", CVPR 2017. Weights of flags start at 0.
+
+    Returns
+    -------
+    Tensor
+        (K, bands + flags, h, w); three bands without flags get the weights unchanged.
+    """
+    import torch
+
+    if bands == 1:
+        own = weight.sum(dim=1, keepdim=True)
+    else:
+        own = weight[:, [i % _COLOURS for i in range(bands)]]
+        own = own if bands == _COLOURS else own * (_COLOURS / bands)
+    return torch.cat([own, own.new_zeros(len(own), flags, *own.shape[2:])], dim=1) if flags else own
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from floemap.bands import BandSet
 from floemap.errors import ConfigError, known_names
 from floemap.learning.models.aspp import ResNet18Aspp
 from floemap.learning.models.base import SegmentationModel
@@ -20,9 +21,10 @@ from floemap.learning.models.pretrained import load_encoder
 from floemap.learning.models.unet import UNet
 from floemap.learning.settings import ModelSettings
 from floemap.learning.targets import Head, heads_of
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
-#: Builds an untrained model from its settings and the number of its logits.
-MODELS: Mapping[str, Callable[[ModelSettings, int], SegmentationModel]] = MappingProxyType(
+#: Builds an untrained model from its settings, the number of its logits and the bands that it reads.
+MODELS: Mapping[str, Callable[[ModelSettings, int, BandSet], SegmentationModel]] = MappingProxyType(
     {
         "resnet18_aspp": partial(ResNet18Aspp, separable=True),
         "resnet18_aspp_dense": partial(ResNet18Aspp, separable=False),
@@ -57,6 +59,7 @@ def check_model(settings: ModelSettings) -> None:
 def build_model(
     settings: ModelSettings,
     heads: int | Sequence[Head],
+    bands: BandSet = PRODUCT_BANDS,
     *,
     crop_px: int = 256,
     described: Mapping[str, Any] | None = None,
@@ -72,6 +75,8 @@ def build_model(
         Settings from which the model is built.
     heads
         Heads of the model, that of classes first, or the number of classes of a model with this head only.
+    bands
+        Bands that it reads.
     crop_px
         Side of the crops that it is trained on, with their context, in pixels. Models of floemap do not use it.
     described
@@ -89,9 +94,9 @@ def build_model(
     wanted = heads_of({}, heads) if isinstance(heads, int) else tuple(heads)
     channels = sum(h.channels for h in wanted)
     if is_own(settings.name):
-        model = build_own(settings, channels, crop_px, described)
+        model = build_own(settings, channels, bands, crop_px, described)
     else:
-        model = MODELS[settings.name](settings, channels)
+        model = MODELS[settings.name](settings, channels, bands)
     if model.channels != channels:
         raise ConfigError(
             f"the model {settings.name} has {model.channels} logits; its heads "

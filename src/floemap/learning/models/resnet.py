@@ -58,11 +58,11 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18Encoder(nn.Module):
-    """conv1 to layer3: 2.78 million parameters."""
+    """conv1 to layer3: 2.78 million parameters with the usual three channels."""
 
-    def __init__(self, output_stride: Literal[8, 16]) -> None:
+    def __init__(self, output_stride: Literal[8, 16], channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -78,7 +78,7 @@ class ResNet18Encoder(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W), normalised -> (N, 256, H / output_stride, W / output_stride)."""
+        """(N, channels, H, W), normalised -> (N, 256, H / output_stride, W / output_stride)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, 64, H / 4, W / 4)
         return self.layer3(self.layer2(self.layer1(x)))  # type: ignore[no-any-return]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from floemap.bands import BandSet
 from floemap.learning.models.base import (
     Classifier,
     SegmentationModel,
@@ -17,7 +18,7 @@ from floemap.learning.models.base import (
     initialise,
 )
 from floemap.learning.settings import ModelSettings
-from floemap.sentinel1.encoding import BAND_NAMES
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
 #: Channels of each level, from that of the pixels to the deepest, which has a grid of 16 pixels.
 WIDTHS = (32, 64, 128, 256, 512)
@@ -29,16 +30,17 @@ class UNet(SegmentationModel):
     The features are those before the last 1 x 1 convolution, (N, 32, H, W): too large to keep for a whole scene.
     """
 
-    def __init__(self, settings: ModelSettings, classes: int) -> None:
+    def __init__(self, settings: ModelSettings, classes: int, bands: BandSet = PRODUCT_BANDS) -> None:
         super().__init__(
             settings,
             classes,
+            bands,
             stride=1,
             alignment_px=1 << (len(WIDTHS) - 1),
             reach_px=reach_px(len(WIDTHS) - 1),
             feature_channels=WIDTHS[0],
         )
-        inputs = (len(BAND_NAMES), *WIDTHS)
+        inputs = (bands.channels, *WIDTHS)
         self.down = nn.ModuleList(_two(i, w) for i, w in zip(inputs, WIDTHS, strict=False))
         self.halve = nn.MaxPool2d(2)
         deeper_first = list(zip(WIDTHS[1:], WIDTHS, strict=False))[::-1]

@@ -21,7 +21,6 @@ from floemap.learning.models.base import SegmentationModel
 from floemap.learning.training.device import exact_float32
 from floemap.learning.training.distributed import gathered
 from floemap.learning.whole_scene.logits import array_reader, scene_logits
-from floemap.sentinel1.encoding import BAND_NAMES
 
 
 @torch.inference_mode()
@@ -59,6 +58,6 @@ def describe_scenes(training: Sequence[Part], validation: Sequence[Part], seed: 
     FloemapError
         If a part cannot be read.
     """
-    learnt, held = ([labelled_squares(load_part(p), BAND_NAMES) for p in parts] for parts in (training, validation))
-    known = learn_known(learnt, held, SquareStatistics(BAND_NAMES).names, seed)
+    learnt, held = ([labelled_squares(load_part(p)) for p in parts] for parts in (training, validation))
+    known = learn_known(learnt, held, SquareStatistics(training[0].bands).names, seed)
     return {"reason": known} if isinstance(known, str) else known.to_json()

@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from floemap.bands import BandSet
 from floemap.learning.data.crops import Batch, deal, draw_epoch, physical, torch_seed
 from floemap.learning.data.normalisation import pooled_statistics
+from floemap.learning.data.parts import with_common_bands
 from floemap.learning.data.training_data import Dataset, Part, check_parts, gather, identities
 from floemap.learning.losses.tasks import TaskLosses, reads_polygons, task_losses
 from floemap.learning.losses.tasks import identities as loss_identities
@@ -67,6 +69,7 @@ from floemap.legend import Legend
 from floemap.own_legends import identity, with_table
 from floemap.progress import BESIDE_BARS, Progress, milestones, silent
 from floemap.results.stage import provenance, sha256, write_json
+from floemap.sentinel1.encoding import PRODUCT_BANDS
 
 logger = logging.getLogger(__name__)
 
@@ -164,9 +167,17 @@ def train(
     heads = heads_of(settings.tasks, len(legend))
     task_losses(settings, len(legend), [1] * len(legend))  # likewise
     check_parts(training, validation, settings, about, reads_polygons(settings))
+    parts, bands = with_common_bands([*training, *validation])
+    training, validation = parts[: len(training)], parts[len(training) :]
     fabric = make_fabric(device, t.precision)
-    inputs = {"training": identities(training), "validation": identities(validation), "legend": identity(legend)}
-    start = read_start(settings.model, legend, about["resolution_m"])
+    inputs: dict[str, Any] = {
+        "training": identities(training),
+        "validation": identities(validation),
+        "legend": identity(legend),
+    }
+    if bands != PRODUCT_BANDS:  # records of trainings on the product's bands do not name them
+        inputs["bands"] = bands.record()
+    start = read_start(settings.model, legend, about["resolution_m"], bands)
     inputs |= loss_identities(settings)
     if is_own(settings.model.name):
         inputs |= origin(settings.model.name).inputs()
@@ -186,12 +197,12 @@ def train(
         # The random numbers of the caller are not touched.
         with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
             torch.manual_seed(torch_seed(t.seed))
-            model = build_model(settings.model, heads, crop_px=settings.crops.side_px)
+            model = build_model(settings.model, heads, bands, crop_px=settings.crops.side_px)
             if model.described:
                 header["whole_scenes"] = model.described["whole_scenes"]
                 warn_of_reach(model, settings.crops)
             if start is None:
-                model.set_normalisation(*pooled_statistics(s.sums for s in data.surveys))
+                model.set_normalisation(*pooled_statistics((s.sums for s in data.surveys), bands))
             elif new := begin_from(model, start):  # with its normalisation, which its weights were trained with
                 header["started_from"]["new_heads"] = list(new)
             losses = task_losses(settings, len(legend), data.pixels, order=legend.by_thickness)
@@ -308,7 +319,7 @@ def _train_epoch(
     asked = time.perf_counter()
     for batch in run.data.source.batches(mine):
         waited.append(time.perf_counter() - asked)
-        numbers = train_step(network, optimizer, run.losses, batch, fabric, t.clip_norm)
+        numbers = train_step(network, optimizer, run.losses, batch, fabric, t.clip_norm, run.model.bands)
         if before is not None:
             read(before)  # one step late, so that a GPU computes the next step meanwhile
         before = numbers
@@ -336,6 +347,7 @@ def train_step(
     batch: Batch,
     fabric: Fabric,
     clip_norm: float | None,
+    bands: BandSet = PRODUCT_BANDS,
 ) -> Tensor:
     """Take one step on a batch.
 
@@ -352,10 +364,12 @@ def train_step(
         This process's share of the batch.
     clip_norm
         Largest norm of the gradient; None does not clip.
+    bands
+        Bands of the batch, in their steps.
     """
     stored, labels = (x.to(fabric.device, non_blocking=True) for x in (batch.stored, batch.labels))
     polygons = None if batch.polygons is None else batch.polygons.to(fabric.device)
-    x = physical(stored).contiguous(memory_format=torch.channels_last)  # float32, NaN for no data
+    x = physical(stored, bands).contiguous(memory_format=torch.channels_last)  # float32, NaN for no data
     each = losses(network(x), labels, polygons, reduce=global_sum)  # of the whole batch, on every process
     value = losses.total(each)
     optimizer.zero_grad()

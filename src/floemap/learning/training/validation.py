@@ -239,4 +239,4 @@ def _patches(
         stored, labels, ids = (None if x is None else x.to(fabric.device)[None] for x in read_crop(part, crop))
         assert stored is not None and labels is not None
         polygons = None if tables is None or ids is None else tables.of(ids, [0])
-        yield model(physical(stored)), labels, polygons, True
+        yield model(physical(stored, model.bands)), labels, polygons, True

@@ -31,7 +31,7 @@ from floemap.learning.whole_scene.rows import Fill, PieceRows, Reader, ScenePixe
 from floemap.learning.whole_scene.windows import WindowRows
 from floemap.learning.whole_scene.workers import Workers
 from floemap.progress import Progress, silent
-from floemap.sentinel1.encoding import BAND_NAMES, NODATA
+from floemap.sentinel1.encoding import NODATA
 
 #: Side of a tile in cells of each piece's output. Larger tiles overlap less, but their intermediate results do not fit
 #: into the processor's cache. A GPU needs larger tiles to be busy.
@@ -45,7 +45,7 @@ _EVERYWHERE = 1 << 30
 
 
 def array_reader(stored: NDArray[np.int16]) -> Reader:
-    """Return a reader for a scene in memory, stored int16 (3, rows, cols)."""
+    """Return a reader for a scene in memory, stored int16 (B, rows, cols), with the model's bands in their steps."""
     return lambda row, col, rows, cols: stored[:, row : row + rows, col : col + cols]
 
 
@@ -153,7 +153,7 @@ class SceneLogits:
         return found
 
     def valid(self, first: int, last: int) -> NDArray[np.bool_]:
-        """Return which pixels of rows [first, last) have data in all bands, (rows, cols)."""
+        """Return which pixels of rows [first, last) have data in all bands that a pixel needs, (rows, cols)."""
         self._pixels.ensure(last)
         packed = self._pixels.valid[first:last]
         return np.unpackbits(packed, axis=1, count=self.shape[1]).view(np.bool_)
@@ -226,7 +226,7 @@ def _fills(network: Network, pixels: ScenePixels, sizes: list[int], forward: lis
     margin = -(-max(forward) // a) * a
     side = 2 * margin + a
     small = (min(side, pixels.shape[0]), min(side, pixels.shape[1]))
-    x = pixels.of(torch.full((len(BAND_NAMES), *small), NODATA, dtype=torch.int16, device=network.device))
+    x = pixels.of(torch.full((len(network.bands), *small), NODATA, dtype=torch.int16, device=network.device))
     for piece, p in zip(network.pieces, sizes, strict=False):
         if piece.inside:
             x = functional.pad(x, [(piece.halo or 0) * piece.shrink] * 4)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Literal
 
@@ -20,15 +20,15 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm  # also of SyncBatchNorm, which is no BatchNorm2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from floemap.bands import BandSet
 from floemap.errors import ConfigError, known_names
 from floemap.learning.data.crops import physical
 from floemap.learning.models.aspp import AsppDecoder, LocalMean, ResNet18Aspp
-from floemap.learning.models.base import SegmentationModel
+from floemap.learning.models.base import SegmentationModel, normalised
 from floemap.learning.models.foreign import Foreign
 from floemap.learning.models.resnet import CHANNELS, BasicBlock
 from floemap.learning.models.unet import UNet
 from floemap.learning.whole_scene.workers import usual_count
-from floemap.sentinel1.encoding import BAND_NAMES
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -75,9 +75,13 @@ class Network:
     Attributes
     ----------
     pieces
-        The pieces, from normalised bands to logits at `stride`.
+        The pieces, from normalised channels to logits at `stride`.
+    bands
+        The bands of a scene, in order; they are stored in these steps.
     table
-        (3, 65536), `dtype`: normalised value for each band and each stored int16, from -32768 upwards.
+        (C, 65536), `dtype`: value of each channel for each stored int16 of its band, from -32768 upwards.
+    tabulate
+        Returns such a table, in float32, for the same bands in other steps.
     classes, stride, alignment_px
         Attributes of the model.
     device, dtype
@@ -87,13 +91,26 @@ class Network:
     """
 
     pieces: tuple[Piece, ...]
+    bands: BandSet
     table: Tensor
+    tabulate: Callable[[BandSet], Tensor]
     classes: int
     stride: int
     alignment_px: int
     device: torch.device
     dtype: torch.dtype
     workers: int
+
+    @property
+    def band_of(self) -> tuple[int, ...]:
+        """Index of the band of each channel."""
+        return (*range(len(self.bands)), *self.bands.flagged)
+
+    def reading(self, bands: BandSet) -> Network:
+        """Return the network for a scene that stores the same bands in these steps."""
+        if bands == self.bands:
+            return self
+        return replace(self, bands=bands, table=self.tabulate(bands).to(self.table.dtype))
 
 
 def prepare_network(
@@ -123,13 +140,19 @@ def prepare_network(
     elif not own.described:  # a user's class may use a convolution's output in other places too
         own = merge_batch_norms(own)
     # Normalisation takes ten passes over a scene, or one table lookup; so the pieces are given normalised values.
-    stored = torch.arange(-(1 << 15), 1 << 15, device=device).to(torch.int16).expand(1, len(BAND_NAMES), 1, -1)
-    table = own.normalise(physical(stored))[0, :, 0].to(dtype).contiguous()
-    own.set_normalisation([0.0] * len(BAND_NAMES), [1.0] * len(BAND_NAMES))
+    mean, std = own.mean, own.std
+
+    def tabulate(bands: BandSet) -> Tensor:
+        stored = torch.arange(-(1 << 15), 1 << 15, device=device).to(torch.int16).expand(1, len(bands), 1, -1)
+        return normalised(physical(stored, bands), mean, std, bands)[0, :, 0].contiguous()
+
+    own.read_normalised()
     own = own.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Network(
         pieces=pieces_of(own),
-        table=table,
+        bands=model.bands,
+        table=tabulate(model.bands).to(dtype),
+        tabulate=tabulate,
         classes=model.classes,
         stride=model.stride,
         alignment_px=model.alignment_px,
@@ -297,7 +320,7 @@ def merge_batch_norms(model: SegmentationModel) -> SegmentationModel:
     hooks += [m.register_forward_pre_hook(before_norm) for m in model.modules() if isinstance(m, _BatchNorm)]
     side = 4 * model.alignment_px
     with torch.no_grad():
-        model(torch.zeros(1, len(BAND_NAMES), side, side, device=model.mean.device))
+        model(torch.zeros(1, len(model.bands), side, side, device=model.mean.device))
     for hook in hooks:
         hook.remove()
     instead: dict[nn.Module, nn.Module] = {}

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from floemap.learning.whole_scene.pieces import Network, Piece
 from floemap.learning.whole_scene.workers import Workers
-from floemap.sentinel1.encoding import BAND_NAMES, NODATA
+from floemap.sentinel1.encoding import NODATA
 
-#: Reads a window of a scene: first row, first column, rows, columns -> stored int16 (3, rows, columns).
+#: Reads a window of a scene: first row, first column, rows, columns -> stored int16 (B, rows, columns).
 Reader = Callable[[int, int, int, int], NDArray[np.int16]]
 
 #: Top, bottom, left, right of a box of cells.
@@ -44,7 +44,7 @@ class ScenePixels:
     has
         Whether squares of `alignment_px` contain any data, for rows that are read.
     valid
-        Pixels with data in all bands, one bit each, for rows that are read.
+        Pixels with data in all bands that a pixel needs, one bit each, for rows that are read.
     """
 
     def __init__(self, network: Network, read: Reader, shape: tuple[int, int], chunk_rows: int) -> None:
@@ -78,7 +78,8 @@ class ScenePixels:
         """Record where rows have data."""
         there = stored != NODATA
         rows = there.shape[1]
-        self.valid[first : first + rows] = np.packbits(there.all(axis=0), axis=1)
+        needed = np.logical_and.reduce([there[i] for i in self._network.bands.of_scene])
+        self.valid[first : first + rows] = np.packbits(needed, axis=1)
         a = self.alignment_px
         some = np.zeros((-(-rows // a) * a, self.shape[1]), np.bool_)
         there.any(axis=0, out=some[:rows, : self._cols])
@@ -86,8 +87,8 @@ class ScenePixels:
         self.has[first // a : -(-(first + rows) // a)] = columns.reshape(-1, self.has.shape[1], a).any(axis=2)
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """Return the input of the first piece for a window inside `shape`, (1, 3, rows, cols) in channels_last."""
-        stored = np.full((len(BAND_NAMES), bottom - top, right - left), NODATA, np.int16)
+        """Return the input of the first piece for a window inside `shape`, (1, C, rows, cols) in channels_last."""
+        stored = np.full((len(self._network.bands), bottom - top, right - left), NODATA, np.int16)
         inner = min(right, self._cols)
         for first, chunk in self._chunks:
             a, b = max(top, first), min(bottom, first + chunk.shape[1])
@@ -96,12 +97,13 @@ class ScenePixels:
         return self.of(torch.from_numpy(stored).to(self.device))
 
     def of(self, stored: Tensor) -> Tensor:
-        """Return the input of the first piece for stored values (3, rows, cols)."""
+        """Return the input of the first piece for stored values (B, rows, cols)."""
         index = stored.int() + (1 << 15)
-        size = (*stored.shape[1:], len(stored))
+        table, band_of = self._network.table, self._network.band_of
+        size = (*stored.shape[1:], len(table))
         x = torch.empty(size, dtype=self._network.dtype, device=self.device)
-        for band, table in enumerate(self._network.table):
-            x[..., band] = table.index_select(0, index[band].flatten()).view(size[:2])
+        for channel, band in enumerate(band_of):
+            x[..., channel] = table[channel].index_select(0, index[band].flatten()).view(size[:2])
         return x.permute(2, 0, 1)[None]
 
     def forget(self, before: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from floemap.errors import ChartError, FloemapError
-from floemap.grid import crs_of
+from floemap.grid import Box, boxes_in, crs_of
 from floemap.icechart.label.rasterize import check_work
 from floemap.icechart.read.codes import read_polygon_types
 from floemap.icechart.read.columns import polygon_type_column
-from floemap.icechart.read.features import Box
 from floemap.icechart.read.file_crs import crs_of_file
 from floemap.icechart.read.rings import repaired
 from floemap.icechart.read.sources import find_source
@@ -30,8 +28,6 @@ _TOLERANCE_PX = 0.1
 #: Longest edge of polygons in longitude and latitude: longer ones get vertices in between, so that their direction
 #: around the earth is unambiguous.
 _LONGEST_DEG = 10.0
-#: Number of points along each side of the grid at which its extent in another CRS is computed.
-_POINTS = 65
 
 
 def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDArray[np.bool_]:
@@ -63,7 +59,7 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
             kind = polygon_type_column(file.fields)
             found = [
                 project(part, own, target, tolerance_m)
-                for box in _boxes(geobox, own)
+                for box in boxes_in(geobox, own)
                 if len(part := _polygons_in(file, box, own, kind))
             ]
     except ChartError as e:
@@ -84,47 +80,6 @@ def _for_masks(hint: str | None) -> str | None:
     if hint is not None and "--" in hint:
         return "Give a file that contains only the polygons of land, and their CRS."
     return hint
-
-
-def _boxes(geobox: GeoBox, crs: pyproj.CRS) -> Iterator[Box | None]:
-    """Yield boxes in another CRS that contain the grid; None if the whole file must be read."""
-    b = geobox.boundingbox
-    x, y = np.meshgrid(np.linspace(b.left, b.right, _POINTS), np.linspace(b.bottom, b.top, _POINTS))
-    to_file = pyproj.Transformer.from_crs(crs_of(geobox).proj, crs, always_xy=True)
-    x, y = to_file.transform(x, y)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        yield None
-        return
-    if not crs.is_geographic:
-        margin = 0.05 * max(np.ptp(x), np.ptp(y))
-        yield float(x.min() - margin), float(y.min() - margin), float(x.max() + margin), float(y.max() + margin)
-        return
-    south, north = float(y.min()), float(y.max())
-    middle = float(np.degrees(np.angle(np.mean(np.exp(1j * np.radians(x))))))
-    off = (x - middle + 180) % 360 - 180
-    west, east = middle + float(off.min()), middle + float(off.max())
-    margin = 0.05 * (north - south)
-    pole = _pole_on(geobox, to_file)
-    if pole:
-        west, east, south, north = -180.0, 180.0, min(south, pole), max(north, pole)
-    south, north = max(south - margin, -90.0), min(north + margin, 90.0)
-    margin /= max(np.cos(np.radians(max(abs(south), abs(north)))), 0.02)
-    if pole or east - west + 2 * margin > 360:
-        west, east = -180.0, 180.0
-    else:
-        west, east = west - margin, east + margin
-    for turn in (-360, 0, 360):  # files go from -180 to 180 or from 0 to 360
-        yield west + turn, south, east + turn, north
-
-
-def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
-    """Return the latitude of the pole if it lies on the grid, else 0."""
-    b = geobox.boundingbox
-    for latitude in (90.0, -90.0):
-        x, y = to_file.transform(0.0, latitude, direction=pyproj.enums.TransformDirection.INVERSE)
-        if b.left <= x <= b.right and b.bottom <= y <= b.top:
-            return latitude
-    return 0.0
 
 
 def _polygons_in(file: VectorFile, box: Box | None, crs: pyproj.CRS, kind: str | None) -> Polygons:
