@@ -23,6 +23,8 @@ from scipy.ndimage import gaussian_filter
 
 from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.icechart.label.label import STAGE as LABEL
+from floemap.icechart.label.polygon_table import RASTER, PolygonTable, write_polygons
+from floemap.icechart.read.columns import CODE_COLUMNS
 from floemap.inference.predict.predict import Prediction
 from floemap.inference.predict.scene_maps import PREDICT
 from floemap.learning.training.state import STAGE as TRAIN
@@ -53,7 +55,9 @@ def product_name(scene: str) -> str:
     return f"S1A_EW_GRDM_1SDH_{STARTS[scene][:10].replace('-', '')}T000000_{scene}"
 
 
-def make_scene(data: DataPaths, scene: str, *, simulated: bool = True, size_px: int = SIZE_PX) -> tuple[Path, Path]:
+def make_scene(
+    data: DataPaths, scene: str, *, simulated: bool = True, size_px: int = SIZE_PX, polygons: bool = False
+) -> tuple[Path, Path]:
     """Write a prepared product and its labels where a study has them; return their folders."""
     geobox = _grid(scene, size_px)
     classes = _classes(scene, size_px)
@@ -83,7 +87,10 @@ def make_scene(data: DataPaths, scene: str, *, simulated: bool = True, size_px: 
     _record(product / PREPARE.record, PREPARE, about)
     labels = data.labels(scene) / f"seaice_{scene}"
     labels.mkdir(parents=True)
-    write_class_raster(labels / "labels.tif", geobox, np.where(inside, classes, IGNORE).astype(np.uint8))
+    chart = np.where(inside, classes, IGNORE).astype(np.uint8)
+    write_class_raster(labels / "labels.tif", geobox, chart)
+    if polygons:
+        _write_polygons(labels, geobox, chart)
     legend = {"name": EXTREMEEARTH.name, "classes": {str(c.id): c.key for c in EXTREMEEARTH.classes}, "ignore": IGNORE}
     _record(
         labels / LABEL.record,
@@ -102,15 +109,17 @@ def make_run(
     scenes: Sequence[str] = ("01", "07"),
     simulated: bool = True,
     truth: bool = False,
+    polygons: bool = False,
     exact: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Make a whole comparison by the study itself, with made-up trainings and predictions; return its folder.
 
+    With `polygons`, labels have squares of 40 px as polygons, whose partial concentrations are those of the truth.
     With `truth`, scenes have one, in a folder ``truth`` beside the run. `exact` says of losses that their maps are the
     chart, or the truth, and sure of it.
     """
     data = RunPaths(folder).data
-    made = {s: make_scene(data, s, simulated=simulated) for s in scenes}
+    made = {s: make_scene(data, s, simulated=simulated, polygons=polygons) for s in scenes}
     truths = {s: folder.parent / "truth" / f"{s}.tif" for s in scenes if truth}
     for s, path in truths.items():
         _write_truth(path, made[s][1] / "labels.tif")
@@ -164,6 +173,38 @@ def _write_truth(path: Path, labels: Path) -> None:
         true = floes(d.read(1))
     bands = [Band("surface", overview="mode"), Band("class", overview="mode")]
     write_cog(path, read_geobox(labels), np.stack([true, true]), bands, nodata=IGNORE)
+
+
+def _write_polygons(labels: Path, geobox: GeoBox, chart: NDArray[np.uint8]) -> None:
+    """Write squares as polygons, with the shares of classes that the truth has in each."""
+    rows, cols = np.indices(chart.shape) // 40
+    ids = np.where(chart == IGNORE, 0, 1 + rows * (cols.max() + 1) + cols)
+    there, ids = np.unique(ids, return_inverse=True)
+    n = len(there) - 1
+    true = floes(chart)
+    counts = np.array([np.bincount(true[(ids == i) & (true < 6)], minlength=6) for i in range(n + 1)], np.float64)
+    fractions = np.zeros((n + 1, 7))
+    fractions[0, 6] = 1
+    fractions[1:, :6] = np.round(counts[1:] / counts[1:].sum(axis=1, keepdims=True), 1)
+    fractions[1:, :6] /= fractions[1:, :6].sum(axis=1, keepdims=True)
+    dominant = np.where(np.arange(n + 1) > 0, fractions[:, :6].argmax(axis=1), IGNORE).astype(np.uint8)
+    pixels = np.bincount(ids.ravel(), minlength=n + 1)
+    pixels[0] = 0
+    table = PolygonTable(
+        classes=tuple(c.key for c in EXTREMEEARTH.classes),
+        features=np.arange(-1, n),
+        poly_types=("", *("I" for _ in range(n))),
+        codes={c: np.full(n + 1, -9, np.int16) for c in map(str.upper, CODE_COLUMNS)},
+        rules=("", *("single_type" for _ in range(n))),
+        fractions=fractions,
+        dominant=dominant,
+        candidates=fractions[:, :6] > 0,
+        concentration=np.where(np.arange(n + 1) > 0, 1 - fractions[:, 5], np.nan).astype(np.float32),
+        pixels=pixels,
+        area_km2=(pixels * (PIXEL_M / 1000) ** 2).astype(np.float64),
+    )
+    write_cog(labels / RASTER, geobox, ids.astype(np.uint16), [Band("polygon", overview="nearest")], nodata=0)
+    write_polygons(labels, table)
 
 
 def floes(chart: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -17,7 +17,8 @@ from floemap.evaluation.scoring.confusion import Confusion, pooled
 from floemap.evaluation.scoring.published import CITATION, PUBLISHED
 from floemap.evaluation.scoring.scores import scores
 from floemap.evaluation.scoring.tables import markdown, tables
-from floemap.evaluation.statistics.summary import mean_and_range, summarise
+from floemap.evaluation.statistics.summary import FROM_SHARES, loss_title, mean_and_range, summarise
+from floemap.learning.losses import LOSSES
 from floemap.legend import EXTREMEEARTH, SIX_CLASSES
 from floemap.results.stage import SCHEMA_VERSION
 
@@ -435,3 +436,48 @@ def test_what_cannot_be_compared_is_refused() -> None:
         summarise([*records, other])
     with pytest.raises(ConfigError, match="an evaluation of no scene"):
         summarise([cell("dice", 9, "01") | {"scene": None}])
+
+
+def _by_polygon(error: float, right: float | None) -> dict[str, Any]:
+    shares = {key: {"mean_absolute_error": error, "bias": -error, "r2": None} for key in KEYS.values()}
+    truth = None if right is None else {"pixels": 10, "right": 10 * right, "accuracy": right}
+    dominant = {percent: {"polygons": 4, "right": 2, "right_by_area": 0.5} for percent in ("50", "65")}
+    return {"error_of_shares": error, "shares": shares, "dominant": dominant, "truth_in_mixed": truth}
+
+
+def test_scores_by_polygon_are_averaged_over_whole_repeats_and_absent_where_an_evaluation_has_none() -> None:
+    records = comparison(("focal", "dice"))
+    for r in records:
+        if r["loss"] == "focal":
+            r["evaluation"]["polygons"] = _by_polygon(0.1 + 0.1 * r["repeat"], 0.5 if r["scene"] == "01" else None)
+    summary = summarise(records)
+    found = group_of(summary, "focal")["polygons"]
+    assert found["error_of_shares"] == pytest.approx({"mean": 0.2, "min": 0.1, "max": 0.3, "n": 6})
+    assert found["shares"]["old_ice"]["bias"]["mean"] == pytest.approx(-0.2)
+    assert found["shares"]["old_ice"]["r2"] is None
+    assert found["truth_in_mixed"] == {"mean": 0.5, "min": 0.5, "max": 0.5, "n": 3}, "scene 07 has no truth"
+    assert "polygons" not in group_of(summary, "dice")
+    words = markdown(summary)
+    assert "| focal | 0.200 (0.100, 0.300) | 0.500 (0.500, 0.500) |" in words
+    assert "## Polygons" in words and "## Shares by class" in words
+    assert "## Polygons" not in markdown(summarise(comparison(("dice",))))
+
+
+def test_the_losses_that_learn_from_partial_concentrations_are_those_that_read_polygons() -> None:
+    assert {name for name, cls in LOSSES.items() if cls.reads_polygons} == FROM_SHARES
+
+
+@pytest.mark.parametrize(
+    ("variant", "title"),
+    [
+        ({"loss.name": "cross_entropy", "loss.class_weights": "inverse"}, "Cross-entropy, classes weighted: inverse"),
+        ({"loss.class_weights": "effective_number"}, "Focal, classes weighted: effective number"),
+        ({"loss.options.gamma": 5}, "Focal, gamma 5"),
+        ({"loss.name": "dice", "crops.flips": True, "crops.redraw": False}, "Dice, flips, no redraw"),
+        ({"loss.name": "dice", "title": "Dice <at last>"}, "Dice <at last>"),
+    ],
+)
+def test_a_variant_has_a_title_of_its_own_or_of_what_it_changes(variant: dict[str, Any], title: str) -> None:
+    configuration = {"loss": {"name": "focal"}, "compare": {"variants": {"mine": variant}}}
+    assert loss_title("mine", configuration) == title
+    assert (loss_title("focal", configuration), loss_title("my_losses:Mine", {})) == ("Focal", "my losses:Mine")

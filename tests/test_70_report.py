@@ -695,6 +695,48 @@ def test_findings_claim_no_more_than_scenes_and_trainings() -> None:
         assert "on these two scenes and for trainings like these three of each loss" in sentence
 
 
+def _sides(key: str, values: dict[str, float], p: float | None) -> Row:
+    """A row of losses of which "dice" learns from partial concentrations."""
+    plain = row(key, values, apart=False)
+    a, b = sorted(("dice", "focal"), key=lambda k: plain.badness[k])
+    assert plain.between is not None
+    return replace(plain, sides=replace(plain.between, a=a, b=b, p=p))
+
+
+def test_the_first_finding_says_whether_partial_concentrations_help() -> None:
+    shares = {"cross_entropy": 0.2, "dice": 0.1, "focal": 0.15}
+    rows = (
+        _sides("share_error", shares, 0.01),
+        _sides("weighted_f1", SCORE, 0.01),
+        _sides("truth_in_mixed", SCORE, 0.04),
+    )
+    numbers = Numbers(rows, {}, {}, {}, {}, dict.fromkeys(TITLES, 3))
+    first, *_ = (f.text for f in findings(numbers, TITLES, frozenset({"dice"})))
+    assert first.startswith("Does learning from partial concentrations make better charts")
+    assert "Error of shares: yes (Dice 0.100 against Focal 0.150)" in first
+    assert "Weighted F1: no (Focal 0.822 against Dice 0.810)" in first
+    assert "Right inside mixed polygons: cannot be said (" in first, "0.04 is more than 0.1 divided by three rows"
+    assert not any(t.startswith("Does learning") for t in texts(*(replace(r, sides=None) for r in rows)))
+
+
+def test_many_losses_have_a_row_each_and_scores_by_polygon(tmp_path: Path) -> None:
+    losses = ("cross_entropy", "dice", "focal", "tversky", "region")
+    made = make_report(
+        make_run(tmp_path / "run", losses=losses, scenes=("01",), truth=True, polygons=True), resamples=200
+    )
+    page = made.page.read_text()
+    assert made.findings[0].startswith("Does learning from partial concentrations make better charts")
+    assert page.count('class="answer losses"') >= 4 and '<table class="answer" ' not in page
+    table = page.partition("<h3>Partial concentrations, by polygon</h3>")[2].partition("</table>")[0]
+    for title in ("Cross-entropy", "Dice", "Focal", "Tversky", "Region", "The chart", "The truth"):
+        assert f"{title}</th>" in table
+    rows = {m["key"] for m in read_json(made.folder / "numbers.json")["measures"]}
+    assert {"share_error", "share_r2", "dominant_50", "dominant_65", "pure_weighted_f1", "truth_in_mixed"} <= rows
+    assert (made.folder / "figures" / "shares.svg").is_file()
+    plain = make_run(tmp_path / "plain", losses=("dice",), repeats=1, scenes=("01",))
+    assert "the labels have no polygons.tif and polygons.csv" in make_report(plain, resamples=200).page.read_text()
+
+
 def test_one_training_shows_values_and_no_winner() -> None:
     rows = row("weighted_f1", SCORE, apart=None), row("old_ice_missed_km2", MISSED, apart=None)
     sentences = texts(*rows, repeats=1)

@@ -394,6 +394,15 @@ def test_a_truth_on_another_grid_is_left_out_or_refused_before_training(
         make_data(Study.checked(**values).data, tmp_path)
 
 
+def test_an_incomplete_dataset_leaves_no_folder(tiny: Callable[..., Study], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    study = with_changes(tiny(), {"data.folder": str(tmp_path / "empty"), "data.cache": None})
+    for run in (train_model, compare):
+        with pytest.raises(FloemapError):
+            run(study, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_comparison_without_tests_is_refused_before_any_work(tiny: Callable[..., Study], tmp_path: Path) -> None:
     study = tiny().model_dump()
     study["split"] = {"kind": "lists", "training": ["03"], "validation": ["02-NE"]}

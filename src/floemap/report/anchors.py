@@ -55,18 +55,23 @@ def with_anchors(rows: Iterable[Row], charts: Charts, legend: Legend) -> tuple[R
 def _of_chart(
     m: Measure, charts: Charts, checks: Mapping[str, Any], statistics: Mapping[str, Statistic]
 ) -> float | None:
-    """Return the number of the charts: scores against themselves, else against the reference."""
-    if m.scored:
-        return m.perfect
+    """Return the number of the charts, of the dominant types as if they were a map: scores against themselves."""
     if m.check:
         return m.of(checks)
+    if m.scored:
+        return m.perfect
     return float(statistics[m.key](np.sum([a.reference_confusion.sum(axis=0) for a in charts.values()], axis=0)))
 
 
 def _of_truth(
     m: Measure, charts: Charts, checks: Mapping[str, Any], statistics: Mapping[str, Statistic]
 ) -> float | None:
-    """Return the number of the truth: scores against the charts, mean over scenes, else against itself."""
+    """Return the number of the truth: scores against the charts, mean over scenes, else against itself.
+
+    It is not counted by polygon.
+    """
+    if m.scored and m.check:
+        return None
     if not m.scored:
         return m.of_reference(checks) if m.check else m.perfect
     # Rows chart, columns truth: the truth as if it were a map.

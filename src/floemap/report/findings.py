@@ -50,8 +50,8 @@ class Finding:
     praised: str | None = None
 
 
-def findings(numbers: Numbers, titles: Mapping[str, str]) -> list[Finding]:
-    """Return three sentences; fewer where there is nothing to compare.
+def findings(numbers: Numbers, titles: Mapping[str, str], readers: frozenset[str] = frozenset()) -> list[Finding]:
+    """Return three sentences, and a fourth on learning from partial concentrations; fewer with nothing to compare.
 
     Parameters
     ----------
@@ -59,6 +59,8 @@ def findings(numbers: Numbers, titles: Mapping[str, str]) -> list[Finding]:
         The numbers of the comparison.
     titles
         Titles of contenders, by key.
+    readers
+        Keys of the contenders that learn from partial concentrations.
     """
     score = numbers.row("weighted_f1")
     if score is None or not score.spreads:
@@ -66,9 +68,35 @@ def findings(numbers: Numbers, titles: Mapping[str, str]) -> list[Finding]:
     if len(titles) == 1:
         return [Finding(text) for text in _of_one(numbers, titles)]
     if min(numbers.repeats.values(), default=1) < 2:
-        return [Finding(text) for text in _values(numbers, titles)]
+        return [*_of_shares(numbers, titles, readers), *map(Finding, _values(numbers, titles))]
     sure = [r for r in _by_harm(numbers) if _may_be_praised(numbers, r)]
-    return [_score(score, titles, numbers), _sense(sure, numbers, titles), _agreement(sure, score, titles)]
+    own = [_score(score, titles, numbers), _sense(sure, numbers, titles), _agreement(sure, score, titles)]
+    return [*_of_shares(numbers, titles, readers), *own]
+
+
+#: Measures that answer whether learning from partial concentrations makes better charts.
+_ABOUT_SHARES = ("share_error", "truth_in_mixed", "weighted_f1", "risk_understated")
+
+
+def _of_shares(numbers: Numbers, titles: Mapping[str, str], readers: frozenset[str]) -> list[Finding]:
+    """Return whether learning from partial concentrations is better than from the dominant type, if both are compared.
+
+    The p-value of a pair is that of the largest difference among all losses, so the pair may be chosen by the numbers.
+    It is claimed at the level divided by the number of tested rows, which keeps the level over all rows (Bonferroni).
+    """
+    tested = sum(r.told_apart is not None for r in numbers.rows) or 1
+    parts = []
+    for row in (r for key in _ABOUT_SHARES if (r := numbers.row(key)) is not None and r.sides is not None):
+        s = row.sides
+        assert s is not None
+        sure = s.p is not None and s.p <= (1 - LEVEL) / tested
+        values = [f"{titles[k]} {with_unit(row.measure, row.spreads[k].value)}" for k in (s.a, s.b)]
+        word = "cannot be said" if not sure else "yes" if s.a in readers else "no"
+        parts.append(f"{row.measure.title}: {word} ({values[0]} against {values[1]})")
+    if not parts:
+        return []
+    question = "Does learning from partial concentrations make better charts than learning from the dominant type?"
+    return [Finding(f"{question} The best of each kind: {'; '.join(parts)}.")]
 
 
 def with_unit(measure: Measure, number: float | None) -> str:

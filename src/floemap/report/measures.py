@@ -63,6 +63,9 @@ class Row:
         Whether the difference between best and worst is significant; None if that cannot be tested.
     between
         The difference between best and worst; if it cannot be tested, with the reason.
+    sides
+        Where some losses learn from partial concentrations and others do not: the difference between the best of the
+        one and the best of the others, of whichever kind the better one is.
     reason
         The reason why the row has no numbers.
     chart, truth
@@ -76,6 +79,7 @@ class Row:
     worst: str | None = None
     told_apart: bool | None = None
     between: Difference | None = None
+    sides: Difference | None = None
     reason: str | None = None
     chart: float | None = None
     truth: float | None = None

@@ -48,6 +48,7 @@ def measure_all(
     *,
     resamples: int = 1000,
     seed: int = 0,
+    readers: frozenset[str] = frozenset(),
 ) -> Numbers:
     """Compute all numbers.
 
@@ -60,6 +61,8 @@ def measure_all(
     charts
         The charts assessed as if they were maps, by scene, for the anchors beside each number. See
         :func:`floemap.evaluation.checks.assess.assess_scene`.
+    readers
+        Keys of the contenders that learn from partial concentrations, for :attr:`Row.sides`.
     resamples, seed
         Number of resamples and seed of the bootstrap. If they do not fit into memory there are fewer resamples, at
         least 200.
@@ -71,9 +74,9 @@ def measure_all(
     """
     repeats = {key: len(runs) for key, runs in assessed.items()}
     draws = (max(_FEWEST, resamples), seed)
-    rows = _scores_and_risk(assessed, legend, draws)
+    rows = _scores_and_risk(assessed, legend, draws, readers)
     for check in CHECKS:
-        rows += _rows_of_check(check, assessed, draws)
+        rows += _rows_of_check(check, assessed, draws, readers)
     order = {key: i for i, key in enumerate(m.key for m in measures(legend))}
     rows.sort(key=lambda r: (GROUPS.index(r.measure.group), order[r.measure.key]))
     first = next(iter(assessed[next(iter(assessed))][0].values()))
@@ -131,13 +134,13 @@ def _cautions(repeats: Mapping[str, int], scenes: int) -> tuple[str, ...]:
     return tuple(filter(None, (ground, trained)))
 
 
-def _scores_and_risk(assessed: Assessed, legend: Legend, how: Draws) -> list[Row]:
+def _scores_and_risk(assessed: Assessed, legend: Legend, how: Draws, readers: frozenset[str]) -> list[Row]:
     """Return the rows that follow from confusion matrices: scores with the charts, risks with the checks' reference."""
     pixel_m = float(next(iter(assessed[next(iter(assessed))][0].values())).checks["pixel_m"])
     scores = _resample(assessed, lambda a: a.confusion, how)
     risks = _resample(assessed, lambda a: a.reference_confusion, how)
     return [
-        row_of(m, scores.evaluate(statistic) if m.scored else risks.evaluate(statistic, "pooled"))
+        row_of(m, scores.evaluate(statistic) if m.scored else risks.evaluate(statistic, "pooled"), readers=readers)
         for m, statistic in counted(legend, pixel_m)
     ]
 
@@ -158,7 +161,7 @@ def _resample(assessed: Assessed, of: Callable[[Assessment], NDArray[Any]], how:
     return resample(blocks, n=int(np.clip(_MOST_DRAWN / size, _FEWEST, n)), seed=seed)
 
 
-def _rows_of_check(check: str, assessed: Assessed, how: Draws) -> list[Row]:
+def _rows_of_check(check: str, assessed: Assessed, how: Draws, readers: frozenset[str]) -> list[Row]:
     """Return the rows of a check, over the scenes to which it applies for every contender and repeat."""
     measures = CHECKS[check].MEASURES
     runs = [run for own in assessed.values() for run in own]
@@ -172,7 +175,7 @@ def _rows_of_check(check: str, assessed: Assessed, how: Draws) -> list[Row]:
     draws = _resample(kept, lambda a: _flat(a.amounts[check], shapes), how)
     evaluated = draws.evaluate(_statistic(check, shapes, settings), "pooled")
     n = len(measures)
-    return [row_of(m, evaluated[i], evaluated[n + i]) for i, m in enumerate(measures)]
+    return [row_of(m, evaluated[i], evaluated[n + i], readers=readers) for i, m in enumerate(measures)]
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -229,7 +232,13 @@ def _statistic(check: str, shapes: Shapes, settings: Mapping[str, Any]) -> Stati
     return statistic
 
 
-def row_of(measure: Measure, values: Evaluated, deviations: Evaluated | None = None) -> Row:
+def row_of(
+    measure: Measure,
+    values: Evaluated,
+    deviations: Evaluated | None = None,
+    *,
+    readers: frozenset[str] = frozenset(),
+) -> Row:
     """Return the row of a statistic, before :func:`tell_apart` decides on the significance of its difference.
 
     Parameters
@@ -241,6 +250,8 @@ def row_of(measure: Measure, values: Evaluated, deviations: Evaluated | None = N
     deviations
         The deviation of each training, lower is better; with a sign for measures that are best near the reference. By
         default deviations follow from the values.
+    readers
+        Keys of the contenders that learn from partial concentrations.
     """
     if deviations is None:
         deviations = values.map(np.negative) if measure.better == "higher" else values
@@ -256,4 +267,10 @@ def row_of(measure: Measure, values: Evaluated, deviations: Evaluated | None = N
     best, worst = min(means, key=lambda k: means[k]), max(means, key=lambda k: means[k])
     if len(means) < 2 or math.isclose(means[best], means[worst], rel_tol=1e-9, abs_tol=1e-12):
         return Row(measure, spreads, means)
-    return Row(measure, spreads, means, best, worst, between=difference(deviations, best, worst, folded=folded))
+    sides = None
+    kinds = [[k for k in means if (k in readers) is reads] for reads in (True, False)]
+    if all(kinds):
+        a, b = sorted((min(kind, key=lambda k: means[k]) for kind in kinds), key=lambda k: means[k])
+        sides = difference(deviations, a, b, folded=folded)
+    between = difference(deviations, best, worst, folded=folded)
+    return Row(measure, spreads, means, best, worst, between=between, sides=sides)

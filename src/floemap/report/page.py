@@ -210,12 +210,13 @@ def _gone(run: RunFolder) -> str:
 _REFERENCES = {
     "chart": (
         "Maps are compared with charts, which are drawn by people and have errors of their own. The column of the "
-        "chart itself has the numbers of a map that equals the chart: no map ranks better."
+        "chart itself has the numbers of a map that equals the chart: no map ranks better, except in partial "
+        "concentrations, of which that map shows the dominant type only."
     ),
     "truth": (
         "Scores compare with the charts, from which the losses learn. All else compares with the truth from which the "
         "charts were drawn, known because the scenes are simulated: no map ranks better than the truth, and the "
-        "chart’s column has the numbers of a map that equals the chart."
+        "chart’s column has the numbers of a map that equals the chart, that is, of the dominant types."
     ),
 }
 

@@ -22,7 +22,7 @@ from floemap.evaluation.scoring.tables import markdown
 from floemap.progress import Progress, part_of, silent
 from floemap.report.figures.check_plots import draw_incidence, draw_reliability
 from floemap.report.figures.maps import draw_maps
-from floemap.report.figures.score_plots import draw_classes, draw_confusion
+from floemap.report.figures.score_plots import draw_classes, draw_confusion, draw_shares
 from floemap.report.figures.style import Picture
 from floemap.report.figures.training_plots import draw_training
 from floemap.report.findings import findings
@@ -46,7 +46,7 @@ _KINDS = ("png", "svg", "pdf")
 STAGE = Stage(
     "floemap report",
     RECORD,
-    revision=1,
+    revision=2,
     files=(PAGE, "numbers.json", *(f"figures/*.{kind}" for kind in _KINDS), "tables/*.csv", "tables/measures.tex"),
 )
 
@@ -117,9 +117,11 @@ def make_report(
     refuse_replacing(folder, STAGE, sources=sources)  # before the work
     assessed = assess_run(found, progress=part_of(progress, 0, 3, "checks"))
     progress(1, 3, "intervals")
-    numbers = measure_all(assessed, found.legend, assess_charts(found), resamples=resamples, seed=seed)
+    readers = frozenset(c.key for c in found.contenders if c.reads_shares)
+    charts = assess_charts(found)
+    numbers = measure_all(assessed, found.legend, charts, resamples=resamples, seed=seed, readers=readers)
     titles = {c.key: c.title for c in found.contenders if c.key in assessed}
-    sentences = [f.text for f in findings(numbers, titles)]
+    sentences = [f.text for f in findings(numbers, titles, readers)]
     with stage_folder(folder, STAGE, sources=sources) as partial, os_errors(folder):
         pictures = _draw(found, numbers, partial / "figures", part_of(progress, 2, 3, "figures"))
         write_tables(found, numbers, assessed, sentences, partial)
@@ -235,7 +237,10 @@ def _draw(run: RunFolder, numbers: Numbers, folder: Path, progress: Progress) ->
         diagrams[scene.name] = _there(draw_incidence(run, numbers, scene, folder))
     progress(len(run.scenes), steps, "diagrams")
     types = _there(
-        draw_classes(run, numbers, folder), draw_confusion(run, numbers, folder), draw_reliability(run, numbers, folder)
+        draw_shares(run, numbers, folder),
+        draw_classes(run, numbers, folder),
+        draw_confusion(run, numbers, folder),
+        draw_reliability(run, numbers, folder),
     )
     return Pictures(maps, diagrams, types, _there(draw_training(run, folder)))
 

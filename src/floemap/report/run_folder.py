@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError
-from floemap.evaluation.statistics.summary import HELD_OUT, LOSS_TITLES
+from floemap.evaluation.statistics.summary import FROM_SHARES, HELD_OUT, loss_title
 from floemap.files import regular_file
 from floemap.legend import Legend
 from floemap.own_legends import from_record
@@ -157,6 +157,13 @@ class Contender:
     title: str
     cells: tuple[Cell, ...]
 
+    @property
+    def reads_shares(self) -> bool:
+        """Whether the loss learns from partial concentrations."""
+        cell = self.cells[0]
+        settings = cell.record.get("configuration", {}).get("loss", {})
+        return str(settings.get("name", cell.loss)) in FROM_SHARES
+
     def of(self, scene: str) -> list[Tested]:
         """Return the predictions of a scene by all repeats."""
         return [t for c in self.cells for t in c.tested if t.scene == scene]
@@ -260,7 +267,7 @@ def _run(paths: RunPaths, results: Mapping[str, Any], planned: Mapping[str, Any]
         results=results,
         legend=_legend(tested[0].evaluation, tested[0].scored / "evaluation.json"),
         scenes=_scenes(paths, cells),
-        contenders=_contenders(cells),
+        contenders=_contenders(cells, dict(results.get("configuration", {}))),
         missing=tuple(missing),
     )
 
@@ -328,7 +335,7 @@ def _legend(evaluation: Mapping[str, Any], path: Path) -> Legend:
     return from_record(evaluation["legend"], path)
 
 
-def _contenders(cells: list[Cell]) -> tuple[Contender, ...]:
+def _contenders(cells: list[Cell], configuration: Mapping[str, Any]) -> tuple[Contender, ...]:
     """Group cells by loss and value of each axis, in the order of the plan."""
     found: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
@@ -337,7 +344,7 @@ def _contenders(cells: list[Cell]) -> tuple[Contender, ...]:
     contenders = []
     for (loss, axes), own in found.items():
         words = [f"{k.rpartition('.')[2].replace('_', ' ')} {v}" for k, v in axes]
-        title = ", ".join([LOSS_TITLES.get(loss, loss.replace("_", " ")), *words])
+        title = ", ".join([loss_title(loss, configuration), *words])
         key = "_".join([loss, *(f"{k.rpartition('.')[2]}-{v}" for k, v in axes)])
         contenders.append(Contender(key, title, tuple(own)))
     return tuple(contenders)

@@ -97,7 +97,8 @@ def with_loss(study: Study, loss: str) -> dict[str, JsonValue]:
     taken = sorted(LOSSES.keys() & study.compare.variants.keys())
     if taken:
         raise ConfigError(f"the variant {taken[0]} of the comparison has the name of a loss.", hint="Rename it.")
-    return study.compare.variants.get(loss, {"loss.name": loss})
+    changes = study.compare.variants.get(loss, {"loss.name": loss})
+    return {key: value for key, value in changes.items() if key != "title"}
 
 
 def check_cells(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:

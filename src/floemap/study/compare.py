@@ -220,6 +220,7 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
         If scenes or the split cannot be prepared, or training fails.
     """
     check_cell(study)  # errors are reported before any work
+    find_scenes(study.data)
     place()  # refuses processes without ranks
     out = Path(out)
     data = data_folder(study, out)

@@ -211,7 +211,8 @@ class CompareSettings(Settings):
     variants: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     """Variants of losses and other settings, by name; each is a table of settings that it changes, data.bands among
     them, such as
-    weighted = { "loss.name" = "focal", "loss.class_weights" = "inverse", "loss.options.gamma" = 5 }."""
+    weighted = { "loss.name" = "focal", "loss.class_weights" = "inverse", "loss.options.gamma" = 5 }. An optional key
+    title is the title in the report; by default the title names the changes."""
 
     repeats: int = Field(default=3, ge=1, le=1000)
     """Number of trainings of each loss; their seeds count up from [training] seed."""
@@ -232,7 +233,10 @@ class CompareSettings(Settings):
         for name, changes in variants.items():
             if not re.fullmatch(r"[A-Za-z0-9_]+", name):
                 raise ValueError(f"{name!r} is not a valid name: use letters, digits and underscores")
-            for key in changes:
+            title = changes.get("title", name)
+            if not isinstance(title, str) or not title.isprintable() or not 1 <= len(title) <= 60:
+                raise ValueError(f"{name}: title is {title!r}; write a text of one line and at most 60 characters")
+            for key in changes.keys() - {"title"}:
                 if key.split(".")[0] not in VARIED and key != "data.bands":
                     raise ValueError(f"{name}: {key} is not a setting of {', '.join(VARIED)}, nor data.bands")
                 if key == "training.seed":

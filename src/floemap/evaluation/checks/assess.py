@@ -24,7 +24,7 @@ from floemap.evaluation.checks.scene_checks import CHECKS, STAGE, check_files, s
 from floemap.evaluation.checks.scene_files import open_scene_files
 from floemap.evaluation.scoring.block_edges import BLOCK_M
 from floemap.files import regular_file
-from floemap.icechart.label.polygon_table import RASTER
+from floemap.icechart.label.polygon_table import RASTER, TABLE
 from floemap.progress import Progress, part_of, silent
 from floemap.results.folders import made_of, stage_folder, told_sources
 from floemap.results.names import place_in
@@ -144,7 +144,7 @@ class _Files:
         names = ("classes.tif", "probabilities.tif", "prediction.json")
         uses = {
             "prediction": [] if self.prediction is None else [self.prediction / n for n in names],
-            "labels": [self.labels / n for n in ("labels.tif", "label.json", RASTER)],
+            "labels": [self.labels / n for n in ("labels.tif", "label.json", RASTER, TABLE)],
             "product": [self.product / "product.json"],
             "truth": [] if self.truth is None else [self.truth],
             "within": [] if self.within is None else [self.within],

@@ -27,14 +27,15 @@ NEAR: Better = "near reference"
 #: What maps are compared with.
 Reference = Literal["chart", "truth"]
 
-SCORE, SENSE, SURE, SHIPS = (
+SCORE, SHARES, SENSE, SURE, SHIPS = (
     "Score against the chart",
+    "Partial concentrations, by polygon",
     "Does the map make sense?",
     "Does it know when it is wrong?",
     "What it means for a ship",
 )
 #: Groups of measures, in the order of tables.
-GROUPS = (SCORE, SENSE, SHIPS, SURE)
+GROUPS = (SCORE, SHARES, SENSE, SHIPS, SURE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +97,8 @@ class Measure:
 
     @property
     def scored(self) -> bool:
-        """Whether the number is a score, which always compares with the chart."""
-        return self.group == SCORE
+        """Whether the number is a score, which compares with the chart even where a truth is known."""
+        return self.group in (SCORE, SHARES)
 
     @property
     def perfect(self) -> float | None:

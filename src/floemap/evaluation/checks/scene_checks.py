@@ -19,6 +19,7 @@ from floemap.evaluation.checks.ice_edge import WINDOW_KM, EdgeAmounts, ice_edge
 from floemap.evaluation.checks.measures import Measure
 from floemap.evaluation.checks.neighbours import NeighbourAmounts, impossible_neighbours
 from floemap.evaluation.checks.old_ice import OldIceAmounts, old_ice
+from floemap.evaluation.checks.polygon_shares import PolygonAmounts, polygon_shares
 from floemap.evaluation.checks.scene_files import SceneFiles, open_scene_files
 from floemap.evaluation.checks.seam_zone import seam_zone
 from floemap.evaluation.checks.season import SeasonAmounts, season
@@ -28,7 +29,7 @@ from floemap.progress import Progress, silent
 from floemap.results.stage import Stage, revisions_in
 
 #: Raise the revision when a check's amounts or values change, for the scene or by block.
-STAGE = Stage("floemap report", "checks.json", revision=3, files=("blocks.npz",))
+STAGE = Stage("floemap report", "checks.json", revision=4, files=("blocks.npz",))
 
 #: The checks by key, in the order of the page that explains them, with the classes of their amounts.
 CHECKS: Mapping[str, type[Amounts]] = MappingProxyType(
@@ -41,6 +42,7 @@ CHECKS: Mapping[str, type[Amounts]] = MappingProxyType(
         "seams": SeamAmounts,
         "angle": AngleAmounts,
         "confidence": ConfidenceAmounts,
+        "polygons": PolygonAmounts,
     }
 )
 #: All numbers of the checks that tables show, in the order of the checks.
@@ -122,6 +124,7 @@ def check_files(
         "seams": lambda: seams(maps, None if files.seams is None else seam_zone(files.seams, files.geobox)),
         "angle": lambda: angle(maps, files.incidence_strips()),
         "confidence": lambda: _confidence(files),
+        "polygons": lambda: _polygon_shares(files),
     }
     found = {}
     for i, key in enumerate(CHECKS):
@@ -144,6 +147,11 @@ def scene_record(files: SceneFiles, found: Found) -> dict[str, Any]:
         "compared_km2": math.fsum(files.maps.compared_km2),
         "checks": {key: entry(a if isinstance(a, str) else a.scene()) for key, a in found.items()},
     }
+
+
+def _polygon_shares(files: SceneFiles) -> ByBlock[PolygonAmounts] | str:
+    ids = files.polygons()
+    return polygon_shares(files.maps, files.chart, files.truth, ids, files.polygon_table(ids))
 
 
 def _confidence(files: SceneFiles) -> ByBlock[ConfidenceAmounts] | str:

@@ -23,7 +23,7 @@ from floemap.evaluation.checks.season import in_melt_season, with_air_temperatur
 from floemap.evaluation.scoring.sources import ClassTable, truth_band
 from floemap.evaluation.statistics.blocks import BlockGrid, Window
 from floemap.grid import check_same_grid, crs_of
-from floemap.icechart.label.polygon_table import RASTER
+from floemap.icechart.label.polygon_table import RASTER, TABLE, PolygonTable, read_polygons
 from floemap.legend import IGNORE, Legend
 from floemap.own_legends import from_record
 from floemap.results.stage import read_json
@@ -91,6 +91,20 @@ class SceneFiles:
     def pixel_m(self) -> float:
         """Side of a pixel, metres."""
         return float(abs(self.geobox.resolution.x))
+
+    def polygon_table(self, ids: NDArray[np.uint16] | None) -> PolygonTable | None:
+        """Return the table of the polygons with these ids; None if the labels have no ids or no table.
+
+        Raises
+        ------
+        FloemapError
+            If the table is damaged, or lacks an id.
+        """
+        if ids is None or not self.polygon_raster.with_name(TABLE).is_file():
+            return None
+        table = read_polygons(self.polygon_raster.parent)
+        table.check(ids, self.polygon_raster)
+        return table
 
     def melting(self, air_temperature: Path | None = None) -> Bools:
         """Return the mask of melt, (rows, cols): by date and latitude, and by air temperature where it is known.

@@ -44,7 +44,7 @@ def tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
     summary
         The result of :func:`floemap.evaluation.statistics.summary.summarise`, or the same read from JSON.
     """
-    made = [_losses(summary), _classes(summary), _named(summary), _values(summary)]
+    made = [_losses(summary), _classes(summary), _named(summary), _values(summary), *_polygons(summary)]
     made += [_agreement(summary), _missing(summary)]
     return tuple(t for t in made if t.rows)
 
@@ -199,6 +199,37 @@ def _named(summary: Mapping[str, Any]) -> Table:
     notes = [f"Means over scenes and whole repeats (min, max). {NONE}: not defined in some scene."]
     notes += [f"Missing: {name} ({why})." for name, why in summary["scores_left_out"].items()]
     return Table(_title(summary, "Named scores"), header, tuple(rows), tuple(notes))
+
+
+#: Titles of scores by polygon.
+_BY_POLYGON = {
+    "error_of_shares": "error of shares (less is better)",
+    "dominant_50": "dominant type right, over 50 %",
+    "dominant_65": "dominant type right, from 65 %",
+    "truth_in_mixed": "right inside mixed polygons",
+}
+
+
+def _polygons(summary: Mapping[str, Any]) -> tuple[Table, Table]:
+    """Return the scores by polygon: overall, and each class's shares."""
+    groups = [g for g in summary["groups"] if g.get("polygons") is not None]
+    header = ("loss", *summary["axes"], *_BY_POLYGON.values())
+    rows = [(*_names(summary, g), *(_spread(g["polygons"][n]) for n in _BY_POLYGON)) for g in groups]
+    note = (
+        "Predicted shares of each polygon against its partial concentrations, weighted by area. Means over scenes and "
+        f"whole repeats (min, max). {NONE}: not defined in some scene, or there is no truth."
+    )
+    each = ("loss", *summary["axes"], "class", "mean absolute error", "bias", "R²")
+    by_class = [
+        (*_names(summary, g), title, *(_spread(shares.get(n)) for n in ("mean_absolute_error", "bias", "r2")))
+        for g in groups
+        for key, title in class_titles(summary).items()
+        if (shares := g["polygons"]["shares"].get(key)) is not None
+    ]
+    return (
+        Table(_title(summary, "Polygons"), header, tuple(rows), (note,)),
+        Table(_title(summary, "Shares by class"), each, tuple(by_class), (note,)),
+    )
 
 
 def _agreement(summary: Mapping[str, Any]) -> Table:

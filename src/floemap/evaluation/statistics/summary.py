@@ -7,6 +7,7 @@ lists every missing cell. Summaries do not depend on the order of the evaluation
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,37 @@ LOSS_TITLES = {
     "region": "Region",
     "region_pixel": "Region + pixel",
 }
+
+#: Losses that learn from partial concentrations, by name.
+FROM_SHARES = frozenset({"soft_cross_entropy", "partial_label", "region", "region_pixel"})
+#: Words for changes of a variant whose key does not say enough.
+_CHANGES = {"loss.class_weights": "classes weighted:", "crops.border_px": "without pixels beside borders, px:"}
+
+
+def loss_title(loss: str, configuration: Mapping[str, Any]) -> str:
+    """Return the title of a loss, or of a variant: its own, or one made from what it changes.
+
+    Parameters
+    ----------
+    loss
+        Name of a loss or of a variant.
+    configuration
+        The study's settings, as results.json has them.
+    """
+    variant = (configuration.get("compare") or {}).get("variants", {}).get(loss)
+    if variant is None:
+        return LOSS_TITLES.get(loss, loss.replace("_", " "))
+    if "title" in variant:
+        return str(variant["title"])
+    name = str(variant.get("loss.name") or (configuration.get("loss") or {}).get("name", loss))
+    words = [LOSS_TITLES.get(name, name.replace("_", " "))]
+    for key, value in variant.items():
+        if key != "loss.name":
+            what = _CHANGES.get(key, key.rpartition(".")[2].replace("_", " "))
+            plain = json.dumps(value).strip('"').replace("_", " ")
+            words.append(what if value is True else f"no {what}" if value is False else f"{what} {plain}")
+    return ", ".join(words)
+
 
 NOTE_SIMULATED = (
     "SIMULATED scenes: these scores show that the method works, not how well it does on real ice. They are not "
@@ -284,10 +316,42 @@ def _summary(
         "whole_repeats": whole,
         "scores": {n: _score(n, runs, whole, scenes, keys) for n in names},
     }
+    if (polygons := _polygons(runs, whole, scenes)) is not None:
+        summary["polygons"] = polygons
     if whole and all("agreement" in runs[r][s] for r in whole for s in scenes):
         counts = [runs[r][s]["agreement"] for r in whole for s in scenes]
         summary["agreement"] = {k: sum(int(c[k]) for c in counts) for k in counts[0]}
     return summary
+
+
+#: Scores by polygon in the summary, with their place in an evaluation's entry "polygons".
+BY_POLYGON: Mapping[str, tuple[str, ...]] = {
+    "error_of_shares": ("error_of_shares",),
+    "dominant_50": ("dominant", "50", "right_by_area"),
+    "dominant_65": ("dominant", "65", "right_by_area"),
+    "truth_in_mixed": ("truth_in_mixed", "accuracy"),
+}
+
+
+def _polygons(runs: Group, whole: Sequence[int], scenes: Sequence[str]) -> dict[str, Any] | None:
+    """Return the scores by polygon of one loss, means over whole repeats; None where an evaluation has none."""
+    every = [runs[r][s].get("polygons") for r in whole for s in scenes]
+    found = [e for e in every if isinstance(e, Mapping)]
+    if not found or len(found) < len(every):
+        return None
+    classes = [key for key in found[0]["shares"] if all(key in e["shares"] for e in found)]
+    return {name: mean_and_range([_at(e, path) for e in found]) for name, path in BY_POLYGON.items()} | {
+        "shares": {
+            key: {n: mean_and_range([e["shares"][key][n] for e in found]) for n in found[0]["shares"][key]}
+            for key in classes
+        }
+    }
+
+
+def _at(entry: Any, path: Sequence[str]) -> float | None:
+    for key in path:
+        entry = entry.get(key) if isinstance(entry, Mapping) else None
+    return None if entry is None else float(entry)
 
 
 def _beside(loss: str, why_not: str) -> dict[str, Any] | None:
