@@ -113,7 +113,7 @@ def _imported(path: str) -> Any:
 def test_the_table_of_changes_names_files_that_are_there() -> None:
     section = _text("docs/design.md").partition("## Where to change what\n")[2].partition("\n## ")[0]
     changes = re.findall(r"^\| (.*) \| (.*) \|$", section, re.M)[2:]
-    assert len(changes) == 20
+    assert len(changes) >= 20
     for change, where in changes:
         paths = [p for p in re.findall(r"`([^` ]+)`", where) if "/" in p or p.endswith((".py", ".toml"))]
         assert paths or "pyproject" in where, change
