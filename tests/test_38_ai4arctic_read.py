@@ -339,6 +339,7 @@ def test_a_folder_is_checked(ai4arctic_set: Made, tmp_path: Path) -> None:
     assert (facts["official"], facts["simulated"]) == ({"train": 2, "test": 1}, True)
     assert facts["missing"] == {"train": 510, "test": 19}
     (tmp_path / ai4arctic_set[0].ready.name).write_bytes(ai4arctic_set[0].ready.read_bytes()[:100_000])
-    said = CliRunner().invoke(app, ["fetch", "ai4arctic", "--check", str(tmp_path)])
+    said = CliRunner().invoke(app, ["fetch", "ai4arctic", "--check", str(tmp_path), "--out", str(tmp_path / "out")])
     assert said.exit_code == 1
+    assert len(json.loads((tmp_path / "out" / "check.json").read_text())["problems"]) == 1
     assert "1 problems" in said.output.replace("\n", " ")

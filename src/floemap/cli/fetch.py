@@ -11,6 +11,7 @@ from floemap.cli.app import command, group, progress_wanted, stderr, stdout
 from floemap.cli.bars import bar
 from floemap.cli.terminal import json_text
 from floemap.errors import ConfigError
+from floemap.results.stage import make_folder, os_errors, write_json
 
 if TYPE_CHECKING:
     from floemap.datasets.extremeearth.fetch import Plan
@@ -104,6 +105,7 @@ def _print_finding(name: str, finding: Finding, lacking: str) -> None:
 @command("ai4arctic", to=fetch)
 def ai4arctic(
     check: Annotated[Path, typer.Option(help="Check this folder, of any layout.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write check.json to this folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Check the files of the AI4Arctic sea ice challenge dataset that a folder has. Nothing is downloaded.
@@ -119,6 +121,10 @@ def ai4arctic(
     with bar("checking") as progress:
         inventory = check_ai4arctic(check, progress=progress)
     facts = inventory.as_json()
+    if out is not None:
+        with os_errors(out):
+            make_folder(out)
+            write_json(out / "check.json", facts)
     if as_json:
         print(json_text(facts))  # noqa: T201  plain, for pipes
     else:

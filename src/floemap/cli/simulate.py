@@ -99,7 +99,7 @@ def twin(
         print_result(m.product, skipped=m.skipped)
 
 
-@command("ai4arctic", simulate, resumes=True)
+@command("ai4arctic", simulate)
 def ai4arctic(
     out: _Out,
     scenes: Annotated[int, typer.Option("--scenes", metavar="N", help="Number of scenes, 1 to 532.")] = 10,
