@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from floemap.errors import ConfigError, TrainingError
+from floemap.icechart.label.polygon_values import VALUES, column_of
 from floemap.learning.data.polygons import Polygons
 from floemap.learning.losses import make_loss
 from floemap.learning.losses.base import Loss
 from floemap.learning.losses.tasks import TaskLosses, task_losses
 from floemap.learning.losses.values import VALUE_LOSSES, ValueLoss
 from floemap.learning.settings import LearningSettings, LossSettings
-from floemap.learning.targets import VALUES, Head, column_of, heads_of
+from floemap.learning.targets import Head, heads_of
 from floemap.moments import moments, value_scores, value_scores_by_name
 
 K = 4

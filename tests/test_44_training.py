@@ -26,6 +26,7 @@ from floemap.learning.data.normalisation import band_sums, pooled_statistics
 from floemap.learning.data.parts import PartArrays
 from floemap.learning.data.survey import survey_part
 from floemap.learning.losses import Loss, make_loss
+from floemap.learning.losses import tasks as task_losses_module
 from floemap.learning.losses.cross_entropy import CrossEntropy
 from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.checkpoint import load_checkpoint
@@ -274,7 +275,7 @@ def test_loss_that_is_no_number_stops_it_with_the_last_good_state(
 ) -> None:
     whole = run(tiny_settings(max_epochs=4), "whole")
     with monkeypatch.context() as broken:
-        broken.setattr(training_module, "make_loss", lambda *_, **__: BreaksAt(step, kind))
+        broken.setattr(task_losses_module, "make_loss", lambda *_, **__: BreaksAt(step, kind))
         with pytest.raises(TrainingError, match=f"in epoch 3, step {step - 6}") as e:
             run(tiny_settings(max_epochs=4))
     assert "nan" in str(e.value) or "inf" in str(e.value)
@@ -287,7 +288,7 @@ def test_loss_that_is_no_number_stops_it_with_the_last_good_state(
 
 
 def test_no_number_in_the_first_epoch_says_that_nothing_is_kept(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_module, "make_loss", lambda *_, **__: BreaksAt(1, "nan"))
+    monkeypatch.setattr(task_losses_module, "make_loss", lambda *_, **__: BreaksAt(1, "nan"))
     with pytest.raises(TrainingError, match=r"epoch 1, step 1.* no epoch was finished"):
         run(tiny_settings())
 

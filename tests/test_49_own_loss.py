@@ -191,7 +191,7 @@ def test_variants_change_what_they_name_and_options_stay_with_their_loss() -> No
     [
         ({"focal": {"loss.name": "dice"}}, "variant focal of the comparison has the name of a loss"),
         ({"a b": {"loss.name": "dice"}}, "not a valid name"),
-        ({"mine": {"split.kind": "lists"}}, "split.kind is not a setting of model, loss, crops, training"),
+        ({"mine": {"split.kind": "lists"}}, "split.kind is not a setting of model, loss, tasks, crops, training"),
         ({"mine": {"training.seed": 3}}, "already varied by repeats"),
         ({"mine": {"training.batches": 3}}, "there is no setting 'training.batches'"),
         ({"mine": {"loss.options": 3}}, "loss.options"),

@@ -19,6 +19,7 @@ from seasoned import seasoned
 from tiny_model import ABOUT, WITH_TINY, TinyModel, scene, tiny_settings
 
 from floemap.errors import ConfigError, ModelError, TrainingError
+from floemap.icechart.label.polygon_values import VALUES, column_of
 from floemap.learning.data.crops import physical
 from floemap.learning.data.parts import PartArrays
 from floemap.learning.data.polygons import PolygonShares
@@ -27,7 +28,7 @@ from floemap.learning.models.checkpoint import begin_from, load_checkpoint, save
 from floemap.learning.models.checkpoint_header import describe_checkpoint, heads_in, read_about
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import LearningSettings, ModelSettings
-from floemap.learning.targets import VALUES, Head, column_of
+from floemap.learning.targets import Head
 from floemap.learning.training.loggers import LOGGERS, MetricLogger
 from floemap.learning.training.loop import Trained, train
 from floemap.learning.whole_scene.logits import array_reader, scene_logits

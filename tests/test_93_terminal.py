@@ -109,6 +109,8 @@ CALLS: dict[str, list[str]] = {
     "simulate pixels --chart": ["simulate", "pixels", "PRODUCT", "--chart", "EVIL", "--out", "OUT"],
     "simulate twin": ["simulate", "twin", "--out", "OUT", "--months", "EVIL"],
     "simulate twin --size": ["simulate", "twin", "--out", "OUT", "--size", "EVIL"],
+    "simulate ai4arctic": ["simulate", "ai4arctic", "--out", "OUT", "--scenes", "EVIL"],
+    "fetch ai4arctic --check": ["fetch", "ai4arctic", "--check", "EVIL"],
     "fetch extremeearth --check": ["fetch", "extremeearth", "--check", "EVIL"],
     "fetch extremeearth --months": ["fetch", "extremeearth", "--check", "OUT", "--months", "EVIL"],
     "fetch weights": ["fetch", "weights", "--out", "CHART/EVIL"],

@@ -220,8 +220,8 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
         If scenes or the split cannot be prepared, or training fails.
     """
     check_cell(study)  # errors are reported before any work
-    find_scenes(study.data)
     place()  # refuses processes without ranks
+    find_scenes(study.data)
     out = Path(out)
     data = data_folder(study, out)
     check_layers(study.data, data)

@@ -20,7 +20,7 @@ from floemap.evaluation.scoring.named_scores import CHART_VS_TRUTH, EITHER, TRUT
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.grid import check_same_grid
 from floemap.icechart.label.polygon_table import RASTER, TABLE
-from floemap.learning.targets import VALUES
+from floemap.icechart.label.polygon_values import VALUES
 from floemap.legend import IGNORE, LAND, LEGENDS, SIX_CLASSES, Legend
 from floemap.own_legends import from_record, from_tags, with_table
 from floemap.results.stage import as_written, read_json, sha256

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from floemap.evaluation.scoring.block_edges import BLOCK_M, block_edges
 from floemap.icechart.label.polygon_table import PolygonTable
-from floemap.learning.targets import VALUES, column_of, values_of
+from floemap.icechart.label.polygon_values import VALUES, column_of, values_of
 from floemap.legend import IGNORE
 from floemap.moments import MOMENTS, moments_by, value_scores_by_name
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from floemap.cog import CogWriter, write_cog
 from floemap.errors import ProductError
 from floemap.grid import describe_grid
+from floemap.icechart.label.polygon_values import VALUES
 from floemap.inference.predict.engines import Engine
 from floemap.inference.predict.model_files import LoadedModels, ModelFile, find_models
 from floemap.inference.predict.predictors import predicting, score_scene
@@ -47,7 +48,7 @@ from floemap.inference.predict.scene_maps import (
 from floemap.inference.predict.strips import Strip
 from floemap.learning.models.checkpoint import Checkpoint
 from floemap.learning.models.checkpoint_header import temperature_of
-from floemap.learning.targets import VALUES, Head
+from floemap.learning.targets import Head
 from floemap.learning.whole_scene.pieces import Precision
 from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band
+from floemap.icechart.label.polygon_values import VALUES
 from floemap.learning.calibration.out_of_distribution import BEYOND, CELL_PX, SceneScore
-from floemap.learning.targets import VALUES, Head
+from floemap.learning.targets import Head
 from floemap.legend import IGNORE, Legend
 from floemap.results.stage import Stage
 

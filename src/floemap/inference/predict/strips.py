@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from floemap.cog import STRIP_ROWS
+from floemap.icechart.label.polygon_values import VALUES
 from floemap.inference.predict.memory import give_back_memory
 from floemap.inference.predict.scene_maps import STEPS
 from floemap.inference.predict.uncertainty import MEANINGS, Planes, mean_of, uncertainties
-from floemap.learning.targets import VALUES, Head, slices_of
+from floemap.learning.targets import Head, slices_of
 from floemap.learning.whole_scene.logits import SceneLogits
 from floemap.legend import IGNORE
 from floemap.threads import in_order, usable_cores

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from floemap.errors import GridError
-from floemap.learning.targets import VALUES, column_of, values_of
+from floemap.icechart.label.polygon_values import VALUES, column_of, values_of
 from floemap.legend import IGNORE
 
 

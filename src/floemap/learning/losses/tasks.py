@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from floemap.errors import ConfigError, TrainingError
+from floemap.icechart.label.polygon_values import column_of
 from floemap.learning.data.polygons import Polygons
 from floemap.learning.losses.base import Loss, unreduced
 from floemap.learning.losses.partial_labels import by_polygon
 from floemap.learning.losses.registry import loss_class, loss_identity, make_loss, make_value_loss, value_loss_class
 from floemap.learning.losses.values import ValueLoss
 from floemap.learning.settings import LearningSettings, LossSettings
-from floemap.learning.targets import Head, column_of, heads_of, slices_of
+from floemap.learning.targets import Head, heads_of, slices_of
 
 #: Losses of heads that do not name one, by kind.
 DEFAULT_LOSSES = {"fractions": "soft_cross_entropy", "value": "huber"}

@@ -25,7 +25,8 @@ from typing import Any
 
 from floemap.bands import BandSet, InputBand, band_of
 from floemap.errors import MISSHAPEN, ConfigError, ModelError
-from floemap.learning.targets import VALUES, Head, heads_of
+from floemap.icechart.label.polygon_values import VALUES
+from floemap.learning.targets import Head, heads_of
 from floemap.legend import Legend, legend
 from floemap.own_legends import from_record, with_table
 from floemap.results.stage import parse_json, sha256

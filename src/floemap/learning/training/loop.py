@@ -49,6 +49,7 @@ from floemap.learning.training.distributed import (
     precision_of,
     share_batch_norm,
 )
+from floemap.learning.training.launched import place
 from floemap.learning.training.loggers import Loggers, logger_classes, logging_to
 from floemap.learning.training.run import Run
 from floemap.learning.training.state import (
@@ -160,6 +161,7 @@ def train(
         If results cannot be written (what was written before is kept, and the same call resumes from it), or if
         another process trains in the folder.
     """
+    place()  # refuses processes without ranks
     settings = with_rates(settings)
     out, t = Path(out), settings.training
     check_model(settings.model)

@@ -16,12 +16,13 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from floemap.icechart.label.polygon_values import VALUES
 from floemap.learning.data.crops import Crop, physical, read_crop
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
 from floemap.learning.data.polygons import Polygons, read_shares, tables_of, tensor_of_ids
 from floemap.learning.losses.tasks import TaskLosses, wanted_values
 from floemap.learning.models.base import SegmentationModel
-from floemap.learning.targets import VALUES, Head
+from floemap.learning.targets import Head
 from floemap.learning.training.device import exact_float32
 from floemap.learning.training.distributed import global_sum
 from floemap.learning.whole_scene.logits import array_reader, scene_logits
