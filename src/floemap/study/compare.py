@@ -16,6 +16,7 @@ from typing import Any
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.scoring.tables import markdown
 from floemap.evaluation.statistics.summary import summarise
+from floemap.files import writable_name
 from floemap.learning.training.launched import place, tasks
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.report.report import Report, make_report
@@ -102,6 +103,7 @@ def compare(
             hint="Start it without torchrun, or as a single task (`srun --ntasks=1`). Several are for `floemap train`.",
         )
     out = Path(out)
+    writable_name(out)
     cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # errors are reported before any work
     check_layers(study.all_data(), data_folder(study, out))
     paths = RunPaths(out)
@@ -221,8 +223,9 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
     """
     check_cell(study)  # errors are reported before any work
     place()  # refuses processes without ranks
-    find_scenes(study.data)
     out = Path(out)
+    writable_name(out)
+    find_scenes(study.data)
     data = data_folder(study, out)
     check_layers(study.data, data)
     with one_at_a_time(data):  # the first of several processes makes them; the others wait and find them
