@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from typer.testing import CliRunner, Result
-from workshop import Inputs
+from workshop import Inputs, study_file
 
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
@@ -110,26 +110,8 @@ def test_its_options_are_checked(here: Path) -> None:
 def study(here: Path, workshop: Inputs) -> Path:
     """The page's comparison with its own variants, small, on two prepared scenes."""
     (variants,) = [b for b in blocks("toml") if "my_losses" in b]
-    later = here / "later"
-    later.mkdir()
-    for file in workshop.prepared.iterdir():
-        (later / file.name).write_bytes(file.read_bytes())
-    record = json.loads((later / "product.json").read_text())
-    record["scene"]["start"] = record["scene"]["start"].replace("-01-", "-02-")
-    (later / "product.json").write_text(json.dumps(record))
-    scenes = "\n".join(
-        f'[[data.scenes]]\nname = "{name}"\nproduct = "{product}"\nchart = "{workshop.labels}"'
-        for name, product in (("a", workshop.prepared), ("b", later))
-    )
-    path = here / "study.toml"
-    path.write_text(
-        f'[data]\nlegend = "six_classes"\n{scenes}\n'
-        '[split]\nkind = "lists"\ntraining = ["a-SW"]\nvalidation = ["a-NE"]\ntest = ["b"]\n'
-        "[crops]\nsize_px = 64\nper_scene = 2\n"
-        '[training]\nbatch = 2\nmax_epochs = 1\nprecision = "fp32"\n'
-        + variants.replace("[compare]\n", "[compare]\nrepeats = 1\n").replace('"cross_entropy", "macro_dice", ', "")
-    )
-    return path
+    few = variants.replace("[compare]\n", "[compare]\nrepeats = 1\n").replace('"cross_entropy", "macro_dice", ', "")
+    return study_file(workshop, here, few)
 
 
 def floemap(*words: str | Path) -> Result:

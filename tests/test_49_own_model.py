@@ -19,7 +19,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tiny_model import ABOUT, scene, tiny_settings
 from typer.testing import CliRunner, Result
-from workshop import Inputs
+from workshop import Inputs, study_file
 
 from floemap import plugins
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
@@ -183,28 +183,11 @@ def test_a_checkpoint_calls_nothing_but_modules(here: Path) -> None:
 def study(here: Path, workshop: Inputs) -> Path:
     """The page's model, small, on two prepared scenes."""
     shutil.copy(Path(__file__).with_name("own_models.py"), here)
-    later = here / "later"
-    later.mkdir()
-    for file in workshop.prepared.iterdir():
-        (later / file.name).write_bytes(file.read_bytes())
-    record = json.loads((later / "product.json").read_text())
-    record["scene"]["start"] = record["scene"]["start"].replace("-01-", "-02-")
-    (later / "product.json").write_text(json.dumps(record))
-    scenes = "\n".join(
-        f'[[data.scenes]]\nname = "{name}"\nproduct = "{product}"\nchart = "{workshop.labels}"'
-        for name, product in (("a", workshop.prepared), ("b", later))
-    )
-    path = here / "study.toml"
-    path.write_text(
-        f'[data]\nlegend = "six_classes"\n{scenes}\n'
-        '[split]\nkind = "lists"\ntraining = ["a-SW"]\nvalidation = ["a-NE"]\ntest = ["b"]\n'
-        "[crops]\nsize_px = 64\nper_scene = 2\n"
-        '[training]\nbatch = 2\nmax_epochs = 1\nprecision = "fp32"\n'
+    compared = (
         '[compare]\nlosses = ["cross_entropy", "wide", "squeezed"]\nrepeats = 1\n[compare.variants]\n'
         'wide = { "model.options.width" = 12 }\nsqueezed = { "model.name" = "own_models:Squeezed" }\n'
-        + blocks("toml")[0]
     )
-    return path
+    return study_file(workshop, here, compared + blocks("toml")[0])
 
 
 def floemap(*words: str | Path) -> Result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workshop import Inputs
+from workshop import Inputs, a_month_later
 
 from floemap.errors import FloemapError, OutputError
-from floemap.results.stage import alone_in, read_json, write_json
+from floemap.results.stage import alone_in
 from floemap.study.beside import run_beside
 from floemap.study.cells import plan
 from floemap.study.compare import compare
@@ -25,11 +24,7 @@ from floemap.study.settings import Study
 @pytest.fixture(scope="module")
 def scenes(workshop: Inputs, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     """One to learn from, and the same a month later to test on."""
-    later = tmp_path_factory.mktemp("later") / "S1A_a_month_later"
-    shutil.copytree(workshop.prepared, later)
-    record = read_json(later / "product.json")
-    record["scene"]["start"] = record["scene"]["start"].replace("-01-", "-02-")
-    write_json(later / "product.json", record)
+    later = a_month_later(workshop.prepared, tmp_path_factory.mktemp("later") / "S1A_a_month_later")
     products = {"a": workshop.prepared, "b": later}
     return [{"name": n, "product": str(p), "chart": str(workshop.labels)} for n, p in products.items()]
 

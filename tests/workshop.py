@@ -21,6 +21,7 @@ from floemap.cog import read_geobox
 from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.settings import LabelSettings
 from floemap.inference.predict.predict import predict
+from floemap.results.stage import read_json, write_json
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.settings import PrepareSettings
 
@@ -68,6 +69,31 @@ def make_inputs(folder: Path, product: Path) -> Inputs:
     write_model(inputs.model, inputs.prepared / "product.tif", simulated=True)
     predict(inputs.prepared, inputs.model, folder / "predictions", probabilities=False)
     return inputs
+
+
+def a_month_later(prepared: Path, folder: Path) -> Path:
+    """Copy a prepared product to `folder`, as that of a scene one month later."""
+    shutil.copytree(prepared, folder)
+    record = read_json(folder / "product.json")
+    record["scene"]["start"] = record["scene"]["start"].replace("-01-", "-02-")
+    write_json(folder / "product.json", record)
+    return folder
+
+
+def study_file(inputs: Inputs, folder: Path, more: str) -> Path:
+    """Write a small study on two scenes, one of them a month later, to ``study.toml``; `more` is added to it."""
+    scenes = "\n".join(
+        f'[[data.scenes]]\nname = "{name}"\nproduct = "{product}"\nchart = "{inputs.labels}"'
+        for name, product in (("a", inputs.prepared), ("b", a_month_later(inputs.prepared, folder / "later")))
+    )
+    path = folder / "study.toml"
+    path.write_text(
+        f'[data]\nlegend = "six_classes"\n{scenes}\n'
+        '[split]\nkind = "lists"\ntraining = ["a-SW"]\nvalidation = ["a-NE"]\ntest = ["b"]\n'
+        "[crops]\nsize_px = 64\nper_scene = 2\n"
+        '[training]\nbatch = 2\nmax_epochs = 1\nprecision = "fp32"\n' + more
+    )
+    return path
 
 
 def copied(inputs: Inputs, folder: Path) -> Inputs:
