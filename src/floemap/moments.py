@@ -57,6 +57,12 @@ def moments_by(group: NDArray[np.int64], groups: int, reference: Any, predicted:
     return np.stack([np.bincount(group, minlength=groups), *sums], axis=1)
 
 
+def moments_of_counts(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the moments of a confusion matrix whose classes are numbers, 0 to K - 1: rows reference, (7,)."""
+    reference, predicted = (ids.astype(np.float64) for ids in np.indices(counts.shape))
+    return np.array([counts.sum(), *((counts * term).sum() for term in _terms(reference, predicted))])
+
+
 def _terms(x: Any, y: Any) -> tuple[Any, ...]:
     """Return the terms of all sums but the number of pixels."""
     return x, y, x * x, y * y, x * y, abs(y - x)

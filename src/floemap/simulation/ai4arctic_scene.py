@@ -135,9 +135,9 @@ def make_scene(made: SimulatedScene, size: int, seed: int, *, progress: Progress
         maker.write_raw(here.raw, between(progress, 0, 0.8))
         progress(0.8, 1, "ready to train")
         with open_scene_file(here.raw) as raw:
-            said = maker.said | {"scene_id": made.ready.name, "original_id": made.raw.name}
-            said |= {"ice_service": scene.service, "flip": 0, "pixel_spacing": round(2 * maker.spacing_m)}
-            write_ready(raw, here.ready, said, reference=here.reference if made.test else None)
+            attributes = maker.attributes | {"scene_id": made.ready.name, "original_id": made.raw.name}
+            attributes |= {"ice_service": scene.service, "flip": 0, "pixel_spacing": round(2 * maker.spacing_m)}
+            write_ready(raw, here.ready, attributes, reference=here.reference if made.test else None)
         maker.write_truth(here.truth)
         record = provenance(STAGE, inputs={}, configuration=configuration_of(scene, size, seed, made.test))
         write_json(folder / STAGE.record, record | {"simulated": True, "bytes": made_of(folder)})
@@ -164,9 +164,9 @@ class _Maker:
         swath = f"{SIMULATED}GW1AM2_{scene.start:%Y%m%d%H%M}_L1SGBTBR"
         passive = {"AMSR2_swaths": swath, "AMSR2_S1_delays": 3600, "min": 0.0, "max": 0.0}
         bands = {"upstream_id": scene.product, "min": 0.0, "max": 0.0}
-        self.said: dict[str, Any] = {SIMULATED_ATTRIBUTE: _NOTE, "swath_segmentation": dict(passive)}
-        self.said |= {name: dict(passive) for name in AMSR2} | {name: dict(bands) for name in _BANDS.values()}
-        self.said |= {name: {"icechart_id": scene.chart} for name in (POLYGONS, POLYGON_CODES)}
+        self.attributes: dict[str, Any] = {SIMULATED_ATTRIBUTE: _NOTE, "swath_segmentation": dict(passive)}
+        self.attributes |= {name: dict(passive) for name in AMSR2} | {name: dict(bands) for name in _BANDS.values()}
+        self.attributes |= {name: {"icechart_id": scene.chart} for name in (POLYGONS, POLYGON_CODES)}
 
     def _spec(self, world_seed: int) -> ProductSpec:
         x, y = scene_centre_m(self.month, world_seed)
@@ -204,7 +204,7 @@ class _Maker:
                 progress(i, 2 * fields, "radar image")
             chart = self._chart()
             codes = [CODES_HEADER, *_codes(chart, self.scene.service, self.month)]
-            with FormWriter(path, "raw", sizes | {POLYGON_CODES: len(codes)}, self.said) as file:
+            with FormWriter(path, "raw", sizes | {POLYGON_CODES: len(codes)}, self.attributes) as file:
                 file.write(POLYGON_CODES, np.array(codes, object))
                 self._write_grids(file, (coarse[0], coarse[1]))
                 zones = self._zones()
@@ -216,17 +216,17 @@ class _Maker:
                     file.write("distance_map", self._enlarged(zones, first, stop), first)
                     progress(fields + i, 2 * fields, "chart")
                 for name, (low, high) in bands.range_db.items():
-                    self.said[name] |= {"min": low, "max": high}
-                    file.say(name, min=low, max=high)
+                    self.attributes[name] |= {"min": low, "max": high}
+                    file.set_attributes(name, min=low, max=high)
         powers.unlink()
 
     def _write_grids(self, file: FormWriter, coarse: tuple[int, int]) -> None:
         shares = shares_of_kinds(self.rows.surface, coarse)
         for name, kelvin in brightness_k(shares, self.key).items():
             ends = {"min": float(kelvin.min()), "max": float(kelvin.max())}
-            self.said[name] |= ends
+            self.attributes[name] |= ends
             file.write(name, kelvin)
-            file.say(name, **ends)
+            file.set_attributes(name, **ends)
         for name, field in weather(shares, self.month, self.key).items():
             file.write(name, field)
         for name in ("amsr2_swath_map", "swath_segmentation"):

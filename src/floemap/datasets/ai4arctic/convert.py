@@ -56,7 +56,7 @@ class FormWriter:
         "raw" or "ready".
     sizes
         Lengths of the dimensions, by name; those of tie points are added.
-    said
+    filled
         Values of the attributes that differ between scenes: global ones by name, and a variable's under its name.
     only
         Names of the variables to write, all by default.
@@ -67,7 +67,7 @@ class FormWriter:
         path: Path,
         kind: Kind,
         sizes: Mapping[str, int],
-        said: Mapping[str, Any],
+        filled: Mapping[str, Any],
         *,
         only: tuple[str, ...] | None = None,
     ) -> None:
@@ -77,26 +77,26 @@ class FormWriter:
         used = {d for v in wanted for d in v.dimensions}
         self._file.dimensions = {d: n for d, n in {**sizes, **tie}.items() if d in used}
         for name, value in GLOBALS[kind].items():
-            self._file.attrs[name] = said[name] if value is ... else value
-        self._file.attrs[SIMULATED_ATTRIBUTE] = said[SIMULATED_ATTRIBUTE]
+            self._file.attrs[name] = filled[name] if value is ... else value
+        self._file.attrs[SIMULATED_ATTRIBUTE] = filled[SIMULATED_ATTRIBUTE]
         for variable in wanted:
-            self._create(variable, said.get(variable.name, {}))
+            self._create(variable, filled.get(variable.name, {}))
 
-    def _create(self, variable: Variable, said: Mapping[str, Any]) -> None:
+    def _create(self, variable: Variable, filled: Mapping[str, Any]) -> None:
         shape = [self._file.dimensions[d].size for d in variable.dimensions]
         large = len(shape) == 2 and min(shape) > 4 * TIE_POINTS
         options = {"chunks": tuple(min(_CHUNK, n) for n in shape), "compression": "gzip", "compression_opts": 1}
         dtype = h5py.string_dtype() if variable.dtype == "str" else np.dtype(variable.dtype)
         made = self._file.create_variable(variable.name, variable.dimensions, dtype=dtype, **(options if large else {}))
         for name, value in variable.attributes.items():
-            made.attrs[name] = said[name] if value is ... else value
+            made.attrs[name] = filled[name] if value is ... else value
 
     def write(self, name: str, values: NDArray[Any], first: int = 0) -> None:
         """Write lines from `first` on of a variable."""
         variable = self._file.variables[name]
         variable[first : first + len(values)] = values
 
-    def say(self, name: str, **attributes: Any) -> None:
+    def set_attributes(self, name: str, **attributes: Any) -> None:
         """Change attributes of a variable; their order stays."""
         kept = self._file.variables[name].attrs
         for key, value in (dict(kept) | attributes).items():  # each comes last when it is set again
@@ -195,7 +195,7 @@ def ready_sizes(raw: SceneFile) -> dict[str, int]:
 
 
 def write_ready(
-    raw: SceneFile, path: Path, said: Mapping[str, Any], rule: Rule = "starter", *, reference: Path | None = None
+    raw: SceneFile, path: Path, filled: Mapping[str, Any], rule: Rule = "starter", *, reference: Path | None = None
 ) -> None:
     """Write the ready-to-train file of a raw file.
 
@@ -205,7 +205,7 @@ def write_ready(
         The raw file.
     path
         The file to write.
-    said
+    filled
         Attributes, as :class:`FormWriter` takes them.
     rule
         How polygons become classes.
@@ -214,8 +214,8 @@ def write_ready(
     """
     sizes = ready_sizes(raw)
     names = tuple(v.name for v in VARIABLES["ready"] if reference is None or v.name not in CHARTS)
-    with FormWriter(path, "ready", sizes, said, only=names) as file:
-        answers = None if reference is None else FormWriter(reference, "ready", sizes, said, only=tuple(CHARTS))
+    with FormWriter(path, "ready", sizes, filled, only=names) as file:
+        answers = None if reference is None else FormWriter(reference, "ready", sizes, filled, only=tuple(CHARTS))
         for first, strip in ready_strips(raw, rule):
             for name, values in strip.items():
                 target = answers if answers is not None and name in CHARTS else file

@@ -79,7 +79,7 @@ class SceneFile:
     ----------
     path, kind, shape
         The file, "ready" or "raw", and its lines and samples.
-    said
+    file_name
         What the name of the file says; None for another name.
     product
         Name of the Sentinel-1 product.
@@ -91,12 +91,12 @@ class SceneFile:
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path, self._file = path, file
-        self.said: FileName | None = parse_name(path.name)
+        self.file_name: FileName | None = parse_name(path.name)
         self.kind: Kind = self._kind()
         self._check_variables()
         self.shape = self._shape()
         attributes = {str(k): _plain(v) for k, v in file.attrs.items()}
-        self.simulated = SIMULATED_ATTRIBUTE in attributes or (self.said is not None and self.said.simulated)
+        self.simulated = SIMULATED_ATTRIBUTE in attributes or (self.file_name is not None and self.file_name.simulated)
         self.flip = attributes.get("flip", 0)
         spacing = attributes.get("pixel_spacing", SPACING_M[self.kind])
         if not isinstance(spacing, int | float) or not 0 < spacing < 1e5:
@@ -114,9 +114,9 @@ class SceneFile:
             If none of them names it.
         """
         original = parse_name(str(self._attributes.get("original_id", "")))
-        for said in (self.said, original):
-            if said is not None and said.scene is not None:
-                return said.scene
+        for named in (self.file_name, original):
+            if named is not None and named.scene is not None:
+                return named.scene
         band = self._file.get(_BANDS["hh"])
         upstream = "" if band is None else str(_plain(band.attrs.get("upstream_id", "")))
         chart = str(self._attributes.get("ice_service", ""))
@@ -279,7 +279,7 @@ class SceneFile:
 
     def _check_variables(self) -> None:
         """Refuse variables that are missing, or lie in other files, or whose chunks would fill the memory."""
-        charts_only = self.said is not None and self.said.reference
+        charts_only = self.file_name is not None and self.file_name.reference
         test = {*CHARTS} if self.kind == "ready" else {POLYGONS, POLYGON_CODES}
         for variable in VARIABLES[self.kind]:
             if variable.name not in self._file:

@@ -61,9 +61,9 @@ def find_ai4arctic(folder: str | Path) -> tuple[Entry, ...]:
     for base, folders, files in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for file in sorted(files):
-            said = parse_name(file) if file.endswith(".nc") else None
-            if said is not None:
-                _add(entries, said, Path(base) / file)
+            named = parse_name(file) if file.endswith(".nc") else None
+            if named is not None:
+                _add(entries, named, Path(base) / file)
     if not entries:
         raise FloemapError(
             "contains no file of AI4Arctic.",
@@ -76,11 +76,11 @@ def find_ai4arctic(folder: str | Path) -> tuple[Entry, ...]:
     return tuple(entries[name] for name in sorted(entries))
 
 
-def _add(entries: dict[str, Entry], said: FileName, path: Path) -> None:
-    what = "reference" if said.reference else said.kind
-    entry = entries.setdefault(said.name, Entry(said.name, {}, said.simulated, said.scene))
+def _add(entries: dict[str, Entry], named: FileName, path: Path) -> None:
+    what = "reference" if named.reference else named.kind
+    entry = entries.setdefault(named.name, Entry(named.name, {}, named.simulated, named.scene))
     if what in entry.files:
         raise FloemapError(
-            f"is the same file of scene {said.name} as {entry.files[what]}.", path=path, hint="Move one of them away."
+            f"is the same file of scene {named.name} as {entry.files[what]}.", path=path, hint="Move one of them away."
         )
     entry.files[what] = path

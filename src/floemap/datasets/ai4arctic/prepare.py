@@ -96,7 +96,7 @@ def prepare_scene(
         configuration = settings.model_dump(include={"resolution_m", "crs"})
         if not overwrite and is_finished(folder, STAGE, ("product.tif",), inputs=inputs, configuration=configuration):
             return PreparedProduct(folder, skipped=True)
-        if file.said is not None and file.said.reference:
+        if file.file_name is not None and file.file_name.reference:
             hint = f"Give {scene.ready} or the raw file."
             raise ProductError("has the charts of a test scene, and no bands.", path=path, hint=hint)
         locator = TieLocator(file.tie_points(), file.shape, settings.crs)

@@ -26,6 +26,7 @@ from floemap.datasets.ai4arctic.form import CHARTS
 from floemap.errors import ProductError
 from floemap.evaluation.scoring.confusion import Confusion, confusion, pooled
 from floemap.evaluation.scoring.scores import Score, scores
+from floemap.moments import moments_of_counts, value_scores_by_name
 
 Classes = NDArray[np.uint8]
 
@@ -94,15 +95,7 @@ def challenge_scores(counted: Mapping[str, Iterable[Confusion]]) -> ChallengeSco
 
 def r2_of_classes(matrix: Confusion) -> Score:
     """Return R2 of class ids taken as numbers; ``None`` where the reference has fewer than two different ones."""
-    counts = matrix.counts
-    ids = np.arange(len(matrix))
-    rows = counts.sum(axis=1)
-    n = int(rows.sum())
-    # Sums of whole numbers, exact in Python's integers.
-    squared = sum(int(c) * (i - j) ** 2 for (i, j), c in np.ndenumerate(counts))
-    total, square_total = (sum(int(r) * int(i) ** p for i, r in zip(ids, rows, strict=True)) for p in (1, 2))
-    spread = n * square_total - total * total  # n times the sum of squared distances from the mean
-    return 1 - n * squared / spread if spread else None
+    return value_scores_by_name(moments_of_counts(matrix.counts))["r2"]
 
 
 def service_agreement(a: str | Path, b: str | Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class ValueCounts:
     Parameters
     ----------
     target
-        Name of the value, in :data:`floemap.learning.targets.VALUES`.
+        Name of the value, in :data:`floemap.icechart.label.polygon_values.VALUES`.
     table
         The chart's polygons.
     shape

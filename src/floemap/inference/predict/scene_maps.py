@@ -60,7 +60,7 @@ class SceneMaps:
         (rows, cols) uint8, in the same steps; None for a single model.
     values
         What models with further heads predict, by target: (rows, cols) uint8 in steps of the value, from
-        :data:`floemap.learning.targets.VALUES`, :data:`NO_VALUE` where there is no class.
+        :data:`floemap.icechart.label.polygon_values.VALUES`, :data:`NO_VALUE` where there is no class.
     land
         (rows, cols) bool: where the scene has data and the land mask has land; None without a mask.
     out_of_distribution
@@ -128,8 +128,8 @@ def head_bands(head: Head, legend: Legend) -> list[Band]:
     """Describe the bands of the raster of a further head."""
     if head.kind == "value":
         value = VALUES[head.target]
-        said = f"{value.title}, predicted"
-        return [Band(head.name, value.unit, said, scale=value.step, offset=value.low, overview="nearest")]
+        description = f"{value.title}, predicted"
+        return [Band(head.name, value.unit, description, scale=value.step, offset=value.low, overview="nearest")]
     return [
         Band(c.key, "1", f"Share of {c.title.lower()}, predicted", scale=STEP, overview="nearest")
         for c in legend.classes

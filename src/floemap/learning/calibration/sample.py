@@ -13,7 +13,6 @@ from floemap.learning.calibration.temperature import PolygonSample
 from floemap.learning.data.parts import PartArrays, ScenePart, read_window
 from floemap.learning.whole_scene.logits import SceneLogits
 from floemap.legend import IGNORE
-from floemap.sentinel1.encoding import NODATA
 
 #: Expected number of pixels of a polygon in the sample; smaller polygons are in it whole. Neighbouring pixels have
 #: interpolated logits, so that more of them would say little more, and memory is bounded: some 2 KB a polygon.
@@ -56,13 +55,13 @@ def sample_part(scene: SceneLogits, arrays: PartArrays, ids: NDArray[np.int64], 
     scene
         Logits of the part.
     arrays
-        The part. Pixels without a label or without data in a band are not drawn.
+        The part. Pixels without a label, or without data in a band that a pixel needs, are not drawn.
     ids
         (rows, cols): polygon of each pixel, 0 for none.
     seed
         Seed of the drawing.
     """
-    valid = (ids > 0) & (arrays.labels != IGNORE) & (arrays.stored != NODATA).all(axis=0)
+    valid = (ids > 0) & (arrays.labels != IGNORE) & scene.valid(0, len(ids))
     pixels = np.bincount(ids[valid], minlength=1)
     chance = np.minimum(1.0, PER_POLYGON / np.maximum(pixels, 1))
     rng = np.random.default_rng(seed)

@@ -34,8 +34,9 @@ class PolygonShares:
     pixels
         Number of pixels of the whole polygon, (P + 1,) int64.
     values
-        Values of the polygon, (P + 1, V) float32, from :func:`floemap.learning.targets.values_of`; not-a-number where
-        one is not known. None if no value is known.
+        Values of the polygon, (P + 1, V) float32, from
+        :func:`floemap.icechart.label.polygon_values.values_of`; not-a-number where one is not known. None
+        if no value is known.
     """
 
     shares: NDArray[np.float32]
