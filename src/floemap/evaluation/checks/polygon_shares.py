@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from floemap.evaluation.checks.amounts import Amounts, Blocks, ByBlock, ratio
 from floemap.evaluation.checks.classes import Classes, MapPair, keys
 from floemap.evaluation.checks.measures import SHARES, Measure
-from floemap.evaluation.scoring.polygons import DOMINANT_PERCENT, MOST_UNKNOWN
+from floemap.evaluation.scoring.polygons import (
+    DOMINANT_PERCENT,
+    MOST_UNKNOWN,
+    scores_of_shares,
+    spread_of_shares,
+    sums_by_polygon,
+)
 from floemap.evaluation.scoring.scores import mean_f1
 from floemap.icechart.label.polygon_table import PolygonTable
 from floemap.legend import IGNORE
@@ -117,18 +123,9 @@ class PolygonAmounts(Amounts):
 
     def values(self) -> dict[str, Any]:
         """Return the scores by polygon, overall and by class."""
-        n, spread = float(self.pixels), np.zeros(len(self.classes))
-        if n:
-            spread = self.chart_squared - self.chart**2 / n
-        varied = spread > 1e-9 * n
-        shares = {
-            key: {
-                "mean_absolute_error": ratio(float(self.abs_error[k]), n),
-                "bias": ratio(float(self.error[k]), n),
-                "r2": float(1 - self.squared_error[k] / spread[k]) if varied[k] else None,
-            }
-            for k, key in enumerate(self.classes)
-        }
+        total = vars(self)
+        n, spread = float(self.pixels), spread_of_shares(total)
+        varied = spread > 0
         found = {
             f"dominant_{percent}": ratio(float(self.dominant_right[i]), float(self.dominant[i]))
             for i, percent in enumerate(DOMINANT_PERCENT)
@@ -140,7 +137,7 @@ class PolygonAmounts(Amounts):
             "r2": float(1 - self.squared_error[varied].sum() / spread[varied].sum()) if varied.any() else None,
             "pure_weighted_f1": pure,
             "truth_in_mixed": ratio(float(self.mixed_right_px), float(self.mixed_px)),
-            "shares": shares,
+            "shares": scores_of_shares(self.classes, total),
         }
 
 
@@ -180,7 +177,7 @@ def polygon_shares(
             known = mixed[own] & (true != IGNORE)
             for i, some in enumerate((known, known & (true == seen))):
                 in_mixed[i] += np.bincount(own[some], minlength=len(most))
-    sums = _by_polygon(table, predicted) | {"mixed_px": in_mixed[0], "mixed_right_px": in_mixed[1]}
+    sums = sums_by_polygon(table, predicted) | {"mixed_px": in_mixed[0], "mixed_right_px": in_mixed[1]}
     amounts: Blocks = {}
     for name, values in sums.items():
         amounts[name] = np.zeros((len(grid), *values.shape[1:]))
@@ -188,27 +185,3 @@ def polygon_shares(
     pure = np.where(here & (table.purity >= PURE)[ids], chart, np.uint8(IGNORE))
     amounts["pure_confusion"] = grid.confusions(pure, maps.prediction, classes).astype(np.float64)
     return ByBlock(PolygonAmounts, {"classes": keys(maps.legend)}, amounts)
-
-
-def _by_polygon(table: PolygonTable, predicted: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return the sums of each polygon, (P + 1, ...), from its pixels by predicted class, (P + 1, classes)."""
-    pixels = predicted.sum(axis=1)
-    weights = np.where(table.unknown <= MOST_UNKNOWN, pixels, 0.0)
-    shares = predicted / np.maximum(pixels, 1)[:, None]
-    chart = table.fractions[:, :-1].astype(np.float64)
-    off, each = shares - chart, weights[:, None]
-    # A type is dominant with more than half, or with 65 % and more.
-    has = np.stack([table.purity > 0.5, table.purity >= DOMINANT_PERCENT[-1] / 100 - 1e-6], axis=1)
-    dominant = each * has
-    return {
-        "polygons": (weights > 0).astype(np.float64),
-        "pixels": weights,
-        "share_error": weights * np.abs(off).sum(axis=1) / 2,
-        "abs_error": each * np.abs(off),
-        "error": each * off,
-        "squared_error": each * off**2,
-        "chart": each * chart,
-        "chart_squared": each * chart**2,
-        "dominant": dominant,
-        "dominant_right": dominant * (shares.argmax(axis=1) == table.dominant)[:, None],
-    }

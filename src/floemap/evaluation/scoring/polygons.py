@@ -6,6 +6,7 @@ polygon is one value for each class: the share of its pixels that are predicted 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,35 +49,27 @@ class PolygonCounts:
 
     def as_dict(self, *, with_truth: bool) -> dict[str, Any]:
         """Return the scores, ready for JSON; ``None`` where one is undefined. All are weighted by predicted pixels."""
-        table = self._table
-        pixels = self._predicted.sum(axis=1)
-        kept = np.flatnonzero((pixels > 0) & (table.unknown <= MOST_UNKNOWN))
-        weights, chart = pixels[kept].astype(np.float64), table.fractions[kept, :-1]
-        predicted = self._predicted[kept] / pixels[kept, None]
-        shares = {
-            key: _compared(chart[:, k], predicted[:, k], weights) for k, key in enumerate(table.classes) if len(kept)
-        }
+        sums = sums_by_polygon(self._table, self._predicted)
+        total = {name: values.sum(axis=0) for name, values in sums.items()}
+        n = float(total["pixels"])
         about: dict[str, Any] = {
             "definition": (
                 "Share of each polygon's predicted pixels that have a class against its partial concentration, by "
                 f"polygons of which at most {MOST_UNKNOWN:.0%} is unknown, weighted by their predicted pixels."
             ),
-            "polygons": len(kept),
-            "pixels": int(weights.sum()),
-            "error_of_shares": _mean(np.abs(predicted - chart).sum(axis=1) / 2, weights),
-            "shares": shares,
+            "polygons": int(total["polygons"]),
+            "pixels": int(n),
+            "error_of_shares": total["share_error"] / n if n else None,
+            "shares": scores_of_shares(self._table.classes, total) if n else {},
             "dominant": {},
             "truth_in_mixed": None,
         }
-        for percent in DOMINANT_PERCENT:
-            # A type is dominant with more than half, or with 65 % and more.
-            purity, least = table.purity[kept], percent / 100
-            some = (purity > least) if percent == DOMINANT_PERCENT[0] else (purity >= least - 1e-6)
-            right = predicted[some].argmax(axis=1) == table.dominant[kept][some]
+        for i, percent in enumerate(DOMINANT_PERCENT):
+            has, right = sums["dominant"][:, i], sums["dominant_right"][:, i]
             about["dominant"][str(percent)] = {
-                "polygons": int(some.sum()),
-                "right": int(right.sum()),
-                "right_by_area": _mean(right.astype(np.float64), weights[some]),
+                "polygons": int(np.count_nonzero(has)),
+                "right": int(np.count_nonzero(right)),
+                "right_by_area": right.sum() / has.sum() if has.any() else None,
             }
         if with_truth:
             of, right_pixels = map(int, self._in_mixed)
@@ -92,16 +85,59 @@ class PolygonCounts:
         return about
 
 
-def _compared(chart: NDArray[np.float64], predicted: NDArray[np.float64], weights: NDArray[np.float64]) -> Any:
-    """Return mean absolute error, bias and R2 of a class's shares; R2 is undefined where the chart's are all equal."""
-    spread = _mean((chart - np.average(chart, weights=weights)) ** 2, weights) or 0.0
-    squared = _mean((predicted - chart) ** 2, weights) or 0.0
+def sums_by_polygon(table: PolygonTable, predicted: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+    """Return what adds up over polygons, weighted by predicted pixels, (P + 1, ...) by name.
+
+    Polygons of which more than :data:`MOST_UNKNOWN` is unknown have zeros. The names are those of the attributes of
+    :class:`floemap.evaluation.checks.polygon_shares.PolygonAmounts`.
+
+    Parameters
+    ----------
+    table
+        The chart's polygons, with K classes.
+    predicted
+        Pixels of each polygon by predicted class, (P + 1, K).
+    """
+    pixels = predicted.sum(axis=1)
+    weights = np.where(table.unknown <= MOST_UNKNOWN, pixels, 0).astype(np.float64)
+    shares = predicted / np.maximum(pixels, 1)[:, None]
+    chart = table.fractions[:, :-1].astype(np.float64)
+    off, each = shares - chart, weights[:, None]
+    # A type is dominant with more than half, or with 65 % and more.
+    has = np.stack([table.purity > 0.5, table.purity >= DOMINANT_PERCENT[-1] / 100 - 1e-6], axis=1)
+    dominant = each * has
     return {
-        "mean_absolute_error": _mean(np.abs(predicted - chart), weights),
-        "bias": _mean(predicted - chart, weights),
-        "r2": 1 - squared / spread if spread > 1e-12 else None,
+        "polygons": (weights > 0).astype(np.float64),
+        "pixels": weights,
+        "share_error": weights * np.abs(off).sum(axis=1) / 2,
+        "abs_error": each * np.abs(off),
+        "error": each * off,
+        "squared_error": each * off**2,
+        "chart": each * chart,
+        "chart_squared": each * chart**2,
+        "dominant": dominant,
+        "dominant_right": dominant * (shares.argmax(axis=1) == table.dominant)[:, None],
     }
 
 
-def _mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float | None:
-    return float(np.average(values, weights=weights)) if len(values) else None
+def spread_of_shares(total: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the spread of the chart's shares of each class, (K,), for sums over polygons: 0 where all are equal."""
+    n = float(total["pixels"])
+    spread = total["chart_squared"] - total["chart"] ** 2 / n if n else np.zeros_like(total["chart"])
+    return np.where(spread > 1e-12 * n, spread, 0.0)
+
+
+def scores_of_shares(classes: Sequence[str], total: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Return mean absolute error, bias and R2 of each class's shares, for sums over polygons.
+
+    R2 is undefined where the chart's shares are all equal, and all three without a polygon.
+    """
+    n, spread = float(total["pixels"]), spread_of_shares(total)
+    return {
+        key: {
+            "mean_absolute_error": float(total["abs_error"][k]) / n if n else None,
+            "bias": float(total["error"][k]) / n if n else None,
+            "r2": float(1 - total["squared_error"][k] / spread[k]) if spread[k] else None,
+        }
+        for k, key in enumerate(classes)
+    }
