@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from floemap.cli.app import stdout
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
     from floemap.evaluation.scoring.tables import Table
     from floemap.study.dry_run import DryRun
 
-
+#: Characters of a line of a column's header: four such columns fit into a terminal.
+_HEADER_WIDTH = 18
 #: A mean of one value, whose minimum and maximum are the same.
-_ALONE = re.compile(r"(\d\.\d+) \(\1, \1\)")
+_ALONE = re.compile(r"(-?\d\.\d+) \(\1, \1\)")
 
 
 def print_summary(summary: Mapping[str, Any], *, whole: bool = True) -> None:
@@ -84,6 +86,7 @@ def _print(table: Table) -> None:
     )
     for i in kept:
         name = printable(table.header[i]).replace(": mean (min, max)", "\n(min, max)").replace(" on real", " on\nreal")
+        name = "\n".join(line for part in name.split("\n") for line in wrap(part, _HEADER_WIDTH))
         shown.add_column(Text(name), justify="left" if i == 0 else "right", no_wrap=i == 0 or len(kept) < 6)
     for row in table.rows:
         shown.add_row(*(Text(_ALONE.sub(r"\1", printable(row[i])).replace(" (", "\n(")) for i in kept))
