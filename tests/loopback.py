@@ -1,4 +1,4 @@
-"""A stand-in for Zenodo and Copernicus Data Space on loopback: real HTTP, with faults on demand."""
+"""A stand-in for Zenodo, figshare and Copernicus Data Space on loopback: real HTTP, with faults on demand."""
 
 from __future__ import annotations
 
@@ -154,6 +154,7 @@ class Loopback:
     needs_token: bool = True
     send_etag: bool = True
     record: Any = None
+    items: dict[int, list[Any]] = field(default_factory=dict)
     delay_s: float = 0.0
     piece_s: float = 0.0
     piece_bytes: int = 1 << 24
@@ -182,6 +183,12 @@ class Loopback:
     def of(self, part: str) -> list[Seen]:
         """Requests whose path holds `part`."""
         return [s for s in self.seen if part in s.path]
+
+    def figshare_entry(self, name: str) -> dict[str, Any]:
+        """The entry of a file in the list of a figshare item, as figshare's API gives it."""
+        md5 = hashlib.md5(self.files[name]).hexdigest()
+        known = {"id": 1, "name": name, "size": len(self.files[name]), "is_link_only": False, "mimetype": "x/y"}
+        return known | {"supplied_md5": md5, "computed_md5": md5, "download_url": f"{self.url}/files/{name}"}
 
     def entry(self, name: str) -> dict[str, Any]:
         """The catalogue's entry of a product, as CDSE gives it."""
@@ -250,6 +257,9 @@ class Handler(BaseHTTPRequestHandler):
         if path == f"/api/records/{RECORD}":
             if not self.fault(path, b""):
                 self.answer_json(200, s.record if s.record is not None else self.zenodo_record())
+        elif path.startswith("/v2/articles/"):
+            if not self.fault(path, b""):
+                self.answer_json(200, self.figshare_page(int(path.split("/")[3])))
         elif path.startswith("/files/"):
             name = path.removeprefix("/files/")
             if name not in s.files:
@@ -261,13 +271,21 @@ class Handler(BaseHTTPRequestHandler):
                 asked = re.fullmatch(r"Name eq '(.*)\.SAFE'", parse_qs(urlsplit(self.path).query)["$filter"][0])
                 self.answer_json(200, {"value": [s.entry(asked[1])] if asked[1] in s.products else []})
         elif match := re.fullmatch(r"/odata/v1/Products\((\w+)\)/\$value", path):
-            body = next(b for n, b in s.products.items() if s.entry(n)["Id"] == match[1])
-            if s.needs_token and self.headers.get("Authorization", "").removeprefix("Bearer ") not in s.tokens:
-                self.answer(401, b"", {})
-            elif not self.fault("$value", body):
-                self.send_body(body)
+            self.product(next(b for n, b in s.products.items() if s.entry(n)["Id"] == match[1]))
         else:
             self.answer(404, b"", {})
+
+    def product(self, body: bytes) -> None:
+        s = self.state
+        if s.needs_token and self.headers.get("Authorization", "").removeprefix("Bearer ") not in s.tokens:
+            self.answer(401, b"", {})
+        elif not self.fault("$value", body):
+            self.send_body(body)
+
+    def figshare_page(self, item: int) -> list[Any]:
+        asked = parse_qs(urlsplit(self.path).query)
+        page, size = int(asked["page"][0]), int(asked["page_size"][0])
+        return self.state.items.get(item, [])[(page - 1) * size : page * size]
 
     def zenodo_record(self) -> dict[str, Any]:
         s = self.state

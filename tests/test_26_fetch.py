@@ -40,6 +40,7 @@ from loopback import (
 )
 from small_dataset import write_product
 
+from floemap.datasets.download import many
 from floemap.datasets.download.copernicus import (
     PASSWORD_VARIABLE,
     USER_VARIABLE,
@@ -50,9 +51,8 @@ from floemap.datasets.download.copernicus import (
 )
 from floemap.datasets.download.file import RemoteFile, download, remaining_bytes
 from floemap.datasets.download.http import CHUNK_BYTES, MAX_TRIES, SERVICES, Services, Stopped, Web, origin, plain
+from floemap.datasets.download.many import Plan
 from floemap.datasets.download.zenodo import record_files
-from floemap.datasets.extremeearth import fetch as fetch_module
-from floemap.datasets.extremeearth.fetch import Plan
 from floemap.datasets.extremeearth.scenes import scene_of
 from floemap.errors import ConfigError, DownloadError, FloemapError, OutputError
 
@@ -647,7 +647,7 @@ def test_ctrl_c_keeps_what_arrived_and_the_next_run_goes_on(
         threading.Timer(0.2, release.set).start()  # well after the work has been stopped
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fetch_module, "wait", interrupted)
+    monkeypatch.setattr(many, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch(dataset, tmp_path, months=[1], what=["products"])
     monkeypatch.undo()

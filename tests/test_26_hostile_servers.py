@@ -25,6 +25,7 @@ from floemap.datasets.download.copernicus import (
     account_from_environment,
     find_product,
 )
+from floemap.datasets.download.figshare import item_files
 from floemap.datasets.download.file import RemoteFile, download, is_file_name
 from floemap.datasets.download.http import Services, Web
 from floemap.datasets.download.zenodo import record_files
@@ -57,6 +58,7 @@ def get(server: Loopback, web: Web, folder: Path) -> Path:
 ASKERS: dict[str, tuple[str, Callable[[Loopback, Web], object]]] = {
     "catalogue": ("/odata/v1/Products", lambda s, w: find_product(NAME, w, Services.at(s.url))),
     "record": (f"/api/records/{RECORD}", lambda s, w: record_files(DOI, w, s.url)),
+    "item": ("/v2/articles/1/files", lambda s, w: item_files(1, w, f"{s.url}/v2")),
     "token": ("/token", lambda s, w: tokens(s, w).header(f"{s.url}/odata/v1/x")),
 }
 #: Answers without end, without bound, or without sense.

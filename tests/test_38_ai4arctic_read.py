@@ -21,6 +21,7 @@ from floemap.datasets.ai4arctic.codes import polygon_classes
 from floemap.datasets.ai4arctic.files import SceneFile, open_scene_file
 from floemap.datasets.ai4arctic.find import find_ai4arctic
 from floemap.datasets.ai4arctic.form import NO_CLASS
+from floemap.datasets.ai4arctic.inventory import check_ai4arctic
 from floemap.datasets.ai4arctic.prepare import label_scene, prepare_scene
 from floemap.datasets.ai4arctic.scenes import by_name, official, official_roles
 from floemap.datasets.ai4arctic.tie_locator import TieLocator
@@ -295,6 +296,15 @@ def test_files_that_refer_to_others_are_refused(ai4arctic_set: Made, tmp_path: P
         f["SOD"] = h5py.ExternalLink("other.nc", "SOD")
     with pytest.raises(ProductError, match="is a link"):
         prepare_scene(path, tmp_path / "out", SETTINGS)
+
+
+def test_a_file_under_another_scenes_name_is_found(ai4arctic_set: Made, tmp_path: Path) -> None:
+    one, other = ai4arctic_set[:2]
+    shutil.copy(one.ready, tmp_path / other.ready.name)
+    (problem,) = check_ai4arctic(tmp_path).problems
+    assert f"its attributes say that it is of scene {one.scene.name}" in problem
+    shutil.copy(one.raw, tmp_path / other.raw.name)
+    assert len(check_ai4arctic(tmp_path).problems) == 2
 
 
 def test_mutated_files_end_in_an_error_or_a_result(ai4arctic_set: Made, tmp_path: Path) -> None:

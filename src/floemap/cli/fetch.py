@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,10 +11,12 @@ from floemap.cli.app import command, group, progress_wanted, stderr, stdout
 from floemap.cli.bars import bar
 from floemap.cli.terminal import json_text
 from floemap.errors import ConfigError
+from floemap.progress import Progress
 from floemap.results.stage import make_folder, os_errors, write_json
 
 if TYPE_CHECKING:
-    from floemap.datasets.extremeearth.fetch import Plan
+    from floemap.datasets.ai4arctic.inventory import Inventory as Ai4Inventory
+    from floemap.datasets.download.many import Plan
     from floemap.datasets.extremeearth.inventory import Finding, Inventory
 
 fetch = group("fetch", "Download published data.")
@@ -62,20 +64,27 @@ def extremeearth(
 
         assert out is not None
         with bar("fetching") as progress:
-
-            def in_gb(done: float, total: float, what: str) -> None:
-                progress(done, total, f"{done / 1e9:.2f} of {total / 1e9:.2f} GB, {what[:40]}")
-
-            inventory = fetch_extremeearth(out, months=chosen, what=wanted, announce=_announce, progress=in_gb)
+            inventory = fetch_extremeearth(
+                out, months=chosen, what=wanted, announce=_announce, progress=_in_gb(progress)
+            )
     _print(inventory, as_json=as_json)
     if not inventory.complete:
         raise typer.Exit(1)
 
 
+def _in_gb(progress: Progress) -> Progress:
+    """Return the progress callback of a download, which counts bytes."""
+
+    def shown(done: float, total: float, what: str) -> None:
+        progress(done, total, f"{done / 1e9:.2f} of {total / 1e9:.2f} GB, {what[:40]}")
+
+    return shown
+
+
 def _announce(plan: Plan) -> None:
     if not progress_wanted.quiet:
         need, free = plan.bytes_at_most / 1e9, plan.bytes_free / 1e9
-        stderr.print(f"{len(plan.files)} files to download: up to {need:.2f} GB; {free:.2f} GB are free")
+        stderr.print(f"{len(plan.jobs)} files to download: up to {need:.2f} GB; {free:.2f} GB are free")
 
 
 def _print(inventory: Inventory, *, as_json: bool) -> None:
@@ -102,45 +111,89 @@ def _print_finding(name: str, finding: Finding, lacking: str) -> None:
         stdout.print(f"    {line}")
 
 
-@command("ai4arctic", to=fetch)
+@command("ai4arctic", to=fetch, resumes=True)
 def ai4arctic(
-    check: Annotated[Path, typer.Option(help="Check this folder, of any layout.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write check.json to this folder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Download the missing files into this folder; with --check, write check.json."
+        ),
+    ] = None,
+    check: Annotated[Path | None, typer.Option(help="Download nothing; check this folder, of any layout.")] = None,
+    scenes: Annotated[
+        str,
+        typer.Option(
+            help='Scenes: "all", "train" and "test" (the official lists), "twice" (charted by both services), or names '
+            "such as 20180607T184326_dmi, joined by commas."
+        ),
+    ] = "all",
+    form: Annotated[
+        Literal["ready", "raw", "both"], typer.Option(help="Ready-to-train files, raw files, or both.")
+    ] = "ready",
+    mirror: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Web folder that has the files under their names, instead of figshare."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check the files of the AI4Arctic sea ice challenge dataset that a folder has. Nothing is downloaded.
+    """Download files of the AI4Arctic sea ice challenge dataset from DTU's figshare (DOI 10.11583/DTU.c.6244065).
 
-    The dataset is a collection at DTU's figshare, DOI 10.11583/DTU.c.6244065; docs/ai4arctic.md says which files are
-    needed. Every file is opened, and its variables and shapes are checked. The exit code is 1 if a file is wrong, or a
-    scene lacks bands or chart.
+    An interrupted download is resumed; files are verified by size and MD5 before they get their names. Then every file
+    of the folder is opened, and its variables and shapes are checked. The exit code is 1 if a file could not be
+    downloaded or is wrong, or a scene lacks bands or chart.
+
+        floemap fetch ai4arctic --out ai4arctic --scenes test
 
         floemap fetch ai4arctic --check my/folder
     """
     from floemap.datasets.ai4arctic.inventory import check_ai4arctic
 
-    with bar("checking") as progress:
-        inventory = check_ai4arctic(check, progress=progress)
+    if check is not None:
+        if (scenes, form, mirror) != ("all", "ready", None):
+            hint = "It checks all files of the folder."
+            raise ConfigError("--check takes no --scenes, --form or --mirror.", hint=hint)
+        with bar("checking") as progress:
+            inventory = check_ai4arctic(check, progress=progress)
+    elif out is not None:
+        from floemap.datasets.ai4arctic.fetch import fetch_ai4arctic, scenes_of_text
+
+        chosen = scenes_of_text(scenes)
+        with bar("fetching") as progress:
+            inventory = fetch_ai4arctic(
+                out,
+                scenes=chosen,
+                forms=("ready", "raw") if form == "both" else (form,),
+                mirror=mirror,
+                announce=_announce,
+                progress=_in_gb(progress),
+            )
+    else:
+        raise ConfigError("give --out or --check.", hint="--out downloads, --check checks a folder.")
     facts = inventory.as_json()
-    if out is not None:
+    if check is not None and out is not None:
         with os_errors(out):
             make_folder(out)
             write_json(out / "check.json", facts)
     if as_json:
         print(json_text(facts))  # noqa: T201  plain, for pipes
     else:
-        for problem in inventory.problems:
-            stdout.print(problem, style="red")
-        if inventory.simulated:
-            stdout.print("The scenes are simulated. They are no evidence about real ice.", style="yellow")
-        for use, number in facts["official"].items():
-            stdout.print(f"{use:6}{number} of {number + facts['missing'][use]} scenes of the official list")
-        for name in facts["test_scenes_sharing_an_orbit"]:
-            stdout.print(f"test scene {name} shares its orbit with a training scene")
-        for a, b in facts["charted_by_two_services"]:
-            stdout.print(f"{a} and {b} are charts of two services on one product")
-        stdout.print(f"{inventory.root}: {facts['scenes']} scenes, {len(inventory.problems)} problems")
+        _print_ai4arctic(inventory, facts)
     if inventory.problems:
         raise typer.Exit(1)
+
+
+def _print_ai4arctic(inventory: Ai4Inventory, facts: dict[str, Any]) -> None:
+    for problem in inventory.problems:
+        stdout.print(problem, style="red")
+    if inventory.simulated:
+        stdout.print("The scenes are simulated. They are no evidence about real ice.", style="yellow")
+    for use, number in facts["official"].items():
+        stdout.print(f"{use:6}{number} of {number + facts['missing'][use]} scenes of the official list")
+    for name in facts["test_scenes_sharing_an_orbit"]:
+        stdout.print(f"test scene {name} shares its orbit with a training scene")
+    for a, b in facts["charted_by_two_services"]:
+        stdout.print(f"{a} and {b} are charts of two services on one product")
+    stdout.print(f"{inventory.root}: {facts['scenes']} scenes, {len(inventory.problems)} problems")
 
 
 @command("weights", to=fetch, resumes=True)

@@ -89,9 +89,9 @@ class SceneFile:
         Whether the file says, by its attribute or its name, that it is simulated.
     """
 
-    def __init__(self, path: Path, file: h5py.File) -> None:
+    def __init__(self, path: Path, file: h5py.File, name: str) -> None:
         self.path, self._file = path, file
-        self.file_name: FileName | None = parse_name(path.name)
+        self.file_name: FileName | None = parse_name(name)
         self.kind: Kind = self._kind()
         self._check_variables()
         self.shape = self._shape()
@@ -113,17 +113,27 @@ class SceneFile:
         ProductError
             If none of them names it.
         """
-        original = parse_name(str(self._attributes.get("original_id", "")))
-        for named in (self.file_name, original):
-            if named is not None and named.scene is not None:
-                return named.scene
-        band = self._file.get(_BANDS["hh"])
-        upstream = "" if band is None else str(_plain(band.attrs.get("upstream_id", "")))
-        chart = str(self._attributes.get("ice_service", ""))
-        known = by_name().get("_".join((*upstream.split("_")[4:5], chart)))
-        if known is None:
+        if self.file_name is not None and self.file_name.scene is not None:
+            return self.file_name.scene
+        inside = self.scene_by_attributes
+        if inside is None:
             raise self._error("does not say which scene it is", "Give it the name that it was published with.")
-        return known[0]
+        return inside
+
+    @property
+    def scene_by_attributes(self) -> Ai4Scene | None:
+        """The scene that the attributes name, whatever the name of the file; None if they name none."""
+        upstream, chart = self._attribute(_BANDS["hh"], "upstream_id"), self._attribute(POLYGONS, "icechart_id")
+        for name in (str(self._attributes.get("original_id", "")), f"{upstream}_icechart_{chart}.nc"):
+            if (named := parse_name(name)) is not None and named.scene is not None:
+                return named.scene
+        service = str(self._attributes.get("ice_service", ""))
+        known = by_name().get("_".join((*upstream.split("_")[4:5], service)))
+        return known[0] if known is not None else None
+
+    def _attribute(self, variable: str, name: str) -> str:
+        found = self._file.get(variable)
+        return "" if found is None else str(_plain(found.attrs.get(name, "")))
 
     @property
     def start(self) -> datetime:
@@ -327,8 +337,15 @@ class SceneFile:
 
 
 @contextmanager
-def open_scene_file(path: str | Path) -> Iterator[SceneFile]:
+def open_scene_file(path: str | Path, name: str | None = None) -> Iterator[SceneFile]:
     """Open a raw or a ready-to-train file, or the reference file of a test scene, while the block runs.
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        Its published name; by default that of the path.
 
     Raises
     ------
@@ -345,7 +362,7 @@ def open_scene_file(path: str | Path) -> Iterator[SceneFile]:
         ) from e
     with file:
         try:
-            opened = SceneFile(path, file)
+            opened = SceneFile(path, file, name or path.name)
         except UNREADABLE as e:
             raise ProductError(f"is damaged: {_brief(e)}.", path=path, hint=_AGAIN) from e
         yield opened

@@ -45,8 +45,13 @@ class Entry:
         return self.files.get("reference", self.files.get("ready", raw))
 
 
-def find_ai4arctic(folder: str | Path) -> tuple[Entry, ...]:
+def find_ai4arctic(folder: str | Path, *, may_be_empty: bool = False) -> tuple[Entry, ...]:
     """Return the files of each scene in a folder and below it, in order of the scenes' names.
+
+    Parameters
+    ----------
+    may_be_empty
+        Return nothing for a folder without the dataset's files, instead of an error.
 
     Raises
     ------
@@ -64,7 +69,7 @@ def find_ai4arctic(folder: str | Path) -> tuple[Entry, ...]:
             named = parse_name(file) if file.endswith(".nc") else None
             if named is not None:
                 _add(entries, named, Path(base) / file)
-    if not entries:
+    if not entries and not may_be_empty:
         raise FloemapError(
             "contains no file of AI4Arctic.",
             path=root,

@@ -83,8 +83,9 @@ def _problems(entry: Entry) -> list[str]:
             with open_scene_file(path) as file:
                 charts |= "SOD" in file.charts
                 polygons |= file.has_polygons
-                if file.scene.name != entry.name:
-                    found.append(f"{path}: says that it is of scene {file.scene.name}.")
+                inside = file.scene_by_attributes
+                if inside is not None and inside.name != entry.name:
+                    found.append(f"{path}: its attributes say that it is of scene {inside.name}.")
         except FloemapError as e:
             found.append(str(e))
     if entry.product is None:

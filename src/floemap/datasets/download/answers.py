@@ -185,6 +185,21 @@ def json_of(response: Any, url: str) -> Any:
     DownloadError
         If it is not JSON, is larger than :data:`MAX_JSON_BYTES`, or takes longer than :data:`ANSWER_S`.
     """
+    try:
+        return json.loads(_body_of(response, url))
+    except (BrokenConnectionError, ValueError, RecursionError):
+        raise DownloadError(f"{plain(url)} does not answer JSON.") from None
+
+
+def text_of(response: Any, url: str) -> str:
+    """Read a body as text in UTF-8; see :func:`json_of` for the limits and errors."""
+    try:
+        return _body_of(response, url).decode()
+    except (BrokenConnectionError, ValueError):
+        raise DownloadError(f"{plain(url)} does not answer text in UTF-8.") from None
+
+
+def _body_of(response: Any, url: str) -> bytes:
     check_encoding(response, url)
     body = bytearray()
     with _in_time(ANSWER_S, response.raw.line) as late:
@@ -194,14 +209,12 @@ def json_of(response: Any, url: str) -> Any:
                 if len(body) > MAX_JSON_BYTES:
                     most = f"{MAX_JSON_BYTES >> 20} MB"
                     raise DownloadError(f"{plain(url)} answers more than {most}, where some kB are usual.")
-            content = json.loads(body)
-        except (BrokenConnectionError, ValueError, RecursionError):
-            content = late
+        except BrokenConnectionError:
+            if not late.is_set():
+                raise
     if late.is_set():
         raise DownloadError(f"{plain(url)} did not finish its answer within {ANSWER_S:.0f} s.")
-    if content is late:
-        raise DownloadError(f"{plain(url)} does not answer JSON.")
-    return content
+    return bytes(body)
 
 
 def whole_number(text: str | None) -> int | None:

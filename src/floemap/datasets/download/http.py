@@ -35,6 +35,7 @@ try:
         check_encoding,
         chunks,
         json_of,
+        text_of,
         whole_number,
     )
 except ImportError as e:
@@ -63,12 +64,12 @@ _CONNECT_S, _READ_S = 30.0, 60.0
 
 @dataclass(frozen=True)
 class Services:
-    """Addresses of the two data services; tests replace the whole table.
+    """Addresses of the data services; tests replace the whole table.
 
     Attributes
     ----------
-    zenodo
-        Zenodo, for the charts.
+    zenodo, figshare
+        Zenodo, for ExtremeEarth's charts, and figshare's API, for AI4Arctic.
     catalogue, download
         Copernicus Data Space Ecosystem (CDSE): OData product catalogue and product download.
     identity
@@ -82,11 +83,13 @@ class Services:
     download: str = "https://download.dataspace.copernicus.eu/odata/v1"
     identity: str = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"
     token_hosts: tuple[str, ...] = ("https://zipper.dataspace.copernicus.eu",)
+    figshare: str = "https://api.figshare.com/v2"
 
     @classmethod
     def at(cls, base_url: str) -> Services:
         """Return the table of services that all have one base address, such as a mirror's."""
-        return cls(base_url, f"{base_url}/odata/v1", f"{base_url}/odata/v1", f"{base_url}/token", ())
+        odata = f"{base_url}/odata/v1"
+        return cls(base_url, odata, odata, f"{base_url}/token", (), f"{base_url}/v2")
 
 
 SERVICES = Services()
@@ -179,6 +182,21 @@ class Web:
             if response.status_code != 200:
                 raise refused(response, url)
             return json_of(response, url)
+
+    def text(self, url: str) -> str | None:
+        """Get a short text in UTF-8; None if the server does not have it.
+
+        Raises
+        ------
+        DownloadError
+            If the server refuses, does not answer after several tries, or the answer is too long or not text.
+        """
+        with self.open(url) as response:
+            if response.status_code in (404, 410):
+                return None
+            if response.status_code != 200:
+                raise refused(response, url)
+            return text_of(response, url)
 
     def post_form(self, url: str, form: Mapping[str, str]) -> tuple[int, Any]:
         """Post a form and return status and JSON. Redirects are not followed.

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from floemap.datasets.download.file import RemoteFile, is_file_name, is_md5, is_size
 from floemap.datasets.download.http import Web, linked
+from floemap.datasets.download.listing import listed_files
 from floemap.errors import ConfigError, DownloadError, FloemapError
 
 
@@ -45,18 +46,8 @@ def record_files(
             f"the record {doi} lists no files.",
             hint=f"Download them from https://doi.org/{doi} and use --check on the folder.",
         )
-    files: dict[str, RemoteFile] = {}
-    for entry in entries:
-        try:
-            file = _file(entry, f"{base_url}/records/{match[1]}", doi)
-            if file.name in files:
-                raise DownloadError(f"the record {doi} lists two files named {file.name!r}.")
-            files[file.name] = file
-        except DownloadError as e:
-            if refused is None:
-                raise
-            refused.append(e)
-    return tuple(files.values())
+    record_url = f"{base_url}/records/{match[1]}"
+    return listed_files(entries, lambda entry: _file(entry, record_url, doi), f"the record {doi}", refused)
 
 
 def _file(entry: Any, record_url: str, doi: str) -> RemoteFile:
