@@ -51,17 +51,16 @@ def item_files(
         if len(found) < _PAGE:
             break
     if not entries:
-        raise DownloadError(f"figshare's item {item} lists no files.", hint="Download them by hand.")
+        raise DownloadError(f"{plain(url)} lists no files.", hint="Download them by hand.")
     chosen = [e for e in entries if not isinstance(e, dict) or wanted(str(e.get("name")))]
-    return listed_files(chosen, lambda entry: _file(entry, url, item), f"figshare's item {item}", refused)
+    return listed_files(chosen, lambda entry: _file(entry, url), plain(url), refused)
 
 
-def _file(entry: Any, url: str, item: int) -> RemoteFile:
+def _file(entry: Any, url: str) -> RemoteFile:
     fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
     name, size, link = (fields.get(key) for key in ("name", "size", "download_url"))
     if not (is_file_name(name) and is_size(size) and isinstance(link, str)) or fields.get("is_link_only"):
-        message = f"figshare's item {item} lists a file without plain name, size and address: {str(entry)[:200]!r}."
-        raise DownloadError(message)
+        raise DownloadError(f"{plain(url)} lists a file without plain name, size and address: {str(entry)[:200]!r}.")
     given = [fields.get("computed_md5"), fields.get("supplied_md5")]
     md5 = next((m for m in given if is_md5(m)), None)
     return RemoteFile(name, linked(url, link), size, md5.lower() if md5 else None, size)
