@@ -23,7 +23,7 @@ from floemap.cli import main as _registers_the_commands  # noqa: F401
 from floemap.cli.app import _SHARED, app
 from floemap.config import Settings
 from floemap.evaluation.scoring.settings import EvaluateSettings
-from floemap.icechart.label.polygon_table import CLASS_FIELD, FIELDS_AFTER, FIELDS_BEFORE
+from floemap.icechart.label.polygon_table import CLASS_FIELD, FIELDS_AFTER, FIELDS_BEFORE, FLOE_FIELD
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.write.table import FIELDS
 from floemap.inference.draftchart.settings import ChartSettings
@@ -283,7 +283,9 @@ def _codes(stages: Iterable[int]) -> str:
 def fields_page() -> str:
     """Return the fields of a draft chart's polygons, and of those of labels, as Markdown."""
     labels = {f"`{name}`": what for name, what in FIELDS_BEFORE.items()}
-    labels |= {"each class's key": CLASS_FIELD} | {f"`{name}`": what for name, what in FIELDS_AFTER.items()}
+    labels |= {"each class's key": CLASS_FIELD} | {
+        f"`{name}`": what for name, what in (*FIELDS_AFTER.items(), *FLOE_FIELD.items())
+    }
     return (
         NOTE.format(source="tables in floemap/icechart/write/table.py and floemap/icechart/label/polygon_table.py")
         + "# Fields of polygons\n\n## Draft charts\n\n"

@@ -15,9 +15,9 @@ from floemap.datasets.extremeearth.scenes import PARTS
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.scoring.confusion import Confusion, pooled
 from floemap.evaluation.scoring.published import CITATION, PUBLISHED
-from floemap.evaluation.scoring.scores import scores
+from floemap.evaluation.scoring.scores import mean_and_range, scores
 from floemap.evaluation.scoring.tables import markdown, tables
-from floemap.evaluation.statistics.summary import FROM_SHARES, loss_title, mean_and_range, summarise
+from floemap.evaluation.statistics.summary import FROM_SHARES, loss_title, summarise
 from floemap.learning.losses import LOSSES
 from floemap.legend import EXTREMEEARTH, SIX_CLASSES
 from floemap.results.stage import SCHEMA_VERSION

@@ -12,7 +12,7 @@ from floemap.cli.app import stdout
 from floemap.cli.terminal import printable
 
 if TYPE_CHECKING:
-    from floemap.evaluation.scoring.tables import Table
+    from floemap.evaluation.scoring.table import Table
     from floemap.study.dry_run import DryRun
 
 #: Characters of a line of a column's header: four such columns fit into a terminal.

@@ -92,15 +92,16 @@ class TaskSettings(Settings):
     """What one head of the model learns. [tasks.NAME] is the table of the head NAME; docs/howto/several-tasks.md shows
     how to use several. Without such tables the model has one head, ice_type, whose target is "class"."""
 
-    target: Literal["class", "fractions", "concentration"]
+    target: Literal["class", "fractions", "concentration", "floe_size"]
     """Target of the head. class: the class of the dominant ice type, or what the loss in [loss] reads. A model has
     exactly one head of this target; if no table is one, the head ice_type is added. fractions: the share of each class
-    in the polygon. concentration: the total concentration of ice in the polygon, 0 to 1."""
+    in the polygon. concentration: the total concentration of ice in the polygon, 0 to 1. floe_size: the class of the
+    dominant floe size, which AI4Arctic's charts give."""
 
     loss: str | None = None
     """Loss of the head. For concentration: huber (the default), mse or mae; for fractions: soft_cross_entropy (the
-    default) or another loss that reads polygons; or the import string of one of your own. The loss of the target class
-    is that of [loss]."""
+    default) or another loss that reads polygons; for floe_size: cross_entropy (the default) or another loss of classes
+    that does not; or the import string of one of your own. The loss of the target class is that of [loss]."""
 
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """Options of this loss, in a table [tasks.NAME.options]."""

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from floemap.icechart.label.polygon_values import VALUES
+from floemap.icechart.label.polygon_values import CATEGORIES, VALUES
 
-Kind = Literal["class", "fractions", "value"]
+Kind = Literal["class", "fractions", "value", "category"]
 #: Name of the head of classes, unless a configuration gives it another.
 ICE_TYPE = "ice_type"
 
@@ -26,7 +26,7 @@ class Head:
     name
         Name of the head, and of its raster in a prediction.
     target
-        "class", "fractions", or a value in :data:`floemap.icechart.label.polygon_values.VALUES`.
+        "class", "fractions", or a value or category of :mod:`floemap.icechart.label.polygon_values`.
     channels
         Number of output channels: that of classes, or 1 for values.
     """
@@ -38,7 +38,16 @@ class Head:
     @property
     def kind(self) -> Kind:
         """Kind of the target."""
-        return "value" if self.target in VALUES else "fractions" if self.target == "fractions" else "class"
+        if self.target in VALUES:
+            return "value"
+        if self.target in CATEGORIES:
+            return "category"
+        return "fractions" if self.target == "fractions" else "class"
+
+    @property
+    def planes(self) -> int:
+        """Number of bands of the head's raster: one for a value or for the class of a category."""
+        return 1 if self.kind in ("value", "category") else self.channels
 
     def about(self) -> dict[str, Any]:
         """Return the description of the head in a checkpoint's header."""
@@ -60,9 +69,16 @@ def heads_of(tasks: Mapping[str, _Task], classes: int) -> tuple[Head, ...]:
     classes
         Number of classes, K.
     """
-    heads = [Head(name, task.target, 1 if task.target in VALUES else classes) for name, task in tasks.items()]
+    heads = [Head(name, task.target, channels_of(task.target, classes)) for name, task in tasks.items()]
     first = [h for h in heads if h.kind == "class"] or [Head(ICE_TYPE, "class", classes)]
     return (*first, *(h for h in heads if h.kind != "class"))
+
+
+def channels_of(target: str, classes: int) -> int:
+    """Return the number of output channels for a target, where there are so many classes of ice types."""
+    if target in CATEGORIES:
+        return len(CATEGORIES[target].classes)
+    return 1 if target in VALUES else classes
 
 
 def slices_of(heads: Iterable[Head]) -> list[slice]:

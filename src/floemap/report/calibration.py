@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from floemap.evaluation.checks.confidence import ConfidenceAmounts
-from floemap.evaluation.scoring.tables import Table
+from floemap.evaluation.scoring.table import Table
 from floemap.report.measures import Numbers
 from floemap.report.run_folder import RunFolder
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tomli_w
 
-from floemap.evaluation.scoring.tables import NONE, Table
+from floemap.evaluation.scoring.table import NONE, Table
 from floemap.report.run_folder import Cell, RunFolder
 from floemap.report.versions import versions_table
 from floemap.results.stage import read_json, sha256

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from floemap.errors import FloemapError
-from floemap.evaluation.scoring.tables import NONE, Table
+from floemap.evaluation.scoring.table import NONE, Table
 from floemap.report.run_folder import RunFolder
 from floemap.results.stage import read_json
 

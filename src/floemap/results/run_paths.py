@@ -74,6 +74,8 @@ class RunPaths:
     #: File of the scores, JSON, and the same scores as tables, Markdown.
     results = _Below("results.json")
     tables = _Below("results.md")
+    #: File of the AI4Arctic challenge's scores, Markdown, of comparisons on its scenes.
+    leaderboard = _Below("leaderboard.md")
     #: Folder of the report; see :mod:`floemap.report.report`.
     report = _Below("report")
 

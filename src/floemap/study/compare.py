@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import ConfigError, FloemapError
+from floemap.evaluation.scoring.leaderboard import leaderboard
+from floemap.evaluation.scoring.table import in_markdown
 from floemap.evaluation.scoring.tables import markdown
 from floemap.evaluation.statistics.summary import summarise
 from floemap.files import writable_name
@@ -166,7 +168,10 @@ def write_results(
     records: Sequence[dict[str, Any]],
     failed: dict[str, str],
 ) -> dict[str, Any]:
-    """Summarise the records of finished cells, write ``results.json`` and ``results.md``, and return the summary."""
+    """Summarise the records of finished cells, write the results, and return the summary.
+
+    The results are ``results.json``, ``results.md`` and, on scenes of AI4Arctic, ``leaderboard.md``.
+    """
     paths = RunPaths(out)
     evaluated: list[dict[str, Any]] = []
     finished = {r["cell"]: r for r in records}
@@ -185,6 +190,8 @@ def write_results(
     made = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
     write_json(paths.results, made | {"study": study.name, "failed": failed, "summary": summary})
     write_whole(paths.tables, markdown(summary).encode())
+    if challenge := leaderboard(summary):
+        write_whole(paths.leaderboard, in_markdown(study.name, summary["note"], challenge).encode())
     return summary
 
 

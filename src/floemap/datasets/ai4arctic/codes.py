@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from floemap.datasets.ai4arctic.form import CODES_HEADER, NO_CLASS
 from floemap.errors import ChartError
+from floemap.icechart.label.polygon_values import FLOE_SIZES
 from floemap.icechart.read.codes import NOT_GIVEN
 from floemap.legend import AI4ARCTIC
 
@@ -41,9 +42,7 @@ TITLES: Mapping[str, Mapping[int, str]] = MappingProxyType(
     {
         "SIC": {k: f"{10 * k} %" for k in range(11)},
         "SOD": AI4ARCTIC.titles,
-        "FLOE": dict(
-            enumerate(("Open water", "Cake ice", "Small floe", "Medium floe", "Big floe", "Vast floe", "Bergs"))
-        ),
+        "FLOE": dict(enumerate(FLOE_SIZES)),
     }
 )
 #: Highest id of a polygon that is read.

@@ -24,16 +24,18 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, Band, open_raster, read_geobox, write_cog
+from floemap.datasets.ai4arctic.class_areas import NOTHING, class_areas, combined, separated, tenths
 from floemap.datasets.ai4arctic.codes import PolygonCodes, Rule, polygon_classes
 from floemap.datasets.ai4arctic.convert import places_of_ids
 from floemap.datasets.ai4arctic.files import Floats, SceneFile, open_scene_file
+from floemap.datasets.ai4arctic.form import CHARTS, NO_CLASS
 from floemap.datasets.ai4arctic.tie_locator import TieLocator
 from floemap.errors import ChartError, GridError, ProductError
 from floemap.grid import crs_of, describe_grid
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.label.label import STAGE as LABEL_STAGE
-from floemap.icechart.label.label import LabelledChart
-from floemap.icechart.label.polygon_table import RASTER, TABLE, write_polygons
+from floemap.icechart.label.label import LabelledChart, stored_distance, write_distance, write_fractions
+from floemap.icechart.label.polygon_table import RASTER, TABLE, PolygonTable, write_polygons
 from floemap.icechart.label.polygons import number_polygons, table_of_chart
 from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
 from floemap.icechart.read.columns import CODE_COLUMNS
@@ -50,6 +52,8 @@ from floemap.sentinel1.prepare import Gather, PreparedProduct, write_bands
 from floemap.sentinel1.radiometry import FLOOR_DB
 from floemap.sentinel1.settings import PrepareSettings
 
+#: Files that label_scene writes beside the labels, as label_chart does.
+_FRACTIONS, _DISTANCE = "fractions.tif", "border_distance.tif"
 #: Raise the revision when bands change.
 STAGE = Stage("floemap prepare", "product.json", revision=1, files=("product.tif", "product.qml"))
 _NOISE = "subtracted by the dataset's makers, DOI 10.1109/TGRS.2021.3131036"
@@ -199,8 +203,9 @@ def label_scene(
     Parameters
     ----------
     path
-        A ready-to-train file, the reference file of a test scene, or a raw file. From a raw file there are also
-        polygons.tif and polygons.csv, with the partial concentrations.
+        A ready-to-train file, the reference file of a test scene, or a raw file. polygons.csv has the concentration and
+        the floe size from all of them, and partial concentrations from raw files only, which fractions.tif shows. For
+        other files polygons.tif has the areas of :func:`floemap.datasets.ai4arctic.class_areas.class_areas`.
     product
         Folder of the product that :func:`prepare_scene` made of the scene.
     out
@@ -224,8 +229,9 @@ def label_scene(
     with open_scene_file(path) as file:
         folder = Path(out) / file.scene.name
         inputs = {"chart": {path.name: sha256(path)}, "like": {raster.name: sha256(raster)}}
-        configuration = {"legend": AI4ARCTIC.name, "rule": rule if file.kind == "raw" else "starter"}
-        files = ["labels.tif", *((RASTER, TABLE) if file.kind == "raw" else ())]
+        configuration: dict[str, Any] = {"legend": AI4ARCTIC.name, "charts": list(CHARTS)}
+        configuration["rule"] = rule if file.kind == "raw" else "starter"
+        files = ["labels.tif", RASTER, TABLE, _DISTANCE, *([_FRACTIONS] if file.kind == "raw" else [])]
         if not overwrite and is_finished(folder, LABEL_STAGE, files, inputs=inputs, configuration=configuration):
             return LabelledChart(folder, skipped=True)
         sources = {"chart": path, "like": raster}
@@ -254,30 +260,49 @@ class _Drawer:
         self.about: dict[str, Any] = {}
 
     def from_chart(self) -> NDArray[np.uint8]:
-        """Return the classes of a ready-to-train file's chart."""
-        strips = [self.file.chart("SOD", *lines) for lines in self.file.strips()]
-        return self._nearest(np.concatenate(strips), IGNORE).astype(np.uint8)
+        """Return the classes of a ready-to-train file's chart; write the areas of equal classes."""
+        image = np.full(self.file.shape, NOTHING, np.uint16)
+        for first, stop in self.file.strips():
+            empty = np.full((stop - first, self.file.shape[1]), NO_CLASS, np.uint8)
+            given = [c for c in CHARTS if c == "SOD" or c in self.file.charts]
+            charts = {c: self.file.chart(c, first, stop) for c in given}
+            image[first:stop] = combined(*(charts.get(c, empty) for c in CHARTS))
+        classes = self._nearest(image, NOTHING)
+        numbers, whole = class_areas(classes)
+        self._write_polygons(numbers, whole)
+        self.about["polygons_from"] = "connected areas of equal classes: the file has no polygons"
+        labels: NDArray[np.uint8] = separated(classes)[list(CHARTS).index("SOD")]
+        return labels
 
     def from_polygons(self, rule: Rule) -> NDArray[np.uint8]:
-        """Return the classes of a raw file's polygons; write ids and table of the polygons."""
+        """Return the classes of a raw file's polygons; write ids and table of the polygons, and their shares."""
         codes = self.file.polygon_codes()
-        numbers = np.arange(1, len(codes) + 1)
         image = np.zeros(self.file.shape, np.uint16)
         for first, stop in self.file.strips():
             image[first:stop] = places_of_ids(self.file.polygon_ids(first, stop), codes.ids) + 1
         chart = _chart_of(self.file.path, codes, self.geobox)
         types = ice_types(chart, unmapped="ignore", without_parts="first")
         whole = table_of_chart(chart, types, AI4ARCTIC, unmapped="ignore")
-        sod = polygon_classes(codes, rule).sod
-        whole = replace(whole, dominant=np.concatenate([[np.uint8(IGNORE)], sod]))
-        ids, table = number_polygons(self._nearest(image, 0), self.valid, whole, self.geobox)
+        found = polygon_classes(codes, rule)
+        none = np.array([NO_CLASS], np.uint8)
+        sic, sod, floe = (np.concatenate([none, found.of(c)]) for c in CHARTS)
+        whole = replace(whole, dominant=sod, floe=floe, concentration=tenths(sic))
+        ids, table = self._write_polygons(self._nearest(image, 0), whole)
+        write_fractions(self.folder / _FRACTIONS, self.geobox, ids, table, AI4ARCTIC, self.tags)
+        self.about |= {"decisions": types.counts, "polygons_drawn": len(codes)}
+        return table.dominant[ids]
+
+    def _write_polygons(self, numbers: NDArray[Any], whole: PolygonTable) -> tuple[NDArray[np.uint16], PolygonTable]:
+        """Write ids, table and border distances of polygons, given by their numbers, (rows, cols), 0 for none."""
+        ids, table = number_polygons(numbers, self.valid, whole, self.geobox)
         band = Band(
             "polygon", description=f"Id of the chart's polygon, its row in {TABLE}; 0: none", overview="nearest"
         )
         write_cog(self.folder / RASTER, self.geobox, ids, [band], nodata=0, tags=self.tags)
         write_polygons(self.folder, table)
-        self.about = {"decisions": types.counts, "polygons_in_table": len(table), "polygons_drawn": len(numbers)}
-        return table.dominant[ids]
+        write_distance(self.folder / _DISTANCE, self.geobox, stored_distance(numbers), self.tags)
+        self.about["polygons_in_table"] = len(table)
+        return ids, table
 
     def write(self, labels: NDArray[np.uint8]) -> dict[str, Any]:
         """Write labels.tif and return what label.json says of it."""

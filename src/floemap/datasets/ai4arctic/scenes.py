@@ -78,6 +78,11 @@ class Ai4Scene:
         return datetime.strptime(self.product.split("_")[4], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
 
     @property
+    def season(self) -> str:
+        """The season of the northern hemisphere by months: winter is December to February."""
+        return ("winter", "spring", "summer", "autumn")[self.start.month % 12 // 3]
+
+    @property
     def orbit(self) -> tuple[str, int]:
         """Mission and absolute orbit: scenes that share them are neighbours along one track."""
         return self.mission, int(self.product.split("_")[6])

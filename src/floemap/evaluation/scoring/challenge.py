@@ -25,13 +25,17 @@ from floemap.datasets.ai4arctic.files import open_scene_file
 from floemap.datasets.ai4arctic.form import CHARTS
 from floemap.errors import ProductError
 from floemap.evaluation.scoring.confusion import Confusion, confusion, pooled
+from floemap.evaluation.scoring.named_scores import PRIMARY
 from floemap.evaluation.scoring.scores import Score, scores
+from floemap.legend import AI4ARCTIC
 from floemap.moments import moments_of_counts, value_scores_by_name
 
 Classes = NDArray[np.uint8]
 
 #: Weights of the charts in the combined score.
 WEIGHTS: Mapping[str, int] = MappingProxyType({"SIC": 2, "SOD": 2, "FLOE": 1})
+#: The chart of a further head's target.
+_CHART_OF = {"concentration": "SIC", "floe_size": "FLOE"}
 #: Number of classes of each chart.
 CLASSES: Mapping[str, int] = MappingProxyType({chart: len(titles) for chart, titles in TITLES.items()})
 
@@ -91,6 +95,31 @@ def challenge_scores(counted: Mapping[str, Iterable[Confusion]]) -> ChallengeSco
     if all(v is not None for v, _ in values):
         combined = sum(v * w for v, w in values if v is not None) / sum(WEIGHTS.values())
     return ChallengeScores(found["SIC"], found["SOD"], found["FLOE"], combined, MappingProxyType(pixels))
+
+
+def counts_of(evaluation: Mapping[str, Any]) -> dict[str, Confusion] | None:
+    """Return the counts of the charts that an evaluation has, by chart; None if its legend is not AI4Arctic's.
+
+    SOD is counted by the classes of the prediction, SIC by a head of concentration, in tenths, and FLOE by a head of
+    floe size. Pixels are those of the map.
+
+    Parameters
+    ----------
+    evaluation
+        Content of evaluation.json.
+
+    Raises
+    ------
+    FloemapError
+        If the counts cannot be read.
+    """
+    if evaluation["legend"]["name"] != AI4ARCTIC.name:
+        return None
+    counted = {"SOD": Confusion.from_dict(evaluation["scores"][PRIMARY])}
+    for found in evaluation.get("categories", {}).values():
+        if (chart := _CHART_OF.get(found["target"])) is not None:
+            counted.setdefault(chart, Confusion.from_dict(found))
+    return counted
 
 
 def r2_of_classes(matrix: Confusion) -> Score:

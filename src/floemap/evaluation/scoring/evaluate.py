@@ -21,6 +21,7 @@ from rasterio.errors import RasterioError
 
 from floemap.cog import GDAL_CACHE_BYTES, STRIP_ROWS, Band, CogWriter, open_raster
 from floemap.errors import ConfigError, FloemapError
+from floemap.evaluation.scoring.categories import CONCENTRATION, CategoryCounts
 from floemap.evaluation.scoring.confusion import Confusion, name_ids
 from floemap.evaluation.scoring.named_scores import NO_VALUE, PRIMARY, Tally, definition
 from floemap.evaluation.scoring.polygons import PolygonCounts
@@ -30,6 +31,7 @@ from floemap.evaluation.scoring.sources import Sources, find_sources
 from floemap.evaluation.scoring.values import ValueCounts
 from floemap.grid import brief, crs_of
 from floemap.icechart.label.polygon_table import PolygonTable, read_polygons
+from floemap.icechart.label.polygon_values import CATEGORIES, VALUES
 from floemap.legend import IGNORE, SIX_CLASSES
 from floemap.progress import Progress, silent
 from floemap.qgis_raster import palette_style, write_style
@@ -142,7 +144,7 @@ def evaluate_scene(
     known |= {"truth": sources.truth} if sources.truth else {}
     known |= {"mask": sources.mask} if sources.mask else {}
     with stage_folder(folder, STAGE, sources=known, inputs=inputs, replace_others=overwrite) as partial:
-        tally, polygons, values = _count(sources, settings, partial / ERRORS, progress)
+        tally, polygons, values, categories = _count(sources, settings, partial / ERRORS, progress)
         shown = [(i, title, _ERROR_BAND.colours[i]) for i, title in _ERROR_BAND.categories.items() if i != IGNORE]
         write_style(partial / ERRORS, palette_style(shown))
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
@@ -150,19 +152,22 @@ def evaluate_scene(
         record["polygons"] = None if polygons is None else polygons.as_dict(with_truth=sources.truth is not None)
         if values:
             record["values"] = {name: counts.as_dict() for name, counts in values.items()}
+        if categories:
+            record["categories"] = {name: counts.as_dict() for name, counts in categories.items()}
         write_json(partial / RECORD, record | {"bytes": made_of(partial)})
     return Evaluation(folder)
 
 
 def _count(
     sources: Sources, settings: EvaluateSettings, errors: Path, progress: Progress
-) -> tuple[Tally, PolygonCounts | None, dict[str, ValueCounts]]:
+) -> tuple[Tally, PolygonCounts | None, dict[str, ValueCounts], dict[str, CategoryCounts]]:
     """Count the pixels of all scores strip by strip, and write the map of errors on the way."""
     tally = Tally(settings.away_from_borders_px, settings.either_min_percent)
     classes = len(sources.classes.keys)
     table = None if sources.polygons is None else read_polygons(sources.polygons.parent)
     polygons = None if table is None else PolygonCounts(table)
     of_values = {} if table is None else _value_counts(sources, table)
+    of_categories = {} if table is None else _category_counts(sources, table)
     tags = {"AREA_OR_POINT": "Area", "simulated": "yes" if sources.simulated else "no"}
     rows = sources.geobox.shape[0]
     with ExitStack() as stack:
@@ -201,11 +206,13 @@ def _count(
                 polygons.add(ids, predicted, true)
                 for name, counts in of_values.items():
                     counts.add(row, ids, _needed(stored[name](row)), true)
+                for name, classes_of in of_categories.items():
+                    classes_of.add(ids, _needed(stored[name](row)))
             both = (reference != IGNORE) & (predicted != IGNORE)
             cog.write(np.where(both, (reference != predicted).astype(np.uint8), np.uint8(IGNORE))[None])
         _check_ids(sources, tally)
     progress(rows, rows, "scored")
-    return tally, polygons, of_values
+    return tally, polygons, of_values, of_categories
 
 
 def _value_counts(sources: Sources, table: PolygonTable) -> dict[str, ValueCounts]:
@@ -213,7 +220,14 @@ def _value_counts(sources: Sources, table: PolygonTable) -> dict[str, ValueCount
     area, shape = _pixel_area_km2(sources), (int(sources.geobox.shape[0]), int(sources.geobox.shape[1]))
     pixel_m = None if area is None else 1000 * math.sqrt(area)
     water = None if sources.truth_band is None else int(sources.truth_band.ids[SIX_CLASSES.water])
-    return {name: ValueCounts(target, table, shape, pixel_m, water) for name, (target, _) in sources.values.items()}
+    values = {name: target for name, (target, _) in sources.values.items() if target in VALUES}
+    return {name: ValueCounts(target, table, shape, pixel_m, water) for name, target in values.items()}
+
+
+def _category_counts(sources: Sources, table: PolygonTable) -> dict[str, CategoryCounts]:
+    """Return empty counts for each head that predicts a category, or a concentration, which is counted in tenths."""
+    counted = (CONCENTRATION, *CATEGORIES)
+    return {name: CategoryCounts(target, table) for name, (target, _) in sources.values.items() if target in counted}
 
 
 def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> Callable[[int], NDArray[Any] | None]:

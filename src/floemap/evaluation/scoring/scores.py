@@ -130,6 +130,14 @@ def mean(values: Sequence[Score]) -> Score:
     return math.fsum(defined) / len(defined) if defined else None
 
 
+def mean_and_range(values: Sequence[Score]) -> dict[str, Any] | None:
+    """Return mean, min, max and number of the defined values; ``None`` if none is defined."""
+    defined = [v for v in values if v is not None]
+    if not defined:
+        return None
+    return {"mean": mean(defined), "min": min(defined), "max": max(defined), "n": len(defined)}
+
+
 def _quotient(a: float, b: int) -> Score:
     return a / b if b else None
 

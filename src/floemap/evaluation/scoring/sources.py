@@ -20,7 +20,7 @@ from floemap.evaluation.scoring.named_scores import CHART_VS_TRUTH, EITHER, TRUT
 from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.grid import check_same_grid
 from floemap.icechart.label.polygon_table import RASTER, TABLE
-from floemap.icechart.label.polygon_values import VALUES
+from floemap.icechart.label.polygon_values import CATEGORIES, VALUES
 from floemap.legend import IGNORE, LAND, LEGENDS, SIX_CLASSES, Legend
 from floemap.own_legends import from_record, from_tags, with_table
 from floemap.results.stage import as_written, read_json, sha256
@@ -101,7 +101,7 @@ class Sources:
     absent
         By the name of a score, the reason why it cannot be computed.
     values
-        By the name of a head that predicts a value: the target, and its raster.
+        By the name of a head that predicts a value or a category: the target, and its raster.
     """
 
     name: str
@@ -204,12 +204,12 @@ def find_sources(
 
 
 def _values(record: tuple[tuple[Path, dict[str, Any]], ...]) -> dict[str, tuple[str, Path]]:
-    """Return target and raster of each head that predicts a value, by its name.
+    """Return target and raster of each head that predicts a value or a category, by its name.
 
     Raises
     ------
     FloemapError
-        If prediction.json names a raster that is not there, or that does not hold a value as floemap stores it.
+        If prediction.json names a raster that is not there, or that does not hold values as floemap stores them.
     """
     values = {}
     for path, content in record:
@@ -218,14 +218,14 @@ def _values(record: tuple[tuple[Path, dict[str, Any]], ...]) -> dict[str, tuple[
                 str(name): (str(head["target"]), str(head["file"])) for name, head in content.get("tasks", {}).items()
             }
         for name, (target, file) in described.items():
-            if target not in VALUES:
+            if target not in VALUES and target not in CATEGORIES:
                 continue
             raster = _raster_in(path.with_name(Path(file).name), file, "floemap predict")
             with open_raster(raster) as d:
                 if d.count != 1 or d.dtypes[0] != "uint8" or d.nodata != IGNORE:
                     raise ConfigError(
                         f"has {d.count} bands of {d.dtypes[0]} with no-data {d.nodata}; "
-                        f"a value is one band of uint8 with no-data {IGNORE}.",
+                        f"a value or class is one band of uint8 with no-data {IGNORE}.",
                         path=raster,
                         hint="Predict the scene again.",
                     )

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
+from floemap.evaluation.scoring.leaderboard import leaderboard
 from floemap.evaluation.scoring.named_scores import PRIMARY
 from floemap.evaluation.scoring.scores import OVERALL
+from floemap.evaluation.scoring.table import NONE, Table, in_markdown
 from floemap.legend import LEGENDS
 from floemap.own_legends import from_record
 
-NONE = "–"
 #: Mark of numbers that are computed from some of the cells only.
 _INCOMPLETE = "*"
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes
-    ----------
-    title
-        The title, with the word "SIMULATED" where a scene is simulated.
-    header, rows
-        The cells; all rows are as long as the header.
-    notes
-        Sentences that are shown below the table.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
 def tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Return the tables of a summary: losses, classes, named scores, values, the origin of errors, missing cells.
+    """Return the tables of a summary: losses, classes, named scores, values, the challenge, errors, missing cells.
 
     Parameters
     ----------
@@ -45,27 +25,14 @@ def tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
         The result of :func:`floemap.evaluation.statistics.summary.summarise`, or the same read from JSON.
     """
     made = [_losses(summary), _classes(summary), _named(summary), _values(summary), *_polygons(summary)]
-    made += [_agreement(summary), _missing(summary)]
+    made += [*leaderboard(summary), _agreement(summary), _missing(summary)]
     return tuple(t for t in made if t.rows)
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """Return all tables of a summary as Markdown. If scenes are simulated, every title says so."""
     title = "Scores" if not summary["simulated"] else "Scores on SIMULATED scenes"
-    parts = [f"# {title}", _plain(summary["note"])]
-    for table in tables(summary):
-        lines = [_line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
-        notes = [_plain(note) for note in table.notes if note != summary["note"]]  # which is at the top already
-        parts += [f"## {table.title}", "\n".join(lines), *notes]
-    return "\n\n".join(parts) + "\n"
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_plain(c).replace("|", "\\|") for c in cells) + " |"
+    return in_markdown(title, summary["note"], tables(summary))
 
 
 def _title(summary: Mapping[str, Any], words: str) -> str:

@@ -16,7 +16,8 @@ from floemap.errors import MISSHAPEN, ConfigError, FloemapError, known_names
 from floemap.evaluation.scoring.confusion import Confusion, pooled
 from floemap.evaluation.scoring.named_scores import PRIMARY
 from floemap.evaluation.scoring.published import CITATION, SETTING, published, why_not_comparable
-from floemap.evaluation.scoring.scores import OVERALL, Score, mean, scores
+from floemap.evaluation.scoring.scores import OVERALL, mean, mean_and_range, scores
+from floemap.evaluation.statistics.challenge import summarise_challenge
 from floemap.evaluation.statistics.values import summarise_values
 from floemap.results.stage import is_newer
 
@@ -163,6 +164,8 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
     if order_by is not None and PRIMARY in names:
         summaries.sort(key=lambda s: -_best_first(s, order_by))
     values = summarise_values([(_name_of(g), groups[g]) for g in sorted(groups, key=_order)], scenes)
+    splits = [c.split for c in cells if c.evaluation is not None]
+    challenge = summarise_challenge([(_name_of(g), groups[g]) for g in sorted(groups, key=_order)], scenes, splits)
     simulated = sorted({s for g in groups.values() for r in g.values() for s, e in r.items() if e.get("simulated")})
     return {
         "simulated": bool(simulated),
@@ -182,6 +185,7 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
             "why_not": sorted({why for g, why in not_comparable.items() if why and published(g[0]) is not None}),
         },
         **({"values": values} if values else {}),
+        **({"challenge": challenge} if challenge else {}),
     }
 
 
@@ -381,14 +385,6 @@ def _score(name: str, runs: Group, whole: Sequence[int], scenes: Sequence[str], 
     else:
         result["pooled"] = None
     return result
-
-
-def mean_and_range(values: Sequence[Score]) -> dict[str, Any] | None:
-    """Return mean, min, max and number of the defined values; ``None`` if none is defined."""
-    defined = [v for v in values if v is not None]
-    if not defined:
-        return None
-    return {"mean": mean(defined), "min": min(defined), "max": max(defined), "n": len(defined)}
 
 
 def _order(group: Any) -> tuple[Any, ...]:

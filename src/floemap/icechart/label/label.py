@@ -161,7 +161,7 @@ def label_chart(
                 path=source.path,
                 hint="Is it the chart of this scene?",
             )
-        distances = pool.submit(_stored_distance, wide, margin) if settings.border_distance else None
+        distances = pool.submit(stored_distance, wide, margin) if settings.border_distance else None
         progress(2, 6, "writing labels")
         write_cog(partial / "labels.tif", geobox, labels, [_label_band(classes)], nodata=IGNORE, tags=tags)
         write_style(partial / "labels.tif", classes_style(classes))
@@ -170,10 +170,10 @@ def label_chart(
         write_polygons(partial, table)
         if settings.fractions:
             progress(4, 6, "writing fractions")
-            _write_fractions(partial / "fractions.tif", geobox, ids, table, classes, tags)
+            write_fractions(partial / "fractions.tif", geobox, ids, table, classes, tags)
         if distances is not None:
             progress(5, 6, "writing distances")
-            _write_distance(partial / "border_distance.tif", geobox, distances.result(), tags)
+            write_distance(partial / "border_distance.tif", geobox, distances.result(), tags)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(read, types, classes, geobox, labels, numbers, tags) | {"polygons_in_table": len(table)}
         record |= {"coverage": asdict(covering.result()), "sources": told_sources(folder, sources)}
@@ -265,7 +265,7 @@ def _numbered(
         raise ChartError(e.message, path=chart, hint=e.hint) from None
 
 
-def _write_fractions(
+def write_fractions(
     path: Path,
     geobox: GeoBox,
     ids: NDArray[np.uint16],
@@ -273,6 +273,7 @@ def _write_fractions(
     classes: Legend,
     tags: dict[str, str],
 ) -> None:
+    """Write ``fractions.tif``: the share of each class in the polygon of each pixel, given by its id, (rows, cols)."""
     bands = [
         Band(c.key, description=f"Share of {c.title.lower()} in the polygon", scale=0.01, units="1", overview="nearest")
         for c in classes.classes
@@ -285,8 +286,8 @@ def _write_fractions(
             cog.write(np.stack([percent[strip] for percent in np.ascontiguousarray(table.percent.T)]))
 
 
-def _stored_distance(wide: NDArray[Any], margin: int) -> NDArray[np.uint8]:
-    """Return distances to borders without the margin, as stored."""
+def stored_distance(wide: NDArray[Any], margin: int = 0) -> NDArray[np.uint8]:
+    """Return distances to borders as stored, without the margin of a raster of polygons' numbers, 0 for none."""
     inner = np.s_[margin : wide.shape[0] - margin, margin : wide.shape[1] - margin]
     distance = border_distance_px(wide)[inner]
     distance *= np.float32(1 / DISTANCE_STEP_PX)
@@ -295,7 +296,8 @@ def _stored_distance(wide: NDArray[Any], margin: int) -> NDArray[np.uint8]:
     return stored
 
 
-def _write_distance(path: Path, geobox: GeoBox, stored: NDArray[np.uint8], tags: dict[str, str]) -> None:
+def write_distance(path: Path, geobox: GeoBox, stored: NDArray[np.uint8], tags: dict[str, str]) -> None:
+    """Write ``border_distance.tif`` from distances as stored."""
     band = Band(
         "border_distance",
         "pixel",

@@ -33,6 +33,8 @@ Window = tuple[int, int, int, int]
 RASTER, TABLE = "polygons.tif", "polygons.csv"
 #: Largest id that the raster's type, uint16, can hold.
 MAX_POLYGONS = 65_535
+#: Highest class of floe size.
+_MOST_FLOE = 6
 #: Stored in percentages where the polygon holds no sea.
 NO_PERCENT = 255
 
@@ -64,6 +66,10 @@ FIELDS_AFTER: Mapping[str, str] = MappingProxyType(
         "pixels": "Number of the polygon's pixels in `polygons.tif`",
         "area_km2": "Area of these pixels on the map, square kilometres",
     }
+)
+#: The last column, which tables have whose chart gives classes of floe size, as AI4Arctic's do.
+FLOE_FIELD: Mapping[str, str] = MappingProxyType(
+    {"floe_size": "Only for charts of AI4Arctic: class of the dominant floe size, 0 for water to 6; empty without one"}
 )
 #: The column of each class between them.
 CLASS_FIELD = (
@@ -105,6 +111,10 @@ class PolygonTable:
         Number of pixels with data, (P + 1,) int64; 0 in row 0.
     area_km2
         Area of these pixels on the map, (P + 1,) float64.
+    floe
+        Class of the dominant floe size, (P + 1,) uint8, an index of
+        :data:`floemap.icechart.label.polygon_values.FLOE_SIZES`; 255 where it is not known. None if the chart gives no
+        classes of floe size.
     """
 
     classes: tuple[str, ...]
@@ -118,6 +128,7 @@ class PolygonTable:
     concentration: NDArray[np.float32]
     pixels: NDArray[np.int64]
     area_km2: NDArray[np.float64]
+    floe: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         """Return the number of polygons, P."""
@@ -203,12 +214,13 @@ class PolygonTable:
                 "" if math.isnan(concentration) else f"{concentration:.6g}",
                 int(self.pixels[i]),
                 repr(float(self.area_km2[i])),
+                *([] if self.floe is None else ["" if self.floe[i] == IGNORE else int(self.floe[i])]),
             ]
 
 
-def columns(classes: Sequence[str]) -> list[str]:
-    """Return the columns of ``polygons.csv`` for a legend with classes of these keys."""
-    return [*FIELDS_BEFORE, *classes, *FIELDS_AFTER]
+def columns(classes: Sequence[str], *, floe: bool = False) -> list[str]:
+    """Return the columns of ``polygons.csv`` for a legend with classes of these keys, with or without floe size."""
+    return [*FIELDS_BEFORE, *classes, *FIELDS_AFTER, *(FLOE_FIELD if floe else ())]
 
 
 def write_polygons(folder: Path, table: PolygonTable) -> None:
@@ -221,7 +233,7 @@ def write_polygons(folder: Path, table: PolygonTable) -> None:
     """
     with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns(table.classes))
+        writer.writerow(columns(table.classes, floe=table.floe is not None))
         writer.writerows(table.rows())
 
 
@@ -253,14 +265,16 @@ def read_polygons(folder: str | Path) -> PolygonTable:
     try:
         with regular_file(path).open(newline="", encoding="utf-8") as file:
             lines = csv.reader(file, strict=True)
-            _check_header(path, next(lines, []), columns(classes))
+            header = next(lines, [])
+            wanted = columns(classes, floe=header[-1:] == [*FLOE_FIELD])
+            _check_header(path, header, wanted)
             for line in lines:
-                rows.append(_Row(path, lines.line_num, len(rows) + 1, line, classes))
+                rows.append(_Row(path, lines.line_num, len(rows) + 1, line, classes, wanted))
                 if len(rows) > MAX_POLYGONS:
                     raise FloemapError(f"has more than {MAX_POLYGONS:,} rows.", path=path, hint=_AGAIN)
     except (OSError, ValueError, csv.Error) as e:
         raise FloemapError(f"cannot be read as a table: {e}.", path=path, hint=_AGAIN) from e
-    return _assembled(rows, classes)
+    return _assembled(rows, classes, floe=wanted != columns(classes))
 
 
 def read_ids(folder: str | Path, table: PolygonTable, window: Window | None = None) -> NDArray[np.uint16]:
@@ -316,9 +330,10 @@ def _check_header(path: Path, found: list[str], wanted: list[str]) -> None:
 class _Row:
     """A line of the table with its cells checked."""
 
-    def __init__(self, path: Path, line: int, number: int, cells: list[str], classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, line: int, number: int, cells: list[str], classes: tuple[str, ...], names: Sequence[str]
+    ) -> None:
         self._path, self._line = path, line
-        names = columns(classes)
         if len(cells) != len(names):
             raise self._error(f"has {len(cells)} cells, and the header {len(names)}")
         self._cells = dict(zip(names, cells, strict=True))
@@ -340,6 +355,7 @@ class _Row:
         self.concentration = self._real("concentration", 1, empty=math.nan)
         self.pixels = self._whole("pixels", 1, 2**62)
         self.area_km2 = self._real("area_km2", math.inf)
+        self.floe = IGNORE if "floe_size" not in names else self._whole("floe_size", 0, _MOST_FLOE, empty=IGNORE)
 
     def _error(self, what: str) -> FloemapError:
         return FloemapError(f"line {self._line} {what}.", path=self._path, hint=_AGAIN)
@@ -366,7 +382,7 @@ class _Row:
         return value
 
 
-def _assembled(rows: Sequence[_Row], classes: tuple[str, ...]) -> PolygonTable:
+def _assembled(rows: Sequence[_Row], classes: tuple[str, ...], *, floe: bool) -> PolygonTable:
     nothing = [0.0] * len(classes)
     codes = np.array([[NOT_GIVEN] * len(_CODES), *(r.codes for r in rows)], np.int16)
     return PolygonTable(
@@ -381,4 +397,5 @@ def _assembled(rows: Sequence[_Row], classes: tuple[str, ...]) -> PolygonTable:
         concentration=np.array([math.nan, *(r.concentration for r in rows)], np.float32),
         pixels=np.array([0, *(r.pixels for r in rows)], np.int64),
         area_km2=np.array([0.0, *(r.area_km2 for r in rows)]),
+        floe=np.array([IGNORE, *(r.floe for r in rows)], np.uint8) if floe else None,
     )

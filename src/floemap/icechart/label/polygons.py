@@ -103,4 +103,5 @@ def number_polygons(
         concentration=whole.concentration[kept],
         pixels=pixels[kept],
         area_km2=pixels[kept] * pixel_km2,
+        floe=None if whole.floe is None else whole.floe[kept],
     )

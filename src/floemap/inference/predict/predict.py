@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from floemap.cog import CogWriter, write_cog
 from floemap.errors import ProductError
 from floemap.grid import describe_grid
-from floemap.icechart.label.polygon_values import VALUES
+from floemap.icechart.label.polygon_values import CATEGORIES, VALUES
 from floemap.inference.predict.engines import Engine
 from floemap.inference.predict.model_files import LoadedModels, ModelFile, find_models
 from floemap.inference.predict.predictors import predicting, score_scene
@@ -300,4 +300,6 @@ def _about_head(head: Head) -> dict[str, Any]:
     if head.kind == "value":
         value = VALUES[head.target]
         return about | {"unit": value.unit, "step": value.step, "offset": value.low}
+    if head.kind == "category":
+        return about | {"classes": dict(enumerate(CATEGORIES[head.target].classes))}
     return about | {"unit": "1", "step": STEP, "offset": 0.0}

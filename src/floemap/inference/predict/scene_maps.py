@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import Band
-from floemap.icechart.label.polygon_values import VALUES
+from floemap.icechart.label.polygon_values import CATEGORIES, VALUES
 from floemap.learning.calibration.out_of_distribution import BEYOND, CELL_PX, SceneScore
 from floemap.learning.targets import Head
 from floemap.legend import IGNORE, Legend
@@ -130,6 +130,10 @@ def head_bands(head: Head, legend: Legend) -> list[Band]:
         value = VALUES[head.target]
         description = f"{value.title}, predicted"
         return [Band(head.name, value.unit, description, scale=value.step, offset=value.low, overview="nearest")]
+    if head.kind == "category":
+        category = CATEGORIES[head.target]
+        classes = dict(enumerate(category.classes)) | {IGNORE: "no data"}
+        return [Band(head.name, description=f"{category.title}, predicted", overview="mode", categories=classes)]
     return [
         Band(c.key, "1", f"Share of {c.title.lower()}, predicted", scale=STEP, overview="nearest")
         for c in legend.classes

@@ -50,8 +50,8 @@ class Strip:
         (measures, rows, cols) uint8, in steps of 1 / STEPS: the entropy and, of several models, the mutual information;
         see :mod:`floemap.inference.predict.uncertainty`. No measures where none were requested.
     further
-        The channels of each further head, (channels, rows, cols) uint8, by its name: shares in steps of 1 / STEPS,
-        values in steps of their own. Of several models: their mean.
+        The bands of each further head, (bands, rows, cols) uint8, by its name: shares in steps of 1 / STEPS, values in
+        steps of their own, the most probable class of a category. Of several models: their mean.
     """
 
     first_row: int
@@ -154,7 +154,7 @@ def _strip(
     wanted: _Wanted,
 ) -> Strip:
     measures = min(len(members), len(MEANINGS)) if wanted.uncertainty else 0
-    sizes = [1, wanted.classes, measures, *(h.channels for h in wanted.further)]
+    sizes = [1, wanted.classes, measures, *(h.planes for h in wanted.further)]
     layers = np.full((sum(sizes), *valid.shape), IGNORE, np.uint8)
     fill(layers, members, temperatures, valid, wanted)
     classes, probabilities, uncertainty, *further = np.split(layers, np.cumsum(sizes)[:-1])
@@ -227,7 +227,7 @@ def _layers(logits: Sequence[Planes], temperatures: Sequence[float], wanted: _Wa
 
 
 def _further(logits: Sequence[Planes], wanted: _Wanted) -> Iterator[NDArray[np.uint8]]:
-    """Yield the channels of further heads as stored: values in their range, or shares, which are a softmax."""
+    """Yield the bands of further heads as stored: values in their range, classes, or shares, which are a softmax."""
     for head, channels in wanted.channels_of:
         outputs = [planes[channels] for planes in logits]
         if head.kind == "value":
@@ -236,7 +236,10 @@ def _further(logits: Sequence[Planes], wanted: _Wanted) -> Iterator[NDArray[np.u
             yield _rounded(np.asarray(mean - np.float32(value.low), np.float32), 1 / value.step)
         else:
             shares = [_softmax(planes, _most_probable(planes)[1], 1.0) for planes in outputs]
-            yield from (_rounded(plane, STEPS) for plane in mean_of(shares))
+            if head.kind == "category":
+                yield _most_probable(outputs[0] if len(outputs) == 1 else mean_of(shares))[0]
+            else:
+                yield from (_rounded(plane, STEPS) for plane in mean_of(shares))
 
 
 def _softmax(logits: Planes, best: NDArray[np.float32], temperature: float, total: float = 1.0) -> Planes:

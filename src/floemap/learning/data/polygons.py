@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from floemap.errors import GridError
-from floemap.icechart.label.polygon_values import VALUES, column_of, values_of
+from floemap.icechart.label.polygon_values import CATEGORIES, VALUES, column_of, values_of
 from floemap.legend import IGNORE
 
 
@@ -34,7 +34,7 @@ class PolygonShares:
     pixels
         Number of pixels of the whole polygon, (P + 1,) int64.
     values
-        Values of the polygon, (P + 1, V) float32, from
+        Values and further classes of the polygon, (P + 1, V) float32, from
         :func:`floemap.icechart.label.polygon_values.values_of`; not-a-number where one is not known. None
         if no value is known.
     """
@@ -46,7 +46,7 @@ class PolygonShares:
 
     def known(self, ids: NDArray[np.uint16], target: str) -> int:
         """Return the number of pixels of a part, (rows, cols), whose polygon has a known value or share."""
-        if target in VALUES:
+        if target in VALUES or target in CATEGORIES:
             if self.values is None:
                 return 0
             known = np.isfinite(self.values[:, column_of(target)])
@@ -125,7 +125,7 @@ class Polygons:
         ids = torch.where(labels == IGNORE, 0, labels.to(torch.int16) + 1)
         pure = functional.pad(torch.eye(classes, device=labels.device), (0, 0, 1, 0)).expand(len(labels), -1, -1)
         pixels = torch.stack([(ids == k).sum(dim=(1, 2)) for k in range(classes + 1)], dim=1).float()
-        values = torch.full((len(labels), classes + 1, len(VALUES)), torch.nan, device=labels.device)
+        values = torch.full((len(labels), classes + 1, len(VALUES) + len(CATEGORIES)), torch.nan, device=labels.device)
         return Polygons(ids, pure, pure > 0, pixels, values)
 
 

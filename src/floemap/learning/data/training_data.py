@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from floemap.errors import ConfigError, TrainingError
 from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, StreamedCrops, draw_fixed
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
-from floemap.learning.data.polygons import tables_of
+from floemap.learning.data.polygons import PolygonShares, tables_of
 from floemap.learning.data.survey import Survey, count_classes, survey_part
 from floemap.learning.settings import LearningSettings
 from floemap.learning.targets import Head, heads_of
@@ -61,14 +61,24 @@ def gather(
     settings: LearningSettings,
     legend: Legend,
     device: torch.device,
+    shares_for: str = "",
 ) -> Dataset:
     """Load and survey all parts. If a class occurs in no training part, a warning is logged.
+
+    Parameters
+    ----------
+    training, validation, settings, legend
+        See :func:`floemap.learning.training.loop.train`.
+    device
+        Device of the training.
+    shares_for
+        Name of the loss of ice types, if it learns from partial concentrations; "" if not.
 
     Raises
     ------
     TrainingError
         If a part has no place for a crop or a label that the legend lacks, or if the training or the validation parts
-        have no labels, or nothing that a further head learns.
+        have no labels, nothing that a further head learns, or no partial concentrations that the loss needs.
     GridError, FloemapError
         If parts cannot be read.
     """
@@ -84,6 +94,12 @@ def gather(
         tables.append(arrays.polygons)
         _count_known(known, arrays)
     _refuse_unknown(known, "training", training)
+    if shares_for and not any(_has_candidates(t) for t in tables):
+        raise TrainingError(
+            f"no polygon of the training parts ({', '.join(p.name for p in training)}) has partial concentrations, "
+            f"from which the loss {shares_for} learns.",
+            hint="Use charts that give them, of AI4Arctic the raw files, or choose a loss of the dominant type.",
+        )
     pixels = count_classes(surveys, legend, "training")
     absent = [c.title for c in legend.classes if not pixels[c.id]]
     if absent:
@@ -131,6 +147,11 @@ def _count_known(known: dict[Head, int], part: PartArrays) -> None:
     for head in known:
         if head.kind != "class":
             known[head] += part.polygons.known(part.ids, head.target)
+
+
+def _has_candidates(polygons: PolygonShares | None) -> bool:
+    """Return whether a part has a polygon of which it is known which classes it may hold."""
+    return polygons is not None and bool(polygons.candidates.any())
 
 
 def _refuse_unknown(known: Mapping[Head, int], split: str, parts: Sequence[Part]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from floemap.errors import ConfigError, TrainingError
-from floemap.icechart.label.polygon_values import column_of
+from floemap.icechart.label.polygon_values import VALUES, column_of
 from floemap.learning.data.polygons import Polygons
 from floemap.learning.losses.base import Loss, unreduced
 from floemap.learning.losses.partial_labels import by_polygon
@@ -18,9 +18,10 @@ from floemap.learning.losses.registry import loss_class, loss_identity, make_los
 from floemap.learning.losses.values import ValueLoss
 from floemap.learning.settings import LearningSettings, LossSettings
 from floemap.learning.targets import Head, heads_of, slices_of
+from floemap.legend import IGNORE
 
 #: Losses of heads that do not name one, by kind.
-DEFAULT_LOSSES = {"fractions": "soft_cross_entropy", "value": "huber"}
+DEFAULT_LOSSES = {"fractions": "soft_cross_entropy", "value": "huber", "category": "cross_entropy"}
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class TaskLosses:
 
 
 def wanted_values(head: Head, polygons: Polygons | None) -> Tensor:
-    """Return the values that a head learns, (N, H, W), not-a-number where one is not known.
+    """Return the values, or the classes of a category, that a head learns, (N, H, W), not-a-number where none is known.
 
     Raises
     ------
@@ -153,9 +154,22 @@ def wanted_values(head: Head, polygons: Polygons | None) -> Tensor:
     return by_polygon(polygons.values[..., column_of(head.target)], polygons)
 
 
+def wanted_classes(head: Head, polygons: Polygons | None) -> Tensor:
+    """Return the classes of a category that a head learns, (N, H, W) uint8, IGNORE where none is known.
+
+    Raises
+    ------
+    TrainingError
+        As :func:`wanted_values` does.
+    """
+    return wanted_values(head, polygons).nan_to_num(nan=IGNORE).to(torch.uint8)
+
+
 def _sums(task: Task, output: Tensor, labels: Tensor, polygons: Polygons | None) -> Tensor:
     if isinstance(task.loss, ValueLoss):
         return task.loss.sums(output[:, 0], wanted_values(task.head, polygons))
+    if task.head.kind == "category":
+        return task.loss.sums(output, wanted_classes(task.head, polygons))
     return task.loss.sums(output, labels, polygons)
 
 
@@ -192,11 +206,16 @@ def task_losses(
             loss = make_value_loss(loss_of(settings, head), task.options, f"tasks.{head.name}")
         else:
             own = LossSettings(name=loss_of(settings, head), options=task.options)
-            loss = make_loss(own, classes, order=order, setting=f"tasks.{head.name}")
-            if not loss.reads_polygons:
+            loss = make_loss(
+                own, head.channels, order=order if head.kind == "fractions" else None, setting=f"tasks.{head.name}"
+            )
+            if loss.reads_polygons != (head.kind == "fractions"):
+                does = "reads" if loss.reads_polygons else "does not read"
                 raise ConfigError(
-                    f"tasks.{head.name}.loss is {own.name}, which does not read shares: the target is fractions.",
-                    hint="Choose soft_cross_entropy, partial_label or region, or the target class.",
+                    f"tasks.{head.name}.loss is {own.name}, which {does} shares: the target is {head.target}.",
+                    hint="Choose soft_cross_entropy, partial_label or region, or the target class."
+                    if head.kind == "fractions"
+                    else "Choose a loss of classes, such as cross_entropy, dice or focal.",
                 )
         made.append(Task(head, loss, 1.0 if task is None else task.weight))
     monitor = settings.training.monitor
@@ -233,6 +252,6 @@ def identities(settings: LearningSettings) -> dict[str, str]:
     classes: dict[str, type[Any]] = {"loss": loss_class(settings.loss.name)}
     for name, task in settings.tasks.items():
         if task.loss is not None and ":" in task.loss:
-            find = loss_class if task.target == "fractions" else value_loss_class
+            find = value_loss_class if task.target in VALUES else loss_class
             classes[f"loss of {name}"] = find(task.loss, f"tasks.{name}")
     return {key: source for key, cls in classes.items() if (source := loss_identity(cls)) is not None}

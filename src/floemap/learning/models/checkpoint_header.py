@@ -25,8 +25,8 @@ from typing import Any
 
 from floemap.bands import BandSet, InputBand, band_of
 from floemap.errors import MISSHAPEN, ConfigError, ModelError
-from floemap.icechart.label.polygon_values import VALUES
-from floemap.learning.targets import Head, heads_of
+from floemap.icechart.label.polygon_values import CATEGORIES, VALUES
+from floemap.learning.targets import Head, channels_of, heads_of
 from floemap.legend import Legend, legend
 from floemap.own_legends import from_record, with_table
 from floemap.results.stage import parse_json, sha256
@@ -143,7 +143,7 @@ def heads_in(about: Mapping[str, Any], path: Path | None = None) -> tuple[Head, 
         if described is None:
             return heads_of({}, classes)
         heads = tuple(Head(str(t["name"]), str(t["target"]), int(t["channels"])) for t in described)
-        strange = [h for h in heads if h.target not in ("class", "fractions", *VALUES)]
+        strange = [h for h in heads if h.target not in ("class", "fractions", *VALUES, *CATEGORIES)]
         if strange:
             raise ModelError(
                 f"has the head {strange[0].name} for {strange[0].target!r}, which this floemap does not know.",
@@ -151,7 +151,7 @@ def heads_in(about: Mapping[str, Any], path: Path | None = None) -> tuple[Head, 
                 hint="Update floemap.",
             )
         names = [h.name for h in heads]
-        fits = [h.channels == (1 if h.kind == "value" else classes) for h in heads]
+        fits = [h.channels == channels_of(h.target, classes) for h in heads]
         if [h.kind for h in heads].index("class") != 0 or not all(fits) or len({*names}) < len(names):
             raise ValueError("its heads do not fit its classes")
         return heads
@@ -311,6 +311,9 @@ def _in_words(head: Head) -> str:
     if head.kind == "value":
         value = VALUES[head.target]
         return f"{value.title}, {value.low:g} to {value.high:g}"
+    if head.kind == "category":
+        category = CATEGORIES[head.target]
+        return f"{category.title}, {len(category.classes)} classes"
     return "share of each class"
 
 

@@ -28,6 +28,7 @@ from floemap.learning.data.crops import Batch, deal, draw_epoch, physical, torch
 from floemap.learning.data.normalisation import pooled_statistics
 from floemap.learning.data.parts import with_common_bands
 from floemap.learning.data.training_data import Dataset, Part, check_parts, gather, identities
+from floemap.learning.losses.registry import loss_class
 from floemap.learning.losses.tasks import TaskLosses, reads_polygons, task_losses
 from floemap.learning.losses.tasks import identities as loss_identities
 from floemap.learning.models.atrous import describe_rates, warn_of_few_taps, with_rates
@@ -193,7 +194,8 @@ def train(
         warn_of_few_taps(settings.model, settings.crops)
         _note_arithmetic(state, fabric, out)
         progress(0, 1, "reading the scenes")
-        data = gather(training, validation, settings, legend, fabric.device)
+        shares_for = settings.loss.name if loss_class(settings.loss.name).reads_polygons else ""
+        data = gather(training, validation, settings, legend, fabric.device, shares_for)
         header = _header(settings, legend, data, fabric, state, about, start)
         header |= {"inputs": inputs, "configuration": configuration}
         # The random numbers of the caller are not touched.

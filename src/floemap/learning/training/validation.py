@@ -7,7 +7,7 @@ mean over parts; parts without a value of a head do not count for it. Counts and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from floemap.icechart.label.polygon_values import VALUES
 from floemap.learning.data.crops import Crop, physical, read_crop
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
 from floemap.learning.data.polygons import Polygons, read_shares, tables_of, tensor_of_ids
-from floemap.learning.losses.tasks import TaskLosses, wanted_values
+from floemap.learning.losses.tasks import TaskLosses, wanted_classes, wanted_values
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.targets import Head
 from floemap.learning.training.device import exact_float32
@@ -50,43 +50,54 @@ class Validation:
         Mean loss over the parts, by head.
     moments
         Moments of each head of values, (7,), by head; see :mod:`floemap.moments`.
+    categories
+        Confusion matrix of each head of a category, by head, as `confusion`.
     """
 
     loss: float
     confusion: NDArray[np.int64]
     losses: Mapping[str, float]
     moments: Mapping[str, NDArray[np.float64]]
+    categories: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def by_head(self) -> dict[str, dict[str, Any]]:
-        """Return the numbers of each head: its validation loss, and for values their scores."""
+        """Return the numbers of each head: its validation loss, and for values and categories their scores."""
         found: dict[str, dict[str, Any]] = {name: {"validation_loss": loss} for name, loss in self.losses.items()}
         for name, sums in self.moments.items():
             found[name] |= value_scores_by_name(sums)
+        for name, confusion in self.categories.items():
+            found[name]["weighted_f1"] = _weighted_f1(confusion) if confusion.any() else None
         return found
 
     @property
     def weighted_f1(self) -> float:
         """Mean F1 over the classes, weighted by the number of their labelled pixels."""
-        f1, support = self._f1()
-        return float(np.nansum(f1 * support) / support.sum())
+        return _weighted_f1(self.confusion)
 
     @property
     def macro_f1(self) -> float:
         """Unweighted mean F1 over the classes that occur in labels or prediction."""
-        f1, _ = self._f1()
-        return float(np.nanmean(f1))
+        return float(np.nanmean(_f1(self.confusion)[0]))
 
     @property
     def f1_by_class(self) -> list[float | None]:
         """F1 of each class; None for classes that occur in neither labels nor prediction."""
-        return [None if np.isnan(f1) else float(f1) for f1 in self._f1()[0]]
+        return [None if np.isnan(f1) else float(f1) for f1 in _f1(self.confusion)[0]]
 
-    def _f1(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        support, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        both = support + predicted
-        f1 = np.full(len(both), np.nan)
-        np.divide(2 * np.diagonal(self.confusion), both, out=f1, where=both > 0)
-        return f1, support
+
+def _weighted_f1(confusion: NDArray[np.int64]) -> float:
+    """Return the mean F1 over the classes, weighted by the pixels of their labels."""
+    f1, support = _f1(confusion)
+    return float(np.nansum(f1 * support) / support.sum())
+
+
+def _f1(confusion: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return F1 of each class, not-a-number for those that occur in neither labels nor prediction, and its pixels."""
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    both = support + predicted
+    f1 = np.full(len(both), np.nan)
+    np.divide(2 * np.diagonal(confusion), both, out=f1, where=both > 0)
+    return f1, support
 
 
 def validate(
@@ -117,10 +128,10 @@ def validate(
     """
     model.eval()
     losses.set_epoch(None)
-    found = _PartSums.empty(losses)
+    found = _PartSums(losses)
     for i in range(fabric.global_rank, len(parts), fabric.world_size):
         found += _validate_part(model, losses, parts[i], fabric, None if crops is None else crops[i])
-    whole = _PartSums.empty(losses)
+    whole = _PartSums(losses)
     whole.numbers[:] = global_sum(found.numbers.to(fabric.device)).cpu()  # exact for counts below 2^53
     each = [float(total) / max(float(n), 1) for total, n in zip(whole.values, whole.parts, strict=True)]
     return Validation(
@@ -132,6 +143,7 @@ def validate(
             for task, sums in zip(losses.tasks, whole.moments, strict=True)
             if task.head.kind == "value"
         },
+        {name: counts.numpy().astype(np.int64) for name, counts in whole.categories.items()},
     )
 
 
@@ -148,19 +160,19 @@ class _PartSums:
         (K, K).
     moments
         (heads, 7); zeros for heads that do not learn values.
+    categories
+        Confusion matrices of the heads of categories, by head.
     """
 
-    def __init__(self, numbers: Tensor, heads: int, classes: int) -> None:
-        self.numbers = numbers
-        sizes = [heads, heads, classes**2, heads * len(MOMENTS)]
-        self.values, self.parts, confusion, moments_ = torch.split(numbers, sizes)
+    def __init__(self, losses: TaskLosses) -> None:
+        heads, classes = len(losses.tasks), losses.classes
+        further = [t.head for t in losses.tasks if t.head.kind == "category"]
+        sizes = [heads, heads, classes**2, heads * len(MOMENTS), *(h.channels**2 for h in further)]
+        self.numbers = torch.zeros(sum(sizes), dtype=torch.float64)
+        self.values, self.parts, confusion, moments_, *counts = torch.split(self.numbers, sizes)
         self.confusion = confusion.view(classes, classes)
         self.moments = moments_.view(heads, len(MOMENTS))
-
-    @classmethod
-    def empty(cls, losses: TaskLosses) -> Self:
-        heads, classes = len(losses.tasks), losses.classes
-        return cls(torch.zeros((2 + len(MOMENTS)) * heads + classes**2, dtype=torch.float64), heads, classes)
+        self.categories = {h.name: c.view(h.channels, h.channels) for h, c in zip(further, counts, strict=True)}
 
     def __iadd__(self, other: _PartSums) -> Self:
         self.numbers += other.numbers
@@ -177,9 +189,8 @@ def _validate_part(
     crops: Sequence[Crop] | None,
 ) -> _PartSums:
     """Return the losses of a part, its confusion matrix and its moments."""
-    result, classes = _PartSums.empty(losses), losses.classes
+    result = _PartSums(losses)
     sums = [torch.zeros(1, dtype=torch.float64) for _ in losses.tasks]
-    counts = torch.zeros(classes**2, dtype=torch.int64)
     tiles: list[Tensor] | None = None  # sums of one crop, or of the whole part, so far
     pieces = _whole(model, part, fabric) if crops is None else _patches(model, part, fabric, crops)
     for logits, labels, polygons, last in pieces:
@@ -190,17 +201,24 @@ def _validate_part(
             sums = [s + c for s, c in zip(sums, condensed, strict=True)]
             tiles = None
         outputs = losses.split(logits)
-        valid = labels != IGNORE
-        pairs = labels[valid].long() * classes + outputs[0].argmax(dim=1)[valid]
-        counts += torch.bincount(pairs, minlength=classes**2).cpu()
+        result.confusion += _confusion(labels, outputs[0])
         for i, task in enumerate(losses.tasks):
             if task.head.kind == "value":
                 result.moments[i] += _moments(task.head, outputs[i], polygons)
+            elif task.head.kind == "category":
+                result.categories[task.head.name] += _confusion(wanted_classes(task.head, polygons), outputs[i])
     result.values[:] = losses.values(sums)
-    for i, task in enumerate(losses.tasks):
-        result.parts[i] = 1 if task.head.kind != "value" or sums[i][1] > 0 else 0
-    result.confusion[:] = counts.double().reshape(classes, classes)
+    for i, head in enumerate(t.head for t in losses.tasks):
+        counted = result.categories[head.name].any() if head.kind == "category" else sums[i][1] > 0
+        result.parts[i] = 1 if head.kind in ("class", "fractions") or counted else 0
     return result
+
+
+def _confusion(labels: Tensor, output: Tensor) -> Tensor:
+    """Return the pixels by class of the label and predicted class, (K, K) float64, for logits (N, K, H, W)."""
+    classes, valid = output.shape[1], labels != IGNORE
+    pairs = labels[valid].long() * classes + output.argmax(dim=1)[valid]
+    return torch.bincount(pairs, minlength=classes**2).cpu().double().view(classes, classes)
 
 
 def _moments(head: Head, output: Tensor, polygons: Polygons | None) -> Tensor:
