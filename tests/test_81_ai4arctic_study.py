@@ -98,7 +98,7 @@ def test_labels_of_both_kinds_of_files_say_the_same_away_from_borders(
     """Ready-to-train charts are maxima of 2 x 2 pixels of the raw ones: only near borders may they differ."""
     one = ai4arctic_set[0]
     product = prepare_scene(one.ready, tmp_path, SETTINGS).folder
-    found = {}
+    found: dict[str, Any] = {}
     for what, path in (("raw", one.raw), ("ready", one.ready)):
         made = label_scene(path, product, tmp_path / what)
         table = read_polygons(made.folder)

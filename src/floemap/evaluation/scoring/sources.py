@@ -225,7 +225,7 @@ def _values(record: tuple[tuple[Path, dict[str, Any]], ...]) -> dict[str, tuple[
                 if d.count != 1 or d.dtypes[0] != "uint8" or d.nodata != IGNORE:
                     raise ConfigError(
                         f"has {d.count} bands of {d.dtypes[0]} with no-data {d.nodata}; "
-                        f"a value or class is one band of uint8 with no-data {IGNORE}.",
+                        f"a value is one band of uint8 with no-data {IGNORE}.",
                         path=raster,
                         hint="Predict the scene again.",
                     )
