@@ -168,7 +168,7 @@ def setting_in(given: argparse.Namespace) -> Iterator[tuple[Any, dict[str, Any]]
     from floemap.simulation.safe.writer import write_safe
 
     def make(path: Path) -> None:
-        make_setting(path, write_safe(path / "product", spec, conftest._sigma0(spec), looks=10))
+        make_setting(path, write_safe(path / "product", spec, conftest._sigma0(spec), looks=10), studies=True)
 
     spec = conftest._spec()
     folder = given.folder / "setting"

@@ -294,3 +294,11 @@ def ai4arctic_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulatedSc
     from floemap.simulation.ai4arctic import make_ai4arctic
 
     return make_ai4arctic(tmp_path_factory.mktemp("ai4arctic") / "set", 3, size=120)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures, for what is not about them: they take most of a report's time."""
+    from floemap.report.page import Pictures
+
+    monkeypatch.setattr("floemap.report.report._draw", lambda *_: Pictures({}, {}, [], []))

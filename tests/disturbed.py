@@ -410,13 +410,16 @@ repeats = 1
 """
 
 
-def make_setting(folder: Path, product: Path) -> None:
-    """Make what commands are run on, from a small product."""
+def make_setting(folder: Path, product: Path, *, studies: bool) -> None:
+    """Make what commands are run on, from a small product; without `studies`, nothing to train on or to report."""
     from run_maker import make_run
 
     from floemap.simulation.twin import make_twin
 
     make_inputs(folder / "inputs", product)
+    if not studies:
+        (folder / "compared").mkdir()
+        return
     make_twin(folder / "twin", 128, months=(1, 2, 3))
     (folder / "study.toml").write_text(STUDY.format(folder=folder / "twin"))
     make_run(folder / "compared", losses=("dice", "focal"), repeats=1, scenes=("01",))
@@ -460,7 +463,7 @@ def main(folder: Path, seed: str) -> None:
 
     def make(place: Path) -> str:
         spec = conftest._spec()
-        make_setting(place, write_safe(place / "product", spec, conftest._sigma0(spec), looks=10))
+        make_setting(place, write_safe(place / "product", spec, conftest._sigma0(spec), looks=10), studies=False)
         return ""
 
     place = folder / "setting"

@@ -129,7 +129,7 @@ def test_damaged_files(pattern: str, small_product: Path, tmp_path: Path, judge:
         assert not judge.same(product, "removed")
         file.touch()
     refused = 0
-    cases = list(damaged(content, rng, rounds=2 if unread else 12))
+    cases = list(damaged(content, rng, rounds=2 if unread else 6))
     for case, changed in cases:
         replaced(file, changed)
         refused += not judge.same(product, f"{pattern} {case}")
@@ -143,10 +143,10 @@ def test_damaged_zips(small_zip: Path, tmp_path: Path, judge: Judge) -> None:
     content, rng = small_zip.read_bytes(), random.Random(f"{SEED} zip")
     path = tmp_path / small_zip.name
     refused = 0
-    for case, changed in damaged(content, rng, rounds=40):
+    for case, changed in damaged(content, rng, rounds=20):
         path.write_bytes(changed)
         refused += not judge.same(path, f"zip {case}")
-    assert refused > 30
+    assert refused > 15
 
 
 def test_zips_with_damaged_directories(small_zip: Path, tmp_path: Path, judge: Judge) -> None:
@@ -157,7 +157,7 @@ def test_zips_with_damaged_directories(small_zip: Path, tmp_path: Path, judge: J
     heads = [m.start() for m in re.finditer(rb"PK\x03\x04", content[:directory])]
     regions = [range(directory, len(content)), range(len(content) - 22, len(content))]
     regions += [range(h, h + 30) for h in heads]
-    for _ in range(60):
+    for _ in range(25):
         region = rng.choice([regions[0], regions[1], rng.choice(regions[2:])])
         changed = bytearray(content)
         places = [rng.choice(region) for _ in range(rng.choice([1, 1, 2]))]
@@ -175,7 +175,7 @@ def test_pixels_that_no_one_verifies(small_product: Path, tmp_path: Path, judge:
     content, rng = file.read_bytes(), random.Random(f"{SEED} pixels")
     directory = int.from_bytes(content[4:8], "little")
     assert content[:4] == b"II*\0"
-    for _ in range(30):
+    for _ in range(12):
         changed = bytearray(content)
         place = rng.choice([rng.randrange(8), min(directory + rng.randrange(400), len(content) - 1)])
         changed[place] = rng.choice([0, 0xFF, rng.randrange(256)])
@@ -246,10 +246,10 @@ def at(root: etree._Element, path: str) -> list[etree._Element]:
     ("pattern", "rounds"),
     [
         ("manifest.safe", 4),
-        ("annotation/*-hh-*.xml", 2),
-        ("annotation/*-hv-*.xml", 2),
-        ("annotation/calibration/calibration-*-hh-*.xml", 5),
-        ("annotation/calibration/noise-*-hh-*.xml", 3),
+        ("annotation/*-hh-*.xml", 1),
+        ("annotation/*-hv-*.xml", 1),
+        ("annotation/calibration/calibration-*-hh-*.xml", 2),
+        ("annotation/calibration/noise-*-hh-*.xml", 1),
     ],
 )
 def test_wrong_values_with_right_checksums(

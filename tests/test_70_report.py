@@ -46,7 +46,6 @@ from floemap.report.figures.scene_views import (
 )
 from floemap.report.findings import Finding, findings
 from floemap.report.measures import UNDERSTATED_SHIP, Numbers, Row, measures, ships
-from floemap.report.page import Pictures
 from floemap.report.report import Report, make_report
 from floemap.report.run_folder import read_run
 from floemap.results.run_paths import DataPaths, RunPaths
@@ -65,12 +64,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     return make_report(run, tmp_path_factory.mktemp("report") / "report", resamples=200)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without figures, for what is not about them."""
-    monkeypatch.setattr("floemap.report.report._draw", lambda *_: Pictures({}, {}, [], []))
 
 
 @pytest.fixture(scope="module")
@@ -719,6 +712,11 @@ def test_the_first_finding_says_whether_partial_concentrations_help() -> None:
     assert not any(t.startswith("Does learning") for t in texts(*(replace(r, sides=None) for r in rows)))
 
 
+def test_labels_without_polygons_have_no_scores_by_polygon(tmp_path: Path, undrawn: None) -> None:
+    made = make_report(make_run(tmp_path / "run", losses=("dice",), repeats=1, scenes=("01",)), resamples=200)
+    assert "the labels have no polygons.tif and polygons.csv" in made.page.read_text()
+
+
 def test_many_losses_have_a_row_each_and_scores_by_polygon(tmp_path: Path) -> None:
     losses = ("cross_entropy", "dice", "focal", "tversky", "region")
     made = make_report(
@@ -733,8 +731,6 @@ def test_many_losses_have_a_row_each_and_scores_by_polygon(tmp_path: Path) -> No
     rows = {m["key"] for m in read_json(made.folder / "numbers.json")["measures"]}
     assert {"share_error", "share_r2", "dominant_50", "dominant_65", "pure_weighted_f1", "truth_in_mixed"} <= rows
     assert (made.folder / "figures" / "shares.svg").is_file()
-    plain = make_run(tmp_path / "plain", losses=("dice",), repeats=1, scenes=("01",))
-    assert "the labels have no polygons.tif and polygons.csv" in make_report(plain, resamples=200).page.read_text()
 
 
 def test_one_training_shows_values_and_no_winner() -> None:

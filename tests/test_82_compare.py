@@ -301,7 +301,9 @@ def test_a_model_without_test_scenes(tiny: Callable[..., Study], tmp_path: Path)
 # --- a folder that is used again, and by several
 
 
-def test_other_settings_do_not_mix_with_what_was_there(tiny: Callable[..., Study], tmp_path: Path) -> None:
+def test_other_settings_do_not_mix_with_what_was_there(
+    tiny: Callable[..., Study], tmp_path: Path, undrawn: None
+) -> None:
     """Refused cells keep their models, but no longer count; --overwrite makes them again."""
     study = with_changes(tiny(), {"compare.losses": ["focal"]})
     compare(study, tmp_path, report=False)
@@ -476,14 +478,14 @@ def test_what_is_wrong_is_said_before_any_work(
 def test_a_dry_run_tells_what_compare_does_and_writes_nothing(
     tiny: Callable[..., Study], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = tiny(**{"training.max_epochs": 2, "compare.repeats": 2})
+    study = tiny(**{"training.max_epochs": 2, "compare.losses": ["dice"], "compare.repeats": 2})
     monkeypatch.chdir(tmp_path)
     before = files_of(cache)
     told = dry_run(study, device="cpu")
     assert list(tmp_path.iterdir()) == [] and files_of(cache) == before
     done = compare(study, tmp_path / "run", report=False)
     cells = {p.name for p in (tmp_path / "run" / "cells").iterdir()}
-    assert cells == {c.name for c in told.cells} and len(cells) == 6
+    assert cells == {c.name for c in told.cells} and len(cells) == 2
     split = json.loads((tmp_path / "run" / "cells" / "dice_r1" / "split.json").read_text())
     assert {p["name"]: p["role"] for p in split["parts"]} == told.roles
     metrics = (tmp_path / "run" / "cells" / "dice_r1" / "model" / "metrics.jsonl").read_text().splitlines()
