@@ -65,7 +65,7 @@ FILES = {
 #: Pixels are 4 km2: so small polygons are left.
 SETTINGS = ChartSettings(min_area_km2=100)
 #: Polygons that follow the pixels.
-EXACT = ChartSettings(min_area_km2=0, tolerance_m=0, only=("classes", "chart", "sigrid3", "geojson"))
+EXACT = ChartSettings(min_area_km2=0, tolerance_m=0, eggs=False, only=("classes", "chart", "sigrid3", "geojson"))
 
 
 @pytest.fixture(scope="module")

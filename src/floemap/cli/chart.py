@@ -40,6 +40,7 @@ def chart(
                 "min_area_km2": "--min-area KM2",
                 "tolerance_m": "--tolerance METRES",
                 "smoothing_m": "--smooth METRES",
+                "eggs": "--eggs/--no-eggs",
                 "prepare.resolution_m": "--resolution METRES: Pixel size. (default: the model's)",
                 "prepare.crs": "--crs",
                 "prepare.noise": "--noise",
@@ -69,8 +70,8 @@ def chart(
 
     - classes.tif, probabilities.tif, uncertainty.tif: of every pixel (cloud-optimised GeoTIFFs);
 
-    - chart.gpkg with its style chart.qml; a SIGRID-3 shapefile with metadata; chart.geojson: polygons, each with its
-      confidence, its second most likely type, and its place in the order of review;
+    - chart.gpkg with its style chart.qml; a SIGRID-3 shapefile with metadata; chart.geojson: polygons, each with
+      estimated concentrations of up to three ice types, its confidence, and its place in the order of review;
 
     - chart.nc: CF NetCDF; quicklook.png: a picture; item.json: a STAC item; chart.json: how it was made.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import geopandas as gpd
 import numpy as np
@@ -23,11 +23,12 @@ from odc.geo.geobox import GeoBox
 
 from floemap.errors import ChartError, ConfigError, GridError
 from floemap.grid import crs_of
+from floemap.icechart.draw.eggs import Eggs, make_eggs
 from floemap.icechart.draw.majority_filter import smooth_classes
 from floemap.icechart.draw.region_borders import pad, trace_borders
 from floemap.icechart.draw.region_polygons import Outlines, draw_outlines
-from floemap.icechart.draw.regions import Merged, Regions, area_of_regions, contacts, find_regions, merge_small
-from floemap.icechart.draw.zonal_means import mean_probabilities, true_km2
+from floemap.icechart.draw.regions import Ints, Merged, Regions, area_of_regions, contacts, find_regions, merge_small
+from floemap.icechart.draw.zonal_means import NO_PROBABILITY, ClassMeans, class_means, mean_probabilities, true_km2
 from floemap.legend import IGNORE, LAND, Legend
 from floemap.progress import Progress, silent
 
@@ -41,11 +42,12 @@ class VectorizeReport:
     Attributes
     ----------
     patches
-        Number of regions, connected pixels of one class, after smoothing.
+        Number of regions, connected pixels of one class or one area, after smoothing.
     merged_patches
-        Number of these that have another class in the result, because they were below the minimum area.
+        Number of these that became part of a neighbour, because they were below the minimum area.
     smoothed_px, merged_px
-        Pixels that smoothing, and that merging with a neighbour, gave another class.
+        Pixels that smoothing, and that merging with a neighbour, gave another class. Where areas were drawn, all pixels
+        whose class is not that of their polygon count as merged.
     left_out_px
         Pixels of regions below the minimum area without a neighbour; they have no class in the result.
     class_px, drawn_px
@@ -76,29 +78,56 @@ class ChartPolygons:
     polygons
         One polygon per row in the grid's CRS, in the order of their first pixels. Columns:
 
-        - `class_id`, `class_key`: id and key of the class
+        - `class_id`, `class_key`: id and key of the class; with eggs, that of the dominant type
         - `area_km2`: area on the ellipsoid
-        - `confidence`: mean probability of the polygon's class on its pixels, not-a-number if it is unknown
+        - `confidence`: mean probability of the polygon's class on its pixels, not-a-number if it is unknown; with eggs,
+          that of the most probable class of each pixel
         - `second_id`, `second_key`, `second_share`: the other class with the highest mean probability there, and that
           probability; :data:`floemap.legend.IGNORE`, "" and 0 if there is none
         - `review_rank`: rank from 1 by the area that is expected to be wrong, area x (1 - confidence), the largest
           first, as its review changes most. An unknown confidence counts as 0. Land has rank 0.
         - `out_of_distribution`: mean out-of-distribution score on its pixels, not-a-number if it is unknown
     classes
-        (rows, cols) uint8: the raster that was drawn, after smoothing and merging.
+        (rows, cols) uint8: the class of the polygon of each pixel.
     legend
         Legend of the classes.
     report
         Changes between the given raster and the polygons.
+    eggs
+        Concentrations and ice types of the polygons; None if they were not estimated.
     """
 
     polygons: gpd.GeoDataFrame
     classes: NDArray[np.uint8]
     legend: Legend
     report: VectorizeReport
+    eggs: Eggs | None = None
 
     def __len__(self) -> int:
         return len(self.polygons)
+
+
+@dataclass(frozen=True)
+class EggSource:
+    """What the eggs of polygons are estimated from; rasters on the grid, uint8, 255 for no-data.
+
+    Attributes
+    ----------
+    shares
+        One raster for each class, in units of `step`, read one after the other: predicted shares, or calibrated
+        probabilities. None: the classes of the pixels are counted.
+    step
+        Value of one unit in them.
+    concentration
+        Total concentration, in units of `concentration_step`; None: it is what the share of water leaves.
+    concentration_step
+        Value of one unit in it.
+    """
+
+    shares: Iterable[NDArray[np.uint8]] | None = None
+    step: float = 0.005
+    concentration: NDArray[np.uint8] | None = None
+    concentration_step: float = 0.005
 
 
 def vectorize(
@@ -114,6 +143,8 @@ def vectorize(
     scores: NDArray[np.uint8] | None = None,
     score_step: float = 0.05,
     land: NDArray[np.bool_] | None = None,
+    eggs: EggSource | None = None,
+    areas: NDArray[np.uint8] | None = None,
     progress: Progress = silent,
 ) -> ChartPolygons:
     """Draw the polygons of a class raster.
@@ -143,6 +174,12 @@ def vectorize(
     land
         (rows, cols), pixels of land, whatever their class. They become polygons of class
         :data:`floemap.legend.LAND`, of any size; merging leaves them as they are.
+    eggs
+        What concentrations and types are estimated from; None if they are not. The class of a polygon then is that of
+        the dominant type in its egg.
+    areas
+        (rows, cols) uint8: areas to draw in place of the classes, numbered from 0 to 253, such as
+        :func:`~floemap.icechart.draw.mixtures.mixture_areas` finds; IGNORE where there is no class. They need `eggs`.
     progress
         Progress callback, called as progress(done, total, message).
 
@@ -163,7 +200,7 @@ def vectorize(
     t = geobox.transform
     pixel_m = max(float(np.hypot(t.a, t.d)), float(np.hypot(t.b, t.e)))
     progress(0, 4, "smoothing")
-    smooth = smooth_classes(classes, smoothing_m / pixel_m)
+    smooth = smooth_classes(classes, smoothing_m / pixel_m) if areas is None else _checked_areas(areas, classes)
     progress(1, 4, "merging")
     first = find_regions(pad(smooth if land is None else np.where(land, np.uint8(LAND), smooth)))
     regions = find_regions(_without_small(first, geobox, min_area_km2))
@@ -171,22 +208,43 @@ def vectorize(
     outlines = _draw(regions, geobox, tolerance_m / pixel_m, min_area_km2)
     group = np.append(outlines.merged.group, -1)[regions.number]
     painted = regions.painted(group, outlines.merged.classes)
+    begin = np.zeros(len(first), np.int64)
+    begin[first.of_run[::-1]] = first.start[::-1]
+    now = painted.ravel()[begin]
     progress(3, 4, "averaging")
-    mean = np.full((len(outlines.polygons), len(legend)), np.nan)
-    if probabilities is not None:
-        found = mean_probabilities(regions, group, len(mean), probabilities, probability_step)
-        if found.shape != mean.shape:
-            raise GridError(f"{found.shape[1]} rasters of probabilities do not fit the {len(legend)} classes.")
-        mean = found
-    frame = _table(outlines, mean, legend).set_crs(crs_of(geobox).proj)
+    drawn = _Drawn(regions, group, outlines.merged.classes, outlines)
+    means = _class_means(drawn, classes, legend, probabilities, probability_step)
+    made = None if eggs is None else _make_eggs(drawn, means, legend, eggs)
+    if made is not None:
+        found = np.where(drawn.sea, made.dominant(legend), drawn.classes)
+        drawn = replace(drawn, classes=found)
+        painted = regions.painted(group, found)
+    frame = _table(drawn, means, legend, with_eggs=made is not None).set_crs(crs_of(geobox).proj)
     if scores is not None:
-        sea = outlines.merged.classes != LAND
-        unlike = mean_probabilities(regions, group, len(mean), [scores], score_step)[:, 0]
-        frame["out_of_distribution"] = np.where(sea, unlike, np.nan)
-    drawn = painted[1:-1, 1:-1] if land is None else np.where(land, np.uint8(IGNORE), painted[1:-1, 1:-1])
-    report = _report(classes, smooth, drawn, first, painted, outlines, legend)
+        unlike = mean_probabilities(regions, group, len(frame), [scores], score_step)[:, 0]
+        frame["out_of_distribution"] = np.where(drawn.sea, unlike, np.nan)
+    raster = painted[1:-1, 1:-1] if land is None else np.where(land, np.uint8(IGNORE), painted[1:-1, 1:-1])
+    report = _report(classes, smooth if areas is None else classes, raster, first, now, outlines, legend)
     progress(4, 4, "done")
-    return ChartPolygons(frame, drawn, legend, report)
+    return ChartPolygons(frame, raster, legend, report, made)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Drawn polygons: their regions, the group of each, and class and outline of each polygon."""
+
+    regions: Regions
+    group: Ints
+    classes: NDArray[np.uint8]
+    outlines: Outlines
+
+    @property
+    def sea(self) -> NDArray[np.bool_]:
+        """Which polygons are not land."""
+        return np.asarray(self.outlines.merged.classes != LAND)
+
+    def __len__(self) -> int:
+        return len(self.outlines.polygons)
 
 
 def _check_options(**options: float) -> None:
@@ -221,6 +279,12 @@ def _check_land(land: NDArray[np.bool_], classes: NDArray[np.uint8]) -> None:
         raise ChartError("no pixel outside land has a class, so there is nothing to draw.", hint=hint)
 
 
+def _checked_areas(areas: NDArray[np.uint8], classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if areas.shape != classes.shape or areas.dtype != np.uint8:
+        raise GridError(f"areas, {areas.dtype} of {areas.shape}, do not fit a class raster of {classes.shape}.")
+    return np.where(classes == IGNORE, np.uint8(IGNORE), areas)
+
+
 def _without_small(regions: Regions, geobox: GeoBox, minimum_km2: float) -> NDArray[np.uint8]:
     """Return the raster of the regions after merging the small ones."""
     area = area_of_regions(regions, true_km2(geobox, regions))
@@ -251,15 +315,54 @@ def _draw(regions: Regions, geobox: GeoBox, tolerance_px: float, minimum_km2: fl
     return outlines
 
 
-def _table(outlines: Outlines, mean: NDArray[np.float64], legend: Legend) -> gpd.GeoDataFrame:
+def _class_means(
+    drawn: _Drawn,
+    classes: NDArray[np.uint8],
+    legend: Legend,
+    probabilities: Iterable[NDArray[np.uint8]] | None,
+    step: float,
+) -> ClassMeans:
+    places = drawn.regions, drawn.group, len(drawn)
+    if probabilities is None:  # the classes alone are counted
+        known = np.where(classes == IGNORE, np.uint8(NO_PROBABILITY), np.uint8(0))
+        counted = class_means(*places, [known] * len(legend), 1.0, classes)
+        nothing = np.full(counted.seen.shape, np.nan)
+        return ClassMeans(nothing, counted.seen, nothing)
+    found = class_means(*places, probabilities, step, classes)
+    if found.seen.shape[1] != len(legend):
+        raise GridError(f"{found.seen.shape[1]} rasters of probabilities do not fit the {len(legend)} classes.")
+    return found
+
+
+def _make_eggs(drawn: _Drawn, means: ClassMeans, legend: Legend, source: EggSource) -> Eggs:
+    places, shares = (drawn.regions, drawn.group, len(drawn)), means.seen
+    if source.shares is not None:
+        shares = mean_probabilities(*places, source.shares, source.step)
+        if shares.shape != means.seen.shape:
+            raise GridError(f"{shares.shape[1]} rasters of shares do not fit the {len(legend)} classes.")
+    whole = np.nan_to_num(shares).sum(axis=1)
+    left = 1 - np.divide(shares[:, legend.water], whole, out=np.ones(len(drawn)), where=whole > 0)
+    concentration = left.clip(0, 1)
+    if source.concentration is not None:
+        told = mean_probabilities(*places, [source.concentration], source.concentration_step)[:, 0]
+        concentration = np.where(np.isnan(told), concentration, told.clip(0, 1))
+    concentration[~drawn.sea] = np.nan
+    return make_eggs(np.nan_to_num(shares), concentration, means.seen, means.certainty, legend)
+
+
+def _table(drawn: _Drawn, means: ClassMeans, legend: Legend, *, with_eggs: bool) -> gpd.GeoDataFrame:
     """Return the polygons with the columns of :class:`ChartPolygons`."""
-    classes, area_km2 = outlines.merged.classes, outlines.merged.area
-    sea = np.flatnonzero(classes != LAND)
+    classes, area_km2 = drawn.classes, drawn.outlines.merged.area
+    sea = np.flatnonzero(drawn.sea)
+    classed = sea[classes[sea] < len(legend)]  # ice of unknown type may have no class
     confidence = np.full(len(classes), np.nan)
-    confidence[sea] = mean[sea, classes[sea]]
-    others = np.nan_to_num(mean, nan=0.0)
-    others[sea, classes[sea]] = 0
-    share = np.where(classes != LAND, others.max(axis=1), 0)
+    if with_eggs:
+        confidence[sea] = means.of_pixels[sea]
+    else:
+        confidence[sea] = means.probability[sea, classes[sea]]
+    others = np.nan_to_num(means.probability, nan=0.0)
+    others[classed, classes[classed]] = 0
+    share = np.where(drawn.sea, others.max(axis=1), 0)
     second = np.where(share > 0, others.argmax(axis=1), IGNORE).astype(np.uint8)
     wrong_km2 = (area_km2 * (1 - np.nan_to_num(confidence, nan=0.0)))[sea]
     rank = np.zeros(len(classes), np.int64)
@@ -277,7 +380,7 @@ def _table(outlines: Outlines, mean: NDArray[np.float64], legend: Legend) -> gpd
         "review_rank": rank,
         "out_of_distribution": np.full(len(classes), np.nan),
     }
-    return gpd.GeoDataFrame(columns, geometry=outlines.polygons)
+    return gpd.GeoDataFrame(columns, geometry=drawn.outlines.polygons)
 
 
 def _report(
@@ -285,14 +388,11 @@ def _report(
     smooth: NDArray[np.uint8],
     drawn: NDArray[np.uint8],
     first: Regions,
-    painted: NDArray[np.uint8],
+    now: NDArray[np.uint8],
     outlines: Outlines,
     legend: Legend,
 ) -> VectorizeReport:
-    """Return the report. `painted` and the raster of the regions `first` are padded and have land; the others not."""
-    begin = np.zeros(len(first), np.int64)
-    begin[first.of_run[::-1]] = first.start[::-1]
-    now = painted.ravel()[begin]
+    """Return the report; `now` is the class or area that each of the regions `first` was drawn with."""
     report = VectorizeReport(
         patches=int(np.count_nonzero((first.classes != IGNORE) & (first.classes != LAND))),
         merged_patches=int(np.count_nonzero((now != first.classes) & (now != IGNORE))),

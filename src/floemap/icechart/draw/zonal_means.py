@@ -1,4 +1,4 @@
-"""Means of rasters over the regions of polygons: probabilities of classes, and areas on the ellipsoid.
+"""Means of rasters over the regions of polygons: probabilities, shares of classes, and areas on the ellipsoid.
 
 The regions come from a padded raster (:func:`floemap.icechart.draw.region_borders.pad`); the rasters here are not
 padded.
@@ -7,6 +7,7 @@ padded.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,11 +73,68 @@ def mean_probabilities(
     GridError
         If a raster has another size or type.
     """
-    means = [_mean(regions, group, count, band, step) for band in bands]
+    means = [_mean(*_sums(regions, group, count, band)) * step for band in bands]
     return np.stack(means, axis=1) if means else np.zeros((count, 0))
 
 
-def _mean(regions: Regions, group: Ints, count: int, band: NDArray[np.uint8], step: float) -> Floats:
+@dataclass(frozen=True)
+class ClassMeans:
+    """Means over polygons, by class, (polygons, K) each.
+
+    Attributes
+    ----------
+    probability
+        Mean probability of each class; not-a-number without data.
+    seen
+        Share of the pixels with data on which the class is the most probable one; rows sum to 1, or are 0 without data.
+    certainty
+        Mean probability of each class on the pixels where it is the most probable one; not-a-number where there is no
+        such pixel.
+    """
+
+    probability: Floats
+    seen: Floats
+    certainty: Floats
+
+    @property
+    def of_pixels(self) -> Floats:
+        """Mean probability of the most probable class of each pixel, (polygons,); not-a-number without data."""
+        total = (self.seen * np.nan_to_num(self.certainty)).sum(axis=1)
+        return np.where(self.seen.any(axis=1) & ~np.isnan(self.probability).all(axis=1), total, np.nan)
+
+
+def class_means(
+    regions: Regions,
+    group: Ints,
+    count: int,
+    bands: Iterable[NDArray[np.uint8]],
+    step: float,
+    classes: NDArray[np.uint8],
+) -> ClassMeans:
+    """Return means of probabilities, a band for each class, over groups; parameters as of :func:`mean_probabilities`.
+
+    Parameters
+    ----------
+    classes
+        (rows, cols) uint8: the most probable class of each pixel, :data:`floemap.legend.IGNORE` without data.
+    """
+    means, own, pixels = [], [], []
+    for k, band in enumerate(bands):
+        means.append(_mean(*_sums(regions, group, count, band)))
+        total, known = _sums(regions, group, count, np.where(classes == k, band, np.uint8(NO_PROBABILITY)))
+        own.append(_mean(total, known))
+        pixels.append(known)
+    seen = np.stack(pixels, axis=1)
+    seen /= np.maximum(seen.sum(axis=1), 1)[:, None]
+    return ClassMeans(np.stack(means, axis=1) * step, seen, np.stack(own, axis=1) * step)
+
+
+def _mean(total: Floats, known: Floats) -> Floats:
+    return np.asarray(np.divide(total, known, out=np.full(len(total), np.nan), where=known > 0))
+
+
+def _sums(regions: Regions, group: Ints, count: int, band: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Return the sum of a band over each group, and the number of its pixels with a value, (groups,) each."""
     rows, cols = regions.shape[0] - 2, regions.shape[1] - 2
     if band.shape != (rows, cols) or band.dtype != np.uint8:
         found = f"{band.dtype} of {band.shape}"
@@ -95,7 +153,7 @@ def _mean(regions: Regions, group: Ints, count: int, band: NDArray[np.uint8], st
         to = group_of_run[runs[part]]
         total += np.bincount(to, _between(np.where(missing, np.uint8(0), strip), *ends), count)
         known += np.bincount(to, ends[1] - ends[0] - _between(missing, *ends), count)
-    return np.asarray(np.divide(total, known, out=np.full(count, np.nan), where=known > 0) * step)
+    return total, known
 
 
 def _between(values: NDArray[Any], begin: Ints, end: Ints) -> Ints:

@@ -13,15 +13,16 @@ from typing import Any
 import pyproj
 from lxml import etree
 
+from floemap.icechart.draw.eggs import stage_code
 from floemap.icechart.write.table import FIELDS, STATUS, in_utc, is_simulated
-from floemap.legend import STAGES, Legend
+from floemap.legend import Legend, stage_in_words
 from floemap.version import __version__
 
 _SIGRID3 = "SIGRID-3, WMO/JCOMM TR-23, version 3.0, 2014"
 _OWN = "floemap"
 _COMPLETE = (
-    "Places without data are left out, and land where no land mask was given. "
-    "Concentrations of ice and forms were not estimated and are 99."
+    "Places without data are left out, and land where no land mask was given. Concentrations of ice: {}. "
+    "What was not estimated, forms included, is 99."
 )
 
 #: Elements by name: text, further elements, or a list of either for repeated elements.
@@ -60,7 +61,7 @@ def fgdc_metadata(
         "idinfo": _identification(name, when, bounds, about),
         "dataqual": {
             "logic": "Polygons share their vertices: there are no gaps and no overlaps between them.",
-            "complete": _COMPLETE,
+            "complete": _COMPLETE.format(about.get("concentrations", "not estimated")),
             "lineage": {
                 "procstep": {
                     "procdesc": f"Ice types from Sentinel-1 with floemap {__version__}; no analyst has seen them.",
@@ -141,15 +142,24 @@ def _attributes(legend: Legend) -> Tree:
     """Describe the table: each field, and the meaning of its codes."""
     classes = {c.key: c.title for c in legend.classes}
     kinds = {"I": "ice", "W": "water", "L": "land"}
-    stages = {
-        f"{c.written_as:02d}": f"{STAGES[c.written_as]}: class {c.key}" for c in legend.classes if c.id != legend.water
-    }
+    stages: dict[str, str] = {}
+    for c in legend.classes:
+        for code in () if c.id == legend.water else dict.fromkeys((c.written_as, stage_code(c.id, legend))):
+            before = stages.get(f"{code:02d}", stage_in_words(code) + ": class")
+            stages[f"{code:02d}"] = f"{before} {c.key}"
     values = {
-        "CT": {"01": "open water, less than one tenth", "99": "not estimated"},
+        "CT": {
+            "01": "open water, less than one tenth",
+            **{f"{n}0": f"{n} tenths" for n in range(1, 10)},
+            "91": "more than nine tenths, less than ten",
+            "92": "ten tenths",
+            "99": "not estimated",
+        },
         "SA": stages | {"-9": "none"},
         "POLY_TYPE": kinds,
         "CLASS": classes | {"land": "Land"},
         "SECOND": classes | {"(empty)": "none"},
+        "ESTIMATED": {"yes": "estimated by a model, not checked", "no": "not estimated, or checked"},
         "SIMULATED": {"yes": "simulated", "no": "not simulated"},
     }
     fields = []
@@ -161,7 +171,11 @@ def _attributes(legend: Legend) -> Tree:
             domain = {"udom": definition}
         fields.append({"attrlabl": name, "attrdef": definition, "attrdefs": source, "attrdomv": domain})
     return {
-        "enttyp": {"enttypl": "polygon", "enttypd": "Area of one ice type, of water, or of land", "enttypds": _SIGRID3},
+        "enttyp": {
+            "enttypl": "polygon",
+            "enttypd": "Area of ice, with its types, of water, or of land",
+            "enttypds": _SIGRID3,
+        },
         "attr": fields,
     }
 

@@ -44,6 +44,11 @@ _FORMS: Mapping[str, Form] = {
     "SECOND_P": _SHARE,
     "REVIEW": ("N", 9, 0),
     "OOD": ("N", 6, 2),
+    "ESTIMATED": ("C", 3, 0),
+    "CONC": _SHARE,
+    "CONF_A": _SHARE,
+    "CONF_B": _SHARE,
+    "CONF_C": _SHARE,
     "STATUS": ("C", 64, 0),
     "SIMULATED": ("C", 3, 0),
 }

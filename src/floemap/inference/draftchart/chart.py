@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from floemap.errors import ConfigError, ModelError, ProductError
 from floemap.icechart.land import describe_land, land_on
 from floemap.icechart.write.table import STATUS
+from floemap.inference.draftchart.egg_basis import egg_basis
 from floemap.inference.draftchart.files import ChartParts, Steps, write_outputs
 from floemap.inference.draftchart.folder import ITEM, RECORD, STAGE, missing_outputs, refuse_edited
 from floemap.inference.draftchart.record import about_chart, describe_files, found_on_chart, notes_on_chart
@@ -224,15 +225,22 @@ class _Call:
             settings = _with_tolerance(settings, maps)
             record = provenance(STAGE, inputs=inputs, configuration=configuration)
             about = about_chart(record, source, scene, models.files, land, settings)
-            parts = ChartParts(maps, scene, settings, about, notes_on_chart(about, models.files))
+            notes, basis = notes_on_chart(about, models.files), egg_basis(models.files, settings)
+            parts = ChartParts(maps, scene, settings, about, notes, basis)
             written = write_outputs(partial, outputs, parts, steps, between(progress, 0.65, 1.0))
             shutil.rmtree(work, ignore_errors=True)
             files = describe_files(partial, [n for names in written.files.values() for n in names])
             facts = {"simulated": about["simulated"], "floemap:status": STATUS, "floemap:settings": configuration} | {
                 f"floemap:{k}": v for k, v in land.items()
             }
-            kept = source.prepared or self.prepared is not None
-            write_chart_item(partial / ITEM, files, scene, models.files, facts, kept=kept)
+            write_chart_item(
+                partial / ITEM,
+                files,
+                scene,
+                models.files,
+                facts,
+                kept=source.prepared or self.prepared is not None,
+            )
             record |= found_on_chart(source, scene, models.files, land, maps, written)
             record |= {"computed": computed, "files": files, "seconds": steps.seconds}
             record |= {"sources": told_sources(folder, read), "bytes": made_of(partial)}

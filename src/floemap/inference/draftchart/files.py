@@ -20,6 +20,7 @@ from floemap.errors import ChartError
 from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
 from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
 from floemap.icechart.write.vector import write_geojson, write_geopackage, write_style
+from floemap.inference.draftchart.egg_basis import EggBasis
 from floemap.inference.draftchart.review_spots import review_spots, write_spots
 from floemap.inference.draftchart.settings import ChartSettings, Output
 from floemap.inference.draftchart.source import PreparedScene
@@ -109,6 +110,8 @@ class ChartParts:
         Facts about the chart, for the files of polygons and the NetCDF.
     notes
         Lines of text for the picture.
+    basis
+        What eggs are estimated from; None if they are not.
     """
 
     maps: SceneMaps
@@ -116,6 +119,7 @@ class ChartParts:
     settings: ChartSettings
     about: dict[str, Any]
     notes: Sequence[str]
+    basis: EggBasis | None = None
 
 
 def write_outputs(
@@ -252,6 +256,7 @@ def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
         scores=maps.score_steps(),
         score_step=SCORE_STEP,
         land=maps.land,
+        eggs=None if parts.basis is None else parts.basis.source(maps),
         progress=between(progress, 0, 0.5),
     )
 

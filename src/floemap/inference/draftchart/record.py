@@ -9,6 +9,7 @@ from typing import Any
 
 from floemap.grid import describe_grid
 from floemap.icechart.write.table import STATUS
+from floemap.inference.draftchart.egg_basis import NOT_ESTIMATED, egg_basis
 from floemap.inference.draftchart.files import Written
 from floemap.inference.draftchart.review_spots import tell_spots
 from floemap.inference.draftchart.settings import ChartSettings
@@ -28,6 +29,7 @@ def about_chart(
     settings: ChartSettings,
 ) -> dict[str, Any]:
     """Return the facts, by name, that every file of the chart contains."""
+    basis = egg_basis(models, settings)
     about: dict[str, Any] = {
         "status": STATUS,
         "simulated": scene.simulated or any(m.simulated for m in models),
@@ -39,6 +41,7 @@ def about_chart(
         "min_area_km2": settings.min_area_km2,
         "tolerance_m": settings.tolerance_m,
         "smoothing_m": settings.smoothing_m,
+        "concentrations": NOT_ESTIMATED if basis is None else basis.in_words(),
     }
     optional = {"contact": settings.contact, "attribution": scene.attribution}
     return about | {k: v for k, v in optional.items() if v}
@@ -53,6 +56,7 @@ def notes_on_chart(about: Mapping[str, Any], models: Sequence[ModelFile]) -> lis
     drawn = (
         f"Polygons of {about['min_area_km2']:g} km² or more{smoothing}, borders within {about['tolerance_m']:g} m of"
         f" the pixels'. Land mask: {about['land_mask']}."
+        f" Concentrations: {about['concentrations']}."
     )
     made = f"{about['software']}, {about['created']}."
     return [

@@ -31,6 +31,10 @@ class ChartSettings(Settings):
     smoothing_m: float = Field(default=0.0, ge=0)
     """Width of the Gaussian filter that smooths classes before polygons are drawn, metres. 0: no smoothing."""
 
+    eggs: bool = True
+    """Estimate the total concentration and up to three ice types of each polygon. Without, the concentration of ice is
+    unknown (99) and each polygon has one type."""
+
     netcdf_probabilities: bool = False
     """Also write the probabilities of all classes into the NetCDF file."""
 

@@ -94,6 +94,11 @@ class ModelFile:
         return bool(self.about["simulated"])
 
     @property
+    def calibrated(self) -> bool:
+        """Whether its probabilities are calibrated."""
+        return "calibration" in self.about
+
+    @property
     def learnt_from(self) -> str:
         """The kind of training scenes in words."""
         return learnt_from(self.about)

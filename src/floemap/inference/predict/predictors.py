@@ -159,13 +159,17 @@ def predict_maps(product: str | Path, predictors: Sequence[Predictor], *, progre
         uncertainty = np.empty((min(len(predictors), 2), *opened.shape), np.uint8)
         heads = [h for h in predictors[0].checkpoint.model.heads if h.kind == "value"]
         values = {h: np.empty(opened.shape, np.uint8) for h in heads}
+        fractions = next((h for h in predictors[0].checkpoint.model.heads if h.kind == "fractions"), None)
+        shares = None if fractions is None else np.empty_like(probabilities)
         for strip in strips:
             rows = slice(strip.first_row, strip.first_row + len(strip.classes))
             classes[rows] = strip.classes
             probabilities[:, rows], uncertainty[:, rows] = strip.probabilities, strip.uncertainty
             for head, into in values.items():
                 into[rows] = strip.further[head.name][0]
+            if fractions is not None and shares is not None:
+                shares[:, rows] = strip.further[fractions.name]
         score = score_scene(predictors, opened)
     by_target = {head.target: into for head, into in values.items()}
     maps = SceneMaps(opened.geobox, legend, classes, probabilities, *uncertainty)
-    return replace(maps, out_of_distribution=score, values=by_target)
+    return replace(maps, out_of_distribution=score, values=by_target, shares=shares)

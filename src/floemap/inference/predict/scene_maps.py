@@ -61,6 +61,9 @@ class SceneMaps:
     values
         What models with further heads predict, by target: (rows, cols) uint8 in steps of the value, from
         :data:`floemap.icechart.label.polygon_values.VALUES`, :data:`NO_VALUE` where there is no class.
+    shares
+        (classes, rows, cols) uint8: shares of the classes that a head of the target ``fractions`` predicts, in steps of
+        :data:`STEP`, :data:`NO_VALUE` where there is no class; None without such a head.
     land
         (rows, cols) bool: where the scene has data and the land mask has land; None without a mask.
     out_of_distribution
@@ -76,6 +79,7 @@ class SceneMaps:
     land: NDArray[np.bool_] | None = None
     out_of_distribution: SceneScore | str = "it was not measured"
     values: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    shares: NDArray[np.uint8] | None = None
 
     @property
     def uncertainty(self) -> dict[str, NDArray[np.uint8]]:
@@ -183,7 +187,8 @@ def without_land(maps: SceneMaps, land: NDArray[np.bool_]) -> SceneMaps:
         (rows, cols) bool: where the land mask has land.
     """
     there = land & (maps.classes != IGNORE)
-    for raster in (maps.classes, *maps.probabilities, *maps.uncertainty.values(), *maps.values.values()):
+    further = (*maps.values.values(), *(() if maps.shares is None else maps.shares))
+    for raster in (maps.classes, *maps.probabilities, *maps.uncertainty.values(), *further):
         np.copyto(raster, np.uint8(IGNORE), where=there)
     score = maps.out_of_distribution
     score = score if isinstance(score, str) else score.without(land)
