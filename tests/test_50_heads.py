@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from test_50_predict import ABOUT, stored_of, write_product
 from torch import nn
 
 from floemap.errors import ModelError
+from floemap.inference.draftchart.egg_basis import egg_basis
+from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.predict import strips as strips_module
 from floemap.inference.predict.model_files import find_models
 from floemap.inference.predict.predict import Prediction, predict
@@ -161,6 +164,33 @@ def test_several_models_give_the_mean(product: Path, model: Path, tmp_path: Path
     valid = found.classes != IGNORE
     mean = (outputs(product, model)[6] + outputs(product, other)[6]) / 2
     assert np.abs(found.values["concentration"] / 200 - np.clip(mean, 0, 1))[valid].max() <= 0.0025 + 1e-4
+
+
+def test_eggs_of_a_chart_are_estimated_from_the_heads(product: Path, model: Path, made: Prediction) -> None:
+    basis = egg_basis(find_models([model]), ChartSettings())
+    assert basis is not None and (basis.shares, basis.concentration) == ("shares", True)
+    assert "predicted concentration and predicted shares" in basis.in_words()
+    source = basis.source(
+        predict_maps(product, [make_predictor(model, engine="torch", precision="fp32", device="cpu")])
+    )
+    assert source.shares is not None and source.concentration is not None
+    np.testing.assert_array_equal(np.stack(list(source.shares)), read(made.folder / "shares.tif"))
+    np.testing.assert_array_equal(source.concentration, read(made.folder / "concentration.tif")[0])
+    assert egg_basis(find_models([model]), ChartSettings(eggs=False)) is None
+
+
+def test_eggs_of_a_model_without_further_heads_say_whether_it_is_calibrated(product: Path, tmp_path: Path) -> None:
+    alone = save_model(tmp_path / "alone.safetensors", product, HEADS[:1])
+    (file,) = find_models([alone])
+    basis = egg_basis([file], ChartSettings())
+    assert basis is not None and basis.in_words() == (
+        "estimated from probabilities of the classes, which are not calibrated, not checked by anyone"
+    )
+    calibrated = replace(file, about=file.about | {"calibration": {"temperature": 1.5}})
+    basis = egg_basis([calibrated], ChartSettings())
+    assert basis is not None and "calibrated probabilities" in basis.in_words()
+    basis = egg_basis([calibrated, file], ChartSettings())
+    assert basis is not None and "not calibrated" in basis.in_words(), "one of an ensemble is enough"
 
 
 def test_models_of_other_heads_are_no_ensemble(product: Path, model: Path, tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_eggs_come_back_from_files_as_shares_of_the_truth(legend: Legend, tmp_pa
         write_sigrid3(chart, tmp_path, start=START, about=about),
         write_geojson(chart, tmp_path / "chart.geojson", start=START, about=about),
     ]
-    expected = [codes_of_egg(chart.eggs, int(i), legend) for i in np.flatnonzero(sea)]  # type: ignore[arg-type]
+    expected = [codes_of_egg(chart.eggs, int(i), legend) for i in np.flatnonzero(sea)]
     for path in files:
         table = pyogrio.read_dataframe(path, read_geometry=False, layer=LAYER if path.suffix == ".gpkg" else 0)
         assert [c for c in table.columns if c != "id"] == list(FIELDS)

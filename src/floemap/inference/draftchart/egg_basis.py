@@ -1,8 +1,8 @@
 """What the eggs of a draft chart are estimated from: it depends on the heads and on the calibration of the models.
 
 Shares of ice types come from a head of the target ``fractions``. Without one, they are the means of the probabilities.
-Those of a model that is not calibrated may be biased, and all files say so; on simulated scenes they are still nearer to
-the truth than counts of the pixels' classes (docs/draft-charts.md). The total concentration comes from a head of the
+Those of a model that is not calibrated may be biased, and all files say so; on simulated scenes they are still nearer
+to the truth than counts of the pixels' classes (docs/draft-charts.md). The total concentration comes from a head of the
 target ``concentration``, or is what the share of water leaves.
 """
 
