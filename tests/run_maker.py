@@ -110,12 +110,14 @@ def make_run(
     simulated: bool = True,
     truth: bool = False,
     polygons: bool = False,
+    values: bool = False,
     exact: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Make a whole comparison by the study itself, with made-up trainings and predictions; return its folder.
 
     With `polygons`, labels have squares of 40 px as polygons, whose partial concentrations are those of the truth.
-    With `truth`, scenes have one, in a folder ``truth`` beside the run. `exact` says of losses that their maps are the
+    With `values` too, predictions have a head of concentration. With `truth`, scenes have one, in a folder ``truth``
+    beside the run. `exact` says of losses that their maps are the
     chart, or the truth, and sure of it.
     """
     data = RunPaths(folder).data
@@ -132,7 +134,7 @@ def make_run(
     with (
         patch("floemap.study.run.train_on", partial(_train_on, simulated=simulated)),
         patch("floemap.study.run.read_about", lambda _: {"simulated": simulated}),
-        patch("floemap.inference.predict.predict.predict", partial(_predict, exact=exact)),
+        patch("floemap.inference.predict.predict.predict", partial(_predict, exact=exact, values=values)),
     ):
         done = compare(study, folder, report=False)
     assert not done.failed, done.failed
@@ -151,12 +153,16 @@ def _train_on(
     return paths.model / WEIGHTS, split
 
 
-def _predict(product: Path, checkpoint: Path, out: Path, *, exact: Mapping[str, str], **_: Any) -> Prediction:
+def _predict(
+    product: Path, checkpoint: Path, out: Path, *, exact: Mapping[str, str], values: bool, **_: Any
+) -> Prediction:
     """Stand in for :func:`floemap.inference.predict.predict.predict`: a chart with mistakes, or an exact map."""
     training = read_json(checkpoint.with_name(TRAIN.record))
     (labels,) = (product.parents[1] / "labels" / product.name[-2:]).iterdir()
     loss = training["loss"]
     folder = _prediction(out, product, labels, loss, training["repeat"], training["simulated"], exact.get(loss))
+    if values:
+        _concentration(folder, loss)
     return Prediction(folder)
 
 
@@ -295,6 +301,18 @@ def _prediction(
     _record(folder / PREDICT.record, PREDICT, {"simulated": simulated, "legend": legend})
     _probabilities(folder / "probabilities.tif", geobox, classes, sure=exact is not None)
     return folder
+
+
+def _concentration(folder: Path, loss: str) -> None:
+    """Write a concentration, the smoothed share of ice on the class map, too low by what is the loss's own."""
+    with open_raster(folder / "classes.tif") as d:
+        classes = d.read(1)
+    ice = gaussian_filter((classes < WATER).astype(np.float32), 10) - 0.02 * len(loss)
+    stored = np.where(classes == IGNORE, 255, np.rint(200 * np.clip(ice, 0, 1))).astype(np.uint8)
+    write_cog(folder / "concentration.tif", read_geobox(folder / "classes.tif"), stored[None], [Band("c")], nodata=255)
+    record = read_json(folder / PREDICT.record)
+    head = {"file": "concentration.tif", "target": "concentration", "unit": "1", "step": 0.005, "offset": 0.0}
+    write_json(folder / PREDICT.record, record | {"tasks": {"concentration": head}})
 
 
 def _probabilities(path: Path, geobox: GeoBox, classes: NDArray[np.uint8], *, sure: bool) -> None:

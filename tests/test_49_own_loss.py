@@ -21,6 +21,8 @@ from floemap.learning import losses
 from floemap.learning.losses import Loss, make_loss
 from floemap.learning.settings import LossSettings
 from floemap.legend import IGNORE
+from floemap.report.run_folder import FROM_SHARES, Cell, Contender
+from floemap.results.run_paths import CellPaths
 from floemap.study.cells import plan
 from floemap.study.settings import Study
 
@@ -59,6 +61,27 @@ def test_it_is_the_tversky_loss_as_the_page_says(here: Path) -> None:
     logits, labels = torch.randn(2, 4, 8, 8, generator=g), torch.randint(0, 4, (2, 8, 8), generator=g).byte()
     own = make_loss(LossSettings(name="my_losses:Overlap"), 4)
     torch.testing.assert_close(own(logits, labels), make_loss(LossSettings(name="tversky"), 4)(logits, labels))
+
+
+def test_a_loss_that_declares_that_it_reads_polygons_learns_from_partial_concentrations(here: Path) -> None:
+    """As the plan of a comparison records it, and its report reads it; older records name the loss only."""
+    (here / "theirs.py").write_text(
+        "from floemap.learning.losses.base import PolygonLoss\nclass Shares(PolygonLoss):\n"
+        "    def _polygon_sums(self, logits, labels, polygons): return polygons.shares.sum()[None]\n"
+    )
+    wanted = {"my_losses:Overlap": False, "theirs:Shares": True, "fine": True, "dice": False, "region": True}
+    own = {"compare": {"losses": list(wanted), "repeats": 1, "variants": {"fine": {"loss.name": "theirs:Shares"}}}}
+    cells = plan(Study.checked(**own), ["a"])
+    assert {c.loss: c.about()["reads_shares"] for c in cells} == wanted
+    sys.modules.pop("theirs")
+    for c in cells:
+        record = c.about() | {"configuration": c.study.model_dump(mode="json")}
+        read = [
+            Contender("k", "k", (Cell(c.name, c.loss, 0, {}, CellPaths(here), r, {}, (), ()),)).reads_shares
+            for r in (record, {k: v for k, v in record.items() if k != "reads_shares"})
+        ]
+        assert read == [wanted[c.loss], c.loss == "region"]
+    assert {name for name, cls in losses.LOSSES.items() if cls.reads_polygons} == FROM_SHARES
 
 
 def test_pythons_path_is_as_before(here: Path) -> None:

@@ -137,6 +137,13 @@ def test_summaries_have_scores_with_intervals_and_differences_between_losses() -
     assert (pair["a"], pair["b"]) == ("dice", "focal") and pair["p"] < 0.01
     text = markdown(summary)
     assert "## Values" in text and "| concentration | chart | dice |" in text
+    assert "against the chart: the difference of dice, the lowest, and focal, the highest, is significant." in text
+    alike = markdown(summarise(records({"dice": 0.1, "focal": 0.1001})))
+    assert "the highest, may be chance." in alike and "is significant" not in alike
+    for record in given:
+        record["repeat"] *= 10
+    once = markdown(summarise([r for r in given if not r["repeat"]]))
+    assert "the highest, cannot be tested: a loss was trained once only" in once
 
 
 def test_only_losses_that_have_the_head_are_compared() -> None:

@@ -17,8 +17,7 @@ from floemap.evaluation.scoring.confusion import Confusion, pooled
 from floemap.evaluation.scoring.published import CITATION, PUBLISHED
 from floemap.evaluation.scoring.scores import mean_and_range, scores
 from floemap.evaluation.scoring.tables import markdown, tables
-from floemap.evaluation.statistics.summary import FROM_SHARES, loss_title, summarise
-from floemap.learning.losses import LOSSES
+from floemap.evaluation.statistics.summary import loss_title, summarise
 from floemap.legend import EXTREMEEARTH, SIX_CLASSES
 from floemap.results.stage import SCHEMA_VERSION
 
@@ -461,10 +460,6 @@ def test_scores_by_polygon_are_averaged_over_whole_repeats_and_absent_where_an_e
     assert "| focal | 0.200 (0.100, 0.300) | 0.500 (0.500, 0.500) |" in words
     assert "## Polygons" in words and "## Shares by class" in words
     assert "## Polygons" not in markdown(summarise(comparison(("dice",))))
-
-
-def test_the_losses_that_learn_from_partial_concentrations_are_those_that_read_polygons() -> None:
-    assert {name for name, cls in LOSSES.items() if cls.reads_polygons} == FROM_SHARES
 
 
 @pytest.mark.parametrize(

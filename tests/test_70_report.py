@@ -18,6 +18,7 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_maker import FIRST_YEAR, OLD, WATER, make_run, make_scene, product_name, write_class_raster
+from sklearn.metrics import mean_squared_error, r2_score
 from typer.testing import CliRunner
 
 from floemap.cli import report as report_command  # noqa: F401  registers the command
@@ -34,6 +35,7 @@ from floemap.evaluation.scoring.evaluate import STAGE
 from floemap.evaluation.statistics.blocks import BlockGrid
 from floemap.evaluation.statistics.compare import Difference
 from floemap.evaluation.statistics.spread import Spread
+from floemap.icechart.label.polygon_table import read_polygons
 from floemap.legend import EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS
 from floemap.report.figures.scene_views import (
     IS_RIGHT,
@@ -240,6 +242,14 @@ def test_calibration_is_reported_by_scene_and_season(run: Path, report: Report, 
             for key in ("ece", "ece_uncalibrated", "ece_equal_mass", "ece_by_polygon"):
                 assert (float(row[key]) if row[key] else None) == pytest.approx(values[key])
             assert f">{values['ece']:.3f}</" in page[page.index("Calibration by season") :]
+            (group,) = [g for g in read_json(run / "results.json")["summary"]["groups"] if g["loss"] == contender.key]
+            stored = group["calibration"]["all"] if name == "all scenes" else group["calibration"]["seasons"][name]
+            assert {key: stored[key] for key in ("ece", "ece_uncalibrated")} == pytest.approx(
+                {key: values[key] for key in ("ece", "ece_uncalibrated")}
+            )
+            assert stored["pixels"] == values["pixels"] and group["calibration"]["reference"] == "chart"
+            shown = f"| {contender.key} | {name} | {values['ece']:.3f} | {values['ece_uncalibrated']:.3f} |"
+            assert shown in (run / "results.md").read_text()
         by_scene = [float(r["ece"]) for r in own if r["of"] == "scene"]
         assert by_scene == [float(r["ece"]) for r in own if r["of"] == "season"]
 
@@ -714,15 +724,60 @@ def test_the_first_finding_says_whether_partial_concentrations_help() -> None:
 
 def test_labels_without_polygons_have_no_scores_by_polygon(tmp_path: Path, undrawn: None) -> None:
     made = make_report(make_run(tmp_path / "run", losses=("dice",), repeats=1, scenes=("01",)), resamples=200)
-    assert "the labels have no polygons.tif and polygons.csv" in made.page.read_text()
-
-
-def test_many_losses_have_a_row_each_and_scores_by_polygon(tmp_path: Path) -> None:
-    losses = ("cross_entropy", "dice", "focal", "tversky", "region")
-    made = make_report(
-        make_run(tmp_path / "run", losses=losses, scenes=("01",), truth=True, polygons=True), resamples=200
-    )
     page = made.page.read_text()
+    assert "the labels have no polygons.tif and polygons.csv" in page and 'id="values"' not in page
+
+
+LOSSES = ("cross_entropy", "dice", "focal", "tversky", "region")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report on five losses and two scenes, with a truth, polygons, and a head of concentration."""
+    folder = tmp_path_factory.mktemp("many") / "run"
+    run = make_run(folder, losses=LOSSES, repeats=1, truth=True, polygons=True, values=True)
+    return make_report(run, resamples=200)
+
+
+def test_values_are_on_the_page_with_intervals_and_a_figure_for_each_reference(many: Report) -> None:
+    """Against scikit-learn on the rasters: the chart gives each polygon's concentration, the truth ice or water."""
+    run, page = many.folder.parent, many.page.read_text()
+    summary = read_json(run / "results.json")["summary"]["values"]["concentration"]
+    section = page.partition('<section id="values"')[2].partition("</section>")[0]
+    rows = read_csv(many.folder / "tables" / "values.csv")
+    for loss in LOSSES:
+        found: dict[str, list[tuple[float, ...]]] = {"chart": [], "truth": []}
+        for scene in ("01", "07"):
+            (labels,) = (run / "data" / "labels" / scene).iterdir()
+            rasters = labels / "polygons.tif", run.parent / "truth" / f"{scene}.tif"
+            with rasterio.open(rasters[0]) as p, rasterio.open(rasters[1]) as t:
+                ids, true = p.read(1), t.read(2)
+            with rasterio.open(
+                run / "cells" / f"{loss}_r0" / "predictions" / product_name(scene) / "concentration.tif"
+            ) as d:
+                stored = d.read(1)
+            known = (ids > 0) & (true != IGNORE) & (stored != IGNORE)
+            y = stored[known] * 0.005
+            references = {"chart": read_polygons(labels).concentration[ids][known], "truth": true[known] != WATER}
+            for reference, x in references.items():
+                scores = r2_score(x, y), mean_squared_error(x, y) ** 0.5, float((y - x).mean())
+                found[reference].append(scores)
+        for reference, scores_of in found.items():
+            for score, value in zip(("r2", "rmse", "bias"), np.mean(scores_of, axis=0), strict=True):
+                (row,) = [r for r in rows if (r["contender"], r["reference"], r["score"]) == (loss, reference, score)]
+                assert float(row["value"]) == pytest.approx(value, abs=1e-6)
+                assert summary[reference]["losses"][loss][score]["value"] == pytest.approx(value, abs=1e-6)
+                assert float(row["low"]) < value < float(row["high"]) and row["simulated"] == "yes"
+                assert f">{value:.3f} ({float(row['low']):.3f}, {float(row['high']):.3f})<" in section
+    for reference in ("chart", "truth"):
+        assert (many.folder / "figures" / f"concentration_{reference}.svg").is_file()
+        assert f'id="concentration_{reference}"' in section
+        assert f"RMSE of concentration against the {reference}: the difference of" in section
+    assert page.count("<td>RMSE") == 0 and page.count(">RMSE</th>") == 1, "the table is there once"
+
+
+def test_many_losses_have_a_row_each_and_scores_by_polygon(many: Report) -> None:
+    made, page = many, many.page.read_text()
     assert made.findings[0].startswith("Does learning from partial concentrations make better charts")
     assert page.count('class="answer losses"') >= 4 and '<table class="answer" ' not in page
     table = page.partition("<h3>Partial concentrations, by polygon</h3>")[2].partition("</table>")[0]

@@ -3,56 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+from floemap.evaluation.checks.calibration import calibration_errors
 from floemap.evaluation.checks.confidence import ConfidenceAmounts
 from floemap.evaluation.scoring.table import Table
+from floemap.evaluation.scoring.tables import CALIBRATION_ERRORS, calibration_note, calibration_rows
 from floemap.report.measures import Numbers
 from floemap.report.run_folder import RunFolder
 
-#: Columns of the table and of the CSV: key among the values of the check of confidence, and words.
-COLUMNS = (
-    ("ece", "calibration error"),
-    ("ece_uncalibrated", "without temperature"),
-    ("ece_equal_mass", "in bins of equal mass"),
-    ("ece_by_polygon", "by polygon"),
-)
-_SEASONS = ("December to February", "March to May", "June to August", "September to November")
-_ALL = "all scenes"
 
-
-def calibration_errors(run: RunFolder, numbers: Numbers) -> Iterator[tuple[str, str, str, list[float | None]]]:
-    """Yield contender's key, kind (scene, season or all), name, and the values of :data:`COLUMNS`.
-
-    The scenes of a season, and all repeats, are pooled: their pixels are counted together.
-    """
+def errors_of(run: RunFolder, numbers: Numbers) -> dict[str, dict[str, Any]]:
+    """Return the calibration errors of each contender whose maps have probabilities, by its key."""
+    found = {}
     for key, scenes in numbers.by_scene.items():
-        found: dict[tuple[str, str], list[ConfidenceAmounts]] = {}
-        for scene in run.scenes:
-            entry = scenes[scene.name]["checks"]["confidence"]
-            if not entry["applies"]:
-                continue
-            amounts = ConfidenceAmounts.from_json(entry["amounts"])
-            season = _SEASONS[scene.start.month % 12 // 3]
-            for group in (("scene", scene.short), ("season", season), ("all", _ALL)):
-                found.setdefault(group, []).append(amounts)
-        for (kind, name), parts in found.items():
-            values = ConfidenceAmounts.total(parts).values()
-            yield key, kind, name, [values[column] for column, _ in COLUMNS]
+        entries = [(scene, scenes[scene.name]["checks"]["confidence"]) for scene in run.scenes]
+        counted = [(s.short, s.start, ConfidenceAmounts.from_json(e["amounts"])) for s, e in entries if e["applies"]]
+        if errors := calibration_errors(counted):
+            found[key] = errors
+    return found
+
+
+def error_lines(run: RunFolder, numbers: Numbers) -> Iterator[tuple[str, str, str, list[float | None]]]:
+    """Yield contender's key, kind (scene, season or all), name, and the values of ``CALIBRATION_ERRORS``."""
+    for key, found in errors_of(run, numbers).items():
+        kinds = (("scene", found["scenes"]), ("season", found["seasons"]), ("all", {"all scenes": found["all"]}))
+        for kind, groups in kinds:
+            for name, errors in groups.items():
+                yield key, kind, name, [errors[column] for column in CALIBRATION_ERRORS]
 
 
 def calibration_table(run: RunFolder, numbers: Numbers) -> Table | None:
     """Return the errors by season and of all scenes; None if no probabilities were stored."""
     titles = {c.key: c.title for c in run.contenders}
-    rows = [
-        (titles[key], name, *("–" if value is None else f"{value:.3f}" for value in values))
-        for key, kind, name, values in calibration_errors(run, numbers)
-        if kind != "scene"
-    ]
-    if not rows:
+    found = errors_of(run, numbers)
+    if not found:
         return None
-    notes = (
-        f"Against the {numbers.reference}, test scenes pooled. Lower is better: 0.02 says that probabilities are, on "
-        "average, two percentage points from how often they come true. Errors without temperature are computed from "
-        "the stored steps of probability. By polygon, each polygon of the chart counts alike, however large it is.",
-    )
-    return Table("Calibration by season", ("loss", "season", *(words for _, words in COLUMNS)), tuple(rows), notes)
+    rows = tuple((titles[key], *row) for key, errors in found.items() for row in calibration_rows(errors))
+    header = ("loss", "season", *CALIBRATION_ERRORS.values())
+    return Table("Calibration by season", header, rows, (calibration_note(numbers.reference),))

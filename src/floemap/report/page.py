@@ -18,7 +18,7 @@ from floemap.evaluation.checks.measures import GROUPS
 from floemap.evaluation.risk.polaris import ADVISORY
 from floemap.evaluation.scoring.published import CITATION
 from floemap.evaluation.scoring.table import Table
-from floemap.evaluation.scoring.tables import tables
+from floemap.evaluation.scoring.tables import CALIBRATION, MISSING, VALUES, tables
 from floemap.legend import LAND_RGB
 from floemap.report.calibration import calibration_table
 from floemap.report.figures.map_panels import ERRORS, NO_CLASS
@@ -40,6 +40,7 @@ class Pictures:
     scene_diagrams: Mapping[str, Sequence[Picture]]
     types: Sequence[Picture]
     training: Sequence[Picture]
+    values: Sequence[Picture] = ()
 
 
 def render_page(
@@ -77,6 +78,8 @@ def render_page(
         "scenes": [_scene(run, s, pictures) for s in run.scenes],
         "calibration": calibration_table(run, numbers),
         "type_diagrams": [_diagram(p) for p in pictures.types],
+        "value_diagrams": [_diagram(p) for p in pictures.values],
+        "value_tables": _score_tables(run, only=VALUES),
         "training_diagrams": [_diagram(p) for p in pictures.training],
         "trainings": trainings_table(run),
         "reasons": [f"{r.measure.title}: {r.reason}." for r in numbers.rows if r.reason] + why_no_risk(run.legend),
@@ -310,9 +313,14 @@ def _data(media: str, content: bytes) -> str:
     return f"data:{media};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _score_tables(run: RunFolder) -> list[Table]:
-    """Return the tables of scores as `floemap compare` prints them, without missing cells, listed at the top."""
-    return [t for t in tables(run.results["summary"]) if "Missing" not in t.title]
+#: Tables of scores with a place of their own on the page.
+_ELSEWHERE = (VALUES, CALIBRATION, MISSING)
+
+
+def _score_tables(run: RunFolder, only: str | None = None) -> list[Table]:
+    """Return the tables of scores as `floemap compare` prints them: one, or those without a place of their own."""
+    made = tables(run.results["summary"])
+    return [t for t in made if (t.title.startswith(only) if only else not t.title.startswith(_ELSEWHERE))]
 
 
 def _remarks(numbers: Numbers) -> list[str]:

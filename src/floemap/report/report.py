@@ -21,8 +21,9 @@ from floemap.evaluation.checks.assess import Assessment, assess_scene
 from floemap.evaluation.scoring.tables import markdown
 from floemap.progress import Progress, part_of, silent
 from floemap.report.figures.check_plots import draw_incidence, draw_reliability
+from floemap.report.figures.dot_plots import draw_shares, draw_values
 from floemap.report.figures.maps import draw_maps
-from floemap.report.figures.score_plots import draw_classes, draw_confusion, draw_shares
+from floemap.report.figures.score_plots import draw_classes, draw_confusion
 from floemap.report.figures.style import Picture
 from floemap.report.figures.training_plots import draw_training
 from floemap.report.findings import findings
@@ -32,6 +33,7 @@ from floemap.report.page import Pictures, render_page
 from floemap.report.provenance import configuration_text, made_tables, trainings_table
 from floemap.report.run_folder import RunFolder, read_run, whole_records
 from floemap.report.tables import write_tables
+from floemap.report.values import value_scores_of
 from floemap.report.versions import refuse_mixed, versions
 from floemap.results.folders import made_of, refuse_replacing, stage_folder
 from floemap.results.run_paths import RunPaths, told_from
@@ -148,6 +150,7 @@ def check_records(run: RunFolder) -> None:
     with whole_records(run.folder, "holds records with"):
         refuse_mixed(run)
         markdown(run.results["summary"])
+        value_scores_of(run)
         trainings_table(run)
         made_tables(run)
         configuration_text(run.configuration)
@@ -242,7 +245,8 @@ def _draw(run: RunFolder, numbers: Numbers, folder: Path, progress: Progress) ->
         draw_confusion(run, numbers, folder),
         draw_reliability(run, numbers, folder),
     )
-    return Pictures(maps, diagrams, types, _there(draw_training(run, folder)))
+    values = [draw_values(run, scores, folder) for scores in value_scores_of(run)]
+    return Pictures(maps, diagrams, types, _there(draw_training(run, folder)), values)
 
 
 def _there(*pictures: Picture | None) -> list[Picture]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError
-from floemap.evaluation.statistics.summary import FROM_SHARES, HELD_OUT, loss_title
+from floemap.evaluation.statistics.summary import HELD_OUT, loss_title
 from floemap.files import regular_file
 from floemap.legend import Legend
 from floemap.own_legends import from_record
@@ -24,6 +24,8 @@ from floemap.results.run_paths import CellPaths, RunPaths
 from floemap.results.stage import parse_json, read_json
 
 _AGAIN = "Run `floemap compare` again: it writes the records anew."
+#: Losses of floemap that learn from partial concentrations, for records of cells that do not say so.
+FROM_SHARES = frozenset({"soft_cross_entropy", "partial_label", "region", "region_pixel"})
 _MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
@@ -159,8 +161,10 @@ class Contender:
 
     @property
     def reads_shares(self) -> bool:
-        """Whether the loss learns from partial concentrations."""
+        """Whether the loss learns from partial concentrations, as the record of its first cell says."""
         cell = self.cells[0]
+        if "reads_shares" in cell.record:
+            return bool(cell.record["reads_shares"])
         settings = cell.record.get("configuration", {}).get("loss", {})
         return str(settings.get("name", cell.loss)) in FROM_SHARES
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from floemap.evaluation.checks.scene_checks import MEASURES
+from floemap.evaluation.scoring.tables import CALIBRATION_ERRORS
 from floemap.evaluation.statistics.compare import Difference
 from floemap.evaluation.statistics.spread import Spread
-from floemap.report.calibration import COLUMNS, calibration_errors
+from floemap.report.calibration import error_lines
 from floemap.report.measures import Numbers
 from floemap.report.numbers import Assessed
 from floemap.report.run_folder import RunFolder
+from floemap.report.values import value_scores_of
 from floemap.results.stage import os_errors, write_json
 
 Cells = Sequence[Any]
@@ -95,9 +97,22 @@ def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences
     )
     _csv(
         tables / "calibration.csv",
-        ("contender", "of", "name", *(key for key, _ in COLUMNS), "simulated"),
-        ((key, kind, name, *values, simulated) for key, kind, name, values in calibration_errors(run, numbers)),
+        ("contender", "of", "name", *CALIBRATION_ERRORS, "simulated"),
+        ((key, kind, name, *values, simulated) for key, kind, name, values in error_lines(run, numbers)),
     )
+    if values := value_scores_of(run):
+        _csv(
+            tables / "values.csv",
+            ("contender", "head", "unit", "reference", "score", "value", "low", "high", "level", "repeats",
+             "simulated"),
+            (
+                (key, v.head, v.unit, v.reference, score, s.value, s.low, s.high, s.level,
+                 " ".join("" if p is None else repr(p) for p in s.points), simulated)
+                for v in values
+                for key, scores in v.spreads.items()
+                for score, s in scores.items()
+            ),
+        )  # fmt: skip
     _csv(
         tables / "incidence.csv",
         ("contender", "scene", "incidence_deg", "area_km2", *(f"map_{n}" for n in names), "reference",

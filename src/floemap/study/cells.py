@@ -46,9 +46,17 @@ class Cell:
         words += [f"{k.rpartition('.')[2]}-{re.sub(r'[^A-Za-z0-9.-]', '-', str(v))}" for k, v in self.axes.items()]
         return "_".join([*words, f"r{self.repeat}"])
 
+    @property
+    def reads_shares(self) -> bool:
+        """Whether the loss of classes learns from partial concentrations: it declares that it reads polygons."""
+        from floemap.learning.losses.registry import loss_class
+
+        return loss_class(self.study.loss.name).reads_polygons
+
     def about(self) -> dict[str, Any]:
-        """Return name, loss, repeat and axes, ready for JSON."""
-        return {"cell": self.name, "loss": self.loss, "repeat": self.repeat, "axes": dict(self.axes)}
+        """Return name, loss, whether it learns from partial concentrations, repeat and axes, ready for JSON."""
+        about = {"cell": self.name, "loss": self.loss, "reads_shares": self.reads_shares}
+        return about | {"repeat": self.repeat, "axes": dict(self.axes)}
 
 
 def plan(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import ConfigError, FloemapError
+from floemap.evaluation.checks.assess import RECORD as CHECKS
+from floemap.evaluation.checks.calibration import add_calibration
 from floemap.evaluation.scoring.leaderboard import leaderboard
 from floemap.evaluation.scoring.table import in_markdown
 from floemap.evaluation.scoring.tables import markdown
@@ -183,10 +185,13 @@ def write_results(
             continue
         split = read_json(paths.cell(cell.name).split)
         for test in record["tested"]:
-            where = paths.cell(cell.name).evaluation / test["evaluation"] / "evaluation.json"
-            about = {"scene": test["scene"], "evaluation": read_json(where), "split": split}
+            within = paths.cell(cell.name)
+            where = within.evaluation / test["evaluation"] / "evaluation.json"
+            checks = read_json(within.checks / test["evaluation"] / CHECKS)
+            about = {"scene": test["scene"], "evaluation": read_json(where), "checks": checks, "split": split}
             evaluated.append(cell.about() | about)
     summary = summarise(evaluated)
+    add_calibration(summary, evaluated)
     made = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
     write_json(paths.results, made | {"study": study.name, "failed": failed, "summary": summary})
     write_whole(paths.tables, markdown(summary).encode())

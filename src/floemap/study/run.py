@@ -221,15 +221,16 @@ def run_cell(
             mask=part.mask,
             overwrite=overwrite,
         )
-        if part.mask is None:  # the report makes the checks of halves, as a folder is named after its scene
-            assess_scene(
-                prediction.folder,
-                scene.labels,
-                scene.product,
-                paths.checks,
-                truth=scene.truth,
-                overwrite=overwrite,
-            )
+        assess_scene(
+            prediction.folder,
+            scene.labels,
+            scene.product,
+            paths.checks,
+            name=evaluation.folder.name,
+            truth=scene.truth,
+            within=None if part.mask is None else evaluation.errors,
+            overwrite=overwrite,
+        )
         tested.append(
             {
                 "scene": share.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from floemap.evaluation.scoring.leaderboard import leaderboard
@@ -12,12 +13,26 @@ from floemap.evaluation.scoring.table import NONE, Table, in_markdown
 from floemap.legend import LEGENDS
 from floemap.own_legends import from_record
 
+#: Titles of tables, before what is simulated.
+VALUES, CALIBRATION, MISSING = "Values", "Calibration", "Missing cells"
+#: Calibration errors, with their words in tables.
+CALIBRATION_ERRORS: Mapping[str, str] = MappingProxyType(
+    {
+        "ece": "calibration error",
+        "ece_uncalibrated": "without temperature",
+        "ece_equal_mass": "in bins of equal mass",
+        "ece_by_polygon": "by polygon",
+    }
+)
 #: Mark of numbers that are computed from some of the cells only.
 _INCOMPLETE = "*"
 
 
 def tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Return the tables of a summary: losses, classes, named scores, values, the challenge, errors, missing cells.
+    """Return the tables of a summary.
+
+    They are losses, classes, named scores, values, polygons, calibration, the challenge, the origin of errors, missing cells; those
+    without a row are left out.
 
     Parameters
     ----------
@@ -25,7 +40,7 @@ def tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
         The result of :func:`floemap.evaluation.statistics.summary.summarise`, or the same read from JSON.
     """
     made = [_losses(summary), _classes(summary), _named(summary), _values(summary), *_polygons(summary)]
-    made += [*leaderboard(summary), _agreement(summary), _missing(summary)]
+    made += [_calibration(summary), *leaderboard(summary), _agreement(summary), _missing(summary)]
     return tuple(t for t in made if t.rows)
 
 
@@ -68,8 +83,28 @@ def _values(summary: Mapping[str, Any]) -> Table:
         for reference in ("chart", "truth")
         for loss, scores in found.get(reference, {"losses": {}})["losses"].items()
     ]
-    note = "In brackets: 90 % interval over the ground of these repeats, by resampling; results.json has differences."
-    return Table(_title(summary, "Values"), header, tuple(rows), (note,))
+    note = "In brackets: 90 % interval over the ground of these repeats, by resampling."
+    return Table(_title(summary, VALUES), header, tuple(rows), (note, *_differences(summary.get("values", {}))))
+
+
+def _differences(values: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on best and worst by RMSE of each value and reference, at one level for all of them."""
+    compared = [
+        (f"RMSE of {head} against the {reference}", found[reference]["differences"]["pairs"])
+        for head, found in values.items()
+        for reference in ("chart", "truth")
+        if reference in found and found[reference]["differences"]["pairs"]
+    ]
+    said = []
+    for what, pairs in compared:
+        widest = max(pairs, key=lambda pair: pair["value"])
+        sure = "may be chance"
+        if widest["p"] is None:
+            sure = f"cannot be tested: {widest['reason']}"
+        elif widest["p"] <= 0.1 / len(compared):
+            sure = "is significant"
+        said.append(f"{what}: the difference of {widest['a']}, the lowest, and {widest['b']}, the highest, {sure}.")
+    return said
 
 
 def _interval(found: Mapping[str, Any]) -> str:
@@ -199,6 +234,35 @@ def _polygons(summary: Mapping[str, Any]) -> tuple[Table, Table]:
     )
 
 
+def calibration_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return season and errors of one loss, a row for each season and, where there are several, one for all scenes.
+
+    `found` is what :func:`floemap.evaluation.checks.calibration.calibration_errors` returns.
+    """
+    groups = dict(found["seasons"])
+    if len(groups) > 1:
+        groups["all scenes"] = found["all"]
+    return [(name, *(_number(errors[key]) for key in CALIBRATION_ERRORS)) for name, errors in groups.items()]
+
+
+def calibration_note(reference: str) -> str:
+    """Return the sentences below a table of calibration errors; `reference` is chart or truth."""
+    return (
+        f"Against the {reference}, test scenes and whole repeats pooled. Lower is better: 0.02 says that probabilities "
+        "are, on average, two percentage points from how often they come true. Errors without temperature are computed "
+        "from the stored steps of probability. By polygon, each polygon of the chart counts alike, however large it is."
+    )
+
+
+def _calibration(summary: Mapping[str, Any]) -> Table:
+    """Return the calibration errors of each loss by season, with the temperature and without."""
+    header = ("loss", *summary["axes"], "season", *CALIBRATION_ERRORS.values())
+    groups = [(g, g["calibration"]) for g in summary["groups"] if g.get("calibration") is not None]
+    rows = [(*_names(summary, g), *row) for g, found in groups for row in calibration_rows(found)]
+    notes = [calibration_note(r) for r in sorted({str(found["reference"]) for _, found in groups})]
+    return Table(_title(summary, CALIBRATION), header, tuple(rows), tuple(notes))
+
+
 def _agreement(summary: Mapping[str, Any]) -> Table:
     """Return the origin of errors, chart or prediction, where there is a truth."""
     header = (
@@ -224,4 +288,4 @@ def _agreement(summary: Mapping[str, Any]) -> Table:
 def _missing(summary: Mapping[str, Any]) -> Table:
     """Return the cells without an evaluation, by name."""
     rows = tuple((m["cell"], m["scene"] or NONE, m["why"]) for m in summary["missing"])
-    return Table(_title(summary, "Missing cells"), ("cell", "scene", "why"), rows)
+    return Table(_title(summary, MISSING), ("cell", "scene", "why"), rows)

@@ -42,9 +42,6 @@ LOSS_TITLES = {
     "region": "Region",
     "region_pixel": "Region + pixel",
 }
-
-#: Losses that learn from partial concentrations, by name.
-FROM_SHARES = frozenset({"soft_cross_entropy", "partial_label", "region", "region_pixel"})
 #: Words for changes of a variant whose key does not say enough.
 _CHANGES = {"loss.class_weights": "classes weighted:", "crops.border_px": "without pixels beside borders, px:"}
 
@@ -74,6 +71,9 @@ def loss_title(loss: str, configuration: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
+#: What trainings are summarised by: the loss, and the values of further axes by name, in order.
+GroupKey = tuple[str, tuple[tuple[str, Any], ...]]
+
 NOTE_SIMULATED = (
     "SIMULATED scenes: these scores show that the method works, not how well it does on real ice. They are not "
     "comparable with published ones."
@@ -85,7 +85,7 @@ NOTE_REAL = "A chart is one analyst's reading, not the truth."
 class _Cell:
     """One scene predicted by one training, or the reason why its evaluation is missing."""
 
-    group: tuple[str, tuple[tuple[str, Any], ...]]  # loss, further axes
+    group: GroupKey
     repeat: int
     scene: str | None
     name: str
@@ -163,9 +163,9 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
     ]
     if order_by is not None and PRIMARY in names:
         summaries.sort(key=lambda s: -_best_first(s, order_by))
-    values = summarise_values([(_name_of(g), groups[g]) for g in sorted(groups, key=_order)], scenes)
+    values = summarise_values([(name_of(g), groups[g]) for g in sorted(groups, key=_order)], scenes)
     splits = [c.split for c in cells if c.evaluation is not None]
-    challenge = summarise_challenge([(_name_of(g), groups[g]) for g in sorted(groups, key=_order)], scenes, splits)
+    challenge = summarise_challenge([(name_of(g), groups[g]) for g in sorted(groups, key=_order)], scenes, splits)
     simulated = sorted({s for g in groups.values() for r in g.values() for s, e in r.items() if e.get("simulated")})
     return {
         "simulated": bool(simulated),
@@ -189,7 +189,13 @@ def summarise(records: Iterable[Mapping[str, Any]], *, order_by: str | None = No
     }
 
 
-def _name_of(group: Any) -> str:
+def group_of(record: Mapping[str, Any]) -> GroupKey:
+    """Return what a training is summarised by, from a record with ``loss`` and, where there are any, ``axes``."""
+    axes = (record.get("axes") or {}).items()
+    return str(record["loss"]), tuple(sorted((k, v) for k, v in axes if k not in HELD_OUT))
+
+
+def name_of(group: GroupKey) -> str:
     """Return the name of a loss with its values of the axes."""
     loss, axes = group
     return ", ".join([loss, *(f"{k} {v}" for k, v in axes)])
@@ -197,13 +203,11 @@ def _name_of(group: Any) -> str:
 
 def _cell(record: Mapping[str, Any]) -> _Cell:
     try:
-        loss, repeat, scene = str(record["loss"]), int(record["repeat"]), record["scene"]
+        group, repeat, scene = group_of(record), int(record["repeat"]), record["scene"]
         evaluation = record["evaluation"]
     except MISSHAPEN as e:
         raise ConfigError(f"a record of a cell lacks loss, repeat, scene or evaluation: {e!r}.") from e
-    axes = {k: v for k, v in sorted((record.get("axes") or {}).items()) if k not in HELD_OUT}
-    words = [loss, *(f"{k} {v}" for k, v in axes.items()), f"repeat {repeat}"]
-    name = str(record.get("cell") or ", ".join(words))
+    name = str(record.get("cell") or f"{name_of(group)}, repeat {repeat}")
     if evaluation is not None and scene is None:
         raise ConfigError(f"the record of {name} has an evaluation of no scene.")
     if evaluation is not None and not isinstance(evaluation, Mapping):
@@ -213,7 +217,6 @@ def _cell(record: Mapping[str, Any]) -> _Cell:
             f"the evaluation of {name}, scene {scene}, was written by a newer floemap.", hint="Update floemap."
         )
     why = str(record.get("failed") or "no evaluation")
-    group = (loss, tuple(axes.items()))
     return _Cell(group, repeat, None if scene is None else str(scene), name, evaluation, why, record.get("split"))
 
 
@@ -293,8 +296,7 @@ def _missing(
             whole = said.get((group, repeat, None))
             for scene in scenes:
                 if scene not in there:
-                    axes = [f"{k} {v}" for k, v in group[1]]
-                    name = named.get((group, repeat), ", ".join([group[0], *axes, f"repeat {repeat}"]))
+                    name = named.get((group, repeat), f"{name_of(group)}, repeat {repeat}")
                     cell = said.get((group, repeat, scene)) or whole
                     cell = cell or _Cell(group, repeat, scene, name, None, "was not run, or left nothing")
                     missing.append(cell.missing(scene))

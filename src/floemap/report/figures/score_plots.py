@@ -152,49 +152,6 @@ def draw_classes(run: RunFolder, numbers: Numbers, folder: Path) -> Picture:
         return diagram(figure, folder, "classes", title, caption, alt, simulated=run.simulated)
 
 
-def draw_shares(run: RunFolder, numbers: Numbers, folder: Path) -> Picture | None:
-    """Draw the error of shares and the truth inside mixed polygons: a line for each contender; None without them."""
-    found = (numbers.row(key) for key in ("share_error", "truth_in_mixed"))
-    rows = [r for r in found if r is not None and r.reason is None and r.spreads]
-    if not rows:
-        return None
-    look, titles = marks_of(c.key for c in run.contenders), {c.key: c.title for c in run.contenders}
-    keys = list(rows[0].spreads)
-    with styled():
-        figure, axes, _ = small_multiples(len(rows), 2, 3.9, 0.5 + 0.2 * len(keys), 0.4, sharey=True)
-        for ax, row in zip(axes, rows, strict=True):
-            for i, key in enumerate(keys):
-                s, mark = row.spreads[key], look[key]
-                if s.value is None:
-                    continue
-                if s.low is not None and s.high is not None:
-                    ax.plot([s.low, s.high], [i, i], color=mark.colour, linewidth=1.1)
-                points = [p for p in s.points if p is not None]
-                ax.plot(points, [i] * len(points), mark.marker, color=mark.colour, markersize=2.5, linestyle="none")
-                ax.plot([s.value], [i], mark.marker, color=mark.colour, markersize=5.5)
-            if row.chart is not None:
-                ax.axvline(row.chart, color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
-            ax.set_title(row.measure.title)
-            ax.set_xlabel(row.measure.direction("chart"))
-            ax.grid(axis="x", linewidth=0.4)
-            ax.set_axisbelow(True)
-        axes[0].set_yticks(range(len(keys)), [titles[k] for k in keys])
-        axes[0].set_ylim(len(keys) - 0.5, -0.5)
-        caption = (
-            "Scores by polygon: how far the shares of types on the map are from the analyst's partial concentrations, "
-            "and where the truth is known, how much is right inside mixed polygons. Large marks are means over "
-            "repeats, small ones repeats, lines 90 % intervals. The dashed line is a map of the dominant types, "
-            "which is the chart itself."
-        )
-        words = [
-            f"{row.measure.title}: {', '.join(f'{titles[k]} {row.measure.text(row.spreads[k].value)}' for k in keys)}"
-            for row in rows
-        ]
-        alt = f"Scores by polygon. {'; '.join(words)}."
-        title = "Does the map follow the partial concentrations?"
-        return diagram(figure, folder, "shares", title, caption, alt, simulated=run.simulated)
-
-
 def _bar(ax: Axes, x: float, width: float, s: Spread, mark: Mark) -> None:
     """Draw a value as a bar, its interval as a line, its repeats as marks side by side."""
     assert s.value is not None
