@@ -27,7 +27,8 @@ from floemap.icechart.label.polygon_table import CLASS_FIELD, FIELDS_AFTER, FIEL
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.write.table import FIELDS
 from floemap.inference.draftchart.settings import ChartSettings
-from floemap.learning.losses import LOSSES, Loss, ValueLoss
+from floemap.learning.losses import LOSSES, ValueLoss
+from floemap.learning.losses.base import BaseLoss
 from floemap.learning.losses.values import VALUE_LOSSES
 from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TaskSettings, TrainingSettings
@@ -311,7 +312,7 @@ def losses_page() -> str:
         " never count. Sums are over the whole batch, over all GPUs. A loss of your own is named by import string:"
         " [tutorial](tutorial-research.md#a-loss-of-your-own).\n",
     ]
-    names: dict[type[Loss], list[str]] = {}
+    names: dict[type[BaseLoss], list[str]] = {}
     for name, cls in LOSSES.items():
         names.setdefault(cls, []).append(name)
     for cls, known in names.items():
@@ -326,7 +327,7 @@ def losses_page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _loss(level: str, names: Sequence[str], cls: type[Loss] | type[ValueLoss], *further: str) -> list[str]:
+def _loss(level: str, names: Sequence[str], cls: type[BaseLoss] | type[ValueLoss], *further: str) -> list[str]:
     """Return a loss as Markdown: its names, what it says of itself, and its options."""
     words = inspect.cleandoc(cls.__doc__ or "").split("\nRaises\n")[0].strip()
     parts = [f"{level} {', '.join(f'`{name}`' for name in names)}\n", words + "\n", *further]

@@ -112,13 +112,14 @@ def make_run(
     polygons: bool = False,
     values: bool = False,
     exact: Mapping[str, str] = MappingProxyType({}),
+    **settings: Any,
 ) -> Path:
     """Make a whole comparison by the study itself, with made-up trainings and predictions; return its folder.
 
     With `polygons`, labels have squares of 40 px as polygons, whose partial concentrations are those of the truth.
     With `values` too, predictions have a head of concentration. With `truth`, scenes have one, in a folder ``truth``
     beside the run. `exact` says of losses that their maps are the
-    chart, or the truth, and sure of it.
+    chart, or the truth, and sure of it. `settings` are further tables of the study.
     """
     data = RunPaths(folder).data
     made = {s: make_scene(data, s, simulated=simulated, polygons=polygons) for s in scenes}
@@ -130,6 +131,7 @@ def make_run(
         data={"scenes": [{"name": s, "product": p, "chart": c, "truth": truths.get(s)} for s, (p, c) in made.items()]},
         compare={"losses": losses, "repeats": repeats},
         score={"away_from_borders_px": ()},
+        **settings,
     )
     with (
         patch("floemap.study.run.train_on", partial(_train_on, simulated=simulated)),

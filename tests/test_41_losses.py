@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from floemap.errors import ConfigError, TrainingError
-from floemap.learning.losses import LOSSES, Loss, make_loss
-from floemap.learning.losses.base import check_labels
+from floemap.learning.losses import LOSSES, make_loss
+from floemap.learning.losses.base import BaseLoss, check_labels
 from floemap.learning.losses.class_weights import class_weights
 from floemap.learning.settings import LossSettings
 from floemap.legend import IGNORE
@@ -52,7 +52,7 @@ DICE = ("generalized_dice", "macro_dice", "pooled_dice")
 K = 4
 
 
-def _loss(case: str, pixels: Sequence[int] = (10, 20, 5, 40)) -> Loss:
+def _loss(case: str, pixels: Sequence[int] = (10, 20, 5, 40)) -> BaseLoss:
     return make_loss(LossSettings(**({"name": case} | CASES[case])), K, pixels)
 
 
@@ -73,7 +73,7 @@ def _sure(labels: Tensor, by: float = 1000.0) -> Tensor:
     return by * functional.one_hot(ids, K).movedim(-1, 1).double()
 
 
-def _gradient(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
+def _gradient(loss: BaseLoss, logits: Tensor, labels: Tensor) -> Tensor:
     leaf = logits.clone().requires_grad_()
     loss(leaf, labels).backward()
     assert leaf.grad is not None

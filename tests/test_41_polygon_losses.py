@@ -14,7 +14,8 @@ from torch import Tensor
 
 from floemap.errors import ConfigError, TrainingError
 from floemap.learning.data.polygons import Polygons, PolygonShares, PolygonTables, tensor_of_ids
-from floemap.learning.losses import LOSSES, Loss, make_loss
+from floemap.learning.losses import LOSSES, make_loss
+from floemap.learning.losses.base import BaseLoss
 from floemap.learning.settings import LossSettings
 from floemap.legend import IGNORE
 
@@ -33,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
 K, P = 4, 5
 
 
-def _loss(case: str, **options: Any) -> Loss:
+def _loss(case: str, **options: Any) -> BaseLoss:
     given_here = {"name": case} | CASES[case]
     return make_loss(LossSettings(**(given_here | {"options": given_here.get("options", {}) | options})), K)
 
@@ -64,7 +65,7 @@ def _part(polygons: Polygons, crops: slice = slice(None), rows: slice = slice(No
     return Polygons(polygons.ids[crops, rows], **tables)
 
 
-def _gradient(loss: Loss, logits: Tensor, labels: Tensor, polygons: Polygons) -> Tensor:
+def _gradient(loss: BaseLoss, logits: Tensor, labels: Tensor, polygons: Polygons) -> Tensor:
     leaf = logits.clone().requires_grad_()
     loss(leaf, labels, polygons).backward()
     assert leaf.grad is not None

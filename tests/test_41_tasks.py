@@ -17,7 +17,7 @@ from floemap.errors import ConfigError, TrainingError
 from floemap.icechart.label.polygon_values import VALUES, column_of
 from floemap.learning.data.polygons import Polygons
 from floemap.learning.losses import make_loss
-from floemap.learning.losses.base import Loss
+from floemap.learning.losses.base import BaseLoss
 from floemap.learning.losses.tasks import TaskLosses, task_losses
 from floemap.learning.losses.values import VALUE_LOSSES, ValueLoss
 from floemap.learning.settings import LearningSettings, LossSettings
@@ -177,7 +177,7 @@ def test_losses_that_change_with_the_epoch_are_told_it() -> None:
     losses = task_losses(_settings(tasks=ALL), K)
     for epoch in (3, None):
         losses.set_epoch(epoch)
-        assert {t.loss.epoch for t in losses.tasks if isinstance(t.loss, Loss)} == {epoch}
+        assert {t.loss.epoch for t in losses.tasks if isinstance(t.loss, BaseLoss)} == {epoch}
 
 
 # Heads and settings

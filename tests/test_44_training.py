@@ -25,8 +25,9 @@ from floemap.learning.data.crops import draw_fixed, physical, read_crop
 from floemap.learning.data.normalisation import band_sums, pooled_statistics
 from floemap.learning.data.parts import PartArrays
 from floemap.learning.data.survey import survey_part
-from floemap.learning.losses import Loss, make_loss
+from floemap.learning.losses import make_loss
 from floemap.learning.losses import tasks as task_losses_module
+from floemap.learning.losses.base import BaseLoss
 from floemap.learning.losses.cross_entropy import CrossEntropy
 from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.checkpoint import load_checkpoint
@@ -637,7 +638,7 @@ def test_compiled_gradients_are_the_eager_ones(device: str, backend: str) -> Non
         scene("a", 1, (size, size)), draw_fixed(whole_survey(size), 0, CropSettings(size_px=size))[0]
     )
     x, labels = physical(stored)[None].repeat(2, 1, 1, 1).to(device), labels[None].repeat(2, 1, 1).to(device)
-    loss: Loss = make_loss(LossSettings(), 6)
+    loss: BaseLoss = make_loss(LossSettings(), 6)
 
     def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
         model.zero_grad()

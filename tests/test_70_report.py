@@ -254,6 +254,17 @@ def test_calibration_is_reported_by_scene_and_season(run: Path, report: Report, 
         assert by_scene == [float(r["ece"]) for r in own if r["of"] == "season"]
 
 
+def test_of_half_a_scene_only_that_half_counts_in_the_calibration(tmp_path: Path) -> None:
+    split = {"kind": "lists", "training": ["01"], "validation": ["07-SW"], "test": ["07-NE"]}
+    run = make_run(tmp_path / "run", losses=("dice",), repeats=1, split=split)
+    (group,) = read_json(run / "results.json")["summary"]["groups"]
+    scored = group["scores"]["primary"]["pooled"]["scores"]["pixels"]
+    assert group["calibration"]["all"]["pixels"] == scored > 0
+    assert list(group["calibration"]["scenes"]) == ["07-NE"] and list(group["calibration"]["seasons"]) == [
+        "June to August"
+    ]
+
+
 def test_made_mistakes_are_told(numbers: dict[str, Any], report: Report) -> None:
     """Each loss of the made-up run makes mistakes of its own, and the right measure is worst for it."""
     found = {m["key"]: m for m in numbers["measures"]}

@@ -23,7 +23,7 @@ T = TypeVar("T")
 _IMPORT_STRING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
-def imported_class(name: str, base: type[T], setting: str) -> type[T]:
+def imported_class(name: str, base: type[T], setting: str, usual: type[T] | None = None) -> type[T]:
     """Import a class.
 
     The module is looked for where Python looks, and then in the current folder.
@@ -36,6 +36,8 @@ def imported_class(name: str, base: type[T], setting: str) -> type[T]:
         Class that it must be derived from.
     setting
         The setting that names the class, for messages.
+    usual
+        Class that messages advise to derive from; by default `base`.
 
     Raises
     ------
@@ -43,14 +45,14 @@ def imported_class(name: str, base: type[T], setting: str) -> type[T]:
         If the name is not an import string, the module cannot be imported, or it does not have such a class.
     """
     module_name, _, class_name = name.partition(":")
-    module = _module_of(name, setting)
+    module, advised = _module_of(name, setting), usual or base
     usable = [
         key
         for key, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value)
     ]
     if class_name not in usable:
-        wrong = f"is not a {base.__name__}" if hasattr(module, class_name) else "does not exist"
+        wrong = f"is not a {advised.__name__}" if hasattr(module, class_name) else "does not exist"
         if inspect.isabstract(getattr(module, class_name, None)):
             lacking = ", ".join(sorted(getattr(module, class_name).__abstractmethods__))
             wrong = f"does not define {lacking}"
@@ -58,7 +60,7 @@ def imported_class(name: str, base: type[T], setting: str) -> type[T]:
             f"{setting} is {name!r}, but {class_name} in {module_name} {wrong}.",
             hint=known_names(class_name, usable)
             if usable
-            else f"Derive a class from {base.__module__}.{base.__name__}.",
+            else f"Derive a class from {advised.__module__}.{advised.__name__}.",
         )
     found: type[T] = getattr(module, class_name)
     return found

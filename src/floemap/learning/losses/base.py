@@ -61,11 +61,11 @@ def by_label(values: Tensor, labels: Tensor) -> Tensor:
     return torch.nn.functional.pad(values, (0, IGNORE + 1 - len(values)))[labels.int()]
 
 
-class Loss(ABC):
-    """A loss for K classes.
+class BaseLoss(ABC):
+    """A loss for K classes: what :class:`Loss`, of the labels of pixels, and :class:`PolygonLoss` have in common.
 
-    A loss of one's own is a subclass that defines :meth:`_sums` and :meth:`value`. Its options, if it has any, are the
-    fields of a class ``Options`` within it, which configurations set in ``[loss.options]``.
+    Its options, if it has any, are the fields of a class ``Options`` within it, which configurations set in
+    ``[loss.options]``.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Loss(ABC):
 
     #: Whether the loss can weight classes.
     takes_weights: ClassVar[bool] = False
-    #: Whether the loss reads the chart's polygons; see :class:`PolygonLoss`.
+    #: Whether the loss reads the chart's polygons, and so learns from partial concentrations.
     reads_polygons: ClassVar[bool] = False
     #: Epoch of the training, from 0, for losses that change with it; None in validation.
     epoch: int | None = None
@@ -129,16 +129,13 @@ class Loss(ABC):
             check_labels(labels, self.classes)
         return self._checked_sums(at_least_float32(logits), labels, polygons)
 
+    @abstractmethod
     def _checked_sums(self, logits: Tensor, labels: Tensor, polygons: Polygons | None) -> Tensor:
-        return self._sums(logits, labels)
+        """Return the sums for checked labels and logits in float32 or float64."""
 
     def condensed(self, sums: Tensor, polygons: Polygons | None = None) -> Tensor:
         """Return the sums of whole crops in the form that adds up over crops and processes; usually they do already."""
         return sums
-
-    @abstractmethod
-    def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the sums for checked labels and logits in float32 or float64."""
 
     @abstractmethod
     def value(self, sums: Tensor) -> Tensor:
@@ -165,7 +162,22 @@ class Loss(ABC):
         return self.value(reduce(self.condensed(self.sums(logits, labels, polygons), polygons)))
 
 
-class PolygonLoss(Loss):
+class Loss(BaseLoss):
+    """A loss of the labels of pixels.
+
+    A loss of one's own is a subclass that defines :meth:`_sums` and :meth:`value`; see :class:`BaseLoss` for the
+    parameters and for options.
+    """
+
+    def _checked_sums(self, logits: Tensor, labels: Tensor, polygons: Polygons | None) -> Tensor:
+        return self._sums(logits, labels)
+
+    @abstractmethod
+    def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the sums for checked labels and logits in float32 or float64."""
+
+
+class PolygonLoss(BaseLoss):
     """Base of losses that read the chart's polygons instead of the labels of pixels, or beside them.
 
     A subclass defines :meth:`_polygon_sums`, and :meth:`condensed` if the sums of a crop are not yet those that add up
@@ -182,9 +194,6 @@ class PolygonLoss(Loss):
                 f"{found}."
             )
         return self._polygon_sums(logits, labels, polygons)
-
-    def _sums(self, logits: Tensor, labels: Tensor) -> Tensor:
-        raise NotImplementedError  # _checked_sums does not call it
 
     def value(self, sums: Tensor) -> Tensor:
         """Return the mean: the sum of terms over that of weights."""

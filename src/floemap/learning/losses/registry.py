@@ -11,7 +11,7 @@ from typing import Any
 
 from floemap.config import Settings
 from floemap.errors import ConfigError, known_names
-from floemap.learning.losses.base import Loss
+from floemap.learning.losses.base import BaseLoss, Loss
 from floemap.learning.losses.class_weights import class_weights
 from floemap.learning.losses.cross_entropy import CrossEntropy, CrossEntropyDice, LabelSmoothing
 from floemap.learning.losses.dice import FocalTversky, GeneralizedDice, MacroDice, PooledDice, Tversky
@@ -24,7 +24,7 @@ from floemap.learning.losses.values import VALUE_LOSSES, ValueLoss
 from floemap.learning.settings import LossSettings
 from floemap.plugins import identity, imported_class
 
-LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
+LOSSES: Mapping[str, type[BaseLoss]] = MappingProxyType(
     {
         "cross_entropy": CrossEntropy,
         "generalized_dice": GeneralizedDice,
@@ -46,7 +46,7 @@ LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
 )
 
 
-def loss_class(name: str, setting: str = "loss") -> type[Loss]:
+def loss_class(name: str, setting: str = "loss") -> type[BaseLoss]:
     """Return the class of a loss of classes or of their shares.
 
     Parameters
@@ -62,7 +62,8 @@ def loss_class(name: str, setting: str = "loss") -> type[Loss]:
         If no loss has that name (the message lists the known ones), it is a loss of values, or it cannot be imported.
     """
     if ":" in name:
-        return imported_class(name, Loss, f"{setting}.{'name' if setting == 'loss' else 'loss'}")  # type: ignore[type-abstract]
+        where = f"{setting}.{'name' if setting == 'loss' else 'loss'}"
+        return imported_class(name, BaseLoss, where, usual=Loss)  # type: ignore[type-abstract]
     if name in VALUE_LOSSES:
         raise ConfigError(
             f"{name} is a loss of values, such as the concentration; classes and their shares need another loss.",
@@ -113,7 +114,7 @@ def make_value_loss(name: str, options: Mapping[str, Any], setting: str) -> Valu
     return cls(_options(cls, name, options, f"{setting}.options"))
 
 
-def _options(cls: type[Loss] | type[ValueLoss], name: str, given: Mapping[str, Any], table: str) -> Settings:
+def _options(cls: type[BaseLoss] | type[ValueLoss], name: str, given: Mapping[str, Any], table: str) -> Settings:
     """Return the options of a loss, checked."""
     try:
         return cls.Options.checked(**given)
@@ -129,7 +130,7 @@ def make_loss(
     *,
     order: Sequence[int] | None = None,
     setting: str = "loss",
-) -> Loss:
+) -> BaseLoss:
     """Make the loss that the settings name; "dice" is generalized_dice.
 
     Parameters

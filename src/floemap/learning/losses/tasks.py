@@ -12,7 +12,7 @@ from torch import Tensor
 from floemap.errors import ConfigError, TrainingError
 from floemap.icechart.label.polygon_values import VALUES, column_of
 from floemap.learning.data.polygons import Polygons
-from floemap.learning.losses.base import Loss, unreduced
+from floemap.learning.losses.base import BaseLoss, unreduced
 from floemap.learning.losses.partial_labels import by_polygon
 from floemap.learning.losses.registry import loss_class, loss_identity, make_loss, make_value_loss, value_loss_class
 from floemap.learning.losses.values import ValueLoss
@@ -33,13 +33,13 @@ class Task:
     head
         The head.
     loss
-        Its loss: a :class:`ValueLoss` for values, else a :class:`Loss`.
+        Its loss: a :class:`ValueLoss` for values, else a :class:`BaseLoss`.
     weight
         Weight of the loss in the total.
     """
 
     head: Head
-    loss: Loss | ValueLoss
+    loss: BaseLoss | ValueLoss
     weight: float = 1.0
 
 
@@ -57,7 +57,7 @@ class TaskLosses:
         self._slices = slices_of(t.head for t in self.tasks)
 
     @classmethod
-    def of(cls, loss: Loss) -> TaskLosses:
+    def of(cls, loss: BaseLoss) -> TaskLosses:
         """Return the losses of a model whose only head is that of classes."""
         return cls([Task(heads_of({}, loss.classes)[0], loss)])
 
@@ -74,7 +74,7 @@ class TaskLosses:
     def set_epoch(self, epoch: int | None) -> None:
         """Set the epoch, from 0, for losses that change with it; None in validation."""
         for task in self.tasks:
-            if isinstance(task.loss, Loss):
+            if isinstance(task.loss, BaseLoss):
                 task.loss.epoch = epoch
 
     def split(self, logits: Tensor) -> list[Tensor]:
@@ -101,7 +101,7 @@ class TaskLosses:
     def condensed(self, sums: Sequence[Tensor], polygons: Polygons | None = None) -> list[Tensor]:
         """Return sums of whole crops in the form that adds up over crops and processes."""
         return [
-            t.loss.condensed(s, polygons) if isinstance(t.loss, Loss) else s
+            t.loss.condensed(s, polygons) if isinstance(t.loss, BaseLoss) else s
             for t, s in zip(self.tasks, sums, strict=True)
         ]
 
@@ -201,7 +201,7 @@ def task_losses(
     for head in heads_of(settings.tasks, classes):
         task = settings.tasks.get(head.name)
         if head.kind == "class" or task is None:
-            loss: Loss | ValueLoss = make_loss(settings.loss, classes, class_pixels, order=order)
+            loss: BaseLoss | ValueLoss = make_loss(settings.loss, classes, class_pixels, order=order)
         elif head.kind == "value":
             loss = make_value_loss(loss_of(settings, head), task.options, f"tasks.{head.name}")
         else:
