@@ -70,6 +70,15 @@ class Job:
     within: str = ""
 
 
+def _land(s: Setting) -> list[str | Path]:
+    return [s.inputs.prepared, "--land", s.inputs.chart]
+
+
+def _raster(s: Setting) -> list[str | Path]:
+    """A product, and a raster for a layer of it: its own."""
+    return [s.inputs.prepared, Path(s.inputs.prepared) / "product.tif"]
+
+
 def _chart(s: Setting) -> list[str | Path]:
     return ["--model", s.inputs.model, "--min-area", "100"]
 
@@ -79,6 +88,11 @@ JOBS: dict[str, Job] = {
     for j in (
         Job("prepare", lambda s: ["prepare", s.inputs.product, "--resolution", "2000"]),
         Job("label", lambda s: ["label", s.inputs.chart, "--like", s.inputs.prepared, "--fractions"]),
+        Job(
+            "layer distance-to-land",
+            lambda s: ["layer", "distance-to-land", *_land(s)],
+        ),
+        Job("layer from-raster", lambda s: ["layer", "from-raster", *_raster(s), "--name", "of_a_raster"]),
         Job("predict", lambda s: ["predict", s.inputs.prepared, "--model", s.inputs.model]),
         Job("chart", lambda s: ["chart", s.inputs.prepared, *_chart(s)]),
         Job("chart of a product", lambda s: ["chart", s.inputs.product, *_chart(s), "--only", "classes,sigrid3"]),
@@ -472,12 +486,12 @@ def main(folder: Path, seed: str) -> None:
     found: dict[str, list[Any]] = {"killed": [], "together": [], "temporary": []}
     rng = random.Random(seed)
     with opened(place, next((place / "product").iterdir()).stem) as setting:
-        for name in ("prepare", "label", "fetch extremeearth"):
+        for name in ("prepare", "label", "layer distance-to-land", "layer from-raster", "fetch extremeearth"):
             here = folder / name
             whole = undisturbed(JOBS[name], setting, here / "whole")
             found["temporary"] += [str(p) for p in here.glob("whole/undisturbed*/tmp/*")]
             found["killed"].append((name, *killed(JOBS[name], setting, whole, here / "killed", rng)))
-            if name in ("prepare", "label"):
+            if name in ("prepare", "label", "layer distance-to-land"):
                 found["together"].append((name, *together(JOBS[name], setting, whole, here / "both", 2)))
     print(json.dumps(found))
 

@@ -24,15 +24,20 @@ import floemap.cli.layer  # noqa: F401  registers the commands
 from floemap.bands import NODATA, BandSet, InputBand, recoded, step_for
 from floemap.cli.app import app
 from floemap.cog import write_cog
-from floemap.errors import ChartError, ConfigError, FloemapError, GridError, ProductError
+from floemap.datasets.ai4arctic.prepare import STAGE as PREPARE_AI4ARCTIC
+from floemap.errors import ChartError, ConfigError, FloemapError, GridError, OutputError, ProductError
+from floemap.grid import crs_in_words
 from floemap.info import describe
 from floemap.layers.distance_to_land import distance_km, layer_distance_to_land, layer_distance_to_land_all
 from floemap.layers.from_raster import layer_from_raster
 from floemap.layers.reading import open_bands
 from floemap.layers.settings import DistanceSettings, RasterSettings
-from floemap.layers.stored import check_bands, find_layer, scene_bands
+from floemap.layers.stored import DISTANCE, check_bands, find_layer, scene_bands
+from floemap.results.folders import made_of, stage_folder
+from floemap.results.stage import Stage, sha256
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import PRODUCT_BANDS
+from floemap.sentinel1.prepare import STAGE as PREPARE
 
 SHAPE = (70, 90)
 PIXEL_M = 2000.0
@@ -164,6 +169,60 @@ def test_a_layer_elsewhere_leaves_the_product_as_it_is(product: Path, land: Path
     assert made.folder == tmp_path / "elsewhere" / "S1A_A" / "distance_to_land_km" and made.raster.is_file()
     assert not (product / "layers").exists()
     assert layer_distance_to_land(product, land, out=tmp_path / "elsewhere").skipped
+
+
+def test_the_land_is_read_for_its_hash_once_for_all_products(
+    product: Path, land: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+    monkeypatch.setattr("floemap.results.stage.sha256", lambda path: hashed.append(path) or sha256(path))
+    others = [product, *(write_prepared(tmp_path / "prepared" / name) for name in ("S1A_B", "S1A_C"))]
+    outcomes = layer_distance_to_land_all(others, land)
+    assert [json.loads(o.result.record.read_text())["inputs"]["land"] for o in outcomes] == [
+        {"land.gpkg": sha256(land)}
+    ] * 3
+    assert hashed == [land]
+
+
+@pytest.mark.parametrize("made_by", [PREPARE, PREPARE_AI4ARCTIC], ids=["SAFE", "AI4Arctic"])
+def test_a_product_is_not_replaced_under_its_layers(product: Path, land: Path, made_by: Stage) -> None:
+    """Whatever is prepared into its folder: the message names what would be lost, and following it goes ahead."""
+    record = json.loads((product / "product.json").read_text())
+    (product / "product.json").write_text(json.dumps(record | {"bytes": made_of(product)}))
+    layer_distance_to_land(product, land)
+    shutil.copytree(product / "layers" / "distance_to_land_km", product / "layers" / "t_k")
+    before = (product / "product.tif").read_bytes()
+
+    def prepare() -> None:
+        with stage_folder(product, made_by, replace_others=True) as partial:
+            (partial / "product.json").write_text("{}")
+
+    with pytest.raises(OutputError, match="has the layers distance_to_land_km, t_k, made by `floemap layer`") as e:
+        prepare()
+    assert "would be lost" in str(e.value) and f"move or delete {product / 'layers'}" in e.value.hint
+    assert (product / "product.tif").read_bytes() == before and find_layer(product / "product.tif", DISTANCE)
+    shutil.rmtree(product / "layers" / "t_k")
+    with pytest.raises(OutputError, match="has the layer distance_to_land_km, made by"):
+        prepare()
+    (product / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"contains files that `floemap prepare` did not make.*notes\.txt"):
+        prepare()
+    (product / "notes.txt").unlink()
+    shutil.rmtree(product / "layers")
+    prepare()
+    assert not (product / "product.tif").exists()
+
+
+def test_a_crs_without_a_code_is_named_not_shown_whole(tmp_path: Path, land: Path) -> None:
+    mine = pyproj.CRS.from_proj4("+proj=stere +lat_0=90 +lat_ts=71 +lon_0=-40 +datum=WGS84 +units=m").to_json_dict()
+    crs = pyproj.CRS.from_json_dict(mine | {"name": "of my own"})
+    box = GeoBox(SHAPE, Affine(PIXEL_M, 0, CORNER[0], 0, -PIXEL_M, CORNER[1]), crs.to_wkt())
+    folder = write_prepared(tmp_path / "prepared" / "S1A_A", box)
+    done = CliRunner().invoke(app, ["layer", "distance-to-land", str(folder), "--land", str(land)])
+    assert done.exit_code == 0, done.output
+    words = " ".join(done.output.split())
+    assert "px of 2000.0 m in of my own" in words and "PROJCRS" not in words and "PROJCS" not in words
+    assert crs_in_words("EPSG:3413") == "EPSG:3413"
 
 
 def test_one_product_that_fails_does_not_stop_the_others(product: Path, land: Path, tmp_path: Path) -> None:

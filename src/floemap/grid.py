@@ -6,6 +6,7 @@ pixel centres. Resolutions are in metres.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -110,6 +111,12 @@ def brief(geobox: GeoBox) -> str:
     rows, cols = geobox.shape
     x, y = geobox.transform.c, geobox.transform.f
     return f"{rows} x {cols} px of {abs(geobox.resolution.x):g} m from ({x:g}, {y:g}) in {name}"
+
+
+def crs_in_words(crs: str) -> str:
+    """Return a CRS as a record has it for people: a code as it is, of a WKT its name."""
+    named = re.match(r'\s*[A-Za-z0-9_]+\s*[\[(]\s*"([^"]*)"', crs)
+    return (named[1] if named else crs)[:80]
 
 
 def describe_grid(geobox: GeoBox) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError
-from floemap.grid import degrees
+from floemap.grid import crs_in_words, degrees
 from floemap.results.stage import read_json
 
 Lines = list[tuple[str, str]]
@@ -102,7 +102,7 @@ def _grid(record: Mapping[str, Any]) -> str:
     shape, transform = _at(record, "grid.shape", []), _at(record, "grid.transform", [])
     if len(shape) != 2 or not transform:
         return "not recorded"
-    return f"{shape[0]} x {shape[1]} px of {transform[0]} m in {_text(record, 'grid.crs')}"
+    return f"{shape[0]} x {shape[1]} px of {transform[0]} m in {crs_in_words(_text(record, 'grid.crs'))}"
 
 
 def _labels(record: Mapping[str, Any]) -> Lines:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,8 +71,21 @@ def layer_distance_to_land(
     OutputError
         If the layer cannot be written.
     """
+    return _make(product, land, describe_land(land), settings, out=out, overwrite=overwrite, progress=progress)
+
+
+def _make(
+    product: str | Path,
+    land: str | Path,
+    told: Mapping[str, Any],
+    settings: DistanceSettings | None,
+    *,
+    out: str | Path | None,
+    overwrite: bool,
+    progress: Progress,
+) -> MadeLayer:
+    """Make the layer of a product; `told` describes the land, see :func:`floemap.icechart.land.describe_land`."""
     settings = settings or DistanceSettings()
-    told = describe_land(land)
 
     def compute(geobox: GeoBox) -> Values:
         progress(0, 2, "distances")
@@ -124,10 +138,10 @@ def layer_distance_to_land_all(
     ChartError
         If the land cannot be read.
     """
-    describe_land(land)
+    told = describe_land(land)  # reads the file whole, for its hash: once for all products
 
     def work(product: Path, made: object, progress: Progress) -> MadeLayer:
-        return layer_distance_to_land(product, land, settings, out=out, overwrite=overwrite, progress=progress)
+        return _make(product, land, told, settings, out=out, overwrite=overwrite, progress=progress)
 
     return each_product(products, work, progress_of=progress_of, finished=finished)
 

@@ -29,7 +29,7 @@ from floemap.bands import InputBand, step_for
 from floemap.cog import GDAL_CACHE_BYTES, deepest_reason, without_georeference
 from floemap.errors import ConfigError, FloemapError, GridError, known_names
 from floemap.files import regular_file
-from floemap.grid import Box, boxes_in, crs_of
+from floemap.grid import Box, boxes_in, crs_in_words, crs_of
 from floemap.layers.make import MadeLayer, Values, make_layer
 from floemap.layers.settings import RasterSettings
 from floemap.layers.stored import RASTER, RASTER_COMMAND, RECORD
@@ -239,9 +239,13 @@ def _of_dataset(dataset: Any, path: Path, band: int) -> SourceRaster:
             "has no georeference.", path=path, hint="Give a raster with a CRS and a transform; `gdalwarp` makes one."
         )
     try:
-        crs = pyproj.CRS.from_wkt(dataset.crs.to_wkt())
+        crs = pyproj.CRS.from_wkt(wkt := dataset.crs.to_wkt())
     except pyproj.exceptions.CRSError as e:
-        raise GridError(f"has a CRS that PROJ does not know: {e}.", path=path) from e
+        raise GridError(
+            f"has a CRS that PROJ does not know: {crs_in_words(wkt)}.",
+            path=path,
+            hint="Give it another one: `gdal_edit -a_srs` if positions stay, `gdalwarp -t_srs` if not.",
+        ) from e
     if crs.is_geographic and crs.axis_info[0].unit_name != "degree":
         raise GridError(f"has longitudes in {crs.axis_info[0].unit_name}, not in degrees.", path=path)
     return SourceRaster(dataset, band, path, crs)

@@ -136,6 +136,8 @@ def refuse_replacing(
             raise OutputError(f"is or contains the {role} that the result is made from.", path=folder, hint=_ELSEWHERE)
     record = _record_in(folder, stage)
     foreign = [] if record is None else sorted(_foreign(folder, stage, record))
+    if foreign and stage.kept is not None:
+        _refuse_losing(folder, stage, *stage.kept, foreign)
     if foreign:
         listed = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
         raise OutputError(
@@ -145,6 +147,21 @@ def refuse_replacing(
         )
     if record and not replace_others:
         _refuse_others(folder, record, sources or {}, inputs or {})
+
+
+def _refuse_losing(folder: Path, stage: Stage, within: str, command: str, foreign: list[str]) -> None:
+    """Refuse to replace a result in whose folder another command keeps results, if nothing else is foreign in it."""
+    parts = [Path(name).parts for name in foreign]
+    if any(len(p) < 3 or p[0] != within for p in parts):
+        return
+    names = list(dict.fromkeys(p[1] for p in parts))
+    what = f"the {within} " if len(names) > 1 else f"the {within.removesuffix('s')} "
+    raise OutputError(
+        f"has {what}{', '.join(names)}, made by `{command}` for the files that are there now, which would be lost.",
+        path=folder,
+        hint=f"To go ahead, move or delete {folder / within}, repeat `{stage.command}`, and run `{command}` again. Or "
+        "choose another --out.",
+    )
 
 
 def refuse_foreign_files(folder: Path, stage: Stage, names: Iterable[str]) -> None:

@@ -50,6 +50,8 @@ class Stage:
         Patterns of the names of its files. They identify the files of a result whose record does not list them.
     within
         Stages that run within this one without results of their own: its numbers change with theirs.
+    kept
+        Folder in that of a result where another command keeps its results of it, and that command.
     """
 
     command: str
@@ -57,6 +59,7 @@ class Stage:
     revision: int
     files: tuple[str, ...] = ()
     within: tuple[Stage, ...] = ()
+    kept: tuple[str, str] | None = None
 
     @property
     def revisions(self) -> dict[str, int]:

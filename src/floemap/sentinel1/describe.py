@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from floemap.grid import box_in_words
+from floemap.grid import box_in_words, crs_in_words
 from floemap.results.stage import read_json
 from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.metadata import Scene, SwathBounds, bounds_by_swath
@@ -166,10 +166,11 @@ def prepared_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the facts of :func:`describe_prepared` as lines of (name, text) for people."""
     scene, grid, pixels = facts["scene"], facts["grid"], facts["pixels"]
     total = pixels["valid"] + pixels["no_data"]
+    crs = crs_in_words(grid["crs"])
     lines = [
         ("Prepared product", f"{scene['name']}{', SIMULATED' if facts['simulated'] else ''}"),
         ("Time", f"{scene['start'][:19].replace('T', ' ')} UTC"),
-        ("Grid", f"{grid['shape'][0]} x {grid['shape'][1]} px of {grid['transform'][0]:g} m in {grid['crs']}"),
+        ("Grid", f"{grid['shape'][0]} x {grid['shape'][1]} px of {grid['transform'][0]:g} m in {crs}"),
         ("Valid", f"{pixels['valid']:,} px, {pixels['valid'] / total:.1%} of the grid"),
         ("Below noise floor", f"HH {pixels['hh_below_noise_floor'] / pixels['valid']:.2%}, "
                               f"HV {pixels['hv_below_noise_floor'] / pixels['valid']:.2%} of the valid"),

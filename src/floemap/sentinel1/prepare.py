@@ -47,7 +47,11 @@ logger = logging.getLogger(__name__)
 
 #: Raise the revision if pixels change: calibration, noise, location, resampling, storage.
 STAGE = Stage(
-    "floemap prepare", "product.json", revision=1, files=("product.tif", "product.qml", "item.json", "quicklook.png")
+    "floemap prepare",
+    "product.json",
+    revision=1,
+    files=("product.tif", "product.qml", "item.json", "quicklook.png"),
+    kept=("layers", "floemap layer"),
 )
 
 _MAX_REMAP = 32_766  # OpenCV's limit on an image's side

@@ -55,7 +55,13 @@ from floemap.sentinel1.settings import PrepareSettings
 #: Files that label_scene writes beside the labels, as label_chart does.
 _FRACTIONS, _DISTANCE = "fractions.tif", "border_distance.tif"
 #: Raise the revision when bands change.
-STAGE = Stage("floemap prepare", "product.json", revision=1, files=("product.tif", "product.qml"))
+STAGE = Stage(
+    "floemap prepare",
+    "product.json",
+    revision=1,
+    files=("product.tif", "product.qml"),
+    kept=("layers", "floemap layer"),
+)
 _NOISE = "subtracted by the dataset's makers, DOI 10.1109/TGRS.2021.3131036"
 
 
