@@ -48,6 +48,20 @@ class Coarse(nn.Module):
         return {"out": out, "aux": out}
 
 
+class Headed(nn.Module):
+    """A last layer for each head; returns a table by heads, in another order than theirs."""
+
+    def __init__(self, in_channels: int, classes: int, tasks: dict[str, int], width: int = 4) -> None:
+        super().__init__()
+        assert classes == next(iter(tasks.values()))
+        self.one = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.last = nn.ModuleDict({name: nn.Conv2d(width, n, 1) for name, n in tasks.items()})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = torch.relu(self.one(x))
+        return {name: layer(y) for name, layer in reversed(self.last.items())}
+
+
 class Layers(nn.Module):
     """Modules one after the other, given by a function."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_model import ABOUT, WITH_TINY, scene
+from tiny_model import ABOUT, WITH_TINY, charted, scene, tiny_settings
 from torch import Tensor, nn
 
 import floemap.learning.models.registry as models_module
@@ -46,6 +46,15 @@ def held_out() -> list[PartArrays]:
 def go(out: Path, settings: LearningSettings = SETTINGS) -> Trained:
     parts = [scene("a", 1), scene("b", 2)]
     return train(parts, held_out(), settings, SIX_CLASSES, out, about=ABOUT, device="cpu")
+
+
+def go_with_heads(out: Path) -> Trained:
+    """Two heads, of which the second knows its value in some of the parts only, and so in few crops of a process."""
+    tasks = {"concentration": {"target": "concentration", "weight": 3}}
+    given = LearningSettings.checked(**(tiny_settings(batch=5, max_epochs=2).model_dump() | {"tasks": tasks}))
+    parts = [charted(scene("a", 1)), charted(scene("b", 2), known=False)]
+    held = [charted(part, known=i != 1) for i, part in enumerate(held_out())]
+    return train(parts, held, given, SIX_CLASSES, out, about=ABOUT, device="cpu")
 
 
 def relative(a: Tensor, b: Tensor) -> float:
@@ -162,6 +171,7 @@ def main(folder: Path) -> None:
     found: dict[str, Any] = {"gradients": gradients_differ(rank, ranks), "norm": batch_norm_differs(rank, ranks)}
     trained = go(folder / "shared")
     found["history"] = trained.history
+    found["heads"] = go_with_heads(folder / "heads").history
     found["again"] = go(folder / "shared").skipped
     found["errors"] = errors(rank, folder)
     (folder / f"rank{rank}.json").write_text(json.dumps(found))

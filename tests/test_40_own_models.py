@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from floemap.learning.models.registry import build_model, check_model
 from floemap.learning.models.resnet import ResNet18Encoder
 from floemap.learning.models.resnet import reach_px as resnet_reach_px
 from floemap.learning.settings import CropSettings, ModelSettings
+from floemap.learning.targets import Head, heads_of
 from floemap.learning.training import distributed
 from floemap.learning.whole_scene.logits import SceneLogits, array_reader, scene_logits
 from floemap.learning.whole_scene.windows import window_starts, window_weight
@@ -42,7 +44,8 @@ def own(name: str, classes: int = 5, crop_px: int = 64, **options: Any) -> Segme
     return build_model(ModelSettings(name=f"own_models:{name}", options=options), classes, crop_px=crop_px)
 
 
-def measured(network: nn.Module, run: Callable[[Any, Tensor], Tensor] = logits_of) -> Measured:
+def measured(network: nn.Module, run: Callable[[Any, Tensor], Tensor] | None = None) -> Measured:
+    run = run or partial(logits_of, heads=heads_of({}, 5))
     return measure(network, run, 3, *find_sizes(network, run, 3, 64))
 
 
@@ -244,7 +247,10 @@ class Net(nn.Module):
         ("        return y.mean((2, 3))", r"gives a tensor of \(1, 5\) for an input of"),
         ("        return y.argmax(1, keepdim=True)", r"int64; logits must be floating-point"),
         ("        return [y, y]", r"gives a list; a tensor of logits"),
-        ("        return {'masks': y}", r"gives a table with masks; its logits must be at out or logits"),
+        (
+            "        return {'masks': y}",
+            r"gives a table with masks; its logits must be at out or logits, or .*ice_type",
+        ),
         ("        return y[:1]", r"gives logits of \(1, 5, 64, 64\) for an input of \(2, 3, 64, 64\)"),
         ("        return None", r"gives a NoneType"),
         ("        return y[..., :-1]", r"gives 49 x 49 cells for an input of 49 x 50 pixels: .* same whole multiple"),
@@ -280,6 +286,69 @@ def test_a_wrong_model_is_refused(here: Path, rest: str, words: str) -> None:
         build_model(ModelSettings(name="theirs:Net"), 5, crop_px=64)
     assert re.search(words, f"{e.value} {e.value.hint}", re.S)
     assert isinstance(e.value, ConfigError | ModelError)
+
+
+HEADS = (Head("ice_type", "class", 5), Head("concentration", "concentration", 1), Head("shares", "fractions", 5))
+
+
+def test_a_table_by_heads_gives_their_channels_in_the_order_of_the_heads() -> None:
+    torch.manual_seed(1)
+    model = trained(build_model(ModelSettings(name="own_models:Headed"), HEADS, crop_px=64))
+    assert isinstance(model, Foreign) and model.by_head and (model.channels, model.classes) == (11, 5)
+    x = torch.randn(2, 3, 30, 20)
+    with torch.no_grad():
+        apart, together = model.network(model.normalise(x)), model(x)
+    assert list(apart) == ["shares", "concentration", "ice_type"]
+    assert torch.equal(together, torch.cat([apart[h.name] for h in HEADS], dim=1))
+    stored = scene(103, 90)
+    there = torch.from_numpy((stored != NODATA).any(axis=0))
+    found, expected = in_pieces(model, stored, tile=8), one_pass(model, stored)
+    torch.testing.assert_close(found[:, there], expected[:, there], atol=1e-4, rtol=1e-4)
+    alone = build_model(ModelSettings(name="own_models:Headed"), 5, crop_px=64)
+    assert isinstance(alone, Foreign) and alone.by_head and alone.channels == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("'ice_type': y", r"lacks the head concentration, shares: its heads are ice_type, concentration, shares"),
+        (
+            "'ice_type': y, 'concentration': y[:, :1], 'share': y",
+            r"lacks the head shares and gives the head share, which the configuration does not have: .*\[tasks\.NAME\]",
+        ),
+        ("'ice_type': y, 'concentration': y[:, :1], 'shares': y, 'depth': y", r"Net gives the head depth, which the"),
+        (
+            "'ice_type': y, 'concentration': y[:, :2], 'shares': y",
+            r"gives 2 channels for its head concentration, which needs 1.*parameter tasks",
+        ),
+        ("'ice_type': y, 'concentration': 3, 'shares': y", r"gives a int; .* this is of its head concentration"),
+        ("'ice_type': y, 'concentration': y.mean((1, 2)), 'shares': y", r"this is of its head concentration"),
+        (
+            "'ice_type': y, 'concentration': y[:, :1, ::2, ::2], 'shares': y",
+            r"gives heads of different sizes: ice_type \(1, 5, ",
+        ),
+    ],
+)
+def test_a_wrong_table_by_heads_is_refused(here: Path, given: str, words: str) -> None:
+    text = START.replace("classes)", "classes, tasks)", 1) + f"        return {{{given}}}"
+    (here / "theirs.py").write_text(text)
+    with pytest.raises(ModelError) as e:
+        build_model(ModelSettings(name="theirs:Net"), HEADS, crop_px=64)
+    assert re.search(words, f"{e.value} {e.value.hint}", re.S)
+
+
+def test_one_tensor_of_too_few_channels_for_the_heads_is_refused(here: Path) -> None:
+    (here / "theirs.py").write_text(START + "        return y[:, :5]")
+    with pytest.raises(
+        ModelError, match=r"gives 5 channels; its heads \(ice_type: 5, concentration: 1, shares: 5\) need"
+    ):
+        build_model(ModelSettings(name="theirs:Net"), HEADS, crop_px=64)
+
+
+def test_an_option_called_tasks_stays_an_option(here: Path) -> None:
+    (here / "theirs.py").write_text(START.replace("classes)", "classes, tasks)", 1) + "        return y")
+    model = build_model(ModelSettings(name="theirs:Net", options={"tasks": 3}), HEADS, crop_px=64)
+    assert model.channels == 11 and isinstance(model, Foreign) and not model.by_head
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import shared_training
 import torch
+from tiny_model import WITH_TINY
 
+import floemap.learning.models.registry as models_module
 from floemap.learning.losses import LOSSES
 from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.training.calibrate import calibrate
@@ -69,6 +71,26 @@ def test_loss_curve_is_that_of_one_process(found: list[dict[str, Any]], alone: T
             assert shared["loss"] == pytest.approx(one["loss"], rel=1e-3)
             assert shared["validation_loss"] == pytest.approx(one["validation_loss"], rel=5e-3)
             assert shared["learning_rate"] == one["learning_rate"]
+
+
+def test_two_heads_learn_as_in_one_process(
+    folder: Path, found: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the processes know the value of different numbers of pixels."""
+    monkeypatch.setattr(models_module, "MODELS", WITH_TINY)
+    alone = shared_training.go_with_heads(folder / "heads alone")
+    for process in found:
+        for one, shared in zip(alone.history, process["heads"], strict=True):
+            assert list(shared["tasks"]) == ["ice_type", "concentration"]
+            for name, numbers in shared["tasks"].items():
+                assert numbers == pytest.approx(one["tasks"][name], rel=5e-3)
+            assert shared["loss"] == pytest.approx(one["loss"], rel=1e-3)
+            assert shared["validation_loss"] == pytest.approx(one["validation_loss"], rel=5e-3)
+    assert found[0]["heads"][-1]["tasks"] == found[1]["heads"][-1]["tasks"]
+    mine, theirs = (load_checkpoint(path).model for path in (alone.checkpoint, folder / "heads" / "model.safetensors"))
+    assert theirs.heads == mine.heads and len(theirs.heads) == 2
+    for name, weight in mine.state_dict().items():
+        torch.testing.assert_close(theirs.state_dict()[name], weight, rtol=1e-2, atol=1e-3)
 
 
 def test_processes_agree_to_the_bit(found: list[dict[str, Any]]) -> None:

@@ -29,6 +29,7 @@ from floemap.learning.models.checkpoint import load_checkpoint, save_checkpoint
 from floemap.learning.models.checkpoint_header import METADATA_KEY, describe_checkpoint, read_about
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
+from floemap.learning.targets import Head
 from floemap.learning.training.loop import Trained, train
 from floemap.legend import SIX_CLASSES
 from floemap.study.cells import plan
@@ -50,8 +51,7 @@ def forget() -> None:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A current folder with the page's my_models.py in it."""
-    (script,) = blocks("python")
-    (tmp_path / "my_models.py").write_text(script)
+    (tmp_path / "my_models.py").write_text("\n\n".join(blocks("python")))
     monkeypatch.chdir(tmp_path)
     forget()
     yield tmp_path
@@ -64,6 +64,12 @@ def go(out: str, model: Any = None, **t: Any) -> Trained:
 
 
 # Training
+
+
+def test_the_pages_model_of_several_heads(here: Path) -> None:
+    heads = (Head("ice_type", "class", 6), Head("concentration", "concentration", 1))
+    model = build_model(ModelSettings(name="my_models:TwoHeads", options={"width": 4}), heads, crop_px=64)
+    assert model(torch.zeros(1, 3, 40, 50)).shape == (1, 7, 40, 50)
 
 
 def test_a_training_records_what_the_model_is(here: Path) -> None:

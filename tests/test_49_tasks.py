@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from seasoned import seasoned
-from tiny_model import ABOUT, WITH_TINY, TinyModel, scene, tiny_settings
+from tiny_model import ABOUT, WITH_TINY, TinyModel, charted, scene, tiny_settings
 
 from floemap.errors import ConfigError, ModelError, TrainingError
-from floemap.icechart.label.polygon_values import VALUES, column_of
 from floemap.learning.data.crops import physical
-from floemap.learning.data.parts import PartArrays
-from floemap.learning.data.polygons import PolygonShares
 from floemap.learning.models import registry as models_module
 from floemap.learning.models.checkpoint import begin_from, load_checkpoint, save_checkpoint
 from floemap.learning.models.checkpoint_header import describe_checkpoint, heads_in, read_about
@@ -38,23 +33,6 @@ pytestmark = pytest.mark.usefixtures("tiny_is_a_model")
 
 BOTH = {"concentration": {"target": "concentration", "weight": 0.5}}
 HEADS = (Head("ice_type", "class", 6), Head("concentration", "concentration", 1))
-#: Concentration of the three classes that the tiny scenes have.
-CONCENTRATION = {0: 0.0, 3: 0.6, 5: 1.0}
-
-
-def charted(part: PartArrays, *, known: bool = True) -> PartArrays:
-    """Give a tiny scene a polygon for each of its classes, with a concentration that goes with the class."""
-    classes = sorted(CONCENTRATION)
-    ids = np.zeros(part.labels.shape, np.uint16)
-    shares = np.zeros((len(classes) + 1, 6), np.float32)
-    values = np.full((len(classes) + 1, len(VALUES)), np.nan, np.float32)
-    for i, k in enumerate(classes, 1):
-        ids[part.labels == k] = i
-        shares[i, k] = 1
-        if known:
-            values[i, column_of("concentration")] = CONCENTRATION[k]
-    pixels = np.bincount(ids.ravel(), minlength=len(classes) + 1)
-    return dataclasses.replace(part, ids=ids, polygons=PolygonShares(shares, shares > 0, pixels, values))
 
 
 def settings(tasks: Any = BOTH, model: Any = None, **training: Any) -> LearningSettings:
@@ -190,6 +168,24 @@ def test_a_missing_head_is_added_in_fine_tuning_and_the_log_says_so(
     assert torch.equal(after["body.1.weight"], before["body.1.weight"])
     assert torch.equal(after["mean"], before["mean"])
     assert read_about(made.checkpoint)["started_from"]["new_heads"] == ["concentration"]
+
+
+def test_a_users_model_with_a_layer_for_each_head_learns_and_is_started_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What both have keeps its weights, by its name; a head that only one has begins at random, or is left out."""
+    name, still = "own_models:Headed", {"max_epochs": 1, "learning_rate": 1e-30}
+    both = go(tmp_path / "both", settings(model={"name": name}, max_epochs=15, learning_rate=0.05))
+    assert both.history[-1]["tasks"]["concentration"]["r2"] > 0.8 and both.history[-1]["weighted_f1"] > 0.9
+    with caplog.at_level(logging.WARNING):
+        alone = go(tmp_path / "alone", settings({}, {"name": name, "start_from": both.checkpoint}, **still))
+        again = go(tmp_path / "again", settings(BOTH, {"name": name, "start_from": alone.checkpoint}, **still))
+    assert "the head concentration of" in caplog.text and "has no head concentration" in caplog.text
+    old, less, more = (load_checkpoint(t.checkpoint).model.state_dict() for t in (both, alone, again))
+    assert less.keys() < old.keys() == more.keys()
+    assert all(torch.equal(less[k], old[k]) and torch.equal(more[k], old[k]) for k in less)
+    new = "network.last.concentration.weight"
+    assert not torch.equal(more[new], old[new])
 
 
 def test_heads_keep_their_weights_in_another_order_and_by_another_name(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from floemap.bands import BandSet
+from floemap.icechart.label.polygon_values import VALUES, column_of
 from floemap.learning.data.parts import PartArrays
+from floemap.learning.data.polygons import PolygonShares
 from floemap.learning.models.base import SegmentationModel, initialise
 from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings, TrainingSettings
@@ -62,6 +65,25 @@ def scene(name: str, seed: int, shape: tuple[int, int] = (72, 88)) -> PartArrays
 def written_file(descriptor: int) -> str:
     """Return the name that an open file will have once it is whole: `.state.pt.partial-...` is `state.pt`."""
     return ".".join(Path(f"/proc/self/fd/{descriptor}").readlink().name.split(".")[1:3])
+
+
+#: Concentration of the three classes that the tiny scenes have.
+CONCENTRATION = {0: 0.0, 3: 0.6, 5: 1.0}
+
+
+def charted(part: PartArrays, *, known: bool = True) -> PartArrays:
+    """Give a tiny scene a polygon for each of its classes, with a concentration that goes with the class."""
+    classes = sorted(CONCENTRATION)
+    ids = np.zeros(part.labels.shape, np.uint16)
+    shares = np.zeros((len(classes) + 1, 6), np.float32)
+    values = np.full((len(classes) + 1, len(VALUES)), np.nan, np.float32)
+    for i, k in enumerate(classes, 1):
+        ids[part.labels == k] = i
+        shares[i, k] = 1
+        if known:
+            values[i, column_of("concentration")] = CONCENTRATION[k]
+    pixels = np.bincount(ids.ravel(), minlength=len(classes) + 1)
+    return dataclasses.replace(part, ids=ids, polygons=PolygonShares(shares, shares > 0, pixels, values))
 
 
 def tiny_settings(model: Mapping[str, Any] | None = None, **training: Any) -> LearningSettings:

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
+from torch import Tensor
 
 from floemap.bands import BandSet
 from floemap.errors import ConfigError, ModelError
@@ -36,6 +37,7 @@ from floemap.learning.models.checkpoint_header import (
     read_about,
     temperature_of,
 )
+from floemap.learning.models.foreign import Foreign
 from floemap.learning.models.own import is_own
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
@@ -277,17 +279,9 @@ def begin_from(model: SegmentationModel, start: Checkpoint) -> tuple[str, ...]:
     """
     before = dict(zip((_same_head(h) for h in start.model.heads), slices_of(start.model.heads), strict=True))
     now = dict(zip((_same_head(h) for h in model.heads), slices_of(model.heads), strict=True))
-    if list(before) == list(now):
-        model.load_state_dict(start.model.state_dict())
-        return ()
     weights = dict(start.model.state_dict())
-    for name, own in model.state_dict().items():
-        given = weights.get(name, own)
-        same = own.shape == given.shape and model.channels != start.model.channels
-        if not same and (given.shape[:1], own.shape[:1]) == ((start.model.channels,), (model.channels,)):  # last layer
-            weights[name] = own.clone()
-            for head in before.keys() & now.keys():
-                weights[name][now[head]] = given[before[head]]
+    if list(before) != list(now):
+        weights = _of_heads(weights, model, before, now)
     try:
         load_tensors(model, weights)
     except ValueError as e:
@@ -299,6 +293,28 @@ def begin_from(model: SegmentationModel, start: Checkpoint) -> tuple[str, ...]:
     if left:
         logger.warning("the head %s of %s is left out", ", ".join(left), start.path)
     return new
+
+
+def _of_heads(
+    weights: Mapping[str, Tensor],
+    model: SegmentationModel,
+    before: Mapping[tuple[str, str], slice],
+    now: Mapping[tuple[str, str], slice],
+) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint for a model with other heads, given the channels of each head in both."""
+    own = model.state_dict()
+    if isinstance(model, Foreign) and model.by_head:  # each head has layers of its own, which have names of their own
+        kept = {name: x for name, x in weights.items() if name in own or before.keys() <= now.keys()}
+        return ({} if now.keys() <= before.keys() else own) | kept
+    found, channels = dict(weights), [max(s.stop for s in heads.values()) for heads in (before, now)]
+    for name, mine in own.items():
+        given = weights.get(name, mine)
+        same = mine.shape == given.shape and channels[0] != channels[1]
+        if not same and [*given.shape[:1], *mine.shape[:1]] == channels:  # the last layer
+            found[name] = mine.clone()
+            for head in before.keys() & now.keys():
+                found[name][now[head]] = given[before[head]]
+    return found
 
 
 def _same_head(head: Head) -> tuple[str, str]:

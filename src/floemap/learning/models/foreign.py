@@ -1,5 +1,8 @@
 """Any torch.nn.Module as a model: normalised bands, (N, C, H, W), to logits, (N, K, H / s, W / s).
 
+Of several heads, a module may give one tensor with the channels of all, or a table with a tensor for each head by its
+name.
+
 The module's stride s, the sizes that it takes and its receptive field are measured by running it
 (:mod:`floemap.learning.models.probe`). If the receptive field is limited, whole scenes are predicted in tiles that give
 what one pass would give. Otherwise, as with attention, pooling over the image, squeeze and excitation or GroupNorm,
@@ -11,8 +14,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -23,9 +27,10 @@ from floemap.bands import BandSet
 from floemap.config import Settings
 from floemap.errors import FloemapError, ModelError
 from floemap.learning.models.base import SegmentationModel, at_least_float32
-from floemap.learning.models.own import CLASSES, Origin, arguments, build_network, origin
+from floemap.learning.models.own import CLASSES, TASKS, Origin, arguments, build_network, origin
 from floemap.learning.models.probe import Measured, find_sizes, measure, noise, tiles_equal
 from floemap.learning.settings import CropSettings, ModelSettings
+from floemap.learning.targets import Head
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +49,8 @@ class Foreign(SegmentationModel):
     ----------
     network
         The module.
+    heads
+        Heads whose logits it gives, that of classes first.
     measured
         Its stride, alignment and reach.
     window_px
@@ -53,6 +60,8 @@ class Foreign(SegmentationModel):
     ----------
     network
         The module.
+    by_head
+        Whether the module gives a table with a tensor for each head.
     window_px
         See the parameters; None if the reach is limited, so that tiles are exact.
     contiguous
@@ -69,22 +78,25 @@ class Foreign(SegmentationModel):
     def __init__(
         self,
         settings: ModelSettings,
-        classes: int,
+        heads: Sequence[Head],
         bands: BandSet,
         network: nn.Module,
         measured: Measured,
         window_px: int,
     ) -> None:
+        channels = sum(h.channels for h in heads)
         super().__init__(
             settings,
-            classes,
+            channels,
             bands,
             stride=measured.stride,
             alignment_px=measured.alignment_px,
             reach_px=measured.reach_px or 0,
-            feature_channels=classes,
+            feature_channels=channels,
         )
+        self.heads = tuple(heads)
         self.network = network
+        self.by_head = False
         self.contiguous = False
         self.bf16 = False
         self.window_px = None if measured.reach_px is not None else _rounded_up(window_px, measured.alignment_px)
@@ -94,7 +106,7 @@ class Foreign(SegmentationModel):
         y = self.normalise(x).to(self.weight_dtype)
         y = y.contiguous() if self.contiguous else y
         with torch.autocast(y.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            return logits_of(self.network, y)
+            return logits_of(self.network, y, self.heads)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move and cast as torch does, but keep the order in memory that the module needs."""
@@ -107,22 +119,69 @@ class Foreign(SegmentationModel):
         return at_least_float32(features)
 
 
-def logits_of(network: nn.Module, x: Tensor) -> Tensor:
-    """Return the logits of a module, which may be a value of a table, as torchvision's are.
+def logits_of(network: nn.Module, x: Tensor, heads: Sequence[Head]) -> Tensor:
+    """Return the logits of a module, (N, K, h, w), the channels of all heads in their order.
+
+    The module gives them as a tensor, or as a value of a table, as torchvision's do, or as a table with a tensor for
+    each head.
 
     Raises
     ------
     ModelError
-        If it gives something else than logits of four axes.
+        If it gives something else, lacks a head or has a further one, or gives heads of other channels or sizes.
     """
     found = network(x)
     if isinstance(found, Mapping):
+        if _is_by_head(found, heads):
+            return _joined({str(key): value for key, value in found.items()}, x, heads)
         key = next((k for k in _KEYS if k in found), None)
         if key is None:
             raise ModelError(
-                f"gives a table with {', '.join(map(str, found))}; its logits must be at {' or '.join(_KEYS)}."
+                f"gives a table with {', '.join(map(str, found))}; its logits must be at {' or '.join(_KEYS)}, or at "
+                f"the names of its heads: {', '.join(h.name for h in heads)}."
             )
         found = found[key]
+    return _checked(found, x)
+
+
+def _is_by_head(found: Any, heads: Sequence[Head]) -> bool:
+    """Return whether what a module gives is a table by heads: it has one of their names, and no place of all logits."""
+    named = isinstance(found, Mapping) and {h.name for h in heads} & found.keys()
+    return bool(named) and not (set(_KEYS) - {h.name for h in heads}) & found.keys()
+
+
+def _joined(found: Mapping[str, Any], x: Tensor, heads: Sequence[Head]) -> Tensor:
+    """Return the logits of a table with a tensor for each head."""
+    names = [h.name for h in heads]
+    missing, extra = [n for n in names if n not in found], [n for n in found if n not in names]
+    if missing or extra:
+        words = [f"lacks the head {', '.join(missing)}"] if missing else []
+        words += [f"gives the head {', '.join(extra)}, which the configuration does not have"] if extra else []
+        raise ModelError(
+            f"{' and '.join(words)}: its heads are {', '.join(names)}.",
+            hint="The heads are those of the tables [tasks.NAME], and ice_type if none of them has the target class.",
+        )
+    parts = []
+    for head in heads:
+        try:
+            part = _checked(found[head.name], x)
+        except ModelError as e:
+            raise ModelError(f"{e.message.removesuffix('.')}; this is of its head {head.name}.", hint=e.hint) from e
+        if part.shape[1] != head.channels:
+            raise ModelError(
+                f"gives {part.shape[1]} channels for its head {head.name}, which needs {head.channels}.",
+                hint=f"The class gets the channels of each head if it has a parameter {TASKS}.",
+            )
+        parts.append(part)
+    sizes = {(len(p), *p.shape[2:]) for p in parts}
+    if len(sizes) > 1:
+        shown = ", ".join(f"{h.name} {tuple(p.shape)}" for h, p in zip(heads, parts, strict=True))
+        raise ModelError(f"gives heads of different sizes: {shown}.")
+    return torch.cat(parts, dim=1)
+
+
+def _checked(found: Any, x: Tensor) -> Tensor:
+    """Return logits; refuse what is not a floating-point tensor of four axes."""
     if not isinstance(found, Tensor):
         raise ModelError(f"gives a {type(found).__name__}; a tensor of logits (N, classes, rows, columns) is needed.")
     if found.ndim != 4:
@@ -136,7 +195,11 @@ def logits_of(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def build_own(
-    settings: ModelSettings, classes: int, bands: BandSet, crop_px: int, described: Mapping[str, Any] | None
+    settings: ModelSettings,
+    heads: Sequence[Head],
+    bands: BandSet,
+    crop_px: int,
+    described: Mapping[str, Any] | None,
 ) -> SegmentationModel:
     """Build a model that is named by import string; see :func:`floemap.learning.models.registry.build_model`.
 
@@ -148,7 +211,7 @@ def build_own(
         If it fails, reads other bands, or what it gives is not usable.
     """
     came_from = origin(settings.name)
-    network = build_network(settings, arguments(settings, bands, classes, trained=described is not None))
+    network = build_network(settings, arguments(settings, bands, heads, trained=described is not None))
     try:
         if isinstance(network, SegmentationModel):
             model = network
@@ -157,10 +220,12 @@ def build_own(
                     f"reads the bands {', '.join(model.bands.names)}, not {', '.join(bands.names)}.",
                     hint="Give its __init__ a parameter bands, and pass it on to SegmentationModel.__init__.",
                 )
+            if model.channels == sum(h.channels for h in heads):
+                model.heads = tuple(heads)
             check_model_runs(model)
             _check_margin(model)
         else:
-            model = _adapted(settings, classes, bands, network, crop_px, described, _known(described, came_from))
+            model = _adapted(settings, heads, bands, network, crop_px, described, _known(described, came_from))
         _freeze_unused(model)
     except ModelError as e:
         raise ModelError(f"the model {settings.name} {e.message}", hint=e.hint) from e
@@ -170,7 +235,7 @@ def build_own(
 
 def _adapted(
     settings: ModelSettings,
-    classes: int,
+    heads: Sequence[Head],
     bands: BandSet,
     network: nn.Module,
     crop_px: int,
@@ -178,21 +243,24 @@ def _adapted(
     known: Measured | None,
 ) -> Foreign:
     """Return a module as a model, measured unless a checkpoint's header says what was measured."""
+    run = partial(logits_of, heads=heads)
     measured = known
     if measured is None:
-        stride, multiple = find_sizes(network, logits_of, bands.channels, crop_px)
+        stride, multiple = find_sizes(network, run, bands.channels, crop_px)
         if described is None and multiple > crop_px:
             raise ModelError(
                 f"needs images whose sides are multiples of {multiple} px, but the crops have {crop_px} px.",
                 hint=f"Set crops.size_px = {multiple}.",
             )
         measured = Measured(stride, multiple, None)
-    model = Foreign(settings, classes, bands, network, measured, crop_px)
+    model = Foreign(settings, heads, bands, network, measured, crop_px)
     check_model_runs(model)
     if known is None:
-        measured = measure(network, logits_of, bands.channels, stride, multiple)
-        model = Foreign(settings, classes, bands, network, measured, crop_px)
+        measured = measure(network, run, bands.channels, stride, multiple)
+        model = Foreign(settings, heads, bands, network, measured, crop_px)
     model.contiguous = not _takes_channels_last(model)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        model.by_head = _is_by_head(network.eval()(_trial_of(bands.channels, measured.alignment_px, 2)), heads)
     return model
 
 
@@ -251,9 +319,14 @@ def check_model_runs(model: SegmentationModel) -> None:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         first, again, alone = (_run(model.eval(), v) for v in (x, x, x[:1]))
     if first.shape[1] != model.channels:
+        needed = f"the legend has {model.classes} classes"
+        if len(model.heads) > 1:
+            each = ", ".join(f"{h.name}: {h.channels}" for h in model.heads)
+            needed = f"its heads ({each}) need {model.channels}, or a table with a tensor for each"
         raise ModelError(
-            f"gives {first.shape[1]} channels; the legend has {model.classes} classes.",
-            hint="The class gets the number of classes if a parameter has one of the names " + ", ".join(CLASSES) + ".",
+            f"gives {first.shape[1]} channels; {needed}.",
+            hint="The class gets the number of channels if a parameter has one of the names "
+            f"{', '.join(CLASSES)}, and those of each head by name if it has a parameter {TASKS}.",
         )
     if (len(first), *first.shape[2:]) != (len(x), *x.shape[2:]):
         raise ModelError(f"gives logits of {tuple(first.shape)} for an input of {tuple(x.shape)}.")
@@ -285,8 +358,12 @@ def _check_margin(model: SegmentationModel) -> None:
 
 def _trial(model: SegmentationModel, count: int) -> Tensor:
     """Return random values for a run: the smallest multiple of the alignment that is not tiny."""
-    side = _rounded_up(_SIDE, model.alignment_px)
-    return torch.cat([noise(len(model.mean), side, side, seed) for seed in range(count)])
+    return _trial_of(len(model.mean), model.alignment_px, count)
+
+
+def _trial_of(bands: int, alignment_px: int, count: int) -> Tensor:
+    side = _rounded_up(_SIDE, alignment_px)
+    return torch.cat([noise(bands, side, side, seed) for seed in range(count)])
 
 
 def _run(model: SegmentationModel, x: Tensor) -> Tensor:

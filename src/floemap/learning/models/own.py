@@ -4,9 +4,11 @@ Named is a class derived from :class:`torch.nn.Module`, or a function whose anno
 else is called: a checkpoint names its model in this way too, and may come from a stranger. Importing the module runs
 its code all the same.
 
-Three kinds of arguments are filled in, by the name of the parameter: the number of bands (:data:`BANDS`), the number of
-classes (:data:`CLASSES`), of each kind the first name that the signature has, and pretrained weights
-(:data:`PRETRAINED`), which are off unless [model.options] sets them, because most packages would download them. The
+Four kinds of arguments are filled in, by the name of the parameter: the number of bands (:data:`BANDS`), the number of
+classes (:data:`CLASSES`), of each kind the first name that the signature has, the channels of each head by its name
+(:data:`TASKS`), and pretrained weights (:data:`PRETRAINED`), which are off unless [model.options] sets them, because
+most packages would download them. The number of classes is that of the channels of all heads, which the one tensor of
+such a model has, unless the signature has :data:`TASKS`; then it is that of the classes alone. The
 other parameters are the options. A class with a class ``Options`` within it, derived from
 :class:`floemap.config.Settings`, gets one of those as its parameter `options` instead.
 """
@@ -14,7 +16,7 @@ other parameters are the options. A class with a class ``Options`` within it, de
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, get_type_hints
@@ -26,6 +28,7 @@ from floemap.config import Settings
 from floemap.errors import ConfigError, known_names
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.settings import ModelSettings
+from floemap.learning.targets import Head, heads_of
 from floemap.plugins import identity, imported, package_of
 from floemap.sentinel1.encoding import PRODUCT_BANDS
 
@@ -33,6 +36,8 @@ from floemap.sentinel1.encoding import PRODUCT_BANDS
 BANDS = ("in_channels", "in_chans", "num_channels", "input_channels", "n_channels", "bands")
 #: Names of parameters for the number of classes.
 CLASSES = ("classes", "num_classes", "n_classes", "num_labels", "out_channels")
+#: Name of the parameter for the channels of each head, by its name, in order.
+TASKS = "tasks"
 #: Names of parameters for pretrained weights, and the values that leave these out.
 PRETRAINED: Mapping[str, bool | None] = MappingProxyType(
     {
@@ -127,18 +132,20 @@ def check_own(settings: ModelSettings) -> None:
                 f"model.{key} is a setting of floemap's models, but model.name is {settings.name!r}.",
                 hint=f"Leave it out. The options in [model.options] are {_known(own_class(settings.name))}.",
             )
-    arguments(settings, PRODUCT_BANDS, 2)
+    arguments(settings, PRODUCT_BANDS, heads_of({}, 2))
 
 
-def arguments(settings: ModelSettings, bands: BandSet, classes: int, *, trained: bool = False) -> dict[str, Any]:
+def arguments(
+    settings: ModelSettings, bands: BandSet, heads: Sequence[Head], *, trained: bool = False
+) -> dict[str, Any]:
     """Return the keyword arguments from which a model is built.
 
     Parameters
     ----------
     settings
         Name and options of the model.
-    bands, classes
-        Bands that the model reads, and number of classes that it gives.
+    bands, heads
+        Bands that the model reads, and heads that it gives, that of classes first.
     trained
         The weights will come from a checkpoint: no pretrained weights are loaded, whatever the options say.
 
@@ -151,10 +158,14 @@ def arguments(settings: ModelSettings, bands: BandSet, classes: int, *, trained:
     if inspect.isclass(make) and issubclass(make, SegmentationModel):
         checked_options(make, settings)
         own = {"bands": bands} if "bands" in _parameters(make, name) else {}
-        return {"settings": settings, "classes": classes, **own}
+        return {"settings": settings, "classes": sum(h.channels for h in heads), **own}
     known = _parameters(make, name)
+    by_head = TASKS in known and TASKS not in settings.options
+    classes = heads[0].channels if by_head else sum(h.channels for h in heads)
     numbers = zip(_filled(known), (bands.channels, classes), strict=True)
-    filled = {key: number for key, number in numbers if key is not None}
+    filled: dict[str, Any] = {key: number for key, number in numbers if key is not None}
+    if by_head:
+        filled[TASKS] = {h.name: h.channels for h in heads}
     given: dict[str, Any] = dict(settings.options)
     if has_options(make):
         given = {"options": checked_options(make, settings)}
@@ -171,7 +182,7 @@ def arguments(settings: ModelSettings, bands: BandSet, classes: int, *, trained:
         raise ConfigError(
             f"model.name is {name!r}, whose parameter {needed[0]} has neither a default nor a value.",
             hint=f"Set it in [model.options]. The number of bands is given to one of {', '.join(BANDS)}; the number of "
-            f"classes to one of {', '.join(CLASSES)}.",
+            f"classes to one of {', '.join(CLASSES)}; the channels of each head to {TASKS}.",
         )
     return given
 

@@ -94,7 +94,7 @@ def build_model(
     wanted = heads_of({}, heads) if isinstance(heads, int) else tuple(heads)
     channels = sum(h.channels for h in wanted)
     if is_own(settings.name):
-        model = build_own(settings, channels, bands, crop_px, described)
+        model = build_own(settings, wanted, bands, crop_px, described)
     else:
         model = MODELS[settings.name](settings, channels, bands)
     if model.channels != channels:
