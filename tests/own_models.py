@@ -59,7 +59,7 @@ class Headed(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         y = torch.relu(self.one(x))
-        return {name: layer(y) for name, layer in reversed(self.last.items())}
+        return {name: layer(y) for name, layer in reversed(list(self.last.items()))}
 
 
 class Layers(nn.Module):

@@ -31,8 +31,8 @@ _INCOMPLETE = "*"
 def tables(summary: Mapping[str, Any]) -> tuple[Table, ...]:
     """Return the tables of a summary.
 
-    They are losses, classes, named scores, values, polygons, calibration, the challenge, the origin of errors, missing cells; those
-    without a row are left out.
+    They are losses, classes, named scores, values, polygons, calibration, the challenge, the origin of errors, missing
+    cells; those without a row are left out.
 
     Parameters
     ----------
