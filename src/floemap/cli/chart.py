@@ -19,7 +19,10 @@ from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings
 def chart(
     products: Annotated[
         list[Path],
-        typer.Argument(metavar="PRODUCT...", help="Sentinel-1 GRD products in HH+HV: folders, zips, or prepared ones."),
+        typer.Argument(
+            metavar="PRODUCT...",
+            help="Sentinel-1 GRD products in HH+HV: folders, zips, or prepared ones. Also files of AI4Arctic (.nc).",
+        ),
     ],
     out: Out,
     *,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from floemap.cli.app import command, print_result, stderr, stdout
 from floemap.cli.settings_options import FromOptions
+from floemap.errors import ConfigError
 from floemap.icechart.label.settings import LabelSettings
 from floemap.legend import LEGENDS
+from floemap.progress import Progress
+
+if TYPE_CHECKING:
+    from floemap.icechart.label.label import LabelledChart
 
 
 @command("label")
@@ -19,7 +24,8 @@ def label(
         Path,
         typer.Argument(
             metavar="CHART",
-            help="Ice chart in SIGRID-3: shapefile (.shp), GeoPackage, GeoJSON, or an archive of one of these.",
+            help="Ice chart in SIGRID-3: shapefile (.shp), GeoPackage, GeoJSON, or an archive of one of these. "
+            "Also a file of AI4Arctic (.nc).",
         ),
     ],
     like: Annotated[
@@ -42,6 +48,13 @@ def label(
             }
         ),
     ],
+    rule: Annotated[
+        Literal["starter", "correct"],
+        typer.Option(
+            "--rule",
+            help="For raw files of AI4Arctic: add parts of equal types as the published charts do, or all of them.",
+        ),
+    ] = "starter",
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Make a finished result again; also replace one of another chart or grid."),
@@ -62,6 +75,9 @@ def label(
 
     - label.json: how it was made, pixels by class, the rule that decided each polygon, oddities.
 
+    A file of AI4Arctic has the legend ai4arctic, and takes --rule and no other option on classes. --like is the product
+    that `floemap prepare` made of the scene.
+
     A finished result is skipped.
 
         floemap label seaice_s1_20180116t075430.shp --like prepared/S1A_.../product.tif --out labels
@@ -69,16 +85,18 @@ def label(
     from rich.table import Table
 
     from floemap.cli.bars import bar
-    from floemap.icechart.label.label import label_chart, notes_of
+    from floemap.icechart.label.label import notes_of
     from floemap.results.stage import as_written, read_json
 
     with bar(chart.name) as progress:
-        result = label_chart(chart, like, out, settings, overwrite=overwrite, progress=progress)
+        result = _labelled(chart, like, out, settings, rule, overwrite=overwrite, progress=progress)
     record = read_json(result.record)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     with as_written(result.record, "floemap label"):
+        if chart.suffix == ".nc" and record["configuration"]["rule"] != rule:
+            stderr.print(f"{chart}: the rule of its chart is {record['configuration']['rule']}", style="yellow")
         total = sum(record["pixels"].values())
         for name, count in record["pixels"].items():
             table.add_row(name.replace("_", " "), f"{100 * count / total:.2f} %")
@@ -90,3 +108,28 @@ def label(
         stdout.print("SIMULATED")
     for note in notes:
         stderr.print(f"{chart}: {note}", style="yellow")
+
+
+def _labelled(
+    chart: Path,
+    like: Path,
+    out: Path,
+    settings: LabelSettings,
+    rule: Literal["starter", "correct"],
+    *,
+    overwrite: bool,
+    progress: Progress,
+) -> LabelledChart:
+    if chart.suffix == ".nc":
+        from floemap.datasets.ai4arctic.prepare import label_scene
+
+        given = settings.model_dump(exclude_defaults=True)
+        if other := [name for name in given if (name, given[name]) != ("legend", "ai4arctic")]:
+            hint = "The file's chart has the legend ai4arctic, and its own rule."
+            raise ConfigError(f"{chart.name} is a file of AI4Arctic, which takes no {' or '.join(other)}.", hint=hint)
+        return label_scene(chart, like, out, rule=rule, overwrite=overwrite, progress=progress)
+    from floemap.icechart.label.label import label_chart
+
+    if rule != "starter":
+        raise ConfigError("--rule is for files of AI4Arctic.", hint="Other charts take --without-parts and --unmapped.")
+    return label_chart(chart, like, out, settings, overwrite=overwrite, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,18 @@ import typer
 from floemap.cli.app import command
 from floemap.cli.many import Out, run_each
 from floemap.cli.settings_options import FromOptions
+from floemap.progress import Progress
 from floemap.sentinel1.settings import PrepareSettings
 
 
 @command("prepare")
 def prepare(
     products: Annotated[
-        list[Path], typer.Argument(metavar="PRODUCT...", help="Sentinel-1 GRD products in HH+HV: folders or zips.")
+        list[Path],
+        typer.Argument(
+            metavar="PRODUCT...",
+            help="Sentinel-1 GRD products in HH+HV: folders or zips. Also files of AI4Arctic (.nc).",
+        ),
     ],
     out: Out,
     settings: Annotated[
@@ -51,11 +57,21 @@ def prepare(
 
     - quicklook.png: a picture; item.json: a STAC item; product.json: how it was made, and how much noise is left.
 
+    Of the options, files of AI4Arctic take --resolution, --crs and --like: their noise is subtracted already, and tie
+    points locate their pixels.
+
     A finished product is skipped. A product that cannot be read does not stop the others; the exit code is then 1.
 
         floemap prepare S1A_EW_GRDM_1SDH_*.zip --out prepared
-    """
-    from floemap.sentinel1.batch import prepare_all
 
-    work = functools.partial(prepare_all, products, out, settings, like=like, overwrite=overwrite)
-    run_each(products, "prepared", work)
+        floemap prepare ai4arctic/ready/*_prep.nc --out prepared
+    """
+    from floemap.datasets.ai4arctic.prepare import prepare_scene
+    from floemap.outcomes import each_product
+    from floemap.sentinel1.prepare import PreparedProduct, prepare
+
+    def one(product: Path, made: Collection[Path], progress: Progress) -> PreparedProduct:
+        make = prepare_scene if product.suffix == ".nc" else prepare
+        return make(product, out, settings, like=like, overwrite=overwrite, made=made, progress=progress)
+
+    run_each(products, "prepared", functools.partial(each_product, products, one))

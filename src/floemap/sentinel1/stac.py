@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyproj
 import pystac
 import shapely
 import shapely.affinity
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, RasterBand, RasterExtension
@@ -20,16 +25,57 @@ from floemap.grid import crs_of
 from floemap.results.stage import write_json
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
-from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.metadata import Scene
-from floemap.sentinel1.settings import PrepareSettings
 from floemap.version import __version__
 
 
-def write_item(path: Path, scene: Scene, locator: GeoLocator, geobox: GeoBox, settings: PrepareSettings) -> None:
-    """Write a STAC item for the product.tif beside `path`."""
-    lon, lat = locator.footprint(12)
-    geometry, bbox = footprint_geometry(lon, lat)
+@dataclass(frozen=True)
+class Acquisition:
+    """What an item says of an acquisition; see :class:`floemap.sentinel1.metadata.Scene` for the attributes."""
+
+    name: str
+    mission: str
+    mode: str
+    product_type: str
+    polarisations: tuple[str, ...]
+    start: datetime
+    stop: datetime
+    pass_direction: str
+    absolute_orbit: int
+    relative_orbit: int | None
+    pixel_spacing_m: tuple[float, float]
+    radar_frequency_hz: float
+    simulated: bool
+
+    @classmethod
+    def of(cls, scene: Scene) -> Acquisition:
+        """Return the acquisition of a product."""
+        return cls(**{f.name: getattr(scene, f.name) for f in fields(cls)})
+
+    @property
+    def title(self) -> str:
+        """Title of the product's picture."""
+        prefix = "SIMULATED  " if self.simulated else ""
+        return f"{prefix}{self.mission} {self.mode}  {self.start:%Y-%m-%d %H:%M} UTC  {self.pass_direction.lower()}"
+
+
+def write_item(
+    path: Path,
+    scene: Acquisition,
+    footprint: tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]],
+    geobox: GeoBox,
+    further: Mapping[str, Any],
+) -> None:
+    """Write a STAC item for the product.tif beside `path`.
+
+    Parameters
+    ----------
+    footprint
+        Longitude and latitude, degrees, of the image's closed outline.
+    further
+        Further properties.
+    """
+    geometry, bbox = footprint_geometry(*footprint)
     item = pystac.Item(
         id=scene.name,
         geometry=geometry,
@@ -44,9 +90,8 @@ def write_item(path: Path, scene: Scene, locator: GeoLocator, geobox: GeoBox, se
             "simulated": scene.simulated,
             "processing:level": "L1",
             "processing:software": {"floemap": __version__},
-            "floemap:settings": settings.model_dump(),
-            "floemap:geometry": locator.record(),
-        },
+        }
+        | dict(further),
     )
     item.stac_extensions.append("https://stac-extensions.github.io/processing/v1.2.0/schema.json")
     item.add_asset(
@@ -64,7 +109,7 @@ def write_item(path: Path, scene: Scene, locator: GeoLocator, geobox: GeoBox, se
     write_json(path, item.to_dict(include_self_link=False))
 
 
-def _describe(item: pystac.Item, scene: Scene, geobox: GeoBox) -> None:
+def _describe(item: pystac.Item, scene: Acquisition, geobox: GeoBox) -> None:
     crs = crs_of(geobox)
     projection = ProjectionExtension.ext(item, add_if_missing=True)
     projection.apply(

@@ -9,7 +9,7 @@ says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, Band, open_raster, read_geobox, write_cog
+from floemap.datasets.ai4arctic.acquisition import acquisition_of, footprint
 from floemap.datasets.ai4arctic.class_areas import NOTHING, class_areas, combined, separated, tenths
 from floemap.datasets.ai4arctic.codes import PolygonCodes, Rule, polygon_classes
 from floemap.datasets.ai4arctic.convert import places_of_ids
 from floemap.datasets.ai4arctic.files import Floats, SceneFile, open_scene_file
 from floemap.datasets.ai4arctic.form import CHARTS, NO_CLASS
 from floemap.datasets.ai4arctic.tie_locator import TieLocator
-from floemap.errors import ChartError, GridError, ProductError
+from floemap.errors import ChartError, ConfigError, GridError, ProductError
 from floemap.grid import crs_of, describe_grid
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.label.label import STAGE as LABEL_STAGE
@@ -48,20 +49,17 @@ from floemap.results.folders import made_of, stage_folder, told_sources
 from floemap.results.stage import Stage, is_finished, provenance, sha256, write_json
 from floemap.sentinel1.bands import raster_of
 from floemap.sentinel1.encoding import MASK_VALID
+from floemap.sentinel1.prepare import STAGE as PREPARE_STAGE
 from floemap.sentinel1.prepare import Gather, PreparedProduct, write_bands
+from floemap.sentinel1.quicklook import draw_quicklook
 from floemap.sentinel1.radiometry import FLOOR_DB
 from floemap.sentinel1.settings import PrepareSettings
+from floemap.sentinel1.stac import Acquisition, write_item
 
 #: Files that label_scene writes beside the labels, as label_chart does.
 _FRACTIONS, _DISTANCE = "fractions.tif", "border_distance.tif"
 #: Raise the revision when bands change.
-STAGE = Stage(
-    "floemap prepare",
-    "product.json",
-    revision=1,
-    files=("product.tif", "product.qml"),
-    kept=("layers", "floemap layer"),
-)
+STAGE = replace(PREPARE_STAGE, revision=1)
 _NOISE = "subtracted by the dataset's makers, DOI 10.1109/TGRS.2021.3131036"
 
 
@@ -70,7 +68,9 @@ def prepare_scene(
     out: str | Path,
     settings: PrepareSettings | None = None,
     *,
+    like: str | Path | None = None,
     overwrite: bool = False,
+    made: Collection[Path] = (),
     progress: Progress = silent,
 ) -> PreparedProduct:
     """Put the bands of a raw or a ready-to-train file on a map grid.
@@ -84,8 +84,12 @@ def prepare_scene(
     settings
         `resolution_m` and `crs` count; the others are for products as delivered. Where the resolution is a multiple of
         the file's pixels, these are averaged in power first.
+    like
+        Raster whose grid is used instead.
     overwrite
         Make it again even if it is finished with the same file and settings.
+    made
+        Folders that the same call has made; `overwrite` does not replace them.
     progress
         Progress callback, called as progress(done, total, message).
 
@@ -104,15 +108,19 @@ def prepare_scene(
         folder = Path(out) / scene.name
         inputs = {"product": {path.name: sha256(path)}}
         configuration = settings.model_dump(include={"resolution_m", "crs"})
-        if not overwrite and is_finished(folder, STAGE, ("product.tif",), inputs=inputs, configuration=configuration):
+        configuration |= {} if like is None else {"like": sha256(Path(like))}
+        files = ("product.tif", "item.json", "quicklook.png")
+        if not overwrite and is_finished(folder, STAGE, files, inputs=inputs, configuration=configuration):
             return PreparedProduct(folder, skipped=True)
         if file.file_name is not None and file.file_name.reference:
             hint = f"Give {scene.ready} or the raw file."
             raise ProductError("has the charts of a test scene, and no bands.", path=path, hint=hint)
-        locator = TieLocator(file.tie_points(), file.shape, settings.crs)
-        geobox = locator.grid(settings.resolution_m)
-        looks = max(1, int(settings.resolution_m / file.spacing_m + 1e-6))
-        with stage_folder(folder, STAGE, sources={"product": path}, inputs=inputs, replace_others=overwrite) as partial:
+        acquired = acquisition_of(file)
+        locator, geobox = _on_map(file, settings, like)
+        looks = max(1, int(abs(geobox.resolution.x) / file.spacing_m + 1e-6))
+        sources = {"product": path} | ({} if like is None else {"like": Path(like)})
+        replace_others = overwrite and folder not in made
+        with stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=replace_others) as partial:
             power, incidence = _cells(file, looks, between(progress, 0, 0.6))
             gather = Gather(power, looks, locator.inverse_map(geobox, incidence), geobox.shape[1])
             del power
@@ -127,16 +135,36 @@ def prepare_scene(
                 raise GridError("has no pixel with data.", path=path, hint="Download the file again.")
             write_style(partial / "product.tif", grey_style(*SHOWN_HH_DB))
             record = provenance(STAGE, inputs=inputs, configuration=configuration)
-            record |= {"sources": told_sources(folder, {"product": path}), "simulated": file.simulated}
-            record |= {"scene": _identity(file), "looks": looks, "grid": describe_grid(geobox), "floor_db": FLOOR_DB}
+            record |= {"sources": told_sources(folder, sources), "simulated": file.simulated}
+            record |= {
+                "scene": _identity(file, acquired),
+                "looks": looks,
+                "grid": describe_grid(geobox),
+                "floor_db": FLOOR_DB,
+            }
             record |= {"thermal_noise": {p: {"done": _NOISE, "residual": {}} for p in ("HH", "HV")}}
             record |= {"corners_lonlat_deg": locator.corners_lonlat_deg(), "pixels": pixels}
+            progress(1, 1, "drawing")
+            draw_quicklook(partial / "product.tif", partial / "quicklook.png", title=acquired.title)
+            geometry = {"floemap:settings": configuration, "floemap:geometry": {"method": "tie points"}}
+            write_item(partial / "item.json", acquired, footprint(locator.tie), geobox, geometry)
             write_json(partial / STAGE.record, record | {"bytes": made_of(partial)})
     progress(1, 1, "done")
     return PreparedProduct(folder)
 
 
-def _identity(file: SceneFile) -> dict[str, Any]:
+def _on_map(file: SceneFile, settings: PrepareSettings, like: str | Path | None) -> tuple[TieLocator, GeoBox]:
+    """Return the places of the image's pixels, and the grid: that of `like`, or else one over the image."""
+    if like is None:
+        locator = TieLocator(file.tie_points(), file.shape, settings.crs)
+        return locator, locator.grid(settings.resolution_m)
+    if settings.crs is not None:
+        raise ConfigError("a CRS and a raster whose grid to use were both given.", hint="Give one of the two.")
+    geobox = read_geobox(Path(like))
+    return TieLocator(file.tie_points(), file.shape, crs_of(geobox).to_wkt()), geobox
+
+
+def _identity(file: SceneFile, acquired: Acquisition) -> dict[str, Any]:
     scene = file.scene
     return {
         "name": scene.product,
@@ -144,7 +172,10 @@ def _identity(file: SceneFile) -> dict[str, Any]:
         "mode": "EW",
         "polarisations": ["HH", "HV"],
         "start": scene.start.isoformat(),
+        "stop": scene.stop.isoformat(),
+        "pass_direction": acquired.pass_direction,
         "absolute_orbit": scene.orbit[1],
+        "relative_orbit": acquired.relative_orbit,
         "dataset": "AI4Arctic",
         "kind": file.kind,
         "service": scene.service,

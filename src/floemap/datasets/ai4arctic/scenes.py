@@ -83,6 +83,11 @@ class Ai4Scene:
         return ("winter", "spring", "summer", "autumn")[self.start.month % 12 // 3]
 
     @property
+    def stop(self) -> datetime:
+        """End of the acquisition, UTC."""
+        return datetime.strptime(self.product.split("_")[5], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+
+    @property
     def orbit(self) -> tuple[str, int]:
         """Mission and absolute orbit: scenes that share them are neighbours along one track."""
         return self.mission, int(self.product.split("_")[6])

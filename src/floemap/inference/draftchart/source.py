@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from floemap.cog import open_raster
+from floemap.datasets.ai4arctic.files import open_scene_file
+from floemap.datasets.ai4arctic.prepare import prepare_scene
 from floemap.errors import MISSHAPEN, ProductError
 from floemap.progress import Progress
 from floemap.results.stage import SCHEMA_VERSION, is_newer, read_json, sha256
@@ -28,7 +30,7 @@ class ChartSource:
     Attributes
     ----------
     path
-        The product's folder or zip, or the prepared folder.
+        The product's folder or zip, the prepared folder, or a file of AI4Arctic.
     name
         Name of the product, and of the chart's folder.
     prepared
@@ -44,6 +46,11 @@ class ChartSource:
     prepared: bool
     start: datetime
     inputs: dict[str, Any]
+
+    @property
+    def of_ai4arctic(self) -> bool:
+        """Whether the product is a file of AI4Arctic."""
+        return not self.prepared and self.path.suffix == ".nc"
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ def find_product(product: str | Path) -> ChartSource:
     Parameters
     ----------
     product
-        A Sentinel-1 product's folder or zip, or a folder made by ``floemap prepare``, or its product.tif.
+        A Sentinel-1 product's folder or zip, a file of AI4Arctic, or a folder made by ``floemap prepare``, or its
+        product.tif.
 
     Raises
     ------
@@ -102,6 +110,9 @@ def find_product(product: str | Path) -> ChartSource:
         scene = _open_prepared(path)
         hashes = {name: sha256(path / name) for name in ("product.tif", "product.json")}
         return ChartSource(path, path.absolute().name, True, scene.start, {"product": hashes})
+    if path.suffix == ".nc":
+        with open_scene_file(path) as file:
+            return ChartSource(path, file.scene.name, False, file.start, {"product": {path.name: sha256(path)}})
     opened = open_scene(path, POLARISATIONS)
     identity = product_identity(opened, verified=True)
     return ChartSource(path, opened.name, False, opened.start, {"product": identity})
@@ -109,7 +120,7 @@ def find_product(product: str | Path) -> ChartSource:
 
 def inputs_of(source: ChartSource, settings: PrepareSettings) -> dict[str, Any]:
     """Return the identity of a product, with that of its pixel files if they will not be verified."""
-    if source.prepared or settings.verify:
+    if source.prepared or source.of_ai4arctic or settings.verify:
         return source.inputs
     return {"product": product_identity(open_scene(source.path, POLARISATIONS), verified=False)}
 
@@ -126,7 +137,10 @@ def prepare_source(
     """
     if source.prepared:
         return _open_prepared(source.path)
-    made = prepare(source.path, folder, settings, overwrite=overwrite, quicklook=False, progress=progress)
+    if source.of_ai4arctic:
+        made = prepare_scene(source.path, folder, settings, overwrite=overwrite, progress=progress)
+    else:
+        made = prepare(source.path, folder, settings, overwrite=overwrite, quicklook=False, progress=progress)
     return _open_prepared(made.folder)
 
 
