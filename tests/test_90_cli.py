@@ -183,7 +183,7 @@ NEEDED = {
     "fetch extremeearth": "--out O", "layer distance-to-land": "P --land L", "layer from-raster": "P F --name n",
 }  # fmt: skip
 #: Commands whose beginnings stay when they are stopped.
-RESUMES = {"train", "compare", "demo", "fetch extremeearth", "fetch weights"}
+RESUMES = {"train", "compare", "demo", "fetch ai4arctic", "fetch extremeearth", "fetch weights"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,8 +43,8 @@ def acquisition_of(file: SceneFile) -> Acquisition:
     )
 
 
-def pass_direction(latitude_deg: NDArray[np.float64]) -> str:
-    """Return ``ASCENDING`` or ``DESCENDING``, from latitudes, (lines, samples), whose lines follow each other in time."""
+def pass_direction(latitude_deg: NDArray[np.floating[Any]]) -> str:
+    """Return ``ASCENDING`` or ``DESCENDING`` from latitudes, (lines, samples), whose lines come in order of time."""
     middle = latitude_deg[:, latitude_deg.shape[1] // 2]
     return "ASCENDING" if middle[-1] > middle[0] else "DESCENDING"
 
