@@ -46,7 +46,7 @@ from floemap.own_legends import in_record
 from floemap.progress import Progress, between, silent
 from floemap.qgis_raster import SHOWN_HH_DB, classes_style, grey_style, write_style
 from floemap.results.folders import made_of, stage_folder, told_sources
-from floemap.results.stage import Stage, is_finished, provenance, sha256, write_json
+from floemap.results.stage import is_finished, provenance, sha256, write_json
 from floemap.sentinel1.bands import raster_of
 from floemap.sentinel1.encoding import MASK_VALID
 from floemap.sentinel1.prepare import STAGE as PREPARE_STAGE
