@@ -26,7 +26,7 @@ from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import LossSettings, ModelSettings
 from floemap.learning.training.distributed import make_fabric, precision_of
-from floemap.learning.training.loop import train_step
+from floemap.learning.training.epochs import train_step
 
 CLASSES = 6
 LIMIT = 1.15

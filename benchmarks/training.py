@@ -35,7 +35,7 @@ from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings
 from floemap.learning.training.compiling import compiled_view
 from floemap.learning.training.distributed import make_fabric, precision_of
-from floemap.learning.training.loop import train_step
+from floemap.learning.training.epochs import train_step
 
 CLASSES = 6
 

@@ -24,7 +24,7 @@ from tiny_model import ABOUT, WITH_TINY, scene, written_file
 import floemap.learning.models.registry as models_module
 from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.settings import CropSettings, LearningSettings, ModelSettings, TrainingSettings
-from floemap.learning.training import loop
+from floemap.learning.training import epochs, record
 from floemap.learning.training.loop import train
 from floemap.learning.training.state import load_state
 from floemap.learning.training.validation import Validation
@@ -54,7 +54,7 @@ REAL = SETTINGS.model_copy(update={"model": ModelSettings(name="resnet18_aspp", 
 
 def go(out: Path, told: Callable[[str], None] = lambda what: None) -> None:
     """Train. All epochs after the first validate badly: patience and the best weights must outlive a kill."""
-    real = vars(loop)["validate"]
+    real = vars(epochs)["validate"]
     epoch = [0]
 
     def heard(done: float, total: float, what: str) -> None:
@@ -66,7 +66,7 @@ def go(out: Path, told: Callable[[str], None] = lambda what: None) -> None:
         found = real(*args, **kwargs)
         return dataclasses.replace(found, loss=found.loss + 10 * (epoch[0] > 1))
 
-    vars(loop)["validate"] = validate
+    vars(epochs)["validate"] = validate
     train(
         [scene("a", 1), scene("b", 2)],
         [scene("v", 3)],
@@ -120,18 +120,18 @@ def at_write(name: str, number: int = 1, *, torn: bool = False) -> Trap:
 
 
 def at_record() -> None:
-    vars(loop)["write_json"] = lambda *_: die()
+    vars(record)["write_json"] = lambda *_: die()
 
 
 def in_validation() -> None:
-    real = vars(loop)["validate"]
+    real = vars(epochs)["validate"]
     left = [3]
 
     def validate(*args: Any, **kwargs: Any) -> Any:
         left[0] -= 1
         return die() if left[0] == 0 else real(*args, **kwargs)
 
-    vars(loop)["validate"] = validate
+    vars(epochs)["validate"] = validate
 
 
 def in_step(signal_number: int) -> Callable[[Path], None]:

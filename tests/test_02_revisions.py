@@ -151,7 +151,7 @@ def test_a_training_of_another_revision_is_refused_and_kept(
     assert read_json(first.record)["revision"] == 2
     if not finished:
         first.record.unlink()
-    raised(monkeypatch, "floemap.learning.training.state:STAGE", "floemap.learning.training.loop:STAGE")
+    raised(monkeypatch, "floemap.learning.training.state:STAGE", "floemap.learning.training.record:STAGE")
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(ConfigError, match=r"with other revision \(2, now 3\).*--overwrite"):
         go()

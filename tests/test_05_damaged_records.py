@@ -309,7 +309,7 @@ def test_a_state_of_any_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m:
-        m.setattr("floemap.learning.training.loop.write_json", broken)
+        m.setattr("floemap.learning.training.record.write_json", broken)
         with pytest.raises(KeyboardInterrupt):
             go(tmp_path / "begun")
     state = torch.load(tmp_path / "begun" / "state.pt", weights_only=True)

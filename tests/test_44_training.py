@@ -33,7 +33,7 @@ from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings
-from floemap.learning.training import loop as training_module
+from floemap.learning.training import epochs as epochs_module
 from floemap.learning.training.compiling import compiled_view
 from floemap.learning.training.distributed import make_fabric
 from floemap.learning.training.loop import Trained, train
@@ -84,7 +84,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: Sequence[float]) -> None:
         loss = next(left)
         return Validation(loss, np.eye(6, dtype=np.int64), {"ice_type": loss}, {})
 
-    monkeypatch.setattr(training_module, "validate", found)
+    monkeypatch.setattr(epochs_module, "validate", found)
 
 
 # What a training gives
@@ -185,7 +185,7 @@ def test_best_weights_are_those_that_are_evaluated(run: Any, monkeypatch: pytest
         after.append(state.weights)
         save_state(path, state)
 
-    monkeypatch.setattr(training_module, "save_state", watched)
+    monkeypatch.setattr(epochs_module, "save_state", watched)
     scripted(monkeypatch, [0.9, 0.4, 0.7, 0.4])
     trained = run(tiny_settings(max_epochs=4))
     kept = weights_of(trained)
@@ -487,13 +487,13 @@ def test_validation_on_patches_is_on_the_same_ones_each_epoch(run: Any, held_out
 def test_repeats_are_validated_on_the_same_patches(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeats differ in their seeds; were they validated on other pixels, their losses could not be compared."""
     seen: dict[int, Any] = {}
-    real = vars(training_module)["validate"]
+    real = vars(epochs_module)["validate"]
 
     def watched(*args: Any, crops: Any, **more: Any) -> Validation:
         seen[len(seen)] = crops
         return real(*args, crops=crops, **more)
 
-    monkeypatch.setattr(training_module, "validate", watched)
+    monkeypatch.setattr(epochs_module, "validate", watched)
     for seed in (0, 1):
         run(tiny_settings(validation="crops", max_epochs=1, seed=seed), str(seed))
     assert seen[0] == seen[1]
@@ -703,6 +703,6 @@ def test_memory_of_a_gpu_that_runs_out_is_said(run: Any, monkeypatch: pytest.Mon
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nAnd more words.")
 
-    monkeypatch.setattr(training_module, "_train_epoch", full)
+    monkeypatch.setattr(epochs_module, "_train_epoch", full)
     with pytest.raises(TrainingError, match=r"too small for batches of 4 crops of 32 px.*20\.00 GiB\. Lower training"):
         run(tiny_settings())

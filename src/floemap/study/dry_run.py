@@ -170,7 +170,7 @@ def _time_step(
     from floemap.learning.models.registry import build_model
     from floemap.learning.targets import heads_of
     from floemap.learning.training.distributed import make_fabric, precision_of
-    from floemap.learning.training.loop import train_step
+    from floemap.learning.training.epochs import train_step
 
     learning = with_rates(learning)
     fabric = make_fabric(device, learning.training.precision)

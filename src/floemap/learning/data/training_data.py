@@ -42,6 +42,8 @@ class Dataset:
         Number of pixels of each class in the training parts.
     source
         Source of crops of the training parts.
+    training
+        Training parts, in memory where the source draws from there.
     validation
         Validation parts, in memory unless crops are streamed.
     fixed
@@ -51,6 +53,7 @@ class Dataset:
     surveys: list[Survey]
     pixels: list[int]
     source: CropSource
+    training: Sequence[Part]
     validation: list[Part]
     fixed: list[list[Crop]] | None
 
@@ -120,6 +123,7 @@ def gather(
 
     on_gpu = device.type == "cuda"
     source: CropSource
+    kept: Sequence[Part] = training
     if streamed:
         source = StreamedCrops(
             [p for p in training if isinstance(p, ScenePart)],
@@ -137,7 +141,8 @@ def gather(
                 "the scenes (%.1f GB) do not fit into the GPU's memory; they stay in main memory", needed / 1e9
             )
         source = ResidentCrops(loaded, device if fits else "cpu")
-    return Dataset(surveys, pixels, source, held, fixed if on_patches else None)
+        kept = training if fits else loaded
+    return Dataset(surveys, pixels, source, kept, held, fixed if on_patches else None)
 
 
 def _count_known(known: dict[Head, int], part: PartArrays) -> None:

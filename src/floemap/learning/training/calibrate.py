@@ -1,12 +1,16 @@
 """What is measured once a training has ended: the temperature of its probabilities, and what its scenes are like.
 
 For the temperature the validation parts are computed once more, whole: which weights are kept is known after the last
-epoch only. For the out-of-distribution score the bands of all parts are read once more, without the network.
+epoch only. For the out-of-distribution score the bands of all parts are used once more, without the network: of parts
+that are in memory they are not read again.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,9 +22,36 @@ from floemap.learning.calibration.temperature import PolygonSample, fit_temperat
 from floemap.learning.data.parts import load_part
 from floemap.learning.data.training_data import Part
 from floemap.learning.models.base import SegmentationModel
+from floemap.learning.models.checkpoint_header import SCENES
 from floemap.learning.training.device import exact_float32
-from floemap.learning.training.distributed import gathered
+from floemap.learning.training.distributed import gathered, on_first
+from floemap.learning.training.run import Run
+from floemap.learning.training.state import State
 from floemap.learning.whole_scene.logits import array_reader, scene_logits
+from floemap.progress import BESIDE_BARS, milestones
+
+logger = logging.getLogger(__name__)
+
+
+def calibrated(run: Run, state: State) -> Run:
+    """Measure how far to trust the best weights, write it beside them, and return the run with it in its header."""
+    if not run.settings.training.calibrate or state.best_epoch is None:
+        return run
+    model = copy.deepcopy(run.model)
+    model.load_state_dict(state.best)
+    found = calibrate(model, run.data.validation, run.fabric)
+    seed = run.settings.training.seed
+    scenes = on_first(run.fabric, lambda: describe_scenes(run.data.training, run.data.validation, seed))
+    run = replace(run, about=dict(run.about) | {"calibration": found, SCENES: scenes})
+    on_first(run.fabric, lambda: run.update_files(state, rewrite=True))
+    if run.fabric.is_global_zero:
+        if "reason" in found:
+            logger.warning("%s: the probabilities are not calibrated, because %s", run.out, found["reason"])
+        else:
+            words = "%s: temperature %g, from %d validation polygons; mean log loss %.4g, %.4g without it"
+            before, after = found["log_loss"]
+            milestones.info(words, run.out, found["temperature"], found["polygons"], after, before, extra=BESIDE_BARS)
+    return run
 
 
 @torch.inference_mode()
