@@ -4,8 +4,9 @@
     python benchmarks/golden.py compare GOLDEN.json     after it; exit code 1 and the names of what differs
 
 Runs the demo at its smallest (simulated scenes, preparation, labels, three trainings, predictions, scores, checks,
-report) and makes a draft chart. Digests are of pixels, tensors, rows and JSON values. Times, versions and durations are
-left out, and so is what two runs of the same code give differently. Digests hold on one machine only.
+report), makes a draft chart, and trains and predicts with two heads, ice type and concentration. Digests are of pixels,
+tensors, rows and JSON values. Times, versions and durations are left out, and so is what two runs of the same code give
+differently. Digests hold on one machine only.
 """
 
 from __future__ import annotations
@@ -37,7 +38,29 @@ def run(folder: Path) -> dict[str, str]:
     model = next(done.folder.glob("cells/*/model/model.safetensors"))
     product = next((done.folder / "data" / "prepared").iterdir())
     make_chart(product, [model], folder / "charts", ChartSettings(min_area_km2=100.0))
+    two_heads(done.folder, folder / "heads")
     return picture(folder)
+
+
+def two_heads(compared: Path, out: Path) -> None:
+    """Train a model with two heads for an epoch on half a scene of a comparison, and predict the scene."""
+    from floemap import Study, predict, train_model
+
+    labels = min((compared / "data" / "labels").glob("*/*"))
+    product = min(p for p in (compared / "data" / "prepared").iterdir() if p.is_dir())
+    study = Study.checked(
+        data={"legend": read_legend(labels), "scenes": [{"name": "a", "product": product, "chart": labels}]},
+        split={"kind": "lists", "training": ["a-SW"], "validation": ["a-NE"]},
+        tasks={"concentration": {"target": "concentration", "weight": 5.0}},
+        crops={"size_px": 64, "per_scene": 4},
+        training={"batch": 2, "max_epochs": 1, "precision": "fp32", "learning_rate": 1e-3},
+    )
+    predict(product, train_model(study, out / "run"), out / "predictions", precision="fp32")
+
+
+def read_legend(labels: Path) -> str:
+    """Return the name of the legend of labels."""
+    return str(json.loads((labels / "label.json").read_text())["legend"]["name"])
 
 
 def main() -> None:

@@ -45,7 +45,8 @@ class ModelSettings(Settings):
 
     start_from: Path | None = None
     """Checkpoint to start from when fine-tuning on other scenes: all its weights and its normalisation are used. It
-    must be of the same model."""
+    must be of the same model, on the same pixel size and classes. It may have other bands and heads: weights of a band
+    that it lacks begin at 0, a band that is left out counts as its mean."""
 
     @field_validator("rates")
     @classmethod

@@ -64,7 +64,7 @@ def train_on(
     ConfigError, TrainingError, ModelError
         See :func:`floemap.study.split.make_split` and :func:`floemap.learning.training.loop.train`.
     """
-    from floemap.learning.models.checkpoint import read_start
+    from floemap.learning.models.start import read_start
     from floemap.learning.training.loop import train
 
     classes = chosen_legend(study.data.legend)

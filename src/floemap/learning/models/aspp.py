@@ -109,6 +109,8 @@ def _only_centre(convolution: nn.Module) -> None:
 class ResNet18Aspp(SegmentationModel):
     """ResNet18 up to layer3 with the ASPP decoder at its stride: 4.04 million parameters, or 5.61 if dense."""
 
+    band_weights = ("encoder.conv1.weight",)
+
     def __init__(
         self, settings: ModelSettings, classes: int, bands: BandSet = PRODUCT_BANDS, *, separable: bool
     ) -> None:

@@ -10,7 +10,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,9 @@ class SegmentationModel(nn.Module, ABC):
 
     class Options(Settings):
         """The model has no options."""
+
+    #: Names of the weights, (K, C, h, w), that read the channels of the bands; empty where they are not known.
+    band_weights: ClassVar[tuple[str, ...]] = ()
 
     mean: Tensor
     std: Tensor

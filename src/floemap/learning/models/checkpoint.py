@@ -19,7 +19,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
-from torch import Tensor
 
 from floemap.bands import BandSet
 from floemap.errors import ConfigError, ModelError
@@ -37,16 +36,14 @@ from floemap.learning.models.checkpoint_header import (
     read_about,
     temperature_of,
 )
-from floemap.learning.models.foreign import Foreign
 from floemap.learning.models.own import is_own
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
-from floemap.learning.targets import Head, is_usual, slices_of
+from floemap.learning.targets import is_usual
 from floemap.legend import Legend
 from floemap.legend import legend as legend_called
 from floemap.own_legends import from_record
 from floemap.results.stage import write_whole
-from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -239,94 +236,6 @@ def _settings_of(described: Mapping[str, Any]) -> ModelSettings:
         return ModelSettings.checked(name=described["name"], options=described["options"])
     keys = ("name", "output_stride", "dropout")  # older headers lack the rates
     return ModelSettings.checked(rates=described.get("rates"), **{key: described[key] for key in keys})
-
-
-def read_start(
-    settings: ModelSettings, legend: Legend, resolution_m: float, bands: BandSet = PRODUCT_BANDS
-) -> Checkpoint | None:
-    """Return the checkpoint that a training starts from (``start_from``), or None if it starts from none.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be read, is another model than `settings` ask for, or was trained on other bands, another pixel
-        size or other classes.
-    """
-    if settings.start_from is None:
-        return None
-    start = load_checkpoint(settings.start_from)
-    check_fits(start, bands=bands, resolution_m=resolution_m, legend=legend)
-    own, asked = _in_words(start.model.settings), _in_words(settings)
-    if own != asked:
-        raise ModelError(
-            f"is the model {own}; the configuration asks for {asked}.",
-            path=start.path,
-            hint="Give [model] the same values, or start from another file.",
-        )
-    return start
-
-
-def begin_from(model: SegmentationModel, start: Checkpoint) -> tuple[str, ...]:
-    """Load the weights and the normalisation of a checkpoint into a model of the same kind; return its new heads.
-
-    The heads may differ. Heads that the checkpoint has as well begin with its weights, that of classes whatever it is
-    called; the others keep the random ones of the model, which is logged.
-
-    Raises
-    ------
-    ModelError
-        If a tensor has another shape for another reason than other heads.
-    """
-    before = dict(zip((_same_head(h) for h in start.model.heads), slices_of(start.model.heads), strict=True))
-    now = dict(zip((_same_head(h) for h in model.heads), slices_of(model.heads), strict=True))
-    weights = dict(start.model.state_dict())
-    if list(before) != list(now):
-        weights = _of_heads(weights, model, before, now)
-    try:
-        load_tensors(model, weights)
-    except ValueError as e:
-        raise ModelError(f"does not fit a model with other heads: {e}.", path=start.path) from e
-    new = tuple(h.name for h in model.heads if _same_head(h) not in before)
-    left = [h.name for h in start.model.heads if _same_head(h) not in now]
-    if new:
-        logger.warning("%s has no head %s: its weights begin at random", start.path, ", ".join(new))
-    if left:
-        logger.warning("the head %s of %s is left out", ", ".join(left), start.path)
-    return new
-
-
-def _of_heads(
-    weights: Mapping[str, Tensor],
-    model: SegmentationModel,
-    before: Mapping[tuple[str, str], slice],
-    now: Mapping[tuple[str, str], slice],
-) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint for a model with other heads, given the channels of each head in both."""
-    own = model.state_dict()
-    if isinstance(model, Foreign) and model.by_head:  # each head has layers of its own, which have names of their own
-        kept = {name: x for name, x in weights.items() if name in own or before.keys() <= now.keys()}
-        return ({} if now.keys() <= before.keys() else own) | kept
-    found, channels = dict(weights), [max(s.stop for s in heads.values()) for heads in (before, now)]
-    for name, mine in own.items():
-        given = weights.get(name, mine)
-        same = mine.shape == given.shape and channels[0] != channels[1]
-        if not same and [*given.shape[:1], *mine.shape[:1]] == channels:  # the last layer
-            found[name] = mine.clone()
-            for head in before.keys() & now.keys():
-                found[name][now[head]] = given[before[head]]
-    return found
-
-
-def _same_head(head: Head) -> tuple[str, str]:
-    """Return what identifies a head in another model."""
-    return (head.target, "" if head.kind == "class" else head.name)
-
-
-def _in_words(model: ModelSettings) -> str:
-    if is_own(model.name):
-        return f"{model.name} with the options {model.options}"
-    rates = f" and rates {', '.join(map(str, model.rates))}" if model.rates else ""
-    return f"{model.name} with output_stride {model.output_stride}{rates}"
 
 
 def check_fits(

@@ -30,6 +30,8 @@ class UNet(SegmentationModel):
     The features are those before the last 1 x 1 convolution, (N, 32, H, W): too large to keep for a whole scene.
     """
 
+    band_weights = ("down.0.0.weight",)
+
     def __init__(self, settings: ModelSettings, classes: int, bands: BandSet = PRODUCT_BANDS) -> None:
         super().__init__(
             settings,

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from floemap.learning.data.training_data import Part, check_parts, gather
 from floemap.learning.losses.registry import loss_class
 from floemap.learning.losses.tasks import reads_polygons, task_losses
 from floemap.learning.models.atrous import warn_of_few_taps, with_rates
-from floemap.learning.models.checkpoint import begin_from, read_start
 from floemap.learning.models.foreign import warn_of_reach
 from floemap.learning.models.registry import build_model, check_model
+from floemap.learning.models.start import begin_from, read_start
 from floemap.learning.settings import LearningSettings
 from floemap.learning.targets import heads_of
 from floemap.learning.training.calibrate import calibrated
@@ -157,10 +158,11 @@ def train(
             if model.described:
                 header["whole_scenes"] = model.described["whole_scenes"]
                 warn_of_reach(model, settings.crops)
+            statistics = partial(pooled_statistics, [s.sums for s in data.surveys], bands)
             if start is None:
-                model.set_normalisation(*pooled_statistics((s.sums for s in data.surveys), bands))
-            elif new := begin_from(model, start):  # with its normalisation, which its weights were trained with
-                header["started_from"]["new_heads"] = list(new)
+                model.set_normalisation(*statistics())
+            else:  # with its normalisation, which its weights were trained with
+                header["started_from"] |= begin_from(model, start, statistics).about()
             losses = task_losses(settings, len(legend), data.pixels, order=legend.by_thickness)
             run = Run(model, losses, data, settings, out, header, fabric, progress)
             with memory_errors(settings, out), _note_stop(out, t.max_epochs):
