@@ -17,6 +17,7 @@ import re
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -80,6 +81,8 @@ def main() -> None:
     golden = json.loads(path.read_text())
     differs = sorted(k for k, v in golden.items() if runs[0].get(k) != v)
     print("\n".join(differs[:50]))
+    for file, number in Counter(k.partition(" ")[0] for k in differs).items():
+        print(f"{number} in {file}")
     print(f"{len(differs)} of {len(golden)} differ")
     sys.exit(bool(differs))
 

@@ -171,6 +171,20 @@ def test_a_layer_elsewhere_leaves_the_product_as_it_is(product: Path, land: Path
     assert layer_distance_to_land(product, land, out=tmp_path / "elsewhere").skipped
 
 
+def test_a_product_in_an_archive_gets_its_layers_in_a_folder_of_links(
+    product: Path, land: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine" / product.name
+    mine.mkdir(parents=True)
+    for path in product.iterdir():
+        (mine / path.name).symlink_to(path)
+    layer_distance_to_land(mine, land)
+    bands = scene_bands(mine, ["hh_db", DISTANCE])
+    with open_bands(mine / "product.tif", bands) as opened:
+        assert (opened.read()[1] >= 0).any()
+    assert not (product / "layers").exists()
+
+
 def test_the_land_is_read_for_its_hash_once_for_all_products(
     product: Path, land: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
