@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,10 @@ SEASONS = {"Dec-Feb": (12, 1, 2), "Mar-May": (3, 4, 5), "Jun-Aug": (6, 7, 8), "S
 KEYS = ("ece_uncalibrated", "ece", "ece_equal_mass", "ece_by_polygon", "accuracy")
 
 
-def refitted(path: Path, data: Path, out: Path) -> Path:
-    """Write a copy of a model with temperature and statistics of its scenes."""
-    found = load_checkpoint(path)
+def parts_of(about: Mapping[str, Any], data: Path) -> dict[str, list[ScenePart]]:
+    """Return the training and validation parts that a header names, whose products and labels are in a folder."""
     parts: dict[str, list[ScenePart]] = {"train": [], "validation": []}
-    for entry in found.about["data"]:
+    for entry in about["data"]:
         name = entry["part"]
         mask = data / "parts" / name / "mask.tif"
         parts[entry["role"]].append(
@@ -49,6 +49,13 @@ def refitted(path: Path, data: Path, out: Path) -> Path:
                 mask if mask.is_file() else None,
             )
         )
+    return parts
+
+
+def refitted(path: Path, data: Path, out: Path) -> Path:
+    """Write a copy of a model with temperature and statistics of its scenes."""
+    found = load_checkpoint(path)
+    parts = parts_of(found.about, data)
     began = time.perf_counter()
     about = dict(found.about) | {"calibration": calibrate(found.model, parts["validation"], make_fabric("cpu", "fp32"))}
     middle = time.perf_counter()

@@ -744,10 +744,12 @@ LOSSES = ("cross_entropy", "dice", "focal", "tversky", "region")
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """The report on five losses and two scenes, with a truth, polygons, and a head of concentration."""
+    """The report on five losses and two scenes, with a truth, polygons, and a head of concentration; without maps."""
     folder = tmp_path_factory.mktemp("many") / "run"
     run = make_run(folder, losses=LOSSES, repeats=1, truth=True, polygons=True, values=True)
-    return make_report(run, resamples=200)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr("floemap.report.report.draw_maps", lambda *_: [])
+        return make_report(run, resamples=200)
 
 
 def test_values_are_on_the_page_with_intervals_and_a_figure_for_each_reference(many: Report) -> None:
