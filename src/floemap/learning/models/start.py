@@ -6,6 +6,7 @@ are matched by name.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ Statistics = Callable[[], tuple[Sequence[float], Sequence[float]]]
 
 @dataclass(frozen=True)
 class Begun:
-    """What a model has that the checkpoint which it started from lacks, and what it has not, by name."""
+    """In what a model differs from the checkpoint that it started from, by name."""
 
     new_heads: tuple[str, ...] = ()
     new_bands: tuple[str, ...] = ()
@@ -92,18 +93,21 @@ def _check_bands(start: Checkpoint, bands: BandSet) -> None:
 def _other_bands(start: Checkpoint, bands: BandSet) -> ModelError:
     """Return the error for bands that do not fit, with what differs and what to do."""
     learnt = start.bands
-    lacking = [n for n in bands.names if n not in learnt.names]
-    extra = [n for n in learnt.names if n not in bands.names]
-    words = [f"without {', '.join(lacking)}"] if lacking else []
-    words += [f"with {', '.join(extra)} in addition"] if extra else []
-    differ = " and ".join(words) or "in another order or with other gaps"
-    why = "none of which it shares" if len(extra) == len(learnt) else "and which of its weights read them is not known"
+    lists = {
+        "new": [n for n in bands.names if n not in learnt.names],
+        "left out": [n for n in learnt.names if n not in bands.names],
+    }
+    words = "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names)
+    shared = len(lists["left out"]) < len(learnt)
+    why = f"which weights of the model {start.model.name} read them is not known" if shared else "no band is the same"
+    hint = f"Set [data] bands to {json.dumps(learnt.names)}, or leave out start_from."
+    if shared:
+        hint += " A class of your own that is derived from SegmentationModel names these weights in band_weights."
     return ModelError(
-        f"was trained on the bands {', '.join(learnt.names)}, {differ}; the configuration asks for "
-        f"{', '.join(bands.names)}, {why}.",
+        f"was trained on the bands {', '.join(learnt.names)}; the configuration asks for {', '.join(bands.names)} "
+        f"({words or 'in another order, or with other gaps'}), and {why}.",
         path=start.path,
-        hint=f"Set [data] bands to {list(learnt.names)}, or leave out start_from. A class of your own that is derived "
-        "from SegmentationModel names these weights in its attribute band_weights.",
+        hint=hint,
     )
 
 
@@ -113,7 +117,7 @@ def begin_from(model: SegmentationModel, start: Checkpoint, statistics: Statisti
     The heads may differ. Heads that the checkpoint has as well begin with its weights, that of classes whatever it is
     called; the others keep the random ones of the model. The bands may differ: weights of a band that the checkpoint
     lacks begin at 0, so that the model first gives what the checkpoint gives; a band that is left out counts as its
-    mean. Both is logged.
+    mean. Both are logged.
 
     Parameters
     ----------
@@ -166,7 +170,7 @@ def _of_heads(
 ) -> dict[str, Tensor]:
     """Return the weights of a checkpoint for a model with other heads, given the channels of each head in both."""
     own = model.state_dict()
-    if isinstance(model, Foreign) and model.by_head:  # each head has layers of its own, which have names of their own
+    if isinstance(model, Foreign) and model.by_head:  # each head has separate layers, with separate names
         kept = {name: x for name, x in weights.items() if name in own or before.keys() <= now.keys()}
         return ({} if now.keys() <= before.keys() else own) | kept
     found, channels = dict(weights), [max(s.stop for s in heads.values()) for heads in (before, now)]
