@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from floemap.bands import NODATA, InputBand
 from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.errors import FloemapError, ProductError
 from floemap.grid import describe_grid
+from floemap.layers.coarse import coarse_grid
 from floemap.layers.stored import RASTER, RECORD, check_layer_name, layer_folder
 from floemap.results.folders import made_of, stage_folder
 from floemap.results.names import place_in
@@ -56,7 +58,7 @@ class Values:
     band
         The band.
     array
-        (rows, cols) float32 on the product's grid, in the band's unit; NaN where there is no value.
+        (rows, cols) float32 on the layer's grid, in the band's unit; NaN where there is no value.
     description
         Description of the band in the file.
     facts
@@ -69,6 +71,44 @@ class Values:
     facts: Mapping[str, Any]
 
 
+class KnownProduct:
+    """What layers need to know of a prepared product; each is read once, when it is first asked for.
+
+    Parameters
+    ----------
+    raster
+        Path of product.tif.
+    """
+
+    def __init__(self, raster: Path) -> None:
+        self._raster = raster
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of product.tif."""
+        return sha256(self._raster)
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """The tags that layers inherit."""
+        with open_raster(self._raster) as d:
+            return {k: v for k, v in d.tags().items() if k in _INHERITED}
+
+    @cached_property
+    def _valid(self) -> NDArray[np.bool_]:
+        with open_raster(self._raster) as d:
+            return np.asarray(d.read(d.count) & MASK_VALID, np.bool_)
+
+    def inside(self, factor: int = 1) -> NDArray[np.bool_]:
+        """Return whether cells of `factor` x `factor` pixels have any with data, (rows, cols)."""
+        if factor == 1:
+            return self._valid
+        found = self._valid
+        for axis, n in enumerate(found.shape):
+            found = np.asarray(np.logical_or.reduceat(found, np.arange(0, n, factor), axis=axis), np.bool_)
+        return found
+
+
 def make_layer(
     product: str | Path,
     name: str,
@@ -77,6 +117,8 @@ def make_layer(
     configuration: Mapping[str, Any],
     compute: Callable[[GeoBox], Values],
     *,
+    factor: int = 1,
+    known: KnownProduct | None = None,
     out: str | Path | None = None,
     overwrite: bool,
 ) -> MadeLayer:
@@ -91,7 +133,11 @@ def make_layer(
     sources
         SHA-256 of the files that it is made from, by name, by role.
     compute
-        Function that returns the values on the product's grid.
+        Function that returns the values on the grid of the layer.
+    factor
+        Pixels of the product along a side of the layer's cells; see :mod:`floemap.layers.coarse`.
+    known
+        What is known of the product, if several layers are made of it.
     out
         Folder that gets the layer, in a folder for each product, instead of the folder of the product. Models read
         layers from the folders of products only.
@@ -123,19 +169,19 @@ def make_layer(
     if out is not None:
         owner = raster.absolute().parent.name
         folder = place_in(Path(out), owner, "the product", path=raster, kind=ProductError) / name
-    inputs = {"product": {"product.tif": sha256(raster)}} | {role: dict(files) for role, files in sources.items()}
+    known = known or KnownProduct(raster)
+    inputs = {"product": {"product.tif": known.sha256}} | {role: dict(files) for role, files in sources.items()}
     if not overwrite and is_finished(folder, stage, [RASTER], inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return MadeLayer(folder, skipped=True)
+    geobox = coarse_grid(geobox, factor) if factor > 1 else geobox
     values = compute(geobox)
     try:
         stored = values.band.encode(values.array)
     except FloemapError as e:
         e.path = e.path or raster.parent
         raise
-    with open_raster(raster) as d:
-        tags = {k: v for k, v in d.tags().items() if k in _INHERITED}
-        inside = (d.read(d.count) & MASK_VALID).astype(bool)
+    tags, inside = known.tags, known.inside(factor)
     pixels = {"scene": int(inside.sum()), "with_value": int((inside & (stored != NODATA)).sum())}
     if not pixels["with_value"]:
         raise ProductError(f"gets no value of the layer {name} on any pixel of the scene.", path=raster.parent)
@@ -154,6 +200,7 @@ def make_layer(
             "product": tags.get("product", raster.parent.name),
             "grid": describe_grid(geobox),
             "pixels": pixels,
+            **({"cell_px": factor} if factor > 1 else {}),
             "smallest": round(float(present.min()), 6),
             "largest": round(float(present.max()), 6),
             **values.facts,

@@ -15,6 +15,7 @@ from rasterio.errors import RasterioError
 from floemap.bands import NODATA, BandSet, InputBand, recoded
 from floemap.cog import GDAL_CACHE_BYTES, open_raster
 from floemap.errors import GridError, ProductError
+from floemap.layers.coarse import cells_for, factor_between, interpolated, stored_as
 from floemap.layers.stored import RASTER, layer_folder
 from floemap.sentinel1.encoding import PRODUCT_BANDS
 
@@ -35,7 +36,7 @@ class OpenBands:
         The bands that are read.
     """
 
-    def __init__(self, path: Path, dataset: Any, layers: dict[str, tuple[Path, Any]], bands: BandSet) -> None:
+    def __init__(self, path: Path, dataset: Any, layers: dict[str, tuple[Path, Any, int]], bands: BandSet) -> None:
         self.path, self.dataset, self.bands = path, dataset, bands
         self._layers = layers
         own = PRODUCT_BANDS.names
@@ -60,12 +61,21 @@ class OpenBands:
             if band.name not in self._layers:
                 whole[i] = next(of_product)
                 continue
-            path, dataset = self._layers[band.name]
-            have = InputBand(band.name, band.unit, dataset.scales[0], dataset.offsets[0], band.missing)
-            whole[i] = recoded(self._read(path, dataset, [1], window)[0], have, band)
+            whole[i] = self._layer(band, window)
         blank = np.logical_or.reduce([whole[i] == NODATA for i in self.bands.of_scene])
         whole[:, blank] = NODATA
         return whole
+
+    def _layer(self, band: InputBand, window: Window | None) -> NDArray[np.int16]:
+        """Read a window of a layer, in the steps of the band; a coarser layer is interpolated."""
+        path, dataset, factor = self._layers[band.name]
+        have = InputBand(band.name, band.unit, dataset.scales[0], dataset.offsets[0], band.missing)
+        if factor == 1:
+            return recoded(self._read(path, dataset, [1], window)[0], have, band)
+        window = window or (0, 0, *self.dataset.shape)
+        at = cells_for(window, factor, dataset.shape)
+        cells = self._read(path, dataset, [1], at)[0]
+        return stored_as(interpolated(cells, at, window, factor, dataset.shape), have, band)
 
     def _read(self, path: Path, dataset: Any, numbers: list[int], window: Window | None) -> NDArray[np.int16]:
         spans = None if window is None else ((window[0], window[0] + window[2]), (window[1], window[1] + window[3]))
@@ -117,7 +127,8 @@ def open_bands(product: Path, bands: BandSet) -> Iterator[OpenBands]:
                 continue
             path = layer_folder(product, name) / RASTER
             layer = stack.enter_context(open_raster(path, ProductError, "Make the layer again with `floemap layer`."))
-            if layer.shape != dataset.shape or not layer.transform.almost_equals(dataset.transform, 1e-6):
+            factor = factor_between(dataset.shape, dataset.transform, layer.shape, layer.transform)
+            if factor is None:
                 raise GridError(f"lies on another grid than {product}.", path=path, hint="Make the layer again.")
-            layers[name] = path, layer
+            layers[name] = path, layer, factor
         yield OpenBands(product, dataset, layers, bands)

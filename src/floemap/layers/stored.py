@@ -14,6 +14,7 @@ from floemap.bands import NODATA, BandSet, InputBand, band_of, check_name
 from floemap.cog import open_raster, read_geobox
 from floemap.errors import ConfigError, FloemapError, ProductError
 from floemap.grid import check_same_grid
+from floemap.layers.coarse import factor_between
 from floemap.results.stage import as_written, damaged, is_newer, read_json, sha256
 from floemap.sentinel1.bands import BANDS, raster_of
 from floemap.sentinel1.encoding import PRODUCT_BANDS
@@ -117,7 +118,7 @@ def find_layer(product: Path, name: str, *, band: InputBand | None = None, produ
     ProductError
         If the layer is missing or damaged, or was made for another product.tif; with the command that makes it.
     GridError
-        If its grid is not that of the product.
+        If its grid is not that of the product, nor one of whole cells of it.
     """
     check_layer_name(name)
     folder, hint = layer_folder(product, name), how_to_make(product, name, band)
@@ -140,7 +141,9 @@ def find_layer(product: Path, name: str, *, band: InputBand | None = None, produ
             path=folder,
             hint=again,
         )
-    check_same_grid(read_geobox(product), read_geobox(folder / RASTER), f"{product} and {folder / RASTER}")
+    grid, own = read_geobox(product), read_geobox(folder / RASTER)
+    if grid.crs != own.crs or factor_between(tuple(grid.shape), grid.affine, tuple(own.shape), own.affine) in (None, 1):
+        check_same_grid(grid, own, f"{product} and {folder / RASTER}")
     with open_raster(folder / RASTER, ProductError, again) as d:
         held = (d.count, d.dtypes[0], d.nodata, float(d.scales[0]), float(d.offsets[0]))
     if held != (1, "int16", NODATA, float(stored.step), float(stored.offset)):

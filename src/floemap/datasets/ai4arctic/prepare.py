@@ -9,13 +9,11 @@ says.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -23,13 +21,14 @@ import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.cog import STRIP_ROWS, Band, open_raster, read_geobox, write_cog
+from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.datasets.ai4arctic.acquisition import acquisition_of, footprint
 from floemap.datasets.ai4arctic.class_areas import NOTHING, class_areas, combined, separated, tenths
 from floemap.datasets.ai4arctic.codes import PolygonCodes, Rule, polygon_classes
 from floemap.datasets.ai4arctic.convert import places_of_ids
 from floemap.datasets.ai4arctic.files import Floats, SceneFile, open_scene_file
 from floemap.datasets.ai4arctic.form import CHARTS, NO_CLASS
+from floemap.datasets.ai4arctic.on_map import nearest
 from floemap.datasets.ai4arctic.tie_locator import TieLocator
 from floemap.errors import ChartError, ConfigError, GridError, ProductError
 from floemap.grid import crs_of, describe_grid
@@ -304,7 +303,7 @@ class _Drawer:
             given = [c for c in CHARTS if c == "SOD" or c in self.file.charts]
             charts = {c: self.file.chart(c, first, stop) for c in given}
             image[first:stop] = combined(*(charts.get(c, empty) for c in CHARTS))
-        classes = self._nearest(image, NOTHING)
+        classes = nearest(self.file, self.geobox, image, NOTHING)
         numbers, whole = class_areas(classes)
         self._write_polygons(numbers, whole)
         self.about["polygons_from"] = "connected areas of equal classes: the file has no polygons"
@@ -324,7 +323,7 @@ class _Drawer:
         none = np.array([NO_CLASS], np.uint8)
         sic, sod, floe = (np.concatenate([none, found.of(c)]) for c in CHARTS)
         whole = replace(whole, dominant=sod, floe=floe, concentration=tenths(sic))
-        ids, table = self._write_polygons(self._nearest(image, 0), whole)
+        ids, table = self._write_polygons(nearest(self.file, self.geobox, image, 0), whole)
         write_fractions(self.folder / _FRACTIONS, self.geobox, ids, table, AI4ARCTIC, self.tags)
         self.about |= {"decisions": types.counts, "polygons_drawn": len(codes)}
         return table.dominant[ids]
@@ -367,37 +366,6 @@ class _Drawer:
             "legend": in_record(AI4ARCTIC),
             "pixels": {c.key: int(pixels[c.id]) for c in classes} | {"no_label": int(pixels[IGNORE])},
         }
-
-    def _nearest(self, image: NDArray[Any], outside: int) -> NDArray[Any]:
-        """Return the nearest pixel of the image, (lines, samples), for each of the grid, `outside` beyond the image."""
-        with _with_tie_points(self.file) as tied:
-            locator = TieLocator(tied.tie_points(), self.file.shape, crs_of(self.geobox).to_wkt())
-        positions = locator.inverse_map(self.geobox, np.zeros(self.file.shape[1]))
-        rows, cols = self.geobox.shape
-        drawn = np.full((rows, cols), outside, image.dtype)
-        for first in range(0, rows, STRIP_ROWS):
-            last = min(first + STRIP_ROWS, rows)
-            line, sample = (positions.expand(f, first, last, cols) for f in (positions.line, positions.pixel))
-            drawn[first:last] = cv2.remap(
-                image, sample, line, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
-            )
-        return drawn
-
-
-@contextmanager
-def _with_tie_points(file: SceneFile) -> Iterator[SceneFile]:
-    """Give the file, or for a reference file without tie points the ready-to-train file beside it."""
-    if file.has_tie_points:
-        yield file
-        return
-    beside = file.path.with_name(file.path.name.replace("_reference", ""))
-    if beside == file.path or not beside.is_file():
-        hint = f"Put {file.scene.ready} beside it."
-        raise ProductError("has no tie points.", path=file.path, hint=hint)
-    with open_scene_file(beside) as other:
-        if other.shape != file.shape:
-            raise ProductError(f"has the shape {file.shape}, and {beside.name} {other.shape}.", path=file.path)
-        yield other
 
 
 def _chart_of(path: Path, codes: PolygonCodes, geobox: GeoBox) -> Chart:
