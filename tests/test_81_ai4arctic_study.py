@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import real_files
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from sklearn.metrics import f1_score
 from tiny_model import ABOUT, scene, tiny_settings
 
 from floemap.cog import open_raster
+from floemap.config import config_text
 from floemap.datasets.ai4arctic.class_areas import class_areas, combined, separated
 from floemap.datasets.ai4arctic.codes import TITLES
+from floemap.datasets.ai4arctic.form import AMSR2, ERA5
 from floemap.datasets.ai4arctic.prepare import label_scene, prepare_scene
 from floemap.datasets.ai4arctic.published import PUBLISHED
 from floemap.datasets.ai4arctic.scenes import official
@@ -28,13 +33,20 @@ from floemap.evaluation.scoring.named_scores import PRIMARY
 from floemap.evaluation.statistics.challenge import facets, summarise_challenge
 from floemap.icechart.label.polygon_table import PolygonTable, read_ids, read_polygons
 from floemap.icechart.label.polygon_values import CATEGORIES, VALUES, column_of, values_of
+from floemap.layers.of_ai4arctic import BANDS
 from floemap.learning.data.polygons import Polygons, PolygonShares
 from floemap.learning.losses.tasks import task_losses
+from floemap.learning.models.checkpoint_header import read_about
 from floemap.learning.settings import LearningSettings
 from floemap.learning.training.loop import train
 from floemap.legend import AI4ARCTIC, IGNORE, SIX_CLASSES
+from floemap.results.stage import read_json
 from floemap.sentinel1.settings import PrepareSettings
 from floemap.simulation.ai4arctic_scene import SimulatedScene
+from floemap.study.cells import with_changes, with_loss
+from floemap.study.compare import compare
+from floemap.study.data import make_data
+from floemap.study.settings import Study
 
 Classes = NDArray[np.uint8]
 SETTINGS = PrepareSettings(resolution_m=4000)
@@ -230,3 +242,106 @@ def test_every_official_scene_is_in_one_group_of_each_kind() -> None:
     assert {months[n] for n in seasons["winter"]} == {12, 1, 2}
     assert {months[n] for n in seasons["summer"]} == {6, 7, 8}
     assert {g: len(m) for g, m in facets(names)["satellite"].items()}.keys() == {"S1A", "S1B"}
+
+
+# Whole studies
+
+
+@pytest.fixture(scope="module")
+def full_run(ai4arctic_set: tuple[SimulatedScene, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """configs/ai4arctic-full.toml at the smallest size, with one loss and one variant; all files of the set."""
+    out = tmp_path_factory.mktemp("full") / "run"
+    study = smallest("ai4arctic-full", ai4arctic_set, ["cross_entropy"])
+    assert not compare(study, out, report=False).failed
+    return out
+
+
+def smallest(name: str, scenes: Sequence[SimulatedScene], losses: list[str]) -> Study:
+    """A shipped configuration with coarse pixels, few crops, one epoch and no month; everything else as shipped."""
+    values = Study.checked(**tomllib.loads(config_text(name))).model_dump()
+    values["data"] |= {"folder": scenes[0].folder.parent, "prepare": {"resolution_m": 4000}}
+    # A model cannot learn from the month of its only training scene, and floemap refuses it.
+    values["data"]["bands"] = [b for b in values["data"]["bands"] if b != "month"]
+    values["model"] |= {"encoder_weights": None, "rates": None}
+    values["crops"] |= {"size_px": 64, "per_scene": 2, "workers": 0, "validation_per_scene": 1}
+    values["training"] |= {"batch": 2, "max_epochs": 1, "precision": "fp32"}
+    values["compare"] |= {"losses": losses, "repeats": 1}
+    values["predict"] |= {"precision": "fp32"}
+    return Study.checked(**values)
+
+
+def test_all_inputs_and_three_heads_give_the_challenges_scores(
+    full_run: Path, ai4arctic_set: tuple[SimulatedScene, ...]
+) -> None:
+    """The scores in results.json are those of the test scene's rasters, by the definitions."""
+    (folder,) = (full_run / "cells" / "cross_entropy_r0" / "predictions").iterdir()
+    header = read_about(full_run / "cells" / "cross_entropy_r0" / "model" / "model.safetensors")
+    assert len(header["bands"]) == 26
+    (labels,) = (full_run / "data" / "labels" / ai4arctic_set[2].scene.name).iterdir()
+    table = read_polygons(labels)
+    ids = read_ids(labels, table)
+    sic, sod, floe = (raster_of(folder / f"{n}.tif") for n in ("sic", "classes", "floe"))
+    assert table.floe is not None
+
+    reference = np.rint(10 * table.concentration.astype(np.float64))[ids]
+    both = np.isfinite(reference) & (sic != IGNORE)
+    tenths = np.round(sic[both] * 0.05 + 1e-9)  # steps of 0.005
+    off, spread = (reference[both] - tenths, reference[both] - reference[both].mean())
+    expected = {"SIC": 1 - (off**2).sum() / (spread**2).sum()}
+    for chart, wanted, found in (("SOD", raster_of(labels / "labels.tif"), sod), ("FLOE", table.floe[ids], floe)):
+        known = (wanted != IGNORE) & (found != IGNORE)
+        expected[chart] = f1_score(wanted[known], found[known], average="weighted", zero_division=0)
+    expected["combined"] = (2 * expected["SIC"] + 2 * expected["SOD"] + expected["FLOE"]) / 5
+    scores = read_json(full_run / "results.json")["summary"]["challenge"]["losses"]["cross_entropy"]["all"]
+    for chart, value in expected.items():
+        assert scores[chart]["mean"] == pytest.approx(value, abs=2e-3 if chart in ("SIC", "combined") else 1e-9), chart
+    assert raster_of(folder / "floe.tif")[floe != IGNORE].max() < 7
+
+
+def raster_of(path: Path) -> Classes:
+    with open_raster(path) as d:
+        return np.asarray(d.read(1), np.uint8)
+
+
+def test_the_leaderboard_says_that_scenes_are_simulated_and_has_no_published_score(full_run: Path) -> None:
+    text = (full_run / "leaderboard.md").read_text()
+    assert "| model | SIC R2 | SOD F1 | FLOE F1 | combined | from |" in text
+    assert "SIMULATED" in text.splitlines()[2]
+    assert not any(m.title in text for m in PUBLISHED)
+    assert "AI4Arctic challenge (SIMULATED scenes)" in (full_run / "results.md").read_text()
+
+
+def test_layers_are_stored_in_cells_of_2_km_or_pixels_and_made_once(
+    full_run: Path, ai4arctic_set: tuple[SimulatedScene, ...]
+) -> None:
+    prepared = full_run / "data" / "prepared" / ai4arctic_set[0].scene.name
+    made = {p.name: (p / "layer.json").stat().st_mtime_ns for p in (prepared / "layers").iterdir()}
+    assert set(made) == set(BANDS)
+    make_data(smallest("ai4arctic-full", ai4arctic_set, ["focal"]).all_data(), full_run / "data")
+    assert made == {p.name: (p / "layer.json").stat().st_mtime_ns for p in (prepared / "layers").iterdir()}
+
+
+def test_radar_only_runs_as_shipped_with_the_loss_from_partial_concentrations(
+    full_run: Path, ai4arctic_set: tuple[SimulatedScene, ...], tmp_path: Path
+) -> None:
+    study = smallest("ai4arctic", ai4arctic_set, ["region_pixel"])
+    study = study.model_copy(update={"data": study.data.model_copy(update={"cache": full_run / "data"})})
+    assert not compare(study, tmp_path / "run", report=False).failed
+    row = (tmp_path / "run" / "leaderboard.md").read_text().splitlines()[8].split("|")
+    assert row[1].strip() == "region_pixel"
+    assert [row[k].strip() == "–" for k in (2, 3, 4, 5)] == [True, False, True, True]
+
+
+def test_every_input_can_be_left_out_by_a_variant() -> None:
+    study = Study.checked(**tomllib.loads(config_text("ai4arctic-full")))
+    assert len(study.data.bands) == 27
+    left_out = {}
+    for name in study.compare.variants:
+        cell = with_changes(study, with_loss(study, name))
+        left_out[name] = set(study.data.bands) - set(cell.data.bands)
+        assert cell.loss == study.loss
+    assert left_out["without_amsr2"] == set(AMSR2)
+    assert left_out["without_era5"] == set(ERA5)
+    assert left_out["sar_only"] == set(BANDS)
+    assert set().union(*(v for k, v in left_out.items() if k != "sar_only")) == set(BANDS)
+    assert study.all_data().bands == study.data.bands

@@ -32,8 +32,9 @@ def config(
     from floemap.config import config_names, config_text
 
     if name is None:
+        width = max(map(len, config_names())) + 2
         for known in config_names():
-            stdout.print(f"{known:<10}{_purpose(config_text(known))}", soft_wrap=False)
+            stdout.print(f"{known:<{width}}{_purpose(config_text(known))}", soft_wrap=False)
         return
     text = config_text(name)
     if out is None:

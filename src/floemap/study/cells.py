@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from floemap.errors import ConfigError
 from floemap.own_legends import chosen_legend
 from floemap.study.settings import AxisValue, Study
+from floemap.study.split import held_out
 
 #: Axis that a leave-one-out split adds.
 HELD_OUT = "split.held_out"
@@ -76,7 +77,7 @@ def plan(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
     """
     axes: dict[str, tuple[AxisValue, ...]] = dict(study.compare.axes)
     if study.split.kind == "leave_one_out" and study.split.held_out == "each" and HELD_OUT not in axes:
-        axes[HELD_OUT] = tuple(scenes)
+        axes[HELD_OUT] = held_out(study.split, scenes)
     cells = []
     for repeat in range(study.compare.repeats):
         for values in itertools.product(*axes.values()):

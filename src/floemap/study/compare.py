@@ -111,7 +111,7 @@ def compare(
     cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # errors are reported before any work
     check_layers(study.all_data(), data_folder(study, out))
     paths = RunPaths(out)
-    refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables)])
+    refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables, paths.leaderboard)])
     with alone_in(out, "compares in"):
         return _compare(study, cells, out, jobs, report, overwrite, progress)
 
@@ -180,7 +180,8 @@ def write_results(
     for cell in cells:
         record = finished.get(cell.name)
         if record is None:
-            scene = cell.axes.get(HELD_OUT)  # None for other kinds of split, which test all scenes in each cell
+            # None where a cell tests several scenes, which other kinds of split do, and groups.
+            scene = cell.axes.get(HELD_OUT) if study.split.by == "scene" else None
             evaluated.append(cell.about() | {"scene": scene, "evaluation": None, "failed": failed.get(cell.name)})
             continue
         split = read_json(paths.cell(cell.name).split)

@@ -18,19 +18,17 @@ import numpy as np
 
 from floemap.bands import BandSet
 from floemap.cog import read_geobox
-from floemap.datasets.ai4arctic.files import open_scene_file
-from floemap.datasets.ai4arctic.find import find_ai4arctic
-from floemap.datasets.ai4arctic.prepare import label_scene, prepare_scene
-from floemap.datasets.extremeearth.find import Entry, find_dataset
+from floemap.datasets.base import SceneFiles
 from floemap.datasets.extremeearth.split_halves import Footprint
+from floemap.datasets.registry import DATASETS, reader_of
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError, ProductError
 from floemap.evaluation.scoring.sources import ClassTable, truth_band
 from floemap.files import regular_file
 from floemap.grid import check_same_grid
-from floemap.icechart.label.label import label_chart
 from floemap.icechart.land import describe_land
 from floemap.layers.distance_to_land import layer_distance_to_land
 from floemap.layers.from_raster import layer_from_raster
+from floemap.layers.of_ai4arctic import layers_of_ai4arctic
 from floemap.layers.settings import DistanceSettings
 from floemap.layers.stored import find_layer, hashes_of, how_to_make, scene_bands
 from floemap.legend import Legend
@@ -39,14 +37,9 @@ from floemap.progress import Progress, milestones, part_of, silent
 from floemap.results.run_paths import DataPaths
 from floemap.results.stage import read_json, sha256
 from floemap.sentinel1.encoding import PRODUCT_BANDS
-from floemap.sentinel1.prepare import prepare
-from floemap.sentinel1.safe.reader import open_scene
-from floemap.study.settings import DataSettings, LayerSettings, SceneSettings
+from floemap.study.settings import DataSettings, LayerSettings
 
 logger = logging.getLogger(__name__)
-
-#: Suffix of AI4Arctic's files, which hold both bands and chart.
-NETCDF = ".nc"
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,7 @@ class StudyScene:
         }
 
 
-def find_scenes(settings: DataSettings) -> tuple[SceneSettings, ...]:
+def find_scenes(settings: DataSettings) -> tuple[SceneFiles, ...]:
     """Return the files of each scene, in order. Only lists of files are read.
 
     Raises
@@ -113,42 +106,15 @@ def find_scenes(settings: DataSettings) -> tuple[SceneSettings, ...]:
     ConfigError
         If the settings name neither a folder nor scenes.
     FloemapError
-        If the folder lacks the product or chart of a month; the message names each.
+        If the folder lacks scenes or files of the dataset; the message names them.
     """
     if settings.scenes:
-        return settings.scenes
+        return tuple(SceneFiles(s.name, s.product, s.chart, s.layer, s.truth) for s in settings.scenes)
     if settings.folder is None:
         raise ConfigError(
             "the study has no scenes.", hint="Give [data] folder, or --data FOLDER, or a list of [[data.scenes]]."
         )
-    if settings.dataset == "ai4arctic":
-        return _of_ai4arctic(settings.folder, settings.months)
-    dataset = find_dataset(settings.folder, settings.months)
-    return tuple(_of_dataset(dataset.root, dataset.entry(m), dataset.simulated) for m in sorted(set(settings.months)))
-
-
-def _of_dataset(root: Path, entry: Entry, simulated: bool) -> SceneSettings:
-    product, chart = entry.product, entry.chart
-    assert product is not None and chart is not None  # find_dataset has checked
-    truth = root / "truth" / entry.scene.product / "truth.tif"
-    return SceneSettings(
-        name=f"{entry.scene.month:02d}",
-        product=product,
-        chart=chart.path,
-        layer=chart.inside,
-        truth=truth if simulated and truth.is_file() else None,
-    )
-
-
-def _of_ai4arctic(folder: Path, months: Sequence[int]) -> tuple[SceneSettings, ...]:
-    entries = [e for e in find_ai4arctic(folder) if int(e.name[4:6]) in months]
-    if not entries:
-        raise FloemapError(f"has no scene of the months {list(months)}.", path=folder, hint="Change [data] months.")
-    found = [(e.name, e.product, e.chart) for e in entries]
-    if lacking := [name for name, product, _ in found if product is None]:
-        hint = "Download the files that end in _prep.nc, too."
-        raise FloemapError(f"has charts and no bands of {', '.join(lacking[:5])}.", path=folder, hint=hint)
-    return tuple(SceneSettings(name=n, product=p, chart=c) for n, p, c in found if p is not None and c is not None)
+    return DATASETS[settings.dataset].scenes(settings.folder, settings.months)
 
 
 def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent) -> tuple[StudyScene, ...]:
@@ -205,8 +171,11 @@ def check_layers(settings: DataSettings, out: Path | None) -> None:
         try:
             product = scene.product
             if not (product / "product.json").is_file():
-                product = DataPaths(out or Path("data")).prepared / _name_of(product)
+                product = DataPaths(out or Path("data")).prepared / reader_of(scene.product).name_of(scene.product)
+            own = reader_of(scene.product).layers(wanted)
             for name in wanted:
+                if name in own and name not in settings.layers:
+                    continue
                 if (how := settings.layers.get(name)) is None:
                     _find(scene, product, name)
                 elif how.land is not None:
@@ -218,15 +187,7 @@ def check_layers(settings: DataSettings, out: Path | None) -> None:
             raise
 
 
-def _name_of(product: Path) -> str:
-    """Return the name that the folder of a product gets when it is prepared."""
-    if product.suffix == NETCDF:
-        with open_scene_file(product) as file:
-            return file.scene.name
-    return open_scene(product, pixels=False).name
-
-
-def _find(scene: SceneSettings, product: Path, name: str) -> None:
+def _find(scene: SceneFiles, product: Path, name: str) -> None:
     """Refuse a scene without a layer of this name; `product` is its prepared folder, which need not be there."""
     raster = product / "product.tif"
     if not raster.is_file():
@@ -239,43 +200,34 @@ def _find(scene: SceneSettings, product: Path, name: str) -> None:
     find_layer(raster, name)
 
 
-def _raster_for(how: LayerSettings, scene: SceneSettings, product: Path) -> str:
+def _raster_for(how: LayerSettings, scene: SceneFiles, product: Path) -> str:
     """Return the path of the raster that a scene's layer is made from."""
     return str(how.raster).replace("{scene}", scene.name).replace("{product}", product.name)
 
 
-def _layers(scene: SceneSettings, settings: DataSettings, product: Path, progress: Progress) -> None:
+def _layers(scene: SceneFiles, settings: DataSettings, product: Path, progress: Progress) -> None:
     """Make the layers of a prepared product that the study makes by itself. Finished ones are kept."""
-    for i, name in enumerate(n for n in settings.bands if n in settings.layers):
-        how, steps = settings.layers[name], part_of(progress, i, len(settings.layers), name)
+    made = [n for n in settings.bands if n in settings.layers]
+    for i, name in enumerate(made):
+        how, steps = settings.layers[name], part_of(progress, i, len(made), name)
         if how.land is not None:
             layer_distance_to_land(product, how.land, DistanceSettings(cap_km=how.cap_km), progress=steps)
         else:
             layer_from_raster(product, _raster_for(how, scene, product), name, how.options, progress=steps)
+    own = reader_of(scene.product).layers([n for n in settings.bands if n not in made])
+    if own:
+        layers_of_ai4arctic(product, scene.product, own, progress=progress)
 
 
-def _make(scene: SceneSettings, settings: DataSettings, out: DataPaths, progress: Progress) -> StudyScene:
-    product = scene.product
-    if product.suffix == NETCDF:
+def _make(scene: SceneFiles, settings: DataSettings, out: DataPaths, progress: Progress) -> StudyScene:
+    product, labels = scene.product, scene.chart
+    if not (product / "product.json").is_file():
         steps = part_of(progress, 0, 2, "preparing")
-        product = prepare_scene(product, out.prepared, settings.prepare, progress=steps).folder
-    elif not (product / "product.json").is_file():
-        product = prepare(
-            scene.product, out.prepared, settings.prepare, progress=part_of(progress, 0, 2, "preparing")
-        ).folder
+        product = reader_of(product).prepare(product, out.prepared, settings.prepare, steps)
     _layers(scene, settings, product, part_of(progress, 0, 2, "layers"))
-    labels = scene.chart
-    if labels.suffix == NETCDF:
-        steps = part_of(progress, 1, 2, "labelling")
-        labels = label_scene(labels, product, out.labels(scene.name), rule=settings.rule, progress=steps).folder
-    elif not (labels / "label.json").is_file():
-        labels = label_chart(
-            scene.chart,
-            product,
-            out.labels(scene.name),
-            settings.label_settings(scene.layer),
-            progress=part_of(progress, 1, 2, "labelling"),
-        ).folder
+    if not (labels / "label.json").is_file():
+        how, steps = settings.label_settings(scene.layer), part_of(progress, 1, 2, "labelling")
+        labels = reader_of(labels).label(labels, product, out.labels(scene.name), how, settings.rule, steps)
     truth = scene.truth
     if truth is not None:
         try:

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from floemap.bands import BandSet, InputBand
-from floemap.datasets.ai4arctic.files import open_scene_file
+from floemap.datasets.base import SceneFiles
 from floemap.datasets.extremeearth.scenes import Role
+from floemap.datasets.registry import reader_of
 from floemap.errors import ConfigError
 from floemap.results.stage import as_written, read_json
 from floemap.sentinel1.encoding import PRODUCT_BANDS
-from floemap.sentinel1.safe.reader import open_scene
 from floemap.study.cells import HELD_OUT, Cell, check_cells
-from floemap.study.data import NETCDF, check_layers, find_scenes
-from floemap.study.settings import SceneSettings, Study
+from floemap.study.data import check_layers, find_scenes
+from floemap.study.settings import Study
 from floemap.study.split import roles_of
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _classes(study: Study) -> int:
     return len(chosen_legend(study.data.legend))
 
 
-def _pixels(scene: SceneSettings, resolution_m: float) -> float:
+def _pixels(scene: SceneFiles, resolution_m: float) -> float:
     """Return the number of pixels of a scene that will have data."""
     record = scene.product / "product.json"
     if record.is_file():
@@ -148,13 +148,7 @@ def _pixels(scene: SceneSettings, resolution_m: float) -> float:
 
         with open_raster(scene.product / "product.tif") as d:
             return float(d.width * d.height)
-    if scene.product.suffix == NETCDF:
-        with open_scene_file(scene.product) as file:
-            return file.shape[0] * file.shape[1] * file.spacing_m**2 / resolution_m**2
-    opened = open_scene(scene.product, pixels=False)
-    lines, samples = opened.shape
-    along, across = opened.pixel_spacing_m
-    return lines * samples * along * across / resolution_m**2
+    return reader_of(scene.product).pixels(scene.product, resolution_m)
 
 
 def _time_step(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from floemap.config import Settings
+from floemap.datasets.ai4arctic.form import AMSR2, ERA5
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS
 from floemap.errors import ConfigError
 from floemap.evaluation.scoring.settings import EvaluateSettings
@@ -27,6 +30,8 @@ from floemap.own_legends import LegendChoice
 from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.sentinel1.settings import PrepareSettings
 
+#: Names that stand for several bands.
+BAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({"amsr2": AMSR2, "era5": ERA5})
 #: Value of an axis.
 AxisValue = bool | int | float | str
 #: Tables of a study that a comparison may vary within one split.
@@ -109,7 +114,8 @@ class DataSettings(Settings):
     """How products are prepared."""
 
     bands: tuple[str, ...] = PRODUCT_BANDS.names
-    """Bands that models learn from: hh_db, hv_db, incidence_deg, and layers of the prepared products by their names."""
+    """Bands that models learn from: hh_db, hv_db, incidence_deg, and layers of the prepared products by their names.
+    amsr2 and era5 stand for AI4Arctic's 14 brightness temperatures and 6 fields of weather."""
 
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
     """Layers that the study makes by itself, each in a table of its name, such as [data.layers.distance_to_land_km]
@@ -132,6 +138,7 @@ class DataSettings(Settings):
     @field_validator("bands")
     @classmethod
     def _known_bands(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+        bands = tuple(name for given in bands for name in BAND_GROUPS.get(given, (given,)))
         try:
             check_bands(bands)
         except ConfigError as e:
@@ -170,8 +177,13 @@ class SplitSettings(Settings):
     leave_one_out: one scene for test. lists: the lists training, validation and test. official: the lists of AI4Arctic;
     by default every eighth orbit of its training list is for validation."""
 
+    by: Literal["scene", "orbit", "region", "season"] = "scene"
+    """What leave_one_out holds out: a scene, or a group of AI4Arctic's scenes. orbit: fold1 to fold5, every fifth orbit
+    each. region: region1 to region4, groups of neighbouring charted regions. season: winter, spring, summer, autumn.
+    Scenes that share an orbit with the held-out ones are then left out, and every eighth orbit is for validation."""
+
     held_out: str = "each"
-    """Held-out scene for leave_one_out, or "each" for each scene in turn."""
+    """Held-out scene or group for leave_one_out, or "each" for each in turn."""
 
     training: tuple[str, ...] = ()
     """Training parts for lists: names of scenes, such as 03, or of halves, such as 02-SW."""
@@ -196,6 +208,8 @@ class SplitSettings(Settings):
             raise ValueError("lists needs training and validation, and for a comparison also test")
         if self.kind != "lists" and (self.training or self.test):
             raise ValueError(f"training and test are for lists; the kind is {self.kind}")
+        if self.kind != "leave_one_out" and self.by != "scene":
+            raise ValueError(f"by is for leave_one_out; the kind is {self.kind}")
         if self.kind == "published" and self.validation:
             raise ValueError("validation is for lists, leave_one_out and official; the kind is published")
         return self
@@ -306,7 +320,8 @@ class Study(Settings):
         """Return the settings of the data with the bands of all variants."""
         more = [changes["data.bands"] for changes in self.compare.variants.values() if "data.bands" in changes]
         named = [name for bands in more if isinstance(bands, list | tuple) for name in bands]
-        bands = tuple(dict.fromkeys([*self.data.bands, *map(str, named)]))
+        each = [name for given in map(str, named) for name in BAND_GROUPS.get(given, (given,))]
+        bands = tuple(dict.fromkeys([*self.data.bands, *each]))
         return self.data.model_copy(update={"bands": bands})
 
     def learning(self) -> LearningSettings:

@@ -18,9 +18,11 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.cog import Band, open_raster, read_geobox, write_cog
-from floemap.datasets.ai4arctic.scenes import by_name, official_roles
-from floemap.datasets.extremeearth.scenes import PARTS, Half, Role
+from floemap.datasets.ai4arctic.scenes import by_name, held_orbits
+from floemap.datasets.base import Role
+from floemap.datasets.extremeearth.scenes import Half
 from floemap.datasets.extremeearth.split_halves import Cut, half_mask, halves
+from floemap.datasets.registry import DATASETS
 from floemap.errors import ConfigError, TrainingError
 from floemap.learning.data.parts import ScenePart, Window
 from floemap.legend import IGNORE, Legend
@@ -55,7 +57,7 @@ class Share:
 
 def published_roles(names: Sequence[str]) -> dict[str, Role]:
     """Return the use of each part in the published protocol, for the scenes in `names`."""
-    return {p.name: p.role for p in PARTS if f"{p.scene.month:02d}" in names}
+    return DATASETS["extremeearth"].roles(names)
 
 
 def share_out(
@@ -100,14 +102,8 @@ def share_out(
 
 def shared_orbits(shares: Sequence[Share]) -> dict[str, list[str]]:
     """Return the test scenes of AI4Arctic that lie on one track with scenes for training or validation, and these."""
-    known = by_name()
-    scenes = [(known[s.name][0], s.role) for s in shares if s.name in known]
-    found = {
-        test.name: [s.name for s, role in scenes if role != "test" and s.orbit == test.orbit]
-        for test, use in scenes
-        if use == "test"
-    }
-    return {name: others for name, others in found.items() if others}
+    tests, others = ([s.scene.name for s in shares if (s.role == "test") == test] for test in (True, False))
+    return DATASETS["ai4arctic"].neighbours(tests, others)
 
 
 def roles_of(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]:
@@ -121,9 +117,9 @@ def roles_of(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]
     if settings.kind == "published":
         return published_roles(names)
     if settings.kind == "official":
-        return official_roles(names, settings.validation)
+        return DATASETS["ai4arctic"].roles(names, settings.validation)
     if settings.kind == "leave_one_out":
-        return _leave_one_out(settings, names)
+        return _leave_one_out(settings, names) if settings.by == "scene" else _leave_one_group_out(settings, names)
     roles: dict[str, Role] = {}
     for role, parts in zip(ROLES, (settings.training, settings.validation, settings.test), strict=True):
         for part in parts:
@@ -149,6 +145,45 @@ def _leave_one_out(settings: SplitSettings, names: tuple[str, ...]) -> dict[str,
         elif not used:
             roles[name] = "train"
     return roles
+
+
+def held_out(settings: SplitSettings, names: Sequence[str]) -> tuple[str, ...]:
+    """Return what leave_one_out holds out, one after the other: the scenes, or groups of them.
+
+    Raises
+    ------
+    ConfigError
+        If the scenes have no such groups, or all are in one.
+    """
+    return tuple(names) if settings.by == "scene" else tuple(_groups(settings, names))
+
+
+def _groups(settings: SplitSettings, names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    groups = DATASETS["ai4arctic"].groups(settings.by, names)
+    if len(groups) < 2:
+        raise ConfigError(
+            f"[split] by is {settings.by!r}, and the scenes at hand are of {len(groups) or 'no'} such group.",
+            hint='Groups are known of the scenes of AI4Arctic; by = "scene" works for all.',
+        )
+    return groups
+
+
+def _leave_one_group_out(settings: SplitSettings, names: Sequence[str]) -> dict[str, Role]:
+    """Return the roles for a held-out group: scenes that share an orbit with its scenes are left out of the others."""
+    groups = _groups(settings, names)
+    if settings.held_out not in groups:
+        raise ConfigError(f"the split holds out {settings.held_out!r}; the groups are {', '.join(groups)}.")
+    tests = groups[settings.held_out]
+    rest = [n for n in names if n not in tests]
+    beside = DATASETS["ai4arctic"].neighbours(rest, tests)
+    learnt = [n for n in rest if n not in beside]
+    if beside:
+        logger.info("%s: left out beside its orbits: %s", settings.held_out, ", ".join(beside))
+    if odd := [n for n in settings.validation if n not in learnt]:
+        raise ConfigError(f"[split] validation names {odd[0]}, which is not among the scenes to learn from.")
+    held = set(settings.validation) or held_orbits([by_name()[n][0] for n in learnt if n in by_name()])
+    roles: dict[str, Role] = dict.fromkeys(tests, "test")
+    return roles | {n: "validation" if n in held else "train" for n in learnt}
 
 
 def _share(part: str, role: Role, scenes: Mapping[str, StudyScene]) -> Share:
@@ -305,6 +340,6 @@ def make_split(
         for s, p in zip(shares, parts, strict=True)
     ]
     record: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "parts": listed}
-    if settings.kind == "official":
+    if settings.kind == "official" or settings.by != "scene":
         record["shared_orbits"] = shared_orbits(shares)
     return Split(shares, parts, record)

@@ -187,6 +187,48 @@ def sharing_orbits(some: Iterable[Ai4Scene], others: Iterable[Ai4Scene]) -> tupl
     return tuple(s for s in some if s.orbit in orbits)
 
 
+#: Numbers of parts that all orbits are divided into, to hold out one after the other.
+ORBIT_FOLDS = 5
+#: Parts of validation scenes: every eighth orbit.
+_EVERY = 8
+
+
+def groups_by(by: str, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return scenes of the dataset by groups that a split may hold out whole; {} for other kinds of groups.
+
+    Parameters
+    ----------
+    by
+        "orbit": fold1 to fold5, of every fifth orbit in order of time. "region": region1 to region4, groups of
+        neighbouring regions (:data:`GROUPS`). "season": winter, spring, summer, autumn.
+    names
+        Names of the scenes at hand. Others than the dataset's are in no group.
+    """
+    known = [by_name()[n][0] for n in names if n in by_name()]
+    orbits = sorted({s.orbit: s.start for s in known}.items(), key=lambda o: (o[1], o[0]))
+    fold = {orbit: f"fold{1 + i % ORBIT_FOLDS}" for i, (orbit, _) in enumerate(orbits)}
+    groups: dict[str, list[str]] = defaultdict(list)
+    for scene in known:
+        group = {
+            "orbit": fold[scene.orbit],
+            "region": "" if scene.group is None else f"region{scene.group}",
+            "season": scene.season,
+        }.get(by, "")
+        if group:
+            groups[group].append(scene.name)
+    return {group: tuple(groups[group]) for group in sorted(groups)}
+
+
+def held_orbits(scenes: Sequence[Ai4Scene]) -> set[str]:
+    """Return the names of the scenes on every eighth orbit, in order of the month: for validation.
+
+    No scene is so validated beside one of the same orbit that is learnt from.
+    """
+    orbits = sorted({s.orbit: s.start.month for s in reversed(scenes)}.items(), key=lambda o: (o[1], o[0]))
+    chosen = {orbit for orbit, _ in orbits[len(orbits) % _EVERY // 2 :: _EVERY]} if len(orbits) > 1 else set()
+    return {s.name for s in scenes if s.orbit in chosen}
+
+
 def official_roles(
     names: Sequence[str], validation: Sequence[str] = ()
 ) -> dict[str, Literal["train", "validation", "test"]]:
@@ -212,8 +254,5 @@ def official_roles(
     training = [known[n][0] for n in names if known[n][1] == "train"]
     if odd := [n for n in validation if n not in {s.name for s in training}]:
         raise ConfigError(f"[split] validation names {odd[0]}, which is not a scene of the training list at hand.")
-    if not validation:
-        orbits = sorted({s.orbit: s.start.month for s in reversed(training)}.items(), key=lambda o: (o[1], o[0]))
-        chosen = {orbit for orbit, _ in orbits[len(orbits) % 8 // 2 :: 8]} if len(orbits) > 1 else set()
-        validation = [s.name for s in training if s.orbit in chosen]
-    return {n: "validation" if n in validation else known[n][1] for n in names}
+    held = set(validation) or held_orbits(training)
+    return {n: "validation" if n in held else known[n][1] for n in names}
