@@ -92,9 +92,9 @@ def test_every_loss_of_a_shipped_study_can_be_made(tiny: Callable[..., Study]) -
         assert {c.loss for c in cells} == set(tiny(path.stem).compare.losses)
 
 
-@pytest.mark.parametrize("config", [p.stem for p in CONFIGS])
+@pytest.mark.parametrize("config", [p.stem for p in CONFIGS if not p.stem.startswith("ai4arctic")])
 def test_every_shipped_study_runs(config: str, tiny: Callable[..., Study], tmp_path: Path) -> None:
-    study = tiny(config)
+    study = tiny(config)  # those of AI4Arctic run on files of its form, in test_81_ai4arctic_study.py
     if len(study.compare.losses) > 3:  # three of many, with a variant, and one that reads polygons
         study = with_changes(study, {"compare.losses": ["focal", "no_borders", "region_pixel"]})
     done = compare(study, tmp_path, report=False)
