@@ -46,7 +46,8 @@ from floemap.simulation.ai4arctic_scene import SimulatedScene
 from floemap.study.cells import with_changes, with_loss
 from floemap.study.compare import compare
 from floemap.study.data import make_data
-from floemap.study.settings import Study
+from floemap.study.settings import SplitSettings, Study
+from floemap.study.split import held_out, roles_of
 
 Classes = NDArray[np.uint8]
 SETTINGS = PrepareSettings(resolution_m=4000)
@@ -242,6 +243,41 @@ def test_every_official_scene_is_in_one_group_of_each_kind() -> None:
     assert {months[n] for n in seasons["winter"]} == {12, 1, 2}
     assert {months[n] for n in seasons["summer"]} == {6, 7, 8}
     assert {g: len(m) for g, m in facets(names)["satellite"].items()}.keys() == {"S1A", "S1B"}
+
+
+# Splits by groups
+
+
+@pytest.mark.parametrize(("by", "groups"), [("orbit", 5), ("region", 4), ("season", 4)])
+def test_no_orbit_is_on_two_sides_of_a_split_by_groups(by: str, groups: int) -> None:
+    """Over all groups each scene is tested once; scenes beside the held-out ones, and only these, are left out."""
+    scenes = {s.name: s for use in official().values() for s in use}
+    found = held_out(SplitSettings.checked(kind="leave_one_out", by=by), tuple(scenes))
+    assert len(found) == groups
+    tested: list[str] = []
+    for group in found:
+        roles = roles_of(SplitSettings.checked(kind="leave_one_out", by=by, held_out=group), tuple(scenes))
+        orbits = {role: {scenes[n].orbit for n, r in roles.items() if r == role} for role in set(roles.values())}
+        assert set(orbits) == {"train", "validation", "test"}
+        assert not orbits["test"] & (orbits["train"] | orbits["validation"])
+        assert not orbits["train"] & orbits["validation"]
+        left_out = scenes.keys() - roles.keys()
+        assert all(scenes[n].orbit in orbits["test"] for n in left_out)
+        tested += [n for n, role in roles.items() if role == "test"]
+    assert sorted(tested) == sorted(scenes)
+
+
+def test_groups_are_of_ai4arctics_scenes() -> None:
+    with pytest.raises(ConfigError, match="Groups are known of the scenes of AI4Arctic"):
+        held_out(SplitSettings.checked(kind="leave_one_out", by="region"), ("01", "02"))
+    one = official()["train"][0].name
+    with pytest.raises(ConfigError, match="such group"):
+        held_out(SplitSettings.checked(kind="leave_one_out", by="season"), (one,))
+    with pytest.raises(ConfigError, match="region1, region2"):
+        names = tuple(s.name for s in official()["train"])
+        roles_of(SplitSettings.checked(kind="leave_one_out", by="region", held_out="east"), names)
+    with pytest.raises(ConfigError, match="by is for leave_one_out"):
+        SplitSettings.checked(kind="official", by="region")
 
 
 # Whole studies
