@@ -9,21 +9,26 @@ from typing import Any
 import numpy as np
 import pyogrio
 import pytest
+import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.errors import GridError
+from floemap.errors import ConfigError, GridError
 from floemap.icechart.dominant_type import class_fractions, class_ids, ice_types
-from floemap.icechart.draw.eggs import Eggs, make_eggs
-from floemap.icechart.draw.polygonize import ChartPolygons, EggSource, vectorize
+from floemap.icechart.draw.eggs import Eggs, EggSource, make_eggs
+from floemap.icechart.draw.mixture_merging import merge_areas
+from floemap.icechart.draw.mixtures import mixture_areas
+from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
+from floemap.icechart.draw.regions import sum_contacts
 from floemap.icechart.read.own_charts import other_classes
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.icechart.write.sigrid3 import write_sigrid3
 from floemap.icechart.write.table import FIELDS, codes_of_egg
 from floemap.icechart.write.vector import LAYER, write_geojson, write_geopackage
+from floemap.inference.draftchart.settings import ChartSettings
 from floemap.legend import AI4ARCTIC, EXTREMEEARTH, ICE_WATER, IGNORE, LAND, LEGENDS, SIX_CLASSES, Legend
 from floemap.own_legends import LegendTable
 
@@ -273,3 +278,96 @@ def test_rasters_that_do_not_fit_are_refused() -> None:
         vectorize(classes, BOX, SIX_CLASSES, eggs=EggSource([classes, classes]), **usual)
     with pytest.raises(GridError, match="areas, int64 of"):
         vectorize(classes, BOX, SIX_CLASSES, eggs=EggSource(), areas=np.zeros((3, 4), np.int64), **usual)
+
+
+# --- areas of one mixture
+
+
+def pack(rows: int = 240, cols: int = 360, seed: int = 0) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    """Left of column 200 a pack, specks of old and first-year ice and water; to the right water. Pixels of 400 m."""
+    rng = np.random.default_rng(seed)
+    classes = rng.choice(np.array([3, 4, 5], np.uint8), (rows, cols), p=[0.5, 0.3, 0.2])
+    classes[:, 200:] = 5
+    return classes, [np.where(classes == k, 160, 8).astype(np.uint8) for k in range(6)]
+
+
+def areas_of(classes: NDArray[np.uint8], shares: list[NDArray[np.uint8]], **more: Any) -> NDArray[np.uint8]:
+    given: dict[str, Any] = {"pixel_m": 400.0, "smallest_km2": 50.0} | more
+    return mixture_areas(classes, EggSource(shares), SIX_CLASSES.water, **given)
+
+
+def test_a_pack_of_specks_is_one_area_up_to_its_edge() -> None:
+    classes, shares = pack()
+    areas = areas_of(classes, shares)
+    assert len(np.unique(areas)) == 2
+    left, right = areas[0, 0], areas[0, -1]
+    # The edge is where it is, within a cell of 800 m.
+    assert (areas[:, :198] == left).all() and (areas[:, 202:] == right).all()
+    box = GeoBox(classes.shape, Affine(400, 0, 500_000, 0, -400, -1_000_000), "EPSG:3413")
+    usual: dict[str, Any] = {"min_area_km2": 50.0, "tolerance_m": 800.0, "eggs": EggSource(shares)}
+    chart = vectorize(classes, box, SIX_CLASSES, probabilities=shares, areas=areas, **usual)
+    assert len(chart) == 2 and shapely.coverage_is_valid(np.asarray(chart.polygons.geometry))
+    assert chart.eggs is not None
+    assert chart.polygons["class_key"].tolist() == ["first_year_ice", "open_water"] or chart.eggs.total[1] > 0
+
+
+def test_equal_rasters_give_equal_areas_and_nothing_is_drawn_without_data() -> None:
+    classes, shares = pack()
+    classes[50:90, 100:300] = IGNORE
+    shares = [np.where(classes == IGNORE, 255, s).astype(np.uint8) for s in shares]
+    areas = areas_of(classes, shares)
+    np.testing.assert_array_equal(areas == IGNORE, classes == IGNORE)
+    np.testing.assert_array_equal(areas, areas_of(classes.copy(), [s.copy() for s in shares]))
+
+
+def test_a_predicted_concentration_divides_areas_of_one_type() -> None:
+    ice = np.full((120, 240), 3, np.uint8)
+    shares = [np.where(ice == k, 200, 0).astype(np.uint8) for k in range(6)]
+    concentration = np.where(np.arange(240) < 120, 200, 60).astype(np.uint8)[None].repeat(120, axis=0)
+    source = EggSource(shares, concentration=concentration)
+    areas = mixture_areas(ice, source, SIX_CLASSES.water, pixel_m=400.0, smallest_km2=50.0)
+    assert len(np.unique(areas)) == 2 and (areas[:, :118] != areas[0, -1]).all()
+
+
+@pytest.mark.parametrize("scene", ["water", "islands", "one pixel", "noise"])
+def test_areas_of_odd_scenes(scene: str) -> None:
+    rng = np.random.default_rng(1)
+    classes = np.full((90, 130), 5, np.uint8)
+    if scene == "islands":  # more parts than numbers of areas, apart from each other
+        classes[:] = IGNORE
+        classes[::6, ::6] = rng.integers(0, 6, classes[::6, ::6].shape)
+    elif scene == "one pixel":
+        classes[:] = IGNORE
+        classes[40, 70] = 3
+    elif scene == "noise":
+        classes = rng.integers(0, 6, classes.shape).astype(np.uint8)
+    shares = [np.where(classes == IGNORE, 255, 190 * (classes == k)).astype(np.uint8) for k in range(6)]
+    areas = areas_of(classes, shares, pixel_m=900.0)
+    np.testing.assert_array_equal(areas == IGNORE, classes == IGNORE)
+    assert areas[areas != IGNORE].max() <= 250
+    if scene in ("water", "one pixel"):
+        assert len(np.unique(areas[areas != IGNORE])) == 1
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 3.0]), st.sampled_from([0.0, 4.0]), st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_merging_keeps_what_there_is_and_ends_as_it_should(seed: int, worth: float, least: float, most: int) -> None:
+    """Areas in a row of squares, drawn mixtures: sizes are kept, parts hang together, limits hold."""
+    rng = np.random.default_rng(seed)
+    n = 12
+    amounts = rng.dirichlet([0.3] * 3, n) * rng.uniform(0.5, 3, (n, 1))
+    met = sum_contacts(n, np.arange(n - 1), np.arange(1, n), np.ones(n - 1, np.int64))
+    merged = merge_areas(amounts, met, 1.0, worth_km=worth, smallest_km2=least, most=most)
+    assert (np.diff(merged) >= 0).all() and (np.diff(merged) <= 1).all(), "neighbours only, numbered in their order"
+    count = int(merged[-1]) + 1
+    assert count <= most
+    sums = np.zeros((count, 3))
+    np.add.at(sums, merged, amounts)
+    assert count == 1 or sums.sum(axis=1).min() >= least
+
+
+def test_settings_that_contradict_are_refused() -> None:
+    with pytest.raises(ConfigError, match="need the shares of types"):
+        ChartSettings.checked(polygons="mixtures", eggs=False)
+    with pytest.raises(ConfigError, match="smoothing_m smooths the classes"):
+        ChartSettings.checked(polygons="mixtures", smoothing_m=200)

@@ -43,6 +43,7 @@ def chart(
                 "min_area_km2": "--min-area KM2",
                 "tolerance_m": "--tolerance METRES",
                 "smoothing_m": "--smooth METRES",
+                "polygons": "--polygons types|mixtures",
                 "eggs": "--eggs/--no-eggs",
                 "prepare.resolution_m": "--resolution METRES: Pixel size. (default: the model's)",
                 "prepare.crs": "--crs",

@@ -12,6 +12,7 @@ thicker type.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +37,29 @@ _OPEN_WATER = 0.1
 _NINE_PLUS = (0.925, 0.975)
 #: Differences of shares below it are rounding.
 _EPSILON = 1e-9
+
+
+@dataclass(frozen=True)
+class EggSource:
+    """What the eggs of polygons are estimated from; rasters on the grid, uint8, 255 for no-data.
+
+    Attributes
+    ----------
+    shares
+        One raster for each class, in units of `step`, in order: predicted shares, or calibrated
+        probabilities. None: the classes of the pixels are counted.
+    step
+        Value of one unit in them.
+    concentration
+        Total concentration, in units of `concentration_step`; None: it is what the share of water leaves.
+    concentration_step
+        Value of one unit in it.
+    """
+
+    shares: Sequence[NDArray[np.uint8]] | None = None
+    step: float = 0.005
+    concentration: NDArray[np.uint8] | None = None
+    concentration_step: float = 0.005
 
 
 @dataclass(frozen=True)

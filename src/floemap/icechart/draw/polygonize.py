@@ -23,7 +23,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.errors import ChartError, ConfigError, GridError
 from floemap.grid import crs_of
-from floemap.icechart.draw.eggs import Eggs, make_eggs
+from floemap.icechart.draw.eggs import Eggs, EggSource, make_eggs
 from floemap.icechart.draw.majority_filter import smooth_classes
 from floemap.icechart.draw.region_borders import pad, trace_borders
 from floemap.icechart.draw.region_polygons import Outlines, draw_outlines
@@ -105,29 +105,6 @@ class ChartPolygons:
 
     def __len__(self) -> int:
         return len(self.polygons)
-
-
-@dataclass(frozen=True)
-class EggSource:
-    """What the eggs of polygons are estimated from; rasters on the grid, uint8, 255 for no-data.
-
-    Attributes
-    ----------
-    shares
-        One raster for each class, in units of `step`, read one after the other: predicted shares, or calibrated
-        probabilities. None: the classes of the pixels are counted.
-    step
-        Value of one unit in them.
-    concentration
-        Total concentration, in units of `concentration_step`; None: it is what the share of water leaves.
-    concentration_step
-        Value of one unit in it.
-    """
-
-    shares: Iterable[NDArray[np.uint8]] | None = None
-    step: float = 0.005
-    concentration: NDArray[np.uint8] | None = None
-    concentration_step: float = 0.005
 
 
 def vectorize(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from floemap.icechart.draw.polygonize import EggSource
+from floemap.icechart.draw.eggs import EggSource
 from floemap.icechart.label.polygon_values import VALUES
 from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.predict.model_files import ModelFile
@@ -50,7 +50,7 @@ class EggBasis:
     def source(self, maps: SceneMaps) -> EggSource:
         """Return the rasters that :func:`floemap.icechart.draw.polygonize.vectorize` makes eggs from."""
         shares = maps.probabilities if maps.shares is None else maps.shares
-        return EggSource(shares, STEP, maps.values.get(CONCENTRATION), VALUES[CONCENTRATION].step)
+        return EggSource(list(shares), STEP, maps.values.get(CONCENTRATION), VALUES[CONCENTRATION].step)
 
 
 #: The words where no eggs are estimated.

@@ -17,6 +17,7 @@ import numpy as np
 
 from floemap.cog import Band, write_cog
 from floemap.errors import ChartError
+from floemap.icechart.draw.mixtures import mixture_areas
 from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
 from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
 from floemap.icechart.write.vector import write_geojson, write_geopackage, write_style
@@ -244,6 +245,16 @@ def _write_netcdf(path: Path, parts: ChartParts) -> None:
 
 def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
     maps = parts.maps
+    eggs = None if parts.basis is None else parts.basis.source(maps)
+    areas = None
+    if parts.settings.polygons == "mixtures" and eggs is not None:
+        areas = mixture_areas(
+            maps.classes,
+            eggs,
+            maps.legend.water,
+            pixel_m=float(abs(maps.geobox.resolution.x)),
+            smallest_km2=parts.settings.min_area_km2,
+        )
     return vectorize(
         maps.classes,
         maps.geobox,
@@ -256,7 +267,8 @@ def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:
         scores=maps.score_steps(),
         score_step=SCORE_STEP,
         land=maps.land,
-        eggs=None if parts.basis is None else parts.basis.source(maps),
+        eggs=eggs,
+        areas=areas,
         progress=between(progress, 0, 0.5),
     )
 

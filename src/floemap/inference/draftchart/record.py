@@ -41,6 +41,7 @@ def about_chart(
         "min_area_km2": settings.min_area_km2,
         "tolerance_m": settings.tolerance_m,
         "smoothing_m": settings.smoothing_m,
+        "polygons": settings.polygons,
         "concentrations": NOT_ESTIMATED if basis is None else basis.in_words(),
     }
     optional = {"contact": settings.contact, "attribution": scene.attribution}
@@ -53,9 +54,10 @@ def notes_on_chart(about: Mapping[str, Any], models: Sequence[ModelFile]) -> lis
     learnt = words.pop() if len(words) == 1 else "real and SIMULATED scenes"
     many = f"Mean of {len(models)} models: " if len(models) > 1 else "Model: "
     smoothing = f", smoothed over {about['smoothing_m']:g} m" if about["smoothing_m"] else ""
+    kind = " with one mixture of types," if about["polygons"] == "mixtures" else ""
     drawn = (
-        f"Polygons of {about['min_area_km2']:g} km² or more{smoothing}, borders within {about['tolerance_m']:g} m of"
-        f" the pixels'. Land mask: {about['land_mask']}."
+        f"Polygons{kind} of {about['min_area_km2']:g} km² or more{smoothing}, borders within"
+        f" {about['tolerance_m']:g} m of the pixels'. Land mask: {about['land_mask']}."
         f" Concentrations: {about['concentrations']}."
     )
     made = f"{about['software']}, {about['created']}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from floemap.config import Settings
 from floemap.sentinel1.settings import PrepareSettings
@@ -14,6 +14,10 @@ Output = Literal[
     "classes", "probabilities", "uncertainty", "chart", "review", "sigrid3", "geojson", "netcdf", "quicklook"
 ]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
+
+
+#: What the polygons of a chart are drawn for.
+Drawing = Literal["types", "mixtures"]
 
 
 class ChartSettings(Settings):
@@ -30,6 +34,10 @@ class ChartSettings(Settings):
 
     smoothing_m: float = Field(default=0.0, ge=0)
     """Width of the Gaussian filter that smooths classes before polygons are drawn, metres. 0: no smoothing."""
+
+    polygons: Drawing = "types"
+    """What polygons are drawn for: `types`, so that each has one prevailing ice type, or `mixtures`, so that an area of
+    several types is one polygon with their shares."""
 
     eggs: bool = True
     """Estimate the total concentration and up to three ice types of each polygon. Without, the concentration of ice is
@@ -49,3 +57,11 @@ class ChartSettings(Settings):
 
     prepare: PrepareSettings = PrepareSettings()
     """Preparation of products that are not prepared yet. The default pixel size is the model's."""
+
+    @model_validator(mode="after")
+    def _with_shares(self) -> ChartSettings:
+        if self.polygons == "mixtures" and not self.eggs:
+            raise ValueError("polygons of mixtures need the shares of types: set eggs to true, or polygons to types")
+        if self.polygons == "mixtures" and self.smoothing_m:
+            raise ValueError("smoothing_m smooths the classes, and polygons of mixtures are not drawn from classes")
+        return self
