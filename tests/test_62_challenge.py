@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from workshop import run
 
 from floemap.datasets.ai4arctic.scenes import charted_twice, official
 from floemap.errors import ProductError
@@ -81,3 +83,9 @@ def test_two_services_on_one_product(ai4arctic_set: tuple[SimulatedScene, ...], 
     assert found["CIS"]["SOD_weighted_f1"] < 1
     with pytest.raises(ProductError, match="two services on one product"):
         service_agreement(paths[0], paths[0])
+    told = run("fetch", "ai4arctic", "--check", tmp_path, "--agreement", "--json")
+    assert json.loads(told.stdout)["agreement"] == [found]
+    said = run("fetch", "ai4arctic", "--check", tmp_path, "--agreement").stdout
+    assert f"SOD_weighted_f1 {100 * found['CIS']['SOD_weighted_f1']:.1f} %" in " ".join(said.split())
+    paths[1].unlink()
+    assert "no two ready-to-train files" in run("fetch", "ai4arctic", "--check", tmp_path, "--agreement").output

@@ -134,6 +134,12 @@ def ai4arctic(
         str | None,
         typer.Option(metavar="URL", help="Web folder that has the files under their names, instead of figshare."),
     ] = None,
+    agreement: Annotated[
+        bool,
+        typer.Option(
+            "--agreement", help="With --check, also compare the charts that both services drew on one product."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Download files of the AI4Arctic sea ice challenge dataset from DTU's figshare (DOI 10.11583/DTU.c.6244065).
@@ -148,15 +154,20 @@ def ai4arctic(
     """
     from floemap.datasets.ai4arctic.inventory import check_ai4arctic
 
+    if agreement and check is None:
+        raise ConfigError("--agreement needs --check.", hint="It reads the charts of a folder.")
+    if check is None and out is None:
+        raise ConfigError("give --out or --check.", hint="--out downloads, --check checks a folder.")
     if check is not None:
         if (scenes, form, mirror) != ("all", "ready", None):
             hint = "It checks all files of the folder."
             raise ConfigError("--check takes no --scenes, --form or --mirror.", hint=hint)
         with bar("checking") as progress:
             inventory = check_ai4arctic(check, progress=progress)
-    elif out is not None:
+    else:
         from floemap.datasets.ai4arctic.fetch import fetch_ai4arctic, scenes_of_text
 
+        assert out is not None
         chosen = scenes_of_text(scenes)
         with bar("fetching") as progress:
             inventory = fetch_ai4arctic(
@@ -167,9 +178,9 @@ def ai4arctic(
                 announce=_announce,
                 progress=_in_gb(progress),
             )
-    else:
-        raise ConfigError("give --out or --check.", hint="--out downloads, --check checks a folder.")
     facts = inventory.as_json()
+    if agreement:
+        facts["agreement"] = _agreements(inventory)
     if check is not None and out is not None:
         with os_errors(out):
             make_folder(out)
@@ -180,6 +191,25 @@ def ai4arctic(
         _print_ai4arctic(inventory, facts)
     if inventory.problems:
         raise typer.Exit(1)
+
+
+def _agreements(inventory: Ai4Inventory) -> list[dict[str, Any]]:
+    """Compare the ready-to-train charts of the products that both services charted and the folder has."""
+    from floemap.datasets.ai4arctic.scenes import charted_twice
+    from floemap.evaluation.scoring.challenge import service_agreement
+
+    charts = {}
+    for entry in inventory.entries:
+        path = entry.files.get("reference", entry.files.get("ready"))
+        if path is not None and entry.scene is not None:
+            charts[entry.scene] = path
+    pairs = charted_twice(charts)
+    if not pairs:
+        raise ConfigError(
+            f"{inventory.root} has no two ready-to-train files of one product.",
+            hint="`floemap fetch ai4arctic --scenes twice --out DIR` downloads them.",
+        )
+    return [service_agreement(charts[a], charts[b]) for a, b in pairs]
 
 
 def _print_ai4arctic(inventory: Ai4Inventory, facts: dict[str, Any]) -> None:
@@ -193,6 +223,12 @@ def _print_ai4arctic(inventory: Ai4Inventory, facts: dict[str, Any]) -> None:
         stdout.print(f"test scene {name} shares its orbit with a training scene")
     for a, b in facts["charted_by_two_services"]:
         stdout.print(f"{a} and {b} are charts of two services on one product")
+    for found in facts.get("agreement", ()):
+        stdout.print(found["product"], style="bold")
+        for service in ("DMI", "CIS"):
+            scores = {k: v for k, v in found[service].items() if k != "pixels"}
+            words = ", ".join(f"{k} {'-' if v is None else f'{100 * v:.1f} %'}" for k, v in scores.items())
+            stdout.print(f"  the other chart against that of {service}: {words}")
     stdout.print(f"{inventory.root}: {facts['scenes']} scenes, {len(inventory.problems)} problems")
 
 
