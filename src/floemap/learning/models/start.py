@@ -83,7 +83,7 @@ def _check_bands(start: Checkpoint, bands: BandSet) -> None:
             raise ModelError(
                 f"reads the band {band.name} in {unit}; the scenes have it in {band.unit}.",
                 path=start.path,
-                hint=f"Make the layer again with `floemap layer from-raster ... --unit {unit}`.",
+                hint=f"Make the layer again with `floemap layer from-raster PRODUCT FILE --unit {unit}`.",
             )
     known = start.model.band_weights or learnt.channels != bands.channels
     if _channels(learnt) != _channels(bands) and (not set(learnt.names) & set(bands.names) or not known):
