@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,27 @@ def test_what_is_shown_is_what_is_read(tmp_path: Path, legend: Legend) -> None:
     shown = [names[row.index(1)] if 1 in row else "" for row in told]
     assert shown == derived
     assert shown == expected
+
+
+@every_legend
+def test_a_mixed_polygon_is_shown_as_its_dominant_type_is_read(tmp_path: Path, legend: Legend) -> None:
+    """All ways to share out the tenths among up to four types, thickest first, as drafts write them."""
+    tenths = {n: f"{n}0" for n in range(1, 10)} | {10: "92", None: None}
+    rows = [
+        {"POLY_TYPE": "I", "CT": tenths[sum(parts)]}
+        | {field: tenths[n] for field, n in zip_longest(("CA", "CB", "CC"), parts[:3])}
+        | dict(zip_longest(("SA", "SB", "SC", "CD"), ("95", "86", "83", "81")[: len(parts)]))
+        for count in (2, 3, 4)
+        for parts in product(range(1, 9), repeat=count)
+        if sum(parts) <= 10
+    ]
+    path = write_chart(tmp_path / "c.gpkg", rows, squares(len(rows)))
+    ids = class_ids(ice_types(read_chart(path)), legend, unmapped="ignore")
+    keys = {c.id: c.key for c in legend.classes}
+    with closing(sqlite3.connect(path)) as db:
+        derived = [key for (key,) in db.execute(f"SELECT {class_expression(legend)} FROM c ORDER BY fid")]
+    assert derived == [keys.get(int(i), "") for i in ids]
+    assert len(set(derived)) > 1 or len(legend) < 4
 
 
 # --- charts of ours, corrected

@@ -1,7 +1,8 @@
 """WMO colours for QGIS: a style by SIGRID-3's codes, as a .qml file and inside a GeoPackage.
 
-The colours follow from the fields that floemap reads, POLY_TYPE, CT and SA, so a corrected type is visible at once.
-CLASS follows from them: QGIS updates it whenever a polygon changes.
+The colours follow from the fields that floemap reads, POLY_TYPE, CT and the stage of the type with the largest partial
+concentration, so a corrected type is visible at once. CLASS follows from them: QGIS updates it whenever a polygon
+changes.
 """
 
 from __future__ import annotations
@@ -42,17 +43,18 @@ def kinds_of(legend: Legend) -> list[Kind]:
     """Return the kinds of polygon by codes, which exclude each other: the classes of a legend, and land."""
     table = legend.code_to_class
     kind = "coalesce(\"POLY_TYPE\", '')"
-    names_ice = _among("SA", [code for code in STAGE_CODES if code not in NO_ICE])
-    ice_free = f"{_among('CT', WATER_CODES)} OR ({_among('CT', [ICE_FREE_OR_UNKNOWN])} AND NOT {names_ice})"
-    bergy = _among("CT", [BERGY_WATER_CODE])
+    first, total = (f"coalesce(\"{field}\", '')" for field in ("SA", "CT"))
+    names_ice = _among(first, [code for code in STAGE_CODES if code not in NO_ICE])
+    ice_free = f"{_among(total, WATER_CODES)} OR ({_among(total, [ICE_FREE_OR_UNKNOWN])} AND NOT {names_ice})"
+    bergy = _among(total, [BERGY_WATER_CODE])
     none: list[int | str] = ["", NOT_GIVEN]
-    nothing = f"({kind} = '' AND {_among('CT', none)} AND {_among('SA', none)})"
+    nothing = f"({kind} = '' AND {_among(total, none)} AND {_among(first, none)})"
     found = []
     for c in legend.classes:
         codes: list[int | str] = [code for code in STAGE_CODES if table.get(code) == c.id]
         codes += none if c.id == legend.stageless else []
         condition = (
-            f"{kind} IN ('I', '') AND NOT ({ice_free}) AND NOT {bergy} AND NOT {nothing} AND {_among('SA', codes)}"
+            f"{kind} IN ('I', '') AND NOT ({ice_free}) AND NOT {bergy} AND NOT {nothing} AND {_among(_DOMINANT, codes)}"
         )
         if c.id == legend.water:
             condition = f"{kind} = 'W' OR ({kind} IN ('I', '') AND ({ice_free})) OR ({condition})"
@@ -60,10 +62,30 @@ def kinds_of(legend: Legend) -> list[Kind]:
     return [*found, Kind("land", "Land", LAND_RGB, f"{kind} = 'L'")]
 
 
-def _among(field: str, codes: Iterable[int | str]) -> str:
-    """Return the condition that a text field has one of some codes, padded or not."""
+def _among(text: str, codes: Iterable[int | str]) -> str:
+    """Return the condition that a text has one of some codes, padded or not."""
     spelled = {str(code) for code in codes} | {f"{code:02d}" for code in codes if isinstance(code, int)}
-    return f"coalesce(\"{field}\", '') IN ({', '.join(repr(s) for s in sorted(spelled) or ['none'])})"
+    return f"{text} IN ({', '.join(repr(s) for s in sorted(spelled) or ['none'])})"
+
+
+def _dominant() -> str:
+    """Return the expression of the stage of the type with the largest partial concentration, of equal ones the first.
+
+    Types are in the order of thickness. A fourth type, CD, has what the others leave of the total. Codes are compared
+    as numbers, in percent: right for whole tenths, and for ranges by their lower bounds. Without a part of the first
+    type it is the first.
+    """
+    a, b, c = (f'(CASE WHEN "{f}" > \'0\' AND "{f}" <> \'99\' THEN "{f}" * 1 ELSE 0 END)' for f in ("CA", "CB", "CC"))
+    total = '(CASE WHEN "CT" > \'90\' THEN 100 ELSE "CT" * 1 END)'
+    d = f"(CASE WHEN \"CD\" > '0' AND \"CT\" > '0' THEN {total} - {a} - {b} - {c} ELSE 0 END)"
+    sa, sb, sc, cd = (f"coalesce(\"{field}\", '')" for field in ("SA", "SB", "SC", "CD"))
+    return (
+        f"(CASE WHEN {a} = 0 OR {a} >= max({b}, {c}, {d}) THEN {sa} WHEN {b} >= max({c}, {d}) THEN {sb} "
+        f"WHEN {c} >= {d} THEN {sc} ELSE {cd} END)"
+    )
+
+
+_DOMINANT = _dominant()
 
 
 def class_expression(legend: Legend) -> str:
