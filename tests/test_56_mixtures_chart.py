@@ -11,7 +11,7 @@ from workshop import Inputs, run
 
 
 def test_a_chart_of_mixtures_is_drawn_read_and_labelled(workshop: Inputs, tmp_path: Path) -> None:
-    words = ["--model", workshop.model, "--polygons", "mixtures", "--min-area", "100"]
+    words: list[str | Path] = ["--model", workshop.model, "--polygons", "mixtures", "--min-area", "100"]
     done = run("chart", workshop.prepared, *words, "--out", tmp_path / "charts")
     assert done.exit_code == 0, done.output
     (file,) = (tmp_path / "charts").rglob("chart.gpkg")
