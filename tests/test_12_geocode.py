@@ -125,6 +125,15 @@ def test_map_and_back(scene_at: Callable[..., Scene], place: tuple[float, float]
     assert np.hypot(off_col, off_row).max() < 0.1
 
 
+def test_footprint_runs_along_the_images_sides(scene_at: Callable[..., Scene]) -> None:
+    """First line, last pixel, last line and first pixel, each in halves, and back to the first corner."""
+    locator = GeoLocator(scene_at(*PLACES[0]))
+    line, pixel = (n - 1 for n in locator.shape)
+    lines = np.array([0, 0, 0, line / 2, line, line, line, line / 2, 0])
+    pixels = np.array([0, pixel / 2, pixel, pixel, pixel, pixel / 2, 0, 0, 0])
+    np.testing.assert_allclose(locator.footprint(2), locator.to_ground(lines, pixels), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_footprint_is_valid_geojson(scene_at: Callable[..., Scene], place: tuple[float, float]) -> None:
     from shapely.geometry import shape

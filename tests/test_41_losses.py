@@ -200,6 +200,19 @@ def test_tversky_is_its_formula(seed: int, ignored: float, alpha: float, beta: f
     assert float(focal(logits, labels)) == pytest.approx(np.mean((1 - index) ** 0.75), rel=1e-9)
 
 
+@pytest.mark.parametrize("options", [{"alpha": -0.1}, {"beta": 0.0}, {"beta": -1.0}])
+@pytest.mark.parametrize("name", ["tversky", "focal_tversky"])
+def test_tverskys_weights_are_positive(name: str, options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        make_loss(LossSettings(name=name, options=options), K)
+
+
+def test_the_exponent_of_focal_tversky_is_positive() -> None:
+    for gamma in (0.0, -0.5):
+        with pytest.raises(ConfigError, match="gamma"):
+            make_loss(LossSettings(name="focal_tversky", options={"gamma": gamma}), K)
+
+
 def test_tversky_of_halves_is_macro_dice() -> None:
     logits, labels = _batch()
     halves = make_loss(LossSettings(name="tversky", options={"alpha": 0.5, "beta": 0.5}), K)

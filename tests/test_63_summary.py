@@ -421,10 +421,11 @@ def test_what_cannot_be_compared_is_refused() -> None:
     other["evaluation"]["legend"]["classes"]["0"] = "frazil"
     with pytest.raises(ConfigError, match="different classes"):
         summarise([*records, other])
-    other = cell("dice", 9, "01")
-    other["evaluation"]["scores"]["primary"]["counts"][5][5] += 1
-    with pytest.raises(ConfigError, match=r"scene 01 of .* other labels"):
-        summarise([*records, other])
+    for more in (1, -1):
+        other = cell("dice", 9, "01")
+        other["evaluation"]["scores"]["primary"]["counts"][5][5] += more
+        with pytest.raises(ConfigError, match=r"scene 01 of .* other labels"):
+            summarise([*records, other])
     other = cell("dice", 9, "01")
     other["evaluation"]["schema_version"] = SCHEMA_VERSION + 1
     with pytest.raises(FloemapError, match="newer floemap"):
