@@ -202,7 +202,7 @@ def test_tversky_is_its_formula(seed: int, ignored: float, alpha: float, beta: f
 
 @pytest.mark.parametrize("options", [{"alpha": -0.1}, {"beta": 0.0}, {"beta": -1.0}])
 @pytest.mark.parametrize("name", ["tversky", "focal_tversky"])
-def test_tverskys_weights_are_positive(name: str, options: dict[str, float]) -> None:
+def test_tverskys_weights_are_positive(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         make_loss(LossSettings(name=name, options=options), K)
 
