@@ -21,7 +21,7 @@ from floemap.icechart.read.codes import NOT_GIVEN
 from floemap.icechart.read.columns import CODE_COLUMNS
 from floemap.legend import AI4ARCTIC, IGNORE
 
-#: Values of a chart that are told from each other: its classes, and no class.
+#: Number of different values of a chart: its classes, and one value for pixels without a class.
 _VALUES = 16
 #: Stands for a pixel without a class in any of the charts.
 NOTHING = _VALUES ** len(CHARTS) - 1
