@@ -186,8 +186,8 @@ class GroundRange:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The metadata of an opened Sentinel-1 ground-range detected product.
+class Acquisition:
+    """What is known of an acquisition, whatever files it came in.
 
     Attributes
     ----------
@@ -201,16 +201,49 @@ class Scene:
         Times of the first and last line, UTC.
     pass_direction
         ``ASCENDING`` or ``DESCENDING``.
-    absolute_orbit, relative_orbit, datatake
+    absolute_orbit, relative_orbit
         Numbers as annotated; relative_orbit may be absent.
-    ipf_version
-        Version of the processor as (major, minor): IPF 2.90 is (2, 90).
-    shape
-        (lines, samples) of the image.
     pixel_spacing_m
         (azimuth, range).
     radar_frequency_hz
         Centre frequency.
+    simulated
+        Whether a simulator made it: for products, by their manifest or their file ``SIMULATED.txt``.
+    """
+
+    name: str
+    mission: str
+    mode: str
+    product_type: str
+    polarisations: tuple[str, ...]
+    start: datetime
+    stop: datetime
+    pass_direction: str
+    absolute_orbit: int
+    relative_orbit: int | None
+    pixel_spacing_m: tuple[float, float]
+    radar_frequency_hz: float
+    simulated: bool
+
+    @property
+    def title(self) -> str:
+        """Title of the product's picture."""
+        prefix = "SIMULATED  " if self.simulated else ""
+        return f"{prefix}{self.mission} {self.mode}  {self.start:%Y-%m-%d %H:%M} UTC  {self.pass_direction.lower()}"
+
+
+@dataclass(frozen=True)
+class Scene(Acquisition):
+    """The metadata of an opened Sentinel-1 ground-range detected product, besides those of its acquisition.
+
+    Attributes
+    ----------
+    datatake
+        Number as annotated.
+    ipf_version
+        Version of the processor as (major, minor): IPF 2.90 is (2, 90).
+    shape
+        (lines, samples) of the image.
     line_interval_s
         Time from line to line.
     calibration, noise
@@ -223,26 +256,12 @@ class Scene:
         Path of the pixel file inside the product, by polarisation.
     checksums
         MD5 sums in the manifest by path inside the product; a file may have any of its sums.
-    simulated
-        Whether a simulator made the product, by its manifest or its file ``SIMULATED.txt``.
     """
 
     container: Container
-    name: str
-    mission: str
-    mode: str
-    product_type: str
-    polarisations: tuple[str, ...]
-    start: datetime
-    stop: datetime
-    pass_direction: str
-    absolute_orbit: int
-    relative_orbit: int | None
     datatake: int
     ipf_version: tuple[int, int]
     shape: tuple[int, int]
-    pixel_spacing_m: tuple[float, float]
-    radar_frequency_hz: float
     heading_deg: float
     geolocation: GeolocationGrid
     orbit: Orbit
@@ -256,7 +275,6 @@ class Scene:
     dn_std: dict[str, float]
     measurements: dict[str, str]
     checksums: dict[str, frozenset[str]] = field(repr=False)
-    simulated: bool = False
 
     @property
     def noise_units_known(self) -> bool:

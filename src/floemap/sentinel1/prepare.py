@@ -41,7 +41,7 @@ from floemap.sentinel1.radiometry import FLOOR_DB, to_db
 from floemap.sentinel1.safe.reader import open_scene, verify
 from floemap.sentinel1.seams import seam_lines
 from floemap.sentinel1.settings import PrepareSettings
-from floemap.sentinel1.stac import Acquisition, write_item
+from floemap.sentinel1.stac import write_item
 
 logger = logging.getLogger(__name__)
 
@@ -153,9 +153,9 @@ def prepare(
             from floemap.sentinel1.quicklook import draw_quicklook
 
             progress(0, 1, "drawing")
-            draw_quicklook(partial / "product.tif", partial / "quicklook.png", title=Acquisition.of(scene).title)
+            draw_quicklook(partial / "product.tif", partial / "quicklook.png", title=scene.title)
         further = {"floemap:settings": settings.model_dump(), "floemap:geometry": locator.record()}
-        write_item(partial / "item.json", Acquisition.of(scene), locator.footprint(12), geobox, further)
+        write_item(partial / "item.json", scene, locator.footprint(12), geobox, further)
         write_json(partial / "product.json", record | {"bytes": made_of(partial)})
     progress(1, 1, "done")
     return PreparedProduct(folder)

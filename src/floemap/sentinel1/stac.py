@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +23,8 @@ from floemap.grid import crs_of
 from floemap.results.stage import write_json
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
-from floemap.sentinel1.metadata import Scene
+from floemap.sentinel1.metadata import Acquisition
 from floemap.version import __version__
-
-
-@dataclass(frozen=True)
-class Acquisition:
-    """What an item says of an acquisition; see :class:`floemap.sentinel1.metadata.Scene` for the attributes."""
-
-    name: str
-    mission: str
-    mode: str
-    product_type: str
-    polarisations: tuple[str, ...]
-    start: datetime
-    stop: datetime
-    pass_direction: str
-    absolute_orbit: int
-    relative_orbit: int | None
-    pixel_spacing_m: tuple[float, float]
-    radar_frequency_hz: float
-    simulated: bool
-
-    @classmethod
-    def of(cls, scene: Scene) -> Acquisition:
-        """Return the acquisition of a product."""
-        return cls(**{f.name: getattr(scene, f.name) for f in fields(cls)})
-
-    @property
-    def title(self) -> str:
-        """Title of the product's picture."""
-        prefix = "SIMULATED  " if self.simulated else ""
-        return f"{prefix}{self.mission} {self.mode}  {self.start:%Y-%m-%d %H:%M} UTC  {self.pass_direction.lower()}"
 
 
 def write_item(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from floemap.datasets.ai4arctic.files import SceneFile, TiePoints
-from floemap.sentinel1.stac import Acquisition
+from floemap.sentinel1.metadata import Acquisition
 
 #: Absolute orbit of each satellite that had the relative orbit 1, and orbits of a cycle (Sentinel-1 product
 #: specification: relative = (absolute - 73) mod 175 + 1 for A, (absolute - 27) mod 175 + 1 for B).

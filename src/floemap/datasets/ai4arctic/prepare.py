@@ -48,12 +48,13 @@ from floemap.results.folders import made_of, stage_folder, told_sources
 from floemap.results.stage import is_finished, provenance, sha256, write_json
 from floemap.sentinel1.bands import raster_of
 from floemap.sentinel1.encoding import MASK_VALID
+from floemap.sentinel1.metadata import Acquisition
 from floemap.sentinel1.prepare import STAGE as PREPARE_STAGE
 from floemap.sentinel1.prepare import Gather, PreparedProduct, write_bands
 from floemap.sentinel1.quicklook import draw_quicklook
 from floemap.sentinel1.radiometry import FLOOR_DB
 from floemap.sentinel1.settings import PrepareSettings
-from floemap.sentinel1.stac import Acquisition, write_item
+from floemap.sentinel1.stac import write_item
 
 #: Files that label_scene writes beside the labels, as label_chart does.
 _FRACTIONS, _DISTANCE = "fractions.tif", "border_distance.tif"
