@@ -6,7 +6,7 @@ Metadata (FGDC-STD-001-1998). Its element names have at most eight letters, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,9 @@ import pyproj
 from lxml import etree
 
 from floemap.icechart.draw.eggs import stage_code
-from floemap.icechart.write.table import FIELDS, STATUS, in_utc, is_simulated
-from floemap.legend import Legend, stage_in_words
+from floemap.icechart.read.codes import POLYGON_TYPES
+from floemap.icechart.write.table import DRAFT, FIELDS, Status, in_utc, is_simulated
+from floemap.legend import STAGES, Legend, stage_in_words
 from floemap.version import __version__
 
 _SIGRID3 = "SIGRID-3, WMO/JCOMM TR-23, version 3.0, 2014"
@@ -38,6 +39,8 @@ def fgdc_metadata(
     bounds: tuple[float, float, float, float],
     polygons: int,
     about: Mapping[str, Any],
+    status: Status = DRAFT,
+    fields: Sequence[str] = tuple(FIELDS),
 ) -> bytes:
     """Return the metadata of a chart as an XML document.
 
@@ -46,7 +49,7 @@ def fgdc_metadata(
     name
         Name of the chart's files, without suffix.
     start
-        Start of the radar acquisition; with a time zone, or in UTC.
+        Time of the chart: of a draft, the start of the radar acquisition; with a time zone, or in UTC.
     bounds
         West, south, east, north in degrees; west is greater than east across the dateline.
     polygons
@@ -54,17 +57,21 @@ def fgdc_metadata(
     about
         Facts about the chart by name. `created`, `contact` and `attribution` go into the standard's elements for them;
         all but `created` also go into the abstract.
+    status
+        What the metadata say of the chart's status.
+    fields
+        Names of the table's fields, of :data:`floemap.icechart.write.table.FIELDS`.
     """
     when = in_utc(start)
     day = f"{when:%Y%m%d}"
     content = {
-        "idinfo": _identification(name, when, bounds, about),
+        "idinfo": _identification(name, when, bounds, about, status),
         "dataqual": {
             "logic": "Polygons share their vertices: there are no gaps and no overlaps between them.",
             "complete": _COMPLETE.format(about.get("concentrations", "not estimated")),
             "lineage": {
                 "procstep": {
-                    "procdesc": f"Ice types from Sentinel-1 with floemap {__version__}; no analyst has seen them.",
+                    "procdesc": f"Ice types from Sentinel-1 with floemap {__version__}; {status.history}.",
                     "procdate": _date(about.get("created"), day),
                 }
             },
@@ -74,7 +81,7 @@ def fgdc_metadata(
             "ptvctinf": {"sdtsterm": {"sdtstype": "GT-polygon composed of rings", "ptvctcnt": str(polygons)}},
         },
         "spref": _spatial_reference(crs),
-        "eainfo": {"detailed": _attributes(legend)},
+        "eainfo": {"detailed": _attributes(legend, status, fields)},
         "metainfo": {
             "metd": _date(about.get("created"), day),
             "metc": {"cntinfo": {"cntorgp": {"cntorg": str(about.get("contact", "Unknown"))}}},
@@ -89,8 +96,9 @@ def fgdc_metadata(
 
 
 def _identification(
-    name: str, when: datetime, bounds: tuple[float, float, float, float], about: Mapping[str, Any]
+    name: str, when: datetime, bounds: tuple[float, float, float, float], about: Mapping[str, Any], status: Status
 ) -> Tree:
+    words = ["sea ice", "ice chart", "SIGRID-3", *(["draft"] if status.published is None else [])]
     simulated = "The chart is SIMULATED. " if is_simulated(about) else ""
     facts = "; ".join(f"{k}: {v}" for k, v in about.items() if k != "created")
     west, south, east, north = (f"{v:.5f}" for v in bounds)
@@ -98,24 +106,24 @@ def _identification(
         "citation": {
             "citeinfo": {
                 "origin": str(about.get("contact", "Unknown")),
-                "pubdate": "Unpublished material",
-                "title": f"Draft ice chart {name}",
+                "pubdate": "Unpublished material" if status.published is None else f"{in_utc(status.published):%Y%m%d}",
+                "title": f"{status.title} {name}",
                 "othercit": str(about.get("attribution", "none")),
             }
         },
         "descript": {
-            "abstract": f"Ice types in polygons, {_SIGRID3}: {STATUS}. {simulated}{facts}",
-            "purpose": "A draft for an analyst to correct.",
+            "abstract": f"Ice types in polygons, {_SIGRID3}: {status.words}. {simulated}{facts}",
+            "purpose": status.purpose,
         },
         "timeperd": {
             "timeinfo": {"sngdate": {"caldate": f"{when:%Y%m%d}", "time": f"{when:%H%M%S}Z"}},
-            "current": "start of the radar acquisition",
+            "current": status.current,
         },
-        "status": {"progress": "In work", "update": "None planned"},
+        "status": {"progress": status.progress, "update": "None planned"},
         "spdom": {"bounding": {"westbc": west, "eastbc": east, "northbc": north, "southbc": south}},
-        "keywords": {"theme": {"themekt": "none", "themekey": ["sea ice", "ice chart", "SIGRID-3", "draft"]}},
+        "keywords": {"theme": {"themekt": "none", "themekey": words}},
         "accconst": "None",
-        "useconst": STATUS[0].upper() + STATUS[1:],
+        "useconst": status.words[0].upper() + status.words[1:],
     }
 
 
@@ -138,7 +146,7 @@ def _spatial_reference(crs: pyproj.CRS) -> Tree:
     return {"horizsys": {"planar": planar, "geodetic": geodetic}}
 
 
-def _attributes(legend: Legend) -> Tree:
+def _attributes(legend: Legend, status: Status, names: Sequence[str]) -> Tree:
     """Describe the table: each field, and the meaning of its codes."""
     classes = {c.key: c.title for c in legend.classes}
     kinds = {"I": "ice", "W": "water", "L": "land"}
@@ -147,7 +155,7 @@ def _attributes(legend: Legend) -> Tree:
         for code in () if c.id == legend.water else dict.fromkeys((c.written_as, stage_code(c.id, legend))):
             before = stages.get(f"{code:02d}", stage_in_words(code) + ": class")
             stages[f"{code:02d}"] = f"{before} {c.key}"
-    values = {
+    values: dict[str, Mapping[str, str]] = {
         "CT": {
             "01": "open water, less than one tenth",
             **{f"{n}0": f"{n} tenths" for n in range(1, 10)},
@@ -162,8 +170,13 @@ def _attributes(legend: Legend) -> Tree:
         "ESTIMATED": {"yes": "estimated by a model, not checked", "no": "not estimated, or checked"},
         "SIMULATED": {"yes": "simulated", "no": "not simulated"},
     }
+    if status.published is not None:  # an analyst may have given any code
+        values |= {"SA": {f"{code:02d}": words for code, words in STAGES.items()} | {"-9": "none"}}
+        values |= {"POLY_TYPE": dict(POLYGON_TYPES)}
+        del values["CT"]
     fields = []
-    for name, definition in FIELDS.items():
+    for name in names:
+        definition = FIELDS[name]
         source = _SIGRID3 if list(FIELDS).index(name) <= list(FIELDS).index("POLY_TYPE") else _OWN
         if name in values:
             domain: Any = [{"edom": {"edomv": v, "edomvd": d, "edomvds": source}} for v, d in values[name].items()]

@@ -1,4 +1,4 @@
-"""Write a draft chart in SIGRID-3: a shapefile with the standard's fields and name, and its metadata.
+"""Write a chart in SIGRID-3: a shapefile with the standard's fields and name, and its metadata.
 
 The name is `<service>_<region>_<date>T<time>Z_pl_<version>`, as ice services write it; the files of one chart are
 ``.shp``, ``.shx``, ``.dbf``, ``.prj``, ``.cpg`` and ``.xml``. A shapefile has at most 2 GB, and its columns' names ten
@@ -24,7 +24,7 @@ from floemap.icechart.read.sources import find_source
 from floemap.icechart.write.dbf import Form, write_dbf
 from floemap.icechart.write.fgdc import fgdc_metadata
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
-from floemap.icechart.write.table import CHECK_SPACE, FIELDS, chart_table, in_utc
+from floemap.icechart.write.table import CHECK_SPACE, FIELDS, ChartTable, as_table, in_utc
 from floemap.results.whole_files import whole_files
 
 #: Most bytes of a .shp: many readers treat offsets in it as signed 32-bit numbers of bytes.
@@ -79,7 +79,7 @@ def sigrid3_name(start: datetime, *, service: str = "floemap", region: str = "s1
 
 
 def write_sigrid3(
-    chart: ChartPolygons,
+    chart: ChartPolygons | ChartTable,
     folder: str | Path,
     *,
     start: datetime,
@@ -96,7 +96,7 @@ def write_sigrid3(
     folder
         Folder of the files; it must exist.
     start
-        Start of the radar acquisition; with a time zone, or in UTC.
+        Time of the chart: of a draft, the start of the radar acquisition; with a time zone, or in UTC.
     about
         Facts about the chart, for the metadata; see :func:`floemap.icechart.write.fgdc.fgdc_metadata`. `simulated` goes
         into the table.
@@ -110,7 +110,8 @@ def write_sigrid3(
     """
     name = sigrid3_name(start) if name is None else name
     final = Path(folder) / f"{name}.shp"
-    table = chart_table(chart, about)
+    chart = as_table(chart, about)
+    table = chart.table
     shapes = shapely.orient_polygons(np.asarray(table.geometry), exterior_cw=True)
     size = 100 + 56 * len(shapes) + 16 * int(shapely.get_num_coordinates(shapes).sum())
     size += 4 * int(shapely.get_num_interior_rings(shapes).sum())
@@ -127,6 +128,8 @@ def write_sigrid3(
         bounds=lonlat_bounds(lonlat),
         polygons=len(shapes),
         about=about,
+        status=chart.status,
+        fields=[name for name in FIELDS if name in table],
     )
     with whole_files(final.parent, [name + suffix for suffix in _PARTS]) as beside:
         _write_shapefile(table.set_geometry(shapes, crs=table.crs), beside / final.name, start)
@@ -138,8 +141,8 @@ def _write_shapefile(table: gpd.GeoDataFrame, path: Path, start: datetime) -> No
     pyogrio.write_dataframe(
         table[["geometry"]], path, driver="ESRI Shapefile", geometry_type="Polygon", encoding="UTF-8"
     )
-    columns = {name: table[name].tolist() for name in FIELDS}
-    write_dbf(path.with_suffix(".dbf"), columns, {name: _FORMS.get(name, _CODE) for name in FIELDS}, start)
+    columns = {name: table[name].tolist() for name in FIELDS if name in table}
+    write_dbf(path.with_suffix(".dbf"), columns, {name: _FORMS.get(name, _CODE) for name in columns}, start)
     try:
         find_source(path)  # on a full disk GDAL may leave a short file without an error
     except ChartError as e:

@@ -9,6 +9,7 @@ fields of further types are empty (-9); so is the partial concentration of a sin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -23,8 +24,43 @@ from floemap.icechart.draw.polygonize import ChartPolygons
 from floemap.icechart.read.codes import NOT_GIVEN
 from floemap.legend import IGNORE, LAND, Legend
 
-#: Status in every draft chart.
-STATUS = "draft, not for navigation"
+
+@dataclass(frozen=True)
+class Status:
+    """What files say of a chart's status.
+
+    Attributes
+    ----------
+    words
+        The status, in the column STATUS and in all metadata.
+    title, purpose, history
+        Beginning of the chart's title, its purpose, and how its content came about.
+    progress, current
+        State of the work, and what its time is the time of, in the words of the metadata standard.
+    published
+        Time of publication; None for a draft.
+    """
+
+    words: str
+    title: str
+    purpose: str
+    history: str
+    progress: str
+    current: str
+    published: datetime | None = None
+
+
+#: Status of every draft chart.
+DRAFT = Status(
+    words="draft, not for navigation",
+    title="Draft ice chart",
+    purpose="A draft for an analyst to correct.",
+    history="no analyst has seen them",
+    progress="In work",
+    current="start of the radar acquisition",
+)
+#: Words of the status of every draft chart.
+STATUS = DRAFT.words
 #: Hint for files that are incomplete after writing.
 CHECK_SPACE = "Check the free space on its disk."
 
@@ -124,6 +160,32 @@ def _codes(chart: ChartPolygons) -> list[dict[str, str]]:
 
 def _certainty(eggs: Eggs | None, slot: int, count: int) -> NDArray[np.float64]:
     return np.full(count, np.nan) if eggs is None else eggs.certainty[:, slot].round(4)
+
+
+@dataclass(frozen=True)
+class ChartTable:
+    """A chart as its files have it.
+
+    Attributes
+    ----------
+    table
+        One row per polygon: fields of :data:`FIELDS`, in this order, and geometry, in a CRS in metres.
+    legend
+        Legend of the column CLASS.
+    status
+        What the files say of the chart's status.
+    """
+
+    table: gpd.GeoDataFrame
+    legend: Legend
+    status: Status
+
+
+def as_table(chart: ChartPolygons | ChartTable, about: Mapping[str, Any]) -> ChartTable:
+    """Return a chart as its files have it; of polygons just drawn, a draft with the table of :func:`chart_table`."""
+    if isinstance(chart, ChartTable):
+        return chart
+    return ChartTable(chart_table(chart, about), chart.legend, DRAFT)
 
 
 def chart_table(chart: ChartPolygons, about: Mapping[str, Any]) -> gpd.GeoDataFrame:

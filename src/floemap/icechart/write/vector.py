@@ -1,4 +1,4 @@
-"""Write a draft chart as a GeoPackage that QGIS shows in WMO colours, its style, and GeoJSON for web maps.
+"""Write a chart as a GeoPackage that QGIS shows in WMO colours, its style, and GeoJSON for web maps.
 
 All have the table of :mod:`floemap.icechart.write.table`. Written again from the same chart, files are the same byte
 for byte: dates that the formats require are those of the scene.
@@ -23,7 +23,7 @@ from floemap.errors import OutputError
 from floemap.icechart.draw.polygonize import ChartPolygons
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
 from floemap.icechart.write.qgis_style import qgis_style
-from floemap.icechart.write.table import CHECK_SPACE, STATUS, chart_table, in_utc
+from floemap.icechart.write.table import CHECK_SPACE, ChartTable, as_table, in_utc
 from floemap.legend import Legend
 from floemap.results.whole_files import whole_files
 
@@ -47,7 +47,7 @@ CREATE TABLE layer_styles (
 
 
 def write_geopackage(
-    chart: ChartPolygons, path: str | Path, *, start: datetime, about: Mapping[str, Any] | None = None
+    chart: ChartPolygons | ChartTable, path: str | Path, *, start: datetime, about: Mapping[str, Any] | None = None
 ) -> Path:
     """Write a GeoPackage with one layer, :data:`LAYER`, its style, and `about` as metadata; return its path.
 
@@ -56,7 +56,8 @@ def write_geopackage(
     path
         Path of the file, ending in .gpkg; an existing file is replaced.
     start
-        Start of the radar acquisition; with a time zone, or in UTC. It is also written as the time of the last change.
+        Time of the chart: of a draft, the start of the radar acquisition; with a time zone, or in UTC. It is also
+        written as the time of the last change.
     about
         Facts about the chart, by name.
 
@@ -66,9 +67,10 @@ def write_geopackage(
         If the file cannot be written whole.
     """
     path, about = Path(path), dict(about or {})
-    table = chart_table(chart, about)
+    chart = as_table(chart, about)
+    table = chart.table
     shapes = shapely.orient_polygons(np.asarray(table.geometry), exterior_cw=False)
-    facts = {"status": STATUS, "legend": chart.legend.name} | {str(k): _plain(v) for k, v in about.items()}
+    facts = {"status": chart.status.words, "legend": chart.legend.name} | {str(k): _plain(v) for k, v in about.items()}
     with whole_files(path.parent, [path.name]) as beside:
         pyogrio.write_dataframe(
             table.set_geometry(shapes, crs=table.crs),
@@ -135,7 +137,7 @@ def write_style(legend: Legend, path: str | Path) -> Path:
 
 
 def write_geojson(
-    chart: ChartPolygons, path: str | Path, *, start: datetime, about: Mapping[str, Any] | None = None
+    chart: ChartPolygons | ChartTable, path: str | Path, *, start: datetime, about: Mapping[str, Any] | None = None
 ) -> Path:
     """Write GeoJSON by RFC 7946: WGS84, cut at the dateline, closed around the pole; return its path.
 
@@ -146,7 +148,7 @@ def write_geojson(
     path
         Path of the file; an existing file is replaced.
     start
-        Start of the radar acquisition; with a time zone, or in UTC.
+        Time of the chart: of a draft, the start of the radar acquisition; with a time zone, or in UTC.
     about
         Facts about the chart, by name.
 
@@ -158,9 +160,10 @@ def write_geojson(
         If the file cannot be written whole.
     """
     path, about = Path(path), dict(about or {})
-    table = chart_table(chart, about)
+    chart = as_table(chart, about)
+    table = chart.table
     lonlat = rounded(to_lonlat(np.asarray(table.geometry), table.crs))
-    facts = {"status": STATUS, "legend": chart.legend.name, "start": in_utc(start).isoformat()}
+    facts = {"status": chart.status.words, "legend": chart.legend.name, "start": in_utc(start).isoformat()}
     facts |= {str(k): _plain(v) for k, v in about.items()}
     head = {"type": "FeatureCollection", "bbox": list(lonlat_bounds(lonlat)), "about": facts}
     rows = table.drop(columns="geometry").to_dict("records")
