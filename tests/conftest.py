@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from loopback import Loopback
 from numpy.typing import NDArray
+from once import made_once
+from slow_files import slow_files
 from workshop import Inputs, make_inputs
 
 if TYPE_CHECKING:  # so that tests of the network run where there is no geospatial library
@@ -36,84 +38,13 @@ SpecFactory = Callable[..., "ProductSpec"]
 Sigma0Factory = Callable[["ProductSpec"], dict[str, NDArray[np.float32]]]
 ProductWriter = Callable[..., Path]
 
-#: Files whose tests take more than some ten seconds together: `make quick` leaves them out.
-SLOW = frozenset(
-    [
-        "02_revisions",
-        "03_files",
-        "05_damaged_records",
-        "12_geocode",
-        "13_prepare",
-        "15_refusals",
-        "16_fuzz",
-        "17_outputs",
-        "18_first_of_several",
-        "18_irregular_grid",
-        "18_named_by_all",
-        "18_nothing_lost",
-        "19_noise_check",
-        "19_power_cut",
-        "20_hostile_charts",
-        "20_rings",
-        "26_hostile_servers",
-        "27_dataset",
-        "29_style",
-        "30_safe_writer",
-        "31_ice",
-        "32_backscatter",
-        "33_analyst",
-        "35_twin",
-        "40_gradients",
-        "40_models",
-        "41_rates",
-        "42_checkpoint",
-        "43_crops",
-        "43_polygon_crops",
-        "44_training",
-        "45_resume",
-        "46_whole_scene",
-        "47_distributed",
-        "47_launched",
-        "49_own_loss",
-        "49_start",
-        "50_predict",
-        "51_chart",
-        "64_faults",
-        "64_perfect_map",
-        "67_spread",
-        "70_report",
-        "71_report_browser",
-        "82_compare",
-        "83_end_to_end",
-        "84_workers",
-        "90_cli",
-        "93_hints",
-        "93_terminal",
-        "94_reliability",
-        "97_real_radar",
-        "99_real_scenes",
-    ]
-)
-
-#: Files that take a minute and more, the longest first. They begin before the others: none is left to run alone.
-LONGEST = (
-    "94_reliability",
-    "82_compare",
-    "16_fuzz",
-    "84_workers",
-    "70_report",
-    "90_cli",
-    "83_end_to_end",
-    "71_report_browser",
-    "99_real_scenes",
-    "45_resume",
-    "47_distributed",
-)
+#: Files that take long, the longest first. They begin before the others; `make quick` leaves them out.
+SLOW = slow_files()
 
 
 def _place(item: pytest.Item) -> int:
     name = item.path.stem.removeprefix("test_")
-    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+    return SLOW.index(name) if name in SLOW else len(SLOW)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -290,10 +221,13 @@ def twin_grounds(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwinGround, 
 
 @pytest.fixture(scope="session")
 def ai4arctic_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimulatedScene, ...]:
-    """Three small simulated scenes in AI4Arctic's form, the last a test scene."""
+    """Three small simulated scenes in AI4Arctic's form, the last a test scene. Shared: read them, don't change them."""
     from floemap.simulation.ai4arctic import make_ai4arctic
 
-    return make_ai4arctic(tmp_path_factory.mktemp("ai4arctic") / "set", 3, size=120)
+    made: tuple[SimulatedScene, ...] = made_once(
+        tmp_path_factory, "ai4arctic", lambda folder: make_ai4arctic(folder, 3, size=120)
+    )
+    return made
 
 
 @pytest.fixture

@@ -510,5 +510,5 @@ def test_what_macos_puts_beside_files_is_no_chart(tmp_path: Path, usual: Chart, 
 
 def test_another_file_under_a_shapefiles_name_is_named(tmp_path: Path) -> None:
     path = packed(tmp_path, "a.zip", [write_chart(tmp_path / "c.gpkg")]).rename(tmp_path / "a.shp")
-    with pytest.raises(ChartError, match=r"does not have the content of a shapefile: it begins with b'PK"):
+    with pytest.raises(ChartError, match=r"does not have the content of a shapefile: it begins with b.PK"):
         read_chart(path)

@@ -220,7 +220,7 @@ def test_the_map_of_the_house_is_the_tree() -> None:
 
 def test_slow_files_of_tests_exist() -> None:
     """A file that is renamed would come back into `make quick` unseen."""
-    from conftest import LONGEST, SLOW
+    from slow_files import slow_files
 
     names = {p.stem.removeprefix("test_") for p in (ROOT / "tests").glob("test_*.py")}
-    assert not ({*SLOW, *LONGEST} - names)
+    assert not (set(slow_files()) - names)
