@@ -159,7 +159,8 @@ def prepared(
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory, small_product: Path) -> Inputs:
     """Inputs of every command. Shared: read them, copy them, don't change them."""
-    return make_inputs(tmp_path_factory.mktemp("workshop") / "inputs", small_product)
+    made: Inputs = made_once(tmp_path_factory, "workshop", lambda folder: make_inputs(folder, small_product))
+    return made
 
 
 @pytest.fixture
@@ -214,8 +215,10 @@ def twin_grounds(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwinGround, 
 
     from floemap.simulation.twin import make_twin
 
-    folder = tmp_path_factory.mktemp("grounds")
-    january, july = (twin_ground(m, folder) for m in make_twin(folder / "twin", "small", months=(1, 7)))
+    def make(folder: Path) -> tuple[TwinGround, ...]:
+        return tuple(twin_ground(m, folder) for m in make_twin(folder / "twin", "small", months=(1, 7)))
+
+    january, july = made_once(tmp_path_factory, "grounds", make)
     return january, july
 
 
