@@ -22,4 +22,4 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not result.exists():
             result.write_bytes(pickle.dumps(make(folder / "made")))
-        return pickle.loads(result.read_bytes())
+        return pickle.loads(result.read_bytes())  # noqa: S301, written by this run

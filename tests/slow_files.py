@@ -1,15 +1,16 @@
 """Renews slow.txt, the test files that take long: `python tests/slow_files.py JUNIT.xml`.
 
-The XML comes from `make test BESIDE="-n 2 --junitxml=build/junit.xml"`. Lines are `file seconds`, the longest first: the
-run begins in this order, so that no long file is left to run alone, and `make quick` leaves these files out.
+The XML comes from `make test BESIDE="-n 2 --junitxml=build/junit.xml"`. Lines are `file seconds`, the longest first:
+the run begins in this order, so that no long file is left to run alone, and `make quick` leaves these files out.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
-from xml.etree import ElementTree
+
+from lxml import etree
 
 SLOW = Path(__file__).with_name("slow.txt")
 
@@ -24,10 +25,12 @@ def slow_files() -> list[str]:
 
 def renew(junit: Path) -> None:
     """Writes slow.txt anew from a run's JUnit file."""
-    seconds: Counter[str] = Counter()
-    for case in ElementTree.parse(junit).iter("testcase"):
-        seconds[case.attrib["classname"].split(".")[-1].removeprefix("test_")] += float(case.attrib["time"])
-    lines = [f"{name} {taken:.0f}\n" for name, taken in seconds.most_common() if taken >= FROM]
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for case in etree.parse(junit).iter("testcase"):
+        name = str(case.get("classname")).rpartition(".")[2]
+        seconds[name.removeprefix("test_")] += float(str(case.get("time")))
+    longest = sorted(seconds.items(), key=lambda of: -of[1])
+    lines = [f"{name} {taken:.0f}\n" for name, taken in longest if taken >= FROM]
     SLOW.write_text("".join(lines))
 
 
