@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 import floemap
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
-from floemap.config import config_names, config_text
+from floemap.config import Settings, config_names, config_text
 from floemap.errors import ConfigError
+from floemap.inference.draftchart.settings import ChartSettings
+from floemap.learning.settings import LearningSettings
 from floemap.sentinel1.settings import PrepareSettings
 from floemap.study.settings import Study
 
@@ -54,3 +56,28 @@ def test_only_names_that_are_known(name: str) -> None:
     with pytest.raises(ConfigError, match=r"Known: .*demo, labels, paper"):
         config_text(name)
     assert floemap.config_text("paper") == config_text("paper")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        (ChartSettings, {"polygons": "blobs"}, "polygons is 'blobs', which is not known: known are types, mixtures."),
+        (
+            ChartSettings,
+            {"polygons": "mixtures", "eggs": False},
+            "polygons of mixtures need the shares of types: set eggs to true, or polygons to types.",
+        ),
+        (ChartSettings, {"min_area_km2": "wide"}, "min_area_km2 is 'wide': a number is needed."),
+        (
+            LearningSettings,
+            {"model": {"encoder_weights": "a", "start_from": "b"}},
+            "model: encoder_weights and start_from exclude each other: the checkpoint has an encoder.",
+        ),
+    ],
+)
+def test_wrong_settings_are_named_without_the_librarys_words(
+    kind: type[Settings], values: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError) as e:
+        kind.checked(**values)
+    assert str(e.value) == words

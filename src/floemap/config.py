@@ -155,8 +155,20 @@ def _sentence(e: ErrorDetails, settings: type[BaseModel]) -> str:
         return f"{where} is {value!r}: {needed}"
     if kind == "too_short":
         return f"{where} is {value!r}: a list of at least {e['ctx']['min_length']} is needed"
-    words = e["msg"].removeprefix("Value error, ").replace("Input should", "it must")
-    return f"{where} is {value!r}: {words[0].lower()}{words[1:].removesuffix('.')}"
+    words = in_plain_words(e["msg"])
+    words = f"{words[0].lower()}{words[1:].removesuffix('.')}"
+    if isinstance(value, Mapping | BaseModel):  # settings that do not fit each other, which the words name
+        return f"{where}: {words}" if loc else words
+    return f"{where} is {value!r}: {words}"
+
+
+#: What pydantic puts before the words of a check, and after those of a value that cannot be parsed.
+_BEFORE, _AFTER = re.compile(r"^(Value error|Assertion failed), "), re.compile(r", unable to (parse|interpret).*")
+
+
+def in_plain_words(message: str) -> str:
+    """Return a message of pydantic, which also checks the options of commands, in our words."""
+    return _AFTER.sub("", _BEFORE.sub("", message)).replace("Input should", "it must")
 
 
 def _keys_at(settings: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

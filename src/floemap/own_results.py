@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from floemap.chart_summary import chart_summary, summary_lines
 from floemap.errors import FloemapError
-from floemap.grid import crs_in_words, degrees
+from floemap.grid import crs_in_words
+from floemap.results.fields import at
 from floemap.results.stage import read_json
 
 Lines = list[tuple[str, str]]
@@ -66,32 +68,24 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
 def _is_part(inside: str, record: Mapping[str, Any]) -> bool:
     """Whether a file or folder within a result belongs to it and is not a chart, which is described by itself."""
     chart = inside.lower().endswith((".gpkg", ".shp", ".geojson")) and inside != _SPOTS
-    own = (*_KINDS, *_BESIDE, *_at(record, "bytes", {}))
+    own = (*_KINDS, *_BESIDE, *at(record, "bytes", {}))
     return not chart and any(name == inside or str(name).startswith(f"{inside}/") for name in own)
 
 
 def _simulated(record: Mapping[str, Any]) -> bool:
-    said = (_at(record, key) for key in ("simulated", "chart.simulated", "summary.simulated"))
+    said = (at(record, key) for key in ("simulated", "chart.simulated", "summary.simulated"))
     return any(value in (True, "yes") for value in said)
-
-
-def _at(record: Any, key: str, default: Any = None) -> Any:
-    """Return the value at a dotted key; `default` if it is missing, or is of another type than `default`."""
-    for name in key.split("."):
-        record = record.get(name) if isinstance(record, Mapping) else None
-    right = record is not None if default is None else isinstance(record, type(default))
-    return record if right else default
 
 
 def _text(record: Any, key: str, default: str = "") -> str:
     """Return the value at a dotted key as text."""
-    value = _at(record, key)
+    value = at(record, key)
     return default if value is None else str(value)
 
 
 def _pixels(record: Mapping[str, Any]) -> Lines:
     """Return the legend, and the share of each class and of pixels without one."""
-    pixels = {k: n for k, n in _at(record, "pixels", {}).items() if isinstance(n, int) and n >= 0}
+    pixels = {k: n for k, n in at(record, "pixels", {}).items() if isinstance(n, int) and n >= 0}
     total = sum(pixels.values())
     shares = [f"{name.replace('_', ' ')} {n / total:.1%}" for name, n in pixels.items() if total]
     return [("Legend", _text(record, "legend.name")), ("Pixels", ", ".join(shares))]
@@ -99,17 +93,17 @@ def _pixels(record: Mapping[str, Any]) -> Lines:
 
 def _grid(record: Mapping[str, Any]) -> str:
     """Return shape, pixel size and CRS of a grid, in words."""
-    shape, transform = _at(record, "grid.shape", []), _at(record, "grid.transform", [])
+    shape, transform = at(record, "grid.shape", []), at(record, "grid.transform", [])
     if len(shape) != 2 or not transform:
         return "not recorded"
     return f"{shape[0]} x {shape[1]} px of {transform[0]} m in {crs_in_words(_text(record, 'grid.crs'))}"
 
 
 def _labels(record: Mapping[str, Any]) -> Lines:
-    decided, numbered = _at(record, "decisions", {}), _at(record, "polygons_in_table", 0)
+    decided, numbered = at(record, "decisions", {}), at(record, "polygons_in_table", 0)
     return [
         ("Chart", f"{_text(record, 'chart.file')}, {_text(record, 'chart.polygons', '?')} polygons"),
-        ("Grid of", f"{', '.join(map(str, _at(record, 'inputs.like', {})))}, {_grid(record)}"),
+        ("Grid of", f"{', '.join(map(str, at(record, 'inputs.like', {})))}, {_grid(record)}"),
         ("Polygons on the grid", f"{numbered}, in polygons.csv" if numbered else ""),
         *_pixels(record),
         ("Decided by", ", ".join(f"{str(rule).replace('_', ' ')} {n}" for rule, n in decided.items())),
@@ -117,7 +111,7 @@ def _labels(record: Mapping[str, Any]) -> Lines:
 
 
 def _layer(record: Mapping[str, Any]) -> Lines:
-    inside, having = _at(record, "pixels.scene", 0), _at(record, "pixels.with_value", 0)
+    inside, having = at(record, "pixels.scene", 0), at(record, "pixels.with_value", 0)
     band = f"{_text(record, 'layer.name', '?')}, {_text(record, 'layer.unit')}"
     gaps = f"{1 - having / inside:.1%} of the scene" if inside else ""
     return [
@@ -133,36 +127,26 @@ def _prediction(record: Mapping[str, Any]) -> Lines:
 
 
 def _chart(record: Mapping[str, Any]) -> Lines:
-    areas = {str(k): v for k, v in _at(record, "polygons.area_km2", {}).items() if isinstance(v, int | float)}
-    lines = [
+    return [
         ("Status", _text(record, "status")),
         ("Product", _text(record, "product.file")),
-        ("Models", ", ".join(_text(model, "file") for model in _at(record, "models", []))),
+        ("Models", ", ".join(_text(model, "file") for model in at(record, "models", []))),
         ("Land mask", _text(record, "land.land_mask")),
         *_pixels(record),
-        ("Polygons", _text(record, "polygons.count")),
+        *summary_lines(chart_summary(record)),
     ]
-    for name, area in sorted(areas.items(), key=lambda pair: -pair[1]):
-        lines.append((f"  {name.replace('_', ' ')}", f"{area:,.0f} km²"))
-    for i, spot in enumerate(_at(record, "review_spots", [])[:5], 1):
-        place = [_at(spot, key) for key in ("lat_deg", "lon_deg")]
-        if all(isinstance(v, int | float) for v in place):
-            lat, lon = (round(float(v), 3) for v in place)
-            where = f"{degrees(lat, 'lat')} {degrees(lon, 'lon')}"
-            lines.append(("Review first" if i == 1 else "", f"{i}. {where}"))
-    return lines
 
 
 def _scores(record: Mapping[str, Any]) -> Lines:
     lines = [("Scene", _text(record, "scene"))]
-    for name, entry in _at(record, "scores", {}).items():
-        f1 = _at(entry, "scores.weighted_f1")
+    for name, entry in at(record, "scores", {}).items():
+        f1 = at(entry, "scores.weighted_f1")
         lines.append((f"  {name}", f"weighted F1 {f1:.3f}" if isinstance(f1, float) else ""))
     return lines
 
 
 def _training(record: Mapping[str, Any]) -> Lines:
-    best = _at(record, "best", {})
+    best = at(record, "best", {})
     scores = [f"{name.replace('_', ' ')} {best[name]:.4g}" for name in _SHOWN if isinstance(best.get(name), float)]
     return [
         ("Legend", _text(record, "legend")),
@@ -174,24 +158,24 @@ def _training(record: Mapping[str, Any]) -> Lines:
 def _cell(record: Mapping[str, Any]) -> Lines:
     return [
         ("Loss", f"{_text(record, 'loss', '?')}, training {_text(record, 'repeat', '?')}"),
-        ("Test scenes", ", ".join(_text(entry, "scene") for entry in _at(record, "tested", []))),
+        ("Test scenes", ", ".join(_text(entry, "scene") for entry in at(record, "tested", []))),
     ]
 
 
 def _comparison(record: Mapping[str, Any]) -> Lines:
     lines = [
         ("Study", _text(record, "study", _text(record, "configuration.name"))),
-        ("Cells", ", ".join(_text(cell, "cell") for cell in _at(record, "cells", []))),
+        ("Cells", ", ".join(_text(cell, "cell") for cell in at(record, "cells", []))),
     ]
-    for group in _at(record, "summary.groups", []):
-        f1 = _at(group, "scores.primary.weighted_f1.mean")
+    for group in at(record, "summary.groups", []):
+        f1 = at(group, "scores.primary.weighted_f1.mean")
         words = f"weighted F1 {f1:.3f}" if isinstance(f1, float) else "scores in results.json"
         lines.append((f"  {_text(group, 'loss', 'loss')}", words))
-    return [*lines, ("Failed", ", ".join(map(str, _at(record, "failed", {}))))]
+    return [*lines, ("Failed", ", ".join(map(str, at(record, "failed", {}))))]
 
 
 def _report(record: Mapping[str, Any]) -> Lines:
-    return [("Finding", str(sentence)) for sentence in _at(record, "findings", [])]
+    return [("Finding", str(sentence)) for sentence in at(record, "findings", [])]
 
 
 def _twin(record: Mapping[str, Any]) -> Lines:
@@ -200,7 +184,7 @@ def _twin(record: Mapping[str, Any]) -> Lines:
 
 
 def _plain(record: Mapping[str, Any]) -> Lines:
-    return [("Scene", _at(record, "scene", ""))]
+    return [("Scene", at(record, "scene", ""))]
 
 
 #: Kinds of result folders by the name of their record, each with the function that describes it. The first record that

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command
-from floemap.cli.many import Out, run_each
+from floemap.cli.many import AsJson, Out, run_each
 from floemap.cli.predict import Device, Engine, Precision
 from floemap.cli.settings_options import FromOptions
 from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings
@@ -67,6 +67,7 @@ def chart(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make finished charts again; also replace others of the same name.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a draft ice chart of each product, in the formats that analysts and ships' systems read.
 
@@ -78,6 +79,8 @@ def chart(
       estimated concentrations of up to three ice types, its confidence, and its place in the order of review;
 
     - chart.nc: CF NetCDF; quicklook.png: a picture; item.json: a STAC item; chart.json: how it was made.
+
+    At the end it shows the area of each type, the places to review first and the warnings; --json is for programs.
 
     Charts are drafts for an analyst, not for navigation. Without --land-mask, land is charted as ice. A finished
     chart is skipped. A product that cannot be charted does not stop the others; the exit code is then 1.
@@ -99,4 +102,4 @@ def chart(
         device=device,
         overwrite=overwrite,
     )
-    run_each(products, "charted", work)
+    run_each(products, "charted", work, charts_as_json=as_json)

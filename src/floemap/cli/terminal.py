@@ -21,6 +21,8 @@ from rich.text import Text
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from floemap.config import in_plain_words
+
 #: Columns of an output that is not a terminal.
 _UNBOUNDED = 10_000
 
@@ -99,7 +101,7 @@ class LineFormatter(logging.Formatter):
 
 
 class Group(TyperGroup):
-    """The commands. Messages about wrong options and arguments quote them, so they are made printable, too."""
+    """The commands. Messages about wrong options and arguments become ours and, as they quote them, printable."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Parse the options before the command."""
@@ -117,5 +119,5 @@ def _printable_errors() -> Iterator[None]:
     try:
         yield
     except TyperException as e:
-        e.message = printable(e.message)
+        e.message = printable(in_plain_words(e.message))
         raise

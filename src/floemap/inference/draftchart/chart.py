@@ -37,6 +37,7 @@ from floemap.results.folders import made_of, stage_folder, told_sources
 from floemap.results.names import place_in
 from floemap.results.stage import provenance, write_json
 from floemap.sentinel1.encoding import PRODUCT_BANDS
+from floemap.warned import logged_warnings
 
 if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
     from floemap.inference.predict.engines import Engine
@@ -177,16 +178,20 @@ class _Call:
         self.settings = settings or ChartSettings()
         self.land_mask = None if land_mask is None else Path(land_mask)
         self.prepared = None if prepared is None else Path(prepared)
-        self._warned = False
+        self._standing: list[str] | None = None
 
     def make(self, product: Path, made: Collection[Path], progress: Progress) -> DraftChart:
         """Make the chart of a product; `made` are the folders of this call, which it must not replace."""
+        with logged_warnings() as warned:
+            return self._make(product, made, progress, warned)
+
+    def _make(self, product: Path, made: Collection[Path], progress: Progress, warned: list[str]) -> DraftChart:
         models, steps = self.models, Steps()
         source = find_product(product)
         settings = _fitted(self.settings, models.files[0], source)
         land = describe_land(self.land_mask)
         inputs = inputs_of(source, settings.prepare) | {"models": [m.sha256 for m in models.files], "land": land}
-        self._warn_once()
+        standing = self._warn_once(warned)
         left_out = {"only", "prepare"} if source.prepared else {"only"}
         if layers := _layers_of(source, models.files):
             inputs["layers"] = layers
@@ -243,20 +248,25 @@ class _Call:
             )
             record |= found_on_chart(source, scene, models.files, land, maps, written)
             record |= {"computed": computed, "files": files, "seconds": steps.seconds}
+            record["warnings"] = list(dict.fromkeys([*standing, *warned]))
             record |= {"sources": told_sources(folder, read), "bytes": made_of(partial)}
             write_json(partial / RECORD, record)
         progress(1, 1, "done")
         return DraftChart(folder)
 
-    def _warn_once(self) -> None:
-        """Warn once of what all charts of the call lack, as soon as there is a product to chart."""
-        if self._warned:
-            return
-        self._warned = True
-        for m in self.models.files:
-            m.warn_if_simulated()
-        if self.land_mask is None:
-            logger.warning("no land mask is given: land is charted as ice or water. --land-mask FILE leaves it out")
+    def _warn_once(self, warned: list[str]) -> list[str]:
+        """Warn once of what all charts of the call lack, as soon as there is a product to chart; return the words.
+
+        `warned` collects what is logged.
+        """
+        if self._standing is None:
+            before = len(warned)
+            for m in self.models.files:
+                m.warn_if_simulated()
+            if self.land_mask is None:
+                logger.warning("no land mask is given: land is charted as ice or water. --land-mask FILE leaves it out")
+            self._standing = warned[before:]
+        return self._standing
 
     def _folder_of(self, source: ChartSource) -> Path:
         """Return the folder of a chart, which must not be the one in which the prepared product is kept."""
@@ -322,7 +332,7 @@ def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> C
 def _masked(maps: SceneMaps, land_mask: Path, source: ChartSource) -> SceneMaps:
     masked = without_land(maps, land_on(land_mask, maps.geobox))
     if masked.land is None or not masked.land.any():
-        logger.warning("%s has no land on %s. Is it the right mask?", land_mask, source.name)
+        logger.warning("%s has no land on %s. Is it the right mask?", land_mask.name, source.name)
     if (masked.classes == IGNORE).all():
         raise ProductError(
             f"is land everywhere according to {land_mask}, so there is nothing to chart.",
