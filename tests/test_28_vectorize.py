@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from floemap.icechart.draw import majority_filter as smoothing
 from floemap.icechart.draw.majority_filter import smooth_classes
 from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
 from floemap.icechart.draw.region_borders import pad, trace_borders
-from floemap.icechart.draw.region_polygons import CLASS_AREA_CHANGE, draw_outlines
+from floemap.icechart.draw.region_polygons import CLASS_AREA_CHANGE, _contacts, draw_outlines
 from floemap.icechart.draw.regions import contacts, find_regions, merge_small
 from floemap.legend import ICE_WATER, IGNORE, LAND, SIX_CLASSES
 
@@ -297,6 +298,19 @@ def test_regions_and_contacts_against_the_slow_way() -> None:
     met = contacts(regions)
     found = zip(met.first.tolist(), met.second.tolist(), met.length_px.tolist(), strict=True)
     assert {(a, b): n for a, b, n in found} == expected
+
+
+def test_common_borders_of_outlines_have_the_lengths_of_the_pixels_sides() -> None:
+    """Borders between regions are traced as runs of sides; a region that gets too small follows the longest of them."""
+    classes = pad(blobs(3, side=25, scale=1.0))
+    regions = find_regions(classes)
+    met = _contacts(trace_borders(regions))
+    face = np.repeat(regions.number[regions.of_run], regions.run_length).reshape(classes.shape)
+    expected: Counter[tuple[int, int]] = Counter()
+    for one, other in ((face[:, 1:], face[:, :-1]), (face[1:], face[:-1])):
+        expected.update((min(a, b), max(a, b)) for a, b in zip(one.flat, other.flat, strict=True) if min(a, b) >= 0)
+    expected = Counter({pair: sides for pair, sides in expected.items() if pair[0] != pair[1]})
+    assert Counter(dict(zip(zip(met.first, met.second, strict=True), met.length_px, strict=True))) == expected
 
 
 def test_areas_are_true_on_a_map_that_stretches() -> None:

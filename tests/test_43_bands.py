@@ -189,6 +189,7 @@ def test_parts_share_the_coarsest_steps() -> None:
     arrays = PartArrays("c", np.zeros((2, 4, 4), np.int16), np.zeros((4, 4), np.uint8), bands=fine)
     with pytest.raises(ConfigError, match="in memory"):
         with_common_bands([arrays, part("b", coarse)])
+    assert with_common_bands([arrays, part("b", fine)])[1] == fine
 
 
 def layered(tmp_path: Path, name: str, seed: int) -> ScenePart:

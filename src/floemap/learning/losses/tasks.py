@@ -203,9 +203,9 @@ def task_losses(
         if head.kind == "class" or task is None:
             loss: BaseLoss | ValueLoss = make_loss(settings.loss, classes, class_pixels, order=order)
         elif head.kind == "value":
-            loss = make_value_loss(loss_of(settings, head), task.options, f"tasks.{head.name}")
+            loss = make_value_loss(task.loss or DEFAULT_LOSSES[head.kind], task.options, f"tasks.{head.name}")
         else:
-            own = LossSettings(name=loss_of(settings, head), options=task.options)
+            own = LossSettings(name=task.loss or DEFAULT_LOSSES[head.kind], options=task.options)
             loss = make_loss(
                 own, head.channels, order=order if head.kind == "fractions" else None, setting=f"tasks.{head.name}"
             )
@@ -223,14 +223,6 @@ def task_losses(
     if monitor is not None and monitor not in names:
         raise ConfigError(f"training.monitor is {monitor!r}, which is not a head.", hint=f"Heads: {', '.join(names)}.")
     return TaskLosses(made)
-
-
-def loss_of(settings: LearningSettings, head: Head) -> str:
-    """Return the name of the loss of a head."""
-    task = settings.tasks.get(head.name)
-    if head.kind == "class" or task is None:
-        return settings.loss.name
-    return task.loss or DEFAULT_LOSSES[head.kind]
 
 
 def reads_polygons(settings: LearningSettings) -> str:
