@@ -42,6 +42,10 @@ ProductWriter = Callable[..., Path]
 SLOW = slow_files()
 
 
+#: Fixtures that take long: whatever needs them is slow.
+SLOW_FIXTURES = {"ai4arctic_set", "twin_grounds"}
+
+
 def _place(item: pytest.Item) -> int:
     name = item.path.stem.removeprefix("test_")
     return SLOW.index(name) if name in SLOW else len(SLOW)
@@ -50,7 +54,7 @@ def _place(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW:
+        if item.path.stem.removeprefix("test_") in SLOW or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

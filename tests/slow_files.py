@@ -15,7 +15,7 @@ from lxml import etree
 SLOW = Path(__file__).with_name("slow.txt")
 
 #: Seconds of all tests of a file together, from which on it is slow.
-FROM = 8.0
+FROM = 6.0
 
 
 def slow_files() -> list[str]:
