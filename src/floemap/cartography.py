@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.grid import crs_of, degrees
+from floemap.grid import crs_of, degrees, in_image_geometry
 from floemap.legend import RGB
 
 _STEPS_DEG = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 45)
@@ -33,6 +33,8 @@ _STEPS_M = [m * 10**e for e in range(1, 7) for m in (1, 2, 5)]
 
 def where_is(geobox: GeoBox) -> str:
     """Describe the place and the projection of a map in words: its middle, and its CRS."""
+    if in_image_geometry(geobox):
+        return "Image geometry: lines downwards, samples to the right"
     left, bottom, right, top = geobox.boundingbox.bbox
     crs = crs_of(geobox)
     to_geo = pyproj.Transformer.from_crs(crs.proj, "EPSG:4326", always_xy=True)
@@ -58,6 +60,8 @@ def show_raster(ax: Axes, image: NDArray[Any], geobox: GeoBox, **imshow: Any) ->
 
 def graticule(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
     """Draw and label meridians and parallels at round degrees, some four of each across the map."""
+    if in_image_geometry(geobox):
+        return
     left, bottom, right, top = geobox.boundingbox.bbox
     to_geo = pyproj.Transformer.from_crs(crs_of(geobox).proj, "EPSG:4326", always_xy=True)
     xs, ys = np.meshgrid(np.linspace(left, right, 101), np.linspace(bottom, top, 101))
@@ -121,6 +125,8 @@ def scale_bar(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
 
 def _projection_scale(geobox: GeoBox) -> float:
     """Return projected metres per metre on the ellipsoid, along x at the map's middle."""
+    if in_image_geometry(geobox):  # the CRS of an image is in metres on the ground
+        return 1.0
     left, bottom, right, top = geobox.boundingbox.bbox
     x, y = (left + right) / 2, (bottom + top) / 2
     to_geo = pyproj.Transformer.from_crs(crs_of(geobox).proj, "EPSG:4326", always_xy=True)
@@ -131,6 +137,8 @@ def _projection_scale(geobox: GeoBox) -> float:
 
 def north_arrow(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
     """Draw an arrow at the upper right corner that points to true north at its own position."""
+    if in_image_geometry(geobox):
+        return
     left, bottom, right, top = geobox.boundingbox.bbox
     size = 0.07 * np.sqrt((right - left) * (top - bottom))
     x, y = right - 1.3 * size, top - 1.3 * size

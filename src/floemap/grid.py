@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -30,9 +31,38 @@ def crs_of(geobox: GeoBox) -> CRS:
     return geobox.crs
 
 
+def image_crs(product: str) -> CRS:
+    """Return the CRS of a radar image's own lines and samples, in metres: an engineering CRS of the product's name.
+
+    It has no place on the earth, and differs between products, so that grids of two images are never the same. The
+    form is the one that GDAL gives back from a GeoTIFF.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", product)
+    axes = 'AXIS["Easting",EAST],AXIS["Northing",NORTH]'
+    return CRS(f'LOCAL_CS["Image of {name}",UNIT["metre",1,AUTHORITY["EPSG","9001"]],{axes}]')
+
+
+def same_crs(a: CRS, b: CRS) -> bool:
+    """Return whether two CRSs are the same. Those of images differ by their names, which PROJ does not compare."""
+    return bool(a == b) and (not a.proj.is_engineering or a.proj.name == b.proj.name)
+
+
+def in_image_geometry(geobox: GeoBox) -> bool:
+    """Return whether a grid is that of a radar image, which has no place on the map (:func:`image_crs`)."""
+    return bool(crs_of(geobox).proj.is_engineering)
+
+
+def map_crs_of(geobox: GeoBox, path: Path | None = None) -> CRS:
+    """Return the grid's CRS, or raise :class:`GridError` if it has none or is in image geometry; `path` is its file."""
+    if in_image_geometry(geobox):
+        message = f"the grid ({brief(geobox)}) is in image geometry, which has no place on the map."
+        raise GridError(message, path=path, hint="Prepare the scene with --grid polar for what needs a map.")
+    return crs_of(geobox)
+
+
 def check_same_grid(a: GeoBox, b: GeoBox, what: str) -> None:
     """Raise :class:`GridError` unless the two grids are the same, pixel by pixel; `what` begins the message."""
-    same = a.crs == b.crs and tuple(a.shape) == tuple(b.shape)
+    same = same_crs(crs_of(a), crs_of(b)) and tuple(a.shape) == tuple(b.shape)
     if not (same and np.allclose(tuple(a.transform), tuple(b.transform), rtol=0, atol=1e-6)):
         raise GridError(f"{what}: the grids differ ({brief(a)} and {brief(b)}).", hint="Make both on the same grid.")
 
@@ -67,7 +97,7 @@ def boxes_in(geobox: GeoBox, crs: pyproj.CRS) -> Iterator[Box | None]:
     """
     b = geobox.boundingbox
     x, y = np.meshgrid(np.linspace(b.left, b.right, _POINTS), np.linspace(b.bottom, b.top, _POINTS))
-    to_file = pyproj.Transformer.from_crs(crs_of(geobox).proj, crs, always_xy=True)
+    to_file = pyproj.Transformer.from_crs(map_crs_of(geobox).proj, crs, always_xy=True)
     x, y = to_file.transform(x, y)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         yield None

@@ -12,6 +12,7 @@ import typer
 from floemap.cli.app import command
 from floemap.cli.many import Out, run_each
 from floemap.cli.settings_options import FromOptions
+from floemap.errors import ConfigError
 from floemap.progress import Progress
 from floemap.sentinel1.settings import PrepareSettings
 
@@ -32,6 +33,7 @@ def prepare(
             {
                 "resolution_m": "--resolution METRES",
                 "crs": "--crs",
+                "grid": "--grid",
                 "noise": "--noise",
                 "surface": "--surface",
                 "sea_level_m": "--sea-level geoid|METRES",
@@ -57,8 +59,9 @@ def prepare(
 
     - quicklook.png: a picture; item.json: a STAC item; product.json: how it was made, and how much noise is left.
 
-    Of the options, files of AI4Arctic take --resolution, --crs and --like: their noise is subtracted already, and tie
-    points locate their pixels.
+    Files of AI4Arctic take --resolution, --crs, --grid and --like, and are refused with the other options: their noise
+    is subtracted already, and tie points locate their pixels. --grid image keeps their lines and samples, for scores on
+    the pixels of the AutoICE challenge; a draft chart and what else needs a map takes polar.
 
     A finished product is skipped. A product that cannot be read does not stop the others; the exit code is then 1.
 
@@ -66,12 +69,18 @@ def prepare(
 
         floemap prepare ai4arctic/ready/*_prep.nc --out prepared
     """
+    from floemap.datasets.ai4arctic.form import PREPARE_SETTINGS
     from floemap.datasets.ai4arctic.prepare import prepare_scene
     from floemap.outcomes import each_product
     from floemap.sentinel1.prepare import PreparedProduct, prepare
 
     def one(product: Path, made: Collection[Path], progress: Progress) -> PreparedProduct:
         make = prepare_scene if product.suffix == ".nc" else prepare
+        if product.suffix == ".nc" and (other := sorted(settings.model_fields_set - {*PREPARE_SETTINGS})):
+            raise ConfigError(
+                f"{product.name} is a file of AI4Arctic, which takes no {' or '.join(other)}.",
+                hint="Its noise is subtracted already, and tie points locate its pixels. Leave the option out.",
+            )
         return make(product, out, settings, like=like, overwrite=overwrite, made=made, progress=progress)
 
     run_each(products, "prepared", functools.partial(each_product, products, one))

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from floemap.errors import ChartError, FloemapError
-from floemap.grid import Box, boxes_in, crs_of
+from floemap.grid import Box, boxes_in, map_crs_of
 from floemap.icechart.label.rasterize import check_work
 from floemap.icechart.read.codes import read_polygon_types
 from floemap.icechart.read.columns import polygon_type_column
@@ -50,7 +50,7 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
         If the file cannot be read, or its polygons cannot be projected to the grid.
     """
     path = Path(path)
-    target = crs_of(geobox).proj
+    target = map_crs_of(geobox).proj
     tolerance_m = _TOLERANCE_PX * float(abs(geobox.resolution.x))
     try:
         source = find_source(path)

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.bands import InputBand
 from floemap.errors import GridError
-from floemap.grid import crs_of
+from floemap.grid import map_crs_of
 from floemap.icechart.land import describe_land, land_on
 from floemap.layers.make import MadeLayer, Values, make_layer
 from floemap.layers.settings import DistanceSettings
@@ -189,7 +189,7 @@ def _scale(geobox: GeoBox) -> NDArray[np.float32]:
     It is the root of the areal scale, which in conformal projections is the scale in every direction.
     """
     rows, cols = geobox.shape
-    crs = crs_of(geobox).proj
+    crs = map_crs_of(geobox).proj
     y, x = (np.linspace(0.5, n - 0.5, max(2, n // _NODES_PX + 2)) for n in (rows, cols))
     at_x, at_y = geobox.transform * tuple(np.meshgrid(x, y))
     lon, lat = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(at_x, at_y)

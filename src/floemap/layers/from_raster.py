@@ -29,7 +29,7 @@ from floemap.bands import InputBand, step_for
 from floemap.cog import GDAL_CACHE_BYTES, deepest_reason, without_georeference
 from floemap.errors import ConfigError, FloemapError, GridError, known_names
 from floemap.files import regular_file
-from floemap.grid import Box, boxes_in, crs_in_words, crs_of
+from floemap.grid import Box, boxes_in, crs_in_words, map_crs_of
 from floemap.layers.make import MadeLayer, Values, make_layer
 from floemap.layers.settings import RasterSettings
 from floemap.layers.stored import RASTER, RASTER_COMMAND, RECORD
@@ -265,7 +265,7 @@ def warped(
     """
     rows, cols = (int(n) for n in geobox.shape)
     out = np.full((rows, cols), np.nan, np.float32)
-    target = CRS.from_wkt(crs_of(geobox).to_wkt())
+    target = CRS.from_wkt(map_crs_of(geobox).to_wkt())
     overlaps = False
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES):
         for row in range(0, rows, _STRIP_ROWS):

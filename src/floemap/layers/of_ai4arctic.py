@@ -15,7 +15,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
@@ -25,12 +24,12 @@ from floemap.datasets.ai4arctic.files import SceneFile, open_scene_file
 from floemap.datasets.ai4arctic.form import AMSR2, COARSE_M, ERA5, READY, ZONES_KM
 from floemap.datasets.ai4arctic.on_map import CoarseGrid, nearest
 from floemap.errors import ConfigError, ProductError, known_names
-from floemap.grid import crs_of
 from floemap.layers.make import KnownProduct, MadeLayer, Values, make_layer
 from floemap.layers.stored import DISTANCE, RASTER, RECORD
 from floemap.progress import Progress, silent
 from floemap.results.stage import Stage, read_json, sha256
 from floemap.sentinel1.bands import raster_of
+from floemap.sentinel1.places import lonlat_deg
 
 #: Raise the revision if values change.
 STAGE = Stage("floemap layer from-ai4arctic", RECORD, revision=0, files=(RASTER,))
@@ -115,7 +114,7 @@ class _Fields:
     """
 
     def __init__(self, file: SceneFile, raster: Path) -> None:
-        self._file, self._geobox = file, read_geobox(raster)
+        self._file, self._raster, self._geobox = file, raster, read_geobox(raster)
         about = read_json(raster.with_name("product.json")).get("scene")
         name = about.get("name") if isinstance(about, Mapping) else None
         if name != file.scene.product:
@@ -173,6 +172,6 @@ class _Fields:
     def _place(self, name: str, geobox: GeoBox) -> NDArray[np.float32]:
         rows, cols = geobox.shape
         x, y = geobox.affine * tuple(np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5))
-        to_degrees = pyproj.Transformer.from_crs(crs_of(geobox).proj, "EPSG:4326", always_xy=True)
-        lon, lat = to_degrees.transform(x, y)
+        col, row = ~self._geobox.affine * (x, y)
+        lon, lat = lonlat_deg(self._raster, self._geobox, row - 0.5, col - 0.5)
         return np.asarray(lat if name == LATITUDE else lon, np.float32)

@@ -13,7 +13,7 @@ from pathlib import Path
 from floemap.bands import NODATA, BandSet, InputBand, band_of, check_name
 from floemap.cog import open_raster, read_geobox
 from floemap.errors import ConfigError, FloemapError, ProductError
-from floemap.grid import check_same_grid
+from floemap.grid import check_same_grid, crs_of, same_crs
 from floemap.layers.coarse import factor_between
 from floemap.results.stage import as_written, damaged, is_newer, read_json, sha256
 from floemap.sentinel1.bands import BANDS, raster_of
@@ -142,7 +142,9 @@ def find_layer(product: Path, name: str, *, band: InputBand | None = None, produ
             hint=again,
         )
     grid, own = read_geobox(product), read_geobox(folder / RASTER)
-    if grid.crs != own.crs or factor_between(tuple(grid.shape), grid.affine, tuple(own.shape), own.affine) in (None, 1):
+    if not same_crs(crs_of(grid), crs_of(own)) or factor_between(
+        tuple(grid.shape), grid.affine, tuple(own.shape), own.affine
+    ) in (None, 1):
         check_same_grid(grid, own, f"{product} and {folder / RASTER}")
     with open_raster(folder / RASTER, ProductError, again) as d:
         held = (d.count, d.dtypes[0], d.nodata, float(d.scales[0]), float(d.offsets[0]))

@@ -98,7 +98,7 @@ def prepare(
     settings
         Settings; see :class:`floemap.sentinel1.settings.PrepareSettings`.
     like
-        Raster whose grid is used instead of one made from `settings`.
+        Raster whose grid is used instead of one made from `settings`, whose resolution and CRS then are the defaults.
     overwrite
         Replace a finished result of the same inputs and settings, and the result of another product of this name.
     made
@@ -118,6 +118,9 @@ def prepare(
         If the results cannot be written, or would replace something else.
     """
     settings = settings or PrepareSettings()
+    if settings.grid == "image":
+        hint = "Products as delivered are put on the map."
+        raise ConfigError(f"the grid image is for files of AI4Arctic, and {Path(product).name} is not one.", hint=hint)
     scene = open_scene(product, POLARISATIONS)
     folder = place_in(Path(out), scene.name, "the product", path=scene.container.path, kind=ProductError)
     inputs = {"product": product_identity(scene, verified=settings.verify)}
@@ -181,11 +184,24 @@ def _is_metadata(name: str) -> bool:
 def _grid(locator: GeoLocator, settings: PrepareSettings, like: str | Path | None) -> GeoBox:
     if like is None:
         return target_grid(locator, settings.crs or default_crs(locator), settings.resolution_m)
-    if settings.crs is not None:
-        raise ConfigError("a CRS and a raster whose grid to use were both given.", hint="Give one of the two.")
+    refuse_two_grids(settings)
     geobox = read_geobox(Path(like))
     metric_crs(crs_of(geobox).proj, Path(like))
     return geobox
+
+
+def refuse_two_grids(settings: PrepareSettings) -> None:
+    """Refuse settings of the grid beside a raster whose grid is used, which would take no effect.
+
+    Raises
+    ------
+    ConfigError
+        If one differs from its default.
+    """
+    words = {"crs": "a CRS", "resolution_m": "a resolution", "grid": "the grid image"}
+    own = PrepareSettings()
+    if given := [w for name, w in words.items() if getattr(settings, name) != getattr(own, name)]:
+        raise ConfigError(f"{given[0]} and a raster whose grid to use were both given.", hint="Give one of the two.")
 
 
 @contextmanager

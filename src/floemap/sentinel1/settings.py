@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from floemap.config import Settings
 
@@ -19,6 +19,9 @@ class PrepareSettings(Settings):
     crs: str | None = None
     """CRS of the grid. Default: EPSG:3413 in the north, EPSG:3031 in the south."""
 
+    grid: Literal["polar", "image"] = "polar"
+    """Grid of AI4Arctic's files: polar puts them on the map, image keeps their lines and samples."""
+
     noise: Literal["annotated", "scaled", "none"] = "annotated"
     """Thermal noise to subtract: as annotated, scaled to the scene's seams and stripes (experimental), or none."""
 
@@ -30,6 +33,18 @@ class PrepareSettings(Settings):
 
     verify: bool = True
     """Compare the pixel files with the manifest's checksums."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave the default grid out, which records of earlier versions do not have: they stay finished."""
+        values: dict[str, object] = whole(self)
+        return {k: v for k, v in values.items() if (k, v) != ("grid", "polar")}
+
+    @model_validator(mode="after")
+    def _one_grid(self) -> PrepareSettings:
+        if self.grid == "image" and self.crs is not None:
+            raise ValueError("grid image keeps the lines and samples of the image, and takes no crs")
+        return self
 
     @field_validator("sea_level_m", mode="before")
     @classmethod

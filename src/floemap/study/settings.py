@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from floemap.config import Settings
-from floemap.datasets.ai4arctic.form import AMSR2, ERA5
+from floemap.datasets.ai4arctic.form import AMSR2, ERA5, PREPARE_SETTINGS
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS
 from floemap.errors import ConfigError
 from floemap.evaluation.scoring.settings import EvaluateSettings
@@ -133,6 +133,23 @@ class DataSettings(Settings):
             raise ValueError(f"two scenes have the same name: {sorted(n for n in set(names) if names.count(n) > 1)}")
         if self.dataset == "ai4arctic" and self.legend != "ai4arctic":
             raise ValueError('the dataset ai4arctic has charts of the legend ai4arctic: give legend = "ai4arctic"')
+        return self
+
+    @model_validator(mode="after")
+    def _all_take_effect(self) -> DataSettings:
+        """Refuse settings that would take no effect on the scenes of a dataset."""
+        if self.scenes:  # which may be of several forms
+            return self
+        usual = DataSettings.model_construct()
+        if self.dataset == "ai4arctic":
+            other = [n for n in ("unmapped", "without_parts") if getattr(self, n) != getattr(usual, n)]
+            for_products = [n for n in PrepareSettings.model_fields if n not in PREPARE_SETTINGS]
+            other += [f"prepare.{n}" for n in for_products if getattr(self.prepare, n) != getattr(usual.prepare, n)]
+        else:
+            other = [n for n in ("rule",) if getattr(self, n) != getattr(usual, n)]
+            other += ["prepare.grid"] if self.prepare.grid != usual.prepare.grid else []
+        if other:
+            raise ValueError(f"{' and '.join(other)}: files of the dataset {self.dataset} take no such setting")
         return self
 
     @field_validator("bands")

@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyproj
 from numpy.typing import NDArray
 
 from floemap.datasets.ai4arctic.codes import TITLES, PolygonCodes, parse_polygon_codes
@@ -98,7 +99,7 @@ class SceneFile:
         attributes = {str(k): _plain(v) for k, v in file.attrs.items()}
         self.simulated = SIMULATED_ATTRIBUTE in attributes or (self.file_name is not None and self.file_name.simulated)
         self.flip = attributes.get("flip", 0)
-        spacing = attributes.get("pixel_spacing", SPACING_M[self.kind])
+        spacing = attributes["pixel_spacing"] if "pixel_spacing" in attributes else self._measured_spacing()
         if not isinstance(spacing, int | float) or not 0 < spacing < 1e5:
             raise self._error(f"has the pixel_spacing {spacing!r}", "It is 80 in ready-to-train files, in metres.")
         self.spacing_m = float(spacing)
@@ -277,6 +278,22 @@ class SceneFile:
         if self.kind == "raw" and not (_rising(line[:, 0]) and _rising(sample[0])):
             raise self._error("its tie points do not follow the lines and samples", _AGAIN)
         return TiePoints(line, sample, lat, lon, incidence)
+
+    def _measured_spacing(self) -> float:
+        """Return the spacing of samples by the tie points in metres, or the published one if they are within a tenth.
+
+        Simulated scenes of less than full size have larger pixels, and raw files have no attribute that says so.
+        """
+        published = SPACING_M[self.kind]
+        try:
+            tie = self.tie_points()
+        except (*UNREADABLE, ProductError):  # who needs the tie points gets the error
+            return published
+        middle = TIE_POINTS // 2
+        lon, lat = (list(field[middle, [0, -1]]) for field in (tie.longitude_deg, tie.latitude_deg))
+        samples = float(tie.sample[0, -1] - tie.sample[0, 0])
+        measured = pyproj.Geod(ellps="WGS84").line_length(lon, lat) / samples
+        return published if abs(measured - published) <= 0.1 * published else round(measured, 2)
 
     def _kind(self) -> Kind:
         if "sar_grid2d_latitude" in self._file or any(c in self._file for c in CHARTS):

@@ -45,6 +45,8 @@ NO_CLASS, NO_VALUE = 255, 0
 #: Pixel spacing of raw and ready-to-train files, metres.
 SPACING_M: Mapping[Kind, float] = MappingProxyType({"raw": 40.0, "ready": 80.0})
 COARSE_M = 2000.0
+#: Settings of the preparation that take effect on the dataset's files, of those of products as delivered.
+PREPARE_SETTINGS = ("resolution_m", "crs", "grid")
 
 #: Frequencies of AMSR2, GHz.
 FREQUENCIES = ("6.9", "7.3", "10.7", "18.7", "23.8", "36.5", "89.0")

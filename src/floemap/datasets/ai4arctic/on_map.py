@@ -1,4 +1,4 @@
-"""Fields of an AI4Arctic image on a map grid: the nearest pixel of the image, or the grid of 2 km, interpolated."""
+"""Fields of an AI4Arctic image on a grid: the nearest pixel of the image, or the cells of 2 km, interpolated."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS
 from floemap.datasets.ai4arctic.files import Floats, SceneFile, open_scene_file
-from floemap.datasets.ai4arctic.tie_locator import TieLocator
+from floemap.datasets.ai4arctic.tie_locator import Locator, locator_on
 from floemap.errors import ProductError
-from floemap.grid import crs_of
 
 
 def nearest(file: SceneFile, geobox: GeoBox, image: NDArray[Any], outside: int) -> NDArray[Any]:
@@ -91,9 +90,9 @@ class CoarseGrid:
         return np.where(enough, total / np.where(enough, weight, 1), np.nan).astype(np.float32)
 
 
-def _locator(file: SceneFile, geobox: GeoBox) -> TieLocator:
+def _locator(file: SceneFile, geobox: GeoBox) -> Locator:
     with _with_tie_points(file) as tied:
-        return TieLocator(tied.tie_points(), file.shape, crs_of(geobox).to_wkt())
+        return locator_on(tied, geobox)
 
 
 @contextmanager

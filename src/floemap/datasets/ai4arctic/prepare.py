@@ -1,10 +1,11 @@
 """From an AI4Arctic scene to what floemap's other commands read: bands, labels and polygons on a map grid.
 
 ``product.tif`` and ``product.json`` are as `floemap prepare` makes them, ``labels.tif``, ``polygons.tif`` and
-``polygons.csv`` as `floemap label` does. The grid is a polar one, from the tie points: models that learn on it work on
-products that floemap prepares, and areas and distances are those of the map. Bands are resampled in linear power,
-classes and polygons by the nearest pixel. The dataset's makers (NERSC) have subtracted thermal noise, which the record
-says.
+``polygons.csv`` as `floemap label` does. By default the grid is a polar one, from the tie points: models that learn on
+it work on products that floemap prepares, and areas and distances are those of the map. Bands are resampled in linear
+power, classes and polygons by the nearest pixel. With the grid "image", the image's lines and samples are kept, and
+scores count the pixels of the challenge; what needs a map refuses such a product. The dataset's makers (NERSC) have
+subtracted thermal noise, which the record says.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from floemap.datasets.ai4arctic.class_areas import NOTHING, class_areas, combine
 from floemap.datasets.ai4arctic.codes import PolygonCodes, Rule, polygon_classes
 from floemap.datasets.ai4arctic.convert import places_of_ids
 from floemap.datasets.ai4arctic.files import Floats, SceneFile, open_scene_file
-from floemap.datasets.ai4arctic.form import CHARTS, NO_CLASS
+from floemap.datasets.ai4arctic.form import CHARTS, NO_CLASS, PREPARE_SETTINGS
 from floemap.datasets.ai4arctic.on_map import nearest
-from floemap.datasets.ai4arctic.tie_locator import TieLocator
-from floemap.errors import ChartError, ConfigError, GridError, ProductError
+from floemap.datasets.ai4arctic.tie_locator import ImageLocator, Locator, TieLocator, locator_on
+from floemap.errors import ChartError, GridError, ProductError
 from floemap.grid import crs_of, describe_grid
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.label.label import STAGE as LABEL_STAGE
@@ -49,8 +50,9 @@ from floemap.results.stage import is_finished, provenance, sha256, write_json
 from floemap.sentinel1.bands import raster_of
 from floemap.sentinel1.encoding import MASK_VALID
 from floemap.sentinel1.metadata import Acquisition
+from floemap.sentinel1.places import TIE_POINTS
 from floemap.sentinel1.prepare import STAGE as PREPARE_STAGE
-from floemap.sentinel1.prepare import Gather, PreparedProduct, write_bands
+from floemap.sentinel1.prepare import Gather, PreparedProduct, refuse_two_grids, write_bands
 from floemap.sentinel1.quicklook import draw_quicklook
 from floemap.sentinel1.radiometry import FLOOR_DB
 from floemap.sentinel1.settings import PrepareSettings
@@ -73,7 +75,7 @@ def prepare_scene(
     made: Collection[Path] = (),
     progress: Progress = silent,
 ) -> PreparedProduct:
-    """Put the bands of a raw or a ready-to-train file on a map grid.
+    """Put the bands of a raw or a ready-to-train file on a map grid, or keep the lines and samples of the image.
 
     Parameters
     ----------
@@ -82,8 +84,8 @@ def prepare_scene(
     out
         Folder that gets a folder with the scene's name, such as ``20180607T184326_dmi``.
     settings
-        `resolution_m` and `crs` count; the others are for products as delivered. Where the resolution is a multiple of
-        the file's pixels, these are averaged in power first.
+        `resolution_m`, `crs` and `grid` count; the others are for products as delivered. Where the resolution is a
+        multiple of the file's pixels, these are averaged in power first.
     like
         Raster whose grid is used instead.
     overwrite
@@ -107,7 +109,7 @@ def prepare_scene(
         scene = file.scene
         folder = Path(out) / scene.name
         inputs = {"product": {path.name: sha256(path)}}
-        configuration = settings.model_dump(include={"resolution_m", "crs"})
+        configuration = settings.model_dump(include=set(PREPARE_SETTINGS))
         configuration |= {} if like is None else {"like": sha256(Path(like))}
         files = ("product.tif", "item.json", "quicklook.png")
         if not overwrite and is_finished(folder, STAGE, files, inputs=inputs, configuration=configuration):
@@ -116,7 +118,7 @@ def prepare_scene(
             hint = f"Give {scene.ready} or the raw file."
             raise ProductError("has the charts of a test scene, and no bands.", path=path, hint=hint)
         acquired = acquisition_of(file)
-        locator, geobox = _on_map(file, settings, like)
+        locator, geobox = _placed(file, settings, like)
         looks = max(1, int(abs(geobox.resolution.x) / file.spacing_m + 1e-6))
         sources = {"product": path} | ({} if like is None else {"like": Path(like)})
         replace_others = overwrite and folder not in made
@@ -144,24 +146,31 @@ def prepare_scene(
             }
             record |= {"thermal_noise": {p: {"done": _NOISE, "residual": {}} for p in ("HH", "HV")}}
             record |= {"corners_lonlat_deg": locator.corners_lonlat_deg(), "pixels": pixels}
+            if isinstance(locator, ImageLocator):
+                record[TIE_POINTS] = locator.tie_record(geobox)
             progress(1, 1, "drawing")
             draw_quicklook(partial / "product.tif", partial / "quicklook.png", title=acquired.title)
-            geometry = {"floemap:settings": configuration, "floemap:geometry": {"method": "tie points"}}
+            method = "image" if isinstance(locator, ImageLocator) else "tie points"
+            geometry = {"floemap:settings": configuration, "floemap:geometry": {"method": method}}
             write_item(partial / "item.json", acquired, footprint(locator.tie), geobox, geometry)
             write_json(partial / STAGE.record, record | {"bytes": made_of(partial)})
     progress(1, 1, "done")
     return PreparedProduct(folder)
 
 
-def _on_map(file: SceneFile, settings: PrepareSettings, like: str | Path | None) -> tuple[TieLocator, GeoBox]:
+def _placed(file: SceneFile, settings: PrepareSettings, like: str | Path | None) -> tuple[Locator, GeoBox]:
     """Return the places of the image's pixels, and the grid: that of `like`, or else one over the image."""
     if like is None:
-        locator = TieLocator(file.tie_points(), file.shape, settings.crs)
+        tie = file.tie_points()
+        locator: Locator
+        if settings.grid == "image":
+            locator = ImageLocator(tie, file.shape, file.spacing_m, file.scene.product)
+        else:
+            locator = TieLocator(tie, file.shape, settings.crs)
         return locator, locator.grid(settings.resolution_m)
-    if settings.crs is not None:
-        raise ConfigError("a CRS and a raster whose grid to use were both given.", hint="Give one of the two.")
+    refuse_two_grids(settings)
     geobox = read_geobox(Path(like))
-    return TieLocator(file.tie_points(), file.shape, crs_of(geobox).to_wkt()), geobox
+    return locator_on(file, geobox), geobox
 
 
 def _identity(file: SceneFile, acquired: Acquisition) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from shapely.geometry import LineString, Polygon
 
 from floemap.datasets.extremeearth.scenes import Half
 from floemap.errors import GridError
-from floemap.grid import crs_of
+from floemap.grid import map_crs_of
 
 Cut = Literal["sides", "corners"]
 
@@ -112,7 +112,7 @@ def half_mask(geobox: GeoBox, footprint: Footprint, which: Half, *, cut: Cut = "
     GridError
         If :func:`halves` raises it.
     """
-    crs = crs_of(geobox).proj
+    crs = map_crs_of(geobox).proj
     whole = _inside(geobox, _drawn(_plane_polygon(footprint), footprint, crs))
     north_east = _inside(geobox, _drawn(_halves_on_plane(footprint, cut)["NE"], footprint, crs))
     return whole & north_east if which == "NE" else whole & ~north_east

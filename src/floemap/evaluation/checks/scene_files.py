@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
@@ -22,12 +21,13 @@ from floemap.evaluation.checks.classes import Bools, Classes, MapPair, check_ras
 from floemap.evaluation.checks.season import in_melt_season, with_air_temperature
 from floemap.evaluation.scoring.sources import ClassTable, truth_band
 from floemap.evaluation.statistics.blocks import BlockGrid, Window
-from floemap.grid import check_same_grid, crs_of
+from floemap.grid import check_same_grid
 from floemap.icechart.label.polygon_table import RASTER, TABLE, PolygonTable, read_polygons
 from floemap.legend import IGNORE, Legend
 from floemap.own_legends import from_record
 from floemap.results.stage import read_json
 from floemap.sentinel1.encoding import BAND_NAMES, NODATA, SCALE
+from floemap.sentinel1.places import lonlat_deg
 
 #: Side of the squares for which latitude is computed, at their centre.
 _LATITUDE_SQUARE_M = 2500.0
@@ -120,10 +120,8 @@ class SceneFiles:
         """
         n = max(1, round(_LATITUDE_SQUARE_M / self.pixel_m))
         rows, cols = self.geobox.shape
-        t = self.geobox.transform
         col, row = np.meshgrid(np.arange(0, cols, n) + n / 2, np.arange(0, rows, n) + n / 2)
-        to_degrees = pyproj.Transformer.from_crs(crs_of(self.geobox).proj, "EPSG:4326", always_xy=True)
-        _, latitude = to_degrees.transform(t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f)
+        _, latitude = lonlat_deg(self.product, self.geobox, row - 0.5, col - 0.5)
         blocks = in_melt_season(self.start.date(), latitude)
         melting = blocks.repeat(n, axis=0)[:rows].repeat(n, axis=1)[:, :cols]
         if air_temperature is not None:

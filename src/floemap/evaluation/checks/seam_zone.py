@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from floemap.errors import MISSHAPEN, FloemapError
 from floemap.evaluation.checks.classes import Bools
 from floemap.evaluation.checks.sensor import SEAM_HALF_WIDTH_M
-from floemap.grid import crs_of
+from floemap.grid import map_crs_of
 
 #: Number of bits of the fraction in OpenCV's fixed-point positions.
 _SHIFT = 4
@@ -43,7 +43,7 @@ def seam_zone(lines: Sequence[Mapping[str, Any]], geobox: GeoBox, half_width_m: 
         If a line is not a list of positions.
     """
     away = np.ones(tuple(geobox.shape), np.uint8)
-    to_map = pyproj.Transformer.from_crs("EPSG:4326", crs_of(geobox).proj, always_xy=True)
+    to_map = pyproj.Transformer.from_crs("EPSG:4326", map_crs_of(geobox).proj, always_xy=True)
     for line in lines:
         try:
             lon, lat = np.array(line["lonlat_deg"], np.float64).reshape(-1, 2).T

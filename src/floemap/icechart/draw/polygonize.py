@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.errors import ChartError, ConfigError, GridError
-from floemap.grid import crs_of
+from floemap.grid import map_crs_of
 from floemap.icechart.draw.eggs import Eggs, EggSource, make_eggs
 from floemap.icechart.draw.majority_filter import smooth_classes
 from floemap.icechart.draw.region_borders import pad, trace_borders
@@ -196,7 +196,7 @@ def vectorize(
         found = np.where(drawn.sea, made.dominant(legend), drawn.classes)
         drawn = replace(drawn, classes=found)
         painted = regions.painted(group, found)
-    frame = _table(drawn, means, legend, with_eggs=made is not None).set_crs(crs_of(geobox).proj)
+    frame = _table(drawn, means, legend, with_eggs=made is not None).set_crs(map_crs_of(geobox).proj)
     if scores is not None:
         unlike = mean_probabilities(regions, group, len(frame), [scores], score_step)[:, 0]
         frame["out_of_distribution"] = np.where(drawn.sea, unlike, np.nan)
@@ -235,7 +235,7 @@ def _check_raster(classes: NDArray[np.uint8], geobox: GeoBox, legend: Legend) ->
         raise GridError(f"a class raster is uint8, not {classes.dtype}.")
     if classes.shape != tuple(geobox.shape):
         raise GridError(f"a class raster of {classes.shape} does not fit a grid of {tuple(geobox.shape)}.")
-    crs = crs_of(geobox)
+    crs = map_crs_of(geobox)
     if not crs.projected or any(axis.unit_conversion_factor != 1 for axis in crs.proj.axis_info):
         raise GridError(f"the grid's CRS, {crs.proj.name}, is not in metres.", hint="Use a map projection in metres.")
     found = set(np.unique(classes).tolist()) - {IGNORE}

@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS
 from floemap.errors import GridError
-from floemap.grid import crs_of
+from floemap.grid import map_crs_of
 from floemap.icechart.draw.regions import Ints, Regions
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ def true_km2(geobox: GeoBox, regions: Regions) -> Floats:
     GridError
         If the grid extends beyond the map.
     """
-    crs = crs_of(geobox).proj
+    crs = map_crs_of(geobox).proj
     rows, cols = geobox.shape
     row, col = np.meshgrid(np.linspace(0, rows, _SCALE_POINTS), np.linspace(0, cols, _SCALE_POINTS), indexing="ij")
     t = geobox.transform

@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from floemap.errors import ChartError, GridError
-from floemap.grid import brief, crs_of
+from floemap.grid import brief, map_crs_of
 from floemap.icechart.dominant_type import Unmapped, WithoutParts, class_ids, ice_types
 from floemap.icechart.label.borders import border_distance_px
 from floemap.icechart.read.columns import CODE_COLUMNS
@@ -45,7 +45,7 @@ def polygons_on(chart: Chart, geobox: GeoBox) -> tuple[Polygons, NDArray[np.int6
     GridError
         If the grid is not in a map projection in metres.
     """
-    crs = crs_of(geobox)
+    crs = map_crs_of(geobox)
     if not crs.projected or any(axis.unit_conversion_factor != 1 for axis in crs.proj.axis_info):
         units = ", ".join(sorted({axis.unit_name for axis in crs.proj.axis_info}))
         raise GridError(f"the grid's CRS is in {units}.", hint="A grid in a map projection in metres is needed.")
@@ -71,7 +71,7 @@ def _near(chart: Chart, geobox: GeoBox) -> NDArray[np.int64]:
     """Return positions of the polygons whose boxes meet the grid's, on the chart's own map: quick, on the safe side."""
     box = geobox.boundingbox
     x, y = np.meshgrid(np.linspace(box.left, box.right, 33), np.linspace(box.bottom, box.top, 33))
-    x, y = pyproj.Transformer.from_crs(crs_of(geobox).proj, chart.crs, always_xy=True).transform(x, y)
+    x, y = pyproj.Transformer.from_crs(map_crs_of(geobox).proj, chart.crs, always_xy=True).transform(x, y)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return np.arange(len(chart))
     margin = 0.1 * max(np.ptp(x), np.ptp(y))  # between the points, the grid's outline bends

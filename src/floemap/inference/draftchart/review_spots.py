@@ -24,7 +24,7 @@ import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.grid import crs_of
+from floemap.grid import map_crs_of
 from floemap.icechart.write.vector import date_geopackage
 from floemap.inference.predict.scene_maps import NO_VALUE, STEP, SceneMaps
 from floemap.results.whole_files import whole_files
@@ -125,7 +125,7 @@ def review_spots(maps: SceneMaps, most: int = MOST) -> gpd.GeoDataFrame:
     rows = [_describe(number, spot, cells, maps, pixel_km2) for number, spot in enumerate(found, 1)]
     columns = ["spot", "area_km2", "wrong_km2", "error", "class_key", "other_key", "geometry"]
     table = {name: [row[name] for row in rows] for name in columns}
-    return gpd.GeoDataFrame(table, geometry="geometry", crs=crs_of(maps.geobox).proj)
+    return gpd.GeoDataFrame(table, geometry="geometry", crs=map_crs_of(maps.geobox).proj)
 
 
 def _sums(maps: SceneMaps, side: int) -> _Cells:

@@ -7,10 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from floemap.cog import open_raster
+from floemap.cog import open_raster, read_geobox
 from floemap.datasets.ai4arctic.files import open_scene_file
 from floemap.datasets.ai4arctic.prepare import prepare_scene
-from floemap.errors import MISSHAPEN, ProductError
+from floemap.errors import MISSHAPEN, ConfigError, ProductError
+from floemap.grid import map_crs_of
 from floemap.progress import Progress
 from floemap.results.stage import SCHEMA_VERSION, is_newer, read_json, sha256
 from floemap.sentinel1.encoding import POLARISATIONS
@@ -133,10 +134,12 @@ def prepare_source(
     Raises
     ------
     FloemapError
-        If the product cannot be prepared; see :func:`floemap.sentinel1.prepare.prepare`.
+        If the product cannot be prepared, see :func:`floemap.sentinel1.prepare.prepare`, or would not be on a map.
     """
     if source.prepared:
         return _open_prepared(source.path)
+    if settings.grid == "image":
+        raise ConfigError("prepare.grid is image, and a draft chart is a map.", hint="Leave it out, or set polar.")
     if source.of_ai4arctic:
         made = prepare_scene(source.path, folder, settings, overwrite=overwrite, progress=progress)
     else:
@@ -149,6 +152,7 @@ def _open_prepared(folder: Path) -> PreparedScene:
     with open_raster(folder / "product.tif", ProductError, "Prepare it again.") as d:
         attribution = d.tags().get("attribution", "")
     scene = PreparedScene(folder / "product.tif", record, item, attribution)
+    map_crs_of(read_geobox(scene.raster), scene.raster)  # a draft chart is a map
     if is_newer(record):
         raise ProductError(
             f"has schema version {record['schema_version']}; this floemap reads versions up to {SCHEMA_VERSION}.",
