@@ -34,6 +34,7 @@ from floemap.learning.models.registry import MODELS
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings, TaskSettings, TrainingSettings
 from floemap.legend import IGNORE, LEGENDS, STAGES
 from floemap.own_legends import LegendClass, LegendTable
+from floemap.publishing.settings import PublishSettings
 from floemap.sentinel1.settings import PrepareSettings
 from floemap.study.settings import (
     CompareSettings,
@@ -187,6 +188,10 @@ TABLES: Mapping[str, tuple[type[Settings], str]] = {
         "Of `floemap chart`, whose `--config` reads them from a file of their own, and `floemap.make_chart`."
         " `[prepare]` is as `[data.prepare]` above.",
     ),
+    "Publications": (
+        PublishSettings,
+        "Of `floemap publish`, whose `--config` reads them from a file of their own, and `floemap.publish_chart`.",
+    ),
     "Labels": (
         LabelSettings,
         "Of `floemap label` and `floemap.label_chart`. A study sets `legend` and `unmapped` in `[data]`.",
@@ -204,7 +209,7 @@ def settings_page() -> str:
         ' Python: `floemap.Study.from_toml("study.toml")`, or `floemap.Study.checked(...)` with the same keys.\n',
     ]
     for title, (model, where) in TABLES.items():
-        heading = title if title in ("The study", "Charts", "Labels") else f"`{title}`"
+        heading = title if title in ("The study", "Charts", "Publications", "Labels") else f"`{title}`"
         parts += [f"## {heading}\n", " ".join(filter(None, [inspect.cleandoc(model.__doc__ or ""), where])) + "\n"]
         parts += ["\n".join(_setting(name, f) for name, f in model.model_fields.items()) + "\n"]
     return "\n".join(parts).rstrip() + "\n"

@@ -18,6 +18,7 @@ The public API, each name loaded when it is first used. Functions with long work
     dry_run(study)               what that would do, checked, with time and disk space
     predict(product, checkpoint, out)   a class map of a prepared product (and predict_all for many)
     make_chart(product, models, out)  a draft ice chart of a product (and make_charts for many)
+    publish_chart(chart, out, analyst)  a corrected chart, checked, in all formats
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
     make_report(run)             the report of a comparison
     config_text(name)            a configuration that comes with floemap, as TOML
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from floemap.layers.from_raster import layer_from_raster
     from floemap.layers.settings import DistanceSettings, RasterSettings
     from floemap.learning.models.pretrained import fetch_weights
+    from floemap.publishing.publish import publish_chart
+    from floemap.publishing.settings import PublishSettings
     from floemap.report.report import make_report
     from floemap.sentinel1.bands import open_product
     from floemap.sentinel1.batch import prepare_all
@@ -68,6 +71,7 @@ _WHERE = {
     "FloemapError": "floemap.errors",
     "LabelSettings": "floemap.icechart.label.settings",
     "PrepareSettings": "floemap.sentinel1.settings",
+    "PublishSettings": "floemap.publishing.settings",
     "RasterSettings": "floemap.layers.settings",
     "Study": "floemap.study.settings",
     "__version__": "floemap.version",
@@ -92,6 +96,7 @@ _WHERE = {
     "predict_all": "floemap.inference.predict.predict",
     "prepare": "floemap.sentinel1.prepare",
     "prepare_all": "floemap.sentinel1.batch",
+    "publish_chart": "floemap.publishing.publish",
     "read_chart": "floemap.icechart.read.sigrid3",
     "run_demo": "floemap.demo",
     "simulate_pixels": "floemap.simulation.pixels",
@@ -104,6 +109,7 @@ __all__ = [
     "FloemapError",
     "LabelSettings",
     "PrepareSettings",
+    "PublishSettings",
     "RasterSettings",
     "Study",
     "__version__",
@@ -128,6 +134,7 @@ __all__ = [
     "predict_all",
     "prepare",
     "prepare_all",
+    "publish_chart",
     "read_chart",
     "run_demo",
     "simulate_pixels",

@@ -17,7 +17,7 @@ from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.own_charts import other_classes
 from floemap.icechart.read.sigrid3 import Chart, findings_in_words, some_of
-from floemap.icechart.reproject import project
+from floemap.icechart.reproject import equal_area_km2
 from floemap.legend import LEGENDS, stage_in_words
 
 #: Rules for polygons without a stage of development, in words.
@@ -30,7 +30,6 @@ _WITHOUT_STAGE: Mapping[Rule, str] = {
     Rule.NO_STAGE: "ice without a stage",
     Rule.UNKNOWN_PARTS: "ice of unknown parts",
 }
-_AREA_TOLERANCE_M = 10.0
 
 
 def chart_facts(chart: Chart) -> dict[str, Any]:
@@ -79,11 +78,7 @@ def chart_facts(chart: Chart) -> dict[str, Any]:
 
 def areas_km2(chart: Chart) -> NDArray[np.float64]:
     """Return each polygon's true area in km2, (n,), on Lambert's equal-area map around the chart's middle."""
-    west, south, east, north = chart.polygons.total_bounds
-    to_geo = pyproj.Transformer.from_crs(chart.crs, "EPSG:4326", always_xy=True)
-    lon, lat = to_geo.transform((west + east) / 2, (south + north) / 2)
-    equal_area = pyproj.CRS(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m +no_defs")
-    return np.asarray(shapely.area(project(chart.geometries, chart.crs, equal_area, _AREA_TOLERANCE_M)) / 1e6)
+    return equal_area_km2(chart.geometries, chart.crs)
 
 
 def kinds_in_words(types: IceTypes) -> NDArray[Any]:

@@ -63,12 +63,10 @@ def draw_chart_map(chart: Chart, picture: Path, *, pixels: int = _PIXELS) -> Non
     OutputError
         If the picture cannot be written.
     """
-    geobox = _grid(chart, pixels)
+    geobox = grid_around(chart, pixels)
     types = ice_types(chart, unmapped="ignore")
-    kinds, colours = _kinds_and_colours(chart, types)
-    numbers = rasterize_polygons(chart, geobox)
-    image = look_up(numbers, np.array(colours, np.uint8), NO_DATA_RGB)
-    image[_borders(numbers)] = _BORDER_RGB
+    kinds, colours = kinds_and_colours(chart, types)
+    image, numbers = chart_image(chart, geobox, colours)
 
     aspect = geobox.shape[0] / geobox.shape[1]
     height = 8.0 * min(aspect, 1.0)
@@ -77,9 +75,7 @@ def draw_chart_map(chart: Chart, picture: Path, *, pixels: int = _PIXELS) -> Non
     ax = figure.subplots()
     show_raster(ax, image, geobox, interpolation="nearest")
     furnish(ax, geobox, colour="0.15")
-    drawn = np.unique(numbers)
-    shown = {kinds[n - 1]: colours[n - 1] for n in drawn if n}
-    class_legend(ax, [(kind, shown[kind]) for kind in sorted(shown, key=_legend_order)], title="Dominant ice type")
+    class_legend(ax, legend_entries(kinds, colours, numbers), title="Dominant ice type")
     ax.set_title(f"{chart.path.stem}\n{where_is(geobox)}", fontsize=9)
     if chart.simulated:
         ax.text(0.5, 0.98, "SIMULATED", transform=ax.transAxes, ha="center", va="top", fontsize=14, fontweight="bold")
@@ -88,7 +84,24 @@ def draw_chart_map(chart: Chart, picture: Path, *, pixels: int = _PIXELS) -> Non
     write_whole(picture, image_file.getvalue())
 
 
-def _grid(chart: Chart, pixels: int) -> GeoBox:
+def chart_image(chart: Chart, geobox: GeoBox, colours: list[RGB]) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """Return a chart as an image on a grid, (rows, cols, 3), with borders, and the number of each pixel's polygon.
+
+    Numbers are those of the chart's rows, from 1; 0 is outside.
+    """
+    numbers = rasterize_polygons(chart, geobox)
+    image = look_up(numbers, np.array(colours, np.uint8), NO_DATA_RGB)
+    image[_borders(numbers)] = _BORDER_RGB
+    return image, numbers
+
+
+def legend_entries(kinds: list[str], colours: list[RGB], numbers: NDArray[Any]) -> list[tuple[str, RGB]]:
+    """Return the entries of the legend of an image, kind and colour, from the thinnest ice to the thickest."""
+    shown = {kinds[n - 1]: colours[n - 1] for n in np.unique(numbers) if n}
+    return [(kind, shown[kind]) for kind in sorted(shown, key=_legend_order)]
+
+
+def grid_around(chart: Chart, pixels: int) -> GeoBox:
     """Return a grid around the chart, in its own CRS, with a little margin."""
     left, bottom, right, top = chart.polygons.total_bounds
     step = max(right - left, top - bottom) / (pixels - 10)
@@ -96,7 +109,7 @@ def _grid(chart: Chart, pixels: int) -> GeoBox:
     return GeoBox((rows, cols), Affine(step, 0, left - 5 * step, 0, -step, top + 5 * step), chart.crs.to_wkt())
 
 
-def _kinds_and_colours(chart: Chart, types: IceTypes) -> tuple[list[str], list[RGB]]:
+def kinds_and_colours(chart: Chart, types: IceTypes) -> tuple[list[str], list[RGB]]:
     """Return each polygon's entry in the legend, and its colour."""
     kinds = kinds_in_words(types).tolist()
     colours = []

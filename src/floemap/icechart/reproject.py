@@ -24,6 +24,8 @@ Polygons = NDArray[Any]
 _ROUNDS = 8
 _MOST_PIECES = 256
 _ELSEWHERE = "Check the CRS of the file, and whether the chart is of another part of the world."
+#: No edge moves further than this where areas are measured.
+_AREA_TOLERANCE_M = 10.0
 #: Farthest position from the origin of a map. The earth's circumference is 4e7 m; farther positions are distortions.
 _MAP_EDGE_M = 1e8
 
@@ -58,6 +60,26 @@ def project(polygons: Polygons, source: pyproj.CRS, target: pyproj.CRS, toleranc
     # First and last vertex are equal up to rounding, or, around the pole, up to a whole turn.
     xy[rings[1:] - 1] = xy[rings[:-1]]
     return np.asarray(shapely.from_ragged_array(kind, xy, (rings, *offsets[1:])))
+
+
+def equal_area_km2(polygons: Polygons, crs: pyproj.CRS) -> Floats:
+    """Return true areas of polygons of a map, km2, (n,), on Lambert's equal-area map around the middle of them all.
+
+    Raises
+    ------
+    ChartError
+        If a vertex has no position on the earth.
+    """
+    left, bottom, right, top = shapely.total_bounds(polygons)
+    if not np.isfinite(left):
+        return np.zeros(len(polygons))
+    to_geo = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    lon, lat = to_geo.transform((left + right) / 2, (bottom + top) / 2)
+    equal_area = pyproj.CRS(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m +no_defs")
+    full = ~shapely.is_empty(polygons)
+    areas = np.zeros(len(polygons))
+    areas[full] = shapely.area(project(polygons[full], crs, equal_area, _AREA_TOLERANCE_M)) / 1e6
+    return areas
 
 
 def _continuous(xy: Floats, rings: NDArray[np.int64]) -> Floats:

@@ -27,10 +27,16 @@ _NO_CODE = frozenset({"", "-9", "9-", "-", "--", "n/a", "na", "nan", "none", "nu
 #: Numbers in text; Python also accepts others, such as 1_0.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
+#: Hint for a value that is not a code.
+CODE_HINT = "A SIGRID-3 code has one or two digits; -9 or an empty cell means that there is none."
+
 #: Polygon types: land, water, ice, no data, ice shelf. A polygon without a type has "".
 POLYGON_TYPES: Mapping[str, str] = MappingProxyType(
     {"L": "land", "W": "water", "I": "ice", "N": "no data", "S": "ice shelf"}
 )
+
+#: Hint for a value that is not a polygon type.
+TYPE_HINT = "It is one of " + ", ".join(f"{k} ({v})" for k, v in POLYGON_TYPES.items()) + "."
 
 #: Total concentration codes of polygons without ice: ice free (00, 55 in some editions), and open water, under a tenth.
 WATER_CODES = frozenset({0, 1, 55})
@@ -93,20 +99,30 @@ def read_codes(values: Sequence[Any], column: str, features: Sequence[Any] | NDA
     ChartError
         If a value is not a number of at most two digits; the message names the polygon.
     """
-    known: dict[Any, int] = {}
-    codes = np.empty(len(values), np.int16)
+    codes, wrong = parse_codes(values)
+    for i in wrong:
+        raise ChartError(f"polygon {features[i]}: {column} is {shown(values[i])}.", hint=CODE_HINT)
+    return codes
+
+
+def parse_codes(values: Sequence[Any]) -> tuple[NDArray[np.int16], list[int]]:
+    """Return the codes of a column, (n,), as :func:`read_codes` reads them, and the rows whose value is not a code.
+
+    Such a row has :data:`NOT_GIVEN`.
+    """
+    known: dict[Any, int | None] = {}
+    codes = np.full(len(values), NOT_GIVEN, np.int16)
+    wrong = []
     for i, value in enumerate(values):
         key = _plain(value)
         if key not in known:
-            code = _code(key)
-            if code is None:
-                raise ChartError(
-                    f"polygon {features[i]}: {column} is {_shown(value)}.",
-                    hint="A SIGRID-3 code has one or two digits; -9 or an empty cell means that there is none.",
-                )
-            known[key] = code
-        codes[i] = known[key]
-    return codes
+            known[key] = _code(key)
+        code = known[key]
+        if code is None:
+            wrong.append(i)
+        else:
+            codes[i] = code
+    return codes, wrong
 
 
 def _plain(value: Any) -> str | float | None:
@@ -136,7 +152,7 @@ def _code(value: str | float | None) -> int | None:
     return int(value) if 0 <= value <= 99 or value == NOT_GIVEN else None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a value for a message: text in quotes, control characters escaped, cut."""
     words = repr(value)
     return words if len(words) <= 60 else f"{words[:60]} ..."
@@ -150,15 +166,24 @@ def read_polygon_types(values: Sequence[Any], features: Sequence[Any] | NDArray[
     ChartError
         If a value is not one of them; the message names the polygon.
     """
-    types = []
-    for value, feature in zip(values, features, strict=True):
+    types, wrong = parse_polygon_types(values)
+    for i in wrong:
+        raise ChartError(f"polygon {features[i]}: POLY_TYPE is {shown(values[i])}.", hint=TYPE_HINT)
+    return types
+
+
+def parse_polygon_types(values: Sequence[Any]) -> tuple[list[str], list[int]]:
+    """Return the polygon types of a column, as :func:`read_polygon_types` reads them, and the rows of other values.
+
+    Such a row has "".
+    """
+    types, wrong = [], []
+    for i, value in enumerate(values):
         plain = _plain(value)
         text = "" if plain is None else str(plain).replace("\0", " ").strip().upper()
         text = "" if text.lower() in _NO_CODE or text == str(float(NOT_GIVEN)) else text
         if text and text not in POLYGON_TYPES:
-            raise ChartError(
-                f"polygon {feature}: POLY_TYPE is {_shown(value)}.",
-                hint="It is one of " + ", ".join(f"{k} ({v})" for k, v in POLYGON_TYPES.items()) + ".",
-            )
+            wrong.append(i)
+            text = ""
         types.append(text)
-    return types
+    return types, wrong

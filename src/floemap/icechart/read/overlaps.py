@@ -45,11 +45,16 @@ class Coverage:
     measured: bool = True
 
 
+def is_measurable(polygons: Polygons) -> bool:
+    """Return whether overlaps and gaps of polygons, (n,), can be measured in seconds."""
+    return near_each(polygons) <= _MOST_NEAR and extra_crossings(polygons) <= _MOST_CROSSINGS
+
+
 def measure_coverage(polygons: Polygons) -> Coverage:
     """Measure overlaps and gaps of valid polygons, (n,), in metres."""
     if not len(polygons):
         return Coverage(0.0, 0.0, 0, 0.0, 0)
-    if near_each(polygons) > _MOST_NEAR or extra_crossings(polygons) > _MOST_CROSSINGS:
+    if not is_measurable(polygons):
         return Coverage(0.0, 0.0, 0, 0.0, 0, measured=False)
     union = shapely.union_all(polygons)
     area = float(union.area)

@@ -62,6 +62,11 @@ def other_classes(chart: Chart, types: IceTypes) -> list[int]:
     return [int(types.features[i]) for i in named if not all(keys[i] == _key(types, int(i), t) for t in known)]
 
 
+def class_keys(types: IceTypes, table: Legend) -> list[str]:
+    """Return the CLASS that follows from the codes of each polygon in a legend; "" for none."""
+    return [_key(types, row, table) for row in range(len(types.rule))]
+
+
 def _key(types: IceTypes, row: int, table: Legend) -> str:
     """Return the CLASS that follows from the codes of a polygon."""
     rule, stage = str(types.rule[row]), int(types.stage[row])

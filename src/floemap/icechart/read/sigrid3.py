@@ -227,16 +227,27 @@ def _valid_polygons(
 ) -> tuple[Polygons, pyproj.CRS, NDArray[np.intp], NDArray[np.int64]]:
     """Return valid polygons, their projected CRS, the rows of their features, and the ids of repaired features."""
     rows, geometries = features.with_area()
-    if crs.is_geographic or any(axis.unit_conversion_factor != 1 for axis in crs.axis_info):
-        south = len(geometries) and _middle_latitude_deg(geometries, crs) < 0
-        target = pyproj.CRS(POLAR_SOUTH if south else POLAR_NORTH)
-        geometries = project(geometries, crs, target, _READ_TOLERANCE_M)
-        crs = target
+    geometries, crs = on_metres(geometries, crs)
     broken = ~shapely.is_valid(geometries)
     geometries[broken] = repaired(geometries[broken], features.ids[rows][broken])
     kept = shapely.area(geometries) > 0  # after the repair: the area of a bow tie may be zero
     mended = (broken | features.mended[rows]) & kept
     return geometries[kept], crs, rows[kept], features.ids[rows][mended]
+
+
+def on_metres(polygons: Polygons, crs: pyproj.CRS) -> tuple[Polygons, pyproj.CRS]:
+    """Return polygons, (n,), on a map in metres, and its CRS: unchanged ones, or those on a polar map.
+
+    Raises
+    ------
+    ChartError
+        If a vertex has no position there.
+    """
+    if not (crs.is_geographic or any(axis.unit_conversion_factor != 1 for axis in crs.axis_info)):
+        return polygons, crs
+    south = len(polygons) and _middle_latitude_deg(polygons, crs) < 0
+    target = pyproj.CRS(POLAR_SOUTH if south else POLAR_NORTH)
+    return project(polygons, crs, target, _READ_TOLERANCE_M), target
 
 
 def _middle_latitude_deg(geometries: NDArray[Any], crs: pyproj.CRS) -> float:

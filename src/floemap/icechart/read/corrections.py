@@ -1,0 +1,60 @@
+"""Where a chart comes from, by the records beside it: the draft that it corrects, or the publication it belongs to.
+
+``floemap chart`` leaves chart.json in the folder of a draft, ``floemap publish`` publication.json in that of a
+published chart; both hold the SHA-256 of the files. So a chart whose labels would be a model's own output can be told
+from an analyst's correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from floemap.errors import MISSHAPEN, FloemapError
+from floemap.results.stage import read_json, sha256
+
+#: Records of draft and of published charts.
+DRAFT_RECORD, PUBLICATION_RECORD = "chart.json", "publication.json"
+_DRAFT, _PUBLICATION = "floemap chart", "floemap publish"
+#: Formats of a draft, the most exact first, and the files of each that hold its polygons.
+_PARTS = ((".gpkg", (".gpkg",)), (".shp", (".shp", ".dbf")), (".geojson", (".geojson",)))
+
+
+def draft_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of the draft chart in a folder, None if there is none."""
+    return _record(folder / DRAFT_RECORD, _DRAFT)
+
+
+def publication_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of the published chart in a folder, None if there is none."""
+    return _record(folder / PUBLICATION_RECORD, _PUBLICATION)
+
+
+def _record(path: Path, command: str) -> dict[str, Any] | None:
+    try:
+        found = read_json(path) if path.is_file() else {}
+    except (FloemapError, OSError):
+        return None
+    return found if found.get("made_by") == command else None
+
+
+def draft_files(folder: Path, record: Mapping[str, Any]) -> list[Path]:
+    """Return the files of polygons in a draft's folder that are as they were made, the most exact format first."""
+    found = []
+    for suffix, needed in _PARTS:
+        for path in sorted(folder.glob(f"*{suffix}")):
+            if path.name != "review.gpkg" and all(is_as_made(path.with_suffix(s), record) for s in needed):
+                found.append(path)
+    return found
+
+
+def is_as_made(path: Path, record: Mapping[str, Any]) -> bool:
+    """Return whether a file has the SHA-256 that a record gives for its name, and no log of changes beside it."""
+    log = path.with_name(f"{path.name}-wal")
+    try:
+        if log.is_file() and log.stat().st_size:
+            return False
+        return bool(sha256(path) == record["files"][path.name]["sha256"])
+    except (FloemapError, OSError, *MISSHAPEN):
+        return False
