@@ -163,11 +163,12 @@ def test_a_publication_is_finished_once_and_replaced_on_request_only(
 def test_the_command_ends_with_areas_and_speaks_json(draft: Path, tmp_path: Path) -> None:
     words = ("publish", draft / "chart.gpkg", "--out", tmp_path, "--analyst", ANALYST)
     done = run(*words)
-    assert done.exit_code == 0
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / NAME)
     assert "SIMULATED" in done.stderr and "km²" in done.stderr and ANALYST in done.stderr
     told = json.loads(run(*words, "--json").stdout)
-    assert told["published"] is True and told["record"]["name"] == NAME
+    assert told["published"] is True and Path(told["folder"]).name == NAME and told["types"]
+    assert sum(t["percent"] for t in told["types"]) == pytest.approx(100, abs=0.5)
     assert "Published chart" in run("info", tmp_path / NAME).stdout
 
 

@@ -177,7 +177,8 @@ def test_demo_at_its_smallest(tmp_path: Path) -> None:
 #: Arguments of commands that need some.
 NEEDED = {
     "prepare": "P --out O", "label": "C --like P --out O", "predict": "P --model M --out O", "chart": "P --out O",
-    "publish": "C --analyst A --out O", "evaluate": "P --labels L --out O", "info": "P", "report": "R", "simulate pixels": "P --out O",
+    "evaluate": "P --labels L --out O", "info": "P", "report": "R", "simulate pixels": "P --out O",
+    "publish": "C --analyst A --out O",
     "simulate twin": "--out O", "train": "S --loss dice --out O", "compare": "S --out O", "demo": "--out O",
     "simulate ai4arctic": "--out O", "fetch ai4arctic": "--check F",
     "fetch extremeearth": "--out O", "layer distance-to-land": "P --land L", "layer from-raster": "P F --name n",

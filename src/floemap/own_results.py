@@ -138,21 +138,16 @@ def _chart(record: Mapping[str, Any]) -> Lines:
 
 
 def _published(record: Mapping[str, Any]) -> Lines:
-    areas = {str(k): v for k, v in _at(record, "polygons.area_km2", {}).items() if isinstance(v, int | float)}
-    total = sum(areas.values())
-    lines = [
+    repaired = at(record, "repaired", [])
+    return [
         ("Status", _text(record, "status")),
         ("Analyst", _text(record, "analyst")),
         ("Valid", _text(record, "valid")),
         ("Corrects", _text(record, "correction_of.product", _text(record, "correction_of.draft"))),
         ("Model of the draft", _text(record, "correction_of.model")),
-        ("Polygons", _text(record, "polygons.count")),
+        ("Repaired", f"{len(repaired)} problems, listed in publication.json" if repaired else ""),
+        *summary_lines(chart_summary(record)),
     ]
-    for name, area in sorted(areas.items(), key=lambda pair: -pair[1]):
-        lines.append((f"  {name}", f"{area:,.0f} km², {area / total:.1%}" if total else ""))
-    repaired = _at(record, "repaired", [])
-    lines += [("Repaired", f"{len(repaired)} problems, listed in publication.json")] if repaired else []
-    return [*lines, *(("Note", str(note)) for note in _at(record, "notes", []))]
 
 
 def _scores(record: Mapping[str, Any]) -> Lines:

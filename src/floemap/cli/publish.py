@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, print_result, stderr
-from floemap.cli.many import describe_made
+from floemap.cli.many import chart_document, describe_made
 from floemap.cli.settings_options import FromOptions
 from floemap.cli.terminal import json_text
 from floemap.publishing.settings import PublishSettings
@@ -56,7 +56,8 @@ def publish(
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for programs: the record, or the problems.")
+        bool,
+        typer.Option("--json", help="Print one JSON document for programs: what was published, or all problems."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Publish again, and replace another publication of the same name.")
@@ -83,7 +84,6 @@ def publish(
     from floemap.cli.bars import bar
     from floemap.publishing.problems import ProblemsError
     from floemap.publishing.publish import publish_chart
-    from floemap.results.stage import read_json
 
     try:
         with bar(chart.name) as progress:
@@ -95,7 +95,7 @@ def publish(
             stderr.print(f"{'repairable' if problem.safe else 'problem'}: {problem.in_words()}", style="yellow")
         raise e.in_short() from None
     if as_json:
-        print(json_text({"published": True, "folder": str(done.folder), "record": read_json(done.record)}))  # noqa: T201
+        print(json_text({"published": True} | chart_document(done.folder, skipped=done.skipped)))  # noqa: T201
         return
     print_result(done.folder, skipped=done.skipped)
     describe_made(done.folder)

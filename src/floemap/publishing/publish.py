@@ -308,5 +308,5 @@ def _about(edited: EditedChart, final: Chart, checked: Checked, facts: _Facts, d
             "area_km2": dict(sorted(by_kind.items(), key=lambda pair: -pair[1])),
         },
         "repaired": [p.facts() for p in checked.repaired],
-        "notes": list(checked.notes),
+        "warnings": list(checked.notes),
     }
