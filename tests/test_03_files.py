@@ -78,6 +78,8 @@ SPECIAL: dict[str, Callable[[Path], None]] = {
 PLACES: dict[str, tuple[str, list[str]]] = {
     "product": ("p.zip", ["prepare", "THIS", "--out", "OUT"]),
     "product without suffix": ("p", ["prepare", "THIS", "--out", "OUT"]),
+    "file of AI4Arctic": ("f.nc", ["prepare", "THIS", "--out", "OUT"]),
+    "file of AI4Arctic for a layer": ("f.nc", ["layer", "from-ai4arctic", "PREPARED", "THIS"]),
     "like": ("g.tif", ["prepare", "PRODUCT", "--like", "THIS", "--out", "OUT"]),
     "settings": ("c.toml", ["prepare", "PRODUCT", "--config", "THIS", "--out", "OUT"]),
     **{

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pystac
 import pytest
@@ -17,8 +19,11 @@ from workshop import run
 from floemap.cog import read_geobox
 from floemap.datasets.ai4arctic.acquisition import pass_direction, relative_orbit
 from floemap.datasets.ai4arctic.files import open_scene_file
+from floemap.datasets.ai4arctic.prepare import label_scene, prepare_scene
+from floemap.info import describe
 from floemap.results.stage import read_json
 from floemap.sentinel1.safe.reader import open_scene
+from floemap.sentinel1.settings import PrepareSettings
 from floemap.simulation.ai4arctic_scene import SimulatedScene
 
 Made = tuple[SimulatedScene, ...]
@@ -116,6 +121,47 @@ def test_many_files_in_one_call_and_the_grid_of_another(ai4arctic_set: Made, pre
     assert read_geobox(tmp_path / "like" / one.scene.name / "product.tif") == read_geobox(prepared / "product.tif")
     both = run("prepare", one.raw, "--like", prepared / "product.tif", "--crs", "EPSG:3995", "--out", tmp_path / "both")
     assert both.exit_code == 1 and "were both given" in both.output
+
+
+def test_layers_are_made_of_the_scenes_file(ai4arctic_set: Made, prepared: Path, tmp_path: Path) -> None:
+    one, other = ai4arctic_set[:2]
+    product = tmp_path / prepared.name
+    shutil.copytree(prepared, product)
+    done = run("layer", "from-ai4arctic", product, one.raw, "--bands", "era5, month")
+    assert done.exit_code == 0, done.output
+    made = {p.name for p in (product / "layers").iterdir()}
+    assert made == {"u10m_rotated", "v10m_rotated", "t2m", "skt", "tcwv", "tclw", "month"}
+    assert [Path(line).name in made for line in done.stdout.split() if "layers" in line] == [True] * 7
+    for words, why in (
+        ((product, other.raw, "--bands", "month"), "Give the file of the same scene"),
+        ((product, one.raw, "--bands", "btemp"), "is not a band of AI4Arctic"),
+        ((product, one.raw, "--bands", ","), "names no band"),
+    ):
+        wrong = run("layer", "from-ai4arctic", *words)
+        assert wrong.exit_code == 1 and why in wrong.output.replace("\n", " "), wrong.output
+
+
+def test_info_counts_the_polygons_of_labels(ai4arctic_set: Made, prepared: Path, tmp_path: Path) -> None:
+    one = ai4arctic_set[0]
+    with open_scene_file(one.raw) as file:
+        polygons = len(file.polygon_codes())
+    for path, words in ((one.raw, f", {polygons} polygons"), (one.ready, "")):
+        made = label_scene(path, prepared, tmp_path / path.suffixes[0] / path.stem[-4:])
+        assert dict(describe(made.folder).lines)["Chart"] == f"{path.name}{words}"
+
+
+def test_flip_mirrors_nothing(ai4arctic_set: Made, tmp_path: Path) -> None:
+    """The attribute says how to show a scene; lines, samples and tie points are as in the file."""
+    one = ai4arctic_set[0]
+    path = tmp_path / one.ready.name
+    shutil.copy(one.ready, path)
+    with h5py.File(path, "r+") as f:
+        f.attrs["flip"] = 1
+    settings = PrepareSettings(resolution_m=3475, grid="image")
+    a, b = (prepare_scene(p, tmp_path / k, settings).folder for k, p in (("a", path), ("b", one.ready)))
+    np.testing.assert_array_equal(rasterio.open(a / "product.tif").read(), rasterio.open(b / "product.tif").read())
+    flips = [read_json(folder / "product.json")["scene"]["flip"] for folder in (a, b)]
+    assert flips == [1, 0]
 
 
 def test_options_for_other_charts_are_refused(ai4arctic_set: Made, prepared: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_fixed_names_are_there() -> None:
             "label",
         ),
         *("train", "compare", "predict", "evaluate", "report", "chart"),
-        *("layer distance-to-land", "layer from-raster"),
+        *("layer distance-to-land", "layer from-raster", "layer from-ai4arctic"),
     } <= set(NAMES)
 
 
@@ -182,6 +182,7 @@ NEEDED = {
     "simulate twin": "--out O", "train": "S --loss dice --out O", "compare": "S --out O", "demo": "--out O",
     "simulate ai4arctic": "--out O", "fetch ai4arctic": "--check F",
     "fetch extremeearth": "--out O", "layer distance-to-land": "P --land L", "layer from-raster": "P F --name n",
+    "layer from-ai4arctic": "P F",
 }  # fmt: skip
 #: Commands whose beginnings stay when they are stopped.
 RESUMES = {"train", "compare", "demo", "fetch ai4arctic", "fetch extremeearth", "fetch weights"}

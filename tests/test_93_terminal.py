@@ -87,6 +87,8 @@ CALLS: dict[str, list[str]] = {
     "layer from-raster --variable": [
         *("layer", "from-raster", "PREPARED", "PREPARED/product.tif", "--name", "x", "--variable", "EVIL"),
     ],
+    "layer from-ai4arctic": ["layer", "from-ai4arctic", "EVIL", "EVIL"],
+    "layer from-ai4arctic --bands": ["layer", "from-ai4arctic", "PREPARED", "PREPARED", "--bands", "EVIL"],
     "predict": ["predict", "EVIL", "EVIL", "--model", "MODEL", "--out", "OUT"],
     "predict --model": ["predict", "PREPARED", "--model", "EVIL", "--out", "OUT"],
     "predict --device": ["predict", "PREPARED", "--model", "MODEL", "--device", "EVIL", "--out", "OUT"],

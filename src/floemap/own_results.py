@@ -101,8 +101,9 @@ def _grid(record: Mapping[str, Any]) -> str:
 
 def _labels(record: Mapping[str, Any]) -> Lines:
     decided, numbered = at(record, "decisions", {}), at(record, "polygons_in_table", 0)
+    drawn = _text(record, "chart.polygons", "")  # AI4Arctic's ready-to-train files have none
     return [
-        ("Chart", f"{_text(record, 'chart.file')}, {_text(record, 'chart.polygons', '?')} polygons"),
+        ("Chart", _text(record, "chart.file") + (f", {drawn} polygons" if drawn else "")),
         ("Grid of", f"{', '.join(map(str, at(record, 'inputs.like', {})))}, {_grid(record)}"),
         ("Polygons on the grid", f"{numbered}, in polygons.csv" if numbered else ""),
         *_pixels(record),

@@ -11,6 +11,8 @@ import typer
 from floemap.cli.app import command, group, print_result
 from floemap.cli.many import describe_made, run_each
 from floemap.cli.settings_options import FromOptions
+from floemap.datasets.ai4arctic.form import BAND_GROUPS
+from floemap.errors import ConfigError
 from floemap.layers.settings import DistanceSettings, RasterSettings
 
 layer = group("layer", "Add layers to prepared products, from which models learn beside the radar bands.")
@@ -101,3 +103,46 @@ def from_raster(
         made = layer_from_raster(product, file, name, settings, out=out, overwrite=overwrite, progress=progress)
     print_result(made.folder, skipped=made.skipped)
     describe_made(made.folder)
+
+
+@command("from-ai4arctic", layer)
+def from_ai4arctic(
+    product: Annotated[
+        Path, typer.Argument(metavar="PRODUCT", help="A prepared product: the folder, or its product.tif.")
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file of AI4Arctic (.nc) of the same scene.")],
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            "--bands",
+            metavar="NAME,...",
+            help="Bands to add, by their names in studies: amsr2 and era5 stand for all of theirs. (default: all)",
+        ),
+    ] = None,
+    out: _Out = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Add passive microwaves, weather, distance to land, month and place from a file of AI4Arctic.
+
+    The folder of PRODUCT gets layers/NAME for each band, with:
+
+    - layer.tif: the values on the product's grid, or in cells of 2 km of it (a cloud-optimised GeoTIFF);
+
+    - layer.json: how it was made.
+
+    A study makes the layers that its bands name by itself; this is for scenes outside of a study. A finished layer is
+    skipped.
+
+        floemap layer from-ai4arctic prepared/20180607T184326_dmi ready/20180607T184326_dmi_prep.nc --bands amsr2,month
+    """
+    from floemap.cli.bars import bar
+    from floemap.layers.of_ai4arctic import BANDS, layers_of_ai4arctic
+
+    given = [part.strip() for part in bands.split(",") if part.strip()] if bands is not None else list(BANDS)
+    names = [name for one in given for name in BAND_GROUPS.get(one, (one,))]
+    if not names:
+        raise ConfigError(f"--bands {bands!r} names no band.", hint="Leave it out for all of them.")
+    with bar(product.name) as progress:
+        made = layers_of_ai4arctic(product, file, names, out=out, overwrite=overwrite, progress=progress)
+    for one in made:
+        print_result(one.folder, skipped=one.skipped)

@@ -56,6 +56,7 @@ def layers_of_ai4arctic(
     file: str | Path,
     names: Sequence[str] = tuple(BANDS),
     *,
+    out: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> list[MadeLayer]:
@@ -69,6 +70,8 @@ def layers_of_ai4arctic(
         A ready-to-train or a raw file.
     names
         Names in :data:`BANDS`; all by default.
+    out
+        Folder for the layers; by default ``layers`` in that of the product, from which models read.
     overwrite
         Make them again even where they are finished from the same files.
     progress
@@ -97,7 +100,16 @@ def layers_of_ai4arctic(
             factor = 1 if name == DISTANCE else fields.factor
             made.append(
                 make_layer(
-                    product, name, STAGE, sources, {}, fields.of(name), factor=factor, known=known, overwrite=overwrite
+                    product,
+                    name,
+                    STAGE,
+                    sources,
+                    {},
+                    fields.of(name),
+                    factor=factor,
+                    known=known,
+                    out=out,
+                    overwrite=overwrite,
                 )
             )
     progress(len(names), len(names), "done")

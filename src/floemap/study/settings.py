@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from floemap.config import Settings
-from floemap.datasets.ai4arctic.form import AMSR2, ERA5, PREPARE_SETTINGS
+from floemap.datasets.ai4arctic.form import BAND_GROUPS, PREPARE_SETTINGS
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS
 from floemap.errors import ConfigError
 from floemap.evaluation.scoring.settings import EvaluateSettings
@@ -30,8 +28,6 @@ from floemap.own_legends import LegendChoice
 from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.sentinel1.settings import PrepareSettings
 
-#: Names that stand for several bands.
-BAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({"amsr2": AMSR2, "era5": ERA5})
 #: Value of an axis.
 AxisValue = bool | int | float | str
 #: Tables of a study that a comparison may vary within one split.

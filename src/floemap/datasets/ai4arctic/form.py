@@ -116,6 +116,8 @@ _WEATHER = {
 #: Names of the brightness temperatures and of the weather, in the files' order.
 AMSR2 = tuple(f"btemp_{ghz.replace('.', '_')}{p}" for ghz in FREQUENCIES for p in "hv")
 ERA5 = tuple(_WEATHER)
+#: Names that stand for several bands.
+BAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({"amsr2": AMSR2, "era5": ERA5})
 
 
 def _amsr2(dtype: str) -> tuple[Variable, ...]:

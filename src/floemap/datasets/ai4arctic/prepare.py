@@ -304,6 +304,7 @@ class _Drawer:
         self.simulated = file.simulated or tags.get("simulated") == "yes"
         self.tags = tags | {"chart": file.path.name, "legend": AI4ARCTIC.name, "AREA_OR_POINT": "Area"}
         self.about: dict[str, Any] = {}
+        self.polygons: dict[str, int] = {}
 
     def from_chart(self) -> NDArray[np.uint8]:
         """Return the classes of a ready-to-train file's chart; write the areas of equal classes."""
@@ -336,6 +337,7 @@ class _Drawer:
         ids, table = self._write_polygons(nearest(self.file, self.geobox, image, 0), whole)
         write_fractions(self.folder / _FRACTIONS, self.geobox, ids, table, AI4ARCTIC, self.tags)
         self.about |= {"decisions": types.counts, "polygons_drawn": len(codes)}
+        self.polygons = {"polygons": len(codes)}
         return table.dominant[ids]
 
     def _write_polygons(self, numbers: NDArray[Any], whole: PolygonTable) -> tuple[NDArray[np.uint16], PolygonTable]:
@@ -371,7 +373,7 @@ class _Drawer:
         scene = self.file.scene
         return self.about | {
             "simulated": self.simulated,
-            "chart": {"file": self.file.path.name, "service": scene.service, "region": scene.region},
+            "chart": {"file": self.file.path.name, "service": scene.service, "region": scene.region} | self.polygons,
             "grid": describe_grid(self.geobox),
             "legend": in_record(AI4ARCTIC),
             "pixels": {c.key: int(pixels[c.id]) for c in classes} | {"no_label": int(pixels[IGNORE])},
