@@ -36,7 +36,7 @@ from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
 from floemap.sentinel1.prepare import STAGE as PREPARE
 from floemap.study.compare import compare
-from floemap.study.data import StudyScene
+from floemap.study.scene import StudyScene
 from floemap.study.settings import Study
 from floemap.study.split import Split, make_split
 

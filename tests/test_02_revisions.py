@@ -21,7 +21,8 @@ from floemap.learning.training import state
 from floemap.legend import SIX_CLASSES
 from floemap.results.stage import Stage, is_finished, provenance, read_json, revisions_in, write_json
 from floemap.simulation import twin, twin_month
-from floemap.study import data, split
+from floemap.study import scene as study_scene
+from floemap.study import split
 
 A = Stage("floemap a", "a.json", revision=3)
 
@@ -110,7 +111,7 @@ def test_checks_of_another_revision_are_made_anew_and_never_pooled(
 def test_halves_of_another_revision_are_made_anew(
     workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = data.open_study_scene("01", workshop.prepared, workshop.labels, None, legend=SIX_CLASSES)
+    made = study_scene.open_study_scene("01", workshop.prepared, workshop.labels, None, legend=SIX_CLASSES)
     assert isinstance(made.footprint, Footprint)
     share = split.Share(made, "NE", "train")
 

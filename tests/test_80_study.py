@@ -18,7 +18,8 @@ from floemap.datasets.extremeearth.scenes import PARTS
 from floemap.datasets.extremeearth.split_halves import Footprint
 from floemap.errors import ConfigError
 from floemap.study.cells import plan, with_changes
-from floemap.study.data import StudyScene, find_scenes
+from floemap.study.data import find_scenes
+from floemap.study.scene import StudyScene
 from floemap.study.settings import DataSettings, SplitSettings, Study
 from floemap.study.split import Share, published_roles, share_out
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, fail, stdout
-from floemap.cli.study_options import Config, Data, read_study
+from floemap.cli.study_options import Config, Data, Verify, read_study
 
 
 @command("compare", resumes=True)
@@ -29,6 +29,7 @@ def compare(
         bool,
         typer.Option("--overwrite", help="Make finished parts again, and those begun with other settings."),
     ] = False,
+    verify: Verify = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Also make the report.")] = True,
     dry_run: Annotated[
         bool,
@@ -62,7 +63,7 @@ def compare(
         print_dry_run(estimate(study))
         return
     with bar(study.name) as progress:
-        done = run(study, out, jobs=jobs, report=report, overwrite=overwrite, progress=progress)
+        done = run(study, out, jobs=jobs, report=report, overwrite=overwrite, verify=verify, progress=progress)
     print_summary(done.summary, whole=False)
     stdout.print(f"results  {done.results}, tables in {done.folder / 'results.md'}")
     if done.report is not None:

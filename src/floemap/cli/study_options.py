@@ -17,6 +17,10 @@ Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settin
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="FOLDER", help="Products and charts, in place of [data] folder.")
 ]
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Read all files again, even if their sizes and times are those of the last run."),
+]
 
 
 def read_study(config: Path, data: Path | None, changes: Mapping[str, bool | int | float | str | None]) -> Study:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, stdout
-from floemap.cli.study_options import Config, Data, read_study
+from floemap.cli.study_options import Config, Data, Verify, read_study
 
 
 @command("train", resumes=True)
@@ -24,6 +24,7 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of [training] seed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again, even if finished or begun.")] = False,
+    verify: Verify = False,
 ) -> None:
     """Train one model on scenes and charts.
 
@@ -41,5 +42,5 @@ def train(
 
     study = read_study(config, data, {"loss.name": loss, "training.seed": seed})
     with bar(study.name) as progress:
-        checkpoint = train_model(study, out, overwrite=overwrite, progress=progress)
+        checkpoint = train_model(study, out, overwrite=overwrite, verify=verify, progress=progress)
     stdout.print(f"{checkpoint}")

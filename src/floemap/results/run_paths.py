@@ -37,6 +37,10 @@ class DataPaths:
     prepared = _Below("prepared")
     #: Folder of the masks of halves of scenes.
     parts = _Below("parts")
+    #: Folder of the surveys of parts; see :mod:`floemap.learning.data.surveyed`.
+    surveys = _Below("surveys")
+    #: File of what was found out about files; see :mod:`floemap.results.seen`.
+    seen = _Below("seen.json")
 
     def labels(self, scene: str) -> Path:
         """Folder of a scene's labels, in a folder of the chart's name: charts of several scenes may share a name."""

@@ -20,6 +20,7 @@ from typing import Any
 from floemap.errors import MISSHAPEN, FloemapError, OutputError
 from floemap.files import regular_file, writable_name
 from floemap.results.locks import TakenError, file_beside, held
+from floemap.results.seen import found_out
 from floemap.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -317,13 +318,20 @@ def provenance(stage: Stage, *, inputs: Mapping[str, Any], configuration: Mappin
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, as hexadecimal digits.
 
+    A study does not read a file again whose size and times are those of last time; see :mod:`floemap.results.seen`.
+
     Raises
     ------
     FloemapError
         If it cannot be read.
     """
-    try:
-        with regular_file(path).open("rb") as f:
+    regular = regular_file(path)
+
+    def read() -> str:
+        with regular.open("rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
+
+    try:
+        return str(found_out("sha256", [regular], read))
     except OSError as e:
         raise FloemapError(f"cannot be read: {e.strerror or e}.", path=path) from e

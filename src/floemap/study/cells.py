@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,9 +87,8 @@ def plan(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
                 seed = study.training.seed + repeat
                 settings = with_changes(study, with_loss(study, loss) | chosen | {"training.seed": seed})
                 cells.append(Cell(loss, repeat, chosen, settings))
-    names = [c.name for c in cells]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(c.name for c in cells).items():
+        if count > 1:
             raise ConfigError(f"two cells of the comparison have the name {name}.", hint="Change the axes' values.")
     return tuple(cells)
 

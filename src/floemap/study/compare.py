@@ -26,11 +26,13 @@ from floemap.progress import Progress, milestones, part_of, silent
 from floemap.report.report import Report, make_report
 from floemap.results.folders import refuse_foreign_files
 from floemap.results.run_paths import DataPaths, RunPaths
+from floemap.results.seen import remembering, save_seen
 from floemap.results.stage import Stage, alone_in, one_at_a_time, provenance, read_json, write_json, write_whole
 from floemap.study.beside import Outcome, run_beside
 from floemap.study.cells import HELD_OUT, Cell, check_cell, check_cells
-from floemap.study.data import StudyScene, check_layers, find_scenes, make_data
+from floemap.study.data import check_layers, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
+from floemap.study.scene import StudyScene
 from floemap.study.settings import Study
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ def compare(
     jobs: int | None = None,
     report: bool = True,
     overwrite: bool = False,
+    verify: bool = False,
     progress: Progress = silent,
 ) -> Comparison:
     """Train a model for each loss and repeat, predict and score the test scenes, and summarise the scores.
@@ -89,6 +92,8 @@ def compare(
         Whether to make the report too.
     overwrite
         Whether to repeat finished trainings, predictions and scores. Prepared products and labels are kept.
+    verify
+        Whether to read all files again, instead of trusting their sizes and times; see :mod:`floemap.results.seen`.
     progress
         Progress callback, called as progress(done, total, message).
 
@@ -112,7 +117,8 @@ def compare(
     check_layers(study.all_data(), data_folder(study, out))
     paths = RunPaths(out)
     refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables, paths.leaderboard)])
-    with alone_in(out, "compares in"):
+    seen = DataPaths(data_folder(study, out)).seen
+    with alone_in(out, "compares in"), remembering(seen, verify=verify):
         return _compare(study, cells, out, jobs, report, overwrite, progress)
 
 
@@ -131,6 +137,7 @@ def _compare(
     data = data_folder(study, out)
     with one_at_a_time(data):
         scenes = make_data(study.all_data(), data, progress=part_of(progress, 0, 20, "data"))
+    save_seen()  # for the processes of the cells
 
     def cell_progress(done: float, total: float, what: str) -> None:
         progress(1 + 18 * done / total, 20, what)
@@ -204,13 +211,13 @@ def write_results(
 def _run_in_turn(
     cells: Sequence[Cell], scenes: Sequence[StudyScene], study: Study, out: Path, overwrite: bool, progress: Progress
 ) -> Generator[tuple[Cell, Outcome]]:
-    masks = DataPaths(data_folder(study, out)).parts
+    data = DataPaths(data_folder(study, out))
     for i, cell in enumerate(cells):
         steps = part_of(progress, i, len(cells), cell.name)
         try:
             milestones.info("cell %d of %d: %s", i + 1, len(cells), cell.name)
             folder = RunPaths(out).cell(cell.name).folder
-            yield cell, run_cell(cell, scenes, folder, masks, overwrite=overwrite, progress=steps)
+            yield cell, run_cell(cell, scenes, folder, data, overwrite=overwrite, progress=steps)
         except FloemapError as e:
             yield cell, e
 
@@ -226,8 +233,17 @@ def _gpus() -> list[str]:
     return visible.split(",") if visible else [str(i) for i in range(count)]
 
 
-def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progress: Progress = silent) -> Path:
+def train_model(
+    study: Study,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    verify: bool = False,
+    progress: Progress = silent,
+) -> Path:
     """Train one model with the study's [loss], or resume; return its checkpoint, ``model/model.safetensors`` in `out`.
+
+    The parameters are those of :func:`compare`.
 
     Raises
     ------
@@ -241,15 +257,16 @@ def train_model(study: Study, out: str | Path, *, overwrite: bool = False, progr
     find_scenes(study.data)
     data = data_folder(study, out)
     check_layers(study.data, data)
-    with one_at_a_time(data):  # the first of several processes makes them; the others wait and find them
-        scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
-    checkpoint, _ = train_on(
-        study,
-        scenes,
-        out,
-        DataPaths(data).parts,
-        needed=("train", "validation"),
-        overwrite=overwrite,
-        progress=part_of(progress, 1, 2, "training"),
-    )
+    with remembering(DataPaths(data).seen, verify=verify):
+        with one_at_a_time(data):  # the first of several processes makes them; the others wait and find them
+            scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
+        checkpoint, _ = train_on(
+            study,
+            scenes,
+            out,
+            DataPaths(data),
+            needed=("train", "validation"),
+            overwrite=overwrite,
+            progress=part_of(progress, 1, 2, "training"),
+        )
     return checkpoint

@@ -8,20 +8,13 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from floemap.bands import BandSet
 from floemap.cog import read_geobox
 from floemap.datasets.base import SceneFiles
-from floemap.datasets.extremeearth.split_halves import Footprint
 from floemap.datasets.registry import DATASETS, reader_of
-from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError, ProductError
+from floemap.errors import ConfigError, FloemapError, GridError, ProductError
 from floemap.evaluation.scoring.sources import ClassTable, truth_band
 from floemap.files import regular_file
 from floemap.grid import check_same_grid
@@ -30,72 +23,16 @@ from floemap.layers.distance_to_land import layer_distance_to_land
 from floemap.layers.from_raster import layer_from_raster
 from floemap.layers.of_ai4arctic import layers_of_ai4arctic
 from floemap.layers.settings import DistanceSettings
-from floemap.layers.stored import find_layer, hashes_of, how_to_make, scene_bands
-from floemap.legend import Legend
-from floemap.own_legends import chosen_legend, from_record, same_classes
+from floemap.layers.stored import find_layer, how_to_make
+from floemap.own_legends import chosen_legend
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.results.run_paths import DataPaths
-from floemap.results.stage import read_json, sha256
 from floemap.sentinel1.encoding import PRODUCT_BANDS
-from floemap.study.settings import DataSettings, LayerSettings
+from floemap.study.known import KnownScenes
+from floemap.study.scene import StudyScene, open_study_scene
+from floemap.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StudyScene:
-    """A scene that is prepared and labelled.
-
-    Attributes
-    ----------
-    name
-        Name of the scene in the study: ``01`` to ``12`` in the ExtremeEarth dataset.
-    product, labels
-        Folders made by `floemap prepare` and `floemap label`, on the same grid.
-    truth
-        Raster of the true classes of a simulated scene, or None.
-    start
-        Start of the acquisition.
-    footprint
-        Outline of the scene on the ground.
-    simulated
-        Whether the product or the chart is simulated.
-    hashes
-        SHA-256 of product.tif and labels.tif, and of the layers that models learn from.
-    bands
-        Bands of the product and layers that models learn from.
-    """
-
-    name: str
-    product: Path
-    labels: Path
-    truth: Path | None
-    start: datetime
-    footprint: Footprint
-    simulated: bool
-    hashes: dict[str, str]
-    bands: BandSet = PRODUCT_BANDS
-
-    @property
-    def raster(self) -> Path:
-        """Path of the raster of bands."""
-        return self.product / "product.tif"
-
-    @property
-    def label_raster(self) -> Path:
-        """Path of the raster of classes."""
-        return self.labels / "labels.tif"
-
-    def about(self) -> dict[str, Any]:
-        """Return a description of the scene for records, ready for JSON."""
-        return {
-            "name": self.name,
-            "product": self.product.name,
-            "chart": self.labels.name,
-            "start": self.start.isoformat(),
-            "simulated": self.simulated,
-            "sha256": self.hashes,
-        }
 
 
 def find_scenes(settings: DataSettings) -> tuple[SceneFiles, ...]:
@@ -135,17 +72,22 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
         As the stages do; the message begins with the name of the scene. Finished scenes are kept.
     """
     found = find_scenes(settings)
-    scenes = []
+    before = KnownScenes(settings, out)
+    scenes = {}
     for i, scene in enumerate(found):
+        if (known := before.known(scene)) is not None:
+            scenes[scene.name] = known
+            continue
         steps = part_of(progress, i, len(found), f"scene {scene.name}")
         milestones.info("scene %d of %d: %s, bands and labels", i + 1, len(found), scene.name)
         try:
-            scenes.append(_make(scene, settings, DataPaths(out), steps))
+            make = partial(_make, scene, settings, DataPaths(out), steps)
+            scenes[scene.name] = before.remember(scene, make)
         except FloemapError as e:
             e.message = f"scene {scene.name}: {e.message}"
             raise
     progress(len(found), len(found), "scenes prepared")
-    return tuple(scenes)
+    return tuple(scenes[s.name] for s in found)
 
 
 def check_layers(settings: DataSettings, out: Path | None) -> None:
@@ -181,7 +123,7 @@ def check_layers(settings: DataSettings, out: Path | None) -> None:
                 elif how.land is not None:
                     describe_land(how.land)
                 else:
-                    regular_file(_raster_for(how, scene, product))
+                    regular_file(how.raster_for(scene.name, product.name))
         except FloemapError as e:
             e.message = f"scene {scene.name}: {e.message}"
             raise
@@ -200,11 +142,6 @@ def _find(scene: SceneFiles, product: Path, name: str) -> None:
     find_layer(raster, name)
 
 
-def _raster_for(how: LayerSettings, scene: SceneFiles, product: Path) -> str:
-    """Return the path of the raster that a scene's layer is made from."""
-    return str(how.raster).replace("{scene}", scene.name).replace("{product}", product.name)
-
-
 def _layers(scene: SceneFiles, settings: DataSettings, product: Path, progress: Progress) -> None:
     """Make the layers of a prepared product that the study makes by itself. Finished ones are kept."""
     made = [n for n in settings.bands if n in settings.layers]
@@ -213,7 +150,8 @@ def _layers(scene: SceneFiles, settings: DataSettings, product: Path, progress: 
         if how.land is not None:
             layer_distance_to_land(product, how.land, DistanceSettings(cap_km=how.cap_km), progress=steps)
         else:
-            layer_from_raster(product, _raster_for(how, scene, product), name, how.options, progress=steps)
+            raster = how.raster_for(scene.name, product.name)
+            layer_from_raster(product, raster, name, how.options, progress=steps)
     own = reader_of(scene.product).layers([n for n in settings.bands if n not in made])
     if own:
         layers_of_ai4arctic(product, scene.product, own, progress=progress)
@@ -240,48 +178,3 @@ def _make(scene: SceneFiles, settings: DataSettings, out: DataPaths, progress: P
             truth = None
     chosen = chosen_legend(settings.legend)
     return open_study_scene(scene.name, product, labels, truth, legend=chosen, bands=settings.bands)
-
-
-def open_study_scene(
-    name: str,
-    product: Path,
-    labels: Path,
-    truth: Path | None,
-    *,
-    legend: Legend,
-    bands: Sequence[str] = PRODUCT_BANDS.names,
-) -> StudyScene:
-    """Return a study scene from the records of a prepared product and its labels, with the named bands.
-
-    Raises
-    ------
-    ConfigError
-        If the labels were made with another legend.
-    ProductError, GridError
-        If a layer is missing or cannot be used.
-    FloemapError
-        If one of them is not finished, or is of another kind.
-    """
-    about, label = read_json(product / "product.json"), read_json(labels / "label.json")
-    used = from_record(label.get("legend"), labels / "label.json")
-    if not same_classes(used, legend):
-        raise ConfigError(
-            f"the labels {labels} have the legend {used.name!r}, and the study's legend {legend.name!r} has other "
-            "classes or codes.",
-            hint="Label the chart again, with `floemap label --legend`, or change [data] legend.",
-        )
-    try:
-        start = datetime.fromisoformat(about["scene"]["start"])
-        footprint = Footprint.from_corners(np.array(about["corners_lonlat_deg"]))
-        simulated = bool(about["simulated"]) or bool(label.get("simulated", False))
-    except MISSHAPEN as e:
-        raise FloemapError(
-            f"is not the record of a prepared product: {e!r}.",
-            path=product / "product.json",
-            hint="Make it again with `floemap prepare --overwrite`.",
-        ) from e
-    rasters: Sequence[Path] = (product / "product.tif", labels / "labels.tif")
-    hashes = {path.name: sha256(path) for path in rasters}
-    found = scene_bands(product, bands, product_sha256=hashes["product.tif"])
-    hashes |= hashes_of(product / "product.tif", found)
-    return StudyScene(name, product, labels, truth, start, footprint, simulated, hashes, found)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from floemap.learning.settings import LearningSettings
 from floemap.own_legends import chosen_legend
 from floemap.progress import Progress, part_of, silent
 from floemap.results.folders import refuse_foreign_files
-from floemap.results.run_paths import CellPaths, told_from
+from floemap.results.run_paths import CellPaths, DataPaths, told_from
+from floemap.results.seen import found_out
 from floemap.results.stage import (
     Stage,
     make_folder,
@@ -37,7 +39,7 @@ from floemap.results.stage import (
     write_whole,
 )
 from floemap.study.cells import Cell
-from floemap.study.data import StudyScene
+from floemap.study.scene import StudyScene
 from floemap.study.settings import Study
 from floemap.study.split import ROLES, Split, make_split
 
@@ -51,7 +53,7 @@ def train_on(
     study: Study,
     scenes: Sequence[StudyScene],
     out: Path,
-    masks: Path,
+    data: DataPaths,
     *,
     needed: Sequence[Role] = ROLES,
     overwrite: bool = False,
@@ -68,8 +70,8 @@ def train_on(
     from floemap.learning.training.loop import train
 
     classes = chosen_legend(study.data.legend)
-    with one_at_a_time(masks):
-        split = make_split(study.split, scenes, classes, masks, needed)
+    with one_at_a_time(data.parts):
+        split = make_split(study.split, scenes, classes, data.parts, needed)
     about = about_data(split)
     paths = CellPaths(out)
     learnt, held = (with_bands(split.of(role), study.data.bands) for role in ("train", "validation"))
@@ -90,6 +92,7 @@ def train_on(
             paths.model,
             about=about,
             overwrite=overwrite,
+            surveys_in=data.surveys,
             progress=progress,
         )
     return trained.checkpoint, split
@@ -151,13 +154,14 @@ def about_data(split: Split) -> dict[str, Any]:
         If the scenes do not all have the same pixel size.
     """
     learnt = [s for s in split.shares if s.role != "test"]
-    geobox = read_geobox(learnt[0].scene.raster)
-    for share in split.shares:
-        size = abs(read_geobox(share.scene.raster).resolution.x)
+    first = learnt[0].scene
+    geobox = read_geobox(first.raster)
+    for scene in {s.scene.name: s.scene for s in split.shares}.values():
+        size = found_out("pixel size", [scene.raster], partial(_pixel_m, scene.raster))
         if not math.isclose(size, abs(geobox.resolution.x), rel_tol=RESOLUTION_TOLERANCE):
             raise GridError(
-                f"has pixels of {size:g} m; those of {learnt[0].scene.name} have {abs(geobox.resolution.x):g} m.",
-                path=share.scene.raster,
+                f"has pixels of {size:g} m; those of {first.name} have {abs(geobox.resolution.x):g} m.",
+                path=scene.raster,
                 hint="A model is trained on one pixel size: prepare all scenes with the same resolution.",
             )
     crs = crs_of(geobox)
@@ -169,11 +173,15 @@ def about_data(split: Split) -> dict[str, Any]:
     }
 
 
+def _pixel_m(raster: Path) -> float:
+    return float(abs(read_geobox(raster).resolution.x))
+
+
 def run_cell(
     cell: Cell,
     scenes: Sequence[StudyScene],
     out: Path,
-    masks: Path,
+    data: DataPaths,
     *,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -196,7 +204,7 @@ def run_cell(
         paths.record.unlink(missing_ok=True)  # it exists only while all results are there, made with the same settings
     study = cell.study
     checkpoint, split = train_on(
-        study, scenes, out, masks, overwrite=overwrite, progress=part_of(progress, 0, 2, "training")
+        study, scenes, out, data, overwrite=overwrite, progress=part_of(progress, 0, 2, "training")
     )
     tested = []
     for i, (share, part) in enumerate(split.tests):

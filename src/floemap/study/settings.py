@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -75,6 +76,10 @@ class LayerSettings(Settings):
             raise ValueError("give land, for distance_to_land_km, or raster, for another layer")
         return self
 
+    def raster_for(self, scene: str, product: str) -> str:
+        """Return the path of the raster for a scene, given its name and that of its prepared product."""
+        return str(self.raster).replace("{scene}", scene).replace("{product}", product)
+
 
 class DataSettings(Settings):
     """Scenes and charts, and how they are prepared and labelled."""
@@ -124,9 +129,8 @@ class DataSettings(Settings):
     def _one_source(self) -> DataSettings:
         if self.folder is not None and self.scenes:
             raise ValueError("give a folder or scenes, not both")
-        names = [s.name for s in self.scenes]
-        if len(set(names)) != len(names):
-            raise ValueError(f"two scenes have the same name: {sorted(n for n in set(names) if names.count(n) > 1)}")
+        if twice := sorted(n for n, count in Counter(s.name for s in self.scenes).items() if count > 1):
+            raise ValueError(f"two scenes have the same name: {twice}")
         if self.dataset == "ai4arctic" and self.legend != "ai4arctic":
             raise ValueError('the dataset ai4arctic has charts of the legend ai4arctic: give legend = "ai4arctic"')
         return self

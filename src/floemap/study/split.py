@@ -6,10 +6,10 @@ not show the same ice, that is, the same ground within about a day.
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,9 @@ from floemap.errors import ConfigError, TrainingError
 from floemap.learning.data.parts import ScenePart, Window
 from floemap.legend import IGNORE, Legend
 from floemap.results.folders import made_of, stage_folder
+from floemap.results.seen import found_out
 from floemap.results.stage import Stage, is_finished, provenance, write_json
-from floemap.study.data import StudyScene
+from floemap.study.scene import StudyScene
 from floemap.study.settings import SplitSettings
 
 logger = logging.getLogger(__name__)
@@ -200,30 +201,42 @@ def _share(part: str, role: Role, scenes: Mapping[str, StudyScene]) -> Share:
 
 def _refuse_same_product(tests: Sequence[Share]) -> None:
     """Refuse to test one product under two names, as with charts of two analysts: results are stored by product."""
-    for a, b in combinations(tests, 2):
-        if a.scene.product.name == b.scene.product.name and a.scene.name != b.scene.name:
+    by_product: dict[str, Share] = {}
+    for share in tests:
+        other = by_product.setdefault(share.scene.product.name, share)
+        if other.scene.name != share.scene.name:
             raise ConfigError(
-                f"the test scenes {a.name} and {b.name} are the same product, {a.scene.product.name}.",
+                f"the test scenes {other.name} and {share.name} are the same product, {share.scene.product.name}.",
                 hint="Make a study for each chart.",
             )
 
 
 def refuse_overlap(shares: Sequence[Share], settings: SplitSettings) -> None:
     """Raise :class:`ConfigError` if two parts with different uses show the same ice."""
-    outlines = [_outline(s, settings.cut) for s in shares]
-    for (a, at), (b, bt) in combinations(zip(shares, outlines, strict=True), 2):
-        hours = abs((a.scene.start - b.scene.start).total_seconds()) / 3600
-        if a.role == b.role or hours > settings.same_ice_hours:
+    outlines = functools.cache(lambda i: _outline(shares[i], settings.cut))
+    for i, j in sorted(_near_in_time(shares, settings.same_ice_hours)):
+        a, b = shares[i], shares[j]
+        if outlines(i)["northern"] != outlines(j)["northern"]:
             continue
-        if bool(at["northern"]) != bool(bt["northern"]):
-            continue
-        shared_km2 = shapely.intersection(at["polygon"], bt["polygon"]).area / 1e6
+        shared_km2 = shapely.intersection(outlines(i)["polygon"], outlines(j)["polygon"]).area / 1e6
         if shared_km2 > _TOUCHING_KM2:
+            hours = abs((a.scene.start - b.scene.start).total_seconds()) / 3600
             raise ConfigError(
                 f"{a.name} ({a.role}) and {b.name} ({b.role}) share {shared_km2:,.0f} km2 of the same ice, "
                 f"seen within {hours:.1f} hours.",
                 hint="Give them the same use, or use one half of each (NAME-SW, NAME-NE).",
             )
+
+
+def _near_in_time(shares: Sequence[Share], hours: float) -> Iterator[tuple[int, int]]:
+    """Give the indices of each two parts with different uses that were seen within so many hours of each other."""
+    order = sorted(range(len(shares)), key=lambda i: shares[i].scene.start)
+    for at, i in enumerate(order):
+        for j in order[at + 1 :]:
+            if (shares[j].scene.start - shares[i].scene.start).total_seconds() > hours * 3600:
+                break
+            if shares[i].role != shares[j].role:
+                yield min(i, j), max(i, j)
 
 
 def _outline(share: Share, cut: Cut) -> dict[str, Any]:
@@ -259,9 +272,14 @@ def make_part(share: Share, out: Path, cut: Cut) -> ScenePart:
             write_cog(partial / "mask.tif", geobox, mask.astype(np.uint8), [band], nodata=None)
             record = provenance(STAGE, inputs=inputs, configuration=configuration)
             write_json(partial / STAGE.record, record | {"window": _window(mask), "bytes": made_of(partial)})
-    with open_raster(folder / "mask.tif") as d:
-        window = _window(d.read(1) > 0)
-    return ScenePart(share.name, scene.raster, scene.label_raster, folder / "mask.tif", window, bands=scene.bands)
+    made = folder / "mask.tif"
+    row, col, rows, cols = found_out("window", [made], lambda: list(_window(_read(made) > 0)))
+    return ScenePart(share.name, scene.raster, scene.label_raster, made, (row, col, rows, cols), bands=scene.bands)
+
+
+def _read(raster: Path) -> NDArray[Any]:
+    with open_raster(raster) as d:
+        return np.asarray(d.read(1))
 
 
 def _window(inside: NDArray[np.bool_]) -> Window:
@@ -279,18 +297,21 @@ def label_counts(part: ScenePart, legend: Legend) -> dict[str, int]:
     TrainingError
         If the part has no labelled pixel.
     """
-    counts = np.zeros(256, np.int64)
-    with open_raster(part.labels) as labels:
-        read = labels.read(1)
-    if part.mask is not None:
-        with open_raster(part.mask) as mask:
-            read[mask.read(1) == 0] = IGNORE
-    counts += np.bincount(read.ravel(), minlength=256)
-    if not counts[: len(legend)].any():
+    files = [part.labels, *([] if part.mask is None else [part.mask])]
+    counts = found_out("label counts", files, lambda: _counts(part))
+    if not any(counts[: len(legend)]):
         raise TrainingError(
             f"part {part.name} has no labelled pixel.", path=part.labels, hint="Leave it out of the split."
         )
     return {c.key: int(counts[c.id]) for c in legend.classes}
+
+
+def _counts(part: ScenePart) -> list[int]:
+    """Return the number of pixels of each label value, 256 of them."""
+    labels = _read(part.labels)
+    if part.mask is not None:
+        labels[_read(part.mask) == 0] = IGNORE
+    return [int(n) for n in np.bincount(labels.ravel(), minlength=256)]
 
 
 @dataclass(frozen=True)

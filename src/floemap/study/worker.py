@@ -9,6 +9,7 @@ from pathlib import Path
 from floemap.errors import FloemapError
 from floemap.progress import Progress, part_of, silent
 from floemap.results.run_paths import DataPaths, RunPaths
+from floemap.results.seen import remembering
 from floemap.results.stage import one_at_a_time, read_json
 from floemap.study.beside import end_with_parent, tell_parent
 from floemap.study.cells import plan
@@ -24,14 +25,15 @@ def work(out: Path, name: str, *, overwrite: bool = False, progress: Progress = 
     study = Study.checked(**read_json(paths.plan)["configuration"])
     cells = {c.name: c for c in plan(study, [s.name for s in find_scenes(study.data)])}
     data = data_folder(study, out)
-    with one_at_a_time(data):
-        scenes = make_data(study.all_data(), data, progress=part_of(progress, 0, 20, "data"))
 
     def cell_progress(done: float, total: float, what: str) -> None:
         progress(1 + 19 * done / total if total else 1, 20, what)
 
-    folder = paths.cell(name).folder
-    run_cell(cells[name], scenes, folder, DataPaths(data).parts, overwrite=overwrite, progress=cell_progress)
+    with remembering(DataPaths(data).seen):
+        with one_at_a_time(data):
+            scenes = make_data(study.all_data(), data, progress=part_of(progress, 0, 20, "data"))
+        folder = paths.cell(name).folder
+        run_cell(cells[name], scenes, folder, DataPaths(data), overwrite=overwrite, progress=cell_progress)
 
 
 if __name__ == "__main__":

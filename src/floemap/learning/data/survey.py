@@ -6,8 +6,8 @@ A survey takes a few hundred kilobytes at most. Training uses it in place of the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,8 @@ class Survey:
         Sums of the stored values of the bands, from :func:`floemap.learning.data.normalisation.band_sums`.
     places
         Places for crops; None if no crops are drawn from the part.
+    known
+        Number of pixels at which a value of the charts' polygons is known, by the name of the value.
     """
 
     name: str
@@ -71,10 +73,15 @@ class Survey:
     pixels: NDArray[np.int64]
     sums: BandSums
     places: Places | None = None
+    known: Mapping[str, int] = field(default_factory=dict)
 
 
-def survey_part(part: PartArrays, size_px: int | None = None, min_valid: float = 0.0) -> Survey:
+def survey_part(
+    part: PartArrays, size_px: int | None = None, min_valid: float = 0.0, values: Sequence[str] = ()
+) -> Survey:
     """Survey a part; find the places of crops of `size_px` with a share `min_valid` of labelled pixels.
+
+    `values` are the values of polygons whose known pixels are counted, if the part has polygons.
 
     Raises
     ------
@@ -98,7 +105,10 @@ def survey_part(part: PartArrays, size_px: int | None = None, min_valid: float =
                 f"pixels; the best has one on {places.best_share:.1%}.",
                 hint="Lower crops.min_valid or crops.size_px, or leave the part out.",
             )
-    return Survey(part.name, (rows, cols), pixels, band_sums(part.stored), places)
+    known = {}
+    if part.ids is not None and part.polygons is not None:
+        known = {value: part.polygons.known(part.ids, value) for value in values}
+    return Survey(part.name, (rows, cols), pixels, band_sums(part.stored), places, known)
 
 
 def find_places(labelled: NDArray[np.bool_], size_px: int, min_valid: float) -> Places:

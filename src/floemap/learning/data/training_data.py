@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from floemap.errors import ConfigError, TrainingError
 from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, StreamedCrops, draw_fixed
-from floemap.learning.data.parts import PartArrays, ScenePart, load_part
+from floemap.learning.data.parts import PartArrays, ScenePart
 from floemap.learning.data.polygons import PolygonShares, tables_of
-from floemap.learning.data.survey import Survey, count_classes, survey_part
+from floemap.learning.data.survey import Survey, count_classes
+from floemap.learning.data.surveyed import Surveyed, Wanted, surveyed, values_of
 from floemap.learning.settings import LearningSettings
 from floemap.learning.targets import Head, heads_of
 from floemap.legend import Legend
-from floemap.results.stage import sha256
+from floemap.threads import in_order, usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ Part = ScenePart | PartArrays
 
 #: Share of the free memory of a GPU that resident scenes may use. The network needs the rest.
 _SHARE_OF_GPU = 0.4
+#: Most parts that are read at the same time: each takes memory until it is surveyed.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def gather(
     legend: Legend,
     device: torch.device,
     shares_for: str = "",
+    surveys_in: Path | None = None,
 ) -> Dataset:
     """Load and survey all parts. If a class occurs in no training part, a warning is logged.
 
@@ -76,6 +80,8 @@ def gather(
         Device of the training.
     shares_for
         Name of the loss of ice types, if it learns from partial concentrations; "" if not.
+    surveys_in
+        Folder in which surveys are kept for later trainings; None keeps none.
 
     Raises
     ------
@@ -87,16 +93,11 @@ def gather(
     """
     crops, streamed = settings.crops, settings.crops.source == "streamed"
     heads = heads_of(settings.tasks, len(legend))
-    known, known_held = dict.fromkeys(heads, 0), dict.fromkeys(heads, 0)
-    surveys, loaded, tables = [], [], []
-    for part in training:
-        arrays = load_part(part)
-        surveys.append(survey_part(arrays, crops.size_px, crops.min_valid))
-        if not streamed:
-            loaded.append(arrays)
-        tables.append(arrays.polygons)
-        _count_known(known, arrays)
-    _refuse_unknown(known, "training", training)
+    values = values_of([h.target for h in heads])
+    wanted = Wanted(crops.size_px, crops.min_valid, values, surveys_in)
+    read = _survey_all(training, wanted, load=not streamed)
+    surveys, loaded, tables = [r.survey for r in read], [r.arrays for r in read], [r.polygons for r in read]
+    _refuse_unknown(heads, surveys, "training")
     if shares_for and not any(_has_candidates(t) for t in tables):
         raise TrainingError(
             f"no polygon of the training parts ({', '.join(p.name for p in training)}) has partial concentrations, "
@@ -108,18 +109,14 @@ def gather(
     if absent:
         logger.warning("no training part has a pixel of %s: the model cannot learn this class", ", ".join(absent))
 
-    held: list[Part] = []
-    fixed = []
     on_patches = settings.training.validation == "crops"
-    for i, part in enumerate(validation):
-        arrays = load_part(part)
-        survey = survey_part(arrays, crops.size_px if on_patches else None, crops.min_valid)
-        count_classes([survey], legend, "validation")
-        held.append(part if streamed else arrays)
-        _count_known(known_held, arrays)
-        if on_patches:
-            fixed.append(draw_fixed(survey, i, crops))
-    _refuse_unknown(known_held, "validation", validation)
+    wanted = replace(wanted, size_px=crops.size_px if on_patches else None)
+    read = _survey_all(validation, wanted, load=not streamed)
+    for r in read:
+        count_classes([r.survey], legend, "validation")
+    _refuse_unknown(heads, [r.survey for r in read], "validation")
+    held: list[Part] = [part if r.arrays is None else r.arrays for part, r in zip(validation, read, strict=True)]
+    fixed = [draw_fixed(r.survey, i, crops) for i, r in enumerate(read)] if on_patches else None
 
     on_gpu = device.type == "cuda"
     source: CropSource
@@ -132,7 +129,8 @@ def gather(
             tables=tables_of(tables),
         )
     else:
-        needed = sum(a.stored.nbytes + a.labels.nbytes + (0 if a.ids is None else a.ids.nbytes) for a in loaded)
+        resident = [a for a in loaded if a is not None]
+        needed = sum(a.stored.nbytes + a.labels.nbytes + (0 if a.ids is None else a.ids.nbytes) for a in resident)
         if on_gpu:
             torch.cuda.empty_cache()  # memory that torch has cached from an earlier training counts as used
         fits = on_gpu and needed < _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
@@ -140,18 +138,15 @@ def gather(
             logger.warning(
                 "the scenes (%.1f GB) do not fit into the GPU's memory; they stay in main memory", needed / 1e9
             )
-        source = ResidentCrops(loaded, device if fits else "cpu")
-        kept = training if fits else loaded
-    return Dataset(surveys, pixels, source, kept, held, fixed if on_patches else None)
+        source = ResidentCrops(resident, device if fits else "cpu")
+        kept = training if fits else resident
+    return Dataset(surveys, pixels, source, kept, held, fixed)
 
 
-def _count_known(known: dict[Head, int], part: PartArrays) -> None:
-    """Add the number of pixels of a part at which the target of each further head is known."""
-    if part.ids is None or part.polygons is None:
-        return
-    for head in known:
-        if head.kind != "class":
-            known[head] += part.polygons.known(part.ids, head.target)
+def _survey_all(parts: Sequence[Part], wanted: Wanted, *, load: bool) -> list[Surveyed]:
+    """Survey all parts, several at a time: reading leaves the interpreter free."""
+    calls = (partial(surveyed, part, wanted, load=load) for part in parts)
+    return list(in_order(calls, min(usable_cores(), _MOST_THREADS)))
 
 
 def _has_candidates(polygons: PolygonShares | None) -> bool:
@@ -159,11 +154,12 @@ def _has_candidates(polygons: PolygonShares | None) -> bool:
     return polygons is not None and bool(polygons.candidates.any())
 
 
-def _refuse_unknown(known: Mapping[Head, int], split: str, parts: Sequence[Part]) -> None:
-    for head, pixels in known.items():
-        if head.kind != "class" and not pixels:
+def _refuse_unknown(heads: Sequence[Head], surveys: Sequence[Survey], split: str) -> None:
+    """Refuse parts of which no pixel has a polygon of a known value that a further head learns."""
+    for head in heads:
+        if head.kind != "class" and not any(s.known.get(head.target) for s in surveys):
             raise TrainingError(
-                f"no pixel of the {split} parts ({', '.join(p.name for p in parts)}) has a polygon of known "
+                f"no pixel of the {split} parts ({', '.join(s.name for s in surveys)}) has a polygon of known "
                 f"{head.target}, which the head {head.name} learns.",
                 hint=f"Use charts that give it, or leave out [tasks.{head.name}].",
             )
@@ -196,7 +192,7 @@ def check_parts(
         if not parts:
             raise ConfigError(f"there are no {split} parts.", hint="Give at least one scene, or half of one.")
     names = [p.name for p in (*training, *validation)]
-    twice = sorted({n for n in names if names.count(n) > 1})
+    twice = sorted(n for n, count in Counter(names).items() if count > 1)
     if twice:
         raise ConfigError(f"parts are given twice: {', '.join(twice)}.")
     missing = [key for key in ("resolution_m", "simulated") if key not in about]
@@ -213,37 +209,3 @@ def check_parts(
         raise ConfigError(f"crops.border_px is {border}, but parts are given without it.")
     if settings.crops.source == "streamed" and any(isinstance(p, PartArrays) for p in training):
         raise ConfigError('crops.source is "streamed", but parts are in memory.', hint='Set it to "resident".')
-
-
-def identities(parts: Sequence[Part]) -> dict[str, Any]:
-    """Return the identity of each part: hashes of its content, so that a training resumes with the same data only.
-
-    Raises
-    ------
-    FloemapError
-        If a file cannot be read.
-    """
-    return {p.name: _of_arrays(p) if isinstance(p, PartArrays) else _of_files(p) for p in parts}
-
-
-def _of_arrays(part: PartArrays) -> dict[str, Any]:
-    arrays: dict[str, NDArray[Any]] = {"stored": part.stored, "labels": part.labels}
-    if part.ids is not None and part.polygons is not None:
-        arrays |= {"polygons": part.ids, "shares": part.polygons.shares, "candidates": part.polygons.candidates}
-        if part.polygons.values is not None:
-            arrays["values"] = part.polygons.values
-    return {name: hashlib.sha256(np.ascontiguousarray(a).data).hexdigest() for name, a in arrays.items()}
-
-
-def _of_files(part: ScenePart) -> dict[str, Any]:
-    from floemap.icechart.label.polygon_table import TABLE
-    from floemap.layers.stored import hashes_of
-
-    files = {"product": part.product, "labels": part.labels, "mask": part.mask, "polygons": part.polygons}
-    if part.polygons is not None:
-        files["table"] = part.polygons.with_name(TABLE)
-    about: dict[str, Any] = {name: sha256(path) for name, path in files.items() if path is not None}
-    about["window"] = part.window
-    if layers := hashes_of(part.product, part.bands):
-        about["layers"] = layers
-    return about | ({"border_px": part.border_px} if part.border_px else {})

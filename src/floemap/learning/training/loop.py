@@ -40,6 +40,7 @@ from floemap.learning.training.run import Run
 from floemap.learning.training.state import METRICS, RECORD, WEIGHTS, open_folder
 from floemap.legend import Legend
 from floemap.progress import Progress, silent
+from floemap.results.seen import save_seen
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ def train(
     about: Mapping[str, Any],
     overwrite: bool = False,
     device: str = "auto",
+    surveys_in: Path | None = None,
     progress: Progress = silent,
 ) -> Trained:
     """Train a model, or resume its training.
@@ -107,6 +109,8 @@ def train(
         Start again, whatever the folder holds. Its previous training is deleted at once.
     device
         See :func:`floemap.learning.training.distributed.make_fabric`.
+    surveys_in
+        Folder in which surveys of parts on disk are kept, for later trainings on them; None keeps none.
     progress
         Progress callback, called as progress(step, steps, message) after each step. The number of steps is what
         remains if the validation loss does not improve again.
@@ -148,7 +152,8 @@ def train(
         note_arithmetic(state, fabric, out)
         progress(0, 1, "reading the scenes")
         shares_for = settings.loss.name if loss_class(settings.loss.name).reads_polygons else ""
-        data = gather(training, validation, settings, legend, fabric.device, shares_for)
+        data = gather(training, validation, settings, legend, fabric.device, shares_for, surveys_in)
+        save_seen()  # a training that is stopped need not find it out again
         header = header_of(settings, legend, data, fabric, state, about, start)
         header |= {"inputs": inputs, "configuration": configuration}
         # The random numbers of the caller are not touched.

@@ -10,7 +10,8 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from floemap.bands import BandSet
-from floemap.learning.data.training_data import Dataset, Part, identities
+from floemap.learning.data.identities import identities
+from floemap.learning.data.training_data import Dataset, Part
 from floemap.learning.losses.tasks import identities as loss_identities
 from floemap.learning.models.atrous import describe_rates
 from floemap.learning.models.checkpoint import Checkpoint
