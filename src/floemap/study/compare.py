@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.checks.assess import RECORD as CHECKS
@@ -23,7 +23,6 @@ from floemap.evaluation.statistics.summary import summarise
 from floemap.files import writable_name
 from floemap.learning.training.launched import place, tasks
 from floemap.progress import Progress, milestones, part_of, silent
-from floemap.report.report import Report, make_report
 from floemap.results.folders import refuse_foreign_files
 from floemap.results.run_paths import DataPaths, RunPaths
 from floemap.results.seen import remembering, save_seen
@@ -34,6 +33,9 @@ from floemap.study.data import check_layers, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
 from floemap.study.scene import StudyScene
 from floemap.study.settings import Study
+
+if TYPE_CHECKING:
+    from floemap.report.report import Report
 
 logger = logging.getLogger(__name__)
 
@@ -160,9 +162,15 @@ def _compare(
         name, words = next(iter(failed.items()))
         raise FloemapError(f"all cells failed; {name}: {words}", path=out)
     summary = write_results(study, out, cells, records, failed)
-    made = make_report(out, progress=part_of(progress, 19, 20, "report")) if report else None
+    made = _report(out, part_of(progress, 19, 20, "report")) if report else None
     progress(20, 20, "done")
     return Comparison(out, summary, failed, made)
+
+
+def _report(out: Path, progress: Progress) -> Report:
+    from floemap.report.report import make_report  # its figures need much that a training does not
+
+    return make_report(out, progress=progress)
 
 
 def data_folder(study: Study, out: Path) -> Path:

@@ -107,7 +107,7 @@ def _read(path: Path, name: str) -> Survey | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
             arrays = {key: held[key] for key in held.files}
         about = json.loads(str(arrays["about"]))
         places = None
