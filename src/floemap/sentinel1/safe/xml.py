@@ -11,6 +11,7 @@ from lxml import etree
 from numpy.typing import NDArray
 
 from floemap.errors import ProductError
+from floemap.safe_xml import BrokenXmlError, DoctypeError, parse_xml
 from floemap.sentinel1.safe.container import Container
 
 T = TypeVar("T")
@@ -42,15 +43,14 @@ class XmlTree:
         content = container.read(inside)
         if not content.strip():
             raise ProductError(f"{inside} is empty.", path=container.path, hint="Download the product again.")
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
-            root = etree.fromstring(content, parser)
-        except etree.XMLSyntaxError as e:
+            root = parse_xml(content)
+        except BrokenXmlError as e:
             hint = "Download the product again."
-            raise ProductError(f"{inside} is broken XML: {e.msg}.", path=container.path, hint=hint) from e
-        if root.getroottree().docinfo.doctype:  # type: ignore[union-attr]  # the stubs lack it
-            message = f"{inside} declares a document type, which may define hostile entities."
-            raise ProductError(message, path=container.path, hint="Download the product from a source that you trust.")
+            raise ProductError(f"{inside} is broken XML: {e}.", path=container.path, hint=hint) from e
+        except DoctypeError as e:
+            hint = "Download the product from a source that you trust."
+            raise ProductError(f"{inside} {e}.", path=container.path, hint=hint) from e
         return cls(root, container, inside)
 
     def find(self, path: str) -> XmlTree:
