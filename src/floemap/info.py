@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Kinds of files in folders by suffix, and the further files of a shapefile.
 _BY_SUFFIX: Mapping[str, str] = {
-    **dict.fromkeys((".shp", ".gpkg", ".geojson", ".fgb"), "Polygons"),
+    **dict.fromkeys((".shp", ".gpkg", ".geojson", ".fgb", ".gml"), "Polygons"),
     ".safetensors": "Model",
     ".toml": "Settings",
     ".nc": "NetCDF",
@@ -35,7 +35,7 @@ _BY_SUFFIX: Mapping[str, str] = {
 }
 _OF_SHAPEFILES = (".shx", ".dbf", ".prj", ".cpg", ".qml", ".xml")
 _KNOWN = (
-    "floemap knows Sentinel-1 products (a folder with manifest.safe, a zip), ice charts (.shp, .gpkg, .geojson, .fgb), "
+    "floemap knows Sentinel-1 products (a folder with manifest.safe, a zip), ice charts (.shp, .gpkg, .geojson, .fgb, .gml), "
     "models (.safetensors), settings (.toml), rasters (.tif), AI4Arctic's files (.nc), and the results of its own "
     "commands."
 )

@@ -44,7 +44,7 @@ def chart_facts(chart: Chart) -> dict[str, Any]:
     return {
         "kind": "ice chart",
         "simulated": chart.simulated,
-        "format": "SIGRID-3",
+        "format": chart.format,
         "name": chart.path.stem,
         "path": str(chart.path),
         "layer": chart.layer,

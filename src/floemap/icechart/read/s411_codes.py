@@ -39,6 +39,8 @@ FORMS = frozenset(_FORMS)
 #: Codes of a polygon that an egg of S-411 gives, in SIGRID-3's names.
 EGG = ("CT", "CA", "SA", "FA", "CB", "SB", "FB", "CC", "SC", "FC", "CN", "CD")
 _SLOTS = "ABC"
+#: Tenths that partial concentrations may leave of the total without a further type: half a step of the codes.
+_NO_REST = 0.5
 
 
 def sigrid3_egg(
@@ -126,11 +128,14 @@ def _in_catalogue_order(parts: Sequence[int | None], stages: Sequence[int], tota
     if not parts:
         has_trace, has_rest = extra == 2, extra > 0
     else:
-        has_rest = extra == 2 or (extra == 1 and _left(known, total) > 0.5)
+        has_rest = extra == 2 or (extra == 1 and _left(known, total) > _NO_REST)
         has_trace = extra == 2 or (extra == 1 and not has_rest)
     first = int(has_trace)
     types = [(first + i, p, stages[first + i]) for i, p in enumerate(known)]
-    return types, stages[0] if has_trace else NOT_GIVEN, stages[-1] if has_rest else NOT_GIVEN
+    trace, rest = stages[0] if has_trace else NOT_GIVEN, stages[-1] if has_rest else NOT_GIVEN
+    if extra == 2:  # one of them may only hold the place of the other
+        trace, rest = (NOT_GIVEN if s == UNKNOWN else s for s in (trace, rest))
+    return types, trace, rest
 
 
 def _left(parts: Sequence[int], total: int) -> float:
@@ -171,6 +176,50 @@ def _rank(stage: int) -> int:
     """Return the place of a stage of SIGRID-3 in the order of thickness."""
     meant = stage_of(stage)
     return STAGES_BY_THICKNESS.index(meant) if meant in STAGES_BY_THICKNESS else -1
+
+
+def s411_egg(egg: Mapping[str, int], *, lake: bool = False) -> dict[str, list[int]]:
+    """Return the values of S-411's attributes for an egg of SIGRID-3, by attribute, in the order of the catalogue.
+
+    A single type has the total as its partial concentration; water has nothing but a total. Where one stage more than
+    concentrations could be either a trace or a remainder, 99 holds the place of the other.
+
+    Parameters
+    ----------
+    egg
+        Codes by the names of :data:`EGG`.
+    lake
+        Whether to give the stages of lake ice.
+
+    Raises
+    ------
+    ValueError
+        If S-411 has no code for one; the message is a clause about the polygon.
+    """
+    total = _expressed("CT", egg["CT"], s411_concentration(egg["CT"]))
+    if total in _WATER:
+        return {"iceact": [total]}
+    types = [slot for slot in _SLOTS if egg[f"S{slot}"] != NOT_GIVEN]
+    single = len(types) == 1 and egg["CD"] == NOT_GIVEN
+    parts = [egg["CT"] if single and egg[f"C{slot}"] == NOT_GIVEN else egg[f"C{slot}"] for slot in types]
+    ends = [egg["CN"], egg["CD"]]
+    if types and (ends[0] == NOT_GIVEN) != (ends[1] == NOT_GIVEN):
+        as_rest = _left(parts, egg["CT"]) > _NO_REST
+        ends = [UNKNOWN if s == NOT_GIVEN and as_rest == (ends[1] == NOT_GIVEN) else s for s in ends]
+    named = {"CN": ends[0], **{f"S{slot}": egg[f"S{slot}"] for slot in types}, "CD": ends[1]}
+    stages = [_expressed(n, s, s411_stage(s, lake=lake)) for n, s in named.items() if s != NOT_GIVEN]
+    return {
+        "iceact": [total],
+        "iceapc": [_expressed(f"C{s}", p, s411_concentration(p)) for s, p in zip(types, parts, strict=True)],
+        "icelso" if lake else "icesod": stages,
+        "iceflz": [s411_form(egg[f"F{slot}"]) for slot in types],
+    }
+
+
+def _expressed(name: str, code: int, found: int | None) -> int:
+    if found is None:
+        raise ValueError(f"{name} is {code:02d}, for which S-411 has no code")
+    return found
 
 
 def s411_concentration(code: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Read an ice chart in SIGRID-3: polygons with codes, checked, repaired where this is safe, all oddities counted.
+"""Read an ice chart: polygons with the codes of SIGRID-3, checked, repaired where this is safe, all oddities counted.
 
 SIGRID-3 (WMO/JCOMM TR-23) gives each polygon a total concentration CT, up to three ice types from the thickest to the
 thinnest (partial concentration CA CB CC, stage of development SA SB SC, form FA FB FC), the stage CN of a trace of
@@ -66,6 +66,8 @@ class ChartReport:
         Number of polygons whose partial concentrations sum to more than ten tenths.
     past_total
         Number of polygons whose partial concentrations sum to more than the total concentration or ten tenths.
+    past_total_ids
+        Their ids.
     untyped
         Number of polygons without POLY_TYPE.
     untyped_ids
@@ -82,6 +84,7 @@ class ChartReport:
     thickness: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     past_ten: int = 0
     past_total: int = 0
+    past_total_ids: tuple[int, ...] = ()
     untyped: int = 0
     untyped_ids: tuple[int, ...] = ()
     blank_ids: tuple[int, ...] = ()
@@ -113,6 +116,8 @@ class Chart:
         The column CLASS of draft charts, (n,), as the file has it; None if there is none. Codes have precedence.
     simulated
         Whether the chart is marked as simulated.
+    format
+        The standard that it follows, SIGRID-3 or S-411; the codes of `polygons` are those of SIGRID-3 in any case.
     """
 
     path: Path
@@ -124,6 +129,7 @@ class Chart:
     report: ChartReport
     classes: tuple[Any, ...] | None = None
     simulated: bool = False
+    format: str = "SIGRID-3"
 
     @property
     def crs(self) -> pyproj.CRS:
@@ -144,7 +150,9 @@ class Chart:
 
 
 def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = None) -> Chart:
-    """Read an ice chart in SIGRID-3 from a shapefile, GeoPackage, GeoJSON, FlatGeobuf, or a zip that holds one.
+    """Read an ice chart: SIGRID-3 in a shapefile, GeoPackage, GeoJSON or FlatGeobuf, S-411 in GML, or a zip of one.
+
+    S-411 is translated into SIGRID-3's codes; see :mod:`floemap.icechart.read.s411`.
 
     Column names may be in upper or lower case, with the prefix SGD_, or those of the Ice Objects Catalogue (see
     :mod:`floemap.icechart.read.columns`); codes padded or not, text or numbers; -9 and empty mean "not given".
@@ -152,7 +160,7 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
     Parameters
     ----------
     path
-        The file; of a shapefile, the ``.shp``.
+        The file; of a shapefile, the ``.shp``; of an exchange set of S-411, also its folder.
     layer
         Layer of the file, or file in the zip; needed if there are several.
     crs
@@ -201,8 +209,9 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
         odd_codes=_counted(codes, _CONCENTRATIONS, lambda c: c not in TENTHS and c not in UNKNOWN_CODES)
         | _counted(codes, _STAGES, lambda c: c not in STAGE_CODES),
         thickness=_counted(codes, _STAGES, lambda c: c in THICKNESS_CM),
-        past_ten=past_ten,
-        past_total=past_total,
+        past_ten=int(past_ten.sum()),
+        past_total=int(past_total.sum()),
+        past_total_ids=tuple(ids[past_total].tolist()),
         untyped=int(untyped.sum()),
         untyped_ids=tuple(ids[untyped].tolist()),
         blank_ids=tuple(ids[untyped & (codes["ct"] == NOT_GIVEN) & (codes["sa"] == NOT_GIVEN)].tolist()),
@@ -219,6 +228,7 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
         report=report,
         classes=tuple(features.columns[own[CLASS]][i] for i in kept.tolist()) if CLASS in own else None,
         simulated=is_simulated_chart(source, features.columns, own),
+        format="S-411" if source.kind == ".gml" else "SIGRID-3",
     )
 
 
@@ -276,11 +286,11 @@ def _counted(
     return {column: found for column, found in counts.items() if found}
 
 
-def _past_sums(codes: Mapping[str, NDArray[np.int16]]) -> tuple[int, int]:
-    """Count polygons whose parts, by the lower ends of ranges, sum to more than ten tenths, and than the total."""
+def _past_sums(codes: Mapping[str, NDArray[np.int16]]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the polygons whose parts, by the lower ends of ranges, sum to more than ten tenths, and than the total."""
     lowest = np.nansum([tenths(codes[c])[0] for c in ("ca", "cb", "cc")], axis=0)
     highest_total = tenths(codes["ct"])[2]
-    return int((lowest > 10).sum()), int(((lowest > 10) | (lowest > highest_total)).sum())
+    return np.asarray(lowest > 10), np.asarray((lowest > 10) | (lowest > highest_total))
 
 
 def findings_in_words(report: Mapping[str, Any]) -> list[str]:
@@ -292,7 +302,10 @@ def findings_in_words(report: Mapping[str, Any]) -> list[str]:
         (report["untyped"], f"polygons have no POLY_TYPE: {some_of(report['untyped_ids'])}"),
         (len(blank), f"polygons have neither POLY_TYPE nor CT nor SA: {some_of(blank)}"),
         (report["past_ten"], "polygons have partial concentrations that sum to more than ten tenths"),
-        (report["past_total"], "polygons have partial concentrations that sum to more than the total"),
+        (
+            report["past_total"],
+            f"polygons have partial concentrations that sum to more than the total: {some_of(report['past_total_ids'])}",
+        ),
     ]
     odd_codes = [(column, *pair) for column, found in report["odd_codes"].items() for pair in found.items()]
     return [

@@ -28,9 +28,11 @@ from floemap.warned import caught_warnings
 logger = logging.getLogger(__name__)
 
 #: Formats of charts. Others that GDAL knows are left out, as some of them read further files.
-FORMATS = (".shp", ".gpkg", ".geojson", ".json", ".fgb")
+FORMATS = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".gml")
 #: First bytes of files, except shapefiles.
-_BEGINNINGS: Mapping[str, bytes] = {".gpkg": b"SQLite format 3\0", ".fgb": b"fgb\3fgb", ".geojson": b"{", ".json": b"{"}
+_BEGINNINGS: Mapping[str, bytes] = {
+    **{".gpkg": b"SQLite format 3\0", ".fgb": b"fgb\3fgb", ".geojson": b"{", ".json": b"{", ".gml": b"<"}
+}
 #: Formats that GDAL reads.
 _BY_GDAL = (".shp", ".fgb")
 #: Name of the copy of a shapefile's .prj file: GDAL, which knows only one dialect of these files, must not see it.
@@ -145,12 +147,12 @@ def gdal_warnings(path: Path) -> Iterator[None]:
 
 
 def find_source(path: Path, layer: str | None = None) -> Source:
-    """Find a chart's files: a shapefile, GeoPackage, GeoJSON, FlatGeobuf, or one of these in a zip or tar.
+    """Find a chart's files: a shapefile, GeoPackage, GeoJSON, FlatGeobuf, GML, or one of these in a zip or tar.
 
     Parameters
     ----------
     path
-        The file; of a shapefile, the ``.shp``.
+        The file; of a shapefile, the ``.shp``; of an exchange set of S-411, also its folder.
     layer
         Layer of the file, or file in an archive, that has the chart; needed only if there are several.
 
@@ -161,7 +163,11 @@ def find_source(path: Path, layer: str | None = None) -> Source:
     """
     path = Path(path)
     if path.is_dir():
-        raise ChartError("is a folder, not a chart.", path=path, hint="Give a file, of a shapefile the .shp.")
+        datasets = datasets_of(path)
+        if len(datasets) != 1:
+            what = f"is an exchange set of {len(datasets)} charts" if datasets else "is a folder, not a chart"
+            raise ChartError(f"{what}.", path=path, hint="Give a file, of a shapefile the .shp.")
+        path = datasets[0]
     regular_file(path, ChartError)
     suffix = path.suffix.lower()
     if suffix in archives.SUFFIXES:
@@ -179,6 +185,12 @@ def find_source(path: Path, layer: str | None = None) -> Source:
     near = {s: p for s, p in near.items() if p == path or p.is_file()}
     parts = _checked(path, suffix, near, {s: (_head(p), p.stat().st_size) for s, p in near.items()})
     return _with_layer(Source(path, suffix, path.stem, parts), layer)
+
+
+def datasets_of(folder: Path) -> list[Path]:
+    """Return the charts of an exchange set of S-411, which are in its folder ``data``; none of another folder."""
+    catalogues = any((folder / name).is_file() for name in ("CATALOG.ICE", "catalogue.xml"))
+    return sorted(p for p in (folder / "data").glob("*.gml") if p.is_file()) if catalogues else []
 
 
 def _in_archive(path: Path, layer: str | None) -> Source:
@@ -243,8 +255,8 @@ def _checked(
 
 
 def _beginning(kind: str, head: bytes) -> bytes:
-    """Return the first bytes of a file; for JSON in UTF-8, without a byte order mark and blanks."""
-    if kind not in (".geojson", ".json"):
+    """Return the first bytes of a file; for text in UTF-8, without a byte order mark and blanks."""
+    if kind not in (".geojson", ".json", ".gml"):
         return head
     return head.decode(json.detect_encoding(head), "replace").removeprefix("\ufeff").lstrip().encode()
 

@@ -23,6 +23,7 @@ from floemap.grid import Box
 from floemap.icechart.read.features import Features, from_wkb
 from floemap.icechart.read.geojson import open_geojson
 from floemap.icechart.read.geopackage import open_layer
+from floemap.icechart.read.s411 import open_s411
 from floemap.icechart.read.sources import PROJECTION, Source, gdal_warnings
 
 #: GDAL's driver for each format that GDAL reads.
@@ -75,6 +76,8 @@ def open_features(source: Source) -> Iterator[VectorFile]:
                     yield layer
             elif source.kind in _DRIVERS:
                 yield _open_by_gdal(file, source)
+            elif source.kind == ".gml":
+                yield open_s411(file, source.path)
             else:
                 yield open_geojson(file)
     except ChartError as e:
