@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from floemap.datasets.ai4arctic.scenes import parse_name
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError, OutputError, ProductError
 from floemap.files import regular_file
+from floemap.icechart.read.sources import datasets_of
 from floemap.own_results import RECORDS, describe_result
 from floemap.results.folders import told_sources
 from floemap.results.stage import read_json, write_json
@@ -35,9 +36,9 @@ _BY_SUFFIX: Mapping[str, str] = {
 }
 _OF_SHAPEFILES = (".shx", ".dbf", ".prj", ".cpg", ".qml", ".xml")
 _KNOWN = (
-    "floemap knows Sentinel-1 products (a folder with manifest.safe, a zip), ice charts (.shp, .gpkg, .geojson, .fgb, .gml), "
-    "models (.safetensors), settings (.toml), rasters (.tif), AI4Arctic's files (.nc), and the results of its own "
-    "commands."
+    "floemap knows Sentinel-1 products (a folder with manifest.safe, a zip), ice charts (.shp, .gpkg, .geojson, .fgb, "
+    ".gml), models (.safetensors), settings (.toml), rasters (.tif), AI4Arctic's files (.nc), and the results of its "
+    "own commands."
 )
 #: How many entries of a folder are read, and how many are shown.
 _MOST, _SHOWN = 1000, 20
@@ -171,6 +172,8 @@ def _folder(path: Path) -> Description:
     result = describe_result(path)
     if result is not None:
         return Description(*result)
+    if datasets_of(path):
+        return _chart(path, None, None)
     held = [(kind, p.name) for p in sorted(path.iterdir())[:_MOST] if (kind := _kind_of(p)) is not None]
     if not held:
         raise FloemapError("is a folder that contains nothing that floemap knows.", path=path, hint=_KNOWN)
@@ -185,6 +188,8 @@ def _kind_of(path: Path, *, deep: bool = True) -> str | None:
     if path.is_dir():
         if holds_manifest(path):
             return "Sentinel-1 product"
+        if datasets_of(path):
+            return "Ice chart, S-411"
         result = describe_result(path)
         if result is not None:
             return f"{result[1][0][0]}{', SIMULATED' if result[0]['simulated'] else ''}"
@@ -323,7 +328,7 @@ def _chart(path: Path, layer: str | None, crs: str | None) -> Description:
     from floemap.icechart.read.sources import FORMATS
 
     suffix = path.suffix.lower()
-    if suffix not in (*FORMATS, *SUFFIXES, *OTHERS):
+    if suffix not in (*FORMATS, *SUFFIXES, *OTHERS) and not path.is_dir():
         raise FloemapError(
             f"has a format that floemap does not know ({suffix or 'no suffix'}).", path=path, hint=_KNOWN
         )

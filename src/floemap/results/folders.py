@@ -31,8 +31,9 @@ from floemap.results.stage import Stage, make_folder, os_errors, read_json, sync
 
 logger = logging.getLogger(__name__)
 
-#: Files that viewers write beside others: statistics of rasters (GDAL, QGIS), positions of icons (macOS).
-_NOTES = ("*.aux.xml", ".DS_Store")
+#: Files that viewers write beside others: statistics of rasters and schemas of GML (GDAL, QGIS), positions of icons
+#: (macOS).
+_NOTES = ("*.aux.xml", "*.gfs", ".DS_Store")
 _ELSEWHERE = "Move it away, or choose another --out. --overwrite does not replace it."
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from floemap.errors import ChartError
 from floemap.grid import Box
-from floemap.icechart.read.codes import NOT_GIVEN, WATER_CODES
+from floemap.icechart.read.codes import WATER_CODES
 from floemap.icechart.read.features import Features, polygons_of
 from floemap.icechart.read.gml import ID, Floats, GmlError, local, named_crs, polygons_in, rings_of, srs_name
 from floemap.icechart.read.s411_codes import EGG, UNKNOWN, sigrid3_egg
@@ -39,12 +39,12 @@ _HOLDERS = ("icefeaturemember", "icemember", "members", "member", "featuremember
 #: Areas of ice, and whether it is lake ice.
 _ICE: Mapping[str, bool] = {"seaice": False, "lacice": True, "lakeice": True}
 #: All other features of the catalogues of both editions.
-_OTHERS = frozenset(
+_OTHERS = (
     "brgare icelne brglne opnlne lkilne i_ridg i_lead i_fral i_crac icecom icelea icebrg flobrg icethk iceshr icediv "
     "icerdg icekel icedft icefra icerft jmdbrr stgmlt snwcvr strptc i_grhm datacoverage icebergarea iceedge "
     "iceberglimit limitofopenwater limitofallknownice lineoficeridge lineoficelead lineoficefracture lineoficecrack "
     "icecompacting icelead iceberg floeberg icethickness iceshear icedivergence iceridgehummock icekeelbummock "
-    "icedrift icefracture icerafting jammedbrashbarrier stageofmelt snowcover stripsandpatches groundedhummock".split()
+    "icedrift icefracture icerafting jammedbrashbarrier stageofmelt snowcover stripsandpatches groundedhummock"
 )
 #: Attributes of the egg, by their names in both editions.
 _ATTRIBUTES: Mapping[str, str] = {
@@ -111,7 +111,7 @@ def open_s411(file: Path, path: Path) -> S411File:
     root = _root(file)
     _check_edition(root, path)
     areas = _areas(root, path)
-    by_id = {i: element for element in root.iter() if (i := element.get(ID)) is not None}
+    by_id = {name: element for element in root.iter() if (name := element.get(ID)) is not None}
     rings = [_rings(area, by_id) for area in areas]
     crs = _one_crs([names for _, names in rings], areas, path)
     swapped = _latitude_first([parts for parts, _ in rings], crs, path)
@@ -148,7 +148,9 @@ def _check_edition(root: etree._Element, path: Path) -> None:
     if name.localname == "IceDataSet":
         if name.namespace not in _NAMESPACES:
             known = " or ".join(_NAMESPACES)
-            logger.warning("%s: its namespace is %r, where S-411 has %s; it is read as 1.1.0", path, name.namespace, known)
+            logger.warning(
+                "%s: its namespace is %r, where S-411 has %s; it is read as 1.1.0", path, name.namespace, known
+            )
         return
     product = _text(root, "productIdentifier")
     if name.localname.lower() != "dataset" or "411" not in (product or name.namespace or ""):
@@ -158,7 +160,9 @@ def _check_edition(root: etree._Element, path: Path) -> None:
     edition = _text(root, "productEdition")
     if edition and edition not in _EDITIONS:
         known = ", ".join(_EDITIONS)
-        logger.warning("%s: is of edition %s of S-411; floemap knows %s, and reads it as these", path, edition[:20], known)
+        logger.warning(
+            "%s: is of edition %s of S-411; floemap knows %s, and reads it as these", path, edition[:20], known
+        )
 
 
 def _text(root: etree._Element, name: str) -> str:
@@ -176,7 +180,7 @@ def _areas(root: etree._Element, path: Path) -> list[_Area]:
             areas.append(_Area(number, words, feature))
         else:
             others[local(feature)[:40]] += 1
-    strange = {kind: n for kind, n in others.items() if kind.lower() not in _OTHERS}
+    strange = {kind: n for kind, n in others.items() if kind.lower() not in _OTHERS.split()}
     if strange:
         logger.warning("%s: left out features of kinds that S-411 does not have: %s", path, _counts(strange))
     if others:

@@ -295,17 +295,14 @@ def _past_sums(codes: Mapping[str, NDArray[np.int16]]) -> tuple[NDArray[np.bool_
 
 def findings_in_words(report: Mapping[str, Any]) -> list[str]:
     """Return what is odd by the fields of a :class:`ChartReport`."""
-    blank = report["blank_ids"]
+    blank, past_total = report["blank_ids"], some_of(report["past_total_ids"])
     words = [
         (report["repaired"], f"polygons had invalid geometry and were repaired: {some_of(report['repaired_ids'])}"),
         (report["without_area"], "features without an area were left out"),
         (report["untyped"], f"polygons have no POLY_TYPE: {some_of(report['untyped_ids'])}"),
         (len(blank), f"polygons have neither POLY_TYPE nor CT nor SA: {some_of(blank)}"),
         (report["past_ten"], "polygons have partial concentrations that sum to more than ten tenths"),
-        (
-            report["past_total"],
-            f"polygons have partial concentrations that sum to more than the total: {some_of(report['past_total_ids'])}",
-        ),
+        (report["past_total"], f"polygons have partial concentrations that sum to more than the total: {past_total}"),
     ]
     odd_codes = [(column, *pair) for column, found in report["odd_codes"].items() for pair in found.items()]
     return [

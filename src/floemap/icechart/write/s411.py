@@ -1,8 +1,8 @@
 """Write a chart in S-411, edition 1.1.0 (JCOMM, 2014): an exchange set that electronic chart systems read.
 
 The exchange set is a folder ``S411_<producer>_<name>`` with the chart, ``data/<name>.gml``, its metadata,
-``support/<name>.gml.xml``, and the catalogue ``CATALOG.ICE``. The chart has the areas of ice and water as ``seaice``, or
-``lacice`` for a chart of a lake, and the ice edge as ``icelne``. Land and places without data have no features.
+``support/<name>.gml.xml``, and the catalogue ``CATALOG.ICE``. The chart has the areas of ice and water as ``seaice``,
+or ``lacice`` for a chart of a lake, and the ice edge as ``icelne``. Land and places without data have no features.
 
 Attributes with several values are repeated, as often as the feature catalogue allows. S-411 has single polygons only: a
 polygon is cut at the dateline, and one around a pole has an edge along it (:mod:`floemap.icechart.write.lonlat`).
@@ -183,8 +183,8 @@ def _edges(table: gpd.GeoDataFrame, rows: NDArray[np.intp], parts: Polygons) -> 
         limits = {"icelne": (~open_water, open_water)}
     lines = []
     for feature, (inner, outer) in limits.items():
-        borders = [shapely.boundary(shapely.union_all(parts[which])) for which in (inner, outer)]
-        shared = shapely.get_parts(shapely.intersection(*borders))
+        one, other = (shapely.boundary(shapely.union_all(parts[which])) for which in (inner, outer))
+        shared = shapely.get_parts(shapely.intersection(one, other))
         shared = shared[shapely.get_type_id(shared) == shapely.GeometryType.LINESTRING]
         lines += [(feature, line) for line in shapely.get_parts(shapely.line_merge(shapely.multilinestrings(shared)))]
     return lines
