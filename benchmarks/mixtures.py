@@ -87,7 +87,7 @@ def squares(truth: NDArray[np.uint8], classes: int, side: int) -> NDArray[np.flo
 def compare(maps: SceneMaps, truth: NDArray[np.uint8], analyst: Path, way: str) -> None:
     """Draw a scene and print a line."""
     legend, geobox = maps.legend, maps.geobox
-    source = EggSource(list(maps.probabilities), STEP)
+    source = EggSource(list(maps.probabilities), STEP, doubt=True)
     pixel_m = float(abs(geobox.resolution.x))
     began = time.process_time()
     areas = None

@@ -266,6 +266,22 @@ def test_the_class_of_a_polygon_is_the_dominant_type_of_its_egg() -> None:
     assert drawn == {int(v) for v in rows["class_id"]} | {IGNORE}
 
 
+@pytest.mark.parametrize(
+    ("water", "doubt", "total"), [(0.87, True, "01"), (0.87, False, "10"), (0.75, True, "30"), (0.95, False, "01")]
+)
+def test_doubt_of_every_pixel_is_not_ice(water: float, doubt: bool, total: str) -> None:
+    """Where all pixels are most probably water, 0.13 of ice is a tenth of floes only if it is a share, not a chance."""
+    shares = np.zeros((6, 60, 90), np.uint8)
+    shares[SIX_CLASSES.water], shares[0] = round(200 * water), round(200 * (1 - water))
+    classes = np.full((60, 90), SIX_CLASSES.water, np.uint8)
+    chart = vectorize(classes, BOX, SIX_CLASSES, min_area_km2=0, tolerance_m=0, eggs=EggSource(shares, doubt=doubt))
+    (row,) = chart.polygons.itertuples()
+    assert chart.eggs is not None
+    assert codes_of_egg(chart.eggs, 0, SIX_CLASSES)["CT"] == total
+    assert row.class_key == ("open_water" if total == "01" else "new_ice")
+    assert chart.eggs.concentration[0] == pytest.approx(1 - water, abs=0.005), "what was estimated is told"
+
+
 def test_what_is_not_estimated_is_not_told() -> None:
     chart = vectorize(np.full((60, 90), 3, np.uint8), BOX, SIX_CLASSES, min_area_km2=0, tolerance_m=0)
     assert chart.eggs is None

@@ -33,6 +33,8 @@ UNDETERMINED = 99
 _TRACE = 0.01
 #: Total concentrations below it are open water, by WMO's nomenclature.
 _OPEN_WATER = 0.1
+#: Total concentrations below it, from probabilities where water is the most probable, are doubt rather than ice.
+_DOUBT = 0.2
 #: Concentrations between these are written as 9+, which counts as 9.5 tenths: nearer to it than to 9 and to 10.
 _NINE_PLUS = (0.925, 0.975)
 #: Differences of shares below it are rounding.
@@ -54,12 +56,15 @@ class EggSource:
         Total concentration, in units of `concentration_step`; None: it is what the share of water leaves.
     concentration_step
         Value of one unit in it.
+    doubt
+        Whether the shares are probabilities: then a little ice in water may be doubt, see :func:`make_eggs`.
     """
 
     shares: Sequence[NDArray[np.uint8]] | None = None
     step: float = 0.005
     concentration: NDArray[np.uint8] | None = None
     concentration_step: float = 0.005
+    doubt: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,9 @@ def stage_code(class_id: int, legend: Legend) -> int:
     return UNDETERMINED if code in _NO_STAGE else code
 
 
-def make_eggs(shares: Floats, concentration: Floats, seen: Floats, certainty: Floats, legend: Legend) -> Eggs:
+def make_eggs(
+    shares: Floats, concentration: Floats, seen: Floats, certainty: Floats, legend: Legend, *, doubt: bool = False
+) -> Eggs:
     """Make the eggs of polygons.
 
     Parameters
@@ -128,6 +135,10 @@ def make_eggs(shares: Floats, concentration: Floats, seen: Floats, certainty: Fl
         Share of pixels on which each class is the most probable one, (polygons, K), for traces.
     certainty
         Mean probability of each class where it is the most probable one, (polygons, K).
+    doubt
+        Whether `concentration` is a mean of probabilities. A probability of ice of 0.1 on each pixel of a sea without
+        ice would be one tenth of ice everywhere, so polygons of which more than half is most probably water are open
+        water below two tenths.
     """
     order = _thickest_first(legend)
     ice, seen_ice, sure = (
@@ -135,7 +146,8 @@ def make_eggs(shares: Floats, concentration: Floats, seen: Floats, certainty: Fl
     )
     ids = np.array(order, np.uint8)
     sea = ~np.isnan(concentration)
-    total, nine_plus = _tenths_of(np.where(sea, concentration, 0.0))
+    open_water = doubt & (seen[:, legend.water] > 0.5) & (concentration < _DOUBT)
+    total, nine_plus = _tenths_of(np.where(sea & ~open_water, concentration, 0.0))
     without = sea & (total > 0) & (ice.sum(axis=1) <= _EPSILON)
     tenths = _partial(np.where(sea[:, None], ice, 0.0), np.where(without, 0, total))
     trace = np.where((tenths > 0).any(axis=1), _trace(tenths, seen_ice, ids), IGNORE)

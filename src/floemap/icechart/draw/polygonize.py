@@ -324,7 +324,8 @@ def _make_eggs(drawn: _Drawn, means: ClassMeans, legend: Legend, source: EggSour
         told = mean_probabilities(*places, [source.concentration], source.concentration_step)[:, 0]
         concentration = np.where(np.isnan(told), concentration, told.clip(0, 1))
     concentration[~drawn.sea] = np.nan
-    return make_eggs(np.nan_to_num(shares), concentration, means.seen, means.certainty, legend)
+    doubt = source.doubt and source.concentration is None
+    return make_eggs(np.nan_to_num(shares), concentration, means.seen, means.certainty, legend, doubt=doubt)
 
 
 def _table(drawn: _Drawn, means: ClassMeans, legend: Legend, *, with_eggs: bool) -> gpd.GeoDataFrame:

@@ -50,7 +50,8 @@ class EggBasis:
     def source(self, maps: SceneMaps) -> EggSource:
         """Return the rasters that :func:`floemap.icechart.draw.polygonize.vectorize` makes eggs from."""
         shares = maps.probabilities if maps.shares is None else maps.shares
-        return EggSource(list(shares), STEP, maps.values.get(CONCENTRATION), VALUES[CONCENTRATION].step)
+        concentration, step = maps.values.get(CONCENTRATION), VALUES[CONCENTRATION].step
+        return EggSource(list(shares), STEP, concentration, step, doubt=maps.shares is None)
 
 
 #: The words where no eggs are estimated.
