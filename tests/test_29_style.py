@@ -32,7 +32,8 @@ from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.read.own_charts import other_classes
 from floemap.icechart.read.sigrid3 import read_chart
-from floemap.icechart.write.qgis_style import OTHER_TITLE, class_expression, kinds_of, qgis_style
+from floemap.icechart.write.qgis_expressions import class_expression, kinds_of
+from floemap.icechart.write.qgis_style import OTHER_TITLE, qgis_style
 from floemap.icechart.write.sigrid3 import write_sigrid3
 from floemap.icechart.write.vector import LAYER, write_geojson, write_geopackage
 from floemap.legend import EXTREMEEARTH, IGNORE, LAND, LAND_RGB, LEGENDS, STAGE_CODES, Legend
@@ -50,7 +51,7 @@ def test_the_style_has_the_legends_colours(legend: Legend) -> None:
     shown = {rule.get("label"): colours[rule.get("symbol")] for rule in renderer.find("rules")}
     expected = {c.title: c.rgb for c in legend.classes} | {"Land": LAND_RGB, OTHER_TITLE: (235, 235, 235)}
     assert shown == {title: ",".join(map(str, (*rgb, 255))) for title, rgb in expected.items()}
-    assert root.xpath("defaults/default/@field") == ["CLASS"]
+    assert root.xpath("defaults/default[@field = 'CLASS']/@expression") == [class_expression(legend)]
 
 
 @every_legend

@@ -62,6 +62,28 @@ def _concentrations() -> dict[int, tuple[float, float]]:
     return table
 
 
+#: Forms of ice in words, by code.
+FORMS: Mapping[int, str] = MappingProxyType(
+    {
+        0: "pancake ice, in older charts",
+        1: "small ice cakes, brash ice",
+        2: "ice cakes",
+        3: "small floes",
+        4: "medium floes",
+        5: "big floes",
+        6: "vast floes",
+        7: "giant floes",
+        8: "fast ice",
+        9: "growlers, floebergs",
+        10: "icebergs",
+        **{10 + n: f"strips and patches, {n} tenths" for n in range(1, 10)},
+        20: "strips and patches, ten tenths",
+        21: "level ice",
+        22: "pancake ice",
+        99: "undetermined",
+    }
+)
+
 #: Lowest and highest concentration, in tenths, by code, without the unknown ones (98, 99).
 TENTHS: Mapping[int, tuple[float, float]] = MappingProxyType(_concentrations())
 

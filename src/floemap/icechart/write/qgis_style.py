@@ -1,136 +1,148 @@
-"""WMO colours for QGIS: a style by SIGRID-3's codes, as a .qml file and inside a GeoPackage.
+"""Styles of charts for QGIS, as .qml files and inside a GeoPackage: colours, egg labels, and the form for editing.
 
-The colours follow from the fields that floemap reads, POLY_TYPE, CT and the stage of the type with the largest partial
-concentration, so a corrected type is visible at once. CLASS follows from them: QGIS updates it whenever a polygon
-changes.
+There are three: by ice type, by total concentration, and by confidence. The first is the default and also has the form
+with constraints and defaults; the others change colours alone, so that an analyst can switch to them while editing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 
 from lxml import etree
 
-from floemap.icechart.read.codes import BERGY_WATER_CODE, ICE_FREE_OR_UNKNOWN, NO_ICE, NOT_GIVEN, WATER_CODES
-from floemap.legend import LAND_RGB, RGB, STAGE_CODES, STAGE_RGB, Legend
+from floemap.icechart.write.qgis_expressions import concentrations_by_colour, egg_label, kinds_of
+from floemap.icechart.write.qgis_form import add_form
+from floemap.legend import RGB, STAGE_RGB, Legend
 
 #: Title and colour of polygons without a class in the legend.
 OTHER_TITLE, _OTHER_RGB = "No class", STAGE_RGB[99]
+#: Names of the styles. The first is the default.
+BY_TYPE, BY_CONCENTRATION, BY_CONFIDENCE = "Ice type", "Total concentration", "Confidence"
 _OUTLINE: RGB = (70, 70, 70)
 _OUTLINE_MM = 0.1
+#: Steps of confidence: from, to, colour; the less certain, the darker.
+_CONFIDENCE: tuple[tuple[float, float, RGB], ...] = (
+    (0.9, 1.01, (255, 255, 204)),
+    (0.8, 0.9, (254, 217, 118)),
+    (0.7, 0.8, (253, 141, 60)),
+    (0.6, 0.7, (227, 26, 28)),
+    (0.0, 0.6, (128, 0, 38)),
+)
+#: Eggs are labelled in maps of a scale larger than 1 to this number.
+_LABELS_FROM = 6_000_000
+_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of polygon that has one colour.
-
-    Attributes
-    ----------
-    key, title, rgb
-        Value of CLASS, title in a legend, and colour.
-    condition
-        Condition on the fields, an expression that both QGIS and SQL understand.
-    """
-
-    key: str
-    title: str
-    rgb: RGB
-    condition: str
-
-
-def kinds_of(legend: Legend) -> list[Kind]:
-    """Return the kinds of polygon by codes, which exclude each other: the classes of a legend, and land."""
-    table = legend.code_to_class
-    kind = "coalesce(\"POLY_TYPE\", '')"
-    first, total = (f"coalesce(\"{field}\", '')" for field in ("SA", "CT"))
-    names_ice = _among(first, [code for code in STAGE_CODES if code not in NO_ICE])
-    ice_free = f"{_among(total, WATER_CODES)} OR ({_among(total, [ICE_FREE_OR_UNKNOWN])} AND NOT {names_ice})"
-    bergy = _among(total, [BERGY_WATER_CODE])
-    none: list[int | str] = ["", NOT_GIVEN]
-    nothing = f"({kind} = '' AND {_among(total, none)} AND {_among(first, none)})"
-    found = []
-    for c in legend.classes:
-        codes: list[int | str] = [code for code in STAGE_CODES if table.get(code) == c.id]
-        codes += none if c.id == legend.stageless else []
-        condition = (
-            f"{kind} IN ('I', '') AND NOT ({ice_free}) AND NOT {bergy} AND NOT {nothing} AND {_among(_DOMINANT, codes)}"
-        )
-        if c.id == legend.water:
-            condition = f"{kind} = 'W' OR ({kind} IN ('I', '') AND ({ice_free})) OR ({condition})"
-        found.append(Kind(c.key, c.title, c.rgb, condition))
-    return [*found, Kind("land", "Land", LAND_RGB, f"{kind} = 'L'")]
-
-
-def _among(text: str, codes: Iterable[int | str]) -> str:
-    """Return the condition that a text has one of some codes, padded or not."""
-    spelled = {str(code) for code in codes} | {f"{code:02d}" for code in codes if isinstance(code, int)}
-    return f"{text} IN ({', '.join(repr(s) for s in sorted(spelled) or ['none'])})"
-
-
-def _dominant() -> str:
-    """Return the expression of the stage of the type with the largest partial concentration, of equal ones the first.
-
-    Types are in the order of thickness. A fourth type, CD, has what the others leave of the total. Codes are compared
-    as numbers, in percent: right for whole tenths, and for ranges by their lower bounds. Without a part of the first
-    type it is the first.
-    """
-    a, b, c = (f'(CASE WHEN "{f}" > \'0\' AND "{f}" <> \'99\' THEN "{f}" * 1 ELSE 0 END)' for f in ("CA", "CB", "CC"))
-    total = '(CASE WHEN "CT" > \'90\' THEN 100 ELSE "CT" * 1 END)'
-    d = f"(CASE WHEN \"CD\" > '0' AND \"CT\" > '0' THEN {total} - {a} - {b} - {c} ELSE 0 END)"
-    sa, sb, sc, cd = (f"coalesce(\"{field}\", '')" for field in ("SA", "SB", "SC", "CD"))
-    return (
-        f"(CASE WHEN {a} = 0 OR {a} >= max({b}, {c}, {d}) THEN {sa} WHEN {b} >= max({c}, {d}) THEN {sb} "
-        f"WHEN {c} >= {d} THEN {sc} ELSE {cd} END)"
-    )
-
-
-_DOMINANT = _dominant()
-
-
-def class_expression(legend: Legend) -> str:
-    """Return the expression, for QGIS and SQL, of a polygon's CLASS by its codes; empty for none."""
-    return f"CASE {' '.join(f'WHEN {k.condition} THEN {k.key!r}' for k in kinds_of(legend))} ELSE '' END"
+#: Title, colour and condition of a rule.
+Rule = tuple[str, RGB, str]
 
 
 def qgis_style(legend: Legend) -> str:
-    """Return a style for QGIS 3: the colours of polygons by their codes, and the expression that updates CLASS."""
-    root = etree.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields")
+    """Return the default style: colours by the codes of the dominant type, egg labels, and the form."""
+    return qgis_styles(legend)[BY_TYPE]
+
+
+def qgis_styles(legend: Legend) -> dict[str, str]:
+    """Return the styles of a chart for QGIS 3 by name, each a document; the default comes first."""
+    kinds = [(k.title, k.rgb, k.condition) for k in kinds_of(legend)]
+    by_type = _style("Symbology|Labeling|Fields|Forms", [*kinds, _neither(kinds, OTHER_TITLE)])
+    add_form(by_type, legend)
+    steps = concentrations_by_colour()
+    by_concentration = _style("Symbology|Labeling", [*steps, _neither(steps, "Unknown")])
+    sure = [
+        (f"{100 * low:.0f} to {100 * min(high, 1):.0f} %", rgb, f'"CONFIDENCE" >= {low:g} AND "CONFIDENCE" < {high:g}')
+        for low, high, rgb in _CONFIDENCE
+    ]
+    by_confidence = _style("Symbology|Labeling", [*sure, ("Drawn by an analyst", _OTHER_RGB, '"CONFIDENCE" IS NULL')])
+    documents = {BY_TYPE: by_type, BY_CONCENTRATION: by_concentration, BY_CONFIDENCE: by_confidence}
+    for root in documents.values():
+        _add_labels(root, egg_label())
+    return {name: document_text(root) for name, root in documents.items()}
+
+
+def spots_style() -> str:
+    """Return the style of the spots to review first: outlines, each with its number."""
+    root = _style("Symbology|Labeling", [("Review first", (176, 0, 32), "TRUE")], filled=False, outline_mm=0.6)
+    _add_labels(root, '"spot"', egg=False)
+    return document_text(root)
+
+
+def document_text(root: etree._Element) -> str:
+    """Return a document of QGIS as text."""
+    return etree.tostring(root, pretty_print=True, doctype=_DOCTYPE).decode()
+
+
+def option_map(parent: etree._Element, values: dict[str, Any]) -> None:
+    """Add values by name in the form in which QGIS stores properties."""
+    options = etree.SubElement(parent, "Option", type="Map")
+    for name, value in values.items():
+        etree.SubElement(options, "Option", type="QString", name=name, value=str(value))
+
+
+def _neither(rules: Iterable[Rule], title: str) -> Rule:
+    """Return the rule of polygons to which no other applies."""
+    return title, _OTHER_RGB, f"NOT ({' OR '.join(f'({condition})' for _, _, condition in rules)})"
+
+
+def _style(
+    categories: str, drawn: Iterable[Rule], *, filled: bool = True, outline_mm: float = _OUTLINE_MM
+) -> etree._Element:
+    root = etree.Element("qgis", version="3.22.0", styleCategories=categories, labelsEnabled="1")
     renderer = etree.SubElement(
         root, "renderer-v2", type="RuleRenderer", forceraster="0", symbollevels="0", enableorderby="0"
     )
     rules = etree.SubElement(renderer, "rules", key="floemap")
     symbols = etree.SubElement(renderer, "symbols")
-    kinds = kinds_of(legend)
-    neither = f"NOT ({' OR '.join(f'({k.condition})' for k in kinds)})"
-    drawn = [*((k.title, k.rgb, k.condition) for k in kinds), (OTHER_TITLE, _OTHER_RGB, neither)]
     for number, (title, rgb, condition) in enumerate(drawn):
         etree.SubElement(rules, "rule", key=f"floemap-{number}", filter=condition, label=title, symbol=str(number))
-        symbols.append(_symbol(number, rgb))
-    defaults = etree.SubElement(root, "defaults")
-    etree.SubElement(defaults, "default", field="CLASS", expression=class_expression(legend), applyOnUpdate="1")
-    document = etree.tostring(
-        root, pretty_print=True, doctype="<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
+        symbol = etree.SubElement(
+            symbols, "symbol", type="fill", name=str(number), alpha="1", clip_to_extent="1", force_rhr="0"
+        )
+        layer = etree.SubElement(symbol, "layer", {"class": "SimpleFill", "pass": "0"}, enabled="1", locked="0")
+        outline = _OUTLINE if filled else rgb
+        option_map(
+            layer,
+            {
+                "color": _colour(rgb),
+                "style": "solid" if filled else "no",
+                "outline_color": _colour(outline),
+                "outline_style": "solid",
+                "outline_width": f"{outline_mm:g}",
+                "outline_width_unit": "MM",
+                "joinstyle": "bevel",
+            },
+        )
+    return root
+
+
+def _add_labels(root: etree._Element, expression: str, *, egg: bool = True) -> None:
+    """Add labels: text in the middle of each polygon; an egg's in an oval, where the polygon has room for it."""
+    settings = etree.SubElement(etree.SubElement(root, "labeling", type="simple"), "settings", calloutType="simple")
+    style = etree.SubElement(
+        settings,
+        "text-style",
+        fieldName=expression,
+        isExpression="1",
+        fontFamily="DejaVu Sans",
+        fontSize="7" if egg else "9",
+        fontSizeUnit="Point",
+        fontWeight="50" if egg else "75",
+        textColor="0,0,0,255" if egg else "176,0,32,255",
+        textOpacity="1",
+        multilineHeight="0.9",
     )
-    return document.decode()
-
-
-def _symbol(number: int, rgb: RGB) -> etree._Element:
-    symbol = etree.Element("symbol", type="fill", name=str(number), alpha="1", clip_to_extent="1", force_rhr="0")
-    layer = etree.SubElement(symbol, "layer", {"class": "SimpleFill"}, enabled="1", locked="0")
-    layer.set("pass", "0")
-    options = etree.SubElement(layer, "Option", type="Map")
-    for name, value in {
-        "color": _colour(rgb),
-        "style": "solid",
-        "outline_color": _colour(_OUTLINE),
-        "outline_style": "solid",
-        "outline_width": f"{_OUTLINE_MM:g}",
-        "outline_width_unit": "MM",
-        "joinstyle": "bevel",
-    }.items():
-        etree.SubElement(options, "Option", type="QString", name=name, value=value)
-    return symbol
+    buffer = {"bufferDraw": "0" if egg else "1", "bufferSize": "0.8", "bufferSizeUnits": "MM"}
+    etree.SubElement(style, "text-buffer", {"bufferColor": "255,255,255,255", "bufferOpacity": "1"} | buffer)
+    if egg:
+        oval = {"shapeType": "2", "shapeSizeType": "0", "shapeSizeX": "0.6", "shapeSizeY": "0.2", "shapeSizeUnit": "MM"}
+        line = {"shapeBorderWidth": "0.15", "shapeBorderWidthUnit": "MM", "shapeBorderColor": _colour(_OUTLINE)}
+        fill = {"shapeFillColor": "255,255,255,255", "shapeOpacity": "0.8"}
+        etree.SubElement(style, "background", {"shapeDraw": "1"} | oval | line | fill)
+    etree.SubElement(settings, "text-format", multilineAlign="1")
+    # Horizontal, within the polygon.
+    etree.SubElement(settings, "placement", placement="4", polygonPlacementFlags="2", priority="5", centroidInside="1")
+    scales = {"scaleVisibility": "1" if egg else "0", "scaleMin": "0", "scaleMax": str(_LABELS_FROM)}
+    etree.SubElement(settings, "rendering", {"drawLabels": "1", "obstacle": "0", "displayAll": "0"} | scales)
 
 
 def _colour(rgb: RGB) -> str:

@@ -22,7 +22,7 @@ import shapely
 from floemap.errors import OutputError
 from floemap.icechart.draw.polygonize import ChartPolygons
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
-from floemap.icechart.write.qgis_style import qgis_style
+from floemap.icechart.write.qgis_style import qgis_style, qgis_styles
 from floemap.icechart.write.table import CHECK_SPACE, ChartTable, as_table, in_utc
 from floemap.legend import Legend
 from floemap.results.whole_files import whole_files
@@ -92,10 +92,11 @@ def _finish_geopackage(path: Path, legend: Legend, polygons: int, start: datetim
     with closing(sqlite3.connect(path)) as db, db:
         (geometry,) = db.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()
         db.execute(_STYLES)
-        db.execute(
-            "INSERT INTO layer_styles VALUES (1, '', '', ?, ?, ?, ?, NULL, 1, ?, '', NULL, ?)",
-            (LAYER, geometry, legend.name, qgis_style(legend), f"WMO colours, {legend.title}", at),
-        )
+        for number, (name, style) in enumerate(qgis_styles(legend).items(), 1):
+            db.execute(
+                "INSERT INTO layer_styles VALUES (?, '', '', ?, ?, ?, ?, NULL, ?, ?, '', NULL, ?)",
+                (number, LAYER, geometry, name, style, number == 1, f"{name}, WMO colours, {legend.title}", at),
+            )
         db.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id) "
             "VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?, 0)",
