@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import sqlite3
-import subprocess
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import product, zip_longest
@@ -20,6 +18,8 @@ from affine import Affine
 from chart_maker import POLAR, grid, ice, other, squares, write_chart
 from lxml import etree
 from odc.geo.geobox import GeoBox
+from pyproj import Proj, Transformer
+from real_qgis import needs_qgis, run_in_qgis
 from typer.testing import CliRunner
 
 import floemap.cli.label  # noqa: F401  registers the command
@@ -217,63 +217,43 @@ def test_classes_of_other_peoples_charts_are_left_alone(tmp_path: Path) -> None:
 # --- in QGIS itself
 
 
-_IN_QGIS = """
-import sys
-from qgis.core import QgsApplication, QgsRenderContext, QgsVectorLayer
-app = QgsApplication([], False)
-app.initQgis()
-for uri in sys.argv[1:]:
-    layer = QgsVectorLayer(uri, "c", "ogr")
-    assert layer.isValid(), uri
-    print("renderer", layer.renderer().type(), layer.renderer().__class__.__name__)
-    def shown():
-        context = QgsRenderContext()
-        renderer = layer.renderer().clone()
-        context.expressionContext().setFields(layer.fields())
-        renderer.startRender(context, layer.fields())
-        for f in sorted(layer.getFeatures(), key=lambda f: f.id()):
-            context.expressionContext().setFeature(f)
-            colours = [s.color().getRgb()[:3] for s in renderer.symbolsForFeature(f, context)]
-            print("shown", f.id(), f["CLASS"], *colours)
-        renderer.stopRender(context)
-    shown()
-    assert layer.startEditing()
-    for f in layer.getFeatures():
-        if f["SA"] == "83":
-            layer.changeAttributeValue(f.id(), layer.fields().indexOf("SA"), "95")
-    assert layer.commitChanges(), layer.commitErrors()
-    shown()
-    print("next")
-    del layer
-app.exitQgis()
-"""
-
-
-def qgis() -> str | None:
-    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
-    if python is None or subprocess.run([python, "-c", "import qgis.core"], capture_output=True).returncode:
-        return None
-    return python
-
-
-@pytest.mark.skipif(qgis() is None, reason="no QGIS here")
+@needs_qgis
 def test_qgis_shows_corrections_and_derives_the_class(tmp_path: Path, like: Path) -> None:
     made = draft(tmp_path / "draft")
-    shutil.copy(made[".gpkg"], tmp_path / "plain.gpkg")
     (made[".shp"].with_suffix(".qml")).write_text(qgis_style(EXTREMEEARTH))
     uris = [f"{made['.gpkg']}|layername={LAYER}", str(made[".shp"])]
-    environment = {"QT_QPA_PLATFORM": "offscreen", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    run = subprocess.run(
-        [str(qgis()), "-c", _IN_QGIS, *uris], capture_output=True, text=True, env=environment, timeout=120
-    )
-    assert run.returncode == 0, run.stderr
-    colours: dict[str, Any] = {c.key: c.rgb for c in EXTREMEEARTH.classes} | {"land": LAND_RGB}
-    for part in run.stdout.split("next")[:2]:
-        assert "renderer RuleRenderer" in part
-        lines = [line.split(maxsplit=3) for line in part.splitlines() if line.startswith("shown")]
-        before, after = lines[: len(lines) // 2], lines[len(lines) // 2 :]
-        assert all(tuple(json.loads(rgb.replace("(", "[").replace(")", "]"))) == colours[k] for _, _, k, rgb in lines)
-        assert [k for _, _, k, _ in before] == ["young_ice", "first_year_ice", "open_water", "land"]
-        assert [k for _, _, k, _ in after] == ["old_ice", "first_year_ice", "open_water", "land"]
-    labels = label_chart(made[".gpkg"], like, tmp_path / "out", LabelSettings(legend="extremeearth"))
-    assert json.loads(labels.record.read_text())["pixels"]["young_ice"] == 0
+    found = run_in_qgis(Path(__file__).with_name("qgis_editing.py"), *uris, home=tmp_path / "home")
+    colours: dict[str, Any] = {c.key: list(c.rgb) for c in EXTREMEEARTH.classes} | {"land": list(LAND_RGB)}
+    for told in found:
+        assert told["renderer"] == "RuleRenderer" and told["messages"] == []
+        for shown in (told["before"], told["after"]):
+            assert all(rgb == [colours.get(key, [235, 235, 235])] for key, rgb in shown)
+        assert [k for k, _ in told["before"]] == ["young_ice", "first_year_ice", "open_water", "land"]
+        assert [k for k, _ in told["after"]][:4] == ["old_ice", "first_year_ice", "open_water", "land"]
+        check_editing(told)
+    corrected = gpd.read_file(made[".gpkg"], layer=LAYER).iloc[0]
+    assert (corrected["SA"], corrected["CLASS"], corrected["ESTIMATED"]) == ("95", "old_ice", "no")
+
+
+def check_editing(told: dict[str, Any]) -> None:
+    """What QGIS did with a corner that was moved, a new polygon, a split one, and values that are not allowed."""
+    moved, new, halves = told["moved"], told["new"], told["split"]
+    # A square of 64 km whose corner moved 10 km outwards along one side gained a triangle of 64 x 10 / 2 km2.
+    assert moved["AREA"] == 64_000**2 + 64_000 * 10_000 // 2
+    # The scale of areas there from PROJ: square kilometres on the map per square kilometre on the ellipsoid.
+    lon, lat = Transformer.from_crs(POLAR, 4326, always_xy=True).transform(530_000, -1_468_000)
+    scale = Proj(POLAR).get_factors(lon, lat).areal_scale
+    assert moved["AREA_KM2"] == pytest.approx(moved["AREA"] / 1e6 / scale, rel=2e-3)
+    assert new["AREA"] == 25_000_000 and new["PERIMETER"] == 20_000
+    assert (new["POLY_TYPE"], new["CT"], new["SA"], new["CB"]) == ("I", "99", "-9", "-9")
+    assert (new["STATUS"], new["SIMULATED"], new["ESTIMATED"]) == ("draft, not for navigation", "yes", "no")
+    assert new["CONFIDENCE"] is None and new["CLASS"] in ("", None)
+    assert [h["AREA"] for h in halves] == [64_000 * 32_000] * 2, "both halves of a split polygon have their areas"
+    assert told["broken"] == {"as it is": [], "new": ["SA"], "sum": ["CA"], "order": ["SB"], "code": ["CT"]}
+    assert told["soft"] == {"as it is": [], "new": [], "sum": [], "order": ["SB"], "code": []}
+    widgets = dict(told["widgets"])
+    assert {n for n, w in widgets.items() if w == "ValueMap"} == {
+        *("POLY_TYPE", "CT", "CA", "SA", "FA", "CB", "SB", "FB", "CC", "SC", "FC", "CN", "CD", "ESTIMATED"),
+    }  # fmt: skip
+    assert {"CLASS", "AREA", "AREA_KM2", "CONFIDENCE", "STATUS", "SIMULATED"} <= set(told["read_only"])
+    assert not {"CT", "SA", "FA", "ESTIMATED"} & set(told["read_only"])

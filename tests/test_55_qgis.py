@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +10,20 @@ import pytest
 from affine import Affine
 from lxml import etree
 from odc.geo.geobox import GeoBox
+from real_qgis import needs_qgis, run_in_qgis
 from workshop import COMMANDS, Inputs
 
 from floemap.cog import Band, write_cog
 from floemap.legend import EXTREMEEARTH, IGNORE
 from floemap.qgis_raster import classes_style, grey_style, heat_style, palette_style
 
-PYTHON = Path("/usr/bin/python3")
 GEOBOX = GeoBox((40, 50), Affine(80, 0, 100_000, 0, -80, -900_000), "EPSG:3413")
 
 
-def in_qgis(*files: Path) -> dict[str, Any]:
-    """Return what QGIS says of files, by name; skip the test where there is no QGIS."""
-    if not PYTHON.exists():
-        pytest.skip("there is no system Python")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL", "PROJ", "GDAL"))}
-    call = [PYTHON, Path(__file__).with_name("in_qgis.py"), *files]
-    done = subprocess.run(
-        list(map(str, call)), env=environment | {"QT_QPA_PLATFORM": "offscreen"}, capture_output=True, text=True
-    )
-    if "No module named 'qgis'" in done.stderr:
-        pytest.skip("QGIS is not installed")
-    assert done.returncode == 0, done.stderr
-    return {Path(path).name: told for path, told in json.loads(done.stdout.splitlines()[-1]).items()}
+def in_qgis(*files: Path, home: Path) -> dict[str, Any]:
+    """Return what QGIS says of files, by name."""
+    found = run_in_qgis(Path(__file__).with_name("in_qgis.py"), *files, home=home)
+    return {Path(path).name: told for path, told in found.items()}
 
 
 def raster(path: Path, values: Any, band: Band, style: str) -> Path:
@@ -58,8 +46,9 @@ def rasters(tmp_path: Path) -> list[Path]:
     ]  # fmt: skip
 
 
-def test_qgis_shows_classes_by_name_and_bands_in_their_units(rasters: list[Path]) -> None:
-    found = in_qgis(*rasters)
+@needs_qgis
+def test_qgis_shows_classes_by_name_and_bands_in_their_units(rasters: list[Path], tmp_path: Path) -> None:
+    found = in_qgis(*rasters, home=tmp_path / "home")
     assert all(told["valid"] for told in found.values())
     wanted = [[c.title, "#{:02x}{:02x}{:02x}".format(*c.rgb)] for c in EXTREMEEARTH.classes]
     assert found["classes.tif"]["renderer"] == "paletted" and found["classes.tif"]["legend"] == wanted
@@ -69,13 +58,14 @@ def test_qgis_shows_classes_by_name_and_bands_in_their_units(rasters: list[Path]
     assert found["product.tif"]["renderer"] == "singlebandgray"
 
 
+@needs_qgis
 def test_every_raster_of_whole_numbers_that_is_made_has_its_names_in_qgis(workshop: Inputs, tmp_path: Path) -> None:
     """None is shown as 256 numbers: with the style beside it, and only there, QGIS has names."""
     evaluated = COMMANDS["evaluate"].run(workshop, tmp_path)
     assert evaluated.exit_code == 0, evaluated.output
     names = (workshop.labels / "labels.tif", workshop.prediction / "classes.tif")
     made = [*names, tmp_path / workshop.name / "errors.tif"]
-    for name, told in in_qgis(*made).items():
+    for name, told in in_qgis(*made, home=tmp_path / "home").items():
         assert told["renderer"] == "paletted" and 2 <= len(told["legend"]) <= 6, name
         assert not [label for label, _ in told["legend"] if label.isdigit()], name
 
