@@ -9,6 +9,7 @@ split polygons as they are after closing and opening, constraints that values br
 import json
 import os
 import sys
+from typing import Any
 
 from qgis.core import (
     QgsApplication,
@@ -24,21 +25,21 @@ from qgis.core import (
 
 application = QgsApplication([], False)
 application.initQgis()
-messages = []
+messages: list[str] = []
 QgsApplication.messageLog().messageReceived.connect(lambda text, tag, level: messages.append(f"{tag}: {text}"))
 
 
-def opened(uri):
+def opened(uri: str) -> Any:
     layer = QgsVectorLayer(uri, "chart", "ogr")
     assert layer.isValid(), uri
     return layer
 
 
-def polygons(layer):
+def polygons(layer: Any) -> list[Any]:
     return sorted(layer.getFeatures(), key=lambda f: f.id())
 
 
-def shown(layer):
+def shown(layer: Any) -> list[Any]:
     context = QgsRenderContext()
     renderer = layer.renderer().clone()
     context.expressionContext().setFields(layer.fields())
@@ -51,11 +52,11 @@ def shown(layer):
     return found
 
 
-def values(feature):
+def values(feature: Any) -> dict[str, Any]:
     return {n: v if isinstance(v, int | float | str) else None for n, v in feature.attributeMap().items()}
 
 
-def broken(layer, feature, strength):
+def broken(layer: Any, feature: Any, strength: Any) -> list[str]:
     origin = QgsFieldConstraints.ConstraintOriginLayer
     return [
         field.name()
@@ -64,10 +65,10 @@ def broken(layer, feature, strength):
     ]
 
 
-def edited(uri):
+def edited(uri: str) -> dict[str, Any]:
     layer = opened(uri)
     number = layer.fields().indexOf
-    told = {"renderer": layer.renderer().type(), "before": shown(layer)}
+    told: dict[str, Any] = {"renderer": layer.renderer().type(), "before": shown(layer)}
     told["widgets"] = [[f.name(), layer.editorWidgetSetup(i).type()] for i, f in enumerate(layer.fields())]
     told["read_only"] = [f.name() for i, f in enumerate(layer.fields()) if layer.editFormConfig().readOnly(i)]
     assert layer.labelsEnabled() and layer.startEditing()
@@ -83,13 +84,13 @@ def edited(uri):
     assert layer.addFeature(new)
     layer.selectByIds([second.id()])
     assert layer.splitFeatures([QgsPointXY(box.xMinimum() - 9, middle), QgsPointXY(box.xMaximum() + 9, middle)]) == 0
-    cases = {"as it is": {}, "sum": {"CT": "80", "CA": "20", "CB": "50", "SB": "81"}}
+    cases: dict[str, dict[str, str]] = {"as it is": {}, "sum": {"CT": "80", "CA": "20", "CB": "50", "SB": "81"}}
     cases |= {"order": {"CT": "80", "CA": "20", "CB": "60", "SB": "97"}, "code": {"CT": "93", "CA": "-9"}}
     hard, soft = QgsFieldConstraints.ConstraintStrengthHard, QgsFieldConstraints.ConstraintStrengthSoft
     told["broken"], told["soft"] = {}, {}
-    for name, changed in [*cases.items(), ("new", None)]:
-        feature = QgsFeature(new if changed is None else second)
-        for field, value in (changed or {}).items():
+    for name, changed in (cases | {"new": {}}).items():
+        feature = QgsFeature(new if name == "new" else second)
+        for field, value in changed.items():
             feature[field] = value
         told["soft"][name] = broken(layer, feature, soft)
         told["broken"][name] = broken(layer, feature, hard) + told["soft"][name]

@@ -318,8 +318,8 @@ def test_the_geopackage_has_one_chart_with_crs_facts_and_style(written: dict[str
     assert facts["simulated"] == "true"
     assert facts["model"] == "twin, ä"
     with closing(sqlite3.connect(path)) as db:
-        ((table, geometry, style, default),) = db.execute(
-            "SELECT f_table_name, f_geometry_column, styleQML, useAsDefault FROM layer_styles"
+        ((table, geometry, style, default), *others) = db.execute(
+            "SELECT f_table_name, f_geometry_column, styleQML, useAsDefault FROM layer_styles ORDER BY id"
         ).fetchall()
         columns = [r[1] for r in db.execute(f"PRAGMA table_info({LAYER})")]
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -327,6 +327,7 @@ def test_the_geopackage_has_one_chart_with_crs_facts_and_style(written: dict[str
     assert (table, default) == (LAYER, 1)
     assert geometry in columns
     assert style == written["style"].read_text()
+    assert [other[-1] for other in others] == [0, 0], "QGIS opens the chart with the first style"
 
 
 # --- GeoJSON, and places where longitudes jump

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from floemap.icechart.read.codes import (
     BERGY_WATER_CODE,
+    FORMS,
     ICE_FREE_OR_UNKNOWN,
     NO_ICE,
     NO_TYPE,
@@ -23,8 +24,6 @@ from floemap.icechart.read.codes import (
 )
 from floemap.legend import STAGE_CODES, STAGES_BY_THICKNESS, stage_in_words, stage_of
 
-#: Codes of forms of ice: Table 4 of SIGRID-3, and undetermined.
-FORM_CODES = frozenset({*range(23), 99})
 _UNDETERMINED = 99
 _OPEN_WATER = 1
 #: Total concentrations below one tenth, of which no types are given. POLY_TYPE I is ice of any concentration.
@@ -127,7 +126,7 @@ def _check_codes(egg: Egg) -> None:
         if codes[column] != NOT_GIVEN and codes[column] not in STAGE_CODES:
             egg.faults.append(f"{column.upper()} is {codes[column]:02d}, which is not a stage of development")
     for column in ("fa", "fb", "fc"):
-        if codes[column] != NOT_GIVEN and codes[column] not in FORM_CODES:
+        if codes[column] != NOT_GIVEN and codes[column] not in FORMS:
             egg.faults.append(f"{column.upper()} is {codes[column]:02d}, which is not a form of ice")
 
 
@@ -249,7 +248,7 @@ def _check_form(egg: Egg) -> None:
     """Check CF: the predominant and the secondary form, two characters each."""
     if egg.form:
         halves = [half for half in (egg.form[:2].strip(), egg.form[2:].strip()) if half]
-        right = all(h == "-9" or (h.isdigit() and int(h) in FORM_CODES) for h in halves)
+        right = all(h == "-9" or (h.isdigit() and int(h) in FORMS) for h in halves)
         if not right or len(egg.form) > 4:
             egg.faults.append(f"CF is {egg.form[:20]!r}, which is not two forms of ice, such as 0499 or 08-9")
     elif egg.kind == "I" and not egg.faults:

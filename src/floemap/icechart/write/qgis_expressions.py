@@ -220,7 +220,11 @@ def constraints() -> list[Constraint]:
         f"CASE WHEN {kind} = 'W' THEN {_among(total, water)} WHEN {kind} IN ('I', '') THEN {_among(total, ice)} "
         f"ELSE {_among(total, [*_NONE, *UNKNOWN_CODES])} END"
     )
-    named = f"{kind} <> 'I' OR {_among(total, [1, BERGY_WATER_CODE])} OR {_given('SA')}"
+    named = (
+        f"CASE WHEN {kind} IN ('W', 'S') OR ({_is_ice()} AND {_among(total, [1, BERGY_WATER_CODE])}) "
+        f"THEN {_among(_text('SA'), [*_NONE, *NO_ICE])} WHEN {kind} = 'I' THEN {_given('SA')} "
+        f"WHEN {kind} = '' THEN 1 = 1 ELSE NOT {_given('SA')} END"
+    )
     found = [
         Constraint("POLY_TYPE", f"{kind} IN ({', '.join(map(repr, POLYGON_TYPES))})", "One of I, W, L, N and S."),
         Constraint(
@@ -237,7 +241,7 @@ def constraints() -> list[Constraint]:
         Constraint(
             "SA",
             f"{_is_stage('SA')} AND ({named})",
-            "A stage of development; ice of one tenth or more has at least one type, the thickest in SA.",
+            "A stage of development. Ice of one tenth or more must have one; water and land must not.",
         ),
     ]
     for thicker, x in pairwise(_LETTERS):
@@ -245,8 +249,8 @@ def constraints() -> list[Constraint]:
         found.append(
             Constraint(
                 f"C{x}",
-                f"({_given('S' + x)} AND NOT {part}) OR ({part} AND NOT {_given('S' + x)})",
-                f"Give C{x} with S{x}, and neither without the other.",
+                f"{part} OR ({_is_concentration('C' + x)} AND {_given('S' + x)})",
+                f"A concentration of one tenth or more, and only with S{x}.",
             )
         )
         found.append(
@@ -257,13 +261,14 @@ def constraints() -> list[Constraint]:
                 hard=False,
             )
         )
-    trace = f"{_is_stage('CN')} AND {_in_order('CN', 'SA')}"
-    found.append(
-        Constraint(
-            "CN", trace, "A stage of development that is not thinner than SA: a trace of thicker ice.", hard=False
-        )
+    trace = f"{_is_stage('CN')} AND {_only_in_ice('CN')} AND {_in_order('CN', 'SA', apart=True)}"
+    found.append(Constraint("CN", trace, "A stage of development that is thicker than SA."))
+    last = (
+        f"CASE WHEN {_given('SC')} THEN {_in_order('SC', 'CD')} WHEN {_given('SB')} THEN {_in_order('SB', 'CD')} "
+        f"ELSE {_in_order('SA', 'CD')} END"
     )
-    found.append(Constraint("CD", _is_stage("CD"), "A stage of development.", hard=False))
+    fourth = "A stage of development that is not thicker than those of the types."
+    found.append(Constraint("CD", f"{_is_stage('CD')} AND {_only_in_ice('CD')} AND {last}", fourth))
     forms = [*_NONE, *FORMS]
     found += [Constraint(f"F{x}", _among(_text(f"F{x}"), forms), "A SIGRID-3 code of form.") for x in _LETTERS]
     return found
@@ -274,29 +279,48 @@ def _is_stage(field: str) -> str:
 
 
 def _sums() -> str:
-    """Return the condition that partial concentrations fit the total; ranges and unknown ones are not compared."""
+    """Return the condition that partial concentrations, or their ranges, fit the total; unknown ones fit anything."""
     none = {x: _among(_text(f"C{x}"), _NONE) for x in _LETTERS}
-    tenths = list(range(10, 100, 10))
-    open_ = [f"NOT {_among(_text('CT'), [*tenths, 91, 92])}"]
-    open_ += [f"({_given('S' + x)} AND NOT {_among(_text('C' + x), [*tenths, *_NONE])})" for x in _LETTERS]
-    parts = " + ".join(f'(CASE WHEN {none[x]} THEN 0 ELSE "C{x}" * 1 END)' for x in _LETTERS)
-    total = '(CASE WHEN "CT" > \'90\' THEN 100 ELSE "CT" * 1 END)'
-    several = f"({_given('SB')} OR {_given('SC')} OR {_given('CD')})"
+    open_ = [_among(_text(field), UNKNOWN_CODES) for field in ("CT", "CA", "CB", "CC")]
+    empty = " OR ".join(f"({_given('S' + x)} AND {none[x]})" for x in _LETTERS)
+    low, high = (" + ".join(_tenths(f"C{x}", i) for x in _LETTERS) for i in (0, 1))
+    total_low, total_high = (_tenths("CT", i) for i in (0, 1))
     return (
-        f"CASE WHEN NOT {_is_ice()} THEN {' AND '.join(none.values())} "
-        f'WHEN NOT {several} THEN {none["A"]} OR "CA" = {_text("CT")} '
-        f"WHEN {none['A']} THEN 1 = 0 WHEN {' OR '.join(open_)} THEN 1 = 1 "
-        f"WHEN {_given('CD')} THEN {parts} < {total} "
-        f"ELSE {parts} = {total} OR (\"CT\" = '91' AND {parts} = 90) END"
+        f"CASE WHEN NOT {_is_ice()} OR NOT {_given('SA')} THEN {' AND '.join(none.values())} "
+        f"WHEN {' AND '.join(none.values())} AND NOT ({_given('SB')} OR {_given('SC')} OR {_given('CD')}) THEN 1 = 1 "
+        f"WHEN {none['A']} AND NOT ({_given('SB')} OR {_given('SC')}) THEN 1 = 0 "
+        f"WHEN {' OR '.join(open_)} THEN 1 = 1 WHEN {empty} THEN 1 = 0 "
+        f"WHEN {_given('CD')} THEN {low} < {total_high} ELSE {low} <= {total_high} AND {high} >= {total_low} END"
     )
 
 
-def _in_order(thicker: str, thinner: str) -> str:
-    """Return the condition that one stage is not thinner than another; those of unknown thickness fit anywhere."""
+def _tenths(field: str, which: int) -> str:
+    """Return the expression of the lowest (0) or highest (1) tenths of a concentration; 0 for none."""
+    values: dict[float, list[int]] = {}
+    for code, tenths in TENTHS.items():
+        values.setdefault(tenths[which], []).append(code)
+    cases = " ".join(f"WHEN {_among(_text(field), codes)} THEN {n:g}" for n, codes in sorted(values.items()) if n)
+    return f"(CASE {cases} ELSE 0 END)"
+
+
+def _only_in_ice(field: str) -> str:
+    return f"({_is_ice()} OR {_among(_text(field), [*_NONE, *NO_ICE])})"
+
+
+def _is_concentration(field: str) -> str:
+    codes = [code for code, (low, _) in TENTHS.items() if low >= 1]
+    return _among(_text(field), [*_NONE, *codes, *UNKNOWN_CODES])
+
+
+def _in_order(thicker: str, thinner: str, *, apart: bool = False) -> str:
+    """Return the condition that one stage is not thinner than another; those of unknown thickness fit anywhere.
+
+    With `apart` it must be thicker.
+    """
     known = {code: STAGES_BY_THICKNESS.index(stage_of(code)) for code in (*STAGES, RESIDUAL) if code not in (80, 99)}
 
     def rank(field: str) -> str:
         ranks = " ".join(f"WHEN \"{field}\" = '{code}' THEN {r}" for code, r in known.items())
         return f"(CASE {ranks} ELSE -1 END)"
 
-    return f"({rank(thicker)} = -1 OR {rank(thinner)} <= {rank(thicker)})"
+    return f"({rank(thicker)} = -1 OR {rank(thinner)} {'<' if apart else '<='} {rank(thicker)})"
