@@ -23,6 +23,12 @@ _SHOWN = ("validation_loss", "weighted_f1", "macro_f1")
 _BESIDE = ("SIMULATED.txt", "results.md", "split.json", "state.pt")
 #: Kinds of results that are always simulated.
 _SIMULATED = ("Simulated dataset", "Truth of a simulated scene", "Simulated AI4Arctic scene")
+#: Origins of labels in words, by kind.
+_ORIGINS = {
+    "draft": "a draft that no analyst has corrected",
+    "correction": "an analyst's correction of a draft",
+    "published": "an analyst's published correction of a draft",
+}
 #: A draft chart's spots to review first: polygons, but not an ice chart.
 _SPOTS = "review.gpkg"
 
@@ -102,8 +108,11 @@ def _grid(record: Mapping[str, Any]) -> str:
 def _labels(record: Mapping[str, Any]) -> Lines:
     decided, numbered = at(record, "decisions", {}), at(record, "polygons_in_table", 0)
     drawn = _text(record, "chart.polygons", "")  # AI4Arctic's ready-to-train files have none
+    origin = {k: _text(record, f"origin.{k}") for k in ("kind", "analyst", "model", "product")}
+    of = ", ".join(f"{k} {v}" for k, v in origin.items() if v and k != "kind")
     return [
         ("Chart", _text(record, "chart.file") + (f", {drawn} polygons" if drawn else "")),
+        ("Origin", f"{_ORIGINS.get(origin['kind'], origin['kind'])}: {of}" if origin["kind"] else ""),
         ("Grid of", f"{', '.join(map(str, at(record, 'inputs.like', {})))}, {_grid(record)}"),
         ("Polygons on the grid", f"{numbered}, in polygons.csv" if numbered else ""),
         *_pixels(record),
@@ -146,9 +155,23 @@ def _published(record: Mapping[str, Any]) -> Lines:
         ("Valid", _text(record, "valid")),
         ("Corrects", _text(record, "correction_of.product", _text(record, "correction_of.draft"))),
         ("Model of the draft", _text(record, "correction_of.model")),
+        ("Changes", _changes(record)),
         ("Repaired", f"{len(repaired)} problems, listed in publication.json" if repaired else ""),
         *summary_lines(chart_summary(record)),
     ]
+
+
+def _changes(record: Mapping[str, Any]) -> str:
+    """Return what was changed from the draft to the published chart, in words."""
+    shares = [at(record, f"changes.total.other_{what}_share") for what in ("type", "egg")]
+    if not all(isinstance(share, float) for share in shares):
+        return ""
+    counts = {str(k): n for k, n in at(record, "changes.polygons", {}).items() if isinstance(n, int)}
+    moved = sum(n for name, n in counts.items() if "moved" in name)
+    words = f"{shares[0]:.1%} of the draft's area has another type, {shares[1]:.1%} another egg; "
+    words += f"{moved} polygons moved, {counts.get('new', 0)} new, {counts.get('removed', 0)} removed"
+    minutes = at(record, "changes.minutes")
+    return words + (f"; {minutes:g} minutes" if isinstance(minutes, int | float) else "")
 
 
 def _scores(record: Mapping[str, Any]) -> Lines:

@@ -62,23 +62,26 @@ def project(polygons: Polygons, source: pyproj.CRS, target: pyproj.CRS, toleranc
     return np.asarray(shapely.from_ragged_array(kind, xy, (rings, *offsets[1:])))
 
 
+def equal_area_map(polygons: Polygons, crs: pyproj.CRS) -> pyproj.CRS:
+    """Return Lambert's equal-area map, in metres, around the middle of polygons, (n,), not all of them empty."""
+    left, bottom, right, top = shapely.total_bounds(polygons)
+    to_geo = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    lon, lat = to_geo.transform((left + right) / 2, (bottom + top) / 2)
+    return pyproj.CRS(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m +no_defs")
+
+
 def equal_area_km2(polygons: Polygons, crs: pyproj.CRS) -> Floats:
-    """Return true areas of polygons of a map, km2, (n,), on Lambert's equal-area map around the middle of them all.
+    """Return true areas of polygons of a map, km2, (n,), on an equal-area map around the middle of them all.
 
     Raises
     ------
     ChartError
         If a vertex has no position on the earth.
     """
-    left, bottom, right, top = shapely.total_bounds(polygons)
-    if not np.isfinite(left):
-        return np.zeros(len(polygons))
-    to_geo = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-    lon, lat = to_geo.transform((left + right) / 2, (bottom + top) / 2)
-    equal_area = pyproj.CRS(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m +no_defs")
-    full = ~shapely.is_empty(polygons)
-    areas = np.zeros(len(polygons))
-    areas[full] = shapely.area(project(polygons[full], crs, equal_area, _AREA_TOLERANCE_M)) / 1e6
+    areas, full = np.zeros(len(polygons)), ~shapely.is_empty(polygons)
+    if full.any():
+        on_map = project(polygons[full], crs, equal_area_map(polygons, crs), _AREA_TOLERANCE_M)
+        areas[full] = shapely.area(on_map) / 1e6
     return areas
 
 

@@ -31,6 +31,8 @@ from floemap.icechart.write.vector import write_geojson, write_geopackage, write
 from floemap.legend import SIX_CLASSES, Legend
 from floemap.own_legends import in_record
 from floemap.progress import Progress, silent
+from floemap.publishing.change_page import change_page
+from floemap.publishing.changes import compare_with_draft, nearly_the_draft
 from floemap.publishing.checked import Checked, check_chart, codes_as_text, final_chart
 from floemap.publishing.drafts import Draft, find_draft
 from floemap.publishing.edited import EditedChart, read_edited
@@ -168,8 +170,12 @@ def publish_chart(
         progress(3, 5, "drawing the page")
         files["page"] = _draw_page(partial, final, facts, settings)
         progress(4, 5, "comparing with the draft")
+        changes = None
+        if drafted is not None:
+            changes = compare_with_draft(final, drafted, settings.minutes)
+            files["changes"] = _write_changes(partial, changes, final, drafted, facts)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
-        record |= _about(edited, final, checked, facts, drafted) | {"outputs": files}
+        record |= _about(edited, final, checked, facts, drafted, changes) | {"outputs": files}
         record["files"] = {n: {"bytes": size, "sha256": sha256(partial / n)} for n, size in made_of(partial).items()}
         record |= {"sources": told_sources(folder, sources), "bytes": made_of(partial)}
         write_json(partial / PUBLICATION_RECORD, record)
@@ -203,6 +209,7 @@ def _facts(edited: EditedChart, draft: Draft | None, analyst: str, settings: Pub
             path=edited.path,
             hint="Give it with --valid, or the draft with --draft.",
         )
+    valid = valid.replace(microsecond=0)
     service = settings.service or (draft and draft.setting("service")) or "floemap"
     region = settings.region or (draft and draft.setting("region")) or "s1"
     contact = settings.contact or (draft and draft.setting("contact"))
@@ -288,7 +295,26 @@ def _draw_page(folder: Path, final: Chart, facts: _Facts, settings: PublishSetti
     return [name]
 
 
-def _about(edited: EditedChart, final: Chart, checked: Checked, facts: _Facts, draft: Draft | None) -> dict[str, Any]:
+def _write_changes(folder: Path, changes: Mapping[str, Any], final: Chart, draft: Draft, facts: _Facts) -> list[str]:
+    """Write the report of changes, as JSON and as HTML; return the names of the files."""
+    about = {k: v for k, v in facts.about.items() if k not in ("simulated", "created")}
+    told = {"simulated": facts.simulated, "chart": facts.name} | about
+    write_json(folder / "changes.json", told | dict(changes))
+    title = f"Changes from the draft to {facts.name}"
+    page = change_page(changes, {"title": title} | told, draft.chart, final)
+    with os_errors(folder):
+        (folder / "changes.html").write_text(page, encoding="utf-8")
+    return ["changes.html", "changes.json"]
+
+
+def _about(
+    edited: EditedChart,
+    final: Chart,
+    checked: Checked,
+    facts: _Facts,
+    draft: Draft | None,
+    changes: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     """Return what publication.json contains about the chart."""
     kinds, areas = kinds_in_words(ice_types(final, unmapped="ignore")), areas_km2(final)
     by_kind = {kind: round(float(areas[kinds == kind].sum()), 3) for kind in set(kinds)}
@@ -308,5 +334,7 @@ def _about(edited: EditedChart, final: Chart, checked: Checked, facts: _Facts, d
             "area_km2": dict(sorted(by_kind.items(), key=lambda pair: -pair[1])),
         },
         "repaired": [p.facts() for p in checked.repaired],
-        "warnings": list(checked.notes),
+        "warnings": list(checked.notes) + ([] if changes is None else nearly_the_draft(changes)),
+        "changes": None if changes is None else {k: changes[k] for k in ("minutes", "total", "polygons")},
+        "review_spots": [] if changes is None else changes["left_as_drafted"],
     }

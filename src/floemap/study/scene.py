@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +14,14 @@ import numpy as np
 from floemap.bands import BandSet
 from floemap.datasets.extremeearth.split_halves import Footprint
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError
+from floemap.icechart.label.origin import notes_of_origin
 from floemap.layers.stored import hashes_of, scene_bands
 from floemap.legend import Legend
 from floemap.own_legends import from_record, same_classes
 from floemap.results.stage import read_json, sha256
 from floemap.sentinel1.encoding import PRODUCT_BANDS
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class StudyScene:
         SHA-256 of product.tif and labels.tif, and of the layers that models learn from.
     bands
         Bands of the product and layers that models learn from.
+    origin
+        Where the chart comes from, if a draft is behind it; see :func:`floemap.icechart.label.origin.origin_of`.
     """
 
     name: str
@@ -53,6 +59,7 @@ class StudyScene:
     simulated: bool
     hashes: dict[str, str]
     bands: BandSet = PRODUCT_BANDS
+    origin: Mapping[str, Any] | None = None
 
     @property
     def raster(self) -> Path:
@@ -66,7 +73,7 @@ class StudyScene:
 
     def about(self) -> dict[str, Any]:
         """Return a description of the scene for records, ready for JSON."""
-        return {
+        about: dict[str, Any] = {
             "name": self.name,
             "product": self.product.name,
             "chart": self.labels.name,
@@ -74,6 +81,7 @@ class StudyScene:
             "simulated": self.simulated,
             "sha256": self.hashes,
         }
+        return about | ({} if self.origin is None else {"labels_from": dict(self.origin)})
 
 
 def open_study_scene(
@@ -118,4 +126,7 @@ def open_study_scene(
     hashes = {path.name: sha256(path) for path in rasters}
     found = scene_bands(product, bands, product_sha256=hashes["product.tif"])
     hashes |= hashes_of(product / "product.tif", found)
-    return StudyScene(name, product, labels, truth, start, footprint, simulated, hashes, found)
+    origin = label["origin"] if isinstance(label.get("origin"), Mapping) else None
+    for words in notes_of_origin(origin):
+        logger.warning("scene %s: %s", name, words)
+    return StudyScene(name, product, labels, truth, start, footprint, simulated, hashes, found, origin)

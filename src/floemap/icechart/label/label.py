@@ -27,6 +27,7 @@ from floemap.errors import ChartError, FloemapError
 from floemap.grid import describe_grid
 from floemap.icechart.dominant_type import IceTypes, ice_types, unmapped_stages
 from floemap.icechart.label.borders import border_distance_px
+from floemap.icechart.label.origin import notes_of_origin, origin_in_record
 from floemap.icechart.label.polygon_table import NO_PERCENT, RASTER, TABLE, PolygonTable, write_polygons
 from floemap.icechart.label.polygons import number_polygons, table_of_chart
 from floemap.icechart.label.rasterize import BORDER_MARGIN_PX, rasterize_polygons
@@ -136,8 +137,7 @@ def label_chart(
     read = read_chart(source.path, layer=settings.layer, crs=settings.crs)
     types = ice_types(read, unmapped=settings.unmapped, without_parts=settings.without_parts)
     whole = table_of_chart(read, types, classes, unmapped=settings.unmapped)
-    _warn_of_other_classes(read, types)
-    _warn_of_missing_parts(read, types, settings)
+    _warn_of_oddities(read, types, settings)
     # Mask, overlaps and distances are found beside the drawing and writing: all of it leaves the interpreter free.
     with (
         stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite) as partial,
@@ -176,6 +176,7 @@ def label_chart(
             write_distance(partial / "border_distance.tif", geobox, distances.result(), tags)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(read, types, classes, geobox, labels, numbers, tags) | {"polygons_in_table": len(table)}
+        record |= origin_in_record(source.path, labels, geobox, classes)
         record |= {"coverage": asdict(covering.result()), "sources": told_sources(folder, sources)}
         write_json(partial / STAGE.record, record | {"bytes": made_of(partial)})
     progress(6, 6, "done")
@@ -191,12 +192,9 @@ def _made_from(source: Source, like: Path, settings: LabelSettings) -> tuple[dic
     return inputs, sources
 
 
-def _warn_of_other_classes(chart: Chart, types: IceTypes) -> None:
+def _warn_of_oddities(chart: Chart, types: IceTypes, settings: LabelSettings) -> None:
     if other := other_classes(chart, types):
         logger.warning("%s: %s", chart.path, _of_other_class(other))
-
-
-def _warn_of_missing_parts(chart: Chart, types: IceTypes, settings: LabelSettings) -> None:
     if ids := types.without_parts:
         logger.warning("%s: %s", chart.path, _of_missing_parts(ids, settings.without_parts))
 
@@ -222,6 +220,7 @@ def notes_of(record: Mapping[str, Any]) -> list[str]:
         notes += [f"{len(ids)} {words}: {some_of(ids)}."] if ids else []
     if ids := odd.get("without_parts_ids"):
         notes.append(_of_missing_parts(ids, record["configuration"]["without_parts"]) + ".")
+    notes += [f"{words}." for words in notes_of_origin(record.get("origin"))]
     return notes + ([_of_other_class(odd["other_class_ids"]) + "."] if odd.get("other_class_ids") else [])
 
 

@@ -1,0 +1,226 @@
+"""What an analyst changed in a draft, and what becomes of corrections as labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import pyproj
+import pytest
+import shapely
+from chart_maker import SIDE_M, ice, squares, write_chart
+from workshop import Inputs, run
+
+from floemap.cog import open_raster
+from floemap.icechart.label.label import label_chart, notes_of
+from floemap.icechart.read.sigrid3 import read_chart
+from floemap.legend import SIX_CLASSES
+from floemap.publishing.changes import NOWHERE, compare_with_draft
+from floemap.publishing.drafts import Draft, find_draft
+from floemap.publishing.publish import publish_chart
+from floemap.publishing.settings import PublishSettings
+from floemap.study.scene import open_study_scene
+
+STAGES = ("95", "86", "83", "81")
+DRAFTED = [ice(SA=stage, FA="99") | {"CONFIDENCE": c} for stage, c in zip(STAGES, (0.4, 0.6, 0.8, 0.95), strict=True)]
+EVEN = squares(4)
+
+
+def compared(
+    folder: Path, rows: list[dict[str, Any]], shapes: list[Any], minutes: float | None = None
+) -> dict[str, Any]:
+    """The changes from the draft of four squares to a correction."""
+    draft = Draft(read_chart(write_chart(folder / "draft.gpkg", DRAFTED, EVEN)), {})
+    told = compare_with_draft(read_chart(write_chart(folder / "corrected.gpkg", rows, shapes)), draft, minutes)
+    json.dumps(told, allow_nan=False)
+    _check_sums(told, shapes)
+    return told
+
+
+def _check_sums(told: dict[str, Any], shapes: list[Any]) -> None:
+    """Rows of the confusion sum to the draft's areas, columns to the correction's; both are geodesic areas."""
+    for side, polygons in (("draft", EVEN), ("correction", shapes)):
+        lonlat = gpd.GeoSeries(shapely.segmentize(polygons, 2000), crs="EPSG:3413").to_crs(4326)
+        geodesic = sum(abs(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(g)[0]) / 1e6 for g in lonlat)
+        assert sum(a[side] for a in told["area_km2"]) == pytest.approx(geodesic, rel=1e-4)
+    table = told["confusion_km2"]
+    for area in told["area_km2"]:
+        assert sum(table.get(area["type"], {}).values()) == pytest.approx(area["draft"], abs=0.1)
+        assert sum(row.get(area["type"], 0) for row in table.values()) == pytest.approx(area["correction"], abs=0.1)
+    assert sum(t["km2"] for t in told["by_type"]) == pytest.approx(told["total"]["km2"], abs=0.1)
+    assert sum(t["km2"] for t in told["by_confidence"]) == pytest.approx(told["total"]["km2"], abs=0.1)
+
+
+def test_nothing_changed(tmp_path: Path) -> None:
+    told = compared(tmp_path, DRAFTED, EVEN)
+    assert told["total"]["other_egg_share"] == 0
+    assert told["polygons"] == {
+        "unchanged": 4,
+        "moved": 0,
+        "other egg": 0,
+        "moved, other egg": 0,
+        "new": 0,
+        "removed": 0,
+    }
+    assert told["changed"] == []
+
+
+def test_another_type_and_another_egg_of_one_type(tmp_path: Path) -> None:
+    rows = [*DRAFTED[:2], ice(SA="97", FA="99"), ice("80", SA="81", FA="99")]
+    told = compared(tmp_path, rows, EVEN, minutes=12.5)
+    # Four squares of equal sides; the scale of the map differs by a percent between them.
+    assert told["total"]["other_type_share"] == pytest.approx(1 / 4, rel=0.02)
+    assert told["total"]["other_egg_share"] == pytest.approx(2 / 4, rel=0.02)
+    assert (told["polygons"]["other egg"], told["polygons"]["unchanged"], told["minutes"]) == (2, 2, 12.5)
+    young = "83 young ice"
+    assert told["confusion_km2"][young].keys() == {"97 multi-year ice"}
+    by_type = {t["type"]: t["other_type_share"] for t in told["by_type"]}
+    assert by_type == {"95 old ice": 0, "86 first-year ice": 0, young: 1, "81 new ice": 0}
+    sure = {t["from"]: (t["other_type_share"], t["other_egg_share"]) for t in told["by_confidence"]}
+    assert sure == {0.0: (0, 0), 0.5: (0, 0), 0.7: (1, 1), 0.9: (0, 1)}
+    changed = {c["polygon"]: c for c in told["changed"]}
+    assert changed[3]["draft"]["type"] == young and changed[3]["correction"]["egg"] == "10 / 97"
+    x, y = pyproj.Transformer.from_crs(4326, 3413, always_xy=True).transform(
+        changed[3]["lon_deg"], changed[3]["lat_deg"]
+    )
+    assert EVEN[2].contains(shapely.Point(x, y))
+
+
+def test_a_border_moved(tmp_path: Path) -> None:
+    shift = SIDE_M / 4
+    left, bottom, right, top = EVEN[0].bounds
+    shapes = [shapely.box(left, bottom, right + shift, top), shapely.box(right + shift, bottom, right + SIDE_M, top)]
+    told = compared(tmp_path, DRAFTED, [*shapes, *EVEN[2:]])
+    assert told["polygons"]["moved"] == 2 and told["polygons"]["unchanged"] == 2
+    # A quarter of one of four squares has another type.
+    assert told["total"]["other_type_share"] == pytest.approx(1 / 16, rel=0.02)
+
+
+def test_polygons_cut_out_merged_and_left_out(tmp_path: Path) -> None:
+    hole = shapely.box(*(v + d * SIDE_M for v, d in zip(EVEN[0].bounds, (0.2, 0.2, -0.2, -0.2), strict=True)))
+    shapes = [EVEN[0] - hole, hole, shapely.union(EVEN[1], EVEN[2])]
+    rows = [DRAFTED[0], ice(SA="81", FA="99"), DRAFTED[1]]
+    told = compared(tmp_path, rows, shapes)
+    changes = told["polygons"]
+    assert (changes["new"], changes["removed"]) == (1, 2)  # the hole; a merged square, and the last one
+    assert told["confusion_km2"]["81 new ice"].keys() == {NOWHERE}
+    assert told["total"]["km2"] == pytest.approx(3 / 4 * sum(a["draft"] for a in told["area_km2"]), rel=0.02)
+
+
+def test_rounding_of_coordinates_moves_nothing(tmp_path: Path) -> None:
+    draft = Draft(read_chart(write_chart(tmp_path / "draft.gpkg", DRAFTED, EVEN)), {})
+    lonlat = gpd.GeoSeries(shapely.segmentize(EVEN, 2000), crs="EPSG:3413").to_crs(4326)
+    rounded = shapely.transform(np.asarray(lonlat), lambda xy: xy.round(5))
+    path = write_chart(tmp_path / "c.geojson", DRAFTED, list(rounded), crs="EPSG:4326")
+    told = compare_with_draft(read_chart(path), draft, None)
+    assert told["polygons"]["unchanged"] == 4
+    assert told["total"]["other_egg_share"] < 1e-4
+
+
+# --- From a draft to labels
+
+
+@pytest.fixture(scope="module")
+def draft(tmp_path_factory: pytest.TempPathFactory, workshop: Inputs) -> Path:
+    """The folder of a draft, as `floemap chart` makes it. Shared: copy it, don't change it."""
+    out = tmp_path_factory.mktemp("drafts")
+    words = ("chart", workshop.prepared, "--model", workshop.model, "--only", "chart,sigrid3,review")
+    assert run(*words, "--min-area", "500", "--out", out).exit_code == 0
+    return out / workshop.name
+
+
+@pytest.fixture
+def corrected(draft: Path, tmp_path: Path) -> Path:
+    """The draft's GeoPackage, its largest polygon of ice made multi-year, in a copy of its folder."""
+    path = Path(shutil.copytree(draft, tmp_path / draft.name)) / "corrected.gpkg"
+    table = pyogrio.read_dataframe(draft / "chart.gpkg", layer="ice_chart", fid_as_index=True)
+    row = table[table["POLY_TYPE"] == "I"].area.idxmax()
+    table.loc[row, ["CT", "CA", "SA", "FA"]] = ["92", "-9", "97", "99"]
+    table.loc[row, ["CB", "SB", "FB", "CC", "SC", "FC", "CN", "CD"]] = "-9"
+    pyogrio.write_dataframe(table, path, layer="ice_chart")
+    return path
+
+
+def test_from_draft_to_correction_to_publication_to_labels(
+    draft: Path, corrected: Path, workshop: Inputs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = json.loads((draft / "chart.json").read_text())["models"][0]
+    done = publish_chart(corrected, tmp_path / "out", "A. <b>Analyst</b>", PublishSettings(minutes=7))
+    record = json.loads(done.record.read_text())
+    changes = json.loads((done.folder / "changes.json").read_text())
+    page = (done.folder / "changes.html").read_text()
+    assert changes["polygons"]["other egg"] == 1 and record["changes"]["total"] == changes["total"]
+    assert "A. &lt;b&gt;Analyst&lt;/b&gt;" in page and "<b>Analyst" not in page
+    assert "http" not in page.replace("http-equiv", "") and "<script" not in page
+    assert "SIMULATED" in page and "7 minutes" in page
+
+    labelled = label_chart(done.chart, workshop.prepared, tmp_path / "labels")
+    with open_raster(labelled.raster) as d:
+        labels, transform = d.read(1), d.transform
+    # The polygon that was corrected is old ice in the labels, and was not in the draft.
+    final = pyogrio.read_dataframe(done.chart, layer="ice_chart")
+    there = shapely.point_on_surface(final[final["SA"] == "97"].geometry.iloc[0])
+    col, row = ~transform * (there.x, there.y)
+    assert SIX_CLASSES.classes[labels[int(row), int(col)]].key == "old_ice"
+    origin = json.loads(labelled.record.read_text())["origin"]
+    assert (origin["kind"], origin["analyst"]) == ("published", "A. <b>Analyst</b>")
+    assert origin["model_sha256"] == model["sha256"]
+    assert origin["other_egg_share"] == changes["total"]["other_egg_share"] > 0.01
+    assert not [r for r in caplog.records if "labels are a model's" in r.getMessage()]
+
+    scene = open_study_scene("a", workshop.prepared, labelled.folder, None, legend=SIX_CLASSES)
+    assert scene.about()["labels_from"]["model"] == model["name"]
+
+
+def test_labels_of_a_draft_that_nobody_corrected_are_warned_of(
+    draft: Path, corrected: Path, workshop: Inputs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = json.loads((draft / "chart.json").read_text())["models"][0]["name"]
+    labelled = label_chart(draft / "chart.gpkg", workshop.prepared, tmp_path / "labels")
+    record = json.loads(labelled.record.read_text())
+    assert record["origin"]["kind"] == "draft"
+    assert any("no analyst has corrected" in r.getMessage() and name in r.getMessage() for r in caplog.records)
+    assert any("no analyst has corrected" in note for note in notes_of(record))
+
+    caplog.clear()
+    record = json.loads(label_chart(corrected, workshop.prepared, tmp_path / "labels").record.read_text())
+    assert record["origin"]["kind"] == "correction"
+    with open_raster(tmp_path / "labels" / "corrected" / "labels.tif") as d, open_raster(labelled.raster) as o:
+        one, other = d.read(1), o.read(1)
+    both = (one != 255) & (other != 255)
+    assert record["origin"]["other_class_share"] == pytest.approx((one != other)[both].mean(), abs=1e-6)
+    assert not [r for r in caplog.records if "labels are a model's" in r.getMessage()]
+
+    shutil.copyfile(draft / "chart.gpkg", corrected)  # a correction in name only
+    label_chart(corrected, workshop.prepared, tmp_path / "again")
+    assert any("labels are a model's" in r.getMessage() for r in caplog.records)
+
+
+def test_places_to_review_that_nobody_touched_are_left(draft: Path, corrected: Path, tmp_path: Path) -> None:
+    spots = json.loads((draft / "chart.json").read_text()).get("review_spots", [])
+    done = publish_chart(corrected, tmp_path / "out", "A. Analyst")
+    left = json.loads(done.record.read_text())["review_spots"]
+    changed = pyogrio.read_dataframe(done.chart, layer="ice_chart").query("SA == '97'").geometry.iloc[0]
+    to_map = pyproj.Transformer.from_crs(4326, 3413, always_xy=True)
+    expected = [s for s in spots if not changed.intersects(shapely.Point(to_map.transform(s["lon_deg"], s["lat_deg"])))]
+    assert left == expected
+
+
+def test_a_published_draft_is_called_so(draft: Path, tmp_path: Path) -> None:
+    done = publish_chart(draft / "chart.gpkg", tmp_path, "A. Analyst")
+    assert any("draft's egg on 100.0%" in words for words in json.loads(done.record.read_text())["warnings"])
+
+
+def test_the_draft_is_found_or_given(draft: Path, corrected: Path, tmp_path: Path) -> None:
+    assert find_draft(corrected, None).chart.path.name == "chart.gpkg"
+    (corrected.parent / "chart.gpkg").write_bytes(corrected.read_bytes())  # edited in place
+    assert find_draft(corrected, None).chart.path.suffix == ".shp"
+    elsewhere = Path(shutil.copy(corrected, tmp_path / "elsewhere.gpkg"))
+    assert find_draft(elsewhere, None) is None
+    assert find_draft(elsewhere, draft).chart.path == draft / "chart.gpkg"
+    assert find_draft(elsewhere, draft / "chart.gpkg").start.year == 2018
