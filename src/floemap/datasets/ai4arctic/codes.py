@@ -91,7 +91,7 @@ def parse_polygon_codes(rows: Sequence[str]) -> PolygonCodes:
         If the header is another, a row has another number of fields or a field that is not a number, or two rows have
         one id; the message names the row.
     """
-    if not rows or rows[0].strip() != CODES_HEADER:
+    if not rows or rows[0].strip() not in (CODES_HEADER, CODES_HEADER.removeprefix("poly_")):  # ASID-v2 has "id"
         found = repr(rows[0][:80]) if rows else "nothing"
         raise ChartError(f"polygon_codes begins with {found}.", hint=f"The header must be {CODES_HEADER}.")
     table: dict[str, list[int]] = {name: [] for name in _NUMBERS}

@@ -15,7 +15,7 @@ from floemap.errors import FloemapError
 from floemap.grid import box_in_words
 
 Lines = list[tuple[str, str]]
-_KINDS = {"ready": "ready to train", "raw": "raw"}
+_KINDS = {"ready": "ready to train", "raw": "raw", "ASID-v2": "ASID-v2"}
 
 
 def describe_scene_file(path: Path) -> tuple[dict[str, Any], Lines, tuple[str, ...]]:
@@ -28,11 +28,11 @@ def describe_scene_file(path: Path) -> tuple[dict[str, Any], Lines, tuple[str, .
     """
     with open_scene_file(path) as file:
         scene = file.scene
-        use = by_name()[scene.name][1] if scene.name in by_name() else None
+        use = by_name()[scene.name][1] if file.has_bands and scene.name in by_name() else None
         facts: dict[str, Any] = {
             "kind": "AI4Arctic scene",
             "path": str(path),
-            "form": file.kind,
+            "form": file.kind if file.has_bands else "ASID-v2",
             "simulated": file.simulated,
             "scene": scene.name,
             "product": scene.product,
@@ -77,7 +77,7 @@ def _lines(facts: dict[str, Any]) -> Lines:
     ]
     if "bbox_lonlat_deg" in facts:
         found.append(("Place", box_in_words(*facts["bbox_lonlat_deg"])))
-    if facts["form"] == "raw":
+    if "polygons" in facts:
         polygons = facts.get("polygons")
         found.append(("Polygons", "none" if polygons is None else str(polygons)))
     for chart, counts in facts.get("classes", {}).items():

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from floemap.datasets.ai4arctic.codes import TITLES, PolygonCodes, parse_polygon_codes
 from floemap.datasets.ai4arctic.form import (
+    ASID2,
     CHARTS,
     COARSE,
     LINES,
@@ -33,8 +34,9 @@ from floemap.datasets.ai4arctic.form import (
     TIE_POINTS,
     VARIABLES,
     Kind,
+    Variable,
 )
-from floemap.datasets.ai4arctic.scenes import Ai4Scene, FileName, by_name, parse_name
+from floemap.datasets.ai4arctic.scenes import SIMULATED, Ai4Scene, FileName, by_name, parse_name
 from floemap.errors import ProductError
 from floemap.files import regular_file
 
@@ -49,6 +51,11 @@ _STRIP_LINES, _MOST_STRIP_LINES = 512, 2048
 _AGAIN = "Download the file again."
 #: Global attribute of simulated files.
 SIMULATED_ATTRIBUTE = "simulated"
+_ASID2_NAME = re.compile(
+    rf"({SIMULATED})?(?P<start>\d{{8}}T\d{{6}})_(?P<mission>S1[AB])_AMSR2_Icechart-Greenland-(?P<region>[A-Za-z]+)\.nc"
+)
+#: Least number of tie points along a side that a cubic spline takes.
+_LEAST_TIE_POINTS = 4
 _BANDS = {"hh": "nersc_sar_primary", "hv": "nersc_sar_secondary"}
 
 
@@ -90,14 +97,20 @@ class SceneFile:
         Whether the file says, by its attribute or its name, that it is simulated.
     """
 
+    #: Whether it has bands in dB.
+    has_bands = True
+    #: Number of tie points along a side; None where it is not fixed.
+    _tie_points: int | None = TIE_POINTS
+
     def __init__(self, path: Path, file: h5py.File, name: str) -> None:
         self.path, self._file = path, file
         self.file_name: FileName | None = parse_name(name)
+        self.name = name
         self.kind: Kind = self._kind()
         self._check_variables()
         self.shape = self._shape()
         attributes = {str(k): _plain(v) for k, v in file.attrs.items()}
-        self.simulated = SIMULATED_ATTRIBUTE in attributes or (self.file_name is not None and self.file_name.simulated)
+        self.simulated = SIMULATED_ATTRIBUTE in attributes or name.startswith(SIMULATED)
         self.flip = attributes.get("flip", 0)
         spacing = attributes["pixel_spacing"] if "pixel_spacing" in attributes else self._measured_spacing()
         if not isinstance(spacing, int | float) or not 0 < spacing < 1e5:
@@ -289,11 +302,16 @@ class SceneFile:
             tie = self.tie_points()
         except (*UNREADABLE, ProductError):  # who needs the tie points gets the error
             return published
-        middle = TIE_POINTS // 2
+        middle = len(tie.line) // 2
         lon, lat = (list(field[middle, [0, -1]]) for field in (tie.longitude_deg, tie.latitude_deg))
         samples = float(tie.sample[0, -1] - tie.sample[0, 0])
         measured = pyproj.Geod(ellps="WGS84").line_length(lon, lat) / samples
         return published if abs(measured - published) <= 0.1 * published else round(measured, 2)
+
+    @property
+    def _variables(self) -> tuple[Variable, ...]:
+        """The variables that a file of its form has."""
+        return VARIABLES[self.kind]
 
     def _kind(self) -> Kind:
         if "sar_grid2d_latitude" in self._file or any(c in self._file for c in CHARTS):
@@ -307,8 +325,8 @@ class SceneFile:
     def _check_variables(self) -> None:
         """Refuse variables that are missing, or lie in other files, or whose chunks would fill the memory."""
         charts_only = self.file_name is not None and self.file_name.reference
-        test = {*CHARTS} if self.kind == "ready" else {POLYGONS, POLYGON_CODES}
-        for variable in VARIABLES[self.kind]:
+        test = {*CHARTS} if self.kind == "ready" else {POLYGONS, POLYGON_CODES} if self.has_bands else set()
+        for variable in self._variables:
             if variable.name not in self._file:
                 if variable.name in test or charts_only:
                     continue
@@ -330,7 +348,7 @@ class SceneFile:
 
     def _shape(self) -> tuple[int, int]:
         shapes: dict[tuple[str, ...], tuple[str, tuple[int, ...]]] = {}
-        for variable in VARIABLES[self.kind]:
+        for variable in self._variables:
             if variable.name not in self._file:
                 continue
             shape = tuple(self._file[variable.name].shape)
@@ -338,13 +356,13 @@ class SceneFile:
             if shape != other:
                 raise self._error(f"{first} has the shape {other}, and {variable.name} {shape}", _AGAIN)
         for dimensions, (name, shape) in shapes.items():
-            square = {POLYGON_CODES: None, LINES: None, COARSE[0]: None}.get(dimensions[0], TIE_POINTS)
+            square = {POLYGON_CODES: None, LINES: None, COARSE[0]: None}.get(dimensions[0], self._tie_points)
             if square and int(np.prod(shape)) != square**2:
                 raise self._error(f"{name} has the shape {shape}", f"There are {square} x {square} tie points.")
             if max(shape, default=0) > _MOST_PIXELS or min(shape, default=0) < 1:
                 raise self._error(f"{name} has the shape {shape}", _AGAIN)
         _, shape = next(v for d, v in shapes.items() if d[0] == LINES)
-        images = [v.name for v in VARIABLES[self.kind] if v.dimensions[0] == LINES and v.name in self._file]
+        images = [v.name for v in self._variables if v.dimensions[0] == LINES and v.name in self._file]
         chunks = {name: self._file[name].chunks for name in images}
         self._chunk_lines: dict[str, int] = {name: c[0] for name, c in chunks.items() if c}
         return shape[0], shape[1]
@@ -353,9 +371,64 @@ class SceneFile:
         return ProductError(f"{what}.", path=self.path, hint=hint)
 
 
+class Asid2File(SceneFile):
+    """An open file of ASID-v2, the dataset of 2020 (DOI 10.11583/DTU.13011134): its chart, on 40 m pixels.
+
+    Charts have the form of raw files, with 0 where there is no polygon, and tie points that need not be 21 x 21. The
+    backscatter is scaled to -1 to 1 by numbers that are not in the file, so bands are not read: the chart goes on the
+    product as delivered. What the files have besides is known from programs that read them, and from no file.
+    """
+
+    has_bands = False
+    _tie_points = None
+
+    @property
+    def _variables(self) -> tuple[Variable, ...]:
+        return ASID2
+
+    def _kind(self) -> Kind:
+        return "raw"
+
+    @property
+    def scene(self) -> Ai4Scene:
+        """The scene, of whose product only satellite and start are known."""
+        match = _ASID2_NAME.fullmatch(self.name)
+        if match is None:
+            hint = "Give it the name that it was published with: START_S1A_AMSR2_Icechart-Greenland-REGION.nc."
+            raise self._error("does not say which scene it is", hint)
+        product = f"{match['mission']}_EW_GRDM_1SDH_{match['start']}"
+        return Ai4Scene(product, f"dmi_{match['start'][:8]}_{match['region']}_RIC")
+
+    def polygon_ids(self, first: int, stop: int) -> NDArray[np.int32]:
+        """Return the ids of polygons of lines [first, stop), (lines, samples) int32, -1 for none."""
+        ids = super().polygon_ids(first, stop)
+        return np.where(ids == 0, -1, ids).astype(np.int32)
+
+    def tie_points(self) -> TiePoints:
+        """Return the tie points.
+
+        Raises
+        ------
+        ProductError
+            If they are not finite places on a grid of lines and samples.
+        """
+        line, sample, lat, lon = (
+            self.stored(f"sar_grid_{n}").astype(float) for n in ("line", "sample", "latitude", "longitude")
+        )
+        order = np.lexsort((sample, line))
+        rows, cols = len(np.unique(line)), len(np.unique(sample))
+        if rows * cols != len(line) or min(rows, cols) < _LEAST_TIE_POINTS:
+            raise self._error(f"its {len(line)} tie points are not on a grid of lines and samples", _AGAIN)
+        line, sample, lat, lon = (field[order].reshape(rows, cols) for field in (line, sample, lat, lon))
+        places = np.isfinite(lat).all() and np.isfinite(lon).all() and (abs(lat) <= 90).all()
+        if not (places and (line == line[:, :1]).all() and (sample == sample[:1]).all()):
+            raise self._error("its tie points are not places on a grid of lines and samples", _AGAIN)
+        return TiePoints(line, sample, lat, lon)
+
+
 @contextmanager
 def open_scene_file(path: str | Path, name: str | None = None) -> Iterator[SceneFile]:
-    """Open a raw or a ready-to-train file, or the reference file of a test scene, while the block runs.
+    """Open a raw, a ready-to-train or a reference file of a scene, or one of ASID-v2, while the block runs.
 
     Parameters
     ----------
@@ -379,7 +452,8 @@ def open_scene_file(path: str | Path, name: str | None = None) -> Iterator[Scene
         ) from e
     with file:
         try:
-            opened = SceneFile(path, file, name or path.name)
+            form = Asid2File if "sar_primary" in file and POLYGONS in file else SceneFile
+            opened = form(path, file, name or path.name)
         except UNREADABLE as e:
             raise ProductError(f"is damaged: {_brief(e)}.", path=path, hint=_AGAIN) from e
         yield opened

@@ -173,6 +173,12 @@ RAW: tuple[Variable, ...] = (
     Variable("swath_segmentation", COARSE, "uint8", dict(_SWATHS)),
     *_era5("float64"),
 )
+#: Variables of a file of ASID-v2, the dataset of 2020, that its chart is read from. There, 0 is no polygon.
+ASID2: tuple[Variable, ...] = (
+    Variable(POLYGON_CODES, (POLYGON_CODES,), "str"),
+    Variable(POLYGONS, _SAR, "uint8"),
+    *(Variable(f"sar_grid_{n}", (TIE_POINTS_RAW,), "float64") for n in ("line", "sample", "latitude", "longitude")),
+)
 VARIABLES: Mapping[Kind, tuple[Variable, ...]] = MappingProxyType({"ready": READY, "raw": RAW})
 #: Global attributes; `...` where the value is that of the scene.
 GLOBALS: Mapping[Kind, Mapping[str, Any | EllipsisType]] = MappingProxyType(

@@ -117,6 +117,9 @@ def prepare_scene(
         if file.file_name is not None and file.file_name.reference:
             hint = f"Give {scene.ready} or the raw file."
             raise ProductError("has the charts of a test scene, and no bands.", path=path, hint=hint)
+        if not file.has_bands:
+            hint = "Prepare the Sentinel-1 product as delivered, and label this file's chart on it."
+            raise ProductError("is of ASID-v2, whose bands are not in decibels.", path=path, hint=hint)
         acquired = acquisition_of(file)
         locator, geobox = _placed(file, settings, like)
         looks = max(1, int(abs(geobox.resolution.x) / file.spacing_m + 1e-6))
