@@ -1,4 +1,4 @@
-"""Threads whose results come in order, and the number of cores that a process may use."""
+"""Threads whose results come in order, and the cores and the memory that a process may use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,6 +16,24 @@ T = TypeVar("T")
 def usable_cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Return the bytes of memory that are free for this process, within the limit of its container or job.
+
+    None where the system does not say: it is known on Linux only.
+    """
+    free: list[int] = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    with suppress(OSError, ValueError):  # Linux' cgroups, version 2
+        within = Path("/proc/self/cgroup").read_text(encoding="utf-8").strip().rpartition("::")[2]
+        for folder in (Path("/sys/fs/cgroup", within.lstrip("/")), Path("/sys/fs/cgroup")):
+            limit = folder / "memory.max"
+            if limit.is_file() and (most := limit.read_text(encoding="ascii").strip()) != "max":
+                free.append(max(0, int(most) - int((folder / "memory.current").read_text(encoding="ascii"))))
+    return min(free, default=None)
 
 
 def in_order(calls: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:

@@ -22,7 +22,10 @@ def compare(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", min=1, help="How many trainings run at the same time. (default: one for each GPU, else one)"
+            "--jobs",
+            min=1,
+            help="How many scenes are prepared at the same time, and then how many trainings run. (default: as many "
+            "scenes as memory and cores allow, and one training for each GPU, else one)",
         ),
     ] = None,
     overwrite: Annotated[

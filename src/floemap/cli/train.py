@@ -23,6 +23,12 @@ def train(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of [training] seed.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", min=1, help="How many scenes are prepared at the same time. (default: as memory and cores allow)"
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again, even if finished or begun.")] = False,
     verify: Verify = False,
 ) -> None:
@@ -42,5 +48,5 @@ def train(
 
     study = read_study(config, data, {"loss.name": loss, "training.seed": seed})
     with bar(study.name) as progress:
-        checkpoint = train_model(study, out, overwrite=overwrite, verify=verify, progress=progress)
+        checkpoint = train_model(study, out, jobs=jobs, overwrite=overwrite, verify=verify, progress=progress)
     stdout.print(f"{checkpoint}")

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,13 @@ class Seen:
         """Return what was found out since the file was read."""
         with self._lock:
             return dict(self._new)
+
+    def take(self) -> dict[str, Entry]:
+        """Return what was found out since the last call."""
+        with self._lock:
+            taken, self._new = self._new, {}
+            self._before = {**self._before, **taken}
+        return taken
 
     def add(self, entries: Mapping[str, Entry]) -> None:
         """Add what another process has found out."""
@@ -144,7 +151,7 @@ _active: Seen | None = None
 
 
 @contextmanager
-def remembering(file: Path, *, verify: bool = False) -> Iterator[Seen]:
+def remembering(file: Path, *, verify: bool = False, keep: bool = True) -> Iterator[Seen]:
     """Remember in `file` what is found out while the block runs, in all threads of the process.
 
     Within another such block the outer one's file is used.
@@ -153,6 +160,8 @@ def remembering(file: Path, *, verify: bool = False) -> Iterator[Seen]:
     ----------
     file, verify
         See :class:`Seen`.
+    keep
+        Whether to write the file in the end.
     """
     global _active
     if _active is not None:
@@ -163,7 +172,7 @@ def remembering(file: Path, *, verify: bool = False) -> Iterator[Seen]:
         yield _active
     finally:
         seen, _active = _active, None
-        with suppress(KeyboardInterrupt):
+        if keep:
             seen.save()
 
 
@@ -196,3 +205,9 @@ def save_seen() -> None:
     """Write what was found out so far, for processes that start now."""
     if _active is not None:
         _active.save()
+
+
+def add_seen(entries: Mapping[str, Entry]) -> None:
+    """Remember what another process has found out."""
+    if _active is not None:
+        _active.add(entries)

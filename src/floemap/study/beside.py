@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -25,12 +24,10 @@ from floemap.progress import Progress
 from floemap.results.run_paths import CellPaths, RunPaths
 from floemap.results.stage import make_folder, os_errors, read_json
 from floemap.study.cells import Cell
+from floemap.study.processes import PATIENCE_S, how_it_ended
 from floemap.threads import usable_cores
 
 Outcome = dict[str, Any] | FloemapError
-
-#: Time for a worker to clean up after SIGTERM, before it is killed.
-_PATIENCE_S = 5.0
 
 
 @dataclass
@@ -80,7 +77,7 @@ class _Workers:
             running = list(self.running)
         for process in running:
             process.terminate()
-        until = time.monotonic() + _PATIENCE_S
+        until = time.monotonic() + PATIENCE_S
         for process in running:
             try:
                 process.wait(max(until - time.monotonic(), 0.1))
@@ -144,46 +141,8 @@ def _failure(paths: CellPaths, code: int) -> FloemapError:
     """Return the error of a failed process: its last line of output, if it has any."""
     hint = f"Its whole output is in {paths.log}."
     if code < 0:
-        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-        memory = " The system may have run out of memory." if code == -signal.SIGKILL else ""
-        return FloemapError(f"its process was killed by {name}.{memory}", hint=hint)
+        return FloemapError(f"its process {how_it_ended(code)}", hint=hint)
     with paths.log.open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
         words = log.read().decode("utf-8", "replace").strip().splitlines()
-    return FloemapError(words[-1] if words else f"its process ended with exit code {code}.", hint=hint)
-
-
-def end_with_parent() -> None:
-    """End this process when its parent, which holds the other end of its standard input, has ended.
-
-    The process gets SIGTERM, so that it can clean up; if that takes too long, it exits at once.
-    """
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    def watch() -> None:
-        while os.read(0, 1024):  # returns nothing when the other end is closed
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_PATIENCE_S)
-        os._exit(1)
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all processes; the parent decides
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def tell_parent(every_s: float = 0.5) -> Progress:
-    """Return a progress callback that reports to the parent process, on standard output."""
-    last = 0.0
-
-    def tell(done: float, total: float, what: str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= every_s or done >= total:
-            last = now
-            share = done / total if total else 0.0
-            print(json.dumps({"share": share, "what": what}), flush=True)  # noqa: T201
-
-    return tell
+    return FloemapError(words[-1] if words else f"its process {how_it_ended(code)}", hint=hint)

@@ -89,7 +89,9 @@ def compare(
     out
         Folder of the comparison. Results that are finished there with the same settings are kept.
     jobs
-        Number of cells to run at a time, each in its own process. By default as many as there are GPUs, or one.
+        Number of scenes to prepare at a time, and of cells to run at a time, each in its own process. By default as
+        many scenes as memory and cores allow (see :func:`floemap.study.preparing.scene_jobs`), and as many cells as
+        there are GPUs, or one.
     report
         Whether to make the report too.
     overwrite
@@ -138,7 +140,7 @@ def _compare(
     write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
     data = data_folder(study, out)
     with one_at_a_time(data):
-        scenes = make_data(study.all_data(), data, progress=part_of(progress, 0, 20, "data"))
+        scenes = make_data(study.all_data(), data, jobs=jobs, progress=part_of(progress, 0, 20, "data"))
     save_seen()  # for the processes of the cells
 
     def cell_progress(done: float, total: float, what: str) -> None:
@@ -245,13 +247,14 @@ def train_model(
     study: Study,
     out: str | Path,
     *,
+    jobs: int | None = None,
     overwrite: bool = False,
     verify: bool = False,
     progress: Progress = silent,
 ) -> Path:
     """Train one model with the study's [loss], or resume; return its checkpoint, ``model/model.safetensors`` in `out`.
 
-    The parameters are those of :func:`compare`.
+    The parameters are those of :func:`compare`; `jobs` is the number of scenes to prepare at a time.
 
     Raises
     ------
@@ -267,7 +270,7 @@ def train_model(
     check_layers(study.data, data)
     with remembering(DataPaths(data).seen, verify=verify):
         with one_at_a_time(data):  # the first of several processes makes them; the others wait and find them
-            scenes = make_data(study.data, data, progress=part_of(progress, 0, 2, "data"))
+            scenes = make_data(study.data, data, jobs=jobs, progress=part_of(progress, 0, 2, "data"))
         checkpoint, _ = train_on(
             study,
             scenes,

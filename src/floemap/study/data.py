@@ -6,8 +6,11 @@ settings use them.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -26,13 +29,19 @@ from floemap.layers.settings import DistanceSettings
 from floemap.layers.stored import find_layer, how_to_make
 from floemap.own_legends import chosen_legend
 from floemap.progress import Progress, milestones, part_of, silent
+from floemap.results.locks import held
 from floemap.results.run_paths import DataPaths
+from floemap.results.stage import make_folder, os_errors
 from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.study.known import KnownScenes
+from floemap.study.preparing import prepare_beside, scene_jobs
 from floemap.study.scene import StudyScene, open_study_scene
 from floemap.study.settings import DataSettings
 
 logger = logging.getLogger(__name__)
+
+#: Most scenes that an error names.
+_NAMED = 10
 
 
 def find_scenes(settings: DataSettings) -> tuple[SceneFiles, ...]:
@@ -54,7 +63,9 @@ def find_scenes(settings: DataSettings) -> tuple[SceneFiles, ...]:
     return DATASETS[settings.dataset].scenes(settings.folder, settings.months)
 
 
-def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent) -> tuple[StudyScene, ...]:
+def make_data(
+    settings: DataSettings, out: Path, *, jobs: int | None = None, progress: Progress = silent
+) -> tuple[StudyScene, ...]:
     """Prepare and label all scenes of a study. Finished products and labels are kept.
 
     Parameters
@@ -63,31 +74,65 @@ def make_data(settings: DataSettings, out: Path, *, progress: Progress = silent)
         The scenes, and how they are prepared and labelled.
     out
         Folder for products and labels; :class:`floemap.results.run_paths.DataPaths` describes it.
+    jobs
+        Number of scenes to prepare at the same time, each in its own process. By default as many as the memory and
+        the cores allow. With 1 they are prepared in this process.
     progress
         Progress callback, called as progress(done, total, message).
 
     Raises
     ------
     FloemapError
-        As the stages do; the message begins with the name of the scene. Finished scenes are kept.
+        As the stages do, after all other scenes were made; the message names the scenes.
     """
     found = find_scenes(settings)
     before = KnownScenes(settings, out)
-    scenes = {}
-    for i, scene in enumerate(found):
-        if (known := before.known(scene)) is not None:
-            scenes[scene.name] = known
-            continue
-        steps = part_of(progress, i, len(found), f"scene {scene.name}")
-        milestones.info("scene %d of %d: %s, bands and labels", i + 1, len(found), scene.name)
+    scenes = {s.name: known for s in found if (known := before.known(s)) is not None}
+    todo = {s.name: s for s in found if s.name not in scenes}
+    failed: dict[str, FloemapError] = {}
+
+    def finish(scene: SceneFiles, steps: Progress) -> None:
         try:
-            make = partial(_make, scene, settings, DataPaths(out), steps)
-            scenes[scene.name] = before.remember(scene, make)
+            scenes[scene.name] = before.remember(scene, partial(_make, scene, settings, DataPaths(out), steps))
         except FloemapError as e:
-            e.message = f"scene {scene.name}: {e.message}"
-            raise
+            failed[scene.name] = e
+
+    jobs = min(scene_jobs(settings.prepare.resolution_m) if jobs is None else jobs, len(todo))
+    if jobs > 1:
+        milestones.info("%d scenes, bands and labels, %d at a time", len(todo), jobs)
+        before_these = len(scenes)
+
+        def tell(done: float, total: float, what: str) -> None:
+            progress(before_these + done, len(found), what)
+
+        with closing(prepare_beside(tuple(todo.values()), settings, out, jobs, tell)) as outcomes:
+            for i, (name, error) in enumerate(outcomes, 1):
+                milestones.info("scene %d of %d: %s, %s", i, len(todo), name, "made" if error is None else "failed")
+                if error is None:
+                    finish(todo[name], silent)
+                else:
+                    failed[name] = error
+    else:
+        for i, (name, scene) in enumerate(todo.items()):
+            milestones.info("scene %d of %d: %s, bands and labels", i + 1, len(todo), name)
+            finish(scene, part_of(progress, len(found) - len(todo) + i, len(found), f"scene {name}"))
+    if failed:
+        raise _failure(failed, len(found))
     progress(len(found), len(found), "scenes prepared")
     return tuple(scenes[s.name] for s in found)
+
+
+def _failure(failed: Mapping[str, FloemapError], scenes: int) -> FloemapError:
+    """Return one error for all scenes that failed: that of the scene if it is only one."""
+    name, first = next(iter(failed.items()))
+    first.message = f"scene {name}: {first.message}"
+    if len(failed) == 1:
+        return first
+    for other, error in failed.items():
+        logger.error("%s", error if other == name else f"scene {other}: {error}")
+    named = ", ".join(list(failed)[:_NAMED]) + (f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else "")
+    words = f"{len(failed)} of {scenes} scenes could not be prepared: {named}. The first: {first}"
+    return FloemapError(words, hint="The others are finished, and are kept.")
 
 
 def check_layers(settings: DataSettings, out: Path | None) -> None:
@@ -157,15 +202,41 @@ def _layers(scene: SceneFiles, settings: DataSettings, product: Path, progress: 
         layers_of_ai4arctic(product, scene.product, own, progress=progress)
 
 
-def _make(scene: SceneFiles, settings: DataSettings, out: DataPaths, progress: Progress) -> StudyScene:
+def make_results(scene: SceneFiles, settings: DataSettings, out: DataPaths, progress: Progress) -> tuple[Path, Path]:
+    """Prepare and label a scene, and make its layers; return the folders of product and labels.
+
+    Raises
+    ------
+    FloemapError
+        As the stages do.
+    """
     product, labels = scene.product, scene.chart
     if not (product / "product.json").is_file():
-        steps = part_of(progress, 0, 2, "preparing")
-        product = reader_of(product).prepare(product, out.prepared, settings.prepare, steps)
-    _layers(scene, settings, product, part_of(progress, 0, 2, "layers"))
+        reader, steps = reader_of(product), part_of(progress, 0, 2, "preparing")
+        with _alone_with(out.prepared, reader.name_of(product)):
+            product = reader.prepare(product, out.prepared, settings.prepare, steps)
+    if set(settings.bands) - set(PRODUCT_BANDS.names):
+        with _alone_with(out.prepared, product.name):
+            _layers(scene, settings, product, part_of(progress, 0, 2, "layers"))
     if not (labels / "label.json").is_file():
         how, steps = settings.label_settings(scene.layer), part_of(progress, 1, 2, "labelling")
         labels = reader_of(labels).label(labels, product, out.labels(scene.name), how, settings.rule, steps)
+    return product, labels
+
+
+@contextmanager
+def _alone_with(folder: Path, name: str) -> Iterator[None]:
+    """Let one process at a time make the product of a name: two scenes may share it, or its name."""
+    with ExitStack() as stack:
+        with os_errors(folder):
+            make_folder(folder)
+            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+            stack.enter_context(held(folder / f".{digest}.lock", wait=True))
+        yield
+
+
+def _make(scene: SceneFiles, settings: DataSettings, out: DataPaths, progress: Progress) -> StudyScene:
+    product, labels = make_results(scene, settings, out, progress)
     truth = scene.truth
     if truth is not None:
         try:

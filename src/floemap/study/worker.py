@@ -11,10 +11,10 @@ from floemap.progress import Progress, part_of, silent
 from floemap.results.run_paths import DataPaths, RunPaths
 from floemap.results.seen import remembering
 from floemap.results.stage import one_at_a_time, read_json
-from floemap.study.beside import end_with_parent, tell_parent
 from floemap.study.cells import plan
 from floemap.study.compare import data_folder
 from floemap.study.data import find_scenes, make_data
+from floemap.study.processes import end_with_parent, tell_parent
 from floemap.study.run import run_cell
 from floemap.study.settings import Study
 
@@ -31,7 +31,7 @@ def work(out: Path, name: str, *, overwrite: bool = False, progress: Progress = 
 
     with remembering(DataPaths(data).seen):
         with one_at_a_time(data):
-            scenes = make_data(study.all_data(), data, progress=part_of(progress, 0, 20, "data"))
+            scenes = make_data(study.all_data(), data, jobs=1, progress=part_of(progress, 0, 20, "data"))
         folder = paths.cell(name).folder
         run_cell(cells[name], scenes, folder, DataPaths(data), overwrite=overwrite, progress=cell_progress)
 
