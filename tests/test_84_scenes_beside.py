@@ -77,15 +77,9 @@ def test_a_process_that_the_system_kills_costs_its_scene_only(
     workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = tmp_path / "killed"
-    kill, answer = "case \"$scene\" in *a.gpkg*) kill -9 $$;; esac", """echo '{"seen": {}}'"""
-    lines = ["#!/bin/sh", "read settings", "while read scene", f"do {kill}", answer]
-        "#!/bin/sh",
-        "read settings",
-        "while read scene",
-        'do case "$scene" in *a.gpkg*) kill -9 $$;; esac',
-        answer,
-    ]
-    killed.write_text("\n".join([*lines, "done", ""]))
+    kill, answer = 'case "$scene" in *a.gpkg*) kill -9 $$;; esac', """echo '{"seen": {}}'"""
+    lines = ["#!/bin/sh", "read settings", "while read scene", f"do {kill}", answer, "done", ""]
+    killed.write_text("\n".join(lines))
     killed.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(killed))
     settings = settings_of(workshop, tmp_path, "acd")
