@@ -27,7 +27,8 @@ from floemap.icechart.read import s411_codes
 from floemap.icechart.read.codes import NOT_GIVEN
 from floemap.icechart.read.s411_codes import EGG, s411_egg, sigrid3_egg
 from floemap.icechart.read.sigrid3 import Chart, read_chart
-from floemap.icechart.write.s411 import Axes, s411_files, write_s411
+from floemap.icechart.write.s411 import s411_files, write_s411
+from floemap.icechart.write.s411_axes import Axes
 from floemap.icechart.write.table import DRAFT, ChartTable
 from floemap.legend import SIX_CLASSES
 

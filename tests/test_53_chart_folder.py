@@ -80,6 +80,24 @@ def test_an_analysts_work_is_not_lost(chart: Path, prepared: PreparedProduct, mo
     assert names(chart) == FILES
 
 
+def test_work_in_the_exchange_set_is_not_lost(
+    chart: Path, prepared: PreparedProduct, models: list[Path], tmp_path: Path
+) -> None:
+    only = SETTINGS.model_copy(update={"only": ("s411",)})
+    make_chart(prepared.folder, models[:1], chart.parent, only)
+    (dataset,) = chart.glob("S411_floemap_*/data/*.gml")
+    before = dataset.read_bytes()
+    again = make_chart(prepared.folder, models[:1], chart.parent, only, overwrite=True)
+    assert not again.skipped
+    assert dataset.read_bytes() == before
+    dataset.write_bytes(before + b"<!-- corrected -->")
+    (dataset.parent / "mine.txt").write_text("a note")
+    changed = rf"changed since: {dataset.parent.parent.name}/data/mine\.txt, {dataset.relative_to(chart)}"
+    with pytest.raises(OutputError, match=changed):
+        make_chart(prepared.folder, models[1:], chart.parent, only, overwrite=True)
+    assert (dataset.parent / "mine.txt").read_text() == "a note"
+
+
 def test_a_folder_that_is_no_charts_is_not_replaced(
     prepared: PreparedProduct, models: list[Path], tmp_path: Path
 ) -> None:

@@ -78,6 +78,8 @@ def chart(
     - chart.gpkg with its style chart.qml; a SIGRID-3 shapefile with metadata; chart.geojson: polygons, each with
       estimated concentrations of up to three ice types, its confidence, and its place in the order of review;
 
+    - S411_SERVICE_NAME: an exchange set of S-411 for electronic chart systems, with the ice edge as a line;
+
     - chart.nc: CF NetCDF; quicklook.png: a picture; item.json: a STAC item; chart.json: how it was made.
 
     At the end it shows the area of each type, the places to review first and the warnings; --json is for programs.

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -31,18 +31,13 @@ from floemap.icechart.read.s411 import SAYS_SIMULATED
 from floemap.icechart.read.s411_codes import EGG, s411_egg
 from floemap.icechart.reproject import Polygons
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
+from floemap.icechart.write.s411_axes import SRS_NAMES, Axes
 from floemap.icechart.write.s411_metadata import SetFacts, catalogue, metadata, printable
 from floemap.icechart.write.table import ChartTable, Status, as_table, in_utc, is_simulated
 from floemap.icechart.write.vector import DIGITS, rounded
 from floemap.results.folders import sync_tree
 from floemap.results.whole_files import whole_files
 
-#: Order of the coordinates of a file, and the name of its CRS that says so.
-Axes = Literal["latlon", "lonlat"]
-SRS_NAMES: Mapping[Axes, str] = {
-    "latlon": "http://www.opengis.net/def/crs/EPSG/0/4326",
-    "lonlat": "http://www.opengis.net/gml/srs/epsg.xml#4326",
-}
 CATALOGUE = "CATALOG.ICE"
 _ICE, _GML = "http://www.jcomm.info/ice", "http://www.opengis.net/gml/3.2"
 #: Ice free water, as opposed to open water, by the codes of SIGRID-3.

@@ -19,6 +19,7 @@ from floemap.cog import Band, write_cog
 from floemap.errors import ChartError
 from floemap.icechart.draw.mixtures import mixture_areas
 from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
+from floemap.icechart.write.s411 import s411_files, s411_names, write_s411
 from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
 from floemap.icechart.write.vector import write_geojson, write_geopackage, write_style
 from floemap.inference.draftchart.egg_basis import EggBasis
@@ -37,11 +38,13 @@ logger = logging.getLogger(__name__)
 
 _SIGRID3 = (".shp", ".shx", ".dbf", ".prj", ".cpg", ".xml", ".qml")
 #: Outputs that are made from polygons.
-_FROM_POLYGONS: frozenset[Output] = frozenset({"chart", "sigrid3", "geojson", "quicklook"})
+_FROM_POLYGONS: frozenset[Output] = frozenset({"chart", "sigrid3", "s411", "geojson", "quicklook"})
 
 
 def files_of(output: Output, start: datetime, settings: ChartSettings) -> tuple[str, ...]:
     """Return the names of the files that belong to an output."""
+    if output == "s411":
+        return s411_files(*s411_names(start, service=settings.service, region=settings.region))
     if output == "sigrid3":
         name = sigrid3_name(start, service=settings.service, region=settings.region)
         return tuple(name + suffix for suffix in _SIGRID3)
@@ -168,7 +171,7 @@ def write_outputs(
                 write_spots(spots, folder / files["review"][0], start=parts.scene.start)
             begin("netcdf", _write_netcdf)
             progress(2, 4, "writing polygons")
-            for output in ("chart", "sigrid3", "geojson"):
+            for output in ("chart", "sigrid3", "s411", "geojson"):
                 if output in files and chart is not None:
                     with steps.step(f"writing {output}"):
                         reason = _write_polygons(folder, output, files[output], chart, parts)
@@ -287,7 +290,21 @@ def _write_polygons(
         write_style(chart.legend, folder / names[-1])
     else:
         try:
-            write_geojson(chart, folder / names[0], start=start, about=about)
+            if output == "s411":
+                own = parts.settings
+                producer, name = s411_names(start, service=own.service, region=own.region)
+                write_s411(
+                    chart,
+                    folder,
+                    start=start,
+                    about=about,
+                    producer=producer,
+                    name=name,
+                    axes=own.s411_axes,
+                    lake=own.s411_lake,
+                )
+            else:
+                write_geojson(chart, folder / names[0], start=start, about=about)
         except ChartError as e:
             # Where longitude and latitude cannot be used, the coordinates of the map still can.
             logger.warning("%s was left out: %s", names[0], e)

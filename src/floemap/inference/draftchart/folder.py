@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from floemap.errors import MISSHAPEN, FloemapError, OutputError
@@ -76,8 +76,10 @@ def refuse_edited(
         made = {name: told["sha256"] for name, told in record["files"].items()}
     except (FloemapError, *MISSHAPEN):
         record, made = {}, {}
-    others = [p for p in sorted(folder.iterdir()) if p.name not in (RECORD, ITEM) and not is_note(p.name)]
-    edited = [p.name for p in others if not p.is_file() or (p.stat().st_size and sha256(p) != made.get(p.name))]
+    there = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*"))}
+    ours = {RECORD, ITEM, *(str(parent) for name in made for parent in PurePosixPath(name).parents)}
+    others = {n: p for n, p in there.items() if not is_note(p.name) and (n not in ours or p.is_symlink())}
+    edited = [n for n, p in others.items() if not p.is_file() or (p.stat().st_size and sha256(p) != made.get(n))]
     if edited:
         raise OutputError(
             f"contains files that floemap did not make or that were changed since: {', '.join(edited)}.",

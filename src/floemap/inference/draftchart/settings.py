@@ -7,11 +7,12 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from floemap.config import Settings
+from floemap.icechart.write.s411_axes import Axes
 from floemap.sentinel1.settings import PrepareSettings
 
 #: Outputs that can be made of a scene, each one or more files.
 Output = Literal[
-    "classes", "probabilities", "uncertainty", "chart", "review", "sigrid3", "geojson", "netcdf", "quicklook"
+    "classes", "probabilities", "uncertainty", "chart", "review", "sigrid3", "s411", "geojson", "netcdf", "quicklook"
 ]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
@@ -47,10 +48,17 @@ class ChartSettings(Settings):
     """Also write the probabilities of all classes into the NetCDF file."""
 
     service: str = Field(default="floemap", pattern="^[A-Za-z0-9]+$")
-    """Name of the ice service in the names of the SIGRID-3 files."""
+    """Name of the ice service in the names of the SIGRID-3 files, and producer code of S-411."""
 
     region: str = Field(default="s1", pattern="^[A-Za-z0-9]+$")
-    """Name of the region in the names of the SIGRID-3 files."""
+    """Name of the region in the names of the files of SIGRID-3 and S-411."""
+
+    s411_axes: Axes = "latlon"
+    """Order of coordinates in S-411: `latlon`, as in files of ice services today and in S-100, or `lonlat`, as in the
+    text of edition 1.1.0. The name of the CRS in the file says which one it is."""
+
+    s411_lake: bool = False
+    """Write the ice in S-411 as lake ice, for charts of lakes."""
 
     contact: str | None = None
     """Person or office responsible for the chart, in its metadata."""

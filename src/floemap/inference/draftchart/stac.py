@@ -48,6 +48,9 @@ _KINDS: Mapping[str, tuple[str, str, str, list[str]]] = {
     ".cpg": ("sigrid3_encoding", "SIGRID-3: encoding of text", "text/plain", ["metadata"]),
     ".xml": ("sigrid3_metadata", "SIGRID-3: metadata", pystac.MediaType.XML, ["metadata"]),
     ".qml": ("sigrid3_style", "SIGRID-3: style for QGIS", pystac.MediaType.XML, ["metadata"]),
+    ".gml": ("s411", "Polygons and ice edge, S-411", "application/gml+xml; version=3.2", ["data"]),
+    ".gml.xml": ("s411_metadata", "S-411: metadata", pystac.MediaType.XML, ["metadata"]),
+    ".ICE": ("s411_catalogue", "S-411: catalogue", pystac.MediaType.XML, ["metadata"]),
     ".nc": ("netcdf", "Classes and uncertainty, CF NetCDF", "application/netcdf", ["data"]),
     ".png": ("quicklook", "Picture", pystac.MediaType.PNG, ["overview", "thumbnail"]),
 }
@@ -117,7 +120,8 @@ def _beside(path: Path, charts: Path) -> str | None:
 
 
 def _add_file(item: pystac.Item, name: str, told: Mapping[str, Any], models: Sequence[ModelFile]) -> None:
-    key, title, kind, roles = _KINDS.get(name) or _KINDS[Path(name).suffix]
+    both = "".join(Path(name).suffixes[-2:])
+    key, title, kind, roles = _KINDS.get(name) or _KINDS.get(both) or _KINDS[Path(name).suffix]
     asset = pystac.Asset(name, title=title, media_type=kind, roles=list(roles))
     item.add_asset(key, asset)
     tell = FileExtension.ext(asset, add_if_missing=True)
