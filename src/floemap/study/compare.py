@@ -33,6 +33,7 @@ from floemap.study.data import check_layers, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
 from floemap.study.scene import StudyScene
 from floemap.study.settings import Study
+from floemap.study.table import resolved
 
 if TYPE_CHECKING:
     from floemap.report.report import Report
@@ -115,6 +116,7 @@ def compare(
             "a comparison distributes its cells over GPUs by itself.",
             hint="Start it without torchrun, or as a single task (`srun --ntasks=1`). Several are for `floemap train`.",
         )
+    study = resolved(study)
     out = Path(out)
     writable_name(out)
     cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # errors are reported before any work
@@ -261,6 +263,7 @@ def train_model(
     FloemapError
         If scenes or the split cannot be prepared, or training fails.
     """
+    study = resolved(study)
     check_cell(study)  # errors are reported before any work
     place()  # refuses processes without ranks
     out = Path(out)

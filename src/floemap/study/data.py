@@ -37,6 +37,7 @@ from floemap.study.known import KnownScenes
 from floemap.study.preparing import prepare_beside, scene_jobs
 from floemap.study.scene import StudyScene, open_study_scene
 from floemap.study.settings import DataSettings
+from floemap.study.table import listed
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +55,13 @@ def find_scenes(settings: DataSettings) -> tuple[SceneFiles, ...]:
     FloemapError
         If the folder lacks scenes or files of the dataset; the message names them.
     """
+    settings = listed(settings)
     if settings.scenes:
         return tuple(SceneFiles(s.name, s.product, s.chart, s.layer, s.truth) for s in settings.scenes)
     if settings.folder is None:
         raise ConfigError(
-            "the study has no scenes.", hint="Give [data] folder, or --data FOLDER, or a list of [[data.scenes]]."
+            "the study has no scenes.",
+            hint="Give [data] folder, or --data FOLDER, or a list of [[data.scenes]], or a table.",
         )
     return DATASETS[settings.dataset].scenes(settings.folder, settings.months)
 
@@ -243,7 +246,7 @@ def _make(scene: SceneFiles, settings: DataSettings, out: DataPaths, progress: P
             check_same_grid(read_geobox(labels / "labels.tif"), read_geobox(truth), f"{labels} and {truth}")
             truth_band(truth, ClassTable.of(chosen_legend(settings.legend)))
         except (GridError, ConfigError) as e:
-            if settings.scenes:  # the user has named this truth
+            if settings.folder is None:  # the user has named this truth
                 raise
             logger.warning("scene %s: %s Scores and checks against the truth are left out.", scene.name, e.message)
             truth = None

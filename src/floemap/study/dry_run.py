@@ -23,6 +23,7 @@ from floemap.study.cells import HELD_OUT, Cell, check_cells
 from floemap.study.data import check_layers, find_scenes
 from floemap.study.settings import Study
 from floemap.study.split import roles_of
+from floemap.study.table import resolved
 
 if TYPE_CHECKING:
     from floemap.learning.settings import LearningSettings
@@ -91,6 +92,7 @@ def dry_run(study: Study, device: str = "auto") -> DryRun:
         As :func:`floemap.study.compare.compare` does before it starts: if a scene is missing or cannot be opened, a
         name or value is wrong, or the split leaves a use without a part.
     """
+    study = resolved(study)
     found = find_scenes(study.data)
     check_layers(study.all_data(), study.data.cache)
     names = tuple(s.name for s in found)

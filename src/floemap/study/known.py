@@ -33,6 +33,9 @@ from floemap.study.scene import StudyScene
 from floemap.study.settings import DataSettings
 from floemap.version import __version__
 
+#: Settings that say which scenes there are, or that are told otherwise.
+_OF_THE_LIST = {"scenes", "table", "where", "folder", "months", "cache", "legend"}
+
 
 class KnownScenes:
     """The scenes of a study that were made before; :mod:`floemap.results.seen` remembers them.
@@ -53,7 +56,9 @@ class KnownScenes:
             "software": __version__,
             "revisions": [room.STAGE.revisions for room in rooms],
             "legend": identity(chosen_legend(settings.legend)),
-            "settings": settings.model_dump(mode="json", exclude={"scenes", "folder", "months", "cache", "legend"}),
+            "settings": settings.model_dump(
+                mode="json", exclude={"scenes", "table", "where", "folder", "months", "cache", "legend"}
+            ),
         }
 
     def known(self, scene: SceneFiles) -> StudyScene | None:

@@ -91,7 +91,9 @@ class _Worker(threading.Thread):
         stop: threading.Event,
     ) -> None:
         super().__init__(daemon=True)
-        self._first = json.dumps({"settings": settings.model_dump(mode="json", exclude={"scenes"}), "out": str(out)})
+        self._first = json.dumps(
+            {"settings": settings.model_dump(mode="json", exclude={"scenes", "table", "where"}), "out": str(out)}
+        )
         self._environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} | os.environ
         self._todo, self._tell, self._stop_asked = todo, tell, stop
         self._process: subprocess.Popen[str] | None = None

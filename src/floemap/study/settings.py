@@ -35,6 +35,10 @@ AxisValue = bool | int | float | str
 VARIED = ("model", "loss", "tasks", "crops", "training")
 
 
+#: What leave_one_out may hold out without a table of scenes.
+BUILT_IN_GROUPS = ("scene", "orbit", "region", "season", "groups")
+
+
 class SceneSettings(Settings):
     """A scene that is not from the folder of a dataset."""
 
@@ -100,6 +104,13 @@ class DataSettings(Settings):
     scenes: tuple[SceneSettings, ...] = ()
     """List of scenes, each with its files, instead of a folder."""
 
+    table: Path | None = None
+    """Table of scenes instead of a folder: CSV, or Parquet, which needs the package pyarrow. It has the columns name,
+    product and chart, as in a list of scenes, if need be layer and truth, and any others, for splits and queries."""
+
+    where: str | None = None
+    """Which scenes of the table to use: a condition of SQL, such as region = 'north' AND year < 2021."""
+
     legend: LegendChoice = "extremeearth"
     """Name of the legend; or the name of a TOML file with a legend of your own; or that legend as a table
     [data.legend]."""
@@ -127,8 +138,11 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
-        if self.folder is not None and self.scenes:
-            raise ValueError("give a folder or scenes, not both")
+        given = {"folder": self.folder, "scenes": self.scenes, "table": self.table}
+        if len(named := [name for name, value in given.items() if value]) > 1:
+            raise ValueError(f"give a folder or scenes or a table, not {' and '.join(named)}")
+        if self.where is not None and self.table is None:
+            raise ValueError("where chooses scenes of a table: give table")
         if twice := sorted(n for n, count in Counter(s.name for s in self.scenes).items() if count > 1):
             raise ValueError(f"two scenes have the same name: {twice}")
         if self.dataset == "ai4arctic" and self.legend != "ai4arctic":
@@ -194,10 +208,23 @@ class SplitSettings(Settings):
     leave_one_out: one scene for test. lists: the lists training, validation and test. official: the lists of AI4Arctic;
     by default every eighth orbit of its training list is for validation."""
 
-    by: Literal["scene", "orbit", "region", "season"] = "scene"
-    """What leave_one_out holds out: a scene, or a group of AI4Arctic's scenes. orbit: fold1 to fold5, every fifth orbit
+    by: str = "scene"
+    """What leave_one_out holds out: scene, a scene; groups, a group of [split.groups]; a column of the table of scenes,
+    all scenes with the same value; or a group of AI4Arctic's scenes. orbit: fold1 to fold5, every fifth orbit
     each. region: region1 to region4, groups of neighbouring charted regions. season: winter, spring, summer, autumn.
-    Scenes that share an orbit with the held-out ones are then left out, and every eighth orbit is for validation."""
+    Scenes that share an orbit with the held-out ones are then left out, and every eighth orbit is for validation. For
+    groups and columns every eighth group of the others is for validation, by default."""
+
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Groups of scenes for by = "groups": names of scenes, by the name of the group."""
+
+    folds: int | None = Field(default=None, ge=2)
+    """Number of folds that groups, or values of a column, are dealt into, in their order; fold1 and so on are then held
+    out. By default each group is held out by itself."""
+
+    where: dict[Literal["training", "validation", "test"], str] = Field(default_factory=dict)
+    """Queries on the table of scenes, in a table [split.where], beside or instead of lists: conditions of SQL for
+    training, validation and test, such as training = "year < 2021"."""
 
     held_out: str = "each"
     """Held-out scene or group for leave_one_out, or "each" for each in turn."""
@@ -221,10 +248,18 @@ class SplitSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> SplitSettings:
-        if self.kind == "lists" and not (self.training and self.validation):
+        lacks = [use for use in ("training", "validation") if not getattr(self, use) and use not in self.where]
+        if self.kind == "lists" and lacks:
             raise ValueError("lists needs training and validation, and for a comparison also test")
-        if self.kind != "lists" and (self.training or self.test):
-            raise ValueError(f"training and test are for lists; the kind is {self.kind}")
+        if self.kind != "lists" and (self.training or self.test or self.where):
+            raise ValueError(f"training, test and where are for lists; the kind is {self.kind}")
+        if (self.by == "groups") != bool(self.groups):
+            raise ValueError('by = "groups" and the table [split.groups] need each other')
+        names = Counter(name for group in self.groups.values() for name in group)
+        if twice := sorted(name for name, count in names.items() if count > 1):
+            raise ValueError(f"{twice[0]} is in two groups")
+        if self.folds is not None and self.by in ("scene", "season"):
+            raise ValueError(f"folds are of groups or of a column of the table; by is {self.by}")
         if self.kind != "leave_one_out" and self.by != "scene":
             raise ValueError(f"by is for leave_one_out; the kind is {self.kind}")
         if self.kind == "published" and self.validation:

@@ -160,6 +160,8 @@ def held_out(settings: SplitSettings, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _groups(settings: SplitSettings, names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    if settings.by == "groups":
+        return _folds(settings)
     groups = DATASETS["ai4arctic"].groups(settings.by, names)
     if len(groups) < 2:
         raise ConfigError(
@@ -169,12 +171,39 @@ def _groups(settings: SplitSettings, names: Sequence[str]) -> Mapping[str, tuple
     return groups
 
 
+def _folds(settings: SplitSettings) -> Mapping[str, tuple[str, ...]]:
+    """Return the groups of the settings, or the folds that they are dealt into."""
+    groups = settings.groups
+    if len(groups) < (settings.folds or 2):
+        raise ConfigError(
+            f"[split] has {len(groups)} groups for {settings.folds or 2} folds.",
+            hint="Give more groups, or fewer folds.",
+        )
+    if settings.folds is None:
+        return groups
+    dealt = [[groups[g] for g in list(groups)[i :: settings.folds]] for i in range(settings.folds)]
+    return {f"fold{i}": tuple(name for group in fold for name in group) for i, fold in enumerate(dealt, 1)}
+
+
+def _every_eighth_group(settings: SplitSettings, learnt: Sequence[str]) -> set[str]:
+    """Return the scenes of every eighth group of those that are left, the first one included."""
+    left = [group for group in settings.groups.values() if set(group) & set(learnt)]
+    if len(left) < 2:
+        raise ConfigError(
+            f"{settings.held_out}: the split leaves {len(left)} groups for training and validation.",
+            hint="Give [split] validation, or more groups.",
+        )
+    return {name for group in left[::8] for name in group}
+
+
 def _leave_one_group_out(settings: SplitSettings, names: Sequence[str]) -> dict[str, Role]:
     """Return the roles for a held-out group: scenes that share an orbit with its scenes are left out of the others."""
     groups = _groups(settings, names)
     if settings.held_out not in groups:
         raise ConfigError(f"the split holds out {settings.held_out!r}; the groups are {', '.join(groups)}.")
     tests = groups[settings.held_out]
+    if odd := [n for n in tests if n not in names]:
+        raise ConfigError(f"[split.groups] {settings.held_out} names {odd[0]}, which is not a scene of the study.")
     rest = [n for n in names if n not in tests]
     beside = DATASETS["ai4arctic"].neighbours(rest, tests)
     learnt = [n for n in rest if n not in beside]
@@ -182,7 +211,10 @@ def _leave_one_group_out(settings: SplitSettings, names: Sequence[str]) -> dict[
         logger.info("%s: left out beside its orbits: %s", settings.held_out, ", ".join(beside))
     if odd := [n for n in settings.validation if n not in learnt]:
         raise ConfigError(f"[split] validation names {odd[0]}, which is not among the scenes to learn from.")
-    held = set(settings.validation) or held_orbits([by_name()[n][0] for n in learnt if n in by_name()])
+    if settings.by == "groups":
+        held = set(settings.validation) or _every_eighth_group(settings, learnt)
+    else:
+        held = set(settings.validation) or held_orbits([by_name()[n][0] for n in learnt if n in by_name()])
     roles: dict[str, Role] = dict.fromkeys(tests, "test")
     return roles | {n: "validation" if n in held else "train" for n in learnt}
 
