@@ -308,8 +308,10 @@ def test_common_borders_of_outlines_have_the_lengths_of_the_pixels_sides() -> No
     face = np.repeat(regions.number[regions.of_run], regions.run_length).reshape(classes.shape)
     expected: Counter[tuple[int, int]] = Counter()
     for one, other in ((face[:, 1:], face[:, :-1]), (face[1:], face[:-1])):
-        expected.update((min(a, b), max(a, b)) for a, b in zip(one.flat, other.flat, strict=True) if min(a, b) >= 0)
-    expected = Counter({pair: sides for pair, sides in expected.items() if pair[0] != pair[1]})
+        expected.update(
+            (min(a, b), max(a, b)) for a, b in zip(one.ravel().tolist(), other.ravel().tolist(), strict=True)
+        )
+    expected = Counter({pair: sides for pair, sides in expected.items() if 0 <= pair[0] < pair[1]})
     assert Counter(dict(zip(zip(met.first, met.second, strict=True), met.length_px, strict=True))) == expected
 
 

@@ -274,7 +274,9 @@ def test_doubt_of_every_pixel_is_not_ice(water: float, doubt: bool, total: str) 
     shares = np.zeros((6, 60, 90), np.uint8)
     shares[SIX_CLASSES.water], shares[0] = round(200 * water), round(200 * (1 - water))
     classes = np.full((60, 90), SIX_CLASSES.water, np.uint8)
-    chart = vectorize(classes, BOX, SIX_CLASSES, min_area_km2=0, tolerance_m=0, eggs=EggSource(shares, doubt=doubt))
+    chart = vectorize(
+        classes, BOX, SIX_CLASSES, min_area_km2=0, tolerance_m=0, eggs=EggSource(list(shares), doubt=doubt)
+    )
     (row,) = chart.polygons.itertuples()
     assert chart.eggs is not None
     assert codes_of_egg(chart.eggs, 0, SIX_CLASSES)["CT"] == total
