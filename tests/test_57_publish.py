@@ -94,6 +94,10 @@ def test_every_format_has_the_polygons_and_the_status(published: Publication, dr
         assert sorted(archive.namelist()) == names
         archive.extractall(tmp_path)
     drawn = pyogrio.read_dataframe(draft / "chart.gpkg", layer="ice_chart")
+    (gml,) = published.folder.glob("S411_floemap_*/data/*.gml")
+    by_s411 = read_chart(gml)
+    assert by_s411.simulated
+    assert sorted(by_s411.codes("sa")) == sorted(read_chart(published.chart).codes("sa"))
     for path in (published.chart, published.folder / f"{NAME}.geojson", tmp_path / f"{NAME}.shp"):
         table = pyogrio.read_dataframe(path, layer="ice_chart" if path.suffix == ".gpkg" else None)
         assert len(table) == len(drawn)

@@ -36,6 +36,8 @@ def publish(
                 "region": "--region NAME",
                 "issue": "--issue LETTER",
                 "contact": "--contact TEXT",
+                "s411_axes": "--s411-axes",
+                "s411_lake": "--s411-lake/--no-s411-lake",
                 "page": "--page pdf|jpeg",
                 "repair": "--repair/--no-repair",
                 "sliver_m": "--sliver METRES",
@@ -73,7 +75,11 @@ def publish(
 
     - NAME.gpkg with its style NAME.qml, NAME.geojson, NAME.zip: polygons; the zip is SIGRID-3 with its metadata;
 
+    - S411_SERVICE_REGION-TIME: an exchange set of S-411 for electronic chart systems;
+
     - NAME.pdf or NAME.jpg: a page of less than 100 kB for ships;
+
+    - changes.html, changes.json: what was changed in the draft, if it is known;
 
     - publication.json: how it was made, areas by type, what was repaired.
 

@@ -1,8 +1,8 @@
 """From a corrected chart to a published one: checked, in every format, with a page for ships and a record.
 
 The folder has the chart's standard name, `<service>_<region>_<date>T<time>Z_pl_<issue>`, and contains a GeoPackage,
-GeoJSON, the SIGRID-3 shapefile with its metadata in a zip, a page, and ``publication.json``, the record. It appears
-whole or not at all, and replaces no other publication.
+GeoJSON, the SIGRID-3 shapefile with its metadata in a zip, an exchange set of S-411, a page, the report of changes, and
+``publication.json``, the record. It appears whole or not at all, and replaces no other publication.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from floemap.errors import ConfigError, FloemapError, OutputError
+from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
 from floemap.icechart.describe import areas_km2, kinds_in_words
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.read.corrections import PUBLICATION_RECORD
 from floemap.icechart.read.own_charts import class_keys
 from floemap.icechart.read.sigrid3 import Chart
+from floemap.icechart.write.s411 import s411_files, s411_names, write_s411
 from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
 from floemap.icechart.write.table import FIELDS, ChartTable, Status, in_utc
 from floemap.icechart.write.vector import write_geojson, write_geopackage, write_style
@@ -50,7 +51,7 @@ STAGE = Stage(
     "floemap publish",
     PUBLICATION_RECORD,
     revision=1,
-    files=("*.gpkg", "*.qml", "*.geojson", "*.zip", "*.pdf", "*.jpg", "changes.*"),
+    files=("*.gpkg", "*.qml", "*.geojson", "*.zip", "*.pdf", "*.jpg", "changes.*", "S411_*"),
 )
 #: First day that a zip can hold.
 _FIRST_YEAR = 1980
@@ -166,7 +167,7 @@ def publish_chart(
     with stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite) as partial:
         final = final_chart(checked.chart, facts.simulated)
         progress(2, 5, "writing polygons")
-        files = _write_formats(partial, checked.chart, final, facts)
+        files, left_out = _write_formats(partial, checked.chart, final, facts, settings)
         progress(3, 5, "drawing the page")
         files["page"] = _draw_page(partial, final, facts, settings)
         progress(4, 5, "comparing with the draft")
@@ -175,7 +176,8 @@ def publish_chart(
             changes = compare_with_draft(final, drafted, settings.minutes)
             files["changes"] = _write_changes(partial, changes, final, drafted, facts)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
-        record |= _about(edited, final, checked, facts, drafted, changes) | {"outputs": files}
+        record |= _about(edited, final, checked, facts, drafted, changes) | {"outputs": files, "left_out": left_out}
+        record["warnings"] += [f"S-411 was left out: {reason}" for reason in left_out.values()]
         record["files"] = {n: {"bytes": size, "sha256": sha256(partial / n)} for n, size in made_of(partial).items()}
         record |= {"sources": told_sources(folder, sources), "bytes": made_of(partial)}
         write_json(partial / PUBLICATION_RECORD, record)
@@ -253,8 +255,13 @@ def chart_table(edited: EditedChart, final: Chart, facts: _Facts) -> ChartTable:
     return ChartTable(table, facts.legend, facts.status)
 
 
-def _write_formats(folder: Path, edited: EditedChart, final: Chart, facts: _Facts) -> dict[str, list[str]]:
-    """Write the polygons in all formats; return the names of the files by format."""
+def _write_formats(
+    folder: Path, edited: EditedChart, final: Chart, facts: _Facts, settings: PublishSettings
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Write the polygons in all formats; return the names of the files, and the reasons of those left out, by format.
+
+    S-411 has no codes for some that SIGRID-3 has, such as thicknesses.
+    """
     table, name = chart_table(edited, final, facts), facts.name
     about = {k: v for k, v in facts.about.items() if k != "created"}
     write_geopackage(table, folder / f"{name}.gpkg", start=facts.valid, about=about)
@@ -264,7 +271,15 @@ def _write_formats(folder: Path, edited: EditedChart, final: Chart, facts: _Fact
     within.mkdir()
     write_sigrid3(table, within, start=facts.valid, about=facts.about, name=name)
     _zip(within, folder / f"{name}.zip", facts.valid)
-    return {"chart": [f"{name}.gpkg", f"{name}.qml"], "geojson": [f"{name}.geojson"], "sigrid3": [f"{name}.zip"]}
+    files = {"chart": [f"{name}.gpkg", f"{name}.qml"], "geojson": [f"{name}.geojson"], "sigrid3": [f"{name}.zip"]}
+    producer, own = s411_names(facts.valid, service=facts.about["service"], region=facts.about["region"])
+    how: dict[str, Any] = {"axes": settings.s411_axes, "lake": settings.s411_lake}
+    try:
+        write_s411(table, folder, start=facts.valid, about=about, producer=producer, name=own, **how)
+    except ChartError as e:
+        logger.warning("S-411 was left out: %s", e)
+        return files, {"s411": str(e)}
+    return files | {"s411": list(s411_files(producer, own))}, {}
 
 
 def _zip(folder: Path, path: Path, when: datetime) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from floemap.config import Settings
+from floemap.icechart.write.s411_axes import Axes
 from floemap.icechart.write.table import in_utc
 
 
@@ -29,6 +30,12 @@ class PublishSettings(Settings):
 
     contact: str | None = None
     """Office responsible for the chart, in its metadata. Default: that of the draft."""
+
+    s411_axes: Axes = "latlon"
+    """Order of coordinates in S-411, as for `floemap chart`."""
+
+    s411_lake: bool = False
+    """Write the ice in S-411 as lake ice, for charts of lakes."""
 
     page: Literal["pdf", "jpeg"] = "pdf"
     """Format of the page for ships."""
