@@ -61,7 +61,7 @@ SIGRID3 = [f"floemap_s1_20180116T0754Z_pl_a{s}" for s in (".shp", ".shx", ".dbf"
 S411 = "S411_floemap_s1-20180116T0754Z"
 FILES = {
     "classes.tif", "probabilities.tif", "uncertainty.tif", "chart.gpkg", "chart.qml", "chart.geojson", "chart.nc",
-    "quicklook.png", "item.json", "chart.json", "review.gpkg", "classes.qml", "uncertainty.qml", *SIGRID3,
+    "grid.nc", "quicklook.png", "item.json", "chart.json", "review.gpkg", "classes.qml", "uncertainty.qml", *SIGRID3,
     S411,
 }  # fmt: skip
 #: Pixels are 4 km2: so small polygons are left.
@@ -616,7 +616,14 @@ def test_made_on_another_day_it_is_the_same(
     assert record(again)["created"] > record(whole)["created"]
     made = (*record(whole)["files"], "item.json", "chart.json")
     other = {n for n in made if (again.folder / n).read_bytes() != (whole.folder / n).read_bytes()}
-    dated = {"chart.json", "item.json", "quicklook.png", "chart.nc", *(n for n in SIGRID3 if n.endswith(".xml"))}
+    dated = {
+        "chart.json",
+        "item.json",
+        "quicklook.png",
+        "chart.nc",
+        "grid.nc",
+        *(n for n in SIGRID3 if n.endswith(".xml")),
+    }
     assert other <= dated
 
 

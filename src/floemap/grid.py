@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyproj
+from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
@@ -132,6 +133,31 @@ def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
         if b.left <= x <= b.right and b.bottom <= y <= b.top:
             return latitude
     return 0.0
+
+
+def extent_of(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> Box:
+    """Return west, south, east, north of positions in degrees, (n,) each; west is greater than east over the dateline.
+
+    The positions are outside the widest gap between their longitudes.
+    """
+    lon = np.sort(lon % 360)
+    widest = int(np.diff(lon, append=lon[0] + 360).argmax())
+    west, east = ((float(v) + 180) % 360 - 180 for v in (lon[(widest + 1) % len(lon)], lon[widest]))
+    return west, float(lat.min()), east, float(lat.max())
+
+
+def lonlat_extent(geobox: GeoBox) -> Box:
+    """Return west, south, east, north of a grid in degrees, its edges included, as :func:`extent_of` does.
+
+    A grid with a pole on it reaches around the earth, and to that pole.
+    """
+    b = geobox.boundingbox
+    x, y = np.meshgrid(np.linspace(b.left, b.right, _POINTS), np.linspace(b.bottom, b.top, _POINTS))
+    to_earth = pyproj.Transformer.from_crs(map_crs_of(geobox).proj, "EPSG:4326", always_xy=True)
+    lon, lat = to_earth.transform(x.ravel(), y.ravel())
+    west, south, east, north = extent_of(np.asarray(lon), np.asarray(lat))
+    pole = _pole_on(geobox, to_earth)
+    return (-180.0, min(south, pole), 180.0, max(north, pole)) if pole else (west, south, east, north)
 
 
 def brief(geobox: GeoBox) -> str:

@@ -45,6 +45,7 @@ def chart(
                 "smoothing_m": "--smooth METRES",
                 "polygons": "--polygons types|mixtures",
                 "eggs": "--eggs/--no-eggs",
+                "cell_m": "--cell METRES",
                 "prepare.resolution_m": "--resolution METRES: Pixel size. (default: the model's)",
                 "prepare.crs": "--crs",
                 "prepare.noise": "--noise",
@@ -80,7 +81,9 @@ def chart(
 
     - S411_SERVICE_NAME: an exchange set of S-411 for electronic chart systems, with the ice edge as a line;
 
-    - chart.nc: CF NetCDF; quicklook.png: a picture; item.json: a STAC item; chart.json: how it was made.
+    - chart.nc: CF NetCDF; grid.nc: concentrations on a polar grid that all charts share, CF NetCDF;
+
+    - quicklook.png: a picture; item.json: a STAC item; chart.json: how it was made.
 
     At the end it shows the area of each type, the places to review first and the warnings; --json is for programs.
 

@@ -11,7 +11,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from floemap.grid import box_in_words
+from floemap.grid import box_in_words, extent_of
 from floemap.icechart.dominant_type import IceTypes, Rule, ice_types, unmapped_stages
 from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
 from floemap.icechart.read.overlaps import measure_coverage
@@ -95,12 +95,7 @@ def kinds_in_words(types: IceTypes) -> NDArray[Any]:
 def _bounds(chart: Chart) -> tuple[float, float, float, float]:
     """Return west, south, east, north in degrees; west is greater than east across the dateline."""
     xy = shapely.get_coordinates(chart.geometries)
-    lon, lat = pyproj.Transformer.from_crs(chart.crs, "EPSG:4326", always_xy=True).transform(xy[:, 0], xy[:, 1])
-    lon = np.sort(lon % 360)
-    gaps = np.diff(lon, append=lon[0] + 360)
-    widest = int(gaps.argmax())  # the chart is outside the widest gap between longitudes
-    west, east = ((float(v) + 180) % 360 - 180 for v in (lon[(widest + 1) % len(lon)], lon[widest]))
-    return west, float(lat.min()), east, float(lat.max())
+    return extent_of(*pyproj.Transformer.from_crs(chart.crs, "EPSG:4326", always_xy=True).transform(xy[:, 0], xy[:, 1]))
 
 
 def chart_problems(facts: Mapping[str, Any]) -> list[str]:

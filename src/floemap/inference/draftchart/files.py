@@ -56,6 +56,7 @@ def files_of(output: Output, start: datetime, settings: ChartSettings) -> tuple[
         "review": ("review.gpkg",),
         "geojson": ("chart.geojson",),
         "netcdf": ("chart.nc",),
+        "grid": ("grid.nc",),
         "quicklook": ("quicklook.png",),
     }
     return names[output]
@@ -170,6 +171,10 @@ def write_outputs(
             if "review" in files and spots is not None:
                 write_spots(spots, folder / files["review"][0], start=parts.scene.start)
             begin("netcdf", _write_netcdf)
+            if "grid" in files and parts.basis is None:
+                left_out["grid"] = "concentrations were not estimated"
+            else:
+                begin("grid", _write_grid)
             progress(2, 4, "writing polygons")
             for output in ("chart", "sigrid3", "s411", "geojson"):
                 if output in files and chart is not None:
@@ -224,6 +229,33 @@ def _write_uncertainty(path: Path, parts: ChartParts) -> None:
 def _write_netcdf(path: Path, parts: ChartParts) -> None:
     from floemap.inference.draftchart.netcdf import write_netcdf
 
+    write_netcdf(
+        path,
+        parts.maps,
+        start=parts.scene.start,
+        stop=parts.scene.stop,
+        attributes=_global_attributes(parts),
+        probabilities=parts.settings.netcdf_probabilities,
+        concentrations=None if parts.basis is None else parts.about["concentrations"],
+    )
+
+
+def _write_grid(path: Path, parts: ChartParts) -> None:
+    from floemap.inference.draftchart.polar_grid import write_grid
+
+    write_grid(
+        path,
+        parts.maps,
+        parts.settings.cell_m,
+        start=parts.scene.start,
+        stop=parts.scene.stop,
+        attributes=_global_attributes(parts),
+        concentrations=parts.about["concentrations"],
+    )
+
+
+def _global_attributes(parts: ChartParts) -> dict[str, str]:
+    """Return the facts about a chart as global attributes of NetCDF files."""
     about = parts.about
     attributes = {
         "title": f"Draft ice chart of {about['product']}",
@@ -233,17 +265,8 @@ def _write_netcdf(path: Path, parts: ChartParts) -> None:
         "references": "SIGRID-3, WMO/JCOMM TR-23; WMO sea-ice nomenclature, WMO No. 259",
         "comment": f"{about['status']}. {'SIMULATED. ' if about['simulated'] else ''}Land mask: {about['land_mask']}.",
     }
-    attributes |= {k: str(v) for k, v in about.items() if k not in ("contact", "status")}
-    attributes["simulated"] = "yes" if about["simulated"] else "no"
-    scene = parts.scene
-    write_netcdf(
-        path,
-        parts.maps,
-        start=scene.start,
-        stop=scene.stop,
-        attributes=attributes,
-        probabilities=parts.settings.netcdf_probabilities,
-    )
+    attributes |= {k: str(v) for k, v in about.items() if k != "status"}
+    return attributes | {"simulated": "yes" if about["simulated"] else "no"}
 
 
 def _draw(parts: ChartParts, progress: Progress) -> ChartPolygons:

@@ -12,7 +12,17 @@ from floemap.sentinel1.settings import PrepareSettings
 
 #: Outputs that can be made of a scene, each one or more files.
 Output = Literal[
-    "classes", "probabilities", "uncertainty", "chart", "review", "sigrid3", "s411", "geojson", "netcdf", "quicklook"
+    "classes",
+    "probabilities",
+    "uncertainty",
+    "chart",
+    "review",
+    "sigrid3",
+    "s411",
+    "geojson",
+    "netcdf",
+    "grid",
+    "quicklook",
 ]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
@@ -46,6 +56,9 @@ class ChartSettings(Settings):
 
     netcdf_probabilities: bool = False
     """Also write the probabilities of all classes into the NetCDF file."""
+
+    cell_m: float = Field(default=1000.0, ge=100, le=100_000)
+    """Size of the cells of the common polar grid in grid.nc, metres."""
 
     service: str = Field(default="floemap", pattern="^[A-Za-z0-9]+$")
     """Name of the ice service in the names of the SIGRID-3 files, and producer code of S-411."""

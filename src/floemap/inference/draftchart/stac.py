@@ -51,6 +51,7 @@ _KINDS: Mapping[str, tuple[str, str, str, list[str]]] = {
     ".gml": ("s411", "Polygons and ice edge, S-411", "application/gml+xml; version=3.2", ["data"]),
     ".gml.xml": ("s411_metadata", "S-411: metadata", pystac.MediaType.XML, ["metadata"]),
     ".ICE": ("s411_catalogue", "S-411: catalogue", pystac.MediaType.XML, ["metadata"]),
+    "grid.nc": ("grid", "Concentrations on the common polar grid, CF NetCDF", "application/netcdf", ["data"]),
     ".nc": ("netcdf", "Classes and uncertainty, CF NetCDF", "application/netcdf", ["data"]),
     ".png": ("quicklook", "Picture", pystac.MediaType.PNG, ["overview", "thumbnail"]),
 }
