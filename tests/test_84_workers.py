@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from workshop import Inputs, a_month_later
 
 from floemap.errors import FloemapError, OutputError
-from floemap.results.stage import alone_in
+from floemap.learning.training.state import WEIGHTS
+from floemap.results.stage import alone_in, read_json, write_json
 from floemap.study.beside import run_beside
 from floemap.study.cells import plan
 from floemap.study.compare import compare
 from floemap.study.settings import Study
+from floemap.study.spread import gather_comparison, plan_comparison, run_cell
 
 
 @pytest.fixture(scope="module")
@@ -108,20 +111,77 @@ def test_no_process_outlives_its_comparison(
         compare(study_of(scenes, ["dice", "focal"], 1), tmp_path / "out", jobs=2, report=False)
 
 
-def test_what_trainings_say_is_shown_and_kept(scenes: list[dict[str, str]], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def compared(
+    scenes: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[tuple[float, str]]]:
+    """A comparison of two losses side by side, and what its progress said."""
     heard: list[tuple[float, str]] = []
+    out = tmp_path_factory.mktemp("compared") / "out"
 
     def progress(done: float, total: float, what: str) -> None:
         heard.append((done / total, what))
 
-    done = compare(study_of(scenes, ["dice", "focal"], 2), tmp_path / "out", jobs=2, report=False, progress=progress)
+    done = compare(study_of(scenes, ["dice", "focal"], 2), out, jobs=2, report=False, progress=progress)
     assert not done.failed
+    return out, heard
+
+
+def test_what_trainings_say_is_shown_and_kept(compared: tuple[Path, list[tuple[float, str]]]) -> None:
+    out, heard = compared
     for loss in ("dice", "focal"):
         assert any(what.startswith(f"{loss}_r0: ") and "epoch" in what for _, what in heard)
-        log = (tmp_path / "out" / "cells" / f"{loss}_r0" / "log.txt").read_text()
+        log = (out / "cells" / f"{loss}_r0" / "log.txt").read_text()
         assert "INFO" in log and "epoch" in log
     shares = [share for share, _ in heard]
     assert shares == sorted(shares) and shares[-1] == 1
+
+
+def test_a_comparison_in_steps_is_the_same_to_the_bit(
+    scenes: list[dict[str, str]], compared: tuple[Path, list[tuple[float, str]]], tmp_path: Path
+) -> None:
+    """Planned, its cells run by two processes at the same time as on two hosts, then gathered."""
+    out = tmp_path / "out"
+    study = study_of(scenes, ["dice", "focal"], 2)
+    assert plan_comparison(study, out, jobs=1) == ("dice_r0", "focal_r0")
+    with pytest.raises(FloemapError, match=r"all cells failed; dice_r0: .*floemap cell dice_r0 --out"):
+        gather_comparison(out)
+    call = [sys.executable, "-c", "from floemap.cli.main import main; main()", "cell", "dice_r0", "--out", str(out)]
+    with subprocess.Popen(call) as other:
+        assert run_cell(out, 1) == out / "cells" / "focal_r0" / "cell.json"
+        half = gather_comparison(out, report=False) if other.poll() is None else None
+        assert half is None or list(half.failed) == ["dice_r0"]
+        assert other.wait() == 0
+    done = gather_comparison(out, report=False)
+    assert not done.failed
+    true = compared[0]
+    assert read_json(done.results)["summary"] == read_json(true / "results.json")["summary"]
+    assert (out / "results.md").read_bytes() == (true / "results.md").read_bytes()
+    for loss in ("dice", "focal"):
+        cell, of_one = out / "cells" / f"{loss}_r0", true / "cells" / f"{loss}_r0"
+        assert load_file(cell / "model" / WEIGHTS).keys() == load_file(of_one / "model" / WEIGHTS).keys()
+        for name, tensor in load_file(cell / "model" / WEIGHTS).items():
+            assert tensor.equal(load_file(of_one / "model" / WEIGHTS)[name]), name
+        (classes,) = cell.rglob("classes.tif")
+        assert classes.read_bytes() == (of_one / classes.relative_to(cell)).read_bytes()
+    # A cell of other settings than the plan's does not count.
+    record = read_json(out / "cells" / "dice_r0" / "cell.json")
+    record["configuration"]["training"]["batch"] = 99
+    write_json(out / "cells" / "dice_r0" / "cell.json", record)
+    failed = gather_comparison(out, report=False).failed
+    assert list(failed) == ["dice_r0"] and "other settings" in failed["dice_r0"]
+
+
+def test_cells_that_cannot_be_run(compared: tuple[Path, list[tuple[float, str]]], tmp_path: Path) -> None:
+    out = compared[0]
+    with pytest.raises(FloemapError, match=r"has no plan\.json.*floemap plan"):
+        run_cell(tmp_path, "dice_r0")
+    with pytest.raises(FloemapError, match=r"no cell 'dcie_r0'.*'dice_r0'"):
+        run_cell(out, "dcie_r0")
+    with pytest.raises(FloemapError, match="no cell 2: the plan has 2, from 0"):
+        run_cell(out, 2)
+    with alone_in(out / "cells" / "dice_r0", "runs"), pytest.raises(OutputError, match="another run runs it"):
+        run_cell(out, "dice_r0")
 
 
 def test_why_a_training_failed_is_said_with_where_all_of_it_is(scenes: list[dict[str, str]], tmp_path: Path) -> None:

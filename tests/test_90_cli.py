@@ -69,7 +69,7 @@ def test_fixed_names_are_there() -> None:
             "prepare",
             "label",
         ),
-        *("train", "compare", "predict", "evaluate", "report", "chart"),
+        *("train", "compare", "plan", "cell", "gather", "predict", "evaluate", "report", "chart"),
         *("layer distance-to-land", "layer from-raster", "layer from-ai4arctic"),
     } <= set(NAMES)
 
@@ -180,12 +180,17 @@ NEEDED = {
     "evaluate": "P --labels L --out O", "info": "P", "report": "R", "simulate pixels": "P --out O",
     "publish": "C --analyst A --out O",
     "simulate twin": "--out O", "train": "S --loss dice --out O", "compare": "S --out O", "demo": "--out O",
+    "plan": "S --out O", "cell": "N --out O", "gather": "--out O",
     "simulate ai4arctic": "--out O", "fetch ai4arctic": "--check F",
     "fetch extremeearth": "--out O", "layer distance-to-land": "P --land L", "layer from-raster": "P F --name n",
     "layer from-ai4arctic": "P F",
 }  # fmt: skip
 #: Commands whose beginnings stay when they are stopped.
-RESUMES = {"train", "compare", "demo", "fetch ai4arctic", "fetch extremeearth", "fetch weights"}
+RESUMES = {"train", "compare", "plan", "cell", "gather", "demo"} | {
+    "fetch ai4arctic",
+    "fetch extremeearth",
+    "fetch weights",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

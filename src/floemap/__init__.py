@@ -15,6 +15,8 @@ The public API, each name loaded when it is first used. Functions with long work
     simulate_pixels(metadata, out)  simulated pixels for a real product's metadata
     train_model(study, out)      one model from a study's settings (Study.from_toml)
     compare(study, out)          losses x repeats: trained, predicted, scored
+    plan_comparison(study, out)  the same in steps for many hosts: then run_cell(out, name) for each, then
+    gather_comparison(out)       the summary and the report
     dry_run(study)               what that would do, checked, with time and disk space
     predict(product, checkpoint, out)   a class map of a prepared product (and predict_all for many)
     make_chart(product, models, out)  a draft ice chart of a product (and make_charts for many)
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from floemap.study.compare import compare, train_model
     from floemap.study.dry_run import dry_run
     from floemap.study.settings import Study
+    from floemap.study.spread import gather_comparison, plan_comparison, run_cell
     from floemap.version import __version__
 
 _WHERE = {
@@ -81,6 +84,7 @@ _WHERE = {
     "dry_run": "floemap.study.dry_run",
     "evaluate_scene": "floemap.evaluation.scoring.evaluate",
     "fetch_weights": "floemap.learning.models.pretrained",
+    "gather_comparison": "floemap.study.spread",
     "label_chart": "floemap.icechart.label.label",
     "layer_distance_to_land": "floemap.layers.distance_to_land",
     "layer_distance_to_land_all": "floemap.layers.distance_to_land",
@@ -92,12 +96,14 @@ _WHERE = {
     "make_twin": "floemap.simulation.twin",
     "open_product": "floemap.sentinel1.bands",
     "open_scene": "floemap.sentinel1.safe.reader",
+    "plan_comparison": "floemap.study.spread",
     "predict": "floemap.inference.predict.predict",
     "predict_all": "floemap.inference.predict.predict",
     "prepare": "floemap.sentinel1.prepare",
     "prepare_all": "floemap.sentinel1.batch",
     "publish_chart": "floemap.publishing.publish",
     "read_chart": "floemap.icechart.read.sigrid3",
+    "run_cell": "floemap.study.spread",
     "run_demo": "floemap.demo",
     "simulate_pixels": "floemap.simulation.pixels",
     "train_model": "floemap.study.compare",
@@ -119,6 +125,7 @@ __all__ = [
     "dry_run",
     "evaluate_scene",
     "fetch_weights",
+    "gather_comparison",
     "label_chart",
     "layer_distance_to_land",
     "layer_distance_to_land_all",
@@ -130,12 +137,14 @@ __all__ = [
     "make_twin",
     "open_product",
     "open_scene",
+    "plan_comparison",
     "predict",
     "predict_all",
     "prepare",
     "prepare_all",
     "publish_chart",
     "read_chart",
+    "run_cell",
     "run_demo",
     "simulate_pixels",
     "train_model",

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from floemap.cli.app import command, fail, stdout
-from floemap.cli.study_options import Config, Data, Verify, read_study
+from floemap.cli.app import command
+from floemap.cli.study_options import Config, Data, Verify, print_comparison, read_study
 
 
 @command("compare", resumes=True)
@@ -55,7 +55,6 @@ def compare(
         floemap compare configs/paper.toml --data extremeearth --out paper
     """
     from floemap.cli.bars import bar
-    from floemap.cli.tables import print_summary
     from floemap.study.compare import compare as run
 
     study = read_study(config, data, {"compare.repeats": repeats})
@@ -67,12 +66,4 @@ def compare(
         return
     with bar(study.name) as progress:
         done = run(study, out, jobs=jobs, report=report, overwrite=overwrite, verify=verify, progress=progress)
-    print_summary(done.summary, whole=False)
-    stdout.print(f"results  {done.results}, tables in {done.folder / 'results.md'}")
-    if done.report is not None:
-        for sentence in done.report.findings:
-            stdout.print(f"- {sentence}", soft_wrap=False)
-        stdout.print(f"report   {done.report.page}")
-    if done.failed:
-        words = "; ".join(f"{name}: {why}" for name, why in done.failed.items())
-        fail(f"{len(done.failed)} trainings failed. {words}")
+    print_comparison(done)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from floemap.cli.app import fail, stdout
+
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from floemap.study.compare import Comparison
     from floemap.study.settings import Study
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A study's settings, a TOML file.")]
@@ -20,6 +23,12 @@ Data = Annotated[
 Verify = Annotated[
     bool,
     typer.Option("--verify", help="Read all files again, even if their sizes and times are those of the last run."),
+]
+SceneJobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", min=1, help="How many scenes are prepared at the same time. (default: as memory and cores allow)"
+    ),
 ]
 
 
@@ -41,3 +50,18 @@ def read_study(config: Path, data: Path | None, changes: Mapping[str, bool | int
     if data is not None:
         given["data.folder"] = str(data)
     return with_changes(study, given)
+
+
+def print_comparison(done: Comparison) -> None:
+    """Print the scores of a comparison and where its results are; exit with code 1 if cells have failed."""
+    from floemap.cli.tables import print_summary
+
+    print_summary(done.summary, whole=False)
+    stdout.print(f"results  {done.results}, tables in {done.folder / 'results.md'}")
+    if done.report is not None:
+        for sentence in done.report.findings:
+            stdout.print(f"- {sentence}", soft_wrap=False)
+        stdout.print(f"report   {done.report.page}")
+    if done.failed:
+        words = "; ".join(f"{name}: {why}" for name, why in done.failed.items())
+        fail(f"{len(done.failed)} trainings failed. {words}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, stdout
-from floemap.cli.study_options import Config, Data, Verify, read_study
+from floemap.cli.study_options import Config, Data, SceneJobs, Verify, read_study
 
 
 @command("train", resumes=True)
@@ -23,12 +23,7 @@ def train(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="In place of [training] seed.")] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", min=1, help="How many scenes are prepared at the same time. (default: as memory and cores allow)"
-        ),
-    ] = None,
+    jobs: SceneJobs = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again, even if finished or begun.")] = False,
     verify: Verify = False,
 ) -> None:

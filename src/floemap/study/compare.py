@@ -111,21 +111,44 @@ def compare(
     OutputError
         If another run compares in the folder, or the folder holds files that floemap did not make.
     """
+    out = Path(out)
+    study, cells = checked_plan(study, out)
+    seen = DataPaths(data_folder(study, out)).seen
+    with alone_in(out, "compares in"), remembering(seen, verify=verify):
+        return _compare(study, cells, out, jobs, report, overwrite, progress)
+
+
+def checked_plan(study: Study, out: Path) -> tuple[Study, tuple[Cell, ...]]:
+    """Check a comparison before any work; return the study with its scenes listed, and its cells.
+
+    Raises
+    ------
+    FloemapError
+        As :func:`compare` does before it starts.
+    """
+    refuse_several_tasks()
+    study = resolved(study)
+    writable_name(out)
+    cells = check_cells(study, [s.name for s in find_scenes(study.data)])
+    check_layers(study.all_data(), data_folder(study, out))
+    paths = RunPaths(out)
+    refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables, paths.leaderboard)])
+    return study, cells
+
+
+def refuse_several_tasks() -> None:
+    """Refuse to be one of several processes of torchrun or srun."""
     if tasks() > 1:
         raise ConfigError(
             "a comparison distributes its cells over GPUs by itself.",
             hint="Start it without torchrun, or as a single task (`srun --ntasks=1`). Several are for `floemap train`.",
         )
-    study = resolved(study)
-    out = Path(out)
-    writable_name(out)
-    cells = check_cells(study, [s.name for s in find_scenes(study.data)])  # errors are reported before any work
-    check_layers(study.all_data(), data_folder(study, out))
-    paths = RunPaths(out)
-    refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables, paths.leaderboard)])
-    seen = DataPaths(data_folder(study, out)).seen
-    with alone_in(out, "compares in"), remembering(seen, verify=verify):
-        return _compare(study, cells, out, jobs, report, overwrite, progress)
+
+
+def write_plan(study: Study, cells: Sequence[Cell], out: Path) -> None:
+    """Write ``plan.json``: the configuration and the list of cells."""
+    record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
+    write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
 
 
 def _compare(
@@ -138,8 +161,7 @@ def _compare(
     progress: Progress,
 ) -> Comparison:
     """Run all cells in a locked folder. The parameters are those of :func:`compare`."""
-    record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
-    write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
+    write_plan(study, cells, out)
     data = data_folder(study, out)
     with one_at_a_time(data):
         scenes = make_data(study.all_data(), data, jobs=jobs, progress=part_of(progress, 0, 20, "data"))
@@ -162,6 +184,25 @@ def _compare(
                 failed[cell.name] = str(outcome)
             else:
                 records.append(outcome)
+    return finish(study, cells, out, records, failed, report, progress)
+
+
+def finish(
+    study: Study,
+    cells: Sequence[Cell],
+    out: Path,
+    records: Sequence[dict[str, Any]],
+    failed: dict[str, str],
+    report: bool,
+    progress: Progress,
+) -> Comparison:
+    """Write the results of the finished cells, whose records are given, and the report if it is wanted.
+
+    Raises
+    ------
+    FloemapError
+        If no cell has finished.
+    """
     if not records:
         name, words = next(iter(failed.items()))
         raise FloemapError(f"all cells failed; {name}: {words}", path=out)
