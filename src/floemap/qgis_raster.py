@@ -59,6 +59,12 @@ def heat_style(low: float, high: float) -> str:
     return _text(root)
 
 
+def colour_style() -> str:
+    """Return the style of three bands that are red, green and blue as stored."""
+    root, _ = _renderer("multibandcolor", redBand="1", greenBand="2", blueBand="3")
+    return _text(root)
+
+
 def _renderer(kind: str, **attributes: str) -> tuple[etree._Element, etree._Element]:
     root = etree.Element("qgis", version="3.28.0", styleCategories="Symbology")
     pipe = etree.SubElement(root, "pipe")

@@ -88,26 +88,32 @@ def write_geopackage(
 
 def _finish_geopackage(path: Path, legend: Legend, polygons: int, start: datetime) -> None:
     """Add the style, set times to that of the scene, and check that the file is complete."""
-    at = _gpkg_time(start)
+    add_styles(path, LAYER, qgis_styles(legend), start, f"WMO colours, {legend.title}")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", (_gpkg_time(start),))
+        (found,) = db.execute(f"SELECT count(*) FROM {LAYER}").fetchone()
+        (state,) = db.execute("PRAGMA integrity_check").fetchone()
+    if found != polygons or state != "ok":
+        raise OutputError(f"has {found} of {polygons} polygons ({state}).", path=path, hint=CHECK_SPACE)
+    date_geopackage(path, start)
+
+
+def add_styles(path: Path, layer: str, styles: Mapping[str, str], when: datetime, words: str) -> None:
+    """Add styles for QGIS, by name, to a GeoPackage with one layer; the first is the default, `words` describe them."""
+    at = _gpkg_time(when)
     with closing(sqlite3.connect(path)) as db, db:
         (geometry,) = db.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()
         db.execute(_STYLES)
-        for number, (name, style) in enumerate(qgis_styles(legend).items(), 1):
+        for number, (name, style) in enumerate(styles.items(), 1):
             db.execute(
                 "INSERT INTO layer_styles VALUES (?, '', '', ?, ?, ?, ?, NULL, ?, ?, '', NULL, ?)",
-                (number, LAYER, geometry, name, style, number == 1, f"{name}, WMO colours, {legend.title}", at),
+                (number, layer, geometry, name, style, number == 1, f"{name}, {words}", at),
             )
         db.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id) "
             "VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?, 0)",
             (at,),
         )
-        db.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", (at,))
-        (found,) = db.execute(f"SELECT count(*) FROM {LAYER}").fetchone()
-        (state,) = db.execute("PRAGMA integrity_check").fetchone()
-    if found != polygons or state != "ok":
-        raise OutputError(f"has {found} of {polygons} polygons ({state}).", path=path, hint=CHECK_SPACE)
-    date_geopackage(path, start)
 
 
 def date_geopackage(path: Path, when: datetime) -> None:

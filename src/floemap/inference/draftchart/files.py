@@ -21,8 +21,10 @@ from floemap.icechart.draw.mixtures import mixture_areas
 from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
 from floemap.icechart.write.s411 import s411_files, s411_names, write_s411
 from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
-from floemap.icechart.write.vector import write_geojson, write_geopackage, write_style
+from floemap.icechart.write.vector import LAYER, write_geojson, write_geopackage, write_style
 from floemap.inference.draftchart.egg_basis import EggBasis
+from floemap.inference.draftchart.qgis_project import write_project
+from floemap.inference.draftchart.radar import write_radar
 from floemap.inference.draftchart.review_spots import review_spots, write_spots
 from floemap.inference.draftchart.settings import ChartSettings, Output
 from floemap.inference.draftchart.source import PreparedScene
@@ -58,6 +60,8 @@ def files_of(output: Output, start: datetime, settings: ChartSettings) -> tuple[
         "netcdf": ("chart.nc",),
         "grid": ("grid.nc",),
         "quicklook": ("quicklook.png",),
+        "radar": ("radar.tif",),
+        "project": ("chart.qgz",),
     }
     return names[output]
 
@@ -148,6 +152,7 @@ def write_outputs(
         "probabilities": _write_probabilities,
         "uncertainty": _write_uncertainty,
         "classes": _write_classes,
+        "radar": _write_radar,
     }
     with ThreadPoolExecutor(1, thread_name_prefix="floemap-write") as pool:
         futures = []
@@ -191,6 +196,9 @@ def write_outputs(
             raise
         for future in futures:
             future.result()
+    if "project" in files:
+        made = [name for names in files.values() for name in names]
+        _write_project(folder / files["project"][0], made, parts)
     return Written({o: names for o, names in files.items() if o not in left_out}, left_out, chart, spots)
 
 
@@ -224,6 +232,14 @@ def _write_uncertainty(path: Path, parts: ChartParts) -> None:
     bands = [Band(name, "1", MEANINGS[name], scale=STEP, overview="nearest") for name in values]
     write_cog(path, parts.maps.geobox, np.stack(list(values.values())), bands, nodata=NO_VALUE, tags=_tags(parts))
     write_raster_style(path, heat_style(0, 1))
+
+
+def _write_radar(path: Path, parts: ChartParts) -> None:
+    write_radar(path, parts.scene.raster, _tags(parts))
+
+
+def _write_project(path: Path, names: Sequence[str], parts: ChartParts) -> None:
+    write_project(path, names, parts.maps.geobox, parts.maps.legend, _timeless(parts), chart_layer=LAYER)
 
 
 def _write_netcdf(path: Path, parts: ChartParts) -> None:

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.grid import map_crs_of
-from floemap.icechart.write.vector import date_geopackage
+from floemap.icechart.write.qgis_style import spots_style
+from floemap.icechart.write.vector import add_styles, date_geopackage
 from floemap.inference.predict.scene_maps import NO_VALUE, STEP, SceneMaps
 from floemap.results.whole_files import whole_files
 
@@ -48,7 +49,7 @@ _WORTH = 1.25
 
 
 def write_spots(spots: gpd.GeoDataFrame, path: Path, *, start: datetime) -> None:
-    """Write spots as a GeoPackage with one layer, :data:`LAYER`, in the chart's CRS.
+    """Write spots as a GeoPackage with one layer, :data:`LAYER`, in the chart's CRS, and a style for QGIS.
 
     The time of the last change in the file is `start`, the start of the acquisition.
 
@@ -67,6 +68,7 @@ def write_spots(spots: gpd.GeoDataFrame, path: Path, *, start: datetime) -> None
             promote_to_multi=False,
             VERSION="1.3",  # which older GDAL can read
         )
+        add_styles(beside / path.name, LAYER, {"Spots": spots_style()}, start, "numbered by what to review first")
         date_geopackage(beside / path.name, start)
 
 

@@ -23,6 +23,8 @@ Output = Literal[
     "netcdf",
     "grid",
     "quicklook",
+    "radar",
+    "project",
 ]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 

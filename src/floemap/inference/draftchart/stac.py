@@ -35,6 +35,8 @@ _KINDS: Mapping[str, tuple[str, str, str, list[str]]] = {
     "classes.tif": ("classes", "Most probable class", pystac.MediaType.COG, ["data"]),
     "probabilities.tif": ("probabilities", "Probabilities of the classes", pystac.MediaType.COG, ["data"]),
     "uncertainty.tif": ("uncertainty", "Uncertainty of the class", pystac.MediaType.COG, ["data"]),
+    "radar.tif": ("radar", "Radar image, false colour", pystac.MediaType.COG, ["visual"]),
+    "chart.qgz": ("project", "Project for QGIS", "application/zip", ["metadata"]),
     "classes.qml": ("classes_style", "Classes: style for QGIS", pystac.MediaType.XML, ["metadata"]),
     "uncertainty.qml": ("uncertainty_style", "Uncertainty: style for QGIS", pystac.MediaType.XML, ["metadata"]),
     "chart.qml": ("style", "Style for QGIS", pystac.MediaType.XML, ["metadata"]),
