@@ -70,12 +70,14 @@ told: dict[str, Any] = {
     "crs": project.crs().authid(),
     "ellipsoid": project.ellipsoid(),
     "topological": project.topologicalEditing(),
-    "layers": [
-        [n.layer().source().partition("|")[0], n.layer().isValid(), n.isVisible(), n.layer().crs().authid()] for n in tree
-    ],
+    "layers": [],
     "renderers": {name: layer.renderer().type() for name, layer in by_name.items()},
     "styles": {},
 }
+for node in tree:
+    layer = node.layer()
+    source = layer.source().partition("|")[0]
+    told["layers"].append([source, layer.isValid(), node.isVisible(), layer.crs().authid()])
 current = chart.styleManager().currentStyle()
 told["current"] = current
 for style in chart.styleManager().styles():

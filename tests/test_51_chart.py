@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
@@ -23,12 +24,15 @@ import pytest
 import rasterio
 import shapely
 from chart_models import probabilities_of, write_model
+from lxml import etree
 from numpy.typing import NDArray
 from pystac.extensions.classification import ClassificationExtension
 from pystac.extensions.mlm import MLMExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.sar import SarExtension
+from real_qgis import needs_qgis, run_in_qgis
 from safetensors.torch import load_file, save_file
+from shapely.ops import polylabel
 from typer.testing import CliRunner
 
 import floemap.cli.chart  # noqa: F401  registers the command
@@ -62,7 +66,7 @@ S411 = "S411_floemap_s1-20180116T0754Z"
 FILES = {
     "classes.tif", "probabilities.tif", "uncertainty.tif", "chart.gpkg", "chart.qml", "chart.geojson", "chart.nc",
     "grid.nc", "quicklook.png", "item.json", "chart.json", "review.gpkg", "classes.qml", "uncertainty.qml", *SIGRID3,
-    S411,
+    S411, "radar.tif", "chart.qgz",
 }  # fmt: skip
 #: Pixels are 4 km2: so small polygons are left.
 SETTINGS = ChartSettings(min_area_km2=100)
@@ -196,6 +200,78 @@ def test_the_item_ties_files_to_product_and_model(whole: DraftChart, models: lis
     assert {name.partition("/")[0] for name in files} == FILES - {"item.json", "chart.json"}
     for name, checksum in files.items():
         assert checksum == "1220" + hashlib.sha256((whole.folder / name).read_bytes()).hexdigest()
+
+
+# --- in QGIS
+
+
+@needs_qgis
+def test_qgis_opens_the_project_wherever_the_folder_is(whole: DraftChart, tmp_path: Path) -> None:
+    moved = tmp_path / "a b é"
+    shutil.copytree(whole.folder, moved)
+    table = read_polygons(whole.folder / "chart.gpkg")
+    inside = table.geometry.map(lambda g: polylabel(g, tolerance=500.0))
+    near = [g.exterior.distance(p) > 4 * 2000 for g, p in zip(table.geometry, inside, strict=True)]
+    table, inside = table[near], inside[near]
+    words = [f"{p.x},{p.y}" for p in inside]
+    told = run_in_qgis(Path(__file__).with_name("qgis_project.py"), moved / "chart.qgz", *words, home=tmp_path / "home")
+    assert told["messages"] == []
+    assert [(Path(source).name, valid, visible) for source, valid, visible, _ in told["layers"]] == [
+        ("review.gpkg", True, True),
+        ("chart.gpkg", True, True),
+        ("classes.tif", True, False),
+        ("uncertainty.tif", True, False),
+        ("radar.tif", True, True),
+    ]
+    assert all(Path(source).parent == moved for source, *_ in told["layers"])
+    assert {crs for *_, crs in told["layers"]} == {told["crs"]} == {"EPSG:3413"}
+    assert told["renderers"]["radar.tif"] == "multibandcolor" and told["renderers"]["classes.tif"] == "paletted"
+    for words in (told["title"], told["label"]):
+        assert "SIMULATED" in words and "not for navigation" in words.lower()
+    assert "not checked by anyone" in told["abstract"] and told["topological"]
+    assert told["ellipsoid"] == "EPSG:7030", "areas are measured on WGS84"
+    assert len(table) > 5 and told["current"] == "Ice type"
+    by_key = {c.key: list(c.rgb) for c in SIX_CLASSES.classes}
+    assert told["styles"]["Ice type"] == [by_key[key] for key in table["CLASS"]]
+    # Colours of the WMO's standard for total concentration (JCOMM TR-24).
+    steps = {0: [150, 200, 255], 2: [140, 255, 160], 5: [255, 255, 0], 7: [255, 125, 7], 9: [255, 0, 0]}
+    tenths = [0 if ct == "01" else 9 if ct > "90" else int(ct) // 10 for ct in table["CT"]]
+    step = [max(k for k in steps if k <= {1: 2, 3: 2, 4: 5, 6: 5, 8: 7}.get(n, n)) for n in tenths]
+    assert told["styles"]["Total concentration"] == [steps[k] for k in step]
+    sure, unsure = table["CONFIDENCE"].argmax(), table["CONFIDENCE"].argmin()
+    brightness = [sum(rgb) for rgb in told["styles"]["Confidence"]]
+    assert brightness[sure] >= brightness[unsure]
+    assert told["labels"] > 200 and told["spots"] > 200 and told["form"] == "ValueMap"
+
+
+def test_the_project_names_no_place_on_this_machine(whole: DraftChart) -> None:
+    with zipfile.ZipFile(whole.folder / "chart.qgz") as archive:
+        (member,) = archive.namelist()
+        content = archive.read(member)
+    root: Any = etree.fromstring(content)
+    sources = root.xpath("//datasource/text()")
+    assert {source.partition("|")[0] for source in sources} == {
+        "./review.gpkg", "./chart.gpkg", "./classes.tif", "./uncertainty.tif", "./radar.tif",
+    }  # fmt: skip
+    assert str(Path.home()).encode() not in content and str(whole.folder.parent).encode() not in content
+    assert b"saveUser" not in content
+
+
+def test_the_radar_image_is_false_colour_on_the_charts_grid(whole: DraftChart, prepared: PreparedProduct) -> None:
+    with rasterio.open(whole.folder / "radar.tif") as d, rasterio.open(whole.folder / "classes.tif") as classes:
+        assert d.bounds == classes.bounds and d.shape == classes.shape
+        red, _, blue = d.read()
+    stored = [band(prepared.raster, number) for number in (1, 2)]
+    empty = (stored[0] == NODATA) | (stored[1] == NODATA)
+    assert ((red == 0) == empty).all()
+    for shown, values in ((blue, stored[0]), (red, stored[1])):
+        order = np.argsort(values[~empty])
+        assert (np.diff(shown[~empty][order].astype(int)) >= 0).all(), "brighter where more comes back"
+        low, high = np.percentile(values[~empty] / 100, [1, 99])
+        middle = (low + high) / 2
+        low, high = min(low, middle - 4), max(high, middle + 4)
+        expected = 1 + 254 * np.clip((values[~empty] / 100 - low) / (high - low), 0, 1)
+        assert np.abs(shown[~empty] - expected).max() < 1
 
 
 def red_below_the_map(chart: DraftChart) -> int:

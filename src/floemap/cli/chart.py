@@ -81,6 +81,8 @@ def chart(
 
     - S411_SERVICE_NAME: an exchange set of S-411 for electronic chart systems, with the ice edge as a line;
 
+    - chart.qgz: a project for QGIS with radar.tif, chart.gpkg and review.gpkg, for corrections;
+
     - chart.nc: CF NetCDF; grid.nc: concentrations on a polar grid that all charts share, CF NetCDF;
 
     - quicklook.png: a picture; item.json: a STAC item; chart.json: how it was made.

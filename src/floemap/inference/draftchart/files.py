@@ -21,7 +21,7 @@ from floemap.icechart.draw.mixtures import mixture_areas
 from floemap.icechart.draw.polygonize import ChartPolygons, vectorize
 from floemap.icechart.write.s411 import s411_files, s411_names, write_s411
 from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
-from floemap.icechart.write.vector import LAYER, write_geojson, write_geopackage, write_style
+from floemap.icechart.write.vector import write_geojson, write_geopackage, write_style
 from floemap.inference.draftchart.egg_basis import EggBasis
 from floemap.inference.draftchart.qgis_project import write_project
 from floemap.inference.draftchart.radar import write_radar
@@ -239,7 +239,7 @@ def _write_radar(path: Path, parts: ChartParts) -> None:
 
 
 def _write_project(path: Path, names: Sequence[str], parts: ChartParts) -> None:
-    write_project(path, names, parts.maps.geobox, parts.maps.legend, _timeless(parts), chart_layer=LAYER)
+    write_project(path, names, parts.maps.geobox, parts.maps.legend, _timeless(parts))
 
 
 def _write_netcdf(path: Path, parts: ChartParts) -> None:

@@ -19,6 +19,8 @@ from odc.geo.geobox import GeoBox
 
 from floemap.grid import crs_of
 from floemap.icechart.write.qgis_style import document_text, qgis_styles, spots_style
+from floemap.icechart.write.vector import LAYER
+from floemap.inference.draftchart.review_spots import LAYER as SPOTS
 from floemap.legend import Legend
 from floemap.qgis_raster import classes_style, colour_style, heat_style
 from floemap.results.whole_files import whole_files
@@ -29,22 +31,30 @@ _SNAPPING_PX = "12"
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer: its id (of which QGIS takes none shorter than 11 letters), title, source, whether it is shown, and its styles by name, the current one first."""
+    """A layer: title, file, name of the layer in it, whether it is shown, and styles by name, the current one first."""
 
-    key: str
     title: str
-    source: str
+    file: str
+    inside: str
     shown: bool
     styles: Mapping[str, str]
 
     @property
+    def key(self) -> str:
+        """The layer's id. QGIS replaces ids of less than eleven letters."""
+        return f"floemap_{self.file.partition('.')[0]}_layer"
+
+    @property
+    def source(self) -> str:
+        """What QGIS opens, beside the project."""
+        return f"./{self.file}|layername={self.inside}" if self.vector else f"./{self.file}"
+
+    @property
     def vector(self) -> bool:
-        return ".gpkg" in self.source
+        return self.file.endswith(".gpkg")
 
 
-def write_project(
-    path: Path, files: Sequence[str], geobox: GeoBox, legend: Legend, about: Mapping[str, Any], *, chart_layer: str
-) -> None:
+def write_project(path: Path, files: Sequence[str], geobox: GeoBox, legend: Legend, about: Mapping[str, Any]) -> None:
     """Write a .qgz project for the files of a draft chart in the same folder.
 
     Parameters
@@ -53,15 +63,13 @@ def write_project(
         Names of the chart's files; those that QGIS shows become layers.
     about
         Facts about the chart: `product`, `status` and `simulated` go into titles, all into the abstract.
-    chart_layer
-        Name of the layer of polygons in chart.gpkg.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     """
-    layers = _layers(files, legend, about, chart_layer)
+    layers = _layers(files, legend, about)
     content = document_text(_project(layers, geobox, about)).encode()
     with (
         whole_files(path.parent, [path.name]) as beside,
@@ -71,17 +79,17 @@ def write_project(
         archive.writestr(zipfile.ZipInfo(_PROJECT), content, zipfile.ZIP_DEFLATED)
 
 
-def _layers(files: Sequence[str], legend: Legend, about: Mapping[str, Any], chart_layer: str) -> list[_Layer]:
+def _layers(files: Sequence[str], legend: Legend, about: Mapping[str, Any]) -> list[_Layer]:
     """Return the layers, from the uppermost."""
     mark = ", SIMULATED" if about["simulated"] else ""
     layers = [
-        _Layer("draft_review_layer", "Spots to review first", "review.gpkg|layername=review_spots", True, {"": spots_style()}),
-        _Layer("draft_chart_layer", f"Draft ice chart{mark}", f"chart.gpkg|layername={chart_layer}", True, qgis_styles(legend)),
-        _Layer("draft_classes_layer", "Most probable class of each pixel", "classes.tif", False, {"": classes_style(legend)}),
-        _Layer("draft_uncertainty_layer", "Uncertainty, entropy from 0 to 1", "uncertainty.tif", False, {"": heat_style(0, 1)}),
-        _Layer("draft_radar_layer", f"Radar, red HV, blue HH{mark}", "radar.tif", True, {"": colour_style()}),
+        _Layer("Spots to review first", "review.gpkg", SPOTS, True, {"default": spots_style()}),
+        _Layer(f"Draft ice chart{mark}", "chart.gpkg", LAYER, True, qgis_styles(legend)),
+        _Layer("Most probable class of each pixel", "classes.tif", "", False, {"default": classes_style(legend)}),
+        _Layer("Uncertainty, entropy from 0 to 1", "uncertainty.tif", "", False, {"default": heat_style(0, 1)}),
+        _Layer(f"Radar, red HV, blue HH{mark}", "radar.tif", "", True, {"default": colour_style()}),
     ]
-    return [layer for layer in layers if layer.source.partition("|")[0] in files]
+    return [layer for layer in layers if layer.file in files]
 
 
 def _project(layers: Sequence[_Layer], geobox: GeoBox, about: Mapping[str, Any]) -> etree._Element:
@@ -101,7 +109,7 @@ def _project(layers: Sequence[_Layer], geobox: GeoBox, about: Mapping[str, Any])
             "layer-tree-layer",
             id=layer.key,
             name=layer.title,
-            source=f"./{layer.source}",
+            source=layer.source,
             providerKey="ogr" if layer.vector else "gdal",
             checked="Qt::Checked" if layer.shown else "Qt::Unchecked",
             expanded="1" if layer.shown and layer.vector else "0",
@@ -136,7 +144,7 @@ def _map_layer(layer: _Layer, crs: pyproj.CRS) -> etree._Element:
     if layer.vector:
         element.attrib.update({"geometry": "Polygon", "wkbType": "Polygon", "labelsEnabled": "1"})
     etree.SubElement(element, "id").text = layer.key
-    etree.SubElement(element, "datasource").text = f"./{layer.source}"
+    etree.SubElement(element, "datasource").text = layer.source
     etree.SubElement(element, "layername").text = layer.title
     _add_crs(etree.SubElement(element, "srs"), crs)
     provider = etree.SubElement(element, "provider")
@@ -144,8 +152,8 @@ def _map_layer(layer: _Layer, crs: pyproj.CRS) -> etree._Element:
     if layer.vector:
         provider.set("encoding", "UTF-8")
     (current, style), *others = layer.styles.items()
-    manager = etree.SubElement(element, "map-layer-style-manager", current=current or "default")
-    etree.SubElement(manager, "map-layer-style", name=current or "default")
+    manager = etree.SubElement(element, "map-layer-style-manager", current=current)
+    etree.SubElement(manager, "map-layer-style", name=current)
     for name, other in others:
         etree.SubElement(manager, "map-layer-style", name=name).append(etree.fromstring(other.encode()))
     for part in etree.fromstring(style.encode()):
