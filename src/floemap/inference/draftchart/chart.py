@@ -2,8 +2,8 @@
 
 The folder has the name of the product and contains ``classes.tif``, ``probabilities.tif``, ``uncertainty.tif``,
 ``chart.gpkg`` with its style ``chart.qml``, a SIGRID-3 shapefile with metadata, ``chart.geojson``, ``chart.nc``,
-``quicklook.png``, ``radar.tif``, a QGIS project ``chart.qgz``, ``item.json``, and ``chart.json``, the record of how all of it was made. It appears whole or not at
-all.
+``quicklook.png``, ``radar.tif``, a QGIS project ``chart.qgz``, ``item.json``, and ``chart.json``, the record of how all
+of it was made. It appears whole or not at all.
 """
 
 from __future__ import annotations
