@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -136,7 +137,7 @@ def write_outputs(
 ) -> Written:
     """Write the requested outputs into a folder.
 
-    A thread writes the GeoTIFFs while polygons are drawn, and after them the NetCDF, which needs most memory.
+    A thread writes the GeoTIFFs and the project while polygons are drawn, and after them the NetCDF, which needs most memory.
 
     Raises
     ------
@@ -148,11 +149,12 @@ def write_outputs(
     scene = parts.scene
     files: dict[Output, tuple[str, ...]] = {o: files_of(o, scene.start, parts.settings) for o in outputs}
     left_out: dict[Output, str] = {}
-    rasters: dict[Output, Callable[[Path, ChartParts], None]] = {
+    by_thread: dict[Output, Callable[[Path, ChartParts], None]] = {
         "probabilities": _write_probabilities,
         "uncertainty": _write_uncertainty,
         "classes": _write_classes,
         "radar": _write_radar,
+        "project": functools.partial(_write_project, names=[name for some in files.values() for name in some]),
     }
     with ThreadPoolExecutor(1, thread_name_prefix="floemap-write") as pool:
         futures = []
@@ -162,7 +164,7 @@ def write_outputs(
                 timed = steps.step(f"writing {output}")(write)
                 futures.append(pool.submit(timed, folder / files[output][0], parts))
 
-        for output, write in rasters.items():
+        for output, write in by_thread.items():
             begin(output, write)
         try:
             chart = None
@@ -196,9 +198,6 @@ def write_outputs(
             raise
         for future in futures:
             future.result()
-    if "project" in files:
-        made = [name for names in files.values() for name in names]
-        _write_project(folder / files["project"][0], made, parts)
     return Written({o: names for o, names in files.items() if o not in left_out}, left_out, chart, spots)
 
 
@@ -238,7 +237,7 @@ def _write_radar(path: Path, parts: ChartParts) -> None:
     write_radar(path, parts.scene.raster, _tags(parts))
 
 
-def _write_project(path: Path, names: Sequence[str], parts: ChartParts) -> None:
+def _write_project(path: Path, parts: ChartParts, *, names: Sequence[str]) -> None:
     write_project(path, names, parts.maps.geobox, parts.maps.legend, _timeless(parts))
 
 
