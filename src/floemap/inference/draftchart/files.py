@@ -137,7 +137,8 @@ def write_outputs(
 ) -> Written:
     """Write the requested outputs into a folder.
 
-    A thread writes the GeoTIFFs and the project while polygons are drawn, and after them the NetCDF, which needs most memory.
+    A thread writes the GeoTIFFs and the project while polygons are drawn, and after them the NetCDF files, which need
+    most memory.
 
     Raises
     ------
