@@ -26,7 +26,7 @@ from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import LossSettings, ModelSettings
 from floemap.learning.training.distributed import make_fabric, precision_of
-from floemap.learning.training.epochs import train_step
+from floemap.learning.training.step import BatchSums, train_step
 
 CLASSES = 6
 LIMIT = 1.15
@@ -64,10 +64,11 @@ def main() -> None:
     model = build_model(ModelSettings(), CLASSES)
     model.set_normalisation([-15, -26, 33], [2, 2, 2])
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-5, fused=True))
+    losses = TaskLosses.of(make_loss(LossSettings(), CLASSES))
+    adam = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
+    network, optimizer = fabric.setup(BatchSums(model, losses), adam)
     network.train()
     batch = random_batch(args.batch, args.size, args.polygons)
-    losses = TaskLosses.of(make_loss(LossSettings(), CLASSES))
     step = timed(
         lambda: train_step(network, optimizer, losses, batch, fabric, None).tolist(), fabric.device, args.repeats
     )

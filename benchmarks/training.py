@@ -33,9 +33,9 @@ from floemap.learning.losses import make_loss
 from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings
-from floemap.learning.training.compiling import compiled_view
+from floemap.learning.training.compiling import compiled as compiled_view
 from floemap.learning.training.distributed import make_fabric, precision_of
-from floemap.learning.training.epochs import train_step
+from floemap.learning.training.step import BatchSums, train_step
 
 CLASSES = 6
 
@@ -101,12 +101,13 @@ def step_times(
     model.set_normalisation([-15, -26, 33], [2, 2, 2])
     model.to(memory_format=torch.channels_last)
     adam = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
-    network, optimizer = fabric.setup(compiled_view(model) if compiled else model, adam)
+    losses = TaskLosses.of(make_loss(LossSettings(), CLASSES))
+    sums = BatchSums(model, losses)
+    network, optimizer = fabric.setup(compiled_view(sums) if compiled else sums, adam)
     network.train()
     batches = deal(crops, args.batch)[: args.repeats + 3]
     times = []
     began = time.perf_counter()
-    losses = TaskLosses.of(make_loss(LossSettings(), CLASSES))
     for batch in source.batches(batches):
         train_step(network, optimizer, losses, batch, fabric, None)
         wait(fabric.device)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import numpy as np
 import pytest
-from loopback import Loopback
 from numpy.typing import NDArray
 from once import made_once
 from slow_files import slow_files
-from workshop import Inputs, make_inputs
 
 if TYPE_CHECKING:  # so that tests of the network run where there is no geospatial library
     from checks_lab.grounds import TwinGround
+    from loopback import Loopback
+    from workshop import Inputs
 
     from floemap.datasets.download.http import Web
     from floemap.sentinel1.prepare import PreparedProduct
@@ -163,6 +163,8 @@ def prepared(
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory, small_product: Path) -> Inputs:
     """Inputs of every command. Shared: read them, copy them, don't change them."""
+    from workshop import make_inputs
+
     made: Inputs = made_once(tmp_path_factory, "workshop", lambda folder: make_inputs(folder, small_product))
     return made
 
@@ -170,6 +172,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, small_product: Path) -> I
 @pytest.fixture
 def server() -> Iterator[Loopback]:
     """A stand-in for the data services, with nothing in it."""
+    from loopback import Loopback
+
     with Loopback() as loopback:
         yield loopback
 

@@ -27,14 +27,12 @@ from floemap.learning.data.parts import PartArrays
 from floemap.learning.data.survey import survey_part
 from floemap.learning.losses import make_loss
 from floemap.learning.losses import tasks as task_losses_module
-from floemap.learning.losses.base import BaseLoss
 from floemap.learning.losses.cross_entropy import CrossEntropy
 from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.models.registry import build_model
-from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings
+from floemap.learning.settings import LearningSettings, LossSettings, ModelSettings
 from floemap.learning.training import epochs as epochs_module
-from floemap.learning.training.compiling import compiled_view
 from floemap.learning.training.distributed import make_fabric
 from floemap.learning.training.loop import Trained, train
 from floemap.learning.training.state import State, load_state, save_state
@@ -286,6 +284,30 @@ def test_loss_that_is_no_number_stops_it_with_the_last_good_state(
     assert folder is not None and not (folder / "training.json").exists()
     assert len(load_state(folder / "state.pt").history) == 2
     assert same(weights_of(run(tiny_settings(max_epochs=4))), weights_of(whole))  # nothing of it stayed
+
+
+def test_losses_read_seldom_are_the_same(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the same rows and weights, and the same step is named when a loss is no number."""
+    each = run(tiny_settings(max_epochs=2), "each")
+    monkeypatch.setattr(epochs_module, "read_every", lambda device: 2)
+    seldom = run(tiny_settings(max_epochs=2), "seldom")
+    varies = {"seconds", "crops_per_s"}
+    without = [[{k: x for k, x in row.items() if k not in varies} for row in t.history] for t in (each, seldom)]
+    assert without[0] == without[1] and same(weights_of(each), weights_of(seldom))
+    monkeypatch.setattr(task_losses_module, "make_loss", lambda *_, **__: BreaksAt(4, "nan"))
+    with pytest.raises(TrainingError, match="in epoch 2, step 1"):
+        run(tiny_settings(max_epochs=2))
+
+
+def test_older_trainings_are_resumed_with_the_settings_that_they_lacked(run: Any) -> None:
+    """What they recorded: compile = false, which was the default, and no accumulate."""
+    trained = run(tiny_settings(max_epochs=1))
+    recorded = json.loads(trained.record.read_text())["configuration"]["training"]
+    assert recorded["compile"] is False and "accumulate" not in recorded
+    assert run(tiny_settings(max_epochs=1, compile=False)).skipped
+    with pytest.raises(ConfigError, match=r"training.accumulate \(absent, now 2\)"):
+        run(tiny_settings(max_epochs=1, accumulate=2))
+    assert run(tiny_settings(max_epochs=1, accumulate=2), "in parts").history[0]["loss"] > 0
 
 
 def test_no_number_in_the_first_epoch_says_that_nothing_is_kept(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -611,67 +633,6 @@ def test_going_on_in_another_arithmetic_is_said(run: Any, tmp_path: Path, caplog
         assert ("was begun with bf16 on cuda and is resumed with" in caplog.text) is said
 
 
-# Compiled code
-
-#: torch's compiler looks at .grad of all tensors and means to hide the warning, which an error filter comes before.
-not_of_ours = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-
-
-@not_of_ours
-@pytest.mark.parametrize(
-    ("device", "backend"),
-    [
-        ("cpu", "aot_eager"),  # all of the compiler but its last step, which takes half a minute here
-        pytest.param(
-            "cuda",
-            "inductor",
-            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")],
-        ),
-    ],
-)
-def test_compiled_gradients_are_the_eager_ones(device: str, backend: str) -> None:
-    size = 100  # is padded
-    torch.manual_seed(0)
-    model = build_model(ModelSettings(), 6).to(device).train()
-    model.set_normalisation([-15, -25, 30], [5, 5, 8])
-    stored, labels, _ = read_crop(
-        scene("a", 1, (size, size)), draw_fixed(whole_survey(size), 0, CropSettings(size_px=size))[0]
-    )
-    x, labels = physical(stored)[None].repeat(2, 1, 1, 1).to(device), labels[None].repeat(2, 1, 1).to(device)
-    loss: BaseLoss = make_loss(LossSettings(), 6)
-
-    def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
-        model.zero_grad()
-        loss(network(x), labels).backward()
-        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-    eager = gradients(model)
-    compiled = gradients(compiled_view(model, backend=backend))
-    assert eager.keys() == compiled.keys() == dict(model.named_parameters()).keys()
-    for name, g in eager.items():
-        assert g.abs().max() > 0, name
-        assert torch.allclose(compiled[name], g, rtol=1e-3, atol=1e-4 * float(g.abs().max())), name
-
-
-def whole_survey(size: int) -> Any:
-    return survey_part(scene("a", 1, (size, size)), size, 0.0)
-
-
-@not_of_ours
-def test_compiled_view_shares_weights_and_mode_and_leaves_the_model_plain() -> None:
-    model = build_model(ModelSettings(name="tiny"), 6)
-    view = compiled_view(model, backend="eager")
-    x = torch.randn(1, 3, 16, 16)
-    view.eval()
-    assert not model.body[2].training  # type: ignore[index, union-attr]
-    assert torch.equal(view(x), model(x))
-    with torch.no_grad():
-        next(model.parameters()).add_(1.0)
-    assert torch.equal(view(x), model(x))
-    assert "encode" not in vars(model)
-    assert view.state_dict().keys() == model.state_dict().keys()
-
-
 # The room
 
 
@@ -704,5 +665,5 @@ def test_memory_of_a_gpu_that_runs_out_is_said(run: Any, monkeypatch: pytest.Mon
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nAnd more words.")
 
     monkeypatch.setattr(epochs_module, "_train_epoch", full)
-    with pytest.raises(TrainingError, match=r"too small for batches of 4 crops of 32 px.*20\.00 GiB\. Lower training"):
+    with pytest.raises(TrainingError, match=r"too small for batches of 4 crops of 32 px.*20\.00 GiB\. Raise training"):
         run(tiny_settings())

@@ -217,8 +217,14 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floating-point precision. auto uses bf16 if the processor or GPU supports it."""
 
-    compile: bool = False
-    """Whether to compile the network; it has an effect on a GPU only."""
+    accumulate: int = Field(default=1, ge=1)
+    """Number of parts in which a batch is computed, one after the other, so that large batches fit into a small memory.
+    Gradients are those of the whole batch, for any loss, apart from what BatchNorm changes: it normalises by the
+    statistics of a part. A step takes a third longer."""
+
+    compile: Literal["auto"] | bool = "auto"
+    """Whether to compile the training step; it has an effect on a GPU only. auto compiles if that saves more time than
+    it takes in the shortest training that the settings allow."""
 
     calibrate: bool = True
     """Whether to fit a temperature on the validation parts after the last epoch, so that the model's probabilities
@@ -234,6 +240,12 @@ class TrainingSettings(Settings):
 
     seed: int = Field(default=0, ge=0)
     """Seed of the random numbers for weights, crops and flips."""
+
+    @model_validator(mode="after")
+    def _has_equal_parts(self) -> Self:
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate is {self.accumulate}, which does not divide the batch of {self.batch} crops")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -166,7 +166,7 @@ def _time_step(
     from floemap.learning.models.registry import build_model
     from floemap.learning.targets import heads_of
     from floemap.learning.training.distributed import make_fabric, precision_of
-    from floemap.learning.training.epochs import train_step
+    from floemap.learning.training.step import BatchSums, train_step
 
     learning = with_rates(learning)
     fabric = make_fabric(device, learning.training.precision)
@@ -183,14 +183,15 @@ def _time_step(
         stored = torch.randint(-3000, -1000, (batch, len(bands), side, side), dtype=torch.int16)
         labels = torch.randint(0, classes, (batch, side, side), dtype=torch.uint8)
         model.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-6, fused=True))
-        network.train()
         losses = task_losses(learning, classes, [1] * classes)
+        adam = torch.optim.Adam(model.parameters(), lr=1e-6, fused=True)
+        network, optimizer = fabric.setup(BatchSums(model, losses), adam)
+        network.train()
         given = Batch(stored, labels, Polygons.of_labels(labels, classes) if reads_polygons(learning) else None)
         times = []
         for _ in range(_STEPS):  # the first one also allocates memory and chooses algorithms
             began = time.perf_counter()
-            clip = learning.training.clip_norm
-            train_step(network, optimizer, losses, given, fabric, clip, bands).tolist()  # waits for it
+            t = learning.training
+            train_step(network, optimizer, losses, given, fabric, t.clip_norm, t.accumulate).tolist()  # waits for it
             times.append(time.perf_counter() - began)
     return min(times), sum(p.numel() for p in model.parameters()), fabric.device.type, precision_of(fabric)

@@ -53,6 +53,15 @@ class Batch(NamedTuple):
     labels: Tensor
     polygons: Polygons | None = None
 
+    def parts(self, number: int) -> list[Batch]:
+        """Divide the batch into parts of n / `number` crops each, in order."""
+        size = len(self.labels) // number
+        ends = [(i * size, (i + 1) * size) for i in range(number)]
+        return [
+            Batch(self.stored[a:b], self.labels[a:b], None if self.polygons is None else self.polygons.crops(a, b))
+            for a, b in ends
+        ]
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -150,12 +159,16 @@ def torch_seed(seed: int, *key: int) -> int:
 
 def physical(stored: Tensor, bands: BandSet = PRODUCT_BANDS) -> Tensor:
     """Convert stored int16 (..., B, rows, cols) to float32 in the bands' units, NaN for no-data, on the same device."""
-    step, offset = _steps(bands, stored.device)
+    return in_units(stored, *units_of(bands, stored.device))
+
+
+def in_units(stored: Tensor, step: Tensor, offset: Tensor) -> Tensor:
+    """As :func:`physical`, with step and offset of the bands, (B, 1, 1) each."""
     return torch.where(stored == NODATA, torch.nan, stored.to(torch.float32) * step + offset)
 
 
 @cache
-def _steps(bands: BandSet, device: torch.device) -> tuple[Tensor, Tensor]:
+def units_of(bands: BandSet, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return step and offset of the bands, (B, 1, 1) float32 each."""
     table = torch.tensor([[b.step, b.offset] for b in bands], dtype=torch.float32, device=device)
     return table[:, 0, None, None], table[:, 1, None, None]

@@ -107,8 +107,16 @@ class Polygons:
 
     def to(self, device: torch.device) -> Polygons:
         """Return the same on a device."""
-        parts = (self.ids, self.shares, self.candidates, self.pixels, self.values)
-        return Polygons(*(None if x is None else x.to(device, non_blocking=True) for x in parts))  # type: ignore[arg-type]
+        return Polygons(*(None if x is None else x.to(device, non_blocking=True) for x in self.tensors))  # type: ignore[arg-type]
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All fields, in order."""
+        return self.ids, self.shares, self.candidates, self.pixels, self.values
+
+    def crops(self, first: int, last: int) -> Polygons:
+        """Return the polygons of the crops from `first` to `last`, exclusive."""
+        return Polygons(*(None if x is None else x[first:last] for x in self.tensors))  # type: ignore[arg-type]
 
     @property
     def index(self) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from floemap.config import Settings
 from floemap.errors import TrainingError
 from floemap.learning.data.polygons import Polygons
-from floemap.learning.models.base import at_least_float32
+from floemap.learning.models.precision import at_least_float32
 from floemap.legend import IGNORE
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from floemap.config import Settings
 from floemap.errors import TrainingError
 from floemap.learning.losses.base import ratio
-from floemap.learning.models.base import at_least_float32
+from floemap.learning.models.precision import at_least_float32
 
 
 class ValueLoss(ABC):

@@ -14,14 +14,8 @@ from torch.nn import functional
 
 from floemap.bands import BandSet
 from floemap.learning.models.atrous import PUBLISHED_RATES, rates_in_cells
-from floemap.learning.models.base import (
-    Classifier,
-    SegmentationModel,
-    at_least_float32,
-    conv_norm_relu,
-    initialise,
-    without_autocast,
-)
+from floemap.learning.models.base import Classifier, SegmentationModel, conv_norm_relu, initialise
+from floemap.learning.models.precision import at_least_float32, without_autocast
 from floemap.learning.models.resnet import CHANNELS, ResNet18Encoder, reach_px
 from floemap.learning.settings import ModelSettings
 from floemap.sentinel1.encoding import PRODUCT_BANDS

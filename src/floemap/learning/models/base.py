@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
 import torch
@@ -19,6 +18,8 @@ from torch.nn import functional
 from floemap.bands import BandSet
 from floemap.config import Settings
 from floemap.errors import ConfigError, ModelError
+from floemap.learning.models.precision import at_least_float32, without_autocast
+from floemap.learning.models.upsampling import upsampled
 from floemap.learning.settings import ModelSettings
 from floemap.learning.targets import ICE_TYPE, Head
 from floemap.sentinel1.encoding import PRODUCT_BANDS
@@ -27,17 +28,6 @@ from floemap.sentinel1.encoding import PRODUCT_BANDS
 MAX_CLASSES = 255
 #: Characters of torch's message about a state dict: it may name every tensor of a network.
 _AT_MOST_WORDS = 300
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return `x` in float32, or unchanged if it is float64."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def without_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """Return a context that switches autocast off on the device of `x`."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 class SegmentationModel(nn.Module, ABC):
@@ -188,8 +178,7 @@ class SegmentationModel(nn.Module, ABC):
             x = functional.pad(x, (0, right, 0, below), value=float("nan"))
         logits = self.decode(self.encode(x))
         if self.stride > 1:
-            size = (logits.shape[-2] * self.stride, logits.shape[-1] * self.stride)
-            logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+            logits = upsampled(logits, self.stride)
         return logits[..., :rows, :cols]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

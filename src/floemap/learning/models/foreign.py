@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from floemap.bands import BandSet
 from floemap.config import Settings
 from floemap.errors import FloemapError, ModelError
-from floemap.learning.models.base import SegmentationModel, at_least_float32
+from floemap.learning.models.base import SegmentationModel
 from floemap.learning.models.own import CLASSES, TASKS, Origin, arguments, build_network, origin
+from floemap.learning.models.precision import at_least_float32
 from floemap.learning.models.probe import Measured, find_sizes, measure, noise, tiles_equal
 from floemap.learning.settings import CropSettings, ModelSettings
 from floemap.learning.targets import Head

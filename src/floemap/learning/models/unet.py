@@ -10,13 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from floemap.bands import BandSet
-from floemap.learning.models.base import (
-    Classifier,
-    SegmentationModel,
-    at_least_float32,
-    conv_norm_relu,
-    initialise,
-)
+from floemap.learning.models.base import Classifier, SegmentationModel, conv_norm_relu, initialise
+from floemap.learning.models.precision import at_least_float32
 from floemap.learning.settings import ModelSettings
 from floemap.sentinel1.encoding import PRODUCT_BANDS
 

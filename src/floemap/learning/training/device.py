@@ -56,5 +56,5 @@ def memory_errors(settings: LearningSettings, out: Path) -> Iterator[None]:
             f"the GPU's memory is too small for batches of {settings.training.batch} crops of"
             f" {settings.crops.size_px} px with this model and loss: {str(e).splitlines()[0]}",
             path=out,
-            hint="Lower training.batch or crops.size_px, into another folder.",
+            hint="Raise training.accumulate, or lower training.batch or crops.size_px, into another folder.",
         ) from e

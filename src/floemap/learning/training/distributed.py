@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from floemap.errors import ConfigError, FloemapError
-from floemap.learning.models.base import at_least_float32
+from floemap.learning.models.precision import at_least_float32
 from floemap.learning.training.launched import first_address, place
 from floemap.learning.whole_scene.pieces import Precision, choose_precision
 from floemap.results.stage import alone_in

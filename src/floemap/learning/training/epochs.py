@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from floemap.bands import BandSet
-from floemap.learning.data.crops import Batch, deal, draw_epoch, physical, torch_seed
-from floemap.learning.losses.tasks import TaskLosses
-from floemap.learning.training.compiling import compiled_view
+from floemap.errors import ConfigError
+from floemap.learning.data.crops import deal, draw_epoch, torch_seed
+from floemap.learning.settings import TrainingSettings
+from floemap.learning.training.compiling import compiled, compiles
 from floemap.learning.training.device import for_patches
-from floemap.learning.training.distributed import global_sum, on_first, share_batch_norm
+from floemap.learning.training.distributed import on_first, share_batch_norm
 from floemap.learning.training.loggers import Loggers, logging_to
 from floemap.learning.training.run import Run
 from floemap.learning.training.state import STATE, State, check_alike, check_optimizer, save_state, state_errors
+from floemap.learning.training.step import BatchSums, train_step
 from floemap.learning.training.validation import validate
 from floemap.progress import BESIDE_BARS, milestones
-from floemap.sentinel1.encoding import PRODUCT_BANDS
-
-logger = logging.getLogger(__name__)
 
 
 def train_epochs(run: Run, state: State) -> str:
     """Train from `state`, which may be new, to the end; return why it ended. The state and the folder are updated."""
     t, model, fabric = run.settings.training, run.model, run.fabric
     # Every epoch has as many batches as this one: batches that cannot be dealt out are refused before the first step.
-    deal(draw_epoch(run.data.surveys, run.settings.crops, t.seed, 0), t.batch, fabric.global_rank, fabric.world_size)
-    on_gpu = fabric.device.type == "cuda"
+    crops = draw_epoch(run.data.surveys, run.settings.crops, t.seed, 0)
+    _check_share(t, len(deal(crops, t.batch, fabric.global_rank, fabric.world_size)[0]))
     share_batch_norm(model, fabric.device)
     model.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     adam = torch.optim.Adam(model.parameters(), lr=t.learning_rate, fused=True)
@@ -44,9 +40,10 @@ def train_epochs(run: Run, state: State) -> str:
     )
     if state.history:
         _resume(run, state, adam, plateau)
-    if t.compile and not on_gpu:
-        logger.info("training.compile has an effect on GPUs only and is ignored")
-    network, optimizer = fabric.setup(compiled_view(model) if t.compile and on_gpu else model, adam)
+    sums = BatchSums(model, run.losses)
+    if compiles(run.settings, len(run.data.surveys), fabric.device):
+        sums = compiled(sums)
+    network, optimizer = fabric.setup(sums, adam)
 
     first = len(state.history) + 1
     with logging_to(t.loggers, run.out, run.about, first, active=fabric.is_global_zero) as log:
@@ -74,6 +71,20 @@ def train_epochs(run: Run, state: State) -> str:
     return f"{t.max_epochs} epochs were asked for"
 
 
+def read_every(device: torch.device) -> int:
+    """Return after how many steps their losses are read and checked, for which a GPU has to be waited for."""
+    return 16 if device.type == "cuda" else 1
+
+
+def _check_share(t: TrainingSettings, crops: int) -> None:
+    """Refuse a process's share of a batch that cannot be divided into equal parts."""
+    if crops % t.accumulate:
+        raise ConfigError(
+            f"training.accumulate is {t.accumulate}, but a process has {crops} of the {t.batch} crops of a batch.",
+            hint="Choose a number of processes with which each has a multiple of training.accumulate.",
+        )
+
+
 def _train_epoch(
     run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, state: State, log: Loggers
 ) -> dict[str, Any]:
@@ -90,10 +101,13 @@ def _train_epoch(
     rate: float = optimizer.param_groups[0]["lr"]
     waited: list[float] = []
 
-    def read(numbers: Tensor) -> None:
-        value, norm, *of_heads = numbers.tolist()  # waits for the step that computes them
+    def read(steps: Sequence[Tensor]) -> None:
+        for numbers in torch.stack(list(steps)).tolist():  # waits for these steps
+            take(*numbers)
+
+    def take(value: float, norm: float, *of_heads: float) -> None:
         losses.append(value)
-        each.append(of_heads)
+        each.append(list(of_heads))
         named = {"the loss": value, "the norm of its gradient": norm}
         run.check_finite(state, named, f"in epoch {epoch}, step {len(losses)}")
         numbered = {"loss": value, "gradient_norm": norm, "learning_rate": rate, "waited_s": waited[len(losses) - 1]}
@@ -103,17 +117,18 @@ def _train_epoch(
 
     network.train()
     run.losses.set_epoch(epoch - 1)
-    before: Tensor | None = None
+    every = read_every(fabric.device)
+    unread: list[Tensor] = []
     asked = time.perf_counter()
     for batch in run.data.source.batches(mine):
         waited.append(time.perf_counter() - asked)
-        numbers = train_step(network, optimizer, run.losses, batch, fabric, t.clip_norm, run.model.bands)
-        if before is not None:
-            read(before)  # one step late, so that a GPU computes the next step meanwhile
-        before = numbers
+        numbers = train_step(network, optimizer, run.losses, batch, fabric, t.clip_norm, t.accumulate)
+        if len(unread) == every:  # one step late, so that a GPU computes the last step meanwhile
+            read(unread)
+            unread = []
+        unread.append(numbers)
         asked = time.perf_counter()
-    assert before is not None  # deal gives at least one batch
-    read(before)
+    read(unread)
     tell(len(losses), "validating")
     by_head = {name: {"loss": sum(x) / len(x)} for name, x in zip(names, zip(*each, strict=True), strict=False)}
     return ({"tasks": by_head} if by_head else {}) | {
@@ -126,45 +141,6 @@ def _train_epoch(
         "seconds": 0.0,
         "crops_per_s": round(len(mine) * t.batch / (time.perf_counter() - began), 3),
     }
-
-
-def train_step(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    losses: TaskLosses,
-    batch: Batch,
-    fabric: Fabric,
-    clip_norm: float | None,
-    bands: BandSet = PRODUCT_BANDS,
-) -> Tensor:
-    """Take one step on a batch.
-
-    Return the total loss, the norm of its gradient and the loss of each head, (2 + heads,), on the device, without
-    waiting.
-
-    Parameters
-    ----------
-    network, optimizer
-        As fabric has set them up.
-    losses
-        The losses of the network's heads.
-    batch
-        This process's share of the batch.
-    clip_norm
-        Largest norm of the gradient; None does not clip.
-    bands
-        Bands of the batch, in their steps.
-    """
-    stored, labels = (x.to(fabric.device, non_blocking=True) for x in (batch.stored, batch.labels))
-    polygons = None if batch.polygons is None else batch.polygons.to(fabric.device)
-    x = physical(stored, bands).contiguous(memory_format=torch.channels_last)  # float32, NaN for no data
-    each = losses(network(x), labels, polygons, reduce=global_sum)  # of the whole batch, on every process
-    value = losses.total(each)
-    optimizer.zero_grad()
-    fabric.backward(value)
-    norm = clip_grad_norm_(network.parameters(), math.inf if clip_norm is None else clip_norm)
-    optimizer.step()
-    return torch.cat([torch.stack([value.detach(), norm.detach()]), each.detach()])
 
 
 def _validate(run: Run, state: State) -> tuple[dict[str, Any], dict[str, float | None]]:

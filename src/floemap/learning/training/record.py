@@ -18,6 +18,7 @@ from floemap.learning.models.checkpoint import Checkpoint
 from floemap.learning.models.checkpoint_header import SCENES, about_start, describe_legend
 from floemap.learning.models.own import is_own, origin
 from floemap.learning.settings import LearningSettings
+from floemap.learning.training.compiling import compiles
 from floemap.learning.training.distributed import on_first, precision_of
 from floemap.learning.training.run import Run
 from floemap.learning.training.state import METRICS, RECORD, STAGE, WEIGHTS, State
@@ -72,6 +73,10 @@ def configuration_of(settings: LearningSettings) -> dict[str, Any]:
         del configuration["model"]["options"]
     if settings.training.monitor is None:
         del configuration["training"]["monitor"]
+    if settings.training.accumulate == 1:
+        del configuration["training"]["accumulate"]
+    # Compiled code differs in rounding only: "auto", which older versions did not have, may resume their trainings.
+    configuration["training"]["compile"] = settings.training.compile is True
     return configuration
 
 
@@ -99,11 +104,12 @@ def header_of(
     start: Checkpoint | None,
 ) -> dict[str, Any]:
     """Return what the checkpoint says of its training, beside inputs and configuration."""
+    compiled = {"compiled": True} if compiles(settings, len(data.surveys), fabric.device) else {}
     header = dict(about) | {
         "legend": describe_legend(legend) if with_table(legend) else legend.name,
         "revision": STAGE.revision,
         "class_pixels": {c.key: n for c, n in zip(legend.classes, data.pixels, strict=True)},
-        "trained_on": state.arithmetic | {"processes": fabric.world_size},
+        "trained_on": state.arithmetic | {"processes": fabric.world_size} | compiled,
         "atrous_branches": describe_rates(settings.model, settings.crops),
     }
     if start is not None:

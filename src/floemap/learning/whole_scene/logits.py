@@ -26,6 +26,7 @@ from torch.backends import cudnn
 from torch.nn import functional
 
 from floemap.learning.models.base import SegmentationModel
+from floemap.learning.models.upsampling import by_kernel
 from floemap.learning.whole_scene.pieces import Network, Precision, prepare_network
 from floemap.learning.whole_scene.rows import Fill, PieceRows, Reader, ScenePixels
 from floemap.learning.whole_scene.windows import WindowRows
@@ -123,10 +124,9 @@ class SceneLogits:
             return self.cells(first, last)[..., : self.shape[1]]
         above, below = self.cells_for(first, last)
         cells = self.cells(above, below)[None]  # (1, K, h, w)
-        size = (cells.shape[2] * self.stride, cells.shape[3] * self.stride)
-        upsampled = functional.interpolate(cells, size=size, mode="bilinear", align_corners=False)[0]
+        pixels = by_kernel(cells, self.stride)[0]
         offset = above * self.stride
-        return upsampled[:, first - offset : last - offset, : self.shape[1]]
+        return pixels[:, first - offset : last - offset, : self.shape[1]]
 
     def cells_for(self, first: int, last: int) -> tuple[int, int]:
         """Return the range of rows of cells from which the rows of pixels [first, last) are interpolated."""
