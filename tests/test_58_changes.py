@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -14,14 +15,17 @@ import pyproj
 import pytest
 import shapely
 from chart_maker import SIDE_M, ice, squares, write_chart
+from PIL import Image
 from workshop import Inputs, run
 
 from floemap.cog import open_raster
+from floemap.errors import FloemapError
 from floemap.icechart.label.label import label_chart, notes_of
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.legend import SIX_CLASSES
 from floemap.publishing.changes import NOWHERE, compare_with_draft
 from floemap.publishing.drafts import Draft, find_draft
+from floemap.publishing.monitor import monitor_charts
 from floemap.publishing.publish import publish_chart
 from floemap.publishing.settings import PublishSettings
 from floemap.study.scene import open_study_scene
@@ -154,6 +158,7 @@ def test_from_draft_to_correction_to_publication_to_labels(
     record = json.loads(done.record.read_text())
     changes = json.loads((done.folder / "changes.json").read_text())
     page = (done.folder / "changes.html").read_text()
+    assert "0 polygons moved, 0 new, 0 removed; 7 minutes" in run("info", done.folder).stdout
     assert changes["polygons"]["other egg"] == 1 and record["changes"]["total"] == changes["total"]
     assert "A. &lt;b&gt;Analyst&lt;/b&gt;" in page and "<b>Analyst" not in page
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
@@ -224,3 +229,70 @@ def test_the_draft_is_found_or_given(draft: Path, corrected: Path, tmp_path: Pat
     assert find_draft(elsewhere, None) is None
     assert find_draft(elsewhere, draft).chart.path == draft / "chart.gpkg"
     assert find_draft(elsewhere, draft / "chart.gpkg").start.year == 2018
+
+
+# --- Over many charts
+
+
+def put(folder: Path, name: str, month: int, areas: tuple[float, float, float], **more: Any) -> Path:
+    """A publication as far as it is followed: its record and its changes, with areas in km2."""
+    entry = dict(zip(("km2", "other_type_km2", "other_egg_km2"), areas, strict=True))
+    record = {
+        "made_by": "floemap publish", "name": name, "valid": f"2020-{month:02d}-03T12:00:00+00:00", "service": "dmi",
+        "region": "East", "issue": "a", "analyst": "=1+1", "published": "2020-12-01T00:00:00+00:00", "simulated": False,
+        "correction_of": {"draft": "chart.gpkg", "product": name[:5], "model": "m1"},
+    } | more  # fmt: skip
+    polygons = {"unchanged": 3, "moved": 1, "other egg": 0, "moved, other egg": 1, "new": 2, "removed": 1}
+    confident = {"from": 0.9, "to": 1.0} if month < 7 else {"from": 0.0, "to": 0.5}
+    changes = {
+        "minutes": 10, "total": entry, "polygons": polygons,
+        "by_type": [{"type": "95 old ice"} | entry], "by_confidence": [confident | entry],
+    }  # fmt: skip
+    (folder / name).mkdir(parents=True)
+    (folder / name / "publication.json").write_text(json.dumps(record))
+    (folder / name / "changes.json").write_text(json.dumps(changes))
+    return folder / name
+
+
+def test_shares_over_many_charts_are_those_of_areas(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path / "p", "one__a", 1, (100.0, 10.0, 20.0))
+    put(tmp_path / "p" / "deeper", "two__a", 1, (300.0, 90.0, 90.0))
+    put(tmp_path / "p", "three_a", 7, (100.0, 0.0, 0.0), correction_of={"product": "three", "model": "m2"})
+    put(tmp_path / "p", "one__b", 1, (100.0, 50.0, 60.0), issue="b", published="2020-12-02T00:00:00+00:00")
+    put(tmp_path / "p", "four_a", 7, (1.0, 1.0, 1.0), correction_of=None)
+    (put(tmp_path / "p", "five_a", 7, (1.0, 1.0, 1.0)) / "changes.json").write_text("{}")
+    (put(tmp_path / "p", "six_a", 7, (1.0, 1.0, 1.0)) / "publication.json").write_text("{")
+    facts = monitor_charts(tmp_path / "p").facts
+    assert [c["name"] for c in facts["charts"]] == ["one__b", "two__a", "three_a"]
+    # By hand: of 500 km2, 50 + 90 got another type, and 60 + 90 another egg; of January, of 400 km2.
+    assert (facts["total"]["other_type_share"], facts["total"]["other_egg_share"]) == (0.28, 0.3)
+    assert [(e["month"], e["other_type_share"], e["charts"]) for e in facts["by_month"]] == [(1, 0.35, 2), (7, 0.0, 1)]
+    assert [(e["from"], e["km2"]) for e in facts["by_confidence"]] == [(0.0, 100.0), (0.9, 400.0)]
+    assert [(e["model"], e["other_egg_share"]) for e in facts["by_model"]] == [("m1", 0.375), ("m2", 0.0)]
+    assert [(e["type"], e["charts"]) for e in facts["by_type"]] == [("95 old ice", 3)]
+    assert (facts["charts"][0]["moved"], facts["charts"][0]["polygons"]) == (2, 7)
+    assert (facts["without_draft"], facts["earlier_issues"]) == (["four_a"], ["one__a"])
+    assert {e["folder"] for e in facts["unreadable"]} == {"five_a", "six_a"}
+    for name in ("four_a", "one__a", "five_a", "six_a"):
+        assert any(name in r.getMessage() for r in caplog.records)
+
+
+def test_the_command_writes_tables_and_a_picture(tmp_path: Path) -> None:
+    put(tmp_path / "p", "one__a", 1, (100.0, 10.0, 20.0), simulated=True)
+    put(tmp_path / "p", "four_a", 7, (1.0, 1.0, 1.0), correction_of=None)
+    done = run("monitor", tmp_path / "p", "--out", tmp_path / "m")
+    assert done.exit_code == 0, done.stderr
+    assert "10.0%" in done.stdout and "SIMULATED" in done.stderr and "four_a" in done.stderr
+    with (tmp_path / "m" / "charts.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["analyst"] == "'=1+1"  # not a formula
+    assert float(row["other_egg_share"]) == 0.2
+    assert "four_a,no draft" in (tmp_path / "m" / "not_counted.csv").read_text()
+    with Image.open(tmp_path / "m" / "monitor.png") as picture:
+        assert min(picture.size) > 500
+    assert json.loads(run("monitor", tmp_path / "p", "--json").stdout)["without_draft"] == ["four_a"]
+    assert "Changes to many drafts m, SIMULATED" in " ".join(run("info", tmp_path / "m").stdout.split())
+    (tmp_path / "m" / "mine.txt").write_text("mine")
+    assert run("monitor", tmp_path / "p", "--out", tmp_path / "m").exit_code == 1
+    with pytest.raises(FloemapError, match="no published chart"):
+        monitor_charts(tmp_path / "m")

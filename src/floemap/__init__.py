@@ -21,6 +21,7 @@ The public API, each name loaded when it is first used. Functions with long work
     predict(product, checkpoint, out)   a class map of a prepared product (and predict_all for many)
     make_chart(product, models, out)  a draft ice chart of a product (and make_charts for many)
     publish_chart(chart, out, analyst)  a corrected chart, checked, in all formats
+    monitor_charts(published)    how much of their drafts was changed, over many published charts
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
     make_report(run)             the report of a comparison
     config_text(name)            a configuration that comes with floemap, as TOML
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from floemap.layers.from_raster import layer_from_raster
     from floemap.layers.settings import DistanceSettings, RasterSettings
     from floemap.learning.models.pretrained import fetch_weights
+    from floemap.publishing.monitor import monitor_charts
     from floemap.publishing.publish import publish_chart
     from floemap.publishing.settings import PublishSettings
     from floemap.report.report import make_report
@@ -94,6 +96,7 @@ _WHERE = {
     "make_charts": "floemap.inference.draftchart.chart",
     "make_report": "floemap.report.report",
     "make_twin": "floemap.simulation.twin",
+    "monitor_charts": "floemap.publishing.monitor",
     "open_product": "floemap.sentinel1.bands",
     "open_scene": "floemap.sentinel1.safe.reader",
     "plan_comparison": "floemap.study.spread",
@@ -135,6 +138,7 @@ __all__ = [
     "make_charts",
     "make_report",
     "make_twin",
+    "monitor_charts",
     "open_product",
     "open_scene",
     "plan_comparison",

@@ -167,11 +167,23 @@ def _changes(record: Mapping[str, Any]) -> str:
     if not all(isinstance(share, float) for share in shares):
         return ""
     counts = {str(k): n for k, n in at(record, "changes.polygons", {}).items() if isinstance(n, int)}
-    moved = sum(n for name, n in counts.items() if "moved" in name)
+    moved = sum(n for name, n in counts.items() if name.startswith("moved"))
     words = f"{shares[0]:.1%} of the draft's area has another type, {shares[1]:.1%} another egg; "
     words += f"{moved} polygons moved, {counts.get('new', 0)} new, {counts.get('removed', 0)} removed"
     minutes = at(record, "changes.minutes")
     return words + (f"; {minutes:g} minutes" if isinstance(minutes, int | float) else "")
+
+
+def _monitoring(record: Mapping[str, Any]) -> Lines:
+    total = {k: at(record, f"total.{k}") for k in ("charts", "km2", "other_type_share", "other_egg_share")}
+    if not all(isinstance(v, int | float) for v in total.values()):
+        return []
+    words = f"{total['other_type_share']:.1%} another type, {total['other_egg_share']:.1%} another egg"
+    return [
+        ("Published charts", f"{total['charts']}, {total['km2']:,.0f} km²"),
+        ("Changed", words),
+        ("Without a draft", ", ".join(map(str, at(record, "without_draft", [])))),
+    ]
 
 
 def _scores(record: Mapping[str, Any]) -> Lines:
@@ -231,6 +243,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "layer.json": ("Layer", _layer),
     "chart.json": ("Draft chart", _chart),
     "publication.json": ("Published chart", _published),
+    "monitor.json": ("Changes to many drafts", _monitoring),
     "prediction.json": ("Prediction", _prediction),
     "evaluation.json": ("Scores", _scores),
     "cell.json": ("Cell of a comparison", _cell),
