@@ -62,7 +62,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml requirements.lock
 	@touch $@
 
 $(VENV)/.installed-test: $(BIN)/python pyproject.toml requirements.lock
-	$(INSTALL) -e '.[learn,fetch,test]'
+	$(INSTALL) -e '.[learn,fetch,archive,test]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(BIN)/python pyproject.toml requirements.lock

@@ -347,6 +347,7 @@ GROUPS = {
     "learn": "Training and prediction",
     "engine": "Another engine for prediction",
     "fetch": "Downloads",
+    "archive": "Many scenes on several processes or machines",
     "test": "Tests and checks of the code",
     "docs": "The documentation site",
     "peers": "Software to compare with, in benchmarks and tests",

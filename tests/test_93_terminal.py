@@ -94,6 +94,8 @@ CALLS: dict[str, list[str]] = {
     "predict --device": ["predict", "PREPARED", "--model", "MODEL", "--device", "EVIL", "--out", "OUT"],
     "chart": ["chart", "EVIL", "--model", "MODEL", "--out", "OUT"],
     "chart --land-mask": ["chart", "PREPARED", "--model", "MODEL", "--land-mask", "EVIL", "--out", "OUT"],
+    "archive": ["archive", "EVIL", "--cluster", "EVIL", "--out", "OUT"],
+    "archive --cluster": ["archive", "PREPARED", "--cluster", "EVIL", "--out", "OUT"],
     "publish": ["publish", "EVIL", "--analyst", "A", "--out", "OUT"],
     "publish --draft": ["publish", "CHART", "--analyst", "A", "--draft", "EVIL", "--out", "OUT"],
     "publish --analyst": ["publish", "CHART", "--analyst", "EVIL", "--out", "OUT"],

@@ -20,6 +20,7 @@ The public API, each name loaded when it is first used. Functions with long work
     dry_run(study)               what that would do, checked, with time and disk space
     predict(product, checkpoint, out)   a class map of a prepared product (and predict_all for many)
     make_chart(product, models, out)  a draft ice chart of a product (and make_charts for many)
+    chart_archive(scenes, models, out)  charts of thousands of products, on a cluster
     publish_chart(chart, out, analyst)  a corrected chart, checked, in all formats
     monitor_charts(published)    how much of their drafts was changed, over many published charts
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
@@ -37,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 from floemap.progress import with_bar
 
 if TYPE_CHECKING:
+    from floemap.archive.archive import chart_archive
     from floemap.config import config_text
     from floemap.demo import run_demo
     from floemap.errors import FloemapError
@@ -80,6 +82,7 @@ _WHERE = {
     "RasterSettings": "floemap.layers.settings",
     "Study": "floemap.study.settings",
     "__version__": "floemap.version",
+    "chart_archive": "floemap.archive.archive",
     "compare": "floemap.study.compare",
     "config_text": "floemap.config",
     "describe": "floemap.info",
@@ -122,6 +125,7 @@ __all__ = [
     "RasterSettings",
     "Study",
     "__version__",
+    "chart_archive",
     "compare",
     "config_text",
     "describe",

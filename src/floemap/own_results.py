@@ -223,6 +223,14 @@ def _comparison(record: Mapping[str, Any]) -> Lines:
     return [*lines, ("Failed", ", ".join(map(str, at(record, "failed", {}))))]
 
 
+def _archive(record: Mapping[str, Any]) -> Lines:
+    states = {k: n for k, n in at(record, "scenes", {}).items() if isinstance(n, int)}
+    return [
+        ("Products", ", ".join(f"{n} {state}" for state, n in states.items())),
+        ("Failed", ", ".join(map(str, at(record, "failed", [])))),
+    ]
+
+
 def _report(record: Mapping[str, Any]) -> Lines:
     return [("Finding", str(sentence)) for sentence in at(record, "findings", [])]
 
@@ -244,6 +252,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "chart.json": ("Draft chart", _chart),
     "publication.json": ("Published chart", _published),
     "monitor.json": ("Changes to many drafts", _monitoring),
+    "archive.json": ("Archive of draft charts", _archive),
     "prediction.json": ("Prediction", _prediction),
     "evaluation.json": ("Scores", _scores),
     "cell.json": ("Cell of a comparison", _cell),

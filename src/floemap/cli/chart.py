@@ -14,6 +14,45 @@ from floemap.cli.predict import Device, Engine, Precision
 from floemap.cli.settings_options import FromOptions
 from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings
 
+#: Options of all commands that make charts.
+Model = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--model",
+        metavar="CHECKPOINT",
+        help="A trained model, .safetensors. Give the option several times to average models' probabilities."
+        " (default: the one that comes with floemap, trained on simulated scenes only, unfit for use)",
+    ),
+]
+ChartOptions = Annotated[
+    ChartSettings,
+    FromOptions(
+        {
+            "only": f"--only WHAT,...: Write only these of {', '.join(OUTPUTS)}. (default: all)",
+            "min_area_km2": "--min-area KM2",
+            "tolerance_m": "--tolerance METRES",
+            "smoothing_m": "--smooth METRES",
+            "polygons": "--polygons types|mixtures",
+            "eggs": "--eggs/--no-eggs",
+            "cell_m": "--cell METRES",
+            "prepare.resolution_m": "--resolution METRES: Pixel size. (default: the model's)",
+            "prepare.crs": "--crs",
+            "prepare.noise": "--noise",
+        },
+        config=True,
+    ),
+]
+LandMask = Annotated[
+    Path | None,
+    typer.Option("--land-mask", metavar="FILE", help="Polygons of land, or an ice chart with land. (default: none)"),
+]
+Prepared = Annotated[
+    Path | None, typer.Option("--prepared", metavar="FOLDER", help="Keep the prepared products in this folder.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Make finished charts again; also replace others of the same name.")
+]
+
 
 @command("chart")
 def chart(
@@ -26,48 +65,14 @@ def chart(
     ],
     out: Out,
     *,
-    model: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--model",
-            metavar="CHECKPOINT",
-            help="A trained model, .safetensors. Give the option several times to average models' probabilities."
-            " (default: the one that comes with floemap, trained on simulated scenes only, unfit for use)",
-        ),
-    ] = None,
-    settings: Annotated[
-        ChartSettings,
-        FromOptions(
-            {
-                "only": f"--only WHAT,...: Write only these of {', '.join(OUTPUTS)}. (default: all)",
-                "min_area_km2": "--min-area KM2",
-                "tolerance_m": "--tolerance METRES",
-                "smoothing_m": "--smooth METRES",
-                "polygons": "--polygons types|mixtures",
-                "eggs": "--eggs/--no-eggs",
-                "cell_m": "--cell METRES",
-                "prepare.resolution_m": "--resolution METRES: Pixel size. (default: the model's)",
-                "prepare.crs": "--crs",
-                "prepare.noise": "--noise",
-            },
-            config=True,
-        ),
-    ],
-    land_mask: Annotated[
-        Path | None,
-        typer.Option(
-            "--land-mask", metavar="FILE", help="Polygons of land, or an ice chart with land. (default: none)"
-        ),
-    ] = None,
-    prepared: Annotated[
-        Path | None, typer.Option("--prepared", metavar="FOLDER", help="Keep the prepared products in this folder.")
-    ] = None,
+    model: Model = None,
+    settings: ChartOptions,
+    land_mask: LandMask = None,
+    prepared: Prepared = None,
     engine: Engine = "torch",
     precision: Precision = "auto",
     device: Device = "auto",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make finished charts again; also replace others of the same name.")
-    ] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a draft ice chart of each product, in the formats that analysts and ships' systems read.

@@ -118,7 +118,7 @@ def make_chart(
         If the results cannot be written.
     """
     with LoadedModels(find_models(models), engine, precision, device) as ready:
-        call = _Call(ready, out, settings, land_mask, prepared, overwrite)
+        call = ChartCall(ready, out, settings, land_mask, prepared, overwrite)
         return call.make(Path(product), (), progress)
 
 
@@ -156,13 +156,13 @@ def make_charts(
         If the models cannot be loaded, so that no product can be charted.
     """
     with LoadedModels(find_models(models), engine, precision, device) as ready:
-        call = _Call(ready, out, settings, land_mask, prepared, overwrite)
+        call = ChartCall(ready, out, settings, land_mask, prepared, overwrite)
         return each_product(
             products, call.make, progress_of=progress_of, finished=finished, hopeless=lambda: ready.failed
         )
 
 
-class _Call:
+class ChartCall:
     """What all charts of a call have in common, and the work of :func:`floemap.outcomes.each_product`."""
 
     def __init__(

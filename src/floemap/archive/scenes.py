@@ -1,0 +1,101 @@
+"""Which products are meant: by folders, patterns, and files that list them."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from floemap.errors import ConfigError, FloemapError
+from floemap.files import decoded, regular_file
+
+#: Files that list products, one a line.
+_LISTS = (".txt", ".lst")
+_SUFFIX = re.compile(r"(\.SAFE|\.zip|\.nc)+$", re.IGNORECASE)
+
+
+def find_scenes(scenes: Sequence[str | Path]) -> list[Path]:
+    """Return the products that are meant, each once, in the order given; those of a folder by name.
+
+    Parameters
+    ----------
+    scenes
+        Products; folders of products, which may be in folders below it; patterns such as ``2018/*.zip``; and text files
+        (``.txt``, ``.lst``) with a product, folder or pattern a line, relative to the folder of the file. Empty lines
+        and lines that begin with ``#`` do not count.
+
+    Raises
+    ------
+    ConfigError
+        If a folder or pattern leads to no product, with its name. A product that does not exist fails later, by itself.
+    """
+    found = [path for given in scenes for path in _meant(os.fspath(given), Path())]
+    if not found:
+        raise ConfigError("no scene is given.", hint="Give products, folders of products, a pattern or a list.")
+    return list({os.path.abspath(path): path for path in found}.values())  # noqa: PTH100  links keep their names
+
+
+def scene_name(product: Path) -> str:
+    """Return the name that a product's chart will have, from the product's own name; the product is not read."""
+    path = product.parent if product.name == "product.tif" else product
+    return _SUFFIX.sub("", Path(os.path.abspath(path)).name)  # noqa: PTH100
+
+
+def is_product(path: Path) -> bool:
+    """Whether a path looks like a product, by its name and, for folders, by what they contain."""
+    if path.is_dir():
+        return (path / "product.tif").is_file() or path.suffix.lower() == ".safe" or _has_manifest(path)
+    return path.name == "product.tif" or path.suffix.lower() in (".zip", ".nc")
+
+
+def products_in(folder: Path) -> Iterator[Path]:
+    """Give the products in a folder and below it, by name. Hidden files and folders do not count."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if is_product(path):
+            yield path
+        elif path.is_dir() and not path.is_symlink():
+            yield from products_in(path)
+
+
+def _has_manifest(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("manifest.safe", "MANIFEST.SAFE"))
+
+
+def _meant(given: str, base: Path) -> Iterator[Path]:
+    path = base / given
+    if path.suffix.lower() in _LISTS and path.is_file():
+        yield from _listed(path)
+    elif path.exists() or not glob.has_magic(given):
+        yield from _existing(path)
+    else:
+        matches = sorted(glob.glob(given, root_dir=base, recursive=True))  # noqa: PTH207  the base is not a pattern
+        if not matches:
+            raise ConfigError("no product matches the pattern.", path=path, hint="Check the pattern, and quote it.")
+        for match in matches:
+            yield from _existing(base / match)
+
+
+def _existing(path: Path) -> Iterable[Path]:
+    if not path.is_dir() or is_product(path):
+        return [path]  # what is not a product fails by itself, and does not stop the others
+    found = list(products_in(path))
+    if not found:
+        hint = "Products are folders NAME.SAFE, zips, prepared products, or files of AI4Arctic (.nc)."
+        raise ConfigError("contains no product.", path=path, hint=hint)
+    return found
+
+
+def _listed(path: Path) -> Iterator[Path]:
+    try:
+        lines = decoded(regular_file(path).read_bytes()).splitlines()
+    except (OSError, ValueError) as e:
+        raise FloemapError(f"cannot be read as a list of products: {e}.", path=path) from e
+    for line in map(str.strip, lines):
+        if line and not line.startswith("#"):
+            if Path(line).suffix.lower() in _LISTS:
+                raise ConfigError(f"lists another list, {line}.", path=path, hint="List the products themselves.")
+            yield from _meant(line, path.parent)

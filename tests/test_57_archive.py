@@ -1,0 +1,323 @@
+"""An archive: many products on processes of dask.distributed, workers that die, products that cannot be charted."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pystac
+import pytest
+from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin
+from workshop import Inputs, contents, run
+
+from floemap.archive import work
+from floemap.archive.answers import final_answers
+from floemap.archive.archive import Archive, chart_archive
+from floemap.archive.cluster import Cluster, connected
+from floemap.archive.rows import COLUMNS, Row
+from floemap.archive.scenes import find_scenes
+from floemap.archive.work import Answer
+from floemap.errors import ConfigError, FloemapError, OutputError, ProductError
+from floemap.inference.draftchart.chart import DraftChart, make_charts
+from floemap.inference.draftchart.settings import ChartSettings
+from floemap.outcomes import Outcome
+
+SETTINGS = ChartSettings(only=("classes",), min_area_km2=100)
+
+
+class Death(WorkerPlugin):  # type: ignore[misc]  # distributed's classes have no types
+    """Kills the process that charts the scene "b", once, when all is written and nothing renamed."""
+
+    def __init__(self, once: Path) -> None:
+        self.once = once
+
+    def setup(self, worker: Any) -> None:
+        from floemap.inference.draftchart import chart
+
+        describe = vars(chart)["describe_files"]
+
+        def describe_files(folder: Path, names: Sequence[str]) -> Any:
+            if folder.name.startswith(".b.partial") and not self.once.exists():
+                assert (folder / "classes.tif").stat().st_size
+                self.once.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return describe(folder, names)
+
+        vars(chart)["describe_files"] = describe_files
+
+
+@dataclass(frozen=True)
+class Done:
+    """A call with everything in it: its scenes, what it gave, what its callbacks saw."""
+
+    scenes: Path
+    archive: Archive
+    finished: list[Outcome[Any]]
+    steps: list[tuple[float, float, str]]
+    died: Path
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Cluster]:
+    """A process of its own on this machine; when it dies, another one takes its place."""
+    with connected("local", jobs=1, retries=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def address(pool: Cluster) -> str:
+    return str(pool.client.scheduler.address)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, workshop: Inputs, pool: Cluster, address: str) -> Done:
+    """One product as downloaded, two prepared, of which one meets the death of its process, and a damaged one."""
+    folder = tmp_path_factory.mktemp("archive")
+    scenes = folder / "scenes"
+    shutil.copytree(workshop.product, scenes / "2018" / workshop.product.name)
+    for name in ("a", "b"):
+        shutil.copytree(workshop.prepared, scenes / name)
+    (scenes / "poison.zip").write_bytes(b"PK\x03\x04 and no more")
+    pool.client.register_plugin(Death(folder / "died"))
+    finished: list[Outcome[Any]] = []
+    steps: list[tuple[float, float, str]] = []
+    archive = chart_archive(
+        scenes,
+        [workshop.model],
+        folder / "charts",
+        SETTINGS,
+        cluster=address,
+        finished=finished.append,
+        progress=lambda *step: steps.append(step),
+    )
+    return Done(scenes, archive, finished, steps, folder / "died")
+
+
+def rows(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "archive.csv").open(newline="", encoding="utf-8") as file:
+        return {row["scene"]: row for row in csv.DictReader(file)}
+
+
+def test_what_fails_does_not_stop_the_rest(done: Done, workshop: Inputs) -> None:
+    """A process was killed in the middle of "b", which another one charted; the damaged product failed."""
+    assert done.died.exists(), "a process was killed in the middle of a chart"
+    charted = {o.product.name for o in done.archive.outcomes if o.result is not None}
+    assert charted == {"a", "b", workshop.product.name}
+    assert [p.name for p in done.archive.failed] == ["poison.zip"]
+    assert len(done.finished) == len(done.archive.outcomes) == 4
+    assert [o.product for o in done.archive.outcomes] == [p.absolute() for p in find_scenes([done.scenes])]
+    assert done.steps[-1] == (4, 4, "1 failed")
+    assert str(done.archive.outcomes[-1].error).startswith(str(done.scenes / "poison.zip"))
+
+
+def test_charts_are_those_of_floemap_chart(done: Done, workshop: Inputs, tmp_path: Path) -> None:
+    make_charts([done.scenes / "b", workshop.product], [workshop.model], tmp_path, SETTINGS)
+    for name in ("b", workshop.name):
+        ours, theirs = contents(done.archive.folder / name), contents(tmp_path / name)
+        assert set(ours) == set(theirs)
+        assert ours["classes.tif"] == theirs["classes.tif"]
+        one, two = (json.loads(c["chart.json"]) for c in (ours, theirs))
+        for told in ("seconds", "created", "sources", "warnings", "files", "bytes"):
+            one.pop(told), two.pop(told)
+        assert one == two
+
+
+def test_the_manifest_says_what_became_of_each_product(done: Done, workshop: Inputs) -> None:
+    folder, charted = done.archive.folder, ("a", "b", workshop.name)
+    table = rows(folder)
+    assert {n: row["state"] for n, row in table.items()} == dict.fromkeys(charted, "charted") | {"poison": "failed"}
+    start = json.loads((workshop.prepared / "product.json").read_text())["scene"]["start"]
+    assert {table[n]["sensing_start"] for n in charted} == {start}
+    assert table["a"]["error"] == "" != table["poison"]["error"]
+    assert str(done.scenes) not in (folder / "archive.csv").read_text(), "tables are passed on"
+    collection = pystac.Collection.from_file(str(folder / "collection.json"))
+    links = [str(link.href) for link in collection.get_links("item")]
+    assert links == [f"./{name}/item.json" for name in sorted(charted)]
+    items = [pystac.Item.from_file(str(folder / href)) for href in links]
+    assert collection.extent.spatial.bboxes == [pytest.approx(items[0].bbox)]
+    assert "SIMULATED" in collection.title
+    assert json.loads((folder / "archive.json").read_text())["scenes"] == {"charted": 3, "failed": 1, "waiting": 0}
+    assert {p.name for p in folder.iterdir()} == {*(*charted, "archive.csv", "archive.json", "collection.json")}, (
+        "what was left by the killed process is gone"
+    )
+
+
+def test_the_same_call_resumes(done: Done, pool: Cluster, workshop: Inputs, tmp_path: Path) -> None:
+    """What is finished is not touched, and what is missing is made."""
+    folder = tmp_path / "charts"
+    shutil.copytree(done.archive.folder, folder)
+    shutil.rmtree(folder / "a")
+    before, kept = rows(folder), contents(folder / "b")
+    scenes = tmp_path / "list.txt"
+    again = [done.scenes / "a", done.scenes / "poison.zip", done.scenes / "b"]
+    scenes.write_text("# again\n" + "\n".join(map(str, again)) + "\n", encoding="utf-8")
+    pool.client.write_scheduler_file(str(tmp_path / "scheduler.json"))
+    where: list[str | Path] = ["--cluster", tmp_path / "scheduler.json", "--model", workshop.model, "--out", folder]
+    found = run("archive", scenes, *where, "--only", "classes", "--min-area", "100")
+    assert found.exit_code == 1
+    assert "1 of 3 products could not be charted: poison.zip" in found.stderr
+    assert f"{pool.workers} workers, dashboard at http://127.0.0.1:" in found.stderr
+    assert sorted(line.endswith("(finished before)") for line in found.stdout.splitlines()) == [False, True]
+    assert contents(folder / "b") == kept
+    after = rows(folder)
+    assert after["a"]["state"] == "charted" and after["a"]["ended"] >= before["a"]["ended"]
+    assert {n: after[n] for n in ("b", workshop.name)} == {n: before[n] for n in ("b", workshop.name)}, (
+        "rows of other calls stay, and those of finished charts do not change"
+    )
+
+
+def test_a_local_cluster_is_reached_from_this_machine_only(pool: Cluster) -> None:
+    me = psutil.Process()
+    heard = [c for p in (me, *me.children(recursive=True)) for c in p.net_connections() if c.status == "LISTEN"]
+    assert heard
+    assert {c.laddr.ip for c in heard} == {"127.0.0.1"}
+
+
+def test_one_call_at_a_time_works_in_a_folder(done: Done, address: str, workshop: Inputs, tmp_path: Path) -> None:
+    def second(outcome: Outcome[Any]) -> None:
+        with pytest.raises(OutputError, match="another run charts an archive in it"):
+            chart_archive(done.scenes, [workshop.model], tmp_path, SETTINGS, cluster=address)
+
+    chart_archive(done.scenes / "a", [workshop.model], tmp_path, SETTINGS, cluster=address, finished=second)
+
+
+def test_files_of_others_stay(workshop: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "archive.csv").write_text("mine")
+    with pytest.raises(OutputError, match="did not make it"):
+        chart_archive(workshop.prepared, [workshop.model], tmp_path, SETTINGS)
+    assert (tmp_path / "archive.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [("slurm", "is not a cluster"), ("nowhere/scheduler.json", "is not a cluster")],
+)
+def test_a_wrong_cluster_is_named(cluster: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words), connected(cluster, jobs=None, retries=0):
+        pass
+
+
+def test_jobs_are_of_a_local_cluster(address: str) -> None:
+    with pytest.raises(ConfigError, match="--jobs"), connected(address, jobs=2, retries=0):
+        pass
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(FloemapError, match=r"\.\[archive\]"), connected("local", jobs=1, retries=0):
+        pass
+
+
+# --- answers
+
+
+@pytest.fixture
+def threads() -> Iterator[Client]:
+    """A cluster within this process, for what is about answers and not about processes."""
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def stand_in(tried: list[str], products: Sequence[Path]) -> list[Answer]:
+    """Takes the place of charting: what happens is the product's name."""
+    answers = []
+    for product in products:
+        tried.append(product.name)
+        if product.name.startswith("killer") or (product.name == "beside" and tried.count("beside") == 1):
+            raise KilledWorker(product.name, SimpleNamespace(address="tcp://nowhere"), 0)
+        busy = OutputError("cannot be written.", path=product)
+        busy.__cause__ = OSError(errno.EIO, "broken")
+        if product.name == "busy" or (product.name == "busy once" and tried.count("busy once") == 1):
+            answers.append(work._answer(Outcome(product, None, busy), 1.0))
+        elif product.name == "damaged":
+            answers.append(work._answer(Outcome(product, None, ProductError("is damaged.", path=product)), 1.0))
+        else:
+            answers.append(Answer(Outcome(product, DraftChart(product), None), Row(product.name, "p", "charted")))
+    return answers
+
+
+TRIED: list[str] = []
+TOGETHER: list[int] = []
+
+
+def counted(order: Any, products: Sequence[Path]) -> list[Answer]:
+    """Found by its name by the cluster's thread, and so counts in this process."""
+    TOGETHER.append(len(products))
+    return stand_in(TRIED, products)
+
+
+def test_what_may_pass_is_tried_again(threads: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of the system are tried again, those of products are not, and neighbours of a killer recover."""
+    TRIED.clear(), TOGETHER.clear()
+    monkeypatch.setattr("floemap.archive.answers.chart_products", counted)
+    names = ["good", "killer", "busy", "beside", "damaged", "busy once"]
+    found = final_answers(Cluster(threads, "", 1), None, [Path(n) for n in names], 2)
+    tries = {a.outcome.product.name: (a.outcome.error is None, n) for a, n in found}
+    assert {name: ok for name, (ok, _) in tries.items()} == {
+        **dict.fromkeys(("good", "beside", "busy once"), True),
+        **dict.fromkeys(("killer", "busy", "damaged"), False),
+    }
+    assert {name: tries[name][1] for name in ("good", "busy", "damaged", "busy once")} == {
+        **{"good": 1, "busy": 3, "damaged": 1, "busy once": 2}
+    }
+    assert {name: TRIED.count(name) for name in names} == {
+        **{"good": 1, "killer": 2, "busy": 3, "beside": 2, "damaged": 1, "busy once": 2}
+    }
+
+
+def test_products_of_one_name_are_charted_one_after_the_other(threads: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would have one folder."""
+    TRIED.clear(), TOGETHER.clear()
+    monkeypatch.setattr("floemap.archive.answers.chart_products", counted)
+    list(final_answers(Cluster(threads, "", 1), None, [Path("x/one.zip"), Path("two"), Path("y/one.SAFE")], 0))
+    assert sorted(TOGETHER) == [1, 2]
+
+
+# --- which products
+
+
+def test_scenes_are_found_by_folder_pattern_and_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x/one.zip", "x/deep/two.SAFE/manifest.safe", "x/three/product.tif", "x/notes.txt", "x/.old/no.zip"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "[l]").mkdir()
+    (tmp_path / "[l]" / "list.txt").write_text("# my scenes\n../x/one.zip\n\n../x/t*\nmissing.zip\n")
+    monkeypatch.chdir(tmp_path)
+    x = Path("x")
+    assert find_scenes([x]) == [x / "deep/two.SAFE", x / "one.zip", x / "three"]
+    assert find_scenes(["x/*.zip", "x/one.zip"]) == [x / "one.zip"], "each once"
+    assert find_scenes(["**/*.SAFE"]) == [x / "deep/two.SAFE"]
+    assert [p.name for p in find_scenes(["[l]/list.txt"])] == ["one.zip", "three", "missing.zip"]
+    with pytest.raises(ConfigError, match=r"\[l\]: contains no product"):
+        find_scenes(["[l]"])
+    with pytest.raises(ConfigError, match="no product matches"):
+        find_scenes(["y*.zip"])
+    with pytest.raises(ConfigError, match="no scene is given"):
+        find_scenes([])
+
+
+# --- the table
+
+
+def test_rows_survive_the_table() -> None:
+    row = Row("=cmd()", "p", "failed", error="-1, 'quoted'\nand\x1b more", seconds=1.5, west=-12.25, tries=2)
+    cells = dict(zip(COLUMNS, row.cells(), strict=True))
+    assert cells["scene"] == "'=cmd()", "a spreadsheet takes it for text"
+    assert cells["west"] == "-12.25"
+    assert cells["error"].startswith("'-1") and "\n" not in cells["error"]
+    back = Row.from_cells(cells)
+    assert (back.scene, back.west, back.seconds, back.tries) == ("=cmd()", -12.25, 1.5, 2)
+    assert back.cells() == row.cells()
