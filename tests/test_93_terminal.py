@@ -100,8 +100,6 @@ CALLS: dict[str, list[str]] = {
     "cell": ["cell", "EVIL", "--out", "EVIL"],
     "gather": ["gather", "--out", "EVIL"],
     "monitor": ["monitor", "EVIL", "--out", "OUT"],
-    "archive": ["archive", "EVIL", "--model", "MODEL", "--out", "OUT"],
-    "archive --cluster": ["archive", "PRODUCT", "--model", "MODEL", "--cluster", "EVIL", "--out", "OUT"],
     "publish": ["publish", "EVIL", "--analyst", "A", "--out", "OUT"],
     "publish --draft": ["publish", "CHART", "--analyst", "A", "--draft", "EVIL", "--out", "OUT"],
     "publish --analyst": ["publish", "CHART", "--analyst", "EVIL", "--out", "OUT"],
