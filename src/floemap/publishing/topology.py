@@ -112,31 +112,42 @@ class Coverage:
         tree = shapely.STRtree(self.polygons)
         first, second = tree.query(self.polygons, predicate="intersects")
         pairs = [(a, b) if area[a] <= area[b] else (b, a) for a, b in zip(first, second, strict=True) if a < b]
+        pairs = [pair for pair in pairs if not self._is_noise(self._common(*pair))]
+        on_top = self._on_top(pairs)
         for small, large in sorted(pairs, key=lambda pair: (area[pair[0]], pair)):
-            one, other = self.polygons[small], self.polygons[large]
-            common = areas_of(shapely.intersection(one, other))
-            if mean_width_m(common) <= self._noise_m or shapely.is_empty(common):
+            one, other, common = self.polygons[small], self.polygons[large], self._common(small, large)
+            if self._is_noise(common):  # repaired with another pair
                 continue
             share = shapely.area(common) / min(shapely.area(one), shapely.area(other))
-            twice = share > _WITHIN and shapely.area(one) > _WITHIN * shapely.area(other)
-            size = self._size(common)
-            if twice:
-                alike = self.eggs[small] == self.eggs[large]
-                what = "the same codes" if alike else "other codes"
-                self._add("duplicate", f"are one polygon twice, with {what}, {size}", (small, large), common, alike)
-                safe, rest = alike, shapely.MultiPolygon()
-            elif share > _WITHIN:
-                words = (
-                    f"polygon {self.ids[small]} lies on polygon {self.ids[large]}, which is not cut out there, {size}"
-                )
+            size, rest = self._size(common), areas_of(shapely.difference(other, one))
+            if share > _WITHIN and shapely.area(one) > _WITHIN * shapely.area(other):
+                safe = self.eggs[small] == self.eggs[large]
+                words = f"are one polygon twice, with {'the same' if safe else 'other'} codes, {size}"
+                self._add("duplicate", words, (small, large), common, safe)
+                rest = shapely.MultiPolygon()
+            elif share > _WITHIN or small in on_top:
+                safe, ids = True, (self.ids[small], self.ids[large])
+                words = f"polygon {ids[0]} lies on polygon {ids[1]}, which is not cut out there, {size}"
                 self._add("overlap", words, (small, large), common, True)
-                safe, rest = True, areas_of(shapely.difference(other, one))
             else:
                 safe = mean_width_m(common) < self.sliver_m
                 self._add("overlap", f"overlap by {size}", (small, large), common, safe)
-                rest = areas_of(shapely.difference(other, one))
             if safe and self._repair:
                 self.polygons[large] = rest
+
+    def _common(self, one: int, other: int) -> Any:
+        return areas_of(shapely.intersection(self.polygons[one], self.polygons[other]))
+
+    def _is_noise(self, common: Any) -> bool:
+        return mean_width_m(common) <= self._noise_m
+
+    def _on_top(self, pairs: list[tuple[int, int]]) -> set[int]:
+        """Return the polygons that lie on several larger ones together, as drawn across their borders."""
+        below: dict[int, list[Any]] = {}
+        for small, large in pairs:
+            below.setdefault(small, []).append(self._common(small, large))
+        covered = {row: shapely.area(shapely.union_all(common)) for row, common in below.items()}
+        return {row for row, area in covered.items() if area > _WITHIN * shapely.area(self.polygons[row])}
 
     def _size(self, geometry: Any) -> str:
         """Return area and, of a narrow geometry, mean width in words."""

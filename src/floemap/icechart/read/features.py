@@ -82,7 +82,7 @@ def from_wkb(ids: NDArray[np.int64], columns: Mapping[str, Sequence[Any]], blobs
     Raises
     ------
     ChartError
-        If a geometry is damaged or has curved edges; the message names the feature.
+        If geometries are damaged or have curved edges; the message names the features.
     """
     types = [0 if blob is None else _type(blob, feature) for blob, feature in zip(blobs, ids, strict=True)]
     geometries = np.full(len(blobs), None, object)
@@ -96,15 +96,31 @@ def from_wkb(ids: NDArray[np.int64], columns: Mapping[str, Sequence[Any]], blobs
     xy, owner = shapely.get_coordinates(geometries, return_index=True)
     strange = owner[~(np.abs(xy) < _FARTHEST).all(axis=1)]
     others = np.flatnonzero(np.isin(types, _OTHERS))
+    curved, damaged = [], []
     for i in np.unique(np.concatenate([areas[shapely.is_missing(geometries[areas])], strange, others])):
         try:
             parts, _ = _read(memoryview(blobs[int(i)] or b""), 0, 0)
         except _ArcError:
-            raise _curved(f"polygon {ids[i]}") from None
-        except (struct.error, ValueError, IndexError) as e:
-            raise ChartError(f"polygon {ids[i]}: its geometry is damaged.", hint="Repair the chart.") from e
-        geometries[i], mended[i] = polygons_of(parts)
+            curved.append(int(ids[i]))
+        except (struct.error, ValueError, IndexError):
+            damaged.append(int(ids[i]))
+        else:
+            geometries[i], mended[i] = polygons_of(parts)
+    if damaged:
+        raise ChartError(f"{_named(damaged)}: {_THEIR[len(damaged) > 1]} damaged.", hint="Repair the chart.")
+    if curved:
+        raise _curved(_named(curved))
     return Features(ids, columns, geometries, mended)
+
+
+#: Beginning of a sentence on the geometry of one feature, and of several.
+_THEIR = ("its geometry is", "their geometries are")
+
+
+def _named(ids: Sequence[int]) -> str:
+    """Return features for a message, at most ten."""
+    more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
+    return f"polygon{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids[:10]))}{more}"
 
 
 class _ArcError(ValueError):
@@ -113,7 +129,7 @@ class _ArcError(ValueError):
 
 def _curved(what: str) -> ChartError:
     return ChartError(
-        f"{what}: has edges that are arcs.",
+        f"{what}: {'have' if what.startswith('polygons') else 'has'} edges that are arcs.",
         hint="Replace them by straight edges, for example with 'Segmentize by maximum distance' in QGIS.",
     )
 

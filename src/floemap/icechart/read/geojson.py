@@ -7,6 +7,7 @@ and GDAL fetches a "crs" that is a link. This reader accepts polygons and proper
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from floemap.errors import MISSHAPEN, ChartError
 from floemap.grid import Box
 from floemap.icechart.read.features import Features, polygons_of
 from floemap.zips import brief
+
+logger = logging.getLogger(__name__)
 
 #: Most bytes of a file: a larger one would not fit into memory.
 MOST_BYTES = 1 << 30
@@ -54,7 +57,10 @@ class GeoJson:
             If a geometry is damaged; the message names the feature.
         """
         ids = [f.get("id") for f in self._features]
-        own = all(type(i) is int and 0 <= i < 2**63 for i in ids) and len(set(ids)) == len(ids)
+        whole = all(type(i) is int and 0 <= i < 2**63 for i in ids)
+        own = whole and len(set(ids)) == len(ids)
+        if whole and not own:
+            logger.warning("several features have the same id, so floemap numbers them by their places, from 0")
         numbers = np.array(ids if own else range(len(ids)), np.int64)
         geometries = np.full(len(ids), None, object)
         mended = np.zeros(len(ids), np.bool_)
