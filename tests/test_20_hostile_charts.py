@@ -320,7 +320,7 @@ VIEW = (
         (("ALTER TABLE c DROP COLUMN CT", "ALTER TABLE c ADD COLUMN CT AS (hex(zeroblob(400000000)))"), "lacks CT"),
         (("DROP TABLE c", "CREATE VIRTUAL TABLE c USING fts5(geom, CT, SA, POLY_TYPE)"), "'c' is a query"),
         (("UPDATE c SET geom = x'00'",), "polygon 1: its geometry does not have a GeoPackage header"),
-        (("UPDATE c SET geom = x'4750000100000000010300000001000000'",), "polygons 1, 2, 3, 4: their geometries are damaged"),
+        (("UPDATE c SET geom = x'4750000100000000010300000001000000'",), "1, 2, 3, 4: their geometries are damaged"),
         (("UPDATE c SET geom = 'text'",), "polygon 1: its geometry does not have"),
         (("UPDATE c SET CT = x'ff00'",), "polygon 1: CT is b"),
         (tuple(f"ALTER TABLE c ADD COLUMN {n} TEXT" for n in ("_rowid_", "ROWID", "oid")), "hides the numbers"),

@@ -193,6 +193,7 @@ def _notes(chart: EditedChart, draft: Draft | None) -> list[str]:
     found = [
         (unknown, "polygons have an unknown total concentration, CT 99"),
         (undetermined, "polygons have ice of undetermined stage, SA 99"),
+        (chart.estimated, "polygons are marked as ESTIMATED, a model's estimates that nobody has checked"),
         (several, "features of several parts become one polygon for each part"),
     ]
     notes = [f"{int(rows.sum())} {words}: {some_of(chart.ids[rows].tolist())}" for rows, words in found if rows.any()]

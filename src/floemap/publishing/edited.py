@@ -34,6 +34,8 @@ from floemap.publishing.problems import Places, Problem
 _NEEDED = ("ca", "fa", "cb", "sb", "fb", "cc", "sc", "fc")
 #: Names of the column of the forms of a whole polygon.
 _CF = ("cf", "sgd_cf")
+#: Name of the column of draft charts that says what nobody has checked.
+_ESTIMATED = "estimated"
 _NO_FORM = frozenset({"", "-9", "-9-9", "none", "null", "nan", "<null>"})
 
 
@@ -61,6 +63,8 @@ class EditedChart:
         The column CLASS, (n,); None if there is none.
     simulated
         Whether the chart is marked as simulated.
+    estimated
+        Whether each row is marked as a model's estimate that nobody has checked, (n,).
     """
 
     path: Path
@@ -76,6 +80,7 @@ class EditedChart:
     forms: NDArray[Any]
     classes: NDArray[Any] | None
     simulated: bool
+    estimated: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -90,6 +95,7 @@ class EditedChart:
             kinds=self.kinds[rows],
             forms=self.forms[rows],
             classes=None if self.classes is None else self.classes[rows],
+            estimated=self.estimated[rows],
         )
 
     def as_chart(self) -> Chart:
@@ -135,7 +141,8 @@ def read_edited(
         own = own_columns(fields)
         by_name = {name.strip().lower(): name for name in reversed(fields)}
         cf = next((by_name[name] for name in _CF if name in by_name), None)
-        wanted = [*columns.names, *own.values(), *([cf] if cf is not None else [])]
+        marked = by_name.get(_ESTIMATED)
+        wanted = [*columns.names, *own.values(), *(name for name in (cf, marked) if name is not None)]
         features = file.read(list(dict.fromkeys(wanted)))
         missing = "its .prj file is missing or empty" if source.kind == ".shp" else "the file gives none"
         source_crs = crs_of_file(
@@ -168,8 +175,13 @@ def read_edited(
         forms=np.array([_form(v) for v in ([""] * len(empty) if cf is None else features.columns[cf])], object),
         classes=np.array(list(features.columns[own[CLASS]]), object) if CLASS in own else None,
         simulated=is_simulated_chart(source, features.columns, own),
+        estimated=np.array([_is_yes(v) for v in ([""] * len(empty) if marked is None else features.columns[marked])]),
     )
     return chart, problems
+
+
+def _is_yes(value: Any) -> bool:
+    return str(value).strip().lower() == "yes"
 
 
 def _form(value: Any) -> str:
