@@ -100,6 +100,8 @@ CALLS: dict[str, list[str]] = {
     "cell": ["cell", "EVIL", "--out", "EVIL"],
     "gather": ["gather", "--out", "EVIL"],
     "monitor": ["monitor", "EVIL", "--out", "OUT"],
+    "mosaic": ["mosaic", "EVIL", "EVIL", "--out", "OUT"],
+    "mosaic --name": ["mosaic", "EVIL", "--name", "EVIL", "--out", "OUT"],
     "publish": ["publish", "EVIL", "--analyst", "A", "--out", "OUT"],
     "publish --draft": ["publish", "CHART", "--analyst", "A", "--draft", "EVIL", "--out", "OUT"],
     "publish --analyst": ["publish", "CHART", "--analyst", "EVIL", "--out", "OUT"],

@@ -21,6 +21,7 @@ The public API, each name loaded when it is first used. Functions with long work
     predict(product, checkpoint, out)   a class map of a prepared product (and predict_all for many)
     make_chart(product, models, out)  a draft ice chart of a product (and make_charts for many)
     chart_archive(scenes, models, out)  charts of thousands of products, on a cluster
+    make_mosaic(charts, out)     the concentrations of several charts on one polar grid
     publish_chart(chart, out, analyst)  a corrected chart, checked, in all formats
     monitor_charts(published)    how much of their drafts was changed, over many published charts
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from floemap.icechart.label.settings import LabelSettings
     from floemap.icechart.read.sigrid3 import read_chart
     from floemap.inference.draftchart.chart import make_chart, make_charts
+    from floemap.inference.draftchart.mosaic import make_mosaic
     from floemap.inference.draftchart.settings import ChartSettings
     from floemap.inference.predict.predict import predict, predict_all
     from floemap.info import describe
@@ -97,6 +99,7 @@ _WHERE = {
     "make_ai4arctic": "floemap.simulation.ai4arctic",
     "make_chart": "floemap.inference.draftchart.chart",
     "make_charts": "floemap.inference.draftchart.chart",
+    "make_mosaic": "floemap.inference.draftchart.mosaic",
     "make_report": "floemap.report.report",
     "make_twin": "floemap.simulation.twin",
     "monitor_charts": "floemap.publishing.monitor",
@@ -140,6 +143,7 @@ __all__ = [
     "make_ai4arctic",
     "make_chart",
     "make_charts",
+    "make_mosaic",
     "make_report",
     "make_twin",
     "monitor_charts",

@@ -186,6 +186,15 @@ def _monitoring(record: Mapping[str, Any]) -> Lines:
     ]
 
 
+def _mosaic(record: Mapping[str, Any]) -> Lines:
+    scenes = [s for s in at(record, "scenes", []) if isinstance(s, Mapping)]
+    lines = [("Status", _text(record, "status")), ("Prefers", _text(record, "configuration.prefer"))]
+    return [
+        *lines,
+        *((f"  {s.get('product', '')}", f"{s.get('start', '')}, {s.get('cells', '')} cells") for s in scenes),
+    ]
+
+
 def _scores(record: Mapping[str, Any]) -> Lines:
     lines = [("Scene", _text(record, "scene"))]
     for name, entry in at(record, "scores", {}).items():
@@ -250,6 +259,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "label.json": ("Labels", _labels),
     "layer.json": ("Layer", _layer),
     "chart.json": ("Draft chart", _chart),
+    "mosaic.json": ("Mosaic", _mosaic),
     "publication.json": ("Published chart", _published),
     "monitor.json": ("Changes to many drafts", _monitoring),
     "archive.json": ("Archive of draft charts", _archive),

@@ -24,7 +24,7 @@ def label(
         Path,
         typer.Argument(
             metavar="CHART",
-            help="Ice chart in SIGRID-3: shapefile (.shp), GeoPackage, GeoJSON, or an archive of one of these. "
+            help="Ice chart in SIGRID-3: shapefile (.shp), GeoPackage, GeoJSON, or S-411 (.gml), or an archive of one. "
             "Also a file of AI4Arctic (.nc).",
         ),
     ],
