@@ -94,13 +94,14 @@ def add_form(root: etree._Element, legend: Legend) -> None:
 def _derived(legend: Legend) -> dict[str, str]:
     """Return the expressions of fields that follow from the rest whenever a polygon changes."""
     # An equal-area projection of WGS84 around the nearer pole (EASE-Grid 2.0): the area on the ellipsoid, in any CRS of
-    # the layer, without the project's settings.
+    # the layer, without the project's settings. QGIS names no CRS that is in no registry: there the area stays.
     equal_area = "if(y(transform(centroid($geometry), @layer_crs, 'EPSG:4326')) < 0, 'EPSG:6932', 'EPSG:6931')"
+    area = f"round(area(transform($geometry, @layer_crs, {equal_area})) / 1000000, 4)"
     return {
         "CLASS": class_expression(legend),
         "AREA": "round(area($geometry))",
         "PERIMETER": "round(perimeter($geometry))",
-        "AREA_KM2": f"round(area(transform($geometry, @layer_crs, {equal_area})) / 1000000, 4)",
+        "AREA_KM2": f"if(coalesce(@layer_crs, '') = '', \"AREA_KM2\", {area})",
         "ESTIMATED": "'no'",
     }
 

@@ -171,7 +171,7 @@ def _add_properties(root: etree._Element, crs: pyproj.CRS, mark: str) -> None:
     """Add properties of the project: how polygons are edited, the ellipsoid of areas, and a title on the map."""
     ellipsoid = "EPSG:7030"  # WGS84
     if crs.ellipsoid is not None and crs.ellipsoid.name != "WGS 84":
-        ellipsoid = f"PARAMETER:{crs.ellipsoid.semi_major_metre:.9g}:{crs.ellipsoid.semi_minor_metre:.12g}"
+        ellipsoid = f"PARAMETER:{crs.ellipsoid.semi_major_metre:.12g}:{crs.ellipsoid.semi_minor_metre:.12g}"
     values: dict[str, dict[str, tuple[str, str]]] = {
         "Digitizing": {"TopologicalEditing": ("int", "1"), "AvoidIntersectionsMode": ("int", "1")},
         "Measure": {"Ellipsoid": ("QString", ellipsoid)},
