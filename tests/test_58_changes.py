@@ -14,7 +14,7 @@ import pyogrio
 import pyproj
 import pytest
 import shapely
-from chart_maker import SIDE_M, ice, squares, write_chart
+from chart_maker import SIDE_M, ice, other, squares, write_chart
 from PIL import Image
 from workshop import Inputs, run
 
@@ -93,6 +93,16 @@ def test_another_type_and_another_egg_of_one_type(tmp_path: Path) -> None:
         changed[3]["lon_deg"], changed[3]["lat_deg"]
     )
     assert EVEN[2].contains(shapely.Point(x, y))
+
+
+def test_land_counts_where_it_was_changed_only(tmp_path: Path) -> None:
+    land = other("L") | {"CONFIDENCE": None}
+    drafted = [*DRAFTED[:2], land, land]
+    draft = Draft(read_chart(write_chart(tmp_path / "draft.gpkg", drafted, EVEN)), {})
+    corrected = read_chart(write_chart(tmp_path / "c.gpkg", [*DRAFTED[:2], land, DRAFTED[0]], EVEN))
+    told = compare_with_draft(corrected, draft, None)
+    assert told["total"]["other_type_share"] == pytest.approx(1 / 3, rel=0.02)
+    assert {t["type"]: t["other_type_share"] for t in told["by_type"]}["land"] == 1
 
 
 def test_a_border_moved(tmp_path: Path) -> None:

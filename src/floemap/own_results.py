@@ -168,7 +168,7 @@ def _changes(record: Mapping[str, Any]) -> str:
         return ""
     counts = {str(k): n for k, n in at(record, "changes.polygons", {}).items() if isinstance(n, int)}
     moved = sum(n for name, n in counts.items() if name.startswith("moved"))
-    words = f"{shares[0]:.1%} of the draft's area has another type, {shares[1]:.1%} another egg; "
+    words = f"{shares[0]:.1%} of the draft's area at sea has another type, {shares[1]:.1%} another egg; "
     words += f"{moved} polygons moved, {counts.get('new', 0)} new, {counts.get('removed', 0)} removed"
     minutes = at(record, "changes.minutes")
     return words + (f"; {minutes:g} minutes" if isinstance(minutes, int | float) else "")

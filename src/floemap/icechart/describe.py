@@ -81,6 +81,11 @@ def areas_km2(chart: Chart) -> NDArray[np.float64]:
     return equal_area_km2(chart.geometries, chart.crs)
 
 
+def kind_of(rule: Rule) -> str:
+    """Return the kind, in words, of polygons that a rule leaves without a stage of development."""
+    return _WITHOUT_STAGE[rule]
+
+
 def kinds_in_words(types: IceTypes) -> NDArray[Any]:
     """Return each polygon's kind in words, (n,): its dominant stage, or the reason why it has none."""
     kinds = []

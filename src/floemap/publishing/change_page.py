@@ -24,7 +24,7 @@ from floemap.publishing.changes import NOWHERE
 from floemap.version import __version__
 
 _PIXELS = 700
-_CHANGED_RGB = (176, 0, 32)
+_CHANGED_RGB = (20, 20, 20)
 #: Most changed polygons that the page lists; the JSON lists all.
 _LISTED = 200
 
@@ -73,7 +73,7 @@ def _findings(changes: Mapping[str, Any]) -> list[str]:
     total, polygons = changes["total"], changes["polygons"]
     moved = polygons["moved"] + polygons["moved, other egg"]
     found = [
-        f"{_percent(total['other_type_share'])} of the draft's area has another dominant type, "
+        f"{_percent(total['other_type_share'])} of the draft's area at sea has another dominant type, "
         f"{_percent(total['other_egg_share'])} another egg.",
         f"Borders of {moved} polygons moved; {polygons['new']} polygons are new, {polygons['removed']} were removed.",
     ]
@@ -145,7 +145,7 @@ def _left(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _map(draft: Chart, corrected: Chart) -> bytes:
-    """Draw the correction, with what has another dominant type than in the draft in red, as PNG."""
+    """Draw the correction, with what has another dominant type than in the draft hatched, as PNG."""
     geobox = grid_around(corrected, _PIXELS)
     kinds, colours = kinds_and_colours(corrected, ice_types(corrected, unmapped="ignore"))
     image, numbers = chart_image(corrected, geobox, colours)

@@ -18,8 +18,8 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from floemap.icechart.describe import kinds_in_words
-from floemap.icechart.dominant_type import ice_types
+from floemap.icechart.describe import kind_of, kinds_in_words
+from floemap.icechart.dominant_type import Rule, ice_types
 from floemap.icechart.label.origin import NEARLY_THE_DRAFT
 from floemap.icechart.read.columns import CODE_COLUMNS
 from floemap.icechart.read.rings import areas_of
@@ -38,6 +38,8 @@ _MOVED_M = 5.0
 _SAME_POLYGON = 0.5
 #: Bounds of the classes of the draft's confidence.
 CONFIDENCE_BOUNDS = (0.0, 0.5, 0.7, 0.9, 1.0)
+#: Kind of polygons that do not count in shares, unless they are of it in one of the charts only.
+_LAND = kind_of(Rule.LAND)
 #: What is in one of the two charts only.
 NOWHERE = "not in the chart"
 
@@ -107,7 +109,7 @@ def compare_with_draft(corrected: Chart, draft: Draft, minutes: float | None) ->
 
     Returns
     -------
-    `minutes`; `total`, areas in both charts and of them those with another type and with another egg; `area_km2`, by
+    `minutes`; `total`, area at sea in both charts and of it that with another type and with another egg; `area_km2`, by
     type before and after; `confusion_km2`, by type of the draft and type of the correction; `by_type` and
     `by_confidence` of the draft, as `total`; `polygons`, numbers by what happened to them; `changed`, each changed
     polygon with its place and its egg before and after; `left_as_drafted`, the draft's places to review where nothing
@@ -165,11 +167,13 @@ def _tallies(
     sure = [_Tally(facts={"from": low, "to": high}) for low, high in pairwise(CONFIDENCE_BOUNDS)]
     unsure = _Tally(facts={"from": None, "to": None})
     for i, j, km2 in zip(common.before.tolist(), common.after.tolist(), common.km2.tolist(), strict=True):
+        if before.kinds[i] == after.kinds[j] == _LAND:
+            continue
         changed = before.kinds[i] != after.kinds[j], before.eggs[i] != after.eggs[j]
         place = int(np.searchsorted(CONFIDENCE_BOUNDS[1:-1], confidence[i], side="right"))
         for tally in (total, kinds[before.kinds[i]], unsure if np.isnan(confidence[i]) else sure[place]):
             tally.add(km2, *changed)
-    return total, list(kinds.values()), [t for t in (*sure, unsure) if t.km2 > 0]
+    return total, [t for t in kinds.values() if t.km2 > 0], [t for t in (*sure, unsure) if t.km2 > 0]
 
 
 def _in_order(kinds: NDArray[Any], km2: NDArray[np.float64]) -> list[str]:
@@ -286,5 +290,5 @@ def nearly_the_draft(changes: Mapping[str, Any]) -> list[str]:
     share = changes["total"]["other_egg_share"]
     if share is None or share >= NEARLY_THE_DRAFT:
         return []
-    same = f"the chart has the draft's egg on {1 - share:.1%} of its area"
+    same = f"the chart has the draft's egg on {1 - share:.1%} of its area at sea"
     return [f"{same}: as labels, it would teach a model what the draft's model knows already"]
