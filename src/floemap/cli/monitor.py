@@ -23,7 +23,7 @@ def monitor(
     """Follow how much of the drafts analysts change, over many published charts.
 
     Shows the share of the area at sea that got another dominant type, and another egg: of all charts, by type of the
-    draft, by month, by the draft's confidence and by model. Charts without a draft are named and not counted. Of several
+    draft, by month, by confidence and by model. Charts without a draft are named and not counted. Of several
     issues of a chart, the last counts.
 
         floemap monitor published --out followed
