@@ -19,6 +19,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 from damage import damaged, mutate, mutations
 from lxml import etree
 
@@ -291,6 +293,129 @@ def _sqlite(content: bytes, rng: random.Random) -> tuple[str, bytes]:
         return do, path.read_bytes()
 
 
+def _netcdf(content: bytes, rng: random.Random) -> tuple[str, bytes]:
+    """Change a variable of NetCDF-4: its name, place, shape, type, values, attributes, or how it is stored."""
+    with tempfile.TemporaryDirectory(prefix="floemap-reliability-") as folder:
+        path = Path(folder) / "x.nc"
+        path.write_bytes(content)
+        with h5py.File(path, "r+") as f:
+            name = rng.choice(sorted(f))
+            how = rng.choice([*_NETCDF])
+            what = _NETCDF[how](f, name, rng)
+        return f"{name}: {how} {what}"[:150], path.read_bytes()
+
+
+def _stored_anew(f: h5py.File, name: str, values: Any, **options: Any) -> None:
+    attributes = dict(f[name].attrs)
+    del f[name]
+    f.create_dataset(name, data=values, **options)
+    f[name].attrs.update({k: v for k, v in attributes.items() if k not in _OF_NETCDF})
+
+
+def _values(f: h5py.File, name: str, rng: random.Random) -> str:
+    """Put an odd value into a part of a variable."""
+    values = f[name][()]
+    if f[name].dtype.kind not in "fiu":
+        odd: Any = rng.choice(["", "x" * 5000, ";" * 14, "1;" * 15, "poly_id;CT", "-1;91", "\0", "²;" * 15])
+        if values.size:
+            row = rng.randrange(len(values))
+            kept = values[row].decode().split(";")
+            kept[rng.randrange(len(kept))] = rng.choice(["", "-", "999", "1e9", "-9", "98", "77", "²", "NaN"])
+            values[row] = rng.choice([odd, ";".join(kept)])
+        f[name][...] = values
+        return "text"
+    odd = rng.choice([np.nan, np.inf, -np.inf, 0, -1, 255, 77, 4321, 1e30, 91, 181, 2**31])
+    with np.errstate(invalid="ignore", over="ignore"):
+        new = np.full(values.shape, odd, np.float64).astype(values.dtype)
+    part = tuple(slice(a := rng.randrange(n), rng.choice([a + 1, n])) for n in values.shape)
+    if rng.random() < 0.3:
+        part = (slice(None),) * values.ndim
+    values[part] = new[part]
+    f[name][...] = values
+    return f"{odd} at {part}"
+
+
+def _shape(f: h5py.File, name: str, rng: random.Random) -> str:
+    values = f[name][()]
+    ways: list[Callable[[Any], Any]] = [
+        lambda v: v[:-1], lambda v: v[0], lambda v: v[None], lambda v: np.repeat(v, 2, axis=0), lambda v: v[:0],
+        np.transpose, np.ravel, lambda v: v[..., :1],
+    ]  # fmt: skip
+    which = rng.randrange(len(ways))
+    _stored_anew(f, name, ways[which](values))
+    return str(which)
+
+
+def _type(f: h5py.File, name: str, rng: random.Random) -> str:
+    kind = rng.choice(["S3", "u1", "i8", "f2", "f8", "c8", "?", ">f4"])
+    with np.errstate(all="ignore"):
+        _stored_anew(f, name, np.zeros(f[name].shape) if kind == "S3" else f[name][()].astype(kind))
+    return kind
+
+
+def _declared(f: h5py.File, name: str, rng: random.Random) -> str:
+    """Declare dimensions that nothing is stored of; all of the variables of a shape, or one."""
+    size = rng.choice([2**31, 100_000, 39_999])
+    shape = f[name].shape
+    alike = [n for n in f if f[n].shape == shape and len(shape) == 2 and f[n].dtype.kind in "fiu"]
+    for one in alike if rng.random() < 0.7 else [name]:
+        kind, attributes = f[one].dtype, {k: v for k, v in f[one].attrs.items() if k not in _OF_NETCDF}
+        del f[one]
+        f.create_dataset(one, (size,) * len(shape), kind, chunks=(64,) * len(shape))
+        f[one].attrs.update(attributes)
+    return str(size)
+
+
+def _chunk(f: h5py.File, name: str, rng: random.Random) -> str:
+    """Store it in one chunk, much larger than it is."""
+    side = rng.choice([64, 8192, 16384])
+    shape = f[name].shape
+    values = f[name][()]
+    attributes = {k: v for k, v in f[name].attrs.items() if k not in _OF_NETCDF}
+    del f[name]
+    options = {"chunks": (side,) * len(shape), "maxshape": (None,) * len(shape), "compression": "gzip"}
+    f.create_dataset(name, data=values if side < 100 else None, shape=shape, dtype=values.dtype, **options)
+    f[name].attrs.update(attributes)
+    return str(side)
+
+
+def _attribute(f: h5py.File, name: str, rng: random.Random) -> str:
+    thing = rng.choice([f, f[name]])
+    if not (names := [k for k in thing.attrs if k not in _OF_NETCDF]):
+        raise ValueError("has no attribute")
+    which = rng.choice(names)
+    odd = rng.choice([0, -1, np.nan, np.inf, 2**62, "", "x" * 3000, "../../x", "\x1b[2J", [1.0, 2.0], b"\xff\xfe"])
+    thing.attrs[which] = odd
+    return f"{which} = {str(odd)[:30]!r}"
+
+
+def _linked_away(f: h5py.File, name: str, rng: random.Random) -> str:
+    target = rng.choice([h5py.SoftLink("/nothing"), h5py.SoftLink(f"/{name}"), h5py.ExternalLink("other.nc", name)])
+    del f[name]
+    f[name] = target
+    return type(target).__name__
+
+
+def _moved(f: h5py.File, name: str, rng: random.Random) -> str:
+    other = rng.choice([f"{name}_", name.upper(), "a/b", rng.choice(sorted(f)) + "2"])
+    f.move(name, other)
+    return other
+
+
+def _gone(f: h5py.File, name: str, rng: random.Random) -> str:
+    del f[name]
+    if rng.random() < 0.3:
+        f.create_group(name)
+    return ""
+
+
+_NETCDF: dict[str, Callable[[h5py.File, str, random.Random], str]] = {
+    "values": _values, "more values": _values, "shape": _shape, "type": _type, "declared": _declared, "chunk": _chunk,
+    "attribute": _attribute, "link": _linked_away, "moved": _moved, "gone": _gone,
+}  # fmt: skip
+#: Attributes by which NetCDF-4 ties variables to dimensions.
+_OF_NETCDF = {"DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME", "_Netcdf4Dimid", "_Netcdf4Coordinates"}
+
 _OF: dict[str, Callable[[bytes, random.Random], tuple[str, bytes]]] = {
     ".csv": _csv,
     ".json": _json,
@@ -306,6 +431,7 @@ _OF: dict[str, Callable[[bytes, random.Random], tuple[str, bytes]]] = {
     ".pt": _torch,
     ".npz": _npz,
     ".gpkg": _sqlite,
+    ".nc": _netcdf,
     ".shp": _head(200),
     ".shx": _head(120),
     ".dbf": _head(400),

@@ -25,11 +25,13 @@ from chart_maker import write_chart
 from damage import without_checksums
 from mutants import mutant
 from run_maker import make_run
+from small_ai4arctic import write_asid2, write_prep, write_raw
 from small_dataset import write_chart as write_dataset_chart
 from small_dataset import write_product, zip_files
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings
 from workshop import Inputs
 
+from floemap.datasets.ai4arctic.prepare import label_scene, prepare_scene
 from floemap.datasets.extremeearth.inventory import check_dataset
 from floemap.datasets.extremeearth.scenes import scene_of
 from floemap.errors import FloemapError
@@ -42,6 +44,7 @@ from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.draftchart.source import find_product
 from floemap.inference.predict.product_reader import open_fitting
 from floemap.info import describe
+from floemap.layers.of_ai4arctic import layers_of_ai4arctic
 from floemap.learning.models.checkpoint import Checkpoint, load_checkpoint
 from floemap.learning.training.loop import train
 from floemap.learning.training.state import load_state
@@ -96,6 +99,29 @@ def _prepare(folder: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="floemap-reliability-") as out:
         made = prepare(_one(folder), out, PrepareSettings(resolution_m=5000), quicklook=False)
         return _digest(made.raster.read_bytes())
+
+
+def _ai4arctic(folder: Path) -> str:
+    """As ``prepare``, ``label``, ``layer`` and ``info`` do, on both grids in turn."""
+    path = _one(folder)
+    facts = json.dumps(describe(path).facts, sort_keys=True, default=str).replace(str(folder), "")
+    image = path.stat().st_size % 2
+    pixel_m = 4070.78 if "icechart" in path.name else 4000  # two raw pixels, one of the other form
+    settings = PrepareSettings(resolution_m=pixel_m, grid="image" if image else "polar")
+    with tempfile.TemporaryDirectory(prefix="floemap-reliability-") as out, patch(_QUICKLOOK):
+        made = prepare_scene(path, out, settings)
+        labels = label_scene(path, made.folder, Path(out) / "labels")
+        layers = layers_of_ai4arctic(made.folder, path, ["t2m", "distance_to_land_km", "latitude_deg"])
+        rasters = [made.raster, labels.raster, *(one.folder / "layer.tif" for one in layers)]
+        return _digest(facts, *(p.read_bytes() for p in rasters))
+
+
+def _asid2(folder: Path) -> str:
+    """A chart on a product that is whole."""
+    path = _one(folder, "*Icechart*")
+    facts = json.dumps(describe(path).facts, sort_keys=True, default=str).replace(str(folder), "")
+    with tempfile.TemporaryDirectory(prefix="floemap-reliability-") as out:
+        return _digest(facts, label_scene(path, folder / "product.tif", out).raster.read_bytes())
 
 
 def _chart(folder: Path) -> str:
@@ -184,6 +210,7 @@ def _tiny_checkpoint(folder: Path) -> str:
         return _checkpoint(folder)
 
 
+_QUICKLOOK = "floemap.datasets.ai4arctic.prepare.draw_quicklook"
 _XML = ("*/manifest.safe", "*/annotation/*.xml", "*/annotation/calibration/*.xml")
 _PIXELS = "*/measurement/*.tiff"
 _ALL = [
@@ -202,6 +229,8 @@ _ALL = [
     *(Reader(f"settings {p.stem}", ("*.toml",), _settings) for p in sorted(CONFIGS.glob("*.toml"))),
     Reader("run", ("*.json", "cells/**/*.json", "cells/**/*.jsonl"), _run),
     Reader("report", ("*.json", "cells/**/*.json*", "cells/**/*.npz"), _report),
+    *(Reader(f"AI4Arctic {kind}", ("*.nc",), _ai4arctic) for kind in ("ready", "raw")),
+    Reader("ASID-v2", ("*.nc",), _asid2),
     Reader("dataset", ("*.zip", "*.shp", "*.dbf", "*.shx", "*.prj"), _dataset),
 ]
 #: By name.
@@ -231,9 +260,18 @@ def make_intact(folder: Path, inputs: Inputs) -> None:
     make_run(place["report"], repeats=1, losses=("dice", "focal"), scenes=("01",))
     _report(place["report"])  # so that its checks are there
     shutil.copytree(place["report"], place["run"], dirs_exist_ok=True)
+    _make_ai4arctic(place)
     write_product(place["dataset"], scene_of(1), container="zip")
     chart = write_dataset_chart(place["dataset"], scene_of(1))
     zip_files(place["dataset"] / "other.zip", sorted(chart.parent.glob(f"{chart.stem}.*")))
+
+
+def _make_ai4arctic(place: Mapping[str, Path]) -> None:
+    raw = write_raw(place["AI4Arctic raw"])
+    ready = write_prep(place["AI4Arctic ready"], raw)
+    write_asid2(place["ASID-v2"] / "SIMULATED_20190405T084543_S1B_AMSR2_Icechart-Greenland-CentralEast.nc", raw)
+    with tempfile.TemporaryDirectory(prefix="floemap-reliability-") as out, patch(_QUICKLOOK):
+        shutil.copy(prepare_scene(ready, out, PrepareSettings(resolution_m=4000)).raster, place["ASID-v2"])
 
 
 def _make_trainings(place: Mapping[str, Path]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from small_ai4arctic import write_asid2
 from workshop import run
 
 from floemap.cog import open_raster
@@ -26,28 +27,6 @@ from floemap.simulation.ai4arctic_scene import SimulatedScene
 
 Made = tuple[SimulatedScene, ...]
 NAME = "SIMULATED_20190405T084543_S1B_AMSR2_Icechart-Greenland-CentralEast.nc"
-
-
-def write_asid2(path: Path, raw: Path) -> Path:
-    """Write the content of a simulated raw file in the form of ASID-v2; 0 where there is no polygon, ids from 1."""
-    with h5py.File(raw) as f, h5py.File(path, "w") as g:
-        for name in ("primary", "secondary"):
-            db = f[f"nersc_sar_{name}"][:]
-            g[f"sar_{name}"] = g[f"nersc_sar_{name}"] = np.clip((db + 25) / 25, -1, 1).astype(np.float32)
-        ids = f["polygon_icechart"][:]
-        assert np.nanmax(ids) < 255
-        g["polygon_icechart"] = np.nan_to_num(ids).astype(np.uint8)
-        rows = [r.decode().removeprefix("poly_") for r in f["polygon_codes"][:]]
-        g.create_dataset("polygon_codes", data=np.array(rows, object), dtype=h5py.string_dtype())
-        g["distance_map"] = f["distance_map"][:].astype(np.uint8)
-        for name in ("line", "sample", "latitude", "longitude", "height"):
-            g[f"sar_grid_{name}"] = f[f"sar_grid_{name}"][:]
-        g["sar_incidenceangles"] = np.linspace(19, 47, ids.shape[1])
-        for name in ("btemp_6.9h", "btemp_89.0ah"):
-            g[name] = f["btemp_6_9h"][:]
-        for name, value in {"aoi_upperleft_sample": 0, "aoi_lowerright_line": len(ids)}.items():
-            g.attrs[name] = value
-    return path
 
 
 @pytest.fixture(scope="module")

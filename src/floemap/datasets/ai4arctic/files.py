@@ -8,11 +8,12 @@ and no more than a strip is in memory.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -44,10 +45,16 @@ Floats = NDArray[np.float32]
 
 #: What h5py raises for damaged and foreign files.
 UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
-#: Largest number of lines or samples, more than any Sentinel-1 image has, and of bytes in one chunk of a file.
-_MOST_PIXELS, _MOST_CHUNK_BYTES = 40_000, 1 << 30
+#: Largest number of lines or samples, and of pixels, more than any Sentinel-1 image has: a scene of 10,000 x 10,500 raw
+#: pixels is usual. A file may declare more than it stores.
+_MOST_ON_A_SIDE: int = 40_000
+_MOST_PIXELS: Mapping[Kind, int] = MappingProxyType({"raw": 160_000_000, "ready": 40_000_000})
+#: Largest number of bytes in one chunk of a file.
+_MOST_CHUNK_BYTES = 1 << 28
 #: Lines of a strip, where the chunks of the file do not ask for more, and the most that they get.
 _STRIP_LINES, _MOST_STRIP_LINES = 512, 2048
+#: Largest magnitude of a band, dB.
+_MOST_DB = 200.0
 _AGAIN = "Download the file again."
 #: Global attribute of simulated files.
 SIMULATED_ATTRIBUTE = "simulated"
@@ -185,8 +192,17 @@ class SceneFile:
         """Return sigma nought of "hh" or "hv" of lines [first, stop), (lines, samples), dB, NaN in gaps.
 
         In a ready-to-train file a pixel of exactly the global mean is stored as 0 and taken for a gap, too.
+
+        Raises
+        ------
+        ProductError
+            If it cannot be read, or a value is beyond any backscatter.
         """
-        return self.values(_BANDS[band], first, stop)
+        found = self.values(_BANDS[band], first, stop)
+        with np.errstate(invalid="ignore"):
+            if (odd := np.abs(found) > _MOST_DB).any():
+                raise self._error(f"its variable {_BANDS[band]} has the value {found[odd][0]:g} dB", _AGAIN)
+        return found
 
     def incidence_deg(self, first: int, stop: int) -> Floats:
         """Return the incidence angle of lines [first, stop), (lines, samples), degrees, NaN in gaps.
@@ -248,7 +264,7 @@ class SceneFile:
 
     def polygon_ids(self, first: int, stop: int) -> NDArray[np.int32]:
         """Return the ids of polygons of lines [first, stop) of a raw file, (lines, samples) int32, -1 for none."""
-        stored = self.stored(POLYGONS, first, stop)
+        stored = np.asarray(self.stored(POLYGONS, first, stop), np.float32)
         with np.errstate(invalid="ignore"):
             ids = np.where(np.isfinite(stored) & (np.abs(stored) < 2**30), stored, -1).astype(np.int32)
         return ids
@@ -344,7 +360,7 @@ class SceneFile:
             if (found.dtype.kind in "fiu") != (variable.dtype != "str"):
                 raise self._error(f"its variable {variable.name} has the type {found.dtype}", _AGAIN)
             if found.chunks and np.prod(found.chunks, dtype=float) * found.dtype.itemsize > _MOST_CHUNK_BYTES:
-                raise self._error(f"its variable {variable.name} has chunks of more than 1 GiB", _AGAIN)
+                raise self._error(f"its variable {variable.name} has chunks of more than 256 MiB", _AGAIN)
 
     def _shape(self) -> tuple[int, int]:
         shapes: dict[tuple[str, ...], tuple[str, tuple[int, ...]]] = {}
@@ -359,7 +375,8 @@ class SceneFile:
             square = {POLYGON_CODES: None, LINES: None, COARSE[0]: None}.get(dimensions[0], self._tie_points)
             if square and int(np.prod(shape)) != square**2:
                 raise self._error(f"{name} has the shape {shape}", f"There are {square} x {square} tie points.")
-            if max(shape, default=0) > _MOST_PIXELS or min(shape, default=0) < 1:
+            much = max(shape, default=0) > _MOST_ON_A_SIDE or np.prod(shape, dtype=float) > _MOST_PIXELS[self.kind]
+            if much or min(shape, default=0) < 1:
                 raise self._error(f"{name} has the shape {shape}", _AGAIN)
         _, shape = next(v for d, v in shapes.items() if d[0] == LINES)
         images = [v.name for v in self._variables if v.dimensions[0] == LINES and v.name in self._file]

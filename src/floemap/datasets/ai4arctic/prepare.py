@@ -62,6 +62,8 @@ from floemap.sentinel1.stac import write_item
 _FRACTIONS, _DISTANCE = "fractions.tif", "border_distance.tif"
 #: Raise the revision when bands change.
 STAGE = replace(PREPARE_STAGE, revision=1)
+#: A grid over an image has at most so many times its pixels, and a few: a slanting one of thrice its width has 2.7.
+_MOST_TIMES_LARGER, _LEAST_PIXELS = 10, 10_000
 _NOISE = "subtracted by the dataset's makers, DOI 10.1109/TGRS.2021.3131036"
 
 
@@ -170,7 +172,14 @@ def _placed(file: SceneFile, settings: PrepareSettings, like: str | Path | None)
             locator = ImageLocator(tie, file.shape, file.spacing_m, file.scene.product)
         else:
             locator = TieLocator(tie, file.shape, settings.crs)
-        return locator, locator.grid(settings.resolution_m)
+        geobox = locator.grid(settings.resolution_m)
+        pixels = file.shape[0] * file.shape[1] * (file.spacing_m / settings.resolution_m) ** 2
+        if geobox.shape[0] * geobox.shape[1] > _MOST_TIMES_LARGER * pixels + _LEAST_PIXELS:
+            size = f"{geobox.shape[0]} x {geobox.shape[1]}"
+            message = f"would have {size} pixels on the grid, and its image has {pixels:.0f} of that size."
+            hint = "The tie points or pixel_spacing are wrong, or the CRS does not suit the place."
+            raise GridError(message, path=file.path, hint=hint)
+        return locator, geobox
     refuse_two_grids(settings)
     geobox = read_geobox(Path(like))
     return locator_on(file, geobox), geobox
