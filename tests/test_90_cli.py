@@ -183,10 +183,10 @@ NEEDED = {
     "plan": "S --out O", "cell": "N --out O", "gather": "--out O",
     "simulate ai4arctic": "--out O", "fetch ai4arctic": "--check F",
     "fetch extremeearth": "--out O", "layer distance-to-land": "P --land L", "layer from-raster": "P F --name n",
-    "layer from-ai4arctic": "P F", "archive": "S --out O",
+    "layer from-ai4arctic": "P F", "archive": "S --out O", "watch": "F --out O",
 }  # fmt: skip
 #: Commands whose beginnings stay when they are stopped.
-RESUMES = {"archive", "train", "compare", "plan", "cell", "gather", "demo"} | {
+RESUMES = {"archive", "watch", "train", "compare", "plan", "cell", "gather", "demo"} | {
     "fetch ai4arctic",
     "fetch extremeearth",
     "fetch weights",

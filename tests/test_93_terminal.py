@@ -95,6 +95,7 @@ CALLS: dict[str, list[str]] = {
     "chart": ["chart", "EVIL", "--model", "MODEL", "--out", "OUT"],
     "chart --land-mask": ["chart", "PREPARED", "--model", "MODEL", "--land-mask", "EVIL", "--out", "OUT"],
     "archive": ["archive", "EVIL", "--cluster", "EVIL", "--out", "OUT"],
+    "watch": ["watch", "EVIL", "--once", "--settle", "0", "--model", "EVIL", "--out", "OUT"],
     "archive --cluster": ["archive", "PREPARED", "--cluster", "EVIL", "--out", "OUT"],
     "plan": ["plan", "EVIL", "--out", "OUT"],
     "cell": ["cell", "EVIL", "--out", "EVIL"],

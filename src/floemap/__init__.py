@@ -22,6 +22,7 @@ The public API, each name loaded when it is first used. Functions with long work
     make_chart(product, models, out)  a draft ice chart of a product (and make_charts for many)
     chart_archive(scenes, models, out)  charts of thousands of products, on a cluster
     make_mosaic(charts, out)     the concentrations of several charts on one polar grid
+    watch_folder(folder, models, out)  charts of products as they arrive
     publish_chart(chart, out, analyst)  a corrected chart, checked, in all formats
     monitor_charts(published)    how much of their drafts was changed, over many published charts
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
@@ -40,6 +41,7 @@ from floemap.progress import with_bar
 
 if TYPE_CHECKING:
     from floemap.archive.archive import chart_archive
+    from floemap.archive.watch import watch_folder
     from floemap.config import config_text
     from floemap.demo import run_demo
     from floemap.errors import FloemapError
@@ -116,6 +118,7 @@ _WHERE = {
     "run_demo": "floemap.demo",
     "simulate_pixels": "floemap.simulation.pixels",
     "train_model": "floemap.study.compare",
+    "watch_folder": "floemap.archive.watch",
 }
 
 __all__ = [
@@ -160,6 +163,7 @@ __all__ = [
     "run_demo",
     "simulate_pixels",
     "train_model",
+    "watch_folder",
 ]
 
 

@@ -135,10 +135,10 @@ def _answer(outcome: Outcome[DraftChart], seconds: float) -> Answer:
     assert error is not None
     row = failed_row(outcome.product, error, datetime.now(UTC), seconds)
     trace = "".join(traceback.format_exception(error))
-    return Answer(Outcome(outcome.product, None, error), row, _may_pass(error), trace)
+    return Answer(Outcome(outcome.product, None, error), row, may_pass(error), trace)
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
     """Whether an error comes from the system and not from the product: a busy network disk, too little memory."""
     for cause in _causes(error):
         if isinstance(cause, MemoryError):

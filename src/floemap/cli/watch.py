@@ -1,0 +1,113 @@
+"""``floemap watch``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from floemap.cli.app import command, fail, in_words, print_result, stderr
+from floemap.cli.chart import ChartOptions, LandMask, Model, Prepared
+from floemap.cli.many import Out, describe_made
+from floemap.cli.predict import Device, Engine, Precision
+
+if TYPE_CHECKING:
+    from floemap.inference.draftchart.chart import DraftChart
+    from floemap.outcomes import Outcome
+
+
+class _Terminated(BaseException):
+    """SIGTERM has arrived."""
+
+
+@command("watch", resumes=True)
+def watch(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder in which products arrive, also in folders below it.")
+    ],
+    out: Out,
+    *,
+    model: Model = None,
+    once: Annotated[bool, typer.Option("--once", help="Chart what is there, and end.")] = False,
+    every: Annotated[float, typer.Option("--every", min=0.1, metavar="S", help="Seconds between two looks.")] = 60.0,
+    settle: Annotated[
+        float,
+        typer.Option(
+            "--settle", min=0, metavar="S", help="Seconds without a change after which a product counts as complete."
+        ),
+    ] = 10.0,
+    settings: ChartOptions,
+    land_mask: LandMask = None,
+    prepared: Prepared = None,
+    engine: Engine = "torch",
+    precision: Precision = "auto",
+    device: Device = "auto",
+) -> None:
+    """Chart each product that arrives in FOLDER, once, until the command is stopped.
+
+    Products may be copied into FOLDER under their own names: one is charted when it has not changed for some seconds
+    and its zip is complete. One that fails is tried again when it is copied anew. DIR gets one folder for each chart,
+    the same as from `floemap chart`, and watch.jsonl: a line of JSON for each event, with times of sensing, arrival and
+    chart.
+
+    The command may be stopped or killed at any moment; repeat it to resume. SIGTERM ends it with exit code 0, ctrl-C
+    with 130. With `--once` the exit code is 1 if a product could not be charted.
+
+        floemap watch incoming --model model.safetensors --out charts
+
+        floemap watch incoming --model model.safetensors --out charts --once --settle 2
+    """
+    from floemap.archive.watch import watch_folder
+    from floemap.cli.bars import Bars
+
+    with _ended_by_sigterm(), Bars(1, "products") as bars:
+        done = watch_folder(
+            folder,
+            model,
+            out,
+            settings,
+            once=once,
+            every_s=every,
+            settle_s=settle,
+            land_mask=land_mask,
+            prepared=prepared,
+            engine=engine,
+            precision=precision,
+            device=device,
+            progress_of=lambda path: bars.begin(path.name),
+            finished=_finished,
+        )
+    if done.arriving:
+        stderr.print(f"products that are still arriving: {done.arriving}")
+    if failed := done.failed:
+        fail(f"{len(failed)} of {len(done.outcomes)} products could not be charted.")
+
+
+def _finished(outcome: Outcome[DraftChart]) -> None:
+    if outcome.result is not None:
+        print_result(outcome.result.folder, skipped=outcome.result.skipped)
+        describe_made(outcome.result.folder, whole=False)
+    elif outcome.error is not None:
+        stderr.print(f"error: {in_words(outcome.error)}", style="bold red")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """End the block at SIGTERM, unfinished results removed, with exit code 0."""
+
+    def end(*_: Any) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        stderr.print("ended by SIGTERM; finished charts are kept, repeat the command to resume")
+        raise typer.Exit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,270 @@
+"""Watching a folder: half-copied products, processes that are killed, products that fail, each charted once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workshop import Inputs, contents, run
+
+from floemap.archive.arrivals import Arrivals
+from floemap.archive.journal import Entry, Journal
+from floemap.archive.watch import Watched, watch_folder
+from floemap.errors import ConfigError, FloemapError, OutputError
+from floemap.inference.draftchart.chart import DraftChart
+from floemap.inference.draftchart.settings import ChartSettings
+from floemap.outcomes import Outcome
+
+SETTINGS = ChartSettings(only=("classes",), min_area_km2=100)
+
+
+def events(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "watch.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+class Clock:
+    """Time that passes when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# --- what has arrived
+
+
+def test_a_zip_counts_when_it_is_complete_and_quiet(small_zip: Path, tmp_path: Path) -> None:
+    """Copied in pieces: however long the copy pauses, half a zip is not taken for a product."""
+    clock, content, path = Clock(), small_zip.read_bytes(), tmp_path / small_zip.name
+    arrivals = Arrivals(tmp_path, settle_s=10, patience_s=1000, clock=clock)
+    path.write_bytes(content[: len(content) // 2])
+    for seconds in (0, 10, 500):
+        clock.now += seconds
+        assert arrivals.look() == ([], 1)
+    path.write_bytes(content)
+    assert arrivals.look() == ([], 1), "it has changed just now"
+    clock.now += 9.9
+    assert arrivals.look() == ([], 1)
+    clock.now += 0.1
+    found, arriving = arrivals.look()
+    assert ([a.path for a in found], arriving) == ([path], 0)
+
+
+def test_half_a_zip_that_stays_so_is_given_in_the_end(small_zip: Path, tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / small_zip.name
+    path.write_bytes(small_zip.read_bytes()[:-100])
+    arrivals = Arrivals(tmp_path, settle_s=10, patience_s=1000, clock=clock)
+    arrivals.look()
+    clock.now = 1000
+    assert [a.path for a in arrivals.look()[0]] == [path], "so that somebody hears of it"
+
+
+def test_a_folder_counts_when_nothing_in_it_changes(small_product: Path, tmp_path: Path) -> None:
+    clock, folder = Clock(), tmp_path / small_product.name
+    arrivals = Arrivals(tmp_path, settle_s=10, patience_s=1000, clock=clock)
+    shutil.copytree(small_product, folder, ignore=shutil.ignore_patterns("*.tiff"))
+    assert arrivals.look() == ([], 1)
+    clock.now = 9
+    (folder / "measurement").mkdir(exist_ok=True)
+    (folder / "measurement" / "late.tiff").write_bytes(b"1")
+    assert arrivals.look() == ([], 1)
+    clock.now = 18
+    assert arrivals.look() == ([], 1), "9 seconds after the last change"
+    clock.now = 19
+    assert [a.path for a in arrivals.look()[0]] == [folder]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FloemapError, match="nowhere: cannot be looked into"):
+        Arrivals(tmp_path / "nowhere", settle_s=1, patience_s=1).look()
+
+
+# --- the record
+
+
+def entry(event: Any, product: str = "p", state: str = "1") -> Entry:
+    return Entry(event, product, state, "2018-01-16T08:00:00+00:00")
+
+
+def test_the_record_survives_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.add(entry("charted"))
+    journal.add(entry("begun", "q"))
+    whole = (tmp_path / "watch.jsonl").read_bytes()
+    for cut in range(whole.index(b"\n") + 1, len(whole), 40):
+        (tmp_path / "watch.jsonl").write_bytes(whole[:cut])
+        again = Journal(tmp_path)
+        assert again.is_ended("p", "1")
+        assert again.begun("q", "1") == 0
+        again.add(entry("failed", "r"))
+        assert Journal(tmp_path).is_ended("r", "1")
+        assert Journal(tmp_path).is_ended("p", "1")
+
+
+def test_what_is_stopped_is_begun_again_and_counts_from_zero(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for event, begun in (("begun", 1), ("begun", 2), ("stopped", 0), ("begun", 1)):
+        journal.add(entry(event))
+        assert (journal.begun("p", "1"), journal.is_ended("p", "1")) == (begun, False)
+    journal.add(entry("failed"))
+    assert journal.is_ended("p", "1") and not journal.is_ended("p", "2"), "copied anew it is another one"
+
+
+def test_a_file_of_others_is_not_taken_for_the_record(tmp_path: Path) -> None:
+    (tmp_path / "watch.jsonl").write_text("mine\nand mine\n")
+    with pytest.raises(OutputError, match="is not the record of `floemap watch`"):
+        Journal(tmp_path)
+
+
+# --- charting
+
+
+def watched(
+    folder: Path, inputs: Inputs, out: Path, looks: list[Callable[[], object]], **options: Any
+) -> tuple[Watched | None, list[Outcome[DraftChart]]]:
+    """Watch with something happening between looks; the last look ends as by ctrl-C."""
+    finished: list[Outcome[DraftChart]] = []
+    steps = iter(looks)
+
+    def sleep(seconds: float) -> None:
+        step = next(steps, None)
+        if step is None:
+            raise KeyboardInterrupt
+        step()
+
+    try:
+        given: dict[str, Any] = {"settle_s": 0.0, "sleep": sleep, "finished": finished.append} | options
+        return watch_folder(folder, [inputs.model], out, SETTINGS, **given), finished
+    except KeyboardInterrupt:
+        return None, finished
+
+
+def test_each_product_is_charted_once(workshop: Inputs, tmp_path: Path) -> None:
+    """Across looks and calls; the record has the times; what fails is tried again when it is copied anew."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    poison = folder / "poison.nc"
+
+    def arrive() -> None:
+        shutil.copytree(workshop.prepared, folder / workshop.name)
+        poison.write_bytes(b"nothing")
+
+    _, finished = watched(folder, workshop, out, [arrive, lambda: None, lambda: None])
+    assert {o.product.name: o.error is None for o in finished} == {workshop.name: True, "poison.nc": False}
+    before = contents(out / workshop.name)
+    _, finished = watched(folder, workshop, out, [lambda: poison.write_bytes(b"nothing again"), lambda: None])
+    assert [o.product.name for o in finished] == ["poison.nc"]
+    assert contents(out / workshop.name) == before
+    lines = events(out)
+    assert [(e["event"], e["product"]) for e in lines if e["event"] != "begun"] == [
+        *(("charted", workshop.name), ("failed", "poison.nc"), ("failed", "poison.nc")),
+    ]
+    charted = next(e for e in lines if e["event"] == "charted")
+    scene = json.loads((workshop.prepared / "product.json").read_text())["scene"]
+    assert (charted["sensing_start"], charted["sensing_stop"]) == (scene["start"], scene["stop"])
+    assert charted["simulated"] is True
+    assert charted["seconds_from_sensing"] > 0 and charted["seen"] <= charted["at"] + "~"
+    assert str(poison) in next(e for e in lines if e["event"] == "failed")["error"]
+
+
+def test_killed_in_the_middle_it_resumes(workshop: Inputs, tmp_path: Path) -> None:
+    """kill -9 while a chart is written; SIGTERM while it waits; then the chart is there, once."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(workshop.prepared, folder / workshop.name)
+    call = [sys.executable, "-c", "from floemap.cli import main; main()", "watch", str(folder), "--out", str(out)]
+    call += [
+        "--model",
+        str(workshop.model),
+        "--only",
+        "classes",
+        "--min-area",
+        "100",
+        "--settle",
+        "0",
+        "--every",
+        "0.2",
+    ]
+
+    def wait_for(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+        for _ in range(6000):
+            if found():
+                return
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        raise AssertionError("it takes too long")
+
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: any(out.glob(".*.partial-*/")), process)
+        os.kill(process.pid, signal.SIGKILL)
+    assert not (out / workshop.name).exists()
+    assert [e["event"] for e in events(out)] == ["begun"]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: "charted" in (out / "watch.jsonl").read_text(), process)
+        time.sleep(0.5)  # several looks later
+        process.terminate()
+        stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout.split()) == (0, [str(out / workshop.name)])
+    assert "ended by SIGTERM" in stderr
+    assert [e["event"] for e in events(out)] == ["begun", "begun", "charted"]
+    assert sorted(p.name for p in out.iterdir()) == sorted([workshop.name, "watch.jsonl"]), "nothing is left over"
+
+
+def test_once_charts_what_is_there_and_ends(workshop: Inputs, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(workshop.prepared, folder / workshop.name)
+    options: list[str | Path] = ["--model", workshop.model, "--out", out, "--only", "classes", "--min-area", "100"]
+    done = run("watch", folder, *options, "--once", "--settle", "0")
+    assert (done.exit_code, done.stdout.split()) == (0, [str(out / workshop.name)])
+    (folder / "half.zip").write_bytes(b"PK\x03\x04 half")
+    done = run("watch", folder, *options, "--once", "--settle", "0")
+    assert done.exit_code == 1
+    assert "half.zip" in done.stderr and "1 of 1 products could not be charted" in done.stderr
+    assert run("watch", folder, *options, "--once", "--settle", "0").exit_code == 0, "it is not tried again"
+
+
+def test_what_ends_its_process_again_and_again_is_given_up(workshop: Inputs, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(workshop.prepared, folder / workshop.name)
+    out.mkdir()
+    state = Arrivals(folder, settle_s=0, patience_s=0).look()[0][0].state
+    for _ in range(3):  # as three killed processes have left it
+        Journal(out).add(entry("begun", workshop.name, state))
+    done, _ = watched(folder, workshop, out, [lambda: None], once=True)
+    assert "was begun 3 times" in str(done.outcomes[0].error)
+    assert events(out)[-1]["event"] == "failed" and not (out / workshop.name).exists()
+
+
+def test_errors_of_the_system_are_tried_again(
+    workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk may have space at the next look; after three tries it counts as failed."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(workshop.prepared, folder / workshop.name)
+    tried: list[Path] = []
+
+    def full(product: Path, *_: Any) -> Any:
+        tried.append(product)
+        raise OutputError("cannot be written: no space.", path=out) from OSError(28, "no space")
+
+    monkeypatch.setattr("floemap.inference.draftchart.chart.ChartCall.make", lambda self, *a: full(*a))
+    _, finished = watched(folder, workshop, out, [lambda: None] * 5)
+    assert (len(tried), len(finished)) == (3, 1)
+    done, _ = watched(folder, workshop, tmp_path / "once", [lambda: None], once=True)
+    assert [p.name for p in done.failed] == [workshop.name]
+    assert [e["event"] for e in events(tmp_path / "once")] == ["begun", "stopped"], "for the next call"
+
+
+def test_prepared_products_are_not_kept_where_they_would_be_charted(workshop: Inputs, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="within the watched folder"):
+        watch_folder(tmp_path, [workshop.model], tmp_path / "out", prepared=tmp_path / "kept")
