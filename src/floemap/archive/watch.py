@@ -159,7 +159,12 @@ class _Work:
         if self._journal.is_ended(name, arrival.state):
             return
         told = Entry(
-            "begun", name, arrival.state, _now(), published=self._published(name), seen=arrival.seen.isoformat()
+            "begun",
+            name,
+            arrival.state,
+            _now(),
+            published=self._published(name),
+            seen=arrival.seen.isoformat(timespec="seconds"),
         )
         tries = self._journal.begun(name, arrival.state)
         if tries >= _MOST_TRIES:
