@@ -29,6 +29,7 @@ from floemap.learning.training.loop import train
 from floemap.learning.training.state import load_state
 from floemap.learning.training.validation import Validation
 from floemap.legend import SIX_CLASSES
+from floemap.stopping import TRY_AGAIN, Stopped, stopped_by_signals
 
 Trap = Callable[[], None]
 
@@ -52,7 +53,7 @@ SETTINGS = LearningSettings(
 REAL = SETTINGS.model_copy(update={"model": ModelSettings(name="resnet18_aspp", dropout=0.2)})
 
 
-def go(out: Path, told: Callable[[str], None] = lambda what: None) -> None:
+def go(out: Path, told: Callable[[str], None] = lambda what: None, settings: LearningSettings | None = None) -> None:
     """Train. All epochs after the first validate badly: patience and the best weights must outlive a kill."""
     real = vars(epochs)["validate"]
     epoch = [0]
@@ -70,7 +71,7 @@ def go(out: Path, told: Callable[[str], None] = lambda what: None) -> None:
     train(
         [scene("a", 1), scene("b", 2)],
         [scene("v", 3)],
-        REAL if out.name.startswith("real") else SETTINGS,
+        settings or (REAL if out.name.startswith("real") else SETTINGS),
         SIX_CLASSES,
         out,
         about=ABOUT,
@@ -90,6 +91,8 @@ def in_child(work: Callable[[], None]) -> int:
     if pid == 0:
         try:
             work()
+        except Stopped:
+            os._exit(TRY_AGAIN)
         except KeyboardInterrupt:
             os._exit(130)
         except BaseException as e:
@@ -147,6 +150,26 @@ def in_step(signal_number: int) -> Callable[[Path], None]:
     return run
 
 
+def within_an_epoch(number: int, epoch: int, how: str = "state saved after every step") -> Callable[[Path], None]:
+    """Run, and get a signal after the first step of an epoch, of which the state is saved."""
+    every = 0.0 if "every" in how else None
+    training = SETTINGS.training.model_copy(update={"save_every_minutes": every})
+    settings = SETTINGS.model_copy(update={"training": training})
+
+    def run(out: Path) -> None:
+        seen = [0]
+
+        def told(what: str) -> None:
+            seen[0] += what.startswith(f"epoch {epoch} ") and ": loss" in what
+            if seen[0] == (2 if number == signal.SIGKILL else 1):  # the state after the first step is on the disk
+                os.kill(os.getpid(), number)
+
+        with stopped_by_signals():
+            go(out, told, settings)
+
+    return run
+
+
 def trapped(trap: Trap) -> Callable[[Path], None]:
     def run(out: Path) -> None:
         trap()
@@ -158,6 +181,10 @@ def trapped(trap: Trap) -> Callable[[Path], None]:
 MOMENTS: dict[str, Callable[[Path], None]] = {
     "in a step": in_step(signal.SIGKILL),
     "Ctrl-C in a step": in_step(signal.SIGINT),
+    "within the first epoch": within_an_epoch(signal.SIGKILL, 1),
+    "within a later epoch": within_an_epoch(signal.SIGKILL, 3),
+    "SIGTERM within an epoch": within_an_epoch(signal.SIGTERM, 3, "only then"),
+    "SIGUSR1 within the first epoch": within_an_epoch(signal.SIGUSR1, 1, "only then"),
     "in a validation": trapped(in_validation),
     "in the first writing of the state": trapped(at_write("state.pt", torn=True)),
     "in a later writing of the state": trapped(at_write("state.pt", 3, torn=True)),
@@ -221,7 +248,8 @@ def main(folder: Path) -> None:
         out = folder / moment.replace(" ", "_")
         ended = in_child(lambda run=run, out=out: run(out))  # type: ignore[misc]
         left = sorted(p.name for p in out.iterdir())
-        found[moment] = {"ended": ended, "left": left} | go_on(out, wholes["whole"])
+        within = len(load_state(out / "state.pt").within.get("losses", [])) if "state.pt" in left else 0
+        found[moment] = {"ended": ended, "left": left, "steps": within} | go_on(out, wholes["whole"])
     out = folder / "real_anywhere"
     found["anywhere"] = {"ended": killed_from_outside(out)} | go_on(out, wholes["real_whole"])
     print(json.dumps(found))

@@ -14,11 +14,11 @@ import pytest
 import torch
 from tiny_model import ABOUT, WITH_TINY, scene, tiny_settings, written_file
 
-from floemap.errors import OutputError
+from floemap.errors import OutputError, TrainingError
 from floemap.learning.models.checkpoint import load_checkpoint
 from floemap.learning.settings import LearningSettings
 from floemap.learning.training.loop import Trained, train
-from floemap.learning.training.state import load_state
+from floemap.learning.training.state import load_state, save_state
 from floemap.legend import SIX_CLASSES
 
 FILES = ["metrics.jsonl", "model.safetensors", "state.pt", "training.json"]
@@ -26,6 +26,10 @@ FILES = ["metrics.jsonl", "model.safetensors", "state.pt", "training.json"]
 KILLED = {
     "in a step": ["metrics.jsonl", "model.safetensors", "state.pt"],
     "Ctrl-C in a step": ["metrics.jsonl", "model.safetensors", "state.pt"],
+    "within the first epoch": ["state.pt"],
+    "within a later epoch": ["metrics.jsonl", "model.safetensors", "state.pt"],
+    "SIGTERM within an epoch": ["metrics.jsonl", "model.safetensors", "state.pt"],
+    "SIGUSR1 within the first epoch": ["state.pt"],
     "in a validation": ["metrics.jsonl", "model.safetensors", "state.pt"],
     "in the first writing of the state": [],
     "in a later writing of the state": ["metrics.jsonl", "model.safetensors", "state.pt"],
@@ -58,7 +62,9 @@ def test_run_that_is_killed_from_is_a_real_one(killed: dict[str, Any]) -> None:
 @pytest.mark.parametrize("moment", KILLED)
 def test_killed_and_started_again_gives_the_same_bits(killed: dict[str, Any], moment: str) -> None:
     found = killed[moment]
-    assert found["ended"] == (130 if "Ctrl-C" in moment else -9)
+    assert found["ended"] == (130 if "Ctrl-C" in moment else 75 if "SIG" in moment else -9)
+    # Progress is told one step late: a signal then comes in the second and last step, after which the state is saved.
+    assert found["steps"] == (0 if "within" not in moment else 2 if "SIG" in moment else 1)
     assert [name for name in found["left"] if not name.startswith(".")] == KILLED[moment]
     assert found["went on"] == 0
     assert found["same"]  # weights, best weights, Adam's state, metrics
@@ -74,6 +80,30 @@ def test_real_model_killed_anywhere_again_and_again_gives_the_same_bits(killed: 
     assert killed["anywhere"]["went on"] == 0
     assert set(killed["anywhere"]["ended"]) <= {-9, 0}
     assert killed["anywhere"]["same"]
+
+
+@pytest.mark.parametrize(
+    "within",
+    [
+        {"losses": [1.0]},
+        {"losses": 1},
+        {"losses": [1.0] * 9},
+        {"each": []},
+        {"random": torch.zeros(3)},
+        {"seconds": "x"},
+    ],
+)
+def test_a_damaged_position_in_an_epoch_is_refused(within: dict[str, Any], tmp_path: Path) -> None:
+    settings = tiny_settings(max_epochs=2)
+    go(tmp_path, tiny_settings(max_epochs=1))
+    (tmp_path / "training.json").unlink()
+    state = load_state(tmp_path / "state.pt")
+    state.configuration["training"]["max_epochs"] = 2
+    whole = {"losses": [1.0], "each": [[1.0]], "seconds": 1.0, "random": torch.get_rng_state()}
+    state.within = whole | within if "losses" not in within or within["losses"] != [1.0] else within
+    save_state(tmp_path / "state.pt", state)
+    with pytest.raises(TrainingError, match="not a state of this training"):
+        go(tmp_path, settings)
 
 
 # A full disk

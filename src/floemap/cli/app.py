@@ -15,6 +15,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -27,6 +28,7 @@ from floemap.cli.terminal import Group, LineFormatter, Terminal
 from floemap.errors import FloemapError, how_to_install, of_system
 from floemap.progress import milestones
 from floemap.results.stage import os_errors
+from floemap.stopping import TRY_AGAIN, Stopped, stopped_by_signals
 
 # Threads that wait for each other should sleep, not spin: beside another program on the same cores, torch's training
 # steps took seven times longer otherwise. The library that reads this is loaded later.
@@ -124,11 +126,15 @@ def command(
                 set_up_logging(debug=debug, verbose=verbose, quiet=quiet, log=log)
                 if settings is not None:
                     kwargs[settings[0]] = settings[2].take(settings[1], kwargs)
-                function(*args, **kwargs)
+                with stopped_by_signals() if resumes else nullcontext():
+                    function(*args, **kwargs)
             except FloemapError as e:
                 fail(in_words(e), e if debug else None)
             except typer.Exit:
                 raise
+            except Stopped as e:
+                stderr.print(f"stopped by {e}; repeat the command to resume", style="yellow")
+                raise typer.Exit(TRY_AGAIN) from None
             except KeyboardInterrupt:
                 stderr.print(f"stopped; finished results are kept, {unfinished}", style="yellow")
                 raise typer.Exit(130) from None

@@ -234,6 +234,10 @@ class TrainingSettings(Settings):
     """Head whose validation loss decides on learning rate, best weights and the end of the training. By default it is
     the total loss."""
 
+    save_every_minutes: float | None = Field(default=10.0, ge=0)
+    """Minutes between two savings of the state within an epoch, after which a stopped training resumes. The state after
+    each epoch is saved in any case."""
+
     loggers: tuple[str, ...] = ()
     """What the metrics of steps and epochs are logged to, beside metrics.jsonl: tensorboard, mlflow or wandb, which
     must be installed, or the import string of a logger of your own."""

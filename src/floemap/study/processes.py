@@ -10,8 +10,8 @@ import time
 
 from floemap.progress import Progress
 
-#: Time for a process to clean up after SIGTERM, before it is killed.
-PATIENCE_S = 5.0
+#: Time for a process to finish a step, save its state and clean up after SIGTERM, before it is killed.
+PATIENCE_S = 20.0
 
 
 def how_it_ended(code: int) -> str:

@@ -6,6 +6,7 @@ import logging
 import sys
 
 from floemap.errors import FloemapError
+from floemap.stopping import TRY_AGAIN, Stopped, stopped_by_signals
 from floemap.study.processes import end_with_parent, tell_parent
 from floemap.study.spread import run_cell
 
@@ -14,6 +15,9 @@ if __name__ == "__main__":
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("floemap").setLevel(logging.INFO)
     try:
-        run_cell(sys.argv[1], sys.argv[2], overwrite=sys.argv[3:] == ["--overwrite"], progress=tell_parent())
+        with stopped_by_signals():
+            run_cell(sys.argv[1], sys.argv[2], overwrite=sys.argv[3:] == ["--overwrite"], progress=tell_parent())
     except FloemapError as e:
         sys.exit(str(e).replace("\n", " "))
+    except Stopped:
+        sys.exit(TRY_AGAIN)

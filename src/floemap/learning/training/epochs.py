@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,10 +20,20 @@ from floemap.learning.training.device import for_patches
 from floemap.learning.training.distributed import on_first, share_batch_norm
 from floemap.learning.training.loggers import Loggers, logging_to
 from floemap.learning.training.run import Run
-from floemap.learning.training.state import STATE, State, check_alike, check_optimizer, save_state, state_errors
+from floemap.learning.training.state import (
+    STATE,
+    State,
+    check_alike,
+    check_optimizer,
+    copied_weights,
+    save_state,
+    state_errors,
+)
 from floemap.learning.training.step import BatchSums, train_step
 from floemap.learning.training.validation import validate
+from floemap.learning.training.within import Position, Saving
 from floemap.progress import BESIDE_BARS, milestones
+from floemap.stopping import saves_first
 
 
 def train_epochs(run: Run, state: State) -> str:
@@ -38,33 +49,35 @@ def train_epochs(run: Run, state: State) -> str:
     plateau = ReduceLROnPlateau(
         adam, factor=t.factor, patience=t.patience, threshold=0.0, min_lr=t.min_learning_rate, eps=0.0
     )
-    if state.history:
+    if state.history or state.within:
         _resume(run, state, adam, plateau)
     sums = BatchSums(model, run.losses)
     if compiles(run.settings, len(run.data.surveys), fabric.device):
         sums = compiled(sums)
     network, optimizer = fabric.setup(sums, adam)
 
-    first = len(state.history) + 1
-    with logging_to(t.loggers, run.out, run.about, first, active=fabric.is_global_zero) as log:
+    first, saving = len(state.history) + 1, Saving(run, state, adam, plateau)
+    with saves_first(), logging_to(t.loggers, run.out, run.about, first, active=fabric.is_global_zero) as log:
         while len(state.history) < t.max_epochs and state.since_best < t.stop_after:
             began, by_class = time.perf_counter(), dict[str, float | None]()
             with for_patches(fabric.device, t.precision):
-                row = _train_epoch(run, network, optimizer, state, log)
-            state.weights = {name: x.detach().cpu().clone() for name, x in model.state_dict().items()}
+                row = _train_epoch(run, network, optimizer, state, log, saving)
+            state.weights = copied_weights(model)
             if row["epoch"] % t.validate_every == 0 or row["epoch"] == t.max_epochs:
                 scores, by_class = _validate(run, state)
                 for name, numbers in scores.pop("tasks", {}).items():
                     row["tasks"][name] |= numbers
                 row |= scores
                 plateau.step(row["validation_loss"])
-            row["seconds"] = round(time.perf_counter() - began, 3)
+            row["seconds"] = round(row["seconds"] + time.perf_counter() - began, 3)
             state.history.append(row)
+            state.within = {}
             state.optimizer, state.scheduler = adam.state_dict(), plateau.state_dict()
             on_first(fabric, lambda: save_state(run.out / STATE, state))
             on_first(fabric, lambda: run.update_files(state))
             log.epoch(row, by_class)
             run.log_epoch(state)
+            saving.after_epoch()
     if state.since_best >= t.stop_after:
         of = f" of {t.monitor}" if t.monitor else ""
         return f"the validation loss{of} got no lower in {t.stop_after} validations"
@@ -86,9 +99,12 @@ def _check_share(t: TrainingSettings, crops: int) -> None:
 
 
 def _train_epoch(
-    run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, state: State, log: Loggers
+    run: Run, network: nn.Module, optimizer: torch.optim.Optimizer, state: State, log: Loggers, saving: Saving
 ) -> dict[str, Any]:
-    """Train for one epoch, and return its entry of the history, without validation."""
+    """Train for one epoch, or what is left of it, and return its entry of the history, without validation.
+
+    Its seconds are those that earlier runs have spent on it.
+    """
     t, fabric = run.settings.training, run.fabric
     epoch, began = len(state.history) + 1, time.perf_counter()
     # The random numbers of dropout depend on the epoch only, not on what was drawn before.
@@ -97,9 +113,11 @@ def _train_epoch(
     mine = deal(crops, t.batch, fabric.global_rank, fabric.world_size)
     tell = run.step_progress(state, len(mine))
     names = run.losses.names if len(run.losses.names) > 1 else []
-    losses, each = list[float](), list[list[float]]()
+    with state_errors(run.out / STATE):
+        at = Position.of(state, len(mine))
+    losses, each, done, spent = at.losses, at.each, len(at.losses), at.seconds
     rate: float = optimizer.param_groups[0]["lr"]
-    waited: list[float] = []
+    waited = [0.0] * done
 
     def read(steps: Sequence[Tensor]) -> None:
         for numbers in torch.stack(list(steps)).tolist():  # waits for these steps
@@ -120,15 +138,20 @@ def _train_epoch(
     every = read_every(fabric.device)
     unread: list[Tensor] = []
     asked = time.perf_counter()
-    for batch in run.data.source.batches(mine):
+    for batch in run.data.source.batches(mine[done:]):
         waited.append(time.perf_counter() - asked)
         numbers = train_step(network, optimizer, run.losses, batch, fabric, t.clip_norm, t.accumulate)
         if len(unread) == every:  # one step late, so that a GPU computes the last step meanwhile
             read(unread)
             unread = []
         unread.append(numbers)
+        if saving.due():
+            read(unread)
+            unread = []
+            saving.save(replace(at, seconds=spent + time.perf_counter() - began))
         asked = time.perf_counter()
-    read(unread)
+    if unread:
+        read(unread)
     tell(len(losses), "validating")
     by_head = {name: {"loss": sum(x) / len(x)} for name, x in zip(names, zip(*each, strict=True), strict=False)}
     return ({"tasks": by_head} if by_head else {}) | {
@@ -138,8 +161,8 @@ def _train_epoch(
         "weighted_f1": None,
         "macro_f1": None,
         "learning_rate": rate,
-        "seconds": 0.0,
-        "crops_per_s": round(len(mine) * t.batch / (time.perf_counter() - began), 3),
+        "seconds": spent,
+        "crops_per_s": round(len(mine) * t.batch / (spent + time.perf_counter() - began), 3),
     }
 
 
@@ -171,6 +194,7 @@ def _resume(run: Run, state: State, adam: torch.optim.Adam, plateau: ReduceLROnP
         check_alike(plateau.state_dict(), state.scheduler)
         plateau.load_state_dict(state.scheduler)
         on_first(run.fabric, lambda: run.update_files(state, rewrite=True))
+        done = len(state.within["losses"]) if state.within else 0
     at_most = run.settings.training.max_epochs
-    words = "%s: resuming after epoch %d of at most %d"
+    words = "%s: resuming after epoch %d of at most %d" + (f" and {done} steps" if done else "")
     milestones.info(words, run.out, len(state.history), at_most, extra=BESIDE_BARS)

@@ -37,12 +37,15 @@ from floemap.learning.training.launched import place
 from floemap.learning.training.loggers import logger_classes
 from floemap.learning.training.record import configuration_of, header_of, inputs_of, note_arithmetic, write_record
 from floemap.learning.training.run import Run
-from floemap.learning.training.state import METRICS, RECORD, WEIGHTS, open_folder
+from floemap.learning.training.state import METRICS, RECORD, STATE, WEIGHTS, open_folder
 from floemap.legend import Legend
 from floemap.progress import Progress, silent
 from floemap.results.seen import save_seen
+from floemap.stopping import Stopped
 
 logger = logging.getLogger(__name__)
+
+_NOTHING = "in the first epoch: nothing is kept"
 
 
 @dataclass(frozen=True)
@@ -182,8 +185,13 @@ def _note_stop(out: Path, epochs: int) -> Iterator[None]:
     """Report what is kept when a person stops a training: the epochs on the disk."""
     try:
         yield
+    except Stopped as e:
+        logger.warning("%s: stopped by %s: repeat the call to resume", out, e)
+        raise
     except KeyboardInterrupt:
         done = len((out / METRICS).read_bytes().splitlines()) if (out / METRICS).is_file() else 0
         kept = f"after epoch {done} of at most {epochs}, which is kept: repeat the call to resume"
-        logger.warning("%s: stopped %s", out, kept if done else "in the first epoch: nothing is kept")
+        if not done:
+            kept = "in the first epoch, of which the last state is kept" if (out / STATE).is_file() else _NOTHING
+        logger.warning("%s: stopped %s", out, kept)
         raise

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 #: Files that a training starts from. They are identified by their content, not by their path.
 _STARTS = ("encoder_weights", "start_from")
 #: Settings that do not change what is learnt: a run may be resumed with other values of them.
-_OF_THE_MACHINE = {"crops": {"source", "workers"}, "training": {"loggers"}, "model": {*_STARTS}}
+_OF_THE_MACHINE = {"crops": {"source", "workers"}, "training": {"loggers", "save_every_minutes"}, "model": {*_STARTS}}
 
 
 def inputs_of(

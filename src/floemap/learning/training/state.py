@@ -1,7 +1,7 @@
 """The folder of a training: its files, and resuming from them.
 
 model.safetensors   best weights so far, by validation loss; these are evaluated
-state.pt            the state after the last epoch: all that the next epoch needs
+state.pt            the state after the last epoch, or within one: all that the next step needs
 metrics.jsonl       one line for each epoch
 training.json       the record: how the training was made and how it ended; written last
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from floemap.errors import MISSHAPEN, ConfigError, TrainingError
 from floemap.files import regular_file
@@ -48,7 +48,7 @@ STAGE = Stage("floemap train", RECORD, revision=2)
 
 @dataclass
 class State:
-    """A training between two epochs.
+    """A training between two epochs, or between two steps of one.
 
     Attributes
     ----------
@@ -64,6 +64,9 @@ class State:
         Device and precision of the last epoch; empty in states of older versions.
     revision
         Revision of the stage that wrote the state. Resuming is refused with another revision.
+    within
+        Position in the epoch that has begun, see :mod:`floemap.learning.training.within`; empty between two epochs.
+        Weights, optimiser and random numbers are then those of that position.
     """
 
     inputs: dict[str, Any]
@@ -75,6 +78,7 @@ class State:
     scheduler: dict[str, Any] = field(default_factory=dict)
     arithmetic: dict[str, str] = field(default_factory=dict)
     revision: int = 0  # states of older versions have none
+    within: dict[str, Any] = field(default_factory=dict)
 
     @property
     def validations(self) -> list[float]:
@@ -221,10 +225,15 @@ def _check(state: State) -> None:
         kind = {"history": list, "revision": int}.get(f.name, dict)
         if not isinstance(getattr(state, f.name), kind):
             raise ValueError(f"its {f.name} is a {type(getattr(state, f.name)).__name__}")
-    if not state.history or not all(_is_epoch(row) for row in state.history):
+    if not (state.history or state.within) or not all(_is_epoch(row) for row in state.history):
         raise ValueError("its history is not a list of epochs")
     if not all(isinstance(x, Tensor) for part in (state.weights, state.best) for x in part.values()):
         raise ValueError("its weights are not tensors")
+
+
+def copied_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a model's weights and buffers, in main memory."""
+    return {name: x.detach().cpu().clone() for name, x in model.state_dict().items()}
 
 
 @contextmanager

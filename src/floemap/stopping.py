@@ -1,0 +1,72 @@
+"""Stopping by signals of a queue: SIGTERM, as before a time limit or on a machine that is taken away, and SIGUSR1.
+
+While :func:`stopped_by_signals` is in force, such a signal raises :class:`Stopped` wherever the work is, or, where
+:func:`saves_first` holds, at the next point at which the work has saved its state.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+#: Exit code of a command that a signal has stopped: EX_TEMPFAIL of sysexits.h, "try again later".
+TRY_AGAIN = 75
+_NAMES = ("SIGTERM", "SIGUSR1")
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has stopped the work. What Ctrl-C leaves in order, this does too."""
+
+
+_deferred = 0
+_asked: str | None = None
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Raise :class:`Stopped` on SIGTERM and SIGUSR1 while the block runs; in the main thread only."""
+    global _asked
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    before = {number: signal.signal(number, _on_signal) for number in numbers}
+    _asked = None
+    try:
+        yield
+    finally:
+        _asked = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def saves_first() -> Iterator[None]:
+    """Let signals wait for :func:`stop_if_asked` while the block runs."""
+    global _deferred
+    _deferred += 1
+    try:
+        yield
+    finally:
+        _deferred -= 1
+
+
+def asked() -> str | None:
+    """Return the name of the signal that has asked to stop; None if none has."""
+    return _asked
+
+
+def stop_if_asked(what: str) -> None:
+    """Raise :class:`Stopped` if a signal has asked to stop; `what` says what is kept, as in "the state is kept"."""
+    if _asked is not None:
+        raise Stopped(f"{_asked}: {what}")
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _asked
+    _asked = signal.Signals(number).name
+    if not _deferred:
+        raise Stopped(_asked)
