@@ -17,11 +17,13 @@ import shapely
 from affine import Affine
 from lxml import etree
 from odc.geo.geobox import GeoBox
+from real_files import CHARTS
 from s411_maker import CATALOGUES, FOREIGN
 from test_29_write_chart import ABOUT, START, draft
 
 from floemap.errors import ChartError, OutputError
 from floemap.icechart.describe import areas_km2
+from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.draw.polygonize import ChartPolygons
 from floemap.icechart.read import s411_codes
 from floemap.icechart.read.codes import NOT_GIVEN
@@ -30,7 +32,7 @@ from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.write.s411 import s411_files, write_s411
 from floemap.icechart.write.s411_axes import Axes
 from floemap.icechart.write.table import DRAFT, ChartTable
-from floemap.legend import SIX_CLASSES
+from floemap.legend import SIX_CLASSES, STAGES_BY_THICKNESS
 
 ICE, GML = "{http://www.jcomm.info/ice}", "{http://www.opengis.net/gml/3.2}"
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -152,6 +154,41 @@ def test_eggs_come_back(tmp_path: Path) -> None:
     expected = [{k: v for k, v in e.items() if not (k[0] == "F" and v == 99)} for e in (*EGGS, WATER, {"CT": 0})]
     expected[8].pop("CA")  # unknown, as the total: of a single type it is the same as not given
     assert found == expected
+
+
+def test_any_egg_of_whole_tenths_comes_back() -> None:
+    """One to four types from the thickest to the thinnest, their tenths sum to the total; some with a trace."""
+    rng = np.random.default_rng(7)
+    stages = [s for s in STAGES_BY_THICKNESS if s not in (80, 98, 99)][::-1]
+    for _ in range(500):
+        types, traced = int(rng.integers(1, 5)), bool(rng.integers(2))
+        total = int(rng.integers(types, 11))
+        tenths = np.diff([0, *np.sort(rng.choice(np.arange(1, total), types - 1, replace=False)), total]).tolist()
+        drawn = [stages[i] for i in np.sort(rng.choice(len(stages), types + 1, replace=False))]
+        egg = dict.fromkeys(EGG, NOT_GIVEN) | {"CT": 10 * total if total < 10 else int(rng.choice([91, 92]))}
+        egg |= {"CN": drawn[0]} if traced else {}
+        for letter, tenth, stage in zip("ABC", tenths, drawn[1:], strict=False):
+            egg |= {f"C{letter}": 10 * tenth if types > 1 else NOT_GIVEN, f"S{letter}": stage}
+            egg |= {f"F{letter}": int(rng.choice([1, 5, 8, 10, 22, 99]))}
+        egg |= {"CD": drawn[4]} if types == 4 else {}
+        made = s411_egg(egg)
+        assert [len(made[k]) <= most for k, most in (("iceapc", 3), ("icesod", 5), ("iceflz", 3))] == [True] * 3
+        assert sigrid3_egg(made["iceact"], made["iceapc"], made["icesod"], made["iceflz"]) == (egg, [])
+
+
+@pytest.mark.skipif(not CHARTS.is_dir(), reason="no real charts here")
+def test_a_real_chart_keeps_its_ice(tmp_path: Path) -> None:
+    real = read_chart(CHARTS / "201405011000_SouthWest_RIC.shp", crs="EPSG:4326")
+    rows = [
+        {n: f"{int(real.codes(n.lower())[i]):02d}" for n in EGG}
+        | {"POLY_TYPE": str(real.polygons["poly_type"].iloc[i])}
+        for i in range(len(real))
+    ]
+    found = read_chart(write_s411(table(rows, list(real.geometries), str(real.crs)), tmp_path, start=START))
+    before, after = ice_types(real), ice_types(found)
+    assert before.counts == after.counts
+    ice = [np.nansum(types.concentration * areas_km2(c)) for types, c in ((before, real), (after, found))]
+    assert ice[1] == pytest.approx(ice[0], rel=1e-5)
 
 
 def test_lake_ice_comes_back_by_its_thickness(tmp_path: Path) -> None:
