@@ -11,11 +11,13 @@ import h5py
 import numpy as np
 import pyproj
 import pytest
-from real_files import PRODUCT
+from real_files import AI4ARCTIC, PRODUCT, ai4arctic_patches, ai4arctic_scene
 from scipy import ndimage
+from small_ai4arctic import write_prep, write_raw
 from workshop import run
 
 from floemap.cog import open_raster, read_geobox
+from floemap.datasets.ai4arctic.convert import scaled
 from floemap.datasets.ai4arctic.files import TiePoints, open_scene_file
 from floemap.datasets.ai4arctic.prepare import label_scene, prepare_scene
 from floemap.datasets.ai4arctic.tie_locator import TieLocator
@@ -175,6 +177,37 @@ def test_settings_of_earlier_records_are_the_defaults() -> None:
     """A record without a grid is one of the polar grid: what was made before stays finished."""
     assert "grid" not in PrepareSettings().model_dump()
     assert PrepareSettings(grid="image").model_dump()["grid"] == "image"
+
+
+@pytest.mark.skipif(not AI4ARCTIC.is_dir(), reason="needs the real patches and the real scene")
+def test_real_pixels_and_a_real_chart_come_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of the dataset's patches of 80 m, in dB, and an analyst's charts of its scene, in a ready-to-train file."""
+    monkeypatch.setattr("floemap.datasets.ai4arctic.prepare.draw_quicklook", lambda *_, **__: None)
+    path = write_prep(tmp_path, write_raw(tmp_path))
+    patches, scene = ai4arctic_patches(), ai4arctic_scene()
+    rows, cols = (slice(n // 2 - 112, n // 2 + 112) for n in scene["SOD"].shape)
+    charts = {chart: scene[chart][rows, cols] for chart in ("SIC", "SOD", "FLOE")}
+    assert all(len(np.unique(classes)) > 3 for classes in charts.values())
+    for k in (0, 3):
+        real = {"nersc_sar_primary": patches["HH_dB"][k], "nersc_sar_secondary": patches["HV_dB"][k]}
+        with h5py.File(path, "r+") as f:
+            new = charts | {name: scaled(name, db) for name, db in real.items()}
+            new |= {"sar_incidenceangle": np.full((224, 224), 0.1, np.float32)}
+            for name, values in (new | {"distance_map": new["sar_incidenceangle"]}).items():
+                attributes = {a: v for a, v in f[name].attrs.items() if a != "DIMENSION_LIST"}
+                del f[name]
+                f[name] = values
+                f[name].attrs.update(attributes)
+        settings = PrepareSettings(resolution_m=4000, grid="image")
+        folder = prepare_scene(path, tmp_path / str(k), settings).folder
+        product, labels = open_product(folder), label_scene(path, folder, tmp_path / f"labels{k}")
+        for name, db in (("hh_db", patches["HH_dB"][k]), ("hv_db", patches["HV_dB"][k])):
+            np.testing.assert_allclose(product[name].to_numpy(), db, atol=0.0051)
+        table = read_polygons(labels.folder)
+        ids = read_ids(labels.folder, table)
+        np.testing.assert_array_equal(table.dominant[ids], charts["SOD"])
+        assert table.floe is not None
+        np.testing.assert_array_equal(table.floe[ids], charts["FLOE"])
 
 
 @pytest.mark.skipif(not PRODUCT.is_dir(), reason="needs a real product's metadata")
