@@ -2,7 +2,7 @@
 
     python benchmarks/ai4arctic_scene.py [--size 5213] [--work FOLDER] [--simulated]
 
-The files have the size of a real scene (the one in the print-outs: 4999 x 5213 pixels of 80 m, 9998 x 10426 of 40 m), and
+The files have the size of a real scene (that of the print-outs: 4999 x 5213 pixels of 80 m, 9998 x 10426 of 40 m), and
 the content of a small simulated one, tiled: its pixels, charts and polygons are repeated over the image, its tie points
 and fields of 2 km are stretched with it. With --simulated, the scene is simulated at that size instead, and timed, too.
 
