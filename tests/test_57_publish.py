@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -111,6 +112,25 @@ def test_every_format_has_the_polygons_and_the_status(published: Publication, dr
     dense = shapely.segmentize(np.asarray(own.geometry), 5000)
     geodesic = [abs(geod.geometry_area_perimeter(g)[0]) / 1e6 for g in gpd.GeoSeries(dense, crs=own.crs).to_crs(4326)]
     np.testing.assert_allclose(own["AREA_KM2"], geodesic, rtol=1e-3)
+
+
+def test_the_styles_show_what_is_published(published: Publication) -> None:
+    with closing(sqlite3.connect(published.chart)) as db:
+        styles = dict(db.execute("SELECT styleName, styleQML FROM layer_styles"))
+    assert len(styles) == 2
+    for text in styles.values():
+        rules = etree.fromstring(text.encode()).find("renderer-v2")
+        assert rules is not None and b"CONFIDENCE" not in etree.tostring(rules)
+
+
+def test_a_publication_is_whole_or_not_there(draft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("floemap.publishing.publish.draw_sheet", full)
+    with pytest.raises(OutputError, match="No space left"):
+        publish_chart(draft / "chart.gpkg", tmp_path / "out", ANALYST)
+    assert contents(tmp_path) == {"out": "folder"}
 
 
 def test_metadata_name_analyst_validity_and_model(published: Publication, draft: Path) -> None:

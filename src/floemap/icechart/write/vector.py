@@ -22,7 +22,7 @@ import shapely
 from floemap.errors import OutputError
 from floemap.icechart.draw.polygonize import ChartPolygons
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
-from floemap.icechart.write.qgis_style import qgis_style, qgis_styles
+from floemap.icechart.write.qgis_style import BY_CONFIDENCE, qgis_style, qgis_styles
 from floemap.icechart.write.table import CHECK_SPACE, ChartTable, as_table, in_utc
 from floemap.legend import Legend
 from floemap.results.whole_files import whole_files
@@ -82,13 +82,16 @@ def write_geopackage(
             promote_to_multi=False,
             layer_metadata={k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()},
         )
-        _finish_geopackage(beside / path.name, chart.legend, len(table), start)
+        styles = qgis_styles(chart.legend)
+        if "CONFIDENCE" not in table:  # as in a published chart, which says nothing of the model
+            del styles[BY_CONFIDENCE]
+        _finish_geopackage(beside / path.name, chart.legend, styles, len(table), start)
     return path
 
 
-def _finish_geopackage(path: Path, legend: Legend, polygons: int, start: datetime) -> None:
-    """Add the style, set times to that of the scene, and check that the file is complete."""
-    add_styles(path, LAYER, qgis_styles(legend), start, f"WMO colours, {legend.title}")
+def _finish_geopackage(path: Path, legend: Legend, styles: Mapping[str, str], polygons: int, start: datetime) -> None:
+    """Add the styles, set times to that of the scene, and check that the file is complete."""
+    add_styles(path, LAYER, styles, start, f"WMO colours, {legend.title}")
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", (_gpkg_time(start),))
         (found,) = db.execute(f"SELECT count(*) FROM {LAYER}").fetchone()
