@@ -268,8 +268,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_body(s.files[name])
         elif path == "/odata/v1/Products":
             if not self.fault(path, b""):
-                asked = re.fullmatch(r"Name eq '(.*)\.SAFE'", parse_qs(urlsplit(self.path).query)["$filter"][0])
-                self.answer_json(200, {"value": [s.entry(asked[1])] if asked[1] in s.products else []})
+                self.answer_json(200, {"value": self.catalogued()})
         elif match := re.fullmatch(r"/odata/v1/Products\((\w+)\)/\$value", path):
             self.product(next(b for n, b in s.products.items() if s.entry(n)["Id"] == match[1]))
         else:
@@ -281,6 +280,17 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(401, b"", {})
         elif not self.fault("$value", body):
             self.send_body(body)
+
+    def catalogued(self) -> list[Any]:
+        """The entry of a name; or those since a time, in order of publication, of one page; areas are not looked at."""
+        query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
+        asked = re.fullmatch(r"Name eq '(.*)\.SAFE'", query["$filter"])
+        if asked is not None:
+            return [self.state.entry(asked[1])] if asked[1] in self.state.products else []
+        since = re.search(r"PublicationDate ge (\S+)Z", query["$filter"])[1]
+        entries = [e for e in map(self.state.entry, self.state.products) if e["PublicationDate"] >= since]
+        skip, top = int(query["$skip"]), int(query["$top"])
+        return sorted(entries, key=lambda e: e["PublicationDate"])[skip : skip + top]
 
     def figshare_page(self, item: int) -> list[Any]:
         asked = parse_qs(urlsplit(self.path).query)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import shapely
+from loopback import PASSWORD, USER, Loopback, drop, status
 from workshop import Inputs, contents, run
 
 from floemap.archive.arrivals import Arrivals
+from floemap.archive.catalogue import box_from_text, catalogue_of
 from floemap.archive.journal import Entry, Journal
 from floemap.archive.watch import Watched, watch_folder
+from floemap.datasets.download.copernicus import Account, find_published
+from floemap.datasets.download.http import Services, Web
 from floemap.errors import ConfigError, FloemapError, OutputError
 from floemap.inference.draftchart.chart import DraftChart
 from floemap.inference.draftchart.settings import ChartSettings
@@ -268,3 +276,76 @@ def test_errors_of_the_system_are_tried_again(
 def test_prepared_products_are_not_kept_where_they_would_be_charted(workshop: Inputs, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="within the watched folder"):
         watch_folder(tmp_path, [workshop.model], tmp_path / "out", prepared=tmp_path / "kept")
+
+
+# --- what the catalogue publishes
+
+
+def test_new_products_of_an_area_are_fetched_and_charted_once(
+    small_zip: Path, workshop: Inputs, server: Loopback, tmp_path: Path
+) -> None:
+    """A download that breaks off is resumed by the next call; other missions, other names and old ones are left."""
+    name, folder, out = small_zip.stem, tmp_path / "in", tmp_path / "out"
+    content = small_zip.read_bytes()
+    others = [name.replace("S1A", "S1B"), f"{name[:-4]}_COG", "../../evil", name.replace("1SDH", "1SDV")]
+    server.products = dict.fromkeys([name, *others], content)
+    server.catalogue[name] = {"PublicationDate": "2018-02-01T10:00:00.123456Z"}
+    since = datetime(2018, 1, 31, tzinfo=UTC)
+
+    def call(looks: list[Callable[[], object]]) -> list[Outcome[DraftChart]]:
+        with catalogue_of(
+            (170.0, 70.0, -170.0, 80.0),
+            folder,
+            missions=("S1A",),
+            since=since,
+            services=Services.at(server.url),
+            account=Account(USER, PASSWORD),
+            sleep=lambda seconds: None,
+        ) as catalogue:
+            options = {"before_look": catalogue.fetch, "published": catalogue.published}
+            return watched(folder, workshop, out, looks, **options)[1]
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    server.faults["$value"].extend([drop(len(content) // 2), status(403)])
+    assert call([stop]) == []
+    assert [p.name for p in folder.iterdir() if p.suffix == ".zip"] == []
+    finished = call([lambda: None] * 3)
+    assert [(o.product.name, o.error) for o in finished] == [(f"{name}.zip", None)]
+    ranges = [s.headers.get("Range") for s in server.of("$value")]
+    assert ranges[-1] is not None, "it went on where it broke off"
+    asked = len(server.of("$value"))
+    assert call([lambda: None]) == []
+    (folder / f"{name}.zip").unlink()
+    assert call([lambda: None]) == []
+    assert len(server.of("$value")) == asked, "what was charted is not fetched again, though its file is gone"
+    assert [p.name for p in folder.iterdir()] == []
+    charted = next(e for e in events(out) if e["event"] == "charted")
+    assert charted["published"] == "2018-02-01T10:00:00.123456+00:00"
+    query = parse_qs(urlsplit(server.of("/Products?")[0].path).query)["$filter"][0]
+    shapes = [shapely.from_wkt(wkt) for wkt in re.findall(r"SRID=4326;(POLYGON\(\(.*?\)\))'", query)]
+    assert shapely.union_all(shapes).equals(
+        shapely.union(shapely.box(170, 70, 180, 80), shapely.box(-180, 70, -170, 80))
+    )
+
+
+def test_many_pages_of_the_catalogue_are_read(small_zip: Path, server: Loopback, tmp_path: Path) -> None:
+    names = [f"{small_zip.stem[:-4]}{i:04X}" for i in range(230)]
+    server.products = dict.fromkeys(names, b"")
+    with Web(sleep=lambda seconds: None) as web:
+        found = find_published((0, 70, 10, 80), datetime(2018, 1, 1, tzinfo=UTC), web, Services.at(server.url))
+        assert sorted(p.name for p in found) == names
+        assert find_published((0, 70, 10, 80), datetime(2018, 3, 1, tzinfo=UTC), web, Services.at(server.url)) == []
+
+
+@pytest.mark.parametrize("text", ["", "1,2,3", "a,b,c,d", "0,80,10,70", "0,70,190,80", "0,70,0,80", "nan,70,1,80"])
+def test_a_wrong_area_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not an area"):
+        box_from_text(text)
+
+
+def test_options_of_the_catalogue_are_checked(workshop: Inputs, tmp_path: Path) -> None:
+    where: list[str | Path] = ["watch", tmp_path, "--out", tmp_path / "out", "--model", workshop.model]
+    assert "need --area" in run(*where, "--mission", "S1A").stderr
+    assert "'S2A' is not a mission" in run(*where, "--area", "0,70,10,80", "--mission", "S2A").stderr

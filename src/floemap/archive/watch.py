@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +60,7 @@ def watch_folder(
     engine: Engine = "torch",
     precision: Precision = "auto",
     device: str = "auto",
-    before_look: Callable[[], None] = lambda: None,
+    before_look: Callable[[Collection[str]], None] = lambda known: None,
     published: Callable[[str], str] = lambda product: "",
     progress_of: Callable[[Path], Progress] | None = None,
     finished: Callable[[Outcome[DraftChart]], None] = lambda outcome: None,
@@ -88,7 +88,8 @@ def watch_folder(
     patience_s
         Seconds without a change after which a zip that cannot be opened counts as failed. With `once`, `settle_s` does.
     before_look
-        Called before each look, for instance to fetch products into the folder.
+        Called before each look with the names of the products in the record, for instance to fetch others into the
+        folder; see :class:`floemap.archive.catalogue.Catalogue`.
     published
         Returns when the catalogue published a product, by the name of its file; "" if that is not known.
     progress_of, finished
@@ -116,11 +117,12 @@ def watch_folder(
         LoadedModels(find_models(models), engine, precision, device) as ready,
     ):
         call = ChartCall(ready, out, settings, land_mask, prepared, overwrite=False)
-        work = _Work(call, Journal(Path(out)), published, progress_of, finished, once=once)
+        journal = Journal(Path(out))
+        work = _Work(call, journal, published, progress_of, finished, once=once)
         looked = False
         while True:
             try:
-                before_look()
+                before_look(journal.products)
                 arrived, work.watched.arriving = arrivals.look()
             except FloemapError as e:
                 if not looked:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -14,6 +15,7 @@ from floemap.cli.app import command, fail, in_words, print_result, stderr
 from floemap.cli.chart import ChartOptions, LandMask, Model, Prepared
 from floemap.cli.many import Out, describe_made
 from floemap.cli.predict import Device, Engine, Precision
+from floemap.errors import ConfigError
 
 if TYPE_CHECKING:
     from floemap.inference.draftchart.chart import DraftChart
@@ -40,6 +42,22 @@ def watch(
             "--settle", min=0, metavar="S", help="Seconds without a change after which a product counts as complete."
         ),
     ] = 10.0,
+    area: Annotated[
+        str | None,
+        typer.Option(
+            "--area",
+            metavar="W,S,E,N",
+            help="Also fetch into FOLDER what Copernicus Data Space publishes of this area, in degrees: EW GRDM "
+            "products in HH+HV, with the account of `floemap fetch`. Across the date line W > E.",
+        ),
+    ] = None,
+    mission: Annotated[
+        str, typer.Option("--mission", metavar="S1A,...", help="With --area: satellites. (default: all)")
+    ] = "",
+    since: Annotated[
+        datetime | None,
+        typer.Option(help="With --area: time (UTC) from which published products count. (default: a day ago)"),
+    ] = None,
     settings: ChartOptions,
     land_mask: LandMask = None,
     prepared: Prepared = None,
@@ -60,11 +78,24 @@ def watch(
         floemap watch incoming --model model.safetensors --out charts
 
         floemap watch incoming --model model.safetensors --out charts --once --settle 2
+
+        floemap watch incoming --area=-25,76,10,83 --mission S1A,S1C --model model.safetensors --out charts
     """
     from floemap.archive.watch import watch_folder
     from floemap.cli.bars import Bars
 
-    with _ended_by_sigterm(), Bars(1, "products") as bars:
+    if area is None and (mission or since):
+        raise ConfigError("--mission and --since need --area.", hint="Without it, nothing is fetched.")
+    with ExitStack() as stack:
+        stack.enter_context(_ended_by_sigterm())
+        fetching: dict[str, Any] = {}
+        if area is not None:
+            from floemap.archive.catalogue import box_from_text, catalogue_of, missions_from_text
+
+            missions, begin = missions_from_text(mission), None if since is None else since.replace(tzinfo=UTC)
+            catalogue = stack.enter_context(catalogue_of(box_from_text(area), folder, missions=missions, since=begin))
+            fetching = {"before_look": catalogue.fetch, "published": catalogue.published}
+        bars = stack.enter_context(Bars(1, "products"))
         done = watch_folder(
             folder,
             model,
@@ -80,6 +111,7 @@ def watch(
             device=device,
             progress_of=lambda path: bars.begin(path.name),
             finished=_finished,
+            **fetching,
         )
     if done.arriving:
         stderr.print(f"products that are still arriving: {done.arriving}")

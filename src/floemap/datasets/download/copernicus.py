@@ -7,6 +7,7 @@ hosts only.
 
 from __future__ import annotations
 
+import math
 import netrc
 import os
 import re
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +30,13 @@ USER_VARIABLE, PASSWORD_VARIABLE = "FLOEMAP_CDSE_USER", "FLOEMAP_CDSE_PASSWORD"
 #: Largest size to accept. An EW GRDM product in two polarisations has 449 MB of pixels, 12 MB of annotation and a
 #: picture, zipped or not. The catalogue gives the size at ingestion, and 0 for many products.
 EW_GRDM_AT_MOST_BYTES = 600_000_000
+
+#: Entries of an answer, and answers of a search: more would be years of a small area.
+_PAGE, _MOST_PAGES = 100, 100
+#: Degrees of longitude between two corners of an area.
+_CORNER_DEG = 5.0
+#: Names of EW GRDM products in HH+HV in the catalogue; those of cloud-optimised copies end in _COG.
+_PRODUCT = re.compile(r"(S1[A-D]_EW_GRDM_1SDH_\d{8}T\d{6}_\d{8}T\d{6}_\d{6}_[0-9A-F]{6}_[0-9A-F]{4})\.SAFE")
 
 _CLIENT = "cdse-public"
 _MARGIN_S = 30.0
@@ -211,6 +220,11 @@ def find_product(name: str, web: Web, services: Services) -> RemoteFile:
         )
     # Of several entries, take one with a checksum.
     entry = max(online, key=lambda e: (bool(_md5(e)), str(e.get("PublicationDate", ""))))
+    return _remote(name, entry, services)
+
+
+def _remote(name: str, entry: Mapping[str, Any], services: Services) -> RemoteFile:
+    """Return the file of a product's entry in the catalogue."""
     size = entry.get("ContentLength")
     size = size if is_size(size) and size > 0 else None
     return RemoteFile(
@@ -220,6 +234,89 @@ def find_product(name: str, web: Web, services: Services) -> RemoteFile:
         md5=_md5(entry),
         at_most=max(size or 0, EW_GRDM_AT_MOST_BYTES),
     )
+
+
+@dataclass(frozen=True)
+class Published:
+    """A product in the catalogue.
+
+    Attributes
+    ----------
+    name
+        Name of the product, without a suffix.
+    at
+        When it was published.
+    file
+        Its file on the server.
+    """
+
+    name: str
+    at: datetime
+    file: RemoteFile
+
+
+def find_published(
+    box: tuple[float, float, float, float], since: datetime, web: Web, services: Services
+) -> list[Published]:
+    """Look up the EW GRDM products in HH+HV whose footprint meets a box, published since a time, the earliest first.
+
+    Products in the long-term archive and cloud-optimised copies are left out. No account is needed.
+
+    Parameters
+    ----------
+    box
+        (west, south, east, north), degrees; west is larger than east across the date line.
+
+    Raises
+    ------
+    DownloadError
+        If the catalogue does not answer, or answers something else.
+    """
+    when = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    meets = " or ".join(f"OData.CSC.Intersects(area=geography'SRID=4326;{_outline(*part)}')" for part in _parts(*box))
+    asked = f"Collection/Name eq 'SENTINEL-1' and contains(Name,'_EW_GRDM_1SDH_') and ({meets}) "
+    asked += f"and PublicationDate ge {when}"
+    found: dict[str, Published] = {}
+    for page in range(_MOST_PAGES):
+        query = {"$filter": asked, "$orderby": "PublicationDate asc", "$top": str(_PAGE), "$skip": str(page * _PAGE)}
+        answer = web.json(f"{services.catalogue}/Products", query)
+        entries = answer.get("value") if isinstance(answer, dict) else None
+        if not isinstance(entries, list):
+            raise DownloadError("the catalogue's answer about an area is not a list of products.")
+        for entry in entries:
+            if isinstance(entry, dict) and (one := _published(entry, services)) is not None:
+                found[one.name] = one
+        if len(entries) < _PAGE:
+            break
+    return sorted(found.values(), key=lambda one: (one.at, one.name))
+
+
+def _published(entry: Mapping[str, Any], services: Services) -> Published | None:
+    name, at = entry.get("Name"), entry.get("PublicationDate")
+    match = _PRODUCT.fullmatch(name) if isinstance(name, str) else None
+    if match is None or not _is_id(entry.get("Id")) or entry.get("Online") is False or not isinstance(at, str):
+        return None
+    try:
+        when = datetime.fromisoformat(at)
+    except ValueError:
+        return None
+    when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    return Published(match[1], when, _remote(match[1], entry, services))
+
+
+def _parts(west: float, south: float, east: float, north: float) -> list[tuple[float, float, float, float]]:
+    """Return a box as boxes that do not cross the date line."""
+    if west <= east:
+        return [(west, south, east, north)]
+    return [(west, south, 180.0, north), (-180.0, south, east, north)]
+
+
+def _outline(west: float, south: float, east: float, north: float) -> str:
+    """Return a box as WKT, with so many corners that lines between them follow the parallels."""
+    number = max(1, math.ceil((east - west) / _CORNER_DEG))
+    along = [west + (east - west) * i / number for i in range(number + 1)]
+    ring = [(x, south) for x in along] + [(x, north) for x in reversed(along)] + [(west, south)]
+    return f"POLYGON(({', '.join(f'{x:.10g} {y:.10g}' for x, y in ring)}))"
 
 
 def _is_id(value: Any) -> bool:
