@@ -386,6 +386,25 @@ def test_the_same_polygon_with_other_codes_needs_an_analyst(tmp_path: Path) -> N
     assert problem.kind == "duplicate" and "other codes" in problem.words
 
 
+def test_what_a_repair_leaves_is_checked_again(tmp_path: Path) -> None:
+    """A polygon cut by another leaves a strip on its far side, which becomes part of a neighbour."""
+    strip = 60 / SIDE_M
+    below, beside = box(0, 0, 2, 1), box(-1, 0, 0, 1)
+    path = write_chart(tmp_path / "c.gpkg", [OLD] * 3, [below, beside, box(strip, 0, 1.5, 1)])
+    found = checked(path, repair=True)
+    assert found.problems == ()
+    assert {p.kind for p in found.repaired} == {"overlap", "sliver"}
+    made = found.chart.geometries
+    assert shapely.union_all(made).area == pytest.approx(3 * SIDE_M**2)
+    assert min(2 * g.area / g.length for g in made) > 100
+
+
+def test_a_draft_of_another_place_is_refused(draft: Path, tmp_path: Path) -> None:
+    path = write_chart(tmp_path / "c.gpkg", [OLD])
+    with pytest.raises(ChartError, match="lies elsewhere than its draft"):
+        publish_chart(path, tmp_path / "out", ANALYST, draft=draft)
+
+
 def test_parts_of_a_feature_become_polygons(tmp_path: Path) -> None:
     both = shapely.MultiPolygon([box(0, 0, 1, 1), box(2, 0, 3, 1)])
     found = checked(write_chart(tmp_path / "c.gpkg", [OLD], [both]))

@@ -11,6 +11,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from floemap.errors import ChartError
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.read.codes import NOT_GIVEN, UNKNOWN_CODES
 from floemap.icechart.read.columns import CODE_COLUMNS
@@ -23,6 +24,10 @@ from floemap.publishing.eggs import Egg
 from floemap.publishing.problems import Places, Problem, in_order
 from floemap.publishing.topology import Coverage
 
+#: Checks of repaired polygons until nothing is left to repair.
+_PASSES = 4
+#: Kinds of problems that the checks of polygons find; all others are repaired before these.
+_OF_POLYGONS = ("self-crossing", "overlap", "duplicate", "outside", "sliver", "gap")
 #: Edges of a draft's polygons move by less than this on the chart's map, metres.
 _TOLERANCE_M = 1.0
 
@@ -73,18 +78,14 @@ def check_chart(
     chart = chart.take(there, chart.geometries[there])
     if not len(chart):
         return Checked(None, tuple(in_order(problems)), (), ())
-    polygons, of_polygons = _check_polygons(chart, draft, repair=repair, sliver_m=sliver_m)
-    problems += of_polygons
-    full = np.flatnonzero(shapely.area(polygons) > 0)
-    chart = chart.take(full, polygons[full])
-    problems += _check_classes(chart, draft, wrong_rows)
-    notes = _notes(chart, draft)
-    parts, row = shapely.get_parts(chart.geometries, return_index=True)
+    several = chart.ids[shapely.get_num_geometries(chart.geometries) > 1]
+    chart, of_polygons, done = _check_polygons(chart, draft, repair=repair, sliver_m=sliver_m)
+    problems += [*of_polygons, *_check_classes(chart, draft, wrong_rows)]
     if repair:
-        problems, done = [p for p in problems if not p.safe], [p for p in problems if p.safe]
-    else:
-        done = []
-    return Checked(chart.take(row, parts), tuple(in_order(problems)), tuple(in_order(done)), tuple(notes))
+        done += [p for p in problems if p.safe and p.kind not in _OF_POLYGONS]
+        problems = [p for p in problems if not p.safe or p.kind in _OF_POLYGONS]
+    notes = _notes(chart, several, draft)
+    return Checked(chart, tuple(in_order(problems)), tuple(in_order(done)), tuple(notes))
 
 
 def _lost_columns(chart: EditedChart, draft: Draft | None) -> list[Problem]:
@@ -120,23 +121,47 @@ def _check_eggs(chart: EditedChart, wrong: set[int], *, repair: bool) -> tuple[E
 
 def _check_polygons(
     chart: EditedChart, draft: Draft | None, *, repair: bool, sliver_m: float
-) -> tuple[Polygons, list[Problem]]:
+) -> tuple[EditedChart, list[Problem], list[Problem]]:
+    """Return the chart with single polygons, what remains to be corrected, and what was repaired.
+
+    A repair may leave something narrow, so that the repaired polygons are checked again.
+    """
     footprint = None
     if draft is not None:
         footprint = project(np.array([draft.footprint], object), draft.chart.crs, chart.crs, _TOLERANCE_M)[0]
-    coverage = Coverage(
-        ids=chart.ids,
-        polygons=np.array(chart.geometries, object),
-        crs=chart.crs,
-        eggs=_eggs(chart),
-        sliver_m=sliver_m,
-        land=np.asarray(chart.kinds == "L", bool),
-        unchanged=_as_drafted(chart.geometries, chart.crs, draft),
-        footprint=footprint,
-        in_degrees=chart.source_crs != chart.crs or (draft is not None and draft.chart.crs != chart.crs),
-    )
-    coverage.check(repair=repair)
-    return coverage.polygons, coverage.problems
+        _refuse_elsewhere(chart, draft, footprint)
+    found, done = [], []
+    for _ in range(_PASSES if repair else 1):
+        coverage = Coverage(
+            ids=chart.ids,
+            polygons=np.array(chart.geometries, object),
+            crs=chart.crs,
+            eggs=_eggs(chart),
+            sliver_m=sliver_m,
+            land=np.asarray(chart.kinds == "L", bool),
+            unchanged=_as_drafted(chart.geometries, chart.crs, draft),
+            footprint=footprint,
+            in_degrees=chart.source_crs != chart.crs or (draft is not None and draft.chart.crs != chart.crs),
+        )
+        coverage.check(repair=repair)
+        parts, row = shapely.get_parts(coverage.polygons, return_index=True)
+        full = shapely.area(parts) > 0
+        chart, found = chart.take(row[full], parts[full]), coverage.problems
+        if not repair or not any(p.safe for p in found):
+            break
+        done += [p for p in found if p.safe]
+    return chart, found, done
+
+
+def _refuse_elsewhere(chart: EditedChart, draft: Draft, footprint: Any) -> None:
+    """Refuse a draft of another place."""
+    west, south, east, north = shapely.total_bounds(chart.geometries)
+    if not shapely.intersects(shapely.box(west, south, east, north), shapely.box(*shapely.bounds(footprint))):
+        raise ChartError(
+            f"lies elsewhere than its draft, {draft.chart.path.name}.",
+            path=chart.path,
+            hint="Give the draft of this chart with --draft.",
+        )
 
 
 def _eggs(chart: EditedChart) -> list[tuple[Any, ...]]:
@@ -164,6 +189,7 @@ def _check_classes(chart: EditedChart, draft: Draft | None, wrong: set[int]) -> 
         key = str(chart.classes[row] or "").strip()
         if feature not in others or before[row] == key:  # the codes were corrected, and CLASS was left behind
             continue
+        others.discard(feature)  # once for all its parts
         words = f"CLASS is {key!r}, which is not what POLY_TYPE, CT and the stages say; these count, so correct them"
         problems.append(Problem("class", words, (feature,), place.of(chart.geometries[row]), False))
     return problems
@@ -184,19 +210,19 @@ def _drafted_classes(chart: EditedChart, draft: Draft | None) -> list[str | None
     return found
 
 
-def _notes(chart: EditedChart, draft: Draft | None) -> list[str]:
+def _notes(chart: EditedChart, several: NDArray[np.int64], draft: Draft | None) -> list[str]:
     """Return what a person should know: unknown concentrations and stages, parts, what could not be checked."""
     ice = chart.kinds == "I"
     unknown = ice & np.isin(chart.codes["ct"], list(UNKNOWN_CODES))
     undetermined = ice & (chart.codes["sa"] == 99)
-    several = shapely.get_num_geometries(chart.geometries) > 1
     found = [
         (unknown, "polygons have an unknown total concentration, CT 99"),
         (undetermined, "polygons have ice of undetermined stage, SA 99"),
         (chart.estimated, "polygons are marked as ESTIMATED, a model's estimates that nobody has checked"),
-        (several, "features of several parts become one polygon for each part"),
+        (np.isin(chart.ids, several), "features of several parts become one polygon for each part"),
     ]
-    notes = [f"{int(rows.sum())} {words}: {some_of(chart.ids[rows].tolist())}" for rows, words in found if rows.any()]
+    named = [(list(dict.fromkeys(chart.ids[rows].tolist())), words) for rows, words in found]
+    notes = [f"{len(ids)} {words}: {some_of(ids)}" for ids, words in named if ids]
     if draft is None:
         notes.append("no draft was found beside the chart, so its footprint was not checked, and nothing is compared")
     elif draft.chart.crs != chart.crs:

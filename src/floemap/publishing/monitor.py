@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from floemap.errors import FloemapError
+from floemap.errors import MISSHAPEN, FloemapError
 from floemap.icechart.read.corrections import PUBLICATION_RECORD, publication_record
 from floemap.publishing.monitor_picture import draw_monitor
 from floemap.results.fields import at
@@ -110,7 +110,7 @@ def _facts(folders: Sequence[Path], within: Path) -> dict[str, Any]:
         else:
             try:
                 charts.append(_chart(record, read_json(folder / _CHANGES)))
-            except (FloemapError, ValueError, TypeError, KeyError) as e:
+            except (FloemapError, *MISSHAPEN) as e:
                 reason = e.message if isinstance(e, FloemapError) else f"{type(e).__name__}: {e}"
                 unreadable.append({"folder": name, "reason": f"its {_CHANGES} is damaged: {reason}"})
     if not (charts or without or unreadable):
