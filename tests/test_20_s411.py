@@ -112,7 +112,14 @@ def test_an_order_without_latitudes_is_corrected_and_said(
     other = LONLAT if srs == LATLON else LATLON
     text = area(ring=square(-170, 70, -168, 71), srs=other).replace(other, srs)
     assert place(read_chart(write(tmp_path / "a.gml", text))) == pytest.approx((-169, 70.5), abs=0.02)
-    assert "a latitude would be 170" in caplog.text
+    assert "a latitude would be -170" in caplog.text
+
+
+@pytest.mark.parametrize("srs", [LATLON, LONLAT])
+def test_one_vertex_beyond_the_pole_is_an_error_of_its_polygon(srs: str, tmp_path: Path) -> None:
+    ring = [(-60.0, 70.0), (-58.0, 70.0), (-58.0, 95.0), (-60.0, 71.0), (-60.0, 70.0)]
+    with pytest.raises(ChartError, match=r"polygon 1 .*longitude -58 and latitude 95"):
+        read_chart(write(tmp_path / "a.gml", area(srs=srs), area(ring=ring, srs=srs)))
 
 
 @pytest.mark.parametrize(
@@ -208,6 +215,17 @@ def test_an_exchange_set_is_read_as_folder_and_as_zip(tmp_path: Path) -> None:
     for path in (folder, tmp_path / "set.zip"):
         assert areas_km2(read_chart(path)).sum() == pytest.approx(AREA_KM2, rel=1e-3)
         assert describe(path).facts["format"] == "S-411"
+
+
+def test_an_exchange_set_of_s100_is_read_and_one_of_several_charts_is_not(tmp_path: Path) -> None:
+    files = tmp_path / "S100_ROOT" / "S-411" / "DATASET_FILES"
+    files.mkdir(parents=True)
+    (tmp_path / "S100_ROOT" / "CATALOG.XML").write_text("<catalogue/>")
+    write(files / "411XX00A.GML", area())
+    assert len(read_chart(tmp_path)) == 1
+    write(files / "411XX00B.GML", area())
+    with pytest.raises(ChartError, match="exchange set of 2 charts"):
+        read_chart(tmp_path)
 
 
 # --- Bad and hostile files

@@ -80,6 +80,14 @@ def test_an_analysts_work_is_not_lost(chart: Path, prepared: PreparedProduct, mo
     assert names(chart) == FILES
 
 
+def test_without_eggs_there_is_no_grid(prepared: PreparedProduct, models: list[Path], tmp_path: Path) -> None:
+    plain = SETTINGS.model_copy(update={"only": ("classes", "grid"), "eggs": False})
+    made = make_chart(prepared.folder, models[:1], tmp_path, plain)
+    assert names(made.folder) == {"classes.tif", "classes.qml", "item.json", "chart.json"}
+    assert json.loads(made.record.read_text())["left_out"] == {"grid": "concentrations were not estimated"}
+    assert make_chart(prepared.folder, models[:1], tmp_path, plain).skipped
+
+
 def test_work_in_the_exchange_set_is_not_lost(
     chart: Path, prepared: PreparedProduct, models: list[Path], tmp_path: Path
 ) -> None:

@@ -56,6 +56,8 @@ _EDITIONS = ("1.0.0", "1.1.0", "1.2.0", "1.2.1")
 _NAMESPACES = ("http://www.jcomm.info/ice", "http://www.iho.int/ice")
 _NOT_GIVEN_WORDS = ("none", "nan", "null", "-9", "-")
 _MOST_VALUES = 20
+#: Share of the positions from which on latitudes beyond the poles mean that the order of the axes is the other one.
+_POLE_DEG, _WRONG_ORDER = 90.0, 0.5
 _SIMULATED = "SIMULATED"
 _LONLAT = "EPSG:4326"
 _REPAIR = "Repair the chart, or ask its ice service."
@@ -114,18 +116,20 @@ def open_s411(file: Path, path: Path) -> S411File:
     by_id = {name: element for element in root.iter() if (name := element.get(ID)) is not None}
     rings = [_rings(area, by_id) for area in areas]
     crs = _one_crs([names for _, names in rings], areas, path)
+    stated = _LONLAT if crs is None else named_crs(crs)[0]
     swapped = _latitude_first([parts for parts, _ in rings], crs, path)
     geometries = np.full(len(areas), None, object)
     mended = np.zeros(len(areas), np.bool_)
     for i, (parts, _) in enumerate(rings):
         turned = [[ring[:, ::-1] if swapped else ring for ring in part] for part in parts]
+        if stated == _LONLAT:
+            _check_latitudes(areas[i], [ring for part in turned for ring in part])
         geometries[i], mended[i] = polygons_of(turned)
     values = _codes(areas, path)
     if any(SAYS_SIMULATED in (c.text or "") for c in root.itersiblings(etree.Comment, preceding=True)):
         values[_SIMULATED] = ["yes"] * len(areas)
     numbers = np.array([area.number for area in areas], np.int64)
-    stated = None if crs is None else named_crs(crs)[0]
-    return S411File(tuple(values), stated or _LONLAT, numbers, values, geometries, mended)
+    return S411File(tuple(values), stated, numbers, values, geometries, mended)
 
 
 def _root(file: Path) -> etree._Element:
@@ -222,23 +226,33 @@ def _one_crs(names: Sequence[set[str | None]], areas: Sequence[_Area], path: Pat
 def _latitude_first(parts: Sequence[Sequence[Sequence[Floats]]], crs: str | None, path: Path) -> bool:
     """Return whether the second coordinate comes first: as the CRS says, unless only the other order gives latitudes.
 
-    Longitudes may go to 360 degrees.
+    Longitudes may go to 360 degrees. A few positions beyond the poles are errors of the chart, not of the order.
     """
     name, turned = (_LONLAT, False) if crs is None else named_crs(crs)
     if name != _LONLAT:
         return turned
     rings = [ring for polygons in parts for polygon in polygons for ring in polygon if len(ring)]
     xy = np.concatenate(rings) if rings else np.empty((0, 2))
-    first, second = np.nanmax(np.abs(xy), axis=0, initial=0.0)
-    as_stated, otherwise = (first, second) if turned else (second, first)
-    if as_stated > 90 >= otherwise and as_stated <= 360:
+    beyond = np.abs(xy) > _POLE_DEG
+    latitude = 0 if turned else 1
+    share = beyond[:, latitude].mean() if len(xy) else 0.0
+    if share >= _WRONG_ORDER and not beyond[:, 1 - latitude].any():
         order = "longitude, latitude" if turned else "latitude, longitude"
         logger.warning(
             "%s: %s, but a latitude would be %g then; its coordinates are read as %s",
-            *(path, "names no CRS" if crs is None else f"has the srsName {crs[:80]!r}", as_stated, order),
+            *(path, "names no CRS" if crs is None else f"has the srsName {crs[:80]!r}"),
+            *(float(xy[beyond[:, latitude], latitude][0]), order),
         )
         return not turned
     return turned
+
+
+def _check_latitudes(area: _Area, rings: Sequence[Floats]) -> None:
+    """Refuse an area with latitudes beyond a pole; (m, 2) rings of longitude and latitude."""
+    for ring in rings:
+        beyond = ring[np.abs(ring[:, 1]) > _POLE_DEG + 1e-9]
+        if len(beyond) and np.isfinite(beyond[0]).all():
+            raise area.error(f"has a vertex at longitude {beyond[0, 0]:g} and latitude {beyond[0, 1]:g}")
 
 
 def _codes(areas: Sequence[_Area], path: Path) -> dict[str, list[Any]]:

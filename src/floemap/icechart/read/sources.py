@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from floemap.errors import ChartError
@@ -46,6 +47,8 @@ _HOT_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 _KNOWN = f"Give a {', '.join(FORMATS)}, or a {' or '.join(archives.SUFFIXES)} that holds one."
 _AGAIN = "Fetch or copy the chart again, with all its files."
 _TRIES = 3
+#: Catalogues by which a folder is an exchange set of S-411: by edition 1.1.0, as ice services call it, and by S-100.
+_CATALOGUES = ("CATALOG.ICE", "catalogue.xml", "CATALOG.XML", "S100_ROOT/CATALOG.XML")
 
 
 #: A file, or its path in an archive.
@@ -188,9 +191,14 @@ def find_source(path: Path, layer: str | None = None) -> Source:
 
 
 def datasets_of(folder: Path) -> list[Path]:
-    """Return the charts of an exchange set of S-411, which are in its folder ``data``; none of another folder."""
-    catalogues = any((folder / name).is_file() for name in ("CATALOG.ICE", "catalogue.xml"))
-    return sorted(p for p in (folder / "data").glob("*.gml") if p.is_file()) if catalogues else []
+    """Return the charts of an exchange set of S-411; none of another folder.
+
+    The set has its catalogue in the folder or, by S-100, in a folder ``S100_ROOT`` in it.
+    """
+    if not any((folder / name).is_file() for name in _CATALOGUES):
+        return []
+    below = islice(folder.rglob("*"), archives.MOST_MEMBERS)
+    return sorted(p for p in below if p.suffix.lower() == ".gml" and p.is_file())
 
 
 def _in_archive(path: Path, layer: str | None) -> Source:
