@@ -54,9 +54,8 @@ def tiled(source: Path, out: Path, samples: int) -> None:
                 made = large.create_dataset(name, shape, variable.dtype, **chunks)
                 rows, cols = variable[()], np.arange(shape[1]) % image[1]
                 for first in range(0, shape[0], STRIP):
-                    made[first : first + STRIP] = rows[np.arange(first, min(first + STRIP, shape[0])) % image[0]][
-                        :, cols
-                    ]
+                    lines = np.arange(first, min(first + STRIP, shape[0])) % image[0]
+                    made[first : first + STRIP] = rows[lines][:, cols]
             hidden = ("DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME")
             made.attrs.update({k: v for k, v in variable.attrs.items() if not k.startswith("_N") and k not in hidden})
         large.attrs.update({k: v for k, v in small.attrs.items() if not k.startswith("_N")})

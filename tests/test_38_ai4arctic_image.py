@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pyproj
 import pytest
+from chart_models import write_model
 from real_files import AI4ARCTIC, PRODUCT, ai4arctic_patches, ai4arctic_scene
 from scipy import ndimage
 from small_ai4arctic import write_prep, write_raw
@@ -117,8 +118,6 @@ def test_what_needs_a_map_refuses_image_geometry(
 ) -> None:
     one, other = ai4arctic_set[:2]
     model = tmp_path / "model.safetensors"
-    from chart_models import write_model
-
     write_model(model, prepared / "product.tif", resolution_m=3475, legend="ai4arctic")
     raster = tmp_path / "any.tif"
     raster.write_bytes((prepared / "product.tif").read_bytes())
@@ -160,6 +159,14 @@ def test_no_setting_is_without_effect(ai4arctic_set: Made, prepared: Path, tmp_p
         done = run("prepare", one, "--out", tmp_path, "--like", prepared / "product.tif", *option)
         assert done.exit_code == 1 and "were both given" in done.output.replace("\n", " ")
     assert not any(tmp_path.iterdir())
+    model = write_model(tmp_path / "m.safetensors", prepared / "product.tif", resolution_m=3475, legend="ai4arctic")
+    for words, name in (
+        (("chart", one, "--model", model, "--out", tmp_path / "c", "--noise", "none"), "noise"),
+        (("info", one, "--layer", "x"), "layer"),
+        (("info", prepared, "--crs", "EPSG:3995"), "crs"),
+    ):
+        done = run(*words)
+        assert done.exit_code == 1 and f"takes no {name}" in done.output.replace("\n", " "), done.output
     for values in (
         {"unmapped": "ignore"},
         {"without_parts": "first"},

@@ -79,9 +79,12 @@ def describe(path: str | Path, *, layer: str | None = None, crs: str | None = No
     Raises
     ------
     FloemapError
-        If it does not exist, or is not of a kind that floemap knows.
+        If it does not exist, is not of a kind that floemap knows, or is not a chart and a layer or a CRS is given.
     """
     found = _describe(Path(path), layer, crs)
+    if found.chart is None and (given := [n for n, v in (("layer", layer), ("crs", crs)) if v is not None]):
+        hint = "Leave it out: it is for ice charts."
+        raise ConfigError(f"is not an ice chart, and takes no {' or '.join(given)}.", path=path, hint=hint)
     return replace(found, facts=_without_nan(found.facts))
 
 

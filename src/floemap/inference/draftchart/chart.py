@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from floemap.datasets.ai4arctic.form import PREPARE_SETTINGS
 from floemap.errors import ConfigError, ModelError, ProductError
 from floemap.icechart.land import describe_land, land_on
 from floemap.icechart.write.table import STATUS
@@ -318,6 +319,9 @@ def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> C
                 hint="Leave it out, or give the product as downloaded.",
             )
         return settings
+    if source.of_ai4arctic and (other := sorted(own.model_fields_set - {*PREPARE_SETTINGS})):
+        hint = "Its noise is subtracted already, and tie points locate its pixels. Leave the option out."
+        raise ConfigError(f"is a file of AI4Arctic, which takes no {' or '.join(other)}.", path=source.path, hint=hint)
     if "resolution_m" not in own.model_fields_set:
         return settings.model_copy(update={"prepare": own.model_copy(update={"resolution_m": model.resolution_m})})
     if not math.isclose(own.resolution_m, model.resolution_m, rel_tol=RESOLUTION_TOLERANCE):
