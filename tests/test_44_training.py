@@ -21,7 +21,7 @@ from torch import Tensor
 
 import floemap.learning
 from floemap.errors import ConfigError, FloemapError, OutputError, TrainingError
-from floemap.learning.data.crops import draw_fixed, physical, read_crop
+from floemap.learning.data.crops import PartTensors, draw_fixed, physical, read_crop
 from floemap.learning.data.normalisation import band_sums, pooled_statistics
 from floemap.learning.data.parts import PartArrays
 from floemap.learning.data.survey import survey_part
@@ -487,6 +487,9 @@ def test_validation_loss_of_a_part_is_that_of_one_pass(held_out: list[PartArrays
     found = validate(model, TaskLosses.of(loss), held_out, make_fabric("cpu", "fp32"))
     assert found.loss == pytest.approx(np.mean(expected), rel=1e-5)
     assert np.array_equal(found.confusion, confusion)
+    resident = [PartTensors.of(part) for part in held_out]
+    again = validate(model, TaskLosses.of(loss), held_out, make_fabric("cpu", "fp32"), resident=resident)
+    assert again.loss == found.loss and np.array_equal(again.confusion, confusion)
     t, p = np.concatenate(true), np.concatenate(predicted)
     assert found.weighted_f1 == pytest.approx(f1_score(t, p, average="weighted", zero_division=0.0))
     assert found.macro_f1 == pytest.approx(f1_score(t, p, average="macro", zero_division=0.0))

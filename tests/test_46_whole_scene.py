@@ -124,6 +124,18 @@ def assert_same(a: Tensor, b: Tensor, stored: Stored) -> None:
 # Equal to one pass
 
 
+@pytest.mark.parametrize("kind", ["diamond", "hole", "smaller than a cell"])
+def test_a_resident_scene_gives_what_one_that_is_read_gives(separable: SegmentationModel, kind: str) -> None:
+    stored = SCENES[kind]()
+    shape, sources = stored.shape[1:], (torch.from_numpy(stored), array_reader(stored))
+    found = []
+    for source in sources:
+        with scene_logits(separable, source, shape, tile=6) as scene:
+            found.append((scene.rows(0, shape[0]), scene.valid(0, shape[0])))
+    (own, own_valid), (read, read_valid) = found
+    assert torch.equal(own, read) and np.array_equal(own_valid, read_valid)
+
+
 @pytest.mark.parametrize("kind", SCENES)
 def test_tiles_give_what_one_pass_gives(model: SegmentationModel, kind: str) -> None:
     stored = SCENES[kind]()

@@ -174,6 +174,27 @@ def units_of(bands: BandSet, device: torch.device) -> tuple[Tensor, Tensor]:
     return table[:, 0, None, None], table[:, 1, None, None]
 
 
+@dataclass(frozen=True)
+class PartTensors:
+    """The rasters of a part as tensors on one device; see :class:`floemap.learning.data.parts.PartArrays`.
+
+    Attributes
+    ----------
+    stored, labels, ids
+        (B, rows, cols) int16, (rows, cols) uint8, and (rows, cols) int16 of the same bits, or None.
+    """
+
+    stored: Tensor
+    labels: Tensor
+    ids: Tensor | None
+
+    @staticmethod
+    def of(part: PartArrays, device: torch.device | str = "cpu") -> PartTensors:
+        """Return the tensors of a part. On the CPU arrays are not copied."""
+        ids = None if part.ids is None else tensor_of_ids(part.ids).to(device)
+        return PartTensors(torch.from_numpy(part.stored).to(device), torch.from_numpy(part.labels).to(device), ids)
+
+
 class CropSource(Protocol):
     """A source of batches."""
 
@@ -193,9 +214,7 @@ class ResidentCrops:
     """
 
     def __init__(self, parts: Sequence[PartArrays], device: torch.device | str = "cpu") -> None:
-        self._stored = [torch.from_numpy(p.stored).to(device) for p in parts]
-        self._labels = [torch.from_numpy(p.labels).to(device) for p in parts]
-        self._ids = [None if p.ids is None else tensor_of_ids(p.ids).to(device) for p in parts]
+        self._parts = [PartTensors.of(p, device) for p in parts]
         self._tables = tables_of([p.polygons for p in parts], device)
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
@@ -204,12 +223,12 @@ class ResidentCrops:
 
     def _gather(self, crops: Sequence[Crop]) -> Batch:
         side = crops[0].side_px
-        device = self._stored[0].device
-        stored = torch.empty((len(crops), len(self._stored[0]), side, side), dtype=torch.int16, device=device)
+        device = self._parts[0].stored.device
+        stored = torch.empty((len(crops), len(self._parts[0].stored), side, side), dtype=torch.int16, device=device)
         labels = torch.empty((len(crops), side, side), dtype=torch.uint8, device=device)
         ids = None if self._tables is None else torch.empty(labels.shape, dtype=torch.int16, device=device)
         for i, c in enumerate(crops):
-            bands, classes, numbers = _cut(self._stored[c.part], self._labels[c.part], self._ids[c.part], c)
+            bands, classes, numbers = _cut(self._parts[c.part], c)
             stored[i], labels[i] = _turned(bands, c.turn), _turned(classes, c.turn)
             if ids is not None and numbers is not None:
                 ids[i] = _turned(numbers, c.turn)
@@ -300,8 +319,7 @@ def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Cut:
         (top, bottom), (left, right) = _span(crop.row, crop, rows), _span(crop.col, crop, cols)
         part = read_window(part, (first_row + top, first_col + left, bottom - top, right - left))
         crop = replace(crop, row=crop.row - top, col=crop.col - left)
-    numbers = None if part.ids is None else tensor_of_ids(part.ids)
-    stored, labels, ids = _cut(torch.from_numpy(part.stored), torch.from_numpy(part.labels), numbers, crop)
+    stored, labels, ids = _cut(PartTensors.of(part), crop)
     return _turned(stored, crop.turn), _turned(labels, crop.turn), None if ids is None else _turned(ids, crop.turn)
 
 
@@ -310,8 +328,9 @@ def _span(at: int, crop: Crop, size: int) -> tuple[int, int]:
     return max(at - crop.context_px, 0), min(at + crop.size_px + crop.context_px, size)
 
 
-def _cut(stored: Tensor, labels: Tensor, ids: Tensor | None, crop: Crop) -> Cut:
-    """Cut a crop with its context from (B, rows, cols) and (rows, cols). Without context, return views."""
+def _cut(part: PartTensors, crop: Crop) -> Cut:
+    """Cut a crop with its context from a part. Without context, return views."""
+    stored, labels, ids = part.stored, part.labels, part.ids
     size, context = crop.size_px, crop.context_px
     inner = (slice(crop.row, crop.row + size), slice(crop.col, crop.col + size))
     if not context:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from floemap.errors import ConfigError, TrainingError
-from floemap.learning.data.crops import Crop, CropSource, ResidentCrops, StreamedCrops, draw_fixed
+from floemap.learning.data.crops import Crop, CropSource, PartTensors, ResidentCrops, StreamedCrops, draw_fixed
 from floemap.learning.data.parts import PartArrays, ScenePart
 from floemap.learning.data.polygons import PolygonShares, tables_of
 from floemap.learning.data.survey import Survey, count_classes
@@ -51,6 +51,8 @@ class Dataset:
         Validation parts, in memory unless crops are streamed.
     fixed
         For each validation part the crops to validate on; None validates on whole parts.
+    resident
+        The validation parts on the GPU, if they are validated whole and all parts fit.
     """
 
     surveys: list[Survey]
@@ -59,6 +61,7 @@ class Dataset:
     training: Sequence[Part]
     validation: list[Part]
     fixed: list[list[Crop]] | None
+    resident: list[PartTensors] | None = None
 
 
 def gather(
@@ -121,6 +124,7 @@ def gather(
     on_gpu = device.type == "cuda"
     source: CropSource
     kept: Sequence[Part] = training
+    resident: list[PartTensors] | None = None
     if streamed:
         source = StreamedCrops(
             [p for p in training if isinstance(p, ScenePart)],
@@ -129,18 +133,26 @@ def gather(
             tables=tables_of(tables),
         )
     else:
-        resident = [a for a in loaded if a is not None]
-        needed = sum(a.stored.nbytes + a.labels.nbytes + (0 if a.ids is None else a.ids.nbytes) for a in resident)
+        in_memory = [a for a in loaded if a is not None]
+        needed, room = _bytes_of(in_memory), 0.0
         if on_gpu:
             torch.cuda.empty_cache()  # memory that torch has cached from an earlier training counts as used
-        fits = on_gpu and needed < _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
+            room = _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
+        fits = needed < room
         if on_gpu and not fits:
             logger.warning(
                 "the scenes (%.1f GB) do not fit into the GPU's memory; they stay in main memory", needed / 1e9
             )
-        source = ResidentCrops(resident, device if fits else "cpu")
-        kept = training if fits else resident
-    return Dataset(surveys, pixels, source, kept, held, fixed)
+        source = ResidentCrops(in_memory, device if fits else "cpu")
+        kept = training if fits else in_memory
+        whole = [p for p in held if isinstance(p, PartArrays)]
+        if not on_patches and needed + _bytes_of(whole) < room:
+            resident = [PartTensors.of(p, device) for p in whole]
+    return Dataset(surveys, pixels, source, kept, held, fixed, resident)
+
+
+def _bytes_of(parts: Sequence[PartArrays]) -> int:
+    return sum(p.stored.nbytes + p.labels.nbytes + (0 if p.ids is None else p.ids.nbytes) for p in parts)
 
 
 def _survey_all(parts: Sequence[Part], wanted: Wanted, *, load: bool) -> list[Surveyed]:

@@ -20,6 +20,7 @@ from floemap.learning.training.device import for_patches
 from floemap.learning.training.distributed import on_first, share_batch_norm
 from floemap.learning.training.loggers import Loggers, logging_to
 from floemap.learning.training.run import Run
+from floemap.learning.training.saving import Beside, saves_beside, snapshot
 from floemap.learning.training.state import (
     STATE,
     State,
@@ -56,8 +57,10 @@ def train_epochs(run: Run, state: State) -> str:
         sums = compiled(sums)
     network, optimizer = fabric.setup(sums, adam)
 
-    first, saving = len(state.history) + 1, Saving(run, state, adam, plateau)
-    with saves_first(), logging_to(t.loggers, run.out, run.about, first, active=fabric.is_global_zero) as log:
+    first, beside = len(state.history) + 1, Beside(at_once=not saves_beside(fabric.device))
+    saving = Saving(run, state, adam, plateau, beside.wait)
+    logs = logging_to(t.loggers, run.out, run.about, first, active=fabric.is_global_zero)
+    with saves_first(), logs as log, beside:
         while len(state.history) < t.max_epochs and state.since_best < t.stop_after:
             began, by_class = time.perf_counter(), dict[str, float | None]()
             with for_patches(fabric.device, t.precision):
@@ -73,8 +76,7 @@ def train_epochs(run: Run, state: State) -> str:
             state.history.append(row)
             state.within = {}
             state.optimizer, state.scheduler = adam.state_dict(), plateau.state_dict()
-            on_first(fabric, lambda: save_state(run.out / STATE, state))
-            on_first(fabric, lambda: run.update_files(state))
+            _save(run, state, beside)
             log.epoch(row, by_class)
             run.log_epoch(state)
             saving.after_epoch()
@@ -82,6 +84,22 @@ def train_epochs(run: Run, state: State) -> str:
         of = f" of {t.monitor}" if t.monitor else ""
         return f"the validation loss{of} got no lower in {t.stop_after} validations"
     return f"{t.max_epochs} epochs were asked for"
+
+
+def _save(run: Run, state: State, beside: Beside) -> None:
+    """Write the state and what follows from it; errors of the epoch before are raised in all processes."""
+
+    def begin() -> None:
+        beside.wait()
+        saved = snapshot(state) if saves_beside(run.fabric.device) else state
+
+        def write() -> None:
+            save_state(run.out / STATE, saved)
+            run.update_files(saved)
+
+        beside.begin(write)
+
+    on_first(run.fabric, begin)
 
 
 def read_every(device: torch.device) -> int:
@@ -168,7 +186,8 @@ def _train_epoch(
 
 def _validate(run: Run, state: State) -> tuple[dict[str, Any], dict[str, float | None]]:
     """Validate the model, keep its weights if they are the best so far, and return the scores and F1 by class."""
-    found = validate(run.model, run.losses, run.data.validation, run.fabric, crops=run.data.fixed)
+    data = run.data
+    found = validate(run.model, run.losses, data.validation, run.fabric, crops=data.fixed, resident=data.resident)
     monitor = run.settings.training.monitor
     loss = found.loss if monitor is None else found.losses[monitor]
     run.check_finite(state, {"the validation loss": found.loss}, f"after epoch {len(state.history) + 1}")

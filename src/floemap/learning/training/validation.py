@@ -6,7 +6,7 @@ mean over parts; parts without a value of a head do not count for it. Counts and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from floemap.icechart.label.polygon_values import VALUES
-from floemap.learning.data.crops import Crop, physical, read_crop
+from floemap.learning.data.crops import Crop, PartTensors, physical, read_crop
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
-from floemap.learning.data.polygons import Polygons, read_shares, tables_of, tensor_of_ids
+from floemap.learning.data.polygons import Polygons, read_shares, tables_of
 from floemap.learning.losses.tasks import TaskLosses, wanted_classes, wanted_values
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.targets import Head
@@ -32,8 +32,8 @@ from floemap.moments import MOMENTS, moments, value_scores_by_name
 #: Logits (1, channels, rows, cols), labels (1, rows, cols), polygons, and whether the crop or part ends with it.
 Piece = tuple[Tensor, Tensor, Polygons | None, bool]
 
-#: Rows of a scene for which logits at full resolution are in memory at a time.
-_STRIP_ROWS = 256
+#: Rows of a scene for which logits at full resolution are in memory at a time. A GPU needs many to be busy.
+_STRIP_ROWS = {"cpu": 256, "cuda": 1024}
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ def validate(
     fabric: Fabric,
     *,
     crops: Sequence[Sequence[Crop]] | None = None,
+    resident: Sequence[PartTensors] | None = None,
 ) -> Validation:
     """Validate a model in float32, whatever the precision of the training; the processes share the parts.
 
@@ -125,12 +126,18 @@ def validate(
         Device and processes.
     crops
         For each part the crops to validate on; None validates on whole parts.
+    resident
+        The parts on the device, if they are kept there. Crops are read from `parts` nevertheless.
     """
     model.eval()
     losses.set_epoch(None)
     found = _PartSums(losses)
     for i in range(fabric.global_rank, len(parts), fabric.world_size):
-        found += _validate_part(model, losses, parts[i], fabric, None if crops is None else crops[i])
+        if crops is None:
+            pieces = _whole(model, parts[i], fabric, None if resident is None else resident[i])
+        else:
+            pieces = _patches(model, parts[i], fabric, crops[i])
+        found += _validate_part(losses, pieces, fabric.device)
     whole = _PartSums(losses)
     whole.numbers[:] = global_sum(found.numbers.to(fabric.device)).cpu()  # exact for counts below 2^53
     each = [float(total) / max(float(n), 1) for total, n in zip(whole.values, whole.parts, strict=True)]
@@ -181,23 +188,16 @@ class _PartSums:
 
 @torch.inference_mode()
 @exact_float32()
-def _validate_part(
-    model: SegmentationModel,
-    losses: TaskLosses,
-    part: PartArrays | ScenePart,
-    fabric: Fabric,
-    crops: Sequence[Crop] | None,
-) -> _PartSums:
+def _validate_part(losses: TaskLosses, pieces: Iterable[Piece], device: torch.device) -> _PartSums:
     """Return the losses of a part, its confusion matrix and its moments."""
     result = _PartSums(losses)
-    sums = [torch.zeros(1, dtype=torch.float64) for _ in losses.tasks]
+    sums = [torch.zeros(1, dtype=torch.float64, device=device) for _ in losses.tasks]
     tiles: list[Tensor] | None = None  # sums of one crop, or of the whole part, so far
-    pieces = _whole(model, part, fabric) if crops is None else _patches(model, part, fabric, crops)
     for logits, labels, polygons, last in pieces:
-        found = [s.double().cpu() for s in losses.sums(logits, labels, polygons)]
+        found = [s.double() for s in losses.sums(logits, labels, polygons)]
         tiles = found if tiles is None else [t + f for t, f in zip(tiles, found, strict=True)]
         if last:
-            condensed = losses.condensed(tiles, None if polygons is None else polygons.to(tiles[0].device))
+            condensed = losses.condensed(tiles, polygons)
             sums = [s + c for s, c in zip(sums, condensed, strict=True)]
             tiles = None
         outputs = losses.split(logits)
@@ -229,18 +229,23 @@ def _moments(head: Head, output: Tensor, polygons: Polygons | None) -> Tensor:
     return torch.tensor(moments(wanted[known].double(), predicted.double()), dtype=torch.float64)
 
 
-def _whole(model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric) -> Iterator[Piece]:
+def _whole(
+    model: SegmentationModel, part: PartArrays | ScenePart, fabric: Fabric, resident: PartTensors | None
+) -> Iterator[Piece]:
     """Yield a whole part in strips; the logits equal those of one pass of the model over it."""
     arrays = load_part(part)
     shape, device = arrays.labels.shape, fabric.device
     tables = tables_of([arrays.polygons], device)
-    with scene_logits(model, array_reader(arrays.stored), shape, device=device, precision="fp32") as scene:
-        for row in range(0, shape[0], _STRIP_ROWS):
-            rows = slice(row, row + _STRIP_ROWS)
-            labels = torch.from_numpy(arrays.labels[rows]).to(device)
+    source = array_reader(arrays.stored) if resident is None else resident.stored
+    tensors = PartTensors.of(arrays) if resident is None else resident
+    height = _STRIP_ROWS[device.type]
+    with scene_logits(model, source, shape, device=device, precision="fp32") as scene:
+        for row in range(0, shape[0], height):
+            rows = slice(row, row + height)
+            labels = tensors.labels[rows].to(device)
             polygons = None
-            if tables is not None and arrays.ids is not None:
-                polygons = tables.of(tensor_of_ids(arrays.ids[rows]).to(device)[None], [0])
+            if tables is not None and tensors.ids is not None:
+                polygons = tables.of(tensors.ids[rows].to(device)[None], [0])
             last = row + len(labels) == shape[0]
             yield scene.rows(row, row + len(labels))[None], labels[None], polygons, last
 

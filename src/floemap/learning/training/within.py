@@ -8,6 +8,7 @@ would have had.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -64,11 +65,19 @@ class Saving:
         The training, and its state after the last epoch.
     adam, plateau
         Optimiser and schedule.
+    before
+        Called before a state is written: it waits for the one that is being written.
     """
 
     def __init__(
-        self, run: Run, state: State, adam: torch.optim.Optimizer, plateau: LRScheduler | ReduceLROnPlateau
+        self,
+        run: Run,
+        state: State,
+        adam: torch.optim.Optimizer,
+        plateau: LRScheduler | ReduceLROnPlateau,
+        before: Callable[[], None],
     ) -> None:
+        self._before = before
         self._run, self._state, self._adam, self._plateau = run, state, adam, plateau
         self._last = time.monotonic()
 
@@ -94,6 +103,7 @@ class Saving:
         state.within = {"losses": at.losses, "each": at.each, "seconds": at.seconds, "random": torch.get_rng_state()}
         if self._run.fabric.device.type == "cuda":
             state.within["random_gpu"] = torch.cuda.get_rng_state()
+        self._before()
         save_state(self._run.out / STATE, state)
         self._last = time.monotonic()
         stop_if_asked(f"the state after step {len(at.losses)} of epoch {len(state.history) + 1} is kept")

@@ -28,7 +28,7 @@ from torch.nn import functional
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.models.upsampling import by_kernel
 from floemap.learning.whole_scene.pieces import Network, Precision, prepare_network
-from floemap.learning.whole_scene.rows import Fill, PieceRows, Reader, ScenePixels
+from floemap.learning.whole_scene.rows import Fill, PieceRows, Reader, ResidentPixels, ScenePixels
 from floemap.learning.whole_scene.windows import WindowRows
 from floemap.learning.whole_scene.workers import Workers
 from floemap.progress import Progress, silent
@@ -52,7 +52,7 @@ def array_reader(stored: NDArray[np.int16]) -> Reader:
 
 def scene_logits(
     model: SegmentationModel,
-    read: Reader,
+    read: Reader | Tensor,
     shape: tuple[int, int],
     *,
     device: str | torch.device = "cpu",
@@ -68,7 +68,8 @@ def scene_logits(
         The model. A copy of it is used, in evaluation mode.
     read
         Reader of windows of the scene. It is called from another thread, for windows inside the scene that span all
-        columns and follow each other downwards without overlap.
+        columns and follow each other downwards without overlap. Or the scene itself on the device, stored int16
+        (B, rows, cols).
     shape
         Numbers of rows and columns of the scene.
     device, precision
@@ -98,7 +99,7 @@ class SceneLogits:
     def __init__(
         self,
         network: Network,
-        read: Reader,
+        read: Reader | Tensor,
         shape: tuple[int, int],
         *,
         tile: int | None = None,
@@ -108,7 +109,10 @@ class SceneLogits:
         self.classes, self.stride = network.classes, network.stride
         tile = tile or (GPU_TILE if network.device.type == "cuda" else TILE)
         chunk_px = -(-_CHUNK_PX // network.alignment_px) * network.alignment_px
-        self._pixels = ScenePixels(network, read, self.shape, chunk_px)
+        if isinstance(read, Tensor):
+            self._pixels: ScenePixels = ResidentPixels(network, read)
+        else:
+            self._pixels = ScenePixels(network, read, self.shape, chunk_px)
         self._workers = Workers(network.workers)
         self._progress = progress
         self._exact = network.dtype == torch.float32
@@ -154,9 +158,7 @@ class SceneLogits:
 
     def valid(self, first: int, last: int) -> NDArray[np.bool_]:
         """Return which pixels of rows [first, last) have data in all bands that a pixel needs, (rows, cols)."""
-        self._pixels.ensure(last)
-        packed = self._pixels.valid[first:last]
-        return np.unpackbits(packed, axis=1, count=self.shape[1]).view(np.bool_)
+        return self._pixels.valid_rows(first, last)
 
     def finish(self) -> None:
         """Compute all rows now, except for models of stride 1, whose logits are too large to keep."""

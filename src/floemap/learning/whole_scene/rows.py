@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from floemap.learning.whole_scene.pieces import Network, Piece
 from floemap.learning.whole_scene.workers import Workers
@@ -71,6 +72,11 @@ class ScenePixels:
             self._note(first, stored)
             self._chunks.append((first, stored))
 
+    def valid_rows(self, first: int, last: int) -> NDArray[np.bool_]:
+        """Return which pixels of rows [first, last) have data in all bands that a pixel needs, (rows, cols)."""
+        self.ensure(last)
+        return np.unpackbits(self.valid[first:last], axis=1, count=self._cols).view(np.bool_)
+
     def _submit(self, row: int) -> Future[NDArray[np.int16]]:
         return self._pool.submit(self._read, row, 0, min(self._chunk_rows, self._rows - row), self._cols)
 
@@ -113,6 +119,37 @@ class ScenePixels:
     def close(self) -> None:
         """Cancel reading ahead, and wait for the thread."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class ResidentPixels(ScenePixels):
+    """The pixels of a scene that is on the device as a whole, stored int16 (B, rows, cols): nothing is read."""
+
+    def __init__(self, network: Network, stored: Tensor) -> None:
+        super().__init__(network, _nothing, (stored.shape[1], stored.shape[2]), 1)
+        self._stored = stored
+        self.done = self.shape[0]
+        a, (rows, cols) = self.alignment_px, self.shape
+        some = (stored != NODATA).any(dim=0)
+        some = functional.pad(some, (0, cols - self._cols, 0, rows - self._rows))
+        self.has = some.view(rows // a, a, cols // a, a).any(dim=3).any(dim=1).cpu().numpy()
+
+    def valid_rows(self, first: int, last: int) -> NDArray[np.bool_]:
+        """As of a scene that is read."""
+        there = self._stored[list(self._network.bands.of_scene), first:last] != NODATA
+        return there.all(dim=0).cpu().numpy()
+
+    def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """As of a scene that is read."""
+        inner = self._stored[:, top : min(bottom, self._rows), left : min(right, self._cols)]
+        beyond = (0, right - left - inner.shape[2], 0, bottom - top - inner.shape[1])
+        return self.of(functional.pad(inner, beyond, value=NODATA) if any(beyond) else inner)
+
+    def forget(self, before: int) -> None:
+        """Nothing: the scene stays."""
+
+
+def _nothing(row: int, col: int, rows: int, cols: int) -> NDArray[np.int16]:
+    raise ValueError("a resident scene is not read")
 
 
 class PieceRows:
