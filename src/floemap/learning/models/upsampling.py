@@ -1,8 +1,9 @@
 """Bilinear upsampling of the logits of cells to pixels, by torch's own kernel or by two matrix products.
 
 Both give the same up to rounding. Forward and backward of 24 crops of 1000 x 1000 px and 6 classes take 29 ms with
-torch's kernel on a GPU, a third of a training step, since many pixels add to each cell; two products take 1.4 ms (H100,
-torch 2.11). On a processor products would save 3 % of a step; there the kernel stays, and with it each bit of the weights.
+torch's kernel on a GPU, a third of a training step, since many pixels add to each cell; two products take 1.4 ms
+(H100, torch 2.11). On a processor products would save 3 % of a step; there the kernel stays, and with it each bit of
+the weights.
 """
 
 from __future__ import annotations
