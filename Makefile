@@ -11,7 +11,7 @@ BESIDE = -n 2 --dist loadfile --no-loadscope-reorder
 # Exact versions, for every platform; floemap itself asks for lower bounds only.
 INSTALL = $(BIN)/python -m pip install --quiet -c requirements.lock
 
-.PHONY: demo test quick coverage mutants lint docs lock release clean
+.PHONY: demo test quick coverage mutants lint docs lock release container clean
 
 demo: $(VENV)/.installed
 	$(BIN)/floemap demo --out $(OUT) --size $(SIZE)
@@ -89,6 +89,13 @@ release:
 	build/release/venv/bin/python -m pip install --quiet -c requirements.lock "$$(ls build/release/*.whl)[learn]"
 	cd build/release && venv/bin/floemap config demo --out study.toml && venv/bin/floemap demo --out demo --size smallest
 	test -s build/release/demo/smallest/report/report.html
+
+# The container, where docker or podman can build: it must answer as an ordinary user whose root is read-only.
+container:
+	@builder=$$(for b in docker podman; do $$b info >/dev/null 2>&1 && echo $$b && break; done); \
+	if [ -z "$$builder" ]; then echo "no builder of containers is running: the Containerfile is only read by a test"; \
+	else $$builder build -q -f Containerfile -t floemap . && \
+	  $$builder run --rm --read-only --tmpfs /tmp --cap-drop ALL --network none floemap --version; fi
 
 clean:
 	rm -rf $(VENV) demo build

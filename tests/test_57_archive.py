@@ -166,7 +166,7 @@ def test_the_same_call_resumes(done: Done, pool: Cluster, workshop: Inputs, tmp_
     found = run("archive", scenes, *where, "--only", "classes", "--min-area", "100")
     assert found.exit_code == 1
     assert "1 of 3 products could not be charted: poison.zip" in found.stderr
-    assert f"{pool.workers} workers, dashboard at http://127.0.0.1:" in found.stderr
+    assert f"workers: {pool.workers}, dashboard at http://127.0.0.1:" in found.stderr
     assert sorted(line.endswith("(finished before)") for line in found.stdout.splitlines()) == [False, True]
     assert contents(folder / "b") == kept
     after = rows(folder)

@@ -126,7 +126,7 @@ def archive(
 def _announce(cluster: Cluster) -> None:
     if not progress_wanted.quiet:
         where = f"dashboard at {cluster.dashboard}" if cluster.dashboard else "without a dashboard"
-        stderr.print(f"{cluster.workers} workers, {where}")
+        stderr.print(f"workers: {cluster.workers}, {where}")
 
 
 def _finished(outcome: Outcome[DraftChart]) -> None:
