@@ -41,6 +41,16 @@ ANALYST = "Åsa <Analyst>"
 NAME = "floemap_s1_20180116T0754Z_pl_a"
 
 
+@pytest.fixture(autouse=True)
+def unpictured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pages and maps, which take most of the time of a publication, for tests that are not about them."""
+    if not any(word in request.node.name for word in ("page", "from_draft_to")):
+        monkeypatch.setattr(
+            "floemap.publishing.publish.draw_sheet", lambda _chart, path, *_: path.write_bytes(b"%PDF-")
+        )
+        monkeypatch.setattr("floemap.publishing.change_page._map", lambda *_: b"")
+
+
 @pytest.fixture(scope="module")
 def draft(tmp_path_factory: pytest.TempPathFactory, workshop: Inputs) -> Path:
     """The folder of a draft, as `floemap chart` makes it. Shared: copy it, don't change it."""

@@ -35,6 +35,16 @@ DRAFTED = [ice(SA=stage, FA="99") | {"CONFIDENCE": c} for stage, c in zip(STAGES
 EVEN = squares(4)
 
 
+@pytest.fixture(autouse=True)
+def unpictured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pages and maps, which take most of the time of a publication, for tests that are not about them."""
+    if not any(word in request.node.name for word in ("page", "from_draft_to")):
+        monkeypatch.setattr(
+            "floemap.publishing.publish.draw_sheet", lambda _chart, path, *_: path.write_bytes(b"%PDF-")
+        )
+        monkeypatch.setattr("floemap.publishing.change_page._map", lambda *_: b"")
+
+
 def compared(
     folder: Path, rows: list[dict[str, Any]], shapes: list[Any], minutes: float | None = None
 ) -> dict[str, Any]:
