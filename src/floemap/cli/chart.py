@@ -35,6 +35,8 @@ ChartOptions = Annotated[
             "polygons": "--polygons types|mixtures",
             "eggs": "--eggs/--no-eggs",
             "cell_m": "--cell METRES",
+            "s411_axes": "--s411-axes",
+            "s411_lake": "--s411-lake/--no-s411-lake",
             "prepare.resolution_m": "--resolution METRES: Pixel size. (default: the model's)",
             "prepare.crs": "--crs",
             "prepare.noise": "--noise",
