@@ -16,7 +16,7 @@ import pytest
 import shapely
 from chart_maker import SIDE_M, ice, other, squares, write_chart
 from PIL import Image
-from workshop import Inputs, run
+from workshop import Inputs, run, study_file
 
 from floemap.cog import open_raster
 from floemap.errors import FloemapError
@@ -28,7 +28,9 @@ from floemap.publishing.drafts import Draft, find_draft
 from floemap.publishing.monitor import monitor_charts
 from floemap.publishing.publish import publish_chart
 from floemap.publishing.settings import PublishSettings
+from floemap.study.compare import train_model
 from floemap.study.scene import open_study_scene
+from floemap.study.settings import Study
 
 STAGES = ("95", "86", "83", "81")
 DRAFTED = [ice(SA=stage, FA="99") | {"CONFIDENCE": c} for stage, c in zip(STAGES, (0.4, 0.6, 0.8, 0.95), strict=True)]
@@ -200,6 +202,18 @@ def test_from_draft_to_correction_to_publication_to_labels(
 
     scene = open_study_scene("a", workshop.prepared, labelled.folder, None, legend=SIX_CLASSES)
     assert scene.about()["labels_from"]["model"] == model["name"]
+
+
+@pytest.mark.usefixtures("tiny_is_a_model")
+def test_a_training_records_whose_labels_it_learnt_from(corrected: Path, workshop: Inputs, tmp_path: Path) -> None:
+    done = publish_chart(corrected, tmp_path / "out", "A. Analyst")
+    labelled = label_chart(done.chart, workshop.prepared, tmp_path / "labels")
+    path = study_file(workshop, tmp_path, '[model]\nname = "tiny"\n')
+    path.write_text(path.read_text().replace(str(workshop.labels), str(labelled.folder)))
+    study = Study.from_toml(path)
+    record = json.loads((train_model(study, tmp_path / "run").parent / "training.json").read_text())
+    origin = json.loads(labelled.record.read_text())["origin"]
+    assert [entry["labels_from"] for entry in record["data"]] == [origin] * len(record["data"])
 
 
 def test_labels_of_a_draft_that_nobody_corrected_are_warned_of(
