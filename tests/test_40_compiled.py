@@ -117,7 +117,8 @@ def test_autocast_is_that_of_plain_code(device: str) -> None:
 
 @not_of_ours
 @pytest.mark.usefixtures("tiny_is_a_model")
-def test_compiled_view_shares_weights_and_mode_and_leaves_the_network_plain() -> None:
+def test_compiled_view_shares_weights_and_mode_and_leaves_the_network_plain(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "floemap")
     network = BatchSums(build_model(ModelSettings(name="tiny"), 6), TaskLosses.of(make_loss(LossSettings(), 6)))
     view = compiled(network, backend="eager")
     given = inputs_of(_batch(30), torch.device("cpu"))
@@ -129,6 +130,7 @@ def test_compiled_view_shares_weights_and_mode_and_leaves_the_network_plain() ->
     assert torch.equal(view(*given)[0], network(*given)[0])
     assert "forward" not in vars(network) and "forward" not in vars(network.model)
     assert view.state_dict().keys() == network.state_dict().keys()
+    assert caplog.text.count("the training step was compiled in") == 1
 
 
 class OwnLoss(CrossEntropy):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Callable
 from types import MethodType
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from floemap.learning.losses.registry import loss_identity
 from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.settings import LearningSettings
 from floemap.learning.training.step import BatchSums
+from floemap.progress import milestones
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +74,18 @@ def loss_is_compiled(losses: TaskLosses) -> bool:
 def _view(module: Module, backend: str | Callable[..., Any]) -> Module:
     view, run = copy.copy(module), torch.compile(_forward, backend=backend, dynamic=False)  # all crops have one size
 
+    done: list[float] = []
+
     def forward(self: Module, *inputs: Tensor | None) -> Any:
+        began = time.perf_counter()
         kind = next(x.device.type for x in inputs if x is not None)
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with torch.autocast(kind, enabled=False):
-            return run(self, kind, dtype, *inputs)
+            found = run(self, kind, dtype, *inputs)
+        if not done:  # forward and backward are compiled in the first call
+            done.append(time.perf_counter() - began)
+            milestones.info("the training step was compiled in %.0f s", done[0])
+        return found
 
     view.forward = MethodType(forward, view)
     return view
