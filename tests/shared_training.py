@@ -14,7 +14,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tiny_model import ABOUT, WITH_TINY, charted, scene, tiny_settings
@@ -22,13 +22,16 @@ from torch import Tensor, nn
 
 import floemap.learning.models.registry as models_module
 from floemap.errors import ConfigError, OutputError, TrainingError
+from floemap.learning.data.crops import Batch
 from floemap.learning.data.parts import PartArrays
 from floemap.learning.data.polygons import Polygons
 from floemap.learning.losses import LOSSES, make_loss
+from floemap.learning.losses.tasks import TaskLosses
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LearningSettings, LossSettings, ModelSettings, TrainingSettings
 from floemap.learning.training.distributed import SharedBatchNorm2d, global_sum, make_fabric, on_first, share_batch_norm
 from floemap.learning.training.loop import Trained, train
+from floemap.learning.training.step import BatchSums, inputs_of, train_step
 from floemap.legend import IGNORE, SIX_CLASSES
 
 #: A real model at a small size; batches of 5 do not divide by 2.
@@ -90,6 +93,31 @@ def gradients_differ(rank: int, ranks: int) -> dict[str, float]:
         found[name] = max(relative(p.grad, q.grad) for p, q in pairs if p.grad is not None and q.grad is not None)
         assert all(p.grad is not None for p in shared.parameters())
     return found
+
+
+def parts_differ(rank: int, ranks: int) -> float:
+    """Largest relative difference of a gradient of a batch in parts, shared by the processes, from that of one process.
+
+    In float64, without BatchNorm, of a loss that is not a mean over pixels.
+    """
+    fabric = make_fabric("cpu", "fp32")
+    generator = torch.Generator().manual_seed(2)
+    stored = torch.randint(-3000, -1000, (4 * ranks, 3, 16, 16), generator=generator, dtype=torch.int16)
+    labels = torch.randint(0, 6, (4 * ranks, 16, 16), generator=generator, dtype=torch.uint8)
+    labels[:2, :9] = IGNORE
+    whole = Batch(stored, labels)
+    losses = TaskLosses.of(make_loss(LossSettings(name="macro_dice"), 6))
+    torch.manual_seed(1)
+    alone = build_model(ModelSettings(name="tiny", dropout=0.0), 6)
+    cast(nn.Sequential, alone.body)[2] = nn.InstanceNorm2d(8)
+    shared = copy.deepcopy(alone.double())
+    value = losses.total(losses.values(BatchSums(alone, losses)(*inputs_of(whole, fabric.device))))
+    value.backward()
+    network, optimizer = fabric.setup(BatchSums(shared, losses), torch.optim.SGD(shared.parameters(), 0.0))
+    numbers = train_step(network, optimizer, losses, whole.parts(ranks)[rank], fabric, None, 2)
+    assert abs(float(numbers[0]) - float(value.detach())) < 1e-12
+    pairs = zip(shared.parameters(), alone.parameters(), strict=True)
+    return max(relative(p.grad, q.grad) for p, q in pairs if p.grad is not None and q.grad is not None)
 
 
 def mixed_polygons(generator: torch.Generator) -> Polygons:
@@ -169,6 +197,7 @@ def main(folder: Path) -> None:
     models_module.MODELS = WITH_TINY
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     found: dict[str, Any] = {"gradients": gradients_differ(rank, ranks), "norm": batch_norm_differs(rank, ranks)}
+    found["parts"] = parts_differ(rank, ranks)
     trained = go(folder / "shared")
     found["history"] = trained.history
     found["heads"] = go_with_heads(folder / "heads").history

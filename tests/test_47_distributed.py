@@ -53,6 +53,11 @@ def alone(folder: Path) -> Trained:
     return trained
 
 
+def test_gradients_of_a_batch_in_parts_are_those_of_one_process(found: list[dict[str, Any]]) -> None:
+    for process in found:
+        assert process["parts"] < 1e-9
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_are_those_of_one_process(found: list[dict[str, Any]], loss: str) -> None:
     for process in found:
