@@ -60,7 +60,7 @@ def tiled(source: Path, out: Path, samples: int) -> None:
             made.attrs.update({k: v for k, v in variable.attrs.items() if not k.startswith("_N") and k not in hidden})
         large.attrs.update({k: v for k, v in small.attrs.items() if not k.startswith("_N")})
         if "pixel_spacing" in large.attrs:
-            large.attrs["pixel_spacing"] = round(small.attrs["pixel_spacing"] * image[1] / samples)
+            large.attrs["pixel_spacing"] = round(small.attrs["pixel_spacing"].item() * image[1] / samples)
 
 
 def main() -> None:
