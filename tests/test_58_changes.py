@@ -240,14 +240,18 @@ def test_labels_of_a_draft_that_nobody_corrected_are_warned_of(
     assert any("labels are a model's" in r.getMessage() for r in caplog.records)
 
 
-def test_places_to_review_that_nobody_touched_are_left(draft: Path, corrected: Path, tmp_path: Path) -> None:
-    spots = json.loads((draft / "chart.json").read_text()).get("review_spots", [])
+def test_places_to_review_that_nobody_touched_are_left(corrected: Path, tmp_path: Path) -> None:
+    table = pyogrio.read_dataframe(corrected, layer="ice_chart")
+    to_earth = pyproj.Transformer.from_crs(table.crs, 4326, always_xy=True)
+    changed, other = (table[is_it].geometry.iloc[0] for is_it in (table["SA"] == "97", table["SA"] != "97"))
+    places = [to_earth.transform(p.x, p.y) for p in map(shapely.point_on_surface, (changed, other))]
+    spots = [{"lon_deg": lon, "lat_deg": lat, "class": "nilas", "other": "young_ice"} for lon, lat in places]
+    record = corrected.parent / "chart.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"review_spots": spots}))
     done = publish_chart(corrected, tmp_path / "out", "A. Analyst")
-    left = json.loads(done.record.read_text())["review_spots"]
-    changed = pyogrio.read_dataframe(done.chart, layer="ice_chart").query("SA == '97'").geometry.iloc[0]
-    to_map = pyproj.Transformer.from_crs(4326, 3413, always_xy=True)
-    expected = [s for s in spots if not changed.intersects(shapely.Point(to_map.transform(s["lon_deg"], s["lat_deg"])))]
-    assert left == expected
+    assert json.loads(done.record.read_text())["review_spots"] == spots[1:]
+    shown = run("publish", corrected, "--out", tmp_path / "out", "--analyst", "A. Analyst").stderr
+    assert "Review first" in shown and "nilas or young ice" in shown
 
 
 def test_a_published_draft_is_called_so(draft: Path, tmp_path: Path) -> None:
