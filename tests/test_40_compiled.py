@@ -90,6 +90,21 @@ def test_compiled_gradients_are_the_eager_ones(model_name: str, name: str, size:
         assert error < (1e-4 if model_name == "tiny" else 0.02), weight  # rounding moves some inputs of ReLU across 0
 
 
+@pytest.mark.usefixtures("tiny_is_a_model")
+def test_bands_are_normalised_before_they_are_rounded(device: str) -> None:
+    """In bfloat16 30.00 and 30.05 degrees are one number; as shares of the standard deviation they are two."""
+    model = build_model(ModelSettings(name="tiny", dropout=0.0), 6).to(device)
+    model.set_normalisation([-15, -25, 30], [5, 5, 8])
+    network = BatchSums(model, TaskLosses.of(make_loss(LossSettings(), 6)))
+    batch = _batch(30)
+    sums = []
+    for degrees in (30.0, 30.05):
+        batch.stored[:, 2] = round((degrees - float(network.offset.flatten()[2])) / float(network.step.flatten()[2]))
+        with torch.autocast(device, torch.bfloat16), torch.no_grad():
+            sums.append(network.eval()(*inputs_of(batch, torch.device(device)))[0])
+    assert not torch.equal(*sums)
+
+
 @not_of_ours
 @pytest.mark.usefixtures("tiny_is_a_model")
 def test_autocast_is_that_of_plain_code(device: str) -> None:

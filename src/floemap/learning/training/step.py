@@ -62,10 +62,6 @@ class BatchSums(nn.Module):
             The fields of :class:`Polygons`, or nothing.
         """
         x = in_units(stored, self.step, self.offset).contiguous(memory_format=torch.channels_last)  # NaN for no data
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(
-                torch.bfloat16
-            )  # as trainings in bf16 have always had it, from fabric; else they give other weights
         logits = self.model(x)
         given = Polygons(*polygons) if polygons else None  # type: ignore[arg-type]
         with without_autocast(logits):
