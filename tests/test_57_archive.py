@@ -24,7 +24,8 @@ from floemap.archive import work
 from floemap.archive.answers import final_answers
 from floemap.archive.archive import Archive, chart_archive
 from floemap.archive.cluster import Cluster, connected
-from floemap.archive.rows import COLUMNS, Row
+from floemap.archive.manifest import Manifest
+from floemap.archive.rows import COLUMNS, Row, waiting_row
 from floemap.archive.scenes import find_scenes
 from floemap.archive.work import Answer
 from floemap.errors import ConfigError, FloemapError, OutputError, ProductError
@@ -310,6 +311,27 @@ def test_scenes_are_found_by_folder_pattern_and_list(tmp_path: Path, monkeypatch
 
 
 # --- the table
+
+
+def test_a_product_has_one_row_whatever_its_file_is_called(tmp_path: Path) -> None:
+    manifest, expected = Manifest(tmp_path), waiting_row(tmp_path / "renamed.zip")
+    manifest.expect(expected)
+    assert manifest.counts() == {"charted": 0, "failed": 0, "waiting": 1}
+    manifest.put(Row("S1A_EW", "renamed.zip", "charted"), expected)
+    assert manifest.counts() == {"charted": 1, "failed": 0, "waiting": 0}
+    manifest.write()
+    assert list(rows(tmp_path)) == ["S1A_EW"]
+
+
+def test_a_collection_across_the_date_line_has_a_box_that_holds_all(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path)
+    times = ("2018-01-16T07:54:30+00:00", "2018-01-16T07:55:30+00:00")
+    for name, west, east in (("a", 170.0, -175.0), ("b", -10.0, 5.0)):
+        row = Row(name, name, "charted", *times, west=west, south=70.0, east=east, north=75.0)
+        manifest.put(row, row)
+    manifest.write_collection()
+    box = json.loads((tmp_path / "collection.json").read_text())["extent"]["spatial"]["bbox"][0]
+    assert box == [-180.0, 70.0, 180.0, 75.0]
 
 
 def test_rows_survive_the_table() -> None:

@@ -176,7 +176,7 @@ def _collect(
     written, failed = time.monotonic(), 0
     for answer, tries in answers:
         found[answer.outcome.product] = answer.outcome
-        manifest.put(answer.row.tried(tries))
+        manifest.put(answer.row.tried(tries), waiting_row(answer.outcome.product))
         if answer.trace:
             failed += 1
             logger.debug("%s failed\n%s", answer.outcome.product, answer.trace)

@@ -34,8 +34,13 @@ class Manifest:
         """Note a product of this call, unless the table has it already."""
         self._rows.setdefault((row.scene, row.product), row)
 
-    def put(self, row: Row) -> None:
-        """Note what became of a product."""
+    def put(self, row: Row, expected: Row) -> None:
+        """Note what became of a product, in the place of the row by which it was expected.
+
+        A chart's folder has the name that the product says of itself, which its file need not have.
+        """
+        if (row.scene, row.product) != (expected.scene, expected.product):
+            self._rows.pop((expected.scene, expected.product), None)
         before = self._rows.get((row.scene, row.product))
         if before is not None and (before.state, before.ended) == ("charted", row.ended):
             row = row.tried(before.tries)  # it was finished before this call

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,14 +15,11 @@ from floemap.cli.chart import ChartOptions, LandMask, Model, Prepared
 from floemap.cli.many import Out, describe_made
 from floemap.cli.predict import Device, Engine, Precision
 from floemap.errors import ConfigError
+from floemap.stopping import Stopped
 
 if TYPE_CHECKING:
     from floemap.inference.draftchart.chart import DraftChart
     from floemap.outcomes import Outcome
-
-
-class _Terminated(BaseException):
-    """SIGTERM has arrived."""
 
 
 @command("watch", resumes=True)
@@ -87,7 +83,7 @@ def watch(
     if area is None and (mission or since):
         raise ConfigError("--mission and --since need --area.", hint="Without it, nothing is fetched.")
     with ExitStack() as stack:
-        stack.enter_context(_ended_by_sigterm())
+        stack.enter_context(_ended_by_signal())
         fetching: dict[str, Any] = {}
         if area is not None:
             from floemap.archive.catalogue import box_from_text, catalogue_of, missions_from_text
@@ -128,18 +124,10 @@ def _finished(outcome: Outcome[DraftChart]) -> None:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """End the block at SIGTERM, unfinished results removed, with exit code 0."""
-
-    def end(*_: Any) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
+def _ended_by_signal() -> Iterator[None]:
+    """End the block at SIGTERM, unfinished results removed, with exit code 0: that is how services are stopped."""
     try:
         yield
-    except _Terminated:
-        stderr.print("ended by SIGTERM; finished charts are kept, repeat the command to resume")
+    except Stopped as e:
+        stderr.print(f"ended by {e}; finished charts are kept, repeat the command to resume")
         raise typer.Exit(0) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
