@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import sys
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -167,7 +168,9 @@ def test_sums_over_draws_have_the_mean_and_the_variance_of_sums() -> None:
     rng = np.random.default_rng(4)
     for blocks in ((10,), (2, 3, 5)):
         scenes = {f"{i}": rng.normal(5, 1, (n, 1)) for i, n in enumerate(blocks)}
-        drawn = resample({"it": [scenes]}, n=20_000).drawn.sum(axis=(1, 2, 3))
+        sums = resample({"it": [scenes]}, n=20_000).drawn
+        assert sums is not None
+        drawn = sums.sum(axis=(1, 2, 3))
         assert drawn.mean() == pytest.approx(sum(s.sum() for s in scenes.values()), rel=0.005)
         assert drawn.var() == pytest.approx(sum(len(s) * s.var(ddof=1) for s in scenes.values()), rel=0.05)
 
@@ -178,17 +181,38 @@ def test_blocks_are_drawn_of_few_scenes_and_scenes_of_many() -> None:
     few = resample({"it": [scenes]}, n=100)
     assert (few.units, few.degrees, few.blocks) == ("blocks", 44, 48)
     # Each draw weighs as much as all blocks of each scene.
+    assert few.drawn is not None
     np.testing.assert_allclose(few.drawn.sum(axis=1), np.broadcast_to([12, 30, 5, 1], (100, 1, 4)))
     n = FEW_SCENES
     scenes = {f"{i:02}": np.eye(n)[[i] * (i + 1)] for i in range(n)}
     many = resample({"it": [scenes]}, n=3000)
     assert (many.units, many.degrees) == ("scenes", n - 1)
-    # Each place holds one scene, whole, and each scene as often as any other.
-    places = many.drawn[:, :, 0] * (n - 1) / n
-    assert places.shape == (3000, n - 1, n)
-    assert ((places > 0).sum(axis=-1) == 1).all()
-    np.testing.assert_allclose(places.reshape(-1, n).max(axis=0), np.arange(1, n + 1))
-    np.testing.assert_allclose((places > 0).mean(axis=(0, 1)), 1 / n, atol=0.02)
+    # A draw holds n - 1 scenes, each whole and as often as any other, and weighs as much as n scenes.
+    sums = many.evaluate(lambda counts: counts, "pooled").drawn[:, 0] * (n - 1) / n
+    times = sums / np.arange(1, n + 1)
+    np.testing.assert_allclose(times, np.rint(times), atol=1e-9)
+    np.testing.assert_allclose(times.sum(axis=1), n - 1)
+    np.testing.assert_allclose(times.mean(axis=0), (n - 1) / n, atol=0.05)
+
+
+def test_means_over_drawn_scenes_are_those_of_a_loop_and_take_little_memory() -> None:
+    rng = np.random.default_rng(8)
+    scenes = {f"{i:03}": blocks_of(rng, 3) for i in range(12)}
+    scenes["007"] = np.zeros_like(scenes["007"])  # where the statistic is undefined
+    drawn = resample({"it": [scenes]}, n=100)
+    with np.errstate(invalid="ignore"):
+        found = drawn.evaluate(share).drawn[:, 0]
+        by_scene = [float(share(scenes[name].sum(axis=0).astype(float))) for name in sorted(scenes)]
+    assert drawn.times is not None
+    for times, value in zip(drawn.times, found, strict=True):
+        assert value == pytest.approx(np.nanmean(np.repeat(by_scene, times.astype(int))), rel=1e-12)
+    many = {f"{i:03}": np.ones((1, 1000)) for i in range(500)}
+    tracemalloc.start()
+    for across in ("mean", "pooled"):
+        resample({"it": [many] * 9}, n=1000).evaluate(lambda c: c[..., 0] / c.sum(axis=-1), across)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5e9, "the counts of all drawn scenes are 36 GB"
 
 
 def test_block_noise_is_counted_once_where_scenes_are_drawn() -> None:

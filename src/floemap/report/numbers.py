@@ -156,7 +156,8 @@ def _resample(assessed: Assessed, of: Callable[[Assessment], NDArray[Any]], how:
     first = next(iter(next(iter(blocks.values()))[0].values()))
     models = sum(len(runs) for runs in blocks.values())
     scenes = len(next(iter(blocks.values()))[0])
-    size = max(1, int(np.prod(first.shape[1:]))) * models * scenes
+    # Where scenes are drawn, only their sums are in memory for all draws.
+    size = max(1, int(np.prod(first.shape[1:]))) * models * (scenes if scenes < FEW_SCENES else 1)
     n, seed = how
     return resample(blocks, n=int(np.clip(_MOST_DRAWN / size, _FEWEST, n)), seed=seed)
 

@@ -65,8 +65,10 @@ class Resamples:
     observed
         Observed sums, (scenes, models, ...).
     drawn
-        Resampled sums, (resamples, scenes, models, ...). If scenes were resampled, the second axis holds the n - 1
-        scenes drawn, in the order of the draw.
+        Resampled sums, (resamples, scenes, models, ...), if blocks were resampled; else None.
+    times
+        How often each scene was drawn, (resamples, scenes), if scenes were resampled; else None. The counts of all
+        drawn scenes are not in memory: those of hundreds of scenes would take gigabytes.
     """
 
     columns: Mapping[str, slice]
@@ -75,7 +77,8 @@ class Resamples:
     units: Units
     degrees: int
     observed: NDArray[np.float64]
-    drawn: NDArray[np.float64]
+    drawn: NDArray[np.float64] | None
+    times: NDArray[np.float64] | None = None
 
     def evaluate(self, statistic: Statistic, across: Across = "mean") -> Evaluated:
         """Return a statistic of all models, as observed and in each resample.
@@ -90,13 +93,36 @@ class Resamples:
         by_scene = self._values(statistic, self.observed)
         if across == "mean":
             observed = mean_of_defined(by_scene, 0)
-            drawn = mean_of_defined(self._values(statistic, self.drawn), 1)
+            drawn = self._drawn_means(statistic)
         elif across == "pooled":
             observed = self._values(statistic, self.observed.sum(axis=0))
-            drawn = self._values(statistic, self.drawn.sum(axis=1))
+            drawn = self._values(statistic, self._drawn_sums())
         else:
             raise ConfigError(f"`across` is 'mean' or 'pooled', not {across!r}.")
         return Evaluated(self, observed, by_scene, drawn)
+
+    def _drawn_means(self, statistic: Statistic) -> NDArray[np.float64]:
+        """Return the means over the drawn scenes of their values."""
+        if self.times is None:
+            assert self.drawn is not None
+            return mean_of_defined(self._values(statistic, self.drawn), 1)
+        values = self._values(statistic, self.observed * self._of_scenes)
+        defined = ~np.isnan(values)
+        total = np.tensordot(self.times, np.where(defined, values, 0), 1)
+        count = np.tensordot(self.times, defined.astype(np.float64), 1)
+        return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
+
+    def _drawn_sums(self) -> NDArray[np.float64]:
+        """Return the sums over the drawn scenes."""
+        if self.times is None:
+            assert self.drawn is not None
+            return np.asarray(self.drawn.sum(axis=1))
+        return np.asarray(np.tensordot(self.times, self.observed * self._of_scenes, 1))
+
+    @property
+    def _of_scenes(self) -> float:
+        """Weight of each drawn scene: n - 1 of n are drawn."""
+        return len(self.scenes) / (len(self.scenes) - 1)
 
     def _values(self, statistic: Statistic, counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return a statistic's values; raise an error if it returns another shape than (...) or (..., quantities)."""
@@ -200,15 +226,17 @@ def resample(losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed
     observed = np.stack([stack.sum(axis=0) for stack in stacks.values()])
     rng = np.random.default_rng(seed)
     units: Units = "blocks" if scenes < FEW_SCENES else "scenes"
+    drawn = times = None
     if units == "scenes":
-        drawn = observed[rng.integers(scenes, size=(n, scenes - 1))] * (scenes / (scenes - 1))
+        chosen = rng.integers(scenes, size=(n, scenes - 1)) + scenes * np.arange(n)[:, None]
+        times = np.bincount(chosen.ravel(), minlength=n * scenes).reshape(n, scenes).astype(np.float64)
         degrees = scenes - 1
     else:
         drawn = np.empty((n, *observed.shape))
         for i, stack in enumerate(stacks.values()):
             drawn[:, i] = _drawn_sums(rng, n, stack.reshape(len(stack), -1)).reshape(n, *observed.shape[1:])
         degrees = sum(sizes) - scenes
-    return Resamples(columns, tuple(stacks), sum(sizes), units, degrees, observed, drawn)
+    return Resamples(columns, tuple(stacks), sum(sizes), units, degrees, observed, drawn, times)
 
 
 def mean_of_defined(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
