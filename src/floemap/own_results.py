@@ -46,7 +46,7 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
         If the record cannot be read.
     """
     nearest = path if path.is_dir() else path.parent
-    for folder in (nearest, nearest.parent):
+    for folder in (nearest, *list(nearest.parents)[:2]):
         name = next((n for n in _KINDS if (folder / n).is_file()), None)
         if name is None:
             continue
@@ -73,7 +73,7 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
 
 def _is_part(inside: str, record: Mapping[str, Any]) -> bool:
     """Whether a file or folder within a result belongs to it and is not a chart, which is described by itself."""
-    chart = inside.lower().endswith((".gpkg", ".shp", ".geojson")) and inside != _SPOTS
+    chart = inside.lower().endswith((".gpkg", ".shp", ".geojson", ".gml")) and inside != _SPOTS
     own = (*_KINDS, *_BESIDE, *at(record, "bytes", {}))
     return not chart and any(name == inside or str(name).startswith(f"{inside}/") for name in own)
 
