@@ -75,7 +75,7 @@ def render_page(
         "reading": _reading(numbers) + _gone(run),
         "published": _published(run),
         "missing": list(run.missing),
-        "scenes": [_scene(run, s, pictures) for s in run.scenes],
+        "scenes": [_scene(run, s, pictures) for s in run.scenes if s.name in pictures.maps],
         "calibration": calibration_table(run, numbers),
         "type_diagrams": [_diagram(p) for p in pictures.types],
         "value_diagrams": [_diagram(p) for p in pictures.values],
@@ -83,7 +83,7 @@ def render_page(
         "training_diagrams": [_diagram(p) for p in pictures.training],
         "trainings": trainings_table(run),
         "reasons": [f"{r.measure.title}: {r.reason}." for r in numbers.rows if r.reason] + why_no_risk(run.legend),
-        "cautions": list(numbers.cautions),
+        "cautions": [*numbers.cautions, *_pictured(run, pictures)],
         "remarks": _remarks(numbers),
         "score_tables": _score_tables(run),
         "definitions": [
@@ -241,6 +241,15 @@ def _published(run: RunFolder) -> str:
     if not found or not published.get("comparable"):
         return ""
     return f"Published: {'; '.join(found)}; {published['what']} ({published['citation']})."
+
+
+def _pictured(run: RunFolder, pictures: Pictures) -> list[str]:
+    """Return the sentence that says which scenes have maps, if not all have."""
+    shown, of = len(pictures.maps), len(run.scenes)
+    if shown == of:
+        return []
+    how = "the one with the lowest and the one with the highest weighted F1, and others at equal steps between them"
+    return [f"Maps of {shown} of {of} test scenes are shown: {how}. All numbers are of all scenes."]
 
 
 def _scene(run: RunFolder, scene: Scene, pictures: Pictures) -> dict[str, Any]:

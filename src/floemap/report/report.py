@@ -31,7 +31,7 @@ from floemap.report.measures import Numbers
 from floemap.report.numbers import Assessed, measure_all
 from floemap.report.page import Pictures, render_page
 from floemap.report.provenance import configuration_text, made_tables, trainings_table
-from floemap.report.run_folder import RunFolder, read_run, whole_records
+from floemap.report.run_folder import RunFolder, Scene, read_run, whole_records
 from floemap.report.tables import write_tables
 from floemap.report.values import value_scores_of
 from floemap.report.versions import refuse_mixed, versions
@@ -39,6 +39,8 @@ from floemap.results.folders import made_of, refuse_replacing, stage_folder
 from floemap.results.run_paths import RunPaths, told_from
 from floemap.results.stage import Stage, os_errors, provenance, sha256, write_json
 
+#: Most scenes with pictures on the page.
+MOST_PICTURED = 12
 logger = logging.getLogger(__name__)
 
 PAGE, RECORD = "report.html", "report.json"
@@ -232,13 +234,14 @@ def _inside(run: RunFolder, folder: Path) -> Path:
 
 def _draw(run: RunFolder, numbers: Numbers, folder: Path, progress: Progress) -> Pictures:
     folder.mkdir()
-    steps = len(run.scenes) + 1
+    shown = pictured_scenes(run)
+    steps = len(shown) + 1
     maps, diagrams = {}, {}
-    for i, scene in enumerate(run.scenes):
+    for i, scene in enumerate(shown):
         progress(i, steps, scene.short)
         maps[scene.name] = draw_maps(run, scene, folder)
         diagrams[scene.name] = _there(draw_incidence(run, numbers, scene, folder))
-    progress(len(run.scenes), steps, "diagrams")
+    progress(len(shown), steps, "diagrams")
     types = _there(
         draw_shares(run, numbers, folder),
         draw_classes(run, numbers, folder),
@@ -247,6 +250,24 @@ def _draw(run: RunFolder, numbers: Numbers, folder: Path, progress: Progress) ->
     )
     values = [draw_values(run, scores, folder) for scores in value_scores_of(run)]
     return Pictures(maps, diagrams, types, _there(draw_training(run, folder)), values)
+
+
+def pictured_scenes(run: RunFolder) -> tuple[Scene, ...]:
+    """Return the scenes whose maps are drawn: all, or of many the worst, the best, and others at equal steps between.
+
+    They are ordered by the mean of the contenders' weighted F1: the pictures of hundreds of scenes would make a page of
+    gigabytes.
+    """
+    if len(run.scenes) <= MOST_PICTURED:
+        return tuple(run.scenes)
+
+    def f1(scene: Scene) -> tuple[float, str]:
+        scores = [t.weighted_f1 for c in run.contenders if (t := c.best(scene.name)) is not None]
+        return (sum(scores) / len(scores) if scores else 0.0), scene.name
+
+    ranked = sorted(run.scenes, key=f1)
+    chosen = {ranked[round(i * (len(ranked) - 1) / (MOST_PICTURED - 1))].name for i in range(MOST_PICTURED)}
+    return tuple(s for s in run.scenes if s.name in chosen)
 
 
 def _there(*pictures: Picture | None) -> list[Picture]:
