@@ -144,10 +144,10 @@ def make_run(
 
 
 def _train_on(
-    study: Study, scenes: Sequence[StudyScene], out: Path, masks: Path, *, simulated: bool, **_: Any
+    study: Study, scenes: Sequence[StudyScene], out: Path, data: DataPaths, *, simulated: bool, **_: Any
 ) -> tuple[Path, Split]:
     """In the place of :func:`floemap.study.run.train_on`: the split is real, the model a file without weights."""
-    split = make_split(study.split, scenes, EXTREMEEARTH, masks, needed=("test",))
+    split = make_split(study.split, scenes, EXTREMEEARTH, data.parts, needed=("test",))
     out.mkdir(parents=True, exist_ok=True)
     paths = CellPaths(out)
     write_json(paths.split, split.record)
