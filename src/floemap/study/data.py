@@ -135,7 +135,9 @@ def _failure(failed: Mapping[str, FloemapError], scenes: int) -> FloemapError:
         logger.error("%s", error if other == name else f"scene {other}: {error}")
     named = ", ".join(list(failed)[:_NAMED]) + (f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else "")
     words = f"{len(failed)} of {scenes} scenes could not be prepared: {named}. The first: {first}"
-    return FloemapError(words, hint="The others are finished, and are kept.")
+    same = {type(e) for e in failed.values()} == {type(first)}
+    kind = type(first) if same else FloemapError
+    return kind(words, hint="The others are finished, and are kept.")
 
 
 def check_layers(settings: DataSettings, out: Path | None) -> None:
