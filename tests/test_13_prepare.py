@@ -229,7 +229,7 @@ def test_like_takes_another_rasters_grid(tmp_path: Path, small_product: Path, sm
         crs=box.crs.to_wkt(), transform=box.transform,
     ):  # fmt: skip
         pass
-    part = prepare(small_product, tmp_path / "b", small_settings, like=tmp_path / "like.tif", quicklook=False)
+    part = prepare(small_product, tmp_path / "b", PrepareSettings(), like=tmp_path / "like.tif", quicklook=False)
     with rasterio.open(whole.raster) as a, rasterio.open(part.raster) as b:
         whole_bands, part_bands = a.read()[:, 40:100, 30:130], b.read()
     assert part_bands.shape == whole_bands.shape
@@ -268,16 +268,14 @@ def test_overviews_of_a_product_are_means_of_power(
     assert abs(half[whole] - 10 * np.log10(blocks.mean(axis=(1, 3))[whole])).max() < 0.011
 
 
-def test_grid_that_misses_the_scene_is_refused(
-    tmp_path: Path, small_product: Path, small_settings: PrepareSettings
-) -> None:
+def test_grid_that_misses_the_scene_is_refused(tmp_path: Path, small_product: Path) -> None:
     with rasterio.open(
         tmp_path / "far.tif", "w", driver="GTiff", height=10, width=10, count=1, dtype="uint8", crs="EPSG:3031",
         transform=rasterio.Affine(2000, 0, 0, 0, -2000, 0),
     ):  # fmt: skip
         pass
     with pytest.raises(GridError, match="no pixel"):
-        prepare(small_product, tmp_path / "out", small_settings, like=tmp_path / "far.tif", quicklook=False)
+        prepare(small_product, tmp_path / "out", PrepareSettings(), like=tmp_path / "far.tif", quicklook=False)
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(ConfigError, match="a CRS and a raster"):
         settings = PrepareSettings(crs="EPSG:3413")
