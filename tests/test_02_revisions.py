@@ -149,20 +149,21 @@ def test_a_training_of_another_revision_is_refused_and_kept(
         )
 
     first = go()
-    assert read_json(first.record)["revision"] == 2
+    now = state.STAGE.revision
+    assert read_json(first.record)["revision"] == now
     if not finished:
         first.record.unlink()
     raised(monkeypatch, "floemap.learning.training.state:STAGE", "floemap.learning.training.record:STAGE")
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(ConfigError, match=r"with other revision \(2, now 3\).*--overwrite"):
+    with pytest.raises(ConfigError, match=rf"with other revision \({now}, now {now + 1}\).*--overwrite"):
         go()
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
     assert not go(overwrite=True).skipped
     assert go().skipped
     without(first.record, "revision")
-    with pytest.raises(ConfigError, match=r"with other revision \(0, now 3\)"):
+    with pytest.raises(ConfigError, match=rf"with other revision \(0, now {now + 1}\)"):
         go()
-    assert state.load_state(tmp_path / "state.pt").revision == 3
+    assert state.load_state(tmp_path / "state.pt").revision == now + 1
 
 
 def test_a_record_without_a_revision_is_of_revision_0() -> None:

@@ -43,7 +43,7 @@ def test_a_chart_of_mixtures_is_drawn_read_and_labelled(workshop: Inputs, tmp_pa
     assert {t["class"]: t["percent"] for t in told["types"]} == pytest.approx(
         (100 * areas / areas.sum()).to_dict(), abs=0.1
     )
-    spots = gpd.read_file(file.with_name("review.gpkg")).to_crs(4326).geometry
+    spots = gpd.read_file(file.with_name("review.gpkg"), layer="review_spots").to_crs(4326).geometry
     assert [s["spot"] for s in told["review"]] == [*range(1, len(spots) + 1)] and len(spots)
     places = [Point(s["lon_deg"], s["lat_deg"]) for s in told["review"]]
     assert all(spot.distance(place) < 1e-3 for spot, place in zip(spots, places, strict=True))
