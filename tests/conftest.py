@@ -169,6 +169,20 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, small_product: Path) -> I
     return made
 
 
+@pytest.fixture(scope="session")
+def draft(tmp_path_factory: pytest.TempPathFactory, workshop: Inputs) -> Path:
+    """The folder of a draft, as `floemap chart` makes it. Shared: copy it, don't change it."""
+    from workshop import run
+
+    def make(out: Path) -> Path:
+        words = ("chart", workshop.prepared, "--model", workshop.model, "--only", "chart,sigrid3,geojson,review")
+        assert run(*words, "--min-area", "500", "--out", out).exit_code == 0
+        return out / workshop.name
+
+    made: Path = made_once(tmp_path_factory, "draft", make)
+    return made
+
+
 @pytest.fixture
 def server() -> Iterator[Loopback]:
     """A stand-in for the data services, with nothing in it."""

@@ -23,7 +23,7 @@ import shapely
 from chart_maker import BOTTOM, LEFT, POLAR, SIDE_M, ice, other, squares, write_chart
 from lxml import etree
 from PIL import Image
-from workshop import Inputs, contents, run
+from workshop import contents, run
 
 import floemap
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
@@ -49,15 +49,6 @@ def unpictured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             "floemap.publishing.publish.draw_sheet", lambda _chart, path, *_: path.write_bytes(b"%PDF-")
         )
         monkeypatch.setattr("floemap.publishing.change_page._map", lambda *_: b"")
-
-
-@pytest.fixture(scope="module")
-def draft(tmp_path_factory: pytest.TempPathFactory, workshop: Inputs) -> Path:
-    """The folder of a draft, as `floemap chart` makes it. Shared: copy it, don't change it."""
-    out = tmp_path_factory.mktemp("drafts")
-    words = ("chart", workshop.prepared, "--model", workshop.model, "--only", "chart,sigrid3,geojson")
-    assert run(*words, "--min-area", "500", "--out", out).exit_code == 0
-    return out / workshop.name
 
 
 @pytest.fixture

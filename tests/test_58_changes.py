@@ -151,15 +151,6 @@ def test_rounding_of_coordinates_moves_nothing(tmp_path: Path) -> None:
 # --- From a draft to labels
 
 
-@pytest.fixture(scope="module")
-def draft(tmp_path_factory: pytest.TempPathFactory, workshop: Inputs) -> Path:
-    """The folder of a draft, as `floemap chart` makes it. Shared: copy it, don't change it."""
-    out = tmp_path_factory.mktemp("drafts")
-    words = ("chart", workshop.prepared, "--model", workshop.model, "--only", "chart,sigrid3,review")
-    assert run(*words, "--min-area", "500", "--out", out).exit_code == 0
-    return out / workshop.name
-
-
 @pytest.fixture
 def corrected(draft: Path, tmp_path: Path) -> Path:
     """The draft's GeoPackage, its largest polygon of ice made multi-year, in a copy of its folder."""

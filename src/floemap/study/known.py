@@ -33,7 +33,7 @@ from floemap.study.scene import StudyScene
 from floemap.study.settings import DataSettings
 from floemap.version import __version__
 
-#: Settings that say which scenes there are, or that are told otherwise.
+#: Settings that select scenes, or that have their own place in what identifies a scene.
 _OF_THE_LIST = {"scenes", "table", "where", "folder", "months", "cache", "legend"}
 
 

@@ -169,6 +169,6 @@ def _close_input(process: subprocess.Popen[str]) -> None:
 
 
 def _error(told: Mapping[str, Any]) -> FloemapError:
-    """Return the error that a process tells of, of the same class."""
+    """Return the error that a worker process reported, as an instance of its class."""
     kind: type[FloemapError] = getattr(errors, str(told["kind"]), FloemapError)
     return kind(told["message"], path=told["path"], hint=told["hint"])
