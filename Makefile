@@ -46,10 +46,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The documentation site; open index.html in it. Its search works only where a server gives the pages.
+# The documentation site; open index.html in it.
 # A warning is an error (with --quiet mkdocs would not count them).
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir $(SITE)
+	$(BIN)/python docs/check_site.py $(SITE)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

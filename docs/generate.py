@@ -407,7 +407,9 @@ def licences_page() -> str:
         "\n".join(["| file | what | licence |", "| --- | --- | --- |", *rows]) + "\n",
         "The model `models/floemap-simulated.safetensors` is floemap's, trained on simulated scenes only"
         " ([model card](model-card.md)). ImageNet weights and the ExtremeEarth dataset are not part of the package;"
-        " `floemap fetch` downloads them from their publishers.",
+        " `floemap fetch` downloads them from their publishers.\n",
+        "The pages of the documentation contain the script `assets/iframe-worker/shim.js` by Martin Donath, under the"
+        " MIT licence, so that their search works without a server.",
     ]
     return "\n".join(parts).rstrip() + "\n"
 
