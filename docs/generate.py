@@ -355,6 +355,9 @@ GROUPS = {
 #: Data files in the package that come from others: file, what it is, licence.
 SHIPPED = (
     ("`sentinel1/egm2008.npz`", "Heights of the geoid EGM2008, every degree ([source](sentinel1.md))", "public domain"),
+    ("`viewer/site/vendor/ol.js`, `ol.css`", "[OpenLayers](https://openlayers.org) 10.11.0: maps", "BSD-2-Clause"),
+    ("`viewer/site/vendor/geotiff.js`", "[geotiff.js](https://geotiffjs.github.io) 3.1.0-beta.0: rasters", "MIT"),
+    ("`viewer/site/vendor/proj4.js`", "[proj4js](https://proj4js.org) 2.22.0: projections", "MIT"),
 )
 
 
@@ -403,8 +406,9 @@ def licences_page() -> str:
         parts += [f"## {GROUPS[extra]}{of_extra}\n", table + "\n"]
     rows = [f"| {' | '.join(row)} |" for row in SHIPPED]
     parts += [
-        "## Data files from others in the package\n",
+        "## Files from others in the package\n",
         "\n".join(["| file | what | licence |", "| --- | --- | --- |", *rows]) + "\n",
+        "`viewer/site/vendor/LICENCES.txt` has the whole texts, and those of the libraries that these contain.\n",
         "The model `models/floemap-simulated.safetensors` is floemap's, trained on simulated scenes only"
         " ([model card](model-card.md)). ImageNet weights and the ExtremeEarth dataset are not part of the package;"
         " `floemap fetch` downloads them from their publishers.\n",
