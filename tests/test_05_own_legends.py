@@ -13,10 +13,10 @@ from lxml import etree
 
 from floemap.errors import ConfigError, FloemapError, ModelError
 from floemap.evaluation.checks.classes import ice_groups
-from floemap.evaluation.risk.polaris import IceType, class_ice_types
 from floemap.evaluation.scoring.sources import ClassTable, truth_ids
 from floemap.icechart.label.polygon_table import FIELDS_AFTER, FIELDS_BEFORE
 from floemap.icechart.label.settings import LabelSettings
+from floemap.icechart.polaris import IceType, class_ice_types
 from floemap.icechart.write.qgis_style import qgis_style
 from floemap.legend import AI4ARCTIC, EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS, SIX_CLASSES, Legend
 from floemap.own_legends import (

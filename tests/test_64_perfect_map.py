@@ -32,11 +32,11 @@ from floemap.evaluation.checks.scene_checks import entry
 from floemap.evaluation.checks.season import season
 from floemap.evaluation.checks.sensor import angle, seams
 from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
-from floemap.evaluation.risk.polaris import class_levels, risk_values
 from floemap.evaluation.scoring.confusion import confusion
 from floemap.evaluation.scoring.ordinal import mean_ordinal_error, ordinal_positions
 from floemap.evaluation.scoring.scores import scores
 from floemap.evaluation.statistics.blocks import block_confusions
+from floemap.icechart.polaris import class_levels, risk_values
 from floemap.legend import IGNORE, LEGENDS, Legend
 from floemap.report.measures import UNDERSTATED_SHIP, measures, ships
 from floemap.report.numbers import measure_all

@@ -18,7 +18,13 @@ from floemap.evaluation.risk.operations import (
     areas_by_level,
     false_safe_km2,
 )
-from floemap.evaluation.risk.polaris import (
+from floemap.evaluation.scoring.confusion import confusion
+from floemap.evaluation.scoring.ordinal import (
+    mean_ordinal_error,
+    ordinal_positions,
+)
+from floemap.icechart.dominant_type import class_fractions, ice_types
+from floemap.icechart.polaris import (
     REPORTED_SHIPS,
     SHIP_CLASSES,
     STAGE_TYPES,
@@ -30,12 +36,6 @@ from floemap.evaluation.risk.polaris import (
     risk_index_of_fractions,
     risk_values,
 )
-from floemap.evaluation.scoring.confusion import confusion
-from floemap.evaluation.scoring.ordinal import (
-    mean_ordinal_error,
-    ordinal_positions,
-)
-from floemap.icechart.dominant_type import class_fractions, ice_types
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.legend import AI4ARCTIC, EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS, SIX_CLASSES, STAGES, Legend
 

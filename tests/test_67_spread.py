@@ -23,7 +23,6 @@ from scipy.ndimage import gaussian_filter
 
 from floemap.errors import ConfigError, GridError
 from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2
-from floemap.evaluation.risk.polaris import class_levels
 from floemap.evaluation.scoring.block_edges import block_edges
 from floemap.evaluation.scoring.confusion import Confusion, confusion
 from floemap.evaluation.scoring.scores import class_f1, mean_f1, scores
@@ -31,6 +30,7 @@ from floemap.evaluation.statistics.blocks import block_confusions
 from floemap.evaluation.statistics.bootstrap import FEW_SCENES, MIN_BLOCKS, mean_of_defined, resample
 from floemap.evaluation.statistics.compare import difference, holm
 from floemap.evaluation.statistics.spread import Spread, spread
+from floemap.icechart.polaris import class_levels
 from floemap.legend import IGNORE, SIX_CLASSES
 
 rasters = hnp.arrays(np.uint8, (11, 17), elements=st.sampled_from([*range(3), IGNORE]))

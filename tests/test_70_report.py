@@ -30,12 +30,12 @@ from floemap.evaluation.checks.classes import MapPair, ice_groups
 from floemap.evaluation.checks.scene_checks import CHECKS, MEASURES, check_files, check_scene, pool_checks
 from floemap.evaluation.checks.scene_files import open_scene_files
 from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
-from floemap.evaluation.risk.polaris import class_levels, risk_values
 from floemap.evaluation.scoring.evaluate import STAGE
 from floemap.evaluation.statistics.blocks import BlockGrid
 from floemap.evaluation.statistics.compare import Difference
 from floemap.evaluation.statistics.spread import Spread
 from floemap.icechart.label.polygon_table import read_polygons
+from floemap.icechart.polaris import class_levels, risk_values
 from floemap.legend import EXTREMEEARTH, ICE_WATER, IGNORE, LEGENDS
 from floemap.report.figures.scene_views import (
     IS_RIGHT,

@@ -24,7 +24,12 @@ from floemap.evaluation.checks.classes import ice_groups
 from floemap.evaluation.checks.measures import SCORE, SHIPS, Measure, Reference
 from floemap.evaluation.checks.scene_checks import MEASURES
 from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
-from floemap.evaluation.risk.polaris import (
+from floemap.evaluation.scoring.ordinal import mean_ordinal_error, ordinal_positions
+from floemap.evaluation.scoring.scores import mean_f1
+from floemap.evaluation.statistics.bootstrap import Statistic
+from floemap.evaluation.statistics.compare import Difference
+from floemap.evaluation.statistics.spread import Spread
+from floemap.icechart.polaris import (
     REPORTED_SHIPS,
     Level,
     class_ice_types,
@@ -32,11 +37,6 @@ from floemap.evaluation.risk.polaris import (
     risk_values,
     ship_class,
 )
-from floemap.evaluation.scoring.ordinal import mean_ordinal_error, ordinal_positions
-from floemap.evaluation.scoring.scores import mean_f1
-from floemap.evaluation.statistics.bootstrap import Statistic
-from floemap.evaluation.statistics.compare import Difference
-from floemap.evaluation.statistics.spread import Spread
 from floemap.legend import Legend
 
 #: Share of resamples inside an interval; and one less the probability that any difference is claimed wrongly.

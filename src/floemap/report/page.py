@@ -15,10 +15,10 @@ import jinja2
 from markupsafe import Markup
 
 from floemap.evaluation.checks.measures import GROUPS
-from floemap.evaluation.risk.polaris import ADVISORY
 from floemap.evaluation.scoring.published import CITATION
 from floemap.evaluation.scoring.table import Table
 from floemap.evaluation.scoring.tables import CALIBRATION, MISSING, VALUES, tables
+from floemap.icechart.polaris import ADVISORY
 from floemap.legend import LAND_RGB
 from floemap.report.calibration import calibration_table
 from floemap.report.figures.map_panels import ERRORS, NO_CLASS

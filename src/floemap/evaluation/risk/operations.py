@@ -5,7 +5,7 @@ For class rasters they follow from the confusion matrix, so these measures have 
 :mod:`floemap.evaluation.statistics.spread`). Areas are those of the map's projection: in a polar stereographic map with
 true scale at 70 degrees they are 8 % too large at 60 degrees and 6 % too small at the pole, for both maps alike.
 
-Advisory: see :data:`floemap.evaluation.risk.polaris.ADVISORY`.
+Advisory: see :data:`floemap.icechart.polaris.ADVISORY`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from floemap.errors import GridError
-from floemap.evaluation.risk.polaris import TENTHS, Level
 from floemap.evaluation.scoring.ordinal import mean_cost
+from floemap.icechart.polaris import TENTHS, Level
 
 _LEVELS = len(Level)
 
@@ -28,7 +28,7 @@ def areas_by_level(confusion: ArrayLike, levels: NDArray[np.uint8], pixel_m: flo
     confusion
         Number of pixels by reference class and predicted class, (..., classes, classes).
     levels
-        Level of each class, (classes,), from :func:`floemap.evaluation.risk.polaris.class_levels`.
+        Level of each class, (classes,), from :func:`floemap.icechart.polaris.class_levels`.
     pixel_m
         Side of a pixel, metres.
 
@@ -66,7 +66,7 @@ def mean_understated(confusion: ArrayLike, values: NDArray[np.int64]) -> NDArray
     confusion
         Number of pixels by reference class and predicted class, (..., classes, classes).
     values
-        Risk index value of each class, (classes,), from :func:`floemap.evaluation.risk.polaris.risk_values`.
+        Risk index value of each class, (classes,), from :func:`floemap.icechart.polaris.risk_values`.
 
     Returns
     -------

@@ -9,7 +9,7 @@ of floemap's legends can hold several of the circular's ice types. It counts as 
 chooses another, which errs to the safe side.
 
 Not covered: the circular's values for decayed ice, which require observed decay; escort by an icebreaker; ridges,
-pressure, icebergs. See ``docs/risk.md``.
+pressure, icebergs. Eggs of charts are in :mod:`floemap.icechart.regimes`. See ``docs/risk.md``.
 """
 
 from __future__ import annotations
@@ -126,6 +126,11 @@ _TABLE = (
     ("none", "not ice strengthened", False, (3, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8, -8)),
 )
 SHIP_CLASSES: Mapping[str, ShipClass] = MappingProxyType({row[0]: ShipClass(*row) for row in _TABLE})
+#: Table 1.2 of the circular: recommended highest speed, knots, where the operational risk is elevated, which only polar
+#: classes have.
+ELEVATED_KNOTS: Mapping[str, int] = MappingProxyType(
+    {"PC1": 11, "PC2": 8, "PC3": 5, "PC4": 5, "PC5": 5, "PC6": 3, "PC7": 3}
+)
 #: Keys of the ship classes that reports show.
 REPORTED_SHIPS = ("PC1", "PC5", "PC7", "IA", "none")
 
@@ -153,17 +158,22 @@ STAGE_TYPES: Mapping[int, tuple[IceType, ...]] = MappingProxyType(
 
 
 def ship_class(key: str) -> ShipClass:
-    """Return the ice class of ships with a key.
+    """Return the ice class of ships with a key; capitals and spaces do not matter: "pc 7" is PC7.
 
     Raises
     ------
     ConfigError
         If no class has the key. The hint lists the known keys.
     """
+    plain = {_plain(known): ship for known, ship in SHIP_CLASSES.items()}
     try:
-        return SHIP_CLASSES[key]
+        return plain[_plain(key)]
     except KeyError:
         raise ConfigError(f"no ice class of ships is called {key!r}.", hint=known_names(key, SHIP_CLASSES)) from None
+
+
+def _plain(key: str) -> str:
+    return key.lower().replace(" ", "").replace("_", "")
 
 
 def class_ice_types(legend: Legend, taking: Mapping[str, IceType] | None = None) -> tuple[IceType, ...]:
