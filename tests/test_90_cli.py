@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -79,6 +81,14 @@ def test_nothing_given_shows_help(words: list[str], shown: str) -> None:
     done = RUN.invoke(app, words)
     assert done.exit_code == 0
     assert shown in done.stdout
+
+
+def test_help_waits_for_no_large_library() -> None:
+    """Each takes a good part of a second, and is loaded by the command that needs it."""
+    large = "{'cv2', 'dask', 'geopandas', 'matplotlib', 'pandas', 'rasterio', 'scipy', 'torch', 'xarray'}"
+    program = f"import sys, floemap.cli.main; print(sorted({large} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_out_has_a_short_form() -> None:

@@ -19,7 +19,7 @@ from floemap.icechart.read.corrections import DRAFT_RECORD, draft_files, draft_r
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.read.sources import find_source
 from floemap.icechart.read.vector_files import open_features
-from floemap.icechart.write.table import in_utc
+from floemap.icechart.write.times import in_utc
 from floemap.legend import SIX_CLASSES, Legend
 from floemap.own_legends import from_record
 

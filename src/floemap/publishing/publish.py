@@ -27,7 +27,8 @@ from floemap.icechart.read.own_charts import class_keys
 from floemap.icechart.read.sigrid3 import Chart
 from floemap.icechart.write.s411 import s411_files, s411_names, write_s411
 from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
-from floemap.icechart.write.table import FIELDS, ChartTable, Status, in_utc
+from floemap.icechart.write.table import FIELDS, ChartTable, Status
+from floemap.icechart.write.times import in_utc
 from floemap.icechart.write.vector import write_geojson, write_geopackage, write_style
 from floemap.legend import SIX_CLASSES, Legend
 from floemap.own_legends import in_record

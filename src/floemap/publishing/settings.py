@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from floemap.config import Settings
 from floemap.icechart.write.s411_axes import Axes
-from floemap.icechart.write.table import in_utc
+from floemap.icechart.write.times import in_utc
 
 
 class PublishSettings(Settings):

@@ -15,7 +15,8 @@ from lxml import etree
 
 from floemap.icechart.draw.eggs import stage_code
 from floemap.icechart.read.codes import POLYGON_TYPES
-from floemap.icechart.write.table import DRAFT, FIELDS, Status, in_utc, is_simulated
+from floemap.icechart.write.table import DRAFT, FIELDS, Status, is_simulated
+from floemap.icechart.write.times import in_utc
 from floemap.legend import STAGES, Legend, stage_in_words
 from floemap.version import __version__
 

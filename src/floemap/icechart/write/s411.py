@@ -33,7 +33,8 @@ from floemap.icechart.reproject import Polygons
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
 from floemap.icechart.write.s411_axes import SRS_NAMES, Axes
 from floemap.icechart.write.s411_metadata import SetFacts, catalogue, metadata, printable
-from floemap.icechart.write.table import ChartTable, Status, as_table, in_utc, is_simulated
+from floemap.icechart.write.table import ChartTable, Status, as_table, is_simulated
+from floemap.icechart.write.times import in_utc
 from floemap.icechart.write.vector import DIGITS, rounded
 from floemap.results.folders import sync_tree
 from floemap.results.whole_files import whole_files

@@ -13,7 +13,8 @@ from typing import Any
 from lxml import etree
 
 from floemap.icechart.read.gml import ID
-from floemap.icechart.write.table import Status, in_utc, is_simulated
+from floemap.icechart.write.table import Status, is_simulated
+from floemap.icechart.write.times import in_utc
 from floemap.version import __version__
 
 _EC, _GMD = "http://www.iho.int/S100EC", "http://www.isotc211.org/2005/gmd"

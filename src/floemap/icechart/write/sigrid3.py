@@ -24,7 +24,8 @@ from floemap.icechart.read.sources import find_source
 from floemap.icechart.write.dbf import Form, write_dbf
 from floemap.icechart.write.fgdc import fgdc_metadata
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
-from floemap.icechart.write.table import CHECK_SPACE, FIELDS, ChartTable, as_table, in_utc
+from floemap.icechart.write.table import CHECK_SPACE, FIELDS, ChartTable, as_table
+from floemap.icechart.write.times import in_utc
 from floemap.results.whole_files import whole_files
 
 #: Most bytes of a .shp: many readers treat offsets in it as signed 32-bit numbers of bytes.

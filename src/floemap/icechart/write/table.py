@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -106,11 +106,6 @@ FIELDS: Mapping[str, str] = MappingProxyType(
 
 _UNKNOWN, _EMPTY = "99", str(NOT_GIVEN)
 _OPEN_WATER, _NINE_PLUS, _TEN = "01", "91", "92"
-
-
-def in_utc(when: datetime) -> datetime:
-    """Return a time in UTC; without a time zone it is in UTC already."""
-    return when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
 
 
 def is_simulated(about: Mapping[str, Any]) -> bool:

@@ -23,7 +23,8 @@ from floemap.errors import OutputError
 from floemap.icechart.draw.polygonize import ChartPolygons
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
 from floemap.icechart.write.qgis_style import BY_CONFIDENCE, qgis_style, qgis_styles
-from floemap.icechart.write.table import CHECK_SPACE, ChartTable, as_table, in_utc
+from floemap.icechart.write.table import CHECK_SPACE, ChartTable, as_table
+from floemap.icechart.write.times import in_utc
 from floemap.legend import Legend
 from floemap.results.whole_files import whole_files
 
