@@ -28,6 +28,7 @@ from floemap.learning.data.crops import (
 )
 from floemap.learning.data.normalisation import band_sums, pooled_statistics
 from floemap.learning.data.parts import PartArrays, load_part, part_window
+from floemap.learning.data.streams import first_integers
 from floemap.learning.data.survey import Survey, count_classes, find_places, survey_part
 from floemap.learning.settings import CropSettings
 from floemap.legend import IGNORE, SIX_CLASSES
@@ -73,12 +74,13 @@ def test_places_are_all_those_with_enough_labels(seed: int, shape: tuple[int, in
     labelled = rng.random(shape) < rng.random()
     places = find_places(labelled, size, share)
     windows = np.lib.stride_tricks.sliding_window_view(labelled, (size, size)).sum(axis=(2, 3))
-    assert [places[i] for i in range(len(places))] == [
-        (r, c) for r, c in np.ndindex(windows.shape) if round(windows[r, c] / size**2, 9) >= share
+    assert places.at(np.arange(len(places))).tolist() == [
+        [r, c] for r, c in np.ndindex(windows.shape) if round(windows[r, c] / size**2, 9) >= share
     ]
     assert places.best_share == windows.max() / size**2
-    with pytest.raises(IndexError):
-        places[len(places)]
+    for number in (-1, len(places)):
+        with pytest.raises(IndexError):
+            places.at(np.array([number]))
 
 
 def test_patches_have_enough_labels_and_reach_every_place() -> None:
@@ -112,10 +114,10 @@ def test_part_smaller_than_a_patch_is_refused() -> None:
 
 
 def test_an_epoch_depends_on_seed_and_number_alone(surveys: list[Survey]) -> None:
-    again = draw_epoch(surveys, SMALL, 5, 3)
-    assert draw_epoch(surveys, SMALL, 5, 3) == again
-    assert draw_epoch(surveys, SMALL, 5, 4) != again
-    assert draw_epoch(surveys, SMALL, 6, 3) != again
+    again = list(draw_epoch(surveys, SMALL, 5, 3))
+    assert list(draw_epoch(surveys, SMALL, 5, 3)) == again
+    assert list(draw_epoch(surveys, SMALL, 5, 4)) != again
+    assert list(draw_epoch(surveys, SMALL, 6, 3)) != again
     assert [sum(c.part == i for c in again) for i in range(2)] == [12, 12]
 
 
@@ -126,15 +128,15 @@ def test_a_part_more_changes_no_place_of_the_others(surveys: list[Survey]) -> No
 
 def test_drawn_once_means_the_same_places_in_another_order(surveys: list[Survey]) -> None:
     once = SMALL.model_copy(update={"redraw": False})
-    first, later = draw_epoch(surveys, once, 0, 0), draw_epoch(surveys, once, 0, 7)
+    first, later = (list(draw_epoch(surveys, once, 0, epoch)) for epoch in (0, 7))
     assert first != later
     assert set(first) == set(later)
     assert set(draw_epoch(surveys, SMALL, 0, 0)) != set(draw_epoch(surveys, SMALL, 0, 7))
 
 
 def test_fixed_patches_are_never_turned_and_unlike_the_training_ones(surveys: list[Survey]) -> None:
-    fixed = draw_fixed(surveys[0], 0, SMALL)
-    assert fixed == draw_fixed(surveys[0], 0, SMALL) and len(fixed) == SMALL.validation_per_scene
+    fixed, again = (list(draw_fixed(surveys, SMALL)[0]) for _ in range(2))
+    assert fixed == again and len(fixed) == SMALL.validation_per_scene
     assert {c.turn for c in fixed} == {0}
     assert {(c.row, c.col) for c in fixed} != {(c.row, c.col) for c in draw_epoch(surveys[:1], SMALL, 0, 0)}
 
@@ -161,6 +163,53 @@ def test_batch_larger_than_the_patches_is_refused(surveys: list[Survey]) -> None
         deal(draw_epoch(surveys, SMALL, 0, 0), 25)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**140),
+    st.lists(st.integers(0, 2**70), max_size=3),
+    st.lists(st.integers(1, 2**32) | st.just(2**32) | st.integers(2**31, 2**31 + 9), min_size=1, max_size=4),
+    st.integers(1, 5),
+)
+def test_first_numbers_of_many_streams_are_numpys(seed: int, key: list[int], limits: list[int], each: int) -> None:
+    """Half of the numbers below a limit just above 2^31 are drawn again."""
+    drawn = first_integers(seed, tuple(key), np.array(limits), each)
+    for (i, j), number in np.ndenumerate(drawn):
+        bits = np.random.Philox(np.random.SeedSequence(seed, spawn_key=(*key, i, j)))
+        assert number == np.random.Generator(bits).integers(limits[i])
+
+
+def test_streams_are_those_of_their_place_in_long_epochs() -> None:
+    drawn = first_integers(3, (0, 1), np.full(2000, 10**6), 9)  # more than are computed at a time
+    for i in (0, 1819, 1820, 1821, 1999):
+        assert drawn[i, 7] == np.random.Generator(
+            np.random.Philox(np.random.SeedSequence(3, spawn_key=(0, 1, i, 7)))
+        ).integers(10**6)
+
+
+def test_an_epoch_is_the_one_of_the_first_release(surveys: list[Survey]) -> None:
+    """Trainings that were begun before resume with the crops that they would have had."""
+    flipped = SMALL.model_copy(update={"flips": True})
+    for i, crop in enumerate(draw_epoch(surveys, flipped, 7, 2)):
+        number = np.random.Generator(np.random.Philox(np.random.SeedSequence(7, spawn_key=(2, 2)))).permutation(24)[i]
+        part, index = divmod(int(number), 12)
+        place, turn = (
+            np.random.Generator(np.random.Philox(np.random.SeedSequence(7, spawn_key=(what, 2, part, index))))
+            for what in (0, 1)
+        )
+        places = surveys[part].places
+        assert places is not None
+        row, col = places.at(place.integers(len(places), size=1))[0]
+        assert crop == Crop(part, row, col, 32, int(turn.integers(8)))
+
+
+def test_crops_are_a_sequence(surveys: list[Survey]) -> None:
+    drawn = draw_epoch(surveys, SMALL, 0, 0)
+    assert [drawn[i] for i in range(-24, 24)] == [*drawn, *drawn]
+    assert list(drawn[5:9][1:]) == list(drawn)[6:9]
+    with pytest.raises(IndexError):
+        drawn[24]
+
+
 # Turns
 
 
@@ -182,7 +231,7 @@ def test_turns_are_drawn_only_if_asked_for(surveys: list[Survey]) -> None:
     turned = draw_epoch(surveys, many, 0, 0)
     assert {c.turn for c in turned} == set(range(8))
     plain = draw_epoch(surveys, many.model_copy(update={"flips": False}), 0, 0)
-    assert [dataclasses.replace(c, turn=0) for c in turned] == plain
+    assert [dataclasses.replace(c, turn=0) for c in turned] == list(plain)
 
 
 # Context
@@ -207,14 +256,14 @@ def test_context_is_the_scene_around_a_patch_and_no_data_beyond(turn: int) -> No
 def test_context_changes_no_place(surveys: list[Survey]) -> None:
     wide = SMALL.model_copy(update={"context_px": 16})
     plain = [dataclasses.replace(c, context_px=0) for c in draw_epoch(surveys, wide, 2, 1)]
-    assert plain == draw_epoch(surveys, SMALL, 2, 1)
-    assert {c.side_px for c in draw_fixed(surveys[0], 0, wide)} == {64}
+    assert plain == list(draw_epoch(surveys, SMALL, 2, 1))
+    assert {c.side_px for c in draw_fixed(surveys, wide)[0]} == {64}
 
 
 # Sources
 
 
-def batches_of(crops: Sequence[Crop]) -> list[list[Crop]]:
+def batches_of(crops: Sequence[Crop]) -> list[Sequence[Crop]]:
     return deal(crops, 8)
 
 

@@ -501,8 +501,8 @@ def test_validation_on_patches_is_on_the_same_ones_each_epoch(run: Any, held_out
     checkpoint = load_checkpoint(trained.checkpoint)
     loss = make_loss(LossSettings(), 6)
     values = []
-    for i, part in enumerate(held_out):
-        crops = draw_fixed(survey_part(part, 32, 0.5), i, settings.crops)
+    drawn = draw_fixed([survey_part(part, 32, 0.5) for part in held_out], settings.crops)
+    for part, crops in zip(held_out, drawn, strict=True):
         stored, labels = (torch.stack(x) for x in zip(*(read_crop(part, c)[:2] for c in crops), strict=True))
         with torch.no_grad():
             values.append(float(loss(checkpoint.model(physical(stored)), labels)))
@@ -515,7 +515,7 @@ def test_repeats_are_validated_on_the_same_patches(run: Any, monkeypatch: pytest
     real = vars(epochs_module)["validate"]
 
     def watched(*args: Any, crops: Any, **more: Any) -> Validation:
-        seen[len(seen)] = crops
+        seen[len(seen)] = [list(of_part) for of_part in crops]
         return real(*args, crops=crops, **more)
 
     monkeypatch.setattr(epochs_module, "validate", watched)
@@ -532,7 +532,7 @@ def test_validation_is_in_float32_whatever_training_computes_in(held_out: list[P
     model.train()(physical(torch.from_numpy(held_out[0].stored))[None])  # running statistics
     loss = make_loss(LossSettings(), 6)
     fabric = make_fabric("cpu", "bf16")
-    crops = [draw_fixed(survey_part(p, 32, 0.5), i, tiny_settings().crops) for i, p in enumerate(held_out)]
+    crops = draw_fixed([survey_part(p, 32, 0.5) for p in held_out], tiny_settings().crops)
     for patches in (None, crops):
         found = [validate(model, TaskLosses.of(loss), held_out, fabric, crops=patches).loss]
         exact = [validate(model.double(), TaskLosses.of(loss), held_out, fabric, crops=crops).loss] if patches else []

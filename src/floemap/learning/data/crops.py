@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +25,7 @@ from floemap.bands import BandSet
 from floemap.errors import ConfigError, FloemapError, TrainingError
 from floemap.learning.data.parts import PartArrays, ScenePart, part_window, read_window
 from floemap.learning.data.polygons import Polygons, PolygonTables, tables_of, tensor_of_ids
+from floemap.learning.data.streams import first_integers, stream
 from floemap.learning.data.survey import Survey
 from floemap.learning.settings import CropSettings
 from floemap.legend import IGNORE
@@ -94,7 +96,35 @@ class Crop:
         return self.size_px + 2 * self.context_px
 
 
-def draw_epoch(surveys: Sequence[Survey], settings: CropSettings, seed: int, epoch: int) -> list[Crop]:
+class Crops(Sequence[Crop]):
+    """Crops of one size in a table: a million of them take 16 MB, and a slice copies nothing.
+
+    Parameters
+    ----------
+    table
+        (n, 4) int32: part, row, col and turn of each crop; see :class:`Crop`.
+    size_px, context_px
+        Side and context of all of them.
+    """
+
+    def __init__(self, table: NDArray[np.int32], size_px: int, context_px: int) -> None:
+        self._table, self._size_px, self._context_px = table, size_px, context_px
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, index: int) -> Crop: ...
+    @overload
+    def __getitem__(self, index: slice) -> Crops: ...
+    def __getitem__(self, index: int | slice) -> Crop | Crops:
+        if isinstance(index, slice):
+            return Crops(self._table[index], self._size_px, self._context_px)
+        part, row, col, turn = self._table[index].tolist()
+        return Crop(part, row, col, self._size_px, turn, self._context_px)
+
+
+def draw_epoch(surveys: Sequence[Survey], settings: CropSettings, seed: int, epoch: int) -> Crops:
     """Draw the crops of an epoch, `settings.per_scene` from each part, shuffled over all parts.
 
     Parameters
@@ -106,28 +136,29 @@ def draw_epoch(surveys: Sequence[Survey], settings: CropSettings, seed: int, epo
     seed, epoch
         Equal numbers give equal crops.
     """
-    drawn_in = epoch if settings.redraw else 0
-    crops = []
-    for part, survey in enumerate(surveys):
-        for index in range(settings.per_scene):
-            row, col = _draw_place(survey, _random(seed, _PLACES, drawn_in, part, index))
-            turn = int(_random(seed, _TURNS, epoch, part, index).integers(8)) if settings.flips else 0
-            crops.append(Crop(part, row, col, settings.size_px, turn, settings.context_px))
-    order = _random(seed, _ORDER, epoch).permutation(len(crops))
-    return [crops[i] for i in order]
+    each = settings.per_scene
+    table = np.zeros((len(surveys), each, 4), np.int32)
+    table[..., 0] = np.arange(len(surveys))[:, None]
+    table[..., 1:3] = _draw_places(surveys, seed, (_PLACES, epoch if settings.redraw else 0), each)
+    if settings.flips:
+        table[..., 3] = first_integers(seed, (_TURNS, epoch), np.full(len(surveys), 8), each)
+    order = stream(seed, _ORDER, epoch).permutation(len(surveys) * each)
+    return Crops(table.reshape(-1, 4)[order], settings.size_px, settings.context_px)
 
 
-def draw_fixed(survey: Survey, part: int, settings: CropSettings) -> list[Crop]:
-    """Draw the validation crops of one part; they do not depend on the epoch or the seed of the training.
+def draw_fixed(surveys: Sequence[Survey], settings: CropSettings) -> list[Crops]:
+    """Draw the validation crops of each part; they do not depend on the epoch or the seed of the training.
 
     Repeats of a training, which differ in their seeds, are thus validated on the same pixels. The crops are not
     turned.
     """
-    places = [_draw_place(survey, _random(0, _VALIDATION, part, i)) for i in range(settings.validation_per_scene)]
-    return [Crop(part, row, col, settings.size_px, context_px=settings.context_px) for row, col in places]
+    table = np.zeros((len(surveys), settings.validation_per_scene, 4), np.int32)
+    table[..., 0] = np.arange(len(surveys))[:, None]
+    table[..., 1:3] = _draw_places(surveys, 0, (_VALIDATION,), settings.validation_per_scene)
+    return [Crops(of_part, settings.size_px, settings.context_px) for of_part in table]
 
 
-def deal(crops: Sequence[Crop], batch: int, rank: int = 0, ranks: int = 1) -> list[list[Crop]]:
+def deal(crops: Sequence[Crop], batch: int, rank: int = 0, ranks: int = 1) -> list[Sequence[Crop]]:
     """Divide the crops of an epoch into batches; return the share of one process, a contiguous part of each batch.
 
     Crops after the last whole batch are dropped: all steps then have equal weight and no process is without crops.
@@ -149,7 +180,7 @@ def deal(crops: Sequence[Crop], batch: int, rank: int = 0, ranks: int = 1) -> li
             hint="Raise training.batch, or start fewer processes.",
         )
     first, last = batch * rank // ranks, batch * (rank + 1) // ranks
-    return [list(crops[b * batch + first : b * batch + last]) for b in range(len(crops) // batch)]
+    return [crops[b * batch + first : b * batch + last] for b in range(len(crops) // batch)]
 
 
 def torch_seed(seed: int, *key: int) -> int:
@@ -265,7 +296,7 @@ class StreamedCrops:
         self, parts: Sequence[ScenePart], workers: int, *, pin: bool = False, tables: PolygonTables | None = None
     ) -> None:
         self._tables = tables
-        self._wanted: list[list[Crop]] = []
+        self._wanted: list[Any] = []  # sequences of crops
         self._loader: DataLoader[Any] = DataLoader(
             _Windows(parts),
             batch_sampler=self._wanted,  # read again in each epoch, by the same workers
@@ -286,7 +317,7 @@ class StreamedCrops:
         TrainingError
             If a worker process died.
         """
-        self._wanted[:] = [list(crops) for crops in wanted]
+        self._wanted[:] = wanted
         batches = iter(self._loader)
         for crops in wanted:
             try:
@@ -380,11 +411,12 @@ def _turned(raster: Tensor, turn: int) -> Tensor:
     return torch.rot90(raster, turn % 4, (-2, -1)) if turn % 4 else raster
 
 
-def _draw_place(survey: Survey, random: np.random.Generator) -> tuple[int, int]:
-    if survey.places is None:
-        raise ValueError(f"part {survey.name} was surveyed without places")
-    return survey.places[int(random.integers(len(survey.places)))]
-
-
-def _random(seed: int, *key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+def _draw_places(surveys: Sequence[Survey], seed: int, key: tuple[int, ...], each: int) -> NDArray[np.int32]:
+    """Draw so many places in each part, (parts, each, 2): row and column."""
+    places = []
+    for survey in surveys:
+        if survey.places is None:
+            raise ValueError(f"part {survey.name} was surveyed without places")
+        places.append(survey.places)
+    numbers = first_integers(seed, key, np.array([len(p) for p in places], np.int64), each)
+    return np.stack([p.at(n) for p, n in zip(places, numbers, strict=True)])

@@ -40,12 +40,20 @@ class Places:
     def __len__(self) -> int:
         return int(self.before[-1])
 
-    def __getitem__(self, number: int) -> tuple[int, int]:
-        """Return row and column of a place; places are numbered from 0, row by row."""
-        run = int(np.searchsorted(self.before, number, side="right")) - 1
-        if not 0 <= run < len(self.row):
-            raise IndexError(number)
-        return int(self.row[run]), int(self.col[run]) + number - int(self.before[run])
+    def at(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return row and column of the places with these numbers, (n, 2); places are numbered from 0, row by row.
+
+        Raises
+        ------
+        IndexError
+            If there is no place of a number.
+        """
+        run = np.searchsorted(self.before, numbers, side="right") - 1
+        if run.size and not 0 <= run.min() <= run.max() < len(self.row):
+            raise IndexError(f"there are {len(self)} places")
+        found = np.empty((len(run), 2), np.int32)
+        found[:, 0], found[:, 1] = self.row[run], self.col[run] + numbers - self.before[run]
+        return found
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Dataset:
     source: CropSource
     training: Sequence[Part]
     validation: list[Part]
-    fixed: list[list[Crop]] | None
+    fixed: Sequence[Sequence[Crop]] | None
     resident: list[PartTensors] | None = None
 
 
@@ -119,7 +119,7 @@ def gather(
         count_classes([r.survey], legend, "validation")
     _refuse_unknown(heads, [r.survey for r in read], "validation")
     held: list[Part] = [part if r.arrays is None else r.arrays for part, r in zip(validation, read, strict=True)]
-    fixed = [draw_fixed(r.survey, i, crops) for i, r in enumerate(read)] if on_patches else None
+    fixed = draw_fixed([r.survey for r in read], crops) if on_patches else None
 
     on_gpu = device.type == "cuda"
     source: CropSource
