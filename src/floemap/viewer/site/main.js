@@ -1,0 +1,412 @@
+// The page: reads map.json, and connects maps, lists, time line and address. Each of these is a module of its own.
+
+import { coastline, footprints as outlines, graticule } from "./background.js";
+import { button, byId, el, say, tell } from "./dom.js";
+import { makeHelp } from "./help.js";
+import { showLayers } from "./layerlist.js";
+import { showLegend } from "./legend.js";
+import { readMapFile } from "./mapfile.js";
+import { coastSource, footprints, graticuleSource, marks, Panes } from "./panes.js";
+import { fromHash, toHash } from "./permalink.js";
+import { showPlace } from "./place.js";
+import { inWords, known, northUp, offered, register } from "./projections.js";
+import { hasWebGL } from "./rasters.js";
+import { Review } from "./review.js";
+import { minute, Timeline } from "./timeline.js";
+
+const { extent: extents, Feature, geom, proj } = globalThis.ol;
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** What makes two layers of different scenes, or of different runs, the same to the reader. */
+const kin = (layer, run = layer.run) => JSON.stringify([layer.group, layer.title, layer.kind, layer.vector, run]);
+
+class App {
+  constructor(file) {
+    this.file = file;
+    this.scene = null;
+    this.options = { filled: "pattern", letters: true };
+    this.gridOn = true;
+    for (const scene of file.scenes) scene.layers.forEach((layer, order) => { layer.order = order; });
+    this.panes = new Panes(byId("maps"), {
+      options: this.options,
+      changed: () => this.changed(),
+      moved: () => this.moved(),
+      rendered: () => this.rendered(),
+      hover: (at) => { byId("where").textContent = inWords(proj.toLonLat(at, this.code)); },
+      pick: (at) => this.pick(at),
+    });
+    this.review = new Review(byId("review"), (place) => this.showReview(place));
+    this.timeline = new Timeline(byId("timeline"), file.scenes, (scene) => this.showScene(scene), () => this.drawFootprints());
+    this.help = makeHelp(file);
+    this.makeTools();
+  }
+
+  get code() {
+    return this.panes.view.getProjection().getCode();
+  }
+
+  /** Names of the models or losses whose layers the scene has. */
+  get runs() {
+    return [...new Set(this.scene.layers.map((l) => l.run).filter((run) => run !== null))];
+  }
+
+  // --- scene, projection, view
+
+  /** Show what an address says, and for the rest what the file says is shown at first. */
+  start(hash) {
+    const asked = fromHash(hash);
+    const scenes = this.file.scenes;
+    this.scene = scenes.find((s) => s.id === asked.scene) ?? scenes.find((s) => s.layers.some((l) => l.shown)) ?? scenes[0];
+    const code = known(asked.projection ?? "") ? asked.projection : offered(this.scene).find(([c]) => c === this.scene.projection)?.[0] ?? "EPSG:3413";
+    this.panes.split = asked.split;
+    this.panes.all.forEach((pane) => pane.clear());
+    this.panes.arrange(asked.layout, asked.panes.length);
+    this.setProjection(code);
+    if (asked.at) this.panes.setView(code, proj.fromLonLat(asked.at, code), asked.resolution ?? 2000, asked.rotation);
+    else this.fit(false);
+    asked.panes.forEach((chosen, i) => {
+      const pane = this.panes.all[i];
+      const layers = chosen
+        ? chosen.flatMap(([id, opacity]) => this.scene.layers.filter((l) => l.id === id).map((l) => [l, opacity]))
+        : this.scene.layers.filter((l) => l.shown).map((l) => [l, 1]);
+      layers.forEach(([layer, opacity]) => pane.choose(layer, opacity));
+    });
+    this.sceneShown();
+  }
+
+  /** Show another scene: the same kinds of layers, and the same place if the scene is there. */
+  showScene(scene) {
+    if (scene === this.scene) return;
+    const wanted = this.panes.all.map((pane) => new Map([...pane.chosen].map(([layer, opacity]) => [kin(layer), opacity])));
+    this.panes.all.forEach((pane) => pane.clear());
+    this.scene = scene;
+    const usable = offered(scene).some(([code, , fits]) => code === this.code && fits);
+    if (!usable) this.setProjection(scene.projection);
+    if (!usable || !this.inView(scene)) this.fit(false);
+    this.panes.all.forEach((pane, i) => {
+      if (!this.runs.includes(pane.run)) pane.run = null;
+      const same = scene.layers.filter((l) => wanted[i].has(kin(l)));
+      for (const layer of same.length ? same : scene.layers.filter((l) => l.shown)) pane.choose(layer, wanted[i].get(kin(layer)) ?? 1);
+    });
+    marks.clear();
+    this.sceneShown();
+    say(`Scene ${scene.name}, ${minute(scene.time)}`);
+  }
+
+  sceneShown() {
+    const { scene } = this;
+    this.review.take(scene.review);
+    this.timeline.mark(scene);
+    byId("place").replaceChildren(el("h2", {}, "At this place"), el("p", { class: "hint" }, "Click the map, or press Enter on it."));
+    this.showProjections();
+    this.drawFootprints();
+    document.title = `${scene.simulated ? "SIMULATED: " : ""}${scene.name} – ${this.file.title}`;
+    byId("title").replaceChildren(el("span", { class: "scene" }, scene.name),
+      el("span", { class: "of" }, [minute(scene.time), scene.mission, this.file.title].filter(Boolean).join(" · ")));
+    const badges = [];
+    if (scene.simulated) badges.push(el("strong", { class: "badge simulated" }, "SIMULATED"));
+    if (scene.status) badges.push(el("strong", { class: `badge ${scene.status === "published" ? "" : "draft"}` }, scene.status.toUpperCase()));
+    badges.push(el("strong", { class: "badge" }, "NOT FOR NAVIGATION"));
+    byId("badges").replaceChildren(...badges);
+    byId("place-note").textContent = scene.notice;
+    this.changed();
+  }
+
+  extentOf(scene, code) {
+    const found = scene.extent ? proj.transformExtent(scene.extent, scene.projection, code, 16) : null;
+    return found?.every(Number.isFinite) ? found : null;
+  }
+
+  inView(scene) {
+    const found = this.extentOf(scene, this.code);
+    const size = this.panes.all[0].map.getSize();
+    return found && size ? extents.intersects(found, this.panes.view.calculateExtent(size)) : false;
+  }
+
+  /** Show the whole scene. */
+  fit(moving = true) {
+    const found = this.extentOf(this.scene, this.code);
+    if (!found) return;
+    const size = this.panes.all[0].map.getSize() ?? [800, 600];
+    this.panes.view.fit(found, { size, padding: [16, 16, 16, 16], duration: moving && !calm.matches ? 250 : 0 });
+  }
+
+  setProjection(code) {
+    const before = this.panes.view;
+    if (before && before.getProjection().getCode() === code) return;
+    let [centre, resolution] = [[0, 0], 4000];
+    if (before) {
+      const from = before.getProjection();
+      const lonLat = proj.toLonLat(before.getCenter(), from);
+      centre = proj.fromLonLat(lonLat, code);
+      const scale = proj.getPointResolution(from, 1, before.getCenter(), "m") / proj.getPointResolution(code, 1, centre, "m");
+      resolution = before.getResolution() * (Number.isFinite(scale) ? scale : 1);
+    }
+    if (!centre.every(Number.isFinite)) centre = [0, 0];
+    this.panes.setView(code, centre, resolution);
+    marks.clear();
+    this.drawFootprints();
+    this.drawCoast(code);
+  }
+
+  async drawCoast(code) {
+    const { url } = this.file.coast;
+    if (!url) return;
+    const north = this.scene.extent ? proj.toLonLat(extents.getCenter(this.scene.extent), this.scene.projection)[1] >= 0 : true;
+    try {
+      const features = await coastline(url, code, north);
+      if (code !== this.code) return;
+      coastSource.clear();
+      coastSource.addFeatures(features);
+    } catch (error) {
+      tell(`The coastline cannot be read: ${error.message}.`);
+    }
+  }
+
+  drawFootprints() {
+    if (!this.panes.view || !this.scene) return;
+    footprints.clear();
+    if (this.file.scenes.length < 2) return;
+    const at = proj.toLonLat(this.panes.view.getCenter(), this.code);
+    footprints.addFeatures(outlines(this.timeline.inRange, this.scene, this.code, at[1] >= 0));
+  }
+
+  moved() {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => {
+      this.drawGrid();
+      this.keepAddress();
+    }, 120);
+  }
+
+  drawGrid() {
+    const size = this.panes.all[0].map.getSize();
+    if (!size) return;
+    graticuleSource.clear();
+    if (this.gridOn) graticuleSource.addFeatures(graticule(this.panes.view.calculateExtent(size), this.code));
+  }
+
+  keepAddress() {
+    const { view } = this.panes;
+    if (!view?.getCenter()) return;
+    const hash = toHash({
+      scene: this.scene.id,
+      projection: this.code,
+      at: proj.toLonLat(view.getCenter(), this.code),
+      resolution: view.getResolution(),
+      rotation: view.getRotation(),
+      layout: this.panes.layout,
+      split: this.panes.split,
+      panes: this.panes.all.map((pane) => pane.chosen),
+    });
+    this.address = `#${hash}`;
+    history.replaceState(null, "", this.address);
+  }
+
+  rendered() {
+    if (document.documentElement.dataset.drawn) return;
+    const waits = this.panes.all.some((pane) => [...pane.states.values()].includes("reading"));
+    if (!waits) {
+      document.documentElement.dataset.drawn = "yes";
+      performance.mark("first-picture");
+    }
+  }
+
+  // --- layers
+
+  choose(layer, opacity, relist = true) {
+    const pane = this.panes.current;
+    pane.choose(layer, opacity);
+    if (relist) this.changed();
+    else this.moved();
+  }
+
+  restretch(layer) {
+    this.panes.all.forEach((pane) => pane.restretch(layer));
+    showLegend(byId("legend"), this.panes.current, this.options);
+  }
+
+  refill(options) {
+    Object.assign(this.options, options);
+    this.panes.all.forEach((pane) => pane.restyle());
+    showLegend(byId("legend"), this.panes.current, this.options);
+  }
+
+  /** Show the layers of another run instead of those of the present one. */
+  showRun(pane, run) {
+    const before = pane.run ?? [...pane.chosen.keys()].map((l) => l.run).find((r) => r !== null) ?? null;
+    pane.run = run;
+    if (run !== null) {
+      const chosen = [...pane.chosen].filter(([l]) => l.run !== null && l.run !== run);
+      let moved = 0;
+      for (const [layer, opacity] of chosen) {
+        pane.choose(layer, null);
+        const same = this.scene.layers.find((l) => kin(l) === kin(layer, run));
+        if (same) moved += pane.choose(same, opacity) ?? 1;
+      }
+      const first = this.scene.layers.find((l) => l.run === run && l.kind === "classes");
+      if (!moved && before !== run && first && ![...pane.chosen.keys()].some((l) => l.run === run)) pane.choose(first, 1);
+    }
+    this.changed();
+  }
+
+  /** Lay the maps out anew. A new map shows the layers of the first, of the next model or loss if there are several. */
+  arrange(layout, count) {
+    const added = this.panes.arrange(layout, count);
+    const first = this.panes.all[0];
+    const { runs } = this;
+    if (added.length && runs.length > 1 && !first.run) this.showRun(first, runs[0]);
+    for (const pane of added) {
+      for (const [layer, opacity] of first.chosen) pane.choose(layer, opacity);
+      if (runs.length > 1) this.showRun(pane, runs[pane.index % runs.length]);
+    }
+    if (added.length) this.panes.activate(added[0].index);
+    this.moved();
+    this.changed();
+  }
+
+  changed() {
+    if (!this.scene || !this.panes.view) return;
+    clearTimeout(this.relisting);
+    this.relisting = setTimeout(() => {
+      showLayers(byId("layer-list"), this);
+      showLegend(byId("legend"), this.panes.current, this.options);
+      for (const pane of this.panes.all) {
+        const names = [...pane.chosen.keys()].sort((a, b) => b.order - a.order).map((l) => l.title);
+        pane.title.textContent = [`${"ABCD"[pane.index]}`, pane.run, names.slice(0, 2).join(" over ")].filter(Boolean).join(" · ");
+        pane.title.hidden = this.panes.all.length < 2;
+      }
+      const { layout, all } = this.panes;
+      for (const b of document.querySelectorAll("#tools [data-layout]")) {
+        b.setAttribute("aria-pressed", String(b.dataset.layout === `${layout}${layout === "side" ? all.length : ""}`));
+      }
+      this.moved();
+    }, 30);
+  }
+
+  // --- places
+
+  /** Show what is at a place of the map, in all panes. */
+  pick(at) {
+    const lonLat = proj.toLonLat(at, this.code);
+    const features = this.panes.all.flatMap((p) => p.featuresAt(at));
+    const seen = new Set();
+    const own = features.filter(([f]) => !seen.has(f) && seen.add(f));
+    marks.clear();
+    marks.addFeature(new Feature(new geom.Point(at)));
+    own.filter(([, l]) => l.kind === "polygons").slice(0, 1).forEach(([f]) => marks.addFeature(new Feature(f.getGeometry())));
+    const others = this.scenesAt(at);
+    showPlace(byId("place"), { lonLat, xy: at, code: this.code, features: own, panes: this.panes.all }).catch((e) => tell(e.message));
+    if (others.length) byId("place").append(el("h3", {}, "Other scenes here"), el("ul", { class: "scenes" }, others));
+    this.open("info");
+  }
+
+  scenesAt(at) {
+    const ids = footprints.getFeaturesAtCoordinate(at).map((f) => f.get("scene"));
+    return this.timeline.inRange.filter((s) => s !== this.scene && ids.includes(s.id)).slice(0, 12).map((s) =>
+      el("li", {}, el("button", { type: "button", onclick: () => this.showScene(s) }, minute(s.time), el("small", {}, s.name))));
+  }
+
+  showReview({ lon, lat, radius }) {
+    const centre = proj.fromLonLat([lon, lat], this.code);
+    marks.clear();
+    const { view } = this.panes;
+    const metres = proj.getPointResolution(this.code, 1, centre, "m");
+    const reach = (radius ?? 5000) / metres;
+    marks.addFeature(new Feature(radius ? new geom.Circle(centre, reach) : new geom.Point(centre)));
+    const size = this.panes.all[0].map.getSize() ?? [800, 600];
+    view.animate({ center: centre, resolution: (6 * reach) / Math.min(...size), duration: calm.matches ? 0 : 300 });
+  }
+
+  // --- tools
+
+  makeTools() {
+    const layoutButton = (text, label, layout, count) =>
+      button(text, label, () => this.arrange(layout, count), { "data-layout": `${layout}${layout === "side" ? count : ""}` });
+    this.projections = el("select", { "aria-label": "Projection", title: "Projection", onchange: () => this.changeProjection(this.projections.value) });
+    const zoom = (by) => this.panes.view.animate({ zoom: this.panes.view.getZoom() + by, duration: calm.matches ? 0 : 150 });
+    byId("tools").append(
+      this.projections,
+      el("span", { class: "set", role: "group", "aria-label": "Maps" },
+        layoutButton("1", "One map (1)", "one", 1),
+        layoutButton("⇔", "Two maps under a swipe (s)", "swipe", 2),
+        layoutButton("2", "Two maps side by side (2)", "side", 2),
+        layoutButton("3", "Three maps side by side (3)", "side", 3),
+        layoutButton("4", "Four maps side by side (4)", "side", 4)),
+      el("span", { class: "set" },
+        button("−", "Zoom out", () => zoom(-1)), button("+", "Zoom in", () => zoom(1)),
+        button("Fit", "Whole scene (f)", () => this.fit()), button("N↑", "North up (u)", () => this.turn()),
+        button("#", "Graticule (g)", () => this.toggleGrid(), { id: "grid", "aria-pressed": "true" })),
+      button("?", "Help (?)", () => this.help.showModal()));
+    for (const [id, text] of [["layers", "Layers"], ["info", "Place and review"]]) {
+      byId("sheets").append(el("button", { type: "button", "aria-controls": id, "aria-expanded": "false", onclick: () => this.open(document.body.dataset.sheet === id ? "" : id, true) }, text));
+    }
+    document.addEventListener("keydown", (event) => this.key(event));
+    addEventListener("hashchange", () => location.hash !== this.address && this.start(location.hash));
+    addEventListener("resize", () => this.moved());
+  }
+
+  /** Open a panel where the screen is too narrow to show all. */
+  open(id) {
+    document.body.dataset.sheet = id;
+    for (const b of byId("sheets").children) b.setAttribute("aria-expanded", String(b.getAttribute("aria-controls") === id));
+  }
+
+  showProjections() {
+    this.projections.replaceChildren(...offered(this.scene).map(([code, title, fits]) => el("option", { value: code, disabled: !fits }, title)));
+    this.projections.value = this.code;
+  }
+
+  changeProjection(code) {
+    this.setProjection(code);
+    this.showProjections();
+    if (!this.inView(this.scene)) this.fit(false);
+    this.changed();
+    say(`Projection ${this.projections.selectedOptions[0]?.textContent}`);
+  }
+
+  turn() {
+    const { view } = this.panes;
+    view.animate({ rotation: view.getRotation() ? 0 : northUp(view.getCenter(), this.code), duration: calm.matches ? 0 : 250 });
+  }
+
+  toggleGrid() {
+    this.gridOn = !this.gridOn;
+    byId("grid").setAttribute("aria-pressed", String(this.gridOn));
+    this.drawGrid();
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey || this.help.open) return;
+    if (event.target.closest("input:not([type=checkbox]):not([type=range]), select, textarea")) return;
+    const keys = {
+      n: () => this.review.step(1), p: () => this.review.step(-1),
+      "[": () => this.timeline.step(-1), "]": () => this.timeline.step(1),
+      1: () => this.arrange("one", 1), 2: () => this.arrange("side", 2), 3: () => this.arrange("side", 3), 4: () => this.arrange("side", 4),
+      s: () => this.arrange("swipe", 2), f: () => this.fit(), u: () => this.turn(), g: () => this.toggleGrid(),
+      Escape: () => this.open(""), "?": () => this.help.showModal(),
+    };
+    if (!Object.hasOwn(keys, event.key)) return;
+    event.preventDefault();
+    keys[event.key]();
+  }
+}
+
+async function begin() {
+  byId("layers").append(el("div", { id: "layer-list" }), el("div", { id: "legend" }));
+  byId("info").append(el("div", { id: "place" }), el("div", { id: "review" }));
+  try {
+    const file = await readMapFile();
+    register(file.projections);
+    file.warnings.forEach((warning) => tell(warning, "warning"));
+    byId("credits").textContent = file.coast.source ? `Coastline: ${file.coast.source}` : "";
+    if (!file.scenes.length) throw new Error("There is no scene to show.");
+    if (!hasWebGL) tell("This browser offers no WebGL, so rasters cannot be drawn. Polygons, values and places to review are shown.");
+    new App(file).start(location.hash);
+  } catch (error) {
+    tell(error.message ?? String(error));
+    throw error;
+  }
+}
+
+begin();

@@ -1,0 +1,140 @@
+// map.json: what there is to show. All its strings come from names and files of users, so this module alone reads it,
+// checks what the page computes with (addresses, colours, numbers), and leaves out, in words, what is wrong.
+
+const COLOUR = /^#[0-9a-f]{6}$/i;
+
+const finite = (value, fallback) => (typeof value === "number" && Number.isFinite(value) ? value : fallback);
+const text = (value, fallback = "") => (typeof value === "string" ? value : fallback);
+const list = (value) => (Array.isArray(value) ? value : []);
+
+/** Return an address below the page's own folder, or null: nothing is ever asked of elsewhere. */
+export function ownAddress(address) {
+  if (typeof address !== "string") return null;
+  const base = new URL(".", document.baseURI);
+  try {
+    const url = new URL(address, base);
+    return url.origin === base.origin && url.pathname.startsWith(base.pathname) ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
+function legendOf(raw) {
+  const entries = list(raw.entries)
+    .filter((e) => Number.isInteger(e.value))
+    .map((e) => ({
+      value: e.value,
+      name: text(e.name),
+      label: text(e.label, text(e.name, String(e.value))),
+      colour: COLOUR.test(e.color) ? e.color : "#888888",
+      letter: text(e.letter),
+      pattern: text(e.pattern),
+    }));
+  return { title: text(raw.title, "Legend"), note: text(raw.note), entries };
+}
+
+/** Return lowest and highest stored value of each band. */
+function rangesOf(raw, bands) {
+  const pairs = Array.isArray(raw.range?.[0]) ? raw.range : bands.map(() => raw.range ?? [0, 255]);
+  return bands.map((_, i) => {
+    const [low, high] = list(pairs[Math.min(i, pairs.length - 1)]).map((v) => finite(v, null));
+    return low !== null && high !== null && high > low ? [low, high] : [0, 255];
+  });
+}
+
+function layerOf(raw, scene, legends) {
+  const bands = list(raw.bands).filter((b) => Number.isInteger(b) && b > 0);
+  return {
+    id: text(raw.id),
+    title: text(raw.title, "Layer"),
+    group: text(raw.group, "layer"),
+    run: typeof raw.run === "string" ? raw.run : null,
+    kind: ["grey", "rgb", "classes", "scalar"].includes(raw.kind) ? raw.kind : "scalar",
+    url: ownAddress(raw.url),
+    bands: bands.length ? bands : [1],
+    nodata: finite(raw.nodata, null),
+    ranges: rangesOf(raw, bands.length ? bands : [1]),
+    scale: finite(raw.scale, 1),
+    offset: finite(raw.offset, 0),
+    unit: raw.unit === "1" ? "" : text(raw.unit),
+    ramp: text(raw.ramp, "viridis"),
+    greenIsMean: raw.green_is_mean === true,
+    legend: legends[raw.legend] ?? null,
+    projection: text(raw.projection, scene.projection),
+    status: text(raw.status),
+    shown: raw.default === true,
+    vector: false,
+  };
+}
+
+function vectorOf(raw, legends) {
+  return {
+    id: text(raw.id),
+    title: text(raw.title, "Layer"),
+    group: raw.kind === "polygons" ? "chart" : "layer",
+    run: typeof raw.run === "string" ? raw.run : null,
+    kind: ["polygons", "lines", "places"].includes(raw.kind) ? raw.kind : "polygons",
+    url: ownAddress(raw.url),
+    legend: legends[raw.legend] ?? null,
+    status: text(raw.status),
+    shown: raw.default === true,
+    vector: true,
+  };
+}
+
+function placeOf(raw, index) {
+  const lon = finite(raw.lon, null);
+  const lat = finite(raw.lat, null);
+  if (lon === null || lat === null) return [];
+  const radius = finite(raw.radius_m, null);
+  return [{ rank: finite(raw.rank, index + 1), lon, lat, title: text(raw.title), why: text(raw.why), radius }];
+}
+
+function sceneOf(raw, index, legends) {
+  const scene = { id: text(raw.id, `scene-${index}`), projection: text(raw.projection, "EPSG:3413") };
+  const extent = list(raw.extent).map((v) => finite(v, null));
+  const time = Date.parse(text(raw.time));
+  return Object.assign(scene, {
+    name: text(raw.name, `Scene ${index + 1}`),
+    time: Number.isNaN(time) ? null : time,
+    mission: text(raw.mission),
+    simulated: raw.simulated === true,
+    status: text(raw.status),
+    notice: text(raw.notice),
+    extent: extent.length === 4 && !extent.includes(null) ? extent : null,
+    pixel: finite(raw.pixel_m, null),
+    footprint: raw.footprint && Array.isArray(raw.footprint.coordinates) ? raw.footprint : null,
+    layers: [
+      ...list(raw.layers).map((layer) => layerOf(layer, scene, legends)),
+      ...list(raw.vectors).map((vector) => vectorOf(vector, legends)),
+    ],
+    review: list(raw.review).flatMap(placeOf),
+  });
+}
+
+/** Read map.json. Rejects with an Error whose message is for the reader. */
+export async function readMapFile() {
+  let raw;
+  try {
+    const answer = await fetch("map.json");
+    if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+    raw = await answer.json();
+  } catch (error) {
+    throw new Error(`The list of scenes, map.json, cannot be read: ${error.message}.`);
+  }
+  if (raw?.format !== 1) {
+    throw new Error(`map.json has format ${raw?.format}, and this page reads format 1. Export the map again.`);
+  }
+  const legends = Object.fromEntries(Object.entries(raw.legends ?? {}).map(([id, l]) => [id, legendOf(l)]));
+  const scenes = list(raw.scenes).map((scene, index) => sceneOf(scene, index, legends));
+  // Scenes without a time come last, in the order of the file.
+  scenes.sort((a, b) => (a.time ?? Infinity) - (b.time ?? Infinity) || 0);
+  return {
+    title: text(raw.title, "Ice map"),
+    software: text(raw.floemap),
+    coast: { url: ownAddress(raw.coast?.url), source: text(raw.coast?.source) },
+    projections: raw.projections ?? {},
+    warnings: list(raw.warnings).filter((w) => typeof w === "string"),
+    scenes,
+  };
+}

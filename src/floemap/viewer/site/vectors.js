@@ -1,0 +1,106 @@
+// Polygons, lines and places from GeoJSON: read once, put on the map's projection, drawn in the legend's colours.
+
+import { patternOf, rgb, tileOf } from "./colours.js";
+
+const { format, layer: layers, proj, source: sources, style: styles } = globalThis.ol;
+
+const files = new Map();
+
+async function geojson(url) {
+  if (!files.has(url)) {
+    const answer = fetch(url).then((a) => {
+      if (!a.ok) throw new Error(`the server answers ${a.status}`);
+      return a.json();
+    });
+    answer.catch(() => files.delete(url));
+    files.set(url, answer);
+  }
+  return files.get(url);
+}
+
+const onMap = new Map();
+
+/** Return the features of a GeoJSON file, with names of properties in capitals, in a projection. */
+export async function featuresOf(url, projection) {
+  const key = `${projection} ${url}`;
+  if (!onMap.has(key)) {
+    if (onMap.size > 24) onMap.clear(); // a long time line must not fill the memory
+    const read = new format.GeoJSON().readFeatures(await geojson(url), { featureProjection: projection });
+    for (const feature of read) {
+      const upper = {};
+      for (const [name, value] of Object.entries(feature.getProperties())) {
+        if (name !== "geometry") upper[name.toUpperCase()] = value;
+      }
+      feature.set("own", upper, true);
+    }
+    onMap.set(key, read.filter((f) => f.getGeometry()?.getExtent().every(Number.isFinite)));
+  }
+  return onMap.get(key);
+}
+
+/** Return [entry of the legend, its place in it] of a polygon by CLASS, its key or its value. */
+export function entryOf(feature, legend) {
+  const name = feature.get("own").CLASS;
+  const entries = legend?.entries ?? [];
+  const index = entries.findIndex((e) => e.name === name || e.value === name || e.label === name);
+  return [entries[index] ?? null, index];
+}
+
+const ink = "rgba(25,32,45,.9)";
+const halo = new styles.Stroke({ color: "rgba(255,255,255,.85)", width: 3 });
+
+/** Return [fill, letters] of a polygon by its class and the way to fill. */
+function faceOf(feature, layer, filled) {
+  const [entry, index] = entryOf(feature, layer.legend);
+  const land = feature.get("own").POLY_TYPE === "L" || feature.get("own").CLASS === "land";
+  const colour = entry?.colour ?? (land ? "#e1d7c3" : "#888888");
+  const letters = entry ? entry.letter || entry.label.slice(0, 3) : "";
+  if (filled === "outline") return [new styles.Fill({ color: "rgba(0,0,0,0)" }), letters];
+  if (filled === "colour" || land) return [new styles.Fill({ color: `rgba(${rgb(colour).join(",")},.55)` }), letters];
+  const tile = tileOf(colour, entry ? patternOf(entry, index) : "", 0.55);
+  const pattern = document.createElement("canvas").getContext("2d").createPattern(tile, "repeat");
+  return [new styles.Fill({ color: pattern }), letters];
+}
+
+function polygonStyle(layer, options) {
+  const kept = new Map();
+  return (feature, resolution) => {
+    const own = feature.get("own");
+    const key = `${own.CLASS} ${own.POLY_TYPE} ${options.filled}`;
+    if (!kept.has(key)) kept.set(key, faceOf(feature, layer, options.filled));
+    const [fill, letters] = kept.get(key);
+    const [west, south, east, north] = feature.getGeometry().getExtent();
+    const large = Math.min(east - west, north - south) > 26 * resolution;
+    const text = options.letters && letters && large
+      ? new styles.Text({ text: letters, font: "600 12px system-ui, sans-serif", fill: new styles.Fill({ color: ink }), stroke: halo })
+      : undefined;
+    return new styles.Style({ fill, stroke: new styles.Stroke({ color: ink, width: 1 }), text });
+  };
+}
+
+function plainStyle() {
+  return (feature) => {
+    const name = feature.get("own").NAME ?? feature.get("own").TITLE ?? feature.get("own").LEG;
+    return new styles.Style({
+      fill: new styles.Fill({ color: "rgba(255,255,255,.08)" }),
+      stroke: new styles.Stroke({ color: "#d6008f", width: 2.5 }),
+      image: new styles.Circle({ radius: 5, fill: new styles.Fill({ color: "#d6008f" }), stroke: new styles.Stroke({ color: "#fff", width: 1.5 }) }),
+      text: name === undefined || name === null ? undefined : new styles.Text({
+        text: String(name).slice(0, 60), offsetY: -12, font: "12px system-ui, sans-serif",
+        fill: new styles.Fill({ color: "#8a005c" }), stroke: halo,
+      }),
+    });
+  };
+}
+
+/** Return a map layer of a vector file. `options` holds `filled` (pattern, colour, outline) and `letters`. */
+export async function vectorLayer(layer, projection, options) {
+  if (!layer.url) throw new Error("its address is not one of this map");
+  if (!proj.get(projection)) throw new Error(`the projection ${projection} is not in the map`);
+  const source = new sources.Vector({ features: await featuresOf(layer.url, projection) });
+  return new layers.Vector({
+    source,
+    style: layer.kind === "polygons" ? polygonStyle(layer, options) : plainStyle(),
+    declutter: layer.id,
+  });
+}
