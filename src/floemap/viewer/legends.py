@@ -1,0 +1,53 @@
+"""Legends of the map: colours and words of the values of class rasters, in WMO colours where floemap has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from floemap.legend import LAND, LAND_RGB, RGB, Legend
+
+
+def hexadecimal(rgb: RGB) -> str:
+    """Return a colour as browsers write it, such as "#96c8ff"."""
+    return f"#{bytes(rgb).hex()}"
+
+
+def of_classes(legend: Legend) -> dict[str, Any]:
+    """Return a legend of ice classes for map.json, land included, JSON-ready."""
+    letters = legend.letters
+    entries = [_entry(c.id, c.key, c.title, c.rgb, letters[c.id]) for c in legend.classes]
+    return _table(legend.title, [*entries, _entry(LAND, "land", "Land", LAND_RGB, "L")])
+
+
+def of_values(title: str, words: Mapping[int, str], colours: Mapping[int, RGB]) -> dict[str, Any]:
+    """Return a legend of other values, such as right and wrong, for map.json; values without a colour are left out."""
+    entries = [_entry(v, w, w[:1].upper() + w[1:], colours[v], str(v)) for v, w in words.items() if v in colours]
+    return _table(title, entries)
+
+
+def _table(title: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"title": title, "note": None, "entries": entries}
+
+
+def _entry(value: int, name: str, label: str, rgb: RGB, letter: str) -> dict[str, Any]:
+    return {"value": value, "name": name, "label": label, "color": hexadecimal(rgb), "pattern": None, "letter": letter}
+
+
+@dataclass
+class Legends:
+    """The legends of a map, each once, by an id made of its name."""
+
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, name: str, table: dict[str, Any]) -> str:
+        """Add a legend if it is new, and return its id. Legends of one name that differ get different ids."""
+        plain = re.sub(r"[^a-z0-9_]", "_", name.lower())[:40] or "legend"
+        number, key = 1, plain
+        while self.tables.get(key, table) != table:
+            number += 1
+            key = f"{plain}-{number}"
+        self.tables[key] = table
+        return key
