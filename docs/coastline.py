@@ -60,7 +60,9 @@ def main(path: Path) -> None:
     lines = [simplified(part) for arc in arcs(json.loads(path.read_text())) for part in coasts(arc) if len(part) > 1]
     features = []
     for name, sign in (("north", 1), ("south", -1)):
-        mine = [np.clip(line, (-180, -90), (180, 90)).round(2).tolist() for line in lines if line[:, 1].mean() * sign > 0]
+        mine = [
+            np.clip(line, (-180, -90), (180, 90)).round(2).tolist() for line in lines if line[:, 1].mean() * sign > 0
+        ]
         geometry = {"type": "MultiLineString", "coordinates": [line for line in mine if len(line) > 1]}
         features.append({"type": "Feature", "properties": {"hemisphere": name}, "geometry": geometry})
     content = {"type": "FeatureCollection", "source": SOURCE, "features": features}

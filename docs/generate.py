@@ -355,6 +355,12 @@ GROUPS = {
 #: Data files in the package that come from others: file, what it is, licence.
 SHIPPED = (
     ("`sentinel1/egm2008.npz`", "Heights of the geoid EGM2008, every degree ([source](sentinel1.md))", "public domain"),
+    (
+        "`viewer/site/coast.geojson`",
+        "Coasts beyond 40 degrees, from [Natural Earth](https://www.naturalearthdata.com) 4.1 at 1:50 million by the"
+        " npm package world-atlas 2.0.2, made by `docs/coastline.py`",
+        "public domain; world-atlas ISC",
+    ),
     ("`viewer/site/vendor/ol.js`, `ol.css`", "[OpenLayers](https://openlayers.org) 10.11.0: maps", "BSD-2-Clause"),
     ("`viewer/site/vendor/geotiff.js`", "[geotiff.js](https://geotiffjs.github.io) 3.1.0-beta.0: rasters", "MIT"),
     ("`viewer/site/vendor/proj4.js`", "[proj4js](https://proj4js.org) 2.22.0: projections", "MIT"),

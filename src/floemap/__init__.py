@@ -27,6 +27,7 @@ The public API, each name loaded when it is first used. Functions with long work
     monitor_charts(published)    how much of their drafts was changed, over many published charts
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
     make_report(run)             the report of a comparison
+    view(folders)                a map of any of these in the browser (make_view to have it at hand)
     config_text(name)            a configuration that comes with floemap, as TOML
     run_demo(out)                all of it at once, on simulated scenes
 """
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from floemap.study.settings import Study
     from floemap.study.spread import gather_comparison, plan_comparison, run_cell
     from floemap.version import __version__
+    from floemap.viewer.view import make_view, view
 
 _WHERE = {
     "ChartSettings": "floemap.inference.draftchart.settings",
@@ -104,6 +106,7 @@ _WHERE = {
     "make_mosaic": "floemap.inference.draftchart.mosaic",
     "make_report": "floemap.report.report",
     "make_twin": "floemap.simulation.twin",
+    "make_view": "floemap.viewer.view",
     "monitor_charts": "floemap.publishing.monitor",
     "open_product": "floemap.sentinel1.bands",
     "open_scene": "floemap.sentinel1.safe.reader",
@@ -118,6 +121,7 @@ _WHERE = {
     "run_demo": "floemap.demo",
     "simulate_pixels": "floemap.simulation.pixels",
     "train_model": "floemap.study.compare",
+    "view": "floemap.viewer.view",
     "watch_folder": "floemap.archive.watch",
 }
 
@@ -149,6 +153,7 @@ __all__ = [
     "make_mosaic",
     "make_report",
     "make_twin",
+    "make_view",
     "monitor_charts",
     "open_product",
     "open_scene",
@@ -163,6 +168,7 @@ __all__ = [
     "run_demo",
     "simulate_pixels",
     "train_model",
+    "view",
     "watch_folder",
 ]
 

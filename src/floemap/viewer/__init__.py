@@ -1,1 +1,1 @@
-"""The map in the browser: what lies in folders that floemap made, as a page that any browser shows without a network."""
+"""The map in the browser: what lies in folders that floemap made, as a page that needs no network."""

@@ -18,7 +18,7 @@ STAGE = Stage("floemap view", EXPORTED, revision=0, files=("*",))
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported map: its folder, the bytes of its files, and how many of these share their space with the originals."""
+    """An exported map: its folder, the bytes of its files, and the bytes of those that are links to the originals."""
 
     folder: Path
     bytes: int

@@ -102,6 +102,8 @@ class Search:
     def warn(self, path: Path, words: str) -> None:
         """Log that something is not shown, and keep the sentence for the page, without the path outside the folders."""
         logger.warning("%s: %s", path, words)
+        for root in self.roots:
+            words = words.replace(f"{root.parent}{os.sep}", "")  # exported maps must not reveal anybody's disk
         self.warnings.append(f"{self._told(path)}: {words}")
 
     def without(self, error: FloemapError, path: Path) -> None:

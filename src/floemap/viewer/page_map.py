@@ -111,7 +111,7 @@ class _Scene:
         if geobox is not None:
             b = geobox.boundingbox
             rows, cols = geobox.shape
-            place = {"projection": self.projections.code_of(crs_of(geobox).proj)}
+            place: dict[str, Any] = {"projection": self.projections.code_of(crs_of(geobox).proj)}
             place |= {"extent": [b.left, b.bottom, b.right, b.top], "size": [cols, rows]}
             return place | {"pixel_m": abs(geobox.resolution.x), "footprint": _footprint(geobox)}
         first = self.scene.polygons[0]

@@ -57,6 +57,8 @@ _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 #: Seconds after which an idle connection is closed.
 _IDLE_S = 60
 _BLOCK = 1 << 18
+#: Neither a link is followed nor a pipe waited for.
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Content:
         try:
             if self.source.resolve(strict=True) != self.source:
                 return None
-            opened = os.fdopen(os.open(self.source, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
+            opened = os.fdopen(os.open(self.source, _READ), "rb")
         except OSError:
             return None
         if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
@@ -140,7 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1 or not is_own_host(hosts[0], self.server.host):
             self.close_connection = True
-            self._end(HTTPStatus.MISDIRECTED_REQUEST, {}, b"421: open the address that floemap view has printed\n", body)
+            self._end(
+                HTTPStatus.MISDIRECTED_REQUEST, {}, b"421: open the address that floemap view has printed\n", body
+            )
             return
         address = self._address()
         content = None if address is None else self.server.table.get(address)
@@ -276,7 +280,7 @@ class MapServer(ThreadingHTTPServer):
     def url(self) -> str:
         """Address of the page."""
         host, port = self.server_address[:2]
-        name = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else str(host)  # noqa: S104
+        name = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else str(host)
         return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
 
     def server_bind(self) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from floemap.errors import ConfigError, FloemapError
-from floemap.files import regular_file
+from floemap.errors import ConfigError
 from floemap.viewer.coast import COAST, given_coast, shipped_coast
 from floemap.viewer.export import Exported, export
 from floemap.viewer.found import search

@@ -1,0 +1,326 @@
+"""Maps of what floemap made: all results of a product in one scene, nothing that is not there, nothing that escapes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from once import made_once
+from run_maker import make_run, product_name
+from workshop import Inputs, run
+
+import floemap
+from floemap.cog import Band, write_cog
+from floemap.errors import ChartError, FloemapError, OutputError
+from floemap.legend import EXTREMEEARTH, SIX_CLASSES
+from floemap.results.stage import read_json, write_json
+from floemap.viewer.view import View, make_view
+
+SITE = Path(floemap.__file__).parent / "viewer" / "site"
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def make(out: Path) -> Path:
+        return make_run(out / "run", losses=("cross_entropy", "dice"), repeats=1, scenes=("01",))
+
+    made: Path = made_once(tmp_path_factory, "viewed", make)
+    return made
+
+
+@pytest.fixture
+def folder(workshop: Inputs, draft: Path, tmp_path: Path) -> Path:
+    """A product with a draft chart, labels and a prediction, each in a folder of its own."""
+    for name, source in (("prepared", workshop.prepared), ("drafts", draft), ("predictions", workshop.prediction)):
+        shutil.copytree(source, tmp_path / "all" / name / source.name)
+    shutil.copytree(workshop.labels, tmp_path / "all" / "labels" / "ice")
+    return tmp_path / "all"
+
+
+def only(view: View) -> dict[str, Any]:
+    (scene,) = view.content["scenes"]
+    assert isinstance(scene, dict)
+    return scene
+
+
+def groups(scene: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    return {g: [x for x in scene["layers"] if x["group"] == g] for g in sorted({x["group"] for x in scene["layers"]})}
+
+
+def test_all_results_of_a_product_are_one_scene(folder: Path, workshop: Inputs) -> None:
+    scene = only(make_view(folder))
+    record = read_json(workshop.prepared / "product.json")
+    assert scene["name"] == record["scene"]["name"] and scene["mission"] == record["scene"]["mission"]
+    assert scene["time"] == record["scene"]["start"].replace("+00:00", "Z")
+    assert scene["simulated"] and scene["status"] == "draft" and "not for navigation" in scene["notice"]
+    found = groups(scene)
+    assert sorted(found) == ["chart", "labels", "layer", "radar"]
+    assert [x["kind"] for x in found["radar"]] == ["rgb", "grey", "grey"]
+    assert [v["kind"] for v in scene["vectors"]] == ["polygons"]
+    assert [x["title"] for x in (*scene["layers"], *scene["vectors"]) if x["default"]] == [
+        found["radar"][0]["title"],
+        scene["vectors"][0]["title"],
+    ]
+
+
+def test_the_place_is_the_rasters(folder: Path, workshop: Inputs) -> None:
+    view = make_view(folder)
+    scene = only(view)
+    with rasterio.open(workshop.prepared / "product.tif") as d:
+        assert scene["extent"] == list(d.bounds) and scene["size"] == [d.width, d.height]
+        assert pyproj.CRS(view.content["projections"][scene["projection"]]).to_epsg(20) == d.crs.to_epsg()
+        corner = pyproj.Transformer.from_crs(d.crs, "EPSG:4326", always_xy=True).transform(d.bounds.left, d.bounds.bottom)
+    assert scene["footprint"]["coordinates"][0][0] == pytest.approx(corner, abs=1e-4)
+    for layer in scene["layers"]:
+        with rasterio.open(view.data[layer["url"]]) as d:
+            assert set(layer["bands"]) <= set(d.indexes) and layer["nodata"] == d.nodata
+            assert layer["scale"] == d.scales[layer["bands"][0] - 1]
+
+
+def test_radar_is_stretched_over_what_is_there(folder: Path, workshop: Inputs) -> None:
+    """The limits are stored values: most pixels lie between them, and both ends are in use."""
+    hh = next(x for x in only(make_view(folder))["layers"] if x["title"].startswith("HH"))
+    with rasterio.open(workshop.prepared / "product.tif") as d:
+        stored = d.read(1)
+    values = stored[stored != hh["nodata"]]
+    inside = np.mean((values >= hh["range"][0]) & (values <= hh["range"][1]))
+    assert 0.9 < inside <= 1 and hh["unit"] == "dB"
+
+
+def test_legends_are_those_of_the_rasters(folder: Path) -> None:
+    view = make_view(folder)
+    scene = only(view)
+    chart = next(x for x in scene["layers"] if x["group"] == "labels")
+    entries = {e["value"]: e for e in view.content["legends"][chart["legend"]]["entries"]}
+    with rasterio.open(view.data[chart["url"]]) as d:
+        colours = d.colormap(1)
+    for c in SIX_CLASSES.classes:
+        assert entries[c.id]["name"] == c.key and entries[c.id]["color"] == f"#{bytes(colours[c.id][:3]).hex()}"
+    polygons = json.loads(view.data[scene["vectors"][0]["url"]].read_bytes())
+    keys = {f["properties"]["CLASS"] for f in polygons["features"]}
+    assert keys <= {e["name"] for e in view.content["legends"][scene["vectors"][0]["legend"]]["entries"]}
+
+
+def test_spots_to_review_are_the_charts(folder: Path) -> None:
+    record = next((folder / "drafts").rglob("chart.json"))
+    spot = {"spot": 1, "lon_deg": 10.5, "lat_deg": 79.0, "area_km2": np.pi, "wrong_km2": 2.0}
+    spots = [spot | {"class": "old_ice", "other": "<b>"}, spot | {"lat_deg": "x", "class": 1, "other": 2}, "no spot"]
+    write_json(record, read_json(record) | {"review_spots": spots})
+    (told,) = only(make_view(folder))["review"]
+    assert told["radius_m"] == 1000 and (told["lon"], told["lat"]) == (10.5, 79.0)
+    assert told["title"] == "old ice or <b>" and told["why"] == "2 of 3 km² are expected to be wrong"
+
+
+def test_models_of_a_comparison_stand_in_one_scene(comparison: Path) -> None:
+    view = make_view(comparison)
+    scene = only(view)
+    assert scene["name"] == product_name("01")
+    runs = {layer["run"] for layer in scene["layers"] if layer["run"]}
+    assert runs == {"cross_entropy_r0", "dice_r0"}
+    for name in ("Ice types", "Probability of old ice", "Right or wrong"):
+        assert {x["run"] for x in scene["layers"] if x["title"] == name} == runs
+    old = next(x for x in scene["layers"] if x["title"] == "Probability of old ice")
+    assert old["bands"] == [1 + [c.key for c in EXTREMEEARTH.classes].index("old_ice")]
+    assert [v * old["scale"] + old["offset"] for v in old["range"]] == pytest.approx([0, 1])
+    assert len({x["id"] for x in scene["layers"]}) == len(scene["layers"])
+
+
+def test_charts_of_two_models_stand_side_by_side(folder: Path, draft: Path) -> None:
+    """Of one model's name, the folders tell them apart."""
+    for name, model in (("b", "other"), ("c", "other")):
+        shutil.copytree(draft, folder / name / draft.name)
+        record = read_json(folder / name / draft.name / "chart.json")
+        write_json(folder / name / draft.name / "chart.json", record | {"models": [{"name": model}]})
+        shutil.copyfile(folder / "labels" / "ice" / "labels.tif", folder / name / draft.name / "classes.tif")
+    runs = [x["run"] for x in only(make_view(folder))["layers"] if x["title"] == "Ice types"]
+    assert len(set(runs)) == len(runs) == 3 and {"other", "other (c)"} <= set(runs)
+
+
+def test_an_archive_has_its_scenes_in_order(folder: Path, draft: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    write_json(archive / "archive.json", {"made_by": "floemap archive", "scenes": {"charted": 2}})
+    for number in (2, 1, 3):
+        shutil.copytree(draft, archive / f"S{number}")
+        record = read_json(archive / f"S{number}" / "chart.json")
+        record["scene"] |= {"name": f"S{number}", "start": f"2020-01-0{number}T00:00:00+00:00"}
+        write_json(archive / f"S{number}" / "chart.json", record)
+    shutil.copytree(draft, archive / ".S4.partial-0123abcd")
+    view = make_view([archive, archive / "S1", archive])
+    assert [(s["id"], s["name"]) for s in view.content["scenes"]] == [("s1", "S1"), ("s2", "S2"), ("s3", "S3")]
+    assert all(len(s["vectors"]) == 1 for s in view.content["scenes"])
+
+
+def test_the_map_says_what_it_leaves_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = next((folder / "prepared").rglob("product.tif"))
+    broken.write_bytes(broken.read_bytes()[:-100])
+    record = next((folder / "predictions").rglob("prediction.json"))
+    record.write_text("{")
+    (folder / "labels" / "ice" / "labels.tif").write_bytes(b"II*\0" + os.urandom(5000))
+    (folder / "mine").mkdir()
+    (folder / "mine" / "own.tif").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        view = make_view(folder)
+    assert len(view.warnings) == len(caplog.records) == 4
+    for name in ("product.tif", "prediction.json", "labels.tif", "own.tif"):
+        assert sum(name in words for words in view.warnings) == 1
+    assert not any(str(folder.parent) in words for words in view.warnings)
+    scene = only(view)
+    assert not scene["layers"] and len(scene["vectors"]) == 1 and scene["extent"][0] < scene["extent"][2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"compress": "jpeg"}, "compression jpeg"),
+        ({"dtype": "complex64"}, "complex64"),
+        ({"crs": None}, "no georeference"),
+        ({"transform": Affine.rotation(10) * Affine.scale(10, -10)}, "rotated"),
+        ({"width": 3000, "height": 4}, "no tiles"),
+    ],
+)
+def test_rasters_that_a_browser_cannot_show_are_named(change: dict[str, Any], words: str, folder: Path) -> None:
+    path = folder / "labels" / "ice" / "labels.tif"
+    with rasterio.open(path) as d:
+        profile = {"driver": "GTiff", "crs": d.crs, "transform": d.transform, "count": 1, "dtype": "uint8"}
+    record = read_json(path.with_name("label.json"))
+    write_json(path.with_name("label.json"), {k: v for k, v in record.items() if k != "bytes"})
+    with rasterio.open(path, "w", **({"width": 20, "height": 20} | profile | change)):
+        pass
+    view = make_view(folder)
+    assert "labels" not in groups(only(view)) and len(view.warnings) == 1 and words in view.warnings[0]
+
+
+def test_links_that_lead_out_are_not_shown(folder: Path, workshop: Inputs, tmp_path: Path) -> None:
+    product = next((folder / "prepared").rglob("product.tif"))
+    product.unlink()
+    product.symlink_to(workshop.prepared / "product.tif")
+    shutil.move(folder / "labels", tmp_path / "labels")
+    (folder / "labels").symlink_to(tmp_path / "labels")
+    record = next((folder / "predictions").rglob("prediction.json"))
+    record.rename(tmp_path / "prediction.json")
+    record.symlink_to(tmp_path / "prediction.json")
+    view = make_view(folder)
+    assert not only(view)["layers"]
+    assert sum("leads out of the given folders" in words for words in view.warnings) == 2
+    assert all(path.is_relative_to(folder.resolve()) for path in view.data.values())
+
+
+def test_hostile_names_stay_data(folder: Path) -> None:
+    evil = "</script><img src=x onerror=alert(1)>\u202e\x1b[2J"
+    record = next((folder / "drafts").rglob("chart.json"))
+    told = read_json(record)
+    told["scene"]["name"] = told["models"][0]["name"] = told["status"] = evil
+    told["outputs"]["geojson"] = ["../../../../etc/passwd"]
+    write_json(record, told)
+    shutil.copytree(folder / "labels" / "ice", folder / "labels" / "<script>alert(1)<script>")
+    view = make_view(folder)
+    assert all(set(address) <= set("abcdefghijklmnopqrstuvwxyz0123456789/-_.ABCDEFGHIJKLMNOPQRSTUVWXYZ") and
+               ".." not in address for address in view.data)  # fmt: skip
+    assert json.loads(view.pages["map.json"]) == json.loads(json.dumps(view.content))
+    assert not any("passwd" in str(path) for path in view.data.values())
+
+
+def test_folders_with_nothing_to_show_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FloemapError, match=r"nothing to show.*floemap chart"):
+        make_view(tmp_path)
+    for path, words in ((tmp_path / "absent", "does not exist"), (Path(__file__), "a folder is needed")):
+        with pytest.raises(FloemapError, match=words):
+            make_view(path)
+    write_json(tmp_path / "chart.json", {"made_by": "floemap chart"})
+    with pytest.raises(FloemapError, match="none of the results"):
+        make_view(tmp_path)
+
+
+def test_an_export_is_whole_and_names_nobodys_disk(folder: Path, tmp_path: Path) -> None:
+    view = make_view(folder)
+    made = view.export(tmp_path / "map")
+    files = {p.relative_to(made.folder).as_posix(): p for p in made.folder.rglob("*") if p.is_file()}
+    assert set(files) == {*view.site, *view.data, "map.json", "view.json"}
+    content = json.loads(files["map.json"].read_bytes())
+    named = {x["url"] for s in content["scenes"] for x in (*s["layers"], *s["vectors"])} | {content["coast"]["url"]}
+    assert named <= set(files) and all(files[a].read_bytes() == p.read_bytes() for a, p in view.data.items())
+    for name in ("map.json", "view.json"):
+        assert str(tmp_path) not in files[name].read_text()
+    assert made.bytes == sum(p.stat().st_size for n, p in files.items() if n != "view.json")
+    linked = [p for p in files.values() if p.stat().st_nlink > 1]
+    assert {p.suffix for p in linked} <= {".tif"} and made.linked_bytes == sum(p.stat().st_size for p in linked)
+    view.export(tmp_path / "map")
+    (tmp_path / "map" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="mine"):
+        view.export(tmp_path / "map")
+    assert only(make_view([folder, tmp_path / "map"]))["layers"] == only(view)["layers"]
+
+
+def test_the_coast_has_both_poles_and_no_edge_of_the_map() -> None:
+    content = json.loads((SITE / "coast.geojson").read_bytes())
+    assert (SITE / "coast.geojson").stat().st_size <= 400_000 and "Natural Earth" in content["source"]
+    north, south = (f["geometry"]["coordinates"] for f in content["features"])
+    for lines, crs, radius_m in ((north, 3413, 5.9e6), (south, 3031, 5.9e6)):
+        to_map = pyproj.Transformer.from_crs(4326, crs, always_xy=True)
+        for line in lines:
+            x, y = to_map.transform(*np.array(line).T)
+            assert np.hypot(np.diff(x), np.diff(y)).max() < 300_000 and np.hypot(x, y).max() < radius_m
+    places = np.concatenate([np.array(line) for line in south])
+    assert {int(lon) // 30 for lon in places[places[:, 1] < -65][:, 0]} == set(range(-6, 6))
+    for lon, lat in ((-33.4, 83.6), (180.0, 71.5), (15.0, 79.5), (-68.0, -54.9)):  # Greenland, Wrangel, Svalbard, Cape
+        points = np.concatenate([np.array(line) for line in (north if lat > 0 else south)])
+        assert np.min(pyproj.Geod(ellps="WGS84").inv(*points.T, *np.full((2, len(points)), [[lon], [lat]]))[2]) < 60_000
+
+
+def test_a_finer_coast_takes_the_place_of_the_coarse_one(folder: Path, workshop: Inputs, tmp_path: Path) -> None:
+    view = make_view(folder, coast=workshop.chart)
+    content = json.loads(view.pages["coast.geojson"])
+    assert view.content["coast"]["source"] == "ice.gpkg" and "coast.geojson" not in view.site
+    lines = [line for f in content["features"] for line in f["geometry"]["coordinates"]]
+    with rasterio.open(workshop.prepared / "product.tif") as d:  # the land is a strip of 1 km at its right
+        x, _ = pyproj.Transformer.from_crs(4326, d.crs, always_xy=True).transform(*np.concatenate(lines).T)
+        assert np.min(x) == pytest.approx(d.bounds.right, abs=20)
+        assert np.max(x) == pytest.approx(d.bounds.right + 1000, abs=20)
+    square = {"type": "Polygon", "coordinates": [[[170, 70], [180, 70], [180, 75], [170, 75], [170, 70]]]}
+    cut = {"type": "Feature", "properties": {}, "geometry": square}
+    (tmp_path / "land.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [cut]}))
+    content = json.loads(make_view(folder, coast=tmp_path / "land.geojson").pages["coast.geojson"])
+    (line,) = content["features"][0]["geometry"]["coordinates"]
+    assert sorted(line) == sorted(square["coordinates"][0][:-1]) and {line[0][0], line[-1][0]} == {180}
+    with pytest.raises(ChartError, match="does not exist"):
+        make_view(folder, coast=tmp_path / "absent.shp")
+
+
+def test_rasters_in_image_geometry_and_other_projections(folder: Path, tmp_path: Path) -> None:
+    """A truth on another projection keeps its own; the scene has that of its product."""
+    out = folder / "truth" / next((folder / "prepared").iterdir()).name
+    out.mkdir(parents=True)
+    write_json(out / "truth.json", {"made_by": "floemap simulate twin", "simulated": True})
+    geobox = GeoBox((20, 30), Affine(8000, 0, -1e5, 0, -8000, -9e5), "+proj=stere +lat_0=90 +lon_0=7 +k=1 +units=m")
+    bands = [Band("surface"), Band("class")]
+    write_cog(out / "truth.tif", geobox, np.zeros((2, 20, 30), np.uint8), bands, nodata=255)
+    view = make_view(folder)
+    scene = only(view)
+    (truth,) = groups(scene)["truth"]
+    assert truth["bands"] == [2] and truth["projection"] != scene["projection"]
+    there = pyproj.Transformer.from_crs(view.content["projections"][truth["projection"]], geobox.crs.proj)
+    assert there.transform(1e5, -5e5) == pytest.approx((1e5, -5e5), abs=0.01)
+    assert scene["pixel_m"] == 2000
+
+
+def test_the_command_exports(folder: Path, tmp_path: Path) -> None:
+    done = run("view", folder, "--export", tmp_path / "map")
+    assert done.exit_code == 0 and done.stdout.strip() == str(tmp_path / "map")
+    assert "hard links" in done.stderr and (tmp_path / "map" / "map.json").is_file()
+
+
+def test_a_taken_port_is_an_error(folder: Path) -> None:
+    view = make_view(folder)
+    with view.server() as server:
+        done = run("view", folder, "--no-open", "--port", str(server.server_address[1]))
+    assert done.exit_code == 1 and "--port" in done.stderr
