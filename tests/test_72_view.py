@@ -79,7 +79,9 @@ def test_the_place_is_the_rasters(folder: Path, workshop: Inputs) -> None:
     with rasterio.open(workshop.prepared / "product.tif") as d:
         assert scene["extent"] == list(d.bounds) and scene["size"] == [d.width, d.height]
         assert pyproj.CRS(view.content["projections"][scene["projection"]]).to_epsg(20) == d.crs.to_epsg()
-        corner = pyproj.Transformer.from_crs(d.crs, "EPSG:4326", always_xy=True).transform(d.bounds.left, d.bounds.bottom)
+        corner = pyproj.Transformer.from_crs(d.crs, "EPSG:4326", always_xy=True).transform(
+            d.bounds.left, d.bounds.bottom
+        )
     assert scene["footprint"]["coordinates"][0][0] == pytest.approx(corner, abs=1e-4)
     for layer in scene["layers"]:
         with rasterio.open(view.data[layer["url"]]) as d:
