@@ -24,6 +24,7 @@ The public API, each name loaded when it is first used. Functions with long work
     make_mosaic(charts, out)     the concentrations of several charts on one polar grid
     watch_folder(folder, models, out)  charts of products as they arrive
     publish_chart(chart, out, analyst)  a corrected chart, checked, in all formats
+    assess_route(chart, route, ice_class, out)  the risk along a ship's route by POLARIS
     monitor_charts(published)    how much of their drafts was changed, over many published charts
     evaluate_scene(prediction, labels, out)  scores of a class map against a chart
     make_report(run)             the report of a comparison
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from floemap.publishing.publish import publish_chart
     from floemap.publishing.settings import PublishSettings
     from floemap.report.report import make_report
+    from floemap.routes.route import assess_route
     from floemap.sentinel1.bands import open_product
     from floemap.sentinel1.batch import prepare_all
     from floemap.sentinel1.prepare import prepare
@@ -88,6 +90,7 @@ _WHERE = {
     "RasterSettings": "floemap.layers.settings",
     "Study": "floemap.study.settings",
     "__version__": "floemap.version",
+    "assess_route": "floemap.routes.route",
     "chart_archive": "floemap.archive.archive",
     "compare": "floemap.study.compare",
     "config_text": "floemap.config",
@@ -135,6 +138,7 @@ __all__ = [
     "RasterSettings",
     "Study",
     "__version__",
+    "assess_route",
     "chart_archive",
     "compare",
     "config_text",

@@ -66,6 +66,10 @@ class ChartError(FloemapError):
     """An ice chart cannot be read or understood."""
 
 
+class RouteError(FloemapError):
+    """A ship's route cannot be read or sailed: too few waypoints, positions that are not on the earth."""
+
+
 class GridError(FloemapError):
     """Rasters that must share one grid do not, or a grid cannot be made."""
 

@@ -195,6 +195,21 @@ def _mosaic(record: Mapping[str, Any]) -> Lines:
     ]
 
 
+def _route(record: Mapping[str, Any]) -> Lines:
+    nm = {k: at(record, f"total.nm_by_level.{k}") for k in ("normal", "elevated", "special")}
+    lengths = ", ".join(f"{v:.1f} nm {k}" for k, v in nm.items() if isinstance(v, int | float))
+    leg, lowest = _text(record, "worst_leg.leg"), at(record, "worst_leg.rio_worst")
+    worst = f"leg {leg} ({_text(record, 'worst_leg.name')})" if leg else ""
+    return [
+        ("Status", _text(record, "status")),
+        ("Route", f"{_text(record, 'route')} in {_text(record, 'chart')}, {_text(record, 'chart_status')}"),
+        ("Ice class", _text(record, "ice_class_title")),
+        ("Levels", lengths),
+        ("Worst", f"{worst}, RIO {lowest:.1f}" if worst and isinstance(lowest, int | float) else worst),
+        *(("Warning", str(words)) for words in at(record, "warnings", [])),
+    ]
+
+
 def _scores(record: Mapping[str, Any]) -> Lines:
     lines = [("Scene", _text(record, "scene"))]
     for name, entry in at(record, "scores", {}).items():
@@ -261,6 +276,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "chart.json": ("Draft chart", _chart),
     "mosaic.json": ("Mosaic", _mosaic),
     "publication.json": ("Published chart", _published),
+    "route.json": ("Risk along a route", _route),
     "monitor.json": ("Changes to many drafts", _monitoring),
     "archive.json": ("Archive of draft charts", _archive),
     "prediction.json": ("Prediction", _prediction),

@@ -27,7 +27,7 @@ from floemap.legend import IGNORE, Legend, stage_of
 
 #: Notice that must accompany every display of risk.
 ADVISORY = (
-    "Advisory only: a comparison of charts by the values of IMO MSC.1/Circ.1519 (POLARIS), not a tool for decisions. "
+    "Advisory only: the values of IMO MSC.1/Circ.1519 (POLARIS) for ice charts, not a tool for decisions. "
     "It knows nothing of ridges, pressure, decay, icebergs, or the ship, and never says that a passage is safe."
 )
 

@@ -1,0 +1,68 @@
+"""What a navigator must be told about a route besides its numbers: land, missing chart, ice that nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from floemap.results.fields import at
+from floemap.routes.assessment import LegRisk, Piece
+from floemap.routes.chart_risk import OBSTACLES, ChartRisk
+
+#: Most legs that a warning names.
+_MOST = 5
+
+
+def place_in_words(lon: float, lat: float) -> str:
+    """Return a position in degrees and minutes, as navigators write it: 74°30.0'N 012°15.0'W."""
+    words = []
+    for value, width, letters in ((lat, 2, "NS"), (lon, 3, "EW")):
+        tenths = round(abs(value) * 600)  # of minutes
+        words.append(f"{tenths // 600:0{width}d}°{tenths % 600 / 10:04.1f}'{letters[value < 0]}")
+    return " ".join(words)
+
+
+def warnings_of(legs: Sequence[LegRisk], risk: ChartRisk) -> list[str]:
+    """Return the warnings, the gravest first."""
+    pieces = [p for leg in legs for p in leg.pieces]
+    found = [f"{w} {name}. It is not passable." for name in OBSTACLES if (w := _where(legs, name, "crosses"))]
+    if words := _where(legs, "no chart", "has no chart for", length=True):
+        found.append(f"{words}. Nothing is known there: it is not open water.")
+    if words := _where(legs, "no data", "lies in polygons without data for", length=True):
+        found.append(f"{words}. Nothing is known there.")
+    if length := _length(p for p in pieces if p.unknown_total):
+        found.append(f"{length} lie in ice of unknown concentration, which counts as ten tenths.")
+    if length := _length(p for p in pieces if p.unknown_tenths and not p.unknown_total):
+        found.append(f"{length} lie in ice of unknown type or share, which counts as the worst that it may be.")
+    if length := _length(p for p in pieces if p.glacier):
+        found.append(
+            f"{length} lie in polygons with glacier ice or bergy water. The circular gives no value for glacier ice and"
+            " asks for a safe distance."
+        )
+    ice = risk.kind == "ice"
+    if ice.any() and risk.regimes.unknown_total[ice].all():
+        found.append("the chart gives no concentrations: all its ice counts as ten tenths of its type.")
+    if str(at(risk.record, "land.land_mask", "")).startswith("none"):
+        found.append("the chart was made without a land mask, so it may show land as ice or water.")
+    return found
+
+
+def _where(legs: Sequence[LegRisk], kind: str, verb: str, *, length: bool = False) -> str:
+    """Return which legs have pieces of a kind, how long, and where the first begins; "" if none has."""
+    having = [(leg, [p for p in leg.pieces if p.kind == kind]) for leg in legs]
+    having = [(leg, pieces) for leg, pieces in having if pieces]
+    if not having:
+        return ""
+    words = []
+    for leg, pieces in having[:_MOST]:
+        lon, lat = pieces[0].line[0]
+        first = f"from {place_in_words(lon, lat)}"
+        words.append(f"leg {leg.number} ({leg.leg.name}) {verb} {_length(pieces)}" + (f" {first}" if length else ""))
+        if not length:
+            words[-1] = f"leg {leg.number} ({leg.leg.name}), {first}, {verb} {_length(pieces)} of"
+    more = f"; {len(having) - _MOST} more legs" if len(having) > _MOST else ""
+    return "; ".join(words) + more
+
+
+def _length(pieces: Iterable[Piece]) -> str:
+    total = sum(p.nm for p in pieces)
+    return f"{total:.1f} nm" if total >= 0.05 else ("less than 0.1 nm" if total else "")

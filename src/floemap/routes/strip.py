@@ -1,0 +1,158 @@
+"""The picture of a route: the outcome along the distance, its spread, levels, legs, and the ice beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from floemap.icechart.polaris import TENTHS, ship_class
+from floemap.legend import LAND_RGB, OPEN_WATER_RGB, RGB, STAGE_RGB, stage_in_words, stage_of
+from floemap.results.stage import write_whole
+from floemap.routes.assessment import LegRisk, Piece
+from floemap.routes.tables import NOT_FOR_NAVIGATION, total_in_words
+
+#: Colours of the levels' backgrounds, from light to dark, so that they differ in grey too.
+_LEVEL_COLOURS = {"normal": "#e8f3ea", "elevated": "#ffe3a3", "special": "#f4b1a3"}
+_LEVEL_TITLES = {"normal": "normal", "elevated": "elevated risk", "special": "special consideration"}
+_INK, _SPREAD, _WARNING = "#10243a", "#5b7fa6", "#8a3b00"
+_NO_CHART_RGB: RGB = (255, 255, 255)
+_SHELF_RGB: RGB = (200, 220, 235)
+#: Shortest piece that gets a text, share of the width.
+_TEXT_SHARE = 0.05
+_MOST_NAMES = 24
+_HATCHES = {"no chart": "///", "no data": "///"}
+_BOX = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
+
+
+def draw_strip(path: Path, legs: Sequence[LegRisk], about: Mapping[str, Any]) -> None:
+    """Draw the picture of a route into the PNG `path`.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    figure = Figure(figsize=(13, 7), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    above, beneath = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
+    pieces = [p for leg in legs for p in leg.pieces]
+    _levels(above, about["ice_class"], pieces)
+    _outcomes(above, pieces)
+    _legs(above, legs)
+    _ice(beneath, pieces)
+    total = pieces[-1].to_nm
+    beneath.set_xlim(0, total)
+    beneath.set_xlabel("nautical miles from the start")
+    mark = "SIMULATED. " if about["simulated"] else ""
+    title = f"{mark}POLARIS along {about['route']} for {ship_class(about['ice_class']).title}: {NOT_FOR_NAVIGATION}"
+    figure.suptitle(title, fontweight="bold", color=_WARNING if mark else _INK, parse_math=False)
+    words = [
+        f"Chart {about['chart']}, {about['chart_status']}, time {about['chart_time'] or 'unknown'}.",
+        *total_in_words(about)[:3],
+        *(f"Warning: {w}" for w in about["warnings"][:3]),
+    ]
+    figure.supxlabel("\n".join(_cut(w) for w in words), fontsize=8, x=0.01, ha="left", parse_math=False)
+    file = BytesIO()
+    figure.savefig(file, format="png", metadata={"Title": title, "Description": " ".join(words)})
+    write_whole(path, file.getvalue())
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= 210 else f"{words[:207]}..."
+
+
+def _levels(ax: Axes, ship: str, pieces: Sequence[Piece]) -> None:
+    """Draw the levels of operation as bands, with their names at the right edge."""
+    ends = [v for p in pieces for v in (p.spread_low, p.spread_high) if v is not None]
+    low, high = min([*ends, -15]) - 4, 34
+    limits = {"normal": (0, high), "special": (low, -TENTHS if ship_class(ship).polar else 0)}
+    if ship_class(ship).polar:
+        limits["elevated"] = (-TENTHS, 0)
+    for name, (bottom, top) in limits.items():
+        ax.axhspan(bottom, top, color=_LEVEL_COLOURS[name], zorder=0)
+        ax.axhline(bottom, color="0.6", linewidth=0.6, zorder=1)
+        at = (max(bottom, low) + min(top, high)) / 2
+        ax.text(1.005, at, _LEVEL_TITLES[name], transform=ax.get_yaxis_transform(), fontsize=8, va="center")
+    ax.set_ylim(low, high)
+    ax.set_ylabel("risk index outcome (RIO)")
+
+
+def _outcomes(ax: Axes, pieces: Sequence[Piece]) -> None:
+    """Draw outcome and spread of each piece as steps; what has none is hatched over the whole height."""
+    for p in pieces:
+        if p.rio is None:
+            colour = "#7a5c3a" if p.kind in ("land", "ice shelf") else "0.55"
+            ax.axvspan(p.from_nm, p.to_nm, facecolor="white", edgecolor=colour, hatch="///", linewidth=0, zorder=2)
+        elif p.spread_low is not None and p.spread_high is not None:
+            ends = [p.from_nm, p.to_nm]
+            ax.fill_between(ends, p.spread_low, p.spread_high, color=_SPREAD, alpha=0.35, lw=0, zorder=3)
+    xs, ys = [], []
+    for p in pieces:
+        xs += [p.from_nm, p.to_nm]
+        ys += 2 * [np.nan if p.rio is None else p.rio]
+    ax.plot(xs, ys, color=_INK, linewidth=2.2, solid_capstyle="butt", zorder=5)
+    handles = [
+        ax.plot([], [], color=_INK, linewidth=2.2)[0],
+        Patch(facecolor=_SPREAD, alpha=0.35),
+        Patch(facecolor="white", edgecolor="0.55", hatch="///"),
+    ]
+    labels = ["outcome by the chart's shares", "its spread", "no chart, no data, land"]
+    ax.legend(handles, labels, loc="lower left", fontsize=8, ncols=3, framealpha=0.9)
+
+
+def _legs(ax: Axes, legs: Sequence[LegRisk]) -> None:
+    """Draw the waypoints as lines and the legs' names above."""
+    total = legs[-1].pieces[-1].to_nm
+    named = sorted(legs, key=lambda leg: -leg.line.length_m)[:_MOST_NAMES]
+    for leg in legs:
+        begin, end = leg.pieces[0].from_nm, leg.pieces[-1].to_nm
+        ax.axvline(end, color="0.35", linewidth=0.8, linestyle=(0, (4, 3)), zorder=4)
+        if leg not in named:
+            continue
+        share = (end - begin) / total
+        words = f"{leg.number}" if share < _TEXT_SHARE else f"{leg.number} {leg.leg.name}"
+        room = max(int(share * 150), 2)
+        words = words if len(words) <= room else f"{words[: room - 1]}…"
+        look: dict[str, Any] = {"fontsize": 8, "ha": "center", "va": "bottom", "parse_math": False}
+        ax.text((begin + end) / 2, 1.01, words, transform=ax.get_xaxis_transform(), **look)
+
+
+def _ice(ax: Axes, pieces: Sequence[Piece]) -> None:
+    """Draw the dominant type of each piece in WMO's colours, with a text where there is room."""
+    total = pieces[-1].to_nm
+    shown: dict[str, RGB] = {}
+    for p in pieces:
+        name, rgb = _type_of(p)
+        shown[name] = rgb
+        look: dict[str, Any] = {"facecolor": _colour(rgb), "edgecolor": "0.35", "hatch": _HATCHES.get(name)}
+        ax.axvspan(p.from_nm, p.to_nm, linewidth=0.4, **look)
+        if (p.nm / total) >= _TEXT_SHARE:
+            room = max(int(p.nm / total * 150), 3)
+            look = {"fontsize": 7, "ha": "center", "va": "center", "bbox": _BOX}
+            ax.text((p.from_nm + p.to_nm) / 2, 0.5, name if len(name) <= room else f"{name[: room - 1]}…", **look)
+    ax.set_yticks([])
+    ax.set_ylabel("ice", fontsize=8)
+    patches = [Patch(facecolor=_colour(rgb), edgecolor="0.35", hatch=_HATCHES.get(name)) for name, rgb in shown.items()]
+    ax.legend(patches, list(shown), loc="upper left", bbox_to_anchor=(1.0, 1.25), fontsize=7, frameon=False)
+
+
+def _colour(rgb: RGB) -> tuple[float, float, float]:
+    return rgb[0] / 255, rgb[1] / 255, rgb[2] / 255
+
+
+def _type_of(piece: Piece) -> tuple[str, RGB]:
+    """Return name and colour of what a piece lies in."""
+    if piece.kind in ("water", "bergy water"):
+        return piece.kind, OPEN_WATER_RGB
+    if piece.kind == "ice":
+        stage = 99 if piece.stage is None else stage_of(piece.stage)
+        return stage_in_words(stage) if piece.stage is not None else "unknown ice", STAGE_RGB.get(stage, STAGE_RGB[99])
+    return piece.kind, {"land": LAND_RGB, "ice shelf": _SHELF_RGB}.get(piece.kind, _NO_CHART_RGB)
