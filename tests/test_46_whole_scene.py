@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,8 +23,9 @@ from floemap.learning.data.crops import physical
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import ModelSettings
+from floemap.learning.whole_scene.fused import can_fuse, fused
 from floemap.learning.whole_scene.logits import SceneLogits, array_reader, scene_logits
-from floemap.learning.whole_scene.pieces import Piece, choose_precision, merge_batch_norms, prepare_network
+from floemap.learning.whole_scene.pieces import Piece, choose_precision, merge_batch_norms, pieces_of, prepare_network
 from floemap.learning.whole_scene.workers import Workers
 from floemap.sentinel1.encoding import NODATA
 
@@ -386,3 +388,65 @@ def test_only_norms_that_follow_a_convolution_are_merged() -> None:
     assert sum(isinstance(m, nn.BatchNorm2d) for m in merged.modules()) == 2
     stored = noise(64, 64)
     assert torch.allclose(one_pass(merged, stored), one_pass(model, stored), atol=1e-5)
+
+
+# Fused convolutions
+
+
+def fused_pair(model: SegmentationModel, dtype: torch.dtype) -> list[list[Any]]:
+    """Return the pieces of a model, its BatchNorms merged, as modules: plain ones and fused ones."""
+    merged = merge_batch_norms(copy.deepcopy(model).requires_grad_(False))
+    merged.read_normalised()
+    merged = merged.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pairs = [[p.run for p in pieces_of(copy.deepcopy(merged))] for _ in range(2)]
+    return [pairs[0], [fused(p) for p in pairs[1]]]  # type: ignore[arg-type]
+
+
+def through(pieces: list[Any], dtype: torch.dtype) -> Tensor:
+    x = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        for piece in pieces:
+            x = piece(x)
+    return x
+
+
+@pytest.mark.skipif(not can_fuse(torch.device("cpu")), reason="torch has no such operators here")
+@pytest.mark.parametrize("name", ["resnet18_aspp", "unet"])
+def test_fusing_changes_no_more_than_rounding(name: str) -> None:
+    torch.manual_seed(1)
+    model = trained(build_model(ModelSettings(name=name, rates=(2, 4, 6)), 5))
+    plain, quick = (through(pieces, torch.float32) for pieces in fused_pair(model, torch.float32))
+    assert (plain - quick).abs().max() < 1e-5 * plain.abs().max()
+    errors = [
+        (through(pieces, torch.bfloat16) - plain).square().mean().sqrt() for pieces in fused_pair(model, torch.bfloat16)
+    ]
+    assert 0 < errors[1] < 1.05 * errors[0]
+
+
+def test_a_piece_may_overwrite_its_input(separable: SegmentationModel) -> None:
+    """As fused blocks do: places without data are as if they had been computed."""
+    stored = spots(205, 197)
+    network = prepare_network(separable, precision="fp32")
+    found = []
+    for ruined in (False, True):
+
+        def run(x: Tensor, piece: Piece, ruined: bool = ruined) -> Tensor:
+            y = piece.run(x).clone()
+            return y if not ruined else (x.fill_(torch.nan), y)[1]
+
+        pieces = tuple(dataclasses.replace(p, run=partial(run, piece=p)) for p in network.pieces)
+        with SceneLogits(
+            dataclasses.replace(network, pieces=pieces), array_reader(stored), (205, 197), tile=6
+        ) as scene:
+            found.append(scene.rows(0, 205))
+    assert torch.equal(*found)
+
+
+def test_pooling_is_that_of_torch() -> None:
+    values = torch.randn(1, 5, 12, 18, generator=torch.Generator().manual_seed(0))
+    sequence = nn.Sequential(nn.Conv2d(5, 5, 1), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1))
+    pool = fused(sequence)[1]  # type: ignore[index]
+    for dtype in (torch.float32, torch.bfloat16):
+        x = values.to(dtype).relu().contiguous(memory_format=torch.channels_last)
+        assert type(pool) is not nn.MaxPool2d and torch.equal(pool(x), sequence[2](x))

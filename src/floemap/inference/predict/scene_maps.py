@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 PREDICT = Stage(
     "floemap predict",
     "prediction.json",
-    revision=0,
+    revision=1,
     files=("classes.tif", "classes.qml", "probabilities.tif", "out_of_distribution.tif"),
 )
 

@@ -234,4 +234,5 @@ def _fills(network: Network, pixels: ScenePixels, sizes: list[int], forward: lis
             x = functional.pad(x, [(piece.halo or 0) * piece.shrink] * 4)
         x = piece.run(x)
         shape = (pixels.shape[0] // p, pixels.shape[1] // p)
-        yield Fill(x[0].permute(1, 2, 0).contiguous(), shape, margin // p, a // p)
+        patch = x[0].permute(1, 2, 0).clone(memory_format=torch.contiguous_format)  # the next piece may overwrite x
+        yield Fill(patch, shape, margin // p, a // p)

@@ -3,7 +3,8 @@
 The output for a tile equals that for the whole scene wherever the receptive field lies inside the tile. The receptive
 field of the whole network extends some 700 pixels to each side, so that tiles of the whole network would compute
 everything two to three times. That of a piece extends a few cells, and its tiles overlap by these only. BatchNorm is
-merged into the convolutions, as the weights no longer change.
+merged into the convolutions, as the weights no longer change; in bf16 on a processor more is
+(:mod:`floemap.learning.whole_scene.fused`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm  # also of SyncBatchNorm, which is no BatchNorm2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -28,6 +28,7 @@ from floemap.learning.models.base import SegmentationModel, normalised
 from floemap.learning.models.foreign import Foreign
 from floemap.learning.models.resnet import CHANNELS, BasicBlock
 from floemap.learning.models.unet import UNet
+from floemap.learning.whole_scene.fused import can_fuse, fused
 from floemap.learning.whole_scene.workers import usual_count
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -41,7 +42,7 @@ class Piece:
     ----------
     run
         A module, or its equivalent in another engine:
-        (1, C, rows, cols) -> (1, channels, rows / shrink, cols / shrink).
+        (1, C, rows, cols) -> (1, channels, rows / shrink, cols / shrink). It may overwrite its input.
     channels
         Number of channels of the output.
     shrink
@@ -148,8 +149,12 @@ def prepare_network(
 
     own.read_normalised()
     own = own.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pieces = pieces_of(own)
+    # In float32, where arithmetic takes longer, fusing saves little, and validation would round otherwise.
+    if dtype == torch.bfloat16 and not own.described and can_fuse(device):
+        pieces = tuple(replace(p, run=fused(p.run)) for p in pieces)  # type: ignore[arg-type]
     return Network(
-        pieces=pieces_of(own),
+        pieces=pieces,
         bands=model.bands,
         table=tabulate(model.bands).to(dtype),
         tabulate=tabulate,
@@ -222,6 +227,11 @@ def _piece(channels: int, *modules: nn.Module) -> Piece:
     return Piece(nn.Sequential(*modules), channels, shrink, -(-reach // shrink))
 
 
+def _reach(convolution: nn.Conv2d) -> int:
+    """Return how far a convolution reads beyond its cell."""
+    return convolution.dilation[0] * (convolution.kernel_size[0] // 2)
+
+
 def _windows(module: nn.Module) -> list[tuple[int, int, int]]:
     """Return kernel size, stride and dilation of the sliding windows of a module, in their order."""
     if isinstance(module, BasicBlock):
@@ -273,25 +283,23 @@ class _PyramidInside(nn.Module):
         super().__init__()
         self.branches = decoder.branches
         self.project = decoder.project
-        self.halo = max(kernel // 2 * d for b in decoder.branches for kernel, _, d in _windows(b[0]))  # type: ignore[index]
+        self.reaches: list[int | None] = []  # None for the branch that reads the local means
+        for branch in decoder.branches:
+            assert isinstance(branch, nn.Sequential)
+            first = branch[0]
+            if isinstance(first, nn.Conv2d):
+                first.padding = (0, 0)
+            self.reaches.append(_reach(first) if isinstance(first, nn.Conv2d) else None)
+        self.halo = max(reach or 0 for reach in self.reaches)
 
     def forward(self, x: Tensor) -> Tensor:
         features, means = x.chunk(2, dim=1)
         parts = []
-        for branch in self.branches:
-            first, rest = branch[0], branch[1:]  # type: ignore[index]
-            if isinstance(first, LocalMean):
-                parts.append(rest(self._cut(means, 0)))
+        for branch, reach in zip(self.branches, self.reaches, strict=True):
+            if reach is None:
+                parts.append(branch[1:](self._cut(means, 0)))  # type: ignore[index]
             else:
-                reach = first.dilation[0] * (first.kernel_size[0] // 2)
-                part = functional.conv2d(
-                    self._cut(features, reach),
-                    first.weight,
-                    first.bias,
-                    dilation=first.dilation,
-                    groups=first.groups,
-                )
-                parts.append(rest(part))
+                parts.append(branch(self._cut(features, reach)))
         return self.project(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
 
     def _cut(self, x: Tensor, reach: int) -> Tensor:
