@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from floemap.datasets.extremeearth.scenes import DOI
@@ -143,6 +143,7 @@ class Seen:
 class Loopback:
     """The server's state: what it has, what it will do wrong, what was asked of it."""
 
+    handler: ClassVar[type[Handler] | None] = None
     files: dict[str, bytes] = field(default_factory=dict)
     products: dict[str, bytes] = field(default_factory=dict)
     catalogue: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -164,7 +165,7 @@ class Loopback:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Loopback:
-        handler = type("Bound", (Handler,), {"state": self})
+        handler = type("Bound", (self.handler or Handler,), {"state": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -325,15 +326,15 @@ class Handler(BaseHTTPRequestHandler):
         """Send a file or the part of it that is asked for; `cut` closes the connection after so many bytes."""
         etag = f'"{hashlib.md5(body).hexdigest()}"'
         headers = {"ETag": etag} if self.state.send_etag else {}
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         code, part = 200, body
         if asked and self.headers.get("If-Range", etag) == etag:
             start = int(asked[1])
             if start >= len(body):
                 self.answer(416, b"", {"Content-Range": f"bytes */{len(body)}"})
                 return
-            code, part = 206, body[start:]
-            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            code, part = 206, body[start : int(asked[2]) + 1 if asked[2] else None]
+            headers["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{len(body)}"
         self.answer(code, part, headers, cut=cut)
 
     def answer_json(self, code: int, content: Any) -> None:

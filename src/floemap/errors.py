@@ -94,6 +94,10 @@ class DownloadError(FloemapError):
     """A file could not be fetched, or is not the published one."""
 
 
+class UnreachableError(DownloadError):
+    """A server that is busy or does not answer; further requests to it are not worthwhile now."""
+
+
 def how_to_install(extra: str) -> str:
     """Return the hint for a missing package: which of floemap's extras contains it, and how to install that.
 

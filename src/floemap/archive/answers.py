@@ -14,6 +14,7 @@ from floemap.archive.scenes import scene_name
 from floemap.archive.work import Answer, Order, chart_products
 from floemap.errors import FloemapError
 from floemap.outcomes import Outcome
+from floemap.remote.address import Address, path_of
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def final_answers(
-    cluster: Cluster, order: Order, products: Sequence[Path], retries: int
+    cluster: Cluster, order: Order, products: Sequence[Path | Address], retries: int
 ) -> Iterator[tuple[Answer, int]]:
     """Yield the final answer of each product with the number of its tries, as they arrive.
 
@@ -34,14 +35,14 @@ def final_answers(
     client = cluster.client
     if not cluster.workers:
         logger.warning("the scheduler has no worker yet; the work begins when one arrives")
-    same: dict[str, list[Path]] = {}
+    same: dict[str, list[Path | Address]] = {}
     for product in products:
-        same.setdefault(scene_name(product), []).append(product)
+        same.setdefault(scene_name(path_of(product)), []).append(product)
 
-    def submit(group: Sequence[Path]) -> Future:
+    def submit(group: Sequence[Path | Address]) -> Future:
         return client.submit(chart_products, order, tuple(group), pure=False)
 
-    waiting: dict[Any, tuple[list[Path], int]] = {}
+    waiting: dict[Any, tuple[list[Path | Address], int]] = {}
     for group in same.values():
         waiting[submit(group)] = (group, 1)
     charted, suspects = 0, []
@@ -55,15 +56,16 @@ def final_answers(
         if error is not None and not charted and not isinstance(error, OSError | MemoryError):
             raise error  # the models cannot be loaded, and no product can be charted
         answers = future.result() if error is None else _lost(group, error)
-        again = [a.outcome.product for a in answers if a.passing and tries <= retries]
+        passing = {a.outcome.product for a in answers if a.passing and tries <= retries}
+        again = [product for product in group if path_of(product) in passing]
         if again:
-            logger.info("%s is tried again", scene_name(again[0]))
+            logger.info("%s is tried again", scene_name(path_of(again[0])))
             new = submit(again)
             waiting[new] = (again, tries + 1)
             arriving.add(new)
         for answer in answers:
             charted += answer.outcome.result is not None
-            if answer.outcome.product not in again:
+            if answer.outcome.product not in passing:
                 yield answer, tries
         future.release()
     for group in suspects:
@@ -89,12 +91,12 @@ def _error_of(future: Future) -> BaseException | None:
     return error
 
 
-def _lost(group: Sequence[Path], error: BaseException) -> list[Answer]:
+def _lost(group: Sequence[Path | Address], error: BaseException) -> list[Answer]:
     """Return the answers of products whose task failed as a whole."""
     from distributed import KilledWorker
 
     answers = []
-    for product in group:
+    for product in map(path_of, group):
         if isinstance(error, KilledWorker):
             words = "ended each process that charted it."
             hint = "It may need more memory than there is: try fewer --jobs, or `floemap chart` with it alone."

@@ -26,6 +26,7 @@ from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.predict.model_files import find_models
 from floemap.outcomes import Outcome
 from floemap.progress import Progress, silent
+from floemap.remote.address import Address, path_of
 from floemap.results.folders import refuse_foreign_files
 from floemap.results.stage import Stage, alone_in, provenance, write_json
 
@@ -125,7 +126,8 @@ def chart_archive(
         If the folder cannot be written, or another call works there.
     """
     given = [scenes] if isinstance(scenes, str | os.PathLike) else scenes
-    products = [Path(os.path.abspath(path)) for path in find_scenes(given)]  # noqa: PTH100  links keep their names
+    scenes_found = [p if isinstance(p, Address) else Path(os.path.abspath(p)) for p in find_scenes(given)]  # noqa: PTH100
+    products = [path_of(p) for p in scenes_found]
     folder, files = Path(out), find_models(models)
     order = Order(
         models=tuple(m.path.absolute() for m in files) if models else None,
@@ -158,7 +160,9 @@ def chart_archive(
         try:
             with connected(cluster, jobs=jobs, retries=retries, dashboard=dashboard) as there:
                 announce(there)
-                found = _collect(final_answers(there, order, products, retries), products, manifest, finished, progress)
+                found = _collect(
+                    final_answers(there, order, scenes_found, retries), products, manifest, finished, progress
+                )
         finally:
             write_all()
     return Archive(folder, tuple(found[product] for product in products))

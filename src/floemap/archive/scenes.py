@@ -10,13 +10,14 @@ from pathlib import Path
 
 from floemap.errors import ConfigError, FloemapError
 from floemap.files import decoded, regular_file
+from floemap.remote.address import Address, address_of
 
 #: Files that list products, one a line.
 _LISTS = (".txt", ".lst")
 _SUFFIX = re.compile(r"(\.SAFE|\.zip|\.nc)+$", re.IGNORECASE)
 
 
-def find_scenes(scenes: Sequence[str | Path]) -> list[Path]:
+def find_scenes(scenes: Sequence[str | Path]) -> list[Path | Address]:
     """Return the products that are meant, each once, in the order given; those of a folder by name.
 
     Parameters
@@ -30,11 +31,17 @@ def find_scenes(scenes: Sequence[str | Path]) -> list[Path]:
     ------
     ConfigError
         If a folder or pattern leads to no product, with its name. A product that does not exist fails later, by itself.
+    DownloadError
+        If a folder in an object store cannot be listed.
     """
     found = [path for given in scenes for path in _meant(os.fspath(given), Path())]
     if not found:
         raise ConfigError("no scene is given.", hint="Give products, folders of products, a pattern or a list.")
-    return list({os.path.abspath(path): path for path in found}.values())  # noqa: PTH100  links keep their names
+    return list({_key(product): product for product in found}.values())
+
+
+def _key(product: Path | Address) -> str:
+    return str(product) if isinstance(product, Address) else os.path.abspath(product)  # noqa: PTH100  links keep their names
 
 
 def scene_name(product: Path) -> str:
@@ -65,9 +72,11 @@ def _has_manifest(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("manifest.safe", "MANIFEST.SAFE"))
 
 
-def _meant(given: str, base: Path) -> Iterator[Path]:
+def _meant(given: str, base: Path) -> Iterator[Path | Address]:
     path = base / given
-    if path.suffix.lower() in _LISTS and path.is_file():
+    if (address := address_of(given)) is not None:
+        yield from _in_store(address)
+    elif path.suffix.lower() in _LISTS and path.is_file():
         yield from _listed(path)
     elif path.exists() or not glob.has_magic(given):
         yield from _existing(path)
@@ -77,6 +86,24 @@ def _meant(given: str, base: Path) -> Iterator[Path]:
             raise ConfigError("no product matches the pattern.", path=path, hint="Check the pattern, and quote it.")
         for match in matches:
             yield from _existing(base / match)
+
+
+def _in_store(address: Address) -> list[Address]:
+    if address.is_file or address.name.lower().endswith(".safe"):
+        return [address]
+    if "*" in address.shown:
+        hint = "Give the folder before it, whose products are all charted, or list the addresses in a file."
+        raise ConfigError(f"{address} is a pattern, and addresses have none.", hint=hint)
+    from floemap.remote.object_store import list_files
+
+    inside = [file.inside for file in list_files(address)]
+    if any(name.lower() == "manifest.safe" for name in inside):
+        return [address]
+    folders = {name.rpartition("/")[0] for name in inside if name.lower().endswith("/manifest.safe")}
+    files = {n for n in inside if n.lower().endswith((".zip", ".nc")) and n.rpartition("/")[0] not in folders}
+    if not folders and not files:
+        raise ConfigError(f"{address} contains no product.", hint="Check the address.")
+    return [address.within(name) for name in sorted(folders | files)]
 
 
 def _existing(path: Path) -> Iterable[Path]:
@@ -89,7 +116,7 @@ def _existing(path: Path) -> Iterable[Path]:
     return found
 
 
-def _listed(path: Path) -> Iterator[Path]:
+def _listed(path: Path) -> Iterator[Path | Address]:
     try:
         lines = decoded(regular_file(path).read_bytes()).splitlines()
     except (OSError, ValueError) as e:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floemap.archive.rows import Row, failed_row, row_of_chart
-from floemap.errors import FloemapError, ModelError
+from floemap.errors import FloemapError, ModelError, UnreachableError
 from floemap.inference.draftchart.chart import ChartCall, DraftChart
 from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.predict.model_files import LoadedModels, find_models
 from floemap.outcomes import Outcome, each_product
+from floemap.remote.address import Address, paths_and_addresses
+from floemap.remote.work import with_copies
 
 if TYPE_CHECKING:
     from floemap.inference.predict.engines import Engine
@@ -79,7 +81,7 @@ class Answer:
     trace: str = ""
 
 
-def chart_products(order: Order, products: Sequence[Path]) -> list[Answer]:
+def chart_products(order: Order, products: Sequence[Path | Address]) -> list[Answer]:
     """Chart products of the same name, one after the other; return one answer for each.
 
     Raises
@@ -102,7 +104,9 @@ def chart_products(order: Order, products: Sequence[Path]) -> list[Answer]:
             begun = time.monotonic()
 
         try:
-            each_product(products, call.make, finished=finished, hopeless=lambda: ready.failed)
+            paths, addresses = paths_and_addresses(products)
+            make = with_copies(call.make, call.finished_before, order.out, addresses)
+            each_product(paths, make, finished=finished, hopeless=lambda: ready.failed)
         except BaseException:
             _loaded.cache_clear()
             raise
@@ -139,9 +143,9 @@ def _answer(outcome: Outcome[DraftChart], seconds: float) -> Answer:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether an error comes from the system and not from the product: a busy network disk, too little memory."""
+    """Whether an error comes from the system and not from the product: a busy disk or server, too little memory."""
     for cause in _causes(error):
-        if isinstance(cause, MemoryError):
+        if isinstance(cause, MemoryError | UnreachableError):
             return True
         if isinstance(cause, OSError) and cause.errno is not None and cause.errno not in _LASTING:
             return True

@@ -30,8 +30,8 @@ def archive(
         list[str],
         typer.Argument(
             metavar="SCENES...",
-            help="Products as `floemap chart` takes them; folders of products; patterns in quotes, as '2018/*.zip'; "
-            "text files (.txt) with one of these a line.",
+            help="Products as `floemap chart` takes them; folders of products, also in object stores; "
+            "patterns in quotes, as '2018/*.zip'; text files (.txt) with one of these a line.",
         ),
     ],
     out: Out,

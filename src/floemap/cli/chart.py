@@ -59,10 +59,11 @@ Overwrite = Annotated[
 @command("chart")
 def chart(
     products: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="PRODUCT...",
-            help="Sentinel-1 GRD products in HH+HV: folders, zips, or prepared ones. Also files of AI4Arctic (.nc).",
+            help="Sentinel-1 GRD products in HH+HV: folders, zips, or prepared ones; addresses of zips (https://), "
+            "zips and folders in object stores (s3://, gs://, az://). Also files of AI4Arctic (.nc).",
         ),
     ],
     out: Out,

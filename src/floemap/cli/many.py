@@ -12,6 +12,7 @@ from floemap.cli.app import fail, in_words, print_result, progress_wanted, stder
 from floemap.cli.terminal import json_text
 from floemap.outcomes import HasFolder, Outcome
 from floemap.progress import Progress
+from floemap.remote.address import as_address
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that gets one folder for each product.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs, and nothing else.")]
@@ -34,7 +35,7 @@ class Work(Protocol):
         """Do the work on all products."""
 
 
-def run_each(products: Sequence[Path], done: str, work: Work, *, charts_as_json: bool = False) -> None:
+def run_each(products: Sequence[str | Path], done: str, work: Work, *, charts_as_json: bool = False) -> None:
     """Do `work` on all products; print each result's folder or error; exit with code 1 if one failed.
 
     `done` is the participle of the work, as in "3 of 5 products could not be {prepared}". With `charts_as_json` the
@@ -55,7 +56,9 @@ def run_each(products: Sequence[Path], done: str, work: Work, *, charts_as_json:
         outcomes = work(progress_of=lambda p: bars.begin(p.name), finished=finished)
     if charts_as_json:
         charts = [chart_document(o.result.folder, skipped=o.result.skipped) for o in outcomes if o.result is not None]
-        errors = [{"product": str(o.product), "error": in_words(o.error)} for o in outcomes if o.error is not None]
+        errors = [
+            {"product": as_address(o.product), "error": in_words(o.error)} for o in outcomes if o.error is not None
+        ]
         print(json_text({"charts": charts, "failed": errors}))  # noqa: T201  plain, for pipes
     failed = [o.error for o in outcomes if o.error is not None]
     if failed and len(products) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,14 +16,18 @@ from floemap.errors import ConfigError
 from floemap.progress import Progress
 from floemap.sentinel1.settings import PrepareSettings
 
+if TYPE_CHECKING:
+    from floemap.remote.copies import Known
+
 
 @command("prepare")
 def prepare(
     products: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="PRODUCT...",
-            help="Sentinel-1 GRD products in HH+HV: folders or zips. Also files of AI4Arctic (.nc).",
+            help="Sentinel-1 GRD products in HH+HV: folders or zips; addresses of zips (https://), zips and folders "
+            "in object stores (s3://, gs://, az://). Also files of AI4Arctic (.nc).",
         ),
     ],
     out: Out,
@@ -72,7 +76,9 @@ def prepare(
     from floemap.datasets.ai4arctic.form import PREPARE_SETTINGS
     from floemap.datasets.ai4arctic.prepare import prepare_scene
     from floemap.outcomes import each_product
-    from floemap.sentinel1.prepare import PreparedProduct, prepare
+    from floemap.remote.address import paths_and_addresses
+    from floemap.remote.work import with_copies
+    from floemap.sentinel1.prepare import PreparedProduct, finished_product, prepare
 
     def one(product: Path, made: Collection[Path], progress: Progress) -> PreparedProduct:
         make = prepare_scene if product.suffix == ".nc" else prepare
@@ -83,4 +89,11 @@ def prepare(
             )
         return make(product, out, settings, like=like, overwrite=overwrite, made=made, progress=progress)
 
-    run_each(products, "prepared", functools.partial(each_product, products, one))
+    def finished(known: Known) -> PreparedProduct | None:
+        if overwrite or known.path.suffix == ".nc":
+            return None
+        return finished_product(out / known.name, known.inputs, settings, like)
+
+    paths, addresses = paths_and_addresses(products)
+    work = with_copies(one, finished, out, addresses)
+    run_each(paths, "prepared", functools.partial(each_product, paths, work))

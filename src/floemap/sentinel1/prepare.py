@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -125,11 +125,9 @@ def prepare(
     folder = place_in(Path(out), scene.name, "the product", path=scene.container.path, kind=ProductError)
     inputs = {"product": product_identity(scene, verified=settings.verify)}
     sources = {"product": scene.container.path} | ({} if like is None else {"like": Path(like)})
-    configuration = settings.model_dump() | {"like": None if like is None else sha256(Path(like))}
-    files = ("product.tif", "item.json", *(["quicklook.png"] if quicklook else []))
-    if not overwrite and is_finished(folder, STAGE, files, inputs=inputs, configuration=configuration):
-        logger.info("%s is finished already", folder)
-        return PreparedProduct(folder, skipped=True)
+    configuration = _configuration(settings, like)
+    if not overwrite and (done := finished_product(folder, inputs, settings, like, quicklook=quicklook)) is not None:
+        return done
     locator = GeoLocator(scene, settings.surface, settings.sea_level_m)
     geobox = _grid(locator, settings, like)
     resolution_m = float(abs(geobox.resolution.x))
@@ -162,6 +160,29 @@ def prepare(
         write_json(partial / "product.json", record | {"bytes": made_of(partial)})
     progress(1, 1, "done")
     return PreparedProduct(folder)
+
+
+def finished_product(
+    folder: Path,
+    inputs: Mapping[str, Any],
+    settings: PrepareSettings,
+    like: str | Path | None = None,
+    *,
+    quicklook: bool = True,
+) -> PreparedProduct | None:
+    """Return the prepared product in a folder if it is finished, made of these inputs with these settings; else None.
+
+    `inputs` has the :func:`product_identity` of the product as ``product``.
+    """
+    files = ("product.tif", "item.json", *(["quicklook.png"] if quicklook else []))
+    if not is_finished(folder, STAGE, files, inputs=inputs, configuration=_configuration(settings, like)):
+        return None
+    logger.info("%s is finished already", folder)
+    return PreparedProduct(folder, skipped=True)
+
+
+def _configuration(settings: PrepareSettings, like: str | Path | None) -> dict[str, Any]:
+    return settings.model_dump() | {"like": None if like is None else sha256(Path(like))}
 
 
 def product_identity(scene: Scene, *, verified: bool) -> dict[str, str]:

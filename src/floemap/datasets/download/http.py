@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from floemap.datasets.download.addresses import linked, origin, plain
-from floemap.errors import DownloadError, FloemapError, how_to_install
+from floemap.errors import DownloadError, FloemapError, UnreachableError, how_to_install
 from floemap.version import __version__
 
 try:
@@ -103,10 +103,6 @@ class Bearer(Protocol):
 
     def renew(self, refused: Mapping[str, str]) -> None:
         """Replace the token in the header that was refused."""
-
-
-class UnreachableError(DownloadError):
-    """A server that is busy or does not answer; further requests to it are not worthwhile now."""
 
 
 class Stopped(Exception):  # noqa: N818  (not an error: the caller stopped the work)

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from floemap.datasets.ai4arctic.form import PREPARE_SETTINGS
 from floemap.errors import ConfigError, ModelError, ProductError
@@ -34,6 +34,8 @@ from floemap.learning.models.checkpoint_header import RESOLUTION_TOLERANCE
 from floemap.legend import IGNORE
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress, between, silent
+from floemap.remote.address import paths_and_addresses
+from floemap.remote.work import with_copies
 from floemap.results.folders import made_of, stage_folder, told_sources
 from floemap.results.names import place_in
 from floemap.results.stage import provenance, write_json
@@ -43,6 +45,7 @@ from floemap.warned import logged_warnings
 if TYPE_CHECKING:  # importing torch takes a second, and is done while the product is prepared
     from floemap.inference.predict.engines import Engine
     from floemap.learning.whole_scene.pieces import Precision
+    from floemap.remote.copies import Known
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +85,9 @@ def make_chart(
     Parameters
     ----------
     product
-        A Sentinel-1 product's folder or zip, or a folder made by ``floemap prepare``.
+        A Sentinel-1 product's folder or zip, or a folder made by ``floemap prepare``; or the address of a product on a
+        server (``https://``) or in an object store (``s3://``, ``gs://``, ``az://``), which is copied for the time of
+        the work.
     models
         Checkpoints. The probabilities of several are averaged, and their disagreement is reported. None for the model
         that comes with floemap.
@@ -120,7 +125,8 @@ def make_chart(
     """
     with LoadedModels(find_models(models), engine, precision, device) as ready:
         call = ChartCall(ready, out, settings, land_mask, prepared, overwrite)
-        return call.make(Path(product), (), progress)
+        paths, addresses = paths_and_addresses([product])
+        return with_copies(call.make, call.finished_before, out, addresses)(paths[0], (), progress)
 
 
 def make_charts(
@@ -158,9 +164,9 @@ def make_charts(
     """
     with LoadedModels(find_models(models), engine, precision, device) as ready:
         call = ChartCall(ready, out, settings, land_mask, prepared, overwrite)
-        return each_product(
-            products, call.make, progress_of=progress_of, finished=finished, hopeless=lambda: ready.failed
-        )
+        paths, addresses = paths_and_addresses(products)
+        work = with_copies(call.make, call.finished_before, out, addresses)
+        return each_product(paths, work, progress_of=progress_of, finished=finished, hopeless=lambda: ready.failed)
 
 
 class ChartCall:
@@ -193,10 +199,9 @@ class ChartCall:
         land = describe_land(self.land_mask)
         inputs = inputs_of(source, settings.prepare) | {"models": [m.sha256 for m in models.files], "land": land}
         standing = self._warn_once(warned)
-        left_out = {"only", "prepare"} if source.prepared else {"only"}
         if layers := _layers_of(source, models.files):
             inputs["layers"] = layers
-        configuration = settings.model_dump(mode="json", exclude=left_out) | models.configuration
+        configuration = self._configuration(source, settings)
         folder = self._folder_of(source)
         outputs = missing_outputs(folder, source, settings, None if self.overwrite else (inputs, configuration))
         if not outputs:
@@ -254,6 +259,24 @@ class ChartCall:
             write_json(partial / RECORD, record)
         progress(1, 1, "done")
         return DraftChart(folder)
+
+    def finished_before(self, known: Known) -> DraftChart | None:
+        """Return the chart of a product that a note describes, if it is finished; the product is not read."""
+        if self.overwrite or self.prepared is not None:
+            return None
+        source = ChartSource(known.path, known.name, False, known.start, known.inputs)
+        settings = _fitted(self.settings, self.models.files[0], source)
+        land = describe_land(self.land_mask)
+        inputs = known.inputs | {"models": [m.sha256 for m in self.models.files], "land": land}
+        folder = self._folder_of(source)
+        if missing_outputs(folder, source, settings, (inputs, self._configuration(source, settings))):
+            return None
+        logger.info("%s is finished already", folder)
+        return DraftChart(folder, skipped=True)
+
+    def _configuration(self, source: ChartSource, settings: ChartSettings) -> dict[str, Any]:
+        left_out = {"only", "prepare"} if source.prepared else {"only"}
+        return settings.model_dump(mode="json", exclude=left_out) | self.models.configuration
 
     def _warn_once(self, warned: list[str]) -> list[str]:
         """Warn once of what all charts of the call lack, as soon as there is a product to chart; return the words.

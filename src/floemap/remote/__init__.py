@@ -1,0 +1,1 @@
+"""Products that are on a web server or in an object store."""
