@@ -343,3 +343,28 @@ def test_rows_survive_the_table() -> None:
     back = Row.from_cells(cells)
     assert (back.scene, back.west, back.seconds, back.tries) == ("=cmd()", -12.25, 1.5, 2)
     assert back.cells() == row.cells()
+
+
+def test_products_of_a_server_are_charted_and_their_keys_stay_there(
+    small_zip: Path, workshop: Inputs, pool: Cluster, address: str, tmp_path: Path
+) -> None:
+    """One that is not there costs itself only; the same call asks for the others and copies nothing."""
+    pytest.importorskip("requests")
+    from loopback import Loopback
+
+    with Loopback() as server:
+        server.files[small_zip.name] = small_zip.read_bytes()
+        scenes = tmp_path / "list.txt"
+        names = (small_zip.name, "S1A_EW_GRDM_1SDH_none.zip")
+        scenes.write_text("".join(f"{server.url}/files/{name}?Signature=5ecre7\n" for name in names))
+        copies = []
+        for _ in range(2):
+            archive = chart_archive(scenes, [workshop.model], tmp_path / "charts", SETTINGS, cluster=address)
+            assert [p.name for p in archive.failed] == [names[1]]
+            copies.append([s for s in server.of(small_zip.name) if "Range" not in s.headers])
+        assert [len(c) for c in copies] == [1, 1]
+    assert archive.outcomes[0].result.skipped
+    table = rows(archive.folder)
+    assert table[Path(names[1]).stem]["error"].count("answers 404") == 1
+    assert {row["state"] for row in table.values()} == {"charted", "failed"}
+    assert not any("5ecre7" in p.read_bytes().decode("latin-1") for p in archive.folder.rglob("*") if p.is_file())
