@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from urllib.parse import parse_qs, urlsplit
 
 from floemap.datasets.extremeearth.scenes import DOI
@@ -164,7 +164,7 @@ class Loopback:
     most_active: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> Loopback:
+    def __enter__(self) -> Self:
         handler = type("Bound", (self.handler or Handler,), {"state": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True

@@ -93,7 +93,7 @@ def test_a_product_of_a_server_is_prepared_as_one_of_the_disk(
     """All but the place is equal; the key stays with the server; what is finished is not copied again."""
     server.files[small_zip.name] = small_zip.read_bytes()
     url, out = f"{server.url}/files/{small_zip.name}?{SECRET}", tmp_path / "out"
-    options = ["--resolution", 2000]
+    options = ["--resolution", "2000"]
     first = run("prepare", url, "--out", out, *options)
     assert first.exit_code == 0, first.stderr
     assert (out / workshop.name / "product.tif").read_bytes() == (workshop.prepared / "product.tif").read_bytes()
@@ -247,7 +247,7 @@ def test_a_folder_in_a_bucket_is_prepared_with_the_account_that_gdal_finds(
 ) -> None:
     out = tmp_path / "out"
     address = f"s3://{BUCKET}/2018/01 16/{small_product.name}/"
-    found = run("prepare", address, "--out", out, "--resolution", 2000)
+    found = run("prepare", address, "--out", out, "--resolution", "2000")
     assert found.exit_code == 0, found.stderr
     assert (out / workshop.name / "product.tif").read_bytes() == (workshop.prepared / "product.tif").read_bytes()
     assert not bucket.of("preview") and not bucket.of("support"), "what is not read is not copied"
@@ -255,7 +255,7 @@ def test_a_folder_in_a_bucket_is_prepared_with_the_account_that_gdal_finds(
     assert KEY not in kept and KEY_ID not in kept
     assert "SIMULATED" in found.stderr
     before = len(bucket.seen)
-    assert "(finished before)" in run("prepare", address, "--out", out, "--resolution", 2000).stdout
+    assert "(finished before)" in run("prepare", address, "--out", out, "--resolution", "2000").stdout
     assert all("prefix=" in s.path for s in bucket.seen[before:]), "it is listed, and not read"
 
 
@@ -293,8 +293,9 @@ def test_other_commands_take_no_address(command: str, server: Loopback, tmp_path
         "predict": ["predict", url, "--model", url],
         "evaluate": ["evaluate", url, url],
         "layer": ["layer", "distance-to-land", url, "--land", url],
-        "watch": ["watch", url, "--once", "--settle", 0],
+        "watch": ["watch", url, "--once", "--settle", "0"],
         "publish": ["publish", url, "--analyst", "x"],
     }[command]
-    assert run(*words, *([] if command == "layer" else ["--out", tmp_path / "out"])).exit_code != 0
+    out = [] if command == "layer" else ["--out", str(tmp_path / "out")]
+    assert run(*words, *out).exit_code != 0
     assert server.seen == []

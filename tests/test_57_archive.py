@@ -32,6 +32,7 @@ from floemap.errors import ConfigError, FloemapError, OutputError, ProductError
 from floemap.inference.draftchart.chart import DraftChart, make_charts
 from floemap.inference.draftchart.settings import ChartSettings
 from floemap.outcomes import Outcome
+from floemap.remote.address import path_of
 
 SETTINGS = ChartSettings(only=("classes",), min_area_km2=100)
 
@@ -116,7 +117,7 @@ def test_what_fails_does_not_stop_the_rest(done: Done, workshop: Inputs) -> None
     assert charted == {"a", "b", workshop.product.name}
     assert [p.name for p in done.archive.failed] == ["poison.zip"]
     assert len(done.finished) == len(done.archive.outcomes) == 4
-    assert [o.product for o in done.archive.outcomes] == [p.absolute() for p in find_scenes([done.scenes])]
+    assert [o.product for o in done.archive.outcomes] == [path_of(p).absolute() for p in find_scenes([done.scenes])]
     assert done.steps[-1] == (4, 4, "1 failed")
     assert str(done.archive.outcomes[-1].error).startswith(str(done.scenes / "poison.zip"))
 
@@ -162,7 +163,8 @@ def test_the_same_call_resumes(done: Done, pool: Cluster, workshop: Inputs, tmp_
     scenes = tmp_path / "list.txt"
     again = [done.scenes / "a", done.scenes / "poison.zip", done.scenes / "b"]
     scenes.write_text("# again\n" + "\n".join(map(str, again)) + "\n", encoding="utf-8")
-    pool.client.write_scheduler_file(str(tmp_path / "scheduler.json"))
+    # What a client reads of a scheduler's file. dask's own writer fails whenever a worker has just reported its work.
+    (tmp_path / "scheduler.json").write_text(json.dumps({"address": pool.client.scheduler.address}))
     where: list[str | Path] = ["--cluster", tmp_path / "scheduler.json", "--model", workshop.model, "--out", folder]
     found = run("archive", scenes, *where, "--only", "classes", "--min-area", "100")
     assert found.exit_code == 1
