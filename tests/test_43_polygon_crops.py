@@ -60,8 +60,9 @@ def test_resident_and_streamed_give_the_same_polygons(part: ScenePart, workers: 
     loaded = load_part(part)
     settings = CropSettings(size_px=32, per_scene=8, min_valid=0.2, flips=True, context_px=4, border_px=border_px)
     wanted = deal(draw_epoch([survey_part(loaded, 32, 0.2)], settings, 0, 0), 4)
-    streamed = StreamedCrops([part], workers, tables=tables_of([loaded.polygons]))
-    pairs = list(zip(ResidentCrops([loaded]).batches(wanted), streamed.batches(wanted), strict=True))
+    tables = tables_of([loaded.polygons])
+    streamed = StreamedCrops([part], workers, tables=tables)
+    pairs = list(zip(ResidentCrops([loaded], tables=tables).batches(wanted), streamed.batches(wanted), strict=True))
     assert len(pairs) == 2
     for one, other in pairs:
         assert one.polygons is not None and other.polygons is not None

@@ -167,9 +167,10 @@ class CropSettings(Settings):
     """Whether to flip and rotate crops at random. The incidence angle then no longer rises along the usual direction
     of the rows."""
 
-    source: Literal["resident", "streamed"] = "resident"
-    """resident: keep all scenes in memory (on the GPU, if they fit). streamed: worker processes read windows from the
-    files."""
+    source: Literal["auto", "resident", "streamed"] = "auto"
+    """resident: keep all scenes in memory (on the GPU, if they fit); the processes of a host share them. streamed:
+    worker processes read windows from the files. auto: resident if the scenes take at most half of the free memory,
+    within the limit of the container or job, else streamed. The crops are the same."""
 
     workers: int = Field(default=2, ge=0, le=256)
     """Number of processes that read windows, for the streamed source."""

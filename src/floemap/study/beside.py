@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import IO, Any
 
 from floemap.errors import MISSHAPEN, FloemapError
+from floemap.learning.data.choose_source import BESIDE
 from floemap.progress import Progress
 from floemap.results.run_paths import CellPaths, RunPaths
 from floemap.results.stage import make_folder, os_errors, read_json
@@ -100,7 +101,7 @@ def run_beside(
     for i in range(jobs):
         free.put(gpus[i % len(gpus)] if gpus else None)
     workers = _Workers(progress, len(cells))
-    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} | os.environ
+    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} | os.environ | {BESIDE: str(jobs)}
 
     def run(cell: Cell) -> Outcome:
         gpu = free.get()

@@ -10,7 +10,11 @@ Two sources give identical crops: :class:`ResidentCrops` keeps all parts in memo
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, Protocol, overload
@@ -24,7 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from floemap.bands import BandSet
 from floemap.errors import ConfigError, FloemapError, TrainingError
 from floemap.learning.data.parts import PartArrays, ScenePart, part_window, read_window
-from floemap.learning.data.polygons import Polygons, PolygonTables, tables_of, tensor_of_ids
+from floemap.learning.data.polygons import Polygons, PolygonTables, tensor_of_ids
+from floemap.learning.data.resident import ResidentParts
 from floemap.learning.data.streams import first_integers, stream
 from floemap.learning.data.survey import Survey
 from floemap.learning.settings import CropSettings
@@ -239,28 +244,50 @@ class ResidentCrops:
     Parameters
     ----------
     parts
-        All training parts. On the CPU their arrays are not copied.
+        All training parts. On the CPU their arrays are not copied, and those of
+        :class:`floemap.learning.data.resident.ResidentParts` are read while crops are cut from others.
     device
         Device on which the parts are kept and batches are assembled.
+    tables
+        Tables of the parts' polygons on the device, for losses that read them.
     """
 
-    def __init__(self, parts: Sequence[PartArrays], device: torch.device | str = "cpu") -> None:
-        self._parts = [PartTensors.of(p, device) for p in parts]
-        self._tables = tables_of([p.polygons for p in parts], device)
+    def __init__(
+        self, parts: Sequence[PartArrays], device: torch.device | str = "cpu", tables: PolygonTables | None = None
+    ) -> None:
+        self._device, self._tables = torch.device(device), tables
+        on_gpu = self._device.type != "cpu"
+        self._parts: Sequence[PartArrays | PartTensors] = (
+            [PartTensors.of(p, device) for p in parts] if on_gpu else parts
+        )
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
-        """Yield the wanted batches in order."""
-        return (self._gather(crops) for crops in wanted)
+        """Yield the wanted batches in order.
+
+        Raises
+        ------
+        FloemapError
+            If a part has to be read and cannot be.
+        """
+        parts = self._parts
+        ahead = parts.reading(c.part for crops in wanted for c in crops) if isinstance(parts, ResidentParts) else None
+        with ahead or nullcontext():
+            for crops in wanted:
+                yield self._gather(crops)
+
+    def _part(self, number: int) -> PartTensors:
+        part = self._parts[number]
+        return PartTensors.of(part) if isinstance(part, PartArrays) else part
 
     def _gather(self, crops: Sequence[Crop]) -> Batch:
-        side = crops[0].side_px
-        device = self._parts[0].stored.device
-        stored = torch.empty((len(crops), len(self._parts[0].stored), side, side), dtype=torch.int16, device=device)
+        side, device = crops[0].side_px, self._device
+        bands = len(self._part(crops[0].part).stored)
+        stored = torch.empty((len(crops), bands, side, side), dtype=torch.int16, device=device)
         labels = torch.empty((len(crops), side, side), dtype=torch.uint8, device=device)
         ids = None if self._tables is None else torch.empty(labels.shape, dtype=torch.int16, device=device)
         for i, c in enumerate(crops):
-            bands, classes, numbers = _cut(self._parts[c.part], c)
-            stored[i], labels[i] = _turned(bands, c.turn), _turned(classes, c.turn)
+            bands_of, classes, numbers = _cut(self._part(c.part), c)
+            stored[i], labels[i] = _turned(bands_of, c.turn), _turned(classes, c.turn)
             if ids is not None and numbers is not None:
                 ids[i] = _turned(numbers, c.turn)
         return _batch((stored, labels, ids), self._tables, crops)
@@ -296,15 +323,17 @@ class StreamedCrops:
         self, parts: Sequence[ScenePart], workers: int, *, pin: bool = False, tables: PolygonTables | None = None
     ) -> None:
         self._tables = tables
-        self._wanted: list[Any] = []  # sequences of crops
+        self._wanted = _Wanted(parts)
+        self._begun = workers == 0
         self._loader: DataLoader[Any] = DataLoader(
-            _Windows(parts),
+            _Windows(),
             batch_sampler=self._wanted,  # read again in each epoch, by the same workers
             num_workers=workers,
             collate_fn=_stack,
             pin_memory=pin,
             multiprocessing_context="spawn" if workers else None,
             persistent_workers=workers > 0,
+            worker_init_fn=_EndWith(os.getpid()),
         )
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
@@ -317,11 +346,13 @@ class StreamedCrops:
         TrainingError
             If a worker process died.
         """
-        self._wanted[:] = wanted
+        # While the processes start, which takes seconds, the first batch is read here.
+        here, self._begun = 0 if self._begun else 1, True
+        self._wanted.batches = wanted[here:]
         batches = iter(self._loader)
-        for crops in wanted:
+        for number, crops in enumerate(wanted):
             try:
-                batch = next(batches)
+                batch = self._wanted.read(crops) if number < here else next(batches)
             except RuntimeError as e:  # how torch reports a worker that the system killed
                 raise TrainingError(
                     f"a process that reads crops died: {e}.",
@@ -381,17 +412,54 @@ def _cut(part: PartTensors, crop: Crop) -> Cut:
     return bands, classes, numbers
 
 
-class _Windows(Dataset[Any]):
-    """Reads crops in a worker process."""
+class _Wanted:
+    """The batches that worker processes read next, as pairs of part and crop.
+
+    The parts travel with the crops. A process that starts would have to be given all of them, and starting it would
+    take until it has received them.
+    """
 
     def __init__(self, parts: Sequence[ScenePart]) -> None:
         self._parts = parts
+        self.batches: Sequence[Sequence[Crop]] = []
 
-    def __getitem__(self, crop: Crop) -> Cut | FloemapError:
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple[ScenePart, Crop]]]:
+        return map(self._pairs, self.batches)
+
+    def read(self, crops: Sequence[Crop]) -> Cut | FloemapError:
+        """Read a batch in this process."""
+        return _stack([_Windows()[pair] for pair in self._pairs(crops)])
+
+    def _pairs(self, crops: Sequence[Crop]) -> list[tuple[ScenePart, Crop]]:
+        return [(self._parts[crop.part], crop) for crop in crops]
+
+
+class _Windows(Dataset[Any]):
+    """Reads crops in a worker process."""
+
+    def __getitem__(self, wanted: tuple[ScenePart, Crop]) -> Cut | FloemapError:
         try:
-            return read_crop(self._parts[crop.part], crop)
+            return read_crop(*wanted)
         except FloemapError as e:  # returned, because torch would turn a raised error into the text of a traceback
             return e
+
+
+@dataclass(frozen=True)
+class _EndWith:
+    """Ends a worker process when its parent has ended; torch does not if that happened while the worker started."""
+
+    parent: int
+
+    def __call__(self, worker: int) -> None:
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self, every_s: float = 1.0) -> None:
+        while os.getppid() == self.parent:
+            time.sleep(every_s)
+        os._exit(1)
 
 
 def _stack(crops: Sequence[Cut | FloemapError]) -> Cut | FloemapError:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 
 from floemap.errors import MISSHAPEN, OutputError
 from floemap.learning.data.identities import identity
-from floemap.learning.data.parts import PartArrays, ScenePart, load_part
+from floemap.learning.data.parts import PartArrays, ScenePart
 from floemap.learning.data.polygons import PolygonShares, read_shares
 from floemap.learning.data.survey import Places, Survey, survey_part
 from floemap.results.stage import write_whole
@@ -52,15 +52,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Surveyed:
-    """A part with its survey and its table of polygons; the arrays only if they were asked for, or had to be read."""
+    """The survey of a part, and its table of polygons."""
 
     survey: Survey
     polygons: PolygonShares | None
-    arrays: PartArrays | None
 
 
-def surveyed(part: ScenePart | PartArrays, wanted: Wanted, *, load: bool) -> Surveyed:
-    """Return the survey of a part, from its file if there is one, and the part's arrays if `load` asks for them.
+def surveyed(part: ScenePart | PartArrays, wanted: Wanted, load: Callable[[], PartArrays]) -> Surveyed:
+    """Return the survey of a part, from its file if there is one; else `load` gives the arrays to survey.
 
     Raises
     ------
@@ -71,15 +70,14 @@ def surveyed(part: ScenePart | PartArrays, wanted: Wanted, *, load: bool) -> Sur
     """
     path = _path_of(part, wanted)
     survey = None if path is None else _read(path, part.name)
-    if survey is not None and not load and isinstance(part, ScenePart):
-        return Surveyed(survey, None if part.polygons is None else read_shares(part.polygons), None)
-    arrays = load_part(part)
-    if survey is None:
-        survey = survey_part(arrays, wanted.size_px, wanted.min_valid, wanted.values)
-        if path is not None:
-            with suppress(OutputError):  # then it is surveyed again the next time
-                write_whole(path, _packed(survey))
-    return Surveyed(survey, arrays.polygons, arrays if load else None)
+    if survey is not None and isinstance(part, ScenePart):
+        return Surveyed(survey, None if part.polygons is None else read_shares(part.polygons))
+    arrays = load()
+    survey = survey_part(arrays, wanted.size_px, wanted.min_valid, wanted.values)
+    if path is not None:
+        with suppress(OutputError):  # then it is surveyed again the next time
+            write_whole(path, _packed(survey))
+    return Surveyed(survey, arrays.polygons)
 
 
 def _path_of(part: ScenePart | PartArrays, wanted: Wanted) -> Path | None:

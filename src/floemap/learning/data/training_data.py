@@ -13,9 +13,12 @@ from typing import Any
 import torch
 
 from floemap.errors import ConfigError, TrainingError
+from floemap.learning.data.choose_source import Chosen, choose_source
 from floemap.learning.data.crops import Crop, CropSource, PartTensors, ResidentCrops, StreamedCrops, draw_fixed
-from floemap.learning.data.parts import PartArrays, ScenePart
+from floemap.learning.data.host_memory import ALONE, Neighbours, shared_memory
+from floemap.learning.data.parts import PartArrays, ScenePart, load_part
 from floemap.learning.data.polygons import PolygonShares, tables_of
+from floemap.learning.data.resident import ResidentParts, bytes_of
 from floemap.learning.data.survey import Survey, count_classes
 from floemap.learning.data.surveyed import Surveyed, Wanted, surveyed, values_of
 from floemap.learning.settings import LearningSettings
@@ -45,6 +48,8 @@ class Dataset:
         Number of pixels of each class in the training parts.
     source
         Source of crops of the training parts.
+    chosen
+        Which source it is, and why.
     training
         Training parts, in memory where the source draws from there.
     validation
@@ -58,8 +63,9 @@ class Dataset:
     surveys: list[Survey]
     pixels: list[int]
     source: CropSource
+    chosen: Chosen
     training: Sequence[Part]
-    validation: list[Part]
+    validation: Sequence[Part]
     fixed: Sequence[Sequence[Crop]] | None
     resident: list[PartTensors] | None = None
 
@@ -72,8 +78,9 @@ def gather(
     device: torch.device,
     shares_for: str = "",
     surveys_in: Path | None = None,
+    neighbours: Neighbours = ALONE,
 ) -> Dataset:
-    """Load and survey all parts. If a class occurs in no training part, a warning is logged.
+    """Survey all parts, or find their surveys. If a class occurs in no training part, a warning is logged.
 
     Parameters
     ----------
@@ -85,6 +92,8 @@ def gather(
         Name of the loss of ice types, if it learns from partial concentrations; "" if not.
     surveys_in
         Folder in which surveys are kept for later trainings; None keeps none.
+    neighbours
+        The processes that train together.
 
     Raises
     ------
@@ -94,12 +103,18 @@ def gather(
     GridError, FloemapError
         If parts cannot be read.
     """
-    crops, streamed = settings.crops, settings.crops.source == "streamed"
+    crops = settings.crops
+    chosen = choose_source([*training, *validation], crops, neighbours)
+    learnt, held = training, validation
+    if chosen.source == "resident":
+        learnt, held = (
+            ResidentParts(parts, lambda sizes: shared_memory(sizes, neighbours)) for parts in (training, validation)
+        )
     heads = heads_of(settings.tasks, len(legend))
     values = values_of([h.target for h in heads])
     wanted = Wanted(crops.size_px, crops.min_valid, values, surveys_in)
-    read = _survey_all(training, wanted, load=not streamed)
-    surveys, loaded, tables = [r.survey for r in read], [r.arrays for r in read], [r.polygons for r in read]
+    read = _survey_all(training, learnt, wanted)
+    surveys, tables = [r.survey for r in read], [r.polygons for r in read]
     _refuse_unknown(heads, surveys, "training")
     if shares_for and not any(_has_candidates(t) for t in tables):
         raise TrainingError(
@@ -114,51 +129,44 @@ def gather(
 
     on_patches = settings.training.validation == "crops"
     wanted = replace(wanted, size_px=crops.size_px if on_patches else None)
-    read = _survey_all(validation, wanted, load=not streamed)
+    read = _survey_all(validation, held, wanted)
     for r in read:
         count_classes([r.survey], legend, "validation")
     _refuse_unknown(heads, [r.survey for r in read], "validation")
-    held: list[Part] = [part if r.arrays is None else r.arrays for part, r in zip(validation, read, strict=True)]
     fixed = draw_fixed([r.survey for r in read], crops) if on_patches else None
-
-    on_gpu = device.type == "cuda"
-    source: CropSource
-    kept: Sequence[Part] = training
-    resident: list[PartTensors] | None = None
-    if streamed:
-        source = StreamedCrops(
-            [p for p in training if isinstance(p, ScenePart)],
-            crops.workers,
-            pin=on_gpu,
-            tables=tables_of(tables),
-        )
-    else:
-        in_memory = [a for a in loaded if a is not None]
-        needed, room = _bytes_of(in_memory), 0.0
-        if on_gpu:
-            torch.cuda.empty_cache()  # memory that torch has cached from an earlier training counts as used
-            room = _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
-        fits = needed < room
-        if on_gpu and not fits:
+    if not isinstance(learnt, ResidentParts) or not isinstance(held, ResidentParts):
+        files = [p for p in training if isinstance(p, ScenePart)]
+        source = StreamedCrops(files, crops.workers, pin=device.type == "cuda", tables=tables_of(tables))
+        return Dataset(surveys, pixels, source, chosen, training, validation, fixed)
+    needed, room = sum(map(bytes_of, training)), _room_on(device)
+    if device.type != "cuda" or needed >= room:
+        if device.type == "cuda":
             logger.warning(
                 "the scenes (%.1f GB) do not fit into the GPU's memory; they stay in main memory", needed / 1e9
             )
-        source = ResidentCrops(in_memory, device if fits else "cpu")
-        kept = training if fits else in_memory
-        whole = [p for p in held if isinstance(p, PartArrays)]
-        if not on_patches and needed + _bytes_of(whole) < room:
-            resident = [PartTensors.of(p, device) for p in whole]
-    return Dataset(surveys, pixels, source, kept, held, fixed, resident)
+        crops_of = ResidentCrops(learnt, tables=tables_of(tables))
+        return Dataset(surveys, pixels, crops_of, chosen, learnt, held, fixed)
+    crops_of, resident = ResidentCrops(list(learnt), device, tables_of(tables, device)), None
+    if not on_patches and needed + sum(map(bytes_of, validation)) < room:
+        resident = [PartTensors.of(p, device) for p in held]
+    return Dataset(surveys, pixels, crops_of, chosen, training, held, fixed, resident)
 
 
-def _bytes_of(parts: Sequence[PartArrays]) -> int:
-    return sum(p.stored.nbytes + p.labels.nbytes + (0 if p.ids is None else p.ids.nbytes) for p in parts)
+def _room_on(device: torch.device) -> float:
+    """Return the bytes that scenes may take on a GPU; 0 on a processor."""
+    if device.type != "cuda":
+        return 0.0
+    torch.cuda.empty_cache()  # memory that torch has cached from an earlier training counts as used
+    return float(_SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0])
 
 
-def _survey_all(parts: Sequence[Part], wanted: Wanted, *, load: bool) -> list[Surveyed]:
-    """Survey all parts, several at a time: reading leaves the interpreter free."""
-    calls = (partial(surveyed, part, wanted, load=load) for part in parts)
-    return list(in_order(calls, min(usable_cores(), _MOST_THREADS)))
+def _survey_all(parts: Sequence[Part], arrays: Sequence[Part], wanted: Wanted) -> list[Surveyed]:
+    """Survey all parts, several at a time: reading leaves the interpreter free. `arrays` gives what has to be read."""
+
+    def survey(i: int) -> Surveyed:
+        return surveyed(parts[i], wanted, lambda: load_part(arrays[i]))
+
+    return list(in_order((partial(survey, i) for i in range(len(parts))), min(usable_cores(), _MOST_THREADS)))
 
 
 def _has_candidates(polygons: PolygonShares | None) -> bool:

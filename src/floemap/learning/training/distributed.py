@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from floemap.errors import ConfigError, FloemapError
+from floemap.learning.data.host_memory import Neighbours
 from floemap.learning.models.precision import at_least_float32
 from floemap.learning.training.launched import first_address, place
 from floemap.learning.whole_scene.pieces import Precision, choose_precision
@@ -142,6 +143,13 @@ def gathered(found: Sequence[T]) -> list[T]:
     each: list[list[T]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(each, list(found))
     return [one for of_process in each for one in of_process]
+
+
+def neighbours(fabric: Fabric) -> Neighbours:
+    """Return the processes of the training, as the reading of scenes needs them."""
+    here = place()
+    first = fabric.global_rank - here.local_rank
+    return Neighbours(lambda given: gathered([given]), fabric.global_rank, first, here.local_world)
 
 
 def global_sum(x: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from floemap.learning.settings import LearningSettings
 from floemap.learning.targets import heads_of
 from floemap.learning.training.calibrate import calibrated
 from floemap.learning.training.device import memory_errors
-from floemap.learning.training.distributed import alone_on_first, make_fabric, on_first
+from floemap.learning.training.distributed import alone_on_first, make_fabric, neighbours, on_first
 from floemap.learning.training.epochs import train_epochs
 from floemap.learning.training.launched import place
 from floemap.learning.training.loggers import logger_classes
@@ -155,7 +155,7 @@ def train(
         note_arithmetic(state, fabric, out)
         progress(0, 1, "reading the scenes")
         shares_for = settings.loss.name if loss_class(settings.loss.name).reads_polygons else ""
-        data = gather(training, validation, settings, legend, fabric.device, shares_for, surveys_in)
+        data = gather(training, validation, settings, legend, fabric.device, shares_for, surveys_in, neighbours(fabric))
         save_seen()  # a training that is stopped need not find it out again
         header = header_of(settings, legend, data, fabric, state, about, start)
         header |= {"inputs": inputs, "configuration": configuration}

@@ -125,6 +125,7 @@ def write_record(run: Run, state: State, why: str) -> None:
     record |= {k: v for k, v in run.about.items() if k not in {*record, SCENES}} | {
         "epochs": len(state.history),
         "stopped": why,
+        "crops_from": run.data.chosen.record(),
         "best": state.best_epoch,
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
         "parameters": sum(p.numel() for p in run.model.parameters()),
