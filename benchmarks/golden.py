@@ -27,7 +27,7 @@ from disturbed import picture
 
 #: What differs between two runs, or between two versions of the software.
 VARIES = re.compile(
-    r"seconds|created|processed|made_by|software|version|\.bytes\.|\.(jsonl?|html|md|xml|png|svg|npz) bytes$"
+    r"seconds|created|processed|made_by|software|version|crops_from|\.bytes\.|\.(jsonl?|html|md|xml|png|svg|npz) bytes$"
 )
 
 

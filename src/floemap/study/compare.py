@@ -14,12 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floemap.errors import ConfigError, FloemapError
-from floemap.evaluation.checks.assess import RECORD as CHECKS
-from floemap.evaluation.checks.calibration import add_calibration
-from floemap.evaluation.scoring.leaderboard import leaderboard
-from floemap.evaluation.scoring.table import in_markdown
-from floemap.evaluation.scoring.tables import markdown
-from floemap.evaluation.statistics.summary import summarise
 from floemap.files import writable_name
 from floemap.learning.training.launched import place, tasks
 from floemap.progress import Progress, milestones, part_of, silent
@@ -234,6 +228,14 @@ def write_results(
 
     The results are ``results.json``, ``results.md`` and, on scenes of AI4Arctic, ``leaderboard.md``.
     """
+    # A training by itself needs none of this, which takes a second to load.
+    from floemap.evaluation.checks.assess import RECORD as CHECKS
+    from floemap.evaluation.checks.calibration import add_calibration
+    from floemap.evaluation.scoring.leaderboard import leaderboard
+    from floemap.evaluation.scoring.table import in_markdown
+    from floemap.evaluation.scoring.tables import markdown
+    from floemap.evaluation.statistics.summary import summarise
+
     paths = RunPaths(out)
     evaluated: list[dict[str, Any]] = []
     finished = {r["cell"]: r for r in records}

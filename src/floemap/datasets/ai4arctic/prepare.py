@@ -53,7 +53,6 @@ from floemap.sentinel1.metadata import Acquisition
 from floemap.sentinel1.places import TIE_POINTS
 from floemap.sentinel1.prepare import STAGE as PREPARE_STAGE
 from floemap.sentinel1.prepare import Gather, PreparedProduct, refuse_two_grids, write_bands
-from floemap.sentinel1.quicklook import draw_quicklook
 from floemap.sentinel1.radiometry import FLOOR_DB
 from floemap.sentinel1.settings import PrepareSettings
 from floemap.sentinel1.stac import write_item
@@ -153,6 +152,8 @@ def prepare_scene(
             record |= {"corners_lonlat_deg": locator.corners_lonlat_deg(), "pixels": pixels}
             if isinstance(locator, ImageLocator):
                 record[TIE_POINTS] = locator.tie_record(geobox)
+            from floemap.sentinel1.quicklook import draw_quicklook  # imports matplotlib
+
             progress(1, 1, "drawing")
             draw_quicklook(partial / "product.tif", partial / "quicklook.png", title=acquired.title)
             method = "image" if isinstance(locator, ImageLocator) else "tie points"
