@@ -60,7 +60,7 @@ class Chosen:
 
 
 def choose_source(parts: Sequence[ScenePart | PartArrays], settings: CropSettings, neighbours: Neighbours) -> Chosen:
-    """Choose the source of crops, and log it; all processes of a training choose the same.
+    """Choose the source of crops; the first of the processes logs it, and all choose the same.
 
     With ``auto`` the parts stay in memory if they take at most half of what is free on every host, within the limits of
     its containers, and if that is not known.
@@ -70,7 +70,8 @@ def choose_source(parts: Sequence[ScenePart | PartArrays], settings: CropSetting
     FloemapError
         If the size of a part cannot be read.
     """
-    needed, beside = sum(map(bytes_of, parts)), max(1, int(os.environ.get(BESIDE) or 1))
+    needed, others = sum(map(bytes_of, parts)), os.environ.get(BESIDE, "")
+    beside = max(1, int(others)) if others.isdecimal() else 1
     known = [free for free in neighbours.gathered(free_memory()) if free is not None]
     free = min(known) // beside if known else None
     fits = free is None or needed <= _SHARE * free
@@ -79,6 +80,8 @@ def choose_source(parts: Sequence[ScenePart | PartArrays], settings: CropSetting
     if settings.source != "auto":
         source = settings.source
     chosen = Chosen(source, settings.source, needed, free)
+    if neighbours.rank or in_memory:
+        return chosen
     if settings.source == "auto":
         how = "stay in memory" if source == "resident" else "are read from the files, crop by crop"
         milestones.info("training scenes %s: %s", how, chosen.why)
