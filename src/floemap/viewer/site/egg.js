@@ -88,17 +88,17 @@ export function drawEgg(egg) {
   const sign = (text, x, y, role) =>
     svg("text", { x, y, "text-anchor": "middle", "dominant-baseline": "central", "data-code": role }, text);
   const line = (y, half) => svg("line", { x1: middle - half, x2: middle + half, y1: y, y2: y });
-  const row = (field, signOf, y) =>
-    types.map((type, i) => sign(signOf(type[field]), middle + columns[i], y, `${field[0]}${type.letter}`));
+  const row = (field, signOf, y, role) =>
+    types.map((type, i) => sign(signOf(type[field]), middle + columns[i], y, `${role}${type.letter}`));
   return svg(
     "svg",
     { class: "egg", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Egg. ${eggInWords(egg)}` },
     svg("ellipse", { cx: middle, cy: HEIGHT / 2, rx: 66, ry: HEIGHT / 2 - 4 }),
     line(52, 59), line(88, 66), line(124, 59),
     sign(ct ? concentration(ct) : "–", middle, ROWS[0], "ct"),
-    row("share", concentration, ROWS[1]),
-    row("stage", stageSign, ROWS[2]),
-    row("form", formSign, ROWS[3]),
+    row("share", concentration, ROWS[1], "c"),
+    row("stage", stageSign, ROWS[2], "s"),
+    row("form", formSign, ROWS[3], "f"),
     trace ? sign(stageSign(trace), 14, ROWS[2], "so") : null,
     rest ? sign(stageSign(rest), WIDTH - 14, ROWS[2], "sd") : null,
   );

@@ -38,6 +38,7 @@ class Pane {
     this.states = new Map(); // layer -> "reading", "drawn" or a sentence on what failed
     this.listeners = listeners;
     this.projection = null;
+    this.settled = false; // all that is chosen is read and drawn
     this.options = listeners.options;
     this.title = el("button", { type: "button", class: "pane-title", onclick: () => listeners.activate(index) });
     this.target = el("div", { class: "map", tabindex: 0, role: "application", "aria-label": `Map ${LETTERS[index]}` });
@@ -49,7 +50,11 @@ class Pane {
     });
     this.map.on("singleclick", (event) => listeners.pick(event.coordinate));
     this.map.on("pointermove", (event) => !event.dragging && listeners.hover(event.coordinate));
-    this.map.on("rendercomplete", () => listeners.rendered(this));
+    this.map.on("rendercomplete", ({ frameState }) => {
+      // A frame that began before a layer was added says nothing about it.
+      this.settled = frameState.layerStatesArray.length === this.map.getAllLayers().length;
+      listeners.rendered();
+    });
     this.target.addEventListener("focus", () => listeners.activate(index));
     this.target.addEventListener("pointerdown", () => listeners.activate(index));
     this.target.addEventListener("keydown", (event) => {
@@ -91,6 +96,8 @@ class Pane {
       return;
     }
     this.states.set(layer, "reading");
+    this.settled = false;
+    this.listeners.unsettled();
     const projection = this.projection;
     try {
       const made = layer.vector
@@ -235,11 +242,17 @@ export class Panes {
       maxResolution: 40000,
       constrainRotation: false,
     });
+    this.listeners.unsettled();
     for (const pane of this.all) {
+      pane.settled = false;
       pane.reproject(code);
       pane.map.setView(this.view);
     }
-    this.view.on("change", () => this.listeners.moved());
+    this.view.on("change", () => {
+      for (const pane of this.all) pane.settled = false;
+      this.listeners.unsettled();
+      this.listeners.moved();
+    });
   }
 
   /** Put the edge of the upper map at a percentage of the width. */

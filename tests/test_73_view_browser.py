@@ -1,0 +1,495 @@
+"""The map in a real browser: what is drawn is what the files hold, names are text, nothing is asked of elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from pyproj import Transformer
+from rasterio.transform import from_origin
+
+import floemap.viewer
+from floemap.viewer.server import TYPES, Content, MapServer
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSER = next((p for n in ("chromium", "google-chrome", "chromium-browser") if (p := shutil.which(n))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+#: Quiet, and WebGL by software, as CI has no graphics card.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--enable-unsafe-swiftshader",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SITE = Path(floemap.viewer.__file__).parent / "site"
+HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+PIXEL_M, SIDE = 1000.0, 256
+#: Around the dateline, in the product's own projection.
+OWN = "+proj=laea +lat_0=70 +lon_0=180 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
+#: As PROJ and EPSG define them.
+POLAR = {
+    "EPSG:3413": "+proj=stere +lat_0=90 +lat_ts=70 +lon_0=-45 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs",
+    "EPSG:3995": "+proj=stere +lat_0=90 +lat_ts=71 +lon_0=0 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs",
+    "EPSG:3031": "+proj=stere +lat_0=-90 +lat_ts=-71 +lon_0=0 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs",
+}
+CLASSES = {0: "#f0d2fa", 1: "#aa28f0", 2: "#ffff00", 3: "#96c8ff"}
+NO_CLASS = 255
+#: Stored HH of the four quarters, steps of 0.01 dB, and the range that is drawn from black to white.
+HH, HH_RANGE = (-2200, -1800, -1234, -900), (-2500, -500)
+
+
+def quarters(values: tuple[int, int, int, int]) -> np.ndarray[Any, Any]:
+    """Return (SIDE, SIDE) with a value in each quarter: north-west, north-east, south-west, south-east."""
+    half = np.ones((SIDE // 2, SIDE // 2))
+    nw, ne, sw, se = (v * half for v in values)
+    return np.block([[nw, ne], [sw, se]])
+
+
+def write(path: Path, bands: list[np.ndarray[Any, Any]], dtype: str, nodata: float, crs: Any) -> None:
+    half = SIDE / 2 * PIXEL_M
+    profile = {"driver": "COG", "width": SIDE, "height": SIDE, "count": len(bands), "dtype": dtype, "nodata": nodata}
+    transform = from_origin(-half, half, PIXEL_M, PIXEL_M)
+    with rasterio.open(path, "w", **profile, crs=crs, transform=transform, blocksize=128, compress="deflate") as file:
+        file.write(np.stack(bands).astype(dtype))
+
+
+def layer(name: str, kind: str, url: str, **more: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "id": name,
+        "title": name,
+        "group": "chart",
+        "run": None,
+        "kind": kind,
+        "url": url,
+        "bands": [1],
+    }
+    base |= {"nodata": 255, "range": None, "scale": 1, "offset": 0, "unit": None, "ramp": None, "legend": None}
+    return base | {"default": False} | more
+
+
+def polygons(to_lon_lat: Transformer, **properties: Any) -> dict[str, Any]:
+    """Return GeoJSON with one polygon: the square from 20 to 100 km east and south of the middle."""
+    ring = [(20e3, -20e3), (20e3, -100e3), (100e3, -100e3), (100e3, -20e3), (20e3, -20e3)]
+    geometry = {"type": "Polygon", "coordinates": [[to_lon_lat.transform(x, y) for x, y in ring]]}
+    return {
+        "type": "FeatureCollection",
+        "features": [{"type": "Feature", "geometry": geometry, "properties": properties}],
+    }
+
+
+def write_files(data: Path, to_lon_lat: Transformer) -> None:
+    """Write rasters, one of them cut off, and polygons."""
+    data.mkdir(parents=True)
+    holes, hh = quarters((0, 1, 2, 3)), quarters(HH)
+    holes[:40, :40], hh[:40, :40] = NO_CLASS, -32768
+    write(data / "hh.tif", [hh, hh[::-1], hh], "int16", -32768, 3413)
+    for name, crs in {"classes": 3413, "dateline": OWN, "south": 3031}.items():
+        write(data / f"{name}.tif", [holes], "uint8", NO_CLASS, crs)
+    for name, value in {"first": 1, "second": 2}.items():
+        write(data / f"{name}.tif", [np.full((SIDE, SIDE), value)], "uint8", NO_CLASS, 3413)
+    write(data / "probability.tif", [quarters((0, 50, 100, 25))], "uint8", 255, 3413)
+    (data / "broken.tif").write_bytes((data / "hh.tif").read_bytes()[:300])
+    egg = {"CT": "92", "CA": "70", "SA": "95", "FA": "06", "CB": "20", "SB": "86", "FB": "05", "CC": "10", "SC": "84"}
+    egg |= {"FC": "99", "CN": "98", "CD": "-9", "POLY_TYPE": "I", "CLASS": "third"}
+    more = {"CONFIDENCE": 0.83, "SECOND": "first", "SECOND_P": 0.14, "AREA_KM2": 6400.0, "STATUS": HOSTILE}
+    (data / "chart.geojson").write_text(json.dumps(polygons(to_lon_lat, **egg, **more)))
+    (data / "places.geojson").write_text(json.dumps(polygons(to_lon_lat, CLASS=HOSTILE, CT=HOSTILE, SA=HOSTILE)))
+
+
+def layers_at_pole() -> list[dict[str, Any]]:
+    radar: dict[str, Any] = {"group": "radar", "nodata": -32768, "scale": 0.01, "unit": "dB", "range": HH_RANGE}
+    types = {"legend": "ice", "title": "Ice types"}
+    share = {"group": "probability", "range": [0, 100], "scale": 0.01, "ramp": "viridis"}
+    return [
+        layer("hh", "grey", "data/hh.tif", **radar, ramp="grey"),
+        layer("colour", "rgb", "data/hh.tif", **radar | {"range": [HH_RANGE] * 3, "bands": [1, 2, 3]}),
+        layer("classes", "classes", "data/classes.tif", legend="ice", default=True),
+        layer("first", "classes", "data/first.tif", **types, run="cross-entropy"),
+        layer("second", "classes", "data/second.tif", **types, run="focal"),
+        layer("third", "scalar", "data/probability.tif", **share),
+        layer("broken", "grey", "data/broken.tif", **radar),
+        layer("elsewhere", "grey", "https://example.org/x.tif", range=HH_RANGE, title=HOSTILE, run=HOSTILE),
+    ]
+
+
+def scene(day: int, name: str, title: str, code: str, crs: Any) -> dict[str, Any]:
+    """Return a scene with its classes only."""
+    back = Transformer.from_crs(crs, 4326, always_xy=True)
+    half = SIDE / 2 * PIXEL_M
+    corners = [(-half, -half), (half, -half), (half, half), (-half, half), (-half, -half)]
+    about: dict[str, Any] = {
+        "id": name,
+        "name": title,
+        "time": f"2026-03-0{day}T06:00:00Z",
+        "mission": "S1A",
+        "projection": code,
+    }
+    about |= {"simulated": True, "status": "draft", "notice": HOSTILE, "extent": [-half, -half, half, half]}
+    about |= {"size": [SIDE, SIDE], "pixel_m": PIXEL_M, "vectors": [], "review": []}
+    about["footprint"] = {"type": "Polygon", "coordinates": [[back.transform(*c) for c in corners]]}
+    about["layers"] = [layer("classes", "classes", f"data/{name}.tif", legend="ice", default=True)]
+    return about
+
+
+def make_folder(folder: Path) -> None:
+    """Write map.json and its files: a scene at the pole, one over the dateline, one in the south."""
+    to_lon_lat = Transformer.from_crs(3413, 4326, always_xy=True)
+    write_files(folder / "data", to_lon_lat)
+    scenes = [
+        scene(1, "pole", HOSTILE, "EPSG:3413", 3413),
+        scene(2, "dateline", "At the dateline", "floemap:1", OWN),
+        scene(3, "south", "In the south", "EPSG:3031", 3031),
+    ]
+    lon, lat = to_lon_lat.transform(60e3, -60e3)
+    chart = {"id": "chart", "title": "Chart", "kind": "polygons", "url": "data/chart.geojson", "legend": "ice"}
+    hostile = {"id": "hostile", "title": HOSTILE, "url": "data/places.geojson"}
+    scenes[0] |= {"layers": layers_at_pole(), "vectors": [chart, chart | hostile]}
+    scenes[0]["review"] = [
+        {"rank": 2, "lon": 0.0, "lat": 89.0, "title": "second", "why": HOSTILE, "radius_m": None},
+        {"rank": 1, "lon": lon, "lat": lat, "title": "first", "why": "uncertain", "radius_m": 9000},
+    ]
+    entries: list[dict[str, Any]] = [
+        {"value": v, "name": n, "label": f"{n} ice", "color": c, "pattern": None, "letter": n[:2]}
+        for (v, c), n in zip(CLASSES.items(), ("zeroth", "first", "second", "third"), strict=True)
+    ]
+    wrong = {"value": 9, "name": HOSTILE, "label": HOSTILE, "color": "red;x:url(//example.org)", "letter": HOSTILE}
+    legend = {"title": HOSTILE, "note": HOSTILE, "entries": [*entries, wrong]}
+    coast = {"type": "LineString", "coordinates": [[170, 60], [-170, 61], [-150, 60]]}
+    feature = {"type": "Feature", "geometry": coast, "properties": {"hemisphere": "north"}}
+    (folder / "coast.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    about: dict[str, Any] = {"format": 1, "title": HOSTILE, "floemap": "0", "scenes": scenes, "warnings": [HOSTILE]}
+    about |= {"coast": {"url": "coast.geojson", "source": HOSTILE}, "legends": {"ice": legend}}
+    about["projections"] = POLAR | {"floemap:1": OWN}
+    (folder / "map.json").write_text(json.dumps(about))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MapServer]:
+    folder = tmp_path_factory.mktemp("view")
+    make_folder(folder)
+    table = {
+        file.relative_to(root).as_posix(): Content(file.resolve())
+        for root in (SITE, folder)
+        for file in root.rglob("*")
+        if file.is_file() and file.suffix in TYPES
+    }
+    running = MapServer(table, port=0)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    yield running
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as p:
+        started = p.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+@dataclass
+class View:
+    """The page, with what it said and asked for."""
+
+    page: Any
+    home: str
+    errors: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def go(self, hash_: str = "", **parts: str) -> None:
+        """Show what an address says, and wait until all of it is drawn."""
+        text = hash_ or "&".join(f"{k}={v}" for k, v in parts.items())
+        self.page.evaluate("text => { location.hash = text }", text)
+        self.drawn()
+
+    def drawn(self) -> None:
+        self.page.wait_for_timeout(60)
+        self.page.wait_for_selector("html[data-drawn]", state="attached", timeout=20_000)
+
+    def middle(self, pane: int = 0) -> tuple[float, float]:
+        box = self.page.locator(".map").nth(pane).bounding_box()
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def colours(self, *places: tuple[float, float], pane: int = 0) -> list[tuple[int, ...]]:
+        """Return the colours at pixels right of and below the middle of a map."""
+        picture = np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")).astype(int)
+        x0, y0 = self.middle(pane)
+        return [tuple(picture[math.floor(y0 + y), math.floor(x0 + x)]) for x, y in places]
+
+    def click(self, x: float, y: float) -> str:
+        """Click the map, that far right of and below its middle; return what the panel says once values are there."""
+        x0, y0 = self.middle()
+        self.page.mouse.click(x0 + x, y0 + y)
+        self.page.wait_for_selector("#place .position")
+        self.page.wait_for_timeout(300)
+        return str(self.page.locator("#place").inner_text())
+
+
+def open_page(browser: Any, server: MapServer, size: tuple[int, int], before: str = "", **options: Any) -> View:
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce", **options)
+    view = View(page, server.url)
+    page.on("console", lambda m: view.errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: view.errors.append(str(error)))
+    page.on("request", lambda call: view.asked.append(call.url))
+    page.add_init_script(
+        "window.broken = []; addEventListener('securitypolicyviolation', e => broken.push(e.violatedDirective));"
+        + before
+    )
+    page.goto(server.url)
+    return view
+
+
+@pytest.fixture(scope="module")
+def desk(browser: Any, server: MapServer) -> Iterator[View]:
+    view = open_page(browser, server, (1000, 640))
+    view.drawn()
+    view.page.keyboard.press("g")  # its lines are not to cross the places that are compared
+    yield view
+    view.page.close()
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def near(one: tuple[int, ...], other: tuple[int, ...], most: int = 3) -> bool:
+    return all(abs(a - b) <= most for a, b in zip(one, other, strict=True))
+
+
+#: A place in each quarter, pixels right of and below the middle.
+PLACES = ((-37, -71), (41, -67), (-43, 73), (47, 61))
+AT_POLE = {"s": "pole", "p": "EPSG:3413", "c": "90,0", "r": "1000"}
+
+
+def test_classes_have_the_colours_of_the_legend_also_at_the_pole(desk: View) -> None:
+    desk.go(**AT_POLE, l0="classes")
+    for found, colour in zip(desk.colours(*PLACES), CLASSES.values(), strict=True):
+        assert near(found, rgb(colour))
+    hole, beyond = desk.colours((-117, -111), (-140, -111))
+    assert near(hole, beyond)
+
+
+def test_radar_is_stretched_from_black_to_white_and_false_colour_by_band(desk: View) -> None:
+    low, high = HH_RANGE
+    grey = [round(255 * (v - low) / (high - low)) for v in HH]
+    desk.go(**AT_POLE, l0="hh")
+    for found, g in zip(desk.colours(*PLACES), grey, strict=True):
+        assert near(found, (g, g, g))
+    desk.go(**AT_POLE, l0="colour")
+    upside_down = [grey[2], grey[3], grey[0], grey[1]]
+    for found, g, other in zip(desk.colours(*PLACES), grey, upside_down, strict=True):
+        assert near(found, (g, other, g))
+
+
+def test_probabilities_have_the_ramps_colours(desk: View) -> None:
+    desk.go(**AT_POLE, l0="third")
+    for found, share in zip(desk.colours(*PLACES), (0.0, 0.5, 1.0, 0.25), strict=True):
+        wanted = tuple(round(255 * v) for v in matplotlib.colormaps["viridis"](share)[:3])
+        assert near(found, wanted, 4)
+
+
+@pytest.mark.parametrize("code", [3995, 3413])
+def test_a_raster_is_put_on_other_projections(desk: View, code: int) -> None:
+    """Over the dateline, from the product's own projection: the same ground has the same class."""
+    centre = Transformer.from_crs(4326, code, always_xy=True).transform(180, 70)
+    over = Transformer.from_crs(OWN, code, always_xy=True)
+    desk.go(s="dateline", p=f"EPSG:{code}", c="70,180", r="1000", l0="classes")
+    ground = [(-60e3, 60e3), (60e3, 60e3), (-60e3, -60e3), (60e3, -60e3)]
+    places = [((x - centre[0]) / 1000, (centre[1] - y) / 1000) for x, y in (over.transform(*g) for g in ground)]
+    for found, colour in zip(desk.colours(*places), CLASSES.values(), strict=True):
+        assert near(found, rgb(colour))
+
+
+def test_the_south_has_its_projection(desk: View) -> None:
+    desk.go(s="south", p="EPSG:3031", c="-90,0", r="1000", l0="classes")
+    assert near(desk.colours(PLACES[2])[0], rgb(CLASSES[2]))
+    usable = desk.page.locator("#tools select option:not([disabled])")
+    assert [o.get_attribute("value") for o in usable.all()] == ["EPSG:3031"]
+
+
+def test_polygons_are_drawn_over_rasters_with_opacity(desk: View) -> None:
+    desk.go(**AT_POLE, l0="first,chart")
+    *inside, outside = desk.colours(*((66 + x, 33) for x in range(12)), (-70, 33))
+    assert near(outside, rgb(CLASSES[1]))
+    mixed = tuple(round(0.55 * a + 0.45 * b) for a, b in zip(rgb(CLASSES[3]), rgb(CLASSES[1]), strict=True))
+    plain = [near(found, mixed) for found in inside]
+    assert sum(plain) >= 6, "55 percent of the fill"
+    assert not all(plain), "the strokes of its pattern"
+    desk.go(**AT_POLE, l0="first,second~50")
+    half = tuple((a + b) // 2 for a, b in zip(rgb(CLASSES[1]), rgb(CLASSES[2]), strict=True))
+    assert near(desk.colours(PLACES[0])[0], half)
+
+
+def test_a_click_gives_place_values_and_the_egg(desk: View) -> None:
+    desk.go(**AT_POLE, l0="hh,classes,third,chart")
+    words = desk.click(60, 60)
+    x, y = (int(v) for v in re.search(r"x (-?\d+) m, y (-?\d+) m in EPSG:3413", words).groups())
+    assert math.hypot(x - 60e3, y + 60e3) < 1.5 * PIXEL_M
+    lon, lat = Transformer.from_crs(3413, 4326, always_xy=True).transform(x, y)
+    degrees, minutes, east, east_minutes, sign = re.search(r"(\d+)° (.+)′ N, (\d+)° (.+)′ ([EW])", words).groups()
+    assert math.isclose(int(degrees) + float(minutes) / 60, lat, abs_tol=2e-4)
+    assert math.isclose((int(east) + float(east_minutes) / 60) * (1 if sign == "E" else -1), lon, abs_tol=1e-3)
+    assert "−9.00 dB" in words and "third ice" in words and "0.25" in words
+    texts = desk.page.locator("#place svg.egg text")
+    egg = {t.get_attribute("data-code"): t.text_content() for t in texts.all()}
+    # WMO No. 259: old ice is 7 with a dot, first-year ice 6, grey ice 4, glacier ice a triangle; a trace is So.
+    shares, stages = {"ca": "7", "cb": "2", "cc": "1"}, {"sa": "7•", "sb": "6", "sc": "4", "so": "▲•"}
+    assert egg == {"ct": "10"} | shares | stages | {"fa": "6", "fb": "5", "fc": "X"}
+    assert "9 tenths" not in words
+    assert "7 tenths: old ice, vast floes." in words
+    assert "Confidence\n83 %" in words
+    assert "Alternative\nfirst ice, 14 %" in words
+
+
+def test_values_are_those_of_the_full_resolution_without_data_too(desk: View) -> None:
+    desk.go(s="pole", p="EPSG:3413", c="90,0", r="6000", l0="hh,classes")
+    assert "−12.34 dB" in desk.click(-10, 10)
+    assert desk.click(-19, -19).count("no data") == 2
+
+
+def test_keys_lead_through_the_places_to_review(desk: View) -> None:
+    desk.go(**AT_POLE, l0="classes")
+    desk.page.locator(".map").first.focus()
+    current = desk.page.locator("#review [aria-current]")
+    for key, rank in (("n", "1"), ("n", "2"), ("n", "1"), ("p", "2")):
+        desk.page.keyboard.press(key)
+        assert current.locator("b").inner_text() == rank
+    desk.page.keyboard.press("n")
+    desk.page.wait_for_timeout(400)
+    lat, lon = (float(v) for v in desk.page.evaluate("location.hash").split("c=")[1].split("&")[0].split(","))
+    expected = Transformer.from_crs(3413, 4326, always_xy=True).transform(60e3, -60e3)
+    assert math.isclose(lat, expected[1], abs_tol=1e-4)
+    assert math.isclose(lon, expected[0], abs_tol=1e-4)
+    assert desk.page.locator("#live").inner_text().startswith("Place 1 of 2: first")
+
+
+def test_swipe_and_side_by_side_show_two_models_of_one_place(desk: View) -> None:
+    one, two = rgb(CLASSES[1]), rgb(CLASSES[2])
+    desk.go(**AT_POLE, m="swipe,50", l0="first", l1="second")
+    left, right = desk.colours((-41, 33), (41, 33))
+    assert near(left, one)
+    assert near(right, two)
+    handle = desk.page.locator("[role=slider].swipe")
+    handle.focus()
+    for _ in range(2):
+        handle.press("PageUp")
+    left, right = desk.colours((-41, 33), (41, 33))
+    assert near(left, one)
+    assert near(right, one)
+    assert handle.get_attribute("aria-valuenow") == "70"
+    desk.go(**AT_POLE, m="side,2", l0="first", l1="second")
+    assert near(desk.colours((33, 41), pane=0)[0], one)
+    assert near(desk.colours((33, 41), pane=1)[0], two)
+    desk.go(**AT_POLE, l0="first")
+    desk.page.keyboard.press("2")
+    desk.drawn()
+    assert near(desk.colours((33, 41), pane=1)[0], two), "the second map shows the other model"
+
+
+def test_keys_lead_along_the_time_line(desk: View) -> None:
+    desk.go(**AT_POLE, l0="classes")
+    strip = desk.page.locator("#timeline [role=slider]")
+    assert strip.get_attribute("aria-valuenow") == "1"
+    strip.focus()
+    strip.press("End")
+    assert strip.get_attribute("aria-valuetext") == "2026-03-03 06:00 UTC, In the south"
+    desk.page.keyboard.press("[")
+    desk.drawn()
+    assert "At the dateline" in desk.page.title()
+    assert "s=dateline" in desk.page.evaluate("location.hash")
+
+
+def test_names_are_text_and_simulated_drafts_are_called_so(desk: View) -> None:
+    desk.go(**AT_POLE, l0="hostile,classes")
+    desk.page.locator("#layer-list details").evaluate_all("all => all.forEach(d => { d.open = true })")
+    desk.click(60, 60)
+    assert desk.page.locator("img, #bar script, #info script").count() == 0
+    assert desk.page.title().startswith("SIMULATED: <img")
+    for part in ("#title", "#layers", "#place", "#notices", "#review"):
+        assert HOSTILE in desk.page.locator(part).inner_text(), part
+    badges = desk.page.locator("#badges").inner_text()
+    assert "SIMULATED" in badges and "DRAFT" in badges and "NOT FOR NAVIGATION" in badges
+
+
+def test_help_and_focus_by_keyboard(desk: View) -> None:
+    desk.page.keyboard.press("?")
+    assert desk.page.locator("dialog[open]").inner_text().startswith("Help")
+    desk.page.keyboard.press("Escape")
+    assert desk.page.locator("dialog[open]").count() == 0
+    nameless = desk.page.evaluate(
+        "() => [...document.querySelectorAll('button, select, input, [tabindex=\"0\"]')].filter(e =>"
+        " !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"
+    )
+    assert nameless == []
+
+
+def test_nothing_failed_and_nothing_was_asked_of_elsewhere(desk: View) -> None:
+    """After all of the above, on the same page."""
+    assert desk.errors == []
+    assert desk.page.evaluate("broken") == []
+    assert all(url.startswith((desk.home, f"blob:{desk.home}")) for url in desk.asked)
+    assert not any("example" in url for url in desk.asked)
+
+
+def test_a_raster_that_cannot_be_read_is_named_and_the_rest_is_drawn(desk: View) -> None:
+    desk.go(**AT_POLE, l0="classes,broken,elsewhere")
+    notices = desk.page.locator("#notices").inner_text()
+    assert "“broken” cannot be read" in notices
+    assert "its address is not one of this map" in notices
+    assert near(desk.colours(PLACES[2])[0], rgb(CLASSES[2]))
+
+
+def test_a_phone_shows_the_map_and_its_panels(browser: Any, server: MapServer) -> None:
+    view = open_page(browser, server, (390, 780), has_touch=True)
+    view.drawn()
+    width, inside = view.page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
+    assert width <= inside
+    box = view.page.locator(".map").first.bounding_box()
+    assert box["width"] == 390
+    assert box["height"] > 400
+    view.page.get_by_role("button", name="Layers").tap()
+    assert view.page.locator("#layer-list").is_visible()
+    view.page.keyboard.press("Escape")
+    assert not view.page.locator("#layer-list").is_visible()
+    x, y = view.middle()
+    view.page.touchscreen.tap(x + 30, y + 30)
+    view.page.wait_for_selector("#place .position", state="visible")
+    assert view.errors == []
+    view.page.close()
+
+
+def test_without_webgl_the_page_says_so_and_shows_polygons(browser: Any, server: MapServer) -> None:
+    off = (
+        "const get = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {"
+        " return kind === '2d' ? get.call(this, kind, ...rest) : null };"
+    )
+    view = open_page(browser, server, (1000, 700), off)
+    view.drawn()
+    view.go(**AT_POLE, l0="hh,chart")
+    assert "no WebGL" in view.page.locator("#notices").inner_text()
+    words = view.click(60, 60)
+    assert "Total concentration: 10 tenths" in words
+    assert "−9.00 dB" in words
+    assert view.errors == []
+    view.page.close()
