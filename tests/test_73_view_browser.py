@@ -375,7 +375,7 @@ def test_keys_lead_through_the_places_to_review(desk: View) -> None:
         desk.page.keyboard.press(key)
         assert current.locator("b").inner_text() == rank
     desk.page.keyboard.press("n")
-    desk.page.wait_for_timeout(400)
+    desk.page.wait_for_url(lambda url: "c=89.2" in url, timeout=5000)
     lat, lon = (float(v) for v in desk.page.evaluate("location.hash").split("c=")[1].split("&")[0].split(","))
     expected = Transformer.from_crs(3413, 4326, always_xy=True).transform(60e3, -60e3)
     assert math.isclose(lat, expected[1], abs_tol=1e-4)
@@ -416,7 +416,7 @@ def test_keys_lead_along_the_time_line(desk: View) -> None:
     desk.page.keyboard.press("[")
     desk.drawn()
     assert "At the dateline" in desk.page.title()
-    assert "s=dateline" in desk.page.evaluate("location.hash")
+    desk.page.wait_for_url(lambda url: "s=dateline" in url, timeout=5000)
 
 
 def test_names_are_text_and_simulated_drafts_are_called_so(desk: View) -> None:
