@@ -60,7 +60,7 @@ def land_on(path: str | Path, geobox: GeoBox, *, crs: str | None = None) -> NDAr
             found = [
                 project(part, own, target, tolerance_m)
                 for box in boxes_in(geobox, own)
-                if len(part := _polygons_in(file, box, own, kind))
+                if len(part := polygons_in(file, box, own, kind))
             ]
     except ChartError as e:
         raise ChartError(e.message, path=path, hint=_for_masks(e.hint)) from None
@@ -82,8 +82,11 @@ def _for_masks(hint: str | None) -> str | None:
     return hint
 
 
-def _polygons_in(file: VectorFile, box: Box | None, crs: pyproj.CRS, kind: str | None) -> Polygons:
-    """Read the polygons that intersect a box, clipped to it; only those of land if the field `kind` gives the type."""
+def polygons_in(file: VectorFile, box: Box | None, crs: pyproj.CRS, kind: str | None) -> Polygons:
+    """Read the valid polygons of a file that intersect a box, clipped to it, (n,), without multipolygons.
+
+    If the field `kind` gives the type, only those of land.
+    """
     features = file.read([] if kind is None else [kind], box)
     rows, shapes = features.with_area()
     if kind is not None:

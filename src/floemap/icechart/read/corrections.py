@@ -49,12 +49,15 @@ def draft_files(folder: Path, record: Mapping[str, Any]) -> list[Path]:
     return found
 
 
-def is_as_made(path: Path, record: Mapping[str, Any]) -> bool:
-    """Return whether a file has the SHA-256 that a record gives for its name, and no log of changes beside it."""
+def is_as_made(path: Path, record: Mapping[str, Any], name: str | None = None) -> bool:
+    """Return whether a file has the SHA-256 that a record gives for its name, and no log of changes beside it.
+
+    `name` is its path in the record's folder, by default the file's name.
+    """
     log = path.with_name(f"{path.name}-wal")
     try:
         if log.is_file() and log.stat().st_size:
             return False
-        return bool(sha256(path) == record["files"][path.name]["sha256"])
+        return bool(sha256(path) == record["files"][name or path.name]["sha256"])
     except (FloemapError, OSError, *MISSHAPEN):
         return False
