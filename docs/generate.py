@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from floemap.bundle.settings import BundleSettings
 from floemap.cli import main as _registers_the_commands  # noqa: F401
 from floemap.cli.app import _SHARED, app
 from floemap.config import Settings
@@ -192,6 +193,10 @@ TABLES: Mapping[str, tuple[type[Settings], str]] = {
         PublishSettings,
         "Of `floemap publish`, whose `--config` reads them from a file of their own, and `floemap.publish_chart`.",
     ),
+    "Bundles": (
+        BundleSettings,
+        "Of `floemap bundle`, whose `--config` reads them from a file of their own, and `floemap.make_bundle`.",
+    ),
     "Labels": (
         LabelSettings,
         "Of `floemap label` and `floemap.label_chart`. A study sets `legend` and `unmapped` in `[data]`.",
@@ -209,7 +214,7 @@ def settings_page() -> str:
         ' Python: `floemap.Study.from_toml("study.toml")`, or `floemap.Study.checked(...)` with the same keys.\n',
     ]
     for title, (model, where) in TABLES.items():
-        heading = title if title in ("The study", "Charts", "Publications", "Labels") else f"`{title}`"
+        heading = title if title in ("The study", "Charts", "Publications", "Bundles", "Labels") else f"`{title}`"
         parts += [f"## {heading}\n", " ".join(filter(None, [inspect.cleandoc(model.__doc__ or ""), where])) + "\n"]
         parts += ["\n".join(_setting(name, f) for name, f in model.model_fields.items()) + "\n"]
     return "\n".join(parts).rstrip() + "\n"

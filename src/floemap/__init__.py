@@ -44,6 +44,8 @@ from floemap.progress import with_bar
 if TYPE_CHECKING:
     from floemap.archive.archive import chart_archive
     from floemap.archive.watch import watch_folder
+    from floemap.bundle.bundle import make_bundle
+    from floemap.bundle.settings import BundleSettings
     from floemap.config import config_text
     from floemap.demo import run_demo
     from floemap.errors import FloemapError
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from floemap.viewer.view import make_view, view
 
 _WHERE = {
+    "BundleSettings": "floemap.bundle.settings",
     "ChartSettings": "floemap.inference.draftchart.settings",
     "DistanceSettings": "floemap.layers.settings",
     "FloemapError": "floemap.errors",
@@ -104,6 +107,7 @@ _WHERE = {
     "layer_distance_to_land_all": "floemap.layers.distance_to_land",
     "layer_from_raster": "floemap.layers.from_raster",
     "make_ai4arctic": "floemap.simulation.ai4arctic",
+    "make_bundle": "floemap.bundle.bundle",
     "make_chart": "floemap.inference.draftchart.chart",
     "make_charts": "floemap.inference.draftchart.chart",
     "make_mosaic": "floemap.inference.draftchart.mosaic",
@@ -129,6 +133,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "BundleSettings",
     "ChartSettings",
     "DistanceSettings",
     "FloemapError",
@@ -152,6 +157,7 @@ __all__ = [
     "layer_distance_to_land_all",
     "layer_from_raster",
     "make_ai4arctic",
+    "make_bundle",
     "make_chart",
     "make_charts",
     "make_mosaic",

@@ -174,6 +174,24 @@ def _changes(record: Mapping[str, Any]) -> str:
     return words + (f"; {minutes:g} minutes" if isinstance(minutes, int | float) else "")
 
 
+def _bundle(record: Mapping[str, Any]) -> Lines:
+    made, moved = at(record, "files", {}), at(record, "simplification.ice_edge_moved_m.mean")
+    tolerance, changed = (at(record, f"simplification.{key}") for key in ("tolerance_m", "changed_share"))
+    numbers = all(isinstance(v, int | float) for v in (tolerance, changed))
+    words = f"tolerance {tolerance:g} m, {changed:.1%} of the area has another type" if numbers else ""
+    words += f", the ice edge moved {moved:.0f} m on average" if numbers and isinstance(moved, int | float) else ""
+    size = at(record, "zip_bytes")
+    return [
+        ("Status", _text(record, "status")),
+        ("Valid", _text(record, "valid")),
+        ("Source", _text(record, "source")),
+        ("Area", _text(record, "area")),
+        ("Zip", f"{size:,} bytes" if isinstance(size, int) else ""),
+        ("Simplified", words),
+        ("Files", ", ".join(f"{name} {at(entry, 'bytes', 0):,}" for name, entry in made.items())),
+    ]
+
+
 def _monitoring(record: Mapping[str, Any]) -> Lines:
     total = {k: at(record, f"total.{k}") for k in ("charts", "km2", "other_type_share", "other_egg_share")}
     if not all(isinstance(v, int | float) for v in total.values()):
@@ -277,6 +295,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "mosaic.json": ("Mosaic", _mosaic),
     "publication.json": ("Published chart", _published),
     "route.json": ("Risk along a route", _route),
+    "bundle.json": ("Bundle for a ship", _bundle),
     "monitor.json": ("Changes to many drafts", _monitoring),
     "archive.json": ("Archive of draft charts", _archive),
     "prediction.json": ("Prediction", _prediction),

@@ -1,4 +1,7 @@
-"""Checks of zips from strangers before any member is read. Nothing is unpacked; members are read in place."""
+"""Zips: checks of those from strangers before any member is read, and writing of those that are the same byte for byte.
+
+Nothing is unpacked; members are read in place.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 
 from floemap.errors import FloemapError
@@ -119,3 +124,22 @@ def inner_archives(names: Iterable[str]) -> list[str]:
     """Return the members of an archive that are archives themselves, by their suffix."""
     suffixes = (".zip", ".tar", ".tgz", ".gz", ".tbz2", ".bz2", ".txz", ".xz", ".zst", ".7z", ".rar")
     return sorted(n for n in names if n.lower().endswith(suffixes))
+
+
+#: The first year that a zip can hold.
+_FIRST_YEAR = 1980
+
+
+def zipped(parts: Mapping[str, bytes], when: datetime, *, level: int = 6) -> bytes:
+    """Return a zip of files by their paths in it, sorted, all dated `when` (UTC); the same files give the same bytes.
+
+    `level` is that of zlib, at most 9.
+    """
+    date = when.timetuple()[:6] if when.year >= _FIRST_YEAR else (_FIRST_YEAR, 1, 1, 0, 0, 0)
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
+        for name, content in sorted(parts.items()):
+            entry = zipfile.ZipInfo(name, date)
+            entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
+            archive.writestr(entry, content)
+    return file.getvalue()

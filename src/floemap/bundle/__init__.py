@@ -1,1 +1,1 @@
-"""A part of a chart for a ship: cropped to an area, simplified to a number of bytes, in one zip with a text for e-mail."""
+"""A part of a chart for a ship: cropped to an area, simplified to a number of bytes, in one zip."""

@@ -100,10 +100,11 @@ def _circle(parts: list[str], text: str) -> Area:
     lon, lat = found["lon"], found["lat"]
     _refuse_size(radius_m, text)
     azimuths = np.arange(0.0, 360.0, 2.0)
-    ring = np.column_stack(_GEOD.fwd(*(np.full(len(azimuths), v) for v in (lon, lat)), azimuths, np.full(180, radius_m))[:2])
+    count = len(azimuths)
+    east, north, _ = _GEOD.fwd(np.full(count, lon), np.full(count, lat), azimuths, np.full(count, radius_m))
     crs = _map_around(lon, lat)
     words = f"within {float(number):g} {unit.lower()} of {position(lon, lat)}"
-    return Area(words, shapely.Polygon(_on(crs, ring)), crs, (lon, lat))
+    return Area(words, shapely.Polygon(_on(crs, np.column_stack([east, north]))), crs, (lon, lat))
 
 
 def _coordinate(part: str, text: str) -> tuple[str, float]:
@@ -114,7 +115,9 @@ def _coordinate(part: str, text: str) -> tuple[str, float]:
         if value <= (90 if axis == "lat" else 180) and float(found[2] or 0) < 60:
             return axis, -value if found[3].upper() in "SW" else value
     message = f"{text!r} is not an area: {part!r} is neither a latitude nor a longitude."
-    raise ConfigError(message, hint="Write positions in degrees, or in degrees and minutes: 77.5N,12.25W or 77-30N,12-15W.")
+    raise ConfigError(
+        message, hint="Write positions in degrees, or in degrees and minutes: 77.5N,12.25W or 77-30N,12-15W."
+    )
 
 
 def _box(box: Box) -> Area:
@@ -131,7 +134,7 @@ def _box(box: Box) -> Area:
         lon0, lat0 = 0.0, float(np.copysign(90.0, south + north))
     crs = _map_around(lon0, lat0)
     areas = [shapely.make_valid(shapely.Polygon(_on(crs, ring))) for ring in rings]
-    shape = areas[0] if len(areas) == 1 else shapely.symmetric_difference(*areas)
+    shape = areas[0] if len(areas) == 1 else shapely.symmetric_difference(areas[0], areas[1])
     words = f"{position(west, south)} to {position(east, north)}" if span < 360 else "all longitudes, "
     words += "" if span < 360 else f"{degrees(south, 'lat')} to {degrees(north, 'lat')}".replace("°", " ")
     return _checked(Area(words, shape, crs, (lon0, lat0)), words)

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from floemap.config import Settings
 from floemap.icechart.write.s411_axes import Axes
-from floemap.icechart.write.table import in_utc
+from floemap.icechart.write.times import in_utc
 
 #: Parts of a bundle besides the text and the record, which are always there.
 Part = Literal["picture", "geojson", "kml", "s411"]

@@ -47,9 +47,7 @@ def _merged(crop: Crop, smallest: float) -> Crop:
     into = _absorbers(crop.polygons, land, smallest)
     kept = np.unique(into)
     groups = [np.flatnonzero(into == k) for k in kept]
-    whole = [
-        crop.polygons[g[0]] if len(g) == 1 else shapely.coverage_union_all(crop.polygons[g]) for g in groups
-    ]
+    whole = [crop.polygons[g[0]] if len(g) == 1 else shapely.coverage_union_all(crop.polygons[g]) for g in groups]
     return replace(crop, rows=crop.rows[kept], polygons=np.array(whole, object))
 
 

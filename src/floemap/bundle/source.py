@@ -175,7 +175,9 @@ def _facts_of(chart: Chart, record: Mapping[str, Any], kind: Kind, folder: Path)
             valid, published = (in_utc(datetime.fromisoformat(record[k])) for k in ("valid", "published"))
         except MISSHAPEN as e:
             hint = "Publish the chart again."
-            raise ChartError(f"{PUBLICATION_RECORD} has no times of validity and publication.", path=folder, hint=hint) from e
+            raise ChartError(
+                f"{PUBLICATION_RECORD} has no times of validity and publication.", path=folder, hint=hint
+            ) from e
     if valid is None:
         raise ChartError(f"{DRAFT_RECORD} has no time of acquisition.", path=folder, hint="Make the chart again.")
     by = [f"analyst {record['analyst']}"] if kind == "published" and "analyst" in record else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 # isort: off
 from floemap.cli import demo, config, simulate, fetch, info, prepare, layer, label, train, compare, spread
-from floemap.cli import predict, chart, mosaic, archive, watch, publish, monitor, view, route, evaluate, report
+from floemap.cli import predict, chart, mosaic, archive, watch, publish, monitor, view, route, bundle, evaluate, report
 
 # isort: on
 from floemap.cli.app import app

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 from affine import Affine
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cartography import class_legend, furnish, show_raster, where_is
+from floemap.grid import Box
 from floemap.icechart.describe import kinds_in_words
 from floemap.icechart.dominant_type import IceTypes, Rule, ice_types
 from floemap.icechart.label.rasterize import look_up, rasterize_polygons
@@ -103,10 +105,15 @@ def legend_entries(kinds: list[str], colours: list[RGB], numbers: NDArray[Any]) 
 
 def grid_around(chart: Chart, pixels: int) -> GeoBox:
     """Return a grid around the chart, in its own CRS, with a little margin."""
-    left, bottom, right, top = chart.polygons.total_bounds
+    return grid_over(tuple(chart.polygons.total_bounds), chart.crs, pixels)
+
+
+def grid_over(bounds: Box, crs: pyproj.CRS, pixels: int) -> GeoBox:
+    """Return a grid over (left, bottom, right, top) with a little margin, of `pixels` along its longer side."""
+    left, bottom, right, top = bounds
     step = max(right - left, top - bottom) / (pixels - 10)
     rows, cols = (int(np.ceil(span / step)) + 10 for span in (top - bottom, right - left))
-    return GeoBox((rows, cols), Affine(step, 0, left - 5 * step, 0, -step, top + 5 * step), chart.crs.to_wkt())
+    return GeoBox((rows, cols), Affine(step, 0, left - 5 * step, 0, -step, top + 5 * step), crs.to_wkt())
 
 
 def kinds_and_colours(chart: Chart, types: IceTypes) -> tuple[list[str], list[RGB]]:

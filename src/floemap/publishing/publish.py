@@ -8,7 +8,6 @@ GeoJSON, the SIGRID-3 shapefile with its metadata in a zip, an exchange set of S
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,6 +43,7 @@ from floemap.publishing.settings import PublishSettings
 from floemap.publishing.sheet import SheetWords, draw_sheet
 from floemap.results.folders import made_of, stage_folder, told_sources
 from floemap.results.stage import Stage, is_finished, os_errors, provenance, read_json, sha256, write_json
+from floemap.zips import zipped
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,6 @@ STAGE = Stage(
     revision=1,
     files=("*.gpkg", "*.qml", "*.geojson", "*.zip", "*.pdf", "*.jpg", "changes.*", "S411_*"),
 )
-#: First day that a zip can hold.
-_FIRST_YEAR = 1980
 
 
 @dataclass(frozen=True)
@@ -285,12 +283,9 @@ def _write_formats(
 
 def _zip(folder: Path, path: Path, when: datetime) -> None:
     """Move the files of a folder into a zip, dated `when`, and remove the folder."""
-    with os_errors(path), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for part in sorted(folder.iterdir()):
-            date = in_utc(when).timetuple()[:6] if when.year >= _FIRST_YEAR else (_FIRST_YEAR, 1, 1, 0, 0, 0)
-            entry = zipfile.ZipInfo(part.name, date)
-            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(entry, part.read_bytes())
+    with os_errors(path):
+        path.write_bytes(zipped({part.name: part.read_bytes() for part in folder.iterdir()}, in_utc(when)))
+        for part in folder.iterdir():
             part.unlink()
     folder.rmdir()
 

@@ -88,7 +88,7 @@ def _figure(chart: Chart, words: SheetWords, pixels: int) -> Figure:
     ax = figure.add_axes((0.2 / whole[0], 0.75 / whole[1], across / whole[0], height / whole[1]))
     show_raster(ax, image, geobox, interpolation="nearest")
     furnish(ax, geobox, colour="0.15")
-    _draw_eggs(ax, chart, numbers.size)
+    draw_eggs(ax, chart)
     class_legend(ax, legend_entries(kinds, colours, numbers), title="Dominant ice type", bbox_to_anchor=(1.01, 1))
     left = 0.2 / whole[0]
     figure.text(left, 1 - 0.25 / whole[1], words.title, fontsize=13, fontweight="bold", va="center", parse_math=False)
@@ -103,14 +103,16 @@ def _figure(chart: Chart, words: SheetWords, pixels: int) -> Figure:
     return figure
 
 
-def _draw_eggs(ax: Axes, chart: Chart, pixels: int) -> None:
-    """Write total concentration and stages into the largest polygons of ice."""
+def draw_eggs(ax: Axes, chart: Chart, *, size_pt: float = 5.5, least: float = 0.004) -> None:
+    """Write total concentration and stages into the largest polygons of ice, above `least` of the chart's area."""
     area = shapely.area(chart.geometries)
-    ice = np.flatnonzero((chart.polygons["poly_type"] == "I").to_numpy() & (area > 0.004 * area.sum()))
+    ice = np.flatnonzero((chart.polygons["poly_type"] == "I").to_numpy() & (area > least * area.sum()))
     for row in ice[np.argsort(-area[ice], kind="stable")][:_LABELLED]:
         x, y = shapely.get_coordinates(shapely.point_on_surface(chart.geometries[row]))[0]
         behind = {"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.6}
-        ax.text(x, y, egg_in_lines(chart, int(row)), fontsize=5.5, ha="center", va="center", linespacing=1, bbox=behind)
+        ax.text(
+            x, y, egg_in_lines(chart, int(row)), fontsize=size_pt, ha="center", va="center", linespacing=1, bbox=behind
+        )
 
 
 def egg_in_lines(chart: Chart, row: int) -> str:

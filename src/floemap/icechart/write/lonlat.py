@@ -2,7 +2,8 @@
 
 RFC 7946 requires both: a polygon across the 180th meridian is cut in two there, and one that contains a pole gets an
 edge along it. Edges are straight on the chart's map; those that would bend in degrees get further vertices, so that
-none moves by more than a metre. A vertex or an edge exactly at a pole, which has no longitude, is moved by a metre.
+none moves by more than a tolerance, by default a metre. A vertex or an edge exactly at a pole, which has no longitude,
+is moved by a metre.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from floemap.icechart.reproject import Polygons
 
 Floats = NDArray[np.float64]
 
-# Longest edge on the map. Near a pole edges must be shorter to stay within the tolerance: parallels are circles there,
-# and a chord of length l is l^2 / 8r off a circle of radius r.
+# Longest edge on the map, for a tolerance of a metre. Near a pole edges must be shorter to stay within the tolerance:
+# parallels are circles there, and a chord of length l is l^2 / 8r off a circle of radius r.
 _LONGEST_M = 2_000.0
 _TOLERANCE_M = 1.0
 _AT_POLE_M = 1.0
@@ -30,11 +31,11 @@ _OFF_POLE_M = np.array([0.9, 0.4])
 _DIGITS = 9
 
 
-def to_lonlat(polygons: Polygons, crs: pyproj.CRS) -> Polygons:
+def to_lonlat(polygons: Polygons, crs: pyproj.CRS, tolerance_m: float = _TOLERANCE_M) -> Polygons:
     """Return polygons of a map in metres in WGS84 longitude and latitude, degrees, (n,).
 
-    Longitudes are from -180 to 180. The result has polygons and multipolygons; exteriors go counterclockwise, holes
-    clockwise.
+    Edges move by no more than `tolerance_m`. Longitudes are from -180 to 180. The result has polygons and
+    multipolygons; exteriors go counterclockwise, holes clockwise.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def to_lonlat(polygons: Polygons, crs: pyproj.CRS) -> Polygons:
     to_earth = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     poles = [p for p in (_pole(to_earth, 90.0), _pole(to_earth, -90.0)) if p is not None]
     rings, of_ring = shapely.get_rings(polygons, return_index=True)
-    xy, ring = _cut(_without_poles(rings, poles), poles)
+    xy, ring = _cut(_without_poles(rings, poles), poles, tolerance_m)
     lon, lat = to_earth.transform(xy[:, 0], xy[:, 1])
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         bad = xy[~(np.isfinite(lon) & np.isfinite(lat))][0]
@@ -114,16 +115,16 @@ def _distance(point: Floats, a: Floats, b: Floats) -> Floats:
     return np.asarray(np.hypot(*(a + share[:, None] * edge - point).T))
 
 
-def _cut(rings: Polygons, poles: list[Floats]) -> tuple[Floats, NDArray[np.int64]]:
+def _cut(rings: Polygons, poles: list[Floats], tolerance_m: float) -> tuple[Floats, NDArray[np.int64]]:
     """Return the rings' vertices, with further ones on long edges, (m, 2), and the ring of each, (m,).
 
     Edges are cut from their left (or lower) end, so that neighbours cut them alike.
     """
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     a, b = xy[:-1], xy[1:]
-    longest = np.full(len(a), _LONGEST_M)
+    longest = np.full(len(a), _LONGEST_M * np.sqrt(tolerance_m / _TOLERANCE_M))
     for pole in poles:
-        longest = np.minimum(longest, np.sqrt(8 * _TOLERANCE_M * np.maximum(_distance(pole, a, b), 0.1)))
+        longest = np.minimum(longest, np.sqrt(8 * tolerance_m * np.maximum(_distance(pole, a, b), 0.1)))
     pieces = np.maximum(np.ceil(np.hypot(*(b - a).T) / longest), 1).astype(np.int64)
     pieces[ring[1:] != ring[:-1]] = 1
     edge = np.repeat(np.arange(len(a)), pieces)

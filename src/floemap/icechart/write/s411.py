@@ -30,12 +30,12 @@ from floemap.icechart.read.gml import ID
 from floemap.icechart.read.s411 import SAYS_SIMULATED
 from floemap.icechart.read.s411_codes import EGG, s411_egg
 from floemap.icechart.reproject import Polygons
-from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
+from floemap.icechart.write.lonlat import lonlat_bounds
 from floemap.icechart.write.s411_axes import SRS_NAMES, Axes
 from floemap.icechart.write.s411_metadata import SetFacts, catalogue, metadata, printable
 from floemap.icechart.write.table import ChartTable, Status, as_table, is_simulated
 from floemap.icechart.write.times import in_utc
-from floemap.icechart.write.vector import DIGITS, rounded
+from floemap.icechart.write.vector import EXACT, Exactness
 from floemap.results.folders import sync_tree
 from floemap.results.whole_files import whole_files
 
@@ -75,6 +75,7 @@ def write_s411(
     name: str | None = None,
     axes: Axes = "latlon",
     lake: bool = False,
+    exactness: Exactness = EXACT,
 ) -> Path:
     """Write a chart as an exchange set of S-411, whole or not at all, and return the path of its folder.
 
@@ -95,6 +96,8 @@ def write_s411(
         of edition 1.1.0. The name of the CRS in the file says which one it is.
     lake
         Whether the ice is on a lake.
+    exactness
+        Digits of the coordinates, and how far edges may move.
 
     Raises
     ------
@@ -109,10 +112,10 @@ def write_s411(
     producer, name = producer or default_producer, name or default_name
     chart = as_table(chart, about)
     eggs, rows = _eggs(chart.table, lake)
-    lonlat = rounded(to_lonlat(np.asarray(chart.table.geometry)[rows], chart.table.crs))
+    lonlat = exactness.lonlat(np.asarray(chart.table.geometry)[rows], chart.table.crs)
     parts, of = shapely.get_parts(lonlat, return_index=True)
     parts = shapely.orient_polygons(parts, exterior_cw=False)
-    tree = _dataset([eggs[i] for i in of], parts, _edges(chart.table, rows[of], parts), axes, lake)
+    tree = _dataset([eggs[i] for i in of], parts, _edges(chart.table, rows[of], parts), axes, lake, exactness.digits)
     _mark(tree, chart.status, about)
     gml = etree.tostring(tree.getroottree(), xml_declaration=True, encoding="UTF-8")
     facts = SetFacts(producer, name, in_utc(start), chart.status, about, lonlat_bounds(lonlat), zlib.crc32(gml))
@@ -187,7 +190,12 @@ def _edges(table: gpd.GeoDataFrame, rows: NDArray[np.intp], parts: Polygons) -> 
 
 
 def _dataset(
-    eggs: Sequence[Mapping[str, list[int]]], parts: Polygons, lines: Sequence[tuple[str, Any]], axes: Axes, lake: bool
+    eggs: Sequence[Mapping[str, list[int]]],
+    parts: Polygons,
+    lines: Sequence[tuple[str, Any]],
+    axes: Axes,
+    lake: bool,
+    digits: int,
 ) -> etree._Element:
     root = etree.Element(f"{{{_ICE}}}IceDataSet", nsmap={"ice": _ICE, "gml": _GML})
     area = "lacice" if lake else "seaice"
@@ -199,10 +207,10 @@ def _dataset(
         drawn = _geometry(feature, "Polygon", f"{area}.{number}g", axes)
         for i, ring in enumerate(shapely.get_rings(polygon)):
             border = etree.SubElement(drawn, f"{{{_GML}}}{'interior' if i else 'exterior'}")
-            _positions(etree.SubElement(border, f"{{{_GML}}}LinearRing"), ring, axes)
+            _positions(etree.SubElement(border, f"{{{_GML}}}LinearRing"), ring, axes, digits)
     for number, (kind, line) in enumerate(lines, 1):
         feature = _feature(root, kind, number)
-        _positions(_geometry(feature, "LineString", f"{kind}.{number}g", axes), line, axes)
+        _positions(_geometry(feature, "LineString", f"{kind}.{number}g", axes), line, axes, digits)
     return root
 
 
@@ -215,10 +223,10 @@ def _geometry(feature: etree._Element, kind: str, name: str, axes: Axes) -> etre
     return etree.SubElement(feature, f"{{{_GML}}}{kind}", {ID: name, "srsName": SRS_NAMES[axes]})
 
 
-def _positions(element: etree._Element, line: Any, axes: Axes) -> None:
+def _positions(element: etree._Element, line: Any, axes: Axes, digits: int) -> None:
     xy = shapely.get_coordinates(line)
     places = (xy[:, ::-1] if axes == "latlon" else xy).tolist()
-    text = " ".join(f"{a:.{DIGITS}f} {b:.{DIGITS}f}" for a, b in places)
+    text = " ".join(f"{a:.{digits}f} {b:.{digits}f}" for a, b in places)
     etree.SubElement(element, f"{{{_GML}}}posList").text = text
 
 

@@ -11,16 +11,19 @@ import math
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyogrio
+import pyproj
 import shapely
 
 from floemap.errors import OutputError
 from floemap.icechart.draw.polygonize import ChartPolygons
+from floemap.icechart.reproject import Polygons
 from floemap.icechart.write.lonlat import lonlat_bounds, to_lonlat
 from floemap.icechart.write.qgis_style import BY_CONFIDENCE, qgis_style, qgis_styles
 from floemap.icechart.write.table import CHECK_SPACE, ChartTable, as_table
@@ -45,6 +48,30 @@ CREATE TABLE layer_styles (
     description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME
 )
 """
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """How exact the longitudes and latitudes of a file are.
+
+    Attributes
+    ----------
+    digits
+        Decimals of degrees.
+    tolerance_m
+        Edges that are straight on the map move by no more.
+    """
+
+    digits: int = DIGITS
+    tolerance_m: float = 1.0
+
+    def lonlat(self, polygons: Polygons, crs: pyproj.CRS) -> Polygons:
+        """Return polygons of a map in rounded degrees, cut at the dateline, (n,)."""
+        return rounded(to_lonlat(polygons, crs, self.tolerance_m), self.digits)
+
+
+#: Longitudes and latitudes to a metre.
+EXACT = Exactness()
 
 
 def write_geopackage(
@@ -148,11 +175,16 @@ def write_style(legend: Legend, path: str | Path) -> Path:
 
 
 def write_geojson(
-    chart: ChartPolygons | ChartTable, path: str | Path, *, start: datetime, about: Mapping[str, Any] | None = None
+    chart: ChartPolygons | ChartTable,
+    path: str | Path,
+    *,
+    start: datetime,
+    about: Mapping[str, Any] | None = None,
+    exactness: Exactness = EXACT,
 ) -> Path:
     """Write GeoJSON by RFC 7946: WGS84, cut at the dateline, closed around the pole; return its path.
 
-    Coordinates have :data:`DIGITS` digits. The member "about" has the facts about the chart; other readers ignore it.
+    The member "about" has the facts about the chart; other readers ignore it.
 
     Parameters
     ----------
@@ -162,6 +194,8 @@ def write_geojson(
         Time of the chart: of a draft, the start of the radar acquisition; with a time zone, or in UTC.
     about
         Facts about the chart, by name.
+    exactness
+        Digits of the coordinates, and how far edges may move.
 
     Raises
     ------
@@ -173,7 +207,7 @@ def write_geojson(
     path, about = Path(path), dict(about or {})
     chart = as_table(chart, about)
     table = chart.table
-    lonlat = rounded(to_lonlat(np.asarray(table.geometry), table.crs))
+    lonlat = exactness.lonlat(np.asarray(table.geometry), table.crs)
     facts = {"status": chart.status.words, "legend": chart.legend.name, "start": in_utc(start).isoformat()}
     facts |= {str(k): _plain(v) for k, v in about.items()}
     head = {"type": "FeatureCollection", "bbox": list(lonlat_bounds(lonlat)), "about": facts}
@@ -188,14 +222,14 @@ def write_geojson(
     return path
 
 
-def rounded(lonlat: Any) -> Any:
-    """Round longitudes and latitudes to :data:`DIGITS` digits; repair polygons that become invalid."""
-    near = shapely.transform(lonlat, lambda xy: np.round(xy, DIGITS) + 0.0)
+def rounded(lonlat: Polygons, digits: int = DIGITS) -> Polygons:
+    """Round longitudes and latitudes; repair polygons that become invalid."""
+    near = shapely.transform(lonlat, lambda xy: np.round(xy, digits) + 0.0)
     broken = ~shapely.is_valid(near)
     if broken.any():
-        snapped = shapely.set_precision(np.asarray(lonlat)[broken], 10.0**-DIGITS)
-        near[broken] = shapely.transform(snapped, lambda xy: np.round(xy, DIGITS) + 0.0)
-    return shapely.orient_polygons(near, exterior_cw=False)
+        snapped = shapely.set_precision(np.asarray(lonlat)[broken], 10.0**-digits)
+        near[broken] = shapely.transform(snapped, lambda xy: np.round(xy, digits) + 0.0)
+    return np.asarray(shapely.orient_polygons(near, exterior_cw=False))
 
 
 def _plain(value: Any) -> Any:
