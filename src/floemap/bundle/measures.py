@@ -18,7 +18,7 @@ _STEP_M = 250.0
 def ice_edge(chart: Chart) -> Any:
     """Return the border between ice of a tenth or more and water of less, as lines on the chart's map.
 
-    Land, ice shelf, bergy water and places without data are neither.
+    Bergy water is water; land, ice shelf and places without data are neither.
     """
     water, ice = (shapely.union_all(chart.geometries[which]) for which in water_and_ice(chart))
     shared = shapely.get_parts(shapely.intersection(shapely.boundary(water), shapely.boundary(ice)))
@@ -29,8 +29,9 @@ def ice_edge(chart: Chart) -> Any:
 def water_and_ice(chart: Chart) -> tuple[Any, Any]:
     """Return which polygons are water of less than a tenth of ice, and which are ice, (n,) each."""
     rule = ice_types(chart, unmapped="ignore").rule
-    neither = (Rule.WATER, Rule.LAND, Rule.ICE_SHELF, Rule.NO_DATA, Rule.BERGY_WATER)
-    return rule == Rule.WATER, ~np.isin(rule.astype(str), [str(r) for r in neither])
+    water, neither = (Rule.WATER, Rule.BERGY_WATER), (Rule.LAND, Rule.ICE_SHELF, Rule.NO_DATA)
+    is_water, is_neither = (np.isin(rule.astype(str), [str(r) for r in rules]) for rules in (water, neither))
+    return is_water, ~is_water & ~is_neither
 
 
 def edge_moved_m(before: Any, after: Any) -> dict[str, float | None]:

@@ -243,4 +243,6 @@ def _changed_in_words(changed: Mapping[str, Any]) -> str:
     moved = changed["ice_edge_moved_m"]
     if moved["mean"] is None:
         return f"{words}, AND THE ICE EDGE IS LOST IN THEM."
+    if not moved["most"]:
+        return f"{words}."
     return f"{words}, the ice edge moved {moved['mean']:.0f} m on average, {moved['most']:.0f} m at most."
