@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def rough(seed: int = 0, points: int = 1500) -> list[Any]:
     borders = [BOTTOM + at * SIDE_M + 400 * rng.standard_normal(points).cumsum() / 10 for at in (0.0, 0.5, 1.0, 1.5)]
     strips = [
         shapely.Polygon([*zip(x, low, strict=True), *zip(x[::-1], high[::-1], strict=True)])
-        for low, high in zip(borders, borders[1:], strict=False)
+        for low, high in pairwise(borders)
     ]
     floes = [shapely.Point(LEFT + k * 30_000.0, BOTTOM + 0.25 * SIDE_M).buffer(600) for k in range(1, 8)]
     return [shapely.difference(strips[0], shapely.union_all(floes)), *strips[1:], *floes]
@@ -163,7 +164,7 @@ def test_what_does_not_fit_is_refused_with_what_would(rough_chart: Path, tmp_pat
     if fitting:
         size = fitting[2].replace(",", "")
         again = settings(max=f"{size}B", only=fitting[1].split(","))
-        assert make_bundle(rough_chart, tmp_path, again, name="fewer").zip.stat().st_size == int(size)
+        assert make_bundle(rough_chart, tmp_path, again, name="fewer").zip.stat().st_size <= int(size)
     else:
         assert "alone" in (caught.value.hint or "")
 
@@ -313,8 +314,10 @@ def test_an_area_from_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "here", "1,2,3", "1,2,3,4,5", "10,80,20,70", "0,0,400,1", "nan,1,2,3", "91N,0E,5nm", "70N,80N,5nm", "70N,10W,5",
-     "70N,10W,0nm", "70N,10W,9999nm", "70-75N,10W,5nm", "-180,-90,180,90", "70N,10W,5mi", "10W,20E,5km"],
+    ["", "here", "1,2,3", "1,2,3,4,5", "10,80,20,70", "0,0,400,1", "nan,1,2,3", "91N,0E,5nm", "70N,80N,5nm",
+     "70N,10W,5",
+     "70N,10W,0nm", "70N,10W,9999nm", "70-75N,10W,5nm", "-180,-90,180,90",
+     "70N,10W,5mi", "10W,20E,5km"],
 )  # fmt: skip
 def test_other_areas_are_errors_that_show_how_to_write_one(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -359,11 +362,11 @@ def test_charts_at_the_pole_and_over_the_date_line(name: str, tmp_path: Path) ->
 
 
 def test_shares_of_a_sector_by_hand(tmp_path: Path) -> None:
-    """Of equal squares: old ice of ten tenths, 5 tenths of first-year ice, bergy water, unknown total, land, nothing."""
+    """Of equal squares: old ice of ten tenths, 5 tenths of first-year ice, bergy water, unknown total, land."""
     rows = (ice(SA="95"), ice("50", SA="86"), ice("02", SA="98"), ice("99", SA="81"), other("L"))
     chart = crops(write_chart(tmp_path / "c.gpkg", rows), f"{LAT:.4f}N,{-LON:.4f}W,200nm").as_chart()
     whole_shape = shapely.union_all(chart.geometries)
-    west, south, east, north = whole_shape.bounds
+    west, south, _, north = whole_shape.bounds
     found = sector_shares(chart, shapely.union(whole_shape, shapely.box(west - 1000, south, west, north)))
     assert found["total"] == pytest.approx((1 + 0.5 + 0) / 3, rel=0.01)
     assert list(found["types"]) == ["old ice", "first-year ice"]
@@ -376,10 +379,8 @@ def test_shares_of_a_sector_by_hand(tmp_path: Path) -> None:
 
 def test_the_ice_is_to_the_right_of_the_edge(tmp_path: Path) -> None:
     """Ice east of the water: with it to the right, one goes north. South of it, one goes east."""
-    for shapes, first in (
-        (squares(2), "south"),
-        ([shapely.box(LEFT, BOTTOM + SIDE_M, LEFT + SIDE_M, BOTTOM + 2 * SIDE_M), squares(1)[0]], "west"),
-    ):
+    west = squares(1)[0]
+    for shapes, first in ((squares(2), "south"), ([shapely.affinity.translate(west, 0, SIDE_M), west], "west")):
         path = write_chart(tmp_path / f"{first}.gpkg", (other("W"), ice(SA="86")), shapes)
         text = part(make_bundle(path, tmp_path / first, settings()), ".txt").read_text()
         found = re.findall(r"(\d\d)-(\d\d)N (\d{3})-(\d\d)W", text.partition("ICE EDGE")[2])
@@ -430,7 +431,7 @@ def test_the_command_on_a_draft(draft: Path, tmp_path: Path) -> None:
     assert contents(draft) == before
     text = (folder / f"{folder.name}.txt").read_text()
     assert "DRAFT" in text and "SIMULATED" in text
-    described = floemap.describe(folder)
+    described = floemap.describe(folder).facts
     assert described["kind"] == "bundle for a ship" and described["simulated"]
     assert run("bundle", draft, "--area", "77N,8W,200nm", "--max", "100kB", "--out", tmp_path).exit_code == 0
 
@@ -445,7 +446,7 @@ def test_what_cannot_be_bundled_is_an_error_and_leaves_nothing(rough_chart: Path
         "time of validity is not known": lambda: make_bundle(rough_chart, out, BundleSettings.checked(area=AROUND)),
         "not a chart": lambda: make_bundle(tmp_path, out, settings()),
         "does not exist|no such": lambda: make_bundle(tmp_path / "none.gpkg", out, settings()),
-        "leads to another folder": lambda: make_bundle(rough_chart, out, settings(), name="../x"),
+        "leads to another folder": lambda: make_bundle(rough_chart, out, settings(), name="a/x"),
         "ASCII": lambda: make_bundle(rough_chart, out, settings(), name="Grönland"),
         "only": lambda: settings(only=["shape"]),
         "valid": lambda: BundleSettings.checked(area=AROUND, valid="yesterday"),

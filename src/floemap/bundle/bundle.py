@@ -56,6 +56,8 @@ _TOLERANCES_M = (0.0, *(50.0 * 2**k for k in range(9)))
 _PIXELS = (1400, 1200, 1000, 850, 700, 600, 500, 420, 350, 300, 240)
 #: Coarsest tolerance, as a share of how far the area reaches: coarser polygons no longer look like the chart.
 _COARSEST = 1 / 20
+#: Of the coarsest tolerances any may make the smallest files, as vertices are compressed.
+_NEARLY = 2
 #: Share of the bytes that the picture may take before the polygons get theirs.
 _PICTURE_SHARE = 0.45
 
@@ -217,7 +219,7 @@ class _Maker:
         """
         parts, most = self.settings.only, self.settings.max_bytes
         has_polygons = any(part != "picture" for part in parts)
-        smallest = self.bundle(parts, len(self.tolerances) - 1, len(_PIXELS) - 1)
+        coarsest, smallest = self._smallest(parts)
         if len(smallest.zip) > most:
             raise self._too_large(smallest)
         share = most * (_PICTURE_SHARE if has_polygons else 1)
@@ -231,7 +233,6 @@ class _Maker:
         def fits(level: int, pixels: int) -> bool:
             return len(self.bundle(parts, level, pixels).zip) <= most
 
-        coarsest = len(self.tolerances) - 1
         while pixels < last and not fits(coarsest, pixels):
             pixels += 1
         low, high = 0, coarsest if has_polygons else 0
@@ -243,6 +244,13 @@ class _Maker:
             pixels -= 1
         return self.bundle(parts, level, pixels)
 
+    def _smallest(self, parts: tuple[str, ...]) -> tuple[int, _Made]:
+        """Return the smallest bundle of some parts, and the number of its tolerance: the coarsest or nearly so."""
+        levels = range(max(0, len(self.tolerances) - _NEARLY), len(self.tolerances))
+        made = {level: self.bundle(parts, level, len(_PIXELS) - 1) for level in reversed(levels)}
+        level = min(made, key=lambda n: len(made[n].zip))
+        return level, made[level]
+
     def _too_large(self, smallest: _Made) -> ConfigError:
         """Return the error that no bundle fits, with what would."""
         most, parts = self.settings.max_bytes, self.settings.only
@@ -251,14 +259,13 @@ class _Maker:
             for name, c in smallest.parts.items()
         }
         listed = ", ".join(f"{what} {size:,}" for what, size in sorted(sizes.items(), key=lambda pair: -pair[1]))
-        coarsest, least = len(self.tolerances) - 1, len(_PIXELS) - 1
         fewer = [tuple(p for p in parts if p != left) for left in parts if len(parts) > 1] + [(p,) for p in parts]
         found = {}
         for some in dict.fromkeys(fewer):
-            size = len(self.bundle(some, coarsest, least).zip)
+            size = len(self._smallest(some)[1].zip)
             if size <= most and some != parts:
                 found[some] = size
-        alone = len(self.bundle((), coarsest, least).zip)
+        alone = len(self._smallest(())[1].zip)
         if found:
             some = max(found, key=lambda s: (len(s), -found[s]))
             hint = f"--only {','.join(some)} takes {found[some]:,} bytes"

@@ -35,7 +35,7 @@ _SLICES, _BEYOND = 24, 3.0
 _NO_SEA = (Rule.LAND, Rule.ICE_SHELF)
 _UNKNOWN = "ice of unknown type"
 #: Smallest share that is listed.
-_LEAST = 0.005
+_LEAST, _ROUNDING = 0.005, 1e-6
 
 
 def summary(chart: Chart, facts: ChartFacts, area: Area) -> str:
@@ -156,7 +156,9 @@ def sector_shares(chart: Chart, shape: Any) -> dict[str, Any]:
     by_stage: dict[str, float] = defaultdict(float)
     for row in np.flatnonzero(known):
         shares = _named_shares(types, row)
-        shares[_UNKNOWN] = shares.get(_UNKNOWN, 0.0) + max(0.0, float(total[row]) - sum(shares.values()))
+        rest = float(total[row]) - sum(shares.values())
+        if rest > _ROUNDING:
+            shares[_UNKNOWN] = shares.get(_UNKNOWN, 0.0) + rest
         for words, share in shares.items():
             by_stage[words] += share * known[row] / known.sum()
     order = _order(types)
