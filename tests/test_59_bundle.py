@@ -156,7 +156,7 @@ def test_what_does_not_fit_is_refused_with_what_would(rough_chart: Path, tmp_pat
     with pytest.raises(ConfigError) as caught:
         make_bundle(rough_chart, tmp_path, settings(max="3kB", only=["geojson", "s411"]))
     assert not list(tmp_path.iterdir())
-    least = int(re.search(r"at least ([\d,]+) bytes", caught.value.message)[1].replace(",", ""))  # type: ignore[index]
+    least = int(re.search(r"at least ([\d,]+) bytes", caught.value.message)[1].replace(",", ""))
     assert make_bundle(rough_chart, tmp_path, settings(max=f"{least}B", only=["geojson", "s411"])).zip.is_file()
     with pytest.raises(ConfigError, match="at least"):
         make_bundle(rough_chart, tmp_path, settings(max=f"{least - 1}B", only=["geojson", "s411"]), overwrite=True)

@@ -20,7 +20,8 @@ from floemap.icechart.read.corrections import (
 )
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.read.sources import datasets_of
-from floemap.icechart.write.table import Status, in_utc
+from floemap.icechart.write.table import Status
+from floemap.icechart.write.times import in_utc
 from floemap.legend import SIX_CLASSES, Legend
 from floemap.own_legends import from_record
 from floemap.publishing.drafts import Draft

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pyproj
 import shapely
+from numpy.typing import NDArray
 
 from floemap.bundle.area import Area, position
 from floemap.bundle.measures import ice_edge, water_and_ice
 from floemap.bundle.source import ChartFacts
 from floemap.icechart.dominant_type import IceTypes, Rule, ice_types
-from floemap.icechart.read.codes import NOT_GIVEN
+from floemap.icechart.read.codes import NO_TYPE, NOT_GIVEN
 from floemap.icechart.read.sigrid3 import Chart
 from floemap.legend import STAGES_BY_THICKNESS, stage_in_words, stage_of
 
@@ -166,7 +167,7 @@ def sector_shares(chart: Chart, shape: Any) -> dict[str, Any]:
         "sea_km2": whole / 1e6,
         "bergy": float(sea[bergy].sum() / whole),
         "unknown": float(sea[unknown].sum() / whole),
-        "unknown_types": sorted({n for row in unknown for n in _named_shares(types, row)}, key=order.__getitem__),
+        "unknown_types": sorted(_names(types.stages[unknown]), key=order.__getitem__),
         "total": float((np.nan_to_num(total) * known).sum() / known.sum()) if known.any() else None,
         "types": dict(sorted(by_stage.items(), key=lambda pair: order[pair[0]])),
     }
@@ -179,6 +180,11 @@ def _named_shares(types: IceTypes, row: Any) -> dict[str, float]:
         if share > 0:
             shares[_UNKNOWN if stage == NOT_GIVEN else stage_in_words(stage)] += share
     return dict(shares)
+
+
+def _names(stages: NDArray[np.int16]) -> set[str]:
+    """Return the names of the types that polygons have, whatever their shares."""
+    return {stage_in_words(stage) for stage in np.unique(stages).tolist() if stage not in NO_TYPE}
 
 
 def _order(types: IceTypes) -> dict[str, int]:

@@ -13,7 +13,8 @@ import shapely
 from lxml import etree
 
 from floemap.icechart.write.s411_metadata import printable
-from floemap.icechart.write.table import ChartTable, in_utc
+from floemap.icechart.write.table import ChartTable
+from floemap.icechart.write.times import in_utc
 from floemap.icechart.write.vector import EXACT, Exactness
 from floemap.legend import RGB
 from floemap.results.whole_files import whole_files
