@@ -18,6 +18,7 @@ import typer
 from packaging.requirements import Requirement
 
 import floemap
+from floemap.bundle.settings import BundleSettings
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
 from floemap.errors import ConfigError
@@ -177,7 +178,7 @@ def test_commands_in_documents_exist(document: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_settings_in_documents_exist(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables are settings of a study, or a legend, which settings after it name as a file."""
+    """Tables are settings of a study, of a bundle, or a legend, which settings after it name as a file."""
     monkeypatch.chdir(tmp_path)
     for body in _blocks(document, "toml"):
         values = tomllib.loads(body)
@@ -185,6 +186,8 @@ def test_settings_in_documents_exist(document: str, tmp_path: Path, monkeypatch:
             if "classes" in values:
                 assert len(LegendTable.checked(**values).legend()) == len(values["classes"])
                 Path("my_legend.toml").write_text(body, encoding="utf-8")
+            elif "area" in values:
+                BundleSettings.checked(**values)
             else:
                 Study.checked(**values)
         except ConfigError as e:
