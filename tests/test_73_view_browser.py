@@ -367,6 +367,19 @@ def test_values_are_those_of_the_full_resolution_without_data_too(desk: View) ->
     assert desk.click(-19, -19).count("no data") == 2
 
 
+def test_the_wheel_zooms_and_a_drag_moves_without_a_click_first(desk: View) -> None:
+    desk.go(**AT_POLE, l0="classes")
+    x, y = desk.middle()
+    desk.page.mouse.move(x, y)
+    desk.page.mouse.wheel(0, -300)
+    desk.page.wait_for_url(lambda url: "r=1000" not in url, timeout=5000)
+    desk.go(**AT_POLE, l0="classes")
+    desk.page.mouse.down()
+    desk.page.mouse.move(x + 50, y, steps=3)
+    desk.page.mouse.up()
+    desk.page.wait_for_url(lambda url: "c=90" not in url, timeout=5000)
+
+
 def test_keys_lead_through_the_places_to_review(desk: View) -> None:
     desk.go(**AT_POLE, l0="classes")
     desk.page.locator(".map").first.focus()

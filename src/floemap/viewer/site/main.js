@@ -17,6 +17,9 @@ import { minute, Timeline } from "./timeline.js";
 const { extent: extents, Feature, geom, proj } = globalThis.ol;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
+/** Longest time that the coastline waits for the first picture. */
+const COAST_WAITS_MS = 3000;
+
 /** What makes two layers of different scenes, or of different runs, the same to the reader. */
 const kin = (layer, run = layer.run) => JSON.stringify([layer.group, layer.title, layer.kind, layer.vector, run]);
 
@@ -26,6 +29,7 @@ class App {
     this.scene = null;
     this.options = { filled: "pattern", letters: true };
     this.gridOn = true;
+    this.pictured = new Promise((resolve) => { this.noteFirstPicture = resolve; });
     for (const scene of file.scenes) scene.layers.forEach((layer, order) => { layer.order = order; });
     this.panes = new Panes(byId("maps"), {
       options: this.options,
@@ -154,6 +158,9 @@ class App {
   async drawCoast(code) {
     const { url } = this.file.coast;
     if (!url) return;
+    // The scene comes first: to put a coastline on a projection takes as long as to draw a raster.
+    await Promise.race([this.pictured, new Promise((done) => setTimeout(done, COAST_WAITS_MS))]);
+    if (code !== this.code) return;
     const north = this.scene.extent ? proj.toLonLat(extents.getCenter(this.scene.extent), this.scene.projection)[1] >= 0 : true;
     try {
       const features = await coastline(url, code, north);
@@ -211,6 +218,7 @@ class App {
     if (this.panes.all.some(waits)) return;
     document.documentElement.dataset.drawn = "yes";
     if (!performance.getEntriesByName("first-picture").length) performance.mark("first-picture");
+    this.noteFirstPicture();
   }
 
   // --- layers

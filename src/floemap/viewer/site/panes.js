@@ -6,7 +6,7 @@ import { button, el, tell } from "./dom.js";
 import { hasWebGL, rasterLayer, stretchVariables } from "./rasters.js";
 import { vectorLayer } from "./vectors.js";
 
-const { control, layer: layers, Map: OlMap, source: sources, style: styles, View } = globalThis.ol;
+const { control, interaction, layer: layers, Map: OlMap, source: sources, style: styles, View } = globalThis.ol;
 
 export const LETTERS = ["A", "B", "C", "D"];
 
@@ -46,6 +46,8 @@ class Pane {
     this.map = new OlMap({
       target: this.target,
       controls: [new control.ScaleLine({ minWidth: 70 }), new control.ScaleLine({ units: "nautical", minWidth: 70, className: "nautical" })],
+      // The page does not scroll, so the wheel and a finger need not wait until the map has the focus.
+      interactions: interaction.defaults.defaults({ onFocusOnly: false }),
       layers: this.background(),
     });
     this.map.on("singleclick", (event) => listeners.pick(event.coordinate));
