@@ -94,14 +94,26 @@ export function drawEgg(egg) {
     "svg",
     { class: "egg", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Egg. ${eggInWords(egg)}` },
     svg("ellipse", { cx: middle, cy: HEIGHT / 2, rx: 66, ry: HEIGHT / 2 - 4 }),
-    line(52, 59), line(88, 66), line(124, 59),
-    sign(ct ? concentration(ct) : "–", middle, ROWS[0], "ct"),
+    types.length ? [line(52, 59), line(88, 66), line(124, 59)] : null,
+    sign(ct ? concentration(ct) : "–", middle, types.length ? ROWS[0] : HEIGHT / 2, "ct"),
     row("share", concentration, ROWS[1], "c"),
     row("stage", stageSign, ROWS[2], "s"),
     row("form", formSign, ROWS[3], "f"),
     trace ? sign(stageSign(trace), 14, ROWS[2], "so") : null,
     rest ? sign(stageSign(rest), WIDTH - 14, ROWS[2], "sd") : null,
   );
+}
+
+/** Return the egg as lines of text, for a label on the map. A single type has no partial concentration. */
+export function eggLines({ ct, types, trace, rest }) {
+  const row = (field, signOf) => types.map((type) => signOf(type[field]) || "–").join("  ");
+  const stages = [trace && `(${stageSign(trace)})`, row("stage", stageSign), rest && `(${stageSign(rest)})`];
+  return [
+    concentration(ct),
+    types.length > 1 ? row("share", concentration) : "",
+    stages.filter(Boolean).join(" "),
+    row("form", formSign),
+  ].filter(Boolean);
 }
 
 /** Return the egg as a table of codes, beside the drawing. */

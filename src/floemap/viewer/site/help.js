@@ -9,6 +9,7 @@ const KEYS = [
   ["s", "two maps under a swipe"],
   ["f", "whole scene"],
   ["u", "north up, or as the projection has it"],
+  ["o", "polygons filled, or as outlines"],
   ["g", "graticule on or off"],
   ["arrows, +, −", "move and zoom the map that has the focus"],
   ["Enter", "what is in the middle of that map"],

@@ -46,14 +46,17 @@ function stretchSliders(layer, app) {
     }));
 }
 
-function fillChoice(app) {
-  const ways = { pattern: "Colour and pattern", colour: "Colour", outline: "Outline only" };
-  const select = el("select", { onchange: () => app.refill({ filled: select.value }) },
-    Object.entries(ways).map(([value, text]) => el("option", { value }, text)));
-  select.value = app.options.filled;
-  const letters = el("input", { type: "checkbox", checked: app.options.letters, onchange: () => app.refill({ letters: letters.checked }) });
-  return el("div", { class: "fill" }, el("label", {}, "Fill ", select), el("label", {}, letters, " Letters"));
+function choice(label, option, texts, app) {
+  const select = el("select", { onchange: () => app.refill({ [option]: select.value }) },
+    Object.entries(texts).map(([value, text]) => el("option", { value }, text)));
+  select.value = app.options[option];
+  return el("label", { class: "choice" }, el("span", {}, label), select);
 }
+
+const fillChoices = (app) => [
+  choice("Fill", "filled", { pattern: "colour and pattern", colour: "colour", outline: "outline only" }, app),
+  choice("Labels", "labels", { letters: "letters", eggs: "eggs", none: "none" }, app),
+];
 
 function row(layer, pane, app, index) {
   const opacity = pane.chosen.get(layer) ?? null;
@@ -69,7 +72,7 @@ function row(layer, pane, app, index) {
   if (opacity !== null) {
     const controls = [slider("Opacity", Math.round(100 * opacity), [0, 100, 5], (v) => `${v} %`, (v) => app.choose(layer, v / 100, false))];
     if (!layer.vector && layer.kind !== "classes") controls.push(...stretchSliders(layer, app));
-    if (layer.vector && layer.kind === "polygons") controls.push(fillChoice(app));
+    if (layer.vector && layer.kind === "polygons") controls.push(...fillChoices(app));
     parts.push(el("div", { class: "controls" }, controls));
     if (state === "reading") parts.push(el("p", { class: "state" }, "reading …"));
     else if (state !== "drawn" && state) parts.push(el("p", { class: "state bad" }, state[0].toUpperCase() + state.slice(1)));

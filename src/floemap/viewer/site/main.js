@@ -27,7 +27,7 @@ class App {
   constructor(file) {
     this.file = file;
     this.scene = null;
-    this.options = { filled: "pattern", letters: true };
+    this.options = { filled: "pattern", labels: "letters" };
     this.gridOn = true;
     this.pictured = new Promise((resolve) => { this.noteFirstPicture = resolve; });
     for (const scene of file.scenes) scene.layers.forEach((layer, order) => { layer.order = order; });
@@ -40,7 +40,7 @@ class App {
       hover: (at) => { byId("where").textContent = inWords(proj.toLonLat(at, this.code)); },
       pick: (at) => this.pick(at),
     });
-    this.review = new Review(byId("review"), (place) => this.showReview(place));
+    this.review = new Review(byId("review"), (place, words) => this.showReview(place, words));
     this.timeline = new Timeline(byId("timeline"), file.scenes, (scene) => this.showScene(scene), () => this.drawFootprints());
     this.help = makeHelp(file);
     this.makeTools();
@@ -96,7 +96,7 @@ class App {
     });
     marks.clear();
     this.sceneShown();
-    say(`Scene ${scene.name}, ${minute(scene.time)}`);
+    say(`Scene ${scene.short}, ${minute(scene.time)}`);
   }
 
   sceneShown() {
@@ -107,8 +107,9 @@ class App {
     this.showProjections();
     this.drawFootprints();
     document.title = `${scene.simulated ? "SIMULATED: " : ""}${scene.name} – ${this.file.title}`;
-    byId("title").replaceChildren(el("span", { class: "scene" }, scene.name),
-      el("span", { class: "of" }, [minute(scene.time), scene.mission, this.file.title].filter(Boolean).join(" · ")));
+    const names = scene.short === scene.name ? [minute(scene.time), scene.mission] : [scene.name];
+    byId("title").replaceChildren(el("span", { class: "scene", title: scene.name }, scene.short),
+      el("span", { class: "of", title: `${scene.name}, ${this.file.title}` }, [...names, this.file.title].filter(Boolean).join(" · ")));
     const badges = [];
     if (scene.simulated) badges.push(el("strong", { class: "badge simulated" }, "SIMULATED"));
     if (scene.status) badges.push(el("strong", { class: `badge ${scene.status === "published" ? "" : "draft"}` }, scene.status.toUpperCase()));
@@ -295,34 +296,42 @@ class App {
 
   // --- places
 
-  /** Show what is at a place of the map, in all panes. */
+  /** Show what is at a place that was clicked, and mark it with its polygon. */
   pick(at) {
+    marks.clear();
+    marks.addFeature(new Feature(new geom.Point(at)));
+    const polygon = this.describe(at).find(([, layer]) => layer.kind === "polygons");
+    if (polygon) marks.addFeature(new Feature(polygon[0].getGeometry()));
+    this.open("info");
+  }
+
+  /** Fill the panel with what all panes show at a place of the map. Returns the features there, with their layers. */
+  describe(at, lead = "") {
     const lonLat = proj.toLonLat(at, this.code);
     const features = this.panes.all.flatMap((p) => p.featuresAt(at));
     const seen = new Set();
     const own = features.filter(([f]) => !seen.has(f) && seen.add(f));
-    marks.clear();
-    marks.addFeature(new Feature(new geom.Point(at)));
-    own.filter(([, l]) => l.kind === "polygons").slice(0, 1).forEach(([f]) => marks.addFeature(new Feature(f.getGeometry())));
     const others = this.scenesAt(at);
-    showPlace(byId("place"), { lonLat, xy: at, code: this.code, features: own, panes: this.panes.all }).catch((e) => tell(e.message));
+    showPlace(byId("place"), { lonLat, xy: at, code: this.code, features: own, panes: this.panes.all, lead }).catch((e) => tell(e.message));
     if (others.length) byId("place").append(el("h3", {}, "Other scenes here"), el("ul", { class: "scenes" }, others));
-    this.open("info");
+    return own;
   }
 
   scenesAt(at) {
     const ids = footprints.getFeaturesAtCoordinate(at).map((f) => f.get("scene"));
     return this.timeline.inRange.filter((s) => s !== this.scene && ids.includes(s.id)).slice(0, 12).map((s) =>
-      el("li", {}, el("button", { type: "button", onclick: () => this.showScene(s) }, minute(s.time), el("small", {}, s.name))));
+      el("li", {}, el("button", { type: "button", onclick: () => this.showScene(s) }, s.short, s.short === s.name ? null : el("small", {}, s.name))));
   }
 
-  showReview({ lon, lat, radius }) {
+  showReview({ lon, lat, radius }, words) {
     const centre = proj.fromLonLat([lon, lat], this.code);
     marks.clear();
     const { view } = this.panes;
     const metres = proj.getPointResolution(this.code, 1, centre, "m");
     const reach = (radius ?? 5000) / metres;
-    marks.addFeature(new Feature(radius ? new geom.Circle(centre, reach) : new geom.Point(centre)));
+    marks.addFeature(new Feature(new geom.Point(centre)));
+    if (radius) marks.addFeature(new Feature(new geom.Circle(centre, reach)));
+    this.describe(centre, words);
     const size = this.panes.all[0].map.getSize() ?? [800, 600];
     view.animate({ center: centre, resolution: (6 * reach) / Math.min(...size), duration: calm.matches ? 0 : 300 });
   }
@@ -379,6 +388,12 @@ class App {
     view.animate({ rotation: view.getRotation() ? 0 : northUp(view.getCenter(), this.code), duration: calm.matches ? 0 : 250 });
   }
 
+  /** Show the outlines of polygons only, or fill them again. */
+  toggleFill() {
+    this.refill({ filled: this.options.filled === "outline" ? "pattern" : "outline" });
+    this.changed();
+  }
+
   toggleGrid() {
     this.gridOn = !this.gridOn;
     byId("grid").setAttribute("aria-pressed", String(this.gridOn));
@@ -392,7 +407,7 @@ class App {
       n: () => this.review.step(1), p: () => this.review.step(-1),
       "[": () => this.timeline.step(-1), "]": () => this.timeline.step(1),
       1: () => this.arrange("one", 1), 2: () => this.arrange("side", 2), 3: () => this.arrange("side", 3), 4: () => this.arrange("side", 4),
-      s: () => this.arrange("swipe", 2), f: () => this.fit(), u: () => this.turn(), g: () => this.toggleGrid(),
+      s: () => this.arrange("swipe", 2), f: () => this.fit(), u: () => this.turn(), g: () => this.toggleGrid(), o: () => this.toggleFill(),
       Escape: () => this.open(""), "?": () => this.help.showModal(),
     };
     if (!Object.hasOwn(keys, event.key)) return;

@@ -96,6 +96,7 @@ function sceneOf(raw, index, legends) {
   const time = Date.parse(text(raw.time));
   return Object.assign(scene, {
     name: text(raw.name, `Scene ${index + 1}`),
+    short: text(raw.short, text(raw.name, `Scene ${index + 1}`)),
     time: Number.isNaN(time) ? null : time,
     mission: text(raw.mission),
     simulated: raw.simulated === true,

@@ -71,9 +71,9 @@ async function valueRow(layer, lonLat) {
  * Fill the panel with what is at a place.
  *
  * `lonLat` is the place, `xy` the same on the map's projection `code`; `features` are [feature, layer] pairs, `panes`
- * all panes. Rasters answer later than the rest: their rows are filled in as they come.
+ * all panes, `lead` what screen readers hear first. Rasters answer later than the rest: their rows are filled in as they come.
  */
-export async function showPlace(host, { lonLat, xy, code, features, panes }) {
+export async function showPlace(host, { lonLat, xy, code, features, panes, lead }) {
   const note = el("p", { class: "hint" }, `x ${Math.round(xy[0])} m, y ${Math.round(xy[1])} m in ${code}`);
   const body = el("tbody", {});
   const parts = [el("h2", {}, "At this place"), el("p", { class: "position" }, inWords(lonLat)), note];
@@ -91,6 +91,6 @@ export async function showPlace(host, { lonLat, xy, code, features, panes }) {
   if (host.asked !== asked) return;
   body.append(...rows);
   const values = rows.map((r) => `${r.cells[0].textContent} ${r.cells[1].textContent}`);
-  say([inWords(lonLat), ...told, ...values].join("; "));
+  say([lead, inWords(lonLat), ...told, ...values].filter(Boolean).join("; "));
 }
 

@@ -189,11 +189,18 @@ export function physical(layer, stored) {
 
 const digitsOf = (scale) => (scale === 1 ? 3 : Math.max(0, Math.ceil(-Math.log10(Math.abs(scale)) - 1e-9)));
 
+/** Return the values of the bands that a colour picture is made of. */
+function inColours(layer, stored) {
+  const names = layer.greenIsMean ? ["red", null, "blue"] : ["red", "green", "blue"];
+  return names.map((name, i) => name && `${name} ${physical(layer, stored[i])}`).filter(Boolean).join(", ");
+}
+
 /** Return what a raster says at a place [lon, lat], in words and, for classes, as an entry of the legend. */
 export async function valueAt(layer, lonLat) {
   const stored = await storedAt(layer, lonLat);
   if (!stored) return { words: "no data" };
-  if (layer.kind !== "classes") return { words: stored.map((v) => physical(layer, v)).join(", ") };
+  if (layer.kind === "rgb") return { words: inColours(layer, stored) };
+  if (layer.kind !== "classes") return { words: physical(layer, stored[0]) };
   const entry = layer.legend?.entries.find((e) => e.value === stored[0]);
   return { words: entry ? entry.label : `class ${stored[0]}`, entry };
 }

@@ -4,7 +4,7 @@ import { button, el, say } from "./dom.js";
 import { inWords } from "./projections.js";
 
 export class Review {
-  /** `show` is called with a place when it is chosen. */
+  /** `show` is called with a place when it is chosen, and with its words. */
   constructor(host, show) {
     this.host = host;
     this.show = show;
@@ -51,7 +51,8 @@ export class Review {
     this.at = index;
     this.mark();
     const place = this.places[index];
-    this.show(place);
-    say(`Place ${index + 1} of ${this.places.length}: ${place.title}. ${place.why}. ${inWords([place.lon, place.lat])}`);
+    const words = `Place ${index + 1} of ${this.places.length}: ${place.title}. ${place.why}`;
+    say(words);
+    this.show(place, words);
   }
 }

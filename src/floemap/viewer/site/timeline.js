@@ -57,7 +57,7 @@ export class Timeline {
     this.shown = scene;
     if (!this.strip) return;
     const at = this.inRange.indexOf(scene);
-    const attributes = { "aria-valuemin": 1, "aria-valuemax": this.inRange.length, "aria-valuenow": at + 1, "aria-valuetext": `${minute(scene.time)}, ${scene.name}` };
+    const attributes = { "aria-valuemin": 1, "aria-valuemax": this.inRange.length, "aria-valuenow": at + 1, "aria-valuetext": scene.short === scene.name ? `${minute(scene.time)}, ${scene.name}` : scene.short };
     for (const [name, value] of Object.entries(attributes)) this.strip.setAttribute(name, value);
     this.count.textContent = `${at + 1} of ${this.inRange.length}`;
     this.draw();

@@ -1,6 +1,7 @@
 // Polygons, lines and places from GeoJSON: read once, put on the map's projection, drawn in the legend's colours.
 
 import { patternOf, rgb, tileOf } from "./colours.js";
+import { eggLines, readEgg } from "./egg.js";
 
 const { format, layer: layers, proj, source: sources, style: styles } = globalThis.ol;
 
@@ -47,6 +48,8 @@ export function entryOf(feature, legend) {
 }
 
 const ink = "rgba(25,32,45,.9)";
+/** How strongly polygons are filled: the radar below them is to be seen. */
+const FILL = 0.4;
 const halo = new styles.Stroke({ color: "rgba(255,255,255,.85)", width: 3 });
 
 /** Return [fill, letters] of a polygon by its class and the way to fill. */
@@ -56,8 +59,8 @@ function faceOf(feature, layer, filled) {
   const colour = entry?.colour ?? (land ? "#e1d7c3" : "#888888");
   const letters = entry ? entry.letter || entry.label.slice(0, 3) : "";
   if (filled === "outline") return [new styles.Fill({ color: "rgba(0,0,0,0)" }), letters];
-  if (filled === "colour" || land) return [new styles.Fill({ color: `rgba(${rgb(colour).join(",")},.55)` }), letters];
-  const tile = tileOf(colour, entry ? patternOf(entry, index) : "", 0.55);
+  if (filled === "colour" || land) return [new styles.Fill({ color: `rgba(${rgb(colour).join(",")},${FILL})` }), letters];
+  const tile = tileOf(colour, entry ? patternOf(entry, index) : "", FILL);
   const pattern = document.createElement("canvas").getContext("2d").createPattern(tile, "repeat");
   return [new styles.Fill({ color: pattern }), letters];
 }
@@ -70,21 +73,23 @@ function polygonStyle(layer, options) {
     if (!kept.has(key)) kept.set(key, faceOf(feature, layer, options.filled));
     const [fill, letters] = kept.get(key);
     const [west, south, east, north] = feature.getGeometry().getExtent();
-    const large = Math.min(east - west, north - south) > 26 * resolution;
-    const text = options.letters && letters && large
-      ? new styles.Text({ text: letters, font: "600 12px system-ui, sans-serif", fill: new styles.Fill({ color: ink }), stroke: halo })
-      : undefined;
+    const across = Math.min(east - west, north - south) / resolution;
+    const egg = options.labels === "eggs" && across > 90 ? readEgg(own) : null;
+    const words = egg?.types.length ? eggLines(egg).join("\n") : options.labels !== "none" && across > 26 ? letters : "";
+    const font = `600 ${egg ? 11 : 12}px system-ui, sans-serif`;
+    const text = words ? new styles.Text({ text: words, font, fill: new styles.Fill({ color: ink }), stroke: halo }) : undefined;
     return new styles.Style({ fill, stroke: new styles.Stroke({ color: ink, width: 1 }), text });
   };
 }
 
-function plainStyle() {
+function plainStyle(layer) {
   return (feature) => {
+    const colour = entryOf(feature, layer.legend)[0]?.colour ?? "#d6008f";
     const name = feature.get("own").NAME ?? feature.get("own").TITLE ?? feature.get("own").LEG;
     return new styles.Style({
       fill: new styles.Fill({ color: "rgba(255,255,255,.08)" }),
-      stroke: new styles.Stroke({ color: "#d6008f", width: 2.5 }),
-      image: new styles.Circle({ radius: 5, fill: new styles.Fill({ color: "#d6008f" }), stroke: new styles.Stroke({ color: "#fff", width: 1.5 }) }),
+      stroke: new styles.Stroke({ color: colour, width: 2.5 }),
+      image: new styles.Circle({ radius: 5, fill: new styles.Fill({ color: colour }), stroke: new styles.Stroke({ color: "#fff", width: 1.5 }) }),
       text: name === undefined || name === null ? undefined : new styles.Text({
         text: String(name).slice(0, 60), offsetY: -12, font: "12px system-ui, sans-serif",
         fill: new styles.Fill({ color: "#8a005c" }), stroke: halo,
@@ -93,14 +98,14 @@ function plainStyle() {
   };
 }
 
-/** Return a map layer of a vector file. `options` holds `filled` (pattern, colour, outline) and `letters`. */
+/** Return a map layer of a vector file. `options` holds `filled` (pattern, colour, outline) and `labels` (letters, eggs, none). */
 export async function vectorLayer(layer, projection, options) {
   if (!layer.url) throw new Error("its address is not one of this map");
   if (!proj.get(projection)) throw new Error(`the projection ${projection} is not in the map`);
   const source = new sources.Vector({ features: await featuresOf(layer.url, projection) });
   return new layers.Vector({
     source,
-    style: layer.kind === "polygons" ? polygonStyle(layer, options) : plainStyle(),
+    style: layer.kind === "polygons" ? polygonStyle(layer, options) : plainStyle(layer),
     declutter: layer.id,
   });
 }
