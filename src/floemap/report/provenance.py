@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -136,12 +138,18 @@ def _software(run: RunFolder) -> Table:
         ("comparison", str(run.results.get("software", NONE)), str(run.results.get("created", NONE))),
         ("this report", f"floemap {__version__}", f"Python {platform.python_version()}, {platform.machine()}"),
     ]
-    for package in _PACKAGES:
-        try:
-            rows.append((package, version(package), "when the report was made"))
-        except PackageNotFoundError:
-            continue
+    rows += [(package, installed, "when the report was made") for package, installed in _installed()]
     return Table("Software", ("what", "version", "when and where"), tuple(rows))
+
+
+@cache
+def _installed() -> tuple[tuple[str, str], ...]:
+    """Return the packages that are installed and their versions, which take long to look up."""
+    found = []
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append((package, version(package)))
+    return tuple(found)
 
 
 def configuration_text(configuration: Mapping[str, Any]) -> str:
