@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def options_by_command() -> dict[str, set[str]]:
 COMMANDS = options_by_command()
 
 
+@cache
 def hints() -> list[tuple[str, str]]:
     """Every hint in the sources, with the module; what is filled in later stands as X."""
     found = []
