@@ -219,11 +219,14 @@ class View:
     def go(self, hash_: str = "", **parts: str) -> None:
         """Show what an address says, and wait until all of it is drawn."""
         text = hash_ or "&".join(f"{k}={v}" for k, v in parts.items())
-        self.page.evaluate("text => { location.hash = text }", text)
+        self.page.evaluate(
+            "text => new Promise(done => { addEventListener('hashchange', () => setTimeout(done), {once: true});"
+            " if (location.hash === '#' + text) location.hash += '&'; else location.hash = text })",
+            text,
+        )
         self.drawn()
 
     def drawn(self) -> None:
-        self.page.wait_for_timeout(60)
         self.page.wait_for_selector("html[data-drawn]", state="attached", timeout=20_000)
 
     def middle(self, pane: int = 0) -> tuple[float, float]:
@@ -239,9 +242,9 @@ class View:
     def click(self, x: float, y: float) -> str:
         """Click the map, that far right of and below its middle; return what the panel says once values are there."""
         x0, y0 = self.middle()
+        self.page.evaluate("document.getElementById('place').removeAttribute('aria-busy')")
         self.page.mouse.click(x0 + x, y0 + y)
-        self.page.wait_for_selector("#place .position")
-        self.page.wait_for_timeout(300)
+        self.page.wait_for_selector("#place[aria-busy=false]", state="attached", timeout=10_000)
         return str(self.page.locator("#place").inner_text())
 
 

@@ -86,17 +86,30 @@ export function arcOf(longitudes) {
 
 const lineStyle = new styles.Style({ stroke: new styles.Stroke({ color: "rgba(40,70,110,.45)", width: 1 }) });
 
-function labelled(text, at, code) {
-  const point = new Feature(new geom.Point(proj.fromLonLat(at, code)));
+/**
+ * Return the name of a line of the graticule as a feature at the edge of the view, off what is to be seen: a parallel's
+ * at the left, a meridian's at the bottom. Nothing for a line that is not in the view.
+ */
+function labelled(text, feature, view, parallel) {
+  const inset = 0.012 * Math.min(view[2] - view[0], view[3] - view[1]);
+  const inner = extents.buffer(view, -inset);
+  const inside = feature.getGeometry().getCoordinates().filter((at) => extents.containsCoordinate(inner, at));
+  if (!inside.length) return [];
+  const axis = parallel ? 0 : 1;
+  const at = inside.reduce((least, other) => (other[axis] < least[axis] ? other : least));
+  const share = (at[0] - view[0]) / (view[2] - view[0]);
+  const point = new Feature(new geom.Point(at));
   point.setStyle(new styles.Style({
     text: new styles.Text({
       text,
+      textAlign: share < 0.08 ? "left" : share > 0.92 ? "right" : "center",
+      textBaseline: parallel ? "middle" : "bottom",
       font: "11px system-ui, sans-serif",
       fill: new styles.Fill({ color: "#24405f" }),
       stroke: new styles.Stroke({ color: "rgba(255,255,255,.8)", width: 3 }),
     }),
   }));
-  return point;
+  return [point];
 }
 
 /** Return degrees and minutes of a meridian or parallel, as "80° N", "12° 30′ W". */
@@ -122,14 +135,13 @@ export function graticule(view, code) {
   const [first, span] = north || south ? [-180, 360] : arcOf(positions.map(([lon]) => lon));
   const parallel = stepFor(Math.max(high - low, 0.05), 7);
   const meridian = stepFor(Math.max(span, 0.05), 13);
-  const middle = { lon: first + span / 2, lat: nearest((low + high) / 2, parallel) + parallel / 2 };
   const drawn = [];
   for (let k = Math.ceil(low / parallel); k * parallel <= high; k++) {
     const lat = k * parallel;
     if (Math.abs(lat) >= 90) continue;
     const lons = Array.from({ length: 121 }, (_, i) => first + (span * i) / 120);
-    drawn.push(line(lons.map((lon) => [lon, lat]), code));
-    drawn.push(labelled(name(lat, "NS"), [middle.lon, lat], code));
+    const feature = line(lons.map((lon) => [lon, lat]), code);
+    drawn.push(feature, ...labelled(name(lat, "NS"), feature, view, true));
   }
   const limit = high > 90 - NEAR_POLE ? 90 - NEAR_POLE : low < NEAR_POLE - 90 ? NEAR_POLE - 90 : null;
   for (let k = Math.ceil(first / meridian); k * meridian < first + span + (span < 360 ? 1e-9 : -1e-9); k++) {
@@ -137,13 +149,11 @@ export function graticule(view, code) {
     const [from, to] = limit === null || k % 3 === 0 ? [low, high] : limit > 0 ? [low, limit] : [limit, high];
     if (from >= to) continue;
     const lats = Array.from({ length: 41 }, (_, i) => from + ((to - from) * i) / 40);
-    drawn.push(line(lats.map((lat) => [lon, lat]), code));
-    drawn.push(labelled(name(lon, "EW"), [lon, middle.lat], code));
+    const feature = line(lats.map((lat) => [lon, lat]), code);
+    drawn.push(feature, ...labelled(name(lon, "EW"), feature, view, false));
   }
   return drawn;
 }
-
-const nearest = (value, step) => Math.floor(value / step) * step;
 
 /** Return the layer of the graticule; its source is filled when the view has moved. */
 export const graticuleLayer = () =>

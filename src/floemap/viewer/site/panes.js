@@ -50,7 +50,7 @@ class Pane {
       interactions: interaction.defaults.defaults({ onFocusOnly: false }),
       layers: this.background(),
     });
-    this.map.on("singleclick", (event) => listeners.pick(event.coordinate));
+    this.map.on("click", (event) => listeners.pick(event.coordinate));
     this.map.on("pointermove", (event) => !event.dragging && listeners.hover(event.coordinate));
     this.map.on("rendercomplete", ({ frameState }) => {
       // A frame that began before a layer was added says nothing about it.

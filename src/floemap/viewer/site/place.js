@@ -83,6 +83,7 @@ export async function showPlace(host, { lonLat, xy, code, features, panes, lead 
   parts.push(...features.map(([f, l]) => (l.kind === "polygons" ? polygon(f, l) : other(f, l))));
   if (!features.length && !rasters.length) parts.push(el("p", { class: "hint" }, "No layer is shown here."));
   host.replaceChildren(...parts);
+  host.setAttribute("aria-busy", "true");
   const told = features.map(([f, l]) => entryOf(f, l.legend)[0]?.label).filter(Boolean);
   const asked = {};
   host.asked = asked; // an earlier place's values, which may come later, are then not shown
@@ -90,6 +91,7 @@ export async function showPlace(host, { lonLat, xy, code, features, panes, lead 
   const rows = await Promise.all(rasters.filter(([, layer]) => !seen.has(layer) && seen.add(layer)).map(([, layer]) => valueRow(layer, lonLat)));
   if (host.asked !== asked) return;
   body.append(...rows);
+  host.setAttribute("aria-busy", "false");
   const values = rows.map((r) => `${r.cells[0].textContent} ${r.cells[1].textContent}`);
   say([lead, inWords(lonLat), ...told, ...values].filter(Boolean).join("; "));
 }
