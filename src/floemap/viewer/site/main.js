@@ -65,7 +65,10 @@ class App {
     this.scene = scenes.find((s) => s.id === asked.scene) ?? scenes.find((s) => s.layers.some((l) => l.shown)) ?? scenes[0];
     const code = known(asked.projection ?? "") ? asked.projection : offered(this.scene).find(([c]) => c === this.scene.projection)?.[0] ?? "EPSG:3413";
     this.panes.split = asked.split;
-    this.panes.all.forEach((pane) => pane.clear());
+    for (const pane of this.panes.all) {
+      pane.clear();
+      pane.run = null;
+    }
     this.panes.arrange(asked.layout, asked.panes.length);
     this.setProjection(code);
     if (asked.at) this.panes.setView(code, proj.fromLonLat(asked.at, code), asked.resolution ?? 2000, asked.rotation);
@@ -87,7 +90,7 @@ class App {
     this.panes.all.forEach((pane) => pane.clear());
     this.scene = scene;
     const usable = offered(scene).some(([code, , fits]) => code === this.code && fits);
-    if (!usable) this.setProjection(scene.projection);
+    if (!usable) this.setProjection(known(scene.projection) ? scene.projection : "EPSG:3413");
     if (!usable || !this.inView(scene)) this.fit(false);
     this.panes.all.forEach((pane, i) => {
       if (!this.runs.includes(pane.run)) pane.run = null;
@@ -420,7 +423,7 @@ async function begin() {
   byId("layers").append(el("div", { class: "scroll" }, el("div", { id: "layer-list" }), el("div", { id: "legend" })));
   byId("info").append(el("div", { id: "place" }), el("div", { id: "review" }));
   try {
-    const file = await readMapFile();
+    const file = await readMapFile().finally(() => byId("waiting").remove());
     register(file.projections);
     file.warnings.forEach((warning) => tell(warning, "warning"));
     byId("credits").textContent = file.coast.source ? `Coastline: ${file.coast.source}` : "";

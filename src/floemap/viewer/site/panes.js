@@ -170,6 +170,7 @@ class Pane {
 function reason(error) {
   const words = String(error?.message ?? error);
   if (/Unknown compression|WebAssembly|zstd|lerc/i.test(words)) return "its compression is not one that browsers read";
+  if (/full file/i.test(words)) return "the web server does not answer requests for ranges of bytes";
   return words.replace(/\.$/, "");
 }
 

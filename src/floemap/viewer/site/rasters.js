@@ -12,6 +12,8 @@ const { layer: layers, source: sources, proj } = globalThis.ol;
 const TILES_KEPT = 64;
 /** Blocks of 64 KiB of each file that are kept. */
 const BLOCKS_KEPT = 64;
+/** Files whose headers and blocks are kept, for drawing and for reading values each. */
+const SOURCES_KEPT = 24;
 /** By how much of its width the range of a band is widened on each side, for stretching. */
 const ROOM = { grey: 0.5, rgb: 0.5, scalar: 0, classes: 0 };
 
@@ -62,16 +64,19 @@ function ready(source) {
   });
 }
 
-/** Remember what a function makes for a layer, but not a failure: the next call tries again. */
+/**
+ * Remember what a function makes for the layers asked for last, but not a failure: the next call tries again. What is on
+ * the map stays there when it is forgotten here; a long time line does not fill the memory.
+ */
 function once(make) {
-  const made = new WeakMap();
+  const made = new Map();
   return (layer) => {
-    if (!made.has(layer)) {
-      const promise = make(layer);
-      promise.catch(() => made.delete(layer));
-      made.set(layer, promise);
-    }
-    return made.get(layer);
+    const promise = made.get(layer) ?? make(layer);
+    made.delete(layer);
+    made.set(layer, promise);
+    promise.catch(() => made.delete(layer));
+    if (made.size > SOURCES_KEPT) made.delete(made.keys().next().value);
+    return promise;
   };
 }
 
