@@ -337,14 +337,19 @@ def read_geobox(path: Path) -> GeoBox:
         If it cannot be opened as a raster.
     """
     with open_raster(path) as d:
-        if d.crs is None or d.transform.is_identity:
-            beside = [p.name for p in Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.*")]
-            beside = sorted(name for name in beside if name.endswith(_GEOREFERENCES))
-            hint = "Give a raster on a map projection."
-            if beside:
-                hint = f"Write the georeference in {', '.join(beside)}, which floemap does not read, into the raster."
-            raise GridError("has no georeference.", path=path, hint=hint)
-        if d.transform.b or d.transform.d:
-            hint = "Warp it to a grid along the axes of its CRS first, as `gdalwarp` does."
-            raise GridError("has a rotated or sheared grid.", path=path, hint=hint)
-        return GeoBox(d.shape, d.transform, d.crs.to_wkt())
+        return geobox_of(d, path)
+
+
+def geobox_of(d: Any, path: Path) -> GeoBox:
+    """Return the grid of an open raster, rasterio's dataset; errors are those of :func:`read_geobox`."""
+    if d.crs is None or d.transform.is_identity:
+        beside = [p.name for p in Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.*")]
+        beside = sorted(name for name in beside if name.endswith(_GEOREFERENCES))
+        hint = "Give a raster on a map projection."
+        if beside:
+            hint = f"Write the georeference in {', '.join(beside)}, which floemap does not read, into the raster."
+        raise GridError("has no georeference.", path=path, hint=hint)
+    if d.transform.b or d.transform.d:
+        hint = "Warp it to a grid along the axes of its CRS first, as `gdalwarp` does."
+        raise GridError("has a rotated or sheared grid.", path=path, hint=hint)
+    return GeoBox(d.shape, d.transform, d.crs.to_wkt())

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from floemap.cartography import furnish, show_raster, where_is
 from floemap.cog import open_raster, read_geobox
 
 _PIXELS = 900
@@ -60,6 +59,8 @@ def draw_quicklook(raster: Path, picture: Path, *, title: str) -> None:
 
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
+
+    from floemap.cartography import furnish, show_raster, where_is
 
     geobox = read_geobox(raster)
     hh, hv = read_small(raster)

@@ -12,11 +12,6 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.errors import ChartError
-from floemap.icechart.read.codes import read_polygon_types
-from floemap.icechart.read.columns import polygon_type_column
-from floemap.icechart.read.file_crs import crs_of_file
-from floemap.icechart.read.sources import find_source
-from floemap.icechart.read.vector_files import open_features
 
 #: Address of the coastline.
 COAST = "coast.geojson"
@@ -44,6 +39,13 @@ def given_coast(path: Path) -> tuple[bytes, dict[str, str]]:
     ChartError
         If the file cannot be read, has no polygon, or is too large for a browser.
     """
+    # The readers import pandas, for which a map without --coast need not wait.
+    from floemap.icechart.read.codes import read_polygon_types
+    from floemap.icechart.read.columns import polygon_type_column
+    from floemap.icechart.read.file_crs import crs_of_file
+    from floemap.icechart.read.sources import find_source
+    from floemap.icechart.read.vector_files import open_features
+
     try:
         source = find_source(path)
         with open_features(source) as file:

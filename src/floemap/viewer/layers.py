@@ -12,6 +12,7 @@ from floemap.legend import IGNORE, SIX_CLASSES, Legend
 from floemap.own_legends import from_record, from_tags
 from floemap.results.fields import at
 from floemap.results.stage import damaged
+from floemap.sentinel1.quicklook import limits_db, read_small
 from floemap.viewer.found import Found, Search
 from floemap.viewer.legends import of_classes, of_values
 from floemap.viewer.rasters import Raster, read_raster
@@ -166,8 +167,6 @@ def _layer(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
 
 def _product(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
     """Give HH, HV and their false colour with limits from the smallest overview, and the incidence angle."""
-    from floemap.sentinel1.quicklook import limits_db, read_small  # imports matplotlib
-
     numbers = {p: raster.number_of(f"{p.lower()}_db") for p in ("HH", "HV")}
     small = dict(zip(numbers, read_small(raster.path, 256), strict=True))
     grey = {p: _whole(raster, n, *limits_db(small[p], p))[0] for p, n in numbers.items()}

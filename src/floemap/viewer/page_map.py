@@ -94,6 +94,7 @@ class _Scene:
     page: PageMap
     projections: _Projections
     legends: Legends
+    addresses: dict[Path, str] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         scene, times = self.scene, (self.scene.start, self.scene.stop)
@@ -132,14 +133,11 @@ class _Scene:
 
     def _address(self, path: Path) -> str:
         """Return the relative address of a file: plain letters only, whatever the names of folders and files."""
-        known = next((address for address, real in self.page.files.items() if real == path), None)
-        if known is not None:
-            return known
-        plain = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:60]
-        number = sum(address.startswith(f"data/{self.id}/") for address in self.page.files) + 1
-        address = f"data/{self.id}/{number}-{plain}{path.suffix.lower()}"
-        self.page.files[address] = path
-        return address
+        if path not in self.addresses:
+            plain = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:60]
+            self.addresses[path] = f"data/{self.id}/{len(self.addresses) + 1}-{plain}{path.suffix.lower()}"
+            self.page.files[self.addresses[path]] = path
+        return self.addresses[path]
 
 
 def _choose(layers: list[dict[str, Any]], vectors: list[dict[str, Any]]) -> None:

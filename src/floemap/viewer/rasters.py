@@ -8,7 +8,7 @@ from typing import Any
 
 from odc.geo.geobox import GeoBox
 
-from floemap.cog import open_raster, read_geobox
+from floemap.cog import geobox_of, open_raster
 from floemap.errors import FloemapError, GridError
 from floemap.grid import in_image_geometry
 from floemap.legend import RGB
@@ -80,10 +80,10 @@ def read_raster(path: Path) -> Raster:
     FloemapError
         If the file cannot be read, or a browser cannot show it, with the reason and the way out.
     """
-    geobox = read_geobox(path)
-    if in_image_geometry(geobox):
-        raise GridError("is in image geometry, which has no place on the map", path=path)
     with open_raster(path) as d:
+        geobox = geobox_of(d, path)
+        if in_image_geometry(geobox):
+            raise GridError("is in image geometry, which has no place on the map", path=path)
         compression = None if d.compression is None else d.compression.value.lower()
         if compression not in _COMPRESSIONS or any(t not in _TYPES for t in d.dtypes):
             kind = f"compression {compression}, pixels of type {d.dtypes[0]}"

@@ -19,13 +19,20 @@ from floemap.grid import crs_of, same_crs
 from floemap.legend import Legend
 from floemap.own_legends import from_record
 from floemap.results.fields import at
-from floemap.results.stage import damaged, parse_json
+from floemap.results.stage import damaged
 from floemap.viewer.found import Found, Search
 from floemap.viewer.layers import GROUPS, Layer, layers_of
 from floemap.viewer.legends import of_classes
 
 #: Endings of the names of products that are not part of a scene's name.
 _ENDINGS = (".SAFE", ".safe", ".zip", ".tif")
+
+#: Beginning of a GeoJSON as floemap writes it, and the bytes in which it lies.
+_NUMBER = rb"\s*(-?\d{1,3}(?:\.\d{1,12})?(?:e-\d\d)?)\s*"
+_BBOX = re.compile(
+    rb'\s*\{\s*"type"\s*:\s*"FeatureCollection"\s*,\s*"bbox"\s*:\s*\[' + b",".join(4 * [_NUMBER]) + rb"\]"
+)
+_HEAD = 1024
 
 
 @dataclass(frozen=True)
@@ -237,23 +244,24 @@ def _polygons(result: Found, run: str | None, search: Search) -> Iterable[Polygo
 
 
 def _bbox(path: Path) -> tuple[float, float, float, float]:
-    """Return west, south, east, north of a GeoJSON that floemap wrote, from its member bbox.
+    """Return west, south, east, north of a GeoJSON that floemap wrote: its member bbox, which is before the features.
+
+    The file is not read whole, as some have many megabytes.
 
     Raises
     ------
     FloemapError
-        If it is not readable GeoJSON of polygons, or has no such member.
+        If it is not GeoJSON of polygons, or has no such member at its beginning.
     """
     try:
-        content = parse_json(path.read_bytes(), path)
-        west, south, east, north = (float(v) for v in content["bbox"])
-        whole = content["type"] == "FeatureCollection" and isinstance(content["features"], list)
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
     except OSError as e:
         raise FloemapError(f"cannot be read: {e.strerror or e}", path=path) from e
-    except MISSHAPEN as e:
-        raise FloemapError("is not a GeoJSON that floemap wrote", path=path) from e
-    if not whole or not all(map(math.isfinite, (west, south, east, north))):
+    found = _BBOX.match(head)
+    if found is None:
         raise FloemapError("is not a GeoJSON that floemap wrote", path=path)
+    west, south, east, north = (float(v) for v in found.groups())
     return west, south, east, north
 
 

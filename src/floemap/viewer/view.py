@@ -123,7 +123,9 @@ def make_view(folders: Sequence[str | Path] | str | Path, *, coast: str | Path |
         pages[COAST], about = given_coast(Path(coast))
         del site[COAST]
     page = page_map(scenes, found, title, about)
-    pages[_MAP] = json.dumps(page.content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    pages[_MAP] = json.dumps(page.content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+        "utf-8", "replace"
+    )
     return View(page.content, site, page.files, pages)
 
 
