@@ -306,6 +306,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Lines]]] = {
     "training.json": ("Training", _training),
     "checks.json": ("Physical checks", _plain),
     "report.json": ("Report", _report),
+    "view.json": ("Map for web servers", _plain),
     "part.json": ("Part of a scene", _plain),
     "twin.json": ("Simulated dataset", _twin),
     "truth.json": ("Truth of a simulated scene", _plain),

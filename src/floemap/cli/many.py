@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -60,11 +61,19 @@ def run_each(products: Sequence[str | Path], done: str, work: Work, *, charts_as
             {"product": as_address(o.product), "error": in_words(o.error)} for o in outcomes if o.error is not None
         ]
         print(json_text({"charts": charts, "failed": errors}))  # noqa: T201  plain, for pipes
+    _name_the_map([o.result.folder for o in outcomes if o.result is not None])
     failed = [o.error for o in outcomes if o.error is not None]
     if failed and len(products) == 1:
         raise typer.Exit(1) from failed[0]
     if failed:
         fail(f"{len(failed)} of {len(products)} products could not be {done}.")
+
+
+def _name_the_map(folders: Sequence[Path]) -> None:
+    """Say on stderr how to look at finished charts."""
+    charts = list(dict.fromkeys(folder.parent for folder in folders if (folder / "chart.json").is_file()))
+    if charts and not progress_wanted.quiet:
+        stderr.print(f"On a map in the browser: floemap view {' '.join(shlex.quote(str(c)) for c in charts)}")
 
 
 def chart_document(folder: Path, *, skipped: bool) -> dict[str, Any]:

@@ -44,9 +44,14 @@ class Pictures:
 
 
 def render_page(
-    run: RunFolder, numbers: Numbers, sentences: Sequence[str], pictures: Pictures, created: datetime
+    run: RunFolder,
+    numbers: Numbers,
+    sentences: Sequence[str],
+    pictures: Pictures,
+    created: datetime,
+    map_page: str | None = None,
 ) -> str:
-    """Return the page as HTML, which needs no other file or address."""
+    """Return the page as HTML, which needs no other file or address, with a link to `map_page` if it is given."""
     folder = files("floemap.report") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
@@ -93,6 +98,8 @@ def render_page(
         "made_tables": made_tables(run),
         "configuration": configuration_text(run.configuration),
         "advisory": ADVISORY,
+        "map_page": map_page,
+        "run_folder": run.folder.absolute().name,
     }
     return environment.get_template("report.html.jinja").render(context)
 

@@ -38,12 +38,15 @@ from floemap.report.versions import refuse_mixed, versions
 from floemap.results.folders import made_of, refuse_replacing, stage_folder
 from floemap.results.run_paths import RunPaths, told_from
 from floemap.results.stage import Stage, os_errors, provenance, sha256, write_json
+from floemap.viewer.found import EXPORTED
 
 #: Most scenes with pictures on the page.
 MOST_PICTURED = 12
 logger = logging.getLogger(__name__)
 
 PAGE, RECORD = "report.html", "report.json"
+#: Name of the folder beside a report where it looks for an exported map.
+MAP = "map"
 #: Formats of the figures.
 _KINDS = ("png", "svg", "pdf")
 #: Raise the revision when the report's own numbers change: intervals, ranks, findings.
@@ -129,7 +132,7 @@ def make_report(
     with stage_folder(folder, STAGE, sources=sources) as partial, os_errors(folder):
         pictures = _draw(found, numbers, partial / "figures", part_of(progress, 2, 3, "figures"))
         write_tables(found, numbers, assessed, sentences, partial)
-        page = render_page(found, numbers, sentences, pictures, datetime.now(UTC))
+        page = render_page(found, numbers, sentences, pictures, datetime.now(UTC), _map_beside(folder))
         (partial / PAGE).write_text(page, encoding="utf-8")
         results = RunPaths(found.folder).results
         inputs = {"run": told_from(folder, found.folder), results.name: sha256(results)}
@@ -139,6 +142,12 @@ def make_report(
         write_json(partial / RECORD, record | {"bytes": made_of(partial)})
     progress(3, 3, "done")
     return Report(folder, tuple(sentences), found.simulated)
+
+
+def _map_beside(folder: Path) -> str | None:
+    """Return the address of the map that `floemap view --export` wrote beside a report; None without one."""
+    exported = folder.absolute().parent / MAP
+    return f"../{MAP}/index.html" if (exported / EXPORTED).is_file() else None
 
 
 def check_records(run: RunFolder) -> None:
