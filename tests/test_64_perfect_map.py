@@ -158,6 +158,9 @@ def test_the_truth_of_some_scenes_is_none(tmp_path: Path) -> None:
     numbers = measure_all(assess_run(run), run.legend, assess_charts(run), resamples=200)
     assert numbers.reference == "chart" and all(r.truth is None for r in numbers.rows)
     page = render_page(run, numbers, [], Pictures({}, {}, [], []), datetime.now(UTC))
+    linked = render_page(run, numbers, [], Pictures({}, {}, [], []), datetime.now(UTC), map_page="../map/index.html")
+    assert "<code>floemap view run</code>" in page and 'href="../map/index.html"' not in page
+    assert 'href="../map/index.html"' in linked
     assert "The truth of July 2018 is missing" in page and "against the truth" not in page
 
 

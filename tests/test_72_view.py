@@ -62,6 +62,7 @@ def test_all_results_of_a_product_are_one_scene(folder: Path, workshop: Inputs) 
     record = read_json(workshop.prepared / "product.json")
     assert scene["name"] == record["scene"]["name"] and scene["mission"] == record["scene"]["mission"]
     assert scene["time"] == record["scene"]["start"].replace("+00:00", "Z")
+    assert scene["short"] == "S1A EW 2018-01-16 07:54"
     assert scene["simulated"] and scene["status"] == "draft" and "not for navigation" in scene["notice"]
     found = groups(scene)
     assert sorted(found) == ["chart", "labels", "layer", "radar"]
@@ -146,6 +147,22 @@ def test_charts_of_two_models_stand_side_by_side(folder: Path, draft: Path) -> N
         shutil.copyfile(folder / "labels" / "ice" / "labels.tif", folder / name / draft.name / "classes.tif")
     runs = [x["run"] for x in only(make_view(folder))["layers"] if x["title"] == "Ice types"]
     assert len(set(runs)) == len(runs) == 3 and {"other", "other (c)"} <= set(runs)
+
+
+def test_a_route_is_drawn_on_the_chart_that_it_was_assessed_with(folder: Path, draft: Path) -> None:
+    line = {"type": "LineString", "coordinates": [[10, 79], [11, 79]]}
+    feature = {"type": "Feature", "properties": {"feature": "leg"}, "geometry": line}
+    for name, digest in (("r_pc7", read_json(draft / "chart.json")["files"]["chart.gpkg"]["sha256"]), ("other", "0")):
+        record = {"made_by": "floemap route", "route": "to <b>", "ice_class_title": "PC7"}
+        write_json(folder / name / "route.json", record | {"inputs": {"chart": {"chart.gpkg": digest}}})
+        text = json.dumps({"type": "FeatureCollection", "features": [feature]})
+        (folder / name / "route.geojson").write_text(text)
+    view = make_view(folder)
+    (told,) = (v for v in only(view)["vectors"] if v["kind"] == "lines")
+    assert told["title"] == "Risk along to <b>, PC7" and told["legend"] is None and told["default"]
+    assert view.data[told["url"]] == (folder / "r_pc7" / "route.geojson").resolve()
+    (words,) = view.warnings
+    assert words.startswith("all/other: ") and "not among the folders" in words
 
 
 def test_an_archive_has_its_scenes_in_order(folder: Path, draft: Path, tmp_path: Path) -> None:

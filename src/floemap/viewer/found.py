@@ -31,8 +31,11 @@ SHOWN = (
     "label.json",
     "layer.json",
     "truth.json",
+    "route.json",
     "product.json",
 )
+#: Record of a ship's route.
+ROUTE = "route.json"
 #: Record of an exported map, which is not looked into.
 EXPORTED = "view.json"
 #: Results that have no map to show, or one of pixels of others.

@@ -198,6 +198,7 @@ _RASTERS: Mapping[str, Mapping[str, Any]] = {
         "uncertainty.tif": _uncertainty,
     },
     "publication.json": {},
+    "route.json": {},
     "prediction.json": {
         "classes.tif": _classes,
         "probabilities.tif": _probabilities,

@@ -16,8 +16,9 @@ from floemap.grid import crs_of
 from floemap.version import __version__
 from floemap.viewer.found import Search
 from floemap.viewer.layers import Layer
-from floemap.viewer.legends import Legends
-from floemap.viewer.scenes import Polygons, Scene, extent_of_polygons, legend_of
+from floemap.viewer.legends import Legends, of_classes
+from floemap.viewer.scenes import Scene
+from floemap.viewer.vectors import Shapes, extent_of_box
 from floemap.warned import without_warnings
 
 #: Version of the form of map.json.
@@ -99,10 +100,10 @@ class _Scene:
     def told(self) -> dict[str, Any]:
         scene, times = self.scene, (self.scene.start, self.scene.stop)
         start, stop = (None if time is None else time.isoformat().replace("+00:00", "Z") for time in times)
-        told: dict[str, Any] = {"id": self.id, "name": scene.name, "time": start, "stop": stop}
+        told: dict[str, Any] = {"id": self.id, "name": scene.name, "short": scene.short, "time": start, "stop": stop}
         told |= {"mission": scene.mission, "simulated": scene.simulated, "status": scene.status}
         told |= {"notice": scene.notice} | self._place()
-        told["vectors"] = [self._vector(i, polygons) for i, polygons in enumerate(scene.polygons, 1)]
+        told["vectors"] = [self._vector(i, shapes) for i, shapes in enumerate(scene.shapes, 1)]
         told["layers"] = [self._layer(i, layer) for i, layer in enumerate(scene.layers, 1)]
         _choose(told["layers"], told["vectors"])
         return told | {"review": scene.review()}
@@ -115,9 +116,9 @@ class _Scene:
             place: dict[str, Any] = {"projection": self.projections.code_of(crs_of(geobox).proj)}
             place |= {"extent": [b.left, b.bottom, b.right, b.top], "size": [cols, rows]}
             return place | {"pixel_m": abs(geobox.resolution.x), "footprint": _footprint(geobox)}
-        first = self.scene.polygons[0]
-        crs = pyproj.CRS.from_epsg(3413 if first.bbox[3] >= 0 else 3031)
-        extent = extent_of_polygons(first.bbox, crs)
+        bbox = next((shapes.bbox for shapes in self.scene.shapes if shapes.bbox), (-180.0, 60.0, 180.0, 90.0))
+        crs = pyproj.CRS.from_epsg(3413 if bbox[3] >= 0 else 3031)
+        extent = extent_of_box(bbox, crs)
         place = {"projection": self.projections.code_of(crs), "extent": list(extent)}
         return place | {"size": None, "pixel_m": None, "footprint": None}
 
@@ -126,10 +127,10 @@ class _Scene:
         told = {"id": f"{self.id}-{number}", "url": self._address(layer.raster.path), "legend": legend}
         return told | {"projection": self.projections.code_of(crs_of(layer.raster.geobox).proj)} | layer.as_json()
 
-    def _vector(self, number: int, polygons: Polygons) -> dict[str, Any]:
-        legend = self.legends.add(*legend_of(polygons))
-        told = {"id": f"{self.id}-v{number}", "title": polygons.title, "kind": "polygons", "run": polygons.run}
-        return told | {"url": self._address(polygons.path), "legend": legend, "status": polygons.status}
+    def _vector(self, number: int, shapes: Shapes) -> dict[str, Any]:
+        legend = None if shapes.legend is None else self.legends.add(shapes.legend.name, of_classes(shapes.legend))
+        told = {"id": f"{self.id}-v{number}", "title": shapes.title, "kind": shapes.kind, "run": shapes.run}
+        return told | {"url": self._address(shapes.path), "legend": legend, "status": shapes.status}
 
     def _address(self, path: Path) -> str:
         """Return the relative address of a file: plain letters only, whatever the names of folders and files."""
@@ -141,10 +142,13 @@ class _Scene:
 
 
 def _choose(layers: list[dict[str, Any]], vectors: list[dict[str, Any]]) -> None:
-    """Mark what is drawn at first: one radar image, and above it the published or first chart, or classes or labels."""
+    """Mark what is drawn at first: one radar image, and above it the published or first chart, or classes or labels,
+    and routes.
+    """
     for told in (*layers, *vectors):
-        told["default"] = False
-    charts = sorted(vectors, key=lambda v: v["status"] != "published") or [
+        told["default"] = told.get("kind") == "lines"
+    polygons = [v for v in vectors if v["kind"] == "polygons"]
+    charts = sorted(polygons, key=lambda v: v["status"] != "published") or [
         layer for group in ("chart", "labels", "truth") for layer in layers if layer["group"] == group
     ]
     radar = [layer for layer in layers if layer["group"] == "radar"]

@@ -7,44 +7,19 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyproj
 from odc.geo.geobox import GeoBox
 
 from floemap.errors import MISSHAPEN, FloemapError
 from floemap.grid import crs_of, same_crs
-from floemap.legend import Legend
-from floemap.own_legends import from_record
 from floemap.results.fields import at
-from floemap.results.stage import damaged
-from floemap.viewer.found import Found, Search
+from floemap.viewer.found import ROUTE, Found, Search
 from floemap.viewer.layers import GROUPS, Layer, layers_of
-from floemap.viewer.legends import of_classes
+from floemap.viewer.vectors import Shapes, polygons_of, route_of
 
 #: Endings of the names of products that are not part of a scene's name.
 _ENDINGS = (".SAFE", ".safe", ".zip", ".tif")
-
-#: Beginning of a GeoJSON as floemap writes it, and the bytes in which it lies.
-_NUMBER = rb"\s*(-?\d{1,3}(?:\.\d{1,12})?(?:e-\d\d)?)\s*"
-_BBOX = re.compile(
-    rb'\s*\{\s*"type"\s*:\s*"FeatureCollection"\s*,\s*"bbox"\s*:\s*\[' + b",".join(4 * [_NUMBER]) + rb"\]"
-)
-_HEAD = 1024
-
-
-@dataclass(frozen=True)
-class Polygons:
-    """A GeoJSON of a chart's polygons: its real path, title, model or analyst, legend, status and extent in degrees."""
-
-    path: Path
-    title: str
-    run: str | None
-    legend: Legend
-    status: str
-    bbox: tuple[float, float, float, float]
 
 
 @dataclass
@@ -57,14 +32,14 @@ class Scene:
         Name of the product; of results that name none, of their folder.
     found
         The results.
-    layers, polygons
+    layers, shapes
         What is drawn.
     """
 
     name: str
     found: list[Found] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
-    polygons: list[Polygons] = field(default_factory=list)
+    shapes: list[Shapes] = field(default_factory=list)
 
     @property
     def start(self) -> datetime | None:
@@ -89,6 +64,13 @@ class Scene:
         """Satellite, such as S1A."""
         told = (at(result.record, "scene.mission", "") for result in self.found)
         return next((m for m in told if m), None)
+
+    @property
+    def short(self) -> str:
+        """Satellite, mode and start for people, such as "S1A EW 2018-07-17 07:38"; the name where these are unknown."""
+        mode = next((m for result in self.found if (m := at(result.record, "scene.mode", ""))), None)
+        start = None if self.start is None else f"{self.start:%Y-%m-%d %H:%M}"
+        return " ".join(filter(None, (self.mission, mode, start))) or self.name
 
     @property
     def simulated(self) -> bool:
@@ -138,10 +120,11 @@ def scenes_of(found: Search) -> list[Scene]:
     scenes: dict[str, Scene] = {}
     loose: list[tuple[Found, list[Layer]]] = []
     for result in found.found:
+        if result.kind == ROUTE:
+            continue
         name, run = _product(result), _run(result)
-        layers = list(layers_of(result, run, found))
-        polygons = list(_polygons(result, run, found))
-        if not layers and not polygons and result.kind != "chart.json":
+        layers, shapes = list(layers_of(result, run, found)), list(polygons_of(result, run, found))
+        if not layers and not shapes and result.kind != "chart.json":
             continue
         if name is None:
             loose.append((result, layers))
@@ -149,14 +132,17 @@ def scenes_of(found: Search) -> list[Scene]:
         scene = scenes.setdefault(name, Scene(name))
         scene.found.append(result)
         scene.layers += _told_apart(layers, result, scene)
-        scene.polygons += polygons
+        scene.shapes += shapes
     for result, layers in loose:
         fitting = [s for s in scenes.values() if any(_same_grid(layers[0], other) for other in s.layers)]
         name = result.folder.absolute().name
         scene = fitting[0] if len(fitting) == 1 else scenes.setdefault(name, Scene(name))
         scene.found.append(result)
         scene.layers += layers
-    shown = [s for s in scenes.values() if s.layers or s.polygons]
+    for result in found.found:
+        if result.kind == ROUTE:
+            _add_route(result, list(scenes.values()), found)
+    shown = [s for s in scenes.values() if s.layers or s.shapes]
     if not shown:
         raise FloemapError(
             "none of the results found can be shown: " + "; ".join(found.warnings[:5]) + ".",
@@ -165,6 +151,17 @@ def scenes_of(found: Search) -> list[Scene]:
     for scene in shown:
         scene.layers.sort(key=lambda layer: GROUPS.index(layer.group))
     return sorted(shown, key=lambda s: (s.start or datetime.max.replace(tzinfo=UTC), s.name))
+
+
+def _add_route(route: Found, scenes: list[Scene], search: Search) -> None:
+    """Add a route to the scene of its chart: it has a file of the content with which the route was assessed."""
+    charts = {digest for digest in at(route.record, "inputs.chart", {}).values() if isinstance(digest, str)}
+    for scene in scenes:
+        files = [f for result in scene.found for f in at(result.record, "files", {}).values()]
+        if charts & {at(file, "sha256", "") for file in files}:
+            scene.shapes += route_of(route, search)
+            return
+    search.warn(route.folder, "the chart of this route is not among the folders; it is not shown")
 
 
 def _told_apart(layers: list[Layer], result: Found, scene: Scene) -> list[Layer]:
@@ -215,64 +212,6 @@ def _same_grid(one: Layer, other: Layer) -> bool:
     return a.shape == b.shape and a.transform.almost_equals(b.transform) and same_crs(crs_of(a), crs_of(b))
 
 
-def _polygons(result: Found, run: str | None, search: Search) -> Iterable[Polygons]:
-    """Give the polygons of a draft or published chart. They are read once, so that the page gets whole files only."""
-    if result.kind not in ("chart.json", "publication.json"):
-        return
-    published = result.kind == "publication.json"
-    names = at(result.record, "outputs.geojson", [])
-    if not names and at(result.record, "outputs.chart", []):
-        search.warn(result.folder, "its polygons have no GeoJSON, which the map needs; they are not shown")
-    for name in names:
-        path = result.folder / Path(str(name)).name
-        try:
-            real = search.inside(path)
-            if not real.is_file():
-                raise FloemapError("does not exist", path=path)
-            if any(damaged(result.folder, result.record, [path.name])):
-                raise FloemapError("is empty or shorter than its record says", path=path)
-            legend = from_record(at(result.record, "legend"), path)
-            bbox = _bbox(real)
-        except FloemapError as e:
-            search.without(e, path)
-            continue
-        analyst = at(result.record, "analyst", "")
-        title = "Published chart" if published else "Draft chart: polygons"
-        status = "published" if published else "draft"
-        who = f"published by {analyst}" if published and analyst else run
-        yield Polygons(real, title, who, legend, status, bbox)
-
-
-def _bbox(path: Path) -> tuple[float, float, float, float]:
-    """Return west, south, east, north of a GeoJSON that floemap wrote: its member bbox, which is before the features.
-
-    The file is not read whole, as some have many megabytes.
-
-    Raises
-    ------
-    FloemapError
-        If it is not GeoJSON of polygons, or has no such member at its beginning.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError as e:
-        raise FloemapError(f"cannot be read: {e.strerror or e}", path=path) from e
-    found = _BBOX.match(head)
-    if found is None:
-        raise FloemapError("is not a GeoJSON that floemap wrote", path=path)
-    west, south, east, north = (float(v) for v in found.groups())
-    return west, south, east, north
-
-
-def extent_of_polygons(bbox: tuple[float, float, float, float], crs: pyproj.CRS) -> tuple[float, float, float, float]:
-    """Return xmin, ymin, xmax, ymax on a map, metres, of a box in degrees; its west may be greater than its east."""
-    west, south, east, north = bbox
-    lon, lat = np.meshgrid(np.linspace(west, east + 360 * (east < west), 65), np.linspace(south, north, 65))
-    x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon.ravel(), lat.ravel())
-    return float(np.min(x)), float(np.min(y)), float(np.max(x)), float(np.max(y))
-
-
 def _spot(spot: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return a spot to review as map.json has it; None if the record was edited so that it has no place."""
     try:
@@ -287,11 +226,6 @@ def _spot(spot: Mapping[str, Any]) -> dict[str, Any] | None:
     why = f"{wrong:.0f} of {area:.0f} km² are expected to be wrong"
     radius_m = round(1000 * math.sqrt(area / math.pi))
     return {"rank": rank, "lon": lon, "lat": lat, "title": f"{first} or {other}", "why": why, "radius_m": radius_m}
-
-
-def legend_of(polygons: Polygons) -> tuple[str, dict[str, Any]]:
-    """Return name and table of the legend of polygons."""
-    return polygons.legend.name, of_classes(polygons.legend)
 
 
 def _parsed(text: str) -> datetime | None:

@@ -1,0 +1,131 @@
+"""What of a result is drawn as polygons and lines: GeoJSON files that floemap wrote, which the page reads itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyproj
+
+from floemap.errors import FloemapError
+from floemap.legend import Legend
+from floemap.own_legends import from_record
+from floemap.results.fields import at
+from floemap.results.stage import damaged
+from floemap.viewer.found import Found, Search
+
+#: Beginning of a GeoJSON as floemap writes it, and the bytes in which it lies.
+_NUMBER = rb"\s*(-?\d{1,3}(?:\.\d{1,12})?(?:e-\d\d)?)\s*"
+_BBOX = re.compile(
+    rb'\s*\{\s*"type"\s*:\s*"FeatureCollection"\s*,\s*"bbox"\s*:\s*\[' + b",".join(4 * [_NUMBER]) + rb"\]"
+)
+_HEAD = 1024
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """A GeoJSON.
+
+    Attributes
+    ----------
+    path
+        Its real path.
+    title, run, status
+        What it is for people, the model or analyst that it is of, and its status.
+    legend
+        Legend of polygons; None for lines.
+    bbox
+        West, south, east, north of polygons, degrees; None for lines.
+    """
+
+    path: Path
+    title: str
+    kind: Literal["polygons", "lines"]
+    run: str | None
+    status: str | None
+    legend: Legend | None = None
+    bbox: tuple[float, float, float, float] | None = None
+
+
+def polygons_of(result: Found, run: str | None, search: Search) -> Iterator[Shapes]:
+    """Give the polygons of a draft or published chart. Damaged files are named in a warning, and left out."""
+    if result.kind not in ("chart.json", "publication.json"):
+        return
+    published = result.kind == "publication.json"
+    names = at(result.record, "outputs.geojson", [])
+    if not names and at(result.record, "outputs.chart", []):
+        search.warn(result.folder, "its polygons have no GeoJSON, which the map needs; they are not shown")
+    for name in names:
+        path = result.folder / Path(str(name)).name
+        try:
+            real = _whole(result, path, search)
+            legend, bbox = from_record(at(result.record, "legend"), path), _bbox(real)
+        except FloemapError as e:
+            search.without(e, path)
+            continue
+        analyst = at(result.record, "analyst", "")
+        title = "Published chart" if published else "Draft chart: polygons"
+        who = f"published by {analyst}" if published and analyst else run
+        yield Shapes(real, title, "polygons", who, "published" if published else "draft", legend, bbox)
+
+
+def route_of(result: Found, search: Search) -> Iterator[Shapes]:
+    """Give the line of a ship's route with its risk, from :mod:`floemap.routes`."""
+    path = result.folder / "route.geojson"
+    try:
+        real = _whole(result, path, search)
+    except FloemapError as e:
+        search.without(e, path)
+        return
+    route, ship = (str(at(result.record, key, "")) for key in ("route", "ice_class_title"))
+    yield Shapes(real, f"Risk along {route or 'the route'}, {ship or 'a ship'}", "lines", None, None)
+
+
+def _whole(result: Found, path: Path, search: Search) -> Path:
+    """Return the real path of a file of a result.
+
+    Raises
+    ------
+    FloemapError
+        If it is not there, is a link that leads elsewhere, or is shorter than its record says.
+    """
+    real = search.inside(path)
+    if not real.is_file():
+        raise FloemapError("does not exist", path=path)
+    if any(damaged(result.folder, result.record, [path.name])):
+        raise FloemapError("is empty or shorter than its record says", path=path)
+    return real
+
+
+def _bbox(path: Path) -> tuple[float, float, float, float]:
+    """Return west, south, east, north of a GeoJSON that floemap wrote: its member bbox, which is before the features.
+
+    The file is not read whole, as some have many megabytes.
+
+    Raises
+    ------
+    FloemapError
+        If it is not GeoJSON of polygons, or has no such member at its beginning.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as e:
+        raise FloemapError(f"cannot be read: {e.strerror or e}", path=path) from e
+    found = _BBOX.match(head)
+    if found is None:
+        raise FloemapError("is not a GeoJSON that floemap wrote", path=path)
+    west, south, east, north = (float(v) for v in found.groups())
+    return west, south, east, north
+
+
+def extent_of_box(bbox: tuple[float, float, float, float], crs: pyproj.CRS) -> tuple[float, float, float, float]:
+    """Return xmin, ymin, xmax, ymax on a map, metres, of a box in degrees; its west may be greater than its east."""
+    west, south, east, north = bbox
+    lon, lat = np.meshgrid(np.linspace(west, east + 360 * (east < west), 65), np.linspace(south, north, 65))
+    x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon.ravel(), lat.ravel())
+    return float(np.min(x)), float(np.min(y)), float(np.max(x)), float(np.max(y))
