@@ -18,7 +18,13 @@ def view(
     *,
     export: Annotated[
         Path | None,
-        typer.Option("--export", metavar="FOLDER", help="Write the map to this folder, for any web server, and end."),
+        typer.Option(
+            "--export",
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Write the map to this folder, for any web server, and end.",
+        ),
     ] = None,
     coast: Annotated[
         Path | None,
