@@ -93,7 +93,7 @@ def test_help_waits_for_no_large_library() -> None:
 
 def test_out_has_a_short_form() -> None:
     for words, command in COMMANDS:
-        assert [p.opts for p in command.params if "--out" in p.opts] == [["--out", "-o"]], words
+        assert [p.opts[-2:] for p in command.params if "--out" in p.opts] == [["--out", "-o"]], words
 
 
 def test_info_for_programs(small_product: Path) -> None:
@@ -188,7 +188,7 @@ def test_demo_at_its_smallest(tmp_path: Path) -> None:
 NEEDED = {
     "prepare": "P --out O", "label": "C --like P --out O", "predict": "P --model M --out O", "chart": "P --out O",
     "evaluate": "P --labels L --out O", "info": "P", "report": "R", "simulate pixels": "P --out O",
-    "publish": "C --analyst A --out O", "mosaic": "C --out O", "monitor": "D",
+    "publish": "C --analyst A --out O", "mosaic": "C --out O", "monitor": "D", "view": "D",
     "simulate twin": "--out O", "train": "S --loss dice --out O", "compare": "S --out O", "demo": "--out O",
     "plan": "S --out O", "cell": "N --out O", "gather": "--out O",
     "simulate ai4arctic": "--out O", "fetch ai4arctic": "--check F",
