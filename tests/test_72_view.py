@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,10 @@ from floemap.cog import Band, write_cog
 from floemap.errors import ChartError, FloemapError, OutputError
 from floemap.legend import EXTREMEEARTH, SIX_CLASSES
 from floemap.results.stage import read_json, write_json
+from floemap.viewer.server import POLICY
 from floemap.viewer.view import View, make_view
 
+ROOT = Path(__file__).parents[1]
 SITE = Path(floemap.__file__).parent / "viewer" / "site"
 
 
@@ -278,6 +282,22 @@ def test_an_export_is_whole_and_names_nobodys_disk(folder: Path, tmp_path: Path)
     with pytest.raises(OutputError, match="mine"):
         view.export(tmp_path / "map")
     assert only(make_view([folder, tmp_path / "map"]))["layers"] == only(view)["layers"]
+
+
+def test_the_page_says_the_servers_policy_itself(folder: Path) -> None:
+    """An exported page is served by servers that send no such header. Nothing is inline, which it would forbid."""
+    page = (SITE / "index.html").read_text(encoding="utf-8")
+    assert f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">' in page
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]* src=)|https?:", page)
+    named = set(re.findall(r'(?:src|href)="([^":]+\.\w+)"', page))
+    assert named - {"map.json"} <= set(make_view(folder).site)
+
+
+def test_every_file_of_the_page_is_in_the_package_and_served(folder: Path) -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["floemap"]
+    packed = {p for pattern in patterns for p in (ROOT / "src" / "floemap").glob(pattern) if p.is_file()}
+    files = {p for p in SITE.rglob("*") if p.is_file()}
+    assert files <= packed and {p.relative_to(SITE).as_posix() for p in files} == set(make_view(folder).site)
 
 
 def test_the_coast_has_both_poles_and_no_edge_of_the_map() -> None:
