@@ -35,6 +35,8 @@ ChartOptions = Annotated[
             "polygons": "--polygons types|mixtures",
             "eggs": "--eggs/--no-eggs",
             "cell_m": "--cell METRES",
+            "ice_class": "--ice-class CLASS,...: Also write the risk to ships of these ice classes by POLARIS,"
+            " advisory: PC1 to PC7, IA_super, IA, IB, IC, none.",
             "s411_axes": "--s411-axes",
             "s411_lake": "--s411-lake/--no-s411-lake",
             "prepare.resolution_m": "--resolution METRES: Pixel size. (default: the model's)",
@@ -90,6 +92,9 @@ def chart(
     - S411_SERVICE_NAME: an exchange set of S-411 for electronic chart systems, with the ice edge as a line;
 
     - chart.qgz: a project for QGIS with radar.tif, chart.gpkg and review.gpkg, for corrections;
+
+    - with --ice-class PC7: polaris_PC7.tif and polaris_PC7_polygons.gpkg, the risk index outcome and the level of
+      operation by POLARIS, with styles: advisory;
 
     - chart.nc: CF NetCDF; grid.nc: concentrations on a polar grid that all charts share, CF NetCDF;
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from floemap.errors import ConfigError, GridError, known_names
-from floemap.legend import IGNORE, Legend, stage_of
+from floemap.legend import IGNORE, RGB, Legend, stage_of
 
 #: Notice that must accompany every display of risk.
 ADVISORY = (
@@ -86,6 +86,12 @@ class Level(IntEnum):
     def title(self) -> str:
         """In words."""
         return ("normal operation", "elevated operational risk", "operation subject to special consideration")[self]
+
+
+#: Colours of the levels, from green over amber to red; they also differ in lightness.
+LEVEL_RGB: Mapping[Level, RGB] = MappingProxyType(
+    {Level.NORMAL: (166, 217, 176), Level.ELEVATED: (245, 176, 65), Level.SPECIAL: (169, 50, 38)}
+)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from floemap.icechart.read.corrections import (
 )
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.regimes import Regimes, regimes
+from floemap.icechart.write.times import in_utc
 from floemap.legend import LEGENDS, Legend, stage_in_words, stage_of
 from floemap.own_legends import from_record
 from floemap.publishing.drafts import column_of
 from floemap.results.fields import at
+from floemap.routes.reading import clean_name
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +107,17 @@ class ChartRisk:
 
     @property
     def valid(self) -> str | None:
-        """Time of the chart by its record: of validity, or the start of the acquisition."""
-        words = at(self.record, "valid", at(self.record, "scene.start"))
-        return words if isinstance(words, str) else None
+        """Time of the chart by its record, of validity or of the start of the acquisition: 2018-01-16 07:54 UTC."""
+        try:
+            when = datetime.fromisoformat(at(self.record, "valid", at(self.record, "scene.start", "")))
+        except MISSHAPEN:
+            return None
+        return f"{in_utc(when):%Y-%m-%d %H:%M} UTC"
+
+    @property
+    def name(self) -> str:
+        """Name of the chart: of the folder of a draft or a publication, or of the file."""
+        return clean_name(self.chart.path.absolute().parent.name if self.record else self.chart.path.name)
 
 
 def chart_in(path: str | Path) -> Path:

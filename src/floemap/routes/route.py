@@ -27,7 +27,7 @@ from floemap.routes.lines import DEFAULT_LINE, line_of
 from floemap.routes.notices import warnings_of
 from floemap.routes.probabilities import FILE as PROBABILITIES
 from floemap.routes.probabilities import Probabilities
-from floemap.routes.reading import LineKind, Route, read_route
+from floemap.routes.reading import LineKind, Route, clean_name, read_route
 from floemap.routes.strip import draw_strip
 from floemap.routes.tables import NOT_FOR_NAVIGATION, legs_table, pieces_table, route_geojson, summary_text
 
@@ -157,11 +157,12 @@ def _about(
     worst = worst_leg(legs)
     return {
         "route": route.name,
-        "route_file": route.path.name,
+        "route_file": clean_name(route.path.name),
         "ice_class": risk.regimes.ship,
         "ice_class_title": ship_class(risk.regimes.ship).title,
         "lines": lines,
-        "chart": risk.chart.path.name,
+        "chart": risk.name,
+        "chart_file": clean_name(risk.chart.path.name),
         "chart_status": risk.status,
         "chart_time": risk.valid,
         "simulated": risk.simulated,

@@ -22,7 +22,7 @@ from floemap.routes.tables import NOT_FOR_NAVIGATION, total_in_words
 #: Colours of the levels' backgrounds, from light to dark, so that they differ in grey too.
 _LEVEL_COLOURS = {"normal": "#e8f3ea", "elevated": "#ffe3a3", "special": "#f4b1a3"}
 _LEVEL_TITLES = {"normal": "normal", "elevated": "elevated risk", "special": "special consideration"}
-_INK, _SPREAD, _WARNING = "#10243a", "#5b7fa6", "#8a3b00"
+_INK, _SPREAD, _DOUBT, _WARNING = "#10243a", "#5b7fa6", "#7b8794", "#8a3b00"
 _NO_CHART_RGB: RGB = (255, 255, 255)
 _SHELF_RGB: RGB = (200, 220, 235)
 #: Shortest piece that gets a text, share of the width.
@@ -72,7 +72,7 @@ def _cut(words: str) -> str:
 def _levels(ax: Axes, ship: str, pieces: Sequence[Piece]) -> None:
     """Draw the levels of operation as bands, with their names at the right edge."""
     ends = [v for p in pieces for v in (p.spread_low, p.spread_high) if v is not None]
-    low, high = min([*ends, -15]) - 4, 34
+    low, high = min([*ends, -15]) - 9, 34
     limits = {"normal": (0, high), "special": (low, -TENTHS if ship_class(ship).polar else 0)}
     if ship_class(ship).polar:
         limits["elevated"] = (-TENTHS, 0)
@@ -93,7 +93,8 @@ def _outcomes(ax: Axes, pieces: Sequence[Piece]) -> None:
             ax.axvspan(p.from_nm, p.to_nm, facecolor="white", edgecolor=colour, hatch="///", linewidth=0, zorder=2)
         elif p.spread_low is not None and p.spread_high is not None:
             ends = [p.from_nm, p.to_nm]
-            ax.fill_between(ends, p.spread_low, p.spread_high, color=_SPREAD, alpha=0.35, lw=0, zorder=3)
+            ax.fill_between(ends, p.spread_low, p.spread_high, color=_DOUBT, alpha=0.3, lw=0, zorder=3)
+            ax.fill_between(ends, p.rio_lowest or 0, p.rio_highest or 0, color=_SPREAD, alpha=0.6, lw=0, zorder=4)
     xs, ys = [], []
     for p in pieces:
         xs += [p.from_nm, p.to_nm]
@@ -101,11 +102,17 @@ def _outcomes(ax: Axes, pieces: Sequence[Piece]) -> None:
     ax.plot(xs, ys, color=_INK, linewidth=2.2, solid_capstyle="butt", zorder=5)
     handles = [
         ax.plot([], [], color=_INK, linewidth=2.2)[0],
-        Patch(facecolor=_SPREAD, alpha=0.35),
+        Patch(facecolor=_SPREAD, alpha=0.6),
+        Patch(facecolor=_DOUBT, alpha=0.3),
         Patch(facecolor="white", edgecolor="0.55", hatch="///"),
     ]
-    labels = ["outcome by the chart's shares", "its spread", "no chart, no data, land"]
-    ax.legend(handles, labels, loc="lower left", fontsize=8, ncols=3, framealpha=0.9)
+    labels = [
+        "outcome by the chart's shares",
+        "bounds by its codes",
+        "with the model's doubts",
+        "no chart, no data, land",
+    ]
+    ax.legend(handles, labels, loc="lower left", fontsize=8, ncols=4, framealpha=0.9)
 
 
 def _legs(ax: Axes, legs: Sequence[LegRisk]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import MISSHAPEN, FloemapError
+from floemap.icechart.polaris import LEVEL_RGB, ship_class
 from floemap.legend import IGNORE, SIX_CLASSES, Legend
 from floemap.own_legends import from_record, from_tags
 from floemap.results.fields import at
@@ -60,7 +61,7 @@ def layers_of(found: Found, run: str | None, search: Search) -> Iterator[Layer]:
         Name of the model, loss or cell that the result is of.
     """
     for name, make in _RASTERS[found.kind].items():
-        for path in [found.folder / name] if name != _OTHERS else _others(found):
+        for path in _paths(found, name):
             if not path.is_file() and not path.is_symlink():
                 continue
             try:
@@ -75,6 +76,13 @@ def layers_of(found: Found, run: str | None, search: Search) -> Iterator[Layer]:
                 search.warn(path, f"does not fit its record ({type(e).__name__}); it is not shown")
                 continue
             yield from layers
+
+
+def _paths(found: Found, name: str) -> list[Path]:
+    """Return the rasters of a result that a name of its kind means: one, all of a pattern, or all others."""
+    if name == _OTHERS:
+        return _others(found)
+    return sorted(found.folder.glob(name)) if "*" in name else [found.folder / name]
 
 
 def _others(found: Found) -> list[Path]:
@@ -143,6 +151,19 @@ def _further(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
         yield Layer(title, "layer", "scalar", raster, (1,), _whole(raster, 1, first.offset, high), run, "viridis")
 
 
+def _polaris(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
+    """Give the level of operation of an ice class of ships, and the outcome with its lowest bound: advisory."""
+    colours = {int(level): rgb for level, rgb in LEVEL_RGB.items()}
+    title = f"{ship_class(raster.tags.get('ice_class', '')).title}, POLARIS, advisory"
+    legend = of_values("Level of operation by POLARIS, advisory", raster.bands[0].categories, colours)
+    table = ("polaris_levels", legend)
+    yield Layer(f"Level of operation, {title}", "risk", "classes", raster, (1,), (), run, legend=table, status="draft")
+    for name, words in (("rio", "Risk index outcome"), ("rio_lowest", "Lowest risk index outcome")):
+        number = raster.number_of(name)
+        limits = _whole(raster, number, -30, 30)
+        yield Layer(f"{words}, {title}", "risk", "scalar", raster, (number,), limits, run, "viridis", status="draft")
+
+
 def _errors(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
     band = raster.bands[0]
     legend = of_values("Against the labels", {k: v for k, v in band.categories.items() if k != IGNORE}, band.colours)
@@ -196,6 +217,7 @@ _RASTERS: Mapping[str, Mapping[str, Any]] = {
         "classes.tif": _classes,
         "probabilities.tif": _probabilities,
         "uncertainty.tif": _uncertainty,
+        "polaris_*.tif": _polaris,
     },
     "publication.json": {},
     "route.json": {},

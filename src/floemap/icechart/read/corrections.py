@@ -44,7 +44,8 @@ def draft_files(folder: Path, record: Mapping[str, Any]) -> list[Path]:
     found = []
     for suffix, needed in _PARTS:
         for path in sorted(folder.glob(f"*{suffix}")):
-            if path.name != "review.gpkg" and all(is_as_made(path.with_suffix(s), record) for s in needed):
+            other = path.name == "review.gpkg" or path.name.startswith("polaris_")
+            if not other and all(is_as_made(path.with_suffix(s), record) for s in needed):
                 found.append(path)
     return found
 

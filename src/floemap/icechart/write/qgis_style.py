@@ -11,6 +11,7 @@ from typing import Any
 
 from lxml import etree
 
+from floemap.icechart.polaris import LEVEL_RGB, Level
 from floemap.icechart.write.qgis_expressions import concentrations_by_colour, egg_label, kinds_of
 from floemap.icechart.write.qgis_form import add_form
 from floemap.legend import RGB, STAGE_RGB, Legend
@@ -19,6 +20,7 @@ from floemap.legend import RGB, STAGE_RGB, Legend
 OTHER_TITLE, _OTHER_RGB = "No class", STAGE_RGB[99]
 #: Names of the styles. The first is the default.
 BY_TYPE, BY_CONCENTRATION, BY_CONFIDENCE = "Ice type", "Total concentration", "Confidence"
+BY_LEVEL = "Level of operation"
 _OUTLINE: RGB = (70, 70, 70)
 _OUTLINE_MM = 0.1
 #: Steps of confidence: from, to, colour; the less certain, the darker.
@@ -58,6 +60,14 @@ def qgis_styles(legend: Legend) -> dict[str, str]:
     for root in documents.values():
         _add_labels(root, egg_label())
     return {name: document_text(root) for name, root in documents.items()}
+
+
+def levels_style() -> dict[str, str]:
+    """Return the style of polygons by their level of operation (field LEVEL), labelled with their outcome (RIO)."""
+    rules = [(level.title, LEVEL_RGB[level], f"\"LEVEL\" = '{level.name.lower()}'") for level in Level]
+    root = _style("Symbology|Labeling", [*rules, ("Land, or no outcome", _OTHER_RGB, '"LEVEL" IS NULL')])
+    _add_labels(root, 'round("RIO")', egg=False)
+    return {BY_LEVEL: document_text(root)}
 
 
 def spots_style() -> str:

@@ -75,7 +75,12 @@ EXACT = Exactness()
 
 
 def write_geopackage(
-    chart: ChartPolygons | ChartTable, path: str | Path, *, start: datetime, about: Mapping[str, Any] | None = None
+    chart: ChartPolygons | ChartTable,
+    path: str | Path,
+    *,
+    start: datetime,
+    about: Mapping[str, Any] | None = None,
+    styles: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a GeoPackage with one layer, :data:`LAYER`, its style, and `about` as metadata; return its path.
 
@@ -88,6 +93,8 @@ def write_geopackage(
         written as the time of the last change.
     about
         Facts about the chart, by name.
+    styles
+        Styles for QGIS by name, the default first; None for those of a chart.
 
     Raises
     ------
@@ -110,9 +117,10 @@ def write_geopackage(
             promote_to_multi=False,
             layer_metadata={k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()},
         )
-        styles = qgis_styles(chart.legend)
-        if "CONFIDENCE" not in table:  # as in a published chart, which says nothing of the model
-            del styles[BY_CONFIDENCE]
+        if styles is None:
+            styles = qgis_styles(chart.legend)
+            if "CONFIDENCE" not in table:  # as in a published chart, which says nothing of the model
+                del styles[BY_CONFIDENCE]
         _finish_geopackage(beside / path.name, chart.legend, styles, len(table), start)
     return path
 

@@ -22,7 +22,7 @@ from floemap.icechart.land import describe_land, land_on
 from floemap.icechart.write.table import STATUS
 from floemap.inference.draftchart.egg_basis import egg_basis
 from floemap.inference.draftchart.files import ChartParts, Steps, write_outputs
-from floemap.inference.draftchart.folder import ITEM, RECORD, STAGE, missing_outputs, refuse_edited
+from floemap.inference.draftchart.folder import ITEM, RECORD, STAGE, missing_outputs, refuse_edited, with_made_classes
 from floemap.inference.draftchart.record import about_chart, describe_files, found_on_chart, notes_on_chart
 from floemap.inference.draftchart.settings import ChartSettings
 from floemap.inference.draftchart.source import ChartSource, find_product, inputs_of, prepare_source
@@ -195,7 +195,7 @@ class ChartCall:
     def _make(self, product: Path, made: Collection[Path], progress: Progress, warned: list[str]) -> DraftChart:
         models, steps = self.models, Steps()
         source = find_product(product)
-        settings = _fitted(self.settings, models.files[0], source)
+        settings = with_made_classes(self._folder_of(source), _fitted(self.settings, models.files[0], source))
         land = describe_land(self.land_mask)
         inputs = inputs_of(source, settings.prepare) | {"models": [m.sha256 for m in models.files], "land": land}
         standing = self._warn_once(warned)
@@ -275,7 +275,7 @@ class ChartCall:
         return DraftChart(folder, skipped=True)
 
     def _configuration(self, source: ChartSource, settings: ChartSettings) -> dict[str, Any]:
-        left_out = {"only", "prepare"} if source.prepared else {"only"}
+        left_out = {"only", "ice_class"} | ({"prepare"} if source.prepared else set())
         return settings.model_dump(mode="json", exclude=left_out) | self.models.configuration
 
     def _warn_once(self, warned: list[str]) -> list[str]:

@@ -24,6 +24,7 @@ from floemap.icechart.write.s411 import s411_files, s411_names, write_s411
 from floemap.icechart.write.sigrid3 import sigrid3_name, write_sigrid3
 from floemap.icechart.write.vector import write_geojson, write_geopackage, write_style
 from floemap.inference.draftchart.egg_basis import EggBasis
+from floemap.inference.draftchart.polaris_layer import polaris_names, write_polaris
 from floemap.inference.draftchart.qgis_project import write_project
 from floemap.inference.draftchart.radar import write_radar
 from floemap.inference.draftchart.review_spots import review_spots, write_spots
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 _SIGRID3 = (".shp", ".shx", ".dbf", ".prj", ".cpg", ".xml", ".qml")
 #: Outputs that are made from polygons.
-_FROM_POLYGONS: frozenset[Output] = frozenset({"chart", "sigrid3", "s411", "geojson", "quicklook"})
+_FROM_POLYGONS: frozenset[Output] = frozenset({"chart", "sigrid3", "s411", "geojson", "quicklook", "polaris"})
 
 
 def files_of(output: Output, start: datetime, settings: ChartSettings) -> tuple[str, ...]:
@@ -51,6 +52,8 @@ def files_of(output: Output, start: datetime, settings: ChartSettings) -> tuple[
     if output == "sigrid3":
         name = sigrid3_name(start, service=settings.service, region=settings.region)
         return tuple(name + suffix for suffix in _SIGRID3)
+    if output == "polaris":
+        return tuple(name for ship in settings.ice_class for name in polaris_names(ship))
     names: Mapping[Output, tuple[str, ...]] = {
         "classes": ("classes.tif", "classes.qml"),
         "probabilities": ("probabilities.tif",),
@@ -172,12 +175,7 @@ def write_outputs(
             if _FROM_POLYGONS & files.keys():
                 with steps.step("drawing polygons"):
                     chart = _draw(parts, progress)
-            spots = None
-            if {"review", "quicklook"} & files.keys():
-                with steps.step("finding spots to review"):
-                    spots = review_spots(parts.maps)
-            if "review" in files and spots is not None:
-                write_spots(spots, folder / files["review"][0], start=parts.scene.start)
+            spots = _find_spots(folder, files, parts, steps)
             begin("netcdf", _write_netcdf)
             if "grid" in files and parts.basis is None:
                 left_out["grid"] = "concentrations were not estimated"
@@ -190,6 +188,9 @@ def write_outputs(
                         reason = _write_polygons(folder, output, files[output], chart, parts)
                     if reason is not None:
                         left_out[output] = reason
+            if files.get("polaris") and chart is not None:
+                with steps.step("writing polaris"):
+                    _write_risk(folder, chart, parts)
             progress(3, 4, "writing rasters")
             if "quicklook" in files:
                 with steps.step("writing quicklook"):
@@ -349,6 +350,25 @@ def _write_polygons(
             logger.warning("%s was left out: %s", names[0], e)
             return str(e)
     return None
+
+
+def _find_spots(
+    folder: Path, files: Mapping[Output, Sequence[str]], parts: ChartParts, steps: Steps
+) -> gpd.GeoDataFrame | None:
+    """Find the spots to review first, and write them, if an output needs them."""
+    if not {"review", "quicklook"} & files.keys():
+        return None
+    with steps.step("finding spots to review"):
+        spots = review_spots(parts.maps)
+    if "review" in files:
+        write_spots(spots, folder / files["review"][0], start=parts.scene.start)
+    return spots
+
+
+def _write_risk(folder: Path, chart: ChartPolygons, parts: ChartParts) -> None:
+    about = {k: v for k, v in _timeless(parts).items() if k != "status"}
+    for ship in parts.settings.ice_class:
+        write_polaris(folder, ship, chart, parts.maps.geobox, start=parts.scene.start, about=about)
 
 
 def _draw_picture(path: Path, chart: ChartPolygons | None, spots: gpd.GeoDataFrame | None, parts: ChartParts) -> None:

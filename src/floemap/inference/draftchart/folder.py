@@ -8,10 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from floemap.errors import MISSHAPEN, FloemapError, OutputError
+from floemap.icechart.polaris import SHIP_CLASSES
 from floemap.inference.draftchart.files import files_of
+from floemap.inference.draftchart.polaris_layer import polaris_names
 from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings, Output
 from floemap.inference.draftchart.source import ChartSource
 from floemap.inference.predict.scene_maps import PREDICT
+from floemap.results.fields import at
 from floemap.results.folders import is_note, told_sources
 from floemap.results.stage import Stage, damaged, made_alike, read_json, sha256
 from floemap.sentinel1.prepare import STAGE as PREPARE
@@ -34,7 +37,7 @@ def missing_outputs(
     same
         Inputs and configuration that the chart must have been made from; None to make it in any case.
     """
-    wanted = [o for o in OUTPUTS if o in settings.only]
+    wanted = list(settings.outputs)
     try:
         record = read_json(folder / RECORD)
         known = {*record["outputs"], *record["left_out"]}
@@ -47,6 +50,16 @@ def missing_outputs(
     if as_made and whole and known >= {*wanted}:
         return []
     return [o for o in OUTPUTS if o in {*wanted, *known}]
+
+
+def with_made_classes(folder: Path, settings: ChartSettings) -> ChartSettings:
+    """Return settings that also have the ice classes of a chart that is there, so that no layer of risk is lost."""
+    try:
+        names = {*at(read_json(folder / RECORD), "outputs.polaris", [])}
+    except (FloemapError, *MISSHAPEN):
+        return settings
+    made = {ship for ship in SHIP_CLASSES if names & {*polaris_names(ship)}}
+    return settings.model_copy(update={"ice_class": tuple(sorted({*settings.ice_class, *made}))})
 
 
 def refuse_edited(

@@ -8,7 +8,7 @@ no gaps.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from lxml import etree
 from odc.geo.geobox import GeoBox
 
 from floemap.grid import crs_of
-from floemap.icechart.write.qgis_style import document_text, qgis_styles, spots_style
+from floemap.icechart.polaris import LEVEL_RGB, SHIP_CLASSES, Level
+from floemap.icechart.write.qgis_style import document_text, levels_style, qgis_styles, spots_style
 from floemap.icechart.write.vector import LAYER
+from floemap.inference.draftchart.polaris_layer import polaris_names
 from floemap.inference.draftchart.review_spots import LAYER as SPOTS
 from floemap.legend import Legend
-from floemap.qgis_raster import classes_style, colour_style, heat_style
+from floemap.qgis_raster import classes_style, colour_style, heat_style, palette_style
 from floemap.results.whole_files import whole_files
 
 _PROJECT = "chart.qgs"
@@ -89,7 +91,20 @@ def _layers(files: Sequence[str], legend: Legend, about: Mapping[str, Any]) -> l
         _Layer("Uncertainty, entropy from 0 to 1", "uncertainty.tif", "", False, {"default": heat_style(0, 1)}),
         _Layer(f"Radar, red HV, blue HH{mark}", "radar.tif", "", True, {"default": colour_style()}),
     ]
-    return [layer for layer in layers if layer.file in files]
+    own = [layer for layer in layers if layer.file in files]
+    return [*own[:-1], *_risk_layers(files, mark), *own[-1:]]
+
+
+def _risk_layers(files: Sequence[str], mark: str) -> Iterator[_Layer]:
+    """Give the layers of risk: of each ice class the polygons and the raster, which are not shown at first."""
+    for ship in SHIP_CLASSES.values():
+        title = f"POLARIS for {ship.title}, advisory{mark}"
+        raster, _, polygons = polaris_names(ship.key)
+        palette = palette_style((level, level.title, LEVEL_RGB[level]) for level in Level)
+        if polygons in files:
+            yield _Layer(f"{title}: polygons", polygons, LAYER, False, levels_style())
+        if raster in files:
+            yield _Layer(f"{title}: level of operation", raster, "", False, {"default": palette})
 
 
 def _project(layers: Sequence[_Layer], geobox: GeoBox, about: Mapping[str, Any]) -> etree._Element:

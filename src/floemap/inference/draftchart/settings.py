@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from floemap.config import Settings
+from floemap.errors import ConfigError
+from floemap.icechart.polaris import ship_class
 from floemap.icechart.write.s411_axes import Axes
 from floemap.sentinel1.settings import PrepareSettings
 
@@ -25,6 +27,7 @@ Output = Literal[
     "quicklook",
     "radar",
     "project",
+    "polaris",
 ]
 OUTPUTS: tuple[Output, ...] = get_args(Output)
 
@@ -62,6 +65,10 @@ class ChartSettings(Settings):
     cell_m: float = Field(default=1000.0, ge=100, le=100_000)
     """Size of the cells of the common polar grid in grid.nc, metres."""
 
+    ice_class: tuple[str, ...] = ()
+    """Ice classes of ships, PC1 to PC7, IA_super, IA, IB, IC or none, for which a layer with the risk by POLARIS is
+    written."""
+
     service: str = Field(default="floemap", pattern="^[A-Za-z0-9]+$")
     """Name of the ice service in the names of the SIGRID-3 files, and producer code of S-411."""
 
@@ -80,6 +87,25 @@ class ChartSettings(Settings):
 
     prepare: PrepareSettings = PrepareSettings()
     """Preparation of products that are not prepared yet. The default pixel size is the model's."""
+
+    @field_validator("ice_class")
+    @classmethod
+    def _are_classes(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(sorted({ship_class(value).key for value in values}))
+        except ConfigError as e:
+            raise ValueError(f"{e.message} {e.hint}") from None
+
+    @model_validator(mode="after")
+    def _with_class(self) -> ChartSettings:
+        if ("polaris" in self.only) != bool(self.ice_class) and self.only != OUTPUTS:
+            raise ValueError("polaris in only and an ice class need each other: give both, or neither")
+        return self
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Outputs to write, in their order: of a layer of risk only with an ice class."""
+        return tuple(o for o in OUTPUTS if o in self.only and (o != "polaris" or self.ice_class))
 
     @model_validator(mode="after")
     def _with_shares(self) -> ChartSettings:

@@ -41,6 +41,7 @@ _KINDS: Mapping[str, tuple[str, str, str, list[str]]] = {
     "uncertainty.qml": ("uncertainty_style", "Uncertainty: style for QGIS", pystac.MediaType.XML, ["metadata"]),
     "chart.qml": ("style", "Style for QGIS", pystac.MediaType.XML, ["metadata"]),
     "review.gpkg": ("review", "Spots to review first", pystac.MediaType.GEOPACKAGE, ["metadata"]),
+    ".tif": ("raster", "Raster", pystac.MediaType.COG, ["data"]),
     ".gpkg": ("chart", "Polygons", pystac.MediaType.GEOPACKAGE, ["data"]),
     ".geojson": ("geojson", "Polygons for web maps", pystac.MediaType.GEOJSON, ["data"]),
     ".shp": ("sigrid3", "Polygons, SIGRID-3", "application/vnd.shp", ["data"]),
@@ -125,6 +126,8 @@ def _beside(path: Path, charts: Path) -> str | None:
 def _add_file(item: pystac.Item, name: str, told: Mapping[str, Any], models: Sequence[ModelFile]) -> None:
     both = "".join(Path(name).suffixes[-2:])
     key, title, kind, roles = _KINDS.get(name) or _KINDS.get(both) or _KINDS[Path(name).suffix]
+    if name.startswith("polaris_"):
+        key, title = name.replace(".", "_"), f"Risk by POLARIS, advisory: {Path(name).stem}"
     asset = pystac.Asset(name, title=title, media_type=kind, roles=list(roles))
     item.add_asset(key, asset)
     tell = FileExtension.ext(asset, add_if_missing=True)
