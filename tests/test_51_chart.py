@@ -45,9 +45,11 @@ from floemap.icechart.label.settings import LabelSettings
 from floemap.icechart.land import land_on
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.sigrid3 import read_chart
+from floemap.icechart.regimes import regimes
 from floemap.icechart.write.vector import LAYER
 from floemap.inference.draftchart import files as chart_files
 from floemap.inference.draftchart.chart import DraftChart, make_chart, make_charts
+from floemap.inference.draftchart.polaris_layer import polaris_names
 from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings
 from floemap.inference.predict import model_files
 from floemap.inference.predict.model_files import default_model, find_models
@@ -60,16 +62,17 @@ from floemap.legend import IGNORE, LAND_RGB, SIX_CLASSES
 from floemap.sentinel1.encoding import NODATA, PRODUCT_BANDS
 from floemap.sentinel1.prepare import PreparedProduct, prepare
 from floemap.sentinel1.settings import PrepareSettings
+from floemap.viewer.view import make_view
 
 SIGRID3 = [f"floemap_s1_20180116T0754Z_pl_a{s}" for s in (".shp", ".shx", ".dbf", ".prj", ".cpg", ".xml", ".qml")]
 S411 = "S411_floemap_s1-20180116T0754Z"
 FILES = {
     "classes.tif", "probabilities.tif", "uncertainty.tif", "chart.gpkg", "chart.qml", "chart.geojson", "chart.nc",
     "grid.nc", "quicklook.png", "item.json", "chart.json", "review.gpkg", "classes.qml", "uncertainty.qml", *SIGRID3,
-    S411, "radar.tif", "chart.qgz",
+    S411, "radar.tif", "chart.qgz", *polaris_names("PC7"),
 }  # fmt: skip
 #: Pixels are 4 km2: so small polygons are left.
-SETTINGS = ChartSettings(min_area_km2=100)
+SETTINGS = ChartSettings(min_area_km2=100, ice_class=("pc 7",))
 #: Polygons that follow the pixels.
 EXACT = ChartSettings(min_area_km2=0, tolerance_m=0, eggs=False, only=("classes", "chart", "sigrid3", "geojson"))
 
@@ -221,6 +224,8 @@ def test_qgis_opens_the_project_wherever_the_folder_is(whole: DraftChart, tmp_pa
         ("chart.gpkg", True, True),
         ("classes.tif", True, False),
         ("uncertainty.tif", True, False),
+        ("polaris_PC7_polygons.gpkg", True, False),
+        ("polaris_PC7.tif", True, False),
         ("radar.tif", True, True),
     ]
     assert all(Path(source).parent == moved for source, *_ in told["layers"])
@@ -251,7 +256,8 @@ def test_the_project_names_no_place_on_this_machine(whole: DraftChart) -> None:
     root: Any = etree.fromstring(content)
     sources = root.xpath("//datasource/text()")
     assert {source.partition("|")[0] for source in sources} == {
-        "./review.gpkg", "./chart.gpkg", "./classes.tif", "./uncertainty.tif", "./radar.tif",
+        "./review.gpkg", "./chart.gpkg", "./classes.tif", "./uncertainty.tif", "./radar.tif", "./polaris_PC7.tif",
+        "./polaris_PC7_polygons.gpkg",
     }  # fmt: skip
     assert str(Path.home()).encode() not in content and str(whole.folder.parent).encode() not in content
     assert b"saveUser" not in content
@@ -718,6 +724,57 @@ def test_only_what_is_asked_for(prepared: PreparedProduct, models: list[Path], t
     assert (first.folder / "classes.tif").read_bytes() != before
     assert not make_chart(prepared.folder, models[1:2], tmp_path, more, overwrite=True).skipped
     assert names(third.folder) == everything
+
+
+def test_the_layer_of_risk_is_that_of_the_polygons(whole: DraftChart) -> None:
+    """As read back from the chart, in the fields of its polygons and in the raster, whose legend has the levels."""
+    found = regimes(read_chart(whole.folder / "chart.gpkg"), "PC7")
+    table = read_polygons(whole.folder / "polaris_PC7_polygons.gpkg")
+    for name, values in (("RIO", found.outcome), ("RIO_LOW", found.lowest), ("RIO_HIGH", found.highest)):
+        assert table[name].to_numpy(np.float64) == pytest.approx(values, abs=0.01, nan_ok=True)
+    limits = {"normal": (0, 30), "elevated": (-10, -0.01), "special": (-80, -10.01)}
+    pairs = zip(table["LEVEL"], table["RIO"], strict=True)
+    assert all(limits[level][0] <= rio <= limits[level][1] for level, rio in pairs)
+    assert set(table["ICE_CLASS"]) == {"PC 7"} and set(table["SIMULATED"]) == {"yes"}
+    assert len(set(table["LEVEL"])) > 1
+    with rasterio.open(whole.folder / "polaris_PC7.tif") as d:
+        assert d.descriptions == ("level", "rio", "rio_lowest", "rio_highest") and d.nodata == IGNORE
+        assert d.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG" and "not a tool for decisions" in d.tags()["advisory"]
+        places = [polylabel(g, tolerance=500.0) for g in table.geometry]
+        sampled = np.array(list(d.sample([(p.x, p.y) for p in places])), np.float64)
+        physical = sampled * np.array(d.scales) + np.array(d.offsets)
+    levels = [("normal", "elevated", "special").index(level) for level in table["LEVEL"]]
+    near = [g.exterior.distance(p) > 2000 for g, p in zip(table.geometry, places, strict=True)]
+    assert sampled[near, 0].tolist() == np.array(levels)[near].tolist()
+    for column, name in enumerate(("RIO", "RIO_LOW", "RIO_HIGH"), 1):  # stored rounded down, to the safe side
+        down = table[name].to_numpy()[near] - physical[near, column]
+        assert (down >= -0.011).all() and (down < 0.5).all()
+    style = etree.fromstring((whole.folder / "polaris_PC7.qml").read_bytes())
+    assert style.xpath("//paletteEntry/@value") == ["0", "1", "2"]
+    titles = [asset.title for asset in pystac.Item.from_file(whole.folder / "item.json").assets.values()]
+    assert sum("POLARIS, advisory" in str(title) for title in titles) == 3
+
+
+def test_the_map_shows_the_layer_of_risk(whole: DraftChart) -> None:
+    (scene,) = make_view(whole.folder).content["scenes"]
+    level, outcome, _ = (layer for layer in scene["layers"] if layer["group"] == "risk")
+    assert level["kind"] == "classes" and "PC 7" in level["title"] and "advisory" in level["title"]
+    assert outcome["bands"] == [2] and [v * 0.5 - 80 for v in outcome["range"]] == [-30, 30]
+
+
+def test_no_layer_of_risk_is_lost(prepared: PreparedProduct, models: list[Path], tmp_path: Path) -> None:
+    """A finished chart stays finished without the option; another class adds its files."""
+    one = ChartSettings(only=("classes", "polaris"), ice_class=("PC7",), min_area_km2=1000)
+    first = make_chart(prepared.folder, models[:1], tmp_path, one)
+    plain = ChartSettings(only=("classes",), min_area_km2=1000)
+    assert make_chart(prepared.folder, models[:1], tmp_path, plain).skipped
+    other = ChartSettings(only=("polaris",), ice_class=("IA",), min_area_km2=1000)
+    make_chart(prepared.folder, models[:1], tmp_path, other)
+    risk = {*polaris_names("PC7"), *polaris_names("IA")}
+    assert names(first.folder) == {*risk, "classes.tif", "classes.qml", "item.json", "chart.json"}
+    for wrong in ({"ice_class": ("PC9",)}, {"only": ("polaris",)}, {"only": ("classes",), "ice_class": ("PC7",)}):
+        with pytest.raises(ConfigError):
+            ChartSettings.checked(**wrong)
 
 
 def test_the_prepared_product_is_kept_where_asked(small_product: Path, models: list[Path], tmp_path: Path) -> None:
