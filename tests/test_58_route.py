@@ -238,7 +238,7 @@ def test_a_draft_adds_its_second_class_and_its_probabilities(tmp_path: Path) -> 
     steps[:, :, 96:128] = NO_VALUE
     write_cog(tmp_path / "draft" / "probabilities.tif", grid, steps, probability_bands(SIX_CLASSES), nodata=NO_VALUE)
     route = write_route(tmp_path / "r.geojson", on_earth((0.2, 0.5), (1.2, 0.5), (2.8, 0.5)))
-    done = floemap.assess_route(tmp_path / "draft", route, "PC7", tmp_path / "out", lines="great-circle")
+    done = floemap.assess_route(tmp_path / "draft" / "chart.gpkg", route, "PC7", tmp_path / "out", lines="great-circle")
     with (done.folder / "pieces.csv").open(encoding="utf-8") as f:
         pieces = list(csv.DictReader(f))
     first, second, _, edited = pieces
@@ -250,7 +250,10 @@ def test_a_draft_adds_its_second_class_and_its_probabilities(tmp_path: Path) -> 
     assert float(first["beyond_normal"]) == pytest.approx(0.9)
     assert float(first["spread_low"]) == -30 and float(first["spread_high"]) == 30
     assert done.facts["simulated"] and len(done.facts["spread_from"]) == 3
-    assert "SIMULATED" in (done.folder / "route.txt").read_text() and "draft" in (done.folder / "route.txt").read_text()
+    assert (
+        "SIMULATED" in (done.folder / "route.txt").read_text()
+        and "a correction, not published" in (done.folder / "route.txt").read_text()
+    )
     assert any("land mask" in w for w in done.facts["warnings"])
 
 
@@ -359,8 +362,7 @@ def test_other_input_is_refused_and_nothing_is_written(four: Path, tmp_path: Pat
     with pytest.raises(ChartError, match="no polygon of ice or water"):
         floemap.assess_route(empty, inside, "PC7", out)
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "chart.json").write_text("{}")
-    with pytest.raises(ChartError, match="has no polygons"):
+    with pytest.raises(ChartError, match=r"without chart.json or publication.json"):
         floemap.assess_route(tmp_path / "folder", inside, "PC7", out)
     assert not out.exists()
 

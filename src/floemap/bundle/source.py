@@ -13,9 +13,10 @@ from floemap.errors import MISSHAPEN, ChartError, ConfigError
 from floemap.icechart.read.corrections import (
     DRAFT_RECORD,
     PUBLICATION_RECORD,
-    draft_files,
+    chart_file_in,
     draft_record,
     is_as_made,
+    names_in,
     publication_record,
 )
 from floemap.icechart.read.sigrid3 import Chart, read_chart
@@ -111,14 +112,14 @@ def find_chart(path: Path, settings: BundleSettings) -> tuple[Chart, ChartFacts]
         If the time of validity is not known.
     """
     if path.is_dir() and not datasets_of(path):
-        path = _file_in(path)
+        path = chart_file_in(path)
     chart = read_chart(path, layer=settings.layer, crs=settings.crs)
     for folder in list(chart.path.absolute().parents)[:3]:  # an exchange set has its chart two folders below its own
         published, drafted = publication_record(folder), draft_record(folder)
         record = published or drafted
         if record is None:
             continue
-        own = [f for f in chart.files if f.absolute().relative_to(folder).as_posix() in _names(record)]
+        own = [f for f in chart.files if f.absolute().relative_to(folder).as_posix() in names_in(record)]
         if not own:
             continue
         same = all(is_as_made(f, record, f.absolute().relative_to(folder).as_posix()) for f in own)
@@ -135,34 +136,6 @@ def find_chart(path: Path, settings: BundleSettings) -> tuple[Chart, ChartFacts]
         raise ConfigError(message, path=chart.path, hint="Give it with --valid, as in --valid 2018-01-16T07:54Z.")
     source = chart.path.name
     return chart, ChartFacts("other", settings.valid_at, chart.simulated, source, "", "floemap", "ship", SIX_CLASSES)
-
-
-def _file_in(folder: Path) -> Path:
-    """Return the file of polygons in a folder that floemap made."""
-    record = publication_record(folder)
-    if record is not None:
-        return folder / f"{record.get('name', folder.name)}.gpkg"
-    record = draft_record(folder)
-    if record is None:
-        message = f"is a folder without {DRAFT_RECORD} or {PUBLICATION_RECORD}, not a chart."
-        hint = "Give a folder of `floemap chart` or of `floemap publish`, or a chart's file."
-        raise ChartError(message, path=folder, hint=hint)
-    files = draft_files(folder, record)
-    drawn = [folder / n for n in _names(record) if n.endswith((".gpkg", ".shp", ".geojson")) and n != "review.gpkg"]
-    changed = [f.name for f in drawn if f.is_file() and f not in files]
-    if changed:
-        message = f"contains {', '.join(changed)}, changed since the draft was made."
-        hint = "Publish the correction with `floemap publish`, or give the file that you mean."
-        raise ChartError(message, path=folder, hint=hint)
-    if not files:
-        hint = "Make the chart again with --only chart."
-        raise ChartError(f"contains no polygons that are as {DRAFT_RECORD} says.", path=folder, hint=hint)
-    return files[0]
-
-
-def _names(record: Mapping[str, Any]) -> list[str]:
-    files = record.get("files")
-    return [str(name) for name in files] if isinstance(files, Mapping) else []
 
 
 def _facts_of(chart: Chart, record: Mapping[str, Any], kind: Kind, folder: Path) -> ChartFacts:

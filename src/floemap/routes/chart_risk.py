@@ -18,14 +18,9 @@ from floemap.errors import MISSHAPEN, ChartError, ConfigError, FloemapError
 from floemap.icechart.dominant_type import IceTypes, Rule
 from floemap.icechart.polaris import STAGE_TYPES, TENTHS, IceType, class_ice_types, ship_class
 from floemap.icechart.read.codes import NO_TYPE, NOT_GIVEN
-from floemap.icechart.read.corrections import (
-    DRAFT_RECORD,
-    PUBLICATION_RECORD,
-    draft_record,
-    is_as_made,
-    publication_record,
-)
+from floemap.icechart.read.corrections import chart_file_in, draft_record, is_as_made, publication_record
 from floemap.icechart.read.sigrid3 import Chart, read_chart
+from floemap.icechart.read.sources import datasets_of
 from floemap.icechart.regimes import Regimes, regimes
 from floemap.icechart.write.times import in_utc
 from floemap.legend import LEGENDS, Legend, stage_in_words, stage_of
@@ -102,8 +97,16 @@ class ChartRisk:
     @property
     def status(self) -> str:
         """What the record beside the chart says of its status, or that there is none."""
-        words = at(self.record, "status")
-        return words if isinstance(words, str) else "a chart without a record of floemap"
+        if not self.record:
+            return "of unknown status"
+        if self.chart_is_changed:
+            return "a correction, not published, not for navigation"
+        return clean_name(at(self.record, "status", "")) or "of unknown status"
+
+    @property
+    def chart_is_changed(self) -> bool:
+        """Whether the file was changed since its record was written."""
+        return not is_as_made(self.chart.path, self.record)
 
     @property
     def valid(self) -> str | None:
@@ -118,26 +121,6 @@ class ChartRisk:
     def name(self) -> str:
         """Name of the chart: of the folder of a draft or a publication, or of the file."""
         return clean_name(self.chart.path.absolute().parent.name if self.record else self.chart.path.name)
-
-
-def chart_in(path: str | Path) -> Path:
-    """Return the file of polygons of a chart: of a folder of ``floemap chart`` or ``floemap publish``, or `path`.
-
-    Raises
-    ------
-    ChartError
-        If such a folder has no file of polygons.
-    """
-    path = Path(path)
-    own = [name for name in (DRAFT_RECORD, PUBLICATION_RECORD) if (path / name).is_file()]
-    if not own:
-        return path
-    for suffix in (".gpkg", ".geojson", ".shp"):
-        found = sorted(p for p in path.glob(f"*{suffix}") if p.name != "review.gpkg" and "polaris" not in p.name)
-        if found:
-            return found[0]
-    hint = "Make them with `floemap chart --only chart`."
-    raise ChartError("has no polygons: chart.gpkg, chart.geojson and a shapefile are missing.", path=path, hint=hint)
 
 
 def chart_risk(path: str | Path, ship: str, *, layer: str | None = None, crs: str | None = None) -> ChartRisk:
@@ -159,7 +142,9 @@ def chart_risk(path: str | Path, ship: str, *, layer: str | None = None, crs: st
         If the chart cannot be read.
     """
     ship = ship_class(ship).key
-    chart = read_chart(chart_in(path), layer=layer, crs=crs)
+    path = Path(path)
+    file = chart_file_in(path) if path.is_dir() and not datasets_of(path) else path
+    chart = read_chart(file, layer=layer, crs=crs)
     found = regimes(chart, ship)
     folder = chart.path.parent
     record = draft_record(folder) or publication_record(folder) or {}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from floemap.errors import MISSHAPEN, FloemapError
+from floemap.errors import MISSHAPEN, ChartError, FloemapError
 from floemap.results.stage import read_json, sha256
 
 #: Records of draft and of published charts.
@@ -44,10 +44,51 @@ def draft_files(folder: Path, record: Mapping[str, Any]) -> list[Path]:
     found = []
     for suffix, needed in _PARTS:
         for path in sorted(folder.glob(f"*{suffix}")):
-            other = path.name == "review.gpkg" or path.name.startswith("polaris_")
-            if not other and all(is_as_made(path.with_suffix(s), record) for s in needed):
+            if _is_chart(path.name) and all(is_as_made(path.with_suffix(s), record) for s in needed):
                 found.append(path)
     return found
+
+
+def _is_chart(name: str) -> bool:
+    """Return whether a file of a draft's folder has the chart's polygons, not the spots to review or the risk."""
+    chart = name.endswith(tuple(suffix for suffix, _ in _PARTS))
+    return chart and name != "review.gpkg" and not name.startswith("polaris_")
+
+
+def chart_file_in(folder: Path) -> Path:
+    """Return the file of polygons in the folder of a draft or a published chart.
+
+    Raises
+    ------
+    ChartError
+        If the folder is of another kind, or a file of the draft was changed since it was made: then it is not clear
+        which one is meant.
+    """
+    record = publication_record(folder)
+    if record is not None:
+        return folder / f"{record.get('name', folder.name)}.gpkg"
+    record = draft_record(folder)
+    if record is None:
+        message = f"is a folder without {DRAFT_RECORD} or {PUBLICATION_RECORD}, not a chart."
+        hint = "Give a folder of `floemap chart` or of `floemap publish`, or a chart's file."
+        raise ChartError(message, path=folder, hint=hint)
+    files = draft_files(folder, record)
+    drawn = [folder / name for name in names_in(record) if _is_chart(name)]
+    changed = [f.name for f in drawn if f.is_file() and f not in files]
+    if changed:
+        message = f"contains {', '.join(changed)}, changed since the draft was made."
+        hint = "Publish the correction with `floemap publish`, or give the file that you mean."
+        raise ChartError(message, path=folder, hint=hint)
+    if not files:
+        hint = "Make the chart again with --only chart."
+        raise ChartError(f"contains no polygons that are as {DRAFT_RECORD} says.", path=folder, hint=hint)
+    return files[0]
+
+
+def names_in(record: Mapping[str, Any]) -> list[str]:
+    """Return the names of the files that a record lists."""
+    files = record.get("files")
+    return [str(name) for name in files] if isinstance(files, Mapping) else []
 
 
 def is_as_made(path: Path, record: Mapping[str, Any], name: str | None = None) -> bool:
