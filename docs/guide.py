@@ -21,7 +21,7 @@ PAGE = DOCS / "analysts.md"
 #: The folder that shows the map without a server's process staying.
 MAP = "map"
 FLOEMAP = str(Path(sys.executable).with_name("floemap"))
-QUIET = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+QUIET = ["--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
 
 
 def steps() -> Iterator[tuple[str, str]]:
@@ -58,7 +58,7 @@ def draw(folder: Path, images: Path) -> None:
     for name, found in {"guide_bundle": "for_ship/*/*.png", "guide_route": "route/**/*.png"}.items():
         (picture,) = folder.glob(found)
         shutil.copyfile(picture, images / f"{name}.png")
-    photograph(folder / "charts", images / "guide_map.png")
+    photograph(folder / "charts", images / "guide_map.jpg")
 
 
 def photograph(charts: Path, picture: Path) -> None:
@@ -76,7 +76,7 @@ def photograph(charts: Path, picture: Path) -> None:
             page.wait_for_timeout(5000)
             page.keyboard.press("n")
             page.wait_for_timeout(3000)
-            page.screenshot(path=str(picture))
+            page.screenshot(path=str(picture), type="jpeg", quality=85, timeout=300_000)
             browser.close()
     finally:
         server.kill()
