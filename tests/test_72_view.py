@@ -24,6 +24,7 @@ from workshop import Inputs, run
 import floemap
 from floemap.cog import Band, write_cog
 from floemap.errors import ChartError, FloemapError, OutputError
+from floemap.grid import image_crs
 from floemap.legend import EXTREMEEARTH, SIX_CLASSES
 from floemap.results.stage import read_json, write_json
 from floemap.viewer.server import POLICY
@@ -207,6 +208,7 @@ def test_the_map_says_what_it_leaves_out(folder: Path, caplog: pytest.LogCapture
         ({"compress": "jpeg"}, "compression jpeg"),
         ({"dtype": "complex64"}, "complex64"),
         ({"crs": None}, "no georeference"),
+        ({"crs": image_crs("x").to_wkt()}, "image geometry"),
         ({"transform": Affine.rotation(10) * Affine.scale(10, -10)}, "rotated"),
         ({"width": 3000, "height": 4}, "no tiles"),
     ],
@@ -336,8 +338,8 @@ def test_a_finer_coast_takes_the_place_of_the_coarse_one(folder: Path, workshop:
         make_view(folder, coast=tmp_path / "absent.shp")
 
 
-def test_rasters_in_image_geometry_and_other_projections(folder: Path, tmp_path: Path) -> None:
-    """A truth on another projection keeps its own; the scene has that of its product."""
+def test_rasters_of_other_projections_keep_them(folder: Path, tmp_path: Path) -> None:
+    """The truth of a simulated scene has its own; the scene has that of its product."""
     out = folder / "truth" / next((folder / "prepared").iterdir()).name
     out.mkdir(parents=True)
     write_json(out / "truth.json", {"made_by": "floemap simulate twin", "simulated": True})

@@ -60,15 +60,16 @@ def view(
 
         floemap view demo/small --export map
     """
-    from floemap.viewer.view import make_view
-    from floemap.viewer.view import view as show
+    from floemap.cli.bars import bar
+    from floemap.viewer.view import make_view, serve
 
+    with bar("map") as progress:
+        made = make_view(folders, coast=coast, progress=progress)
     if export is not None:
-        made = make_view(folders, coast=coast).export(export)
-        copied = made.bytes - made.linked_bytes
-        linked = f", {_size(made.linked_bytes)} of them hard links to the originals" if made.linked_bytes else ""
-        stderr.print(f"{_size(made.bytes)}{linked}; {_size(copied)} written")
-        stdout.print(str(made.folder))
+        done = made.export(export)
+        linked = f", {_size(done.linked_bytes)} of it hard links to the originals" if done.linked_bytes else ""
+        stderr.print(f"{_size(done.bytes)}{linked}; {_size(done.bytes - done.linked_bytes)} written")
+        stdout.print(str(done.folder))
         return
 
     def ready(url: str) -> None:
@@ -79,7 +80,7 @@ def view(
 
             webbrowser.open(url)
 
-    show(folders, coast=coast, host=host, port=port, ready=ready)
+    serve(made, host=host, port=port, ready=ready)
 
 
 def _has_screen() -> bool:

@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.errors import MISSHAPEN, FloemapError
 from floemap.grid import crs_of, same_crs
+from floemap.progress import Progress, silent
 from floemap.results.fields import at
 from floemap.viewer.found import ROUTE, Found, Search
 from floemap.viewer.layers import GROUPS, Layer, layers_of
@@ -107,7 +108,7 @@ class Scene:
         return []
 
 
-def scenes_of(found: Search) -> list[Scene]:
+def scenes_of(found: Search, progress: Progress = silent) -> list[Scene]:
     """Group results by their products, the earliest scene first.
 
     Results that name no product, such as labels, belong to the scene on whose grid they lie, if there is one only.
@@ -119,7 +120,8 @@ def scenes_of(found: Search) -> list[Scene]:
     """
     scenes: dict[str, Scene] = {}
     loose: list[tuple[Found, list[Layer]]] = []
-    for result in found.found:
+    for number, result in enumerate(found.found):
+        progress(number, len(found.found), result.folder.name)
         if result.kind == ROUTE:
             continue
         name, run = _product(result), _run(result)

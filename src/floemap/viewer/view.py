@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import ConfigError
+from floemap.progress import Progress, silent
 from floemap.viewer.coast import COAST, given_coast, shipped_coast
 from floemap.viewer.export import Exported, export
 from floemap.viewer.found import search
@@ -89,7 +90,9 @@ class View:
             raise ConfigError(f"cannot listen on {host}, port {port}: {reason}.", hint=hint) from e
 
 
-def make_view(folders: Sequence[str | Path] | str | Path, *, coast: str | Path | None = None) -> View:
+def make_view(
+    folders: Sequence[str | Path] | str | Path, *, coast: str | Path | None = None, progress: Progress = silent
+) -> View:
     """Find what floemap made in folders, and make a map of it.
 
     Only headers of rasters are read, and the smallest overview of radar bands.
@@ -101,6 +104,8 @@ def make_view(folders: Sequence[str | Path] | str | Path, *, coast: str | Path |
     coast
         File of land polygons or coastlines to draw in the place of the coarse one that comes with floemap: GeoJSON,
         GeoPackage or shapefile.
+    progress
+        Progress callback, called as progress(done, total, message).
 
     Raises
     ------
@@ -113,7 +118,7 @@ def make_view(folders: Sequence[str | Path] | str | Path, *, coast: str | Path |
     if not given:
         raise ConfigError("no folder is given.", hint="Give folders that floemap made.")
     found = search(given)
-    scenes = scenes_of(found)
+    scenes = scenes_of(found, progress)
     title = ", ".join(dict.fromkeys(root.name or "map" for root in found.roots))
     site = _site()
     pages: dict[str, bytes] = {}
@@ -137,12 +142,13 @@ def view(
     host: str = LOOPBACK,
     port: int = 0,
     ready: Callable[[str], None] = lambda url: None,
+    progress: Progress = silent,
 ) -> View:
     """Show folders on a map: serve it until the process is interrupted, or export it.
 
     Parameters
     ----------
-    folders, coast
+    folders, coast, progress
         See :func:`make_view`.
     export
         Folder to write, for any web server. Nothing is served then.
@@ -156,10 +162,16 @@ def view(
     FloemapError
         See :func:`make_view`, :meth:`View.export` and :meth:`View.server`.
     """
-    made = make_view(folders, coast=coast)
+    made = make_view(folders, coast=coast, progress=progress)
     if export is not None:
         made.export(export)
         return made
+    serve(made, host=host, port=port, ready=ready)
+    return made
+
+
+def serve(made: View, *, host: str = LOOPBACK, port: int = 0, ready: Callable[[str], None] = lambda url: None) -> None:
+    """Serve a map until the process is interrupted; parameters and errors are those of :func:`view`."""
     if host not in (LOOPBACK, "localhost", "::1"):
         logger.warning("everybody who reaches %s can read this map: there is no password and no encryption", host)
     with made.server(host, port) as server:
@@ -168,7 +180,6 @@ def view(
             server.serve_forever()
         except KeyboardInterrupt:
             logger.info("stopped")
-    return made
 
 
 def _site() -> dict[str, Path]:
