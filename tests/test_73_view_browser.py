@@ -304,6 +304,21 @@ def test_radar_is_stretched_from_black_to_white_and_false_colour_by_band(desk: V
         assert near(found, (g, other, g))
 
 
+def test_layers_are_chosen_and_stretched_in_the_list(desk: View) -> None:
+    desk.go(**AT_POLE, l0="classes")
+    desk.page.get_by_label("hh", exact=True).check()
+    desk.page.get_by_label("classes", exact=True).uncheck()
+    desk.drawn()
+    # As a slider moves: 200 steps from half a width below the range to half a width above it.
+    desk.page.locator("label.slider", has_text="To").locator("input").fill("-1000")
+    desk.page.wait_for_timeout(100)
+    for found, v in zip(desk.colours(*PLACES), HH, strict=True):
+        g = min(255, round(255 * (v - HH_RANGE[0]) / (-1000 - HH_RANGE[0])))
+        assert near(found, (g, g, g), 4)
+    desk.page.wait_for_url(lambda url: url.endswith("l0=hh"), timeout=5000)
+    desk.page.locator("label.slider", has_text="To").locator("input").fill(str(HH_RANGE[1]))
+
+
 def test_probabilities_have_the_ramps_colours(desk: View) -> None:
     desk.go(**AT_POLE, l0="third")
     for found, share in zip(desk.colours(*PLACES), (0.0, 0.5, 1.0, 0.25), strict=True):
