@@ -1,11 +1,13 @@
 """How long the report takes, and how much memory, at the size of the demo and of many full scenes.
 
-    python benchmarks/report.py [--size full] [--scenes 12] [--folder DIR]
+    python benchmarks/report.py [--size full] [--scenes 12] [--repeats 1] [--folder DIR]
+    python benchmarks/report.py --scenes 500 --repeats 3        nine models
 
 Makes a month of the twin (or takes it from the folder, where it is finished), prepares and labels it, and writes a
 comparison of three losses around it, whose maps are the truth with faults made on purpose; nothing is trained. The same
-scene stands for all scenes, by links to its files. Then a fresh process makes the physical checks of one scene, and
-another the report of all of them, with the checks there already, as `floemap compare` leaves them.
+scene stands for all scenes, and one map for all repeats of a loss, by links to its files. Then a fresh process makes
+the physical checks of one scene, and another the report of all of them, with the checks there already, as `floemap
+compare` leaves them.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from floemap.evaluation.statistics.summary import summarise
 from floemap.legend import EXTREMEEARTH, IGNORE
 from floemap.results.stage import provenance, write_json
 from floemap.simulation.twin import make_twin
+from floemap.study.compare import STAGE as PLAN
+from floemap.study.run import STAGE as CELL
 from floemap.study.settings import Study
 
 FAULTS: dict[str, Any] = {
@@ -40,7 +44,7 @@ FAULTS: dict[str, Any] = {
 }
 
 
-def make(folder: Path, size: str, month: int, scenes: int) -> Path:
+def make(folder: Path, size: str, month: int, scenes: int, repeats: int) -> Path:
     """Make the folder of a comparison; return it."""
     (made,) = make_twin(folder / "twin", int(size) if size.isdigit() else size, months=(month,))
     twin = twin_ground(made, folder)
@@ -50,31 +54,40 @@ def make(folder: Path, size: str, month: int, scenes: int) -> Path:
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     evaluated = []
-    study = Study.checked(name="benchmark", compare={"repeats": 1}, data={"folder": "twin"})
+    study = Study.checked(name="benchmark", compare={"repeats": repeats}, data={"folder": "twin"})
     configuration = study.model_dump(mode="json")
+    where = {"product": str(twin.product), "labels": str(twin.labels), "truth": None}
+    names = [f"scene{i:03d}" for i in range(1, scenes + 1)]
     for loss, fault in FAULTS.items():
-        cell = run / "cells" / f"{loss}_r0"
-        first = cell / "predictions" / "scene01"
+        original = run / "cells" / f"{loss}_r0"
+        first = original / "predictions" / names[0]
         first.mkdir(parents=True)
         classes = np.where(truth == IGNORE, truth, fault(truth, float(abs(geobox.resolution.x))))
         write_prediction(first, geobox, classes)
-        tested = []
-        for i in range(1, scenes + 1):
-            name = f"scene{i:02d}"
-            if i > 1:
-                shutil.copytree(first, cell / "predictions" / name, copy_function=os.link)
-            scored = evaluate_scene(cell / "predictions" / name, twin.labels, cell / "evaluation")
-            evaluated.append({"loss": loss, "repeat": 0, "scene": name, "evaluation": scored.read()})
-            where = {"product": str(twin.product), "labels": str(twin.labels), "truth": None}
-            tested.append({"scene": name, "prediction": name, "evaluation": name} | where)
-        about = {"cell": cell.name, "loss": loss, "repeat": 0, "axes": {}, "simulated": True, "seconds": 0.0}
-        record = provenance("benchmark", inputs={"scenes": []}, configuration=configuration)
-        write_json(cell / "cell.json", record | about | {"tested": tested})
-    made_by = provenance("benchmark", inputs={}, configuration=configuration)
-    write_json(run / "plan.json", made_by | {"cells": [{"cell": f"{loss}_r0"} for loss in FAULTS]})
+        evaluation = evaluate_scene(first, twin.labels, original / "evaluation")
+        for repeat in range(repeats):
+            cell = run / "cells" / f"{loss}_r{repeat}"
+            for name in names:
+                for of in (first, evaluation.folder):
+                    link_tree(of, cell / of.parent.name / name)
+                about_map = {"loss": loss, "repeat": repeat, "scene": name}
+                evaluated.append(about_map | {"evaluation": evaluation.read()})
+            tested = [{"scene": n, "prediction": n, "evaluation": n} | where for n in names]
+            about = {"cell": cell.name, "loss": loss, "repeat": repeat, "axes": {}, "simulated": True, "seconds": 0.0}
+            record = provenance(CELL, inputs={"scenes": []}, configuration=configuration)
+            write_json(cell / "cell.json", record | about | {"tested": tested})
+    made_by = provenance(PLAN, inputs={}, configuration=configuration)
+    cells = [{"cell": f"{loss}_r{repeat}"} for loss in FAULTS for repeat in range(repeats)]
+    write_json(run / "plan.json", made_by | {"cells": cells})
     results = {"study": "benchmark", "failed": {}, "summary": summarise(evaluated)}
     write_json(run / "results.json", made_by | results)
     return run
+
+
+def link_tree(folder: Path, copy: Path) -> None:
+    """Copy a folder by links to its files, if the copy is not there yet."""
+    if not copy.exists():
+        shutil.copytree(folder, copy, copy_function=os.link)
 
 
 def write_prediction(folder: Path, geobox: Any, classes: Any) -> None:
@@ -121,6 +134,7 @@ def main() -> None:
     parser.add_argument("--size", default="full", help='"full", "small" or pixels across the scene')
     parser.add_argument("--month", type=int, default=1)
     parser.add_argument("--scenes", type=int, default=12)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="to keep the scene in")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -128,14 +142,15 @@ def main() -> None:
         measure(args.measure[0], Path(args.measure[1]))
         return
     with tempfile.TemporaryDirectory() as name:
-        run = make(args.folder or Path(name), args.size, args.month, args.scenes)
-        print(f"{args.scenes} scenes, three losses, one repeat\n")
+        run = make(args.folder or Path(name), args.size, args.month, args.scenes, args.repeats)
+        print(f"{args.scenes} scenes, three losses, {args.repeats} repeats; load {os.getloadavg()[0]:.1f}\n")
         print("| | s | processor s | GiB, peak |\n| --- | --- | --- | --- |", flush=True)
         call = [sys.executable, __file__, "--measure"]
         subprocess.run([*call, "checks", str(run)], check=True)
-        for cell in (run / "cells").iterdir():
-            for i in range(2, args.scenes + 1):
-                shutil.copytree(cell / "checks" / "scene01", cell / "checks" / f"scene{i:02d}")
+        for evaluation in (run / "cells").glob("*/evaluation/*"):
+            cell = evaluation.parent.parent
+            checks = cell.with_name(f"{cell.name.rpartition('_')[0]}_r0") / "checks" / "scene001"
+            link_tree(checks, cell / "checks" / evaluation.name)
         subprocess.run([*call, "report", str(run)], check=True)
 
 
