@@ -1,16 +1,21 @@
 """Time from the start of a training to its first step, on many small scenes, at the first start and at the second.
 
+With `--ranks 2`, two processes train together, and what is printed is the memory that each has at the end of the
+first epoch: its proportional share (PSS), and what it has for itself (USS).
+
 The scenes are copies of four small simulated ones that were prepared and labelled, with other dates: what is timed is
 how the study finds out that they are as before, not how they are prepared. Each start is a process; its time includes
 that of Python and all imports.
 
     python benchmarks/many_scenes.py --scenes 500 --source streamed --work /tmp/many
+    python benchmarks/many_scenes.py --scenes 500 --source resident --work /tmp/many --ranks 2
 
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -24,14 +29,32 @@ from floemap.study.data import make_data
 from floemap.study.settings import Study
 
 _CHILD = """
-import os, sys
-from floemap import Study, train_model
-def until(done, total, what):
+import multiprocessing, os, sys, time
+def leave():
+    for process in multiprocessing.active_children():
+        process.kill()
+    os._exit(0)
+def until_first_step(done, total, what):
     if "epoch 1 of" in what:
-        print("first step", flush=True)
-        os._exit(0)
+        used = os.times()
+        print(f"{used.user + used.system:.1f}", flush=True)
+        leave()
+def until_memory(done, total, what):
+    if "validating" in what:
+        time.sleep(5)  # until the other process is as far
+        sizes = {}
+        for line in open("/proc/self/smaps_rollup"):
+            name, size, *_ = line.split()
+            sizes[name] = int(size) / 1024 if size.isdigit() else 0
+        uss = sizes["Private_Clean:"] + sizes["Private_Dirty:"]
+        words = f"rank {os.environ['RANK']}: PSS {sizes['Pss:']:.0f} MiB, USS {uss:.0f} MiB"
+        print(words, file=sys.stderr, flush=True)
+        time.sleep(5)
+        leave()
 if __name__ == "__main__":
-    train_model(Study.from_toml(sys.argv[1]), sys.argv[2], progress=until)
+    from floemap import Study, train_model
+    how = until_memory if "RANK" in os.environ else until_first_step
+    train_model(Study.from_toml(sys.argv[1]), sys.argv[2], progress=how)
 """
 
 
@@ -76,7 +99,8 @@ def main() -> None:
     """Make the scenes, start twice, print the times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=500)
-    parser.add_argument("--source", choices=["resident", "streamed"], default="resident")
+    parser.add_argument("--source", choices=["auto", "resident", "streamed"], default="auto")
+    parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("many-scenes"))
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -85,10 +109,16 @@ def main() -> None:
     child.write_text(_CHILD)
     out = given.work / f"run-{given.source}"
     shutil.rmtree(out, ignore_errors=True)
+    if given.ranks > 1:
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={given.ranks}"]
+        subprocess.run([sys.executable, *launch, str(child), str(study), str(out)], check=True)
+        return
     for start in ("first", "second"):
         began = time.perf_counter()
-        subprocess.run([sys.executable, str(child), str(study), str(out)], check=True, stdout=subprocess.DEVNULL)
-        print(f"{start} start of {given.scenes} scenes, {given.source}: {time.perf_counter() - began:.1f} s")
+        call = [sys.executable, str(child), str(study), str(out)]
+        used = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        words = f"{time.perf_counter() - began:.1f} s, {used} s of the processor, load {os.getloadavg()[0]:.1f}"
+        print(f"{start} start of {given.scenes} scenes, {given.source}: {words}", flush=True)
 
 
 if __name__ == "__main__":

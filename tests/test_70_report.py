@@ -7,7 +7,7 @@ import html.parser
 import math
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, pairwise, permutations
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from floemap.cli import report as report_command  # noqa: F401  registers the command
 from floemap.cli.app import app
 from floemap.cog import read_geobox
-from floemap.errors import FloemapError, OutputError
+from floemap.errors import FloemapError, GridError, OutputError
 from floemap.evaluation.checks.assess import assess_scene, read_assessment
 from floemap.evaluation.checks.classes import MapPair, ice_groups
 from floemap.evaluation.checks.scene_checks import CHECKS, MEASURES, check_files, check_scene, pool_checks
@@ -32,6 +32,7 @@ from floemap.evaluation.checks.scene_files import open_scene_files
 from floemap.evaluation.risk.operations import areas_by_level, false_safe_km2, mean_understated
 from floemap.evaluation.scoring.evaluate import STAGE
 from floemap.evaluation.statistics.blocks import BlockGrid
+from floemap.evaluation.statistics.bootstrap import FEW_SCENES
 from floemap.evaluation.statistics.compare import Difference
 from floemap.evaluation.statistics.spread import Spread
 from floemap.icechart.label.polygon_table import read_polygons
@@ -48,7 +49,8 @@ from floemap.report.figures.scene_views import (
 )
 from floemap.report.findings import Finding, findings
 from floemap.report.measures import UNDERSTATED_SHIP, Numbers, Row, measures, ships
-from floemap.report.report import Report, make_report
+from floemap.report.numbers import measure_all
+from floemap.report.report import Report, assess_run, make_report
 from floemap.report.run_folder import read_run
 from floemap.results.run_paths import DataPaths, RunPaths
 from floemap.results.stage import read_json, write_json
@@ -953,3 +955,37 @@ def test_scenes_are_made_alike(tmp_path: Path) -> None:
     product, labels = make_scene(DataPaths(tmp_path), "07")
     assert read_geobox(product / "product.tif") == read_geobox(labels / "labels.tif")
     assert len(read_json(product / "product.json")["seams"]) == 2
+
+
+def test_many_scenes_have_the_numbers_of_all_their_blocks(run: Path) -> None:
+    """In one block each, they take a fraction of the memory; rounding of sums is all that differs."""
+    found = read_run(run)
+    key, (first, *_) = next(iter(assess_run(found).items()))
+    scenes = {f"{name}-{i}": a for i in range(FEW_SCENES) for name, a in first.items()}
+    whole, one = (
+        measure_all({key: [by_scene]}, found.legend, resamples=200)
+        for by_scene in (scenes, {name: a.in_one_block() for name, a in scenes.items()})
+    )
+    assert len(whole.rows) == len(one.rows)
+    for a, b in zip(whole.rows, one.rows, strict=True):
+        assert (a.measure, a.reason) == (b.measure, b.reason)
+        for key in a.spreads:
+            expected, got = asdict(a.spreads[key]), asdict(b.spreads[key])
+            for part in ("value", "low", "high"):
+                assert got.pop(part) == pytest.approx(expected.pop(part), rel=1e-9), (a.measure.key, part)
+            for part in ("points", "by_scene"):
+                got.pop(part), expected.pop(part)
+            assert got == expected and FEW_SCENES <= got["scenes"] < got["blocks"]
+    assert all(np.array_equal(whole.confusion[k], one.confusion[k]) for k in whole.confusion)
+
+
+def test_maps_of_other_blocks_are_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter(range(100))
+
+    def odd(*args: Any, **more: Any) -> Any:
+        made = assess_scene(*args, **more)
+        return replace(made, confusion=made.confusion[: len(made.confusion) - next(numbers)])
+
+    monkeypatch.setattr("floemap.report.report.assess_scene", odd)
+    with pytest.raises(GridError, match="blocks, where other maps of"):
+        assess_run(read_run(run))

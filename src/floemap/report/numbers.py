@@ -159,7 +159,8 @@ def _resample(assessed: Assessed, of: Callable[[Assessment], NDArray[Any]], how:
     # Where scenes are drawn, only their sums are in memory for all draws.
     size = max(1, int(np.prod(first.shape[1:]))) * models * (scenes if scenes < FEW_SCENES else 1)
     n, seed = how
-    return resample(blocks, n=int(np.clip(_MOST_DRAWN / size, _FEWEST, n)), seed=seed)
+    number = sum(a.blocks for a in next(iter(assessed.values()))[0].values())
+    return resample(blocks, n=int(np.clip(_MOST_DRAWN / size, _FEWEST, n)), seed=seed, blocks=number)
 
 
 def _rows_of_check(check: str, assessed: Assessed, how: Draws, readers: frozenset[str]) -> list[Row]:

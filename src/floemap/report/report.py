@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from floemap.errors import FloemapError
+from floemap.errors import FloemapError, GridError
 from floemap.evaluation.checks.assess import Assessment, assess_scene
 from floemap.evaluation.scoring.tables import markdown
+from floemap.evaluation.statistics.bootstrap import FEW_SCENES
 from floemap.progress import Progress, part_of, silent
 from floemap.report.figures.check_plots import draw_incidence, draw_reliability
 from floemap.report.figures.dot_plots import draw_shares, draw_values
@@ -170,10 +171,14 @@ def check_records(run: RunFolder) -> None:
 def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
     """Return the checks of all whole repeats, by contender's key, repeat and scene. Missing checks are computed.
 
+    From :data:`floemap.evaluation.statistics.bootstrap.FEW_SCENES` scenes on, each is in one block.
+
     Raises
     ------
     FloemapError
         If no contender has a whole repeat, or the files of a check are missing.
+    GridError
+        If maps of a scene have different blocks.
     """
     scenes = {s.name: s for s in run.scenes}
     whole = {c.key: c.whole_repeats(run.scene_names) for c in run.contenders}
@@ -185,6 +190,7 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
             hint="Run `floemap compare` again: it resumes where it stopped.",
         )
     total = sum(len(own) for runs in whole.values() for own in runs.values())
+    blocks: dict[str, int] = {}
     assessed: dict[str, list[Mapping[str, Assessment]]] = {}
     done = 0
     for key, runs in whole.items():
@@ -193,7 +199,7 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
             results = {}
             for name, tested in sorted(own.items()):
                 told = part_of(progress, done, total, f"{tested.cell}, {scenes[name].short}")
-                results[name] = assess_scene(
+                found = assess_scene(
                     tested.prediction,
                     scenes[name].labels,
                     scenes[name].product,
@@ -203,6 +209,14 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
                     within=tested.within,
                     progress=told,
                 )
+                if found.blocks != blocks.setdefault(name, found.blocks):
+                    raise GridError(
+                        f"has {found.blocks} blocks, where other maps of {name} have {blocks[name]}.",
+                        path=found.folder,
+                        hint="Losses are compared on the same scenes and blocks.",
+                    )
+                # Of many scenes whole ones are resampled, and all blocks of all maps would take gigabytes.
+                results[name] = found if len(scenes) < FEW_SCENES else found.in_one_block()
                 done += 1
             assessed[key].append(results)
     return assessed
@@ -219,7 +233,7 @@ def assess_charts(run: RunFolder) -> dict[str, Assessment]:
     found = {}
     for scene in run.scenes:
         within = next((t.within for c in run.contenders for t in c.of(scene.name)), None)
-        found[scene.name] = assess_scene(
+        chart = assess_scene(
             None,
             scene.labels,
             scene.product,
@@ -227,6 +241,7 @@ def assess_charts(run: RunFolder) -> dict[str, Assessment]:
             truth=run.truths.get(scene.name),
             within=within,
         )
+        found[scene.name] = chart if len(run.scenes) < FEW_SCENES else chart.in_one_block()
     return found
 
 

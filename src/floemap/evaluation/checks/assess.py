@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class Assessment:
         Amounts by the key of each check that applies and by name, each (blocks, ...).
     skipped
         Whether the folder was finished before the call.
+    summed
+        Number of blocks whose sums are the only block; None if each block is there.
     """
 
     folder: Path
@@ -65,11 +67,33 @@ class Assessment:
     true_confusion: NDArray[np.int64] | None
     amounts: Mapping[str, Blocks]
     skipped: bool = False
+    summed: int | None = None
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks of the scene."""
+        return len(self.confusion) if self.summed is None else self.summed
 
     @property
     def reference_confusion(self) -> NDArray[np.int64]:
         """Confusion matrices with the reference of the checks in rows: the truth where it is known, else the chart."""
         return self.confusion if self.true_confusion is None else self.true_confusion
+
+    def in_one_block(self) -> Assessment:
+        """Return the same with the sums over all blocks in place of the blocks, which take megabytes."""
+        true = self.true_confusion
+        return replace(
+            self,
+            confusion=self.confusion.sum(axis=0, keepdims=True),
+            true_confusion=None if true is None else true.sum(axis=0, keepdims=True),
+            amounts={
+                check: {
+                    name: np.sum(blocks, axis=0, keepdims=True, dtype=np.float64) for name, blocks in by_name.items()
+                }
+                for check, by_name in self.amounts.items()
+            },
+            summed=self.blocks,
+        )
 
 
 def assess_scene(

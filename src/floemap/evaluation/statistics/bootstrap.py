@@ -198,7 +198,9 @@ class Evaluated:
         return None
 
 
-def resample(losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed: int = 0) -> Resamples:
+def resample(
+    losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed: int = 0, blocks: int | None = None
+) -> Resamples:
     """Resample blocks or scenes, and sum the counts of every loss and repeat over them.
 
     Parameters
@@ -210,6 +212,8 @@ def resample(losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed
     seed
         Seed of the draws. The same seed, scenes and numbers of blocks give the same draws, independent of the order of
         the scenes and of the other losses.
+    blocks
+        Number of blocks in all scenes together, if the counts of a scene are already summed over its blocks.
 
     Raises
     ------
@@ -236,7 +240,7 @@ def resample(losses: Mapping[str, Sequence[SceneBlocks]], *, n: int = 1000, seed
         for i, stack in enumerate(stacks.values()):
             drawn[:, i] = _drawn_sums(rng, n, stack.reshape(len(stack), -1)).reshape(n, *observed.shape[1:])
         degrees = sum(sizes) - scenes
-    return Resamples(columns, tuple(stacks), sum(sizes), units, degrees, observed, drawn, times)
+    return Resamples(columns, tuple(stacks), blocks or sum(sizes), units, degrees, observed, drawn, times)
 
 
 def mean_of_defined(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
