@@ -284,6 +284,43 @@ def test_two_processes_have_one_copy_that_ends_with_them() -> None:
     assert mapped(os.getpid()) == (0, 0), "nobody holds it any more"
 
 
+#: Fills many small parts with threads, and prints which ones.
+MANY = """
+import os, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from floemap.learning.data.host_memory import HostMemory
+memory, own = HostMemory(os.open(sys.argv[1], os.O_RDWR), [8] * 400), []
+def fill(number):
+    memory.fill_once(number, lambda: (time.sleep(0.002), own.append(number)))
+print("ready", flush=True)
+sys.stdin.readline()
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(fill, [number ^ int(sys.argv[2]) for number in range(400)]))
+print(*own, flush=True)
+"""
+
+
+@needs_memfd
+def test_threads_of_processes_fill_each_part_once() -> None:
+    """They wait for parts of each other crosswise, which is no deadlock."""
+    fd = os.memfd_create("floemap-test")
+    os.ftruncate(fd, HostMemory.size([8] * 400))
+    pipe, path = subprocess.PIPE, f"/proc/{os.getpid()}/fd/{fd}"
+    calls = [[sys.executable, "-c", MANY, path, str(order)] for order in (0, 1, 3)]
+    begun = [subprocess.Popen(call, stdin=pipe, stdout=pipe, text=True) for call in calls]
+    for process in begun:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in begun:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    filled = [number for process in begun for number in process.communicate(timeout=60)[0].split()]
+    os.close(fd)
+    assert [process.returncode for process in begun] == [0, 0, 0]
+    assert sorted(map(int, filled)) == list(range(400))
+
+
 @needs_memfd
 def test_memory_that_cannot_be_shared_is_each_process_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
     from floemap.learning.data.host_memory import Address

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import mmap
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -119,7 +120,7 @@ def shared_memory(sizes: list[int], neighbours: Neighbours) -> HostMemory | None
 
 def _new_file(size: int) -> int | None:
     """Return a new file without a name of so many bytes; None where the system has none or refuses it."""
-    if not hasattr(os, "memfd_create"):
+    if not hasattr(os, "memfd_create") or not hasattr(fcntl, "F_OFD_SETLKW"):
         return None
     try:
         fd = os.memfd_create("floemap-scenes", os.MFD_CLOEXEC)
@@ -151,12 +152,20 @@ def _opened(address: Address) -> int | None:
 
 @contextmanager
 def _locked(fd: int, number: int) -> Iterator[None]:
-    """Lock one byte of the file among processes; the system unlocks it for a process that ends."""
-    fcntl.lockf(fd, fcntl.LOCK_EX, 1, number)
+    """Lock one byte of the file among processes; the system unlocks it for a process that ends.
+
+    The lock belongs to the opened file. A lock of the process would be refused as a deadlock where threads of two
+    processes wait for each other's parts.
+    """
+    _lock(fd, fcntl.F_WRLCK, number)
     try:
         yield
     finally:
-        fcntl.lockf(fd, fcntl.LOCK_UN, 1, number)
+        _lock(fd, fcntl.F_UNLCK, number)
+
+
+def _lock(fd: int, kind: int, number: int) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack("hhqqi4x", kind, os.SEEK_SET, number, 1, 0))  # struct flock
 
 
 def _aligned(size: int) -> int:
