@@ -207,6 +207,15 @@ def test_numbers_are_those_by_hand(four: Path, tmp_path: Path, drawn: None) -> N
     assert (done.folder / "route.png").stat().st_size > 10_000
 
 
+def test_a_route_of_many_legs_names_some_of_them(four: Path, tmp_path: Path, drawn: None) -> None:
+    places = on_earth(*((x, 0.5 + 0.1 * (i % 2)) for i, x in enumerate(np.linspace(0.1, 3.9, 100).tolist())))
+    done = floemap.assess_route(four, write_route(tmp_path / "r.geojson", places), "PC7", tmp_path)
+    (land,) = (w for w in done.facts["warnings"] if "crosses land" in w)
+    assert land.startswith("leg ") and "more legs too. It is not passable." in land and len(land) < 500
+    assert done.facts["worst_leg"]["rio_worst"] == -30 and len(done.facts["legs"]) == 99
+    assert "Worst leg: " in (done.folder / "route.txt").read_text()
+
+
 def test_levels_and_speeds_follow_the_circular(tmp_path: Path) -> None:
     rows = [ice("80", SA="93"), ice("92", SA="93")]  # PC 7: 8 x -2 + 2 x 3 = -10; -20
     chart = write_chart(tmp_path / "c.gpkg", rows)

@@ -93,7 +93,7 @@ def route(
     with bar(route.name) as progress:
         done = work(progress)
     print_result(done.folder, skipped=done.skipped)
-    if done.facts["simulated"]:
+    if done.facts.get("simulated"):
         stderr.print("SIMULATED", style="bold yellow")
     lines = (done.folder / "route.txt").read_text(encoding="utf-8").split("\n")
     stdout.print_lines("\n".join(line for line in lines if not line.startswith("Warning: ")))  # those are on stderr

@@ -109,6 +109,12 @@ class LegRisk:
     pieces: tuple[Piece, ...]
 
     @property
+    def title(self) -> str:
+        """Number and name, such as "leg 2 (A to B)"."""
+        number = f"leg {self.number}"
+        return number if self.leg.name == number else f"{number} ({self.leg.name})"
+
+    @property
     def worst(self) -> Piece | None:
         """The piece with the lowest outcome, of equal ones the longest; None if none has an outcome."""
         return worst_piece(self.pieces)

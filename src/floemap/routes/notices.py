@@ -24,10 +24,10 @@ def place_in_words(lon: float, lat: float) -> str:
 def warnings_of(legs: Sequence[LegRisk], risk: ChartRisk) -> list[str]:
     """Return the warnings, the gravest first."""
     pieces = [p for leg in legs for p in leg.pieces]
-    found = [f"{w} {name}. It is not passable." for name in OBSTACLES if (w := _where(legs, name, "crosses"))]
-    if words := _where(legs, "no chart", "has no chart for", length=True):
+    found = [f"{w}. It is not passable." for name in OBSTACLES if (w := _where(legs, name, f"crosses {name}"))]
+    if words := _where(legs, "no chart", "has no chart"):
         found.append(f"{words}. Nothing is known there: it is not open water.")
-    if words := _where(legs, "no data", "lies in polygons without data for", length=True):
+    if words := _where(legs, "no data", "lies in polygons without data"):
         found.append(f"{words}. Nothing is known there.")
     if length := _length(p for p in pieces if p.unknown_total):
         found.append(f"{length} lie in ice of unknown concentration, which counts as ten tenths.")
@@ -46,21 +46,16 @@ def warnings_of(legs: Sequence[LegRisk], risk: ChartRisk) -> list[str]:
     return found
 
 
-def _where(legs: Sequence[LegRisk], kind: str, verb: str, *, length: bool = False) -> str:
+def _where(legs: Sequence[LegRisk], kind: str, what: str) -> str:
     """Return which legs have pieces of a kind, how long, and where the first begins; "" if none has."""
     having = [(leg, [p for p in leg.pieces if p.kind == kind]) for leg in legs]
     having = [(leg, pieces) for leg, pieces in having if pieces]
-    if not having:
-        return ""
-    words = []
-    for leg, pieces in having[:_MOST]:
-        lon, lat = pieces[0].line[0]
-        first = f"from {place_in_words(lon, lat)}"
-        words.append(f"leg {leg.number} ({leg.leg.name}) {verb} {_length(pieces)}" + (f" {first}" if length else ""))
-        if not length:
-            words[-1] = f"leg {leg.number} ({leg.leg.name}), {first}, {verb} {_length(pieces)} of"
-    more = f"; {len(having) - _MOST} more legs" if len(having) > _MOST else ""
-    return "; ".join(words) + more
+    words = [
+        f"{leg.title} {what} for {_length(pieces)} from {place_in_words(*pieces[0].line[0])}"
+        for leg, pieces in having[:_MOST]
+    ]
+    more = [f"{len(having) - _MOST} more legs too"] if len(having) > _MOST else []
+    return "; ".join(words + more)
 
 
 def _length(pieces: Iterable[Piece]) -> str:

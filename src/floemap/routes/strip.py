@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from floemap.icechart.polaris import TENTHS, ship_class
 from floemap.legend import LAND_RGB, OPEN_WATER_RGB, RGB, STAGE_RGB, stage_in_words, stage_of
 from floemap.results.stage import write_whole
 from floemap.routes.assessment import LegRisk, Piece
 from floemap.routes.tables import NOT_FOR_NAVIGATION, total_in_words
+
+T = TypeVar("T")
 
 #: Colours of the levels' backgrounds, from light to dark, so that they differ in grey too.
 _LEVEL_COLOURS = {"normal": "#e8f3ea", "elevated": "#ffe3a3", "special": "#f4b1a3"}
@@ -27,7 +31,8 @@ _NO_CHART_RGB: RGB = (255, 255, 255)
 _SHELF_RGB: RGB = (200, 220, 235)
 #: Shortest piece that gets a text, share of the width.
 _TEXT_SHARE = 0.05
-_MOST_NAMES = 24
+#: Most legs that get lines, and that get names.
+_MOST_LEGS, _MOST_NAMES = 80, 24
 _HATCHES = {"no chart": "///", "no data": "///"}
 _BOX = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
 
@@ -86,20 +91,19 @@ def _levels(ax: Axes, ship: str, pieces: Sequence[Piece]) -> None:
 
 
 def _outcomes(ax: Axes, pieces: Sequence[Piece]) -> None:
-    """Draw outcome and spread of each piece as steps; what has none is hatched over the whole height."""
-    for p in pieces:
-        if p.rio is None:
-            colour = "#7a5c3a" if p.kind in ("land", "ice shelf") else "0.55"
-            ax.axvspan(p.from_nm, p.to_nm, facecolor="white", edgecolor=colour, hatch="///", linewidth=0, zorder=2)
-        elif p.spread_low is not None and p.spread_high is not None:
-            ends = [p.from_nm, p.to_nm]
-            ax.fill_between(ends, p.spread_low, p.spread_high, color=_DOUBT, alpha=0.3, lw=0, zorder=3)
-            ax.fill_between(ends, p.rio_lowest or 0, p.rio_highest or 0, color=_SPREAD, alpha=0.6, lw=0, zorder=4)
-    xs, ys = [], []
-    for p in pieces:
-        xs += [p.from_nm, p.to_nm]
-        ys += 2 * [np.nan if p.rio is None else p.rio]
-    ax.plot(xs, ys, color=_INK, linewidth=2.2, solid_capstyle="butt", zorder=5)
+    """Draw outcome and spread of each piece as steps; what has no outcome is hatched over the whole height."""
+    for begin, end, kind in _runs(pieces, lambda p: p.kind if p.rio is None else ""):
+        if kind:
+            colour = "#7a5c3a" if kind in ("land", "ice shelf") else "0.55"
+            ax.axvspan(begin, end, facecolor="white", edgecolor=colour, hatch="///", linewidth=0, zorder=2)
+    distance = np.array([(p.from_nm, p.to_nm) for p in pieces]).ravel()
+
+    def steps(name: str) -> NDArray[np.float64]:
+        return np.repeat(np.array([getattr(p, name) for p in pieces], np.float64), 2)  # None becomes not-a-number
+
+    ax.fill_between(distance, steps("spread_low"), steps("spread_high"), color=_DOUBT, alpha=0.3, lw=0, zorder=3)
+    ax.fill_between(distance, steps("rio_lowest"), steps("rio_highest"), color=_SPREAD, alpha=0.6, lw=0, zorder=4)
+    ax.plot(distance, steps("rio"), color=_INK, linewidth=2.2, solid_capstyle="butt", zorder=5)
     handles = [
         ax.plot([], [], color=_INK, linewidth=2.2)[0],
         Patch(facecolor=_SPREAD, alpha=0.6),
@@ -118,17 +122,20 @@ def _outcomes(ax: Axes, pieces: Sequence[Piece]) -> None:
 def _legs(ax: Axes, legs: Sequence[LegRisk]) -> None:
     """Draw the waypoints as lines and the legs' names above."""
     total = legs[-1].pieces[-1].to_nm
+    if len(legs) > _MOST_LEGS:  # lines would cover all else
+        ax.text(0.5, 1.01, f"{len(legs)} legs", transform=ax.transAxes, fontsize=8, ha="center", va="bottom")
+        return
     named = sorted(legs, key=lambda leg: -leg.line.length_m)[:_MOST_NAMES]
-    for leg in legs:
+    ends = [leg.pieces[-1].to_nm for leg in legs]
+    look: dict[str, Any] = {"colors": "0.35", "linewidth": 0.8, "linestyles": [(0, (4, 3))], "zorder": 4}
+    ax.vlines(ends, 0, 1, transform=ax.get_xaxis_transform(), **look)
+    look = {"fontsize": 8, "ha": "center", "va": "bottom", "parse_math": False}
+    for leg in named:
         begin, end = leg.pieces[0].from_nm, leg.pieces[-1].to_nm
-        ax.axvline(end, color="0.35", linewidth=0.8, linestyle=(0, (4, 3)), zorder=4)
-        if leg not in named:
-            continue
         share = (end - begin) / total
         words = f"{leg.number}" if share < _TEXT_SHARE else f"{leg.number} {leg.leg.name}"
         room = max(int(share * 150), 2)
         words = words if len(words) <= room else f"{words[: room - 1]}…"
-        look: dict[str, Any] = {"fontsize": 8, "ha": "center", "va": "bottom", "parse_math": False}
         ax.text((begin + end) / 2, 1.01, words, transform=ax.get_xaxis_transform(), **look)
 
 
@@ -136,19 +143,25 @@ def _ice(ax: Axes, pieces: Sequence[Piece]) -> None:
     """Draw the dominant type of each piece in WMO's colours, with a text where there is room."""
     total = pieces[-1].to_nm
     shown: dict[str, RGB] = {}
-    for p in pieces:
-        name, rgb = _type_of(p)
+    for begin, end, (name, rgb) in _runs(pieces, _type_of):
         shown[name] = rgb
         look: dict[str, Any] = {"facecolor": _colour(rgb), "edgecolor": "0.35", "hatch": _HATCHES.get(name)}
-        ax.axvspan(p.from_nm, p.to_nm, linewidth=0.4, **look)
-        if (p.nm / total) >= _TEXT_SHARE:
-            room = max(int(p.nm / total * 150), 3)
+        ax.axvspan(begin, end, linewidth=0.4, **look)
+        if (end - begin) / total >= _TEXT_SHARE:
+            room = max(int((end - begin) / total * 150), 3)
             look = {"fontsize": 7, "ha": "center", "va": "center", "bbox": _BOX}
-            ax.text((p.from_nm + p.to_nm) / 2, 0.5, name if len(name) <= room else f"{name[: room - 1]}…", **look)
+            ax.text((begin + end) / 2, 0.5, name if len(name) <= room else f"{name[: room - 1]}…", **look)
     ax.set_yticks([])
     ax.set_ylabel("ice", fontsize=8)
     patches = [Patch(facecolor=_colour(rgb), edgecolor="0.35", hatch=_HATCHES.get(name)) for name, rgb in shown.items()]
     ax.legend(patches, list(shown), loc="upper left", bbox_to_anchor=(1.0, 1.25), fontsize=7, frameon=False)
+
+
+def _runs(pieces: Sequence[Piece], key: Callable[[Piece], T]) -> Iterator[tuple[float, float, T]]:
+    """Give from, to and key of the runs of pieces with the same key."""
+    for value, run in groupby(pieces, key):
+        members = list(run)
+        yield members[0].from_nm, members[-1].to_nm, value
 
 
 def _colour(rgb: RGB) -> tuple[float, float, float]:

@@ -149,7 +149,8 @@ def total_in_words(about: Mapping[str, Any]) -> list[str]:
     ]
     if worst is not None:
         place = place_in_words(*worst["worst_at"])
-        words = f"Worst leg: {worst['leg']} ({worst['name']}), RIO {worst['rio_worst']:.1f}, at worst"
+        name = "" if worst["name"] == f"leg {worst['leg']}" else f" ({worst['name']})"
+        words = f"Worst leg: {worst['leg']}{name}, RIO {worst['rio_worst']:.1f}, at worst"
         words += f" {worst['rio_lowest']:.1f}, {_level(worst['level'])}; at {place}: {worst['worst_egg']}."
         lines.append(words)
     if speed := speed_words(about["ice_class"], total["level"]):
