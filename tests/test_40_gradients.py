@@ -149,3 +149,17 @@ def test_gradients_of_depthwise_convolutions_are_whole_in_bfloat16() -> None:
         found = torch.autograd.grad(value, layer.weight)[0]
         assert torch.isfinite(found).all()
         torch.testing.assert_close(found, reference, rtol=0.05, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rate", "shape"), [(1, (7, 5)), (2, (7, 5)), (3, (20, 16)), (3, (9, 7)), (4, (5, 30))])
+def test_depthwise_convolutions_are_those_of_torch(rate: int, shape: tuple[int, int]) -> None:
+    """In training on a processor, whether the sides are multiples of the rate or not, and where taps lie outside."""
+    torch.manual_seed(0)
+    layer = AtrousDepthwise(6, rate).double()
+    x = torch.randn(2, 6, *shape, dtype=torch.float64, requires_grad=True)
+    slopes = torch.randn(2, 6, *shape, dtype=torch.float64)
+    plain = torch.nn.functional.conv2d(x, layer.weight, padding=rate, dilation=rate, groups=6)
+    found = layer(x)
+    pairs = zip(*(torch.autograd.grad(y, (x, layer.weight), slopes) for y in (found, plain)), strict=True)
+    for a, b in ((found, plain), *pairs):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.models.registry import build_model
@@ -52,13 +53,17 @@ def test_products_equal_interpolation(
 
 
 @DEVICES
-def test_each_device_has_its_way(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a processor torch's kernel to the last bit, as ever; on a GPU products in training, the kernel else."""
+def test_products_in_training_and_the_kernel_else(device: str) -> None:
     cells = torch.randn(1, 6, 20, 20, device=device)
-    assert torch.equal(upsampled(cells, 16), (by_kernel if device == "cpu" else by_products)(cells, 16))
+    assert torch.equal(upsampled(cells, 16, (320, 320)), by_products(cells, 16))
     with torch.no_grad():
-        assert torch.equal(upsampled(cells, 16), by_kernel(cells, 16))
+        assert torch.equal(upsampled(cells, 16, (311, 299)), by_kernel(cells, 16)[..., :311, :299])
+
+
+def test_a_model_gives_the_first_pixels() -> None:
+    """Of an image whose sides are not multiples of the stride."""
     model: SegmentationModel = build_model(ModelSettings(), 6).eval()
-    x = torch.randn(1, 3, 64, 48)
-    if device == "cpu":
-        assert torch.equal(model(x), by_kernel(model.decode(model.encode(x)), 16))
+    x = torch.randn(1, 3, 59, 46)
+    padded = functional.pad(x, (0, 2, 0, 5), value=torch.nan)
+    whole = by_kernel(model.decode(model.encode(padded)), 16)
+    torch.testing.assert_close(model(x), whole[..., :59, :46])

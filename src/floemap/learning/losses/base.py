@@ -53,6 +53,8 @@ def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def class_counts(labels: Tensor, classes: int) -> Tensor:
     """Return the number of pixels of each class, (K,) int64, without synchronising a GPU."""
+    if labels.device.type == "cpu":
+        return torch.bincount(labels.flatten(), minlength=classes)[:classes]
     return torch.stack([(labels == k).sum() for k in range(classes)])
 
 

@@ -178,7 +178,7 @@ class SegmentationModel(nn.Module, ABC):
             x = functional.pad(x, (0, right, 0, below), value=float("nan"))
         logits = self.decode(self.encode(x))
         if self.stride > 1:
-            logits = upsampled(logits, self.stride)
+            return upsampled(logits, self.stride, (rows, cols))
         return logits[..., :rows, :cols]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -79,7 +79,8 @@ class ResNet18Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W), normalised -> (N, 256, H / output_stride, W / output_stride)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, 64, H / 4, W / 4)
+        # ReLU after pooling has the same values and gradients, of a quarter of the cells.
+        x = self.relu(self.maxpool(self.bn1(self.conv1(x))))  # (N, 64, H / 4, W / 4)
         return self.layer3(self.layer2(self.layer1(x)))  # type: ignore[no-any-return]
 
 
