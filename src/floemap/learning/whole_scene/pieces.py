@@ -227,11 +227,6 @@ def _piece(channels: int, *modules: nn.Module) -> Piece:
     return Piece(nn.Sequential(*modules), channels, shrink, -(-reach // shrink))
 
 
-def _reach(convolution: nn.Conv2d) -> int:
-    """Return how far a convolution reads beyond its cell."""
-    return convolution.dilation[0] * (convolution.kernel_size[0] // 2)
-
-
 def _windows(module: nn.Module) -> list[tuple[int, int, int]]:
     """Return kernel size, stride and dilation of the sliding windows of a module, in their order."""
     if isinstance(module, BasicBlock):
@@ -271,6 +266,15 @@ class _WithLocalMeans(nn.Module):
         return torch.cat([x, self.mean(x)], dim=1)
 
 
+def _without_padding(convolution: nn.Conv2d) -> nn.Conv2d:
+    """Return a convolution with the same weights, of no special class, that does not pad."""
+    c = convolution
+    kernel, dilation = c.kernel_size[0], c.dilation[0]
+    own = nn.Conv2d(c.in_channels, c.out_channels, kernel, dilation=dilation, groups=c.groups, device="meta")
+    own.weight, own.bias = c.weight, c.bias
+    return own
+
+
 class _PyramidInside(nn.Module):
     """The branches of the decoder, concatenated and projected; the output excludes the halo.
 
@@ -281,25 +285,26 @@ class _PyramidInside(nn.Module):
 
     def __init__(self, decoder: AsppDecoder) -> None:
         super().__init__()
-        self.branches = decoder.branches
         self.project = decoder.project
-        self.reaches: list[int | None] = []  # None for the branch that reads the local means
+        self.branches = nn.ModuleList()
+        self.reaches: list[int | None] = []  # None for the branch of the local means
         for branch in decoder.branches:
             assert isinstance(branch, nn.Sequential)
-            first = branch[0]
+            first, rest = branch[0], list(branch)[1:]
             if isinstance(first, nn.Conv2d):
-                first.padding = (0, 0)
-            self.reaches.append(_reach(first) if isinstance(first, nn.Conv2d) else None)
+                self.reaches.append(first.dilation[0] * (first.kernel_size[0] // 2))
+                self.branches.append(nn.Sequential(_without_padding(first), *rest))
+            else:
+                self.reaches.append(None)
+                self.branches.append(nn.Sequential(*rest))
         self.halo = max(reach or 0 for reach in self.reaches)
 
     def forward(self, x: Tensor) -> Tensor:
         features, means = x.chunk(2, dim=1)
-        parts = []
-        for branch, reach in zip(self.branches, self.reaches, strict=True):
-            if reach is None:
-                parts.append(branch[1:](self._cut(means, 0)))  # type: ignore[index]
-            else:
-                parts.append(branch(self._cut(features, reach)))
+        parts = [
+            branch(self._cut(means, 0) if reach is None else self._cut(features, reach))
+            for branch, reach in zip(self.branches, self.reaches, strict=True)
+        ]
         return self.project(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
 
     def _cut(self, x: Tensor, reach: int) -> Tensor:
