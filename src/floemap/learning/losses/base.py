@@ -53,7 +53,7 @@ def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def class_counts(labels: Tensor, classes: int) -> Tensor:
     """Return the number of pixels of each class, (K,) int64, without synchronising a GPU."""
-    if labels.device.type == "cpu":
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():  # bincount would split compiled code
         return torch.bincount(labels.flatten(), minlength=classes)[:classes]
     return torch.stack([(labels == k).sum() for k in range(classes)])
 

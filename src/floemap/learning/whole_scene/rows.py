@@ -110,7 +110,7 @@ class ScenePixels:
         x = torch.empty(size, dtype=self._network.dtype, device=self.device)
         for channel, band in enumerate(band_of):
             x[..., channel] = table[channel].index_select(0, index[band].flatten()).view(size[:2])
-        return x.permute(2, 0, 1)[None]
+        return x[None].permute(0, 3, 1, 2)
 
     def forget(self, before: int) -> None:
         """Free the rows before `before`, as far as whole chunks lie before it."""
@@ -303,7 +303,10 @@ class PieceRows:
         return *vertical, *span(x + int(cols[0]), x + int(cols[-1]) + 1, left, right)
 
     def window(self, top: int, bottom: int, left: int, right: int) -> Tensor:
-        """Return a copy of a window, (1, channels, rows, cols) in channels_last; zeros outside the scene."""
+        """Return a copy of a window, (1, channels, rows, cols) in channels_last; zeros outside the scene.
+
+        Its strides are as if there were several images: oneDNN is slow to add to others.
+        """
         size = (bottom - top, right - left, self.piece.channels)
         c, d = max(left, 0), min(right, self.shape[1])
         inside = top >= 0 and bottom <= self.shape[0] and (c, d) == (left, right)
@@ -313,7 +316,7 @@ class PieceRows:
             a, b = max(top, first), min(bottom, first + len(chunk))
             if a < b:
                 out[a - top : b - top, c - left : d - left] = chunk[a - first : b - first, c:d]
-        return out.permute(2, 0, 1)[None]
+        return out[None].permute(0, 3, 1, 2)
 
     def forget(self, before: int) -> None:
         """Free the rows before `before`, as far as whole chunks lie before it."""
