@@ -137,10 +137,29 @@ def test_models_of_a_comparison_stand_in_one_scene(comparison: Path) -> None:
     assert runs == {"cross_entropy_r0", "dice_r0"}
     for name in ("Ice types", "Probability of old ice", "Right or wrong"):
         assert {x["run"] for x in scene["layers"] if x["title"] == name} == runs
+    assert [x["title"] for x in scene["layers"] if x["default"] and x["group"] == "chart"] == ["Ice types"]
     old = next(x for x in scene["layers"] if x["title"] == "Probability of old ice")
     assert old["bands"] == [1 + [c.key for c in EXTREMEEARTH.classes].index("old_ice")]
     assert [v * old["scale"] + old["offset"] for v in old["range"]] == pytest.approx([0, 1])
     assert len({x["id"] for x in scene["layers"]}) == len(scene["layers"])
+
+
+def test_further_values_of_a_model_are_drawn(folder: Path) -> None:
+    prediction = next((folder / "predictions").iterdir())
+    with rasterio.open(prediction / "classes.tif") as d:
+        geobox = GeoBox(d.shape, d.transform, d.crs.to_wkt())
+    zeros = np.zeros(geobox.shape, np.uint8)
+    sizes = Band("floe", description="Floe size", categories={0: "small", 1: "large", 255: "no data"})
+    amount = Band("amount", "%", "Concentration", scale=0.5, offset=0)
+    for band in (sizes, amount):
+        write_cog(prediction / f"{band.name}.tif", geobox, zeros, [band], nodata=255)
+    write_json(prediction / "prediction.json", read_json(prediction / "prediction.json") | {"bytes": {}})
+    view = make_view(folder)
+    found = {x["title"]: x for x in only(view)["layers"]}
+    assert found["Concentration"]["unit"] == "%" and found["Concentration"]["range"] == [0, 254]
+    legend = view.content["legends"][found["Floe size"]["legend"]]
+    assert [(e["value"], e["label"]) for e in legend["entries"]] == [(0, "Small"), (1, "Large")]
+    assert len({e["color"] for e in legend["entries"]}) == 2
 
 
 def test_charts_of_two_models_stand_side_by_side(folder: Path, draft: Path) -> None:
@@ -209,6 +228,7 @@ def test_the_map_says_what_it_leaves_out(folder: Path, caplog: pytest.LogCapture
         ({"dtype": "complex64"}, "complex64"),
         ({"crs": None}, "no georeference"),
         ({"crs": image_crs("x").to_wkt()}, "image geometry"),
+        ({"crs": "EPSG:4326"}, "no grid in metres"),
         ({"transform": Affine.rotation(10) * Affine.scale(10, -10)}, "rotated"),
         ({"width": 3000, "height": 4}, "no tiles"),
     ],
@@ -253,6 +273,26 @@ def test_hostile_names_stay_data(folder: Path) -> None:
                ".." not in address for address in view.data)  # fmt: skip
     assert json.loads(view.pages["map.json"]) == json.loads(json.dumps(view.content))
     assert not any("passwd" in str(path) for path in view.data.values())
+
+
+def test_numbers_that_are_none_are_left_out(folder: Path) -> None:
+    """Records may be edited: what is no number of JSON must not reach the page, which would then show nothing."""
+    record = next((folder / "drafts").rglob("chart.json"))
+    told = read_json(record)
+    told["scene"] |= {"start": "0001-01-01T00:00:00+14:00", "mission": ["S1A"], "mode": {}}
+    told["bytes"], told["models"], told["review_spots"] = {}, ["x", 3], [{"spot": float("nan")}]
+    record.write_text(json.dumps(told))
+    chart = next((folder / "drafts").rglob("chart.geojson"))
+    head = '{"type": "FeatureCollection", "bbox": [0, -100, 10, 80], '
+    chart.write_text(head + '"about"' + chart.read_text().partition('"about"')[2])
+    layer = folder / "prepared" / "x" / "layers" / "t"
+    layer.mkdir(parents=True)
+    shutil.copyfile(next((folder / "prepared").rglob("product.tif")), layer / "layer.tif")
+    (layer / "layer.json").write_text('{"product": "x", "smallest": NaN, "largest": 1e999}')
+    view = make_view(folder)
+    content = json.loads(view.pages["map.json"], parse_constant=lambda name: pytest.fail(name))
+    assert not content["scenes"][0]["review"] and not content["scenes"][0]["vectors"]
+    assert len(view.warnings) == 2 and "bbox" in view.warnings[0] + view.warnings[1]
 
 
 def test_folders_with_nothing_to_show_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from floemap.results.fields import at
 from floemap.results.stage import damaged
 from floemap.sentinel1.quicklook import limits_db, read_small
 from floemap.viewer.found import Found, Search
-from floemap.viewer.legends import of_classes, of_values
+from floemap.viewer.legends import SERIES, of_classes, of_values
 from floemap.viewer.rasters import Raster, read_raster
 
 #: Names of layers' groups, in the order of the list on the page.
 GROUPS = ("radar", "chart", "labels", "truth", "probability", "uncertainty", "risk", "layer")
+#: Name of the legend of right and wrong.
+AGAINST = "against_the_labels"
 #: In the place of a name: all other rasters of the folder.
 _OTHERS = "*"
 Range = tuple[float, float]
@@ -69,6 +72,8 @@ def layers_of(found: Found, run: str | None, search: Search) -> Iterator[Layer]:
                 if any(damaged(found.folder, found.record, [path.name])):
                     raise FloemapError("is empty or shorter than its record says", path=path)
                 layers = list(make(found, read_raster(real), run))
+                if not all(math.isfinite(v) for layer in layers for pair in layer.range for v in pair):
+                    raise FloemapError("has limits in its record that are not finite numbers", path=path)
             except FloemapError as e:
                 search.without(e, path)
                 continue
@@ -145,7 +150,13 @@ def _further(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
     first = raster.bands[0]
     if len(raster.bands) > 1:
         yield from _shares(found, raster, run)
-    elif not first.categories:
+    elif first.categories:
+        words = {k: v for k, v in first.categories.items() if k != IGNORE}
+        colours = {k: first.colours.get(k, SERIES[i % len(SERIES)]) for i, k in enumerate(words)}
+        title = first.description or first.name
+        legend = (first.name, of_values(title, words, colours))
+        yield Layer(title, "layer", "classes", raster, (1,), (), run, legend=legend)
+    else:
         high = first.offset + first.scale * (IGNORE - 1)
         title = first.description or first.name
         yield Layer(title, "layer", "scalar", raster, (1,), _whole(raster, 1, first.offset, high), run, "viridis")
@@ -167,7 +178,7 @@ def _polaris(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
 def _errors(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
     band = raster.bands[0]
     legend = of_values("Against the labels", {k: v for k, v in band.categories.items() if k != IGNORE}, band.colours)
-    yield Layer("Right or wrong", "chart", "classes", raster, (1,), (), run, legend=("against_the_labels", legend))
+    yield Layer("Right or wrong", "chart", "classes", raster, (1,), (), run, legend=(AGAINST, legend))
 
 
 def _labels(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:

@@ -9,6 +9,12 @@ from typing import Any
 
 from floemap.legend import LAND, LAND_RGB, RGB, Legend
 
+#: Colours of values that have none, which also people who do not see all colours tell apart (Okabe and Ito, 2008).
+SERIES: tuple[RGB, ...] = (
+    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
+    *((0, 114, 178), (213, 94, 0), (204, 121, 167), (90, 90, 90)),
+)
+
 
 def hexadecimal(rgb: RGB) -> str:
     """Return a colour as browsers write it, such as "#96c8ff"."""

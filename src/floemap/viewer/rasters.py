@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import geobox_of, open_raster
 from floemap.errors import FloemapError, GridError
-from floemap.grid import in_image_geometry
+from floemap.grid import crs_of, in_image_geometry
 from floemap.legend import RGB
 
 #: Compressions that geotiff.js, by which the page reads rasters, can undo. floemap writes DEFLATE.
@@ -45,7 +46,7 @@ class Raster:
     geobox
         Its grid.
     nodata
-        Stored value of pixels without data, or None. NaN is given as None: browsers leave it out by themselves.
+        Stored value of pixels without data, or None. NaN is given as None: the page leaves it out by itself.
     bands
         Its bands in order.
     tags
@@ -84,6 +85,9 @@ def read_raster(path: Path) -> Raster:
         geobox = geobox_of(d, path)
         if in_image_geometry(geobox):
             raise GridError("is in image geometry, which has no place on the map", path=path)
+        numbers = [*geobox.boundingbox.bbox, *d.scales, *d.offsets]
+        if not crs_of(geobox).projected or not all(map(math.isfinite, numbers)) or 0 in d.scales:
+            raise GridError("has no grid in metres on a map projection, or a scale that is not a number", path=path)
         compression = None if d.compression is None else d.compression.value.lower()
         if compression not in _COMPRESSIONS or any(t not in _TYPES for t in d.dtypes):
             kind = f"compression {compression}, pixels of type {d.dtypes[0]}"
@@ -91,7 +95,7 @@ def read_raster(path: Path) -> Raster:
         if max(d.shape) > _SMALL_PX and not (d.profile.get("tiled") and d.overviews(1)):
             raise FloemapError(f"has no tiles or no overviews, and is too large without. {_AS_COG}", path=path)
         bands = tuple(_band(d, i) for i in d.indexes)
-        nodata = None if d.nodata is None or d.nodata != d.nodata else float(d.nodata)
+        nodata = float(d.nodata) if d.nodata is not None and math.isfinite(d.nodata) else None
         return Raster(path, geobox, nodata, bands, dict(d.tags()))
 
 

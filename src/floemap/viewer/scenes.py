@@ -16,7 +16,7 @@ from floemap.grid import crs_of, same_crs
 from floemap.progress import Progress, silent
 from floemap.results.fields import at
 from floemap.viewer.found import ROUTE, Found, Search
-from floemap.viewer.layers import GROUPS, Layer, layers_of
+from floemap.viewer.layers import AGAINST, GROUPS, Layer, layers_of
 from floemap.viewer.vectors import Shapes, polygons_of, route_of
 
 #: Endings of the names of products that are not part of a scene's name.
@@ -151,7 +151,7 @@ def scenes_of(found: Search, progress: Progress = silent) -> list[Scene]:
             hint="Make them again with the command that made them.",
         )
     for scene in shown:
-        scene.layers.sort(key=lambda layer: GROUPS.index(layer.group))
+        scene.layers.sort(key=lambda x: (GROUPS.index(x.group), x.legend is not None and x.legend[0] == AGAINST))
     return sorted(shown, key=lambda s: (s.start or datetime.max.replace(tzinfo=UTC), s.name))
 
 
@@ -233,9 +233,9 @@ def _spot(spot: Mapping[str, Any]) -> dict[str, Any] | None:
 def _parsed(text: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
 
 
 def _in_name(name: str, which: int) -> datetime | None:

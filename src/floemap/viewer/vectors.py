@@ -120,12 +120,15 @@ def _bbox(path: Path) -> tuple[float, float, float, float]:
     if found is None:
         raise FloemapError("is not a GeoJSON that floemap wrote", path=path)
     west, south, east, north = (float(v) for v in found.groups())
+    if max(abs(south), abs(north)) > 90 or max(abs(west), abs(east)) > 360:
+        raise FloemapError(f"has a member bbox with {west:g}, {south:g}, {east:g}, {north:g}", path=path)
     return west, south, east, north
 
 
 def extent_of_box(bbox: tuple[float, float, float, float], crs: pyproj.CRS) -> tuple[float, float, float, float]:
     """Return xmin, ymin, xmax, ymax on a map, metres, of a box in degrees; its west may be greater than its east."""
     west, south, east, north = bbox
+    south, north = (max(south, 0.0), north) if north >= 0 else (south, north)  # the other pole is infinitely far
     lon, lat = np.meshgrid(np.linspace(west, east + 360 * (east < west), 65), np.linspace(south, north, 65))
     x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon.ravel(), lat.ravel())
     return float(np.min(x)), float(np.min(y)), float(np.max(x)), float(np.max(y))
