@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import errno
 import json
 import os
@@ -370,3 +371,56 @@ def test_products_of_a_server_are_charted_and_their_keys_stay_there(
     assert table[Path(names[1]).stem]["error"].count("answers 404") == 1
     assert {row["state"] for row in table.values()} == {"charted", "failed"}
     assert not any("5ecre7" in p.read_bytes().decode("latin-1") for p in archive.folder.rglob("*") if p.is_file())
+
+
+class Hang(WorkerPlugin):  # type: ignore[misc]  # distributed's classes have no types
+    """Lets the product "slow" hang in a library that holds Python's lock, as broken ones do; notes the process."""
+
+    def __init__(self, noted: Path) -> None:
+        self.noted = noted
+
+    def setup(self, worker: Any) -> None:
+        from floemap.inference.draftchart.chart import ChartCall
+
+        make = ChartCall.make
+
+        def hangs(call: ChartCall, product: Path, *rest: Any) -> DraftChart:
+            if product.name == "slow":
+                with self.noted.open("a") as file:
+                    file.write(f"{os.getpid()}\n")
+                ctypes.PyDLL(None).sleep(600)
+            return make(call, product, *rest)
+
+        ChartCall.make = hangs  # type: ignore[method-assign]
+
+
+def test_a_product_that_hangs_is_ended_at_its_limit_and_the_rest_charted(
+    done: Done, pool: Cluster, address: str, workshop: Inputs, tmp_path: Path
+) -> None:
+    noted, folder = tmp_path / "processes", tmp_path / "charts"
+    shutil.copytree(done.archive.folder, folder)
+    pool.client.register_plugin(Hang(noted))
+    found = chart_archive(
+        [tmp_path / "slow", done.scenes / "a"],
+        [workshop.model],
+        folder,
+        SETTINGS,
+        cluster=address,
+        retries=0,
+        product_minutes=0.06,
+    )
+    slow, other = found.outcomes
+    assert "took longer than 0.06 min, and its process was ended" in str(slow.error)
+    assert other.error is None
+    processes = noted.read_text().split()
+    assert len(processes) == 1, "with no retries it is begun once"
+    assert not psutil.pid_exists(int(processes[0]))
+    row = rows(folder)["slow"]
+    assert (row["state"], row["tries"]) == ("failed", "1")
+    assert not (folder / ".stopped").exists()
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf"), 1e9])
+def test_a_limit_that_is_none_is_refused(minutes: float, workshop: Inputs, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the time limit of a product"):
+        chart_archive(workshop.prepared, [workshop.model], tmp_path, SETTINGS, product_minutes=minutes)

@@ -16,21 +16,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import pytest
 import shapely
 from loopback import PASSWORD, USER, Loopback, drop, status
 from workshop import Inputs, contents, run
 
+from floemap.archive import aside
 from floemap.archive.arrivals import Arrivals
+from floemap.archive.aside import serve
 from floemap.archive.catalogue import box_from_text, catalogue_of
 from floemap.archive.journal import Entry, Journal
 from floemap.archive.watch import Watched, watch_folder
+from floemap.archive.work import Order
 from floemap.datasets.download.copernicus import Account, find_published
 from floemap.datasets.download.http import Services, Web
 from floemap.errors import ConfigError, FloemapError, OutputError
-from floemap.inference.draftchart.chart import DraftChart
+from floemap.inference.draftchart.chart import ChartCall, DraftChart
 from floemap.inference.draftchart.settings import ChartSettings
+from floemap.inference.predict.model_files import find_models
 from floemap.outcomes import Outcome
+from floemap.results.stage import write_json
 
 SETTINGS = ChartSettings(only=("classes",), min_area_km2=100)
 
@@ -349,3 +355,75 @@ def test_options_of_the_catalogue_are_checked(workshop: Inputs, tmp_path: Path) 
     where: list[str | Path] = ["watch", tmp_path, "--out", tmp_path / "out", "--model", workshop.model]
     assert "need --area" in run(*where, "--mission", "S1A").stderr
     assert "'S2A' is not a mission" in run(*where, "--area", "0,70,10,80", "--mission", "S2A").stderr
+
+
+# --- a time limit
+
+
+def slow_serve(order: Order, minutes: float, line: Any) -> None:
+    """In the process aside: "slow" hangs for ever, others get a chart in no time."""
+
+    def make(call: ChartCall, product: Path, *rest: Any) -> DraftChart:
+        if product.stem == "slow":
+            (order.out.parent / "process").write_text(str(os.getpid()))
+            time.sleep(600)
+        folder = order.out / product.stem
+        folder.mkdir()
+        times = {"start": "2018-01-16T00:00:00+00:00", "stop": "2018-01-16T00:01:00+00:00"}
+        write_json(folder / "chart.json", {"scene": times, "created": times["stop"], "simulated": True})
+        write_json(folder / "item.json", {"bbox": [0, 0, 1, 1]})
+        return DraftChart(folder)
+
+    ChartCall.make = make  # type: ignore[method-assign]
+    serve(order, minutes, line)
+
+
+def hang(out: Path, model: Path) -> None:
+    """Chart "slow" without end, for a test that kills this process."""
+    vars(aside)["serve"] = slow_serve
+    digest = find_models([model])[0].sha256
+    order = Order((model,), (digest,), out, SETTINGS, None, None, "torch", "auto", "auto", False)
+    aside.Aside(order, 10).make(Path("slow"), (), lambda *step: None)
+
+
+def gone(process: int) -> bool:
+    return not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_product_that_hangs_is_ended_at_its_limit_and_the_rest_charted(
+    workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aside, "serve", slow_serve)
+    incoming, out = tmp_path / "incoming", tmp_path / "charts"
+    for name in ("a", "slow", "z"):
+        shutil.copytree(workshop.prepared, incoming / name)
+    watched = watch_folder(incoming, [workshop.model], out, SETTINGS, once=True, settle_s=0, product_minutes=0.02)
+    assert [p.name for p in watched.failed] == ["slow"]
+    assert [(e["event"], e["product"]) for e in events(out) if e["event"] != "begun"] == [
+        ("charted", "a"),
+        ("stopped", "slow"),
+        ("charted", "z"),
+    ]
+    assert "took longer than 0.02 min" in next(e["error"] for e in events(out) if e["event"] == "stopped")
+    assert gone(int((tmp_path / "process").read_text()))
+
+
+def test_the_process_aside_ends_with_its_parent(workshop: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "charts").mkdir()
+    code = "import sys, pathlib, test_58_watch as t; t.hang(*map(pathlib.Path, sys.argv[1:]))"
+    script = tmp_path / "script.py"
+    script.write_text(f"if __name__ == '__main__':\n    {code}\n")
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    words = [sys.executable, str(script), str(tmp_path / "charts"), str(workshop.model)]
+    with subprocess.Popen(words, env=os.environ | {"PYTHONPATH": path}) as parent:
+        noted = tmp_path / "process"
+        until(lambda: noted.exists() and noted.read_text() != "")
+        parent.kill()
+    until(lambda: gone(int(noted.read_text())))
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -70,3 +70,13 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     _asked = signal.Signals(number).name
     if not _deferred:
         raise Stopped(_asked)
+
+
+def leave_on_sigterm() -> None:
+    """Let SIGTERM end this process as an error does, so that it cleans up, and leave Ctrl-C to its parent."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all processes

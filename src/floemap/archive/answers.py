@@ -66,13 +66,13 @@ def final_answers(
         for answer in answers:
             charted += answer.outcome.result is not None
             if answer.outcome.product not in passing:
-                yield answer, tries
+                yield answer, tries + answer.stopped
         future.release()
     for group in suspects:
         future = submit(group)
         error = _error_of(future)
         for answer in future.result() if error is None else _lost(group, error):
-            yield answer, retries + 2
+            yield answer, answer.stopped + 1 if answer.stopped else retries + 2
         future.release()
 
 

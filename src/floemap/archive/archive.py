@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from floemap.archive.answers import final_answers
 from floemap.archive.cluster import LOCAL, LOOPBACK, Cluster, connected
+from floemap.archive.limit import TRACES, checked_minutes
 from floemap.archive.manifest import COLLECTION, TABLE, Manifest
 from floemap.archive.rows import waiting_row
 from floemap.archive.scenes import find_scenes
@@ -69,6 +71,7 @@ def chart_archive(
     cluster: str = LOCAL,
     jobs: int | None = None,
     retries: int = 2,
+    product_minutes: float | None = None,
     dashboard: str = LOOPBACK,
     land_mask: str | Path | None = None,
     prepared: str | Path | None = None,
@@ -104,7 +107,10 @@ def chart_archive(
     jobs
         Number of processes of a local cluster. The default is one for two cores.
     retries
-        How often a product is tried again after an error of the system, or the death of its worker.
+        How often a product is tried again after an error of the system, the death of its worker, or the time limit.
+    product_minutes
+        Time limit of a product; by default there is none. A worker that reaches it is ended, and needs another process
+        that starts it anew: those of a local cluster have one, and those of ``dask worker`` unless it is switched off.
     dashboard
         Host and port of the dashboard of a local cluster. The default can be reached from this machine only.
     announce
@@ -140,10 +146,13 @@ def chart_archive(
         precision=precision,
         device=device,
         overwrite=overwrite,
+        minutes=checked_minutes(product_minutes),
+        most_tries=retries + 1,
     )
     land = describe_land(order.land_mask)
     with alone_in(folder, "charts an archive in"):
         refuse_foreign_files(folder, STAGE, (TABLE, COLLECTION))
+        shutil.rmtree(folder / TRACES, ignore_errors=True)  # of an earlier call
         manifest = Manifest(folder)
         for product in products:
             manifest.expect(waiting_row(product))
@@ -165,6 +174,7 @@ def chart_archive(
                 )
         finally:
             write_all()
+            shutil.rmtree(folder / TRACES, ignore_errors=True)
     return Archive(folder, tuple(found[product] for product in products))
 
 

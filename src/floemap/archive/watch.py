@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floemap.archive.arrivals import Arrival, Arrivals
+from floemap.archive.aside import Aside
 from floemap.archive.journal import Entry, Journal
+from floemap.archive.limit import checked_minutes
 from floemap.archive.rows import row_of_chart
-from floemap.archive.work import may_pass
+from floemap.archive.work import Order, may_pass
 from floemap.errors import ConfigError, FloemapError
 from floemap.inference.draftchart.chart import ChartCall, DraftChart
 from floemap.inference.draftchart.settings import ChartSettings
-from floemap.inference.predict.model_files import LoadedModels, find_models
+from floemap.inference.predict.model_files import LoadedModels, ModelFile, find_models
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress
 from floemap.results.stage import alone_in
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_Make = Callable[[Path, Collection[Path], Progress], DraftChart]
 #: How often a product is begun before it counts as one that ends its process, or whose errors do not pass.
 _MOST_TRIES = 3
 
@@ -55,6 +59,7 @@ def watch_folder(
     every_s: float = 60.0,
     settle_s: float = 10.0,
     patience_s: float = 3600.0,
+    product_minutes: float | None = None,
     land_mask: str | Path | None = None,
     prepared: str | Path | None = None,
     engine: Engine = "torch",
@@ -87,6 +92,9 @@ def watch_folder(
         Seconds between two looks, and seconds without a change after which a product counts.
     patience_s
         Seconds without a change after which a zip that cannot be opened counts as failed. With `once`, `settle_s` does.
+    product_minutes
+        Time limit of a product; by default there is none. With one, charts are made in another process, which is ended
+        at the limit and started anew for the next product.
     before_look
         Called before each look with the names of the products in the record, for instance to fetch others into the
         folder; see :class:`floemap.archive.catalogue.Catalogue`.
@@ -111,14 +119,26 @@ def watch_folder(
             f"the prepared products would be kept in {prepared}, within the watched folder, and charted again.",
             hint="Choose another --prepared.",
         )
+    files, minutes = find_models(models), checked_minutes(product_minutes)
+    order = Order(
+        models=None if models is None else tuple(Path(m) for m in models),
+        digests=tuple(m.sha256 for m in files),
+        out=Path(out),
+        settings=settings or ChartSettings(),
+        land_mask=None if land_mask is None else Path(land_mask),
+        prepared=None if prepared is None else Path(prepared),
+        engine=engine,
+        precision=precision,
+        device=device,
+        overwrite=False,
+    )
     arrivals = Arrivals(Path(folder), settle_s=settle_s, patience_s=0.0 if once else patience_s)
     with (
         alone_in(Path(out), "watches for"),
-        LoadedModels(find_models(models), engine, precision, device) as ready,
+        _charting(order, files, minutes) as (make, hopeless),
     ):
-        call = ChartCall(ready, out, settings, land_mask, prepared, overwrite=False)
         journal = Journal(Path(out))
-        work = _Work(call, journal, published, progress_of, finished, once=once)
+        work = _Work(make, hopeless, journal, published, progress_of, finished, once=once)
         looked = False
         while True:
             try:
@@ -137,12 +157,30 @@ def watch_folder(
             looked = True
 
 
+@contextmanager
+def _charting(
+    order: Order, files: tuple[ModelFile, ...], minutes: float | None
+) -> Iterator[tuple[_Make, Callable[[], bool]]]:
+    """Give what makes a chart, and whether its last error was of the models."""
+    if minutes is not None:
+        aside = Aside(order, minutes)
+        try:
+            yield aside.make, lambda: aside.hopeless
+        finally:
+            aside.close()
+        return
+    with LoadedModels(files, order.engine, order.precision, order.device) as ready:
+        call = ChartCall(ready, order.out, order.settings, order.land_mask, order.prepared, order.overwrite)
+        yield call.make, lambda: ready.failed
+
+
 class _Work:
     """Charts arrivals and keeps the record."""
 
     def __init__(
         self,
-        call: ChartCall,
+        make: _Make,
+        hopeless: Callable[[], bool],
         journal: Journal,
         published: Callable[[str], str],
         progress_of: Callable[[Path], Progress] | None,
@@ -151,7 +189,8 @@ class _Work:
         once: bool,
     ) -> None:
         self._once = once
-        self._call, self._journal, self._published = call, journal, published
+        self._make, self._hopeless = make, hopeless
+        self._journal, self._published = journal, published
         self._progress_of, self._finished = progress_of, finished
         self.watched = Watched([])
 
@@ -181,9 +220,9 @@ class _Work:
         try:
             outcome = each_product(
                 [arrival.path],
-                self._call.make,
+                self._make,
                 progress_of=self._progress_of,
-                hopeless=lambda: self._call.models.failed,
+                hopeless=self._hopeless,
             )[0]
         except BaseException:  # a signal, or models that cannot be loaded: not the product's fault
             self._journal.add(replace(told, event="stopped", at=_now()))

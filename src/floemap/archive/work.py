@@ -9,11 +9,12 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from floemap.archive.limit import Limit, TookTooLongError
 from floemap.archive.rows import Row, failed_row, row_of_chart
 from floemap.errors import FloemapError, ModelError, UnreachableError
 from floemap.inference.draftchart.chart import ChartCall, DraftChart
@@ -45,6 +46,8 @@ class Order:
         SHA-256 of each model, as the caller's machine has it.
     out, settings, land_mask, prepared, engine, precision, device, overwrite
         As :func:`floemap.inference.draftchart.chart.make_chart` takes them.
+    minutes, most_tries
+        See :class:`floemap.archive.limit.Limit`; no limit if `minutes` is None.
     """
 
     models: tuple[Path, ...] | None
@@ -57,6 +60,8 @@ class Order:
     precision: Precision
     device: str
     overwrite: bool
+    minutes: float | None = None
+    most_tries: int = 1
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,15 @@ class Answer:
         Whether the error may pass, so that another try is worthwhile.
     trace
         Traceback of the error; "" without one.
+    stopped
+        How many earlier tries were ended at the time limit.
     """
 
     outcome: Outcome[DraftChart]
     row: Row
     passing: bool = False
     trace: str = ""
+    stopped: int = 0
 
 
 def chart_products(order: Order, products: Sequence[Path | Address]) -> list[Answer]:
@@ -93,24 +101,41 @@ def chart_products(order: Order, products: Sequence[Path | Address]) -> list[Ans
     if not logger.handlers:  # warnings are in the charts' records
         logger.addHandler(logging.NullHandler())
     with _alone:
-        ready = _loaded(order.models, order.digests, order.engine, order.precision, order.device)
-        call = ChartCall(ready, order.out, order.settings, order.land_mask, order.prepared, order.overwrite)
+        call = call_of(order)
+        limit = None if order.minutes is None else Limit(order.out, order.minutes, order.most_tries)
         answers: list[Answer] = []
         begun = time.monotonic()
 
         def finished(outcome: Outcome[DraftChart]) -> None:
             nonlocal begun
-            answers.append(_answer(outcome, time.monotonic() - begun))
+            answer = _answer(outcome, time.monotonic() - begun)
+            if limit is not None and (traces := limit.stopped(outcome.product)):
+                failed = isinstance(outcome.error, TookTooLongError)  # without another try
+                answer = replace(answer, stopped=len(traces) - failed, trace=answer.trace + traces[-1], passing=False)
+            answers.append(answer)
             begun = time.monotonic()
 
         try:
             paths, addresses = paths_and_addresses(products)
             make = with_copies(call.make, call.finished_before, order.out, addresses)
-            each_product(paths, make, finished=finished, hopeless=lambda: ready.failed)
+            make = make if limit is None else limit.around(make)
+            each_product(paths, make, finished=finished, hopeless=lambda: call.models.failed)
         except BaseException:
             _loaded.cache_clear()
             raise
         return answers
+
+
+def call_of(order: Order) -> ChartCall:
+    """Return the call of an order, with models that are loaded once in a process.
+
+    Raises
+    ------
+    ModelError, ConfigError
+        If the models cannot be used.
+    """
+    ready = _loaded(order.models, order.digests, order.engine, order.precision, order.device)
+    return ChartCall(ready, order.out, order.settings, order.land_mask, order.prepared, order.overwrite)
 
 
 @functools.lru_cache(maxsize=1)
@@ -145,7 +170,7 @@ def _answer(outcome: Outcome[DraftChart], seconds: float) -> Answer:
 def may_pass(error: BaseException) -> bool:
     """Whether an error comes from the system and not from the product: a busy disk or server, too little memory."""
     for cause in _causes(error):
-        if isinstance(cause, MemoryError | UnreachableError):
+        if isinstance(cause, MemoryError | UnreachableError | TookTooLongError):
             return True
         if isinstance(cause, OSError) and cause.errno is not None and cause.errno not in _LASTING:
             return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from floemap.cli.app import command, fail, in_words, print_result, progress_wanted, stderr
-from floemap.cli.chart import ChartOptions, LandMask, Model, Overwrite, Prepared
+from floemap.cli.chart import ChartOptions, LandMask, Model, Overwrite, Prepared, ProductMinutes
 from floemap.cli.many import Out
 from floemap.cli.predict import Device, Engine, Precision
 from floemap.progress import Progress, milestones
@@ -56,9 +56,10 @@ def archive(
             "--retries",
             min=0,
             metavar="N",
-            help="How often to try a product again after an error of the system or the death of its process.",
+            help="How often to try a product again after an error of the system or the end of its process.",
         ),
     ] = 2,
+    product_minutes: ProductMinutes = None,
     dashboard: Annotated[
         str,
         typer.Option(
@@ -106,6 +107,7 @@ def archive(
             cluster=cluster,
             jobs=jobs,
             retries=retries,
+            product_minutes=product_minutes,
             dashboard=dashboard,
             land_mask=land_mask,
             prepared=prepared,

@@ -53,6 +53,17 @@ LandMask = Annotated[
 Prepared = Annotated[
     Path | None, typer.Option("--prepared", metavar="FOLDER", help="Keep the prepared products in this folder.")
 ]
+ProductMinutes = Annotated[
+    float | None,
+    typer.Option(
+        "--product-minutes",
+        min=0.1,
+        max=7 * 24 * 60,
+        metavar="MIN",
+        help="End the process of a product that takes longer, and try it again as after an error of the system. "
+        "(default: no limit)",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Make finished charts again; also replace others of the same name.")
 ]

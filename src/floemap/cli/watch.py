@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from floemap.cli.app import command, fail, in_words, print_result, stderr
-from floemap.cli.chart import ChartOptions, LandMask, Model, Prepared
+from floemap.cli.chart import ChartOptions, LandMask, Model, Prepared, ProductMinutes
 from floemap.cli.many import Out, describe_made
 from floemap.cli.predict import Device, Engine, Precision
 from floemap.errors import ConfigError
@@ -54,6 +54,7 @@ def watch(
         datetime | None,
         typer.Option(help="With --area: time (UTC) from which published products count. (default: a day ago)"),
     ] = None,
+    product_minutes: ProductMinutes = None,
     settings: ChartOptions,
     land_mask: LandMask = None,
     prepared: Prepared = None,
@@ -100,6 +101,7 @@ def watch(
             once=once,
             every_s=every,
             settle_s=settle,
+            product_minutes=product_minutes,
             land_mask=land_mask,
             prepared=prepared,
             engine=engine,

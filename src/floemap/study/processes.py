@@ -9,6 +9,7 @@ import threading
 import time
 
 from floemap.progress import Progress
+from floemap.stopping import leave_on_sigterm
 
 #: Time for a process to finish a step, save its state and clean up after SIGTERM, before it is killed.
 PATIENCE_S = 20.0
@@ -38,16 +39,6 @@ def end_with_parent() -> None:
 
     leave_on_sigterm()
     threading.Thread(target=watch, daemon=True).start()
-
-
-def leave_on_sigterm() -> None:
-    """Let SIGTERM end this process as an error does, so that it cleans up, and leave Ctrl-C to its parent."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all processes
 
 
 def tell_parent(every_s: float = 0.5) -> Progress:

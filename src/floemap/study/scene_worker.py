@@ -22,8 +22,9 @@ from floemap.datasets.base import SceneFiles
 from floemap.errors import FloemapError, of_system
 from floemap.results.run_paths import DataPaths
 from floemap.results.seen import Seen, remembering
+from floemap.stopping import leave_on_sigterm
 from floemap.study.data import make_results
-from floemap.study.processes import PATIENCE_S, leave_on_sigterm
+from floemap.study.processes import PATIENCE_S
 from floemap.study.settings import DataSettings
 
 Tell = Callable[..., None]
