@@ -18,8 +18,9 @@ import pytest
 from run_maker import make_run
 from workshop import COMMANDS, Inputs, contents, copied, run
 
+from floemap.counts import counted
 from floemap.errors import ChartError, FloemapError, OutputError
-from floemap.files import regular_file
+from floemap.files import existing_folder, regular_file
 from floemap.results.stage import write_json
 
 #: Every call here takes seconds; one that waits for a pipe never ends.
@@ -283,3 +284,19 @@ def test_a_name_that_is_no_text_is_refused_before_any_work(name: str, workshop: 
 def test_whatever_goes_wrong_is_an_error_of_ours() -> None:
     with pytest.raises(FloemapError, match="does not exist"):
         regular_file("none")
+
+
+def test_a_folder_that_is_missing_and_one_that_is_none_are_different_errors(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert existing_folder(tmp_path) == tmp_path
+    for name, words in (("none", "does not exist. Look."), ("file", "is not a folder. Look.")):
+        with pytest.raises(FloemapError) as e:
+            existing_folder(tmp_path / name, "Look.")
+        assert str(e.value) == f"{tmp_path / name}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 charts"), (1, "1 chart"), (2, "2 charts"), (1500, "1,500 charts")]
+)
+def test_numbers_of_things(number: int, words: str) -> None:
+    assert counted(number, "chart") == words

@@ -391,7 +391,7 @@ class Hang(WorkerPlugin):  # type: ignore[misc]  # distributed's classes have no
                 ctypes.PyDLL(None).sleep(600)
             return make(call, product, *rest)
 
-        ChartCall.make = hangs  # type: ignore[method-assign]
+        ChartCall.make = hangs  # type: ignore[method-assign, assignment]
 
 
 def test_a_product_that_hangs_is_ended_at_its_limit_and_the_rest_charted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import stat
 from pathlib import Path
 
@@ -43,6 +44,21 @@ def regular_file(path: str | Path, kind: type[FloemapError] = FloemapError) -> P
     if not is_utf8(path):
         raise kind("has a name that is not UTF-8.", path=path, hint="Rename it.")
     return path.absolute()
+
+
+def existing_folder(path: str | Path, hint: str | None = None) -> Path:
+    """Return the path of a folder to read; `hint` says what to give in its place.
+
+    Raises
+    ------
+    FloemapError
+        If it does not exist or is not a folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        there = os.path.lexists(path)
+        raise FloemapError("is not a folder." if there else "does not exist.", path=path, hint=hint)
+    return path
 
 
 def decoded(content: bytes, errors: str = "strict") -> str:

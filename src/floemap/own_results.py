@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.chart_summary import chart_summary, summary_lines
+from floemap.counts import counted
 from floemap.errors import FloemapError
 from floemap.grid import crs_in_words
 from floemap.results.fields import at
@@ -111,7 +112,7 @@ def _labels(record: Mapping[str, Any]) -> Lines:
     origin = {k: _text(record, f"origin.{k}") for k in ("kind", "analyst", "model", "product")}
     of = ", ".join(f"{k} {v}" for k, v in origin.items() if v and k != "kind")
     return [
-        ("Chart", _text(record, "chart.file") + (f", {drawn} polygons" if drawn else "")),
+        ("Chart", _text(record, "chart.file") + (f", {drawn} polygon{'' if drawn == '1' else 's'}" if drawn else "")),
         ("Origin", f"{_ORIGINS.get(origin['kind'], origin['kind'])}: {of}" if origin["kind"] else ""),
         ("Grid of", f"{', '.join(map(str, at(record, 'inputs.like', {})))}, {_grid(record)}"),
         ("Polygons on the grid", f"{numbered}, in polygons.csv" if numbered else ""),
@@ -156,7 +157,7 @@ def _published(record: Mapping[str, Any]) -> Lines:
         ("Corrects", _text(record, "correction_of.product", _text(record, "correction_of.draft"))),
         ("Model of the draft", _text(record, "correction_of.model")),
         ("Changes", _changes(record)),
-        ("Repaired", f"{len(repaired)} problems, listed in publication.json" if repaired else ""),
+        ("Repaired", f"{counted(len(repaired), 'problem')}, listed in publication.json" if repaired else ""),
         *summary_lines(chart_summary(record)),
     ]
 
@@ -169,7 +170,7 @@ def _changes(record: Mapping[str, Any]) -> str:
     counts = {str(k): n for k, n in at(record, "changes.polygons", {}).items() if isinstance(n, int)}
     moved = sum(n for name, n in counts.items() if name.startswith("moved"))
     words = f"{shares[0]:.1%} of the draft's area at sea has another type, {shares[1]:.1%} another egg; "
-    words += f"{moved} polygons moved, {counts.get('new', 0)} new, {counts.get('removed', 0)} removed"
+    words += f"{counted(moved, 'polygon')} moved, {counts.get('new', 0)} new, {counts.get('removed', 0)} removed"
     minutes = at(record, "changes.minutes")
     return words + (f"; {minutes:g} minutes" if isinstance(minutes, int | float) else "")
 

@@ -63,6 +63,8 @@ class Arrivals:
         """
         try:
             there = list(products_in(self._folder))
+        except FileNotFoundError as e:
+            raise FloemapError("does not exist.", path=self._folder) from e
         except OSError as e:
             raise FloemapError(f"cannot be looked into: {e.strerror or e}.", path=self._folder) from e
         now, seen, arrived = self._clock(), {}, []

@@ -10,6 +10,7 @@ import typer
 from floemap.cli.app import command, group, progress_wanted, stderr, stdout
 from floemap.cli.bars import bar
 from floemap.cli.terminal import json_text
+from floemap.counts import counted
 from floemap.errors import ConfigError
 from floemap.progress import Progress
 from floemap.results.stage import make_folder, os_errors, write_json
@@ -84,7 +85,7 @@ def _in_gb(progress: Progress) -> Progress:
 def _announce(plan: Plan) -> None:
     if not progress_wanted.quiet:
         need, free = plan.bytes_at_most / 1e9, plan.bytes_free / 1e9
-        stderr.print(f"{len(plan.jobs)} files to download: up to {need:.2f} GB; {free:.2f} GB are free")
+        stderr.print(f"{counted(len(plan.jobs), 'file')} to download: up to {need:.2f} GB; {free:.2f} GB are free")
 
 
 def _print(inventory: Inventory, *, as_json: bool) -> None:
@@ -229,7 +230,9 @@ def _print_ai4arctic(inventory: Ai4Inventory, facts: dict[str, Any]) -> None:
             scores = {k: v for k, v in found[service].items() if k != "pixels"}
             words = ", ".join(f"{k} {'-' if v is None else f'{100 * v:.1f} %'}" for k, v in scores.items())
             stdout.print(f"  the other chart against that of {service}: {words}")
-    stdout.print(f"{inventory.root}: {facts['scenes']} scenes, {len(inventory.problems)} problems")
+    stdout.print(
+        f"{inventory.root}: {counted(facts['scenes'], 'scene')}, {counted(len(inventory.problems), 'problem')}"
+    )
 
 
 @command("weights", to=fetch, resumes=True)

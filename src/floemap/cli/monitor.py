@@ -9,6 +9,7 @@ import typer
 
 from floemap.cli.app import command, stderr, stdout
 from floemap.cli.terminal import json_text
+from floemap.counts import counted
 
 
 @command("monitor")
@@ -49,7 +50,7 @@ def monitor(
         for entry in facts[name]:
             shown.add_row(printable(_named(entry, key)), f"{entry['km2']:,.0f}", *_shares(entry))
         stdout.print(shown, soft_wrap=False)
-    stdout.print(f"{facts['total']['charts']} charts, {' and '.join(_in_words(facts['total']))}")
+    stdout.print(f"{counted(facts['total']['charts'], 'chart')}, {' and '.join(_in_words(facts['total']))}")
     if done.folder is not None:
         stdout.print(str(done.folder))
 

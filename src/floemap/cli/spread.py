@@ -9,6 +9,7 @@ import typer
 
 from floemap.cli.app import command, stderr, stdout
 from floemap.cli.study_options import Config, Data, SceneJobs, Verify, print_comparison, read_study
+from floemap.counts import counted
 
 Run = Annotated[Path, typer.Option("--out", "-o", help="Folder of the comparison, from `floemap plan`.")]
 
@@ -40,7 +41,7 @@ def plan(
         names = plan_comparison(study, out, jobs=jobs, verify=verify, progress=progress)
     for name in names:
         stdout.print(name)
-    stderr.print(f"{len(names)} cells; run each with: floemap cell CELL --out {out}")
+    stderr.print(f"{counted(len(names), 'cell')}; run each with: floemap cell CELL --out {out}")
 
 
 @command("cell", resumes=True)

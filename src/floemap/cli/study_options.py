@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from floemap.cli.app import fail, stdout
+from floemap.counts import counted
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -64,4 +65,4 @@ def print_comparison(done: Comparison) -> None:
         stdout.print(f"report   {done.report.page}")
     if done.failed:
         words = "; ".join(f"{name}: {why}" for name, why in done.failed.items())
-        fail(f"{len(done.failed)} trainings failed. {words}")
+        fail(f"{counted(len(done.failed), 'training')} failed. {words}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import MISSHAPEN, FloemapError
+from floemap.files import existing_folder
 from floemap.icechart.read.corrections import PUBLICATION_RECORD, publication_record
 from floemap.publishing.monitor_picture import draw_monitor
 from floemap.results.fields import at
@@ -71,9 +72,7 @@ def monitor_charts(published: str | Path, out: str | Path | None = None) -> Moni
     OutputError
         If the files cannot be written, or would replace something else.
     """
-    published = Path(published)
-    if not published.is_dir():
-        raise FloemapError("is not a folder.", path=published, hint="Give the --out of `floemap publish`.")
+    published = existing_folder(published, "Give the --out of `floemap publish`.")
     facts = _facts(list(_publications(published)), published)
     if out is None:
         return Monitoring(facts)

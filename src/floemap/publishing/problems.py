@@ -11,6 +11,7 @@ import numpy as np
 import pyproj
 import shapely
 
+from floemap.counts import counted
 from floemap.errors import ChartError
 from floemap.grid import degrees
 
@@ -84,7 +85,7 @@ class ProblemsError(ChartError):
         safe = sum(p.safe for p in self.problems)
         hint = f"--repair repairs {safe} of them, which loses nothing; " if safe and not repaired else ""
         self._whole = shown
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        count = counted(len(self.problems), "problem")
         rest = "Correct them in the chart's file." if not hint else f"{hint}correct the others in the chart's file."
         super().__init__(f"has {count} and is not published. {shown}", path=path, hint=rest)
 

@@ -19,6 +19,7 @@ from floemap.cartography import class_legend, furnish, show_raster, where_is
 from floemap.errors import OutputError
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.preview import chart_image, grid_around, kinds_and_colours, legend_entries
+from floemap.icechart.read.codes import NO_TYPE
 from floemap.icechart.read.sigrid3 import Chart
 from floemap.results.stage import write_whole
 
@@ -116,10 +117,16 @@ def draw_eggs(ax: Axes, chart: Chart, *, size_pt: float = 5.5, least: float = 0.
 
 
 def egg_in_lines(chart: Chart, row: int) -> str:
-    """Return a polygon's egg as the symbol has it: total, partial concentrations in tenths, stages of development."""
-    codes = {c: int(chart.codes(c)[row]) for c in ("ct", "ca", "cb", "cc", "sa", "sb", "sc")}
+    """Return a polygon's egg as the symbol has it: total, partial concentrations in tenths, stages of development.
+
+    A trace, CN, is in parentheses before the stages, and a type that has what the others leave, CD, after them.
+    """
+    codes = {c: int(chart.codes(c)[row]) for c in ("ct", "ca", "cb", "cc", "sa", "sb", "sc", "cn", "cd")}
     total = {91: "9+", 92: "10", 98: "?", 99: "?"}.get(codes["ct"], f"{codes['ct'] // 10}")
     types = [x for x in "abc" if codes[f"s{x}"] > 0]
     parts = [str(codes[f"c{x}"] // 10) for x in types if 0 < codes[f"c{x}"] < 98]
-    lines = [total, " ".join(parts) if len(types) > 1 else "", " ".join(f"{codes[f's{x}']:02d}" for x in types)]
+    beside = {c: f"({codes[c]:02d})" if codes[c] not in NO_TYPE else "" for c in ("cn", "cd")}
+    stages = [beside["cn"], *(f"{codes[f's{x}']:02d}" for x in types), beside["cd"]]
+    several = len(types) > 1 or beside["cd"]
+    lines = [total, " ".join(parts) if several else "", " ".join(filter(None, stages))]
     return "\n".join(line for line in lines if line)

@@ -16,7 +16,7 @@ from typing import Any
 
 from floemap.errors import FloemapError
 from floemap.evaluation.statistics.summary import HELD_OUT, loss_title
-from floemap.files import regular_file
+from floemap.files import existing_folder, regular_file
 from floemap.legend import Legend
 from floemap.own_legends import from_record
 from floemap.results.names import place_in
@@ -229,7 +229,7 @@ def read_run(folder: str | Path) -> RunFolder:
     FloemapError
         If `folder` is no such folder, no cell is finished, or a scene's product or labels are missing.
     """
-    folder = Path(folder)
+    folder = existing_folder(folder, "Give the folder of a finished `floemap compare`.")
     paths = RunPaths(folder)
     if not paths.results.is_file():
         raise FloemapError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from floemap.datasets.ai4arctic.scenes import Ai4Scene, FileName, parse_name
 from floemap.errors import FloemapError
+from floemap.files import existing_folder
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,7 @@ def find_ai4arctic(folder: str | Path, *, may_be_empty: bool = False) -> tuple[E
         If there is no such folder, it has none of the dataset's files, two files are the same of one scene, or real
         and simulated files are mixed.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise FloemapError("is not a folder.", path=root, hint="Give the folder that contains the dataset.")
+    root = existing_folder(folder, "Give the folder that contains the dataset.")
     entries: dict[str, Entry] = {}
     for base, folders, files in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith("."))

@@ -23,6 +23,7 @@ from floemap.datasets.extremeearth.scenes import (
     scene_of_product,
 )
 from floemap.errors import FloemapError
+from floemap.files import existing_folder
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.read.sources import FORMATS
 from floemap.zips import UNREADABLE
@@ -136,9 +137,7 @@ def find_dataset(root: str | Path, months: Iterable[int] = ()) -> Dataset:
     FloemapError
         If `root` is not a folder, or the product or chart of one of `months` is missing.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise FloemapError("is not a folder.", path=root, hint="Give the folder that holds the dataset.")
+    root = existing_folder(root, "Give the folder that contains the dataset.")
     finds = _Finds()
     for place in _walk(root):
         if place.is_dir():
