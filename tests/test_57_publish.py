@@ -36,6 +36,7 @@ from floemap.publishing.eggs import Egg
 from floemap.publishing.problems import ProblemsError
 from floemap.publishing.publish import Publication, publish_chart
 from floemap.publishing.settings import PublishSettings
+from floemap.publishing.sheet import egg_in_lines
 
 ANALYST = "Åsa <Analyst>"
 NAME = "floemap_s1_20180116T0754Z_pl_a"
@@ -614,3 +615,14 @@ def test_nothing_that_can_be_published_is_left(tmp_path: Path) -> None:
 def test_the_public_name() -> None:
     assert floemap.publish_chart.__wrapped__ is publish_chart  # type: ignore[attr-defined]
     assert POLAR == "EPSG:3413" and other("L")["POLY_TYPE"] == "L"
+
+
+def test_labels_have_the_trace_and_the_type_that_has_the_rest(tmp_path: Path) -> None:
+    """As the egg code has them outside the oval: So before the stages, Sd after them."""
+    rows = [
+        ice("92", CA="60", SA="95", CB="30", SB="91", CN="97", CD="85"),
+        ice("90", CA="70", SA="91", CD="81"),
+        ice("90", SA="91"),
+    ]
+    chart = read_chart(write_chart(tmp_path / "chart.gpkg", rows))
+    assert [egg_in_lines(chart, i) for i in range(3)] == ["10\n6 3\n(97) 95 91 (85)", "9\n7\n91 (81)", "9\n91"]
