@@ -90,15 +90,19 @@ const lineStyle = new styles.Style({ stroke: new styles.Stroke({ color: "rgba(40
  * Return the name of a line of the graticule as a feature at the edge of the view, off what is to be seen: a parallel's
  * at the left, a meridian's at the bottom. Nothing for a line that is not in the view.
  */
-function labelled(text, feature, view, parallel) {
-  const inset = 0.012 * Math.min(view[2] - view[0], view[3] - view[1]);
-  const inner = extents.buffer(view, -inset);
-  const inside = feature.getGeometry().getCoordinates().filter((at) => extents.containsCoordinate(inner, at));
+function labelled(text, feature, { centre, rotation, half }, parallel) {
+  const [cos, sin] = [Math.cos(rotation), Math.sin(rotation)];
+  // Positions on the screen from the left lower corner, as shares of its width and height.
+  const onScreen = feature.getGeometry().getCoordinates().map((at) => {
+    const [x, y] = [at[0] - centre[0], at[1] - centre[1]];
+    return { at, shares: [0.5 + (x * cos + y * sin) / (2 * half[0]), 0.5 + (y * cos - x * sin) / (2 * half[1])] };
+  });
+  const inside = onScreen.filter(({ shares }) => shares.every((share) => share > 0.01 && share < 0.99));
   if (!inside.length) return [];
   const axis = parallel ? 0 : 1;
-  const at = inside.reduce((least, other) => (other[axis] < least[axis] ? other : least));
-  const share = (at[0] - view[0]) / (view[2] - view[0]);
-  const point = new Feature(new geom.Point(at));
+  const lowest = inside.reduce((least, other) => (other.shares[axis] < least.shares[axis] ? other : least));
+  const share = lowest.shares[0];
+  const point = new Feature(new geom.Point(lowest.at));
   point.setStyle(new styles.Style({
     text: new styles.Text({
       text,
@@ -123,8 +127,15 @@ function name(value, signs) {
 const line = (positions, code) =>
   new Feature(new geom.LineString(positions.map((at) => proj.fromLonLat(at, code))));
 
-/** Return the parallels and meridians in a view, with their names. `view` is an extent of the map on a projection. */
-export function graticule(view, code) {
+/**
+ * Return the parallels and meridians in a view, with their names.
+ *
+ * `frame` is the view on the projection `code`: its `centre`, its `rotation` in radians, and `half` its width and height.
+ */
+export function graticule(frame, code) {
+  const { centre, half } = frame;
+  const reach = frame.rotation ? Math.hypot(...half) : null;
+  const view = [-1, -1, 1, 1].map((sign, i) => centre[i % 2] + sign * (reach ?? half[i % 2]));
   const positions = sampled(view, code);
   if (!positions.length) return [];
   const latitudes = positions.map(([, lat]) => lat);
@@ -141,7 +152,7 @@ export function graticule(view, code) {
     if (Math.abs(lat) >= 90) continue;
     const lons = Array.from({ length: 121 }, (_, i) => first + (span * i) / 120);
     const feature = line(lons.map((lon) => [lon, lat]), code);
-    drawn.push(feature, ...labelled(name(lat, "NS"), feature, view, true));
+    drawn.push(feature, ...labelled(name(lat, "NS"), feature, frame, true));
   }
   const limit = high > 90 - NEAR_POLE ? 90 - NEAR_POLE : low < NEAR_POLE - 90 ? NEAR_POLE - 90 : null;
   for (let k = Math.ceil(first / meridian); k * meridian < first + span + (span < 360 ? 1e-9 : -1e-9); k++) {
@@ -150,7 +161,7 @@ export function graticule(view, code) {
     if (from >= to) continue;
     const lats = Array.from({ length: 41 }, (_, i) => from + ((to - from) * i) / 40);
     const feature = line(lats.map((lat) => [lon, lat]), code);
-    drawn.push(feature, ...labelled(name(lon, "EW"), feature, view, false));
+    drawn.push(feature, ...labelled(name(lon, "EW"), feature, frame, false));
   }
   return drawn;
 }

@@ -196,7 +196,10 @@ class App {
     const size = this.panes.all[0].map.getSize();
     if (!size) return;
     graticuleSource.clear();
-    if (this.gridOn) graticuleSource.addFeatures(graticule(this.panes.view.calculateExtent(size), this.code));
+    if (!this.gridOn) return;
+    const { view } = this.panes;
+    const half = size.map((pixels) => (pixels * view.getResolution()) / 2);
+    graticuleSource.addFeatures(graticule({ centre: view.getCenter(), rotation: view.getRotation(), half }, this.code));
   }
 
   keepAddress() {

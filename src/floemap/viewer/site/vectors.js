@@ -52,17 +52,17 @@ const ink = "rgba(25,32,45,.9)";
 const FILL = 0.4;
 const halo = new styles.Stroke({ color: "rgba(255,255,255,.85)", width: 3 });
 
-/** Return [fill, letters] of a polygon by its class and the way to fill. */
+/** Return [fill, letters, colour] of a polygon by its class and the way to fill. */
 function faceOf(feature, layer, filled) {
   const [entry, index] = entryOf(feature, layer.legend);
   const land = feature.get("own").POLY_TYPE === "L" || feature.get("own").CLASS === "land";
   const colour = entry?.colour ?? (land ? "#e1d7c3" : "#888888");
   const letters = entry ? entry.letter || entry.label.slice(0, 3) : "";
-  if (filled === "outline") return [new styles.Fill({ color: "rgba(0,0,0,0)" }), letters];
-  if (filled === "colour" || land) return [new styles.Fill({ color: `rgba(${rgb(colour).join(",")},${FILL})` }), letters];
+  if (filled === "outline") return [new styles.Fill({ color: "rgba(0,0,0,0)" }), letters, colour];
+  if (filled === "colour" || land) return [new styles.Fill({ color: `rgba(${rgb(colour).join(",")},${FILL})` }), letters, colour];
   const tile = tileOf(colour, entry ? patternOf(entry, index) : "", FILL);
   const pattern = document.createElement("canvas").getContext("2d").createPattern(tile, "repeat");
-  return [new styles.Fill({ color: pattern }), letters];
+  return [new styles.Fill({ color: pattern }), letters, colour];
 }
 
 function polygonStyle(layer, options) {
@@ -71,14 +71,19 @@ function polygonStyle(layer, options) {
     const own = feature.get("own");
     const key = `${own.CLASS} ${own.POLY_TYPE} ${options.filled}`;
     if (!kept.has(key)) kept.set(key, faceOf(feature, layer, options.filled));
-    const [fill, letters] = kept.get(key);
+    const [fill, letters, colour] = kept.get(key);
     const [west, south, east, north] = feature.getGeometry().getExtent();
     const across = Math.min(east - west, north - south) / resolution;
     const egg = options.labels === "eggs" && across > 90 ? readEgg(own) : null;
     const words = egg?.types.length ? eggLines(egg).join("\n") : options.labels !== "none" && across > 26 ? letters : "";
     const font = `600 ${egg ? 11 : 12}px system-ui, sans-serif`;
     const text = words ? new styles.Text({ text: words, font, fill: new styles.Fill({ color: ink }), stroke: halo }) : undefined;
-    return new styles.Style({ fill, stroke: new styles.Stroke({ color: ink, width: 1 }), text });
+    if (options.filled !== "outline") return new styles.Style({ fill, stroke: new styles.Stroke({ color: ink, width: 1 }), text });
+    // An outline has the colour of its class, with a dark edge that shows it on bright radar.
+    return [
+      new styles.Style({ fill, stroke: new styles.Stroke({ color: ink, width: 3.6 }) }),
+      new styles.Style({ stroke: new styles.Stroke({ color: colour, width: 1.8 }), text }),
+    ];
   };
 }
 
