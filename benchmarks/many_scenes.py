@@ -40,17 +40,17 @@ def until_first_step(done, total, what):
         print(f"{used.user + used.system:.1f}", flush=True)
         leave()
 def until_memory(done, total, what):
-    if "validating" in what:
-        time.sleep(5)  # until the other process is as far
+    if "validating" not in what:  # the first process alone tells how far it is
+        return
+    parent = f"/proc/{os.getppid()}/task"
+    for pid in " ".join(open(f"{parent}/{task}/children").read() for task in os.listdir(parent)).split():
         sizes = {}
-        for line in open("/proc/self/smaps_rollup"):
+        for line in open(f"/proc/{pid}/smaps_rollup"):
             name, size, *_ = line.split()
             sizes[name] = int(size) / 1024 if size.isdigit() else 0
         uss = sizes["Private_Clean:"] + sizes["Private_Dirty:"]
-        words = f"rank {os.environ['RANK']}: PSS {sizes['Pss:']:.0f} MiB, USS {uss:.0f} MiB"
-        print(words, file=sys.stderr, flush=True)
-        time.sleep(5)
-        leave()
+        print(f"process {pid}: PSS {sizes['Pss:']:.0f} MiB, USS {uss:.0f} MiB", file=sys.stderr, flush=True)
+    leave()
 if __name__ == "__main__":
     from floemap import Study, train_model
     how = until_memory if "RANK" in os.environ else until_first_step
@@ -111,7 +111,10 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     if given.ranks > 1:
         launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={given.ranks}"]
-        subprocess.run([sys.executable, *launch, str(child), str(study), str(out)], check=True)
+        # The launcher complains that the first process leaves: what is wanted was printed before.
+        call = [sys.executable, *launch, str(child), str(study), str(out)]
+        said = subprocess.run(call, check=False, stderr=subprocess.PIPE, text=True).stderr
+        sys.stdout.writelines(line for line in said.splitlines(keepends=True) if line.startswith("process "))
         return
     for start in ("first", "second"):
         began = time.perf_counter()
