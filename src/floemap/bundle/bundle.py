@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,7 +54,7 @@ STAGE = Stage("floemap bundle", RECORD, revision=1, files=("*.zip", "*.txt", "*.
 
 #: Tolerances of the polygons, metres, and sizes of the picture, pixels, from the best to the smallest.
 _TOLERANCES_M = (0.0, *(50.0 * 2**k for k in range(9)))
-_PIXELS = (1400, 1200, 1000, 850, 700, 600, 500, 420, 350, 300, 240)
+_PIXELS = (1200, 1000, 800, 650, 520, 420, 340, 280, 240)
 #: Coarsest tolerance, as a share of how far the area reaches: coarser polygons no longer look like the chart.
 _COARSEST = 1 / 20
 #: Of the coarsest tolerances any may make the smallest files, as vertices are compressed.
@@ -210,7 +211,7 @@ class _Maker:
         return [t for t in _TOLERANCES_M if t <= _COARSEST * reach] or [0.0]
 
     def fitting(self) -> _Made:
-        """Return the best bundle that fits.
+        """Return the best bundle that fits: the picture has its share, the polygons the rest, the picture what is left.
 
         Raises
         ------
@@ -218,42 +219,36 @@ class _Maker:
             If none does.
         """
         parts, most = self.settings.only, self.settings.max_bytes
-        has_polygons = any(part != "picture" for part in parts)
-        coarsest, smallest = self._smallest(parts)
-        if len(smallest.zip) > most:
-            raise self._too_large(smallest)
-        share = most * (_PICTURE_SHARE if has_polygons else 1)
         last = len(_PIXELS) - 1
-        pixels = (
-            next((i for i in range(last) if len(self.picture(_PIXELS[i])) <= share), last)
-            if "picture" in parts
-            else last
-        )
 
         def fits(level: int, pixels: int) -> bool:
             return len(self.bundle(parts, level, pixels).zip) <= most
 
-        while pixels < last and not fits(coarsest, pixels):
+        pixels, levels = last, [0]
+        if set(parts) != {"picture"}:
+            levels = list(range(len(self.tolerances)))
+        if "picture" in parts:
+            share = most * (_PICTURE_SHARE if len(parts) > 1 else 1)
+            pixels = bisect_left(range(last), True, key=lambda i: len(self.picture(_PIXELS[i])) <= share)
+        level = bisect_left(levels, True, key=lambda n: fits(n, pixels))
+        while level == len(levels):
+            if pixels == last:
+                raise self._too_large()
             pixels += 1
-        low, high = 0, coarsest if has_polygons else 0
-        while low < high:  # the finest tolerance that fits
-            middle = (low + high) // 2
-            low, high = (low, middle) if fits(middle, pixels) else (middle + 1, high)
-        level = high if fits(high, pixels) else coarsest
+            level = next((n for n in levels[-_NEARLY:] if fits(n, pixels)), len(levels))
         while "picture" in parts and pixels > 0 and fits(level, pixels - 1):
             pixels -= 1
         return self.bundle(parts, level, pixels)
 
-    def _smallest(self, parts: tuple[str, ...]) -> tuple[int, _Made]:
-        """Return the smallest bundle of some parts, and the number of its tolerance: the coarsest or nearly so."""
-        levels = range(max(0, len(self.tolerances) - _NEARLY), len(self.tolerances))
-        made = {level: self.bundle(parts, level, len(_PIXELS) - 1) for level in reversed(levels)}
-        level = min(made, key=lambda n: len(made[n].zip))
-        return level, made[level]
+    def _smallest(self, parts: tuple[str, ...]) -> _Made:
+        """Return the smallest bundle of some parts, that of the coarsest tolerance or of nearly so."""
+        levels = range(len(self.tolerances))[-_NEARLY:]
+        return min((self.bundle(parts, n, len(_PIXELS) - 1) for n in levels), key=lambda made: len(made.zip))
 
-    def _too_large(self, smallest: _Made) -> ConfigError:
+    def _too_large(self) -> ConfigError:
         """Return the error that no bundle fits, with what would."""
         most, parts = self.settings.max_bytes, self.settings.only
+        smallest = self._smallest(parts)
         sizes = {
             name.removeprefix(self.name).lstrip("."): len(zipped({name: c}, self.facts.valid, level=9))
             for name, c in smallest.parts.items()
@@ -262,19 +257,14 @@ class _Maker:
         fewer = [tuple(p for p in parts if p != left) for left in parts if len(parts) > 1] + [(p,) for p in parts]
         found = {}
         for some in dict.fromkeys(fewer):
-            size = len(self._smallest(some)[1].zip)
+            size = len(self._smallest(some).zip)
             if size <= most and some != parts:
                 found[some] = size
-        alone = len(self._smallest(())[1].zip)
+        alone = len(self.bundle((), 0, 0).zip)
+        hint = f"Text and record alone take {alone:,} bytes"
         if found:
             some = max(found, key=lambda s: (len(s), -found[s]))
             hint = f"--only {','.join(some)} takes {found[some]:,} bytes"
-        else:
-            hint = (
-                f"The text alone takes {alone:,} bytes"
-                if alone > most
-                else f"Text and record alone take {alone:,} bytes"
-            )
         message = f"the parts take at least {len(smallest.zip):,} bytes, more than the {most:,} asked for: {listed}."
         return ConfigError(
             message,
@@ -284,7 +274,7 @@ class _Maker:
     def picture(self, pixels: int) -> bytes:
         if pixels not in self._pictures:
             facts = self.facts
-            draft = "" if facts.kind == "published" else "DRAFT, " if facts.kind in ("draft", "correction") else ""
+            draft = "DRAFT, " if facts.kind in ("draft", "correction") else ""
             warning = f"{'SIMULATED, ' if facts.simulated else ''}{draft}NOT FOR NAVIGATION"
             title = f"Ice chart, valid {facts.valid:%Y-%m-%d %H:%M} UTC"
             words = [f"Status: {facts.status.words}", f"Source: {facts.source}"]
