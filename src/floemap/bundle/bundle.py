@@ -164,7 +164,7 @@ def _facts_in_words(facts: ChartFacts) -> dict[str, Any]:
     found: dict[str, Any] = {"status": facts.status.words, "simulated": facts.simulated}
     found |= {"valid": facts.valid.isoformat()}
     found |= {"published": facts.published.isoformat()} if facts.published else {}
-    found |= {"source": facts.source} | ({"made_by": facts.made_by} if facts.made_by else {})
+    found |= {"source": facts.source} | ({"by": facts.made_by} if facts.made_by else {})
     return found | ({"attribution": facts.attribution} if facts.attribution else {})
 
 

@@ -28,9 +28,9 @@ _TITLE_PX, _LINE_PX, _FRAME_PX, _LETTER_PX = 19, 15, 8, 6.0
 _TWO_COLUMNS_PX = 520
 _WARNING = "#b00020"
 #: Colours besides those of the map: for letters and lines with soft edges.
-_INK: tuple[RGB, ...] = ((255, 255, 255), (200, 200, 200), (140, 140, 140), (80, 80, 80), (20, 20, 20), (176, 0, 32))
+_INK: tuple[RGB, ...] = ((255, 255, 255), (160, 160, 160), (30, 30, 30), (176, 0, 32))
 #: Area of an egg's letters, square pixels.
-_EGG_PX2 = 3000.0
+_EGG_PX2 = 4000.0
 
 
 def draw_picture(chart: Chart, area: Area, title: str, warning: str, notes: Sequence[str], pixels: int) -> bytes:
@@ -53,8 +53,8 @@ def draw_picture(chart: Chart, area: Area, title: str, warning: str, notes: Sequ
     wide = max(cols, 300) + 2 * _FRAME_PX
     letters = int((wide - 2 * _FRAME_PX) / _LETTER_PX)
     lines = [line for note in notes for line in textwrap.wrap(note, letters)]
-    titles = textwrap.wrap(title, int(letters / 1.4))
-    warnings = textwrap.wrap(warning, int(letters / 1.25))
+    titles = textwrap.wrap(title, int(letters / 1.5))
+    warnings = textwrap.wrap(warning, int(letters / 1.7))
     columns = 2 if wide >= _TWO_COLUMNS_PX else 1
     above = _FRAME_PX + _TITLE_PX * (len(titles) + len(warnings)) + _LINE_PX * len(lines) + _FRAME_PX
     below = _LINE_PX * -(-len(entries) // columns) + 3 * _FRAME_PX + _LINE_PX
@@ -69,7 +69,11 @@ def draw_picture(chart: Chart, area: Area, title: str, warning: str, notes: Sequ
     )
     for texts, step, size, style in styles:
         for text in texts:
-            figure.text(_FRAME_PX / wide, 1 - y / whole, text, fontsize=size, va="top", parse_math=False, **style)
+            drawn = figure.text(
+                _FRAME_PX / wide, 1 - y / whole, text, fontsize=size, va="top", parse_math=False, **style
+            )
+            width = drawn.get_window_extent(canvas.get_renderer()).width  # type: ignore[no-untyped-call]
+            drawn.set_fontsize(size * min(1.0, (wide - 2 * _FRAME_PX) / max(width, 1)))
             y += step
     ax = figure.add_axes((_FRAME_PX / wide, below / whole, cols / wide, rows / whole))
     show_raster(ax, image, geobox, interpolation="nearest")
@@ -84,13 +88,13 @@ def draw_picture(chart: Chart, area: Area, title: str, warning: str, notes: Sequ
         borderpad=0,
         ncols=columns,
         fontsize=7.5,
-        title="Dominant ice type; in polygons: total, parts, stages (SIGRID-3)",
+        title="Dominant type; in polygons: total, parts, stages",
         title_fontsize=7.5,
         alignment="left",
     )
     canvas.draw()  # type: ignore[no-untyped-call]
-    drawn = np.asarray(canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
-    return _png(drawn, list(dict.fromkeys([*_INK, *(rgb for _, rgb in entries)])))
+    image = np.asarray(canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
+    return _png(image, list(dict.fromkeys([*_INK, *(rgb for _, rgb in entries)])))
 
 
 def _png(image: NDArray[np.uint8], palette: list[RGB]) -> bytes:

@@ -58,7 +58,11 @@ def summary(chart: Chart, facts: ChartFacts, area: Area) -> str:
     named |= {"Data": facts.attribution} if facts.attribution else {}
     named |= {"Area": area.words}
     lines = head + [line for name, words in named.items() for line in _wrapped(f"{name}: {words}")]
-    lines += ["", "ICE BY SECTOR, in tenths of the charted sea area"]
+    how = "longitude" if area.with_pole else "bearing from the middle of the area"
+    lines += [
+        "",
+        *_wrapped(f"ICE BY SECTOR ({how}), in tenths of the charted sea; land and no chart in % of the sector"),
+    ]
     found = [(name, shape) for name, shape in sectors(area) if shape.area]
     width = max(len(name) for name, _ in found)
     lines += [line for name, shape in found for line in _sector(name, width, shape, chart)]
@@ -125,7 +129,7 @@ def _sector(name: str, width: int, shape: Any, chart: Chart) -> list[str]:
         parts.append(f"ICE OF UNKNOWN TOTAL on {facts['unknown']:.0%} of the sea{named}")
     parts += [f"bergy water (icebergs) on {facts['bergy']:.0%} of the sea"] if facts["bergy"] >= _LEAST else []
     shares = (("land", "land"), ("uncharted", "NO CHART"))
-    parts += [f"{words} {facts[key]:.0%} of the sector" for key, words in shares if facts[key] >= _LEAST]
+    parts += [f"{words} {facts[key]:.0%}" for key, words in shares if facts[key] >= _LEAST]
     line = f"{name:{width}s}  {total:>4s}  {'; '.join(parts)}"
     return textwrap.wrap(line, WIDTH, subsequent_indent=" " * (width + 8), drop_whitespace=True)
 
@@ -178,13 +182,18 @@ def _named_shares(types: IceTypes, row: Any) -> dict[str, float]:
     shares: dict[str, float] = defaultdict(float)
     for stage, share in zip(types.stages[row].tolist(), types.shares[row].tolist(), strict=True):
         if share > 0:
-            shares[_UNKNOWN if stage == NOT_GIVEN else stage_in_words(stage)] += share
+            shares[_UNKNOWN if stage == NOT_GIVEN else _named(stage)] += share
     return dict(shares)
+
+
+def _named(stage: int) -> str:
+    """Return the name of a stage without commas, which part the types in a line."""
+    return stage_in_words(stage).replace(", ", "/")
 
 
 def _names(stages: NDArray[np.int16]) -> set[str]:
     """Return the names of the types that polygons have, whatever their shares."""
-    return {stage_in_words(stage) for stage in np.unique(stages).tolist() if stage not in NO_TYPE}
+    return {_named(stage) for stage in np.unique(stages).tolist() if stage not in NO_TYPE}
 
 
 def _order(types: IceTypes) -> dict[str, int]:
@@ -192,7 +201,7 @@ def _order(types: IceTypes) -> dict[str, int]:
     thickest = list(reversed(STAGES_BY_THICKNESS))
     stages = {s for s in np.unique(types.stages).tolist() if s != NOT_GIVEN}
     last = len(thickest)
-    order = {stage_in_words(s): thickest.index(stage_of(s)) if stage_of(s) in thickest else last for s in stages}
+    order = {_named(s): thickest.index(stage_of(s)) if stage_of(s) in thickest else last for s in stages}
     return order | {_UNKNOWN: last + 1}
 
 
