@@ -169,11 +169,11 @@ def test_what_does_not_fit_is_refused_with_what_would(rough_chart: Path, tmp_pat
         assert "alone" in (caught.value.hint or "")
 
 
-def test_the_same_chart_and_settings_give_the_same_bytes(rough_chart: Path, tmp_path: Path) -> None:
-    how = settings(max="30kB", only=["picture", "s411"])
-    first, again = (make_bundle(rough_chart, tmp_path / n, how) for n in "ab")
-    assert first.zip.read_bytes() == again.zip.read_bytes()
-    assert make_bundle(rough_chart, tmp_path / "a", how).skipped
+def test_the_same_chart_and_settings_give_the_same_bytes(rough_chart: Path, whole: Bundle, tmp_path: Path) -> None:
+    how = settings(only=["picture", "geojson", "kml", "s411"], max="40kB")
+    again = make_bundle(rough_chart, tmp_path, how)
+    assert again.zip.read_bytes() == whole.zip.read_bytes()
+    assert make_bundle(rough_chart, tmp_path, how).skipped
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,11 @@ def test_the_command_on_a_draft(draft: Path, tmp_path: Path) -> None:
     assert "DRAFT" in text and "SIMULATED" in text
     described = floemap.describe(folder).facts
     assert described["kind"] == "bundle for a ship" and described["simulated"]
-    assert run("bundle", draft, "--area", "77N,8W,200nm", "--max", "100kB", "--out", tmp_path).exit_code == 0
+    assert json.loads((folder / "bundle.json").read_text())["made_by"] == "floemap bundle"
+    again = ("bundle", draft, "--area", "77N,8W,200nm", "--out", tmp_path, "--only")
+    assert run(*again, "geojson").exit_code == 0  # other settings replace it
+    assert not list(folder.glob("*.png"))
+    assert "SIMULATED" in run("info", folder).output
 
 
 # --- Bad input

@@ -61,7 +61,7 @@ def summary(chart: Chart, facts: ChartFacts, area: Area) -> str:
     how = "longitude" if area.with_pole else "bearing from the middle of the area"
     lines += [
         "",
-        *_wrapped(f"ICE BY SECTOR ({how}), in tenths of the charted sea; land and no chart in % of the sector"),
+        *_wrapped(f"ICE BY SECTOR ({how}), in tenths of the charted sea; land, no chart in % of the sector"),
     ]
     found = [(name, shape) for name, shape in sectors(area) if shape.area]
     width = max(len(name) for name, _ in found)
