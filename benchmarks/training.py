@@ -31,6 +31,7 @@ from floemap.learning.data.parts import PartArrays, ScenePart
 from floemap.learning.data.survey import Survey, survey_part
 from floemap.learning.losses import make_loss
 from floemap.learning.losses.tasks import TaskLosses
+from floemap.learning.models.atrous import ATROUS_MODELS, trainable_rates
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import CropSettings, LossSettings, ModelSettings
 from floemap.learning.training.compiling import compiled as compiled_view
@@ -97,7 +98,8 @@ def step_times(
 ) -> tuple[float, nn.Module]:
     """Median time of a step of `args.batch` crops, the drawing of crops included, and the model."""
     torch.manual_seed(0)
-    model = build_model(ModelSettings(name=args.model), CLASSES).to(fabric.device)
+    rates = trainable_rates(CropSettings(size_px=args.size)) if args.model in ATROUS_MODELS else None  # as in trainings
+    model = build_model(ModelSettings(name=args.model, rates=rates), CLASSES).to(fabric.device)
     model.set_normalisation([-15, -26, 33], [2, 2, 2])
     model.to(memory_format=torch.channels_last)
     adam = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
