@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # so that tests of the network run where there is no geospati
     from workshop import Inputs
 
     from floemap.datasets.download.http import Web
+    from floemap.report.report import Report
     from floemap.sentinel1.prepare import PreparedProduct
     from floemap.sentinel1.settings import PrepareSettings
     from floemap.simulation.ai4arctic_scene import SimulatedScene
@@ -261,3 +262,36 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     from floemap.report.page import Pictures
 
     monkeypatch.setattr("floemap.report.report._draw", lambda *_: Pictures({}, {}, [], []))
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports with figures drawn, and written as PNG alone: SVG and PDF take two thirds of a report's time."""
+    from matplotlib.figure import Figure
+
+    real = Figure.savefig
+
+    def savefig(figure: Figure, file: Any, **how: Any) -> None:
+        if how.get("format") == "svg":
+            file.write(b"<svg/>")
+        elif str(file).endswith((".svg", ".pdf")):
+            Path(file).write_bytes(b"<svg/>")
+        else:
+            real(figure, file, **how)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    """A comparison of three losses and two repeats on two scenes, and its report. Shared: copy it, don't change it."""
+    from run_maker import make_run
+
+    from floemap.report.report import make_report
+
+    def make(folder: Path) -> tuple[Path, Report]:
+        run = make_run(folder / "run")
+        return run, make_report(run, folder / "report" / "report", resamples=200)
+
+    made: tuple[Path, Report] = made_once(tmp_path_factory, "reported", make)
+    return made

@@ -60,14 +60,14 @@ TITLES = {"cross_entropy": "Cross-entropy", "dice": "Dice", "focal": "Focal"}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(reported: tuple[Path, Report]) -> Path:
     """A comparison of three losses and two repeats on two scenes. Shared: copy it, don't change it."""
-    return make_run(tmp_path_factory.mktemp("made") / "run")
+    return reported[0]
 
 
 @pytest.fixture(scope="module")
-def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return make_report(run, tmp_path_factory.mktemp("report") / "report", resamples=200)
+def report(reported: tuple[Path, Report]) -> Report:
+    return reported[1]
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_maker import make_run
 
-from floemap.report.report import Report, make_report
+from floemap.report.report import Report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = next((p for n in ("chromium", "google-chrome", "chromium-browser") if (p := shutil.which(n))), None)
@@ -33,8 +32,8 @@ Opened = tuple[Any, list[str], list[str]]
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return make_report(make_run(tmp_path_factory.mktemp("made") / "run", repeats=1), resamples=200)
+def report(reported: tuple[Path, Report]) -> Report:
+    return reported[1]
 
 
 @pytest.fixture(scope="module")
