@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tiny_model import ABOUT, scene, tiny_settings
 from torch.nn import functional
+from workshop import Inputs
 
 from floemap.errors import ModelError
 from floemap.learning.calibration.sample import PER_POLYGON, polygon_ids, sample_part
 from floemap.learning.calibration.temperature import MOST, PolygonSample, fit_temperature
-from floemap.learning.data.parts import PartArrays
+from floemap.learning.data.parts import PartArrays, ScenePart, load_part
+from floemap.learning.data.resident import ResidentParts
 from floemap.learning.losses.registry import make_loss
 from floemap.learning.models.checkpoint import load_checkpoint, save_checkpoint
 from floemap.learning.models.checkpoint_header import METADATA_KEY, describe_checkpoint, read_about, temperature_of
@@ -145,6 +149,22 @@ def test_polygons_are_the_charts_where_labels_have_them_else_areas_of_one_class(
     with_ids = PartArrays("p", arrays.stored, labels, ids)
     found = polygon_ids(with_ids, with_ids)
     assert found[0, 3] == 0 and len(set(found[0].tolist())) == 5
+
+
+def test_the_temperature_is_the_same_whether_parts_are_read_from_files_or_kept_in_memory(
+    workshop: Inputs, tmp_path: Path
+) -> None:
+    labels = Path(shutil.copy(workshop.labels / "labels.tif", tmp_path))
+    with rasterio.open(workshop.labels / "polygons.tif") as d:
+        ids, profile = d.read(1), d.profile
+    ids[: len(ids) // 2] += ids.max() * (ids[: len(ids) // 2] > 0)  # every polygon is two that touch
+    with rasterio.open(tmp_path / "polygons.tif", "w", **profile) as d:
+        d.write(ids, 1)
+    part = ScenePart("a", workshop.prepared / "product.tif", labels)
+    model, fabric = build_model(ModelSettings(name="tiny"), 6).eval(), make_fabric("cpu", "fp32")
+    by_files, in_memory = (calibrate(model, parts, fabric) for parts in ([part], ResidentParts([part])))
+    assert by_files == in_memory
+    assert by_files["polygons"] == len(np.unique(ids[load_part(part).labels != IGNORE]))
 
 
 # Training

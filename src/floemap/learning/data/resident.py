@@ -45,6 +45,11 @@ class ResidentParts(Sequence[PartArrays]):
         on_disk = all(isinstance(p, ScenePart) for p in parts)
         self._shared = allocate([bytes_of(p) for p in parts]) if on_disk else None
 
+    @property
+    def origins(self) -> Sequence[ScenePart | PartArrays]:
+        """The parts as they were given: of those on disk, the files."""
+        return self._parts
+
     def __len__(self) -> int:
         return len(self._parts)
 

@@ -20,6 +20,7 @@ from floemap.learning.calibration.out_of_distribution import SquareStatistics, l
 from floemap.learning.calibration.sample import polygon_ids, sample_part
 from floemap.learning.calibration.temperature import PolygonSample, fit_temperature
 from floemap.learning.data.parts import load_part
+from floemap.learning.data.resident import ResidentParts
 from floemap.learning.data.training_data import Part
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.models.checkpoint_header import SCENES
@@ -69,10 +70,12 @@ def calibrate(model: SegmentationModel, validation: Sequence[Part], fabric: Fabr
     FloemapError
         If a part cannot be read.
     """
+    # Of parts in memory, too: the chart's polygons are beside the labels on the disk.
+    origins = validation.origins if isinstance(validation, ResidentParts) else validation
     samples = []
     for i in range(fabric.global_rank, len(validation), fabric.world_size):
         arrays = load_part(validation[i])
-        ids = polygon_ids(validation[i], arrays)
+        ids = polygon_ids(origins[i], arrays)
         read = array_reader(arrays.stored)
         with scene_logits(model, read, ids.shape, device=fabric.device, precision="fp32") as scene:
             samples.append((i, sample_part(scene, arrays, ids, seed=i)))
