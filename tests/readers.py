@@ -210,7 +210,7 @@ def _tiny_checkpoint(folder: Path) -> str:
         return _checkpoint(folder)
 
 
-_QUICKLOOK = "floemap.datasets.ai4arctic.prepare.draw_quicklook"
+_QUICKLOOK = "floemap.sentinel1.quicklook.draw_quicklook"
 _XML = ("*/manifest.safe", "*/annotation/*.xml", "*/annotation/calibration/*.xml")
 _PIXELS = "*/measurement/*.tiff"
 _ALL = [

@@ -189,7 +189,7 @@ def test_settings_of_earlier_records_are_the_defaults() -> None:
 @pytest.mark.skipif(not AI4ARCTIC.is_dir(), reason="needs the real patches and the real scene")
 def test_real_pixels_and_a_real_chart_come_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of the dataset's patches of 80 m, in dB, and an analyst's charts of its scene, in a ready-to-train file."""
-    monkeypatch.setattr("floemap.datasets.ai4arctic.prepare.draw_quicklook", lambda *_, **__: None)
+    monkeypatch.setattr("floemap.sentinel1.quicklook.draw_quicklook", lambda *_, **__: None)
     path = write_prep(tmp_path, write_raw(tmp_path))
     patches, scene = ai4arctic_patches(), ai4arctic_scene()
     rows, cols = (slice(n // 2 - 112, n // 2 + 112) for n in scene["SOD"].shape)
