@@ -190,7 +190,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["results.json", "cell.json", "evaluation.json", "metrics.jsonl"])
-def test_nor_within_runs(name: str, finished_run: Path, tmp_path: Path, undrawn: None) -> None:
+def test_nor_within_runs(name: str, finished_run: Path, tmp_path: Path, sketched: None) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished_run, folder)
     victim = sorted(folder.rglob(name))[0]

@@ -108,7 +108,7 @@ def test_the_law_can_be_broken(workshop: Inputs, tmp_path: Path, watch: Watch, m
     assert "(finished before)" not in job.run(workshop, left.parent).stdout
 
 
-def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path: Path, watch: Watch) -> None:
+def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path: Path, watch: Watch, sketched: None) -> None:
     made = make_run(tmp_path / "run", losses=("dice",), repeats=1, scenes=("01",))
     (tmp_path / "disk").mkdir()
     (tmp_path / "states").mkdir()
