@@ -141,7 +141,7 @@ def floemap(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(w) for w in words])
 
 
-def test_the_pages_comparison_runs_in_worker_processes(study: Path) -> None:
+def test_the_pages_comparison_runs_in_worker_processes(study: Path, undrawn: None) -> None:
     done = floemap("compare", study, "--out", "out", "--jobs", "2")
     assert done.exit_code == 0, done.output
     cells = sorted(p.name for p in Path("out/cells").iterdir() if p.is_dir())

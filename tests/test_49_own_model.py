@@ -200,7 +200,9 @@ def floemap(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(w) for w in words])
 
 
-def test_it_is_compared_in_worker_processes_predicts_and_draws_a_chart(study: Path, workshop: Inputs) -> None:
+def test_it_is_compared_in_worker_processes_predicts_and_draws_a_chart(
+    study: Path, workshop: Inputs, sketched: None
+) -> None:
     done = floemap("compare", study, "--out", "out", "--dry-run")
     assert done.exit_code == 0, done.output
     done = floemap("compare", study, "--out", "out", "--jobs", "2")

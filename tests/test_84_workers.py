@@ -108,7 +108,7 @@ def test_no_process_outlives_its_comparison(
         time.sleep(0.1)
     # And the next one goes on at once: with other settings here, which it says of both.
     with pytest.raises(FloemapError, match="unfinished training with other"):
-        compare(study_of(scenes, ["dice", "focal"], 1), tmp_path / "out", jobs=2, report=False)
+        compare(study_of(scenes, ["dice", "focal"], 1), tmp_path / "out", report=False)
 
 
 @pytest.fixture(scope="module")

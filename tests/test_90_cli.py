@@ -163,7 +163,7 @@ def test_a_wrong_option_is_named() -> None:
     assert "much" in done.output
 
 
-def test_demo_at_its_smallest(tmp_path: Path) -> None:
+def test_demo_at_its_smallest(tmp_path: Path, sketched: None) -> None:
     """Where FLOEMAP_DEMO names the folder of a demo that has run, as in CI, the command finds it finished."""
     tmp_path = Path(os.environ.get("FLOEMAP_DEMO", tmp_path))
     done = RUN.invoke(app, ["demo", "--out", str(tmp_path), "--size", "smallest"])
