@@ -245,7 +245,7 @@ def at(root: etree._Element, path: str) -> list[etree._Element]:
 @pytest.mark.parametrize(
     ("pattern", "rounds"),
     [
-        ("manifest.safe", 2),
+        ("manifest.safe", 4),
         ("annotation/*-hh-*.xml", 1),
         ("annotation/*-hv-*.xml", 1),
         ("annotation/calibration/calibration-*-hh-*.xml", 2),
