@@ -266,6 +266,27 @@ def test_a_draft_adds_its_second_class_and_its_probabilities(tmp_path: Path) -> 
     assert any("land mask" in w for w in done.facts["warnings"])
 
 
+def test_the_second_class_counts_where_the_total_is_unknown(tmp_path: Path) -> None:
+    """The outcome takes ten tenths of the one type, 2 each for new ice; as old ice they are -3 each."""
+    more = {"CONFIDENCE": 0.6, "SECOND": "old_ice", "ESTIMATED": "yes", "SECOND_P": 0.3}
+    chart = write_chart(tmp_path / "c.gpkg", [ice("99", SA="81") | more])
+    risk = chart_risk(chart, "PC7")
+    assert risk.regimes.outcome[0] == 20 and risk.alternative[0] == -30
+
+
+def test_ice_without_a_share_is_in_the_egg_and_the_worst_place_in_its_polygon(tmp_path: Path) -> None:
+    """Nine tenths, five of thick first-year ice: the others, new or old ice, have no shares. The piece is 600 m."""
+    egg = ice("90", CA="50", SA="93", SB="81", SC="95")
+    shapes = [shapely.box(-9e5, -1e5, 0, 1e5), shapely.box(0, -1e5, 600, 1e5), shapely.box(600, -1e5, 9e5, 1e5)]
+    chart = write_chart(tmp_path / "c.gpkg", [other("W"), egg, other("L")], shapes)
+    route = write_route(tmp_path / "r.geojson", [(-135.0, 88.0), (45.0, 88.0)])
+    facts = floemap.assess_route(chart, route, "PC7", tmp_path / "out", lines="great-circle").facts
+    leg = facts["legs"][0]
+    assert leg["worst_egg"] == "9 tenths: 5 thick first-year ice, 4 new ice or old ice"
+    to_map = pyproj.Transformer.from_crs("EPSG:4326", POLAR, always_xy=True)
+    assert shapely.contains(shapes[1], shapely.Point(to_map.transform(*leg["worst_at"])))
+
+
 def test_unknown_ice_is_the_worst_and_said(tmp_path: Path) -> None:
     chart = write_chart(tmp_path / "c.gpkg", [ice("99", SA="86"), ice("99", SA="81")])
     route = write_route(tmp_path / "r.geojson", on_earth((0.1, 0.5), (1.9, 0.5)))
@@ -300,6 +321,8 @@ def test_routes_are_read_from_all_formats(tmp_path: Path) -> None:
     assert [(leg.name, leg.start, leg.end, leg.line) for leg in found.legs] == [
         ("Start to Middle", (-10, 75), (0, 78.5), None)
     ]
+    (tmp_path / "t.gpx").write_text(GPX.partition("<rte>")[0] + "<rte/>" + GPX.partition("</rte>")[2])
+    assert [leg.end for leg in read_route(tmp_path / "t.gpx").legs] == [(2, 2)], "an empty route hides no track"
     lines = {"type": "MultiLineString", "coordinates": [[[0, 70], [180, 71]], [[-180, 71], [-170, 72, 5], [-170, 72]]]}
     (tmp_path / "m.geojson").write_text(json.dumps(lines))
     found = read_route(tmp_path / "m.geojson")

@@ -7,6 +7,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -23,13 +24,13 @@ from workshop import contents, run
 
 import floemap
 from floemap.bundle.area import area_of, position
-from floemap.bundle.bundle import Bundle, make_bundle
+from floemap.bundle.bundle import Bundle, _Maker, make_bundle
 from floemap.bundle.crop import Crop, crop
 from floemap.bundle.measures import changes, edge_moved_m
 from floemap.bundle.settings import BundleSettings, bytes_in
 from floemap.bundle.simplify import simplified
 from floemap.bundle.source import find_chart
-from floemap.bundle.summary import WIDTH, sector_shares, sectors
+from floemap.bundle.summary import WIDTH, _few_positions, sector_shares, sectors
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.sigrid3 import Chart, read_chart
@@ -317,7 +318,7 @@ def test_an_area_from_a_file(tmp_path: Path) -> None:
     ["", "here", "1,2,3", "1,2,3,4,5", "10,80,20,70", "0,0,400,1", "nan,1,2,3", "91N,0E,5nm", "70N,80N,5nm",
      "70N,10W,5",
      "70N,10W,0nm", "70N,10W,9999nm", "70-75N,10W,5nm", "-180,-90,180,90",
-     "70N,10W,5mi", "10W,20E,5km"],
+     "70N,10W,5mi", "10W,20E,5km", "x" * 300, "10,20,30," + "4" * 300, "a\0b"],
 )  # fmt: skip
 def test_other_areas_are_errors_that_show_how_to_write_one(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -375,6 +376,42 @@ def test_shares_of_a_sector_by_hand(tmp_path: Path) -> None:
     assert found["unknown_types"] == ["new ice"]
     assert found["land"] == pytest.approx(0.2, rel=0.05)
     assert found["uncharted"] > 0
+
+
+@pytest.mark.parametrize("kind", ["S", "N", "L"])
+def test_what_is_not_sea_neither_joins_it_nor_grows(kind: str, tmp_path: Path) -> None:
+    """A small polygon of ice beside a large one that is not sea, and a small one of that kind within the ice."""
+    left, right = squares(2)
+    x, y = LEFT + SIDE_M, BOTTOM + 30_000
+    beside, within = shapely.box(x - 3000, y, x, y + 3000), shapely.box(x + 30_000, y, x + 31_000, y + 1000)
+    shapes = [shapely.difference(left, beside), shapely.difference(right, within), beside, within]
+    before = crops(write_chart(tmp_path / "c.gpkg", (other(kind), ice(SA="95"), ice(SA="81"), other(kind)), shapes))
+    after = simplified(before, 1000.0)
+    was, now = (dict(zip(c.rows.tolist(), shapely.area(c.polygons).tolist(), strict=True)) for c in (before, after))
+    assert set(now) == {0, 1, 3}
+    assert now[0] == pytest.approx(was[0], rel=1e-3) and now[1] == pytest.approx(was[1] + was[2], rel=1e-3)
+
+
+def test_a_bundle_of_a_finer_tolerance_is_taken_where_the_coarsest_is_larger(
+    rough_chart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six tolerances, of which only the last but one fits."""
+    sizes, real = [50_000, 40_000, 30_000, 20_000, 9_900, 10_100], _Maker.bundle
+
+    def sized(self: Any, parts: Any, level: int, pixels: int) -> Any:
+        return replace(real(self, parts, 0, pixels), zip=b"x" * sizes[level])
+
+    monkeypatch.setattr(_Maker, "bundle", sized)
+    monkeypatch.setattr(_Maker, "tolerances", [0.0] * 6)
+    made = make_bundle(rough_chart, tmp_path, settings(max="10kB", only=["geojson"]))
+    assert made.zip.stat().st_size == 9_900
+
+
+def test_the_text_lists_at_most_sixteen_positions_of_a_line() -> None:
+    zigzag = shapely.LineString([(40 * i * 1852, 200 * (i % 2) * 1852) for i in range(40)])
+    tolerance, short = _few_positions(zigzag)
+    assert shapely.get_num_coordinates(short) <= 16
+    assert shapely.hausdorff_distance(zigzag, short) <= tolerance * 1852 * 1.001
 
 
 def test_the_ice_is_to_the_right_of_the_edge(tmp_path: Path) -> None:

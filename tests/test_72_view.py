@@ -221,6 +221,37 @@ def test_the_map_says_what_it_leaves_out(folder: Path, caplog: pytest.LogCapture
     assert not scene["layers"] and len(scene["vectors"]) == 1 and scene["extent"][0] < scene["extent"][2]
 
 
+def test_a_file_has_the_suffix_of_its_kind_whatever_its_name(folder: Path) -> None:
+    chart, raster = (
+        next((folder / "drafts").rglob("chart.geojson")),
+        next((folder / "predictions").rglob("classes.tif")),
+    )
+    record = chart.with_name("chart.json")
+    for path, name in ((chart, "evil.html"), (raster, "blob")):
+        path.rename(path.with_name(name))
+        if path == raster:
+            path.symlink_to(name)
+    record.write_text(record.read_text().replace("chart.geojson", "evil.html"))
+    view = make_view(folder)
+    assert {path.name: address.rpartition(".")[2] for address, path in view.data.items()}["blob"] == "tif"
+    assert {address.rpartition(".")[2] for address in view.data} <= {"tif", "geojson"}
+
+
+@pytest.mark.parametrize("name", ["a\0.geojson", "\ud800.geojson", "a" * 300 + ".geojson", "../x.geojson", ""])
+def test_names_that_no_file_can_have_and_links_to_themselves_are_named(folder: Path, name: str) -> None:
+    record = next((folder / "drafts").rglob("chart.json"))
+    told = json.loads(record.read_text())
+    told["outputs"]["geojson"] = [name]
+    record.write_text(json.dumps(told))
+    raster = next((folder / "predictions").rglob("classes.tif"))
+    raster.unlink()
+    raster.symlink_to(raster.name)
+    view = make_view(folder)
+    assert not only(view)["vectors"] and only(view)["layers"]
+    assert any(record.parent.name in words for words in view.warnings)
+    assert sum("classes.tif" in words for words in view.warnings) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

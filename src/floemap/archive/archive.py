@@ -191,7 +191,7 @@ def _collect(
     for answer, tries in answers:
         found[answer.outcome.product] = answer.outcome
         manifest.put(answer.row.tried(tries), waiting_row(answer.outcome.product))
-        if answer.trace:
+        if answer.outcome.error is not None:
             failed += 1
             logger.debug("%s failed\n%s", answer.outcome.product, answer.trace)
         finished(answer.outcome)

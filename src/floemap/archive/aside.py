@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,12 @@ class Aside:
             What charting raises, and FloemapError if the process ends by itself.
         """
         line = self._ready()
-        line.send(product)
         end = time.monotonic() + 60 * self._minutes
+        with self._ended(product):
+            line.send(product)
         while line.poll(max(0.0, end - time.monotonic())):
-            try:
+            with self._ended(product):
                 kind, *answer = line.recv()
-            except EOFError:
-                self.close(kill=True)
-                hint = "It may need more memory than there is: try `floemap chart` with it alone."
-                raise FloemapError("ended the process that charted it.", path=product, hint=hint) from None
             if kind == "step":
                 progress(*answer)
             elif kind == "log":
@@ -76,6 +73,16 @@ class Aside:
                 raise errors[0]
         self.close(kill=True)
         raise too_long(product, self._minutes, 1)
+
+    @contextmanager
+    def _ended(self, product: Path) -> Iterator[None]:
+        """Say of a connection whose other side is gone that the process has ended."""
+        try:
+            yield
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self.close(kill=True)
+            hint = "It may need more memory than there is: try `floemap chart` with it alone."
+            raise FloemapError("ended the process that charted it.", path=product, hint=hint) from None
 
     def close(self, *, kill: bool = False) -> None:
         """End the process, if there is one; it cleans up, unless it is killed."""

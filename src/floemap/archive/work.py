@@ -111,7 +111,9 @@ def chart_products(order: Order, products: Sequence[Path | Address]) -> list[Ans
             answer = _answer(outcome, time.monotonic() - begun)
             if limit is not None and (traces := limit.stopped(outcome.product)):
                 failed = isinstance(outcome.error, TookTooLongError)  # without another try
-                answer = replace(answer, stopped=len(traces) - failed, trace=answer.trace + traces[-1], passing=False)
+                passing = answer.passing and not failed and len(traces) < order.most_tries
+                stopped = len(traces) - failed
+                answer = replace(answer, stopped=stopped, trace=answer.trace + traces[-1], passing=passing)
             answers.append(answer)
             begun = time.monotonic()
 

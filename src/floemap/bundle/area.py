@@ -82,13 +82,20 @@ def area_of(text: str) -> Area:
         If the file cannot be read.
     """
     parts = [part.strip() for part in text.split(",")]
-    if len(parts) == 3 and _RADIUS.fullmatch(parts[2]) and not Path(text).is_file():
+    if len(parts) == 3 and _RADIUS.fullmatch(parts[2]) and not _is_file(text):
         return _circle(parts, text)
-    if len(parts) == 4 and not Path(text).is_file():
+    if len(parts) == 4 and not _is_file(text):
         return _box(box_from_text(text))
-    if Path(text).suffix.lower() in (*FORMATS, ".zip") or Path(text).is_file():
+    if Path(text).suffix.lower() in (*FORMATS, ".zip") or _is_file(text):
         return _from_file(Path(text))
     raise ConfigError(f"{text!r} is not an area.", hint=_FORMS)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a character that no name has
+        return False
 
 
 def _circle(parts: list[str], text: str) -> Area:

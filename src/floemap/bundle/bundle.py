@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 RECORD = "bundle.json"
 #: Raise the revision when the parts change for the same chart.
-STAGE = Stage("floemap bundle", RECORD, revision=1, files=("*.zip", "*.txt", "*.png", "*.geojson", "*.kml", "*.json"))
+STAGE = Stage("floemap bundle", RECORD, revision=2, files=("*.zip", "*.txt", "*.png", "*.geojson", "*.kml", "*.json"))
 
 #: Tolerances of the polygons, metres, and sizes of the picture, pixels, from the best to the smallest.
 _TOLERANCES_M = (0.0, *(50.0 * 2**k for k in range(9)))
@@ -232,10 +232,12 @@ class _Maker:
             pixels = bisect_left(range(last), True, key=lambda i: len(self.picture(_PIXELS[i])) <= share)
         level = bisect_left(levels, True, key=lambda n: fits(n, pixels))
         while level == len(levels):
-            if pixels == last:
-                raise self._too_large()
-            pixels += 1
+            # The coarsest tolerance need not make the smallest bundle.
             level = next((n for n in levels[-_NEARLY:] if fits(n, pixels)), len(levels))
+            if level == len(levels):
+                if pixels == last:
+                    raise self._too_large()
+                pixels += 1
         while "picture" in parts and pixels > 0 and fits(level, pixels - 1):
             pixels -= 1
         return self.bundle(parts, level, pixels)

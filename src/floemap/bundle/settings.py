@@ -58,8 +58,8 @@ class BundleSettings(Settings):
     def _is_time(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                datetime.fromisoformat(value)
-            except ValueError:
+                in_utc(datetime.fromisoformat(value))
+            except (ValueError, OverflowError):
                 raise ValueError(f"{value!r} is not a time in ISO 8601, such as 2018-01-16T07:54Z") from None
         return value
 

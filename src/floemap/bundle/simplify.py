@@ -1,7 +1,8 @@
 """Simplify the polygons of a crop for few bytes, with common borders staying common: no gap, no overlap arises.
 
 1. Polygons of the sea below the smallest area become part of the neighbour at sea with the longest common border, the
-   smallest first. Land is not merged, whatever its size, and nothing becomes land.
+   smallest first. Land, ice shelves and places without data are not merged, whatever their size, and nothing becomes
+   one of them.
 2. Borders are simplified by the algorithm of Visvalingam and Whyatt as a coverage (GEOS): each border once, for both
    sides.
 """
@@ -17,10 +18,12 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.bundle.crop import Crop
+from floemap.icechart.dominant_type import Rule, ice_types
 from floemap.icechart.reproject import Polygons
 
 #: The smallest polygon, in squares of the tolerance: a smaller one would be drawn with three or four vertices.
 SMALLEST_SQUARES = 10.0
+_KEPT = (Rule.LAND, Rule.ICE_SHELF, Rule.NO_DATA)
 
 
 def simplified(crop: Crop, tolerance_m: float) -> Crop:
@@ -43,26 +46,25 @@ def smallest_m2(tolerance_m: float) -> float:
 
 
 def _merged(crop: Crop, smallest: float) -> Crop:
-    land = (crop.chart.polygons["poly_type"].to_numpy() == "L")[crop.rows]
-    into = _absorbers(crop.polygons, land, smallest)
+    into = _absorbers(crop.polygons, np.isin(ice_types(crop.chart, unmapped="ignore").rule[crop.rows], _KEPT), smallest)
     kept = np.unique(into)
     groups = [np.flatnonzero(into == k) for k in kept]
     whole = [crop.polygons[g[0]] if len(g) == 1 else shapely.coverage_union_all(crop.polygons[g]) for g in groups]
     return replace(crop, rows=crop.rows[kept], polygons=np.array(whole, object))
 
 
-def _absorbers(polygons: Polygons, land: NDArray[np.bool_], smallest: float) -> NDArray[np.intp]:
-    """Return which polygon each becomes part of, itself if none, (n,)."""
+def _absorbers(polygons: Polygons, kept: NDArray[np.bool_], smallest: float) -> NDArray[np.intp]:
+    """Return which polygon each becomes part of, itself if none, (n,); those that are `kept` neither join nor grow."""
     area = shapely.area(polygons)
     borders = _common_borders(polygons)
     into = np.arange(len(polygons))
-    queue = [(area[i], i) for i in np.flatnonzero((area < smallest) & ~land).tolist()]
+    queue = [(area[i], i) for i in np.flatnonzero((area < smallest) & ~kept).tolist()]
     heapq.heapify(queue)
     while queue:
         size, i = heapq.heappop(queue)
         if into[i] != i or size != area[i]:  # it was merged already, or has grown
             continue
-        others = {j: length for j, length in borders[i].items() if not land[j]}
+        others = {j: length for j, length in borders[i].items() if not kept[j]}
         if not others:
             continue
         j = max(others, key=lambda k: (others[k], -k))

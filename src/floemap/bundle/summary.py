@@ -29,7 +29,7 @@ _NM_M = 1852.0
 #: Shorter pieces of the ice edge, and more of them, are counted and not listed.
 _SHORTEST_NM, _MOST_LINES, _MOST_POSITIONS = 10.0, 5, 16
 #: Tolerances of the positions, nautical miles; minutes of latitude are positions to a mile.
-_TOLERANCES_NM = (1, 2, 3, 5, 8, 12, 20, 30, 50)
+_TOLERANCES_NM = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500)
 _COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 #: Number of slices of a sector's outline, and how far they reach beyond the area.
 _SLICES, _BEYOND = 24, 3.0
@@ -106,7 +106,7 @@ def sectors(area: Area) -> list[tuple[str, Any]]:
         pole = to_map.transform(0.0, 90.0 * sign)
         for west in range(-180, 180, 45):
             lon = np.linspace(west, west + 45, _SLICES)
-            edge = np.column_stack(to_map.transform(lon, np.full(_SLICES, 30.0 * sign)))
+            edge = np.column_stack(to_map.transform(lon, np.full(_SLICES, -1.0 * sign)))
             found.append((f"{_longitude(west)}-{_longitude(west + 45)}", shapely.Polygon([pole, *edge.tolist()])))
     return [(name, shapely.intersection(area.shape, shapely.make_valid(shape))) for name, shape in found]
 

@@ -72,7 +72,7 @@ def bundle(
 
         floemap bundle charts/S1A_... --area=-25,76,-5,80 --max 30kB --only picture --out for_ship
 
-        floemap bundle chart.gpkg --valid 2018-01-16T07:54Z --area route.geojson --out for_ship
+        floemap bundle chart.gpkg --valid 2018-01-16T07:54Z --area area.geojson --out for_ship
     """
     from floemap.bundle.bundle import make_bundle
     from floemap.cli.bars import bar

@@ -76,9 +76,11 @@ def view(
         stdout.print(url)
         stderr.print("Press ctrl-C to end.")
         if open_page and _has_screen():
+            import threading
             import webbrowser
 
-            webbrowser.open(url)
+            # Some browsers keep this call until they end, and the page is not served before.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
     serve(made, host=host, port=port, ready=ready)
 

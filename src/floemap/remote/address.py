@@ -89,14 +89,14 @@ def address_of(text: str | Path | Address) -> Address | None:
         return None
     scheme = match[1].lower()
     shown = text.partition("?")[0].partition("#")[0].rstrip("/")
+    if "@" in text.partition("://")[2].partition("/")[0]:  # also where a "#" or "?" in a password hides it
+        hint = "Give a signed address, or let GDAL find the account: see the documentation of archives."
+        raise _wrong(f"{scheme}://...", "contains a user name or password", hint)
     try:
         parts = urlsplit(text)
-        host, user, _ = parts.hostname or "", parts.username, parts.port
+        host, _ = parts.hostname or "", parts.port
     except ValueError:
-        raise _wrong(_without_user(shown), "is not a web address", "Check it.") from None
-    if user is not None or parts.password is not None:
-        hint = "Give a signed address, or let GDAL find the account: see the documentation of archives."
-        raise _wrong(_without_user(shown), "contains a user name or password", hint)
+        raise _wrong(shown, "is not a web address", "Check it.") from None
     if scheme not in (*STORES, *_WEB):
         raise _wrong(
             shown, "is of a kind that floemap does not read", "Give a path, or https://, s3://, gs:// or az://."
@@ -140,11 +140,6 @@ def path_of(product: Path | Address) -> Path:
 def as_address(product: Path) -> str:
     """Return a path, or the address that it stands for, as a person would write it."""
     return re.sub(rf"^({'|'.join((*STORES, *_WEB))}):/(?!/)", r"\1://", str(product))
-
-
-def _without_user(shown: str) -> str:
-    scheme, _, rest = shown.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _wrong(shown: str, why: str, hint: str) -> ConfigError:

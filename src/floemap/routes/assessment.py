@@ -122,7 +122,11 @@ class LegRisk:
     def facts(self) -> dict[str, Any]:
         """Return the leg's numbers, JSON-ready; see :func:`numbers_of`."""
         worst = self.worst
-        place = None if worst is None else worst.line[len(worst.line) // 2]
+        place = None
+        if worst is not None:  # the middle of the piece: its vertices may be on the border only
+            middle_nm = (worst.from_nm + worst.to_nm) / 2 - self.pieces[0].from_nm
+            lon, lat = self.line.at(np.array([middle_nm * NAUTICAL_MILE_M]))
+            place = float(lon[0]), float(lat[0])
         return {
             "leg": self.number,
             "name": self.leg.name,

@@ -207,6 +207,9 @@ def _alternative(found: Regimes, names: NDArray[Any], probability: Floats, legen
     water[types.rule == Rule.WATER] = True
     dominant = (types.stages == types.stage[:, None]) & (types.shares > 0)
     share = np.where(water, types.water, np.where(dominant, types.shares, 0).sum(axis=1))
+    # Of one type of unknown total the outcome has ten tenths.
+    alone = found.unknown_total & (types.stage != NOT_GIVEN) & (share <= 0)
+    share = np.where(alone, 1.0, share)
     for i in np.flatnonzero((probability >= LEAST_PROBABILITY) & (share > 0) & ~np.isnan(found.outcome)):
         if (second := of_class.get(names[i])) is not None:
             now = IceType.ICE_FREE if water[i] else _worst(int(types.stage[i]), values)
@@ -237,6 +240,12 @@ def egg_in_words(chart: Chart, types: IceTypes, row: int) -> str:
     named = [int(stage) for stage in types.stages[row] if stage not in NO_TYPE]
     head = "ice of unknown concentration" if np.isnan(total) else f"{10 * total:.2g} tenths"
     if shares:
-        return f"{head}: {', '.join(f'{s:.2g} {stage_in_words(stage)}' for s, stage in shares)}"
+        listed = [f"{s:.2g} {stage_in_words(stage)}" for s, stage in shares]
+        rest = TENTHS * (1 - types.water[row] - types.shares[row].sum())
+        if rest > 0.05:  # ice that has no share of its own, which the outcome counts, too
+            of_none = zip(types.shares[row], types.stages[row], strict=True)
+            others = [stage_in_words(int(t)) for s, t in of_none if s <= 0 and t not in NO_TYPE]
+            listed.append(f"{rest:.2g} {' or '.join(others) or 'ice of unknown type'}")
+        return f"{head}: {', '.join(listed)}"
     words = " and ".join(stage_in_words(stage) for stage in named if stage != NOT_GIVEN)
     return f"{head}: {words or 'of unknown type'}"

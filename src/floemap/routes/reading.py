@@ -253,7 +253,7 @@ def _rtz_line(waypoint: etree._Element, usual: LineKind | None) -> LineKind | No
 def _gpx_tracks(root: etree._Element, path: Path) -> Iterator[_Track]:
     """Give the routes of a GPX file; its tracks, positions of a voyage, only if it has no routes."""
     lines = [(r, _children(r, "rtept")) for r in _children(root, "rte")]
-    if not lines:
+    if not any(places for _, places in lines):
         tracks = _children(root, "trk")
         lines = [(t, _children(part, "trkpt")) for t in tracks for part in _children(t, "trkseg")]
     for line, places in lines:

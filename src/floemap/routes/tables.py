@@ -112,7 +112,7 @@ def cut_at_dateline(line: Sequence[tuple[float, float]]) -> list[list[tuple[floa
             parts[-1].append((edge, lat))
             parts.append([(-edge, lat)])
         parts[-1].append((lon1, lat1))
-    return [part for part in parts if len(part) > 1]
+    return [part for part in parts if len(set(part)) > 1] or parts[:1]
 
 
 def summary_text(legs: Sequence[LegRisk], about: Mapping[str, Any]) -> str:

@@ -95,9 +95,12 @@ class Search:
         Raises
         ------
         FloemapError
-            If a link leads it elsewhere.
+            If a link leads it elsewhere, or nowhere.
         """
-        real = path.resolve()
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError, ValueError) as e:  # a link to itself, a name that no file can have
+            raise FloemapError("is a link that leads nowhere.", path=path) from e
         if not any(real.is_relative_to(root) for root in self.roots):
             raise FloemapError("is a link that leads out of the given folders.", path=path)
         return real
@@ -106,7 +109,8 @@ class Search:
         """Log that something is not shown, and keep the sentence for the page, without the path outside the folders."""
         logger.warning("%s: %s", path, words)
         for root in self.roots:
-            words = words.replace(f"{root.parent}{os.sep}", "")  # exported maps must not reveal anybody's disk
+            if root.name:  # exported maps must not reveal anybody's disk
+                words = words.replace(str(root), root.name)
         self.warnings.append(f"{self._told(path)}: {words}")
 
     def without(self, error: FloemapError, path: Path) -> None:
@@ -177,7 +181,14 @@ def _cell(folder: Path) -> str:
 
 
 def _look(folder: Path, cell: str | None, result: Search) -> None:
-    """Add the result in a folder, if there is one; name rasters that belong to none."""
+    """Add the result in a folder, if there is one; name rasters that belong to none. Warn of what cannot be read."""
+    try:
+        _add(folder, cell, result)
+    except OSError as e:
+        result.warn(folder, f"cannot be read ({e.strerror}); it is not shown")
+
+
+def _add(folder: Path, cell: str | None, result: Search) -> None:
     kind = next((name for name in RECORDS if (folder / name).is_file()), None)
     if kind not in SHOWN:
         if kind is None:

@@ -124,19 +124,22 @@ class _Scene:
 
     def _layer(self, number: int, layer: Layer) -> dict[str, Any]:
         legend = None if layer.legend is None else self.legends.add(layer.legend[0], dict(layer.legend[1]))
-        told = {"id": f"{self.id}-{number}", "url": self._address(layer.raster.path), "legend": legend}
+        told = {"id": f"{self.id}-{number}", "url": self._address(layer.raster.path, ".tif"), "legend": legend}
         return told | {"projection": self.projections.code_of(crs_of(layer.raster.geobox).proj)} | layer.as_json()
 
     def _vector(self, number: int, shapes: Shapes) -> dict[str, Any]:
         legend = None if shapes.legend is None else self.legends.add(shapes.legend.name, of_classes(shapes.legend))
         told = {"id": f"{self.id}-v{number}", "title": shapes.title, "kind": shapes.kind, "run": shapes.run}
-        return told | {"url": self._address(shapes.path), "legend": legend, "status": shapes.status}
+        return told | {"url": self._address(shapes.path, ".geojson"), "legend": legend, "status": shapes.status}
 
-    def _address(self, path: Path) -> str:
-        """Return the relative address of a file: plain letters only, whatever the names of folders and files."""
+    def _address(self, path: Path, suffix: str) -> str:
+        """Return the relative address of a file: plain letters only, whatever the names of folders and files.
+
+        The suffix, which web servers take the type from, is that of the kind: a link may lead to a file of any name.
+        """
         if path not in self.addresses:
             plain = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:60]
-            self.addresses[path] = f"data/{self.id}/{len(self.addresses) + 1}-{plain}{path.suffix.lower()}"
+            self.addresses[path] = f"data/{self.id}/{len(self.addresses) + 1}-{plain}{suffix}"
             self.page.files[self.addresses[path]] = path
         return self.addresses[path]
 

@@ -75,7 +75,7 @@ class Content:
             if self.source.resolve(strict=True) != self.source:
                 return None
             opened = os.fdopen(os.open(self.source, _READ), "rb")
-        except OSError:
+        except (OSError, RuntimeError):  # RuntimeError: it has become a link to itself
             return None
         if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
             opened.close()
@@ -111,7 +111,7 @@ def is_own_host(header: str | None, host: str) -> bool:
     if named.path or named.query or named.fragment or "@" in named.netloc:
         return False
     try:
-        ipaddress.ip_address(name.partition("%")[0])
+        ipaddress.ip_address(name)
     except ValueError:
         return name in ("localhost", host.lower())
     return True

@@ -15,6 +15,7 @@ from floemap.errors import FloemapError
 from floemap.legend import Legend
 from floemap.own_legends import from_record
 from floemap.results.fields import at
+from floemap.results.names import is_plain
 from floemap.results.stage import damaged
 from floemap.viewer.found import Found, Search
 
@@ -60,7 +61,10 @@ def polygons_of(result: Found, run: str | None, search: Search) -> Iterator[Shap
     if not names and at(result.record, "outputs.chart", []):
         search.warn(result.folder, "its polygons have no GeoJSON, which the map needs; they are not shown")
     for name in names:
-        path = result.folder / Path(str(name)).name
+        if not is_plain(str(name)):
+            search.warn(result.folder, "its record names a GeoJSON as no file can be named; it is not shown")
+            continue
+        path = result.folder / str(name)
         try:
             real = _whole(result, path, search)
             legend, bbox = from_record(at(result.record, "legend"), path), _bbox(real)

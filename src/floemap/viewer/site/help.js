@@ -21,7 +21,7 @@ export function makeHelp(file) {
   const close = () => dialog.close();
   const dialog = el("dialog", { id: "help", "aria-labelledby": "help-title" },
     el("h2", { id: "help-title" }, "Help"),
-    el("p", {}, "Click or tap the map for the values of all layers that are shown, and for the eggs of polygons. The address of this page always leads to what it shows."),
+    el("p", {}, "Click or tap the map for the values of all layers that are shown, and for the eggs of polygons. The address of this page always leads to what it shows of this map."),
     el("table", {}, el("caption", { class: "unseen" }, "Keys"), el("tbody", {}, KEYS.map(([key, what]) => el("tr", {}, el("th", { scope: "row" }, el("kbd", {}, key)), el("td", {}, what))))),
     el("p", {}, "The egg: total concentration, then partial concentrations, stages of development and forms of up to three types, the thickest first; in tenths and in the codes of WMO No. 259. A trace of thicker ice is left of the oval, what remains right of it."),
     el("p", { class: "hint" }, `Made with floemap ${file.software}. Not for navigation. ${file.coast.source ? `Coastline: ${file.coast.source}. ` : ""}`,

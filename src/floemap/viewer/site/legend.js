@@ -39,7 +39,7 @@ function ramp(layer) {
 function rgbNote(layer) {
   const [low, high] = (layer.stretch ?? layer.ranges)[0];
   return el("section", {}, el("h3", {}, layer.title),
-    el("p", { class: "hint" }, `False colour: red, green and blue are bands of the file; red from ${physical(layer, low)} to ${physical(layer, high)}.`));
+    el("p", { class: "hint" }, `False colour: ${layer.greenIsMean ? "red and blue are bands of the file, green is their mean" : "red, green and blue are bands of the file"}; red from ${physical(layer, low)} to ${physical(layer, high)}.`));
 }
 
 /** Fill the legend for a pane, the uppermost layer first. */

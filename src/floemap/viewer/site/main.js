@@ -113,13 +113,20 @@ class App {
     const names = scene.short === scene.name ? [minute(scene.time), scene.mission] : [scene.name];
     byId("title").replaceChildren(el("span", { class: "scene", title: scene.name }, scene.short),
       el("span", { class: "of", title: `${scene.name}, ${this.file.title}` }, [...names, this.file.title].filter(Boolean).join(" · ")));
+    byId("place-note").textContent = scene.notice;
+    byId("place-note").title = scene.notice ?? "";
+    this.changed();
+  }
+
+  /** Say whether the scene is simulated, and of each status that something drawn has: a draft may lie beside its final chart. */
+  showBadges() {
+    const { scene } = this;
+    const drawn = new Set(this.panes.all.flatMap((pane) => [...pane.chosen.keys()].map((layer) => layer.status)).filter(Boolean));
     const badges = [];
     if (scene.simulated) badges.push(el("strong", { class: "badge simulated" }, "SIMULATED"));
-    if (scene.status) badges.push(el("strong", { class: `badge ${scene.status === "published" ? "" : "draft"}` }, scene.status.toUpperCase()));
+    for (const status of drawn) badges.push(el("strong", { class: `badge ${status === "published" ? "" : "draft"}` }, status.toUpperCase()));
     badges.push(el("strong", { class: "badge" }, "NOT FOR NAVIGATION"));
     byId("badges").replaceChildren(...badges);
-    byId("place-note").textContent = scene.notice;
-    this.changed();
   }
 
   extentOf(scene, code) {
@@ -285,6 +292,7 @@ class App {
     if (!this.scene || !this.panes.view) return;
     clearTimeout(this.relisting);
     this.relisting = setTimeout(() => {
+      this.showBadges();
       showLayers(byId("layer-list"), this);
       showLegend(byId("legend"), this.panes.current, this.options);
       for (const pane of this.panes.all) {

@@ -47,9 +47,9 @@ export class Timeline {
     this.inRange = this.scenes.filter((s) =>
       s.time === null || ((Number.isNaN(from) || s.time >= from) && (Number.isNaN(to) || s.time < to + DAY)));
     if (!this.inRange.length) this.inRange = this.scenes;
-    this.draw();
     this.ranged();
-    if (!this.inRange.includes(this.shown)) this.show(this.inRange[0]);
+    if (this.inRange.includes(this.shown)) this.mark(this.shown); // draws, too
+    else this.show(this.inRange[0]);
   }
 
   /** Mark a scene as the shown one. */
