@@ -124,6 +124,7 @@ class App {
     const drawn = new Set(this.panes.all.flatMap((pane) => [...pane.chosen.keys()].map((layer) => layer.status)).filter(Boolean));
     const badges = [];
     if (scene.simulated) badges.push(el("strong", { class: "badge simulated" }, "SIMULATED"));
+    if (!drawn.size && scene.status) drawn.add(scene.status);
     for (const status of drawn) badges.push(el("strong", { class: `badge ${status === "published" ? "" : "draft"}` }, status.toUpperCase()));
     badges.push(el("strong", { class: "badge" }, "NOT FOR NAVIGATION"));
     byId("badges").replaceChildren(...badges);
