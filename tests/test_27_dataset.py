@@ -124,7 +124,7 @@ def test_an_empty_folder_lacks_everything_by_name(tmp_path: Path) -> None:
     assert find_dataset(tmp_path).missing([3]) == [scene_of(3).product, scene_of(3).chart]
     with pytest.raises(FloemapError, match=JAN.chart):
         find_dataset(tmp_path, months=[1, 2])
-    with pytest.raises(FloemapError, match="not a folder"):
+    with pytest.raises(FloemapError, match="does not exist"):
         find_dataset(tmp_path / "none")
 
 
