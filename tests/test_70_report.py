@@ -498,7 +498,7 @@ def test_the_command(run: Path, tmp_path: Path, undrawn: None) -> None:
     assert str(tmp_path / "out" / "report.html") in done.output.replace("\n", "")
     assert "simulated" in done.output
     missing = CliRunner().invoke(app, ["report", str(tmp_path / "nothing")])
-    assert missing.exit_code == 1 and "results.json" in missing.output
+    assert missing.exit_code == 1 and "does not exist" in missing.output
 
 
 # Checks by blocks
