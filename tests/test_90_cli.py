@@ -189,6 +189,7 @@ NEEDED = {
     "prepare": "P --out O", "label": "C --like P --out O", "predict": "P --model M --out O", "chart": "P --out O",
     "evaluate": "P --labels L --out O", "info": "P", "report": "R", "simulate pixels": "P --out O",
     "publish": "C --analyst A --out O", "mosaic": "C --out O", "monitor": "D", "view": "D",
+    "bundle": "C --area A --out O", "route": "C R --ice-class PC7 --out O",
     "simulate twin": "--out O", "train": "S --loss dice --out O", "compare": "S --out O", "demo": "--out O",
     "plan": "S --out O", "cell": "N --out O", "gather": "--out O",
     "simulate ai4arctic": "--out O", "fetch ai4arctic": "--check F",
