@@ -65,15 +65,15 @@ def test_it_is_the_tversky_loss_as_the_page_says(here: Path) -> None:
 
 def test_a_loss_that_declares_that_it_reads_polygons_learns_from_partial_concentrations(here: Path) -> None:
     """As the plan of a comparison records it, and its report reads it; older records name the loss only."""
-    (here / "their_losses.py").write_text(
+    (here / "of_theirs.py").write_text(
         "from floemap.learning.losses.base import PolygonLoss\nclass Shares(PolygonLoss):\n"
         "    def _polygon_sums(self, logits, labels, polygons): return polygons.shares.sum()[None]\n"
     )
-    wanted = {"my_losses:Overlap": False, "their_losses:Shares": True, "fine": True, "dice": False, "region": True}
-    own = {"compare": {"losses": list(wanted), "repeats": 1, "variants": {"fine": {"loss.name": "their_losses:Shares"}}}}
+    wanted = {"my_losses:Overlap": False, "of_theirs:Shares": True, "fine": True, "dice": False, "region": True}
+    own = {"compare": {"losses": list(wanted), "repeats": 1, "variants": {"fine": {"loss.name": "of_theirs:Shares"}}}}
     cells = plan(Study.checked(**own), ["a"])
     assert {c.loss: c.about()["reads_shares"] for c in cells} == wanted
-    sys.modules.pop("their_losses")
+    sys.modules.pop("of_theirs")
     for c in cells:
         record = c.about() | {"configuration": c.study.model_dump(mode="json")}
         read = [
