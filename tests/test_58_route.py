@@ -23,12 +23,13 @@ from floemap.cli import route as route_command  # noqa: F401  registers the comm
 from floemap.cli.app import app
 from floemap.cog import write_cog
 from floemap.errors import ChartError, ConfigError, OutputError, RouteError
+from floemap.grid import NAUTICAL_MILE_M
 from floemap.inference.predict.scene_maps import NO_VALUE, probability_bands
 from floemap.legend import SIX_CLASSES
 from floemap.own_legends import in_record
 from floemap.routes.chart_risk import chart_risk
 from floemap.routes.crossings import Crossings
-from floemap.routes.lines import NAUTICAL_MILE_M, line_of
+from floemap.routes.lines import line_of
 from floemap.routes.reading import Leg, LineKind, read_route
 from floemap.routes.tables import cut_at_dateline
 

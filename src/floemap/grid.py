@@ -19,6 +19,8 @@ from odc.geo.geobox import GeoBox
 
 from floemap.errors import GridError
 
+#: Metres of a nautical mile.
+NAUTICAL_MILE_M = 1852.0
 #: Left, bottom, right, top.
 Box = tuple[float, float, float, float]
 #: Number of points along each side of a grid at which its extent in another CRS is computed.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from floemap.archive.catalogue import box_from_text
 from floemap.errors import ConfigError
-from floemap.grid import Box, degrees
+from floemap.grid import NAUTICAL_MILE_M, Box, degrees
 from floemap.icechart.land import polygons_in
 from floemap.icechart.read.file_crs import crs_of_file
 from floemap.icechart.read.sources import FORMATS, find_source
@@ -27,8 +27,7 @@ from floemap.icechart.reproject import project
 
 _WGS84 = pyproj.CRS("EPSG:4326")
 _GEOD = pyproj.Geod(ellps="WGS84")
-_NM_M = 1852.0
-_UNITS_M = {"nm": _NM_M, "km": 1000.0}
+_UNITS_M = {"nm": NAUTICAL_MILE_M, "km": 1000.0}
 #: Farthest that an area may reach from its middle, metres: a quarter of the way from pole to pole.
 _MOST_M = 5_000_000.0
 _LEAST_M = 1000.0

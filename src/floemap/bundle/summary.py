@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from floemap.bundle.area import Area, position
 from floemap.bundle.measures import ice_edge, water_and_ice
 from floemap.bundle.source import ChartFacts
+from floemap.grid import NAUTICAL_MILE_M
 from floemap.icechart.dominant_type import IceTypes, Rule, ice_types
 from floemap.icechart.read.codes import NO_TYPE, NOT_GIVEN
 from floemap.icechart.read.sigrid3 import Chart
 from floemap.legend import STAGES_BY_THICKNESS, stage_in_words, stage_of
 
 WIDTH = 76
-_NM_M = 1852.0
 #: Shorter pieces of the ice edge, and more of them, are counted and not listed.
 _SHORTEST_NM, _MOST_LINES, _MOST_POSITIONS = 10.0, 5, 16
 #: Tolerances of the positions, nautical miles; minutes of latitude are positions to a mile.
@@ -213,28 +213,30 @@ def _edge_lines(chart: Chart, crs: pyproj.CRS) -> list[str]:
         where = "ice borders no open water" if ice and water else "no open water" if ice else "no ice"
         return [f"ICE EDGE: none in the area ({where})"]
     pieces = sorted(shapely.get_parts(edge), key=lambda line: -line.length)
-    long = [p for p in pieces if p.length >= _SHORTEST_NM * _NM_M][:_MOST_LINES] or pieces[:1]
+    long = [p for p in pieces if p.length >= _SHORTEST_NM * NAUTICAL_MILE_M][:_MOST_LINES] or pieces[:1]
     iced = shapely.union_all(chart.geometries[water_and_ice(chart)[1]])
-    lines = [f"ICE EDGE (1/10), {edge.length / _NM_M:.0f} nm. ICE IS TO THE RIGHT OF EACH LINE."]
+    lines = [f"ICE EDGE (1/10), {edge.length / NAUTICAL_MILE_M:.0f} nm. ICE IS TO THE RIGHT OF EACH LINE."]
     for number, piece in enumerate(long, 1):
         tolerance, short = _few_positions(piece)
         places = _ice_to_the_right(short, iced)
         to_earth = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
         words = [position(*to_earth.transform(x, y)) for x, y in shapely.get_coordinates(places).tolist()]
         closed = " (closed)" if piece.is_ring else ""
-        lines.append(f"{number}. {piece.length / _NM_M:.0f} nm{closed}, positions within {tolerance:g} nm of it:")
+        lines.append(
+            f"{number}. {piece.length / NAUTICAL_MILE_M:.0f} nm{closed}, positions within {tolerance:g} nm of it:"
+        )
         lines += textwrap.wrap("  ".join(w.replace(" ", "_") for w in words), WIDTH - 3, break_on_hyphens=False)
     lines = [line if line[:1].isalnum() and "_" not in line else f"   {line.replace('_', ' ')}" for line in lines]
     rest = [p for p in pieces if p not in long]
     if rest:
-        lines.append(f"and {len(rest)} shorter lines, {sum(p.length for p in rest) / _NM_M:.0f} nm in all")
+        lines.append(f"and {len(rest)} shorter lines, {sum(p.length for p in rest) / NAUTICAL_MILE_M:.0f} nm in all")
     return lines
 
 
 def _few_positions(line: Any) -> tuple[float, Any]:
     """Return a line with few positions, and the tolerance, nautical miles, that this takes."""
     for tolerance in _TOLERANCES_NM:
-        short = shapely.simplify(line, tolerance * _NM_M, preserve_topology=bool(line.is_ring))
+        short = shapely.simplify(line, tolerance * NAUTICAL_MILE_M, preserve_topology=bool(line.is_ring))
         if shapely.get_num_coordinates(short) <= _MOST_POSITIONS:
             break
     return tolerance, short
@@ -242,7 +244,7 @@ def _few_positions(line: Any) -> tuple[float, Any]:
 
 def _ice_to_the_right(line: Any, ice: Any) -> Any:
     """Return a line in the direction in which more of the ice beside it is to the right."""
-    beside = 0.05 * min(line.length, 20 * _NM_M)
+    beside = 0.05 * min(line.length, 20 * NAUTICAL_MILE_M)
     right, left = (shapely.buffer(line, sign * beside, single_sided=True) for sign in (-1, 1))
     areas = [shapely.intersection(shapely.make_valid(side), ice).area for side in (right, left)]
     return line if areas[0] >= areas[1] else shapely.reverse(line)

@@ -48,7 +48,7 @@ Work = Callable[[Path, Collection[Path], Progress], Result]
 
 @dataclass(frozen=True)
 class Known:
-    """What a note tells of a product that an earlier call has worked on.
+    """A product that an earlier call has finished, as its note describes it.
 
     Attributes
     ----------

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from floemap.grid import NAUTICAL_MILE_M
 from floemap.icechart.polaris import ELEVATED_KNOTS, Level, operation_levels, ship_class
 from floemap.routes.chart_risk import OBSTACLES, ChartRisk, egg_in_words
 from floemap.routes.crossings import NO_CHART, Crossings, Part
-from floemap.routes.lines import NAUTICAL_MILE_M, Line
+from floemap.routes.lines import Line
 from floemap.routes.probabilities import Probabilities
 from floemap.routes.reading import Leg
 

@@ -17,8 +17,6 @@ from floemap.routes.reading import Leg, LineKind
 
 Floats = NDArray[np.float64]
 
-#: Metres of a nautical mile.
-NAUTICAL_MILE_M = 1852.0
 #: Default of legs whose file gives no kind of line: chart systems (ECDIS) draw and autopilots steer rhumb lines, and
 #: RTZ has them as its default.
 DEFAULT_LINE: LineKind = "rhumb"
