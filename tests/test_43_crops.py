@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import sys
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -308,6 +310,26 @@ def test_file_that_is_gone_is_named_as_it_is_in_one_process(
         list(streamed.batches([[Crop(0, 0, 0, 32)]]))
     assert e.value.path == part.labels
     assert "Traceback" not in str(e.value)
+
+
+def test_processes_that_still_start_end_quietly_with_crops_that_only_the_collector_finds(
+    tmp_path: Path, parts: list[PartArrays], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As after an error, whose traceback refers to the frame that holds the error."""
+    streamed = StreamedCrops([on_disk(parts[0], tmp_path)], 1)
+    batches = streamed.batches([[Crop(0, 0, 0, 32)]] * 3)
+    next(batches)
+    cycle: list[object] = [streamed, batches]
+    cycle.append(cycle)
+    found: list[object] = []
+    hook, sys.unraisablehook = sys.unraisablehook, found.append
+    try:
+        del streamed, batches, cycle
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert not found
+    assert "Error" not in capfd.readouterr().err
 
 
 def test_rasters_on_different_grids_are_refused(tmp_path: Path, parts: list[PartArrays]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -335,6 +336,9 @@ class StreamedCrops:
             persistent_workers=workers > 0,
             worker_init_fn=_EndWith(os.getpid()),
         )
+        # The finalizer holds the loader. Where the garbage collector finds this object in a cycle, the names of the
+        # loader's semaphores would else be gone before its processes are ended, and one that still starts would fail.
+        weakref.finalize(self, _let_go, self._loader).atexit = False
 
     def batches(self, wanted: Sequence[Sequence[Crop]]) -> Iterator[Batch]:
         """Yield the wanted batches in order.
@@ -349,7 +353,7 @@ class StreamedCrops:
         # While the processes start, which takes seconds, the first batch is read here.
         here, self._begun = 0 if self._begun else 1, True
         self._wanted.batches = wanted[here:]
-        batches = iter(self._loader)
+        batches: Iterator[Any] = iter(self._loader) if self._wanted.batches else iter(())
         for number, crops in enumerate(wanted):
             try:
                 batch = self._wanted.read(crops) if number < here else next(batches)
@@ -361,6 +365,10 @@ class StreamedCrops:
             if isinstance(batch, FloemapError):
                 raise batch
             yield _batch(batch, self._tables, crops)
+
+
+def _let_go(loader: DataLoader[Any]) -> None:
+    """Do nothing: what matters is that the loader lives until here, and its processes end after it."""
 
 
 def read_crop(part: PartArrays | ScenePart, crop: Crop) -> Cut:
