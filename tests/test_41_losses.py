@@ -605,3 +605,13 @@ def test_a_class_of_a_single_pixel_counts_in_dice() -> None:
     each = 1 - 2 / K / (1 + 2 / K)
     for name in ("macro_dice", "generalized_dice"):
         assert float(_loss(name)(torch.zeros(1, K, 1, 3), labels)) == pytest.approx(each)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_many_equal_pixels_give_the_value_of_one_in_float32(case: str) -> None:
+    """No sum is built pixel by pixel in float32, where what is added to a large sum is rounded to its last digit."""
+    logits = torch.linspace(-0.1, 0.2, K)[None, :, None, None]
+    labels = torch.tensor([0, 0, 0, 2], dtype=torch.uint8).view(1, 2, 2)
+    small = _loss(case)(logits.expand(1, K, 2, 2).double(), labels)
+    large = _loss(case)(logits.expand(1, K, 640, 640), labels.repeat(1, 320, 320))
+    torch.testing.assert_close(large.double(), small, rtol=1e-5, atol=0)

@@ -421,3 +421,17 @@ def test_missing_or_other_polygons_are_refused(case: str) -> None:
 def test_options_out_of_range_are_refused(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         make_loss(LossSettings(name=name, options=options), K)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_many_equal_pixels_give_the_value_of_one_in_float32(case: str) -> None:
+    """No sum is built pixel by pixel in float32, where what is added to a large sum is rounded to its last digit."""
+    side, p = 640, torch.tensor([0.62, 0.021, 0.2, 0.159])
+    shares = torch.tensor([[[0.0] * K, [0.5, 0.1, 0.3, 0.1]]])
+    values = []
+    for size, dtype in ((1, torch.float64), (side, torch.float32)):
+        ids = torch.ones((1, size, size), dtype=torch.int16)
+        polygons = Polygons(ids, shares, shares > 0, torch.tensor([[0.0, size**2]]))
+        logits = p.log().to(dtype)[None, :, None, None].expand(1, K, size, size)
+        values.append(_loss(case)(logits, torch.zeros((1, size, size), dtype=torch.uint8), polygons).double())
+    torch.testing.assert_close(values[1], values[0], rtol=1e-5, atol=1e-7)

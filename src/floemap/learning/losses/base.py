@@ -63,6 +63,16 @@ def by_label(values: Tensor, labels: Tensor) -> Tensor:
     return torch.nn.functional.pad(values, (0, IGNORE + 1 - len(values)))[labels.int()]
 
 
+def binned_sums(values: Tensor, index: Tensor, bins: int) -> Tensor:
+    """Return the sums of values, (n,), over the pixels of each bin, (bins,), differentiable; `index` is each pixel's bin.
+
+    They are added in float64. A sum that is built pixel by pixel in float32 is wrong by a percent from a million equal
+    values on, and a count in float32 ends at 16 777 216, fewer pixels than a usual batch has.
+    """
+    sums = values.new_zeros(bins, dtype=torch.float64).index_add(0, index, values.double())
+    return sums.to(values.dtype)
+
+
 class BaseLoss(ABC):
     """A loss for K classes: what :class:`Loss`, of the labels of pixels, and :class:`PolygonLoss` have in common.
 

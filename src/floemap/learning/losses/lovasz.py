@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from floemap.learning.losses.base import Loss, ratio
+from floemap.learning.losses.base import Loss, binned_sums, ratio
 from floemap.legend import IGNORE
 
 #: Errors of pixels, 0 to 1, are sorted into so many bins.
@@ -31,9 +31,7 @@ class LovaszSoftmax(Loss):
             there = (labels == k).flatten()
             errors = torch.where(there, 1 - p.flatten(), p.flatten()) * valid
             bins = (errors.detach() * _BINS).long().clamp(0, _BINS - 1)  # NaN: any bin, its sum is NaN
-            empty = errors.new_zeros(_BINS)
-            number = [empty.index_add(0, bins, x.to(errors)) for x in (there, valid & ~there)]
-            found += [*number, empty.index_add(0, bins, errors)]
+            found += [binned_sums(x.to(errors), bins, _BINS) for x in (there, valid & ~there, errors)]
         return torch.cat(found)
 
     def value(self, sums: Tensor) -> Tensor:

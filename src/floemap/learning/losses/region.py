@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from floemap.config import Settings
 from floemap.learning.data.polygons import Polygons
-from floemap.learning.losses.base import PolygonLoss, ratio
+from floemap.learning.losses.base import PolygonLoss, binned_sums, ratio
 from floemap.learning.losses.partial_labels import by_polygon, candidate_priors, refined
 from floemap.legend import IGNORE
 
@@ -44,10 +44,8 @@ class Region(PolygonLoss):
         """Return sums of p and numbers of pixels of each polygon in each crop, (K + 1, N, P + 1)."""
         shape = polygons.pixels.shape
         index = polygons.index.flatten()
-        empty = p.new_zeros(shape.numel())
-        found = [empty.index_add(0, index, plane.flatten()) for plane in p.unbind(dim=1)]
-        found.append(empty.index_add(0, index, torch.ones_like(index, dtype=p.dtype)))
-        return torch.stack(found).reshape(-1, *shape)
+        planes = (*(plane.flatten() for plane in p.unbind(dim=1)), torch.ones_like(index, dtype=p.dtype))
+        return torch.stack([binned_sums(plane, index, shape.numel()) for plane in planes]).reshape(-1, *shape)
 
     def condensed(self, sums: Tensor, polygons: Polygons | None = None) -> Tensor:
         """Return the weighted sum of the distances and the sum of the weights, (2,)."""

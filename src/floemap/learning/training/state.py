@@ -43,7 +43,7 @@ from floemap.warned import without_warnings
 WEIGHTS, STATE, METRICS, RECORD = "model.safetensors", "state.pt", "metrics.jsonl", "training.json"
 #: Raise the revision when the same data and settings give another checkpoint: model, start, crops, loss, optimiser,
 #: order, temperature.
-STAGE = Stage("floemap train", RECORD, revision=4)
+STAGE = Stage("floemap train", RECORD, revision=5)
 
 
 @dataclass
