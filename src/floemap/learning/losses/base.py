@@ -64,7 +64,7 @@ def by_label(values: Tensor, labels: Tensor) -> Tensor:
 
 
 def binned_sums(values: Tensor, index: Tensor, bins: int) -> Tensor:
-    """Return the sums of values, (n,), over the pixels of each bin, (bins,), differentiable; `index` is each pixel's bin.
+    """Return the sums of values, (n,), by the bin of each pixel, which `index` gives: (bins,), differentiable.
 
     They are added in float64. A sum that is built pixel by pixel in float32 is wrong by a percent from a million equal
     values on, and a count in float32 ends at 16 777 216, fewer pixels than a usual batch has.
