@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from floemap.errors import ChartError
 from floemap.icechart.dominant_type import IceTypes, Rule, class_fractions, class_ids, ice_types, unmapped_stages
+from floemap.icechart.read.codes import TENTHS
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.legend import (
     AI4ARCTIC,
@@ -167,6 +168,52 @@ def shares(**by_class: float) -> list[float]:
 def test_decisions(read: Any, row: dict[str, Any], rule: Rule, label: int, fractions: list[float]) -> None:
     fractions[UNKNOWN] = round(1 - sum(fractions), 6)
     assert one(read, row) == (rule, label, fractions)
+
+
+#: Of CT and the parts of A and B: the shares of A and B, and the unknown rest, by hand. 9+ is 9.5 tenths.
+NEARLY_FULL = {
+    ("90", "90", None): (0.9, 0, 0),
+    ("90", "91", None): (0.9, 0, 0),  # never more than the total
+    ("90", "92", None): (0.9, 0, 0),
+    ("91", "90", None): (0.855, 0, 0.095),  # parts of 9+ are shares of ten
+    ("91", "91", None): (0.95, 0, 0),  # unless one is 9+: it is all of the ice
+    ("91", "92", None): (0.95, 0, 0),
+    ("92", "90", None): (0.9, 0, 0.1),
+    ("92", "91", None): (0.95, 0, 0.05),
+    ("92", "92", None): (1, 0, 0),
+    ("90", "80", "10"): (0.8, 0.1, 0),
+    ("91", "80", "10"): (0.76, 0.095, 0.095),
+    ("91", "90", "10"): (0.855, 0.095, 0),
+    ("91", "91", "10"): (0.95 * 9.5 / 10.5, 0.95 / 10.5, 0),
+    ("91", "10", "91"): (0.95 / 10.5, 0.95 * 9.5 / 10.5, 0),
+    ("91", "91", "91"): (0.475, 0.475, 0),
+    ("91", "92", "10"): (0.95 * 10 / 11, 0.95 / 11, 0),
+    ("92", "90", "10"): (0.9, 0.1, 0),
+    ("92", "91", "10"): (9.5 / 10.5, 1 / 10.5, 0),
+    ("92", "92", "92"): (0.5, 0.5, 0),
+    # A type without a part has what 9+ leaves of ten.
+    ("91", "91", "-9"): (0.9025, 0.0475, 0),
+    ("91", "90", "-9"): (0.855, 0.095, 0),
+    ("92", "91", "-9"): (0.95, 0.05, 0),
+}
+
+
+@pytest.mark.parametrize("codes", NEARLY_FULL, ids=str)
+def test_parts_of_nearly_full_ice_leave_unknown_only_what_no_code_gives(read: Any, codes: tuple[str, ...]) -> None:
+    total, a, b = codes
+    row = ice(total, CA=a, SA="95") | ({"CB": b, "SB": "81"} if b else {})
+    old, new, unknown = NEARLY_FULL[codes]
+    water = {"90": 0.1, "91": 0.05, "92": 0}[total]
+    expected = shares(old=old, new=new, water=water, unknown=unknown)
+    np.testing.assert_allclose(one(read, row)[2], expected, atol=1e-6)
+    assert sum(expected) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("code", [c for c in TENTHS if c >= 10 and c != 55])
+def test_a_type_with_the_code_of_the_total_is_all_of_the_ice(read: Any, code: int) -> None:
+    """As if its partial concentration were empty."""
+    given, empty = (one(read, ice(str(code), CA=part, SA="95"))[2] for part in (str(code), "-9"))
+    assert given == empty and given[UNKNOWN] == 0
 
 
 PARTS = st.lists(st.sampled_from(range(10, 100, 10)), min_size=1, max_size=3)

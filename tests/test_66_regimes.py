@@ -32,6 +32,7 @@ BY_HAND = {
         ice("91", CA="60", SA="91", CB="40", SB="84"),
         5.7 * -1 + 3.8 * 2 + 0.5 * 3,
     ),
+    "nine plus of one type is all of the ice": (ice("91", CA="91", SA="86"), 9.5 * -2 + 0.5 * 3),
     "a range by its middle": (ice("46", SA="85"), 5 * 2 + 5 * 3),
     "a fourth type in CD": (
         ice("90", CA="20", SA="95", CB="20", SB="93", CC="20", SC="85", CD="81"),

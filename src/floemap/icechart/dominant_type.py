@@ -14,7 +14,8 @@ type with the remaining concentration, and may be dominant. A remainder without 
 of a trace, less than a tenth, of thicker ice: it has no share and decides nothing.
 
 Shares. A range counts by its middle, "9+" as 9.5 tenths. Analysts let the parts of a polygon of 9+ sum to ten, so its
-parts are shares of ten, scaled to 9.5. Parts that sum to more than the total are scaled down to it.
+parts are shares of ten, scaled to 9.5; but a part that is 9+ itself, beside no type without a part, is all of the ice.
+Parts that sum to more than the total are scaled down to it.
 """
 
 from __future__ import annotations
@@ -154,8 +155,10 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error", without_parts: With
     odd = _odd(chart, is_ice, np.column_stack([ct, parts]), unmapped)
 
     total = tenths(ct)[1]
-    full = np.where(total >= 9.5, 10, total)  # parts of 9+ sum to ten
     open_types, alone = _open_types(parts, stages)
+    # Parts of 9+ sum to ten, unless one of them is 9+, as the total is.
+    whole = (parts == ct[:, None]).any(axis=1) & ~open_types.any(axis=1)
+    full = np.where((total >= 9.5) & ~whole, 10, total)
     several = is_ice & (open_types.sum(axis=1) > 1)
     if without_parts == "first":
         open_types &= np.cumsum(open_types, axis=1) == 1

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 FILES = ("legs.csv", "pieces.csv", "route.geojson", "route.png", "route.txt")
 #: Raise the revision when the numbers of the same route, chart and ice class change.
-STAGE = Stage("floemap route", "route.json", revision=1, files=FILES)
+STAGE = Stage("floemap route", "route.json", revision=2, files=FILES)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 STAGE = Stage(
     "floemap label",
     "label.json",
-    revision=3,
+    revision=4,
     files=("labels.tif", "labels.qml", RASTER, TABLE, "fractions.tif", "border_distance.tif"),
 )
 #: Steps of the stored distance: quarters of a pixel.
