@@ -240,6 +240,7 @@ def test_a_draft_adds_its_second_class_and_its_probabilities(tmp_path: Path) -> 
     record |= {
         "land": {"land_mask": "none: land is charted as ice or water"},
         "scene": {"start": "2018-01-16T07:54:30"},
+        "files": {"chart.gpkg": {"sha256": "that of the draft, which was edited"}},
     }
     (tmp_path / "draft" / "chart.json").write_text(json.dumps(record))
     grid = GeoBox((64, 192), Affine(1000, 0, LEFT, 0, -1000, BOTTOM + SIDE_M), POLAR)

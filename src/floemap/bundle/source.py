@@ -10,15 +10,7 @@ from typing import Any, Literal
 
 from floemap.bundle.settings import BundleSettings
 from floemap.errors import MISSHAPEN, ChartError, ConfigError
-from floemap.icechart.read.corrections import (
-    DRAFT_RECORD,
-    PUBLICATION_RECORD,
-    chart_file_in,
-    draft_record,
-    is_as_made,
-    names_in,
-    publication_record,
-)
+from floemap.icechart.read.corrections import DRAFT_RECORD, PUBLICATION_RECORD, chart_file_in, own_record
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.read.sources import datasets_of
 from floemap.icechart.write.table import Status
@@ -114,25 +106,18 @@ def find_chart(path: Path, settings: BundleSettings) -> tuple[Chart, ChartFacts]
     if path.is_dir() and not datasets_of(path):
         path = chart_file_in(path)
     chart = read_chart(path, layer=settings.layer, crs=settings.crs)
-    for folder in list(chart.path.absolute().parents)[:3]:  # an exchange set has its chart two folders below its own
-        published, drafted = publication_record(folder), draft_record(folder)
-        record = published or drafted
-        if record is None:
-            continue
-        own = [f for f in chart.files if f.absolute().relative_to(folder).as_posix() in names_in(record)]
-        if not own:
-            continue
-        same = all(is_as_made(f, record, f.absolute().relative_to(folder).as_posix()) for f in own)
-        if published is not None and not same:
+    found = own_record(chart.files)
+    if found is not None:
+        if found.published and not found.as_made:
             raise ChartError(
                 f"was changed since it was published, as {PUBLICATION_RECORD} shows.",
                 path=chart.path,
                 hint="Publish the correction with `floemap publish`, or give the chart as it was published.",
             )
-        kind: Kind = "published" if published is not None else "draft" if same else "correction"
-        return chart, _facts_of(chart, record, kind, folder)
+        kind: Kind = "published" if found.published else "draft" if found.as_made else "correction"
+        return chart, _facts_of(chart, found.record, kind, found.folder)
     if settings.valid_at is None:
-        message = "has no record of floemap beside it, so its time of validity is not known."
+        message = "has no record of floemap that lists it, so its time of validity is not known."
         raise ConfigError(message, path=chart.path, hint="Give it with --valid, as in --valid 2018-01-16T07:54Z.")
     source = chart.path.name
     return chart, ChartFacts("other", settings.valid_at, chart.simulated, source, "", "floemap", "ship", SIX_CLASSES)

@@ -15,7 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.errors import MISSHAPEN, ChartError, FloemapError
-from floemap.icechart.read.corrections import DRAFT_RECORD, draft_files, draft_record
+from floemap.icechart.read.corrections import DRAFT_RECORD, draft_files, draft_record, drafts_near, own_record
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.read.sources import find_source
 from floemap.icechart.read.vector_files import open_features
@@ -127,10 +127,7 @@ def find_draft(chart: Path, given: Path | None) -> Draft | None:
     """
     if given is not None:
         return _given(given)
-    for folder in (chart.absolute().parent, chart.absolute().parent.parent):
-        record = draft_record(folder)
-        if record is None:
-            continue
+    for folder, record in drafts_near(chart):
         files = draft_files(folder, record)
         if files:
             return Draft(_read(files[0]), record)
@@ -139,15 +136,16 @@ def find_draft(chart: Path, given: Path | None) -> Draft | None:
 
 
 def _given(given: Path) -> Draft:
-    folder = given if given.is_dir() else given.parent
-    record = draft_record(folder)
     if not given.is_dir():
-        return Draft(_read(given), record or {})
-    files = draft_files(folder, record or {})
+        chart = _read(given)
+        own = own_record(chart.files)
+        return Draft(chart, {} if own is None or own.published else own.record)
+    record = draft_record(given) or {}
+    files = draft_files(given, record)
     if not files:
         hint = "Give the folder of `floemap chart`, or a file of the draft that is as it was made."
         raise ChartError(f"contains no draft chart that is as {DRAFT_RECORD} says.", path=given, hint=hint)
-    return Draft(_read(files[0]), record or {})
+    return Draft(_read(files[0]), record)
 
 
 def _read(path: Path) -> Chart:

@@ -18,7 +18,7 @@ from floemap.errors import MISSHAPEN, ChartError, ConfigError, FloemapError
 from floemap.icechart.dominant_type import IceTypes, Rule
 from floemap.icechart.polaris import STAGE_TYPES, TENTHS, IceType, class_ice_types, ship_class
 from floemap.icechart.read.codes import NO_TYPE, NOT_GIVEN
-from floemap.icechart.read.corrections import chart_file_in, draft_record, is_as_made, publication_record
+from floemap.icechart.read.corrections import OwnRecord, chart_file_in, own_record
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.read.sources import datasets_of
 from floemap.icechart.regimes import Regimes, regimes
@@ -67,8 +67,8 @@ class ChartRisk:
         The draft's mean probability of the classes that it gives.
     by_model
         Whether a polygon is a model's that nobody has corrected, (n,) bool.
-    record
-        Record of the draft or publication beside the chart; empty if there is none.
+    own
+        Record of the draft or publication that lists the chart; None if there is none.
     legend
         Legend of the draft's model; None if it is unknown.
     """
@@ -81,7 +81,7 @@ class ChartRisk:
     alternative_probability: Floats
     confidence: Floats
     by_model: NDArray[np.bool_]
-    record: Mapping[str, Any]
+    own: OwnRecord | None
     legend: Legend | None
 
     @property
@@ -90,23 +90,28 @@ class ChartRisk:
         return self.chart.crs
 
     @property
+    def record(self) -> Mapping[str, Any]:
+        """Content of the record that lists the chart; empty if there is none."""
+        return {} if self.own is None else self.own.record
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the draft or publication, or of the file."""
+        return self.chart.path.absolute().parent if self.own is None else self.own.folder
+
+    @property
     def simulated(self) -> bool:
         """Whether the chart or its record is marked as simulated."""
         return self.chart.simulated or self.record.get("simulated") in (True, "yes")
 
     @property
     def status(self) -> str:
-        """What the record beside the chart says of its status, or that there is none."""
-        if not self.record:
+        """What the record that lists the chart says of its status, or that there is none."""
+        if self.own is None:
             return "of unknown status"
-        if self.chart_is_changed:
+        if not self.own.as_made:
             return "a correction, not published, not for navigation"
         return clean_name(at(self.record, "status", "")) or "of unknown status"
-
-    @property
-    def chart_is_changed(self) -> bool:
-        """Whether the file was changed since its record was written."""
-        return not is_as_made(self.chart.path, self.record)
 
     @property
     def valid(self) -> str | None:
@@ -120,7 +125,7 @@ class ChartRisk:
     @property
     def name(self) -> str:
         """Name of the chart: of the folder of a draft or a publication, or of the file."""
-        return clean_name(self.chart.path.absolute().parent.name if self.record else self.chart.path.name)
+        return clean_name(self.chart.path.name if self.own is None else self.own.folder.name)
 
 
 def chart_risk(path: str | Path, ship: str, *, layer: str | None = None, crs: str | None = None) -> ChartRisk:
@@ -146,12 +151,11 @@ def chart_risk(path: str | Path, ship: str, *, layer: str | None = None, crs: st
     file = chart_file_in(path) if path.is_dir() and not datasets_of(path) else path
     chart = read_chart(file, layer=layer, crs=crs)
     found = regimes(chart, ship)
-    folder = chart.path.parent
-    record = draft_record(folder) or publication_record(folder) or {}
-    legend = _legend(record)
+    own = own_record(chart.files)
+    legend = None if own is None else _legend(own.record)
     n = len(chart)
     names, probability, confidence = np.full(n, "", object), np.full(n, np.nan), np.full(n, np.nan)
-    by_model = _by_model(chart, record)
+    by_model = _by_model(chart, own)
     fields = {f.strip().lower() for f in chart.fields}
     if {"second", "second_p"} <= fields:
         names = np.array([str(v).strip() if v is not None else "" for v in column_of(chart, "second")], object)
@@ -171,14 +175,14 @@ def chart_risk(path: str | Path, ship: str, *, layer: str | None = None, crs: st
         alternative_probability=np.where(np.isnan(alternative), np.nan, probability),
         confidence=confidence,
         by_model=by_model,
-        record=record,
+        own=own,
         legend=legend,
     )
 
 
-def _by_model(chart: Chart, record: Mapping[str, Any]) -> NDArray[np.bool_]:
+def _by_model(chart: Chart, own: OwnRecord | None) -> NDArray[np.bool_]:
     """Return which polygons are a model's that nobody has corrected, (n,): only of these its doubts say something."""
-    if is_as_made(chart.path, record):
+    if own is not None and own.as_made and not own.published:
         return np.ones(len(chart), np.bool_)
     return np.array([str(v).strip().lower() == "yes" for v in column_of(chart, "estimated")], np.bool_)
 

@@ -110,7 +110,7 @@ def assess_route(
     risk = chart_risk(chart, ship, layer=layer, crs=crs)
     folder = place_in(Path(out), f"{planned.path.stem}_{ship}", "the route", path=planned.path, kind=RouteError)
     files = {p.name: sha256(p) for p in risk.chart.files}
-    probabilities = risk.chart.path.parent / PROBABILITIES
+    probabilities = risk.folder / PROBABILITIES
     if risk.legend is not None and probabilities.is_file():
         files[PROBABILITIES] = sha256(probabilities)
     inputs = {"chart": files, "route": sha256(planned.path)}
@@ -120,7 +120,7 @@ def assess_route(
         _warn(done.facts)
         return done
     progress(1, 4, "crossing polygons")
-    with Probabilities(risk.chart.path.parent, risk.legend, ship) as sampled:
+    with Probabilities(risk.folder, risk.legend, ship) as sampled:
         legs = assess_legs([(leg, line_of(leg, lines)) for leg in planned.legs], risk, sampled)
         about = _about(planned, risk, legs, lines, with_probabilities=bool(sampled))
     if all(p.kind == "no chart" for leg in legs for p in leg.pieces):

@@ -176,7 +176,7 @@ def label_chart(
             write_distance(partial / "border_distance.tif", geobox, distances.result(), tags)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)
         record |= _about(read, types, classes, geobox, labels, numbers, tags) | {"polygons_in_table": len(table)}
-        record |= origin_in_record(source.path, labels, geobox, classes)
+        record |= origin_in_record(read, labels, geobox, classes)
         record |= {"coverage": asdict(covering.result()), "sources": told_sources(folder, sources)}
         write_json(partial / STAGE.record, record | {"bytes": made_of(partial)})
     progress(6, 6, "done")

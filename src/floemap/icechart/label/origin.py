@@ -6,7 +6,7 @@ A model that learns from drafts that nobody has corrected learns what the drafts
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from odc.geo.geobox import GeoBox
 from floemap.errors import FloemapError
 from floemap.icechart.dominant_type import class_ids, ice_types
 from floemap.icechart.label.rasterize import look_up, rasterize_polygons
-from floemap.icechart.read.corrections import draft_files, draft_record, is_as_made, publication_record
-from floemap.icechart.read.sigrid3 import read_chart
+from floemap.icechart.read.corrections import draft_files, drafts_near, own_record
+from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.legend import IGNORE, Legend
 from floemap.results.fields import at
 
@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 NEARLY_THE_DRAFT = 0.005
 
 
-def origin_of(chart: Path) -> dict[str, Any] | None:
-    """Return where a chart comes from by the records beside it, JSON-ready; None if no model's draft is behind it.
+def origin_of(files: Sequence[Path]) -> dict[str, Any] | None:
+    """Return where a chart comes from by the records that list its files, or by the draft in its folder or in the one
+    above, which it is a correction of; JSON-ready, None if no model's draft is behind it.
 
     Returns
     -------
@@ -37,38 +38,37 @@ def origin_of(chart: Path) -> dict[str, Any] | None:
     `product`, `model` and `model_sha256` of the draft; of a publication also `analyst`, and `other_egg_share`, the
     share of the draft's area that got another egg.
     """
-    folder = chart.absolute().parent
-    published = publication_record(folder)
-    if published is not None:
-        of = at(published, "correction_of", {})
-        if not of:
-            return None
-        told = {k: of[k] for k in ("product", "model", "model_sha256") if k in of}
-        share = at(published, "changes.total.other_egg_share")
-        told |= {"analyst": at(published, "analyst"), "other_egg_share": share}
-        return {"kind": "published" if is_as_made(chart, published) else "correction"} | told
-    for place in (folder, folder.parent):
-        record = draft_record(place)
-        if record is not None:
-            made = place == folder and chart.absolute() in draft_files(place, record)
-            return {"kind": "draft" if made else "correction"} | _of_draft(record)
-    return None
+    own = own_record(files)
+    if own is None:
+        near = next(drafts_near(files[0]), None)
+        return None if near is None else {"kind": "correction"} | _of_draft(near[1])
+    if not own.published:
+        return {"kind": "draft" if own.as_made else "correction"} | _of_draft(own.record)
+    of = at(own.record, "correction_of", {})
+    if not of:
+        return None
+    told = {k: of[k] for k in ("product", "model", "model_sha256") if k in of}
+    share = at(own.record, "changes.total.other_egg_share")
+    told |= {"analyst": at(own.record, "analyst"), "other_egg_share": share}
+    return {"kind": "published" if own.as_made else "correction"} | told
 
 
-def origin_in_record(chart: Path, labels: NDArray[np.uint8], geobox: GeoBox, legend: Legend) -> dict[str, Any]:
+def origin_in_record(chart: Chart, labels: NDArray[np.uint8], geobox: GeoBox, legend: Legend) -> dict[str, Any]:
     """Return the entry `origin` of label.json, empty if no draft is behind a chart; warn if labels are a model's.
 
     Parameters
     ----------
+    chart
+        The chart.
     labels
-        (rows, cols): class ids of the chart.
+        (rows, cols): its class ids.
     """
-    origin = origin_of(chart)
+    origin = origin_of(chart.files)
     if origin is None:
         return {}
-    origin = _compared_with_draft(origin, chart, labels, geobox, legend)
+    origin = _compared_with_draft(origin, chart.path, labels, geobox, legend)
     for words in notes_of_origin(origin):
-        logger.warning("%s: %s", chart, words)
+        logger.warning("%s: %s", chart.path, words)
     return {"origin": origin}
 
 
@@ -88,8 +88,8 @@ def _compared_with_draft(
     if origin["kind"] != "correction" or "analyst" in origin:
         return dict(origin)
     share = None
-    for place in (chart.absolute().parent, chart.absolute().parent.parent):
-        files = draft_files(place, draft_record(place) or {})
+    for place, record in drafts_near(chart):
+        files = draft_files(place, record)
         if files:
             share = _other_class_share(files[0], labels, geobox, legend)
             break

@@ -7,7 +7,8 @@ from an analyst's correction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,60 @@ DRAFT_RECORD, PUBLICATION_RECORD = "chart.json", "publication.json"
 _DRAFT, _PUBLICATION = "floemap chart", "floemap publish"
 #: Formats of a draft, the most exact first, and the files of each that hold its polygons.
 _PARTS = ((".gpkg", (".gpkg",)), (".shp", (".shp", ".dbf")), (".geojson", (".geojson",)))
+#: Levels of folders in which the record of a file may be: an exchange set has its chart two folders below its own.
+_LEVELS = 3
+
+
+@dataclass(frozen=True)
+class OwnRecord:
+    """The record that lists the files of a chart.
+
+    Attributes
+    ----------
+    folder
+        Folder of the record.
+    record
+        Its content.
+    published
+        Whether it is a publication's, not a draft's.
+    as_made
+        Whether all files that it lists are as they were made.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    published: bool
+    as_made: bool
+
+
+def own_record(files: Iterable[Path]) -> OwnRecord | None:
+    """Return the record that lists a chart's files, None if there is none: a record of other files says nothing of it.
+
+    Parameters
+    ----------
+    files
+        The files that the chart was read from, :attr:`floemap.icechart.read.sigrid3.Chart.files`.
+    """
+    files = [f.absolute() for f in files]
+    for folder in list(files[0].parents)[:_LEVELS] if files else []:
+        for published, record in ((True, publication_record(folder)), (False, draft_record(folder))):
+            listed = names_in(record or {})
+            names = {f: f.relative_to(folder).as_posix() for f in files if f.is_relative_to(folder)}
+            own = {f: name for f, name in names.items() if name in listed}
+            if record is not None and own:
+                as_made = all(is_as_made(f, record, name) for f, name in own.items())
+                return OwnRecord(folder, record, published, as_made)
+    return None
+
+
+def drafts_near(chart: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Give folder and record of the drafts that a chart may be a correction of, whatever its name: in its folder, in
+    the one above."""
+    own = chart.absolute().parent
+    for folder in (own, own.parent):
+        record = draft_record(folder)
+        if record is not None:
+            yield folder, record
 
 
 def draft_record(folder: Path) -> dict[str, Any] | None:
