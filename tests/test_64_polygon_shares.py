@@ -119,6 +119,26 @@ def test_blocks_do_not_change_a_scene_and_do_not_cut_polygons(
     assert parts.values()["pure_weighted_f1"] == pytest.approx(whole.values()["pure_weighted_f1"])
 
 
+def test_a_polygon_is_counted_in_the_block_that_contains_most_of_it() -> None:
+    """Also where blocks have more rows than are read at a time."""
+    rng = np.random.default_rng(0)
+    polygons = table([list(np.eye(7)[i % 6]) for i in range(30)])
+    ids = np.zeros((1100, 60), np.uint16)
+    for i in range(30):  # a bar in each of two blocks, in a column of its own
+        for col in (i, 30 + i):
+            top, bottom = np.sort(rng.integers(0, 1101, 2))
+            ids[top:bottom, col] = i + 1
+    chart = polygons.dominant[ids]
+    grid = BlockGrid(np.array([0, 1100]), np.array([0, 30, 60]), np.ones((1, 2), bool))
+    maps = MapPair(np.zeros(ids.shape, np.uint8), chart, 1000.0, SIX_CLASSES, grid)
+    found = polygon_shares(maps, chart, None, ids, polygons)
+    assert not isinstance(found, str)
+    halves = [np.bincount(half.ravel(), minlength=31)[1:] for half in np.split(ids, 2, axis=1)]
+    left = halves[0] >= halves[1]
+    assert found.amounts["polygons"].tolist() == [left.sum(), (~left).sum()]
+    assert found.amounts["pixels"].tolist() == [sum(halves)[left].sum(), sum(halves)[~left].sum()]
+
+
 def test_shares_that_are_right_have_no_error_wherever_the_types_lie() -> None:
     polygons = table([[0.5, 0.5, 0, 0, 0, 0, 0], [0, 0, 0, 0.2, 0.8, 0, 0]])
     ids = np.repeat(np.array([[1, 2]], np.uint16), 10, axis=1)

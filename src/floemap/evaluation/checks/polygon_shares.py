@@ -5,8 +5,8 @@ saw it scores worse. Here each polygon is one value for each class: the share of
 more than :data:`~floemap.evaluation.scoring.polygons.MOST_UNKNOWN` is unknown do not count. Sums are weighted by
 predicted pixels where the chart has a class.
 
-All counts of a polygon belong to the block that contains most of its pixels: blocks do not cut polygons, polygons that
-lie side by side are drawn together, and the draws are those of all other measures.
+All counts of a polygon but the confusion of pure ones belong to the block that contains most of its pixels: blocks do
+not cut polygons, polygons that lie side by side are drawn together, and the draws are those of all other measures.
 """
 
 from __future__ import annotations
@@ -162,26 +162,24 @@ def polygon_shares(
     classes, grid = len(table.classes), maps.grid
     here = (ids > 0) & (chart != IGNORE) & (maps.prediction != IGNORE)
     predicted = np.zeros((len(table) + 1, classes))
-    most, home = np.zeros(len(table) + 1, np.int64), np.zeros(len(table) + 1, np.intp)
+    drawn = np.zeros((len(grid), len(table) + 1), np.int32)  # pixels of each polygon by block
     mixed = (table.purity < DOMINANT_PERCENT[-1] / 100) & (table.unknown <= MOST_UNKNOWN)
     in_mixed = np.zeros((2, len(table) + 1))
     for block, window in grid.pieces():
         inside = here[window]
         own, seen = ids[window][inside].astype(np.int64), maps.prediction[window][inside]
         predicted += np.bincount(own * classes + seen, minlength=predicted.size).reshape(predicted.shape)
-        drawn = np.bincount(ids[window].ravel(), minlength=len(most))
-        home[drawn > most] = block
-        most = np.maximum(most, drawn)
+        drawn[block] += np.bincount(ids[window].ravel(), minlength=len(predicted))
         if truth is not None:
             true = truth[window][inside]
             known = mixed[own] & (true != IGNORE)
             for i, some in enumerate((known, known & (true == seen))):
-                in_mixed[i] += np.bincount(own[some], minlength=len(most))
+                in_mixed[i] += np.bincount(own[some], minlength=len(predicted))
     sums = sums_by_polygon(table, predicted) | {"mixed_px": in_mixed[0], "mixed_right_px": in_mixed[1]}
     amounts: Blocks = {}
     for name, values in sums.items():
         amounts[name] = np.zeros((len(grid), *values.shape[1:]))
-        np.add.at(amounts[name], home, values)
+        np.add.at(amounts[name], drawn.argmax(axis=0), values)
     pure = np.where(here & (table.purity >= PURE)[ids], chart, np.uint8(IGNORE))
     amounts["pure_confusion"] = grid.confusions(pure, maps.prediction, classes).astype(np.float64)
     return ByBlock(PolygonAmounts, {"classes": keys(maps.legend)}, amounts)
