@@ -91,7 +91,7 @@ def _command(words: tuple[str, ...], command: Any) -> list[str]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and p.name not in _SHARED]
     kinds = _kinds(command)
-    usage = " ".join([*words, "[OPTIONS]", *(_metavar(p, Path) for p in arguments)])
+    usage = " ".join([*words, "[OPTIONS]", *(_in_usage(p) for p in arguments)])
     lines = [f"{'#' * len(words)} {' '.join(words)}\n", f"```\n{usage}\n```\n", inspect.cleandoc(command.help) + "\n"]
     if arguments:
         lines += ["**Arguments**\n", "\n".join(_argument(p) for p in arguments) + "\n"]
@@ -129,6 +129,12 @@ def _bare(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, UnionType):
         return _bare(next(a for a in get_args(annotation) if a is not NoneType))
     return annotation
+
+
+def _in_usage(p: Any) -> str:
+    """Return an argument as the line of usage has it: in brackets where it may be left out, with dots where several."""
+    name = _metavar(p, Path) + ("..." if p.nargs == -1 else "")
+    return name if p.required else f"[{name}]"
 
 
 def _metavar(p: Any, kind: Any) -> str:

@@ -223,13 +223,15 @@ def test_bands_that_cannot_be_matched_are_refused_before_any_work(
 
 
 def test_rates_are_those_of_the_start(tmp_path: Path) -> None:
-    """Whatever the patches of the new training would choose; a checkpoint that names none has the published ones."""
+    """Settings without rates fit every start, whatever the patches of the new training would choose; a checkpoint that
+    names none has the published ones."""
     torch.manual_seed(0)
     for rates in ((1, 1, 2), None):
         path = tmp_path / "start.safetensors"
         save_checkpoint(path, build_model(ModelSettings(rates=rates), 6), dict(ABOUT) | {"legend": "six_classes"})
         settings = LearningSettings(model=ModelSettings(start_from=path), crops=CropSettings(size_px=600))
         assert with_rates(settings).model.rates == (rates or (12, 24, 36))
+        assert read_start(settings.model, SIX_CLASSES, 80.0) is not None
         other = settings.model.model_copy(update={"rates": (2, 4, 6)})
         with pytest.raises(ModelError, match=r"and rates .*; the configuration asks for .* and rates 2, 4, 6"):
             read_start(other, SIX_CLASSES, 80.0)

@@ -50,8 +50,11 @@ def test_every_command_teaches(words: list[str], command: Any) -> None:
     assert {"--out", "--debug", "--quiet", "--verbose"} <= options
     for p in command.params:
         assert getattr(p, "help", None), f"{p.name} has help"
+        assert "--out" not in p.opts or p.metavar in ("DIR", "FOLDER", "FILE"), "the text names it by this word"
+        assert not re.search(r"Undefined|NoneType|<class", str(p.help)), f"{p.name} has a default in words"
     done = RUN.invoke(app, [*words, "--help"])
     assert done.exit_code == 0
+    assert not re.search(r"\.\.\.[\]}]\.\.\.|\[\[", done.stdout), "the usage has its dots and brackets once"
 
 
 @pytest.mark.parametrize("name", sorted({words[0] for words, _ in COMMANDS}))

@@ -29,7 +29,7 @@ def archive(
     scenes: Annotated[
         list[str],
         typer.Argument(
-            metavar="SCENES...",
+            metavar="SCENES",
             help="Products as `floemap chart` takes them; folders of products, also in object stores; "
             "patterns in quotes, as '2018/*.zip'; text files (.txt) with one of these a line.",
         ),

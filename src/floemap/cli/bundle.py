@@ -23,7 +23,9 @@ def bundle(
             "S-411, or an archive of one.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder with the bundle's name.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder with the bundle's name.")
+    ],
     settings: Annotated[
         BundleSettings,
         FromOptions(

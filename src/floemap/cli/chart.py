@@ -74,7 +74,7 @@ def chart(
     products: Annotated[
         list[str],
         typer.Argument(
-            metavar="PRODUCT...",
+            metavar="PRODUCT",
             help="Sentinel-1 GRD products in HH+HV: folders, zips, or prepared ones; addresses of zips (https://), "
             "zips and folders in object stores (s3://, gs://, az://). Also files of AI4Arctic (.nc).",
         ),

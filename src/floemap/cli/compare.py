@@ -14,7 +14,7 @@ from floemap.cli.study_options import Config, Data, Verify, print_comparison, re
 @command("compare", resumes=True)
 def compare(
     config: Config,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for all results.")],
     data: Data = None,
     repeats: Annotated[
         int | None, typer.Option("--repeats", help="Trainings of each loss, in place of [compare] repeats.")

@@ -15,7 +15,7 @@ from floemap.cli.app import command, stdout
 @command("config")
 def config(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Name of the configuration. (default: list all of them)")
+        str | None, typer.Argument(metavar="NAME", help="Name of the configuration. (default: list all of them)")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the configuration to this new file.")

@@ -12,7 +12,7 @@ from floemap.cli.app import command, stdout
 
 @command("demo", resumes=True)
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for all results.")] = Path("demo"),
     size: Annotated[
         Literal["small", "smallest"], typer.Option("--size", help="Size of the scenes; smallest is for a quick check.")
     ] = "small",

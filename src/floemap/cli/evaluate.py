@@ -21,7 +21,9 @@ def evaluate(
     labels: Annotated[
         Path, typer.Option("--labels", metavar="LABELS", help="A folder made by `floemap label`, or its labels.tif.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder of the prediction's name.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder of the prediction's name.")
+    ],
     *,
     truth: Annotated[
         Path | None, typer.Option("--truth", help="The truth.tif of a simulated scene, on the same grid.")

@@ -26,7 +26,7 @@ fetch = group("fetch", "Download published data.")
 @command("extremeearth", to=fetch, resumes=True)
 def extremeearth(
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Download the missing files into this folder.")
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Download the missing files into this folder.")
     ] = None,
     check: Annotated[
         Path | None, typer.Option(help="Download nothing; check this folder, of any layout, zips included.")
@@ -117,7 +117,10 @@ def ai4arctic(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Download the missing files into this folder; with --check, write check.json."
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Download the missing files into this folder; with --check, write check.json.",
         ),
     ] = None,
     check: Annotated[Path | None, typer.Option(help="Download nothing; check this folder, of any layout.")] = None,
@@ -237,7 +240,7 @@ def _print_ai4arctic(inventory: Ai4Inventory, facts: dict[str, Any]) -> None:
 
 @command("weights", to=fetch, resumes=True)
 def weights(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the file.")] = Path("weights"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the file.")] = Path("weights"),
 ) -> None:
     """Download the ImageNet weights of ResNet18 from which the published study started (47 MB, torchvision's file).
 

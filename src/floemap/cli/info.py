@@ -29,7 +29,10 @@ def info(
         typer.Option("--crs", help="CRS of a chart whose file has none, or one without a position on the earth."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Also write info.json, and for a chart map.png, to this folder.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Also write info.json, and for a chart map.png, to this folder."
+        ),
     ] = None,
 ) -> None:
     """Describe a file or folder, and what is wrong with it.

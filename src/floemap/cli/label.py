@@ -32,7 +32,9 @@ def label(
         Path,
         typer.Option("--like", metavar="PRODUCT", help="Prepared product, or any raster: use its grid and mask."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder of the chart's name.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder of the chart's name.")
+    ],
     settings: Annotated[
         LabelSettings,
         FromOptions(

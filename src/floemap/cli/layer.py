@@ -22,6 +22,7 @@ _Out = Annotated[
     typer.Option(
         "--out",
         "-o",
+        metavar="DIR",
         help="Folder for the layer. The default is PRODUCT's own folder, the only one from which models read layers.",
     ),
 ]
@@ -31,7 +32,7 @@ _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make finished lay
 @command("distance-to-land", layer)
 def distance_to_land(
     products: Annotated[
-        list[Path], typer.Argument(metavar="PRODUCT...", help="Prepared products: folders, or their product.tif.")
+        list[Path], typer.Argument(metavar="PRODUCT", help="Prepared products: folders, or their product.tif.")
     ],
     land: Annotated[Path, typer.Option("--land", metavar="FILE", help="Polygons of land, or an ice chart with land.")],
     settings: Annotated[DistanceSettings, FromOptions({"cap_km": "--cap KM"})],

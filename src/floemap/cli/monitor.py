@@ -17,7 +17,9 @@ def monitor(
     published: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with charts that `floemap publish` made.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Also write monitor.json, CSV tables and a picture to this folder."),
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Also write monitor.json, CSV tables and a picture to this folder."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")] = False,
 ) -> None:

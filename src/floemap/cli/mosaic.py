@@ -14,11 +14,11 @@ from floemap.cli.app import command, print_result
 def mosaic(
     charts: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="CHART...", help="Folders of `floemap chart`, or their grid.nc, of one legend and grid."
-        ),
+        typer.Argument(metavar="CHART", help="Folders of `floemap chart`, or their grid.nc, of one legend and grid."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder of the mosaic's name.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder of the mosaic's name.")
+    ],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the mosaic.")] = "mosaic",
     prefer: Annotated[
         Literal["newest", "certain"],

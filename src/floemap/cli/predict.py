@@ -22,7 +22,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, 
 @command("predict")
 def predict(
     products: Annotated[
-        list[Path], typer.Argument(metavar="PRODUCT...", help="Prepared products: folders, or their product.tif.")
+        list[Path], typer.Argument(metavar="PRODUCT", help="Prepared products: folders, or their product.tif.")
     ],
     model: Annotated[Path, typer.Option("--model", metavar="CHECKPOINT", help="A trained model, .safetensors.")],
     out: Out,

@@ -25,7 +25,7 @@ def prepare(
     products: Annotated[
         list[str],
         typer.Argument(
-            metavar="PRODUCT...",
+            metavar="PRODUCT",
             help="Sentinel-1 GRD products in HH+HV: folders or zips; addresses of zips (https://), zips and folders "
             "in object stores (s3://, gs://, az://). Also files of AI4Arctic (.nc).",
         ),

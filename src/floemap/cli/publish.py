@@ -23,7 +23,10 @@ def publish(
             help="Draft chart or its correction: GeoPackage, SIGRID-3 shapefile (.shp), GeoJSON, or an archive of one.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder that gets a folder with the chart's standard name.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder with the chart's standard name."),
+    ],
     analyst: Annotated[
         str, typer.Option("--analyst", metavar="NAME", help="Analyst who is responsible for the chart.")
     ],

@@ -36,7 +36,10 @@ def route(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder that gets a folder with the name of the route and the class.")
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Folder that gets a folder with the name of the route and the class."
+        ),
     ],
     legs: Annotated[
         Literal["rhumb", "great-circle"],

@@ -47,7 +47,9 @@ class FromOptions:
             field = _field(kind, key)
             values = str if metavar.endswith(",...") else _values(field.annotation)
             words = words or _words(field)
-            if "default" not in words.lower() and field.default not in (None, ()):
+            if field.is_required():
+                words += " (required, here or in --config)" if self.config else " (required)"
+            elif "default" not in words.lower() and field.default not in (None, ()):
                 words += f" (default: {_default(name, field.default)})"
             info = typer.Option(name, metavar=metavar or None, help=words, show_default=False)
             yield _keyword(_identifier(option), values, info)

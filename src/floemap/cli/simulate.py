@@ -11,7 +11,7 @@ from floemap.cli.app import command, group, print_result, stderr, stdout
 
 simulate = group("simulate", "Simulate scenes and charts with known truth. They are no evidence about real ice.")
 
-_Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+_Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
 _Seed = Annotated[
     int, typer.Option("--seed", help="Seed: another one gives another ice, the same one gives identical files.")
 ]

@@ -14,7 +14,7 @@ from floemap.cli.study_options import Config, Data, SceneJobs, Verify, read_stud
 @command("train", resumes=True)
 def train(
     config: Config,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for data, split and model.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for data, split and model.")],
     data: Data = None,
     loss: Annotated[
         str | None,

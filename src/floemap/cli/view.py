@@ -13,7 +13,7 @@ from floemap.cli.app import command, stderr, stdout
 @command("view")
 def view(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders that floemap made, or that contain such folders.")
+        list[Path], typer.Argument(metavar="DIR", help="Folders that floemap made, or that contain such folders.")
     ],
     *,
     export: Annotated[

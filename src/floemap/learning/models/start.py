@@ -59,7 +59,9 @@ def read_start(
     start = load_checkpoint(settings.start_from)
     _check_bands(start, bands)
     check_fits(start, bands=start.bands, resolution_m=resolution_m, legend=legend)
-    own, asked = _in_words(start.model.settings), _in_words(settings)
+    built = start.model.settings
+    asked_for = settings if settings.rates else settings.model_copy(update={"rates": built.rates})  # else the start's
+    own, asked = _in_words(built), _in_words(asked_for)
     if own != asked:
         raise ModelError(
             f"is the model {own}; the configuration asks for {asked}.",
