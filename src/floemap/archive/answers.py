@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from floemap.archive.attendance import Attendance, Patience, lost
 from floemap.archive.cluster import Cluster
 from floemap.archive.rows import failed_row
 from floemap.archive.scenes import scene_name
@@ -17,22 +19,37 @@ from floemap.outcomes import Outcome
 from floemap.remote.address import Address, path_of
 
 if TYPE_CHECKING:
-    from distributed import Future
+    from distributed import Future, as_completed
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two looks whether an answer has arrived.
+_POLL_S = 0.1
+
 
 def final_answers(
-    cluster: Cluster, order: Order, products: Sequence[Path | Address], retries: int
+    cluster: Cluster,
+    order: Order,
+    products: Sequence[Path | Address],
+    retries: int,
+    patience: Patience = Patience(),  # noqa: B008  it is frozen
 ) -> Iterator[tuple[Answer, int]]:
     """Yield the final answer of each product with the number of its tries, as they arrive.
 
     Products of the same name share a task, because their charts would have the same folder. Tasks whose workers died
     too often are tried once more, one at a time: who shared a worker with a product that kills it then succeeds.
+
+    Raises
+    ------
+    FloemapError
+        If the scheduler is lost, or a local cluster gets no process; see
+        :class:`floemap.archive.attendance.Attendance`.
+    Exception
+        What the first products raise if the models cannot be loaded.
     """
     from distributed import KilledWorker, as_completed
 
-    client = cluster.client
+    client, attendance = cluster.client, Attendance(cluster, patience)
     if not cluster.workers:
         logger.warning("the scheduler has no worker yet; the work begins when one arrives")
     same: dict[str, list[Path | Address]] = {}
@@ -45,17 +62,17 @@ def final_answers(
     waiting: dict[Any, tuple[list[Path | Address], int]] = {}
     for group in same.values():
         waiting[submit(group)] = (group, 1)
-    charted, suspects = 0, []
+    charted, suspects = 0, list[list[Path | Address]]()
     arriving = as_completed(list(waiting))
-    for future in arriving:
+    for future in _as_they_arrive(arriving, attendance):
+        found = _found(future, attendance, len(waiting) + len(suspects))
         group, tries = waiting.pop(future)
-        error = _error_of(future)
-        if isinstance(error, KilledWorker):
+        if isinstance(found, KilledWorker):
             suspects.append(group)
             continue
-        if error is not None and not charted and not isinstance(error, OSError | MemoryError):
-            raise error  # the models cannot be loaded, and no product can be charted
-        answers = future.result() if error is None else _lost(group, error)
+        if isinstance(found, BaseException) and not charted and not isinstance(found, OSError | MemoryError):
+            raise found  # the models cannot be loaded, and no product can be charted
+        answers = _lost(group, found) if isinstance(found, BaseException) else found
         passing = {a.outcome.product for a in answers if a.passing and tries <= retries}
         again = [product for product in group if path_of(product) in passing]
         if again:
@@ -68,27 +85,49 @@ def final_answers(
             if answer.outcome.product not in passing:
                 yield answer, tries + answer.stopped
         future.release()
-    for group in suspects:
-        future = submit(group)
-        error = _error_of(future)
-        for answer in future.result() if error is None else _lost(group, error):
-            yield answer, answer.stopped + 1 if answer.stopped else retries + 2
-        future.release()
+    for alone, group in enumerate(suspects):
+        for future in _as_they_arrive(as_completed([submit(group)]), attendance):
+            found = _found(future, attendance, len(suspects) - alone)
+            for answer in _lost(group, found) if isinstance(found, BaseException) else found:
+                yield answer, answer.stopped + 1 if answer.stopped else retries + 2
+            future.release()
 
 
-def _error_of(future: Future) -> BaseException | None:
-    """Wait for a task; return its error, None if it has a result.
+def _as_they_arrive(arriving: as_completed, attendance: Attendance) -> Iterator[Future]:
+    """Yield tasks as they end; look after the workers meanwhile."""
+    while not arriving.is_empty():
+        if arriving.has_ready():
+            yield next(arriving)
+        else:
+            attendance.look(arriving.count())
+            time.sleep(_POLL_S)
+
+
+def _found(future: Future, attendance: Attendance, waiting: int) -> list[Answer] | BaseException:
+    """Return the answers of a task that has ended, or its error.
+
+    The answers are in the memory of the worker. If that has died since, the task is done once more.
 
     Raises
     ------
     FloemapError
-        If the scheduler has lost it.
+        If the scheduler has lost the task, or see :meth:`floemap.archive.attendance.Attendance.look`.
     """
-    error: BaseException | None = future.exception()
-    if future.status in ("cancelled", "lost"):
-        hint = "Start a scheduler again and repeat the command: it resumes."
-        raise FloemapError("the connection to the scheduler is lost.", hint=hint)
-    return error
+    while True:
+        if future.status == "cancelled":
+            raise lost()
+        try:
+            error: BaseException | None = future.exception(timeout=attendance.patience.look_s)
+            if error is None and future.status == "finished":
+                answers: list[Answer] = future.result(timeout=attendance.patience.look_s)
+                return answers
+            if error is not None:
+                return error
+        except TimeoutError:
+            attendance.look(waiting)
+        except Exception:
+            if future.status not in ("error", "cancelled"):
+                raise
 
 
 def _lost(group: Sequence[Path | Address], error: BaseException) -> list[Answer]:
