@@ -286,10 +286,31 @@ def test_whatever_goes_wrong_is_an_error_of_ours() -> None:
         regular_file("none")
 
 
+def test_a_path_that_does_not_exist_is_compared_with_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts" / "chart.gpkg").touch()
+    meant = {"charts/chrt.gpkg": "chart.gpkg", "chart/chart.gpkg": "charts", "chart/a/b.gpkg": "charts"}
+    monkeypatch.chdir(tmp_path)
+    for base, told in ((tmp_path, str(tmp_path)), (Path(), "the current folder")):
+        for name, similar in meant.items():
+            with pytest.raises(FloemapError) as e:
+                regular_file(base / name)
+            where = str(base / "charts") if similar == "chart.gpkg" else told
+            wrong = "chrt.gpkg" if similar == "chart.gpkg" else "chart"
+            assert e.value.hint == f"There is no {wrong!r} in {where}: did you mean {similar!r}?"
+    with pytest.raises(FloemapError, match="There is no 'x' in the current folder"):
+        regular_file("x")
+    with pytest.raises(FloemapError, match=r"There is no 'x' in .*gpkg"):
+        regular_file("charts/chart.gpkg/x")
+
+
 def test_a_folder_that_is_missing_and_one_that_is_none_are_different_errors(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert existing_folder(tmp_path) == tmp_path
-    for name, words in (("none", "does not exist. Look."), ("file", "is not a folder. Look.")):
+    absent = f"does not exist. There is no 'none' in {tmp_path}. Look."
+    for name, words in (("none", absent), ("file", "is not a folder. Look.")):
         with pytest.raises(FloemapError) as e:
             existing_folder(tmp_path / name, "Look.")
         assert str(e.value) == f"{tmp_path / name}: {words}"

@@ -707,7 +707,7 @@ def test_the_program_itself(tmp_path: Path) -> None:
     )  # fmt: skip
     assert run.returncode == 1
     assert run.stdout == ""
-    assert run.stderr == f"error: {tmp_path / 'no.zip'}: does not exist.\n"
+    assert run.stderr == f"error: {tmp_path / 'no.zip'}: does not exist. There is no 'no.zip' in {tmp_path}.\n"
     assert not (tmp_path / "out").exists()
 
 

@@ -132,7 +132,7 @@ def test_a_broken_ring_is_mended_and_named(
     assert chart.report.repaired == 1
     number = chart.polygons.index[1]
     assert chart.report.repaired_ids == (number,)
-    assert f"1 polygons had invalid geometry and were repaired: {number}" in caplog.text
+    assert f"1 polygon has invalid geometry, which is repaired: {number}" in caplog.text
 
 
 def _geopackage_of(path: Path, rings: list[Ring]) -> Path:

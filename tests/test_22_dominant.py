@@ -262,7 +262,7 @@ def test_an_unnamed_remainder_that_is_larger_is_counted(read: Any, caplog: pytes
     with caplog.at_level(logging.INFO, "floemap"):
         types = ice_types(read(ice("92", CA="20", SA="95", CB="10", SB="86"), ice("92", CA="50", SA="95")))
     assert types.remainder_larger == 1
-    assert "in 1 polygons more ice is of unnamed type" in caplog.text
+    assert "in 1 polygon more ice is of unnamed type" in caplog.text
 
 
 def test_an_unmapped_stage_is_refused_or_counted_and_never_a_class(read: Any) -> None:

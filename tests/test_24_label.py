@@ -260,13 +260,13 @@ def test_facts_of_a_chart(tmp_path: Path) -> None:
     assert sum(facts["decisions"].values()) == 7
     assert facts["polygons_by_dominant_type"]["95 old ice"] == 1
     assert chart_problems(facts) == [
-        "1 polygons have the concentration 54, which is not a code.",
-        "1 polygons have the stage 90, which has no class.",
+        "1 polygon has the concentration 54, which is not a code.",
+        "1 polygon has the stage 90, which has no class.",
     ]
     words = dict(chart_lines(facts))
     assert words["Ice chart"] == "c, SIGRID-3"
     assert "  90 not a SIGRID-3 stage" in words
-    assert any("SA is 90 in 1 polygons" in w for name, w in chart_lines(facts) if name == "Oddity")
+    assert any("SA is 90 in 1 polygon" in w for name, w in chart_lines(facts) if name == "Oddity")
     clean = chart_facts(read_chart(write_chart(tmp_path / "clean.gpkg")))
     assert dict(chart_lines(clean))["Oddities"] == "none found"
     assert chart_problems(clean) == []

@@ -173,7 +173,7 @@ def test_a_correction_of_one_field_alone_is_told(
     number = read_chart(path).polygons.index[row]
     with caplog.at_level(logging.WARNING, "floemap"):
         made = label_chart(path, like, tmp_path / "out", LabelSettings(legend="extremeearth"))
-    words = f"in 1 polygons CLASS is another than POLY_TYPE, CT and SA say, which count: {number}."
+    words = f"in 1 polygon CLASS is another than POLY_TYPE, CT and SA say, which count: {number}."
     assert words in caplog.text
     assert json.loads(made.record.read_text())["oddities"]["other_class_ids"] == [number]
     again = CliRunner().invoke(
@@ -203,7 +203,7 @@ def test_a_new_polygon_without_codes_is_named(tmp_path: Path, like: Path, caplog
     with caplog.at_level(logging.WARNING, "floemap"):
         label_chart(path, like, tmp_path / "out")
     assert "2 polygons have no POLY_TYPE: 2, 4" in caplog.text
-    assert "1 polygons have neither POLY_TYPE nor CT nor SA: 2" in caplog.text
+    assert "1 polygon has neither POLY_TYPE nor CT nor SA: 2" in caplog.text
     assert "which count: 2." in caplog.text
 
 

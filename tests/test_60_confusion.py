@@ -98,7 +98,7 @@ def test_an_id_outside_the_legend_is_named(odd: int, beside: int) -> None:
 
 def test_many_odd_ids_are_named_shortly() -> None:
     bad = np.arange(100, 110, dtype=np.uint8)[None]
-    with pytest.raises(ConfigError, match=r"100 at 1 pixels.*104 at 1 pixels and 5 further ids"):
+    with pytest.raises(ConfigError, match=r"100 at 1 pixel,.*104 at 1 pixel and 5 further ids"):
         confusion(bad, bad, CLASSES)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from floemap.counts import counted
 from floemap.demo import demo_study
 from floemap.report.provenance import configuration_text
 from floemap.study.settings import Study
@@ -37,3 +39,38 @@ def test_nobody_is_told_to_install_a_package_name_that_is_not_ours() -> None:
     files = [*ROOT.glob("src/**/*.py"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     told = re.compile(r"pip install (?:-U |--upgrade )?['\"]?floemap")
     assert [p.name for p in files if told.search(p.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize(
+    "number, words", [(0, "0 polygons"), (1, "1 polygon"), (2, "2 polygons"), (1234, "1,234 polygons")]
+)
+def test_a_number_stands_before_the_form_that_it_takes(number: int, words: str) -> None:
+    assert counted(number, "polygon") == words
+    both = counted(number, "vertex is|vertices are")
+    assert both.endswith("vertex is" if number == 1 else "vertices are")
+
+
+def test_no_message_has_a_number_before_a_plural_that_may_be_one() -> None:
+    """Of one polygon, a message says "1 polygon has": such numbers go through `counted`."""
+    things = r"polygons|features|vertices|gaps|pairs|drafts|(published )?charts|(validation )?polygons|weights|"
+    things += r"(more|further|shorter) [a-z]+s|azimuth blocks|parts of the annotation"
+    # "3 of 5 polygons" is right for any number, and an exchange set or an archive is named so if it has several charts.
+    told = re.compile(rf"(?<!of )(?<!holds )(?:\0|%d) (?:{things})\b")
+    found = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)) if re.search(rf"(?:}}|%d) (?:{things})\b", source) else ():
+            if isinstance(node, ast.JoinedStr):
+                names = [
+                    v.value.id
+                    for v in node.values
+                    if isinstance(v, ast.FormattedValue) and isinstance(v.value, ast.Name)
+                ]
+                text = "".join(str(v.value) if isinstance(v, ast.Constant) else "\0" for v in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names, text = [], node.value
+            else:
+                continue
+            if told.search(text) and names != ["reader"]:  # who reads polygons, not how many
+                found.append(f"{path.name}:{node.lineno}: {text[:60]!r}")
+    assert found == []

@@ -70,6 +70,19 @@ def hints() -> list[tuple[str, str]]:
     return found
 
 
+def test_every_error_of_bundles_and_routes_has_a_way_out() -> None:
+    """So has every check of a path, through which the others read."""
+    ours = {"FloemapError", "ChartError", "ConfigError", "RouteError", "OutputError", "GridError", "kind"}
+    found = []
+    for path in [*(SOURCES / "bundle").glob("*.py"), *(SOURCES / "routes").glob("*.py"), SOURCES / "files.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                without = "hint" not in {k.arg for k in node.exc.keywords}
+                if without and (kind := ast.unparse(node.exc.func)) in ours:
+                    found.append(f"{path.name}:{node.lineno}: {kind}")
+    assert found == []
+
+
 def without_quotes(text: str) -> str:
     return re.sub(r"`[^`]*`", "", text)
 

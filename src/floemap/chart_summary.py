@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from floemap.counts import counted
 from floemap.grid import degrees
 from floemap.results.fields import at
 
@@ -74,7 +75,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def summary_line(summary: Mapping[str, Any]) -> str:
     """Return a summary in one line, for one of many charts."""
     shares = [f"{_words(t['class'])} {t['percent']:.0f} %" for t in summary["types"] if t["percent"] is not None]
-    parts = [] if summary["polygons"] is None else [f"{summary['polygons']} polygons"]
+    parts = [] if summary["polygons"] is None else [counted(summary["polygons"], "polygon")]
     parts += [", ".join(shares)] if shares else []
     parts += [f"review first {_place(spot)}" for spot in summary["review"][:1]]
     return "; ".join(parts)

@@ -4,5 +4,9 @@ from __future__ import annotations
 
 
 def counted(number: int, thing: str) -> str:
-    """Return a number of things in words, as in "1 chart" and "2 charts"; `thing` is in the singular."""
-    return f"{number:,} {thing if number == 1 else f'{thing}s'}"
+    """Return a number of things in words, as in "1 chart" and "2 charts".
+
+    `thing` is in the singular; where more than an s tells it from its plural, both: "polygon has|polygons have".
+    """
+    one, _, several = thing.partition("|")
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"

@@ -5,10 +5,16 @@ from __future__ import annotations
 import codecs
 import os
 import stat
+from itertools import islice
 from pathlib import Path
 
-from floemap.errors import FloemapError, OutputError
+from floemap.errors import FloemapError, OutputError, did_you_mean
 
+#: Names of a folder among which a similar one is looked for.
+_MOST_NAMES = 10_000
+
+#: Hint for a file that the operating system does not let one read.
+CHECK_READABLE = "Check the path and your permission to read."
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -32,11 +38,12 @@ def regular_file(path: str | Path, kind: type[FloemapError] = FloemapError) -> P
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise kind("does not exist.", path=path) from None
+        raise kind("does not exist.", path=path, hint=similar_path(path)) from None
     except (OSError, ValueError) as e:  # no permission, a loop of links, a name that is too long or has a null byte
-        raise kind(f"cannot be read: {getattr(e, 'strerror', None) or e}.", path=path) from e
+        reason = getattr(e, "strerror", None) or e
+        raise kind(f"cannot be read: {reason}.", path=path, hint=CHECK_READABLE) from e
     if stat.S_ISDIR(mode):
-        raise kind("is a folder, where a file is needed.", path=path)
+        raise kind("is a folder, where a file is needed.", path=path, hint="Give a file.")
     if not stat.S_ISREG(mode):
         raise kind(
             f"is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file.", path=path, hint="Give a file."
@@ -57,8 +64,24 @@ def existing_folder(path: str | Path, hint: str | None = None) -> Path:
     path = Path(path)
     if not path.is_dir():
         there = os.path.lexists(path)
-        raise FloemapError("is not a folder." if there else "does not exist.", path=path, hint=hint)
+        looked = "" if there else similar_path(path)
+        message = "is not a folder." if there else "does not exist."
+        raise FloemapError(message, path=path, hint=" ".join(filter(None, (looked, hint))) or None)
     return path
+
+
+def similar_path(path: str | Path) -> str:
+    """Return the hint for a path that does not exist: where it ends, and a similar name there, if there is one."""
+    path = Path(path)
+    missing = next((p for p in reversed((path, *path.parents)) if not os.path.lexists(p)), path)
+    folder = missing.parent
+    where = "the current folder" if folder == Path() else folder
+    try:
+        with os.scandir(folder) as entries:
+            meant = did_you_mean(missing.name, (entry.name for entry in islice(entries, _MOST_NAMES)))
+    except (OSError, ValueError):  # no permission, a file in place of a folder, a null byte
+        meant = ""
+    return f"There is no {missing.name!r} in {where}{f': {meant}' if meant else '.'}"
 
 
 def decoded(content: bytes, errors: str = "strict") -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from floemap.archive.scenes import products_in
 from floemap.errors import FloemapError
+from floemap.files import similar_path
 from floemap.zips import UNREADABLE
 
 
@@ -64,7 +65,7 @@ class Arrivals:
         try:
             there = list(products_in(self._folder))
         except FileNotFoundError as e:
-            raise FloemapError("does not exist.", path=self._folder) from e
+            raise FloemapError("does not exist.", path=self._folder, hint=similar_path(self._folder)) from e
         except OSError as e:
             raise FloemapError(f"cannot be looked into: {e.strerror or e}.", path=self._folder) from e
         now, seen, arrived = self._clock(), {}, []

@@ -70,7 +70,9 @@ def crop(chart: Chart, area: Area) -> Crop:
     try:
         drawn = project(chart.geometries[near], chart.crs, area.crs, _TOLERANCE_M)
     except ChartError as e:
-        raise ChartError(f"its polygons cannot be projected to the area: {e.message}", path=chart.path) from e
+        message = f"its polygons cannot be projected to the area: {e.message}"
+        hint = "Give a smaller --area, or one that lies in the chart."
+        raise ChartError(message, path=chart.path, hint=hint) from e
     drawn = shapely.make_valid(drawn, method="structure", keep_collapsed=False)
     inside = shapely.intersects(drawn, area.shape)
     rows, drawn = near[inside], drawn[inside]

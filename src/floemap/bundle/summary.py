@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from floemap.bundle.area import Area, position
 from floemap.bundle.measures import ice_edge, water_and_ice
 from floemap.bundle.source import ChartFacts
+from floemap.counts import counted
 from floemap.grid import NAUTICAL_MILE_M
 from floemap.icechart.dominant_type import IceTypes, Rule, ice_types
 from floemap.icechart.read.codes import NO_TYPE, NOT_GIVEN
@@ -229,7 +230,8 @@ def _edge_lines(chart: Chart, crs: pyproj.CRS) -> list[str]:
     lines = [line if line[:1].isalnum() and "_" not in line else f"   {line.replace('_', ' ')}" for line in lines]
     rest = [p for p in pieces if p not in long]
     if rest:
-        lines.append(f"and {len(rest)} shorter lines, {sum(p.length for p in rest) / NAUTICAL_MILE_M:.0f} nm in all")
+        length_nm = sum(p.length for p in rest) / NAUTICAL_MILE_M
+        lines.append(f"and {counted(len(rest), 'shorter line')}, {length_nm:.0f} nm in all")
     return lines
 
 

@@ -11,6 +11,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from floemap.counts import counted
 from floemap.grid import box_in_words, extent_of
 from floemap.icechart.dominant_type import IceTypes, Rule, ice_types, unmapped_stages
 from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
@@ -30,6 +31,7 @@ _WITHOUT_STAGE: Mapping[Rule, str] = {
     Rule.NO_STAGE: "ice without a stage",
     Rule.UNKNOWN_PARTS: "ice of unknown parts",
 }
+_HAVE = "polygon has|polygons have"
 
 
 def chart_facts(chart: Chart) -> dict[str, Any]:
@@ -108,8 +110,8 @@ def chart_problems(facts: Mapping[str, Any]) -> list[str]:
     odd = facts["oddities"]
     concentrations, stages = odd["odd_concentrations"], odd["unmapped_stages"]["six_classes"]
     return [
-        *(f"{n} polygons have the concentration {code}, which is not a code." for code, n in concentrations.items()),
-        *(f"{n} polygons have the stage {code}, which has no class." for code, n in stages.items()),
+        *(f"{counted(n, _HAVE)} the concentration {code}, which is not a code." for code, n in concentrations.items()),
+        *(f"{counted(n, _HAVE)} the stage {code}, which has no class." for code, n in stages.items()),
     ]
 
 
@@ -121,13 +123,13 @@ def chart_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Layer", facts["layer"]),
         ("CRS", facts["crs"] + (f" (EPSG:{facts['epsg']})" if facts["epsg"] else "")),
         ("Place", box_in_words(*facts["bbox_lonlat_deg"])),
-        ("Polygons", f"{facts['polygons']:,} ({types}), {facts['vertices']:,} vertices"),
+        ("Polygons", f"{facts['polygons']:,} ({types}), {counted(facts['vertices'], 'vertex|vertices')}"),
         ("Area", f"{facts['area_km2']:,.0f} km²"),
     ]
     for kind, area in facts["area_by_dominant_type_km2"].items():
         share = area / facts["area_km2"] if facts["area_km2"] else 0
         count = facts["polygons_by_dominant_type"][kind]
-        lines.append((f"  {kind}", f"{area:,.0f} km², {share:.1%}, {count} polygons"))
+        lines.append((f"  {kind}", f"{area:,.0f} km², {share:.1%}, {counted(count, 'polygon')}"))
     lines.append(("Decided by", ", ".join(f"{rule.replace('_', ' ')} {n}" for rule, n in facts["decisions"].items())))
     lines += [("Oddity", words) for words in _oddities(facts)] or [("Oddities", "none found")]
     return lines
@@ -137,16 +139,20 @@ def _oddities(facts: Mapping[str, Any]) -> list[str]:
     odd, coverage = facts["oddities"], facts["coverage"]
     found = findings_in_words(odd)
     if odd["unnamed_remainder_larger"]:
-        found.append(f"{odd['unnamed_remainder_larger']} polygons have more ice of unnamed type than of any named type")
+        having = counted(odd["unnamed_remainder_larger"], _HAVE)
+        found.append(f"{having} more ice of unnamed type than of any named type")
     other = odd["other_class_ids"]
     if other:
-        found.append(f"{len(other)} polygons have a CLASS that differs from their codes: {some_of(other)}")
+        found.append(f"{counted(len(other), _HAVE)} a CLASS that differs from the codes: {some_of(other)}")
     for column, codes in odd["thickness"].items():
-        found += [f"{column} is {code}, {stage_in_words(code)}, in {n} polygons" for code, n in codes.items()]
+        found += [
+            f"{column} is {code}, {stage_in_words(code)}, in {counted(n, 'polygon')}" for code, n in codes.items()
+        ]
     if not coverage["measured"]:
         found.append("so many polygons overlap that overlaps and gaps were not measured")
     if coverage["overlapping_pairs"]:
-        found.append(f"{coverage['overlapping_pairs']} pairs overlap, {coverage['overlap_m2'] / 1e6:,.1f} km²")
+        pairs = counted(coverage["overlapping_pairs"], "pair overlaps|pairs overlap")
+        found.append(f"{pairs}, {coverage['overlap_m2'] / 1e6:,.1f} km²")
     if coverage["gaps"]:
-        found.append(f"{coverage['gaps']} gaps between polygons, {coverage['gap_m2'] / 1e6:,.1f} km²")
+        found.append(f"{counted(coverage['gaps'], 'gap')} between polygons, {coverage['gap_m2'] / 1e6:,.1f} km²")
     return found

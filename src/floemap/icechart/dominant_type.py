@@ -30,6 +30,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from floemap.counts import counted
 from floemap.errors import ChartError
 from floemap.icechart.read.codes import (
     BERGY_WATER_CODE,
@@ -189,7 +190,8 @@ def ice_types(chart: Chart, *, unmapped: Unmapped = "error", without_parts: With
     unnamed = np.where(is_ice & ~single, np.nan_to_num(full) - known.sum(axis=1), 0)
     larger = int(((unnamed > largest + _SUM_EPSILON) & (rule != Rule.UNKNOWN_PARTS)).sum())
     if larger:
-        logger.info("%s: in %d polygons more ice is of unnamed type than of any named", chart.path, larger)
+        where = counted(larger, "polygon")
+        logger.info("%s: in %s more ice is of unnamed type than of any named", chart.path, where)
     features = np.asarray(chart.polygons.index)
     without = tuple(features[several].tolist())
     return IceTypes(features, rule, stage, stages, shares, water, concentration, larger, without, odd)

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from floemap.cartography import class_legend, furnish, show_raster
+from floemap.counts import counted
 from floemap.grid import degrees
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.label.rasterize import rasterize_polygons
@@ -75,12 +76,13 @@ def _findings(changes: Mapping[str, Any]) -> list[str]:
     found = [
         f"{_percent(total['other_type_share'])} of the draft's area at sea has another dominant type, "
         f"{_percent(total['other_egg_share'])} another egg.",
-        f"Borders of {moved} polygons moved; {polygons['new']} polygons are new, {polygons['removed']} were removed.",
+        f"Borders of {counted(moved, 'polygon')} moved; {counted(polygons['new'], 'polygon is|polygons are')} new, "
+        f"{counted(polygons['removed'], 'polygon was|polygons were')} removed.",
     ]
     if changes["minutes"] is not None:
-        found.append(f"The correction took {changes['minutes']:g} minutes.")
+        found.append(f"The correction took {changes['minutes']:g} min.")
     if changes["left_as_drafted"]:
-        found.append(f"{len(changes['left_as_drafted'])} of the draft's places to review are as in the draft.")
+        found.append(f"Left as in the draft: {counted(len(changes['left_as_drafted']), 'place')} to review.")
     return found
 
 

@@ -11,6 +11,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from floemap.counts import counted
 from floemap.errors import ChartError
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.read.codes import NOT_GIVEN, UNKNOWN_CODES
@@ -216,13 +217,13 @@ def _notes(chart: EditedChart, several: NDArray[np.int64], draft: Draft | None) 
     unknown = ice & np.isin(chart.codes["ct"], list(UNKNOWN_CODES))
     undetermined = ice & (chart.codes["sa"] == 99)
     found = [
-        (unknown, "polygons have an unknown total concentration, CT 99"),
-        (undetermined, "polygons have ice of undetermined stage, SA 99"),
-        (chart.estimated, "polygons are marked as ESTIMATED, a model's estimates that nobody has checked"),
-        (np.isin(chart.ids, several), "features of several parts become one polygon for each part"),
+        (unknown, "polygon has|polygons have", "an unknown total concentration, CT 99"),
+        (undetermined, "polygon has|polygons have", "ice of undetermined stage, SA 99"),
+        (chart.estimated, "polygon is|polygons are", "marked as ESTIMATED, a model's estimate that nobody has checked"),
+        (np.isin(chart.ids, several), "feature", "of several parts, each of which becomes a polygon"),
     ]
-    named = [(list(dict.fromkeys(chart.ids[rows].tolist())), words) for rows, words in found]
-    notes = [f"{len(ids)} {words}: {some_of(ids)}" for ids, words in named if ids]
+    named = [(list(dict.fromkeys(chart.ids[rows].tolist())), thing, words) for rows, thing, words in found]
+    notes = [f"{counted(len(ids), thing)} {words}: {some_of(ids)}" for ids, thing, words in named if ids]
     if draft is None:
         notes.append("no draft was found beside the chart, so its footprint was not checked, and nothing is compared")
     elif draft.chart.crs != chart.crs:

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from floemap.counts import counted
 from floemap.errors import MISSHAPEN, FloemapError
 from floemap.files import existing_folder
 from floemap.icechart.read.corrections import PUBLICATION_RECORD, publication_record
@@ -119,9 +120,10 @@ def _facts(folders: Sequence[Path], within: Path) -> dict[str, Any]:
         last[tuple(str(chart[k]) for k in ("service", "region", "valid", "product"))] = chart
     kept = sorted(last.values(), key=lambda c: (c["valid"], c["name"]))
     earlier = sorted(c["name"] for c in charts if not any(c is k for k in kept))
-    for words, names in (("have no draft to compare with", without), ("are earlier issues of others", earlier)):
+    for words, names in (("without a draft to compare with", without), ("of earlier issues", earlier)):
         if names:
-            logger.warning("%d published charts %s and are not counted: %s", len(names), words, ", ".join(names[:10]))
+            charts = counted(len(names), "published chart")
+            logger.warning("not counted: %s %s: %s", charts, words, ", ".join(names[:10]))
     for entry in unreadable:
         logger.warning("%s is not counted: %s", entry["folder"], entry["reason"])
     return {

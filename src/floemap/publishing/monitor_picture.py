@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from floemap.counts import counted
 from floemap.legend import STAGE_RGB
 from floemap.results.stage import write_whole
 
@@ -43,7 +44,7 @@ def draw_monitor(facts: Mapping[str, Any], path: Path) -> None:
     sure = facts["by_confidence"]
     words = ["unknown" if e["from"] is None else f"{e['from']:g} to {e['to']:g}" for e in sure]
     _bars(by_confidence, words, sure, "By confidence of the draft")
-    title = f"Changed area of {facts['total']['charts']} drafts"
+    title = f"Changed area of {counted(facts['total']['charts'], 'draft')}"
     figure.suptitle(f"SIMULATED: {title}" if facts["simulated"] else title, fontweight="bold")
     file = BytesIO()
     figure.savefig(file, format="png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from floemap.counts import counted
 from floemap.results.fields import at
 from floemap.routes.assessment import LegRisk, Piece
 from floemap.routes.chart_risk import OBSTACLES, ChartRisk
@@ -54,7 +55,7 @@ def _where(legs: Sequence[LegRisk], kind: str, what: str) -> str:
         f"{leg.title} {what} for {_length(pieces)} from {place_in_words(*pieces[0].line[0])}"
         for leg, pieces in having[:_MOST]
     ]
-    more = [f"{len(having) - _MOST} more legs too"] if len(having) > _MOST else []
+    more = [f"{counted(len(having) - _MOST, 'more leg')} too"] if len(having) > _MOST else []
     return "; ".join(words + more)
 
 

@@ -82,7 +82,8 @@ class Probabilities:
         try:
             steps = np.array(list(self._raster.sample(places)), np.float64).reshape(len(places), -1)
         except Exception as e:  # rasterio's own errors, which have no common base
-            raise FloemapError(f"cannot be read: {e}.", path=self._path) from e
+            hint = "Make the draft chart again with `floemap chart --overwrite`."
+            raise FloemapError(f"cannot be read: {e}.", path=self._path, hint=hint) from e
         steps = steps[(steps != NO_VALUE).all(axis=1) & (steps.sum(axis=1) > 0)]
         if not len(steps):
             return None

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from lxml import etree
 
+from floemap.counts import counted
 from floemap.errors import MISSHAPEN, RouteError
-from floemap.files import decoded, regular_file
+from floemap.files import CHECK_READABLE, decoded, regular_file
 from floemap.results.stage import parse_json
 from floemap.safe_xml import BrokenXmlError, DoctypeError, parse_xml
 
@@ -84,7 +85,7 @@ def read_route(path: str | Path) -> Route:
             raise RouteError(f"is larger than {MOST_BYTES >> 20} MiB.", path=path, hint=_FORMATS)
         content = file.read_bytes()
     except OSError as e:
-        raise RouteError(f"cannot be read: {e.strerror}.", path=path) from e
+        raise RouteError(f"cannot be read: {e.strerror}.", path=path, hint=CHECK_READABLE) from e
     is_xml = content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" or path.suffix.lower() in (".rtz", ".gpx", ".xml")
     try:
         tracks = list(_xml_tracks(content, path) if is_xml else _geojson_tracks(content, path))
@@ -99,7 +100,8 @@ def read_route(path: str | Path) -> Route:
     legs = [leg for track in tracks for leg in _legs(track, alone=len(tracks) == 1)]
     if not legs:
         points = len({p for t in tracks for p in t.points})
-        raise RouteError(f"has {points} position{'s' * (points != 1)}; a route needs two or more.", path=path)
+        needed = f"has {counted(points, 'position')}; a route needs two or more."
+        raise RouteError(needed, path=path, hint="Give a line of waypoints in the order of sailing.")
     numbered = [_renamed(leg, i) for i, leg in enumerate(legs, 1)]
     return Route(path, next((t.name for t in tracks if t.name), "") or clean_name(path.stem), tuple(numbered))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from floemap.counts import counted
 from floemap.grid import box_in_words, crs_in_words
 from floemap.results.stage import read_json
 from floemap.sentinel1.geolocation import GeoLocator
@@ -141,11 +142,13 @@ def scene_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     for p, r in facts["radiometry"].items():
         a, nesz = r["sigma_nought_lut"], r["nesz_db"]
         lines.append((f"{p} pixels", f"DN {r['dn_mean']:.1f} ± {r['dn_std']:.1f}; A {a[0]:.0f} to {a[1]:.0f}"))
-        blocks = f", {r['azimuth_noise_blocks']} azimuth blocks" if r["azimuth_noise_blocks"] else ""
+        blocks = f", {counted(r['azimuth_noise_blocks'], 'azimuth block')}" if r["azimuth_noise_blocks"] else ""
         subtracted = "; subtracted by the processor" if r["noise_subtracted_by_processor"] else ""
         level = "none annotated" if nesz is None else f"{nesz[0]:.1f} to {nesz[1]:.1f} dB"
-        repaired = f"; {len(r['noise_repairs'])} parts replaced" if r["noise_repairs"] else ""
-        lines.append((f"{p} noise floor", f"{level} ({r['noise_vectors']} vectors{blocks}){subtracted}{repaired}"))
+        repaired = f"; {counted(len(r['noise_repairs']), 'part')} replaced" if r["noise_repairs"] else ""
+        lines.append(
+            (f"{p} noise floor", f"{level} ({counted(r['noise_vectors'], 'vector')}{blocks}){subtracted}{repaired}")
+        )
     return lines
 
 
@@ -180,7 +183,7 @@ def prepared_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         lines.insert(3, ("Surface", _surface(facts["geometry"])))
     for p, noise in facts["thermal_noise"].items():
         repaired = noise.get("repairs", [])
-        words = f"; {len(repaired)} parts of the annotation replaced" if repaired else ""
+        words = f"; {counted(len(repaired), 'part')} of the annotation replaced" if repaired else ""
         lines.append((f"{p} thermal noise", noise["done"] + words))
         for way, left in noise["residual"].items():
             seams = ", ".join(f"{k} {v:+.2f}" for k, v in left["seam_step_db"].items()) or "none measured"

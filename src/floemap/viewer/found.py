@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError
-from floemap.files import is_utf8
+from floemap.files import is_utf8, similar_path
 from floemap.own_results import RECORDS
 from floemap.results.fields import at
 from floemap.results.run_paths import CellPaths, RunPaths
@@ -138,7 +138,8 @@ def search(folders: Sequence[str | Path]) -> Search:
     for folder in given:
         if not folder.is_dir():
             reason = "is a file, where a folder is needed." if folder.exists() else "does not exist."
-            hint = "Give the folder that `floemap chart`, `floemap compare` or another command made."
+            hint = "" if folder.exists() else f"{similar_path(folder)} "
+            hint += "Give the folder that `floemap chart`, `floemap compare` or another command made."
             raise FloemapError(reason, path=folder, hint=hint)
         if not is_utf8(folder.absolute()):
             raise FloemapError("has a name that is not UTF-8.", path=folder, hint="Rename it.")

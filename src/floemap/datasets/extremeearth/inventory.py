@@ -13,6 +13,7 @@ import numpy as np
 import pyproj
 import shapely
 
+from floemap.counts import counted
 from floemap.datasets.extremeearth.find import ChartFile, Dataset, Entry, find_dataset
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS, EVERYTHING, DatasetScene, What, check_months
 from floemap.datasets.extremeearth.split_halves import Footprint
@@ -193,7 +194,7 @@ def _check_product(entry: Entry, *, checksums: bool) -> tuple[Finding, Scene | N
 def _check_chart(entry: Entry, scene: Scene | None) -> Finding:
     def look(file: ChartFile) -> tuple[Chart, list[str]]:
         chart = file.read()
-        notes = [f"{chart.report.repaired} polygons repaired"] if chart.report.repaired else []
+        notes = [f"{counted(chart.report.repaired, 'polygon')} repaired"] if chart.report.repaired else []
         if not {"cc", "sc"} & {name.lower() for name in chart.fields}:
             notes.append("no third ice type in its columns, as in the V1 release")
         cover = 1.0 if scene is None else _cover(chart, scene)

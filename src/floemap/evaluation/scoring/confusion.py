@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from floemap.counts import counted
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError, GridError
 from floemap.legend import IGNORE
 
@@ -168,8 +169,8 @@ class PairCounts:
 
 def name_ids(unknown: Mapping[int, int], classes: int) -> str:
     """Return the end of an error's sentence that names the ids outside a legend of `classes` classes."""
-    ids = ", ".join(f"{i} at {n} pixels" for i, n in list(unknown.items())[:5])
-    more = "" if len(unknown) <= 5 else f" and {len(unknown) - 5} further ids"
+    ids = ", ".join(f"{i} at {counted(n, 'pixel')}" for i, n in list(unknown.items())[:5])
+    more = "" if len(unknown) <= 5 else f" and {counted(len(unknown) - 5, 'further id')}"
     return f"ids outside the legend: {ids}{more}. Its classes are 0 to {classes - 1}; {IGNORE} is none."
 
 

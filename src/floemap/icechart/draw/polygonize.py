@@ -21,6 +21,7 @@ import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from floemap.counts import counted
 from floemap.errors import ChartError, ConfigError, GridError
 from floemap.grid import map_crs_of
 from floemap.icechart.draw.eggs import Eggs, EggSource, make_eggs
@@ -383,8 +384,8 @@ def _report(
         vertices=int(shapely.get_num_coordinates(outlines.polygons).sum()),
     )
     if report.left_out_px:
-        words = "left out %d pixels in regions below the minimum area that have no neighbour"
-        logger.info(words, report.left_out_px)
+        words = "left out %s in regions below the minimum area that have no neighbour"
+        logger.info(words, counted(report.left_out_px, "pixel"))
     return report
 
 

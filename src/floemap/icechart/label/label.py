@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
+from floemap.counts import counted
 from floemap.errors import ChartError, FloemapError
 from floemap.grid import describe_grid
 from floemap.icechart.dominant_type import IceTypes, ice_types, unmapped_stages
@@ -200,14 +201,15 @@ def _warn_of_oddities(chart: Chart, types: IceTypes, settings: LabelSettings) ->
 
 
 def _of_missing_parts(ids: Sequence[int], taken: str) -> str:
-    what = "the first is taken for all of it" if taken == "first" else "their type is unknown where these decide it"
-    return f"{len(ids)} polygons name several ice types without partial concentrations, and {what}: {some_of(ids)}"
+    what = "the first is taken for all of it" if taken == "first" else "the type is unknown where these decide it"
+    naming = counted(len(ids), "polygon names|polygons name")
+    return f"{naming} several ice types without partial concentrations, and {what}: {some_of(ids)}"
 
 
 def _of_other_class(ids: Sequence[int]) -> str:
     return (
-        f"in {len(ids)} polygons CLASS is another than POLY_TYPE, CT and SA say, which count: {some_of(ids)}."
-        " If CLASS was corrected, correct these"
+        f"in {counted(len(ids), 'polygon')} CLASS is another than POLY_TYPE, CT and SA say, which count: "
+        f"{some_of(ids)}. If CLASS was corrected, correct these"
     )
 
 
@@ -215,9 +217,12 @@ def notes_of(record: Mapping[str, Any]) -> list[str]:
     """Return what :func:`label_chart` warned of that its user should look at, from label.json, as sentences."""
     odd = record.get("oddities", {})
     notes = []
-    for key, words in (("untyped_ids", "polygons have no POLY_TYPE"), ("blank_ids", "polygons give nothing at all")):
+    for key, words in (
+        ("untyped_ids", "polygon has no POLY_TYPE|polygons have no POLY_TYPE"),
+        ("blank_ids", "polygon gives nothing at all|polygons give nothing at all"),
+    ):
         ids = odd.get(key, ())
-        notes += [f"{len(ids)} {words}: {some_of(ids)}."] if ids else []
+        notes += [f"{counted(len(ids), words)}: {some_of(ids)}."] if ids else []
     if ids := odd.get("without_parts_ids"):
         notes.append(_of_missing_parts(ids, record["configuration"]["without_parts"]) + ".")
     notes += [f"{words}." for words in notes_of_origin(record.get("origin"))]
@@ -236,7 +241,8 @@ def _mask_of(like: Path) -> tuple[NDArray[np.bool_], dict[str, str]]:
         valid = np.empty(d.shape, np.bool_)
         band = d.descriptions.index("mask") + 1 if "mask" in d.descriptions else None
         if band is not None and np.dtype(d.dtypes[band - 1]).kind not in "iu":
-            raise FloemapError(f"its mask holds {d.dtypes[band - 1]}, no whole numbers.", path=like)
+            message = f"its mask holds {d.dtypes[band - 1]}, no whole numbers."
+            raise FloemapError(message, path=like, hint="Give the product.tif of a prepared product.")
         for row in range(0, d.height, STRIP_ROWS):
             window = ((row, min(row + STRIP_ROWS, d.height)), (0, d.width))
             strip = d.dataset_mask(window=window) if band is None else d.read(band, window=window) & MASK_VALID

@@ -21,6 +21,7 @@ from lxml import etree
 from numpy.typing import NDArray
 
 from floemap.errors import ChartError
+from floemap.files import CHECK_READABLE
 from floemap.grid import Box
 from floemap.icechart.read.codes import WATER_CODES
 from floemap.icechart.read.features import Features, polygons_of
@@ -136,10 +137,11 @@ def _root(file: Path) -> etree._Element:
     try:
         size = file.stat().st_size
         if size > MOST_BYTES:
-            raise ChartError(f"has {size >> 20:,} MiB; S-411 is read up to {MOST_BYTES >> 20:,} MiB.")
+            message = f"has {size >> 20:,} MiB; S-411 is read up to {MOST_BYTES >> 20:,} MiB."
+            raise ChartError(message, hint="Give the chart as SIGRID-3 or GeoPackage, or a part of it.")
         return parse_xml(file.read_bytes())
     except OSError as e:
-        raise ChartError(f"cannot be read: {e.strerror}.") from e
+        raise ChartError(f"cannot be read: {e.strerror}.", hint=CHECK_READABLE) from e
     except BrokenXmlError as e:
         raise ChartError(f"is broken XML: {e}.", hint="Fetch or copy the chart again.") from e
     except DoctypeError as e:

@@ -20,6 +20,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from floemap.counts import counted
 from floemap.errors import ChartError
 from floemap.icechart.read.codes import NOT_GIVEN, TENTHS, UNKNOWN_CODES, read_codes, read_polygon_types, tenths
 from floemap.icechart.read.columns import CODE_COLUMNS, POLY_TYPE, find_columns
@@ -191,7 +192,7 @@ def read_chart(path: str | Path, *, layer: str | None = None, crs: str | None = 
     except ChartError as e:
         raise ChartError(e.message, path=source.path, hint=e.hint) from None
     if not len(polygons):
-        message = f"holds no polygons: none of its {len(features.ids)} features has an area."
+        message = f"holds no polygons: {counted(len(features.ids), 'feature')}, none with an area."
         raise ChartError(message, path=source.path, hint="Choose another layer with --layer, or another file.")
     empty = np.full(len(polygons), NOT_GIVEN, np.int16)
     codes = {c: codes.get(c, empty) for c in CODE_COLUMNS}
@@ -295,17 +296,18 @@ def _past_sums(codes: Mapping[str, NDArray[np.int16]]) -> tuple[NDArray[np.bool_
 
 def findings_in_words(report: Mapping[str, Any]) -> list[str]:
     """Return what is odd by the fields of a :class:`ChartReport`."""
-    blank, past_total = report["blank_ids"], some_of(report["past_total_ids"])
+    blank, have = report["blank_ids"], "polygon has|polygons have"
+    repaired, untyped, past_total = (some_of(report[f"{key}_ids"]) for key in ("repaired", "untyped", "past_total"))
     words = [
-        (report["repaired"], f"polygons had invalid geometry and were repaired: {some_of(report['repaired_ids'])}"),
-        (report["without_area"], "features without an area were left out"),
-        (report["untyped"], f"polygons have no POLY_TYPE: {some_of(report['untyped_ids'])}"),
-        (len(blank), f"polygons have neither POLY_TYPE nor CT nor SA: {some_of(blank)}"),
-        (report["past_ten"], "polygons have partial concentrations that sum to more than ten tenths"),
-        (report["past_total"], f"polygons have partial concentrations that sum to more than the total: {past_total}"),
+        (report["repaired"], have, f"invalid geometry, which is repaired: {repaired}"),
+        (report["without_area"], "feature", "without an area left out"),
+        (report["untyped"], have, f"no POLY_TYPE: {untyped}"),
+        (len(blank), have, f"neither POLY_TYPE nor CT nor SA: {some_of(blank)}"),
+        (report["past_ten"], have, "partial concentrations that sum to more than ten tenths"),
+        (report["past_total"], have, f"partial concentrations that sum to more than the total: {past_total}"),
     ]
     odd_codes = [(column, *pair) for column, found in report["odd_codes"].items() for pair in found.items()]
     return [
-        *(f"{n} {what}" for n, what in words if n),
-        *(f"{column} is {code} in {n} polygons, which is not a code" for column, code, n in odd_codes),
+        *(f"{counted(n, thing)} {what}" for n, thing, what in words if n),
+        *(f"{column} is {code} in {counted(n, 'polygon')}, which is not a code" for column, code, n in odd_codes),
     ]

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from floemap.errors import ChartError
-from floemap.files import regular_file
+from floemap.files import CHECK_READABLE, regular_file
 from floemap.icechart.read import archives, geopackage
 from floemap.icechart.read.archives import Chain
 from floemap.results.locks import scratch
@@ -120,7 +120,7 @@ class Source:
         try:
             return [(s.st_size, s.st_mtime_ns) for s in map(os.stat, self.files)]
         except OSError as e:
-            raise ChartError(f"cannot be read: {e.strerror}.", path=self.path) from e
+            raise ChartError(f"cannot be read: {e.strerror}.", path=self.path, hint=CHECK_READABLE) from e
 
     def _provide(self, part: Part, target: Path) -> None:
         """Link or copy a part to where it is read."""
@@ -132,7 +132,7 @@ class Source:
                 else:
                     target.symlink_to(part.resolve())
             except OSError as e:
-                raise ChartError(f"cannot be read: {e.strerror}.", path=part) from e
+                raise ChartError(f"cannot be read: {e.strerror}.", path=part, hint=CHECK_READABLE) from e
             return
         with archives.open_archive(self.path, part[:-1]) as archive, target.open("wb") as file:
             archives.copy(archive, part[-1], file, self.path)
@@ -297,7 +297,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as f:
             return f.read(32)
     except OSError as e:
-        raise ChartError(f"cannot be read: {e.strerror}.", path=path) from e
+        raise ChartError(f"cannot be read: {e.strerror}.", path=path, hint=CHECK_READABLE) from e
 
 
 def _shapefile_parts(path: Path) -> dict[str, Path]:

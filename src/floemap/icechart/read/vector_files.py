@@ -18,7 +18,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, Geomet
 from pyproj.exceptions import CRSError
 
 from floemap.errors import ChartError
-from floemap.files import decoded
+from floemap.files import CHECK_READABLE, decoded
 from floemap.grid import Box
 from floemap.icechart.read.features import Features, from_wkb
 from floemap.icechart.read.geojson import open_geojson
@@ -116,7 +116,10 @@ def _open_by_gdal(file: Path, source: Source) -> _GdalFile:
     except _GDAL_ERRORS as e:
         raise _unreadable(e) from e
     if info["driver"] != _DRIVERS[source.kind]:
-        raise ChartError(f"is read by GDAL as {info['driver']}, which is not a format of charts.")
+        raise ChartError(
+            f"is read by GDAL as {info['driver']}, which is not a format of charts.",
+            hint=f"Give one of {', '.join(_DRIVERS)}.",
+        )
     crs = _projection(file.with_name(PROJECTION)) if source.kind == ".shp" else info["crs"]
     return _GdalFile(tuple(map(str, info["fields"])), crs, file, source, options)
 
@@ -129,7 +132,7 @@ def _projection(file: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as e:
-        raise ChartError(f"its .prj file cannot be read: {e.strerror}.") from e
+        raise ChartError(f"its .prj file cannot be read: {e.strerror}.", hint=CHECK_READABLE) from e
     return decoded(content, "replace").replace("\0", " ").strip() or None
 
 

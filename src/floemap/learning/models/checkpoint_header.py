@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.bands import BandSet, InputBand, band_of
+from floemap.counts import counted
 from floemap.errors import MISSHAPEN, ConfigError, ModelError
 from floemap.icechart.label.polygon_values import CATEGORIES, VALUES
 from floemap.learning.targets import Head, channels_of, heads_of
@@ -126,7 +127,7 @@ def describe_calibration(about: Mapping[str, Any]) -> str:
         return "not calibrated"
     if "reason" in found:
         return f"not calibrated: {found['reason']}"
-    return f"temperature {temperature_of(about):g}, fitted on {found['polygons']} validation polygons"
+    return f"temperature {temperature_of(about):g}, fitted on {counted(found['polygons'], 'validation polygon')}"
 
 
 def heads_in(about: Mapping[str, Any], path: Path | None = None) -> tuple[Head, ...]:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from floemap.bands import BandSet
 from floemap.config import Settings
+from floemap.counts import counted
 from floemap.errors import FloemapError, ModelError
 from floemap.learning.models.base import SegmentationModel
 from floemap.learning.models.own import CLASSES, TASKS, Origin, arguments, build_network, origin
@@ -410,7 +411,8 @@ def _freeze_unused(model: SegmentationModel) -> None:
     for name in unused:
         model.get_parameter(name).requires_grad_(False)
     if unused:
-        logger.info("%d weights of %s have no effect on its logits and are not trained", len(unused), model.name)
+        weights = counted(len(unused), "weight")
+        logger.info("%s of %s without effect on its logits: not trained", weights, model.name)
 
 
 def _rounded_up(value: int, multiple: int) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from floemap.counts import counted
 from floemap.learning.calibration.out_of_distribution import SquareStatistics, labelled_squares, learn_known
 from floemap.learning.calibration.sample import polygon_ids, sample_part
 from floemap.learning.calibration.temperature import PolygonSample, fit_temperature
@@ -49,9 +50,10 @@ def calibrated(run: Run, state: State) -> Run:
         if "reason" in found:
             logger.warning("%s: the probabilities are not calibrated, because %s", run.out, found["reason"])
         else:
-            words = "%s: temperature %g, from %d validation polygons; mean log loss %.4g, %.4g without it"
+            words = "%s: temperature %g, from %s; mean log loss %.4g, %.4g without it"
             before, after = found["log_loss"]
-            milestones.info(words, run.out, found["temperature"], found["polygons"], after, before, extra=BESIDE_BARS)
+            polygons = counted(found["polygons"], "validation polygon")
+            milestones.info(words, run.out, found["temperature"], polygons, after, before, extra=BESIDE_BARS)
     return run
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from floemap.bands import BandSet
+from floemap.counts import counted
 from floemap.learning.data.identities import identities
 from floemap.learning.data.training_data import Dataset, Part
 from floemap.learning.losses.tasks import identities as loss_identities
@@ -135,10 +136,10 @@ def write_record(run: Run, state: State, why: str) -> None:
     on_first(fabric, lambda: write_json(out / RECORD, record | {"bytes": sizes}))
     if fabric.is_global_zero and (best := state.best_epoch) is not None:
         milestones.info(
-            "%s: finished after %d epochs because %s; the weights of epoch %d are kept, with validation loss %.4g and "
+            "%s: finished after %s because %s; the weights of epoch %d are kept, with validation loss %.4g and "
             "weighted F1 %.3f",
             out,
-            len(state.history),
+            counted(len(state.history), "epoch"),
             why,
             best["epoch"],
             best["validation_loss"],
