@@ -171,7 +171,7 @@ def test_decisions(read: Any, row: dict[str, Any], rule: Rule, label: int, fract
 
 
 #: Of CT and the parts of A and B: the shares of A and B, and the unknown rest, by hand. 9+ is 9.5 tenths.
-NEARLY_FULL = {
+NEARLY_FULL: dict[tuple[str, str, str | None], tuple[float, float, float]] = {
     ("90", "90", None): (0.9, 0, 0),
     ("90", "91", None): (0.9, 0, 0),  # never more than the total
     ("90", "92", None): (0.9, 0, 0),
@@ -199,7 +199,9 @@ NEARLY_FULL = {
 
 
 @pytest.mark.parametrize("codes", NEARLY_FULL, ids=str)
-def test_parts_of_nearly_full_ice_leave_unknown_only_what_no_code_gives(read: Any, codes: tuple[str, ...]) -> None:
+def test_parts_of_nearly_full_ice_leave_unknown_only_what_no_code_gives(
+    read: Any, codes: tuple[str, str, str | None]
+) -> None:
     total, a, b = codes
     row = ice(total, CA=a, SA="95") | ({"CB": b, "SB": "81"} if b else {})
     old, new, unknown = NEARLY_FULL[codes]

@@ -22,13 +22,19 @@ import pytest
 import shapely
 from chart_maker import BOTTOM, LEFT, POLAR, SIDE_M, ice, other, squares, write_chart
 from lxml import etree
+from matplotlib.figure import Figure
 from PIL import Image
 from workshop import contents, run
 
 import floemap
+from floemap.cartography import class_legend
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
+from floemap.icechart.dominant_type import ice_types
+from floemap.icechart.preview import DOTTED, chart_image, grid_around, kinds_and_colours, legend_entries
+from floemap.icechart.read.codes import NOT_GIVEN, concentration_in_egg
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.sigrid3 import read_chart
+from floemap.legend import OPEN_WATER_RGB
 from floemap.publishing.checked import Checked, check_chart
 from floemap.publishing.drafts import find_draft
 from floemap.publishing.edited import read_edited
@@ -36,7 +42,7 @@ from floemap.publishing.eggs import Egg
 from floemap.publishing.problems import ProblemsError
 from floemap.publishing.publish import Publication, publish_chart
 from floemap.publishing.settings import PublishSettings
-from floemap.publishing.sheet import egg_in_lines
+from floemap.publishing.sheet import draw_eggs, egg_in_lines
 
 ANALYST = "Åsa <Analyst>"
 NAME = "floemap_s1_20180116T0754Z_pl_a"
@@ -626,3 +632,44 @@ def test_labels_have_the_trace_and_the_type_that_has_the_rest(tmp_path: Path) ->
     ]
     chart = read_chart(write_chart(tmp_path / "chart.gpkg", rows))
     assert [egg_in_lines(chart, i) for i in range(3)] == ["10\n6 3\n(97) 95 91 (85)", "9\n7\n91 (81)", "9\n91"]
+
+
+EGG_CONCENTRATIONS = {0: "0", 55: "0", 1: "<1", 2: "<1", 10: "1", 46: "4-6", 79: "7-9", 81: "8-10", 90: "9", 91: "9+"}
+EGG_CONCENTRATIONS |= {92: "10", 98: "X", 99: "X", NOT_GIVEN: "X"}
+
+
+def test_eggs_write_concentrations_as_charts_do_and_name_bergy_water(tmp_path: Path) -> None:
+    assert {code: concentration_in_egg(code) for code in EGG_CONCENTRATIONS} == EGG_CONCENTRATIONS
+    rows = [
+        ice("91", CA="91", SA="95", CB="13", SB="81"),
+        ice("46", SA="86"),
+        ice("02", SA="98"),
+        ice("02", SA="98") | {"POLY_TYPE": "W"},
+        ice("01", SA="99"),
+        ice("99", CA="99", SA="86", CB="20", SB="81"),
+    ]
+    chart = read_chart(write_chart(tmp_path / "chart.gpkg", rows))
+    eggs = [egg_in_lines(chart, i) for i in range(len(rows))]
+    bergy = "bergy\nwater"
+    assert eggs == ["9+\n9+ 1-3\n95 81", "4-6\n86", bergy, bergy, "<1\n99", "X\nX 2\n86 81"]
+    ax = Figure().subplots()
+    draw_eggs(ax, chart)
+    assert sorted(t.get_text() for t in ax.texts) == sorted(eggs)
+
+
+def test_bergy_water_has_the_colour_of_open_water_and_dots_in_map_and_legend(tmp_path: Path) -> None:
+    """WMO's standard gives both one colour, so a colour alone does not tell them apart."""
+    chart = read_chart(write_chart(tmp_path / "chart.gpkg", [ice("02", SA="98"), other("W")]))
+    kinds, colours = kinds_and_colours(chart, ice_types(chart))
+    assert colours == [OPEN_WATER_RGB, OPEN_WATER_RGB]
+    image, numbers = chart_image(chart, grid_around(chart, 200), colours)
+    inside = [np.s_[20:-20, 20:90], np.s_[20:-20, 110:-20]]  # away from the border between the two squares
+    found = [{tuple(rgb) for rgb in image[i].reshape(-1, 3).tolist()} for i in inside]
+    assert [np.unique(numbers[i]).tolist() for i in inside] == [[1], [2]]
+    assert found[1] == {OPEN_WATER_RGB} and len(found[0]) == 2 and OPEN_WATER_RGB in found[0]
+    ax = Figure().subplots()
+    class_legend(ax, legend_entries(kinds, colours, numbers), dotted=DOTTED)
+    legend = ax.get_legend()
+    assert legend is not None
+    hatches = {t.get_text(): p.get_hatch() for t, p in zip(legend.get_texts(), legend.get_patches(), strict=True)}
+    assert bool(hatches["bergy water"]) and not hatches["open water"]

@@ -6,7 +6,7 @@ projection and needs no coastline files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -156,10 +156,16 @@ def north_arrow(ax: Axes, geobox: GeoBox, *, colour: str = "white") -> None:
     ax.text(*letter, "N", color=colour, fontsize=9, ha="center", va="center", path_effects=_outlined(colour))
 
 
-def class_legend(ax: Axes, entries: Iterable[tuple[str, RGB]], **kwargs: Any) -> None:
-    """Draw one legend of coloured patches."""
+def class_legend(ax: Axes, entries: Iterable[tuple[str, RGB]], *, dotted: Collection[str] = (), **kwargs: Any) -> None:
+    """Draw one legend of coloured patches, those of the titles `dotted` with dots."""
     patches = [
-        Patch(facecolor=(rgb[0] / 255, rgb[1] / 255, rgb[2] / 255), edgecolor="0.3", linewidth=0.5, label=title)
+        Patch(
+            facecolor=(rgb[0] / 255, rgb[1] / 255, rgb[2] / 255),
+            edgecolor="0.3",
+            linewidth=0.5,
+            label=title,
+            hatch="..." if title in dotted else None,
+        )
         for title, rgb in entries
     ]
     defaults: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "frameon": False, "fontsize": 8}

@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 RECORD = "bundle.json"
 #: Raise the revision when the parts change for the same chart.
-STAGE = Stage("floemap bundle", RECORD, revision=3, files=("*.zip", "*.txt", "*.png", "*.geojson", "*.kml", "*.json"))
+STAGE = Stage("floemap bundle", RECORD, revision=4, files=("*.zip", "*.txt", "*.png", "*.geojson", "*.kml", "*.json"))
 
 #: Tolerances of the polygons, metres, and sizes of the picture, pixels, from the best to the smallest.
 _TOLERANCES_M = (0.0, *(50.0 * 2**k for k in range(9)))

@@ -16,7 +16,7 @@ from PIL import Image
 from floemap.bundle.area import Area
 from floemap.cartography import class_legend, furnish, show_raster
 from floemap.icechart.dominant_type import ice_types
-from floemap.icechart.preview import chart_image, grid_over, kinds_and_colours, legend_entries
+from floemap.icechart.preview import DOTTED, chart_image, grid_over, kinds_and_colours, legend_entries
 from floemap.icechart.read.sigrid3 import Chart
 from floemap.legend import NO_DATA_RGB, RGB
 from floemap.publishing.sheet import draw_eggs
@@ -82,6 +82,7 @@ def draw_picture(chart: Chart, area: Area, title: str, warning: str, notes: Sequ
     class_legend(
         ax,
         entries,
+        dotted=DOTTED,
         loc="upper left",
         bbox_to_anchor=(0, -_FRAME_PX / rows),
         borderaxespad=0,

@@ -37,6 +37,9 @@ from floemap.results.stage import write_whole
 _PIXELS = 1000
 _BORDER_RGB: RGB = (70, 70, 70)
 _FAST_FORM = 8
+#: Kinds that are dotted: bergy water has the colour of open water by WMO's standards (JCOMM TR-24, S-411's portrayal).
+DOTTED = ("bergy water",)
+_DOT_PX, _DOT_STEP_PX = 2, 10
 #: Colour of ice whose stage is unknown.
 _UNKNOWN_RGB = STAGE_RGB[99]
 _RULE_RGB = {
@@ -77,7 +80,7 @@ def draw_chart_map(chart: Chart, picture: Path, *, pixels: int = _PIXELS) -> Non
     ax = figure.subplots()
     show_raster(ax, image, geobox, interpolation="nearest")
     furnish(ax, geobox, colour="0.15")
-    class_legend(ax, legend_entries(kinds, colours, numbers), title="Dominant ice type")
+    class_legend(ax, legend_entries(kinds, colours, numbers), title="Dominant ice type", dotted=DOTTED)
     ax.set_title(f"{chart.path.stem}\n{where_is(geobox)}", fontsize=9)
     if chart.simulated:
         ax.text(0.5, 0.98, "SIMULATED", transform=ax.transAxes, ha="center", va="top", fontsize=14, fontweight="bold")
@@ -87,14 +90,25 @@ def draw_chart_map(chart: Chart, picture: Path, *, pixels: int = _PIXELS) -> Non
 
 
 def chart_image(chart: Chart, geobox: GeoBox, colours: list[RGB]) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """Return a chart as an image on a grid, (rows, cols, 3), with borders, and the number of each pixel's polygon.
+    """Return a chart as an image on a grid, (rows, cols, 3), and the number of each pixel's polygon, (rows, cols).
 
-    Numbers are those of the chart's rows, from 1; 0 is outside.
+    The image has borders, and dots in the kinds of :data:`DOTTED`. Numbers are those of the chart's rows, from 1; 0 is
+    outside.
     """
     numbers = rasterize_polygons(chart, geobox)
     image = look_up(numbers, np.array(colours, np.uint8), NO_DATA_RGB)
+    bergy = ice_types(chart, unmapped="ignore").rule == Rule.BERGY_WATER
+    if bergy.any():
+        image[look_up(numbers, bergy, False) & _dots(numbers.shape)] = _BORDER_RGB
     image[_borders(numbers)] = _BORDER_RGB
     return image, numbers
+
+
+def _dots(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return dots at every second node of a grid, (rows, cols)."""
+    row, col = np.ogrid[: shape[0], : shape[1]]
+    at_dot = (row % _DOT_STEP_PX < _DOT_PX) & (col % _DOT_STEP_PX < _DOT_PX)
+    return np.asarray(at_dot & ((row // _DOT_STEP_PX + col // _DOT_STEP_PX) % 2 == 0))
 
 
 def legend_entries(kinds: list[str], colours: list[RGB], numbers: NDArray[Any]) -> list[tuple[str, RGB]]:

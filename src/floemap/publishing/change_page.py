@@ -19,7 +19,7 @@ from floemap.counts import counted
 from floemap.grid import degrees
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.label.rasterize import rasterize_polygons
-from floemap.icechart.preview import chart_image, grid_around, kinds_and_colours, legend_entries
+from floemap.icechart.preview import DOTTED, chart_image, grid_around, kinds_and_colours, legend_entries
 from floemap.icechart.read.sigrid3 import Chart
 from floemap.publishing.changes import NOWHERE
 from floemap.version import __version__
@@ -164,7 +164,7 @@ def _map(draft: Chart, corrected: Chart) -> bytes:
     show_raster(ax, image, geobox, interpolation="nearest")
     furnish(ax, geobox, colour="0.15")
     entries = [*legend_entries(kinds, colours, numbers), ("Another type than in the draft", _CHANGED_RGB)]
-    class_legend(ax, entries, title="Dominant ice type")
+    class_legend(ax, entries, title="Dominant ice type", dotted=DOTTED)
     file = BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

@@ -122,8 +122,8 @@ def _facts(folders: Sequence[Path], within: Path) -> dict[str, Any]:
     earlier = sorted(c["name"] for c in charts if not any(c is k for k in kept))
     for words, names in (("without a draft to compare with", without), ("of earlier issues", earlier)):
         if names:
-            charts = counted(len(names), "published chart")
-            logger.warning("not counted: %s %s: %s", charts, words, ", ".join(names[:10]))
+            which = counted(len(names), "published chart")
+            logger.warning("not counted: %s %s: %s", which, words, ", ".join(names[:10]))
     for entry in unreadable:
         logger.warning("%s is not counted: %s", entry["folder"], entry["reason"])
     return {

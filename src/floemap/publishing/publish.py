@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 STAGE = Stage(
     "floemap publish",
     PUBLICATION_RECORD,
-    revision=1,
+    revision=2,
     files=("*.gpkg", "*.qml", "*.geojson", "*.zip", "*.pdf", "*.jpg", "changes.*", "S411_*"),
 )
 

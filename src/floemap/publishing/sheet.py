@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from floemap.cartography import class_legend, furnish, show_raster, where_is
 from floemap.errors import OutputError
 from floemap.icechart.dominant_type import ice_types
-from floemap.icechart.preview import chart_image, grid_around, kinds_and_colours, legend_entries
-from floemap.icechart.read.codes import NO_TYPE
+from floemap.icechart.preview import DOTTED, chart_image, grid_around, kinds_and_colours, legend_entries
+from floemap.icechart.read.codes import BERGY_WATER_CODE, NO_TYPE, NOT_GIVEN, concentration_in_egg
 from floemap.icechart.read.sigrid3 import Chart
 from floemap.results.stage import write_whole
 
@@ -90,7 +90,8 @@ def _figure(chart: Chart, words: SheetWords, pixels: int) -> Figure:
     show_raster(ax, image, geobox, interpolation="nearest")
     furnish(ax, geobox, colour="0.15")
     draw_eggs(ax, chart)
-    class_legend(ax, legend_entries(kinds, colours, numbers), title="Dominant ice type", bbox_to_anchor=(1.01, 1))
+    entries = legend_entries(kinds, colours, numbers)
+    class_legend(ax, entries, title="Dominant ice type", dotted=DOTTED, bbox_to_anchor=(1.01, 1))
     left = 0.2 / whole[0]
     figure.text(left, 1 - 0.25 / whole[1], words.title, fontsize=13, fontweight="bold", va="center", parse_math=False)
     under = f"{words.subtitle} {where_is(geobox)}."
@@ -105,9 +106,11 @@ def _figure(chart: Chart, words: SheetWords, pixels: int) -> Figure:
 
 
 def draw_eggs(ax: Axes, chart: Chart, *, size_pt: float = 5.5, least: float = 0.004) -> None:
-    """Write total concentration and stages into the largest polygons of ice, above `least` of the chart's area."""
+    """Write eggs into the largest polygons of ice and of bergy water, above `least` of the chart's area."""
     area = shapely.area(chart.geometries)
-    ice = np.flatnonzero((chart.polygons["poly_type"] == "I").to_numpy() & (area > least * area.sum()))
+    kinds, bergy = chart.polygons["poly_type"].to_numpy(), chart.codes("ct") == BERGY_WATER_CODE
+    shown = (kinds == "I") | ((kinds == "W") & bergy)
+    ice = np.flatnonzero(shown & (area > least * area.sum()))
     for row in ice[np.argsort(-area[ice], kind="stable")][:_LABELLED]:
         x, y = shapely.get_coordinates(shapely.point_on_surface(chart.geometries[row]))[0]
         behind = {"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.6}
@@ -119,12 +122,15 @@ def draw_eggs(ax: Axes, chart: Chart, *, size_pt: float = 5.5, least: float = 0.
 def egg_in_lines(chart: Chart, row: int) -> str:
     """Return a polygon's egg as the symbol has it: total, partial concentrations in tenths, stages of development.
 
-    A trace, CN, is in parentheses before the stages, and a type that has what the others leave, CD, after them.
+    A trace, CN, is in parentheses before the stages, and a type that has what the others leave, CD, after them. Bergy
+    water, which has the colour of open water by WMO's standard, is named.
     """
     codes = {c: int(chart.codes(c)[row]) for c in ("ct", "ca", "cb", "cc", "sa", "sb", "sc", "cn", "cd")}
-    total = {91: "9+", 92: "10", 98: "?", 99: "?"}.get(codes["ct"], f"{codes['ct'] // 10}")
-    types = [x for x in "abc" if codes[f"s{x}"] > 0]
-    parts = [str(codes[f"c{x}"] // 10) for x in types if 0 < codes[f"c{x}"] < 98]
+    if codes["ct"] == BERGY_WATER_CODE:
+        return "bergy\nwater"
+    total = concentration_in_egg(codes["ct"])
+    types = [x for x in "abc" if codes[f"s{x}"] not in NO_TYPE]
+    parts = [concentration_in_egg(codes[f"c{x}"]) for x in types if codes[f"c{x}"] != NOT_GIVEN]
     beside = {c: f"({codes[c]:02d})" if codes[c] not in NO_TYPE else "" for c in ("cn", "cd")}
     stages = [beside["cn"], *(f"{codes[f's{x}']:02d}" for x in types), beside["cd"]]
     several = len(types) > 1 or beside["cd"]

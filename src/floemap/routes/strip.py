@@ -33,7 +33,7 @@ _SHELF_RGB: RGB = (200, 220, 235)
 _TEXT_SHARE = 0.05
 #: Most legs that get lines, and that get names.
 _MOST_LEGS, _MOST_NAMES = 80, 24
-_HATCHES = {"no chart": "///", "no data": "///"}
+_HATCHES = {"no chart": "///", "no data": "///", "bergy water": "..."}
 _BOX = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
 
 

@@ -43,6 +43,7 @@ WATER_CODES = frozenset({0, 1, 55})
 #: Ice free, by version 3.0. Some charts write it for an unknown concentration; in polygons that name ice it means that.
 ICE_FREE_OR_UNKNOWN = 98
 BERGY_WATER_CODE = 2
+_NINE_PLUS = 91
 #: Codes in columns of stages that name no sea ice: not given, ice free, no stage, glacier ice, undetermined.
 NO_ICE = (NOT_GIVEN, ICE_FREE, 80, 98, 99)
 #: Those of them that name no type of ice at all.
@@ -101,6 +102,16 @@ def tenths(codes: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.fl
         table[:, code] = low, (low + high) / 2, high
     low, middle, high = table[:, np.where(codes < 0, 255, codes)]
     return low, middle, high
+
+
+def concentration_in_egg(code: int) -> str:
+    """Return a concentration, in tenths, as eggs write it: 0, <1, 7, 9+, 10, 4-6, X for an unknown one."""
+    if code not in TENTHS:
+        return "X"
+    low, high = TENTHS[code]
+    if code == _NINE_PLUS:
+        return "9+"
+    return f"{high:g}" if low == high else f"<{high:g}" if low == 0 else f"{low:g}-{high:g}"
 
 
 def read_codes(values: Sequence[Any], column: str, features: Sequence[Any] | NDArray[Any]) -> NDArray[np.int16]:
