@@ -175,7 +175,7 @@ def test_from_draft_to_correction_to_publication_to_labels(
     assert changes["polygons"]["other egg"] == 1 and record["changes"]["total"] == changes["total"]
     assert "A. &lt;b&gt;Analyst&lt;/b&gt;" in page and "<b>Analyst" not in page
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
-    assert "SIMULATED" in page and "7 minutes" in page
+    assert "SIMULATED" in page and "took 7 min." in page
 
     labelled = label_chart(done.chart, workshop.prepared, tmp_path / "labels")
     with open_raster(labelled.raster) as d:

@@ -9,22 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import needs_browser, started_browser
 
 from floemap.report.report import Report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = next((p for n in ("chromium", "google-chrome", "chromium-browser") if (p := shutil.which(n))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
-#: Keep the browser from looking for its maker's hosts at every start.
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+pytestmark = needs_browser
 WIDTHS = {"desk": 1280, "tablet": 800, "phone": 390}
 
 
@@ -38,10 +27,8 @@ def report(reported: tuple[Path, Report]) -> Report:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as p:
-        started = p.chromium.launch(executable_path=BROWSER, args=list(QUIET))
+    with started_browser() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(params=WIDTHS, name="opened")

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import matplotlib
 import numpy as np
 import pytest
 import rasterio
+from browser import needs_browser, started_browser
 from PIL import Image
 from pyproj import Transformer
 from rasterio.transform import from_origin
@@ -24,20 +24,7 @@ from rasterio.transform import from_origin
 import floemap.viewer
 from floemap.viewer.server import TYPES, Content, MapServer
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSER = next((p for n in ("chromium", "google-chrome", "chromium-browser") if (p := shutil.which(n))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
-#: Quiet, and WebGL by software, as CI has no graphics card.
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--enable-unsafe-swiftshader",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+pytestmark = needs_browser
 SITE = Path(floemap.viewer.__file__).parent / "site"
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 PIXEL_M, SIDE = 1000.0, 256
@@ -201,10 +188,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MapServer]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as p:
-        started = p.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
+    with started_browser() as started:
         yield started
-        started.close()
 
 
 @dataclass
