@@ -83,6 +83,7 @@ def test_shipped_settings_are_the_defaults() -> None:
         ('noise = "Scaled"', r"not known \(did you mean 'scaled'\?\): known are annotated, scaled, none"),
         ('verify = "maybe"', "verify is 'maybe': true or false is needed"),
         ('resolution_m = "wide"', "resolution_m is 'wide': a number is needed"),
+        ("resolution_m = true", "resolution_m is True: a number is needed"),
     ],
 )
 def test_bad_settings_name_the_key_and_the_value(tmp_path: Path, text: str, words: str) -> None:
@@ -90,6 +91,37 @@ def test_bad_settings_name_the_key_and_the_value(tmp_path: Path, text: str, word
     file.write_text(text)
     with pytest.raises(ConfigError, match=words):
         PrepareSettings.from_toml(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "way_out"),
+    [
+        (b'{"noise": "none"}', "JSON is another language"),
+        (b"noise: none", "an equals sign"),
+        (b"noise = none", "leave the key out"),
+        (b"noise = scaled", "A text is in quotes"),
+        (b"x = [scaled, none]", "A text is in quotes"),
+        ("noise = \u201cnone\u201d".encode(), "Quotes are straight"),
+        (b"// settings", "Comments begin with #"),
+        (b'noise = "none";', "without a semicolon"),
+        (b"verify = True", "small letters"),
+        (b"crs = None", "leave the key out"),
+        (b"resolution_m = 80,5", "Decimals have a point"),
+        (b"resolution_m = .5", "on both sides of the point"),
+        (b'crs = "C:\\Users\\me.prj"', "single quotes"),
+        (b'verify = true\rnoise = "none"\r', "lone carriage returns"),
+        (b'noise = "\xe4"', "encoding UTF-8"),
+        (b'noise = ["none"', "is not closed"),
+        (b"noise = \x1b[2J", r"The line is: noise = \\x1b\[2J"),
+    ],
+)
+def test_other_languages_of_settings_get_the_way_out(tmp_path: Path, content: bytes, way_out: str) -> None:
+    """TOML is known to few: the error shows the line, and what TOML writes in place of what stands there."""
+    file = tmp_path / "bad.toml"
+    file.write_bytes(content + b"\n")
+    with pytest.raises(ConfigError, match=f"is not valid TOML: .*{way_out}") as e:
+        PrepareSettings.from_toml(file)
+    assert str(e.value).isprintable()
 
 
 def test_wrong_settings_are_told_in_words_of_the_file() -> None:

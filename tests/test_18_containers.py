@@ -67,7 +67,9 @@ def test_zips_of_other_tools_hold_the_same_product(small_product: Path, tmp_path
     assert describe(path).facts["kind"] == "Sentinel-1 product"
 
 
-@pytest.mark.parametrize("rename", [lambda n: n.replace("/", "//"), lambda n: ".\\" + n.replace("/", "\\")])
+@pytest.mark.parametrize(
+    "rename", [lambda n: n.replace("/", "//"), lambda n: ".//" + n, lambda n: ".\\" + n.replace("/", "\\")]
+)
 def test_names_that_gdal_does_not_find(small_product: Path, tmp_path: Path, rename: Callable[[str], str]) -> None:
     """They are refused in plain words; the metadata can be read."""
     path = rezipped(small_product, tmp_path / "a.zip", rename)

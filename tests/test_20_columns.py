@@ -124,7 +124,7 @@ def test_twins_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".shp", ".gpkg", ".geojson", ".zip"])
-@pytest.mark.parametrize("column", ["POLY_TYPE", "poly_type", "SGD_POLY_TYPE"])
+@pytest.mark.parametrize("column", ["POLY_TYPE", "poly_type", "SGD_POLY_TYPE", "PolyType"])
 @pytest.mark.parametrize("value", ["L", "l", " L "])
 def test_land_is_read_by_the_rule_of_charts(tmp_path: Path, suffix: str, column: str, value: str) -> None:
     """Whatever the format, the name, and the spelling."""

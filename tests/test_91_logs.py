@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rasterio.errors import NotGeoreferencedWarning
 from typer.testing import CliRunner
 
 import floemap
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
-from floemap.cli.app import app, set_up_logging
+from floemap.cli.app import _log_warning, app, set_up_logging
 from floemap.progress import BESIDE_BARS, Progress, milestones, silent, with_bar
 from floemap.version import __version__
 
@@ -78,6 +79,16 @@ def test_a_log_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) ->
     done = RUN.invoke(app, ["info", str(tmp_path), "--log", str(tmp_path)])
     assert done.exit_code == 1
     assert done.stderr.startswith("error: ") and "cannot be written" in done.stderr
+
+
+def test_warnings_of_libraries_are_lines_but_for_the_one_that_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the filters are: those of a block may be undone by a library in another thread."""
+    monkeypatch.setattr(logging.getLogger("floemap"), "propagate", True)
+    for category in (NotGeoreferencedWarning, UserWarning):
+        _log_warning("words", category, "file.py", 1)
+    assert [r.getMessage() for r in caplog.records] == ["UserWarning: words"]
 
 
 def test_the_version_is_said() -> None:

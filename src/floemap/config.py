@@ -10,9 +10,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from floemap.errors import ConfigError, did_you_mean, known_names
 from floemap.files import decoded, regular_file
@@ -25,6 +26,16 @@ class Settings(BaseModel):
     """Base of all settings: immutable, with unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is meant: pydantic takes them for 1 and 0."""
+        if isinstance(value, bool) and info.field_name is not None:
+            kinds = _kinds_of(cls.model_fields[info.field_name].annotation)
+            if kinds & {int, float} and bool not in kinds:
+                raise ValueError("a number is needed")
+        return value
 
     @classmethod
     def checked(cls, **values: object) -> Self:
@@ -67,11 +78,46 @@ def read_toml(path: Path) -> dict[str, Any]:
         If it is absent or not TOML.
     """
     try:
-        return _parsed(decoded(regular_file(path, ConfigError).read_bytes()))
+        text = decoded(regular_file(path, ConfigError).read_bytes())
     except OSError as e:
         raise ConfigError(f"cannot be read: {e.strerror}.", path=path) from e
-    except (ValueError, RecursionError) as e:  # ValueError: syntax, encoding, an enormous number; RecursionError: depth
-        raise ConfigError(f"is not valid TOML: {e}.", path=path) from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"is not valid TOML: {e}.", path=path, hint="Save it in the encoding UTF-8.") from e
+    try:
+        return _parsed(text)
+    except (ValueError, RecursionError) as e:  # ValueError: syntax, an enormous number; RecursionError: depth
+        raise ConfigError(f"is not valid TOML: {e}.", path=path, hint=_way_out(text, str(e))) from e
+
+
+#: What other languages of settings and people write, found in the line that is no TOML, and what TOML has instead.
+_SLIPS = (
+    (r"^\s*[{}]", "JSON is another language: write KEY = VALUE in lines below [TABLE]."),
+    (r"[\u2018\u2019\u201c\u201d\u00ab\u00bb]", 'Quotes are straight: "text".'),
+    (r"^\s*(//|;|/\*|--)|[^#]*;\s*$", "Comments begin with #, and lines end without a semicolon."),
+    (r"^\s*[\w.\"'-]+\s*:", "Between key and value is an equals sign: KEY = VALUE, and tables begin with [TABLE]."),
+    (r"=\s*(True|False)\b|[\[,]\s*(True|False)\b", "true and false are written in small letters."),
+    (r"=\s*(None|null|nil|~|none)\s*(#|$)", "There is no value for nothing: leave the key out."),
+    (r"=\s*[+-]?\d+,\d", "Decimals have a point: 1.5. Several values are a list: [1, 5]."),
+    (
+        r"=\s*[+-]?(\d*\.\d+|\d+\.)(?!\d)|=\s*[+-]?\d+[eE]\s*$",
+        "Numbers have digits on both sides of the point, and after e.",
+    ),
+    (r'"[^"]*\\', r"In quotes \ begins an escape: write / in paths, or put them into single quotes, 'C:\data'."),
+    (r"=\s*[A-Za-z_./~]|[\[,]\s*[A-Za-z_./~]", 'A text is in quotes: "text".'),
+)
+
+
+def _way_out(text: str, problem: str) -> str | None:
+    """Return what to write instead, by the line that a problem of syntax names; None where nothing is known of it."""
+    if "\r" in text.replace("\r\n", ""):
+        return "Save it with the ends of lines of this system; it has lone carriage returns."
+    place = re.search(r"at line (\d+)", problem)
+    if place is None:
+        return "A quote or a bracket is not closed." if "end of document" in problem else None
+    line = text.split("\n")[int(place[1]) - 1].strip()
+    shown = ascii(line)[1:-1] if not line.isprintable() else line
+    found = next((words for pattern, words in _SLIPS if re.search(pattern, line)), "")
+    return f"The line is: {shown[:80]}{' ...' if len(shown) > 80 else ''}{found and '  ' + found}"
 
 
 #: Folder of the configurations that come with floemap.
@@ -180,6 +226,16 @@ def _keys_at(settings: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]
         field = None if table is None else table.model_fields.get(part)
         table = None if field is None else _table_of(field.annotation)
     return [] if table is None else list(table.model_fields)
+
+
+def _kinds_of(annotation: Any) -> set[Any]:
+    """Return the types that a value may have: ``{int, NoneType}`` of ``int | None``; a list's members do not count."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds_of(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return set().union(*map(_kinds_of, get_args(annotation)))
+    return {annotation} if isinstance(annotation, type) and origin is None else {origin}
 
 
 def _table_of(annotation: Any) -> type[BaseModel] | None:

@@ -100,7 +100,7 @@ def gdal_member(member: zipfile.ZipInfo) -> str | None:
     3.10, tried).
     """
     name = member.filename.removeprefix("./").replace("\\", "/")
-    return None if "//" in name or name.startswith("./") else name
+    return None if "//" in name or name.startswith(("./", "/")) else name
 
 
 #: First bytes of files that are not zips but may be named or given as one: offset, bytes, and kind in words.

@@ -268,7 +268,13 @@ def _log_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Log a warning of another library, in one line."""
+    """Log a warning of another library, in one line.
+
+    That of rasterio about rasters without a georeference is dropped: floemap's errors say what matters of it, and blocks
+    that drop it do not always succeed, because libraries change the process's filters in other threads.
+    """
+    if category.__name__ == "NotGeoreferencedWarning":
+        return
     logging.getLogger("floemap").warning("%s: %s", category.__name__, message)
 
 

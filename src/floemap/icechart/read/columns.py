@@ -105,8 +105,9 @@ def find_columns(path: Path, fields: Sequence[str]) -> Columns:
 
 
 def polygon_type_column(fields: Sequence[str]) -> str | None:
-    """Return the file's name of the column of polygon types, None if it has none."""
+    """Return the file's name of the column of polygon types, None if it has none; POLYTYPE is one, too."""
     names = [(prefix + POLY_TYPE)[:length] for prefix in _PREFIXES for length in (None, _LONGEST_NAME)]
+    names += [name.replace("_", "") for name in names]
     by_name = {own.strip().lower(): own for own in reversed(fields)}
     return next((by_name[name] for name in names if name in by_name), None)
 
