@@ -270,7 +270,7 @@ def _log_warning(
 ) -> None:
     """Log a warning of another library, in one line.
 
-    That of rasterio about rasters without a georeference is dropped: floemap's errors say what matters of it, and blocks
+    That of rasterio about rasters without a georeference is dropped: floemap's errors say what matters of it. Blocks
     that drop it do not always succeed, because libraries change the process's filters in other threads.
     """
     if category.__name__ == "NotGeoreferencedWarning":
