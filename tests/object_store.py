@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -27,11 +28,18 @@ class Bucket(Loopback):
         }.items():
             monkeypatch.setenv(name, value)
 
+    def is_known(self, query: dict[str, list[str]], authorization: str) -> bool:
+        """Whether a request is signed by the account."""
+        return KEY_ID in query.get("X-Amz-Credential", [""])[0] + authorization
+
 
 class _BucketHandler(Handler):
+    state: Bucket
+    root = f"/{BUCKET}"
+
     def respond(self, path: str) -> None:
-        query, key = parse_qs(urlsplit(self.path).query), unquote(path).removeprefix(f"/{BUCKET}").removeprefix("/")
-        if KEY_ID not in query.get("X-Amz-Credential", [""])[0] + self.headers.get("Authorization", ""):
+        query, key = parse_qs(urlsplit(self.path).query), unquote(path).removeprefix(self.root).removeprefix("/")
+        if not self.state.is_known(query, self.headers.get("Authorization", "")):
             self.answer(403, f"<Error><AWSAccessKeyId>{KEY_ID}</AWSAccessKeyId></Error>".encode(), {})
         elif key in self.state.files:
             if not self.fault(key, self.state.files[key]):
@@ -53,3 +61,62 @@ class _BucketHandler(Handler):
 
 
 Bucket.handler = _BucketHandler
+
+
+class GoogleBucket(Bucket):
+    """The same as Google's stores answer; `public` to everybody."""
+
+    public: bool = False
+
+    def account(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Set the environment in which GDAL finds the bucket, and an account unless the bucket is public."""
+        monkeypatch.setenv("CPL_GS_ENDPOINT", f"{self.url}/")
+        keys = {"GS_ACCESS_KEY_ID": KEY_ID, "GS_SECRET_ACCESS_KEY": KEY}
+        for name, value in ({"GS_NO_SIGN_REQUEST": "YES"} if self.public else keys).items():
+            monkeypatch.setenv(name, value)
+
+    def is_known(self, query: dict[str, list[str]], authorization: str) -> bool:
+        """Whether a request needs no account and has none, or is signed by the account."""
+        if self.public:
+            return "Signature" not in query and not authorization
+        return query.get("GoogleAccessId") == [KEY_ID] or authorization.startswith(f"GOOG1 {KEY_ID}:")
+
+
+class PublicGoogleBucket(GoogleBucket):
+    """A bucket that needs no account."""
+
+    public = True
+
+
+class AzureContainer(Bucket):
+    """The same as Azure's stores answer, for an account of theirs."""
+
+    def account(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Set the environment in which GDAL finds the container and its account."""
+        key = base64.b64encode(KEY.encode()).decode()
+        words = f"DefaultEndpointsProtocol=http;AccountName={KEY_ID};AccountKey={key};BlobEndpoint={self.url}/{KEY_ID}"
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", words)
+
+    def is_known(self, query: dict[str, list[str]], authorization: str) -> bool:
+        """Whether a request is signed: an address for reading one file, a listing in its header."""
+        signed = query.get("sr") == ["b"] and query.get("sp") == ["r"] and "sig" in query
+        return signed or authorization.startswith(f"SharedKey {KEY_ID}:")
+
+
+class _ContainerHandler(_BucketHandler):
+    root = f"/{KEY_ID}/{BUCKET}"
+
+    def listing(self, prefix: str) -> bytes:
+        there = "".join(
+            f"<Blob><Name>{escape(key)}</Name><Properties><Last-Modified>Tue, 16 Jan 2018 00:00:00 GMT</Last-Modified>"
+            f"<Content-Length>{len(body)}</Content-Length></Properties></Blob>"
+            for key, body in sorted(self.state.files.items())
+            if key.startswith(prefix)
+        )
+        return (
+            f'<?xml version="1.0"?><EnumerationResults ContainerName="{BUCKET}"><Prefix>{escape(prefix)}</Prefix>'
+            f"<Blobs>{there}</Blobs><NextMarker/></EnumerationResults>"
+        ).encode()
+
+
+AzureContainer.handler = _ContainerHandler

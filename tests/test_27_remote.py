@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from loopback import Fault, Loopback, body, drop, longer, no_range, other_range, raw, status
-from object_store import BUCKET, KEY, KEY_ID, Bucket
+from object_store import BUCKET, KEY, KEY_ID, AzureContainer, Bucket, GoogleBucket, PublicGoogleBucket
 from workshop import Inputs, run
 
 from floemap.archive.scenes import find_scenes
@@ -260,6 +260,52 @@ def test_a_folder_in_a_bucket_is_prepared_with_the_account_that_gdal_finds(
     before = len(bucket.seen)
     assert "(finished before)" in run("prepare", address, "--out", out, "--resolution", "2000").stdout
     assert all("prefix=" in s.path for s in bucket.seen[before:]), "it is listed, and not read"
+
+
+@pytest.mark.parametrize(("scheme", "kind"), [("gs", GoogleBucket), ("gs", PublicGoogleBucket), ("az", AzureContainer)])
+def test_other_stores_are_read_in_the_same_way(
+    scheme: str,
+    kind: type[Bucket],
+    small_product: Path,
+    small_zip: Path,
+    workshop: Inputs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A folder is listed, its files are asked for by signed addresses; a zip, too; and nobody's key is written down."""
+    with kind() as store:
+        store.account(monkeypatch)
+        name = f"2018/01 16/{small_product.name}"
+        for path in small_product.rglob("*"):
+            if path.is_file():
+                store.files[f"{name}/{path.relative_to(small_product).as_posix()}"] = path.read_bytes()
+        store.files[f"2018/zips/{small_zip.name}"] = small_zip.read_bytes()
+        folder, archive = (str(p) for p in find_scenes([f"{scheme}://{BUCKET}/2018"]))
+        assert (folder, archive) == (f"{scheme}://{BUCKET}/{name}", f"{scheme}://{BUCKET}/2018/zips/{small_zip.name}")
+        out = tmp_path / "out"
+        found = run("prepare", folder, "--out", out, "--resolution", "2000")
+        assert found.exit_code == 0, found.stderr
+        assert (out / workshop.name / "product.tif").read_bytes() == (workshop.prepared / "product.tif").read_bytes()
+        copied: list[bytes] = []
+        paths, addresses = paths_and_addresses([archive])
+
+        def work(product: Path, *rest: Any) -> PreparedProduct:
+            copied.append(product.read_bytes())
+            return PreparedProduct(tmp_path, skipped=False)
+
+        Copies(tmp_path / "more", addresses).around(work, lambda known: None)(paths[0], (), lambda *step: None)
+        assert copied == [small_zip.read_bytes()]
+        kept = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()).decode("latin-1") + found.stderr
+        assert KEY not in kept and KEY_ID not in kept
+
+
+def test_without_an_account_the_settings_of_the_store_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "not of this form")
+    found = run("prepare", f"az://{BUCKET}/S1A.zip", "--out", tmp_path)
+    assert found.exit_code == 1 and "AZURE_STORAGE_ACCOUNT" in found.stderr and "AWS" not in found.stderr
+    assert "not of this form" not in found.stderr
 
 
 def test_the_products_of_a_bucket_are_found(

@@ -29,7 +29,12 @@ _BOUNDS = {
     "GDAL_HTTP_MAX_RETRY": "3",
     "GDAL_HTTP_RETRY_DELAY": "1",
 }
-_HINT = "Check the address, and that GDAL finds an account that may read it (AWS_PROFILE, AWS_REGION and the like)."
+#: Settings by which GDAL finds an account, of each store.
+_SETTINGS = {
+    "s3": "AWS_PROFILE, AWS_REGION",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, GS_ACCESS_KEY_ID",
+    "az": "AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_ACCOUNT",
+}
 _FOLDER_BIT = 0o040000
 
 
@@ -75,7 +80,7 @@ def list_files(folder: Address) -> list[StoredFile]:
         gdal.VSICurlPartialClearCache(folder.vsi.encode())
         directory = gdal.VSIOpenDir(folder.vsi.encode(), -1, None)
         if not directory:
-            raise DownloadError(f"{folder} cannot be listed.", hint=_HINT)
+            raise DownloadError(f"{folder} cannot be listed.", hint=_hint(folder))
         found = []
         try:
             while entry := gdal.VSIGetNextDirEntry(directory):
@@ -92,6 +97,8 @@ def list_files(folder: Address) -> list[StoredFile]:
 def signed_url(file: Address) -> str:
     """Return the web address of a file in an object store, signed with the account that GDAL finds. It is a secret.
 
+    Where GDAL is set to sign nothing, as for public buckets, the address is not signed.
+
     Raises
     ------
     DownloadError
@@ -101,11 +108,20 @@ def signed_url(file: Address) -> str:
     with _gdal() as gdal:
         found = gdal.VSIGetSignedURL(file.vsi.encode(), options)
         if not found:
-            raise DownloadError(f"{file} cannot be read: GDAL finds no account that can sign its address.", hint=_HINT)
+            if file.scheme == "gs" and gdal.CPLTestBool(gdal.CPLGetConfigOption(b"GS_NO_SIGN_REQUEST", b"NO")):
+                return str(gdal.VSIGetActualURL(file.vsi.encode()).decode())
+            raise DownloadError(
+                f"{file} cannot be read: GDAL finds no account that can sign its address.", hint=_hint(file)
+            )
         url = ctypes.string_at(found).decode()
         gdal.VSIFree(found)
     # Without an account, as for public buckets, GDAL signs with an empty name, which stores refuse.
     return url.partition("?")[0] if "X-Amz-Credential=%2F" in url else url
+
+
+def _hint(address: Address) -> str:
+    found_by = _SETTINGS[address.scheme]
+    return f"Check the address, and that GDAL finds an account that may read it ({found_by} and the like)."
 
 
 @contextmanager
@@ -140,6 +156,8 @@ def _functions() -> Any:
         ("VSICurlPartialClearCache", None, (text,)),
         ("CPLPushErrorHandler", None, (pointer,)),
         ("CPLPopErrorHandler", None, ()),
+        ("CPLTestBool", ctypes.c_int, (text,)),
+        ("VSIGetActualURL", text, (text,)),
         ("CPLGetConfigOption", text, (text, text)),
         ("CPLGetThreadLocalConfigOption", text, (text, text)),
         ("CPLSetThreadLocalConfigOption", None, (text, text)),
