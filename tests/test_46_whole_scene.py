@@ -287,6 +287,23 @@ def test_workers_change_nothing(name: str) -> None:
     assert_same(found[0], found[1], stored)
 
 
+def test_threads_do_not_wait_for_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system allows a process only so many; Python waits for the others when it ends."""
+    begun, start = list[threading.Thread](), threading.Thread.start
+
+    def once(thread: threading.Thread) -> None:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", once)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Workers(3)
+    begun[0].join(20)
+    assert not begun[0].is_alive()
+
+
 def test_torchs_threads_are_shared_out_and_stay_as_they_were() -> None:
     before, seen = torch.get_num_threads(), []
     torch.set_num_threads(4)

@@ -408,6 +408,26 @@ def test_a_product_that_hangs_is_ended_at_its_limit_and_the_rest_charted(
     assert gone(int((tmp_path / "process").read_text()))
 
 
+def never_ready(order: Order, minutes: float, line: Any) -> None:
+    """In the process aside: the disk of the models does not answer."""
+    time.sleep(600)
+
+
+def test_a_process_aside_that_is_never_ready_ends_the_call(
+    workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aside, "serve", never_ready)
+    order = Order((workshop.model,), ("",), tmp_path, SETTINGS, None, None, "torch", "auto", "auto", False)
+    charting = aside.Aside(order, 10, start_s=0.3)
+    before = set(psutil.Process().children())
+    with pytest.raises(FloemapError, match=r"was not ready after 0.005 min") as e:
+        charting.make(Path("slow"), (), lambda *step: None)
+    assert "it resumes" in str(e.value.hint)
+    assert charting.hopeless, "no product is to blame"
+    left = [p for p in psutil.Process().children() if p not in before]
+    assert not [p for p in left if "spawn_main" in " ".join(p.cmdline())]
+
+
 def test_the_process_aside_ends_with_its_parent(workshop: Inputs, tmp_path: Path) -> None:
     (tmp_path / "charts").mkdir()
     code = "import sys, pathlib, test_58_watch as t; t.hang(*map(pathlib.Path, sys.argv[1:]))"

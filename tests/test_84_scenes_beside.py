@@ -102,3 +102,17 @@ def test_the_number_of_scenes_at_a_time_is_bounded(monkeypatch: pytest.MonkeyPat
     assert jobs(64, 1000) == 32 and jobs(64, None) == 32
     assert jobs(64, 16) == 10 and jobs(64, 16, 40.0) == 2
     assert jobs(1, 1000) == jobs(64, 0.1) == 1
+
+
+def test_a_process_that_writes_no_text_and_ends_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library of C may write in any encoding where answers are expected."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nread settings; read scene; printf 'gel\\366scht\\n'; exit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    scene = SceneFiles("a", tmp_path / "a", tmp_path / "a.gpkg", None, None)
+    settings = DataSettings.checked(scenes=[{"name": "a", "product": tmp_path / "a", "chart": tmp_path / "a.gpkg"}])
+    ((name, error),) = preparing.prepare_beside([scene], settings, tmp_path, 1, lambda *told: None)
+    assert name == "a" and "ended with exit code 3" in str(error)

@@ -219,3 +219,15 @@ def test_one_comparison_at_a_time_in_a_folder(scenes: list[dict[str, str]], tmp_
     with alone_in(tmp_path / "out", "compares in"), pytest.raises(OutputError, match="another run compares in it"):
         compare(study_of(scenes, ["dice"], 1), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_a_library_writes_is_kept_in_whatever_encoding(
+    scenes: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nprintf 'gel\\366scht\\n'; exit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    cells = plan(study_of(scenes, ["dice"], 1), ["a", "b"])
+    ((_, error),) = run_beside(cells, tmp_path, 1, [], False, lambda *told: None)
+    assert isinstance(error, FloemapError) and "gel\ufffdscht" in str(error)

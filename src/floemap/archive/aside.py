@@ -22,9 +22,13 @@ from floemap.inference.draftchart.chart import DraftChart
 from floemap.progress import Progress
 from floemap.stopping import leave_on_sigterm
 
+logger = logging.getLogger(__name__)
+
 #: Seconds for a process to clean up after SIGTERM, before it is killed; and for one whose parent has not killed it at
 #: the limit to end itself.
 _PATIENCE_S = 10.0
+#: Seconds for a process to load the models: libraries and a model take some ten, more on a busy machine.
+_START_S = 600.0
 #: Seconds between two reports of progress.
 _TELL_EVERY_S = 0.5
 
@@ -35,8 +39,8 @@ class Aside:
     A script that uses it needs ``if __name__ == "__main__":``, because the process imports the script.
     """
 
-    def __init__(self, order: Order, minutes: float) -> None:
-        self._order, self._minutes = order, minutes
+    def __init__(self, order: Order, minutes: float, start_s: float = _START_S) -> None:
+        self._order, self._minutes, self._start_s = order, minutes, start_s
         self._process: Any = None
         self._line: Connection | None = None
         #: Whether the last error was of the models, so that no product can be charted.
@@ -50,7 +54,7 @@ class Aside:
         TookTooLongError
             If it takes longer than the limit; its process has been ended.
         Exception
-            What charting raises, and FloemapError if the process ends by itself.
+            What charting raises, and FloemapError if the process ends by itself, or cannot load the models in time.
         """
         line = self._ready()
         end = time.monotonic() + 60 * self._minutes
@@ -92,7 +96,9 @@ class Aside:
             self._process.terminate()
             self._process.join(_PATIENCE_S)
         self._process.kill()
-        self._process.join()
+        self._process.join(_PATIENCE_S)
+        if self._process.is_alive():
+            logger.warning("a process that was killed has not ended yet; it waits for a disk or a network")
         if self._line is not None:
             self._line.close()
         self._process = self._line = None
@@ -106,6 +112,13 @@ class Aside:
             self._process = context.Process(target=serve, args=(self._order, self._minutes, theirs), daemon=True)
             self._process.start()
             theirs.close()
+            if not self._line.poll(self._start_s):
+                self.close(kill=True)
+                self.hopeless = True
+                raise FloemapError(
+                    f"the process that charts was not ready after {self._start_s / 60:g} min, and was ended.",
+                    hint="The disk of the models may not answer. Repeat the command: it resumes.",
+                )
             with suppress(EOFError):  # it is then found to have ended
                 kind, *answer = self._line.recv()
                 if kind == "failed":

@@ -48,7 +48,10 @@ class _Workers:
             if self.stopped:
                 return None
             pipe = subprocess.PIPE
-            process = subprocess.Popen(call, env=environment, stdin=pipe, stdout=pipe, stderr=log, text=True)
+            # Its libraries may write there in any encoding.
+            process = subprocess.Popen(
+                call, env=environment, stdin=pipe, stdout=pipe, stderr=log, encoding="utf-8", errors="replace"
+            )
             self.running.add(process)
             return process
 

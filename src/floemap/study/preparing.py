@@ -103,7 +103,7 @@ class _Worker(threading.Thread):
             scene = self._todo.get()
             try:
                 error = self._work(scene)
-            except OSError as e:  # no process can be started, or it has just ended
+            except Exception as e:  # as where no process can be started; the scene is waited for, whatever it is
                 error = FloemapError(f"the process that prepares scenes cannot be used: {e}.")
             self._tell({"scene": scene.name, "error": error})
         self._end_process()
@@ -155,7 +155,10 @@ class _Worker(threading.Thread):
 
     def _begin(self) -> subprocess.Popen[str]:
         call, pipe = [sys.executable, "-m", "floemap.study.scene_worker"], subprocess.PIPE
-        process = subprocess.Popen(call, stdin=pipe, stdout=pipe, text=True, env=self._environment)
+        # Its libraries may write there in any encoding.
+        process = subprocess.Popen(
+            call, stdin=pipe, stdout=pipe, encoding="utf-8", errors="replace", env=self._environment
+        )
         assert process.stdin is not None
         process.stdin.write(self._first + "\n")
         return process

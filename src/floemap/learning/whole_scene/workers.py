@@ -42,8 +42,12 @@ class Workers:
             all_started.wait()
 
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="floemap-tiles", initializer=begin)
-        for started in [self._pool.submit(int) for _ in range(count)]:
-            started.result()
+        try:
+            for started in [self._pool.submit(int) for _ in range(count)]:
+                started.result()
+        except BaseException:
+            all_started.abort()  # where one cannot be started, the others do not wait for it
+            raise
         torch.set_num_threads(threads)
 
     def run(self, work: Callable[[T], None], items: Iterable[T]) -> None:
