@@ -2,8 +2,9 @@
 
 Each pixel has a probability for each class, and ten tenths of a class have an outcome. So each pixel has quantiles of
 the outcome. Their mean along a part of the line is the quantile of the part's outcome if the model's errors are fully
-correlated along it, all to the same side. That is the widest spread that the probabilities allow: independent errors
-would cancel out.
+correlated along it, all to the same side; independent errors would cancel out. It is not the widest spread that the
+probabilities allow: a class with less than 5 % at every position is in neither quantile, and the mean outcome may lie
+outside of them. The probability of no normal operation counts such classes.
 """
 
 from __future__ import annotations
