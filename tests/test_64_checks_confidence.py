@@ -173,6 +173,23 @@ def test_the_surer_half() -> None:
     assert confidence(p, said, true, LEGEND).values()["wrong_in_surer_half"] == 1
 
 
+@pytest.mark.parametrize("sure", [8, 30, 200])
+def test_the_surer_half_of_a_sure_model(sure: int) -> None:
+    """Against pixels in order, those of one stored step in turn: also where most are in the highest bin of ten."""
+    rng = np.random.default_rng(sure)
+    steps = np.rint(100 * rng.beta(sure, 1, (50, 80))).clip(50, 100).astype(np.uint8)
+    right = rng.random(steps.shape) < steps / 100
+    p = np.zeros((6, *steps.shape), np.uint8)
+    p[0], p[2] = steps, 100 - steps
+    found = confidence(p, np.zeros_like(steps), np.where(right, 0, 2).astype(np.uint8), LEGEND, 1 / 100).values()
+    wrong, left = 0.0, steps.size / 2
+    for step in range(100, 0, -1):
+        n = np.count_nonzero(steps == step)
+        wrong += np.count_nonzero(~right & (steps == step)) * min(1.0, left / max(n, 1))
+        left -= min(n, left)
+    assert found["wrong_in_surer_half"] == pytest.approx(wrong / (steps.size / 2))
+
+
 def test_probabilities_outside_of_0_to_1_are_named() -> None:
     classes = blobs(0)
     floats = np.full((6, *classes.shape), 0.5, np.float32)

@@ -129,6 +129,19 @@ def test_an_interval_covers_as_often_as_it_says() -> None:
     assert 0.80 <= hits / 200 <= 0.97
 
 
+@pytest.mark.parametrize("blocks", [10, 20, 60])
+def test_an_interval_of_normal_blocks_is_as_wide_as_students(blocks: int) -> None:
+    """Ten blocks do not show how much blocks differ as well as sixty do."""
+    rng = np.random.default_rng(12)
+    ratios = []
+    for trial in range(60):
+        right = rng.normal(0.5, 0.05, blocks)
+        found = interval({"scene": np.stack([right, np.ones(blocks)], axis=1)}, share, n=2000, seed=trial)
+        low, high = scipy.stats.t.interval(0.9, blocks - 1, right.mean(), scipy.stats.sem(right))
+        ratios.append((found.high - found.low) / (high - low))
+    assert np.mean(ratios) == pytest.approx(1, abs=0.02)
+
+
 def test_blocks_smaller_than_errors_are_far_too_sure() -> None:
     # 384 km in pixels of 2 km, errors that hang together over 16 km; block_confusions takes its time for small blocks.
     rng = np.random.default_rng(2)
@@ -216,6 +229,15 @@ def test_means_over_drawn_scenes_are_those_of_a_loop_and_take_little_memory() ->
     assert peak < 0.5e9, "the counts of all drawn scenes are 36 GB"
 
 
+def test_sums_of_few_scenes_are_refused() -> None:
+    """Of few scenes blocks are drawn: without them every draw would be the same, and differences look certain."""
+    scenes = {f"{i:02}": np.ones((1, 2)) for i in range(FEW_SCENES)}
+    assert resample({"it": [scenes]}, n=100, blocks=400).units == "scenes"
+    del scenes["00"]
+    with pytest.raises(GridError, match="counts of 400 blocks in 9 scenes are summed to 9"):
+        resample({"it": [scenes]}, n=100, blocks=400)
+
+
 def test_block_noise_is_counted_once_where_scenes_are_drawn() -> None:
     """Twelve scenes that are alike but for their blocks: their mean varies by what the blocks make it vary, no more."""
     rng = np.random.default_rng(18)
@@ -225,7 +247,9 @@ def test_block_noise_is_counted_once_where_scenes_are_drawn() -> None:
         found = interval(scenes, share, n=400, seed=trial)
         one = interval({"all": np.concatenate(list(scenes.values()))}, share, n=400, seed=trial)
         widths.append((found.high - found.low) / (one.high - one.low))
-    assert np.mean(widths) == pytest.approx(1, abs=0.08)
+    # Twelve scenes show less well how much they differ than 360 blocks.
+    students = scipy.stats.t.ppf(0.95, 11) / scipy.stats.t.ppf(0.95, 359)
+    assert np.mean(widths) == pytest.approx(students, abs=0.08)
 
 
 def test_the_same_seed_gives_the_same_interval_in_any_order_of_scenes() -> None:

@@ -979,6 +979,30 @@ def test_many_scenes_have_the_numbers_of_all_their_blocks(run: Path) -> None:
     assert all(np.array_equal(whole.confusion[k], one.confusion[k]) for k in whole.confusion)
 
 
+def test_a_check_of_few_among_many_scenes_has_the_spread_of_its_blocks(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where scenes are in one block each, the check of the season applies to one of them, and draws its blocks."""
+    found = read_run(run)
+    whole = assess_run(found)
+    for module in ("report.report", "report.numbers", "evaluation.statistics.bootstrap"):
+        monkeypatch.setattr(f"floemap.{module}.FEW_SCENES", 2)
+    monkeypatch.setattr("floemap.evaluation.statistics.bootstrap.MIN_BLOCKS", 2)  # the scenes are small
+    one = assess_run(found)
+    assert all(len(a.confusion) == 1 for runs in one.values() for by_scene in runs for a in by_scene.values())
+    key = found.contenders[0].key
+    expected, got = (measure_all({key: a[key]}, found.legend, resamples=200) for a in (whole, one))
+    drawn = set()
+    for a, b in zip(expected.rows, got.rows, strict=True):
+        for name, spread in a.spreads.items():
+            other = b.spreads[name]
+            assert (other.drawn, other.reason) == (spread.drawn, spread.reason)
+            if spread.low is not None and spread.high is not None:
+                assert (other.low, other.high) == pytest.approx((spread.low, spread.high), rel=1e-9)
+                drawn |= {spread.drawn} if spread.low < spread.high else set()
+    assert drawn == {"blocks", "scenes"}
+
+
 def test_maps_of_other_blocks_are_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter(range(100))
 

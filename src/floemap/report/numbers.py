@@ -163,12 +163,18 @@ def _resample(assessed: Assessed, of: Callable[[Assessment], NDArray[Any]], how:
     return resample(blocks, n=int(np.clip(_MOST_DRAWN / size, _FEWEST, n)), seed=seed, blocks=number)
 
 
+def scenes_of(check: str, assessed: Assessed) -> list[str]:
+    """Return the scenes to which a check applies for every contender and repeat."""
+    runs = [run for own in assessed.values() for run in own]
+    return [s for s in runs[0] if all(run[s].checks["checks"][check]["applies"] for run in runs)]
+
+
 def _rows_of_check(check: str, assessed: Assessed, how: Draws, readers: frozenset[str]) -> list[Row]:
     """Return the rows of a check, over the scenes to which it applies for every contender and repeat."""
     measures = CHECKS[check].MEASURES
     runs = [run for own in assessed.values() for run in own]
     entries = [a.checks["checks"][check] for run in runs for a in run.values()]
-    scenes = [s for s in runs[0] if all(run[s].checks["checks"][check]["applies"] for run in runs)]
+    scenes = scenes_of(check, assessed)
     if not scenes:
         reasons = sorted({str(e["reason"]) for e in entries if not e["applies"]})
         return [Row(m, {}, reason="; ".join(reasons)) for m in measures]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from floemap.errors import FloemapError, GridError
 from floemap.evaluation.checks.assess import Assessment, assess_scene
+from floemap.evaluation.checks.scene_checks import CHECKS
 from floemap.evaluation.scoring.tables import markdown
 from floemap.evaluation.statistics.bootstrap import FEW_SCENES
 from floemap.progress import Progress, part_of, silent
@@ -29,7 +30,7 @@ from floemap.report.figures.style import Picture
 from floemap.report.figures.training_plots import draw_training
 from floemap.report.findings import findings
 from floemap.report.measures import Numbers
-from floemap.report.numbers import Assessed, measure_all
+from floemap.report.numbers import Assessed, measure_all, scenes_of
 from floemap.report.page import Pictures, render_page
 from floemap.report.provenance import configuration_text, made_tables, trainings_table
 from floemap.report.run_folder import RunFolder, Scene, read_run, whole_records
@@ -54,7 +55,7 @@ _KINDS = ("png", "svg", "pdf")
 STAGE = Stage(
     "floemap report",
     RECORD,
-    revision=2,
+    revision=3,
     files=(PAGE, "numbers.json", *(f"figures/*.{kind}" for kind in _KINDS), "tables/*.csv", "tables/measures.tex"),
 )
 
@@ -171,7 +172,8 @@ def check_records(run: RunFolder) -> None:
 def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
     """Return the checks of all whole repeats, by contender's key, repeat and scene. Missing checks are computed.
 
-    From :data:`floemap.evaluation.statistics.bootstrap.FEW_SCENES` scenes on, each is in one block.
+    From :data:`floemap.evaluation.statistics.bootstrap.FEW_SCENES` scenes on, each is in one block, but for checks that
+    apply to fewer.
 
     Raises
     ------
@@ -219,6 +221,18 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
                 results[name] = found if len(scenes) < FEW_SCENES else found.in_one_block()
                 done += 1
             assessed[key].append(results)
+    return assessed if len(scenes) < FEW_SCENES else _with_blocks_of_few(assessed)
+
+
+def _with_blocks_of_few(assessed: Assessed) -> Assessed:
+    """Return assessments with the blocks of checks that apply to few scenes: of these, blocks are resampled."""
+    for check in CHECKS:
+        few = scenes_of(check, assessed)
+        if len(few) < FEW_SCENES:
+            assessed = {
+                key: [dict(run) | {name: run[name].with_blocks_of(check) for name in few} for run in runs]
+                for key, runs in assessed.items()
+            }
     return assessed
 
 

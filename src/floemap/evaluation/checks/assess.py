@@ -95,6 +95,16 @@ class Assessment:
             summed=self.blocks,
         )
 
+    def with_blocks_of(self, check: str) -> Assessment:
+        """Return the same with the amounts of a check by block, which are read again.
+
+        Raises
+        ------
+        FloemapError
+            If the file is missing or damaged.
+        """
+        return replace(self, amounts={**self.amounts, check: read_assessment(self.folder).amounts[check]})
+
 
 def assess_scene(
     prediction: str | Path | None,

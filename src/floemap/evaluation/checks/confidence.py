@@ -14,8 +14,9 @@ uniform. Its mean over wrong pixels should be well above its mean over right one
 Does the model know where it is wrong? An analyst reviews the pixels of which the model is unsure. So pixels are ordered
 by the probability of the chosen class. The share of wrong pixels in the surer half is the error that remains after a
 review of the other half: the selective risk at a coverage of one half (R. El-Yaniv, Y. Wiener, 2010, J. Machine
-Learning Research 11, 1605-1641). It is 0 for a map without errors. The difference of entropies is undefined for such a
-map, and so cannot rank maps.
+Learning Research 11, 1605-1641). The steps in which probabilities are stored order the pixels: of 15 bins, the highest
+may hold most of a map. The risk is 0 for a map without errors. The difference of entropies is undefined for such a map,
+and so cannot rank maps.
 
 "Right" means equal to the reference, whose own errors count as the prediction's. All numbers but those by polygon and
 uncalibrated follow from integer counts of stored steps of probability, so strips and scenes add exactly.
@@ -38,8 +39,8 @@ from floemap.evaluation.statistics.blocks import Window
 from floemap.legend import IGNORE, Legend
 
 BINS = 15
-#: Number of levels of probability from which bins of equal numbers of pixels are made.
-GRADES = 100
+#: Steps of probability by which pixels are ordered, and from which bins of equal numbers of them are made: as stored.
+GRADES = 200
 #: Step in which floating-point probabilities are counted.
 FLOAT_STEP = 1 / 65535
 #: Number of rows read together.
@@ -68,7 +69,7 @@ class ConfidenceAmounts(Amounts):
         For each class: pixels, pixels that have the class in the reference, and sum of the class's probability, binned
         by that probability, (classes, 3, bins).
     graded
-        As `chosen`, in :data:`GRADES` bins, (3, grades).
+        As `chosen`, by the nearest of the steps from 0 to :data:`GRADES`, (3, grades + 1).
     by_polygon
         As `chosen`, each pixel counting 1 / (number of pixels of its polygon), (3, bins); 0 without polygons.
     uncalibrated
@@ -128,7 +129,7 @@ class ConfidenceAmounts(Amounts):
             "entropy_right": right,
             "entropy_wrong": wrong,
             "entropy_gap": difference(wrong, right),
-            "wrong_in_surer_half": _selective_risk(self.chosen, 0.5),
+            "wrong_in_surer_half": _selective_risk(self.graded, 0.5),
             "reliability": _points(self.chosen),
             "by_class": {
                 key: {"calibration_error": _calibration_error(bins), "reliability": _points(bins)}
@@ -152,7 +153,7 @@ def _equal_mass(graded: Floats) -> Floats:
 
 
 def _selective_risk(bins: Floats, coverage: float) -> float | None:
-    """Return the share of wrong pixels among the surest. Pixels in one bin of probability count as equally sure."""
+    """Return the share of wrong pixels among the surest. Pixels of one grade of probability count as equally sure."""
     pixels, right = bins[0, ::-1], bins[1, ::-1]
     wanted = coverage * pixels.sum()
     taken = np.clip(wanted - (np.cumsum(pixels) - pixels), 0, pixels)
@@ -273,7 +274,7 @@ class ConfidenceCounts:
             pixels=pixels,
             right=int(right_chosen.sum()),
             chosen=chosen,
-            graded=_binned(p, of_chosen.sum(axis=1), right_chosen, GRADES),
+            graded=_summed(np.rint(p * GRADES).astype(np.intp), GRADES + 1, p, of_chosen.sum(axis=1), right_chosen),
             by_polygon=_binned(p, *self._by_polygon),
             uncalibrated=chosen if self._hot is None else self._uncalibrated,
             each=np.stack([_binned(p, e, t) for e, t in zip(every, true, strict=True)]),
@@ -283,10 +284,14 @@ class ConfidenceCounts:
         )
 
 
-def _binned(p: Floats, pixels: NDArray[Any], hits: NDArray[Any], bins: int = BINS) -> Floats:
+def _binned(p: Floats, pixels: NDArray[Any], hits: NDArray[Any]) -> Floats:
     """Return counts by level of probability in bins: pixels, hits, sum of probability, (3, bins)."""
     # Bins include their lower end: 0.2 belongs to the bin that begins there. 1 belongs to the last bin.
-    index = np.minimum((p * bins + 1e-9).astype(np.intp), bins - 1)
+    return _summed(np.minimum((p * BINS + 1e-9).astype(np.intp), BINS - 1), BINS, p, pixels, hits)
+
+
+def _summed(index: NDArray[np.intp], bins: int, p: Floats, pixels: NDArray[Any], hits: NDArray[Any]) -> Floats:
+    """Return pixels, hits and sum of probability of the levels in each bin, (3, bins)."""
     return np.stack([np.bincount(index, weights=w, minlength=bins) for w in (pixels, hits, pixels * p)])
 
 

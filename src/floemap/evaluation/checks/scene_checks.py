@@ -29,7 +29,7 @@ from floemap.progress import Progress, silent
 from floemap.results.stage import Stage, revisions_in
 
 #: Raise the revision when a check's amounts or values change, for the scene or by block.
-STAGE = Stage("floemap report", "checks.json", revision=5, files=("blocks.npz",))
+STAGE = Stage("floemap report", "checks.json", revision=6, files=("blocks.npz",))
 
 #: The checks by key, in the order of the page that explains them, with the classes of their amounts.
 CHECKS: Mapping[str, type[Amounts]] = MappingProxyType(

@@ -218,7 +218,8 @@ def resample(
     Raises
     ------
     GridError
-        If there are no counts, a scene has no block, or losses differ in scenes or blocks. The message names them.
+        If there are no counts, a scene has no block, or losses differ in scenes or blocks; the message names them. If
+        counts are summed over blocks, and there are too few scenes to resample these.
     ConfigError
         If `n` is too small.
     """
@@ -230,6 +231,11 @@ def resample(
     observed = np.stack([stack.sum(axis=0) for stack in stacks.values()])
     rng = np.random.default_rng(seed)
     units: Units = "blocks" if scenes < FEW_SCENES else "scenes"
+    if units == "blocks" and blocks is not None and blocks > sum(sizes):
+        raise GridError(
+            f"counts of {blocks} blocks in {scenes} scenes are summed to {sum(sizes)}, which do not show how blocks "
+            "differ."
+        )
     drawn = times = None
     if units == "scenes":
         chosen = rng.integers(scenes, size=(n, scenes - 1)) + scenes * np.arange(n)[:, None]
