@@ -18,7 +18,7 @@ from floemap.datasets.ai4arctic.form import NO_CLASS, SCALING
 from floemap.datasets.ai4arctic.scenes import by_name, parse_name
 from floemap.errors import ConfigError, OutputError
 from floemap.simulation.ai4arctic import choose, make_ai4arctic
-from floemap.simulation.ai4arctic_scene import SimulatedScene
+from floemap.simulation.ai4arctic_scene import SimulatedScene, world_number
 from floemap.simulation.world.surface import Surface
 
 SIZE = 120
@@ -193,3 +193,11 @@ def test_scaling_there_and_back() -> None:
         back = undo_scaling(name, stored)
         assert np.isnan(back[2])
         np.testing.assert_allclose(back[[0, 1, 3]], values[[0, 1, 3]], atol=1e-4)
+
+
+def test_each_product_shows_ice_of_its_own() -> None:
+    """A pass is cut into several products, some for training and some for test: they must not show the same ice."""
+    numbers = {(scene.product, world_number(scene)) for scene, _ in by_name().values()}
+    products, worlds = zip(*numbers, strict=True)
+    assert len(set(products)) == len(numbers) == len(set(worlds)) > 500
+    assert max(worlds) < 2**31, "seeds of worlds are taken modulo this"

@@ -34,7 +34,7 @@ from floemap.datasets.ai4arctic.form import (
     SAMPLES,
     TIE_POINTS,
 )
-from floemap.datasets.ai4arctic.scenes import SIMULATED, Ai4Scene
+from floemap.datasets.ai4arctic.scenes import SIMULATED, Ai4Scene, by_name
 from floemap.errors import FloemapError
 from floemap.progress import Progress, between, silent
 from floemap.results.folders import made_of, stage_folder
@@ -50,7 +50,7 @@ from floemap.simulation.world.zones import WORLD_CRS, scene_centre_m
 from floemap.version import __version__
 
 #: Raise the revision when the files of the same scene, size and seed change.
-STAGE = Stage("floemap simulate ai4arctic", "scene.json", revision=1, files=("*.nc",))
+STAGE = Stage("floemap simulate ai4arctic", "scene.json", revision=2, files=("*.nc",))
 
 #: Ground that a scene covers across the track, that of the scene in the print-outs, metres; and samples at full size.
 EXTENT_M, FULL_PX = 417_040.0, 5213
@@ -144,6 +144,21 @@ def make_scene(made: SimulatedScene, size: int, seed: int, *, progress: Progress
     progress(1, 1, "done")
 
 
+def world_number(scene: Ai4Scene) -> int:
+    """Return the number that the seeds of a scene's world and speckle follow from: another one for each product.
+
+    Scenes of one month are then different places, also those that one pass of the satellite has taken one after the
+    other, of which some are for training and others for test. Two charts of one product are of one world.
+    """
+    take = _data_take(scene)
+    products = sorted({s.product for s, _ in by_name().values() if _data_take(s) == take} | {scene.product})
+    return int(take, 16) + (products.index(scene.product) << 24)
+
+
+def _data_take(scene: Ai4Scene) -> str:
+    return scene.product.split("_")[7]
+
+
 class _Maker:
     """What a scene is made from."""
 
@@ -151,8 +166,7 @@ class _Maker:
         self.scene = scene
         self.spacing_m = EXTENT_M / size / 2  # of raw pixels
         self.shape = 2 * round(size * _LINES_FOR_SAMPLE), 2 * size
-        # Scenes of one month are different places: the world of each has a seed of its own.
-        number = int(scene.product.split("_")[7], 16)
+        number = world_number(scene)
         self.key = (seed, number)
         self.month = scene.start.month
         world_seed = (1_000_003 * seed + number) % 2**31
