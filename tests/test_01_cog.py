@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 
-from floemap.cog import Band, CogWriter, read_geobox, write_cog
+from floemap.cog import COLOUR_BANDS, Band, CogWriter, read_geobox, write_cog
 from floemap.errors import FloemapError, GridError, OutputError
 from floemap.grid import check_same_grid
 from floemap.overviews import halve
@@ -46,6 +47,25 @@ def test_round_trip(tmp_path: Path) -> None:
             assert (d.read(1) == expected_db).all()
             assert (d.read(2) == expected_mask).all()
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6])
+def test_bands_are_colours_only_where_they_are_called_so(count: int, tmp_path: Path) -> None:
+    """GDAL would take three bands of bytes for a picture, and show places where a fourth is 0 as transparent."""
+    box, array = grid(40, 50), np.zeros((count, 40, 50), np.uint8)
+    write_cog(
+        tmp_path / "a.tif", box, array, [Band(f"share_{i}", overview="nearest") for i in range(count)], nodata=255
+    )
+    with rasterio.open(tmp_path / "a.tif") as d:
+        assert set(d.colorinterp) <= {ColorInterp.gray, ColorInterp.undefined}
+        assert (d.dataset_mask() == 255).all()
+
+
+def test_a_picture_has_colours(tmp_path: Path) -> None:
+    bands = [Band(name) for name in COLOUR_BANDS]
+    write_cog(tmp_path / "a.tif", grid(40, 50), np.zeros((3, 40, 50), np.uint8), bands, nodata=0)
+    with rasterio.open(tmp_path / "a.tif") as d:
+        assert d.colorinterp == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
 def test_classes_keep_colours_and_names(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ import floemap
 from floemap.cog import Band, write_cog
 from floemap.errors import ChartError, FloemapError, OutputError
 from floemap.grid import image_crs
+from floemap.icechart.polaris import LEVEL_RGB, Level, operation_levels
+from floemap.inference.draftchart.polaris_layer import _bands
 from floemap.legend import EXTREMEEARTH, SIX_CLASSES
 from floemap.results.stage import read_json, write_json
 from floemap.viewer.server import POLICY
@@ -160,6 +162,43 @@ def test_further_values_of_a_model_are_drawn(folder: Path) -> None:
     legend = view.content["legends"][found["Floe size"]["legend"]]
     assert [(e["value"], e["label"]) for e in legend["entries"]] == [(0, "Small"), (1, "Large")]
     assert len({e["color"] for e in legend["entries"]}) == 2
+
+
+@pytest.mark.parametrize(("ship", "levels"), [("PC7", [0, 1, 2]), ("IA", [0, 2])])
+def test_levels_of_operation_are_in_the_words_of_the_circular(ship: str, levels: list[int], folder: Path) -> None:
+    """Of a ship below the polar classes there is no elevated risk, and what is below 0 is special."""
+    chart = next((folder / "drafts").iterdir())
+    with rasterio.open(next((folder / "predictions").iterdir()) / "classes.tif") as d:
+        geobox = GeoBox(d.shape, d.transform, d.crs.to_wkt())
+    zeros = np.zeros((4, *geobox.shape), np.uint8)
+    write_cog(chart / f"polaris_{ship}.tif", geobox, zeros, _bands(ship), nodata=255, tags={"ice_class": ship})
+    write_json(chart / "chart.json", read_json(chart / "chart.json") | {"bytes": {}})
+    view = make_view(folder)
+    risk = groups(only(view))["risk"]
+    legend = view.content["legends"][next(x["legend"] for x in risk if x["kind"] == "classes")]
+    assert [e["value"] for e in legend["entries"]] == levels
+    assert [e["letter"] for e in legend["entries"]] == ["NES"[i] for i in levels]
+    ends = {"0 or more": (0, 30), "−10 to below 0": (-10, -0.5), "below −10": (-30, -10.5), "below 0": (-50, -0.5)}
+    for entry in legend["entries"]:
+        words = next(k for k in sorted(ends, key=len, reverse=True) if entry["label"].endswith(k))
+        assert operation_levels(ends[words], ship).tolist() == [entry["value"]] * 2
+    outcomes = [x for x in risk if x["kind"] == "scalar"]
+    for layer in outcomes:
+        assert layer["ramp"] == "risk"
+        assert [v * layer["scale"] + layer["offset"] for v in layer["range"]] == [-30, 30]
+
+
+def test_colours_of_outcomes_are_those_of_their_levels_and_lighter_where_safer() -> None:
+    """From -30 to 30, a colour each ten: of a polar class, -10 begins what is special, and 0 is the end of elevated."""
+    script = (SITE / "colours.js").read_text(encoding="utf-8")
+    found = re.search(r"risk: \[(.*?)\]", script)
+    assert found is not None
+    colours = re.findall(r"#[0-9a-f]{6}", found[1])
+    at = dict(zip(range(-30, 31, 10), colours, strict=True))
+    levels = {-10: Level.SPECIAL, 0: Level.ELEVATED, 10: Level.NORMAL}
+    assert {k: at[k] for k in levels} == {k: f"#{bytes(LEVEL_RGB[v]).hex()}" for k, v in levels.items()}
+    light = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in map(bytes.fromhex, (c[1:] for c in colours))]
+    assert light == sorted(light)
 
 
 def test_charts_of_two_models_stand_side_by_side(folder: Path, draft: Path) -> None:

@@ -43,6 +43,8 @@ Array = NDArray[Any]
 #: Rows of a strip. Even, so that each overview pixel comes from one strip alone.
 STRIP_ROWS = 512
 _TILE = 512
+#: Names of the bands of a picture in colour. Bands of other names are no colours.
+COLOUR_BANDS = ("red", "green", "blue")
 #: Suffixes of files beside a raster that may hold its georeference.
 _GEOREFERENCES = (".aux.xml", ".tfw", ".wld", ".prj")
 #: Metadata domains by which GDAL finds overviews in another file.
@@ -105,6 +107,9 @@ class CogWriter:
         self.nodata = nodata
         self.dtype = np.dtype(dtype)
         self.tags = dict(tags or {})
+        # GDAL takes any three or four bands of bytes for a colour picture, and the fourth for its transparency.
+        is_picture = tuple(b.name for b in self.bands) == COLOUR_BANDS
+        self.photometric = None if is_picture or len(self.bands) == 1 else "MINISBLACK"
         self._next_row = 0
         rows, cols = geobox.shape
         # Level 1 is filled strip by strip; _finish makes the others from it.
@@ -132,6 +137,8 @@ class CogWriter:
             "blockysize": _TILE,
             "interleave": "band",
         }
+        if self.photometric is not None:
+            profile["photometric"] = self.photometric
         if not name.endswith(".ovr"):
             profile |= {"crs": crs_of(self.geobox).to_wkt(), "transform": self.geobox.transform}
         with without_georeference():  # overviews have none

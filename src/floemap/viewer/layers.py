@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from floemap.errors import MISSHAPEN, FloemapError
-from floemap.icechart.polaris import LEVEL_RGB, ship_class
+from floemap.icechart.polaris import LEVEL_RGB, Level, ship_class
 from floemap.legend import IGNORE, SIX_CLASSES, Legend
 from floemap.own_legends import from_record, from_tags
 from floemap.results.fields import at
@@ -21,10 +21,13 @@ from floemap.viewer.rasters import Raster, read_raster
 
 #: Names of layers' groups, in the order of the list on the page.
 GROUPS = ("radar", "chart", "labels", "truth", "probability", "uncertainty", "risk", "layer")
+#: Letters of the levels of operation, for reading without colour.
+_LEVEL_LETTERS = {Level.NORMAL: "N", Level.ELEVATED: "E", Level.SPECIAL: "S"}
 #: Name of the legend of right and wrong.
 AGAINST = "against_the_labels"
 #: In the place of a name: all other rasters of the folder.
 _OTHERS = "*"
+T = TypeVar("T")
 Range = tuple[float, float]
 
 
@@ -164,15 +167,30 @@ def _further(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
 
 def _polaris(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
     """Give the level of operation of an ice class of ships, and the outcome with its lowest bound: advisory."""
-    colours = {int(level): rgb for level, rgb in LEVEL_RGB.items()}
-    title = f"{ship_class(raster.tags.get('ice_class', '')).title}, POLARIS, advisory"
-    legend = of_values("Level of operation by POLARIS, advisory", raster.bands[0].categories, colours)
+    ship = ship_class(raster.tags.get("ice_class", ""))
+    title = f"{ship.title}, POLARIS, advisory"
+    words = {int(level): f"{level.title}, {_outcomes_of(level, polar=ship.polar)}" for level in LEVEL_RGB}
+    if not ship.polar:
+        del words[Level.ELEVATED]
+    heading = f"Level of operation of {ship.title} by POLARIS, advisory"
+    legend = of_values(heading, words, _by_number(LEVEL_RGB), _by_number(_LEVEL_LETTERS))
     table = ("polaris_levels", legend)
     yield Layer(f"Level of operation, {title}", "risk", "classes", raster, (1,), (), run, legend=table, status="draft")
-    for name, words in (("rio", "Risk index outcome"), ("rio_lowest", "Lowest risk index outcome")):
+    for name, outcome in (("rio", "Risk index outcome"), ("rio_lowest", "Lowest risk index outcome")):
         number = raster.number_of(name)
         limits = _whole(raster, number, -30, 30)
-        yield Layer(f"{words}, {title}", "risk", "scalar", raster, (number,), limits, run, "viridis", status="draft")
+        yield Layer(f"{outcome}, {title}", "risk", "scalar", raster, (number,), limits, run, "risk", status="draft")
+
+
+def _by_number(values: Mapping[Level, T]) -> dict[int, T]:
+    return {int(level): value for level, value in values.items()}
+
+
+def _outcomes_of(level: Level, *, polar: bool) -> str:
+    """Return the outcomes at which a level of operation begins and ends, Table 1.1 of the circular."""
+    if level == Level.NORMAL:
+        return "outcome 0 or more"
+    return "−10 to below 0" if level == Level.ELEVATED else f"below {'−10' if polar else '0'}"
 
 
 def _errors(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:

@@ -28,9 +28,15 @@ def of_classes(legend: Legend) -> dict[str, Any]:
     return _table(legend.title, [*entries, _entry(LAND, "land", "Land", LAND_RGB, "L")])
 
 
-def of_values(title: str, words: Mapping[int, str], colours: Mapping[int, RGB]) -> dict[str, Any]:
-    """Return a legend of other values, such as right and wrong, for map.json; values without a colour are left out."""
-    entries = [_entry(v, w, w[:1].upper() + w[1:], colours[v], str(v)) for v, w in words.items() if v in colours]
+def of_values(
+    title: str, words: Mapping[int, str], colours: Mapping[int, RGB], letters: Mapping[int, str] | None = None
+) -> dict[str, Any]:
+    """Return a legend of other values, such as right and wrong, for map.json; values without a colour are left out.
+
+    Their letters are the values themselves, unless `letters` gives others.
+    """
+    signs = {v: str(v) for v in words} | dict(letters or {})
+    entries = [_entry(v, w, w[:1].upper() + w[1:], colours[v], signs[v]) for v, w in words.items() if v in colours]
     return _table(title, entries)
 
 

@@ -9,7 +9,8 @@ const RAMPS = {
   cividis: ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8779", "#a69d75", "#c4b56c", "#fee838"],
   heat: ["#ffffcc", "#fed976", "#fd8d3c", "#e31a1c", "#800026"],
   blues: ["#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b"],
-  risk: ["#7f0000", "#d7301f", "#fdae61", "#ffffbf", "#a6d96a", "#1a9850", "#00441b"],
+  // Of outcomes from -30 to 30, one colour each ten: as the levels of operation, and the lighter the safer.
+  risk: ["#4f0f0b", "#7f1f17", "#a93226", "#f5b041", "#a6d9b0", "#c8e8ce", "#e6f5e9"],
 };
 
 /** Return the colours of a ramp; an unknown name gives viridis. */
