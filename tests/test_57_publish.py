@@ -618,6 +618,15 @@ def test_nothing_that_can_be_published_is_left(tmp_path: Path) -> None:
         publish_chart(path, tmp_path / "out", ANALYST, PublishSettings(valid="2020-01-01", repair=True))
 
 
+@pytest.mark.parametrize("ct", [12, 13, 46, 79, 81, 89])
+def test_an_empty_part_of_a_range_is_not_guessed(ct: int) -> None:
+    """What the others leave of a range may be any of several."""
+    found = egg(ct=ct, ca=10, sa=95, cb=-9, sb=86)
+    found.check()
+    assert not [w for w in found.repairs if "leave" in w] and found.codes["cb"] == -9
+    assert any("CB is empty" in w for w in found.faults)
+
+
 def test_the_public_name() -> None:
     assert floemap.publish_chart.__wrapped__ is publish_chart  # type: ignore[attr-defined]
     assert POLAR == "EPSG:3413" and other("L")["POLY_TYPE"] == "L"

@@ -31,6 +31,7 @@ _BELOW_ONE_TENTH = (_OPEN_WATER, BERGY_WATER_CODE)
 _LETTERS = ("a", "b", "c")
 #: Lowest code of a partial concentration: one tenth.
 _ONE_TENTH = 10
+_NINE_PLUS = 91
 
 
 @dataclass
@@ -206,7 +207,8 @@ def _check_parts(egg: Egg, types: list[str]) -> None:
     empty = [x for x, code in parts.items() if code == NOT_GIVEN]
     sums = [sum(TENTHS[code][i] for code in parts.values() if code != NOT_GIVEN) for i in (0, 1)]
     left = high - sums[0]
-    if len(empty) == 1 and not cd and ct % 10 in (0, 1, 2) and sums[0] == sums[1] and left >= 1:
+    one_total = low == high or ct == _NINE_PLUS  # a range leaves any of several
+    if len(empty) == 1 and not cd and one_total and sums[0] == sums[1] and left >= 1:
         codes[f"c{empty[0]}"] = int(10 * left)
         egg.repairs.append(f"C{empty[0].upper()} is empty; the others leave {left:g} of {_tenths(ct)}")
         return
