@@ -16,7 +16,7 @@ from chart_maker import write_chart
 from floemap.errors import OutputError
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.results import locks
-from floemap.results.locks import file_beside, scratch
+from floemap.results.locks import file_beside, held, scratch
 from floemap.results.stage import write_whole
 
 HELD = """
@@ -122,6 +122,13 @@ def test_a_file_that_a_killed_process_left_is_removed_by_the_next_of_its_name(tm
         write_whole(tmp_path / "b.json", b"other")
     assert (tmp_path / "a.json").read_bytes() == b"whole"
     assert sorted(tmp_path.iterdir()) == sorted([*mine, tmp_path / "a.json", tmp_path / "b.json"])
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder in which nothing can be made")
+def test_a_lock_that_cannot_be_made_is_an_error_and_not_taken() -> None:
+    """Who makes a result tries other names as long as the lock of one is taken: that would have no end."""
+    with pytest.raises(OSError), held(Path("/proc/x.lock")):
+        pass
 
 
 def test_a_file_is_written_into_folders_that_are_not_there_yet(tmp_path: Path) -> None:

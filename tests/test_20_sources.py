@@ -145,6 +145,13 @@ def test_folders_of_any_name(tmp_path: Path, folder: str, name: str) -> None:
     assert len(read_chart(tmp_path / folder / name)) == 4
 
 
+def test_a_folder_of_a_result_leads_to_the_chart_in_it(tmp_path: Path) -> None:
+    for folder, name in (("draft", "chart.gpkg"), ("dmi_East_pl_a", "dmi_East_pl_a.gpkg")):
+        write_chart(tmp_path / folder / name)
+        with pytest.raises(ChartError, match=rf"{folder}: is a folder, not a chart. Give the chart in it, {name}"):
+            read_chart(tmp_path / folder)
+
+
 # --- an edit that is open
 
 

@@ -160,6 +160,23 @@ def test_errors_are_one_readable_message(
     assert sorted(p.name for p in tmp_path.iterdir() if not p.is_dir()) == ["file"]
 
 
+def test_a_missing_setting_is_named_by_its_option(tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["bundle", "chart.gpkg", "--out", str(tmp_path)])
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "error: --area is missing. Give it, or its key in the file of --config.\n",
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_a_full_disk_behind_stdout_is_named_as_such() -> None:
+    program = "from floemap.cli.main import app; app(['config', 'demo'])"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: what was to be shown") and "No space left" in done.stderr
+
+
 def test_a_wrong_option_is_named() -> None:
     done = RUN.invoke(app, ["prepare", "x", "--out", "y", "--noise", "much"])
     assert done.exit_code == click.UsageError.exit_code

@@ -74,6 +74,14 @@ def test_what_lies_beside_a_damaged_record_is_told_of_by_itself(tmp_path: Path) 
     assert run("info", tmp_path / "charts").exit_code == 1, "but not the folder whose record it is"
 
 
+@pytest.mark.parametrize(
+    ("crs", "words"),
+    [("+proj=stere +lat_0=90 +lon_0=0", "polar stereographic"), ("EPSG:3413", "WGS 84 / NSIDC Sea Ice")],
+)
+def test_a_crs_without_a_name_is_known_by_its_projection(crs: str, words: str, tmp_path: Path) -> None:
+    assert str(told(write_chart(tmp_path / "c.shp", crs=crs))[0]["crs"]).startswith(words)
+
+
 def test_settings_say_what_they_are_for(tmp_path: Path) -> None:
     _, text = told(ROOT / "configs" / "demo.toml")
     assert "floemap compare" in text and "training.batch" in text

@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.grid import crs_of, degrees, in_image_geometry
+from floemap.grid import crs_of, degrees, in_image_geometry, projection_of
 from floemap.legend import RGB
 
 _STEPS_DEG = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 45)
@@ -39,9 +39,7 @@ def where_is(geobox: GeoBox) -> str:
     crs = crs_of(geobox)
     to_geo = pyproj.Transformer.from_crs(crs.proj, "EPSG:4326", always_xy=True)
     lon, lat = to_geo.transform((left + right) / 2, (bottom + top) / 2)
-    operation = crs.proj.coordinate_operation
-    unnamed = crs.proj.name if operation is None else operation.method_name.lower().partition(" (variant")[0]
-    projection = f"EPSG:{crs.epsg}" if crs.epsg else unnamed
+    projection = f"EPSG:{crs.epsg}" if crs.epsg else projection_of(crs.proj)
     if not (np.isfinite(lon) and np.isfinite(lat)):
         return f"Projection {projection}"
     return f"Middle {degrees(round(lat, 1), 'lat')} {degrees(round(lon, 1), 'lon')}, projection {projection}"

@@ -195,6 +195,12 @@ def degrees(value: float, axis: Literal["lat", "lon"]) -> str:
     return f"{abs(value):g}°{south if value < 0 else north}"
 
 
+def projection_of(crs: pyproj.CRS) -> str:
+    """Return the kind of a CRS's projection, such as "polar stereographic"; without a projection, the CRS's name."""
+    operation = crs.coordinate_operation
+    return crs.name if operation is None else operation.method_name.lower().partition(" (variant")[0]
+
+
 def box_in_words(west: float, south: float, east: float, north: float) -> str:
     """Format the edges of a box in degrees; across the dateline its west is greater than its east."""
     lat, lon = ([round(v, 2) for v in pair] for pair in ((south, north), (west, east)))

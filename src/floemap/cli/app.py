@@ -7,6 +7,7 @@ so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import logging
@@ -143,6 +144,8 @@ def command(
             except Exception as e:  # the last resort: still one readable message
                 if (known := of_system(e)) is not None:
                     words = str(known)
+                elif isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EIO):
+                    words = f"what was to be shown or written is not whole: {e.strerror}. Repeat the command."
                 elif isinstance(e, ModuleNotFoundError) and e.name in _LEARN:
                     words = f"this command needs {e.name}, which is not installed. {how_to_install('learn')}"
                 else:

@@ -17,6 +17,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from floemap.config import Settings
+from floemap.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class FromOptions:
             for name in tables:
                 table = table.setdefault(name, {})
             table[last] = value
+        for key, option in self.options.items():
+            if _field(kind, key).is_required() and "." not in key and key not in values:
+                where = " or its key in the file of --config" if self.config else ""
+                raise ConfigError(f"{option.split()[0]} is missing.", hint=f"Give it{where and ','}{where}.")
         return kind.checked(**values)
 
 

@@ -113,7 +113,7 @@ def draw_eggs(ax: Axes, chart: Chart, *, size_pt: float = 5.5, least: float = 0.
     ice = np.flatnonzero(shown & (area > least * area.sum()))
     for row in ice[np.argsort(-area[ice], kind="stable")][:_LABELLED]:
         x, y = shapely.get_coordinates(shapely.point_on_surface(chart.geometries[row]))[0]
-        behind = {"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.6}
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
         ax.text(
             x, y, egg_in_lines(chart, int(row)), fontsize=size_pt, ha="center", va="center", linespacing=1, bbox=behind
         )

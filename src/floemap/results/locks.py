@@ -51,6 +51,9 @@ def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
         if not stat.S_ISREG(there.st_mode) or there.st_size:
             message = f"{lock.name} must be an empty lock file and is something else"
             raise FileExistsError(errno.EEXIST, message, str(lock))
+    # Where the system makes no file, as below /proc, filelock reports that the lock is taken.
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644))
     own = FileLock(lock, timeout=-1 if wait else 0, thread_local=False, fallback_to_soft=False)
     try:
         own.acquire()

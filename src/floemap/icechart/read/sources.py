@@ -169,7 +169,11 @@ def find_source(path: Path, layer: str | None = None) -> Source:
         datasets = datasets_of(path)
         if len(datasets) != 1:
             what = f"is an exchange set of {len(datasets)} charts" if datasets else "is a folder, not a chart"
-            raise ChartError(f"{what}.", path=path, hint="Give a file, of a shapefile the .shp.")
+            held = sorted(
+                p.name for p in path.glob("*.gpkg") if p.name in ("chart.gpkg", f"{path.resolve().name}.gpkg")
+            )
+            hint = f"Give the chart in it, {held[0]}." if held else "Give a file, of a shapefile the .shp."
+            raise ChartError(f"{what}.", path=path, hint=hint)
         path = datasets[0]
     regular_file(path, ChartError)
     suffix = path.suffix.lower()
