@@ -31,7 +31,7 @@ from floemap.cartography import class_legend
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.preview import DOTTED, chart_image, grid_around, kinds_and_colours, legend_entries
-from floemap.icechart.read.codes import NOT_GIVEN, concentration_in_egg
+from floemap.icechart.read.codes import FORMS, NOT_GIVEN, concentration_in_egg, tenths_in_words
 from floemap.icechart.read.overlaps import measure_coverage
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.legend import OPEN_WATER_RGB
@@ -641,6 +641,14 @@ def test_labels_have_the_trace_and_the_type_that_has_the_rest(tmp_path: Path) ->
     ]
     chart = read_chart(write_chart(tmp_path / "chart.gpkg", rows))
     assert [egg_in_lines(chart, i) for i in range(3)] == ["10\n6 3\n(97) 95 91 (85)", "9\n7\n91 (81)", "9\n91"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(1, "1 tenth"), (2, "2 tenths"), (9.5, "9.5 tenths"), (0.5, "0.5 tenths")]
+)
+def test_one_tenth_is_in_the_singular(value: float, words: str) -> None:
+    assert tenths_in_words(value) == words
+    assert "1 tenths" not in " ".join(FORMS.values())
 
 
 EGG_CONCENTRATIONS = {0: "0", 55: "0", 1: "<1", 2: "<1", 10: "1", 46: "4-6", 79: "7-9", 81: "8-10", 90: "9", 91: "9+"}

@@ -21,6 +21,7 @@ from floemap.icechart.read.codes import (
     TENTHS,
     UNKNOWN_CODES,
     WATER_CODES,
+    tenths_in_words,
 )
 from floemap.legend import STAGE_CODES, STAGES_BY_THICKNESS, stage_in_words, stage_of
 
@@ -218,17 +219,17 @@ def _check_parts(egg: Egg, types: list[str]) -> None:
         egg.faults.append(f"{names} {verb} empty, but the polygon names {len(types)} types")
         return
     told = _words(codes, tuple(f"c{x}" for x in types))
-    total = f"{sums[0]:g}" if sums[0] == sums[1] else f"{sums[0]:g} to {sums[1]:g}"
+    total = tenths_in_words(sums[0]) if sums[0] == sums[1] else f"{sums[0]:g} to {sums[1]:g} tenths"
     if cd and sums[0] >= high:
-        egg.faults.append(f"{told} sum to {total} tenths of {_tenths(ct)}, which leaves nothing for CD")
+        egg.faults.append(f"{told} sum to {total} of {_tenths(ct)}, which leaves nothing for CD")
     elif not cd and (sums[0] > high or sums[1] < low):
         verb = "sum to" if len(types) > 1 else "is"
-        egg.faults.append(f"{told} {verb} {total} tenths, but CT is {ct:02d}, {_tenths(ct)}")
+        egg.faults.append(f"{told} {verb} {total}, but CT is {ct:02d}, {_tenths(ct)}")
 
 
 def _tenths(code: int) -> str:
     low, high = TENTHS[code]
-    return f"{low:g} tenths" if low == high else "9+ tenths" if code == 91 else f"{low:g} to {high:g} tenths"
+    return tenths_in_words(low) if low == high else "9+ tenths" if code == 91 else f"{low:g} to {high:g} tenths"
 
 
 def _check_trace(egg: Egg, last: str) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from floemap.errors import MISSHAPEN, ChartError, ConfigError, FloemapError
 from floemap.icechart.dominant_type import IceTypes, Rule
 from floemap.icechart.polaris import STAGE_TYPES, TENTHS, IceType, class_ice_types, ship_class
-from floemap.icechart.read.codes import NO_TYPE, NOT_GIVEN
+from floemap.icechart.read.codes import NO_TYPE, NOT_GIVEN, tenths_in_words
 from floemap.icechart.read.corrections import OwnRecord, chart_file_in, own_record
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 from floemap.icechart.read.sources import datasets_of
@@ -242,7 +242,7 @@ def egg_in_words(chart: Chart, types: IceTypes, row: int) -> str:
     total = types.concentration[row]
     shares = [(s, int(stage)) for s, stage in zip(10 * types.shares[row], types.stages[row], strict=True) if s > 0]
     named = [int(stage) for stage in types.stages[row] if stage not in NO_TYPE]
-    head = "ice of unknown concentration" if np.isnan(total) else f"{10 * total:.2g} tenths"
+    head = "ice of unknown concentration" if np.isnan(total) else tenths_in_words(10 * total)
     if shares:
         listed = [f"{s:.2g} {stage_in_words(stage)}" for s, stage in shares]
         rest = TENTHS * (1 - types.water[row] - types.shares[row].sum())

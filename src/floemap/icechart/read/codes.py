@@ -63,6 +63,12 @@ def _concentrations() -> dict[int, tuple[float, float]]:
     return table
 
 
+def tenths_in_words(value: float) -> str:
+    """Return a concentration in words: 1 tenth, 9.5 tenths."""
+    shown = f"{value:.2g}"
+    return f"{shown} {'tenth' if shown == '1' else 'tenths'}"
+
+
 #: Forms of ice in words, by code.
 FORMS: Mapping[int, str] = MappingProxyType(
     {
@@ -77,7 +83,7 @@ FORMS: Mapping[int, str] = MappingProxyType(
         8: "fast ice",
         9: "growlers, floebergs",
         10: "icebergs",
-        **{10 + n: f"strips and patches, {n} tenths" for n in range(1, 10)},
+        **{10 + n: f"strips and patches, {tenths_in_words(n)}" for n in range(1, 10)},
         20: "strips and patches, ten tenths",
         21: "level ice",
         22: "pancake ice",

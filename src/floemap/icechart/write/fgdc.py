@@ -14,7 +14,7 @@ import pyproj
 from lxml import etree
 
 from floemap.icechart.draw.eggs import stage_code
-from floemap.icechart.read.codes import POLYGON_TYPES
+from floemap.icechart.read.codes import POLYGON_TYPES, tenths_in_words
 from floemap.icechart.write.table import DRAFT, FIELDS, Status, is_simulated
 from floemap.icechart.write.times import in_utc
 from floemap.legend import STAGES, Legend, stage_in_words
@@ -159,7 +159,7 @@ def _attributes(legend: Legend, status: Status, names: Sequence[str]) -> Tree:
     values: dict[str, Mapping[str, str]] = {
         "CT": {
             "01": "open water, less than one tenth",
-            **{f"{n}0": f"{n} tenths" for n in range(1, 10)},
+            **{f"{n}0": tenths_in_words(n) for n in range(1, 10)},
             "91": "more than nine tenths, less than ten",
             "92": "ten tenths",
             "99": "not estimated",

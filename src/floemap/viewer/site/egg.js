@@ -19,7 +19,7 @@ const FORMS = {
   5: "big floes", 6: "vast floes", 7: "giant floes", 8: "fast ice", 9: "growlers, floebergs", 10: "icebergs",
   20: "strips and patches, ten tenths", 21: "level ice", 22: "pancake ice", 99: "form undetermined",
 };
-for (let tenths = 1; tenths < 10; tenths++) FORMS[10 + tenths] = `strips and patches, ${tenths} tenths`;
+for (let tenths = 1; tenths < 10; tenths++) FORMS[10 + tenths] = `strips and patches, ${tenths} ${tenths === 1 ? "tenth" : "tenths"}`;
 
 /** Return a code as text, or "" where the chart does not give it. */
 function codeOf(properties, field) {
