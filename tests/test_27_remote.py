@@ -322,6 +322,18 @@ def test_the_products_of_a_bucket_are_found(
             find_scenes([f"s3://{BUCKET}/{name}"])
 
 
+def test_a_name_that_an_address_cannot_have_costs_its_product_only(
+    bucket: Bucket, small_zip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.files |= {"2018/zips/odd?.zip": b"x", "2018/zips/../up.zip": b"x", "2018/zips/bell\x07.zip": b"x"}
+    found = [str(p) for p in find_scenes([f"s3://{BUCKET}/2018/zips"])]
+    assert found == [f"s3://{BUCKET}/2018/zips/{small_zip.name}"]
+    assert caplog.text.count("It is left out.") == len(caplog.records) > 0
+    bucket.files = {"2018/odd?.zip": b"x"}
+    with pytest.raises(ConfigError, match="no product whose name an address can have"):
+        find_scenes([f"s3://{BUCKET}/2018"])
+
+
 def test_a_store_without_a_right_account_is_a_clear_error(
     bucket: Bucket, small_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +23,12 @@ import pytest
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin
 from workshop import Inputs, contents, run
 
-from floemap.archive import work
+from floemap.archive import archive, work
 from floemap.archive.answers import final_answers
 from floemap.archive.archive import Archive, chart_archive
 from floemap.archive.cluster import Cluster, connected
 from floemap.archive.manifest import Manifest
-from floemap.archive.rows import COLUMNS, Row, waiting_row
+from floemap.archive.rows import COLUMNS, Row, failed_row, waiting_row
 from floemap.archive.scenes import find_scenes
 from floemap.archive.work import Answer
 from floemap.errors import ConfigError, FloemapError, OutputError, ProductError
@@ -353,6 +354,45 @@ def test_rows_survive_the_table() -> None:
     back = Row.from_cells(cells)
     assert (back.scene, back.west, back.seconds, back.tries) == ("=cmd()", -12.25, 1.5, 2)
     assert back.cells() == row.cells()
+
+
+def test_a_table_that_was_cut_off_keeps_its_whole_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = Manifest(tmp_path)
+    for name in "abc":
+        manifest.expect(waiting_row(tmp_path / f"{name}.zip"))
+    manifest.write()
+    whole = (tmp_path / "archive.csv").read_bytes()
+    for end, kept in ((-12, 2), (len(whole) // 2, None), (5, 0)):
+        (tmp_path / "archive.csv").write_bytes(whole[:end])
+        found = Manifest(tmp_path).counts()["waiting"]
+        assert found == kept if kept is not None else found < 3
+    assert "rows that cannot be read" in caplog.text
+    (tmp_path / "archive.csv").write_bytes(whole.replace(b"b.zip", b"\xff\x00.zip"))
+    assert Manifest(tmp_path).counts()["waiting"] == 3
+
+
+def test_a_long_error_is_cut_and_the_table_read_again(tmp_path: Path) -> None:
+    """Python's reader of tables refuses a cell of more than 131072 characters, and with it all rows."""
+    manifest, product = Manifest(tmp_path), tmp_path / "a.zip"
+    error = ProductError("says " + "x" * 200_000, path=product)
+    manifest.put(failed_row(product, error, datetime.now(UTC), 1.0), waiting_row(product))
+    manifest.write()
+    assert Manifest(tmp_path).failed() == ["a.zip"]
+    assert rows(tmp_path)["a"]["error"].startswith("a.zip: says xxx")
+
+
+def test_a_table_that_cannot_be_written_now_does_not_end_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk may be full for a while. The table is written at the end."""
+    manifest = Manifest(tmp_path)
+    full = OutputError("cannot be written: No space left on device.", path=tmp_path / "archive.csv")
+    monkeypatch.setattr(manifest, "write", lambda: (_ for _ in ()).throw(full))
+    monkeypatch.setattr(archive, "_TABLE_EVERY_S", -1.0)
+    products = [tmp_path / name for name in "ab"]
+    answers = [(Answer(Outcome(p, DraftChart(p), None), Row(p.name, p.name, "charted")), 1) for p in products]
+    found = archive._collect(iter(answers), products, manifest, lambda outcome: None, lambda *step: None)
+    assert set(found) == set(products) and caplog.text.count("No space left") == 2
 
 
 def test_products_of_a_server_are_charted_and_their_keys_stay_there(

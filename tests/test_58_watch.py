@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from floemap.archive import aside
 from floemap.archive.arrivals import Arrivals
 from floemap.archive.aside import serve
 from floemap.archive.catalogue import box_from_text, catalogue_of
-from floemap.archive.journal import Entry, Journal
+from floemap.archive.journal import JOURNAL, Entry, Journal
 from floemap.archive.watch import Watched, watch_folder
 from floemap.archive.work import Order
 from floemap.datasets.download.copernicus import Account, find_published
@@ -99,6 +100,42 @@ def test_a_folder_counts_when_nothing_in_it_changes(small_product: Path, tmp_pat
     assert [a.path for a in arrivals.look()[0]] == [folder]
 
 
+def test_a_pipe_and_a_link_to_nowhere_are_given_in_the_end_and_not_waited_for(tmp_path: Path) -> None:
+    """Whoever may copy products into the folder cannot stop the others, and hears of what is wrong."""
+    clock = Clock()
+    os.mkfifo(tmp_path / "pipe.zip")
+    (tmp_path / "link.zip").symlink_to(tmp_path / "nowhere.zip")
+    (tmp_path / "S1A.SAFE").mkdir()
+    (tmp_path / "S1A.SAFE" / "manifest.safe").symlink_to(tmp_path / "nowhere")
+    arrivals = Arrivals(tmp_path, settle_s=10, patience_s=1000, clock=clock)
+    assert arrivals.look() == ([], 3)
+    clock.now = 1000
+    assert {a.path.name for a in arrivals.look()[0]} == {"pipe.zip", "link.zip", "S1A.SAFE"}
+
+
+def test_a_folder_that_cannot_be_read_does_not_hide_the_others(
+    small_zip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "locked", "gone", "z"):
+        (tmp_path / name).mkdir()
+    shutil.copy(small_zip, tmp_path / "z")
+    errors = {"locked": PermissionError(errno.EACCES, "Permission denied"), "gone": FileNotFoundError()}
+    iterdir = Path.iterdir
+
+    def look_into(folder: Path) -> Iterator[Path]:
+        if folder.name in errors:
+            raise errors[folder.name]
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", look_into)
+    arrivals = Arrivals(tmp_path, settle_s=0, patience_s=0)
+    for _ in range(3):
+        assert [a.path.name for a in arrivals.look()[0]] == [small_zip.name]
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path / 'locked'} cannot be looked into: Permission denied. The others are."
+    ], "said once"
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FloemapError, match="nowhere: does not exist"):
         Arrivals(tmp_path / "nowhere", settle_s=1, patience_s=1).look()
@@ -133,6 +170,18 @@ def test_what_is_stopped_is_begun_again_and_counts_from_zero(tmp_path: Path) -> 
         assert (journal.begun("p", "1"), journal.is_ended("p", "1")) == (begun, False)
     journal.add(entry("failed"))
     assert journal.is_ended("p", "1") and not journal.is_ended("p", "2"), "copied anew it is another one"
+
+
+def test_a_line_of_another_form_does_not_count(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.add(Entry("charted", "a.zip", "1", "t"))
+    line = json.loads((tmp_path / JOURNAL).read_text())
+    with (tmp_path / JOURNAL).open("a") as file:
+        others: list[dict[str, Any]] = [{"product": ["b.zip"]}, {"state": {}}, {"event": None}]
+        for other in others:
+            file.write(json.dumps(line | other) + "\n")
+    again = Journal(tmp_path)
+    assert again.products == {"a.zip"} and again.is_ended("a.zip", "1")
 
 
 def test_a_file_of_others_is_not_taken_for_the_record(tmp_path: Path) -> None:

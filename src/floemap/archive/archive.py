@@ -22,6 +22,7 @@ from floemap.archive.manifest import COLLECTION, TABLE, Manifest
 from floemap.archive.rows import waiting_row
 from floemap.archive.scenes import find_scenes
 from floemap.archive.work import Answer, Order
+from floemap.errors import OutputError
 from floemap.icechart.land import describe_land
 from floemap.inference.draftchart.chart import DraftChart
 from floemap.inference.draftchart.settings import ChartSettings
@@ -197,6 +198,9 @@ def _collect(
         finished(answer.outcome)
         progress(len(found), len(products), f"{failed} failed" if failed else "")
         if time.monotonic() - written > _TABLE_EVERY_S:
-            manifest.write()
+            try:
+                manifest.write()
+            except OutputError as e:  # it is written at the end, when the disk may have room again
+                logger.warning("%s The work continues.", e)
             written = time.monotonic()
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 import time
 import zipfile
 from collections.abc import Callable
@@ -14,6 +16,8 @@ from floemap.archive.scenes import products_in
 from floemap.errors import FloemapError
 from floemap.files import similar_path
 from floemap.zips import UNREADABLE
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Arrivals:
     ) -> None:
         self._folder, self._settle_s, self._patience_s, self._clock = folder, settle_s, patience_s, clock
         self._known: dict[Path, tuple[str, float, datetime]] = {}
+        self._unreadable: set[Path] = set()
 
     def look(self) -> tuple[list[Arrival], int]:
         """Return the products that have arrived, those that are incomplete for good included, and how many have not.
@@ -63,7 +68,7 @@ class Arrivals:
             If the folder cannot be read.
         """
         try:
-            there = list(products_in(self._folder))
+            there = list(products_in(self._folder, self._cannot_read))
         except FileNotFoundError as e:
             raise FloemapError("does not exist.", path=self._folder, hint=similar_path(self._folder)) from e
         except OSError as e:
@@ -84,16 +89,30 @@ class Arrivals:
         self._known = seen
         return arrived, len(seen) - len(arrived)
 
+    def _cannot_read(self, folder: Path, error: OSError) -> None:
+        """Warn once of a folder below that cannot be looked into; the products of the others are charted."""
+        if folder not in self._unreadable:
+            self._unreadable.add(folder)
+            logger.warning("%s cannot be looked into: %s. The others are.", folder, error.strerror or error)
+
 
 def _state(path: Path) -> str | None:
     """Return number and total size of a product's files and the time of the latest change; None if it has just gone."""
     try:
         files = [Path(base) / name for base, _, names in os.walk(path) for name in names] if path.is_dir() else [path]
-        found = [file.stat() for file in files]
+        found = [_stat(file) for file in files]
         latest = max((s.st_mtime_ns for s in found), default=0)
     except OSError:
         return None
     return f"{len(found)}-{sum(s.st_size for s in found)}-{latest}"
+
+
+def _stat(file: Path) -> os.stat_result:
+    """Return what is known of a file; of a link that leads nowhere, what is known of the link."""
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return file.lstat()
 
 
 def _is_whole(path: Path) -> bool:
@@ -101,6 +120,8 @@ def _is_whole(path: Path) -> bool:
     if path.suffix.lower() != ".zip":
         return True
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False  # opening a pipe waits without end
         with zipfile.ZipFile(path):
             return True
     except UNREADABLE:

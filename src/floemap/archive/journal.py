@@ -136,6 +136,7 @@ class Journal:
 def _parsed(line: bytes) -> Entry | None:
     try:
         found = json.loads(line)
-        return Entry(**{f.name: found[f.name] for f in fields(Entry)})
+        entry = Entry(**{f.name: found[f.name] for f in fields(Entry)})
+        return entry if all(isinstance(t, str) for t in (entry.event, entry.product, entry.state)) else None
     except (ValueError, RecursionError, FloemapError, *MISSHAPEN):
         return None

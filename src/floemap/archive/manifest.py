@@ -89,15 +89,23 @@ class Manifest:
 
 
 def _earlier(table: Path) -> Iterable[Row]:
-    """Return the rows of a table; none if there is no table, or somebody has edited it beyond recognition."""
+    """Return the rows of a table, without those that were cut off or that somebody has edited beyond recognition."""
+    rows: list[Row] = []
+    wrong = 0
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return [Row.from_cells(cells) for cells in csv.DictReader(file, strict=True)]
+        with table.open(encoding="utf-8", errors="replace", newline="") as file:
+            for cells in csv.DictReader(file):
+                try:
+                    rows.append(Row.from_cells(cells))
+                except UNREADABLE_ROW:
+                    wrong += 1
     except FileNotFoundError:
-        return []
-    except (OSError, csv.Error, *UNREADABLE_ROW) as e:
-        logger.warning("%s cannot be read (%s) and is written anew from the charts of this call", table.name, e)
-        return []
+        pass
+    except (OSError, csv.Error) as e:
+        logger.warning("%s cannot be read to its end (%s); rows of other calls may be lost", table.name, e)
+    if wrong:
+        logger.warning("%s has %d rows that cannot be read, and is written anew without them", table.name, wrong)
+    return rows
 
 
 def _collection(name: str, rows: list[Row]) -> pystac.Collection:

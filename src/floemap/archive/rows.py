@@ -21,6 +21,8 @@ from floemap.results.stage import as_written, read_json
 State = Literal["waiting", "charted", "failed"]
 #: A spreadsheet takes a text that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: Characters of an error in the table; it may quote what a damaged file or a library says.
+_LONGEST = 2000
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def failed_row(product: Path, error: FloemapError, ended: datetime, seconds: flo
         state="failed",
         ended=ended.isoformat(timespec="seconds"),
         seconds=round(seconds, 3),
-        error=f"{where}{error.message}{hint}",
+        error=f"{where}{error.message}{hint}"[:_LONGEST],
     )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from floemap.errors import ConfigError, FloemapError
 from floemap.files import decoded, regular_file
 from floemap.remote.address import Address, address_of
+
+logger = logging.getLogger(__name__)
 
 #: Files that list products, one a line.
 _LISTS = (".txt", ".lst")
@@ -57,15 +60,35 @@ def is_product(path: Path) -> bool:
     return path.name == "product.tif" or path.suffix.lower() in (".zip", ".nc")
 
 
-def products_in(folder: Path) -> Iterator[Path]:
-    """Give the products in a folder and below it, by name. Hidden files and folders do not count."""
+def _warn(folder: Path, error: OSError) -> None:
+    logger.warning("%s cannot be looked into (%s), and its products are left out", folder, error.strerror or error)
+
+
+def products_in(folder: Path, unreadable: Callable[[Path, OSError], None] = _warn) -> Iterator[Path]:
+    """Give the products in a folder and below it, by name. Hidden files and folders do not count.
+
+    Parameters
+    ----------
+    unreadable
+        Called with each folder below it that cannot be looked into, and its error. The others are looked into.
+
+    Raises
+    ------
+    OSError
+        If the folder itself cannot be looked into.
+    """
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if is_product(path):
-            yield path
-        elif path.is_dir() and not path.is_symlink():
-            yield from products_in(path)
+        try:
+            if is_product(path):
+                yield path
+            elif path.is_dir() and not path.is_symlink():
+                yield from products_in(path, unreadable)
+        except FileNotFoundError:  # it has just gone
+            continue
+        except OSError as e:
+            unreadable(path, e)
 
 
 def _has_manifest(folder: Path) -> bool:
@@ -103,7 +126,15 @@ def _in_store(address: Address) -> list[Address]:
     files = {n for n in inside if n.lower().endswith((".zip", ".nc")) and n.rpartition("/")[0] not in folders}
     if not folders and not files:
         raise ConfigError(f"{address} contains no product.", hint="Check the address.")
-    return [address.within(name) for name in sorted(folders | files)]
+    found = []
+    for name in sorted(folders | files):
+        try:
+            found.append(address.within(name))
+        except ConfigError as e:  # a name that an address cannot have concerns no other product
+            logger.warning("%s It is left out.", e)
+    if not found:
+        raise ConfigError(f"{address} contains no product whose name an address can have.", hint="Rename them.")
+    return found
 
 
 def _existing(path: Path) -> Iterable[Path]:
