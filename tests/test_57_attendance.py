@@ -111,6 +111,8 @@ def test_a_process_that_stops_while_it_starts_again_is_replaced() -> None:
     """dask waits for it without a limit."""
     with connected("local", jobs=1, retries=1) as cluster:
         assert cluster.local is not None and cluster.workers == 1
+        while not cluster.local.cluster.workers:  # dask notes them a little after they have reported for work
+            time.sleep(0.01)
         (nanny,) = cluster.local.cluster.workers.values()
         first = nanny.pid
         os.kill(first, signal.SIGKILL)
@@ -122,7 +124,8 @@ def test_a_process_that_stops_while_it_starts_again_is_replaced() -> None:
         cluster.local.replace(cluster.local.names())
         while not cluster.present(30):
             time.sleep(0.05)
-        assert not psutil.pid_exists(second)
+        while psutil.pid_exists(second) and psutil.Process(second).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.05)
         assert cluster.client.submit(os.getpid).result(timeout=60) not in (first, second)
 
 
