@@ -200,6 +200,24 @@ def test_rotated_and_sheared_grids_are_refused(tmp_path: Path, sheared: tuple[in
         read_geobox(tmp_path / "r.tif")
 
 
+@pytest.mark.parametrize(
+    ("crs", "transform", "words"),
+    [
+        ("EPSG:4326", rasterio.Affine(0.01, 0, 10, 0, -0.01, 80), "in degrees, where one in metres is needed"),
+        ("EPSG:2263", rasterio.Affine(80, 0, 0, 0, -80, 0), "in US survey foot, where one in metres is needed"),
+        ("EPSG:3413", rasterio.Affine(float("nan"), 0, 0, 0, -80, 0), "a georeference that is no number"),
+    ],
+)
+def test_lengths_are_metres(crs: str, transform: rasterio.Affine, words: str, tmp_path: Path) -> None:
+    """Pixel sizes are compared with those of models and become areas: in degrees they would be taken for metres."""
+    path = tmp_path / "r.tif"
+    with rasterio.open(path, "w", "GTiff", 8, 8, 1, crs, transform, "uint8") as d:
+        d.write(np.ones((1, 8, 8), np.uint8))
+    with pytest.raises(GridError, match=words) as e:
+        read_geobox(path)
+    assert e.value.hint and e.value.path == path
+
+
 def test_a_writer_that_cannot_begin_leaves_nothing_behind(tmp_path: Path) -> None:
     box = GeoBox((10, 10), grid(10, 10).transform, None)
     before = rasterio.env.hasenv()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -339,7 +340,7 @@ def read_geobox(path: Path) -> GeoBox:
     Raises
     ------
     GridError
-        If the file has no CRS or no transform, or its rows do not run along the CRS's axes.
+        If the file has no CRS or no transform, its CRS is not in metres, or its rows do not run along the CRS's axes.
     FloemapError
         If it cannot be opened as a raster.
     """
@@ -356,6 +357,12 @@ def geobox_of(d: Any, path: Path) -> GeoBox:
         if beside:
             hint = f"Write the georeference in {', '.join(beside)}, which floemap does not read, into the raster."
         raise GridError("has no georeference.", path=path, hint=hint)
+    if not all(map(math.isfinite, d.transform)):
+        raise GridError("has a georeference that is no number.", path=path, hint="Make the raster again.")
+    if d.crs.is_geographic or not math.isclose(d.crs.units_factor[1], 1):
+        unit = "degrees" if d.crs.is_geographic else d.crs.units_factor[0]
+        hint = "Warp it to a projection in metres first, as `gdalwarp` does."
+        raise GridError(f"has a grid in {unit}, where one in metres is needed.", path=path, hint=hint)
     if d.transform.b or d.transform.d:
         hint = "Warp it to a grid along the axes of its CRS first, as `gdalwarp` does."
         raise GridError("has a rotated or sheared grid.", path=path, hint=hint)
