@@ -111,7 +111,7 @@ def test_every_shipped_study_runs(config: str, tiny: Callable[..., Study], tmp_p
 
 
 def test_it_goes_on_and_makes_nothing_twice(
-    tiny: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Callable[..., Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
 ) -> None:
     study = with_changes(tiny(), {"compare.losses": ["cross_entropy", "focal"]})
     real = run_module.run_cell
@@ -135,10 +135,21 @@ def test_it_goes_on_and_makes_nothing_twice(
     changed = {p.name for p in before if before[p] != after[p]}
     assert changed <= {"cell.json", "split.json"}
     # One repeat more makes only that.
-    more = compare(with_changes(study, {"compare.repeats": 2}), tmp_path, report=False)
-    assert more.summary["repeats"] == [0, 1]
+    study = with_changes(study, {"compare.repeats": 2})
+    more = compare(study, tmp_path)
+    assert more.summary["repeats"] == [0, 1] and more.report is not None and not more.report.skipped
     again = files_of(tmp_path / "cells" / "cross_entropy_r0")
     assert {p.name for p in after if after[p] != again[p]} <= {"cell.json", "split.json"}
+    # Nothing new: the report stays, and no record claims to have been made now.
+    kept = {p: p.read_bytes() for p in files_of(tmp_path)}
+    same = compare(study, tmp_path)
+    assert same.report is not None and same.report.skipped
+    assert {p: p.read_bytes() for p in files_of(tmp_path)} == kept
+    wanted: list[bool] = []
+    monkeypatch.setattr("floemap.study.compare._report", lambda _, anew, __: wanted.append(anew))
+    compare(study, tmp_path, verify=True)
+    compare(study, tmp_path)
+    assert wanted == [True, False]
 
 
 def test_a_power_cut_leaves_cells_that_are_told_of_whole(

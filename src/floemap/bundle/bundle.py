@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from bisect import bisect_left
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +41,7 @@ from floemap.progress import Progress, silent
 from floemap.results.folders import made_of, stage_folder, told_sources
 from floemap.results.locks import scratch
 from floemap.results.names import place_in
-from floemap.results.stage import Stage, is_finished, provenance, read_json, sha256, write_json, write_whole
+from floemap.results.stage import Stage, is_finished, provenance, sha256, write_json, write_whole
 from floemap.version import __version__
 from floemap.zips import zipped
 
@@ -130,7 +129,7 @@ def make_bundle(
     if area_file.is_file():
         inputs["area"] = {area_file.name: sha256(area_file)}
     configuration = settings.model_dump(mode="json") | {"facts": _facts_in_words(facts)}
-    if not overwrite and _is_made(folder, inputs, configuration):
+    if not overwrite and is_finished(folder, STAGE, inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return Bundle(folder, skipped=True)
     progress(1, 3, "cropping")
@@ -149,14 +148,6 @@ def make_bundle(
         write_json(partial / RECORD, record)
     progress(3, 3, "done")
     return Bundle(folder)
-
-
-def _is_made(folder: Path, inputs: Mapping[str, Any], configuration: Mapping[str, Any]) -> bool:
-    try:
-        files = list(read_json(folder / RECORD)["bytes"])
-    except Exception:
-        return False
-    return is_finished(folder, STAGE, files, inputs=inputs, configuration=configuration)
 
 
 def _facts_in_words(facts: ChartFacts) -> dict[str, Any]:

@@ -25,6 +25,9 @@ def report(
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the confidence intervals: the same seed gives the same numbers.")
     ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make the report again, even if nothing that it is made of has changed.")
+    ] = False,
 ) -> None:
     """Report which loss makes charts one can trust: maps, physical checks, risk, and confidence intervals.
 
@@ -36,7 +39,8 @@ def report(
 
     - numbers.json and tables/: every number, as JSON and CSV.
 
-    Physical checks that RUN lacks are made and kept in RUN. An earlier report is replaced when the new one is finished.
+    Physical checks that RUN lacks are made and kept in RUN. A report of the same files and settings is kept; another
+    one is replaced when the new one is finished.
 
         floemap report demo/small
     """
@@ -44,7 +48,7 @@ def report(
     from floemap.report.report import make_report
 
     with bar("report") as progress:
-        made = make_report(run, out, seed=seed, progress=progress)
+        made = make_report(run, out, seed=seed, overwrite=overwrite, progress=progress)
     for sentence in made.findings:
         stdout.print(f"- {sentence}", soft_wrap=False)
     stdout.print(f"report  {made.page}")

@@ -9,16 +9,20 @@ report.json                  the provenance, written last
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from floemap.errors import FloemapError, GridError
 from floemap.evaluation.checks.assess import Assessment, assess_scene
 from floemap.evaluation.checks.scene_checks import CHECKS
+from floemap.evaluation.checks.scene_checks import STAGE as CHECKS_STAGE
 from floemap.evaluation.scoring.tables import markdown
 from floemap.evaluation.statistics.bootstrap import FEW_SCENES
 from floemap.progress import Progress, part_of, silent
@@ -39,7 +43,17 @@ from floemap.report.values import value_scores_of
 from floemap.report.versions import refuse_mixed, versions
 from floemap.results.folders import made_of, refuse_replacing, stage_folder
 from floemap.results.run_paths import RunPaths, told_from
-from floemap.results.stage import Stage, os_errors, provenance, sha256, write_json
+from floemap.results.seen import remembering
+from floemap.results.stage import (
+    Stage,
+    as_written,
+    is_finished,
+    os_errors,
+    provenance,
+    read_json,
+    sha256,
+    write_json,
+)
 from floemap.viewer.found import EXPORTED
 
 #: Most scenes with pictures on the page.
@@ -72,11 +86,14 @@ class Report:
         The findings, sentences at the top of the page.
     simulated
         Whether any of the scenes is simulated.
+    skipped
+        Whether it was finished before the call.
     """
 
     folder: Path
     findings: tuple[str, ...]
     simulated: bool
+    skipped: bool = False
 
     @property
     def page(self) -> Path:
@@ -90,9 +107,10 @@ def make_report(
     *,
     seed: int = 0,
     resamples: int = 1000,
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> Report:
-    """Make the report of a comparison, anew at each call.
+    """Make the report of a comparison, unless it is there and made of the same files with the same settings.
 
     Missing physical checks are computed and kept in ``cells/<cell>/checks`` of the run, those of the charts themselves
     in ``checks``. If all test scenes are simulated and have a truth, the checks compare with the truth.
@@ -107,6 +125,8 @@ def make_report(
         Seed of the intervals. The same seed gives the same numbers.
     resamples
         Number of resamples for the intervals, at least 200.
+    overwrite
+        Whether to make the report again in any case.
     progress
         Progress callback, called as progress(done, total, message).
 
@@ -118,16 +138,43 @@ def make_report(
     OutputError
         If the report cannot be written, or would replace something else. An earlier report then remains.
     """
-    began = time.monotonic()
     found = read_run(run)
-    check_records(found)
     folder = Path(out) if out is not None else RunPaths(found.folder).report
+    seen = RunPaths(found.folder).data.seen
+    # What was found out about files is kept in the run, but not where a link leads out of it.
+    with remembering(seen, keep=seen.resolve().is_relative_to(found.folder.resolve())):
+        # The revision of the checks is a setting because both stages are of one command.
+        settings = {"seed": seed, "resamples": resamples, "checks_revision": CHECKS_STAGE.revision}
+        if not overwrite and is_finished(folder, STAGE, inputs=_inputs(found, folder), configuration=settings):
+            logger.info("%s is finished already", folder)
+            with as_written(folder / RECORD, STAGE.command):
+                record = read_json(folder / RECORD)
+                return Report(folder, tuple(record["findings"]), record["simulated"], skipped=True)
+        return _make(found, folder, settings, progress)
+
+
+def _inputs(run: RunFolder, folder: Path) -> dict[str, Any]:
+    """Return what a report is made from: one hash for all files; and names that the page shows."""
+    digest = hashlib.sha256()
+    for path in run.files():
+        if path.is_file():
+            digest.update(f"{os.path.relpath(path, run.folder)}\0{sha256(path)}\0".encode(errors="surrogateescape"))
+    inputs = {"run": told_from(folder, run.folder), "name": run.folder.absolute().name, "map": _map_beside(folder)}
+    return inputs | {"files": digest.hexdigest()}
+
+
+def _make(found: RunFolder, folder: Path, settings: Mapping[str, int], progress: Progress) -> Report:
+    """Make the report. The parameters are those of :func:`make_report`."""
+    began = time.monotonic()
+    check_records(found)
     sources = {"run": found.folder}
     refuse_replacing(folder, STAGE, sources=sources)  # before the work
     assessed = assess_run(found, progress=part_of(progress, 0, 3, "checks"))
     progress(1, 3, "intervals")
     readers = frozenset(c.key for c in found.contenders if c.reads_shares)
     charts = assess_charts(found)
+    inputs = _inputs(found, folder)  # with the checks, which are all there now
+    seed, resamples = settings["seed"], settings["resamples"]
     numbers = measure_all(assessed, found.legend, charts, resamples=resamples, seed=seed, readers=readers)
     titles = {c.key: c.title for c in found.contenders if c.key in assessed}
     sentences = [f.text for f in findings(numbers, titles, readers)]
@@ -136,9 +183,7 @@ def make_report(
         write_tables(found, numbers, assessed, sentences, partial)
         page = render_page(found, numbers, sentences, pictures, datetime.now(UTC), _map_beside(folder))
         (partial / PAGE).write_text(page, encoding="utf-8")
-        results = RunPaths(found.folder).results
-        inputs = {"run": told_from(folder, found.folder), results.name: sha256(results)}
-        record = provenance(STAGE, inputs=inputs, configuration={"seed": seed, "resamples": resamples})
+        record = provenance(STAGE, inputs=inputs, configuration=settings)
         record |= {"simulated": found.simulated, "findings": sentences, "versions": versions(found)}
         record |= {"seconds": round(time.monotonic() - began, 1)}
         write_json(partial / RECORD, record | {"bytes": made_of(partial)})

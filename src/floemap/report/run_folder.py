@@ -19,6 +19,7 @@ from floemap.evaluation.statistics.summary import HELD_OUT, loss_title
 from floemap.files import existing_folder, regular_file
 from floemap.legend import Legend
 from floemap.own_legends import from_record
+from floemap.results.folders import is_note
 from floemap.results.names import place_in
 from floemap.results.run_paths import CellPaths, RunPaths
 from floemap.results.stage import parse_json, read_json
@@ -214,6 +215,22 @@ class RunFolder:
     def truths_gone(self) -> tuple[Scene, ...]:
         """Test scenes whose truth is named in the records but not found."""
         return tuple(s for s in self.scenes if s.has_truth and s.truth is None)
+
+    def files(self) -> Iterator[Path]:
+        """Give all files of which a report is made, in a fixed order: those of a folder are given, read or not."""
+        paths = RunPaths(self.folder)
+        yield from (paths.plan, paths.results)
+        folders = []
+        for cell in (cell for contender in self.contenders for cell in contender.cells):
+            own, model = cell.paths, cell.paths.model
+            yield from (own.record, own.split)
+            yield from (model / name for name in ("training.json", "metrics.jsonl", "model.safetensors"))
+            folders += [folder for t in cell.tested for folder in (t.prediction, t.scored, t.checks)]
+        for scene in self.scenes:
+            folders += [scene.product, scene.labels, paths.chart_checks(scene.name) / scene.labels.resolve().name]
+            yield from filter(None, [scene.truth])
+        for folder in folders:
+            yield from (p for p in sorted(folder.glob("*")) if p.is_file() and not is_note(p.name))
 
     @property
     def scene_names(self) -> tuple[str, ...]:

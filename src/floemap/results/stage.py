@@ -230,6 +230,23 @@ def as_written(record: Path, command: str) -> Iterator[None]:
         raise FloemapError(f"is not as `{command}` writes it: {reason}.", path=record, hint=hint) from e
 
 
+def recorded(path: Path) -> dict[str, Any]:
+    """Return a record; an empty one if there is none, or it cannot be read."""
+    try:
+        return read_json(path)
+    except FloemapError:
+        return {}
+
+
+def as_before(record: dict[str, Any], before: dict[str, Any], *times: str) -> dict[str, Any]:
+    """Return the record of before if the new one differs only in its `times`, else the new one.
+
+    So a run that finds all as it was does not claim to have made it.
+    """
+    now = json.loads(json.dumps(record, default=str))
+    return before if now | {key: before.get(key) for key in times} == before else record
+
+
 def is_newer(record: Mapping[str, Any]) -> bool:
     """Whether a record's layout is unknown here: its version is later or not a number."""
     version = record.get("schema_version", SCHEMA_VERSION)
@@ -260,15 +277,23 @@ def parse_json(text: str | bytes, path: Path, kind: type[FloemapError] = Floemap
 
 
 def is_finished(
-    folder: Path, stage: Stage, files: Iterable[str], *, inputs: Mapping[str, Any], configuration: Mapping[str, Any]
+    folder: Path,
+    stage: Stage,
+    files: Iterable[str] | None = None,
+    *,
+    inputs: Mapping[str, Any],
+    configuration: Mapping[str, Any],
 ) -> bool:
-    """Whether `folder` contains `files`, undamaged, and a record of the same revision, inputs and configuration."""
-    try:
-        found = read_json(folder / stage.record)
-    except FloemapError:
+    """Whether `folder` contains `files`, undamaged, and a record of the same revision, inputs and configuration.
+
+    By default the files are all that the record lists.
+    """
+    found = recorded(folder / stage.record)
+    listed = found.get("bytes")
+    if files is None and not isinstance(listed, Mapping):
         return False
     alike = made_alike(found, stage, inputs=inputs, configuration=configuration)
-    return alike and not any(damaged(folder, found, files))
+    return alike and not any(damaged(folder, found, listed if files is None else files))
 
 
 def damaged(folder: Path, record: Mapping[str, Any], files: Iterable[str]) -> Iterator[str]:

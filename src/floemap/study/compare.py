@@ -20,7 +20,17 @@ from floemap.progress import Progress, milestones, part_of, silent
 from floemap.results.folders import refuse_foreign_files
 from floemap.results.run_paths import DataPaths, RunPaths
 from floemap.results.seen import remembering, save_seen
-from floemap.results.stage import Stage, alone_in, one_at_a_time, provenance, read_json, write_json, write_whole
+from floemap.results.stage import (
+    Stage,
+    alone_in,
+    as_before,
+    one_at_a_time,
+    provenance,
+    read_json,
+    recorded,
+    write_json,
+    write_whole,
+)
 from floemap.study.beside import Outcome, run_beside
 from floemap.study.cells import HELD_OUT, Cell, check_cell, check_cells
 from floemap.study.data import check_layers, find_scenes, make_data
@@ -90,9 +100,10 @@ def compare(
     report
         Whether to make the report too.
     overwrite
-        Whether to repeat finished trainings, predictions and scores. Prepared products and labels are kept.
+        Whether to repeat finished trainings, predictions, scores and reports. Prepared products and labels are kept.
     verify
         Whether to read all files again, instead of trusting their sizes and times; see :mod:`floemap.results.seen`.
+        The report is then made again, too.
     progress
         Progress callback, called as progress(done, total, message).
 
@@ -109,7 +120,7 @@ def compare(
     study, cells = checked_plan(study, out)
     seen = DataPaths(data_folder(study, out)).seen
     with alone_in(out, "compares in"), remembering(seen, verify=verify):
-        return _compare(study, cells, out, jobs, report, overwrite, progress)
+        return _compare(study, cells, out, jobs, report, overwrite, verify, progress)
 
 
 def checked_plan(study: Study, out: Path) -> tuple[Study, tuple[Cell, ...]]:
@@ -141,8 +152,9 @@ def refuse_several_tasks() -> None:
 
 def write_plan(study: Study, cells: Sequence[Cell], out: Path) -> None:
     """Write ``plan.json``: the configuration and the list of cells."""
+    path = RunPaths(out).plan
     record = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
-    write_json(RunPaths(out).plan, record | {"cells": [c.about() for c in cells]})
+    write_json(path, as_before(record | {"cells": [c.about() for c in cells]}, recorded(path), "created"))
 
 
 def _compare(
@@ -152,6 +164,7 @@ def _compare(
     jobs: int | None,
     report: bool,
     overwrite: bool,
+    verify: bool,
     progress: Progress,
 ) -> Comparison:
     """Run all cells in a locked folder. The parameters are those of :func:`compare`."""
@@ -178,7 +191,7 @@ def _compare(
                 failed[cell.name] = str(outcome)
             else:
                 records.append(outcome)
-    return finish(study, cells, out, records, failed, report, progress)
+    return finish(study, cells, out, records, failed, report, progress, anew=overwrite or verify)
 
 
 def finish(
@@ -189,8 +202,12 @@ def finish(
     failed: dict[str, str],
     report: bool,
     progress: Progress,
+    *,
+    anew: bool = False,
 ) -> Comparison:
     """Write the results of the finished cells, whose records are given, and the report if it is wanted.
+
+    A report of the same results and files is kept, unless it is wanted `anew`.
 
     Raises
     ------
@@ -201,15 +218,15 @@ def finish(
         name, words = next(iter(failed.items()))
         raise FloemapError(f"all cells failed; {name}: {words}", path=out)
     summary = write_results(study, out, cells, records, failed)
-    made = _report(out, part_of(progress, 19, 20, "report")) if report else None
+    made = _report(out, anew, part_of(progress, 19, 20, "report")) if report else None
     progress(20, 20, "done")
     return Comparison(out, summary, failed, made)
 
 
-def _report(out: Path, progress: Progress) -> Report:
+def _report(out: Path, anew: bool, progress: Progress) -> Report:
     from floemap.report.report import make_report  # its figures need much that a training does not
 
-    return make_report(out, progress=progress)
+    return make_report(out, overwrite=anew, progress=progress)
 
 
 def data_folder(study: Study, out: Path) -> Path:
@@ -256,7 +273,8 @@ def write_results(
     summary = summarise(evaluated)
     add_calibration(summary, evaluated)
     made = provenance(STAGE, inputs={}, configuration=study.model_dump(mode="json"))
-    write_json(paths.results, made | {"study": study.name, "failed": failed, "summary": summary})
+    made |= {"study": study.name, "failed": failed, "summary": summary}
+    write_json(paths.results, as_before(made, recorded(paths.results), "created"))
     write_whole(paths.tables, markdown(summary).encode())
     if challenge := leaderboard(summary):
         write_whole(paths.leaderboard, in_markdown(study.name, summary["note"], challenge).encode())

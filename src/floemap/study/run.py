@@ -30,11 +30,13 @@ from floemap.results.run_paths import CellPaths, DataPaths, told_from
 from floemap.results.seen import found_out
 from floemap.results.stage import (
     Stage,
+    as_before,
     make_folder,
     one_at_a_time,
     os_errors,
     provenance,
     read_json,
+    recorded,
     write_json,
     write_whole,
 )
@@ -200,6 +202,7 @@ def run_cell(
     began = time.monotonic()
     paths = CellPaths(out)
     refuse_foreign_files(out, STAGE, [paths.record.name])
+    before = recorded(paths.record)
     with os_errors(out):
         paths.record.unlink(missing_ok=True)  # it exists only while all results are there, made with the same settings
     study = cell.study
@@ -239,6 +242,8 @@ def run_cell(
             within=None if part.mask is None else evaluation.errors,
             overwrite=overwrite,
         )
+        if not (prediction.skipped and evaluation.skipped):
+            before = {}
         tested.append(
             {
                 "scene": share.name,
@@ -262,5 +267,6 @@ def run_cell(
     # By where it was made, what lies beside the run is found once the run is moved; else nobody needs to know.
     if any(str(t[what]).startswith(_BESIDE) for t in tested for what in ("product", "labels", "truth")):
         record["made_in"] = str(out.resolve())
+    record = as_before(record, before, "created", "seconds")
     write_json(paths.record, record)
     return record

@@ -121,7 +121,7 @@ def gather_comparison(run: str | Path, *, report: bool = True, progress: Progres
     """
     run = Path(run)
     study, cells = read_plan(run)
-    with alone_in(run, "compares in"):
+    with alone_in(run, "compares in"), remembering(DataPaths(data_folder(study, run)).seen):
         records, failed = [], {}
         for cell in cells:
             try:
