@@ -1,7 +1,7 @@
 """Time from the start of a training to its first step, on many small scenes, at the first start and at the second.
 
-With `--ranks 2`, two processes train together, and what is printed is the memory that each has at the end of the
-first epoch: its proportional share (PSS), and what it has for itself (USS).
+With `--ranks 2`, two processes train together, to the end of the training. What is printed is the memory that each has
+at the end of the epoch, before validation: its proportional share (PSS), and what it has for itself (USS).
 
 The scenes are copies of four small simulated ones that were prepared and labelled, with other dates: what is timed is
 how the study finds out that they are as before, not how they are prepared. Each start is a process; its time includes
@@ -39,9 +39,12 @@ def until_first_step(done, total, what):
         used = os.times()
         print(f"{used.user + used.system:.1f}", flush=True)
         leave()
-def until_memory(done, total, what):
-    if "validating" not in what:  # the first process alone tells how far it is
+told = False
+def at_validation(done, total, what):
+    global told
+    if told or "validating" not in what:  # the first process alone tells how far it is
         return
+    told = True
     parent = f"/proc/{os.getppid()}/task"
     for pid in " ".join(open(f"{parent}/{task}/children").read() for task in os.listdir(parent)).split():
         sizes = {}
@@ -50,10 +53,9 @@ def until_memory(done, total, what):
             sizes[name] = int(size) / 1024 if size.isdigit() else 0
         uss = sizes["Private_Clean:"] + sizes["Private_Dirty:"]
         print(f"process {pid}: PSS {sizes['Pss:']:.0f} MiB, USS {uss:.0f} MiB", file=sys.stderr, flush=True)
-    leave()
 if __name__ == "__main__":
     from floemap import Study, train_model
-    how = until_memory if "RANK" in os.environ else until_first_step
+    how = at_validation if "RANK" in os.environ else until_first_step
     train_model(Study.from_toml(sys.argv[1]), sys.argv[2], progress=how)
 """
 
@@ -111,10 +113,10 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     if given.ranks > 1:
         launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={given.ranks}"]
-        # The launcher complains that the first process leaves: what is wanted was printed before.
         call = [sys.executable, *launch, str(child), str(study), str(out)]
-        said = subprocess.run(call, check=False, stderr=subprocess.PIPE, text=True).stderr
-        sys.stdout.writelines(line for line in said.splitlines(keepends=True) if line.startswith("process "))
+        said = subprocess.run(call, check=True, stderr=subprocess.PIPE, text=True).stderr
+        print("".join(line for line in said.splitlines(keepends=True) if line.startswith("process ")), end="")
+        print(f"both have ended with code 0; load {os.getloadavg()[0]:.1f}")
         return
     for start in ("first", "second"):
         began = time.perf_counter()
