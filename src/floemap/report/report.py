@@ -254,6 +254,8 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
                     name=tested.checks.name,
                     truth=run.truths.get(name),
                     within=tested.within,
+                    # Of many scenes whole ones are resampled, and all blocks of all maps would take gigabytes.
+                    by_block=len(scenes) < FEW_SCENES,
                     progress=told,
                 )
                 if found.blocks != blocks.setdefault(name, found.blocks):
@@ -262,8 +264,7 @@ def assess_run(run: RunFolder, *, progress: Progress = silent) -> Assessed:
                         path=found.folder,
                         hint="Losses are compared on the same scenes and blocks.",
                     )
-                # Of many scenes whole ones are resampled, and all blocks of all maps would take gigabytes.
-                results[name] = found if len(scenes) < FEW_SCENES else found.in_one_block()
+                results[name] = found
                 done += 1
             assessed[key].append(results)
     return assessed if len(scenes) < FEW_SCENES else _with_blocks_of_few(assessed)
@@ -292,15 +293,15 @@ def assess_charts(run: RunFolder) -> dict[str, Assessment]:
     found = {}
     for scene in run.scenes:
         within = next((t.within for c in run.contenders for t in c.of(scene.name)), None)
-        chart = assess_scene(
+        found[scene.name] = assess_scene(
             None,
             scene.labels,
             scene.product,
             _inside(run, RunPaths(run.folder).chart_checks(scene.name)),
             truth=run.truths.get(scene.name),
             within=within,
+            by_block=len(run.scenes) < FEW_SCENES,
         )
-        found[scene.name] = chart if len(run.scenes) < FEW_SCENES else chart.in_one_block()
     return found
 
 

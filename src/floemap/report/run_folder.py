@@ -169,9 +169,16 @@ class Contender:
         settings = cell.record.get("configuration", {}).get("loss", {})
         return str(settings.get("name", cell.loss)) in FROM_SHARES
 
+    @cached_property
+    def _by_scene(self) -> dict[str, list[Tested]]:
+        found: dict[str, list[Tested]] = {}
+        for t in (t for c in self.cells for t in c.tested):
+            found.setdefault(t.scene, []).append(t)
+        return found
+
     def of(self, scene: str) -> list[Tested]:
         """Return the predictions of a scene by all repeats."""
-        return [t for c in self.cells for t in c.tested if t.scene == scene]
+        return self._by_scene.get(scene, [])
 
     def best(self, scene: str) -> Tested | None:
         """Return the prediction of a scene with the highest weighted F1, the first in a tie."""
@@ -205,7 +212,7 @@ class RunFolder:
         said = any(c.record.get("simulated") for k in self.contenders for c in k.cells)
         return said or any(s.simulated for s in self.scenes) or bool(self.results["summary"].get("simulated"))
 
-    @property
+    @cached_property
     def truths(self) -> dict[str, Path]:
         """The truth of each test scene by name, the reference of the checks; empty unless all scenes have one."""
         found = {s.name: s.truth for s in self.scenes if s.truth is not None}

@@ -119,7 +119,7 @@ def write_tables(run: RunFolder, numbers: Numbers, assessed: Assessed, sentences
          *(f"reference_{n}" for n in names), "simulated"),
         _angles(numbers, names, simulated),
     )  # fmt: skip
-    write_json(folder / "numbers.json", _everything(run, numbers, assessed, sentences))
+    write_json(folder / "numbers.json", _everything(run, numbers, assessed, sentences), indent=None)
 
 
 _EPOCH = ("epoch", "loss", "validation_loss", "weighted_f1", "macro_f1", "learning_rate", "seconds")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from floemap.errors import FloemapError
 from floemap.evaluation.scoring.table import NONE, Table
 from floemap.report.run_folder import RunFolder
+from floemap.results.seen import found_out
 from floemap.results.stage import read_json
 
 #: Kinds of results of a comparison, in the order in which they are made, and the command that makes each.
@@ -25,8 +27,8 @@ _KINDS = {
 def versions(run: RunFolder) -> dict[str, list[dict[str, Any]]]:
     """Return the versions of the software and the revisions of stages that made the run's results, by kind."""
     told: dict[str, list[dict[str, Any]]] = {}
-    for kind, records in _found(run).items():
-        pairs = sorted({(str(r.get("software", NONE)), str(r.get("revision", 0))) for r in records})
+    for kind, makers in _found(run).items():
+        pairs = sorted(makers)
         told[kind] = [{"software": software, "revision": revision} for software, revision in pairs]
     return told
 
@@ -49,7 +51,7 @@ def refuse_mixed(run: RunFolder) -> None:
         If revisions are mixed. The message names the stage and its revisions.
     """
     for kind, found in _found(run).items():
-        revisions = sorted({str(r.get("revision", 0)) for r in found})
+        revisions = sorted({revision for _, revision in found})
         if len(revisions) > 1 and kind != "physical checks":
             overwrite = " with --overwrite" if kind == "trainings" else ""
             raise FloemapError(
@@ -59,24 +61,34 @@ def refuse_mixed(run: RunFolder) -> None:
             )
 
 
-def _found(run: RunFolder) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the records of the run's results, by kind."""
-    found: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in _KINDS}
-    for kind, record in _records(run):
-        found[kind].append(record)
-    return {kind: records for kind, records in found.items() if records}
+def _found(run: RunFolder) -> dict[str, set[tuple[str, str]]]:
+    """Return the software and revision of the run's results, by kind."""
+    found: dict[str, set[tuple[str, str]]] = {kind: set() for kind in _KINDS}
+    for kind, (software, revision) in _makers(run):
+        found[kind].add((software, revision))
+    return {kind: makers for kind, makers in found.items() if makers}
 
 
-def _records(run: RunFolder) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _makers(run: RunFolder) -> Iterator[tuple[str, list[str]]]:
     for scene in run.scenes:
-        yield "prepared products", scene.about
-        yield "labels", read_json(scene.labels / "label.json")
+        yield "prepared products", _maker(scene.about)
+        yield "labels", _maker_in(scene.labels / "label.json")
     for cell in (cell for contender in run.contenders for cell in contender.cells):
         if cell.training:
-            yield "trainings", cell.training
+            yield "trainings", _maker(cell.training)
         for tested in cell.tested:
-            yield "scores", tested.evaluation
+            yield "scores", _maker(tested.evaluation)
             others = {"predictions": tested.prediction / "prediction.json", "physical checks": tested.checks}
             others["physical checks"] /= "checks.json"
-            yield from ((kind, read_json(path)) for kind, path in others.items() if path.is_file())
-    yield "comparison", run.results
+            yield from ((kind, _maker_in(path)) for kind, path in others.items() if path.is_file())
+    yield "comparison", _maker(run.results)
+
+
+def _maker(record: Mapping[str, Any]) -> list[str]:
+    return [str(record.get("software", NONE)), str(record.get("revision", 0))]
+
+
+def _maker_in(path: Path) -> list[str]:
+    """Return what a record says, which is remembered: of many scenes, reading all records takes a minute."""
+    made: list[str] = found_out("maker", [path], lambda: _maker(read_json(path)))
+    return made

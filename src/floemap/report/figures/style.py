@@ -164,10 +164,16 @@ def say_simulated(figure: Figure, simulated: bool) -> None:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A written figure, as a PIL image and as SVG."""
+    """A written figure, as a PIL image; and as SVG with its text as paths, so that it looks the same with any fonts."""
 
     image: Any
-    svg: bytes
+    figure: Figure
+
+    def svg(self) -> bytes:
+        """Draw the figure as SVG for the page, which shows maps by their panels and needs none of them."""
+        drawn = io.BytesIO()
+        self.figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "floemap"})
+        return drawn.getvalue()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -177,10 +183,7 @@ class Drawn:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Drawn:
-    """Write `figure` as PNG, and as SVG and PDF whose text is text. Equal figures give identical files.
-
-    The page's SVG has its text as paths, so that it looks the same with any fonts.
-    """
+    """Write `figure` as PNG, and as SVG and PDF whose text is text. Equal figures give identical files."""
     import matplotlib as mpl
     from PIL import Image
 
@@ -189,12 +192,10 @@ def save(figure: Figure, folder: Path, name: str) -> Drawn:
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     image.save(folder / f"{name}.png", dpi=(DPI, DPI), compress_level=6)
     figure.set_layout_engine("none")  # the layout is done and need not be repeated for the SVG
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "floemap"})
     with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": "floemap"})
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": "floemap"})
-    return Drawn(image, drawn.getvalue())
+    return Drawn(image, figure)
 
 
 def small_multiples(
@@ -217,7 +218,7 @@ def diagram(figure: Figure, folder: Path, name: str, title: str, caption: str, a
     """Write a diagram, marked if scenes are simulated; see :class:`Picture` for the texts."""
     say_simulated(figure, simulated)
     drawn = save(figure, folder, name)
-    return Picture(name, title, caption, alt, svg=drawn.svg, size=drawn.size)
+    return Picture(name, title, caption, alt, svg=drawn.svg(), size=drawn.size)
 
 
 def cut_out(drawn: Drawn, axes: Sequence[Any], qualities: Sequence[int | None]) -> list[bytes]:
