@@ -360,7 +360,7 @@ def test_a_run_that_was_copied_or_moved_is_reported(way: str, tmp_path: Path, un
         shutil.rmtree(made)
     scene = read_run(there).scenes[0]
     assert scene.product.is_relative_to(there) and scene.labels.is_relative_to(there)
-    after = make_report(there, resamples=200)
+    after = make_report(there, resamples=200, overwrite=True)
     same = [read_json(r.folder / "numbers.json") for r in (before, after) if r.folder.exists()]
     assert all(numbers == same[0] for numbers in same)
     shutil.rmtree(scene.labels)
@@ -477,7 +477,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
 
     monkeypatch.setattr("floemap.report.report.write_tables", full)
     with pytest.raises(OutputError, match="No space left"):
-        make_report(run, old, resamples=200)
+        make_report(run, old, resamples=200, overwrite=True)
     assert {p.name: p.stat().st_mtime_ns for p in old.iterdir()} == before
     assert in_the_way.read_text(encoding="utf-8") == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "report"]

@@ -12,8 +12,10 @@ import pytest
 from run_maker import make_run
 
 from floemap.errors import FloemapError
+from floemap.evaluation.checks.scene_checks import STAGE as CHECKS
 from floemap.report import report as report_module
-from floemap.report.report import MAP, Report, make_report
+from floemap.report.page import Pictures
+from floemap.report.report import MAP, STAGE, Report, make_report
 from floemap.results.run_paths import RunPaths
 from floemap.viewer.found import EXPORTED
 
@@ -28,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     folder = tmp_path_factory.mktemp("kept") / "run"
     run = make_run(folder, losses=("dice",), repeats=1, truth=True, polygons=True, values=True, split=split)
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(report_module, "_draw", lambda *_: report_module.Pictures({}, {}, [], []))
+        m.setattr(report_module, "_draw", lambda *_: Pictures({}, {}, [], []))
         return run, make_report(run, resamples=200)
 
 
@@ -115,8 +117,8 @@ def test_a_file_that_is_gone_makes_another(made: tuple[Path, Report]) -> None:
         lambda _run, _patch: {"seed": 1},
         lambda _run, _patch: {"resamples": 300},
         lambda _run, _patch: {"overwrite": True},
-        lambda _run, patch: patch.setattr(report_module, "STAGE", replace(report_module.STAGE, revision=99)),
-        lambda _run, patch: patch.setattr(report_module, "CHECKS", replace(report_module.CHECKS, revision=99)),
+        lambda _run, patch: patch.setattr(report_module, "STAGE", replace(STAGE, revision=99)),
+        lambda _run, patch: patch.setattr(report_module, "CHECKS_STAGE", replace(CHECKS, revision=99)),
     ],
     ids=["seed", "resamples", "overwrite", "revision", "revision of the checks"],
 )

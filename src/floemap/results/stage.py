@@ -293,10 +293,9 @@ def is_finished(
     """
     found = recorded(folder / stage.record)
     listed = found.get("bytes")
-    if files is None and not isinstance(listed, Mapping):
-        return False
+    names = listed if files is None and isinstance(listed, Mapping) else files
     alike = made_alike(found, stage, inputs=inputs, configuration=configuration)
-    return alike and not any(damaged(folder, found, listed if files is None else files))
+    return alike and names is not None and not any(damaged(folder, found, names))
 
 
 def damaged(folder: Path, record: Mapping[str, Any], files: Iterable[str]) -> Iterator[str]:
