@@ -140,6 +140,7 @@ def make_report(
     """
     found = read_run(run)
     folder = Path(out) if out is not None else RunPaths(found.folder).report
+    refuse_replacing(folder, STAGE, sources={"run": found.folder})  # before anything is written, also into the run
     seen = RunPaths(found.folder).data.seen
     # What was found out about files is kept in the run, but not where a link leads out of it.
     with remembering(seen, keep=seen.resolve().is_relative_to(found.folder.resolve())):
@@ -167,8 +168,6 @@ def _make(found: RunFolder, folder: Path, settings: Mapping[str, int], progress:
     """Make the report. The parameters are those of :func:`make_report`."""
     began = time.monotonic()
     check_records(found)
-    sources = {"run": found.folder}
-    refuse_replacing(folder, STAGE, sources=sources)  # before the work
     assessed = assess_run(found, progress=part_of(progress, 0, 3, "checks"))
     progress(1, 3, "intervals")
     readers = frozenset(c.key for c in found.contenders if c.reads_shares)
@@ -178,7 +177,7 @@ def _make(found: RunFolder, folder: Path, settings: Mapping[str, int], progress:
     numbers = measure_all(assessed, found.legend, charts, resamples=resamples, seed=seed, readers=readers)
     titles = {c.key: c.title for c in found.contenders if c.key in assessed}
     sentences = [f.text for f in findings(numbers, titles, readers)]
-    with stage_folder(folder, STAGE, sources=sources) as partial, os_errors(folder):
+    with stage_folder(folder, STAGE, sources={"run": found.folder}) as partial, os_errors(folder):
         pictures = _draw(found, numbers, partial / "figures", part_of(progress, 2, 3, "figures"))
         write_tables(found, numbers, assessed, sentences, partial)
         page = render_page(found, numbers, sentences, pictures, datetime.now(UTC), _map_beside(folder))
