@@ -133,10 +133,10 @@ def test_a_polygon_is_counted_in_the_block_that_contains_most_of_it() -> None:
     maps = MapPair(np.zeros(ids.shape, np.uint8), chart, 1000.0, SIX_CLASSES, grid)
     found = polygon_shares(maps, chart, None, ids, polygons)
     assert not isinstance(found, str)
-    halves = [np.bincount(half.ravel(), minlength=31)[1:] for half in np.split(ids, 2, axis=1)]
+    halves = np.stack([np.bincount(half.ravel(), minlength=31)[1:] for half in np.split(ids, 2, axis=1)])
     left = halves[0] >= halves[1]
     assert found.amounts["polygons"].tolist() == [left.sum(), (~left).sum()]
-    assert found.amounts["pixels"].tolist() == [sum(halves)[left].sum(), sum(halves)[~left].sum()]
+    assert found.amounts["pixels"].tolist() == [halves.sum(axis=0)[side].sum() for side in (left, ~left)]
 
 
 def test_shares_that_are_right_have_no_error_wherever_the_types_lie() -> None:
