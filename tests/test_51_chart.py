@@ -366,8 +366,10 @@ def test_confidence_is_the_mean_probability(exact: DraftChart, prepared: Prepare
     keys = [c.key for c in SIX_CLASSES.classes]
     assert largest["CLASS"] == keys[int(means.argmax())]
     assert largest["CONFIDENCE"] == pytest.approx(means.max(), abs=0.01)  # bf16, and steps of half a percent
-    order = means.argsort()
-    assert (largest["SECOND"], largest["SECOND_P"]) == (keys[int(order[-2])], pytest.approx(means[order[-2]], abs=0.01))
+    # Of two that are nearly alike, either may be the second.
+    second = float(np.sort(means)[-2])
+    assert largest["SECOND_P"] == pytest.approx(second, abs=0.01) == means[keys.index(largest["SECOND"])]
+    assert largest["SECOND"] != largest["CLASS"]
 
 
 def test_a_chart_says_how_unlike_the_training_scenes_it_is(

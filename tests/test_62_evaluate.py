@@ -386,7 +386,7 @@ def test_truth_of_other_classes_is_refused(tmp_path: Path, predicted: Raster) ->
 def test_ids_outside_the_legend_are_named(tmp_path: Path, label_folder: Path, predicted: Raster, truth: Raster) -> None:
     bad = predicted.copy()
     bad[-1, 0] = 17  # where there is no label: it counts all the same
-    with pytest.raises(ConfigError, match=r"classes.tif: holds ids outside the legend: 17 at 1 pixels.*0 to 5"):
+    with pytest.raises(ConfigError, match=r"classes.tif: holds ids outside the legend: 17 at 1 pixel\b.*0 to 5"):
         evaluate_scene(write_prediction(tmp_path / "bad", bad), label_folder, tmp_path / "out")
     good = write_prediction(tmp_path / "good", predicted)
     labels = bare_labels(label_folder, tmp_path / "labels")
@@ -394,11 +394,11 @@ def test_ids_outside_the_legend_are_named(tmp_path: Path, label_folder: Path, pr
         array = d.read(1)
     array[50, 50] = 9
     write_classes(labels, array, legend="six_classes")
-    with pytest.raises(ConfigError, match=r"labels.tif: holds ids outside the legend: 9 at 1 pixels"):
+    with pytest.raises(ConfigError, match=r"labels.tif: holds ids outside the legend: 9 at 1 pixel\b"):
         evaluate_scene(good, labels, tmp_path / "out")
     odd = truth.copy()
     odd[50, 50] = 6
-    with pytest.raises(ConfigError, match=r"truth.tif: holds ids outside the legend: 6 at 1 pixels"):
+    with pytest.raises(ConfigError, match=r"truth.tif: holds ids outside the legend: 6 at 1 pixel\b"):
         evaluate_scene(good, label_folder, tmp_path / "out", truth=write_truth(tmp_path / "truth.tif", odd))
     assert not (tmp_path / "out" / "good").exists()
 

@@ -298,7 +298,7 @@ def test_names_that_no_file_can_have_and_links_to_themselves_are_named(folder: P
         ({"dtype": "complex64"}, "complex64"),
         ({"crs": None}, "no georeference"),
         ({"crs": image_crs("x").to_wkt()}, "image geometry"),
-        ({"crs": "EPSG:4326"}, "in degrees, where one in metres"),
+        ({"crs": "EPSG:4326"}, "WGS 84 is not projected in metres"),
         ({"transform": Affine.rotation(10) * Affine.scale(10, -10)}, "rotated"),
         ({"width": 3000, "height": 4}, "no tiles"),
     ],

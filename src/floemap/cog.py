@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import pyproj
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
@@ -360,9 +361,8 @@ def geobox_of(d: Any, path: Path) -> GeoBox:
     if not all(map(math.isfinite, d.transform)):
         raise GridError("has a georeference that is no number.", path=path, hint="Make the raster again.")
     if d.crs.is_geographic or not math.isclose(d.crs.units_factor[1], 1):
-        unit = "degrees" if d.crs.is_geographic else d.crs.units_factor[0]
         hint = "Warp it to a projection in metres first, as `gdalwarp` does."
-        raise GridError(f"has a grid in {unit}, where one in metres is needed.", path=path, hint=hint)
+        raise GridError(f"{pyproj.CRS(d.crs.to_wkt()).name} is not projected in metres.", path=path, hint=hint)
     if d.transform.b or d.transform.d:
         hint = "Warp it to a grid along the axes of its CRS first, as `gdalwarp` does."
         raise GridError("has a rotated or sheared grid.", path=path, hint=hint)
