@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from floemap.archive.cluster import Cluster
+from floemap.counts import counted
 from floemap.errors import FloemapError
 
 logger = logging.getLogger(__name__)
@@ -73,10 +74,11 @@ class Attendance:
         """
         if self._clock() - self._looked < self.patience.look_s:
             return
+        products = counted(waiting, "product waits|products wait")
         present = self._cluster.present(self.patience.answer_s)
         now = self._looked = self._clock()
         if present is None:
-            self._tell(now, self._answered, f"The scheduler does not answer; {_products(waiting)}.")
+            self._tell(now, self._answered, f"The scheduler does not answer; {products}.")
             if now - self._answered >= self.patience.end_s:
                 raise lost()
             return
@@ -86,13 +88,13 @@ class Attendance:
         if present:
             self._attended = self._told = now
         elif self._cluster.local is None:
-            self._tell(now, self._attended, f"The scheduler has no worker at work; {_products(waiting)} for one.")
+            self._tell(now, self._attended, f"The scheduler has no worker at work; {products} for one.")
         else:
-            self._tell(now, self._attended, f"No process of the cluster is there; {_products(waiting)} for one.")
+            self._tell(now, self._attended, f"No process of the cluster is there; {products} for one.")
             if now - self._attended >= self.patience.end_s:
                 raise FloemapError(
                     f"no process of the local cluster was there for {_minutes(now - self._attended)}, although they"
-                    f" were started again; {_products(waiting)}.",
+                    f" were started again; {products}.",
                     hint="There may be too little memory: try fewer --jobs. Repeat the command: it resumes, and"
                     " finished charts are kept.",
                 )
@@ -118,10 +120,6 @@ def lost() -> FloemapError:
     """Return the error of a scheduler that does not answer any more."""
     hint = "Start a scheduler again and repeat the command: it resumes, and finished charts are kept."
     return FloemapError("the connection to the scheduler is lost.", hint=hint)
-
-
-def _products(waiting: int) -> str:
-    return "1 product waits" if waiting == 1 else f"{waiting} products wait"
 
 
 def _minutes(seconds: float) -> str:

@@ -30,6 +30,7 @@ from floemap.results.stage import (
     os_errors,
     provenance,
     read_json,
+    recorded,
     sha256,
     write_json,
 )
@@ -280,10 +281,7 @@ def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, tru
 
 def _refuse_edited(folder: Path, parts: list[Path], truth: Path) -> None:
     """Refuse to replace files of a chart that are neither as they were made, nor as the new ones, nor truncated."""
-    try:
-        record = read_json(truth / STAGE.record)
-    except FloemapError:
-        record = {}
+    record = recorded(truth / STAGE.record)
     hashes, sizes = (v if isinstance(v, dict) else {} for v in (record.get("chart"), record.get("chart_bytes")))
     for new in parts:
         old, made = folder / new.name, sizes.get(new.name, 1)

@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from floemap.counts import counted
 from floemap.errors import ConfigError, GridError, known_names
 
 #: Counts of one trained model by scene, each (blocks, ...), from :mod:`floemap.evaluation.statistics.blocks`.
@@ -189,7 +190,7 @@ class Evaluated:
         """
         blocks = self.resamples.blocks
         if blocks < MIN_BLOCKS:
-            return f"{'1 block is' if blocks == 1 else f'{blocks} blocks are'} too few, {MIN_BLOCKS} are needed"
+            return f"{counted(blocks, 'block is|blocks are')} too few, {MIN_BLOCKS} are needed"
         if np.isnan(observed).any():
             return "it is not defined on these scenes"
         undefined = float(np.isnan(drawn).mean())
