@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 from chart_maker import write_chart
 
+from floemap import stopping
 from floemap.errors import OutputError
 from floemap.icechart.read.sigrid3 import read_chart
-from floemap.results import locks
+from floemap.results import folders, locks
+from floemap.results.folders import stage_folder
 from floemap.results.locks import file_beside, held, scratch
-from floemap.results.stage import write_whole
+from floemap.results.stage import Stage, write_whole
 
 HELD = """
 import os, signal, sys
@@ -138,3 +143,100 @@ def test_a_file_is_written_into_folders_that_are_not_there_yet(tmp_path: Path) -
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         write_whole(tmp_path / "file" / "c.json", b"x")
+
+
+#: Modules at whose lines an interrupt comes.
+WHERE = [module.__file__ for module in (locks, folders, stopping)]
+
+
+def interrupted_at_every_line(folder: Path, work: Callable[[Path], object]) -> Iterator[Path]:
+    """Do the work once for each line of the modules that it passes, Ctrl-C at that line; give the folder after each."""
+    at = 0
+    while True:
+        left, place = at, folder / str(at)
+        place.mkdir()
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename not in WHERE:
+                return None
+            if event == "line":
+                left -= 1
+                if left == -1:
+                    signal.raise_signal(signal.SIGINT)
+            return trace
+
+        before = sys.gettrace()
+        try:
+            sys.settrace(trace)
+            work(place)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        if left >= 0:
+            assert at > 30, "nothing was traced"
+            return
+        yield place
+        at += 1
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("kind", ["lock", "waiting lock", "folder", "file"])
+def test_an_interrupt_at_any_line_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    def work(place: Path) -> None:
+        if kind == "folder":
+            with scratch("thing-", place) as made:
+                (made / "a").write_text("x")
+        elif kind == "file":
+            with file_beside(place / "a.json") as made:
+                made.write_text("x")
+        else:
+            with held(place / ".lock", wait=kind == "waiting lock") as taken:
+                assert taken
+
+    for place in interrupted_at_every_line(tmp_path, work):
+        assert list(place.iterdir()) == [], place.name
+
+
+STAGE = Stage("floemap thing", "thing.json", 1)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("before", ["nothing", "an earlier result", "what a kill left"])
+def test_an_interrupt_at_any_line_leaves_a_result_whole_or_not_at_all(before: str, tmp_path: Path) -> None:
+    def write(folder: Path, content: str) -> None:
+        (folder / "a").write_text(content)
+        record = {"made_by": STAGE.command, "bytes": {"a": len(content)}}
+        (folder / STAGE.record).write_text(json.dumps(record))
+
+    def work(place: Path) -> None:
+        if before == "an earlier result":
+            (place / "r").mkdir()
+            write(place / "r", "old")
+        elif before == "what a kill left":  # between its two renames
+            for name in (".r.partial-0123abcd", ".r.partial-0123abcd.old"):
+                (place / name).mkdir()
+                write(place / name, "old")
+            (place / ".r.partial-0123abcd.lock").touch()
+        with stage_folder(place / "r", STAGE) as folder:
+            write(folder, "new")
+
+    seen = set()
+    for place in interrupted_at_every_line(tmp_path, work):
+        left = sorted(p.name for p in place.iterdir())
+        if before == "what a kill left" and len(left) == 3:
+            assert (place / ".r.partial-0123abcd.old" / "a").read_text() == "old"  # as it was, for the next run
+            continue
+        assert left in ([], ["r"]), place.name
+        seen.add((place / "r" / "a").read_text() if left else "")
+        assert not left or sorted(p.name for p in (place / "r").iterdir()) == ["a", STAGE.record]
+    assert seen == ({"", "new"} if before == "nothing" else {"old", "new"})

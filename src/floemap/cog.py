@@ -16,7 +16,7 @@ import logging
 import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ from floemap.files import regular_file
 from floemap.grid import crs_of
 from floemap.legend import RGB
 from floemap.overviews import Overview, halve
+from floemap.stopping import undone
 from floemap.warned import without_warnings
 
 logger = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ class CogWriter:
         a message.
         """
         beside = self.path.with_name(f".{self.path.name}.partial-{secrets.token_hex(4)}")
-        try:
+        with undone(lambda: beside.unlink(missing_ok=True)):
             with MemoryFile(ext=".tif") as packed:
                 rasterio.shutil.copy(
                     self._memory,
@@ -242,9 +243,6 @@ class CogWriter:
                     while block := packed.read(1 << 20):
                         file.write(block)
             beside.replace(self.path)
-        finally:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
 
 
 def _is_gdals(error: Exception) -> bool:

@@ -1,4 +1,5 @@
-"""Stopping by signals of a queue: SIGTERM, as before a time limit or on a machine that is taken away, and SIGUSR1.
+"""Stopping by Ctrl-C and by signals of a queue: SIGTERM, as before a time limit or on a machine that is taken away,
+and SIGUSR1.
 
 While :func:`stopped_by_signals` is in force, such a signal raises :class:`Stopped` wherever the work is, or, where
 :func:`saves_first` holds, at the next point at which the work has saved its state.
@@ -8,8 +9,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 #: Exit code of a command that a signal has stopped: EX_TEMPFAIL of sysexits.h, "try again later".
@@ -52,6 +53,45 @@ def saves_first() -> Iterator[None]:
         yield
     finally:
         _deferred -= 1
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and the signals of a queue wait until the block ends; for short steps that belong together.
+
+    Signals that Python does not handle, such as SIGKILL, do not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are handled in the main thread
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGINT", *_NAMES) if hasattr(signal, name)]
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    came: dict[int, FrameType | None] = {}
+    with ExitStack() as after:  # it calls all that is left even if a handler raises
+        for number, handler in handlers.items():
+            after.callback(_handle, handler, number, came)
+        for number, handler in handlers.items():
+            after.callback(signal.signal, number, handler)
+            signal.signal(number, came.setdefault)
+        yield
+
+
+def _handle(handler: Callable[[int, FrameType | None], object], number: int, came: dict[int, FrameType | None]) -> None:
+    if number in came:
+        handler(number, came[number])
+
+
+@contextmanager
+def undone(undo: Callable[[], object]) -> Iterator[None]:
+    """Call `undo` when the block ends, even if an interrupt comes in that moment. A second call must do nothing."""
+    try:
+        try:
+            yield
+        finally:
+            with uninterrupted():
+                undo()
+    finally:
+        undo()  # an interrupt may come before the call above
 
 
 def asked() -> str | None:

@@ -28,6 +28,7 @@ from floemap.errors import FloemapError, OutputError
 from floemap.results.locks import TakenError, held
 from floemap.results.run_paths import told_from
 from floemap.results.stage import Stage, make_folder, os_errors, read_json, sync
+from floemap.stopping import undone, uninterrupted
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ def stage_folder(
             with os_errors(final):
                 yield partial
                 sync_tree(partial)
-                _replace(partial, final, stage)
+                with uninterrupted():
+                    _replace(partial, final, stage)
         except FloemapError as e:
             if e.path is not None and e.path.is_relative_to(partial):  # users do not know the hidden folder
                 e.path = final / e.path.relative_to(partial)
@@ -263,13 +265,13 @@ def _partial_of(final: Path) -> Iterator[Path]:
         with os_errors(final):
             taken = True
             while taken:  # another run may try to remove the folder before it is locked
-                partial = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
+                hidden = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
                 with suppress(TakenError):
-                    stack.enter_context(held(partial.with_name(f"{partial.name}.lock")))
+                    stack.enter_context(held(hidden.with_name(f"{hidden.name}.lock")))
                     taken = False
-            partial.mkdir()
-        stack.callback(shutil.rmtree, partial, ignore_errors=True)
-        yield partial
+            stack.enter_context(undone(lambda: shutil.rmtree(hidden, ignore_errors=True)))
+            hidden.mkdir()
+        yield hidden
 
 
 def _replace(partial: Path, final: Path, stage: Stage) -> None:
@@ -300,7 +302,7 @@ def _remove_stale(final: Path, stage: Stage) -> None:
     for lock in sorted(path for path in final.parent.iterdir() if ours.fullmatch(path.name)):
         partial = lock.with_suffix("")
         old = partial.with_name(partial.name + ".old")
-        with suppress(TakenError, OSError), held(lock) as alone:  # OSError: the file belongs to another program
+        with suppress(TakenError, OSError), uninterrupted(), held(lock) as alone:  # OSError: another program's file
             if not alone:  # without locks floemap cannot know whether its run lives
                 continue
             if old.is_dir() and not os.path.lexists(final):

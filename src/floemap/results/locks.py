@@ -16,17 +16,22 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from floemap.stopping import undone, uninterrupted
+
 if sys.platform != "win32":
     import fcntl
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two attempts to take a lock.
+_PAUSE = 0.05
 #: Errors of file systems without locks.
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -51,26 +56,41 @@ def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
         if not stat.S_ISREG(there.st_mode) or there.st_size:
             message = f"{lock.name} must be an empty lock file and is something else"
             raise FileExistsError(errno.EEXIST, message, str(lock))
-    # Where the system makes no file, as below /proc, filelock reports that the lock is taken.
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644))
-    own = FileLock(lock, timeout=-1 if wait else 0, thread_local=False, fallback_to_soft=False)
-    try:
-        own.acquire()
-    except Timeout:
-        raise TakenError from None
-    except OSError as e:
-        if e.errno not in _WITHOUT_LOCKS:
-            raise
-        logger.warning("%s cannot be locked (%s): run one process at a time there", lock.parent, e.strerror)
-        yield False
-        return
-    try:
+    own = FileLock(lock, timeout=0, thread_local=False, fallback_to_soft=False)
+
+    def release() -> None:
+        if own.is_locked:
+            with suppress(OSError):
+                lock.unlink()  # while it is held: a waiting process notices, and makes a new file
+            own.release()
+
+    with undone(release):
+        while not (locked := _taken(own, lock)):
+            if locked is None:
+                yield False
+                return
+            if not wait:
+                raise TakenError
+            time.sleep(_PAUSE)
         yield True
-    finally:
-        with suppress(OSError):
-            lock.unlink()  # while it is held: a waiting process notices, and makes a new file
-        own.release()
+
+
+def _taken(own: FileLock, lock: Path) -> bool | None:
+    """Return whether a lock file could be made and locked; None if the file system has no locks."""
+    with uninterrupted():
+        # Where the system makes no file, as below /proc, filelock reports that the lock is taken.
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644))
+        try:
+            own.acquire()
+        except Timeout:
+            return False
+        except OSError as e:
+            if e.errno not in _WITHOUT_LOCKS:
+                raise
+            logger.warning("%s cannot be locked (%s): run one process at a time there", lock.parent, e.strerror)
+            return None
+        return True
 
 
 @contextmanager
@@ -123,19 +143,25 @@ def _locked(leftovers: Iterable[Path], of_kind: Callable[[int], bool], new: Call
             if of_kind(found.st_mode) and ours and (lock := _lock(left, wait=False)) is not None:
                 _remove(left)
                 os.close(lock)
-    while True:
-        path = new()
-        lock = _lock(path, wait=True)
-        if path.exists():  # else another process removed it as a leftover before it was locked
-            break
+    path: Path | None = None
+    lock: int | None = None
+
+    def remove() -> None:
+        nonlocal path, lock
+        if path is not None:
+            _remove(path)
         if lock is not None:
             os.close(lock)
-    try:
+        path = lock = None
+
+    with undone(remove):
+        while path is None:
+            with uninterrupted():
+                path = new()
+                lock = _lock(path, wait=True)
+                if not path.exists():  # another process removed it as a leftover before it was locked
+                    remove()
         yield path
-    finally:
-        _remove(path)
-        if lock is not None:
-            os.close(lock)
 
 
 def _remove(path: Path) -> None:
