@@ -140,9 +140,9 @@ def _locked(leftovers: Iterable[Path], of_kind: Callable[[int], bool], new: Call
         with suppress(OSError):
             found = left.lstat()
             ours = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
-            if of_kind(found.st_mode) and ours and (lock := _lock(left, wait=False)) is not None:
+            if of_kind(found.st_mode) and ours and (its := _lock(left, wait=False)) is not None:
                 _remove(left)
-                os.close(lock)
+                os.close(its)
     path: Path | None = None
     lock: int | None = None
 
