@@ -96,7 +96,7 @@ def hold(after: int, entered: threading.Event, release: threading.Event) -> Faul
         handler.wfile.write(body[:after])
         handler.wfile.flush()
         entered.set()
-        release.wait(10)
+        release.wait(60)
         handler.close_connection = True
         return True
 

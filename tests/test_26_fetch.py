@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -643,11 +644,16 @@ def test_ctrl_c_keeps_what_arrived_and_the_next_run_goes_on(
     dataset.faults["$value"].append(hold(sent, entered, release))
 
     def interrupted(running: Any) -> NoReturn:
-        assert entered.wait(10)
-        threading.Timer(0.2, release.set).start()  # well after the work has been stopped
+        assert entered.wait(60)
         raise KeyboardInterrupt
 
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *args: Any, **how: Any) -> None:
+            release.set()  # the work has been stopped before
+            super().shutdown(*args, **how)
+
     monkeypatch.setattr(many, "wait", interrupted)
+    monkeypatch.setattr(many, "ThreadPoolExecutor", Pool)
     with pytest.raises(KeyboardInterrupt):
         fetch(dataset, tmp_path, months=[1], what=["products"])
     monkeypatch.undo()

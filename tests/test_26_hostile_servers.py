@@ -111,7 +111,7 @@ def test_no_answer_is_waited_for_without_end_or_read_without_bound(
     began = time.monotonic()
     with pytest.raises(DownloadError) as told:
         ask(server, web)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert server.sent < 12 * MAX_JSON_BYTES  # what lies between the two on the way, too
     assert server.url in str(told.value) or NAME in str(told.value) or DOI in str(told.value)
     assert USER not in str(told.value) and PASSWORD not in str(told.value)
@@ -125,7 +125,7 @@ def test_a_download_in_drops_ends(server: Loopback, web: Web, tmp_path: Path, fa
     began = time.monotonic()
     with pytest.raises(DownloadError, match="2 times in a row"):
         get(server, web, tmp_path)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     server.faults["/files/a.bin"].clear()
     assert get(server, web, tmp_path).read_bytes()  # what the drops brought is not in the way
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+from processes import command_of, descendants, is_running
 from typer.testing import CliRunner
 
 from floemap.cog import read_geobox
@@ -164,7 +165,6 @@ def test_specifications_are_those_of_the_real_scenes(scene: object) -> None:
     assert speed == pytest.approx(7580, rel=0.01)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the workers")
 def test_workers_leave_with_the_process_that_started_them(tmp_path: Path) -> None:
     """Killed without a word, a run leaves nobody behind who goes on writing."""
     start = "from floemap.cli import main; main()"
@@ -176,23 +176,15 @@ def test_workers_leave_with_the_process_that_started_them(tmp_path: Path) -> Non
         workers: list[int] = []
         while run.poll() is None and len(workers) < 2:
             time.sleep(0.2)
-            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-            workers = [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+            workers = [pid for pid in descendants(run.pid) if "spawn_main" in command_of(pid)]
         assert len(workers) == 2
     finally:
         run.kill()
         run.wait()
     deadline = time.monotonic() + 60
-    while any(_runs(w) for w in workers) and time.monotonic() < deadline:
+    while any(is_running(w) for w in workers) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not any(_runs(w) for w in workers)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    assert not any(is_running(w) for w in workers)
 
 
 def test_the_command(twin: tuple[Path, tuple[TwinMonth, ...]], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import psutil
 import pystac
 import pytest
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin
+from processes import is_running
 from workshop import Inputs, contents, run
 
 from floemap.archive import archive, work
@@ -455,7 +456,7 @@ def test_a_product_that_hangs_is_ended_at_its_limit_and_the_rest_charted(
     assert other.error is None
     processes = noted.read_text().split()
     assert len(processes) == 1, "with no retries it is begun once"
-    assert not psutil.pid_exists(int(processes[0]))
+    assert not is_running(int(processes[0]))
     row = rows(folder)["slow"]
     assert (row["state"], row["tries"]) == ("failed", "1")
     assert not (folder / ".stopped").exists()

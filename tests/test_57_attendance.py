@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import dask
-import psutil
 import pytest
 from distributed import Client, LocalCluster
+from processes import is_running
 
 from floemap.archive.answers import _found, final_answers
 from floemap.archive.attendance import Attendance, Patience
@@ -124,7 +124,7 @@ def test_a_process_that_stops_while_it_starts_again_is_replaced() -> None:
         cluster.local.replace(cluster.local.names())
         while not cluster.present(30):
             time.sleep(0.05)
-        while psutil.pid_exists(second) and psutil.Process(second).status() != psutil.STATUS_ZOMBIE:
+        while is_running(second):
             time.sleep(0.05)
         assert cluster.client.submit(os.getpid).result(timeout=60) not in (first, second)
 

@@ -51,7 +51,7 @@ def address(server: MapServer) -> tuple[str, int]:
 
 def ask(server: MapServer, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
     """Ask for a path as it stands, without a client that tidies it; return status, headers and body."""
-    with closing(http.client.HTTPConnection(*address(server), timeout=10)) as connection:
+    with closing(http.client.HTTPConnection(*address(server), timeout=60)) as connection:
         connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name.replace("_", "-"), value)
@@ -61,7 +61,7 @@ def ask(server: MapServer, path: str, method: str = "GET", **headers: str) -> tu
 
 
 def raw(server: MapServer, request: bytes) -> bytes:
-    with socket.create_connection(address(server), timeout=10) as connection:
+    with socket.create_connection(address(server), timeout=60) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(1 << 16), b""))
@@ -221,7 +221,7 @@ def test_what_is_not_http_gets_an_answer_that_repeats_nothing(served: MapServer)
 
 
 def test_one_connection_serves_many_requests(served: MapServer) -> None:
-    with closing(http.client.HTTPConnection(*address(served), timeout=10)) as connection:
+    with closing(http.client.HTTPConnection(*address(served), timeout=60)) as connection:
         for start in range(0, 1000, 100):
             connection.request("GET", "/data/s1/1-a.tif", headers={"Range": f"bytes={start}-{start + 9}"})
             answer = connection.getresponse()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import descendants, is_running
 from safetensors.torch import load_file
 from workshop import Inputs, a_month_later
 
@@ -40,21 +41,6 @@ def study_of(scenes: list[dict[str, str]], losses: list[str], epochs: int) -> St
         training={"batch": 2, "max_epochs": epochs, "stop_after": 100_000, "patience": 1000, "precision": "fp32"},
         compare={"losses": losses, "repeats": 1},
     )
-
-
-def descendants(pid: int) -> set[int]:
-    found: set[int] = set()
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            found |= {child, *descendants(child)}
-    return found
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture
@@ -101,8 +87,8 @@ def test_no_process_outlives_its_comparison(
         os.killpg(comparison.pid, signal.SIGINT)
     else:
         comparison.kill()
-    comparison.wait(timeout=30)
-    until = time.monotonic() + 30
+    comparison.wait(timeout=120)
+    until = time.monotonic() + 120
     while left := [pid for pid in workers if is_running(pid)]:
         assert time.monotonic() < until, left
         time.sleep(0.1)
