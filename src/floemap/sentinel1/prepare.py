@@ -12,9 +12,11 @@ import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
@@ -132,6 +134,8 @@ def prepare(
     geobox = _grid(locator, settings, like)
     resolution_m = float(abs(geobox.resolution.x))
     replace = overwrite and folder not in made
+    if quicklook:
+        Thread(target=_import_for_pictures).start()
     with stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=replace) as partial:
         with _verifying(scene, settings.verify):
             cells = calibrate(scene, looks=looks_for(scene, resolution_m), noise=settings.noise, progress=progress)
@@ -160,6 +164,13 @@ def prepare(
         write_json(partial / "product.json", record | {"bytes": made_of(partial)})
     progress(1, 1, "done")
     return PreparedProduct(folder)
+
+
+def _import_for_pictures() -> None:
+    """Import, while pixels are read, what draws the picture: by itself that takes most of a second."""
+    with suppress(ImportError):  # it will be raised where it is needed
+        for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "floemap.cartography"):
+            import_module(name)
 
 
 def finished_product(
