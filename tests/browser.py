@@ -1,34 +1,10 @@
-"""A real browser for tests, in one way: quiet, without the network, and with WebGL by software."""
+"""A real browser for tests; they are skipped where there is none."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
+from headless import BROWSER, started_browser
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-_BROWSER = next((p for n in ("chromium", "google-chrome", "chromium-browser") if (p := shutil.which(n))), None)
-needs_browser = pytest.mark.skipif(_BROWSER is None, reason="there is no Chromium")
-#: Keep the browser from looking for its maker's hosts at every start; CI has no graphics card.
-_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--enable-unsafe-swiftshader",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@contextmanager
-def started_browser() -> Iterator[Any]:
-    """Start Chromium, and close it at the end."""
-    with playwright.sync_playwright() as p:
-        started = p.chromium.launch(executable_path=_BROWSER, args=list(_FLAGS))
-        yield started
-        started.close()
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
+__all__ = ["needs_browser", "started_browser"]
