@@ -53,7 +53,7 @@ async steps => {
 def served(folder: Path) -> Iterator[tuple[str, float]]:
     """Serve a folder by the command; give the page's address, and the seconds from the call to its answer."""
     began = time.perf_counter()
-    call = [sys.executable, "-c", CLI, "view", str(folder), "--quiet"]
+    call = [sys.executable, "-c", CLI, "view", str(folder), "--no-open", "--quiet"]
     with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -21,7 +21,6 @@ PAGE = DOCS / "analysts.md"
 #: The folder that shows the map without a server's process staying.
 MAP = "map"
 FLOEMAP = str(Path(sys.executable).with_name("floemap"))
-QUIET = ["--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
 
 
 def steps() -> Iterator[tuple[str, str]]:
@@ -63,21 +62,20 @@ def draw(folder: Path, images: Path) -> None:
 
 def photograph(charts: Path, picture: Path) -> None:
     """Take the picture of the map of a folder of charts, at the first place to review, with its polygon's egg."""
-    from playwright.sync_api import sync_playwright
+    sys.path.insert(0, str(DOCS.parent / "benchmarks"))
+    from headless import started_browser
 
     server = subprocess.Popen([FLOEMAP, "view", str(charts), "--no-open"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     address = server.stdout.readline().strip()
     try:
-        with sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
+        with started_browser() as browser:
             page: Any = browser.new_page(viewport={"width": 1280, "height": 800})
             page.goto(address)
-            page.wait_for_timeout(5000)
+            page.wait_for_selector("html[data-drawn]", state="attached")
             page.keyboard.press("n")
             page.wait_for_timeout(3000)
             page.screenshot(path=str(picture), type="jpeg", quality=85, timeout=300_000)
-            browser.close()
     finally:
         server.kill()
 
