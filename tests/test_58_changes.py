@@ -23,6 +23,7 @@ from floemap.errors import FloemapError
 from floemap.icechart.label.label import label_chart, notes_of
 from floemap.icechart.read.sigrid3 import read_chart
 from floemap.legend import SIX_CLASSES
+from floemap.publishing.change_page import _left, _polygons
 from floemap.publishing.changes import NOWHERE, compare_with_draft
 from floemap.publishing.drafts import Draft, find_draft
 from floemap.publishing.monitor import monitor_charts
@@ -146,6 +147,15 @@ def test_rounding_of_coordinates_moves_nothing(tmp_path: Path) -> None:
     told = compare_with_draft(read_chart(path), draft, None)
     assert told["polygons"]["unchanged"] == 4
     assert told["total"]["other_egg_share"] < 1e-4
+
+
+def test_the_page_has_words_for_types_and_no_gap_where_an_egg_would_be() -> None:
+    water = {"type": "open water", "egg": "", "km2": 10.0}
+    ice = {"type": "81 new ice", "egg": "7", "km2": 10.0}
+    told = {"change": "other egg", "polygon": 1, "lat_deg": 77.0, "lon_deg": 0.0, "draft": ice, "correction": water}
+    assert _polygons({"changed": [told]})["rows"][0][3:] == ["81 new ice 7, 10.0 km²", "open water, 10.0 km²"]
+    spot = {"lat_deg": 77.0, "lon_deg": 0.0, "class": "first_year_ice", "other": "old_ice"}
+    assert _left({"left_as_drafted": [spot]})["rows"][0][1:] == ["first year ice", "old ice"]
 
 
 # --- From a draft to labels

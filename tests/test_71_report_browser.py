@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ def test_nothing_runs_over_the_edge(opened: Opened) -> None:
     page, *_ = opened
     width, inside = page.evaluate("() => [document.documentElement.scrollWidth, window.innerWidth]")
     assert width <= inside
+
+
+def test_a_long_name_in_the_definitions_breaks(browser: Any) -> None:
+    """Names of products and hashes in the page of changes have no place to break."""
+    css = (files("floemap.report") / "templates/report.css").read_text(encoding="utf-8")
+    page = browser.new_page(viewport={"width": WIDTHS["phone"], "height": 900})
+    page.set_content(
+        f"<style>{css}</style><main class='wide'><dl class='defs'><dt>product</dt><dd>{'S1A_EW' * 20}</dd></dl></main>"
+    )
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= WIDTHS["phone"]
+    page.close()
 
 
 def test_a_map_can_be_enlarged_by_keyboard(opened: Opened) -> None:

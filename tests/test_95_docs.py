@@ -177,6 +177,13 @@ def test_commands_in_documents_exist(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_of_trainings_in_documents_lie_where_train_puts_them(document: str) -> None:
+    """Documents write `run` for the folder of a training; its model lies one folder down."""
+    for named in re.findall(r"\brun(?:-\d)?/([\w.]+)", (ROOT / document).read_text(encoding="utf-8")):
+        assert named in ("data", "model", "split.json"), named
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_settings_in_documents_exist(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are settings of a study, of a bundle, or a legend, which settings after it name as a file."""
     monkeypatch.chdir(tmp_path)

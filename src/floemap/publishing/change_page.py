@@ -128,11 +128,16 @@ def _place(entry: Mapping[str, Any]) -> str:
     return f"{degrees(round(entry['lat_deg'], 3), 'lat')} {degrees(round(entry['lon_deg'], 3), 'lon')}"
 
 
+def _type_and_egg(side: Mapping[str, Any]) -> str:
+    """Return a polygon's type, and its egg if it has one: water and land have none."""
+    return f"{side['type']} {side['egg']}".rstrip()
+
+
 def _polygons(changes: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for entry in changes["changed"][:_LISTED]:
         sides = [entry.get("draft"), entry.get("correction")]
-        words = ["" if s is None else f"{s['type']} {s['egg']}, {_km2(s['km2'])} km²" for s in sides]
+        words = ["" if s is None else f"{_type_and_egg(s)}, {_km2(s['km2'])} km²" for s in sides]
         number = "" if entry["polygon"] is None else str(entry["polygon"])
         rows.append([number, entry["change"], _place(entry), *words])
     more = len(changes["changed"]) - len(rows)
@@ -141,7 +146,8 @@ def _polygons(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _left(changes: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [[_place(s), str(s.get("class", "")), str(s.get("other", ""))] for s in changes["left_as_drafted"]]
+    spots = changes["left_as_drafted"]
+    rows = [[_place(s), *(str(s.get(k, "")).replace("_", " ") for k in ("class", "other"))] for s in spots]
     title = "Places that the draft gave for review and that are as in the draft"
     return _table(title, ["Place", "Class", "Or"], rows)
 

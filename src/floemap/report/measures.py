@@ -1,7 +1,7 @@
 """The numbers of a comparison: measures, the row of each, who is best and worst, and how sure that is.
 
-Scores are means over scenes, as the published ones are. Areas, lengths and ratios of them are of all scenes together,
-as :func:`floemap.evaluation.checks.scene_checks.pool_checks` computes them. :mod:`floemap.report.numbers` computes all.
+Scores of pixels are means over scenes, as the published ones are. Everything else is of all scenes together, as
+:func:`floemap.evaluation.checks.scene_checks.pool_checks` computes it. :mod:`floemap.report.numbers` computes all.
 
 Scores compare with the charts. Everything else compares with the reference: the truth where all test scenes are
 simulated and have one, else the charts. No map ranks better than the reference

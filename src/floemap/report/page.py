@@ -194,7 +194,9 @@ def _reading(numbers: Numbers) -> str:
     drawn = next((s.drawn for r in numbers.rows for s in r.spreads.values()), "blocks")
     ground = "other parts of these scenes" if drawn == "blocks" else "other scenes like these"
     words = (
-        "Scores are means over scenes; areas and lengths are of all test scenes together. Below each number is its "
+        "Scores of pixels against the chart are means over scenes; all other numbers, those by polygon too, are of all "
+        "test scenes together. Both are means over trainings. Tables of named scores and of polygons have means over "
+        "scenes, and those of calibration pool the trainings, so their numbers differ. Below each number is its "
         f"{100 * LEVEL:.0f} % interval: where the number of these same trainings may lie on {ground}."
     )
     if max(numbers.repeats.values(), default=1) > 1:

@@ -34,6 +34,8 @@ _WARNING_RGB = "#b00020"
 _NARROW_IN = 12.0
 #: Number of spots to review that are drawn.
 _REVIEWED = 9
+_ABOUT_SHARES = "Shares are of the charted sea, on the map."
+_ABOUT_EGGS = "A polygon of a tenth of ice or more has the colour of its dominant type."
 _ABOUT_NUMBERS = "Numbered outlines: spots to review first, by the area in them that is expected to be wrong."
 
 
@@ -106,7 +108,10 @@ def draw_chart_picture(
         columnspacing=1.5,
         handlelength=1.6,
     )
-    _write_words(figure, axes["chart"], words, spots is not None and len(spots) > 0)
+    about = _ABOUT_EGGS if chart is not None and chart.eggs is not None else ""
+    if spots is not None and len(spots):
+        about = f"{about} {_ABOUT_NUMBERS}".lstrip()
+    _write_words(figure, axes["chart"], words, f"{_ABOUT_SHARES} {about}".rstrip())
     if maps.land is None:
         axes["chart"].text(
             0.985, 0.015, "LAND MASK: NONE\nland is drawn as ice or water", transform=axes["chart"].transAxes,
@@ -207,7 +212,7 @@ def _title_in(width: float) -> float:
     return 0.33 if width > _NARROW_IN else 0.68
 
 
-def _write_words(figure: Figure, ax: Axes, words: PictureWords, numbered: bool) -> None:
+def _write_words(figure: Figure, ax: Axes, words: PictureWords, about: str) -> None:
     width, height = figure.get_size_inches()
     left = 0.25 / width
     first = _title_in(width)
@@ -224,8 +229,9 @@ def _write_words(figure: Figure, ax: Axes, words: PictureWords, numbered: bool) 
         ha="right",
         va="center",
     )
-    notes = [*words.notes, "Shares are of the map's area." + (f" {_ABOUT_NUMBERS}" if numbered else "")]
-    figure.text(left, 0.12 / height, "\n".join(notes), fontsize=8, color="0.25", va="bottom", linespacing=1.35)
+    figure.text(
+        left, 0.12 / height, "\n".join([*words.notes, about]), fontsize=8, color="0.25", va="bottom", linespacing=1.35
+    )
     if words.simulated:
         ax.text(
             0.5, 0.985, "SIMULATED", transform=ax.transAxes, fontsize=13, fontweight="bold", color="white", ha="center",

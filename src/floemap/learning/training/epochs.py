@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from floemap.counts import counted
 from floemap.errors import ConfigError
 from floemap.learning.data.crops import deal, draw_epoch, torch_seed
 from floemap.learning.settings import TrainingSettings
@@ -83,7 +84,7 @@ def train_epochs(run: Run, state: State) -> str:
     if state.since_best >= t.stop_after:
         of = f" of {t.monitor}" if t.monitor else ""
         return f"the validation loss{of} got no lower in {t.stop_after} validations"
-    return f"{t.max_epochs} epochs were asked for"
+    return f"{counted(t.max_epochs, 'epoch was|epochs were')} asked for"
 
 
 def _save(run: Run, state: State, beside: Beside) -> None:

@@ -25,7 +25,7 @@ def draw_training(run: RunFolder, folder: Path) -> Picture | None:
         return None
     look = marks_of(c.key for c in run.contenders)
     caption = (
-        "Loss by epoch: on the training patches (grey, dashed) and on the validation parts (coloured); the mark is the "
+        "Loss by epoch: on the training crops (grey, dashed) and on the validation parts (coloured); the mark is the "
         "epoch whose weights are evaluated. Losses of different kinds have no common scale; weighted F1 has."
     )
     with styled():
