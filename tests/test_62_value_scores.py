@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from workshop import Inputs
 
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
+from floemap.cli.tables import print_scores
 from floemap.errors import FloemapError
 from floemap.evaluation.scoring.evaluate import evaluate_scene
 from floemap.evaluation.scoring.tables import markdown
@@ -144,6 +146,15 @@ def test_summaries_have_scores_with_intervals_and_differences_between_losses() -
         record["repeat"] *= 10
     once = markdown(summarise([r for r in given if not r["repeat"]]))
     assert "the highest, cannot be tested: a loss was trained once only" in once
+
+
+def test_scores_of_one_map_name_what_they_are_of_and_leave_the_loss_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """The loss is not the first column of every table."""
+    evaluation = records({"dice": 0.1})[0]["evaluation"]
+    print_scores(evaluation, "01")
+    said = capsys.readouterr().out
+    assert re.search(r"value +reference +R2", said) and re.search(r"concentration +chart", said)
+    assert "In brackets" in said and "loss" not in said
 
 
 def test_only_losses_that_have_the_head_are_compared() -> None:

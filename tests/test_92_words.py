@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from floemap.counts import counted
+from floemap.counts import counted, millions
 from floemap.demo import demo_study
 from floemap.report.provenance import configuration_text
 from floemap.study.settings import Study
@@ -48,6 +48,13 @@ def test_a_number_stands_before_the_form_that_it_takes(number: int, words: str) 
     assert counted(number, "polygon") == words
     both = counted(number, "vertex is|vertices are")
     assert both.endswith("vertex is" if number == 1 else "vertices are")
+
+
+@pytest.mark.parametrize(
+    "number, words", [(2474, "2,474"), (99_999, "99,999"), (100_000, "0.10 M"), (4_040_006, "4.04 M")]
+)
+def test_a_small_model_has_a_number_of_parameters(number: int, words: str) -> None:
+    assert millions(number) == words
 
 
 def test_no_message_has_a_number_before_a_plural_that_may_be_one() -> None:

@@ -10,3 +10,8 @@ def counted(number: int, thing: str) -> str:
     """
     one, _, several = thing.partition("|")
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def millions(number: int) -> str:
+    """Return a number in millions with two digits after the point, as in "4.04 M", and one below 100,000 as it is."""
+    return f"{number:,}" if number < 100_000 else f"{number / 1e6:.2f} M"

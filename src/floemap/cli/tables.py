@@ -38,8 +38,10 @@ def print_scores(evaluation: Mapping[str, Any], scene: str) -> None:
     one = {"loss": "", "repeat": 0, "scene": scene, "evaluation": evaluation}
     summary = summarise([one])
     for table in tables(summary)[1:]:  # the first compares losses
-        kept = replace(table, header=table.header[1:], rows=tuple(row[1:] for row in table.rows))
-        _print(replace(kept, notes=tuple(n for n in table.notes if "repeats" not in n)))
+        kept = [i for i, name in enumerate(table.header) if name not in ("loss", "model")]
+        rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+        notes = tuple(n for n in table.notes if "repeats" not in n)
+        _print(replace(table, header=tuple(table.header[i] for i in kept), rows=rows, notes=notes))
     stdout.print(summary["note"], style="dim", soft_wrap=False)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import tomli_w
 
+from floemap.counts import millions
 from floemap.evaluation.scoring.table import NONE, Table
 from floemap.report.run_folder import Cell, RunFolder
 from floemap.report.versions import versions_table
@@ -44,7 +45,7 @@ def trainings_table(run: RunFolder) -> Table:
             rows.append(
                 (
                     cell.name, contender.title, str(cell.repeat), _text(t.get("epochs")), _text(best_epoch),
-                    _text(t.get("stopped")), NONE if parameters is None else f"{parameters / 1e6:.2f} M", _device(cell),
+                    _text(t.get("stopped")), NONE if parameters is None else millions(parameters), _device(cell),
                     _duration(t.get("seconds")), _duration(cell.record.get("seconds")),
                 )
             )  # fmt: skip

@@ -83,7 +83,7 @@ def _values(summary: Mapping[str, Any]) -> Table:
         for reference in ("chart", "truth")
         for loss, scores in found.get(reference, {"losses": {}})["losses"].items()
     ]
-    note = "In brackets: 90 % interval over the ground of these repeats, by resampling."
+    note = "In brackets: 90 % interval over the ground, by resampling, for these trainings."
     return Table(_title(summary, VALUES), header, tuple(rows), (note, *_differences(summary.get("values", {}))))
 
 

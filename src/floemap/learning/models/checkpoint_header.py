@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.bands import BandSet, InputBand, band_of
-from floemap.counts import counted
+from floemap.counts import counted, millions
 from floemap.errors import MISSHAPEN, ConfigError, ModelError
 from floemap.icechart.label.polygon_values import CATEGORIES, VALUES
 from floemap.learning.targets import Head, channels_of, heads_of
@@ -275,7 +275,7 @@ def describe_checkpoint(path: Path) -> tuple[dict[str, Any], list[tuple[str, str
             uses.setdefault(str(part["role"]), []).append(str(part["part"]))
         lines = [
             ("what", f"model, trained on {learnt_from(about)}"),
-            ("model", f"{model['name']}, {model['parameters'] / 1e6:.2f} M parameters"),
+            ("model", f"{model['name']}, {millions(model['parameters'])} parameters"),
             *_own_lines(model),
             ("classes", ", ".join(c["title"] for c in about["legend"]["classes"])),
             *((f"head {h.name}", _in_words(h)) for h in heads_in(about, path)[1:]),
