@@ -15,6 +15,7 @@ import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.warp import Resampling, reproject
 from scipy.ndimage import distance_transform_edt, map_coordinates
@@ -26,7 +27,7 @@ from floemap.cli.app import app
 from floemap.cog import write_cog
 from floemap.datasets.ai4arctic.prepare import STAGE as PREPARE_AI4ARCTIC
 from floemap.errors import ChartError, ConfigError, FloemapError, GridError, OutputError, ProductError
-from floemap.grid import crs_in_words
+from floemap.grid import brief, crs_in_words, crs_name
 from floemap.info import describe
 from floemap.layers.distance_to_land import distance_km, layer_distance_to_land, layer_distance_to_land_all
 from floemap.layers.from_raster import layer_from_raster
@@ -235,8 +236,17 @@ def test_a_crs_without_a_code_is_named_not_shown_whole(tmp_path: Path, land: Pat
     done = CliRunner().invoke(app, ["layer", "distance-to-land", str(folder), "--land", str(land)])
     assert done.exit_code == 0, done.output
     words = " ".join(done.output.split())
-    assert "px of 2000.0 m in of my own" in words and "PROJCRS" not in words and "PROJCS" not in words
+    assert "px of 2000 m in of my own" in words and "PROJCRS" not in words and "PROJCS" not in words
     assert crs_in_words("EPSG:3413") == "EPSG:3413"
+
+
+def test_a_crs_without_a_name_is_called_by_its_projection() -> None:
+    """PROJ and GDAL name it unknown, which a reader takes for a CRS that is not known."""
+    crs = CRS("+proj=stere +lat_0=90 +lat_ts=70 +datum=WGS84")
+    assert crs.proj.name == "unknown"
+    assert crs_in_words(crs.to_wkt()) == crs_name(crs.proj) == "polar stereographic"
+    assert brief(GeoBox((2, 2), Affine(80, 0, 0, 0, -80, 0), crs)).endswith(" in polar stereographic")
+    assert crs_in_words('PROJCS["unknown", which nothing can read') == "unknown"
 
 
 def test_one_product_that_fails_does_not_stop_the_others(product: Path, land: Path, tmp_path: Path) -> None:

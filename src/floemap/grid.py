@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ from floemap.errors import GridError
 NAUTICAL_MILE_M = 1852.0
 #: Left, bottom, right, top.
 Box = tuple[float, float, float, float]
+#: PROJ's name of a CRS without a name.
+_UNNAMED = "unknown"
 #: Number of points along each side of a grid at which its extent in another CRS is computed.
 _POINTS = 65
 
@@ -165,16 +168,25 @@ def lonlat_extent(geobox: GeoBox) -> Box:
 def brief(geobox: GeoBox) -> str:
     """Return size, resolution, origin and CRS of a grid in one line, for messages."""
     crs = crs_of(geobox)
-    name = f"EPSG:{crs.epsg}" if crs.epsg else crs.proj.name
+    name = f"EPSG:{crs.epsg}" if crs.epsg else crs_name(crs.proj)
     rows, cols = geobox.shape
     x, y = geobox.transform.c, geobox.transform.f
     return f"{rows} x {cols} px of {abs(geobox.resolution.x):g} m from ({x:g}, {y:g}) in {name}"
 
 
 def crs_in_words(crs: str) -> str:
-    """Return a CRS as a record has it for people: a code as it is, of a WKT its name."""
+    """Return a CRS as a record has it for people: a code as it is, of a WKT its name; see :func:`crs_name`."""
     named = re.match(r'\s*[A-Za-z0-9_]+\s*[\[(]\s*"([^"]*)"', crs)
-    return (named[1] if named else crs)[:80]
+    name = named[1] if named else crs
+    if name == _UNNAMED:
+        with suppress(pyproj.exceptions.CRSError):
+            name = crs_name(pyproj.CRS.from_wkt(crs))
+    return name[:80]
+
+
+def crs_name(crs: pyproj.CRS) -> str:
+    """Return the name of a CRS; of one without a name, which PROJ calls unknown, the kind of its projection."""
+    return projection_of(crs) if crs.name == _UNNAMED else crs.name
 
 
 def describe_grid(geobox: GeoBox) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _grid(record: Mapping[str, Any]) -> str:
     shape, transform = at(record, "grid.shape", []), at(record, "grid.transform", [])
     if len(shape) != 2 or not transform:
         return "not recorded"
-    return f"{shape[0]} x {shape[1]} px of {transform[0]} m in {crs_in_words(_text(record, 'grid.crs'))}"
+    return f"{shape[0]} x {shape[1]} px of {transform[0]:g} m in {crs_in_words(_text(record, 'grid.crs'))}"
 
 
 def _labels(record: Mapping[str, Any]) -> Lines:

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.counts import counted
-from floemap.grid import box_in_words, extent_of, projection_of
+from floemap.grid import box_in_words, crs_name, extent_of
 from floemap.icechart.dominant_type import IceTypes, Rule, ice_types, unmapped_stages
 from floemap.icechart.read.codes import NOT_GIVEN, POLYGON_TYPES
 from floemap.icechart.read.overlaps import measure_coverage
@@ -34,10 +34,6 @@ _WITHOUT_STAGE: Mapping[Rule, str] = {
 _HAVE = "polygon has|polygons have"
 
 
-#: PROJ's name of a CRS without a name.
-_UNNAMED = "unknown"
-
-
 def chart_facts(chart: Chart) -> dict[str, Any]:
     """Return the facts of a chart, JSON-ready: identity, place, area by kind, decisions, oddities, coverage.
 
@@ -54,7 +50,7 @@ def chart_facts(chart: Chart) -> dict[str, Any]:
         "name": chart.path.stem,
         "path": str(chart.path),
         "layer": chart.layer,
-        "crs": projection_of(chart.source_crs) if chart.source_crs.name == _UNNAMED else chart.source_crs.name,
+        "crs": crs_name(chart.source_crs),
         "epsg": chart.source_crs.to_epsg(),
         "bbox_lonlat_deg": [west, south, east, north],
         "polygons": len(chart),

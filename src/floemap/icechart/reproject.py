@@ -15,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 
 from floemap.errors import ChartError
+from floemap.grid import crs_name
 
 Floats = NDArray[np.float64]
 #: Shapely polygons and multipolygons, (n,).
@@ -123,7 +124,7 @@ def _densified(
 
     The cuts of an edge depend on that edge alone and not on its direction, so neighbours still share it.
     """
-    name = "the other projection" if transformer.target_crs is None else transformer.target_crs.name
+    name = "the other projection" if transformer.target_crs is None else crs_name(transformer.target_crs)
     for _ in range(_ROUNDS):
         projected = np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
         off_map = ~(np.abs(projected) < _MAP_EDGE_M).all(axis=1)

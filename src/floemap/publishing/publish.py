@@ -19,6 +19,7 @@ import numpy as np
 import shapely
 
 from floemap.errors import ChartError, ConfigError, FloemapError, OutputError
+from floemap.grid import crs_name
 from floemap.icechart.describe import areas_km2, kinds_in_words
 from floemap.icechart.dominant_type import ice_types
 from floemap.icechart.read.corrections import PUBLICATION_RECORD
@@ -337,7 +338,7 @@ def _about(
         "valid": facts.valid.isoformat(),
         "published": facts.published.isoformat(),
         **{k: facts.about[k] for k in ("service", "region", "issue")},
-        "chart": {"file": edited.path.name, "layer": edited.layer, "crs": edited.source_crs.name},
+        "chart": {"file": edited.path.name, "layer": edited.layer, "crs": crs_name(edited.source_crs)},
         "correction_of": None if draft is None else draft.origin,
         "legend": in_record(facts.legend),
         "polygons": {

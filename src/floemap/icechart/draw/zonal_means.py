@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS
 from floemap.errors import GridError
-from floemap.grid import map_crs_of
+from floemap.grid import crs_name, map_crs_of
 from floemap.icechart.draw.regions import Ints, Regions
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ def true_km2(geobox: GeoBox, regions: Regions) -> Floats:
     lon, lat = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(x, y)
     scale = np.asarray(pyproj.Proj(crs).get_factors(lon, lat).areal_scale)
     if not (np.isfinite(scale).all() and (scale > 0).all()):
-        raise GridError(f"the grid extends beyond the map {crs.name}.", hint="Choose a CRS for this place.")
+        raise GridError(f"the grid extends beyond the map {crs_name(crs)}.", hint="Choose a CRS for this place.")
     at_row, at_col = np.divmod(regions.start, regions.shape[1])
     middle = at_col - 1 + regions.run_length / 2
     places = (at_row - 0.5) * (_SCALE_POINTS - 1) / rows, middle * (_SCALE_POINTS - 1) / cols

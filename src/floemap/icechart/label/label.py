@@ -25,7 +25,7 @@ from odc.geo.geobox import GeoBox
 from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
 from floemap.counts import counted
 from floemap.errors import ChartError, FloemapError
-from floemap.grid import describe_grid
+from floemap.grid import crs_name, describe_grid
 from floemap.icechart.dominant_type import IceTypes, ice_types, unmapped_stages
 from floemap.icechart.label.borders import border_distance_px
 from floemap.icechart.label.origin import notes_of_origin, origin_in_record
@@ -331,7 +331,7 @@ def _about(
             "file": chart.path.name,
             "layer": chart.layer,
             "polygons": len(chart),
-            "crs": chart.source_crs.name,
+            "crs": crs_name(chart.source_crs),
             "simulated": chart.simulated,
         },
         "grid": describe_grid(geobox),

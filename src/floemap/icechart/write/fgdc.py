@@ -13,6 +13,7 @@ from typing import Any
 import pyproj
 from lxml import etree
 
+from floemap.grid import crs_name
 from floemap.icechart.draw.eggs import stage_code
 from floemap.icechart.read.codes import POLYGON_TYPES, tenths_in_words
 from floemap.icechart.write.table import DRAFT, FIELDS, Status, is_simulated
@@ -137,7 +138,7 @@ def _spatial_reference(crs: pyproj.CRS) -> Tree:
         "denflat": f"{ellipsoid.inverse_flattening:.9f}" if ellipsoid else "Unknown",
     }
     planar = {
-        "mapproj": {"mapprojn": crs.name, "mapprojp": {"otherprj": crs.to_wkt()}},
+        "mapproj": {"mapprojn": crs_name(crs), "mapprojp": {"otherprj": crs.to_wkt()}},
         "planci": {
             "plance": "coordinate pair",
             "coordrep": {"absres": "0.01", "ordres": "0.01"},

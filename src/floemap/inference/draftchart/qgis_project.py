@@ -17,7 +17,7 @@ import pyproj
 from lxml import etree
 from odc.geo.geobox import GeoBox
 
-from floemap.grid import crs_of
+from floemap.grid import crs_name, crs_of
 from floemap.icechart.polaris import LEVEL_RGB, SHIP_CLASSES, Level
 from floemap.icechart.write.qgis_style import document_text, levels_style, qgis_styles, spots_style
 from floemap.icechart.write.vector import LAYER
@@ -151,7 +151,7 @@ def _add_crs(parent: etree._Element, crs: pyproj.CRS) -> None:
     etree.SubElement(reference, "wkt").text = crs.to_wkt()
     authority = crs.to_authority()
     etree.SubElement(reference, "authid").text = ":".join(authority) if authority else ""
-    etree.SubElement(reference, "description").text = crs.name
+    etree.SubElement(reference, "description").text = crs_name(crs)
 
 
 def _map_layer(layer: _Layer, crs: pyproj.CRS) -> etree._Element:
