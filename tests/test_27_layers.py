@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import h5netcdf
 import numpy as np
 import pyproj
 import pytest
@@ -346,6 +347,28 @@ def test_scale_offset_unit_and_gaps_of_the_file_count(product: Path, tmp_path: P
     assert np.isnan(got[:20]).all()
     assert got[30, 10] == pytest.approx(250) and got[30, 80] == pytest.approx(300)
     assert find_layer(product / "product.tif", "t_k").band == InputBand("t_k", "K", 0.01)
+
+
+@pytest.mark.parametrize("unit", ["degrees_east", "m"])
+def test_a_netcdf_with_plain_longitudes_needs_no_crs(product: Path, tmp_path: Path, unit: str) -> None:
+    """Files of ERA5 have longitudes from 0 to 360, latitudes from the north, and no grid mapping."""
+    lon, lat = np.arange(0, 360, 2.0), np.arange(90, 50, -2.0)
+    path = tmp_path / "era5.nc"
+    with h5netcdf.File(path, "w") as f:
+        f.dimensions = {"valid_time": 2, "latitude": len(lat), "longitude": len(lon)}
+        for name, values, units in (("latitude", lat, "degrees_north"), ("longitude", lon, unit)):
+            f.create_variable(name, (name,), data=values).attrs["units"] = units
+        stored = np.stack([np.zeros((len(lat), len(lon))), np.repeat(lat[:, None], len(lon), axis=1)])
+        f.create_variable("t2m", ("valid_time", "latitude", "longitude"), data=stored.astype(np.float32))
+    settings = RasterSettings(variable="t2m", band=2)
+    if unit == "m":
+        with pytest.raises(GridError, match="no georeference"):
+            layer_from_raster(product, path, "x", settings)
+        return
+    got = values_of(layer_from_raster(product, path, "x", settings).folder)
+    x, y = (grid().transform * Affine.translation(0.5, 0.5)) * np.meshgrid(np.arange(SHAPE[1]), np.arange(SHAPE[0]))
+    _, expected = pyproj.Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True).transform(x, y)
+    np.testing.assert_allclose(got, expected, atol=0.01)
 
 
 def test_infinite_values_are_gaps(product: Path, tmp_path: Path) -> None:

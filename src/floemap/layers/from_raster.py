@@ -40,6 +40,11 @@ from floemap.results.stage import Stage, sha256
 STAGE = Stage(RASTER_COMMAND, RECORD, revision=0, files=(RASTER,))
 #: Drivers of GDAL that read a file by itself. Those left out, such as VRT, read whatever file or address it names.
 _DRIVERS = ("GTiff", "netCDF", "HDF5", "GRIB", "HFA", "AAIGrid", "ENVI", "JP2OpenJPEG", "PNG", "BMP", "GSBG", "SAGA")
+#: What CF lets the units of longitude and latitude be.
+_EAST = frozenset(("degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE"))
+_NORTH = frozenset(("degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN"))
+#: The CRS of latitudes and longitudes of which no more is said.
+_PLAIN = CRS.from_epsg(4326)
 #: Rows of the product's grid that are warped at a time.
 _STRIP_ROWS = 512
 #: Pixels of the raster around what a strip covers, for interpolation.
@@ -234,12 +239,13 @@ def _of_dataset(dataset: Any, path: Path, band: int) -> SourceRaster:
         raise ConfigError(f"has no band {band}; the number of its bands is {dataset.count}.", path=path)
     if np.dtype(dataset.dtypes[band - 1]).kind not in "iuf":
         raise ConfigError(f"band {band} has values of the type {dataset.dtypes[band - 1]}.", path=path)
-    if dataset.crs is None or dataset.transform.is_identity or dataset.transform.is_degenerate:
+    own = dataset.crs or (_PLAIN if _has_plain_longitudes(dataset) else None)
+    if own is None or dataset.transform.is_identity or dataset.transform.is_degenerate:
         raise GridError(
             "has no georeference.", path=path, hint="Give a raster with a CRS and a transform; `gdalwarp` makes one."
         )
     try:
-        crs = pyproj.CRS.from_wkt(wkt := dataset.crs.to_wkt())
+        crs = pyproj.CRS.from_wkt(wkt := own.to_wkt())
     except pyproj.exceptions.CRSError as e:
         raise GridError(
             f"has a CRS that PROJ does not know: {crs_in_words(wkt)}.",
@@ -249,6 +255,18 @@ def _of_dataset(dataset: Any, path: Path, band: int) -> SourceRaster:
     if crs.is_geographic and crs.axis_info[0].unit_name != "degree":
         raise GridError(f"has longitudes in {crs.axis_info[0].unit_name}, not in degrees.", path=path)
     return SourceRaster(dataset, band, path, crs)
+
+
+def _has_plain_longitudes(dataset: Any) -> bool:
+    """Return whether a NetCDF without a CRS has latitudes and longitudes for its rows and columns.
+
+    By CF, section 4.1 and 4.2, their units say so, and a grid mapping may be absent, as it is in files of ERA5. GDAL
+    gives no CRS then.
+    """
+    units = {v for k, v in dataset.tags().items() if k.endswith("#units")}
+    left, bottom, right, top = dataset.bounds
+    in_degrees = max(abs(bottom), abs(top)) <= 91 and max(abs(left), abs(right)) <= 541
+    return dataset.driver == "netCDF" and in_degrees and bool(units & _EAST) and bool(units & _NORTH)
 
 
 def warped(
