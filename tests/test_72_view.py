@@ -55,7 +55,8 @@ def folder(workshop: Inputs, draft: Path, tmp_path: Path) -> Path:
 
 
 def only(view: View) -> dict[str, Any]:
-    (scene,) = view.content["scenes"]
+    (listed,) = view.content["scenes"]
+    scene = view.scene(listed["id"])
     assert isinstance(scene, dict)
     return scene
 
@@ -86,7 +87,7 @@ def test_the_place_is_the_rasters(folder: Path, workshop: Inputs) -> None:
     scene = only(view)
     with rasterio.open(workshop.prepared / "product.tif") as d:
         assert scene["extent"] == list(d.bounds) and scene["size"] == [d.width, d.height]
-        assert pyproj.CRS(view.content["projections"][scene["projection"]]).to_epsg(20) == d.crs.to_epsg()
+        assert pyproj.CRS(scene["projections"][scene["projection"]]).to_epsg(20) == d.crs.to_epsg()
         corner = pyproj.Transformer.from_crs(d.crs, "EPSG:4326", always_xy=True).transform(
             d.bounds.left, d.bounds.bottom
         )
@@ -111,14 +112,14 @@ def test_legends_are_those_of_the_rasters(folder: Path) -> None:
     view = make_view(folder)
     scene = only(view)
     chart = next(x for x in scene["layers"] if x["group"] == "labels")
-    entries = {e["value"]: e for e in view.content["legends"][chart["legend"]]["entries"]}
+    entries = {e["value"]: e for e in scene["legends"][chart["legend"]]["entries"]}
     with rasterio.open(view.data[chart["url"]]) as d:
         colours = d.colormap(1)
     for c in SIX_CLASSES.classes:
         assert entries[c.id]["name"] == c.key and entries[c.id]["color"] == f"#{bytes(colours[c.id][:3]).hex()}"
     polygons = json.loads(view.data[scene["vectors"][0]["url"]].read_bytes())
     keys = {f["properties"]["CLASS"] for f in polygons["features"]}
-    assert keys <= {e["name"] for e in view.content["legends"][scene["vectors"][0]["legend"]]["entries"]}
+    assert keys <= {e["name"] for e in scene["legends"][scene["vectors"][0]["legend"]]["entries"]}
 
 
 def test_spots_to_review_are_the_charts(folder: Path) -> None:
@@ -159,7 +160,7 @@ def test_further_values_of_a_model_are_drawn(folder: Path) -> None:
     view = make_view(folder)
     found = {x["title"]: x for x in only(view)["layers"]}
     assert found["Concentration"]["unit"] == "%" and found["Concentration"]["range"] == [0, 254]
-    legend = view.content["legends"][found["Floe size"]["legend"]]
+    legend = only(view)["legends"][found["Floe size"]["legend"]]
     assert [(e["value"], e["label"]) for e in legend["entries"]] == [(0, "Small"), (1, "Large")]
     assert len({e["color"] for e in legend["entries"]}) == 2
 
@@ -175,7 +176,7 @@ def test_levels_of_operation_are_in_the_words_of_the_circular(ship: str, levels:
     write_json(chart / "chart.json", read_json(chart / "chart.json") | {"bytes": {}})
     view = make_view(folder)
     risk = groups(only(view))["risk"]
-    legend = view.content["legends"][next(x["legend"] for x in risk if x["kind"] == "classes")]
+    legend = only(view)["legends"][next(x["legend"] for x in risk if x["kind"] == "classes")]
     assert [e["value"] for e in legend["entries"]] == levels
     assert [e["letter"] for e in legend["entries"]] == ["NES"[i] for i in levels]
     ends = {"0 or more": (0, 30), "−10 to below 0": (-10, -0.5), "below −10": (-30, -10.5), "below 0": (-50, -0.5)}
@@ -239,7 +240,73 @@ def test_an_archive_has_its_scenes_in_order(folder: Path, draft: Path, tmp_path:
     shutil.copytree(draft, archive / ".S4.partial-0123abcd")
     view = make_view([archive, archive / "S1", archive])
     assert [(s["id"], s["name"]) for s in view.content["scenes"]] == [("s1", "S1"), ("s2", "S2"), ("s3", "S3")]
-    assert all(len(s["vectors"]) == 1 for s in view.content["scenes"])
+    assert all(len(view.scene(s["id"])["vectors"]) == 1 for s in view.content["scenes"])
+
+
+@pytest.fixture
+def archive(draft: Path, tmp_path: Path) -> Path:
+    """Three scenes, each with a draft chart and its class raster, of which no other file names the place."""
+    for number in range(3):
+        one = tmp_path / "many" / f"S{number}"
+        shutil.copytree(draft, one)
+        record = read_json(one / "chart.json")
+        record["scene"] |= {"name": one.name, "start": f"2020-01-0{1 + number}T00:00:00+00:00"}
+        a, b, c, d, e, f = record["grid"]["transform"]
+        record["grid"]["transform"] = [a, b, c + 10 * number * a, d, e, f]
+        write_json(one / "chart.json", record)
+        geobox = GeoBox(tuple(record["grid"]["shape"]), Affine(*record["grid"]["transform"]), record["grid"]["crs"])
+        classes = np.zeros(geobox.shape, np.uint8)
+        write_cog(one / "classes.tif", geobox, classes, [Band("ice_type")], nodata=255)
+    return tmp_path / "many"
+
+
+def test_only_scenes_that_are_asked_for_are_read(archive: Path) -> None:
+    """And what the list says of one before is what is found in its files."""
+    view = make_view(archive)
+    assert {address.split("/")[1] for address in view.data} == {"s1"}
+    listed = json.loads(view.page("map.json"))
+    for scene in listed["scenes"]:
+        told = json.loads(view.page(scene["url"]))
+        assert told["layers"] and scene.items() <= told.items()
+        assert told["projections"].items() >= {(scene["projection"], listed["projections"][scene["projection"]])}
+    assert {address.split("/")[1] for address in view.data} == {"s1", "s2", "s3"}
+    assert len({str(scene["extent"]) for scene in listed["scenes"]}) == 3
+
+
+@pytest.mark.parametrize("grid", [None, {"crs": "EPSG:4326"}, {"crs": {}}, {"transform": [1, 2]}, {"shape": ["x", -1]}])
+def test_rasters_tell_the_place_where_a_record_does_not(grid: dict[str, Any] | None, archive: Path) -> None:
+    path = archive / "S2" / "chart.json"
+    record = read_json(path)
+    write_json(path, record | {"grid": None if grid is None else record["grid"] | grid})
+    (scene,) = (s for s in make_view(archive).content["scenes"] if s["name"] == "S2")
+    with rasterio.open(archive / "S2" / "classes.tif") as d:
+        assert scene["extent"] == list(d.bounds)
+
+
+def test_a_scene_of_which_nothing_can_be_shown_is_named_when_it_is_read(archive: Path, tmp_path: Path) -> None:
+    for name in ("S0", "S2"):
+        (archive / name / "chart.geojson").write_text("{")
+        (archive / name / "classes.tif").write_bytes(b"II*\0")
+    view = make_view(archive)
+    assert [s["name"] for s in view.content["scenes"]] == ["S1", "S2"], "the first one is shown at once"
+    told = view.scene("s3")
+    assert not told["layers"] and not told["vectors"] and len(told["warnings"]) == 2
+    assert [s["name"] for s in json.loads(view.page("map.json"))["scenes"]] == ["S1"]
+    assert len(view.warnings) == 4 and sorted(view.content["warnings"]) == sorted(view.warnings)
+    exported = make_view(archive).export(tmp_path / "map").folder
+    assert [p.name for p in (exported / "scenes").iterdir()] == ["s2.json"]
+    assert [s["name"] for s in read_json(exported / "map.json")["scenes"]] == ["S1"]
+
+
+def test_a_served_scene_brings_its_files(archive: Path) -> None:
+    view = make_view(archive)
+    with view.server() as server:
+        table = server.table
+        assert "data/s3/1-classes.tif" not in table
+        told = json.loads(table["scenes/s3.json"].bytes() or b"")
+        for drawn in (*told["layers"], *told["vectors"]):
+            with table[drawn["url"]].open() or pytest.fail(drawn["url"]) as file:
+                assert file.read(1)
 
 
 def test_the_map_says_what_it_leaves_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -341,7 +408,8 @@ def test_hostile_names_stay_data(folder: Path) -> None:
     view = make_view(folder)
     assert all(set(address) <= set("abcdefghijklmnopqrstuvwxyz0123456789/-_.ABCDEFGHIJKLMNOPQRSTUVWXYZ") and
                ".." not in address for address in view.data)  # fmt: skip
-    assert json.loads(view.pages["map.json"]) == json.loads(json.dumps(view.content))
+    for address, content in {"map.json": view.content, "scenes/s1.json": view.scene("s1")}.items():
+        assert json.loads(view.page(address)) == json.loads(json.dumps(content))
     assert not any("passwd" in str(path) for path in view.data.values())
 
 
@@ -360,8 +428,9 @@ def test_numbers_that_are_none_are_left_out(folder: Path) -> None:
     shutil.copyfile(next((folder / "prepared").rglob("product.tif")), layer / "layer.tif")
     (layer / "layer.json").write_text('{"product": "x", "smallest": NaN, "largest": 1e999}')
     view = make_view(folder)
-    content = json.loads(view.pages["map.json"], parse_constant=lambda name: pytest.fail(name))
-    assert not content["scenes"][0]["review"] and not content["scenes"][0]["vectors"]
+    pages = [view.page(address) for address in ("map.json", "scenes/s1.json")]
+    _, scene = (json.loads(page, parse_constant=lambda name: pytest.fail(name)) for page in pages)
+    assert not scene["review"] and not scene["vectors"]
     assert len(view.warnings) == 2 and "bbox" in view.warnings[0] + view.warnings[1]
 
 
@@ -380,11 +449,11 @@ def test_an_export_is_whole_and_names_nobodys_disk(folder: Path, tmp_path: Path)
     view = make_view(folder)
     made = view.export(tmp_path / "map")
     files = {p.relative_to(made.folder).as_posix(): p for p in made.folder.rglob("*") if p.is_file()}
-    assert set(files) == {*view.site, *view.data, "map.json", "view.json"}
-    content = json.loads(files["map.json"].read_bytes())
-    named = {x["url"] for s in content["scenes"] for x in (*s["layers"], *s["vectors"])} | {content["coast"]["url"]}
+    assert set(files) == {*view.site, *view.data, "map.json", "scenes/s1.json", "view.json"}
+    content, told = (json.loads(files[name].read_bytes()) for name in ("map.json", "scenes/s1.json"))
+    named = {x["url"] for x in (*content["scenes"], *told["layers"], *told["vectors"], content["coast"])}
     assert named <= set(files) and all(files[a].read_bytes() == p.read_bytes() for a, p in view.data.items())
-    for name in ("map.json", "view.json"):
+    for name in ("map.json", "scenes/s1.json", "view.json"):
         assert str(tmp_path) not in files[name].read_text()
     assert made.bytes == sum(p.stat().st_size for n, p in files.items() if n != "view.json")
     linked = [p for p in files.values() if p.stat().st_nlink > 1]
@@ -430,7 +499,7 @@ def test_the_coast_has_both_poles_and_no_edge_of_the_map() -> None:
 
 def test_a_finer_coast_takes_the_place_of_the_coarse_one(folder: Path, workshop: Inputs, tmp_path: Path) -> None:
     view = make_view(folder, coast=workshop.chart)
-    content = json.loads(view.pages["coast.geojson"])
+    content = json.loads(view.page("coast.geojson"))
     assert view.content["coast"]["source"] == "ice.gpkg" and "coast.geojson" not in view.site
     lines = [line for f in content["features"] for line in f["geometry"]["coordinates"]]
     with rasterio.open(workshop.prepared / "product.tif") as d:  # the land is a strip of 1 km at its right
@@ -441,7 +510,7 @@ def test_a_finer_coast_takes_the_place_of_the_coarse_one(folder: Path, workshop:
     square = {"type": "Polygon", "coordinates": [ring]}
     cut = {"type": "Feature", "properties": {}, "geometry": square}
     (tmp_path / "land.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [cut]}))
-    content = json.loads(make_view(folder, coast=tmp_path / "land.geojson").pages["coast.geojson"])
+    content = json.loads(make_view(folder, coast=tmp_path / "land.geojson").page("coast.geojson"))
     (line,) = content["features"][0]["geometry"]["coordinates"]
     assert sorted(line) == sorted(ring[:-1]) and {line[0][0], line[-1][0]} == {180}
     with pytest.raises(ChartError, match="does not exist"):
@@ -460,7 +529,7 @@ def test_rasters_of_other_projections_keep_them(folder: Path, tmp_path: Path) ->
     scene = only(view)
     (truth,) = groups(scene)["truth"]
     assert truth["bands"] == [2] and truth["projection"] != scene["projection"]
-    there = pyproj.Transformer.from_crs(view.content["projections"][truth["projection"]], geobox.crs.proj)
+    there = pyproj.Transformer.from_crs(scene["projections"][truth["projection"]], geobox.crs.proj)
     assert there.transform(1e5, -5e5) == pytest.approx((1e5, -5e5), abs=0.01)
     assert scene["pixel_m"] == 2000
 

@@ -137,7 +137,7 @@ def scene(day: int, name: str, title: str, code: str, crs: Any) -> dict[str, Any
 
 
 def make_folder(folder: Path) -> None:
-    """Write map.json and its files: a scene at the pole, one over the dateline, one in the south."""
+    """Write map.json, the scenes' own and their files: a scene at the pole, one over the dateline, one in the south."""
     to_lon_lat = Transformer.from_crs(3413, 4326, always_xy=True)
     write_files(folder / "data", to_lon_lat)
     scenes = [
@@ -162,9 +162,15 @@ def make_folder(folder: Path) -> None:
     coast = {"type": "LineString", "coordinates": [[170, 60], [-170, 61], [-150, 60]]}
     feature = {"type": "Feature", "geometry": coast, "properties": {"hemisphere": "north"}}
     (folder / "coast.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    about: dict[str, Any] = {"format": 1, "title": HOSTILE, "floemap": "0", "scenes": scenes, "warnings": [HOSTILE]}
-    about |= {"coast": {"url": "coast.geojson", "source": HOSTILE}, "legends": {"ice": legend}}
-    about["projections"] = POLAR | {"floemap:1": OWN}
+    (folder / "scenes").mkdir()
+    for told in scenes:
+        told["url"] = f"scenes/{told['id']}.json"
+        own = told | {"format": 2, "legends": {"ice": legend}, "projections": {}, "warnings": []}
+        (folder / told["url"]).write_text(json.dumps(own))
+    drawn = ("layers", "vectors", "review")
+    listed = [{k: v for k, v in told.items() if k not in drawn} for told in scenes]
+    about: dict[str, Any] = {"format": 2, "title": HOSTILE, "floemap": "0", "scenes": listed, "warnings": [HOSTILE]}
+    about |= {"coast": {"url": "coast.geojson", "source": HOSTILE}, "projections": POLAR | {"floemap:1": OWN}}
     (folder / "map.json").write_text(json.dumps(about))
 
 
@@ -475,6 +481,26 @@ def test_a_raster_that_cannot_be_read_is_named_and_the_rest_is_drawn(desk: View)
     assert "“broken” cannot be read" in notices
     assert "its address is not one of this map" in notices
     assert near(desk.colours(PLACES[2])[0], rgb(CLASSES[2]))
+
+
+def test_a_scene_is_read_when_it_is_shown(browser: Any, server: MapServer) -> None:
+    view = open_page(browser, server, (1000, 640))
+    view.drawn()
+    read = [url.rpartition("/")[2] for url in view.asked if "/scenes/" in url]
+    assert read == ["pole.json"]
+    view.page.route("**/scenes/south.json", lambda call: call.abort())
+    count = view.page.locator("#timeline .count")
+    step = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: ']', bubbles: true}))"
+    view.page.evaluate(f"{step}; {step}")  # the second step begins where the first one leads, read or not
+    view.page.wait_for_selector("#notices :text('“In the south” cannot be read')", timeout=20_000)
+    assert count.inner_text() == "1 of 3", "what is shown stays"
+    assert view.page.title().startswith("SIMULATED: <img")
+    view.page.unroute("**/scenes/south.json")
+    view.page.evaluate(f"{step}; {step}")
+    view.page.wait_for_url(lambda url: "s=south" in url, timeout=20_000)
+    view.drawn()
+    assert count.inner_text() == "3 of 3" and "In the south" in view.page.title()
+    view.page.close()
 
 
 def test_a_phone_shows_the_map_and_its_panels(browser: Any, server: MapServer) -> None:

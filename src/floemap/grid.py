@@ -6,19 +6,22 @@ pixel centres. Resolutions are in metres.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyproj
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from floemap.errors import GridError
+from floemap.errors import MISSHAPEN, GridError
 
 #: Metres of a nautical mile.
 NAUTICAL_MILE_M = 1852.0
@@ -197,6 +200,31 @@ def describe_grid(geobox: GeoBox) -> dict[str, Any]:
         "transform": list(geobox.transform)[:6],
         "shape": list(geobox.shape),
     }
+
+
+def read_grid(record: Mapping[str, Any]) -> GeoBox | None:
+    """Return the grid that :func:`describe_grid` wrote to a record; None if there is none in metres on a projection.
+
+    Records may have been edited, so anything may stand there.
+    """
+    try:
+        told = record["grid"]
+        crs, transform, shape = told["crs"], [float(v) for v in told["transform"]], [int(v) for v in told["shape"]]
+        a, b, _, d, e, _ = transform
+        on_map = _is_in_metres(crs) and all(map(math.isfinite, transform)) and a and e and not b and not d
+        return GeoBox((shape[0], shape[1]), Affine(*transform), crs) if on_map and min(shape) > 0 else None
+    except MISSHAPEN:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _is_in_metres(crs: str) -> bool:
+    """Return whether a CRS, from anywhere, is a map projection in metres."""
+    try:
+        found = pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError:
+        return False
+    return found.is_projected and all(axis.unit_conversion_factor == 1 for axis in found.axis_info)
 
 
 def degrees(value: float, axis: Literal["lat", "lon"]) -> str:

@@ -63,10 +63,10 @@ def view(
     from floemap.cli.bars import bar
     from floemap.viewer.view import make_view, serve
 
-    with bar("map") as progress:
-        made = make_view(folders, coast=coast, progress=progress)
+    made = make_view(folders, coast=coast)
     if export is not None:
-        done = made.export(export)
+        with bar("map") as progress:
+            done = made.export(export, progress=progress)
         linked = f", {_size(done.linked_bytes)} of it hard links to the originals" if done.linked_bytes else ""
         stderr.print(f"{_size(done.bytes)}{linked}; {_size(done.bytes - done.linked_bytes)} written")
         stdout.print(str(done.folder))

@@ -34,9 +34,9 @@ def export(folder: Path, site: Mapping[str, Path], pages: Mapping[str, bytes], d
     Parameters
     ----------
     site, data
-        Files by address: those of the page, and those that map.json names.
+        Files by address: those of the page, and those that the scenes name.
     pages
-        Contents by address that are not files elsewhere: map.json.
+        Contents by address that are not files elsewhere: map.json and the scenes' own JSON.
 
     Raises
     ------
@@ -53,6 +53,7 @@ def export(folder: Path, site: Mapping[str, Path], pages: Mapping[str, bytes], d
             else:
                 shutil.copyfile(source, target)
         for address, content in pages.items():
+            make_folder((partial / address).parent)
             (partial / address).write_bytes(content)
         sizes = made_of(partial)
         record = provenance(STAGE, inputs={}, configuration={})

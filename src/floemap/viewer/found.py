@@ -58,12 +58,15 @@ class Found:
         Content of its record.
     cell
         Cell of a comparison that it belongs to; None outside comparisons.
+    files
+        Names of the files in its folder.
     """
 
     folder: Path
     kind: str
     record: Mapping[str, Any]
     cell: str | None = None
+    files: Sequence[str] = ()
 
     @property
     def simulated(self) -> bool:
@@ -117,6 +120,10 @@ class Search:
         """Warn that a file or result is not shown because of an error."""
         self.warn(error.path or path, f"{error.message.rstrip('.')}; it is not shown")
 
+    def unreadable(self, folder: Path, error: OSError) -> None:
+        """Warn that a folder is not shown because it cannot be read."""
+        self.warn(folder, f"cannot be read ({error.strerror}); it is not shown")
+
     def _told(self, path: Path) -> str:
         absolute = path.absolute()
         for root in self.roots:
@@ -146,8 +153,8 @@ def search(folders: Sequence[str | Path]) -> Search:
     result = Search(roots=tuple(dict.fromkeys(folder.resolve() for folder in given)))
     seen: set[Path] = set()
     for folder in given:
-        for at_folder, cell in _folders(folder, seen):
-            _look(at_folder, cell, result)
+        for at_folder, files, cell in _folders(folder, seen, result):
+            _look(at_folder, files, cell, result)
     if not result.found:
         shown = ", ".join(str(folder) for folder in given)
         raise FloemapError(
@@ -159,10 +166,10 @@ def search(folders: Sequence[str | Path]) -> Search:
     return result
 
 
-def _folders(top: Path, seen: set[Path]) -> Iterator[tuple[Path, str | None]]:
-    """Give the folders to look into, each once, with the cell of a comparison that they belong to."""
+def _folders(top: Path, seen: set[Path], result: Search) -> Iterator[tuple[Path, Sequence[str], str | None]]:
+    """Give the folders to look into, each once, with their files and the cell of a comparison that they belong to."""
     cells: dict[str, str] = {}
-    for base, names, files in os.walk(top):
+    for base, names, files in os.walk(top, onerror=lambda e: result.unreadable(Path(e.filename), e)):
         folder = Path(base)
         if (real := folder.resolve()) in seen:
             names.clear()
@@ -172,7 +179,7 @@ def _folders(top: Path, seen: set[Path]) -> Iterator[tuple[Path, str | None]]:
         entered = not deep and not any(name in files for name in _NOT_ENTERED)
         names[:] = sorted(n for n in names if not n.startswith(".") and not n.upper().endswith(".SAFE")) * entered
         cells[base] = _cell(folder) or cells.get(str(folder.parent), "")
-        yield folder, cells[base] or None
+        yield folder, files, cells[base] or None
 
 
 def _cell(folder: Path) -> str:
@@ -181,19 +188,19 @@ def _cell(folder: Path) -> str:
     return folder.absolute().name if of_run or CellPaths(folder).record.is_file() else ""
 
 
-def _look(folder: Path, cell: str | None, result: Search) -> None:
+def _look(folder: Path, files: Sequence[str], cell: str | None, result: Search) -> None:
     """Add the result in a folder, if there is one; name rasters that belong to none. Warn of what cannot be read."""
     try:
-        _add(folder, cell, result)
+        _add(folder, files, cell, result)
     except OSError as e:
-        result.warn(folder, f"cannot be read ({e.strerror}); it is not shown")
+        result.unreadable(folder, e)
 
 
-def _add(folder: Path, cell: str | None, result: Search) -> None:
-    kind = next((name for name in RECORDS if (folder / name).is_file()), None)
+def _add(folder: Path, files: Sequence[str], cell: str | None, result: Search) -> None:
+    kind = next((name for name in RECORDS if name in files and (folder / name).is_file()), None)
     if kind not in SHOWN:
         if kind is None:
-            _name_foreign(folder, result)
+            _name_foreign(folder, files, result)
         return
     path = folder / kind
     try:
@@ -203,14 +210,14 @@ def _add(folder: Path, cell: str | None, result: Search) -> None:
     except FloemapError as e:
         result.without(e, path)
         return
-    result.found.append(Found(folder, kind, record, cell))
+    result.found.append(Found(folder, kind, record, cell, files))
 
 
-def _name_foreign(folder: Path, result: Search) -> None:
+def _name_foreign(folder: Path, files: Sequence[str], result: Search) -> None:
     """Name the rasters and polygons in a folder that no record describes."""
     if folder.name in ("parts", "charts", "figures") or folder.parent.name == "parts":
         return
-    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in (".tif", ".tiff", ".geojson"))
+    names = sorted(name for name in files if Path(name).suffix.lower() in (".tif", ".tiff", ".geojson"))
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         result.warn(folder, f"{', '.join(names[:3])}{more}: no record of floemap describes them; they are not shown")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,6 +85,13 @@ def layers_of(found: Found, run: str | None, search: Search) -> Iterator[Layer]:
                 search.warn(path, f"does not fit its record ({type(e).__name__}); it is not shown")
                 continue
             yield from layers
+
+
+def has_rasters(found: Found) -> bool:
+    """Return whether a result has rasters of names of its kind; they are not opened."""
+    return any(
+        name.endswith(".tif") and fnmatch(name, wanted) for wanted in _RASTERS[found.kind] for name in found.files
+    )
 
 
 def _paths(found: Found, name: str) -> list[Path]:

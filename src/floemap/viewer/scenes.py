@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from odc.geo.geobox import GeoBox
 
-from floemap.errors import MISSHAPEN, FloemapError
-from floemap.grid import crs_of, same_crs
-from floemap.progress import Progress, silent
+from floemap.errors import MISSHAPEN
+from floemap.grid import crs_of, read_grid, same_crs
 from floemap.results.fields import at
 from floemap.viewer.found import ROUTE, Found, Search
-from floemap.viewer.layers import AGAINST, GROUPS, Layer, layers_of
-from floemap.viewer.vectors import Shapes, polygons_of, route_of
+from floemap.viewer.layers import AGAINST, GROUPS, Layer, has_rasters, layers_of
+from floemap.viewer.vectors import Shapes, has_polygons, polygons_of, route_of
 
 #: Endings of the names of products that are not part of a scene's name.
 _ENDINGS = (".SAFE", ".safe", ".zip", ".tif")
@@ -32,15 +31,22 @@ class Scene:
     name
         Name of the product; of results that name none, of their folder.
     found
-        The results.
-    layers, shapes
-        What is drawn.
+        The results with something to draw, as far as names of files tell, and draft charts.
+    routes
+        Routes through its charts.
+    grids
+        The grids that the results' records tell.
     """
 
     name: str
     found: list[Found] = field(default_factory=list)
-    layers: list[Layer] = field(default_factory=list)
-    shapes: list[Shapes] = field(default_factory=list)
+    routes: list[Found] = field(default_factory=list)
+    grids: list[GeoBox] = field(default_factory=list)
+
+    def add(self, result: Found, grid: GeoBox | None) -> None:
+        """Add a result."""
+        self.found.append(result)
+        self.grids += [] if grid is None else [grid]
 
     @property
     def start(self) -> datetime | None:
@@ -91,13 +97,6 @@ class Scene:
         told = [at(r.record, "status", "") for r in self.found if r.kind in ("chart.json", "publication.json")]
         return "; ".join(dict.fromkeys(filter(None, told))) or None
 
-    @property
-    def geobox(self) -> GeoBox | None:
-        """Grid of the finest of its layers on the map; None without layers."""
-        grids = [layer.raster.geobox for layer in self.layers if layer.group != "truth"]
-        grids = grids or [layer.raster.geobox for layer in self.layers]
-        return min(grids, key=lambda g: abs(g.resolution.x), default=None)
-
     def review(self) -> list[dict[str, Any]]:
         """Return the spots to review first, for map.json: those of the first result that has some."""
         for result in self.found:
@@ -108,51 +107,87 @@ class Scene:
         return []
 
 
-def scenes_of(found: Search, progress: Progress = silent) -> list[Scene]:
-    """Group results by their products, the earliest scene first.
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn of a scene, and sentences about what is not."""
+
+    layers: Sequence[Layer]
+    shapes: Sequence[Shapes]
+    warnings: Sequence[str]
+
+    @property
+    def grids(self) -> list[GeoBox]:
+        """Grids of its layers; those of truth only if there are no others."""
+        grids = [layer.raster.geobox for layer in self.layers if layer.group != "truth"]
+        return grids or [layer.raster.geobox for layer in self.layers]
+
+
+def scenes_of(found: Search) -> list[Scene]:
+    """Group results by their products, the earliest scene first; of them, records only are read.
 
     Results that name no product, such as labels, belong to the scene on whose grid they lie, if there is one only.
-
-    Raises
-    ------
-    FloemapError
-        If nothing of what was found can be shown.
     """
     scenes: dict[str, Scene] = {}
-    loose: list[tuple[Found, list[Layer]]] = []
-    for number, result in enumerate(found.found):
-        progress(number, len(found.found), result.folder.name)
-        if result.kind == ROUTE:
+    loose: list[Found] = []
+    drawable: set[str] = set()
+    for result in found.found:
+        draws = result.kind != ROUTE and (has_rasters(result) or has_polygons(result, found))
+        if not draws and result.kind != "chart.json":
             continue
-        name, run = _product(result), _run(result)
-        layers, shapes = list(layers_of(result, run, found)), list(polygons_of(result, run, found))
-        if not layers and not shapes and result.kind != "chart.json":
-            continue
+        name = _product(result)
         if name is None:
-            loose.append((result, layers))
+            loose.append(result)
             continue
-        scene = scenes.setdefault(name, Scene(name))
-        scene.found.append(result)
-        scene.layers += _told_apart(layers, result, scene)
-        scene.shapes += shapes
-    for result, layers in loose:
-        fitting = [s for s in scenes.values() if any(_same_grid(layers[0], other) for other in s.layers)]
-        name = result.folder.absolute().name
-        scene = fitting[0] if len(fitting) == 1 else scenes.setdefault(name, Scene(name))
-        scene.found.append(result)
-        scene.layers += layers
+        scenes.setdefault(name, Scene(name)).add(result, read_grid(result.record))
+        drawable |= {name} if draws else set()
+    shown = {name: scene for name, scene in scenes.items() if name in drawable}
+    _add_loose(loose, shown)
     for result in found.found:
         if result.kind == ROUTE:
-            _add_route(result, list(scenes.values()), found)
-    shown = [s for s in scenes.values() if s.layers or s.shapes]
-    if not shown:
-        raise FloemapError(
-            "none of the results found can be shown: " + "; ".join(found.warnings[:5]) + ".",
-            hint="Make them again with the command that made them.",
-        )
-    for scene in shown:
-        scene.layers.sort(key=lambda x: (GROUPS.index(x.group), x.legend is not None and x.legend[0] == AGAINST))
-    return sorted(shown, key=lambda s: (s.start or datetime.max.replace(tzinfo=UTC), s.name))
+            _add_route(result, list(shown.values()), found)
+    return sorted(shown.values(), key=lambda s: (s.start or datetime.max.replace(tzinfo=UTC), s.name))
+
+
+def _add_loose(loose: Sequence[Found], scenes: dict[str, Scene]) -> None:
+    """Add results that name no product to the scenes on whose grids they lie."""
+    places: dict[tuple[float, ...], list[tuple[GeoBox, Scene]]] = {}
+
+    def place(grid: GeoBox) -> list[tuple[GeoBox, Scene]]:
+        return places.setdefault((*grid.shape, *(round(v, 3) for v in tuple(grid.transform)[:6])), [])
+
+    for scene in scenes.values():
+        for known in scene.grids:
+            place(known).append((known, scene))
+    for result in loose:
+        grid = read_grid(result.record)
+        there = [] if grid is None else place(grid)
+        fitting = {id(s): s for other, s in there if grid is not None and same_crs(crs_of(grid), crs_of(other))}
+        name = result.folder.absolute().name
+        scene = next(iter(fitting.values())) if len(fitting) == 1 else scenes.setdefault(name, Scene(name))
+        scene.add(result, grid)
+        if grid is not None:
+            there.append((grid, scene))
+
+
+def read_scene(scene: Scene, search: Search) -> Drawn:
+    """Read what is drawn of a scene: headers of its rasters, the smallest overview of radar bands, heads of GeoJSON.
+
+    Files that cannot be shown are named in warnings, and left out.
+    """
+    before = len(search.warnings)
+    layers: list[Layer] = []
+    shapes: list[Shapes] = []
+    for result in scene.found:
+        run = _run(result)
+        try:
+            layers += _told_apart(list(layers_of(result, run, search)), result, layers)
+            shapes += polygons_of(result, run, search)
+        except OSError as e:
+            search.unreadable(result.folder, e)
+    for route in scene.routes:
+        shapes += route_of(route, search)
+    layers.sort(key=lambda x: (GROUPS.index(x.group), x.legend is not None and x.legend[0] == AGAINST))
+    return Drawn(layers, shapes, search.warnings[before:])
 
 
 def _add_route(route: Found, scenes: list[Scene], search: Search) -> None:
@@ -161,15 +196,15 @@ def _add_route(route: Found, scenes: list[Scene], search: Search) -> None:
     for scene in scenes:
         files = [f for result in scene.found for f in at(result.record, "files", {}).values()]
         if charts & {at(file, "sha256", "") for file in files}:
-            scene.shapes += route_of(route, search)
+            scene.routes.append(route)
             return
     search.warn(route.folder, "the chart of this route is not among the folders; it is not shown")
 
 
-def _told_apart(layers: list[Layer], result: Found, scene: Scene) -> list[Layer]:
-    """Return the layers with a run that no other result of the scene has: its folder is added where it must be."""
+def _told_apart(layers: list[Layer], result: Found, before: list[Layer]) -> list[Layer]:
+    """Return the layers with a run that no earlier result of the scene has: its folder is added where it must be."""
     runs = {layer.run for layer in layers if layer.run is not None}
-    others = {(layer.run, layer.title) for layer in scene.layers}
+    others = {(layer.run, layer.title) for layer in before}
     if not any((layer.run, layer.title) in others for layer in layers if layer.run in runs):
         return layers
     named = f"{next(iter(runs))} ({result.folder.absolute().parent.name})"
@@ -207,11 +242,6 @@ def _product(result: Found) -> str | None:
     for ending in _ENDINGS:
         told = told.removesuffix(ending)
     return told
-
-
-def _same_grid(one: Layer, other: Layer) -> bool:
-    a, b = one.raster.geobox, other.raster.geobox
-    return a.shape == b.shape and a.transform.almost_equals(b.transform) and same_crs(crs_of(a), crs_of(b))
 
 
 def _spot(spot: Mapping[str, Any]) -> dict[str, Any] | None:

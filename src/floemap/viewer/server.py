@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
@@ -63,13 +63,19 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 
 @dataclass(frozen=True)
 class Content:
-    """What an address gives: bytes in memory, or the real path of a file."""
+    """What an address gives: bytes, a function that makes them at each request, or the real path of a file."""
 
-    source: bytes | Path
+    source: bytes | Callable[[], bytes] | Path
+
+    def bytes(self) -> bytes | None:
+        """Return the bytes; None if the source is a file."""
+        if isinstance(self.source, Path):
+            return None
+        return self.source() if callable(self.source) else self.source
 
     def open(self) -> BinaryIO | None:
         """Open the file; None if it is gone, or its path has become that of a link or of anything but a file."""
-        if isinstance(self.source, bytes):
+        if not isinstance(self.source, Path):
             return None
         try:
             if self.source.resolve(strict=True) != self.source:
@@ -151,8 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
         kind = TYPES.get(Path(address or "").suffix)
         if content is None or kind is None:
             self._end(HTTPStatus.NOT_FOUND, {}, b"404\n", body)
-        elif isinstance(content.source, bytes):
-            self._give(content.source, len(content.source), f'"{hash(content.source):x}"', None, kind, body)
+        elif (made := content.bytes()) is not None:
+            self._give(made, len(made), f'"{hash(made):x}"', None, kind, body)
         elif (file := content.open()) is None:
             self._end(HTTPStatus.NOT_FOUND, {}, b"404\n", body)
         else:

@@ -52,15 +52,26 @@ class Shapes:
     bbox: tuple[float, float, float, float] | None = None
 
 
+#: Records of results with polygons.
+_WITH_POLYGONS = ("chart.json", "publication.json")
+
+
+def has_polygons(result: Found, search: Search) -> bool:
+    """Return whether the record of a draft or published chart names GeoJSON; warn if it has other polygons only."""
+    if result.kind not in _WITH_POLYGONS:
+        return False
+    named = bool(at(result.record, "outputs.geojson", []))
+    if not named and at(result.record, "outputs.chart", []):
+        search.warn(result.folder, "its polygons have no GeoJSON, which the map needs; they are not shown")
+    return named
+
+
 def polygons_of(result: Found, run: str | None, search: Search) -> Iterator[Shapes]:
     """Give the polygons of a draft or published chart. Damaged files are named in a warning, and left out."""
-    if result.kind not in ("chart.json", "publication.json"):
+    if result.kind not in _WITH_POLYGONS:
         return
     published = result.kind == "publication.json"
-    names = at(result.record, "outputs.geojson", [])
-    if not names and at(result.record, "outputs.chart", []):
-        search.warn(result.folder, "its polygons have no GeoJSON, which the map needs; they are not shown")
-    for name in names:
+    for name in at(result.record, "outputs.geojson", []):
         if not is_plain(str(name)):
             search.warn(result.folder, "its record names a GeoJSON as no file can be named; it is not shown")
             continue

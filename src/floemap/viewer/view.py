@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from floemap.errors import ConfigError
+from floemap.errors import ConfigError, FloemapError
 from floemap.progress import Progress, silent
 from floemap.viewer.coast import COAST, given_coast, shipped_coast
 from floemap.viewer.export import Exported, export
-from floemap.viewer.found import search
-from floemap.viewer.page_map import page_map
-from floemap.viewer.scenes import scenes_of
+from floemap.viewer.found import Search, search
+from floemap.viewer.page_map import Projections, address_of, detailed, listed, page_map
+from floemap.viewer.scenes import Drawn, read_scene, scenes_of
 from floemap.viewer.server import TYPES, Content, MapServer
 
 logger = logging.getLogger(__name__)
@@ -26,24 +27,44 @@ _SITE = Path(__file__).parent / "site"
 _MAP = "map.json"
 
 
-@dataclass(frozen=True)
 class View:
-    """A map, ready to be served or exported.
+    """A map, ready to be served or exported; :func:`make_view` makes it.
+
+    What is drawn of a scene is read when somebody asks for it for the first time, so that a map of many scenes is ready
+    as soon as a map of one.
 
     Attributes
     ----------
     content
-        Content of map.json.
+        Content of map.json: each scene with its names, times and place.
     site, data
-        Real paths by address: the files of the page, and those that map.json names.
-    pages
-        Contents that are not files, by address: map.json, and the coastline if one was given.
+        Real paths by address: the files of the page, and those of the scenes that were read so far.
     """
 
-    content: Mapping[str, Any]
-    site: Mapping[str, Path]
-    data: Mapping[str, Path]
-    pages: Mapping[str, bytes]
+    def __init__(
+        self, found: Search, title: str, site: Mapping[str, Path], coast: Mapping[str, str], pages: Mapping[str, bytes]
+    ) -> None:
+        self.site: Mapping[str, Path] = site
+        self.data: dict[str, Path] = {}
+        self._found, self._lock = found, threading.RLock()
+        self._scenes = {f"s{i}": scene for i, scene in enumerate(scenes_of(found), 1)}
+        self._told: dict[str, dict[str, Any]] = {}
+        self._contents = {a: Content(path) for a, path in site.items()} | {a: Content(c) for a, c in pages.items()}
+        self._made = [_MAP, *pages, *map(address_of, self._scenes)]
+        for address in self._made:
+            self._contents.setdefault(address, Content(partial(self.page, address)))
+        projections = Projections()
+        self.content = page_map([], projections, found.warnings, title, coast)
+        for name, scene in self._scenes.items():
+            # The first one must have something to show, and without a grid in a record only rasters tell the place.
+            drawn = None if scene.grids and self.content["scenes"] else self._read(name)
+            if drawn is None or drawn.layers or drawn.shapes:
+                self.content["scenes"].append(listed(name, scene, drawn, projections))
+        if not self.content["scenes"]:
+            raise FloemapError(
+                "none of the results found can be shown: " + "; ".join(found.warnings[:5]) + ".",
+                hint="Make them again with the command that made them.",
+            )
 
     @property
     def scenes(self) -> int:
@@ -52,18 +73,64 @@ class View:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is not shown, and why."""
-        return tuple(self.content["warnings"])
+        """What is not shown, and why; all scenes are read for it."""
+        self._read_all(silent)
+        return tuple(self._found.warnings)
 
-    def export(self, folder: str | Path) -> Exported:
+    def scene(self, name: str) -> Mapping[str, Any]:
+        """Return all that the page shows of a scene, by its id in map.json.
+
+        Files that cannot be shown are named in its ``warnings``, and left out. A scene of which nothing is left is no
+        longer in map.json.
+        """
+        with self._lock:
+            if name not in self._told:
+                self._read(name)
+            return self._told[name]
+
+    def _read(self, name: str) -> Drawn:
+        scene = self._scenes[name]
+        drawn = read_scene(scene, self._found)
+        self._told[name], files = detailed(name, scene, drawn)
+        self.data |= files
+        self._contents |= {address: Content(path) for address, path in files.items()}
+        if not drawn.layers and not drawn.shapes:
+            self.content["scenes"] = [s for s in self.content["scenes"] if s["id"] != name]
+            self.content["warnings"] += drawn.warnings
+        return drawn
+
+    def _read_all(self, progress: Progress) -> None:
+        for number, name in enumerate(self._scenes):
+            progress(number, len(self._scenes), self._scenes[name].name)
+            self.scene(name)
+
+    def page(self, address: str) -> bytes:
+        """Return a content that is not a file: map.json, a scene's own JSON, or the coastline if one was given."""
+        source = self._contents[address].source
+        if isinstance(source, bytes):
+            return source
+        with self._lock:
+            told = self.content if address == _MAP else self.scene(Path(address).stem)
+            text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
+
+    def export(self, folder: str | Path, *, progress: Progress = silent) -> Exported:
         """Write the map into a folder that any web server can serve; see :func:`floemap.viewer.export.export`.
+
+        Parameters
+        ----------
+        progress
+            Progress callback, called as progress(done, total, message).
 
         Raises
         ------
         OutputError
             If the folder cannot be written, or contains anything but an earlier export.
         """
-        return export(Path(folder), self.site, self.pages, self.data)
+        self._read_all(progress)
+        there = {_MAP, *(address_of(s["id"]) for s in self.content["scenes"])}
+        pages = {a: self.page(a) for a in self._made if a in there or isinstance(self._contents[a].source, bytes)}
+        return export(Path(folder), self.site, pages, self.data)
 
     def server(self, host: str = LOOPBACK, port: int = 0) -> MapServer:
         """Return a server of the map, which listens already; ``serve_forever`` answers.
@@ -80,22 +147,18 @@ class View:
         ConfigError
             If the server cannot listen there.
         """
-        table = {a: Content(path) for a, path in {**self.site, **self.data}.items()}
-        table |= {a: Content(content) for a, content in self.pages.items()}
         try:
-            return MapServer(table, host, port)
+            return MapServer(self._contents, host, port)
         except (OSError, OverflowError, UnicodeError) as e:
             reason = getattr(e, "strerror", None) or e
             hint = "Choose another --port, or leave it out for a free one."
             raise ConfigError(f"cannot listen on {host}, port {port}: {reason}.", hint=hint) from e
 
 
-def make_view(
-    folders: Sequence[str | Path] | str | Path, *, coast: str | Path | None = None, progress: Progress = silent
-) -> View:
+def make_view(folders: Sequence[str | Path] | str | Path, *, coast: str | Path | None = None) -> View:
     """Find what floemap made in folders, and make a map of it.
 
-    Only headers of rasters are read, and the smallest overview of radar bands.
+    Only records are read; what is drawn of a scene, when it is asked for.
 
     Parameters
     ----------
@@ -104,8 +167,6 @@ def make_view(
     coast
         File of land polygons or coastlines to draw in the place of the coarse one that comes with floemap: GeoJSON,
         GeoPackage or shapefile.
-    progress
-        Progress callback, called as progress(done, total, message).
 
     Raises
     ------
@@ -118,7 +179,6 @@ def make_view(
     if not given:
         raise ConfigError("no folder is given.", hint="Give folders that floemap made.")
     found = search(given)
-    scenes = scenes_of(found, progress)
     title = ", ".join(dict.fromkeys(root.name or "map" for root in found.roots))
     site = _site()
     pages: dict[str, bytes] = {}
@@ -127,11 +187,7 @@ def make_view(
     else:
         pages[COAST], about = given_coast(Path(coast))
         del site[COAST]
-    page = page_map(scenes, found, title, about)
-    pages[_MAP] = json.dumps(page.content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
-        "utf-8", "replace"
-    )
-    return View(page.content, site, page.files, pages)
+    return View(found, title, site, about, pages)
 
 
 def view(
@@ -148,10 +204,10 @@ def view(
 
     Parameters
     ----------
-    folders, coast, progress
+    folders, coast
         See :func:`make_view`.
-    export
-        Folder to write, for any web server. Nothing is served then.
+    export, progress
+        Folder to write, for any web server, and progress callback; nothing is served then. See :meth:`View.export`.
     host, port
         See :meth:`View.server`.
     ready
@@ -162,9 +218,9 @@ def view(
     FloemapError
         See :func:`make_view`, :meth:`View.export` and :meth:`View.server`.
     """
-    made = make_view(folders, coast=coast, progress=progress)
+    made = make_view(folders, coast=coast)
     if export is not None:
-        made.export(export)
+        made.export(export, progress=progress)
         return made
     serve(made, host=host, port=port, ready=ready)
     return made

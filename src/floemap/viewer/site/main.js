@@ -5,7 +5,7 @@ import { button, byId, el, say, tell } from "./dom.js";
 import { makeHelp } from "./help.js";
 import { showLayers } from "./layerlist.js";
 import { showLegend } from "./legend.js";
-import { readMapFile } from "./mapfile.js";
+import { readMapFile, readScene } from "./mapfile.js";
 import { coastSource, footprints, graticuleSource, marks, Panes } from "./panes.js";
 import { fromHash, toHash } from "./permalink.js";
 import { showPlace } from "./place.js";
@@ -23,14 +23,32 @@ const COAST_WAITS_MS = 3000;
 /** What makes two layers of different scenes, or of different runs, the same to the reader. */
 const kin = (layer, run = layer.run) => JSON.stringify([layer.group, layer.title, layer.kind, layer.vector, run]);
 
+/** Read what is drawn of a scene, once. Rejects with an Error whose message is for the reader. */
+async function load(scene) {
+  scene.reading ??= readScene(scene).then(({ warnings, projections }) => {
+    register(projections);
+    for (const warning of warnings) tell(warning, "warning");
+    if (!scene.layers.length) tell(`Nothing of the scene “${scene.short}” can be shown.`);
+  });
+  try {
+    await scene.reading;
+  } catch (error) {
+    scene.reading = null; // to be tried again
+    throw error;
+  }
+}
+
+/** Return the scene that an address asks for, or the first one. */
+const askedFor = (file, hash) => file.scenes.find((s) => s.id === fromHash(hash).scene) ?? file.scenes[0];
+
 class App {
   constructor(file) {
     this.file = file;
     this.scene = null;
+    this.wanted = null; // the scene that is shown as soon as it is read
     this.options = { filled: "pattern", labels: "letters" };
     this.gridOn = true;
     this.pictured = new Promise((resolve) => { this.noteFirstPicture = resolve; });
-    for (const scene of file.scenes) scene.layers.forEach((layer, order) => { layer.order = order; });
     this.panes = new Panes(byId("maps"), {
       options: this.options,
       changed: () => this.changed(),
@@ -57,12 +75,30 @@ class App {
 
   // --- scene, projection, view
 
-  /** Show what an address says, and for the rest what the file says is shown at first. */
-  start(hash) {
+  /** Read a scene. Returns whether it can be shown, and is still the one that is to be shown. */
+  async ready(scene) {
     delete document.documentElement.dataset.drawn;
+    this.wanted = scene;
+    try {
+      await load(scene);
+    } catch (error) {
+      tell(error.message);
+      if (this.wanted === scene) {
+        this.wanted = this.scene;
+        this.timeline.mark(this.scene);
+        this.rendered();
+      }
+      return false;
+    }
+    return this.wanted === scene;
+  }
+
+  /** Show what an address says, and for the rest what the file says is shown at first. */
+  async start(hash) {
     const asked = fromHash(hash);
-    const scenes = this.file.scenes;
-    this.scene = scenes.find((s) => s.id === asked.scene) ?? scenes.find((s) => s.layers.some((l) => l.shown)) ?? scenes[0];
+    const scene = askedFor(this.file, hash);
+    if (!(await this.ready(scene))) return;
+    this.scene = scene;
     const code = known(asked.projection ?? "") ? asked.projection : offered(this.scene).find(([c]) => c === this.scene.projection)?.[0] ?? "EPSG:3413";
     this.panes.split = asked.split;
     for (const pane of this.panes.all) {
@@ -84,8 +120,11 @@ class App {
   }
 
   /** Show another scene: the same kinds of layers, and the same place if the scene is there. */
-  showScene(scene) {
-    if (scene === this.scene) return;
+  async showScene(scene) {
+    if (scene === this.wanted) return;
+    this.timeline.mark(scene); // so that the next step begins there, also while it is read
+    if (!(await this.ready(scene))) return;
+    if (scene === this.scene) return this.rendered(); // back before the other one was read
     const wanted = this.panes.all.map((pane) => new Map([...pane.chosen].map(([layer, opacity]) => [kin(layer), opacity])));
     this.panes.all.forEach((pane) => pane.clear());
     this.scene = scene;
@@ -229,6 +268,7 @@ class App {
 
   /** Note in the page that all is drawn, for tests and for measuring. */
   rendered() {
+    if (this.scene !== this.wanted) return;
     const waits = (pane) => !pane.settled || [...pane.states.values()].includes("reading");
     if (this.panes.all.some(waits)) return;
     document.documentElement.dataset.drawn = "yes";
@@ -441,6 +481,7 @@ async function begin() {
     byId("credits").textContent = file.coast.source ? `Coastline: ${file.coast.source}` : "";
     if (!file.scenes.length) throw new Error("There is no scene to show.");
     if (!hasWebGL) tell("This browser offers no WebGL, so rasters cannot be drawn. Polygons, values and places to review are shown.");
+    await load(askedFor(file, location.hash));
     new App(file).start(location.hash);
   } catch (error) {
     tell(error.message ?? String(error));

@@ -1,5 +1,8 @@
-// map.json: what there is to show. All its strings come from names and files of users, so this module alone reads it,
-// checks what the page computes with (addresses, colours, numbers), and leaves out, in words, what is wrong.
+// map.json, the list of scenes, and the JSON of each scene, which is read when the scene is shown. All their strings
+// come from names and files of users, so this module alone reads them, checks what the page computes with (addresses,
+// colours, numbers), and leaves out, in words, what is wrong.
+
+const FORMAT = 2;
 
 const COLOUR = /^#[0-9a-f]{6}$/i;
 
@@ -90,7 +93,8 @@ function placeOf(raw, index) {
   return [{ rank: finite(raw.rank, index + 1), lon, lat, title: text(raw.title), why: text(raw.why), radius }];
 }
 
-function sceneOf(raw, index, legends) {
+/** Return what the list says of a scene; its layers are not read yet. */
+function sceneOf(raw, index) {
   const scene = { id: text(raw.id, `scene-${index}`), projection: text(raw.projection, "EPSG:3413") };
   const extent = list(raw.extent).map((v) => finite(v, null));
   const time = Date.parse(text(raw.time));
@@ -105,29 +109,47 @@ function sceneOf(raw, index, legends) {
     extent: extent.length === 4 && !extent.includes(null) ? extent : null,
     pixel: finite(raw.pixel_m, null),
     footprint: raw.footprint && Array.isArray(raw.footprint.coordinates) ? raw.footprint : null,
-    layers: [
-      ...list(raw.layers).map((layer) => layerOf(layer, scene, legends)),
-      ...list(raw.vectors).map((vector) => vectorOf(vector, legends)),
-    ],
-    review: list(raw.review).flatMap(placeOf),
+    url: ownAddress(raw.url),
+    layers: null,
+    review: [],
   });
 }
 
-/** Read map.json. Rejects with an Error whose message is for the reader. */
-export async function readMapFile() {
+/** Fetch a JSON of the map. Rejects with an Error whose message is for the reader. */
+async function fetched(url, name) {
   let raw;
   try {
-    const answer = await fetch("map.json");
+    if (url === null) throw new Error("its address is not one of this map");
+    const answer = await fetch(url);
     if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
     raw = await answer.json();
   } catch (error) {
-    throw new Error(`The list of scenes, map.json, cannot be read: ${error.message}.`);
+    throw new Error(`${name} cannot be read: ${error.message}.`);
   }
-  if (raw?.format !== 1) {
-    throw new Error(`map.json has format ${raw?.format}, and this page reads format 1. Export the map again.`);
+  if (raw?.format !== FORMAT) {
+    throw new Error(`${name} has format ${raw?.format}, and this page reads format ${FORMAT}. Export the map again.`);
   }
+  return raw;
+}
+
+/** Read what is drawn of a scene into it. Returns warnings and projections; rejects as `fetched` does. */
+export async function readScene(scene) {
+  const raw = await fetched(scene.url, `The scene “${scene.short}”`);
   const legends = Object.fromEntries(Object.entries(raw.legends ?? {}).map(([id, l]) => [id, legendOf(l)]));
-  const scenes = list(raw.scenes).map((scene, index) => sceneOf(scene, index, legends));
+  Object.assign(scene, sceneOf({ ...raw, id: scene.id, url: scene.url }, 0));
+  scene.layers = [
+    ...list(raw.layers).map((layer) => layerOf(layer, scene, legends)),
+    ...list(raw.vectors).map((vector) => vectorOf(vector, legends)),
+  ];
+  scene.layers.forEach((layer, order) => { layer.order = order; });
+  scene.review = list(raw.review).flatMap(placeOf);
+  return { warnings: list(raw.warnings).filter((w) => typeof w === "string"), projections: raw.projections ?? {} };
+}
+
+/** Read map.json. Rejects as `fetched` does. */
+export async function readMapFile() {
+  const raw = await fetched(ownAddress("map.json"), "The list of scenes, map.json,");
+  const scenes = list(raw.scenes).map(sceneOf);
   // Scenes without a time come last, in the order of the file.
   scenes.sort((a, b) => (a.time ?? Infinity) - (b.time ?? Infinity) || 0);
   return {
