@@ -30,13 +30,14 @@ from floemap.icechart.dominant_type import Rule, class_ids, ice_types
 from floemap.icechart.draw.polygonize import vectorize
 from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.settings import LabelSettings
+from floemap.icechart.preview import DOTTED, kinds_and_colours
 from floemap.icechart.read.own_charts import other_classes
 from floemap.icechart.read.sigrid3 import read_chart
-from floemap.icechart.write.qgis_expressions import class_expression, kinds_of
+from floemap.icechart.write.qgis_expressions import class_expression, kinds_of, kinds_without_class
 from floemap.icechart.write.qgis_style import OTHER_TITLE, qgis_style
 from floemap.icechart.write.sigrid3 import write_sigrid3
 from floemap.icechart.write.vector import LAYER, write_geojson, write_geopackage
-from floemap.legend import EXTREMEEARTH, IGNORE, LAND, LAND_RGB, LEGENDS, STAGE_CODES, Legend
+from floemap.legend import EXTREMEEARTH, IGNORE, LAND, LAND_RGB, LEGENDS, SIX_CLASSES, STAGE_CODES, Legend
 
 START = datetime(2018, 1, 16, 7, 54, 30, tzinfo=UTC)
 every_legend = pytest.mark.parametrize("legend", LEGENDS.values(), ids=lambda x: x.name)
@@ -50,6 +51,7 @@ def test_the_style_has_the_legends_colours(legend: Legend) -> None:
     colours = {s.get("name"): s.xpath("layer/Option/Option[@name='color']/@value")[0] for s in renderer.find("symbols")}  # type: ignore[index]
     shown = {rule.get("label"): colours[rule.get("symbol")] for rule in renderer.find("rules")}
     expected = {c.title: c.rgb for c in legend.classes} | {"Land": LAND_RGB, OTHER_TITLE: (235, 235, 235)}
+    expected |= {k.title: k.rgb for k in kinds_without_class()}
     assert shown == {title: ",".join(map(str, (*rgb, 255))) for title, rgb in expected.items()}
     assert root.xpath("defaults/default[@field = 'CLASS']/@expression") == [class_expression(legend)]
 
@@ -81,6 +83,41 @@ def test_what_is_shown_is_what_is_read(tmp_path: Path, legend: Legend) -> None:
     shown = [names[row.index(1)] if 1 in row else "" for row in told]
     assert shown == derived
     assert shown == expected
+
+
+def test_what_has_no_class_looks_as_in_the_charts_pictures(tmp_path: Path) -> None:
+    """Bergy water, dotted, ice shelves and places without data: one rule each, with the name and colour of pictures."""
+    rows: list[dict[str, Any]] = [
+        {"POLY_TYPE": kind, "CT": ct, "SA": stage}
+        for kind in ("I", "W", "L", "N", "S", None)
+        for ct in ("00", "01", "02", "2", "50", "-9", None)
+        for stage in ("86", "98", "-9", None)
+    ]
+    path = write_chart(tmp_path / "c.gpkg", rows, squares(len(rows)))
+    read = read_chart(path)
+    types = ice_types(read)
+    kinds, colours = kinds_and_colours(read, types)
+    root = etree.fromstring(qgis_style(SIX_CLASSES).encode())
+    symbols = {s.get("name"): s for s in root.iterfind("renderer-v2/symbols/symbol")}
+    rules = [
+        (r.get("label"), r.get("filter"), symbols[r.get("symbol")]) for r in root.iterfind("renderer-v2/rules/rule")
+    ]
+    with closing(sqlite3.connect(path)) as db:
+        told = db.execute(f"SELECT {', '.join(f'({rule})' for _, rule, _ in rules)} FROM c ORDER BY fid").fetchall()
+    assert all(sum(row) == 1 for row in told)
+    classless = {Rule.BERGY_WATER, Rule.ICE_SHELF, Rule.NO_DATA}
+    seen = set()
+    for row, rule, kind, rgb in zip(told, types.rule, kinds, colours, strict=True):
+        title, _, symbol = rules[row.index(1)]
+        if rule in classless:
+            seen.add(title)
+            assert title.lower() == kind
+            assert symbol.xpath("layer[1]/Option/Option[@name='color']/@value") == [",".join(map(str, (*rgb, 255)))]
+            dots = symbol.xpath("layer[@class='PointPatternFill']/symbol[@type='marker']/layer[@class='SimpleMarker']")
+            assert len(dots) == (kind in DOTTED)
+        else:
+            assert title not in {k.title for k in kinds_without_class()}
+    assert len(seen) == len(classless)
 
 
 @every_legend

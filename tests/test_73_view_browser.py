@@ -518,6 +518,10 @@ def test_a_phone_shows_the_map_and_its_panels(browser: Any, server: MapServer) -
     x, y = view.middle()
     view.page.touchscreen.tap(x + 30, y + 30)
     view.page.wait_for_selector("#place .position", state="visible")
+    value = view.page.locator("#place .values td").first
+    value.wait_for(timeout=20_000)
+    place, shown = view.page.locator("#place").bounding_box(), value.bounding_box()
+    assert shown["y"] + shown["height"] <= place["y"] + place["height"], "the value is seen without scrolling"
     assert view.errors == []
     view.page.close()
 

@@ -78,7 +78,7 @@ def draw_picture(chart: Chart, area: Area, title: str, warning: str, notes: Sequ
     ax = figure.add_axes((_FRAME_PX / wide, below / whole, cols / wide, rows / whole))
     show_raster(ax, image, geobox, interpolation="nearest")
     furnish(ax, geobox, colour="0.15")
-    draw_eggs(ax, chart, size_pt=6.5, least=max(0.004, _EGG_PX2 / (rows * cols)))
+    eggs = draw_eggs(ax, chart, size_pt=6.5, least=max(0.004, _EGG_PX2 / (rows * cols)))
     class_legend(
         ax,
         entries,
@@ -89,13 +89,19 @@ def draw_picture(chart: Chart, area: Area, title: str, warning: str, notes: Sequ
         borderpad=0,
         ncols=columns,
         fontsize=7.5,
-        title="Dominant type; in polygons: total, parts, stages",
+        title=f"Dominant type{_about_eggs(eggs)}",
         title_fontsize=7.5,
         alignment="left",
     )
     canvas.draw()  # type: ignore[no-untyped-call]
     image = np.asarray(canvas.buffer_rgba())[:, :, :3]  # type: ignore[no-untyped-call]
     return _png(image, list(dict.fromkeys([*_INK, *(rgb for _, rgb in entries)])))
+
+
+def _about_eggs(eggs: Sequence[str]) -> str:
+    """Return what the legend says of the eggs in a map: only large maps have any, with room for the words."""
+    words = "; in polygons: total, parts, stages" if any(any(map(str.isdigit, egg)) for egg in eggs) else ""
+    return words + ("; in parentheses before them a trace, after them the rest" if "(" in "".join(eggs) else "")
 
 
 def _png(image: NDArray[np.uint8], palette: list[RGB]) -> bytes:

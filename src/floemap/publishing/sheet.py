@@ -105,18 +105,19 @@ def _figure(chart: Chart, words: SheetWords, pixels: int) -> Figure:
     return figure
 
 
-def draw_eggs(ax: Axes, chart: Chart, *, size_pt: float = 5.5, least: float = 0.004) -> None:
-    """Write eggs into the largest polygons of ice and of bergy water, above `least` of the chart's area."""
+def draw_eggs(ax: Axes, chart: Chart, *, size_pt: float = 5.5, least: float = 0.004) -> list[str]:
+    """Write eggs into the largest polygons of ice and bergy water, above `least` of the chart's area; return them."""
     area = shapely.area(chart.geometries)
     kinds, bergy = chart.polygons["poly_type"].to_numpy(), chart.codes("ct") == BERGY_WATER_CODE
     shown = (kinds == "I") | ((kinds == "W") & bergy)
     ice = np.flatnonzero(shown & (area > least * area.sum()))
+    eggs = []
     for row in ice[np.argsort(-area[ice], kind="stable")][:_LABELLED]:
+        eggs.append(egg_in_lines(chart, int(row)))
         x, y = shapely.get_coordinates(shapely.point_on_surface(chart.geometries[row]))[0]
         behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
-        ax.text(
-            x, y, egg_in_lines(chart, int(row)), fontsize=size_pt, ha="center", va="center", linespacing=1, bbox=behind
-        )
+        ax.text(x, y, eggs[-1], fontsize=size_pt, ha="center", va="center", linespacing=1, bbox=behind)
+    return eggs
 
 
 def egg_in_lines(chart: Chart, row: int) -> str:

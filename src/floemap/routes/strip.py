@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -57,7 +58,8 @@ def draw_strip(path: Path, legs: Sequence[LegRisk], about: Mapping[str, Any]) ->
     beneath.set_xlim(0, total)
     beneath.set_xlabel("nautical miles from the start")
     mark = "SIMULATED. " if about["simulated"] else ""
-    title = f"{mark}POLARIS along {about['route']} for {ship_class(about['ice_class']).title}: {NOT_FOR_NAVIGATION}"
+    route, ship = about["route"], ship_class(about["ice_class"]).title
+    title = f"{mark}POLARIS along the route {route} for {ship}: {NOT_FOR_NAVIGATION}"
     figure.suptitle(title, fontweight="bold", color=_WARNING if mark else _INK, parse_math=False)
     words = [
         f"Chart {about['chart']}, {about['chart_status']}, time {about['chart_time'] or 'unknown'}.",
@@ -97,6 +99,7 @@ def _outcomes(ax: Axes, pieces: Sequence[Piece]) -> None:
             colour = "#7a5c3a" if kind in ("land", "ice shelf") else "0.55"
             ax.axvspan(begin, end, facecolor="white", edgecolor=colour, hatch="///", linewidth=0, zorder=2)
     distance = np.array([(p.from_nm, p.to_nm) for p in pieces]).ravel()
+    rios = [p.rio for p in pieces]
 
     def steps(name: str) -> NDArray[np.float64]:
         return np.repeat(np.array([getattr(p, name) for p in pieces], np.float64), 2)  # None becomes not-a-number
@@ -104,18 +107,14 @@ def _outcomes(ax: Axes, pieces: Sequence[Piece]) -> None:
     ax.fill_between(distance, steps("spread_low"), steps("spread_high"), color=_DOUBT, alpha=0.3, lw=0, zorder=3)
     ax.fill_between(distance, steps("rio_lowest"), steps("rio_highest"), color=_SPREAD, alpha=0.6, lw=0, zorder=4)
     ax.plot(distance, steps("rio"), color=_INK, linewidth=2.2, solid_capstyle="butt", zorder=5)
-    handles = [
-        ax.plot([], [], color=_INK, linewidth=2.2)[0],
-        Patch(facecolor=_SPREAD, alpha=0.6),
-        Patch(facecolor=_DOUBT, alpha=0.3),
-        Patch(facecolor="white", edgecolor="0.55", hatch="///"),
+    doubted = any((p.spread_low, p.spread_high) != (p.rio_lowest, p.rio_highest) for p in pieces)
+    signs: list[tuple[str, Artist, bool]] = [
+        ("outcome by the chart's shares", ax.plot([], [], color=_INK, linewidth=2.2)[0], True),
+        ("bounds by its codes", Patch(facecolor=_SPREAD, alpha=0.6), True),
+        ("with the model's doubts", Patch(facecolor=_DOUBT, alpha=0.3), doubted),
+        ("no chart, no data, land", Patch(facecolor="white", edgecolor="0.55", hatch="///"), None in rios),
     ]
-    labels = [
-        "outcome by the chart's shares",
-        "bounds by its codes",
-        "with the model's doubts",
-        "no chart, no data, land",
-    ]
+    labels, handles = zip(*((label, handle) for label, handle, is_there in signs if is_there), strict=True)
     ax.legend(handles, labels, loc="lower left", fontsize=8, ncols=4, framealpha=0.9)
 
 
@@ -133,7 +132,8 @@ def _legs(ax: Axes, legs: Sequence[LegRisk]) -> None:
     for leg in named:
         begin, end = leg.pieces[0].from_nm, leg.pieces[-1].to_nm
         share = (end - begin) / total
-        words = f"{leg.number}" if share < _TEXT_SHARE else f"{leg.number} {leg.leg.name}"
+        words = leg.leg.name if leg.leg.name == f"leg {leg.number}" else f"{leg.number} {leg.leg.name}"
+        words = f"{leg.number}" if share < _TEXT_SHARE else words
         room = max(int(share * 150), 2)
         words = words if len(words) <= room else f"{words[: room - 1]}…"
         ax.text((begin + end) / 2, 1.01, words, transform=ax.get_xaxis_transform(), **look)
@@ -148,7 +148,7 @@ def _ice(ax: Axes, pieces: Sequence[Piece]) -> None:
         look: dict[str, Any] = {"facecolor": _colour(rgb), "edgecolor": "0.35", "hatch": _HATCHES.get(name)}
         ax.axvspan(begin, end, linewidth=0.4, **look)
         if (end - begin) / total >= _TEXT_SHARE:
-            room = max(int((end - begin) / total * 150), 3)
+            room = max(int((end - begin) / total * 180), 3)
             look = {"fontsize": 7, "ha": "center", "va": "center", "bbox": _BOX}
             ax.text((begin + end) / 2, 0.5, name if len(name) <= room else f"{name[: room - 1]}…", **look)
     ax.set_yticks([])

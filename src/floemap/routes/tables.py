@@ -169,4 +169,5 @@ def _leg_line(leg: LegRisk) -> str:
     shown = " ".join("     -" if v is None else f"{v:6.1f}" for v in rio)
     levels = " / ".join(f"{facts['nm_by_level'][name]:.1f}" for name in LEVELS)
     without = sum(facts["nm_without"].values())
-    return f"{leg.number:>4}  {leg.leg.name[:40]:<40} {facts['nm']:7.1f} nm  {shown}   {levels} / {without:.1f}"
+    name = "" if leg.leg.name == f"leg {leg.number}" else leg.leg.name[:40]
+    return f"{leg.number:>4}  {name:<40} {facts['nm']:7.1f} nm  {shown}   {levels} / {without:.1f}"

@@ -22,7 +22,19 @@ from floemap.icechart.read.codes import (
     UNKNOWN_CODES,
     WATER_CODES,
 )
-from floemap.legend import LAND_RGB, RESIDUAL, RGB, STAGE_CODES, STAGES, STAGES_BY_THICKNESS, Legend, stage_of
+from floemap.legend import (
+    LAND_RGB,
+    NO_DATA_RGB,
+    OPEN_WATER_RGB,
+    RESIDUAL,
+    RGB,
+    STAGE_CODES,
+    STAGE_RGB,
+    STAGES,
+    STAGES_BY_THICKNESS,
+    Legend,
+    stage_of,
+)
 
 _NONE: tuple[int | str, ...] = ("", NOT_GIVEN)
 _LETTERS = "ABC"
@@ -49,23 +61,36 @@ class Kind:
 def kinds_of(legend: Legend) -> list[Kind]:
     """Return the kinds of polygon by codes, which exclude each other: the classes of a legend, and land."""
     table = legend.code_to_class
-    kind = "coalesce(\"POLY_TYPE\", '')"
-    first, total = (f"coalesce(\"{field}\", '')" for field in ("SA", "CT"))
+    kind, first, total = map(_text, ("POLY_TYPE", "SA", "CT"))
     names_ice = _among(first, [code for code in STAGE_CODES if code not in NO_ICE])
     ice_free = f"{_among(total, WATER_CODES)} OR ({_among(total, [ICE_FREE_OR_UNKNOWN])} AND NOT {names_ice})"
     bergy = _among(total, [BERGY_WATER_CODE])
-    nothing = f"({kind} = '' AND {_among(total, _NONE)} AND {_among(first, _NONE)})"
     found = []
     for c in legend.classes:
         codes: list[int | str] = [code for code in STAGE_CODES if table.get(code) == c.id]
         codes += _NONE if c.id == legend.stageless else []
-        condition = (
-            f"{kind} IN ('I', '') AND NOT ({ice_free}) AND NOT {bergy} AND NOT {nothing} AND {_among(_DOMINANT, codes)}"
-        )
+        neither = f"NOT ({ice_free}) AND NOT {bergy} AND NOT {_nothing()}"
+        condition = f"{kind} IN ('I', '') AND {neither} AND {_among(_DOMINANT, codes)}"
         if c.id == legend.water:
             condition = f"{kind} = 'W' OR ({kind} IN ('I', '') AND ({ice_free})) OR ({condition})"
         found.append(Kind(c.key, c.title, c.rgb, condition))
     return [*found, Kind("land", "Land", LAND_RGB, f"{kind} = 'L'")]
+
+
+def kinds_without_class() -> list[Kind]:
+    """Return the kinds of polygon that have no class in any legend, but a name and a colour in charts."""
+    kind = _text("POLY_TYPE")
+    bergy = f"{_is_ice()} AND {_among(_text('CT'), [BERGY_WATER_CODE])}"
+    return [
+        Kind("bergy_water", "Bergy water", OPEN_WATER_RGB, bergy),
+        Kind("ice_shelf", "Ice shelf", STAGE_RGB[98], f"{kind} = 'S'"),
+        Kind("no_data", "No data", NO_DATA_RGB, f"{kind} = 'N' OR {_nothing()}"),
+    ]
+
+
+def _nothing() -> str:
+    """Return the condition that a polygon has neither a type nor a code."""
+    return f"({_text('POLY_TYPE')} = '' AND {_among(_text('CT'), _NONE)} AND {_among(_text('SA'), _NONE)})"
 
 
 def _among(text: str, codes: Iterable[int | str]) -> str:

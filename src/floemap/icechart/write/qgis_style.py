@@ -12,12 +12,14 @@ from typing import Any
 from lxml import etree
 
 from floemap.icechart.polaris import LEVEL_RGB, Level
-from floemap.icechart.write.qgis_expressions import concentrations_by_colour, egg_label, kinds_of
+from floemap.icechart.write.qgis_expressions import concentrations_by_colour, egg_label, kinds_of, kinds_without_class
 from floemap.icechart.write.qgis_form import add_form
 from floemap.legend import RGB, STAGE_RGB, Legend
 
-#: Title and colour of polygons without a class in the legend.
+#: Title and colour of ice without a class in the legend.
 OTHER_TITLE, _OTHER_RGB = "No class", STAGE_RGB[99]
+#: Kinds that are dotted, as in all pictures of charts: bergy water has the colour of open water by WMO's standards.
+_DOTTED = ("Bergy water",)
 #: Names of the styles. The first is the default.
 BY_TYPE, BY_CONCENTRATION, BY_CONFIDENCE = "Ice type", "Total concentration", "Confidence"
 BY_LEVEL = "Level of operation"
@@ -46,7 +48,7 @@ def qgis_style(legend: Legend) -> str:
 
 def qgis_styles(legend: Legend) -> dict[str, str]:
     """Return the styles of a chart for QGIS 3 by name, each a document; the default comes first."""
-    kinds = [(k.title, k.rgb, k.condition) for k in kinds_of(legend)]
+    kinds = [(k.title, k.rgb, k.condition) for k in (*kinds_of(legend), *kinds_without_class())]
     by_type = _style("Symbology|Labeling|Fields|Forms", [*kinds, _neither(kinds, OTHER_TITLE)])
     add_form(by_type, legend)
     steps = concentrations_by_colour()
@@ -122,7 +124,21 @@ def _style(
                 "joinstyle": "bevel",
             },
         )
+        if title in _DOTTED:
+            _add_dots(symbol)
     return root
+
+
+def _add_dots(symbol: etree._Element) -> None:
+    """Add dots at every second node of a grid to a symbol of polygons."""
+    layer = etree.SubElement(symbol, "layer", {"class": "PointPatternFill", "pass": "0"}, enabled="1", locked="0")
+    sizes = {"distance_x": 3, "distance_y": 3, "displacement_x": 1.5, "displacement_y": 0, "offset_x": 0, "offset_y": 0}
+    option_map(layer, sizes | {f"{name}_unit": "MM" for name in sizes})
+    name = f"@{symbol.get('name')}@1"
+    marker = etree.SubElement(layer, "symbol", type="marker", name=name, alpha="1", clip_to_extent="1", force_rhr="0")
+    dot = etree.SubElement(marker, "layer", {"class": "SimpleMarker", "pass": "0"}, enabled="1", locked="0")
+    look = {"name": "circle", "color": _colour(_OUTLINE), "outline_style": "no", "size": "0.5", "size_unit": "MM"}
+    option_map(dot, look)
 
 
 def _add_labels(root: etree._Element, expression: str, *, egg: bool = True) -> None:

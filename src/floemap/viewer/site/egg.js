@@ -28,6 +28,10 @@ function codeOf(properties, field) {
   return NONE.has(code.toLowerCase()) ? "" : code.padStart(2, "0").slice(0, 8);
 }
 
+/** Return whether a polygon is of bergy water: icebergs, and less than a tenth of sea ice. */
+export const isBergyWater = (properties) =>
+  ["I", ""].includes(String(properties.POLY_TYPE ?? "").trim().toUpperCase()) && codeOf(properties, "CT") === "02";
+
 /** Return a concentration as eggs write it: 7, 9+, 10, 4-6, X for unknown. */
 export function concentration(code) {
   const special = { "00": "0", "01": "<1", "02": "<1", 55: "0", 91: "9+", 92: "10", 98: "X", 99: "X" };
@@ -63,7 +67,8 @@ const stageInWords = (code) => {
 
 /** Return the egg in sentences: the same as the drawing, for those who cannot see it or do not know the code. */
 export function eggInWords({ ct, types, trace, rest }) {
-  const parts = [`Total concentration: ${ct ? tenthsInWords(concentration(ct)) : "not given"}.`];
+  const total = ct === "02" ? "bergy water, less than one tenth" : ct ? tenthsInWords(concentration(ct)) : "not given";
+  const parts = [`Total concentration: ${total}.`];
   for (const { share, stage, form } of types) {
     const amount = share ? `${tenthsInWords(concentration(share))}: ` : types.length === 1 ? "All of it: " : "";
     const words = [stage ? stageInWords(stage) : "stage not given"];

@@ -1,7 +1,7 @@
 // Polygons, lines and places from GeoJSON: read once, put on the map's projection, drawn in the legend's colours.
 
 import { patternOf, rgb, tileOf } from "./colours.js";
-import { eggLines, readEgg } from "./egg.js";
+import { eggLines, isBergyWater, readEgg } from "./egg.js";
 
 const { format, layer: layers, proj, source: sources, style: styles } = globalThis.ol;
 
@@ -52,15 +52,20 @@ const ink = "rgba(25,32,45,.9)";
 const FILL = 0.4;
 const halo = new styles.Stroke({ color: "rgba(255,255,255,.85)", width: 3 });
 
+/** Colours of polygons without a class, as in all pictures of charts; bergy water is dotted. */
+const LAND = "#e1d7c3", BERGY = "#96c8ff", SHELF = "#d2d7ff", OTHER = "#888888";
+
 /** Return [fill, letters, colour] of a polygon by its class and the way to fill. */
 function faceOf(feature, layer, filled) {
+  const own = feature.get("own");
   const [entry, index] = entryOf(feature, layer.legend);
-  const land = feature.get("own").POLY_TYPE === "L" || feature.get("own").CLASS === "land";
-  const colour = entry?.colour ?? (land ? "#e1d7c3" : "#888888");
-  const letters = entry ? entry.letter || entry.label.slice(0, 3) : "";
+  const land = own.POLY_TYPE === "L" || own.CLASS === "land";
+  const bergy = !entry && isBergyWater(own);
+  const colour = entry?.colour ?? (land ? LAND : bergy ? BERGY : own.POLY_TYPE === "S" ? SHELF : OTHER);
+  const letters = entry ? entry.letter || entry.label.slice(0, 3) : bergy ? "Bergy" : "";
   if (filled === "outline") return [new styles.Fill({ color: "rgba(0,0,0,0)" }), letters, colour];
   if (filled === "colour" || land) return [new styles.Fill({ color: `rgba(${rgb(colour).join(",")},${FILL})` }), letters, colour];
-  const tile = tileOf(colour, entry ? patternOf(entry, index) : "", FILL);
+  const tile = tileOf(colour, entry ? patternOf(entry, index) : bergy ? "." : "", FILL);
   const pattern = document.createElement("canvas").getContext("2d").createPattern(tile, "repeat");
   return [new styles.Fill({ color: pattern }), letters, colour];
 }
@@ -69,7 +74,7 @@ function polygonStyle(layer, options) {
   const kept = new Map();
   return (feature, resolution) => {
     const own = feature.get("own");
-    const key = `${own.CLASS} ${own.POLY_TYPE} ${options.filled}`;
+    const key = `${own.CLASS} ${own.POLY_TYPE} ${isBergyWater(own)} ${options.filled}`;
     if (!kept.has(key)) kept.set(key, faceOf(feature, layer, options.filled));
     const [fill, letters, colour] = kept.get(key);
     const [west, south, east, north] = feature.getGeometry().getExtent();
