@@ -187,13 +187,15 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("made") / "run", losses=("dice",), repeats=1, scenes=("01",))
 
 
-@pytest.mark.parametrize("where", ["run", "run/cells", "run/data", ".", "papers", "linked", "run/report"])
+@pytest.mark.parametrize("where", ["run", "run/cells", "run/data", ".", "papers", "linked", "run/report", "chart/new"])
 def test_a_report_takes_the_place_of_nothing_but_a_report(where: str, a_run: Path, tmp_path: Path) -> None:
     """``--out`` is the report's own folder: given anything else, it is refused before any work."""
     shutil.copytree(a_run, tmp_path / "run")
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "report.html").write_text("years of work")
     (tmp_path / "linked").symlink_to("papers")
+    (tmp_path / "chart").mkdir()
+    (tmp_path / "chart" / "chart.json").write_text('{"made_by": "floemap chart"}')
     if where == "run/report":
         (tmp_path / where).mkdir()
         (tmp_path / where / "report.json").write_text('{"made_by": "somebody else"}')

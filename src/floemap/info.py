@@ -18,7 +18,7 @@ from floemap.files import regular_file
 from floemap.icechart.read.sources import datasets_of
 from floemap.own_results import RECORDS, describe_result
 from floemap.results.folders import told_sources
-from floemap.results.stage import recorded, write_json
+from floemap.results.stage import recorded, refuse_within, write_json
 from floemap.sentinel1.safe.container import MANIFEST, holds_manifest
 from floemap.zips import UNREADABLE
 
@@ -146,6 +146,7 @@ def write_description(description: Description, out: str | Path) -> None:
     """
     out = Path(out)
     record, picture = out / RECORD, out / "map.png"
+    refuse_within(out, into=True)
     before = recorded(record)
     made = {"described_by": COMMAND} | told_sources(out, {"described": Path(description.facts["path"])})
     ours = all(before.get(key) == value for key, value in made.items())

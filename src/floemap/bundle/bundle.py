@@ -38,7 +38,7 @@ from floemap.icechart.write.s411 import s411_files, s411_names, write_s411
 from floemap.icechart.write.table import FIELDS, ChartTable
 from floemap.icechart.write.vector import EXACT, Exactness, write_geojson
 from floemap.progress import Progress, silent
-from floemap.results.folders import made_of, stage_folder, told_sources
+from floemap.results.folders import made_of, refuse_replacing, stage_folder, told_sources
 from floemap.results.locks import scratch
 from floemap.results.names import place_in
 from floemap.results.stage import Stage, is_finished, provenance, sha256, write_json, write_whole
@@ -132,11 +132,12 @@ def make_bundle(
     if not overwrite and is_finished(folder, STAGE, inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return Bundle(folder, skipped=True)
+    sources = {"chart": source.path}
+    refuse_replacing(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite)  # before the work
     progress(1, 3, "cropping")
     maker = _Maker(crop(source, area), facts, settings, name)
     progress(2, 3, "simplifying to size")
     made = maker.fitting()
-    sources = {"chart": source.path}
     with stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite) as partial:
         for file, content in made.parts.items():
             write_whole(partial / file, content)

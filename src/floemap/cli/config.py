@@ -54,8 +54,10 @@ def _write_new(path: Path, text: str) -> None:
     """Write a file that does not exist yet."""
     from floemap.errors import OutputError
     from floemap.files import writable_name
+    from floemap.results.stage import refuse_within
 
     writable_name(path)
+    refuse_within(path)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -13,7 +13,7 @@ from floemap.cli.terminal import json_text
 from floemap.counts import counted
 from floemap.errors import ConfigError
 from floemap.progress import Progress
-from floemap.results.stage import make_folder, os_errors, write_json
+from floemap.results.stage import make_folder, os_errors, refuse_within, write_json
 
 if TYPE_CHECKING:
     from floemap.datasets.ai4arctic.inventory import Inventory as Ai4Inventory
@@ -186,6 +186,7 @@ def ai4arctic(
     if agreement:
         facts["agreement"] = _agreements(inventory)
     if check is not None and out is not None:
+        refuse_within(out, into=True)
         with os_errors(out):
             make_folder(out)
             write_json(out / "check.json", facts)

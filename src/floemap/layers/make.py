@@ -19,7 +19,7 @@ from floemap.errors import FloemapError, ProductError
 from floemap.grid import describe_grid
 from floemap.layers.coarse import coarse_grid
 from floemap.layers.stored import RASTER, RECORD, check_layer_name, layer_folder
-from floemap.results.folders import made_of, stage_folder
+from floemap.results.folders import made_of, refuse_replacing, stage_folder
 from floemap.results.names import place_in
 from floemap.results.stage import Stage, is_finished, provenance, sha256, write_json
 from floemap.sentinel1.bands import raster_of
@@ -174,6 +174,7 @@ def make_layer(
     if not overwrite and is_finished(folder, stage, [RASTER], inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return MadeLayer(folder, skipped=True)
+    refuse_replacing(folder, stage)  # before the work
     geobox = coarse_grid(geobox, factor) if factor > 1 else geobox
     values = compute(geobox)
     try:

@@ -23,7 +23,7 @@ from floemap.files import existing_folder
 from floemap.icechart.read.corrections import PUBLICATION_RECORD, publication_record
 from floemap.publishing.monitor_picture import draw_monitor
 from floemap.results.fields import at
-from floemap.results.folders import made_of, stage_folder
+from floemap.results.folders import made_of, refuse_replacing, stage_folder
 from floemap.results.stage import Stage, provenance, read_json, write_json, write_whole
 
 logger = logging.getLogger(__name__)
@@ -74,6 +74,8 @@ def monitor_charts(published: str | Path, out: str | Path | None = None) -> Moni
         If the files cannot be written, or would replace something else.
     """
     published = existing_folder(published, "Give the --out of `floemap publish`.")
+    if out is not None:
+        refuse_replacing(Path(out), STAGE, sources={"published charts": published})  # before the work
     facts = _facts(list(_publications(published)), published)
     if out is None:
         return Monitoring(facts)

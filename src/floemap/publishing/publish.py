@@ -42,7 +42,7 @@ from floemap.publishing.eggs import default_form
 from floemap.publishing.problems import ProblemsError
 from floemap.publishing.settings import PublishSettings
 from floemap.publishing.sheet import SheetWords, draw_sheet
-from floemap.results.folders import made_of, stage_folder, told_sources
+from floemap.results.folders import made_of, refuse_replacing, stage_folder, told_sources
 from floemap.results.stage import Stage, is_finished, os_errors, provenance, read_json, sha256, write_json
 from floemap.zips import zipped
 
@@ -160,6 +160,7 @@ def publish_chart(
     if not overwrite and _is_published(folder, inputs, configuration):
         logger.info("%s is published already", folder)
         return Publication(folder, skipped=True)
+    refuse_replacing(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite)  # before the work
     progress(1, 5, "checking")
     checked = check_chart(edited, found, drafted, repair=settings.repair, sliver_m=settings.sliver_m)
     if checked.problems or checked.chart is None:

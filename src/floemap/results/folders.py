@@ -27,7 +27,7 @@ from typing import Any
 from floemap.errors import FloemapError, OutputError
 from floemap.results.locks import TakenError, held
 from floemap.results.run_paths import told_from
-from floemap.results.stage import Stage, make_folder, os_errors, read_json, sync
+from floemap.results.stage import Stage, make_folder, os_errors, read_json, refuse_within, sync
 from floemap.stopping import undone, uninterrupted
 
 logger = logging.getLogger(__name__)
@@ -62,10 +62,11 @@ def stage_folder(
     Raises
     ------
     OutputError
-        If the existing folder may not be replaced, or the new one cannot be made or written, with the reason (no
-        permission, no space).
+        If the existing folder may not be replaced, the new one would lie within another result, or it cannot be made or
+        written, with the reason (no permission, no space).
     """
     final = Path(final)
+    refuse_within(final)
     with os_errors(final):
         make_folder(final.parent)
         _remove_stale(final, stage)
@@ -125,9 +126,10 @@ def refuse_replacing(
     Raises
     ------
     OutputError
-        If the folder is a file or a link, lacks the record of the stage, contains a file that the stage did not make,
-        is or contains a source, or was made from other sources.
+        If the folder lies within another result, is a file or a link, lacks the record of the stage, contains a file
+        that the stage did not make, is or contains a source, or was made from other sources.
     """
+    refuse_within(folder)
     if not os.path.lexists(folder):
         return
     if folder.is_symlink():

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ logger = logging.getLogger(__name__)
 _DEEPEST = 50
 #: Name of the lock file in a folder.
 LOCK = ".floemap.lock"
+#: Records of results whose files are all of one making, with the folder in them where another command keeps its own.
+#: Folders of many results, such as comparisons, archives and trainings, are not among them.
+WHOLE: Mapping[str, str | None] = dict.fromkeys(
+    (
+        *("label.json", "layer.json", "prediction.json", "evaluation.json", "checks.json", "chart.json", "mosaic.json"),
+        *("publication.json", "route.json", "bundle.json", "monitor.json", "report.json", "view.json", "part.json"),
+        *("truth.json", "scene.json"),
+    )
+) | {"product.json": "layers"}
+#: Files by which a folder is an input of others' making: a product, exchange sets of S-411.
+_DELIVERED = ("manifest.safe", "CATALOG.ICE", "catalogue.xml", "CATALOG.XML")
 #: Version of the layout of the JSON files. Raised when a reader of an older one would misread a newer one.
 SCHEMA_VERSION = 1
 
@@ -93,6 +105,39 @@ def os_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot be written: {e.strerror or e}.", path=path, hint=hint) from e
 
 
+def refuse_within(path: Path, *, into: bool = False) -> None:
+    """Refuse to make a file or folder within a finished result or an input's own folder.
+
+    The record of such a result lists its files: another one would be taken for somebody's change, and the result would
+    be refused later.
+
+    Parameters
+    ----------
+    path
+        What is to be made. It may exist: a result of the same command there is for the caller to judge.
+    into
+        Whether files of many makings go into `path`, so that it may itself be no such result either.
+
+    Raises
+    ------
+    OutputError
+        If a folder above it is one of these.
+    """
+    real = Path(os.path.realpath(path.parent), path.name)
+    for inner, folder in pairwise((*([real / LOCK] if into else []), real, *real.parents)):
+        try:
+            delivered = next((name for name in _DELIVERED if (folder / name).is_file()), None)
+            record = next((n for n, kept in WHOLE.items() if inner.name != kept and (folder / n).is_file()), None)
+        except OSError:  # whoever may not look into a folder gets no further with what is to be made either
+            return
+        made_by = "" if record is None else str(recorded(folder / record).get("made_by", ""))
+        if delivered is None and not made_by.startswith("floemap "):
+            continue
+        whose = f"the result of `{made_by}`" if delivered is None else f"what was delivered with {delivered}"
+        reason = f"would lie in the folder of {whose}, {folder}, which must stay as it is."
+        raise OutputError(reason, path=path, hint="Choose an --out outside of it.")
+
+
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Let one process at a time work in `folder`; others wait until the block ends.
@@ -102,8 +147,9 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     Raises
     ------
     OutputError
-        If the folder cannot be made or written.
+        If the folder cannot be made or written, or is within a finished result.
     """
+    refuse_within(folder, into=True)
     with ExitStack() as stack:
         with os_errors(folder):
             make_folder(folder)
@@ -123,8 +169,9 @@ def alone_in(folder: Path, doing: str) -> Iterator[None]:
     Raises
     ------
     OutputError
-        If another process holds it, or the folder cannot be made or written.
+        If another process holds it, the folder cannot be made or written, or it is within a finished result.
     """
+    refuse_within(folder, into=True)
     with ExitStack() as stack:
         try:
             with os_errors(folder):

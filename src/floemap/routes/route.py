@@ -18,7 +18,7 @@ from floemap.grid import box_in_words, extent_of
 from floemap.icechart.polaris import ADVISORY, ship_class
 from floemap.progress import Progress, silent
 from floemap.results.fields import at
-from floemap.results.folders import made_of, stage_folder, told_sources
+from floemap.results.folders import made_of, refuse_replacing, stage_folder, told_sources
 from floemap.results.names import place_in
 from floemap.results.stage import Stage, is_finished, provenance, read_json, sha256, write_json, write_whole
 from floemap.routes.assessment import LegRisk, assess_legs, numbers_of, worst_leg
@@ -119,6 +119,8 @@ def assess_route(
         done = RouteRisk(folder, read_json(folder / STAGE.record), skipped=True)
         _warn(done.facts)
         return done
+    sources = {"chart": risk.chart.path, "route": planned.path}
+    refuse_replacing(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite)  # before the work
     progress(1, 4, "crossing polygons")
     with Probabilities(risk.folder, risk.legend, ship) as sampled:
         legs = assess_legs([(leg, line_of(leg, lines)) for leg in planned.legs], risk, sampled)
@@ -126,7 +128,6 @@ def assess_route(
     if all(p.kind == "no chart" for leg in legs for p in leg.pieces):
         raise _outside(planned, risk)
     _warn(about)
-    sources = {"chart": risk.chart.path, "route": planned.path}
     with stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite) as partial:
         record = provenance(STAGE, inputs=inputs, configuration=configuration) | about
         progress(2, 4, "writing tables")

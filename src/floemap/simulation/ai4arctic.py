@@ -18,7 +18,7 @@ from floemap.datasets.ai4arctic.scenes import Ai4Scene, official
 from floemap.datasets.extremeearth.find import SIMULATED_MARK
 from floemap.errors import ConfigError
 from floemap.progress import Progress, part_of, silent
-from floemap.results.stage import make_folder, os_errors, write_whole
+from floemap.results.stage import make_folder, os_errors, refuse_within, write_whole
 from floemap.simulation.ai4arctic_scene import (
     FULL_PX,
     SMALLEST_PX,
@@ -75,6 +75,7 @@ def make_ai4arctic(
     if seed < 0:
         raise ConfigError(f"the seed is {seed}.", hint="It must be a whole number from 0.")
     out = Path(out)
+    refuse_within(out, into=True)
     with os_errors(out):
         make_folder(out)
     write_whole(out / SIMULATED_MARK, _NOTICE.encode())

@@ -25,7 +25,7 @@ from floemap.progress import Progress, silent
 from floemap.results.folders import stage_folder
 from floemap.results.locks import scratch
 from floemap.results.names import place_in
-from floemap.results.stage import make_folder, os_errors, sync
+from floemap.results.stage import make_folder, os_errors, refuse_within, sync
 from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseAdjustment, NoiseTable
@@ -125,6 +125,7 @@ def simulate_pixels(
         raise ConfigError(
             f"the pixels would be written into the metadata's own folder {source}.", hint="Choose another --out."
         )
+    refuse_within(final)  # before the work
     locator = GeoLocator(scene)
     laid = None
     if sigma0 is None:

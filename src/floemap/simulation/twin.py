@@ -23,7 +23,7 @@ from floemap.datasets.extremeearth.find import SIMULATED_MARK
 from floemap.datasets.extremeearth.scenes import ALL_MONTHS, check_months, scene_of
 from floemap.errors import ConfigError, FloemapError
 from floemap.progress import Progress, part_of, silent
-from floemap.results.stage import make_folder, os_errors, provenance, read_json, write_json, write_whole
+from floemap.results.stage import make_folder, os_errors, provenance, read_json, refuse_within, write_json, write_whole
 from floemap.simulation.twin_month import (
     STAGE,
     Size,
@@ -141,6 +141,7 @@ def _leave_with(parent: int) -> None:
 def _mark(out: Path, size: Size, seed: int) -> None:
     """Mark the folder as simulated before anything is written into it; refuse to mix two twins."""
     record = out / "twin.json"
+    refuse_within(out, into=True)
     if record.exists():
         before = read_json(record).get("configuration")
         before = before if isinstance(before, dict) else {}

@@ -12,7 +12,9 @@ from typing import Any
 
 from floemap.errors import ConfigError, FloemapError
 from floemap.progress import Progress, silent
+from floemap.results.folders import refuse_replacing
 from floemap.viewer.coast import COAST, given_coast, shipped_coast
+from floemap.viewer.export import STAGE as EXPORT
 from floemap.viewer.export import Exported, export
 from floemap.viewer.found import Search, search
 from floemap.viewer.page_map import Projections, address_of, detailed, listed, page_map
@@ -125,8 +127,9 @@ class View:
         Raises
         ------
         OutputError
-            If the folder cannot be written, or contains anything but an earlier export.
+            If the folder cannot be written, contains anything but an earlier export, or lies within another result.
         """
+        refuse_replacing(Path(folder), EXPORT)  # before the work
         self._read_all(progress)
         there = {_MAP, *(address_of(s["id"]) for s in self.content["scenes"])}
         pages = {a: self.page(a) for a in self._made if a in there or isinstance(self._contents[a].source, bytes)}

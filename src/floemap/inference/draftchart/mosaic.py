@@ -29,7 +29,7 @@ from floemap.icechart.write.table import STATUS
 from floemap.inference.draftchart.cf_files import DIMENSIONS, Variable, write_cf
 from floemap.inference.draftchart.fractions import OF_TYPE, TOTAL
 from floemap.inference.draftchart.polar_grid import CONFIDENCE, COVERAGE, Floats, cell_variables
-from floemap.results.folders import made_of, stage_folder, told_sources
+from floemap.results.folders import made_of, refuse_replacing, stage_folder, told_sources
 from floemap.results.names import place_in
 from floemap.results.stage import Stage, is_finished, provenance, sha256, write_json
 
@@ -118,10 +118,11 @@ def make_mosaic(
     if not overwrite and is_finished(folder, STAGE, (FILE,), inputs=inputs, configuration=configuration):
         logger.info("%s is finished already", folder)
         return Mosaic(folder, skipped=True)
+    sources = {f"chart {i}": file for i, file in enumerate(files, 1)}
+    refuse_replacing(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite)  # before the work
     tiles = sorted((_read(file) for file in files), key=lambda tile: (tile.start, tile.path.parent.name))
     cells = _common(tiles)
     chosen = _choose(tiles, cells, prefer)
-    sources = {f"chart {i}": file for i, file in enumerate(files, 1)}
     with stage_folder(folder, STAGE, sources=sources, inputs=inputs, replace_others=overwrite) as partial:
         variables, attributes = _variables(tiles, cells, chosen), _attributes(tiles, prefer)
         record = provenance(STAGE, inputs=inputs, configuration=configuration)

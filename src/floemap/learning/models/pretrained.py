@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from floemap.errors import DownloadError, FloemapError, ModelError, OutputError
 from floemap.progress import Progress, silent
 from floemap.results.locks import held
-from floemap.results.stage import make_folder, os_errors, sha256
+from floemap.results.stage import make_folder, os_errors, refuse_within, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +64,7 @@ def fetch_weights(out: str | Path, *, url: str = ENCODER_URL, progress: Progress
     final = folder / name
     if _is_there(final):
         return final
+    refuse_within(folder, into=True)
     file = RemoteFile(name=name, url=url, size=None, md5=None, at_most=_AT_MOST_BYTES)
     with os_errors(final):
         make_folder(folder)
