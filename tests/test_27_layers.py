@@ -365,7 +365,12 @@ def test_a_netcdf_with_plain_longitudes_needs_no_crs(product: Path, tmp_path: Pa
         with pytest.raises(GridError, match="no georeference"):
             layer_from_raster(product, path, "x", settings)
         return
-    got = values_of(layer_from_raster(product, path, "x", settings).folder)
+    made = layer_from_raster(product, path, "x", settings)
+    got, record = values_of(made.folder), json.loads((made.folder / "layer.json").read_text())
+    # The record's range is of what the file holds for the scene, in its steps.
+    with rasterio.open(product / "product.tif") as d:
+        scene = got[d.read(1) != d.nodata]
+    assert (record["smallest"], record["largest"]) == (pytest.approx(scene.min()), pytest.approx(scene.max()))
     x, y = (grid().transform * Affine.translation(0.5, 0.5)) * np.meshgrid(np.arange(SHAPE[1]), np.arange(SHAPE[0]))
     _, expected = pyproj.Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True).transform(x, y)
     np.testing.assert_allclose(got, expected, atol=0.01)

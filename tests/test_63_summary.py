@@ -225,6 +225,16 @@ def test_published_numbers_stand_beside_nothing_else(change: Callable[[dict[str,
     assert "0.815 (0.805" not in text and CITATION not in text
 
 
+@pytest.mark.parametrize("simulated", [True, False])
+def test_published_numbers_stand_beside_no_loss_without_a_score(simulated: bool) -> None:
+    """Nothing is known of a loss whose cells have all failed or not begun."""
+    records = comparison(("cross_entropy",), simulated=simulated)
+    records.append({"loss": "focal", "repeat": 0, "scene": "01", "evaluation": None, "failed": "not begun"})
+    summary = summarise(records)
+    assert group_of(summary, "focal")["published"] is None and not summary["published"]["comparable"]
+    assert "0.822 (0.810" not in markdown(summary)
+
+
 @pytest.mark.parametrize("which", [(True, True), (True, False)])
 def test_simulated_is_said_everywhere(which: tuple[bool, bool]) -> None:
     simulated = dict(zip(TOTALS, which, strict=True))

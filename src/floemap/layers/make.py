@@ -191,7 +191,8 @@ def make_layer(
         meaning = "count as without data" if values.band.missing == "scene" else "are gaps"
         logger.warning("%s: %.1f %% of the scene's pixels have no value, and %s", folder, 100 * share, meaning)
     band = Band(name, values.band.unit, values.description, values.band.step, values.band.offset)
-    present = values.array[inside & (stored != NODATA)]
+    here = stored[inside & (stored != NODATA)]
+    smallest, largest = (round(int(n) * band.scale + band.offset, 6) for n in (here.min(), here.max()))
     with stage_folder(folder, stage) as partial:
         write_cog(partial / RASTER, geobox, stored, [band], nodata=NODATA, tags=tags | {"AREA_OR_POINT": "Area"})
         record = provenance(stage, inputs=inputs, configuration=configuration)
@@ -202,8 +203,8 @@ def make_layer(
             "grid": describe_grid(geobox),
             "pixels": pixels,
             **({"cell_px": factor} if factor > 1 else {}),
-            "smallest": round(float(present.min()), 6),
-            "largest": round(float(present.max()), 6),
+            "smallest": smallest,
+            "largest": largest,
             **values.facts,
         }
         write_json(partial / RECORD, record | {"bytes": made_of(partial)})

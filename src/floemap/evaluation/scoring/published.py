@@ -69,6 +69,7 @@ def why_not_comparable(evaluations: Iterable[Mapping[str, Any]], splits: Iterabl
     splits
         Content of split.json for each training; None where it is unknown.
     """
+    evaluation = None
     for evaluation in evaluations:
         if evaluation.get("simulated", True):
             return "the scenes are simulated"
@@ -76,6 +77,8 @@ def why_not_comparable(evaluations: Iterable[Mapping[str, Any]], splits: Iterabl
             return f"the legend is {evaluation['legend']['name']}, the published one {EXTREMEEARTH.name}"
         if not math.isclose(evaluation.get("pixel_area_km2") or math.nan, _PIXEL_KM2, rel_tol=0.01):
             return "the published scores are of pixels of 80 m"
+    if evaluation is None:
+        return "a loss has no score"
     for split in splits:
         if split is None:
             return "it is not known which scenes each model learnt from"
