@@ -10,6 +10,7 @@ the rank of each from the environment.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +93,20 @@ def make_fabric(device: str = "auto", precision: Precision = "auto") -> Fabric:
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     fabric = Fabric(**options)
     fabric.launch()
+    if here.world > 1:
+        atexit.unregister(_leave)
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Leave the group of processes before Python ends.
+
+    Otherwise gloo's threads outlive Python, and may abort the process ("terminate called without an active exception"):
+    torchrun then counts a finished training as failed.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def precision_of(fabric: Fabric) -> Literal["bf16", "fp32"]:
