@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 import logging
 import os
@@ -25,10 +26,11 @@ import floemap
 from floemap.cog import Band, write_cog
 from floemap.errors import ChartError, FloemapError, OutputError
 from floemap.grid import image_crs
-from floemap.icechart.polaris import LEVEL_RGB, Level, operation_levels
+from floemap.icechart.polaris import LEVEL_RGB, Level, operation_levels, ship_class
 from floemap.inference.draftchart.polaris_layer import _bands
 from floemap.legend import EXTREMEEARTH, SIX_CLASSES
 from floemap.results.stage import read_json, write_json
+from floemap.viewer.layers import risk_ramp
 from floemap.viewer.server import POLICY
 from floemap.viewer.view import View, make_view
 
@@ -185,21 +187,23 @@ def test_levels_of_operation_are_in_the_words_of_the_circular(ship: str, levels:
         assert operation_levels(ends[words], ship).tolist() == [entry["value"]] * 2
     outcomes = [x for x in risk if x["kind"] == "scalar"]
     for layer in outcomes:
-        assert layer["ramp"] == "risk"
+        assert layer["ramp"] == risk_ramp(polar=ship_class(ship).polar) and layer["stepped"]
         assert [v * layer["scale"] + layer["offset"] for v in layer["range"]] == [-30, 30]
 
 
-def test_colours_of_outcomes_are_those_of_their_levels_and_lighter_where_safer() -> None:
-    """From -30 to 30, a colour each ten: of a polar class, -10 begins what is special, and 0 is the end of elevated."""
-    script = (SITE / "colours.js").read_text(encoding="utf-8")
-    found = re.search(r"risk: \[(.*?)\]", script)
-    assert found is not None
-    colours = re.findall(r"#[0-9a-f]{6}", found[1])
-    at = dict(zip(range(-30, 31, 10), colours, strict=True))
-    levels = {-10: Level.SPECIAL, 0: Level.ELEVATED, 10: Level.NORMAL}
-    assert {k: at[k] for k in levels} == {k: f"#{bytes(LEVEL_RGB[v]).hex()}" for k, v in levels.items()}
-    light = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in map(bytes.fromhex, (c[1:] for c in colours))]
-    assert light == sorted(light)
+@pytest.mark.parametrize("ship", ["PC7", "IA"])
+def test_colours_of_outcomes_are_those_of_their_levels_and_lighter_where_safer(ship: str) -> None:
+    """Of each outcome that is stored, the hue is that of its level by the circular, also beside the next level."""
+    places, colours = zip(*risk_ramp(polar=ship_class(ship).polar), strict=True)
+    assert list(places) == sorted(set(places)) and (places[0], places[-1]) == (0, 1)
+    outcomes = np.arange(-30, 30.5, 0.5)
+    stops = np.array([list(bytes.fromhex(c[1:])) for c in colours])
+    rgb = np.stack([np.interp((outcomes + 30) / 60, places, stops[:, i]) for i in range(3)], axis=1)
+    hues = {level: colorsys.rgb_to_hsv(*(v / 255 for v in LEVEL_RGB[level]))[0] for level in Level}
+    for colour, level in zip(rgb, operation_levels(outcomes, ship), strict=True):
+        hue = colorsys.rgb_to_hsv(*(colour / 255))[0]
+        assert min(hues, key=lambda known: abs(hues[known] - hue)) == level
+    assert np.all(np.diff(rgb @ (0.2126, 0.7152, 0.0722)) >= 0)
 
 
 def test_charts_of_two_models_stand_side_by_side(folder: Path, draft: Path) -> None:

@@ -101,6 +101,10 @@ def write_files(data: Path, to_lon_lat: Transformer) -> None:
     (data / "places.geojson").write_text(json.dumps(polygons(to_lon_lat, CLASS=HOSTILE, CT=HOSTILE, SA=HOSTILE)))
 
 
+#: A ramp of the file's own, with an edge; the stops that are none are left out.
+RAMP = [[0, "#000000"], [0.4, "#000000"], [0.41, "#ffffff"], [0.3, "#00ff00"], [0.9, "red"], 7, [1, "#ff0000"]]
+
+
 def layers_at_pole() -> list[dict[str, Any]]:
     radar: dict[str, Any] = {"group": "radar", "nodata": -32768, "scale": 0.01, "unit": "dB", "range": HH_RANGE}
     types = {"legend": "ice", "title": "Ice types"}
@@ -112,6 +116,7 @@ def layers_at_pole() -> list[dict[str, Any]]:
         layer("first", "classes", "data/first.tif", **types, run="cross-entropy"),
         layer("second", "classes", "data/second.tif", **types, run="focal"),
         layer("third", "scalar", "data/probability.tif", **share),
+        layer("stops", "scalar", "data/probability.tif", **share | {"ramp": RAMP}, stepped=True),
         layer("broken", "grey", "data/broken.tif", **radar),
         layer("elsewhere", "grey", "https://example.org/x.tif", range=HH_RANGE, title=HOSTILE, run=HOSTILE),
     ]
@@ -316,6 +321,13 @@ def test_probabilities_have_the_ramps_colours(desk: View) -> None:
     for found, share in zip(desk.colours(*PLACES), (0.0, 0.5, 1.0, 0.25), strict=True):
         wanted = tuple(round(255 * v) for v in matplotlib.colormaps["viridis"](share)[:3])
         assert near(found, wanted, 4)
+
+
+def test_a_ramp_of_the_files_own_has_its_edges(desk: View) -> None:
+    desk.go(**AT_POLE, l0="stops")
+    black, half, red, quarter = desk.colours(*PLACES)
+    assert near(black, (0, 0, 0)) and near(quarter, (0, 0, 0)) and near(red, (255, 0, 0))
+    assert near(half, (255, *2 * [round(255 * (1 - (0.5 - 0.41) / 0.59))]), 4)
 
 
 @pytest.mark.parametrize("code", [3995, 3413])

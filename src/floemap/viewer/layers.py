@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
 from floemap.errors import MISSHAPEN, FloemapError
-from floemap.icechart.polaris import LEVEL_RGB, Level, ship_class
+from floemap.icechart.polaris import LEVEL_RGB, TENTHS, Level, ship_class
 from floemap.legend import IGNORE, SIX_CLASSES, Legend
 from floemap.own_legends import from_record, from_tags
 from floemap.results.fields import at
 from floemap.results.stage import damaged
 from floemap.sentinel1.quicklook import limits_db, read_small
 from floemap.viewer.found import Found, Search
-from floemap.viewer.legends import SERIES, of_classes, of_values
+from floemap.viewer.legends import SERIES, hexadecimal, of_classes, of_values
 from floemap.viewer.rasters import Raster, read_raster
 
 #: Names of layers' groups, in the order of the list on the page.
@@ -26,6 +26,8 @@ GROUPS = ("radar", "chart", "labels", "truth", "probability", "uncertainty", "ri
 _LEVEL_LETTERS = {Level.NORMAL: "N", Level.ELEVATED: "E", Level.SPECIAL: "S"}
 #: Name of the legend of right and wrong.
 AGAINST = "against_the_labels"
+#: Outcomes at the ends of their ramp.
+_OUTCOMES = (-30, 30)
 #: In the place of a name: all other rasters of the folder.
 _OTHERS = "*"
 T = TypeVar("T")
@@ -34,7 +36,11 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: bands of a raster, and how they are drawn. Fields are those of map.json; ranges are stored values."""
+    """A layer: bands of a raster, and how they are drawn. Fields are those of map.json; ranges are stored values.
+
+    A ramp is a name that the page knows, or places from 0 to 1 with their colours. Values that are `stepped` are
+    those of whole polygons, and are not smoothed between them.
+    """
 
     title: str
     group: str
@@ -43,10 +49,11 @@ class Layer:
     bands: tuple[int, ...]
     range: tuple[Range, ...]
     run: str | None = None
-    ramp: str | None = None
+    ramp: str | Sequence[tuple[float, str]] | None = None
     legend: tuple[str, Mapping[str, Any]] | None = None
     status: str | None = None
     green_is_mean: bool = False
+    stepped: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields for map.json that follow from the layer alone."""
@@ -56,7 +63,8 @@ class Layer:
         ranges = [list(r) for r in self.range]
         told |= {"range": ranges if self.kind == "rgb" else ranges[0] if ranges else None}
         told |= {"scale": band.scale, "offset": band.offset, "unit": band.unit or None}
-        return told | ({"green_is_mean": True} if self.green_is_mean else {})
+        flags = {"green_is_mean": self.green_is_mean, "stepped": self.stepped}
+        return told | {name: True for name, is_set in flags.items() if is_set}
 
 
 def layers_of(found: Found, run: str | None, search: Search) -> Iterator[Layer]:
@@ -186,8 +194,27 @@ def _polaris(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
     yield Layer(f"Level of operation, {title}", "risk", "classes", raster, (1,), (), run, legend=table, status="draft")
     for name, outcome in (("rio", "Risk index outcome"), ("rio_lowest", "Lowest risk index outcome")):
         number = raster.number_of(name)
-        limits = _whole(raster, number, -30, 30)
-        yield Layer(f"{outcome}, {title}", "risk", "scalar", raster, (number,), limits, run, "risk", status="draft")
+        how: dict[str, Any] = {"ramp": risk_ramp(polar=ship.polar), "status": "draft", "stepped": True}
+        limits = _whole(raster, number, *_OUTCOMES)
+        yield Layer(f"{outcome}, {title}", "risk", "scalar", raster, (number,), limits, run, **how)
+
+
+def risk_ramp(*, polar: bool) -> list[tuple[float, str]]:
+    """Return the colours of outcomes for a ship, places from 0 to 1: those of the levels, the lighter the safer.
+
+    A level ends within the half between its last outcome and the first one of the next.
+    """
+    (low, high), elevated = _OUTCOMES, [-TENTHS] if polar else []
+    levels = [Level.SPECIAL, *([Level.ELEVATED] if polar else []), Level.NORMAL]
+    ends = [low, *elevated, 0, high]
+    shades = {Level.SPECIAL: (0.45, 1.0), Level.ELEVATED: (0.85, 1.0), Level.NORMAL: (1.0, 1.7)}
+    stops = []
+    for level, first, last in zip(levels, ends[:-1], ends[1:], strict=True):
+        begin, end = first - (0.2 if first > low else 0), last - (0.3 if last < high else 0)
+        for outcome, shade in zip((begin, end), shades[level], strict=True):
+            rgb = [round(v * shade if shade <= 1 else v + (255 - v) * (shade - 1)) for v in LEVEL_RGB[level]]
+            stops.append(((outcome - low) / (high - low), hexadecimal((rgb[0], rgb[1], rgb[2]))))
+    return stops
 
 
 def _by_number(values: Mapping[Level, T]) -> dict[int, T]:

@@ -9,12 +9,14 @@ const RAMPS = {
   cividis: ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8779", "#a69d75", "#c4b56c", "#fee838"],
   heat: ["#ffffcc", "#fed976", "#fd8d3c", "#e31a1c", "#800026"],
   blues: ["#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b"],
-  // Of outcomes from -30 to 30, one colour each ten: as the levels of operation, and the lighter the safer.
-  risk: ["#4f0f0b", "#7f1f17", "#a93226", "#f5b041", "#a6d9b0", "#c8e8ce", "#e6f5e9"],
 };
 
-/** Return the colours of a ramp; an unknown name gives viridis. */
-export const rampOf = (name) => (Object.hasOwn(RAMPS, name) ? RAMPS[name] : RAMPS.viridis);
+/** Return [place from 0 to 1, colour] of the stops of a ramp, from its name or the file's own; an unknown name gives viridis. */
+export function stopsOf(ramp) {
+  if (Array.isArray(ramp)) return ramp;
+  const colours = Object.hasOwn(RAMPS, ramp) ? RAMPS[ramp] : RAMPS.viridis;
+  return colours.map((colour, i) => [i / (colours.length - 1), colour]);
+}
 
 /** Return red, green and blue, 0 to 255, of "#rrggbb". */
 export const rgb = (colour) => [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));

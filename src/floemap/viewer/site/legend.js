@@ -1,6 +1,6 @@
 // The legend of the layers that a pane shows: classes with colour, pattern and letters; amounts with their ramp.
 
-import { patternOf, rampOf, tileOf } from "./colours.js";
+import { patternOf, stopsOf, tileOf } from "./colours.js";
 import { el } from "./dom.js";
 import { physical } from "./rasters.js";
 
@@ -24,9 +24,8 @@ function classes(legend, patterned) {
 function ramp(layer) {
   const canvas = el("canvas", { class: "ramp", width: 200, height: 10, "aria-hidden": "true" });
   const c = canvas.getContext("2d");
-  const colours = rampOf(layer.kind === "grey" ? "grey" : layer.ramp);
   const fill = c.createLinearGradient(0, 0, 200, 0);
-  colours.forEach((colour, i) => fill.addColorStop(i / (colours.length - 1), colour));
+  for (const [place, colour] of stopsOf(layer.kind === "grey" ? "grey" : layer.ramp)) fill.addColorStop(place, colour);
   c.fillStyle = fill;
   c.fillRect(0, 0, 200, 10);
   const [low, high] = (layer.stretch ?? layer.ranges)[0];

@@ -45,6 +45,16 @@ function rangesOf(raw, bands) {
   });
 }
 
+/** Return the stops of a ramp, [place, colour], whose places rise from 0 to 1; those that do not are left out. */
+function stopsIn(raw) {
+  const found = [];
+  for (const [place, colour] of raw.filter(Array.isArray)) {
+    const before = found.at(-1)?.[0] ?? -1;
+    if (finite(place, -1) > before && place >= 0 && place <= 1 && COLOUR.test(colour)) found.push([place, colour]);
+  }
+  return found.length > 1 ? found : "viridis";
+}
+
 function layerOf(raw, scene, legends) {
   const bands = list(raw.bands).filter((b) => Number.isInteger(b) && b > 0);
   return {
@@ -60,7 +70,8 @@ function layerOf(raw, scene, legends) {
     scale: finite(raw.scale, 1),
     offset: finite(raw.offset, 0),
     unit: raw.unit === "1" ? "" : text(raw.unit),
-    ramp: text(raw.ramp, "viridis"),
+    ramp: Array.isArray(raw.ramp) ? stopsIn(raw.ramp) : text(raw.ramp, "viridis"),
+    stepped: raw.stepped === true,
     greenIsMean: raw.green_is_mean === true,
     legend: legends[raw.legend] ?? null,
     projection: text(raw.projection, scene.projection),

@@ -4,7 +4,7 @@
 // of amounts are spread over a range somewhat wider than the one drawn, which leaves room for stretching. A click reads
 // the true value, from the full resolution, by a source of its own.
 
-import { rampOf, rgb } from "./colours.js";
+import { rgb, stopsOf } from "./colours.js";
 
 const { layer: layers, source: sources, proj } = globalThis.ol;
 
@@ -45,7 +45,7 @@ function sourceOf(layer, normalize) {
     sourceOptions: { blockSize: 65536, cacheSize: BLOCKS_KEPT },
     normalize,
     projection: layer.projection,
-    interpolate: layer.kind !== "classes",
+    interpolate: layer.kind !== "classes" && !layer.stepped,
     transition: 0,
   });
 }
@@ -104,8 +104,7 @@ function colourOf(layer) {
     const [red, green, blue] = [0, 1, 2].map((i) => stretched(Math.min(i, layer.bands.length - 1) + 1, i));
     return ["array", red, layer.greenIsMean ? ["/", ["+", red, blue], 2] : green, blue, 1];
   }
-  const colours = rampOf(layer.kind === "grey" ? "grey" : layer.ramp);
-  const stops = colours.flatMap((c, i) => [i / (colours.length - 1), ["color", ...rgb(c), 1]]);
+  const stops = stopsOf(layer.kind === "grey" ? "grey" : layer.ramp).flatMap(([at, c]) => [at, ["color", ...rgb(c), 1]]);
   return ["interpolate", ["linear"], stretched(1, 0), ...stops];
 }
 
