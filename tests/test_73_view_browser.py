@@ -153,7 +153,9 @@ def make_folder(folder: Path) -> None:
     lon, lat = to_lon_lat.transform(60e3, -60e3)
     chart = {"id": "chart", "title": "Chart", "kind": "polygons", "url": "data/chart.geojson", "legend": "ice"}
     hostile = {"id": "hostile", "title": HOSTILE, "url": "data/places.geojson"}
-    scenes[0] |= {"layers": layers_at_pole(), "vectors": [chart, chart | hostile]}
+    drafted = chart | {"id": "drafted", "title": "Draft chart: polygons", "run": "cross-entropy"}
+    final = chart | {"id": "final", "title": "Published chart", "run": "focal"}
+    scenes[0] |= {"layers": layers_at_pole(), "vectors": [chart, chart | hostile, drafted, final]}
     scenes[0]["review"] = [
         {"rank": 2, "lon": 0.0, "lat": 89.0, "title": "second", "why": HOSTILE, "radius_m": None},
         {"rank": 1, "lon": lon, "lat": lat, "title": "first", "why": "uncertain", "radius_m": 9000},
@@ -440,6 +442,14 @@ def test_swipe_and_side_by_side_show_two_models_of_one_place(desk: View) -> None
     desk.page.keyboard.press("2")
     desk.drawn()
     assert near(desk.colours((33, 41), pane=1)[0], two), "the second map shows the other model"
+
+
+@pytest.mark.parametrize("shown", ["drafted", "final"])
+def test_a_draft_lies_under_a_swipe_with_its_published_chart(shown: str, desk: View) -> None:
+    desk.go(**AT_POLE, l0=f"classes,{shown}")
+    desk.page.keyboard.press("s")
+    desk.page.wait_for_url(lambda url: "l0=classes,drafted&l1=classes,final" in url, timeout=20_000)
+    desk.drawn()
 
 
 def test_keys_lead_along_the_time_line(desk: View) -> None:

@@ -89,7 +89,7 @@ const ROWS = [34, 70, 106, 142];
 export function drawEgg(egg) {
   const { ct, types, trace, rest } = egg;
   const middle = WIDTH / 2;
-  const columns = { 1: [0], 2: [-24, 24], 3: [-40, 0, 40] }[types.length] ?? [];
+  const columns = { 1: [0], 2: [-24, 24], 3: [-33, 0, 33] }[types.length] ?? [];
   const sign = (text, x, y, role) =>
     svg("text", { x, y, "text-anchor": "middle", "dominant-baseline": "central", "data-code": role }, text);
   const line = (y, half) => svg("line", { x1: middle - half, x2: middle + half, y1: y, y2: y });

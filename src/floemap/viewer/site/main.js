@@ -20,8 +20,12 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 /** Longest time that the coastline waits for the first picture. */
 const COAST_WAITS_MS = 3000;
 
-/** What makes two layers of different scenes, or of different runs, the same to the reader. */
-const kin = (layer, run = layer.run) => JSON.stringify([layer.group, layer.title, layer.kind, layer.vector, run]);
+/**
+ * What makes two layers of different scenes, or of different runs, the same to the reader. The polygons of a draft and of
+ * its published chart are, whatever their titles.
+ */
+const kin = (layer, run = layer.run) =>
+  JSON.stringify([layer.group, layer.kind === "polygons" && run !== null ? "" : layer.title, layer.kind, layer.vector, run]);
 
 /** Read what is drawn of a scene, once. Rejects with an Error whose message is for the reader. */
 async function load(scene) {
@@ -308,7 +312,7 @@ class App {
         const same = this.scene.layers.find((l) => kin(l) === kin(layer, run));
         if (same) moved += pane.choose(same, opacity) ?? 1;
       }
-      const first = this.scene.layers.find((l) => l.run === run && l.kind === "classes");
+      const first = this.scene.layers.find((l) => l.run === run && ["classes", "polygons"].includes(l.kind));
       if (!moved && before !== run && first && ![...pane.chosen.keys()].some((l) => l.run === run)) pane.choose(first, 1);
     }
     this.changed();
