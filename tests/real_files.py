@@ -270,7 +270,12 @@ def write_product(
         "pixels": {"valid": int(valid.sum())},
         "corners_lonlat_deg": [lonlat(*c) for c in ((0, 0), (cols, 0), (cols, rows), (0, rows))],
         "seams": [
-            {"between": ["EW1", "EW2"], "lonlat_deg": [lonlat(c, r) for r in np.linspace(0, rows, 20)]} for c in seams
+            {
+                "between": ["EW1", "EW2"],
+                "lonlat_deg": [lonlat(c, r) for r in np.linspace(0, rows, 20)],
+                "incidence_deg": [float(np.nanmin(bands[2][:, c])), float(np.nanmax(bands[2][:, c]))],
+            }
+            for c in seams
         ],
     }
     write_json(folder / "product.json", record)

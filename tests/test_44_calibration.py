@@ -99,7 +99,7 @@ def _all_right(n: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         ("empty", "no labelled pixel"),
         ("one class", "all of one class"),
         ("constant", "equal logits"),
-        ("all right", "no validation pixel is wrong"),
+        ("all right", "hardly any validation pixel that was drawn is wrong"),
         ("all wrong", "do not follow from the logits"),
         ("not finite", "not finite"),
     ],

@@ -136,7 +136,7 @@ def fit_temperature(sample: PolygonSample) -> Temperature:
         if (z == z[:, :1]).all():
             reason = "all classes have equal logits"
         elif slope(low) <= 0:
-            reason = "no validation pixel is wrong, so that no temperature is too low"
+            reason = "hardly any validation pixel that was drawn is wrong, so that no temperature is too low"
         elif slope(high) >= 0:
             reason = "the labels do not follow from the logits, so that no temperature is too high"
     if reason is not None:
