@@ -27,6 +27,7 @@ from floemap.grid import NAUTICAL_MILE_M
 from floemap.inference.predict.scene_maps import NO_VALUE, probability_bands
 from floemap.legend import SIX_CLASSES
 from floemap.own_legends import in_record
+from floemap.own_results import describe_result
 from floemap.routes.chart_risk import chart_risk
 from floemap.routes.crossings import Crossings
 from floemap.routes.lines import line_of
@@ -287,6 +288,23 @@ def test_ice_without_a_share_is_in_the_egg_and_the_worst_place_in_its_polygon(tm
     assert leg["worst_egg"] == "9 tenths: 5 thick first-year ice, 4 new ice or old ice"
     to_map = pyproj.Transformer.from_crs("EPSG:4326", POLAR, always_xy=True)
     assert shapely.contains(shapes[1], shapely.Point(to_map.transform(*leg["worst_at"])))
+
+
+def test_a_trace_is_in_the_egg_and_the_low_end_says_which_ice_it_is_of(tmp_path: Path) -> None:
+    """IA: grey-white 2 a tenth, heavy multi-year -5. The trace has a lower end than the ice of the lower outcome."""
+    plain, traced = ice("92", CA="70", SA="85", CB="30", SB="84"), ice("91", SA="85", CN="97")
+    chart = write_chart(tmp_path / "c.gpkg", [plain, traced])
+    route = write_route(tmp_path / "r.geojson", on_earth((0.1, 0.5), (1.9, 0.5)))
+    done = floemap.assess_route(chart, route, "IA", tmp_path / "out")
+    leg = done.facts["worst_leg"]
+    assert leg["rio_worst"] == 20 and leg["rio_lowest"] == 9 * 2 - 5
+    assert leg["lowest_polygon"] == 2 and leg["lowest_egg"].endswith("grey-white ice, a trace of multi-year ice")
+    text = (done.folder / "route.txt").read_text(encoding="utf-8")
+    assert (
+        f"; elsewhere on it at worst 13.0: {leg['lowest_egg']}." in text and leg["worst_egg"] not in leg["lowest_egg"]
+    )
+    said = describe_result(done.folder)
+    assert said is not None and ("Worst", "leg 1, RIO 20.0") in said[1]
 
 
 def test_unknown_ice_is_the_worst_and_said(tmp_path: Path) -> None:

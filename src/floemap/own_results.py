@@ -218,7 +218,8 @@ def _route(record: Mapping[str, Any]) -> Lines:
     nm = {k: at(record, f"total.nm_by_level.{k}") for k in ("normal", "elevated", "special")}
     lengths = ", ".join(f"{v:.1f} nm {k}" for k, v in nm.items() if isinstance(v, int | float))
     leg, lowest = _text(record, "worst_leg.leg"), at(record, "worst_leg.rio_worst")
-    worst = f"leg {leg} ({_text(record, 'worst_leg.name')})" if leg else ""
+    number, name = f"leg {leg}", _text(record, "worst_leg.name")
+    worst = (number if name in ("", number) else f"{number} ({name})") if leg else ""
     return [
         ("Status", _text(record, "status")),
         ("Route", f"{_text(record, 'route')} in {_text(record, 'chart')}, {_text(record, 'chart_status')}"),

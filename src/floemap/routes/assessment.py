@@ -122,7 +122,7 @@ class LegRisk:
 
     def facts(self) -> dict[str, Any]:
         """Return the leg's numbers, JSON-ready; see :func:`numbers_of`."""
-        worst = self.worst
+        worst, lowest = self.worst, lowest_piece(self.pieces)
         place = None
         if worst is not None:  # the middle of the piece: its vertices may be on the border only
             middle_nm = (worst.from_nm + worst.to_nm) / 2 - self.pieces[0].from_nm
@@ -137,6 +137,8 @@ class LegRisk:
             **numbers_of(self.pieces),
             "worst_polygon": None if worst is None else worst.polygon,
             "worst_egg": None if worst is None else worst.egg,
+            "lowest_polygon": None if lowest is None else lowest.polygon,
+            "lowest_egg": None if lowest is None else lowest.egg,
             "worst_at": None if place is None else [round(v, 5) for v in place],
         }
 
@@ -203,6 +205,11 @@ def _number(value: float) -> float | None:
 def worst_piece(pieces: Iterable[Piece]) -> Piece | None:
     """Return the piece with the lowest outcome, of equal ones the longest; None if none has an outcome."""
     return min((p for p in pieces if p.rio is not None), key=lambda p: (p.rio, -p.nm), default=None)
+
+
+def lowest_piece(pieces: Iterable[Piece]) -> Piece | None:
+    """Return the piece whose spread reaches the lowest, of equal ones that of the lower outcome; None as above."""
+    return min((p for p in pieces if p.rio is not None), key=lambda p: (p.spread_low, p.rio, -p.nm), default=None)
 
 
 def numbers_of(pieces: Sequence[Piece]) -> dict[str, Any]:

@@ -250,6 +250,8 @@ def egg_in_words(chart: Chart, types: IceTypes, row: int) -> str:
             of_none = zip(types.shares[row], types.stages[row], strict=True)
             others = [stage_in_words(int(t)) for s, t in of_none if s <= 0 and t not in NO_TYPE]
             listed.append(f"{rest:.2g} {' or '.join(others) or 'ice of unknown type'}")
-        return f"{head}: {', '.join(listed)}"
-    words = " and ".join(stage_in_words(stage) for stage in named if stage != NOT_GIVEN)
-    return f"{head}: {words or 'of unknown type'}"
+        words = ", ".join(listed)
+    else:
+        words = " and ".join(stage_in_words(stage) for stage in named if stage != NOT_GIVEN) or "of unknown type"
+    trace = int(chart.codes("cn")[row])  # less than a tenth, and thicker than the rest: the low end counts it
+    return f"{head}: {words}" + ("" if trace in NO_TYPE else f", a trace of {stage_in_words(trace)}")

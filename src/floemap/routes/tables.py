@@ -150,8 +150,13 @@ def total_in_words(about: Mapping[str, Any]) -> list[str]:
     if worst is not None:
         place = place_in_words(*worst["worst_at"])
         name = "" if worst["name"] == f"leg {worst['leg']}" else f" ({worst['name']})"
-        words = f"Worst leg: {worst['leg']}{name}, RIO {worst['rio_worst']:.1f}, at worst"
-        words += f" {worst['rio_lowest']:.1f}, {_level(worst['level'])}; at {place}: {worst['worst_egg']}."
+        low = f"at worst {worst['rio_lowest']:.1f}"
+        there = f"at {place}: {worst['worst_egg']}"
+        words = f"Worst leg: {worst['leg']}{name}, RIO {worst['rio_worst']:.1f}, "
+        if worst["lowest_polygon"] == worst["worst_polygon"]:
+            words += f"{low}, {_level(worst['level'])}; {there}."
+        else:  # the spread reaches its low end in other ice
+            words += f"{_level(worst['level'])}; {there}; elsewhere on it {low}: {worst['lowest_egg']}."
         lines.append(words)
     if speed := speed_words(about["ice_class"], total["level"]):
         lines.append(f"Speed (Table 1.2): {speed}.")
