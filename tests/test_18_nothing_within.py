@@ -86,12 +86,14 @@ def test_nothing_is_made_within_a_result(name: str, made: dict[str, Path], tmp_p
     for word, path in made.items():
         words = [w.replace(word, str(path)) for w in words]
     before = contents(tmp_path)
-    places = [made["DRAFT"] / "mine"]
+    outside = "which must stay as it is. Choose an --out outside of it"
+    places = {made["DRAFT"] / "mine": outside}
     if name in ("bundle", "route", "publish", "view"):
-        places += [made["PREPARED"] / "deep" / "mine", made["PRODUCT"] / "mine"]
-    for place in places:
+        places |= dict.fromkeys((made["PREPARED"] / "deep" / "mine", made["PRODUCT"] / "mine"), outside)
+        places[made["ROUTE"] / "mine"] = "A file is in the way: choose another --out"
+    for place, reason in places.items():
         done = run(*name.split(), *words, "--out", place)
-        assert done.exit_code == 1 and "which must stay as it is. Choose an --out outside of it" in done.stderr
+        assert done.exit_code == 1 and reason in done.stderr
         assert contents(tmp_path) == before
 
 

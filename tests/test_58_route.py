@@ -379,7 +379,7 @@ BAD: dict[str, tuple[str, str]] = {
     "another CRS": (line([0, 75], [1, 75], crs={"type": "name", "properties": {"name": "EPSG:3413"}}), "another CRS"),
     "a polygon": ('{"type": "Polygon", "coordinates": [[[0, 75], [1, 75], [1, 76], [0, 75]]]}', "no line"),
     "a list": ("[1, 2]", "not an object"),
-    "not JSON": ("waypoints: 1", "not readable JSON"),
+    "not JSON": ("waypoints: 1", "not readable JSON.*GPX"),
     "nothing": ("", "not readable JSON"),
     "too many": (line(*[[i / 100, 75] for i in range(10_001)]), "10,001 waypoints"),
     "an entity": ('<!DOCTYPE r [<!ENTITY e SYSTEM "file:///etc/passwd">]><route>&e;</route>', "document type"),

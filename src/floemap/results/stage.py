@@ -121,11 +121,14 @@ def refuse_within(path: Path, *, into: bool = False) -> None:
     Raises
     ------
     OutputError
-        If a folder above it is one of these.
+        If a folder above it is one of these, or is a file.
     """
     real = Path(os.path.realpath(path.parent), path.name)
     for inner, folder in pairwise((*([real / LOCK] if into else []), real, *real.parents)):
         try:
+            if folder.is_file():
+                hint = "A file is in the way: choose another --out."
+                raise OutputError(f"cannot be written: {folder} is no folder.", path=path, hint=hint)
             delivered = next((name for name in _DELIVERED if (folder / name).is_file()), None)
             record = next((n for n, kept in WHOLE.items() if inner.name != kept and (folder / n).is_file()), None)
         except OSError:  # whoever may not look into a folder gets no further with what is to be made either

@@ -154,7 +154,11 @@ def _geojson_tracks(content: bytes, path: Path) -> Iterator[_Track]:
         text = decoded(content)
     except UnicodeDecodeError:
         raise RouteError("is neither GeoJSON nor XML.", path=path, hint=_FORMATS) from None
-    top = parse_json(text, path, RouteError)
+    try:
+        top = parse_json(text, path, RouteError)
+    except RouteError as e:
+        e.hint = _FORMATS
+        raise
     if not isinstance(top, Mapping):
         raise RouteError("is not GeoJSON: its content is not an object.", path=path, hint=_FORMATS)
     crs = top.get("crs")
