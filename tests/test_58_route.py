@@ -301,7 +301,8 @@ def test_a_trace_is_in_the_egg_and_the_low_end_says_which_ice_it_is_of(tmp_path:
     assert leg["lowest_polygon"] == 2 and leg["lowest_egg"].endswith("grey-white ice, a trace of multi-year ice")
     text = (done.folder / "route.txt").read_text(encoding="utf-8")
     assert (
-        f"; elsewhere on it at worst 13.0: {leg['lowest_egg']}." in text and leg["worst_egg"] not in leg["lowest_egg"]
+        f"\nElsewhere on this leg at worst 13.0: {leg['lowest_egg']}.\n" in text
+        and leg["worst_egg"] not in leg["lowest_egg"]
     )
     said = describe_result(done.folder)
     assert said is not None and ("Worst", "leg 1, RIO 20.0") in said[1]

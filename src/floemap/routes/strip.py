@@ -63,7 +63,7 @@ def draw_strip(path: Path, legs: Sequence[LegRisk], about: Mapping[str, Any]) ->
     figure.suptitle(title, fontweight="bold", color=_WARNING if mark else _INK, parse_math=False)
     words = [
         f"Chart {about['chart']}, {about['chart_status']}, time {about['chart_time'] or 'unknown'}.",
-        *total_in_words(about)[:3],
+        *total_in_words(about),
         *(f"Warning: {w}" for w in about["warnings"][:3]),
     ]
     figure.supxlabel("\n".join(_cut(w) for w in words), fontsize=8, x=0.01, ha="left", parse_math=False)

@@ -119,11 +119,13 @@ def summary_text(legs: Sequence[LegRisk], about: Mapping[str, Any]) -> str:
     """Return the summary in words, for people."""
     ship = ship_class(about["ice_class"])
     mark = "SIMULATED: the chart shows no real ice.\n" if about["simulated"] else ""
+    speed = speed_words(about["ice_class"], about["total"]["level"])
     lines = [
         f"Risk along the route {about['route']} for {ship.title}: {NOT_FOR_NAVIGATION}",
         f"{mark}Chart: {about['chart']}, {about['chart_status']}, time {about['chart_time'] or 'unknown'}.",
         "",
         *total_in_words(about),
+        *([f"Speed (Table 1.2): {speed}."] if speed else []),
         "",
         "Legs (RIO: mean, worst, lowest of the spread; nm normal / elevated / special / without an outcome)",
         *(_leg_line(leg) for leg in legs),
@@ -154,12 +156,10 @@ def total_in_words(about: Mapping[str, Any]) -> list[str]:
         there = f"at {place}: {worst['worst_egg']}"
         words = f"Worst leg: {worst['leg']}{name}, RIO {worst['rio_worst']:.1f}, "
         if worst["lowest_polygon"] == worst["worst_polygon"]:
-            words += f"{low}, {_level(worst['level'])}; {there}."
+            lines.append(f"{words}{low}, {_level(worst['level'])}; {there}.")
         else:  # the spread reaches its low end in other ice
-            words += f"{_level(worst['level'])}; {there}; elsewhere on it {low}: {worst['lowest_egg']}."
-        lines.append(words)
-    if speed := speed_words(about["ice_class"], total["level"]):
-        lines.append(f"Speed (Table 1.2): {speed}.")
+            lines.append(f"{words}{_level(worst['level'])}; {there}.")
+            lines.append(f"Elsewhere on this leg {low}: {worst['lowest_egg']}.")
     return lines
 
 
