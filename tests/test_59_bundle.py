@@ -364,7 +364,7 @@ def test_charts_at_the_pole_and_over_the_date_line(name: str, tmp_path: Path) ->
 
 def test_shares_of_a_sector_by_hand(tmp_path: Path) -> None:
     """Of equal squares: old ice of ten tenths, 5 tenths of first-year ice, bergy water, unknown total, land."""
-    rows = (ice(SA="95"), ice("50", SA="86"), ice("02", SA="98"), ice("99", SA="81"), other("L"))
+    rows = (ice(SA="95"), ice("50", SA="86", CN="97"), ice("02", SA="98"), ice("99", SA="81"), other("L"))
     chart = crops(write_chart(tmp_path / "c.gpkg", rows), f"{LAT:.4f}N,{-LON:.4f}W,200nm").as_chart()
     whole_shape = shapely.union_all(chart.geometries)
     west, south, _, north = whole_shape.bounds
@@ -373,7 +373,9 @@ def test_shares_of_a_sector_by_hand(tmp_path: Path) -> None:
     assert list(found["types"]) == ["old ice", "first-year ice"]
     assert list(found["types"].values()) == pytest.approx([1 / 3, 0.5 / 3], rel=0.01)
     assert (found["bergy"], found["unknown"]) == pytest.approx((0.25, 0.25), rel=0.01)
-    assert found["unknown_types"] == ["new ice"]
+    assert found["unknown_types"] == ["new ice"] and found["traces"] == {
+        "multi-year ice": pytest.approx(0.25, rel=0.01)
+    }
     assert found["land"] == pytest.approx(0.2, rel=0.05)
     assert found["uncharted"] > 0
 

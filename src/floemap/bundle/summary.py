@@ -128,6 +128,7 @@ def _sector(name: str, width: int, shape: Any, chart: Chart) -> list[str]:
     if facts["unknown"] >= _LEAST:
         named = f": {', '.join(facts['unknown_types'])}" if facts["unknown_types"] else ""
         parts.append(f"ICE OF UNKNOWN TOTAL on {facts['unknown']:.0%} of the sea{named}")
+    parts += [f"trace of {words} on {on:.0%} of the sea" for words, on in facts["traces"].items() if on >= _LEAST]
     parts += [f"bergy water (icebergs) on {facts['bergy']:.0%} of the sea"] if facts["bergy"] >= _LEAST else []
     shares = (("land", "land"), ("uncharted", "NO CHART"))
     parts += [f"{words} {facts[key]:.0%}" for key, words in shares if facts[key] >= _LEAST]
@@ -141,8 +142,9 @@ def sector_shares(chart: Chart, shape: Any) -> dict[str, Any]:
     Returns
     -------
     `land` and `uncharted`, shares of the sector; `sea_km2`, the charted area of the sea, None if there is none. Of the
-    charted sea: `bergy`, the share of bergy water, which counts as free of sea ice; `unknown`, the share with ice of
-    unknown total, and `unknown_types`, the names of its types. Of the rest: `total`, the mean total concentration, 0 to
+    charted sea: `bergy`, the share of bergy water, which counts as free of sea ice; `traces`, the share with a trace
+    (CN) of each type; `unknown`, the share with ice of unknown total, and `unknown_types`, the names of its types. Of
+    the rest: `total`, the mean total concentration, 0 to
     1, None if there is no rest; `types`, the share of each type, the thickest first, which sum to the total.
     """
     types = ice_types(chart, unmapped="ignore")
@@ -167,10 +169,12 @@ def sector_shares(chart: Chart, shape: Any) -> dict[str, Any]:
             shares[_UNKNOWN] = shares.get(_UNKNOWN, 0.0) + rest
         for words, share in shares.items():
             by_stage[words] += share * known[row] / known.sum()
-    order = _order(types)
+    trace, order = chart.codes("cn"), _order(types)
+    stages = np.unique(trace[(sea > 0) & ~np.isin(trace, NO_TYPE)]).tolist()
     return found | {
         "sea_km2": whole / 1e6,
         "bergy": float(sea[bergy].sum() / whole),
+        "traces": {_named(stage): float(sea[trace == stage].sum() / whole) for stage in reversed(stages)},
         "unknown": float(sea[unknown].sum() / whole),
         "unknown_types": sorted(_names(types.stages[unknown]), key=order.__getitem__),
         "total": float((np.nan_to_num(total) * known).sum() / known.sum()) if known.any() else None,
