@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,9 @@ def _draw_time(ax: Axes, charts: Sequence[Mapping[str, Any]]) -> None:
     times: Any = [datetime.fromisoformat(c["valid"]) for c in charts]
     for key, colour, label in (("other_type_share", _TYPE, "another type"), ("other_egg_share", _EGG, "another egg")):
         ax.plot(times, [100 * (c[key] or 0) for c in charts], "o-", color=colour, markersize=4, label=label)
+    if times:  # around a single time, Matplotlib shows four years
+        margin = max(timedelta(days=15), (max(times) - min(times)) / 20)
+        ax.set_xlim(min(times) - margin, max(times) + margin)
     ax.set_title("Each chart, by time of validity", fontsize=10)
     ax.tick_params(axis="x", rotation=20, labelsize=7)
     _finish(ax)
