@@ -180,13 +180,17 @@ const outline = (colour, width, dash) =>
 const OF_OTHERS = outline("rgba(90,60,150,.65)", 1, [5, 4]);
 const OF_SHOWN = outline("rgba(90,60,150,.95)", 1.6);
 
-/** Positions along an edge, so that it follows the ground on every projection. */
+/** Edges that an outline needs at least, so that it follows the ground on every projection. */
+const EDGES = 32;
+
+/** Return a ring with positions along its edges, if it has few of them. */
 function dense(ring) {
   const out = [];
+  const pieces = Math.ceil(EDGES / (ring.length - 1));
   for (let i = 1; i < ring.length; i++) {
     const [[x0, y0], [x1, y1]] = [ring[i - 1], ring[i]];
     const turn = Math.round((x1 - x0) / 360) * 360; // an edge over 180 degrees takes the short way
-    for (let k = 0; k < 8; k++) out.push([x0 + ((x1 - turn - x0) * k) / 8, y0 + ((y1 - y0) * k) / 8]);
+    for (let k = 0; k < pieces; k++) out.push([x0 + ((x1 - turn - x0) * k) / pieces, y0 + ((y1 - y0) * k) / pieces]);
   }
   return [...out, ring.at(-1)];
 }

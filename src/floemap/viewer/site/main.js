@@ -17,8 +17,8 @@ import { minute, Timeline } from "./timeline.js";
 const { extent: extents, Feature, geom, proj } = globalThis.ol;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Longest time that the coastline waits for the first picture. */
-const COAST_WAITS_MS = 3000;
+/** Longest time that coastline and outlines of scenes wait for the first picture. */
+const REST_WAITS_MS = 3000;
 
 /**
  * What makes two layers of different scenes, or of different runs, the same to the reader. The polygons of a draft and of
@@ -210,11 +210,18 @@ class App {
     this.drawCoast(code);
   }
 
+  /**
+   * Wait for the first picture: to put a coastline, or the outlines of a thousand scenes, on a projection takes as long
+   * as to draw a raster.
+   */
+  afterPicture() {
+    return Promise.race([this.pictured, new Promise((done) => setTimeout(done, REST_WAITS_MS))]);
+  }
+
   async drawCoast(code) {
     const { url } = this.file.coast;
     if (!url) return;
-    // The scene comes first: to put a coastline on a projection takes as long as to draw a raster.
-    await Promise.race([this.pictured, new Promise((done) => setTimeout(done, COAST_WAITS_MS))]);
+    await this.afterPicture();
     if (code !== this.code) return;
     const north = this.scene.extent ? proj.toLonLat(extents.getCenter(this.scene.extent), this.scene.projection)[1] >= 0 : true;
     try {
@@ -227,7 +234,8 @@ class App {
     }
   }
 
-  drawFootprints() {
+  async drawFootprints() {
+    await this.afterPicture();
     if (!this.panes.view || !this.scene) return;
     footprints.clear();
     if (this.file.scenes.length < 2) return;
