@@ -84,6 +84,27 @@ def test_all_results_of_a_product_are_one_scene(folder: Path, workshop: Inputs) 
     ]
 
 
+@pytest.mark.parametrize("charts", [1, 2])
+@pytest.mark.parametrize("prepared", [True, False])
+def test_the_radar_image_is_there_once(prepared: bool, charts: int, folder: Path) -> None:
+    """Each chart has that of its product, stretched."""
+    source = next((folder / "prepared").iterdir())
+    draft = next((folder / "drafts").iterdir())
+    with rasterio.open(source / "product.tif") as d:
+        geobox = GeoBox(d.shape, d.transform, d.crs.to_wkt())
+    bands = [Band(name) for name in ("red", "green", "blue")]
+    write_cog(draft / "radar.tif", geobox, np.ones((3, *geobox.shape), np.uint8), bands, nodata=0)
+    if charts == 2:
+        shutil.copytree(draft, folder / "more" / draft.name)
+    if not prepared:
+        shutil.rmtree(folder / "prepared")
+    radar = groups(only(make_view(folder)))["radar"]
+    assert [x["title"].split(",")[1] for x in radar if x["kind"] == "grey"] == 2 * [
+        " sigma nought" if prepared else " stretched"
+    ]
+    assert [x["kind"] for x in radar] == ["rgb", "grey", "grey"]
+
+
 def test_the_place_is_the_rasters(folder: Path, workshop: Inputs) -> None:
     view = make_view(folder)
     scene = only(view)

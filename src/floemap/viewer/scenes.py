@@ -172,18 +172,26 @@ def _add_loose(loose: Sequence[Found], scenes: dict[str, Scene]) -> None:
 def read_scene(scene: Scene, search: Search) -> Drawn:
     """Read what is drawn of a scene: headers of its rasters, the smallest overview of radar bands, heads of GeoJSON.
 
-    Files that cannot be shown are named in warnings, and left out.
+    Files that cannot be shown are named in warnings, and left out. A chart's radar image is that of its product: it is
+    shown only where the product is not there, and once.
     """
     before = len(search.warnings)
     layers: list[Layer] = []
+    of_charts: list[Layer] = []
     shapes: list[Shapes] = []
     for result in scene.found:
         run = _run(result)
         try:
-            layers += _told_apart(list(layers_of(result, run, search)), result, layers)
+            own = list(layers_of(result, run, search))
+            if result.kind == "chart.json":
+                of_charts = of_charts or [layer for layer in own if layer.group == "radar"]
+                own = [layer for layer in own if layer.group != "radar"]
+            layers += _told_apart(own, result, layers)
             shapes += polygons_of(result, run, search)
         except OSError as e:
             search.unreadable(result.folder, e)
+    if not any(layer.group == "radar" for layer in layers):
+        layers += of_charts
     for route in scene.routes:
         shapes += route_of(route, search)
     layers.sort(key=lambda x: (GROUPS.index(x.group), x.legend is not None and x.legend[0] == AGAINST))
