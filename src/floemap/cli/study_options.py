@@ -64,5 +64,5 @@ def print_comparison(done: Comparison) -> None:
             stdout.print(f"- {sentence}", soft_wrap=False)
         stdout.print(f"report   {done.report.page}")
     if done.failed:
-        words = "; ".join(f"{name}: {why}" for name, why in done.failed.items())
-        fail(f"{counted(len(done.failed), 'training')} failed. {words}")
+        words = "; ".join(f"{name}: {why.rstrip('.')}" for name, why in done.failed.items())
+        fail(f"{counted(len(done.failed), 'training')} failed. {words}.")

@@ -16,6 +16,7 @@ import io
 import json
 import math
 import pickle
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -176,8 +177,14 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     for key in sorted(before.keys() | now.keys()):
         if key.split(".")[0] in wanted and before.get(key) != now.get(key):
             name = key.partition(".")[2] or key
-            changes.append(f"{name} ({before.get(key, 'absent')}, now {now.get(key, 'absent')})")
+            changes.append(f"{name} ({_short(before.get(key, 'absent'))}, now {_short(now.get(key, 'absent'))})")
     return ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "") or "files"
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message; of a SHA-256, as of the file of a loss, the first eight digits."""
+    words = str(value)
+    return f"SHA-256 {words[:8]}" if re.fullmatch("[0-9a-f]{64}", words) else words
 
 
 def save_state(path: Path, state: State) -> None:
