@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 from typer.testing import CliRunner
@@ -73,6 +77,25 @@ def test_only_names_that_are_known(name: str) -> None:
             {"model": {"encoder_weights": "a", "start_from": "b"}},
             "model: encoder_weights and start_from exclude each other: the checkpoint has an encoder.",
         ),
+        (LearningSettings, {"training": {"batch": "4"}}, "training.batch is '4': a whole number is needed."),
+        (LearningSettings, {"training": {"batch": 4.0}}, "training.batch is 4.0: a whole number is needed."),
+        (
+            LearningSettings,
+            {"training": {"compile": "yes"}},
+            "training.compile is 'yes': auto, or true or false is needed.",
+        ),
+        (LearningSettings, {"model": {"output_stride": "8"}}, "model.output_stride is '8': 8 or 16 is needed."),
+        (LearningSettings, {"model": {"rates": [1]}}, "model.rates is [1]: more values are needed."),
+        (
+            LearningSettings,
+            {"model": {"rates": [1] * 4}},
+            "model.rates is [1, 1, 1, 1]: a list of at most 3 is needed.",
+        ),
+        (
+            Study,
+            {"compare": {"axes": {"model.dropout": [[0.5]]}}},
+            "compare.axes.model.dropout is [0.5]: true or false, or a whole number, or a number, or a text is needed.",
+        ),
     ],
 )
 def test_wrong_settings_are_named_without_the_librarys_words(
@@ -81,3 +104,51 @@ def test_wrong_settings_are_named_without_the_librarys_words(
     with pytest.raises(ConfigError) as e:
         kind.checked(**values)
     assert str(e.value) == words
+
+
+def _all_settings(kind: type[Settings] = Settings) -> Iterator[type[Settings]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _all_settings(below)
+
+
+def _leaves(annotation: Any) -> set[Any]:
+    """The types of a field's value, or of the members of its lists and tables."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _leaves(inner[0])
+    if origin is Literal:
+        return {type(value) for value in inner}
+    return set().union(*map(_leaves, inner)) - {type(...)} if inner else {annotation}
+
+
+def _holding(annotation: Any, value: object) -> object:
+    """A value of a field with `value` as its member, if it is a list or a table."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Annotated, Union, UnionType):
+        return _holding(next(a for a in inner if a is not NoneType), value)
+    if origin is tuple:
+        return [_holding(inner[0], value)] * (1 if inner[-1] is ... else len(inner))
+    return {"key": _holding(inner[1], value)} if origin is dict else value
+
+
+def test_numbers_and_truth_values_have_their_own_types_in_all_settings() -> None:
+    root = Path(floemap.__file__).parent
+    for path in root.rglob("*.py"):
+        if "(Settings)" in path.read_text():
+            importlib.import_module(".".join(["floemap", *path.relative_to(root).with_suffix("").parts]))
+    tried = 0
+    for kind in {k for k in _all_settings() if k.__module__.startswith("floemap.")}:
+        for name, field in kind.model_fields.items():
+            leaves = _leaves(field.annotation) - {NoneType}
+            wrong: list[object] = []
+            if leaves & {int, float} and not leaves - {int, float}:
+                wrong = ["4", True]
+            elif leaves & {bool} and leaves <= {bool, str}:
+                wrong = [1, 0, "yes", "true"]
+            for value in wrong:
+                given = _holding(field.annotation, value)
+                with pytest.raises(ConfigError, match=rf"(^|; ){name}(\.key)? is .*{value!r}.* needed"):
+                    kind.checked(**{name: given})
+                tried += 1
+    assert tried > 100

@@ -10,16 +10,30 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Self, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 
 from floemap.errors import ConfigError, did_you_mean, known_names
 from floemap.files import decoded, regular_file
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    from pydantic_core import CoreSchema, ErrorDetails
+
+
+def _take_true_types_only(schema: Any) -> None:
+    """Make all numbers and truth values in a schema of pydantic strict, those in lists and tables too.
+
+    Its own strict mode would also refuse lists where there are tuples, and texts where there are paths.
+    """
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool"):
+            schema["strict"] = True
+        schema = schema.values()
+    elif not isinstance(schema, list | tuple):
+        return
+    for part in schema:
+        _take_true_types_only(part)
 
 
 class Settings(BaseModel):
@@ -27,15 +41,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false where a number is meant: pydantic takes them for 1 and 0."""
-        if isinstance(value, bool) and info.field_name is not None:
-            kinds = _kinds_of(cls.model_fields[info.field_name].annotation)
-            if kinds & {int, float} and bool not in kinds:
-                raise ValueError("a number is needed")
-        return value
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Refuse "4" and true where a number is meant, 4.0 for a whole one, and "yes" and 1 for true."""
+        schema = handler(source)
+        _take_true_types_only(schema)
+        return schema
 
     @classmethod
     def checked(cls, **values: object) -> Self:
@@ -162,7 +173,12 @@ def _readable(error: ValidationError, settings: type[BaseModel]) -> str:
     found = error.errors()
     # For a list with a wrong member pydantic also reports the list as a whole: the error of the member is enough.
     inner = [e for e in found if not any(_is_within(other["loc"], e["loc"]) for other in found)]
-    return "; ".join(_sentence(e, settings) for e in inner) + "."
+    # Of a value that may be of several kinds, pydantic reports an error for each: one clause says them all.
+    each: dict[object, list[ErrorDetails]] = {}
+    for e in inner:
+        each.setdefault((e["loc"][:-1], id(e["input"])) if _is_of_several(e) else e["loc"], []).append(e)
+    said = [_sentence(e[0], settings) if len(e) == 1 else _alternatives(e) for e in each.values()]
+    return "; ".join(dict.fromkeys(said)) + "."
 
 
 def _is_within(loc: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
@@ -171,41 +187,74 @@ def _is_within(loc: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool
 
 #: What a value must be, by pydantic's kind of error: in place of its own words.
 _NEEDED: Mapping[str, str] = {
-    "int": "a whole number is needed",
-    "float": "a number is needed",
-    "bool": "true or false is needed",
-    "string": "a text is needed",
-    "path": "a text is needed",
-    "dict": "a table of settings is needed",
-    "model": "a table of settings is needed",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "path": "a text",
+    "dict": "a table of settings",
+    "model": "a table of settings",
 }
+
+
+def _where(loc: tuple[int | str, ...]) -> str:
+    """Return the dotted key of a place. The value says which of a list it is."""
+    return ".".join(map(str, loc[:-1] if loc and isinstance(loc[-1], int) else loc)) or "the whole"
 
 
 def _sentence(e: ErrorDetails, settings: type[BaseModel]) -> str:
     kind, value = e["type"], e["input"]
-    loc = e["loc"][:-1] if e["loc"] and isinstance(e["loc"][-1], int) else e["loc"]  # the value says which of a list
-    where = ".".join(map(str, loc)) or "the whole"
+    where = _where(e["loc"])
     if kind == "extra_forbidden":
         meant = did_you_mean(e["loc"][-1], _keys_at(settings, e["loc"][:-1]))
         return f"the key {where!r} is unknown{meant and f' ({meant})'}"
+    if kind == "missing" and isinstance(e["loc"][-1], int):
+        return f"{where} is {value!r}: more values are needed"
     if kind == "missing":
         return f"the key {where!r} is missing"
     if kind == "literal_error":
-        known = re.findall(r"'([^']*)'", e["ctx"]["expected"])
+        known = _choices(e)
+        if "'" not in e["ctx"]["expected"]:
+            return f"{where} is {value!r}: {' or '.join(known)} is needed"
         meant = did_you_mean(value, known)
         return f"{where} is {value!r}, which is not known{meant and f' ({meant})'}: known are {', '.join(known)}"
     if kind in ("tuple_type", "list_type"):
         example = f", [{json.dumps(value)}]" if isinstance(value, str | int | float) else ""
         return f"{where} is {value!r}: write a list{example}"
     if kind.endswith(("_type", "_parsing", "_from_float")) and (needed := _NEEDED.get(kind.split("_")[0])):
-        return f"{where} is {value!r}: {needed}"
-    if kind == "too_short":
-        return f"{where} is {value!r}: a list of at least {e['ctx']['min_length']} is needed"
+        return f"{where} is {value!r}: {needed} is needed"
+    if kind in ("too_short", "too_long"):
+        bound = f"least {e['ctx']['min_length']}" if kind == "too_short" else f"most {e['ctx']['max_length']}"
+        return f"{where} is {value!r}: a list of at {bound} is needed"
     words = in_plain_words(e["msg"])
     words = f"{words[0].lower()}{words[1:].removesuffix('.')}"
     if isinstance(value, Mapping | BaseModel):  # settings that do not fit each other, which the words name
-        return f"{where}: {words}" if loc else words
+        return f"{where}: {words}" if e["loc"] else words
     return f"{where} is {value!r}: {words}"
+
+
+def _choices(e: ErrorDetails) -> list[str]:
+    """Return the texts or numbers of which one is needed."""
+    return [text.strip("'") for text in re.findall(r"'[^']*'|-?\d+", e["ctx"]["expected"])]
+
+
+#: What pydantic calls the kinds of a value that may be of several, and how its errors about each begin.
+_OF_SEVERAL: Mapping[str, str] = {"bool": "bool_", "int": "int_", "float": "float_", "str": "string_"}
+
+
+def _is_of_several(e: ErrorDetails) -> bool:
+    """Return whether an error says that a value, which may be of several kinds, is not of one of them."""
+    kind = str(e["loc"][-1]) if e["loc"] else ""
+    begins = "literal_error" if kind.startswith("literal[") else _OF_SEVERAL.get(kind)
+    return begins is not None and e["type"].startswith(begins)
+
+
+def _alternatives(errors: list[ErrorDetails]) -> str:
+    """Return the clause for a value that is of none of several kinds."""
+    needed = [
+        " or ".join(_choices(e)) if e["type"] == "literal_error" else _NEEDED[e["type"].split("_")[0]] for e in errors
+    ]
+    return f"{_where(errors[0]['loc'][:-1])} is {errors[0]['input']!r}: {', or '.join(needed)} is needed"
 
 
 #: What pydantic puts before the words of a check, and after those of a value that cannot be parsed.
@@ -226,16 +275,6 @@ def _keys_at(settings: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]
         field = None if table is None else table.model_fields.get(part)
         table = None if field is None else _table_of(field.annotation)
     return [] if table is None else list(table.model_fields)
-
-
-def _kinds_of(annotation: Any) -> set[Any]:
-    """Return the types that a value may have: ``{int, NoneType}`` of ``int | None``; a list's members do not count."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _kinds_of(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        return set().union(*map(_kinds_of, get_args(annotation)))
-    return {annotation} if isinstance(annotation, type) and origin is None else {origin}
 
 
 def _table_of(annotation: Any) -> type[BaseModel] | None:

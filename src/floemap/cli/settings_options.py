@@ -71,6 +71,8 @@ class FromOptions:
                 continue
             if option.partition(": ")[0].endswith(",..."):
                 value = [part.strip() for part in value.split(",") if part.strip()]
+            elif isinstance(value, str) and float in get_args(_field(kind, key).annotation):
+                value = _number_or_text(value)
             *tables, last = key.split(".")
             table = values
             for name in tables:
@@ -126,6 +128,14 @@ def _values(annotation: Any) -> Any:
     if origin is tuple:  # typer has no lists of choices: the settings check them
         return list[str] if get_origin(inner[0]) is Literal else list[_values(inner[0])]  # type: ignore[misc]
     return inner[0] if origin is Annotated else annotation
+
+
+def _number_or_text(text: str) -> float | str:
+    """Return the value of an option that takes a number or a word."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _default(option: str, value: Any) -> str:

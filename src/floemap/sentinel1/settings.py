@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -49,13 +48,9 @@ class PrepareSettings(Settings):
     @field_validator("sea_level_m", mode="before")
     @classmethod
     def _sea_level(cls, value: object) -> object:
-        """Take a number, also as text, and the word; one sentence for all else."""
+        """Take a number and the word; one sentence for all else."""
         if value == "geoid":
             return value
-        try:
-            metres = float(value)  # type: ignore[arg-type]  # raises if it is not a number
-        except (TypeError, ValueError, ArithmeticError):
-            metres = math.nan
-        if not -120 <= metres <= 120:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -120 <= value <= 120:
             raise ValueError("it must be geoid, or a height of -120 to 120 metres")
-        return metres
+        return float(value)
