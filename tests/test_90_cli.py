@@ -168,13 +168,42 @@ def test_a_missing_setting_is_named_by_its_option(tmp_path: Path) -> None:
     )
 
 
+#: Commands that print in each of the ways there are: help, rich's lines, text.
+PRINTING = ("config --help", "config", "config demo")
+CLOSED = "error: stdout is closed: what was to be shown is lost."
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
-def test_a_full_disk_behind_stdout_is_named_as_such() -> None:
-    program = "from floemap.cli.main import app; app(['config', 'demo'])"
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: what was to be shown") and "No space left" in done.stderr
+def test_what_cannot_be_shown_is_never_lost_in_silence() -> None:
+    """A closed or full stdout is an error; a reader that ends is none, and gives the exit code of SIGPIPE."""
+    running: dict[tuple[str, str], subprocess.Popen[str]] = {}
+
+    def start(words: str, redirected: str, to: Any = None) -> None:
+        program = [sys.executable, "-c", "from floemap.cli import main; main()", *words.split()]
+        call = ["sh", "-c", f'exec "$@" {redirected}', "sh", *program]
+        running[words, redirected] = subprocess.Popen(call, stdout=to, stderr=subprocess.PIPE, text=True)
+
+    read, write = os.pipe()
+    os.close(read)
+    for words in PRINTING:
+        start(words, ">&-")
+        start(words, ">/dev/full")
+        start(words, "", write)
+    start("config", "2>&1", write)
+    start("config", ">&- 2>&- <&-")
+    start("config nothing", ">&-")  # which has nothing to show
+    os.close(write)
+    for (words, redirected), process in running.items():
+        said, code = process.communicate(timeout=300)[1], process.returncode
+        if words == "config nothing":
+            assert (code, said.count("\n"), CLOSED in said) == (1, 1, False)
+        elif redirected == ">&-":
+            assert (code, said) == (1, f"{CLOSED}\n"), words
+        elif redirected == ">/dev/full":
+            assert code == 1, words
+            assert said.startswith("error: what was to be shown") and "No space left" in said, words
+        else:
+            assert (code, said) == (1 if "2>&-" in redirected else 141, ""), (words, redirected)
 
 
 def test_a_wrong_option_is_named() -> None:

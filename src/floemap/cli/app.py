@@ -25,6 +25,7 @@ import typer
 from rich.logging import RichHandler
 
 from floemap.cli.settings_options import settings_parameter
+from floemap.cli.streams import nobody_reads
 from floemap.cli.terminal import Group, LineFormatter, Terminal
 from floemap.errors import FloemapError, how_to_install, of_system
 from floemap.progress import milestones
@@ -139,9 +140,9 @@ def command(
             except KeyboardInterrupt:
                 stderr.print(f"stopped; finished results are kept, {unfinished}", style="yellow")
                 raise typer.Exit(130) from None
-            except BrokenPipeError:
-                raise typer.Exit(1) from None
             except Exception as e:  # the last resort: still one readable message
+                if isinstance(e, BrokenPipeError) and nobody_reads():
+                    raise  # to streams.shown
                 if (known := of_system(e)) is not None:
                     words = str(known)
                 elif isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EIO):

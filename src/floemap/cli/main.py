@@ -9,8 +9,10 @@ from floemap.cli import predict, chart, mosaic, archive, watch, publish, monitor
 
 # isort: on
 from floemap.cli.app import app
+from floemap.cli.streams import replace_closed
 
 
 def main() -> None:
     """Run the command line."""
+    replace_closed()
     app()

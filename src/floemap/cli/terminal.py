@@ -21,6 +21,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from floemap.cli.streams import shown
 from floemap.config import in_plain_words
 
 #: Columns of an output that is not a terminal.
@@ -101,17 +102,24 @@ class LineFormatter(logging.Formatter):
 
 
 class Group(TyperGroup):
-    """The commands. Messages about wrong options and arguments become ours and, as they quote them, printable."""
+    """The commands. Messages about wrong options and arguments become ours and, as they quote them, printable.
+
+    What all of them print, help included, is shown whole or :func:`floemap.cli.streams.shown` ends the command.
+    """
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Parse the options before the command."""
-        with _printable_errors():
+        with shown(_report), _printable_errors():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Parse the command's options, and run it."""
-        with _printable_errors():
+        with shown(_report), _printable_errors():
             return super().invoke(ctx)
+
+
+def _report(message: str) -> None:
+    Terminal(stderr=True).print(f"error: {message}", style="bold red")
 
 
 @contextmanager
