@@ -68,7 +68,7 @@ def cli_page() -> str:
         "# Command line\n",
         "What `floemap COMMAND --help` says, command by command. Results go to stdout, progress and errors to stderr."
         " The exit code is 0 if all went well, 1 if something failed, 2 if an option is wrong, 130 if it was stopped"
-        " by ctrl-C.\n",
+        " by ctrl-C, 141 if nobody reads its output any more.\n",
         "Every command also has\n",
         "\n".join(_option(p, bool) for p in shared) + "\n",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from chart_maker import COLUMNS, FOUR, grid, ice, other, squares, write_chart
 
 from floemap.errors import ChartError
 from floemap.icechart.land import land_on
-from floemap.icechart.read.columns import CODE_COLUMNS
+from floemap.icechart.read.columns import CODE_COLUMNS, LISTS
 from floemap.icechart.read.sigrid3 import Chart, read_chart
 
 #: One to three types, a trace of thicker ice, ice besides the three, water, land.
@@ -146,3 +147,23 @@ def test_text_for_no_code(tmp_path: Path, text: str) -> None:
     chart = read_chart(write_chart(tmp_path / "c.gpkg", [ice("92", SA="95", CA=text, CN=text) | {"POLY_TYPE": text}]))
     assert [int(chart.codes(c)[0]) for c in ("ct", "sa", "ca", "cn")] == [92, 95, -9, -9]
     assert chart.polygons["poly_type"].tolist() == [""]
+
+
+#: No codes. Of a date with a time a shapefile makes text.
+WRONG = (True, False, 90.5, datetime.date(2018, 1, 16), datetime.datetime(2018, 1, 16, 7, 54))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "value"),
+    [(suffix, value) for suffix in (".gpkg", ".fgb", ".geojson") for value in WRONG] + [(".shp", v) for v in WRONG[:4]],
+    ids=str,
+)
+def test_values_of_other_types_are_no_codes(tmp_path: Path, suffix: str, value: Any) -> None:
+    """Truth values, fractions and dates are refused in every column of codes, whatever number a format stores."""
+    for name in ("CT", "SA", "CA", "CN", "POLY_TYPE", *(name.upper() for name in LISTS)):
+        listed = LISTS.get(name.lower(), ())
+        row = {k: v for k, v in ice(SA="95").items() if k.lower() not in listed}
+        chart = write_chart(tmp_path / f"{name}{suffix}", [row | {name: value}])
+        with pytest.raises(ChartError, match=r"polygon [01]: [A-Z_]+ is ") as e:
+            read_chart(chart)
+        assert "np." not in str(e.value)

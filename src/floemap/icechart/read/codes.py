@@ -193,7 +193,7 @@ def _code(value: str | float | None) -> int | None:
 
 def shown(value: Any) -> str:
     """Return a value for a message: text in quotes, control characters escaped, cut."""
-    words = repr(value)
+    words = repr(value.item() if isinstance(value, np.generic) else value)
     return words if len(words) <= 60 else f"{words[:60]} ..."
 
 

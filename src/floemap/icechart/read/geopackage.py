@@ -121,6 +121,7 @@ class GeoPackageLayer:
     _table: str
     _number: str
     _geometry: str
+    _truths: frozenset[str]
     _most_bytes: int
 
     def read(self, columns: Sequence[str], box: Box | None = None) -> Features:
@@ -143,6 +144,8 @@ class GeoPackageLayer:
                 blobs.append(shape)
                 rows.append([v[:_LONGEST_TEXT] if isinstance(v, str | bytes) else v for v in values])
         by_column = {c: [row[i] for row in rows] for i, c in enumerate(columns)}
+        for c in self._truths.intersection(columns):  # SQLite stores them as numbers
+            by_column[c] = [bool(v) if isinstance(v, int) else v for v in by_column[c]]
         return from_wkb(np.array(ids, np.int64), by_column, blobs).within(box)
 
 
@@ -178,7 +181,8 @@ def open_layer(file: Path, layer: str, name: Path, logged: bool) -> Iterator[Geo
         if number is None:
             raise ChartError(f"its layer {layer!r} hides the numbers of its features.", path=name, hint=_AGAIN)
         size = sum(p.stat().st_size for p in (file, file.with_name(f"{file.name}-wal")) if p.exists())
-        yield GeoPackageLayer(fields, _crs(db, srs, name), db, layer, number, geometry, size)
+        truths = frozenset(own for _, own, kind, *_ in columns if str(kind).strip().upper() in ("BOOLEAN", "BOOL"))
+        yield GeoPackageLayer(fields, _crs(db, srs, name), db, layer, number, geometry, truths, size)
 
 
 def _crs(db: sqlite3.Connection, srs: Any, name: Path) -> str | None:
