@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import rasterio
 from chart_maker import write_chart
 from run_maker import make_run
 from workshop import COMMANDS, Inputs, run
@@ -108,3 +110,51 @@ def test_lines_in_a_pipe_are_whole(workshop: Inputs) -> None:
     done = run("evaluate", workshop.prediction, "--labels", workshop.labels, "--out", workshop.folder.parent / "piped")
     assert "away_from_borders" in done.stdout and "…" not in done.stdout
     assert "loss" not in done.stdout and "repeat" not in done.stdout, "one map has neither"
+
+
+def _changed(raster: Path, change: str) -> None:
+    """Write a raster with fewer bands, a smaller size, another place or another CRS, in place of another."""
+    if change == "missing":
+        return raster.unlink()
+    with rasterio.open(raster) as d:
+        values, profile, names = d.read(), {**d.profile, "driver": "GTiff"}, list(d.descriptions)
+    if change == "bands":
+        values, names = values[:-1], names[:-1]
+    if change == "names":
+        names = names[::-1]
+    if change == "size":
+        values = values[:, :-1]
+    if change == "place":
+        profile["transform"] *= profile["transform"].translation(1, 0)
+    if change == "crs":
+        profile["crs"] = "EPSG:3031"
+    if change == "shorter":
+        raster.write_bytes(raster.read_bytes()[:1000])
+        return None
+    profile |= {"count": len(values), "height": values.shape[1], "width": values.shape[2]}
+    with rasterio.open(raster, "w", **profile) as d:
+        d.write(values)
+        d.descriptions = names
+    with raster.open("ab") as f:
+        f.write(bytes(10_000_000))  # not shorter than before
+    return None
+
+
+CHANGES = ("size", "place", "crs", "shorter", "missing")
+
+
+@pytest.mark.parametrize(
+    ("result", "change"),
+    [("product.tif", change) for change in ("bands", "names", *CHANGES)] + [("labels.tif", c) for c in CHANGES],
+)
+def test_a_raster_that_its_record_does_not_describe_is_a_problem(
+    result: str, change: str, workshop: Inputs, tmp_path: Path
+) -> None:
+    folder = shutil.copytree({"product.tif": workshop.prepared, "labels.tif": workshop.labels}[result], tmp_path / "r")
+    assert run("info", folder).exit_code == 0
+    _changed(folder / result, change)
+    for path in (folder, folder / result.replace(".tif", ".json").replace("labels", "label")):
+        done = run("info", path)
+        assert done.exit_code == 1 and done.stderr.count("problem: ") == 1, done.stderr
+        assert f"problem: {folder / result}: " in done.stderr
+        assert "ake both again." in done.stderr

@@ -16,6 +16,7 @@ from floemap.datasets.ai4arctic.scenes import parse_name
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError, OutputError, ProductError
 from floemap.files import regular_file
 from floemap.icechart.read.sources import datasets_of
+from floemap.own_rasters import raster_problems
 from floemap.own_results import RECORDS, describe_result
 from floemap.results.folders import told_sources
 from floemap.results.stage import recorded, refuse_within, write_json
@@ -114,7 +115,8 @@ def _describe(path: Path, layer: str | None, crs: str | None) -> Description:
         return _scene_file(path)
     result = describe_result(path)
     if result is not None:
-        whole = _prepared(path.parent) if result[0]["kind"] == "prepared product" else Description(*result)
+        folder = Path(result[0]["path"])
+        whole = _prepared(folder) if result[0]["kind"] == "prepared product" else _result(*result)
         return whole if path.name in RECORDS else _part_of(whole, path, Path(result[0]["path"]).resolve())
     if suffix in (".tif", ".tiff"):
         return _raster(path)
@@ -172,7 +174,7 @@ def _folder(path: Path) -> Description:
         return _prepared(path)
     result = describe_result(path)
     if result is not None:
-        return Description(*result)
+        return _result(*result)
     if datasets_of(path):
         return _chart(path, None, None)
     held = [(kind, p.name) for p in sorted(path.iterdir())[:_MOST] if (kind := _kind_of(p)) is not None]
@@ -273,23 +275,29 @@ def _scene_file(path: Path) -> Description:
 
 
 def _prepared(folder: Path) -> Description:
-    from floemap.cog import read_geobox
+    from floemap.sentinel1.bands import BANDS
     from floemap.sentinel1.describe import describe_prepared, prepared_lines
 
     facts = describe_prepared(folder)
-    problems = []
     try:
         lines = prepared_lines(facts)
     except MISSHAPEN as e:
         raise FloemapError(f"lacks a field or has a wrong value: {e}.", path=folder / "product.json") from e
-    layers = sorted(path.parent.name for path in (folder / "layers").glob("*/layer.json"))
+    problems = list(raster_problems(folder / "product.json", facts, {"product.tif": [b.name for b in BANDS]}))
+    layers = sorted((folder / "layers").glob("*/layer.json"))
     if layers:
-        facts, lines = {**facts, "layers": layers}, [*lines, ("Layers", ", ".join(layers))]
-    try:
-        read_geobox(folder / "product.tif")
-    except FloemapError as e:
-        problems.append(str(e))
-    return Description(facts, lines, tuple(problems))
+        names = [path.parent.name for path in layers]
+        facts, lines = {**facts, "layers": names}, [*lines, ("Layers", ", ".join(names))]
+        problems += [problem for path in layers for problem in raster_problems(path, recorded(path))]
+    return Description(facts | {"problems": problems}, lines, tuple(problems))
+
+
+def _result(facts: dict[str, Any], lines: list[tuple[str, str]]) -> Description:
+    """Return the description of the result of a command, with what is wrong with its rasters."""
+    folder = Path(facts["path"])
+    record = next(folder / name for name in RECORDS if (folder / name).is_file())
+    problems = tuple(raster_problems(record, facts["record"]))
+    return Description(facts | {"problems": list(problems)}, lines, problems)
 
 
 def _checkpoint(path: Path) -> Description:
