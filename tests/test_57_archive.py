@@ -7,6 +7,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import dask
 import psutil
@@ -460,6 +461,49 @@ def test_a_product_that_hangs_is_ended_at_its_limit_and_the_rest_charted(
     row = rows(folder)["slow"]
     assert (row["state"], row["tries"]) == ("failed", "1")
     assert not (folder / ".stopped").exists()
+
+
+#: What is wrong in a call, and the words that say so. The current folder is empty.
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a folder without products": ({"scenes": "."}, "contains no product"),
+    "a pattern": ({"scenes": "*.zip"}, "no product matches"),
+    "a model": ({"models": ["m.safetensors"]}, "m.safetensors: does not exist"),
+    "a land mask": ({"land_mask": "land.gpkg"}, "land.gpkg: does not exist"),
+    "a device": ({"device": "cuda:99"}, "there is no GPU 'cuda:99'"),
+    "a pixel size": ({"settings": ChartSettings.checked(prepare={"resolution_m": 300.0})}, "300 m are requested"),
+    "a grid": ({"settings": ChartSettings.checked(prepare={"grid": "image"})}, "prepare.grid is image"),
+    "a cluster": ({"cluster": "slurm"}, "is not a cluster"),
+    "processes of a cluster that runs": ({"cluster": "tcp://host:8786", "jobs": 2}, "--jobs"),
+    "a dashboard": ({"dashboard": "anywhere"}, "is not the address of a dashboard"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_wrong_is_said_before_a_cluster_starts(
+    wrong: str, workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("a cluster started")
+
+    monkeypatch.setattr("floemap.archive.archive.connected", start)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    given, words = WRONG[wrong]
+    call: dict[str, Any] = {"scenes": workshop.prepared, "models": [workshop.model], "settings": SETTINGS} | given
+    with pytest.raises(FloemapError, match=re.escape(words)):
+        chart_archive(out=tmp_path / "charts", **call)
+    assert not (tmp_path / "charts").exists(), "and before anything is written"
+
+
+def test_a_product_that_is_not_there_needs_no_cluster(
+    workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("floemap.archive.archive.connected", None)
+    done = chart_archive([tmp_path / "a.zip", tmp_path / "b.SAFE"], [workshop.model], tmp_path / "charts", SETTINGS)
+    assert done.failed == [tmp_path / "a.zip", tmp_path / "b.SAFE"]
+    assert ["does not exist" in str(o.error) for o in done.outcomes] == [True, True]
+    assert {name: row["state"] for name, row in rows(done.folder).items()} == {"a": "failed", "b": "failed"}
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("nan"), float("inf"), 1e9])

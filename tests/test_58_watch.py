@@ -333,6 +333,35 @@ def test_prepared_products_are_not_kept_where_they_would_be_charted(workshop: In
         watch_folder(tmp_path, [workshop.model], tmp_path / "out", prepared=tmp_path / "kept")
 
 
+@pytest.mark.parametrize("minutes", [None, 5.0])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"folder": "nowhere"}, "nowhere: does not exist"),
+        ({"models": ["m.safetensors"]}, "m.safetensors: does not exist"),
+        ({"land_mask": "land.gpkg"}, "land.gpkg: does not exist"),
+        ({"device": "cuda:99"}, "there is no GPU 'cuda:99'"),
+        ({"settings": ChartSettings.checked(prepare={"resolution_m": 300.0})}, "300 m are requested"),
+    ],
+    ids=lambda value: str(next(iter(value))) if isinstance(value, dict) else "",
+)
+def test_what_is_wrong_is_said_before_products_are_waited_for(
+    wrong: dict[str, Any],
+    words: str,
+    minutes: float | None,
+    workshop: Inputs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("floemap.archive.watch._charting", None)
+    (tmp_path / "incoming").mkdir()
+    monkeypatch.chdir(tmp_path)
+    call: dict[str, Any] = {"folder": "incoming", "models": [workshop.model]} | wrong
+    with pytest.raises(FloemapError, match=re.escape(words)):
+        watch_folder(out="charts", product_minutes=minutes, **call)
+    assert not (tmp_path / "charts").exists(), "and before anything is written"
+
+
 # --- what the catalogue publishes
 
 

@@ -10,23 +10,25 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from floemap.archive.answers import final_answers
-from floemap.archive.cluster import LOCAL, LOOPBACK, Cluster, connected
+from floemap.archive.cluster import LOCAL, LOOPBACK, Cluster, check_cluster, connected
 from floemap.archive.limit import TRACES, checked_minutes
 from floemap.archive.manifest import COLLECTION, TABLE, Manifest
 from floemap.archive.rows import waiting_row
 from floemap.archive.scenes import find_scenes
-from floemap.archive.work import Answer, Order
-from floemap.errors import OutputError
+from floemap.archive.work import Answer, Order, answer_of
+from floemap.errors import FloemapError, OutputError, ProductError
+from floemap.files import regular_file
 from floemap.icechart.land import describe_land
-from floemap.inference.draftchart.chart import DraftChart
+from floemap.inference.draftchart.chart import DraftChart, check_call
 from floemap.inference.draftchart.settings import ChartSettings
-from floemap.inference.predict.model_files import find_models
+from floemap.inference.predict.model_files import check_computation, find_models
 from floemap.outcomes import Outcome
 from floemap.progress import Progress, silent
 from floemap.remote.address import Address, path_of
@@ -150,7 +152,21 @@ def chart_archive(
         minutes=checked_minutes(product_minutes),
         most_tries=retries + 1,
     )
+    check_call(files, order.settings, order.land_mask)
+    check_cluster(cluster, jobs, dashboard)
+    if cluster == LOCAL:
+        check_computation(engine, precision, device)
     land = describe_land(order.land_mask)
+
+    def answers() -> Generator[tuple[Answer, int]]:
+        refused = _refused(scenes_found) if cluster == LOCAL else {}  # other machines may see other files
+        for product, error in refused.items():
+            yield answer_of(Outcome(product, None, error), 0.0), 1
+        if rest := [p for p in scenes_found if p not in refused]:
+            with connected(cluster, jobs=jobs, retries=retries, dashboard=dashboard) as there:
+                announce(there)
+                yield from final_answers(there, order, rest, retries)
+
     with alone_in(folder, "charts an archive in"):
         refuse_foreign_files(folder, STAGE, (TABLE, COLLECTION))
         shutil.rmtree(folder / TRACES, ignore_errors=True)  # of an earlier call
@@ -168,15 +184,24 @@ def chart_archive(
 
         write_json(folder / STAGE.record, record)  # so that the table is known as this stage's
         try:
-            with connected(cluster, jobs=jobs, retries=retries, dashboard=dashboard) as there:
-                announce(there)
-                found = _collect(
-                    final_answers(there, order, scenes_found, retries), products, manifest, finished, progress
-                )
+            with closing(answers()) as arriving:
+                found = _collect(arriving, products, manifest, finished, progress)
         finally:
             write_all()
             shutil.rmtree(folder / TRACES, ignore_errors=True)
     return Archive(folder, tuple(found[product] for product in products))
+
+
+def _refused(products: Sequence[Path | Address]) -> dict[Path, FloemapError]:
+    """Return the products that need no worker to fail, each with its error: paths that lead to nothing to be read."""
+    found: dict[Path, FloemapError] = {}
+    for product in products:
+        if isinstance(product, Path) and not os.path.isdir(product):  # noqa: PTH112  Path.is_dir may raise an error
+            try:
+                regular_file(product, ProductError)
+            except ProductError as e:
+                found[product] = e
+    return found
 
 
 def _collect(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 LOCAL = "local"
 #: Address of the dashboard of a local cluster: loopback only, any free port.
 LOOPBACK = "127.0.0.1:0"
+#: The host may be left out; that of IPv6 is in brackets.
+_DASHBOARD = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]*):[0-9]{1,5}")
 #: Seconds to wait for the answer of a scheduler.
 _ANSWER_S = 30
 #: Seconds for the processes of a local cluster to start, and to end before they are killed.
@@ -126,6 +130,26 @@ class Cluster:
         return {worker["name"] for worker in told["workers"].values() if worker["status"] == "running"}
 
 
+def check_cluster(cluster: str, jobs: int | None, dashboard: str = LOOPBACK) -> None:
+    """Check the parameters of :func:`connected`, without connecting to anything.
+
+    Raises
+    ------
+    FloemapError, ConfigError
+        As :func:`connected` does.
+    """
+    if find_spec("distributed") is None:
+        message = "an archive is charted with the package distributed, which is not installed."
+        raise FloemapError(message, hint=how_to_install("archive"))
+    if cluster != LOCAL:
+        _refuse_jobs(cluster, jobs)
+        _scheduler(cluster)
+    elif not _DASHBOARD.fullmatch(dashboard):
+        raise ConfigError(
+            f"{dashboard!r} is not the address of a dashboard.", hint="Give HOST:PORT; 0 is any free port."
+        )
+
+
 @contextmanager
 def connected(cluster: str, *, jobs: int | None, retries: int, dashboard: str = LOOPBACK) -> Iterator[Cluster]:
     """Connect to a cluster while the block runs; a local one begins and ends with it.
@@ -148,11 +172,8 @@ def connected(cluster: str, *, jobs: int | None, retries: int, dashboard: str = 
     ConfigError
         If the cluster is none of these, or `jobs` is given for one that is running.
     """
-    try:
-        import distributed
-    except ImportError as e:
-        message = "an archive is charted with the package distributed, which is not installed."
-        raise FloemapError(message, hint=how_to_install("archive")) from e
+    check_cluster(cluster, jobs, dashboard)
+    import distributed
 
     with ExitStack() as stack:
         if cluster == LOCAL:
@@ -162,7 +183,6 @@ def connected(cluster: str, *, jobs: int | None, retries: int, dashboard: str = 
             there = Cluster(client, local.cluster.dashboard_link or "", 0, local)
             yield replace(there, workers=_started(there))
         else:
-            _refuse_jobs(cluster, jobs)
             where = _scheduler(cluster)
             try:
                 client = stack.enter_context(distributed.Client(timeout=_ANSWER_S, **where))

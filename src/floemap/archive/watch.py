@@ -18,9 +18,10 @@ from floemap.archive.limit import checked_minutes
 from floemap.archive.rows import row_of_chart
 from floemap.archive.work import Order, may_pass
 from floemap.errors import ConfigError, FloemapError
-from floemap.inference.draftchart.chart import ChartCall, DraftChart
+from floemap.files import existing_folder
+from floemap.inference.draftchart.chart import ChartCall, DraftChart, check_call
 from floemap.inference.draftchart.settings import ChartSettings
-from floemap.inference.predict.model_files import LoadedModels, ModelFile, find_models
+from floemap.inference.predict.model_files import LoadedModels, ModelFile, check_computation, find_models
 from floemap.outcomes import Outcome, each_product
 from floemap.progress import Progress
 from floemap.results.stage import alone_in
@@ -132,6 +133,9 @@ def watch_folder(
         device=device,
         overwrite=False,
     )
+    existing_folder(folder, "Give the folder in which products arrive.")
+    check_call(files, order.settings, order.land_mask)
+    check_computation(engine, precision, device)
     arrivals = Arrivals(Path(folder), settle_s=settle_s, patience_s=0.0 if once else patience_s)
     with (
         alone_in(Path(out), "watches for"),

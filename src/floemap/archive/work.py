@@ -108,7 +108,7 @@ def chart_products(order: Order, products: Sequence[Path | Address]) -> list[Ans
 
         def finished(outcome: Outcome[DraftChart]) -> None:
             nonlocal begun
-            answer = _answer(outcome, time.monotonic() - begun)
+            answer = answer_of(outcome, time.monotonic() - begun)
             if limit is not None and (traces := limit.stopped(outcome.product)):
                 failed = isinstance(outcome.error, TookTooLongError)  # without another try
                 passing = answer.passing and not failed and len(traces) < order.most_tries
@@ -156,7 +156,8 @@ def _loaded(
     return LoadedModels(files, engine, precision, device)
 
 
-def _answer(outcome: Outcome[DraftChart], seconds: float) -> Answer:
+def answer_of(outcome: Outcome[DraftChart], seconds: float) -> Answer:
+    """Return the answer that tells of the outcome of a product, on which some seconds were spent."""
     error = outcome.error
     if outcome.result is not None:
         try:

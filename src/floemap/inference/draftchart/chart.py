@@ -169,8 +169,40 @@ def make_charts(
         return each_product(paths, work, progress_of=progress_of, finished=finished, hopeless=lambda: ready.failed)
 
 
+def check_call(models: Sequence[ModelFile], settings: ChartSettings, land_mask: str | Path | None) -> None:
+    """Check what can be checked without a product, so that errors which concern all charts are reported before any.
+
+    Raises
+    ------
+    ConfigError
+        If the settings are not those of charts.
+    ModelError
+        If another pixel size is asked for than that of the models.
+    ChartError
+        If the land mask cannot be read.
+    """
+    own, model = settings.prepare, models[0]
+    if own.grid == "image":
+        raise ConfigError("prepare.grid is image, and a draft chart is a map.", hint="Leave it out, or set polar.")
+    if "resolution_m" in own.model_fields_set and not math.isclose(
+        own.resolution_m, model.resolution_m, rel_tol=RESOLUTION_TOLERANCE
+    ):
+        raise ModelError(
+            f"was trained on pixels of {model.resolution_m:g} m; {own.resolution_m:g} m are requested.",
+            path=model.path,
+            hint="Leave --resolution out, or take a model of that pixel size.",
+        )
+    describe_land(land_mask)
+
+
 class ChartCall:
-    """What all charts of a call have in common, and the work of :func:`floemap.outcomes.each_product`."""
+    """What all charts of a call have in common, and the work of :func:`floemap.outcomes.each_product`.
+
+    Raises
+    ------
+    ConfigError, ModelError, ChartError
+        As :func:`check_call` does.
+    """
 
     def __init__(
         self,
@@ -186,6 +218,7 @@ class ChartCall:
         self.land_mask = None if land_mask is None else Path(land_mask)
         self.prepared = None if prepared is None else Path(prepared)
         self._standing: list[str] | None = None
+        check_call(models.files, self.settings, self.land_mask)
 
     def make(self, product: Path, made: Collection[Path], progress: Progress) -> DraftChart:
         """Make the chart of a product; `made` are the folders of this call, which it must not replace."""
@@ -332,7 +365,7 @@ def _with_tolerance(settings: ChartSettings, maps: SceneMaps) -> ChartSettings:
 
 
 def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> ChartSettings:
-    """Return the settings with the model's pixel size; refuse another one before any work is done."""
+    """Return the settings with the model's pixel size; refuse those that the source takes no part in."""
     own = settings.prepare
     if source.prepared:
         if own.model_fields_set:
@@ -347,12 +380,6 @@ def _fitted(settings: ChartSettings, model: ModelFile, source: ChartSource) -> C
         raise ConfigError(f"is a file of AI4Arctic, which takes no {' or '.join(other)}.", path=source.path, hint=hint)
     if "resolution_m" not in own.model_fields_set:
         return settings.model_copy(update={"prepare": own.model_copy(update={"resolution_m": model.resolution_m})})
-    if not math.isclose(own.resolution_m, model.resolution_m, rel_tol=RESOLUTION_TOLERANCE):
-        raise ModelError(
-            f"was trained on pixels of {model.resolution_m:g} m; {own.resolution_m:g} m are requested.",
-            path=model.path,
-            hint="Leave --resolution out, or take a model of that pixel size.",
-        )
     return settings
 
 

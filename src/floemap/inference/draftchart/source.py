@@ -10,7 +10,7 @@ from typing import Any
 from floemap.cog import open_raster, read_geobox
 from floemap.datasets.ai4arctic.files import open_scene_file
 from floemap.datasets.ai4arctic.prepare import prepare_scene
-from floemap.errors import MISSHAPEN, ConfigError, ProductError
+from floemap.errors import MISSHAPEN, ProductError
 from floemap.grid import map_crs_of
 from floemap.progress import Progress
 from floemap.results.stage import SCHEMA_VERSION, is_newer, read_json, sha256
@@ -138,8 +138,6 @@ def prepare_source(
     """
     if source.prepared:
         return _open_prepared(source.path)
-    if settings.grid == "image":
-        raise ConfigError("prepare.grid is image, and a draft chart is a map.", hint="Leave it out, or set polar.")
     if source.of_ai4arctic:
         made = prepare_scene(source.path, folder, settings, overwrite=overwrite, progress=progress)
     else:

@@ -62,16 +62,25 @@ def make_network(
     ModelError
         If the engine cannot run the model.
     """
-    if engine not in get_args(Engine):
-        raise ConfigError(f"there is no engine {engine!r}.", hint=known_names(engine, get_args(Engine)))
-    where = choose_device(device, "cpu" if engine == "openvino" else None)
-    chosen = choose_precision(precision, where)
+    where, chosen = choose_computation(engine, precision, device)
     if engine == "openvino":
         network = _in_openvino(prepare_network(model, where, "fp32"), chosen)
     else:
         network = prepare_network(model, where, chosen)
     hardware = torch.cuda.get_device_name(where) if where.type == "cuda" else ""
     return network, Computation(engine, chosen, str(where), hardware, torch.get_num_threads())
+
+
+def choose_computation(
+    engine: Engine, precision: Precision, device: str
+) -> tuple[torch.device, Literal["fp32", "bf16"]]:
+    """Return device and precision of a computation; parameters and ConfigError as of :func:`make_network`."""
+    if engine not in get_args(Engine):
+        raise ConfigError(f"there is no engine {engine!r}.", hint=known_names(engine, get_args(Engine)))
+    where = choose_device(device, "cpu" if engine == "openvino" else None)
+    if engine == "openvino":
+        _openvino()
+    return where, choose_precision(precision, where)
 
 
 def choose_device(wanted: str, only: str | None = None) -> torch.device:

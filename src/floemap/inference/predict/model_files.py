@@ -175,10 +175,33 @@ def find_models(models: Sequence[str | Path] | None) -> tuple[ModelFile, ...]:
     return found
 
 
+def check_computation(engine: Engine, precision: Precision, device: str) -> None:
+    """Refuse an engine, precision or device that this machine does not have, before any work.
+
+    The usual ones need no check. Then torch is not imported, which takes a second and is done beside other work.
+
+    Raises
+    ------
+    ConfigError
+        With what there is.
+    """
+    if (engine, precision, device) != ("torch", "auto", "auto"):
+        from floemap.inference.predict.engines import choose_computation
+
+        choose_computation(engine, precision, device)
+
+
 class LoadedModels:
-    """The models of a call, loaded once, by a thread, while the first product is prepared."""
+    """The models of a call, loaded once, by a thread, while the first product is prepared.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`check_computation` does.
+    """
 
     def __init__(self, files: tuple[ModelFile, ...], engine: Engine, precision: Precision, device: str) -> None:
+        check_computation(engine, precision, device)
         self.files = files
         self.configuration = {"engine": engine, "precision": precision, "device": device}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="floemap-load")
