@@ -255,9 +255,9 @@ def stand_in(tried: list[str], products: Sequence[Path]) -> list[Answer]:
         busy = OutputError("cannot be written.", path=product)
         busy.__cause__ = OSError(errno.EIO, "broken")
         if product.name == "busy" or (product.name == "busy once" and tried.count("busy once") == 1):
-            answers.append(work._answer(Outcome(product, None, busy), 1.0))
+            answers.append(work.answer_of(Outcome(product, None, busy), 1.0))
         elif product.name == "damaged":
-            answers.append(work._answer(Outcome(product, None, ProductError("is damaged.", path=product)), 1.0))
+            answers.append(work.answer_of(Outcome(product, None, ProductError("is damaged.", path=product)), 1.0))
         else:
             answers.append(Answer(Outcome(product, DraftChart(product), None), Row(product.name, "p", "charted")))
     return answers
