@@ -98,6 +98,10 @@ class UnreachableError(DownloadError):
     """A server that is busy or does not answer; further requests to it are not worthwhile now."""
 
 
+#: Packages of the extra "learn", which training and prediction need.
+PACKAGES_OF_LEARNING = frozenset({"torch", "lightning_fabric", "safetensors"})
+
+
 def how_to_install(extra: str) -> str:
     """Return the hint for a missing package: which of floemap's extras contains it, and how to install that.
 

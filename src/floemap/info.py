@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from floemap.datasets.ai4arctic.scenes import parse_name
-from floemap.errors import MISSHAPEN, ConfigError, FloemapError, OutputError, ProductError
+from floemap.errors import MISSHAPEN, PACKAGES_OF_LEARNING, ConfigError, FloemapError, OutputError, ProductError
 from floemap.files import regular_file
 from floemap.icechart.read.sources import datasets_of
 from floemap.own_rasters import raster_problems
@@ -25,6 +25,7 @@ from floemap.zips import UNREADABLE
 
 if TYPE_CHECKING:
     from floemap.icechart.read.sigrid3 import Chart
+    from floemap.study.settings import Study
 
 #: Kinds of files in folders by suffix, and the further files of a shapefile.
 _BY_SUFFIX: Mapping[str, str] = {
@@ -224,10 +225,25 @@ def _settings(path: Path) -> Description:
             f"is TOML, but has none of the keys that floemap knows: {', '.join(keys) or 'it is empty'}.", path=path
         )
     try:
-        found = kind.from_toml(path).model_dump(mode="json", exclude_unset=True)
-    except ConfigError as e:
-        return Description(facts, lines, (str(e),))
+        read = kind.from_toml(path)
+        unchecked = _checked(read) if isinstance(read, Study) else None
+    except FloemapError as e:
+        return Description(facts, lines, (str(e if e.path else ConfigError(e.message, path=path, hint=e.hint)),))
+    found = read.model_dump(mode="json", exclude_unset=True)
+    lines += [("Not checked", unchecked)] if unchecked else []
     return Description(facts | {"settings": found}, [*lines, *_set(found)])
+
+
+def _checked(study: Study) -> str | None:
+    """Check all trainings of a study, without their files; return what was not checked."""
+    from floemap.study.cells import check_without_files
+
+    try:
+        return check_without_files(study)
+    except ModuleNotFoundError as e:
+        if e.name not in PACKAGES_OF_LEARNING:
+            raise
+        return f"losses and models, which need the package {e.name}"
 
 
 def _set(values: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, str]]:

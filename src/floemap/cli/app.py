@@ -27,7 +27,7 @@ from rich.logging import RichHandler
 from floemap.cli.settings_options import settings_parameter
 from floemap.cli.streams import nobody_reads
 from floemap.cli.terminal import Group, LineFormatter, Terminal
-from floemap.errors import FloemapError, how_to_install, of_system
+from floemap.errors import PACKAGES_OF_LEARNING, FloemapError, how_to_install, of_system
 from floemap.progress import milestones
 from floemap.results.stage import os_errors
 from floemap.stopping import TRY_AGAIN, Stopped, stopped_by_signals
@@ -83,8 +83,6 @@ def group(name: str, help: str) -> typer.Typer:
     return sub
 
 
-#: Packages of the extra "learn", which training and prediction need.
-_LEARN = {"torch", "lightning_fabric", "safetensors"}
 #: Format of a line of a log file, and of its time, which sorts.
 _LINE, _TIME = "%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"
 
@@ -147,7 +145,7 @@ def command(
                     words = str(known)
                 elif isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EIO):
                     words = f"what was to be shown or written is not whole: {e.strerror}. Repeat the command."
-                elif isinstance(e, ModuleNotFoundError) and e.name in _LEARN:
+                elif isinstance(e, ModuleNotFoundError) and e.name in PACKAGES_OF_LEARNING:
                     words = f"this command needs {e.name}, which is not installed. {how_to_install('learn')}"
                 else:
                     words = f"unexpected {type(e).__name__}: {e}. --debug shows where it happened; please report it."

@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError
 from floemap.own_legends import chosen_legend
 from floemap.study.settings import AxisValue, Study
-from floemap.study.split import held_out
+from floemap.study.split import ROLES, checked_roles, held_out
 
 #: Axis that a leave-one-out split adds.
 HELD_OUT = "split.held_out"
@@ -123,20 +124,52 @@ def check_cells(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
     if study.split.kind == "lists" and not study.split.test:
         raise ConfigError("the split has no scene for test, but a comparison needs one.", hint="Give [split] test.")
     cells = plan(study, scenes)
+    checked = set()
     for cell in cells:
-        check_cell(cell.study)
+        once = cell.study.model_dump_json(exclude={"training": {"seed"}, "compare": True})
+        if once not in checked:
+            check_cell(cell.study, scenes)
+        checked.add(once)
     return cells
 
 
-def check_cell(study: Study) -> None:
-    """Check losses, model, loggers and atrous rates of one training, so that errors are reported before any work.
+def check_cell(study: Study, scenes: Sequence[str], needed: Sequence[Role] = ROLES) -> None:
+    """Check one training so that errors are reported before any work: its settings, split, and the files of its model.
+
+    Parameters
+    ----------
+    study
+        The settings.
+    scenes
+        Names of the scenes.
+    needed
+        Uses of scenes of which the split must have a part.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`check_settings` does, or if the split does not fit the scenes.
+    ModelError
+        If the checkpoint to start from, or the weights of the encoder, cannot be used.
+    """
+    from floemap.learning.models.registry import check_encoder_weights
+    from floemap.learning.models.start import check_start
+
+    check_settings(study)
+    checked_roles(study.split, tuple(scenes), needed)
+    check_encoder_weights(study.model, study.data.bands)
+    check_start(study.model, chosen_legend(study.data.legend), study.data.bands, study.data.resolution_m)
+
+
+def check_settings(study: Study) -> None:
+    """Check losses, model, loggers and atrous rates of one training: names, options, and whether they fit each other.
 
     Raises
     ------
     ConfigError
         If no loss, model or logger has that name, a loss or its parameters do not fit, or crops never reach a rate.
     ModelError
-        If the checkpoint to start from cannot be read.
+        If the rates are those of a checkpoint to start from, and it cannot be read.
     """
     from floemap.learning.losses.tasks import task_losses
     from floemap.learning.models.atrous import with_rates
@@ -148,6 +181,39 @@ def check_cell(study: Study) -> None:
     check_model(study.model)
     logger_classes(study.training.loggers)
     with_rates(study.learning())
+
+
+def check_without_files(study: Study) -> str | None:
+    """Check all trainings of a study and its variants, as far as this reads no other file and runs no code of a user's.
+
+    Returns
+    -------
+    What is not checked, as a sentence; None if that is nothing.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`plan` and :func:`check_settings` do.
+    """
+    losses = tuple(dict.fromkeys([*study.compare.losses, *study.compare.variants]))
+    one = study.compare.model_copy(update={"repeats": 1, "losses": losses})
+    split = study.split.model_copy(update={"held_out": "one"})  # which scenes there are is not known
+    cells = plan(study.model_copy(update={"compare": one, "split": split}), ())
+    foreign: dict[str, None] = {}
+    for training in (study, *(cell.study for cell in cells)):
+        own = [name for name in _named(training) if ":" in name]
+        foreign.update(dict.fromkeys(own))
+        if not own:
+            # The rates may be those of the checkpoint.
+            model = training.model.model_copy(update={"start_from": None})
+            check_settings(training.model_copy(update={"model": model}))
+    return f"trainings with {', '.join(foreign)}, which would have to be imported" if foreign else None
+
+
+def _named(study: Study) -> tuple[str, ...]:
+    """Return the names of models, losses and loggers, which are import strings where they are the user's."""
+    losses = (study.loss.name, *(task.loss or "" for task in study.tasks.values()))
+    return (study.model.name, *losses, *study.training.loggers)
 
 
 def with_changes(study: Study, changes: Mapping[str, JsonValue]) -> Study:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from floemap.datasets.extremeearth.scenes import Role
 from floemap.errors import ConfigError, FloemapError
 from floemap.files import writable_name
 from floemap.learning.training.launched import place, tasks
@@ -33,7 +34,7 @@ from floemap.results.stage import (
 )
 from floemap.study.beside import Outcome, run_beside
 from floemap.study.cells import HELD_OUT, Cell, check_cell, check_cells
-from floemap.study.data import check_layers, find_scenes, make_data
+from floemap.study.data import check_files, check_layers, find_scenes, make_data
 from floemap.study.run import run_cell, train_on
 from floemap.study.scene import StudyScene
 from floemap.study.settings import Study
@@ -135,6 +136,7 @@ def checked_plan(study: Study, out: Path) -> tuple[Study, tuple[Cell, ...]]:
     study = resolved(study)
     writable_name(out)
     cells = check_cells(study, [s.name for s in find_scenes(study.data)])
+    check_files(study.data)
     check_layers(study.all_data(), data_folder(study, out))
     paths = RunPaths(out)
     refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables, paths.leaderboard)])
@@ -325,12 +327,14 @@ def train_model(
         If scenes or the split cannot be prepared, or training fails.
     """
     study = resolved(study)
-    check_cell(study)  # errors are reported before any work
     place()  # refuses processes without ranks
     out = Path(out)
     writable_name(out)
-    find_scenes(study.data)
+    # Errors are reported before any work.
+    needed: tuple[Role, ...] = ("train", "validation")
+    check_cell(study, [s.name for s in find_scenes(study.data)], needed)
     data = data_folder(study, out)
+    check_files(study.data)
     check_layers(study.data, data)
     with remembering(DataPaths(data).seen, verify=verify):
         with one_at_a_time(data):  # the first of several processes makes them; the others wait and find them
@@ -340,7 +344,7 @@ def train_model(
             scenes,
             out,
             DataPaths(data),
-            needed=("train", "validation"),
+            needed=needed,
             overwrite=overwrite,
             progress=part_of(progress, 1, 2, "training"),
         )

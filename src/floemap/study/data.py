@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -138,6 +139,32 @@ def _failure(failed: Mapping[str, FloemapError], scenes: int) -> FloemapError:
     same = {type(e) for e in failed.values()} == {type(first)}
     kind = type(first) if same else FloemapError
     return kind(words, hint="The others are finished, and are kept.")
+
+
+def check_files(settings: DataSettings) -> None:
+    """Check that the products and charts of all scenes are there, before any work.
+
+    Raises
+    ------
+    FloemapError
+        If one is not; the message begins with the name of the scene.
+    """
+    failed: dict[str, FloemapError] = {}
+    found = find_scenes(settings)
+    for scene in found:
+        try:
+            for path in (scene.product, scene.chart, scene.truth):
+                if path is not None and not os.path.isdir(path):  # noqa: PTH112  Path.is_dir may raise an error
+                    regular_file(path)
+        except FloemapError as e:
+            failed[scene.name] = e
+    if failed:
+        name, first = next(iter(failed.items()))
+        several = (
+            "" if len(failed) == 1 else f"files of {len(failed)} of {len(found)} scenes are missing. The first is of "
+        )
+        first.message = f"{several}scene {name}: {first.message}"
+        raise first
 
 
 def check_layers(settings: DataSettings, out: Path | None) -> None:

@@ -20,7 +20,7 @@ from floemap.errors import ConfigError
 from floemap.results.stage import as_written, read_json
 from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.study.cells import HELD_OUT, Cell, check_cells
-from floemap.study.data import check_layers, find_scenes
+from floemap.study.data import check_files, check_layers, find_scenes
 from floemap.study.settings import Study
 from floemap.study.split import roles_of
 from floemap.study.table import resolved
@@ -94,15 +94,12 @@ def dry_run(study: Study, device: str = "auto") -> DryRun:
     """
     study = resolved(study)
     found = find_scenes(study.data)
+    check_files(study.data)
     check_layers(study.all_data(), study.data.cache)
     names = tuple(s.name for s in found)
     cells = check_cells(study, names)
     mpx = sum(_pixels(s, study.data.prepare.resolution_m) for s in found) / 1e6
     roles = {c.name: roles_of(_held_out(c), names) for c in cells}
-    for name, own in roles.items():
-        for role in ("train", "validation", "test"):
-            if role not in own.values():
-                raise ConfigError(f"{name}: the split leaves no part for {role}.", hint="Choose another [split].")
     measured: dict[str, tuple[float, int]] = {}
     steps, step_s, epochs, parameters = {}, {}, {}, 0
     kind = precision = ""

@@ -188,6 +188,14 @@ class DataSettings(Settings):
                 raise ValueError(f"{name}: land is for {DISTANCE}, raster for other layers")
         return layers
 
+    @property
+    def resolution_m(self) -> float | None:
+        """Pixel size of the products, metres; None if it is not known before they are made, or were made before."""
+        made_before = any((scene.product / "product.json").is_file() for scene in self.scenes)
+        return (
+            None if made_before or self.table is not None or self.prepare.grid == "image" else self.prepare.resolution_m
+        )
+
     def label_settings(self, layer: str | None = None) -> LabelSettings:
         """Return the settings of the label stage, with the shares and border distances that scores need."""
         return LabelSettings(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -85,13 +85,10 @@ def share_out(
         If a name is unknown or used twice, a needed use has no part, or parts with different uses overlap.
     """
     by_name = {s.name: s for s in scenes}
-    shares = [_share(part, role, by_name) for part, role in roles_of(settings, tuple(by_name)).items()]
-    for role in needed:
-        if not any(s.role == role for s in shares):
-            raise ConfigError(
-                f"the split leaves no scene for {role}; the scenes are {', '.join(by_name)}.",
-                hint="Add scenes, or choose another [split].",
-            )
+    shares = []
+    for part, role in checked_roles(settings, tuple(by_name), needed).items():
+        name, half = _scene_and_half(part, by_name)
+        shares.append(Share(by_name[name], half, role))
     _refuse_same_product([s for s in shares if s.role == "test"])
     if settings.kind == "official":  # the lists are what others are compared by
         for name, others in shared_orbits(shares).items():
@@ -127,6 +124,26 @@ def roles_of(settings: SplitSettings, names: tuple[str, ...]) -> dict[str, Role]
             if part in roles:
                 raise ConfigError(f"the split names {part} twice.")
             roles[part] = role
+    return roles
+
+
+def checked_roles(settings: SplitSettings, names: tuple[str, ...], needed: Sequence[Role] = ROLES) -> dict[str, Role]:
+    """Return the use of each part, by its name, without reading any scene; see :func:`share_out`.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`roles_of` does, if a part is neither a scene nor half of one, or if a needed use has no part.
+    """
+    roles = roles_of(settings, names)
+    for part in roles:
+        _scene_and_half(part, names)
+    for role in needed:
+        if role not in roles.values():
+            raise ConfigError(
+                f"the split leaves no scene for {role}; the scenes are {', '.join(names)}.",
+                hint="Add scenes, or choose another [split].",
+            )
     return roles
 
 
@@ -219,12 +236,13 @@ def _leave_one_group_out(settings: SplitSettings, names: Sequence[str]) -> dict[
     return roles | {n: "validation" if n in held else "train" for n in learnt}
 
 
-def _share(part: str, role: Role, scenes: Mapping[str, StudyScene]) -> Share:
+def _scene_and_half(part: str, scenes: Collection[str]) -> tuple[str, Half | None]:
+    """Return the scene of a part, and its half."""
     if part in scenes:
-        return Share(scenes[part], None, role)
+        return part, None
     name, _, half = part.rpartition("-")
     if name in scenes and half in ("SW", "NE"):
-        return Share(scenes[name], half, role)  # type: ignore[arg-type]
+        return name, half  # type: ignore[return-value]
     raise ConfigError(
         f"the split names {part!r}, which is neither a scene nor half of one.",
         hint=f"Scenes: {', '.join(scenes)}; halves: NAME-SW and NAME-NE.",

@@ -18,8 +18,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, get_type_hints
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -175,6 +175,7 @@ def arguments(
         )
     else:
         _refuse_unknown(given, make, name)
+        _refuse_other_kinds(given, make, name)
     off = {key: value for key, value in PRETRAINED.items() if key in known and (trained or key not in given)}
     given = filled | given | off
     needed = [key for key, p in known.items() if p.default is p.empty and key not in given]
@@ -219,6 +220,48 @@ def _refuse_unknown(options: Mapping[str, Any], make: Callable[..., Any], name: 
         if key not in known:
             hint = known_names(key, known) if known else "The class has no options."
             raise ConfigError(f"[model.options] for {name}: the key {key!r} is unknown.", hint=hint)
+
+
+#: Kinds of values that settings have, in the words of errors.
+_KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def _refuse_other_kinds(options: Mapping[str, Any], make: Callable[..., Any], name: str) -> None:
+    """Refuse values of another kind than the annotations of their parameters allow, where these say it plainly.
+
+    An annotation that the parameter's own default contradicts says nothing.
+    """
+    try:
+        hints = get_type_hints(make.__init__ if inspect.isclass(make) else make)
+    except Exception:  # an annotation may name what cannot be found
+        return
+    known = _parameters(make, name)
+    for key, value in options.items():
+        kinds = _plain_kinds(hints.get(key))
+        if not kinds or key not in known:
+            continue
+        default = known[key].default
+        if not _is_of(kinds, value) and (default is inspect.Parameter.empty or _is_of(kinds, default)):
+            needed = " or ".join(_KINDS.get(kind, repr(kind)) for kind in kinds)
+            raise ConfigError(f"[model.options] for {name}: {key} is {value!r}: {needed} is needed.")
+
+
+def _is_of(kinds: Sequence[Any], value: Any) -> bool:
+    """Return whether a value is None, of one of the types, or one of the values."""
+    return value is None or any(
+        type(value) is kind or (kind is float and type(value) is int) or value == kind for kind in kinds
+    )
+
+
+def _plain_kinds(annotation: Any) -> list[Any]:
+    """Return the types and values that a parameter takes; none if its annotation allows others than settings have."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return list(inner)
+    if origin in (Union, UnionType):
+        each = [_plain_kinds(a) for a in inner if a is not NoneType]
+        return [kind for kinds in each for kind in kinds] if all(each) else []
+    return [annotation] if annotation in _KINDS else []
 
 
 def _parameters(make: Callable[..., Any], name: str) -> dict[str, inspect.Parameter]:

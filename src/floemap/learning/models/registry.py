@@ -11,7 +11,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from floemap.bands import BandSet
+import torch
+
+from floemap.bands import BandSet, InputBand
 from floemap.errors import ConfigError, known_names
 from floemap.learning.models.aspp import ResNet18Aspp
 from floemap.learning.models.base import SegmentationModel
@@ -54,6 +56,19 @@ def check_model(settings: ModelSettings) -> None:
             f"[model.options] sets {next(iter(settings.options))}, but the model {settings.name} has no options.",
             hint="Its settings in [model] are output_stride, rates and dropout.",
         )
+
+
+def check_encoder_weights(settings: ModelSettings, bands: Sequence[str]) -> None:
+    """Check that the file of pretrained weights can be loaded, before any work.
+
+    Raises
+    ------
+    ModelError
+        As :func:`floemap.learning.models.pretrained.load_encoder` does.
+    """
+    if settings.encoder_weights is not None:
+        with torch.random.fork_rng(devices=[]):
+            build_model(settings, 2, BandSet(tuple(InputBand(name, "1", 0.01) for name in bands)))
 
 
 def build_model(

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from floemap.bands import BandSet
+from floemap.bands import BandSet, InputBand
 from floemap.errors import ModelError
 from floemap.learning.models.base import SegmentationModel, load_tensors
 from floemap.learning.models.checkpoint import Checkpoint, check_fits, load_checkpoint
+from floemap.learning.models.checkpoint_header import find_bands, read_about
 from floemap.learning.models.foreign import Foreign
 from floemap.learning.models.own import is_own
 from floemap.learning.settings import ModelSettings
@@ -69,6 +70,33 @@ def read_start(
             hint="Give [model] the same values, or start from another file.",
         )
     return start
+
+
+def check_start(
+    settings: ModelSettings, legend: Legend, bands: Sequence[str], resolution_m: float | None = None
+) -> None:
+    """Check the checkpoint that a training will start from, before its scenes are prepared.
+
+    Parameters
+    ----------
+    settings, legend
+        As of :func:`read_start`.
+    bands
+        Names of the bands. Units and gaps of layers are not known yet, and count as those of the checkpoint.
+    resolution_m
+        Pixel size of the scenes, None if it is not known yet.
+
+    Raises
+    ------
+    ModelError
+        As :func:`read_start` does.
+    """
+    if settings.start_from is None:
+        return
+    about = read_about(settings.start_from)
+    known = {b.name: b for b in (*find_bands(about, settings.start_from), *PRODUCT_BANDS)}
+    assumed = BandSet(tuple(known.get(name, InputBand(name, "1", 0.01)) for name in bands))
+    read_start(settings, legend, float(about["resolution_m"]) if resolution_m is None else resolution_m, assumed)
 
 
 def _check_bands(start: Checkpoint, bands: BandSet) -> None:
