@@ -94,9 +94,14 @@ def test_help_waits_for_no_large_library() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_out_has_a_short_form() -> None:
+def test_out_is_declared_once_and_has_a_short_form() -> None:
     for words, command in COMMANDS:
-        assert [p.opts[-2:] for p in command.params if "--out" in p.opts] == [["--out", "-o"]], words
+        (out,) = [p for p in command.params if "--out" in p.opts]
+        assert out.opts[-2:] == ["--out", "-o"], words
+        assert out.metavar == ("FILE" if words == ["config"] else "DIR"), words
+        assert [p.name for p in command.params if p.metavar == out.metavar and p.opts[0] == p.name] == [], words
+    sources = (ROOT / "src" / "floemap" / "cli").glob("*.py")
+    assert [p.name for p in sources if '"--out"' in p.read_text()] == ["out_option.py"]
 
 
 def test_info_for_programs(small_product: Path) -> None:

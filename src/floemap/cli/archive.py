@@ -9,7 +9,7 @@ import typer
 
 from floemap.cli.app import command, fail, in_words, print_result, progress_wanted, stderr
 from floemap.cli.chart import ChartOptions, LandMask, Model, Overwrite, Prepared, ProductMinutes
-from floemap.cli.many import Out
+from floemap.cli.out_option import OutForEach
 from floemap.cli.predict import Device, Engine, Precision
 from floemap.progress import Progress, milestones
 
@@ -34,7 +34,7 @@ def archive(
             "patterns in quotes, as '2018/*.zip'; text files (.txt) with one of these a line.",
         ),
     ],
-    out: Out,
+    out: OutForEach,
     *,
     model: Model = None,
     cluster: Annotated[

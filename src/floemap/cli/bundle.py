@@ -10,6 +10,7 @@ import typer
 from floemap.bundle.settings import BundleSettings
 from floemap.cli.app import command, print_result
 from floemap.cli.many import describe_made
+from floemap.cli.out_option import folder_named
 from floemap.cli.settings_options import FromOptions
 
 
@@ -23,9 +24,7 @@ def bundle(
             "S-411, or an archive of one.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder with the bundle's name.")
-    ],
+    out: Annotated[Path, folder_named("of the bundle")],
     settings: Annotated[
         BundleSettings,
         FromOptions(

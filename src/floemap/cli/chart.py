@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command
-from floemap.cli.many import AsJson, Out, run_each
+from floemap.cli.many import AsJson, run_each
+from floemap.cli.out_option import OutForEach
 from floemap.cli.predict import Device, Engine, Precision
 from floemap.cli.settings_options import FromOptions
 from floemap.inference.draftchart.settings import OUTPUTS, ChartSettings
@@ -79,7 +80,7 @@ def chart(
             "zips and folders in object stores (s3://, gs://, az://). Also files of AI4Arctic (.nc).",
         ),
     ],
-    out: Out,
+    out: OutForEach,
     *,
     model: Model = None,
     settings: ChartOptions,

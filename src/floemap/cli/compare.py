@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from floemap.cli.app import command
+from floemap.cli.out_option import OutForAll
 from floemap.cli.study_options import Config, Data, Verify, print_comparison, read_study
 
 
 @command("compare", resumes=True)
 def compare(
     config: Config,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for all results.")],
+    out: OutForAll,
     data: Data = None,
     repeats: Annotated[
         int | None, typer.Option("--repeats", help="Trainings of each loss, in place of [compare] repeats.")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, stdout
+from floemap.cli.out_option import out_option
 
 
 @command("config")
@@ -17,9 +18,7 @@ def config(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Name of the configuration. (default: list all of them)")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the configuration to this new file.")
-    ] = None,
+    out: Annotated[Path | None, out_option("Write the configuration to this new file.", metavar="FILE")] = None,
 ) -> None:
     """Print a configuration that comes with floemap, to change and to run.
 

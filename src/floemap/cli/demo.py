@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from floemap.cli.app import command, stdout
+from floemap.cli.out_option import OutForAll
 
 
 @command("demo", resumes=True)
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for all results.")] = Path("demo"),
+    out: OutForAll = Path("demo"),
     size: Annotated[
         Literal["small", "smallest"], typer.Option("--size", help="Size of the scenes; smallest is for a quick check.")
     ] = "small",

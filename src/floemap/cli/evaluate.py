@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, print_result
+from floemap.cli.out_option import folder_named
 from floemap.cli.settings_options import FromOptions
 from floemap.evaluation.scoring.settings import EvaluateSettings
 
@@ -21,9 +22,7 @@ def evaluate(
     labels: Annotated[
         Path, typer.Option("--labels", metavar="LABELS", help="A folder made by `floemap label`, or its labels.tif.")
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder of the prediction's name.")
-    ],
+    out: Annotated[Path, folder_named("of the prediction")],
     *,
     truth: Annotated[
         Path | None, typer.Option("--truth", help="The truth.tif of a simulated scene, on the same grid.")

@@ -9,6 +9,7 @@ import typer
 
 from floemap.cli.app import command, group, progress_wanted, stderr, stdout
 from floemap.cli.bars import bar
+from floemap.cli.out_option import out_option
 from floemap.cli.terminal import json_text
 from floemap.counts import counted
 from floemap.errors import ConfigError
@@ -25,9 +26,7 @@ fetch = group("fetch", "Download published data.")
 
 @command("extremeearth", to=fetch, resumes=True)
 def extremeearth(
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Download the missing files into this folder.")
-    ] = None,
+    out: Annotated[Path | None, out_option("Download the missing files into this folder.")] = None,
     check: Annotated[
         Path | None, typer.Option(help="Download nothing; check this folder, of any layout, zips included.")
     ] = None,
@@ -116,12 +115,7 @@ def _print_finding(name: str, finding: Finding, lacking: str) -> None:
 def ai4arctic(
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Download the missing files into this folder; with --check, write check.json.",
-        ),
+        out_option("Download the missing files into this folder; with --check, write check.json."),
     ] = None,
     check: Annotated[Path | None, typer.Option(help="Download nothing; check this folder, of any layout.")] = None,
     scenes: Annotated[
@@ -241,7 +235,7 @@ def _print_ai4arctic(inventory: Ai4Inventory, facts: dict[str, Any]) -> None:
 
 @command("weights", to=fetch, resumes=True)
 def weights(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the file.")] = Path("weights"),
+    out: Annotated[Path, out_option("Folder for the file.")] = Path("weights"),
 ) -> None:
     """Download the ImageNet weights of ResNet18 from which the published study started (47 MB, torchvision's file).
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, stderr, stdout
+from floemap.cli.out_option import out_option
 from floemap.cli.terminal import json_text
 
 
@@ -30,9 +31,7 @@ def info(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", metavar="DIR", help="Also write info.json, and for a chart map.png, to this folder."
-        ),
+        out_option("Also write info.json, and for a chart map.png, to this folder."),
     ] = None,
 ) -> None:
     """Describe a file or folder, and what is wrong with it.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from floemap.cli.app import command, print_result, stderr, stdout
+from floemap.cli.out_option import folder_named
 from floemap.cli.settings_options import FromOptions
 from floemap.errors import ConfigError
 from floemap.icechart.label.settings import LabelSettings
@@ -32,9 +33,7 @@ def label(
         Path,
         typer.Option("--like", metavar="PRODUCT", help="Prepared product, or any raster: use its grid and mask."),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder of the chart's name.")
-    ],
+    out: Annotated[Path, folder_named("of the chart")],
     settings: Annotated[
         LabelSettings,
         FromOptions(

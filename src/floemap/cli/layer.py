@@ -10,6 +10,7 @@ import typer
 
 from floemap.cli.app import command, group, print_result
 from floemap.cli.many import describe_made, run_each
+from floemap.cli.out_option import out_option
 from floemap.cli.settings_options import FromOptions
 from floemap.datasets.ai4arctic.form import BAND_GROUPS
 from floemap.errors import ConfigError
@@ -19,11 +20,8 @@ layer = group("layer", "Add layers to prepared products, from which models learn
 
 _Out = Annotated[
     Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="DIR",
-        help="Folder for the layer. The default is PRODUCT's own folder, the only one from which models read layers.",
+    out_option(
+        "Folder for the layer. The default is PRODUCT's own folder, the only one from which models read layers."
     ),
 ]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make finished layers again.")]

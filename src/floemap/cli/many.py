@@ -15,7 +15,6 @@ from floemap.outcomes import HasFolder, Outcome
 from floemap.progress import Progress
 from floemap.remote.address import as_address
 
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that gets one folder for each product.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs, and nothing else.")]
 
 

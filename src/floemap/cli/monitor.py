@@ -8,18 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from floemap.cli.app import command, stderr, stdout
+from floemap.cli.out_option import out_option
 from floemap.cli.terminal import json_text
 from floemap.counts import counted
 
 
 @command("monitor")
 def monitor(
-    published: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with charts that `floemap publish` made.")],
+    published: Annotated[
+        Path, typer.Argument(metavar="PUBLISHED", help="Folder with charts that `floemap publish` made.")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FOLDER", help="Also write monitor.json, CSV tables and a picture to this folder."
-        ),
+        out_option("Also write monitor.json, CSV tables and a picture to this folder."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")] = False,
 ) -> None:

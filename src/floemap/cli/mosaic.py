@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from floemap.cli.app import command, print_result
+from floemap.cli.out_option import folder_named
 
 
 @command("mosaic")
@@ -16,9 +17,7 @@ def mosaic(
         list[Path],
         typer.Argument(metavar="CHART", help="Folders of `floemap chart`, or their grid.nc, of one legend and grid."),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder of the mosaic's name.")
-    ],
+    out: Annotated[Path, folder_named("of the mosaic")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the mosaic.")] = "mosaic",
     prefer: Annotated[
         Literal["newest", "certain"],

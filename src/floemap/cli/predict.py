@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from floemap.cli.app import command
-from floemap.cli.many import Out, run_each
+from floemap.cli.many import run_each
+from floemap.cli.out_option import OutForEach
 
 Engine = Annotated[Literal["torch", "openvino"], typer.Option("--engine", help="Library that runs the network.")]
 Precision = Annotated[
@@ -25,7 +26,7 @@ def predict(
         list[Path], typer.Argument(metavar="PRODUCT", help="Prepared products: folders, or their product.tif.")
     ],
     model: Annotated[Path, typer.Option("--model", metavar="CHECKPOINT", help="A trained model, .safetensors.")],
-    out: Out,
+    out: OutForEach,
     engine: Engine = "torch",
     precision: Precision = "auto",
     device: Device = "auto",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from floemap.cli.app import command
-from floemap.cli.many import Out, run_each
+from floemap.cli.many import run_each
+from floemap.cli.out_option import OutForEach
 from floemap.cli.settings_options import FromOptions
 from floemap.errors import ConfigError
 from floemap.progress import Progress
@@ -30,7 +31,7 @@ def prepare(
             "in object stores (s3://, gs://, az://). Also files of AI4Arctic (.nc).",
         ),
     ],
-    out: Out,
+    out: OutForEach,
     settings: Annotated[
         PrepareSettings,
         FromOptions(

@@ -9,6 +9,7 @@ import typer
 
 from floemap.cli.app import command, print_result, stderr
 from floemap.cli.many import chart_document, describe_made
+from floemap.cli.out_option import folder_named
 from floemap.cli.settings_options import FromOptions
 from floemap.cli.terminal import json_text
 from floemap.publishing.settings import PublishSettings
@@ -25,7 +26,7 @@ def publish(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder that gets a folder with the chart's standard name."),
+        folder_named("that the standard gives the chart"),
     ],
     analyst: Annotated[
         str, typer.Option("--analyst", metavar="NAME", help="Analyst who is responsible for the chart.")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, stdout
+from floemap.cli.out_option import out_option
 
 
 @command("report")
@@ -15,12 +16,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `floemap compare` made.")],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Folder of the report; only an earlier report is replaced. (default: report in RUN)",
-        ),
+        out_option("Folder of the report; only an earlier report is replaced. (default: report in RUN)"),
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the confidence intervals: the same seed gives the same numbers.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from floemap.cli.app import command, print_result, stderr, stdout
+from floemap.cli.out_option import folder_named
 from floemap.cli.terminal import json_text
 from floemap.progress import Progress, silent
 
@@ -37,9 +38,7 @@ def route(
     ],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", "-o", metavar="DIR", help="Folder that gets a folder with the name of the route and the class."
-        ),
+        folder_named("of the route and the class"),
     ],
     legs: Annotated[
         Literal["rhumb", "great-circle"],

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, group, print_result, stderr, stdout
+from floemap.cli.out_option import out_option
 
 simulate = group("simulate", "Simulate scenes and charts with known truth. They are no evidence about real ice.")
 
-_Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")]
+_Out = Annotated[Path, out_option("Folder for the results.")]
 _Seed = Annotated[
     int, typer.Option("--seed", help="Seed: another one gives another ice, the same one gives identical files.")
 ]

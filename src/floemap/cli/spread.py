@@ -8,18 +8,17 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, stderr, stdout
+from floemap.cli.out_option import out_option
 from floemap.cli.study_options import Config, Data, SceneJobs, Verify, print_comparison, read_study
 from floemap.counts import counted
 
-Run = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the comparison, from `floemap plan`.")]
+Run = Annotated[Path, out_option("Folder of the comparison, from `floemap plan`.")]
 
 
 @command("plan", resumes=True)
 def plan(
     config: Config,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for all results, which all hosts can reach.")
-    ],
+    out: Annotated[Path, out_option("Folder for all results, which all hosts can reach.")],
     data: Data = None,
     repeats: Annotated[
         int | None, typer.Option("--repeats", help="Trainings of each loss, in place of [compare] repeats.")

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, stdout
+from floemap.cli.out_option import out_option
 from floemap.cli.study_options import Config, Data, SceneJobs, Verify, read_study
 
 
 @command("train", resumes=True)
 def train(
     config: Config,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for data, split and model.")],
+    out: Annotated[Path, out_option("Folder for data, split and model.")],
     data: Data = None,
     loss: Annotated[
         str | None,

@@ -8,23 +8,18 @@ from typing import Annotated
 import typer
 
 from floemap.cli.app import command, stderr, stdout
+from floemap.cli.out_option import out_option
 
 
 @command("view")
 def view(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR", help="Folders that floemap made, or that contain such folders.")
+        list[Path], typer.Argument(metavar="FOLDER", help="Folders that floemap made, or that contain such folders.")
     ],
     *,
     export: Annotated[
         Path | None,
-        typer.Option(
-            "--export",
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            help="Write the map to this folder, for any web server, and end.",
-        ),
+        out_option("Write the map to this folder, for any web server, and end.", names=("--export",)),
     ] = None,
     coast: Annotated[
         Path | None,
@@ -48,10 +43,10 @@ def view(
 ) -> None:
     """Show scenes, charts and comparisons on a map in the browser, without a network.
 
-    A DIR is what any command made: draft charts (`floemap chart`, `archive`, `watch`), prepared products, predictions,
-    labels, published charts, a comparison with all its models, or a folder with several of these. All results of one
-    product are one scene: radar image, ice types, polygons with their eggs, probabilities, uncertainty, labels, truth,
-    the spots to review first. Models and losses can be compared side by side and under a swipe.
+    A FOLDER is what any command made: draft charts (`floemap chart`, `archive`, `watch`), prepared products,
+    predictions, labels, published charts, a comparison with all its models, or a folder with several of these. All
+    results of one product are one scene: radar image, ice types, polygons with their eggs, probabilities, uncertainty,
+    labels, truth, the spots to review first. Models and losses can be compared side by side and under a swipe.
 
     The page is served at the printed address until ctrl-C. With --export it becomes a folder that any web server can
     serve; rasters are hard links there, which take no space, where the file system allows it.

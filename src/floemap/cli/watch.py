@@ -12,7 +12,8 @@ import typer
 
 from floemap.cli.app import command, fail, in_words, print_result, stderr
 from floemap.cli.chart import ChartOptions, LandMask, Model, Prepared, ProductMinutes
-from floemap.cli.many import Out, describe_made
+from floemap.cli.many import describe_made
+from floemap.cli.out_option import OutForEach
 from floemap.cli.predict import Device, Engine, Precision
 from floemap.errors import ConfigError
 from floemap.stopping import Stopped
@@ -27,7 +28,7 @@ def watch(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder in which products arrive, also in folders below it.")
     ],
-    out: Out,
+    out: OutForEach,
     *,
     model: Model = None,
     once: Annotated[bool, typer.Option("--once", help="Chart what is there, and end.")] = False,
