@@ -66,7 +66,7 @@ def watch_folder(
     engine: Engine = "torch",
     precision: Precision = "auto",
     device: str = "auto",
-    before_look: Callable[[Collection[str]], None] = lambda known: None,
+    before_look: Callable[[Collection[str]], None] | None = None,
     published: Callable[[str], str] = lambda product: "",
     progress_of: Callable[[Path], Progress] | None = None,
     finished: Callable[[Outcome[DraftChart]], None] = lambda outcome: None,
@@ -98,7 +98,7 @@ def watch_folder(
         at the limit and started anew for the next product.
     before_look
         Called before each look with the names of the products in the record, for instance to fetch others into the
-        folder; see :class:`floemap.archive.catalogue.Catalogue`.
+        folder, which it may make; see :class:`floemap.archive.catalogue.Catalogue`.
     published
         Returns when the catalogue published a product, by the name of its file; "" if that is not known.
     progress_of, finished
@@ -133,7 +133,8 @@ def watch_folder(
         device=device,
         overwrite=False,
     )
-    existing_folder(folder, "Give the folder in which products arrive.")
+    if before_look is None:
+        existing_folder(folder, "Give the folder in which products arrive.")
     check_call(files, order.settings, order.land_mask)
     check_computation(engine, precision, device)
     arrivals = Arrivals(Path(folder), settle_s=settle_s, patience_s=0.0 if once else patience_s)
@@ -146,7 +147,8 @@ def watch_folder(
         looked = False
         while True:
             try:
-                before_look(journal.products)
+                if before_look is not None:
+                    before_look(journal.products)
                 arrived, work.watched.arriving = arrivals.look()
             except FloemapError as e:
                 if not looked:
