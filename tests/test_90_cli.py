@@ -86,6 +86,23 @@ def test_nothing_given_shows_help(words: list[str], shown: str) -> None:
     assert shown in done.stdout
 
 
+@pytest.mark.parametrize("columns", [40, 80, 99, 100, 200])
+def test_help_loses_nothing_in_any_terminal(columns: int) -> None:
+    """Names, descriptions and examples are whole, and no line is longer than need be."""
+    for group in ([], ["simulate"], ["fetch"], ["layer"]):
+        shown = RUN.invoke(app, [*group, "--help"], env={"COLUMNS": str(columns)}).output
+        assert not re.search(r"…|\w\.\.\.", shown), "the sentence on each command is whole"
+    for words, command in COMMANDS:
+        shown = RUN.invoke(app, [*words, "--help"], env={"COLUMNS": str(columns)}).output
+        assert "…" not in shown, words
+        for param in command.params:
+            names = [name for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
+            assert all(re.search(rf"(?<![\w-]){name}(?![\w-])", shown) for name in names), (words, names)
+        for line in shown.splitlines():
+            free = line.startswith("      floemap") or line.strip().startswith("--") or " " not in line.strip()
+            assert len(line) <= columns or free, (words, line)
+
+
 def test_help_waits_for_no_large_library() -> None:
     """Each takes a good part of a second, and is loaded by the command that needs it."""
     large = "{'cv2', 'dask', 'geopandas', 'matplotlib', 'pandas', 'rasterio', 'scipy', 'torch', 'xarray'}"

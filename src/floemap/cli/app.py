@@ -26,7 +26,7 @@ from rich.logging import RichHandler
 
 from floemap.cli.settings_options import settings_parameter
 from floemap.cli.streams import nobody_reads
-from floemap.cli.terminal import Group, LineFormatter, Terminal
+from floemap.cli.terminal import Command, Group, LineFormatter, SubGroup, Terminal
 from floemap.errors import PACKAGES_OF_LEARNING, FloemapError, how_to_install, of_system
 from floemap.progress import milestones
 from floemap.results.stage import os_errors
@@ -77,7 +77,7 @@ def _application(
 
 def group(name: str, help: str) -> typer.Typer:
     """Add a group of commands, as in ``floemap simulate twin``."""
-    sub = typer.Typer(name=name, help=help, rich_markup_mode="markdown")
+    sub = typer.Typer(name=name, cls=SubGroup, help=help, rich_markup_mode="markdown")
     sub.callback(invoke_without_command=True, help=help)(_help_alone)
     app.add_typer(sub)
     return sub
@@ -165,7 +165,7 @@ def command(
         options = options_of(signature.replace(parameters=declared))
         run.__signature__ = signature.replace(parameters=declared)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in declared}
-        to.command(name)(run)
+        to.command(name, cls=Command)(run)
         return function
 
     return register

@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shutil
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from rich.console import Console, ConsoleDimensions
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from floemap.cli.streams import shown
@@ -101,7 +104,55 @@ class LineFormatter(logging.Formatter):
         return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
-class Group(TyperGroup):
+#: Fewest columns of a terminal for help in panels. In narrower ones these would cut off names and words.
+_PANELS_NEED = 100
+
+
+@contextmanager
+def _whole_in_any_width(command: Any, formatter: Any) -> Iterator[None]:
+    """Let help be plain text while the block runs if the terminal is too narrow for panels."""
+    columns, mode = shutil.get_terminal_size().columns, command.rich_markup_mode
+    if columns < _PANELS_NEED:
+        command.rich_markup_mode = None
+        formatter.width = max(columns - 2, 20)
+        formatter.write_dl = partial(formatter.write_dl, col_max=formatter.width // 3)
+        write = formatter.write_text
+        formatter.write_text = lambda text: write("\n\n".join(_paragraphs(text)))
+    try:
+        yield
+    finally:
+        command.rich_markup_mode = mode
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Give the paragraphs of a command's help, each for the formatter to wrap, but for examples, which are copied."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        example = all(line.startswith("    ") for line in paragraph.split("\n"))
+        yield f"\b\n{paragraph}" if example else " ".join(paragraph.split())
+
+
+class _Whole:
+    """Help that loses nothing in a narrow terminal."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        with _whole_in_any_width(self, formatter):
+            super().format_help(ctx, formatter)  # type: ignore[misc]
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the first sentence, whatever the limit."""
+        return str(super().get_short_help_str(10_000))  # type: ignore[misc]
+
+
+class Command(_Whole, TyperCommand):
+    """A command."""
+
+
+class SubGroup(_Whole, TyperGroup):
+    """A group of commands."""
+
+
+class Group(SubGroup):
     """The commands. Messages about wrong options and arguments become ours and, as they quote them, printable.
 
     What all of them print, help included, is shown whole or :func:`floemap.cli.streams.shown` ends the command.
