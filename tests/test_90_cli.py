@@ -228,6 +228,19 @@ def test_what_cannot_be_shown_is_never_lost_in_silence() -> None:
             assert (code, said) == (1 if "2>&-" in redirected else 141, ""), (words, redirected)
 
 
+def test_ctrl_c_while_libraries_are_loaded_leaves_no_traceback() -> None:
+    program = (
+        "import sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'rich.logging': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from floemap.cli import main\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_wrong_option_is_named() -> None:
     done = RUN.invoke(app, ["prepare", "x", "--out", "y", "--noise", "much"])
     assert done.exit_code == click.UsageError.exit_code
