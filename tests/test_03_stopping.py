@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from workshop import run
 
-from floemap.stopping import Stopped, asked, saves_first, stop_if_asked, stopped_by_signals
+import floemap
+from floemap.stopping import Stopped, asked, saves_first, spared_from_ctrl_c, stop_if_asked, stopped_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -34,3 +39,23 @@ def test_a_command_that_is_stopped_has_the_code_of_try_again(monkeypatch: pytest
     done = run("gather", "--out", tmp_path)
     assert done.exit_code == 75  # EX_TEMPFAIL of sysexits.h
     assert "stopped by SIGUSR1; repeat the command to resume" in done.stderr
+
+
+def test_ctrl_c_does_not_reach_processes_while_they_start() -> None:
+    """The child has SIGINT blocked from its first instruction, and the parent as before."""
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('alive')"
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with spared_from_ctrl_c():
+        spared = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert spared.communicate(timeout=60) == ("alive\n", None)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    with pytest.raises(KeyboardInterrupt), spared_from_ctrl_c():
+        os.kill(os.getpid(), signal.SIGINT)  # it waits until the process has started
+
+
+def test_all_processes_are_started_so() -> None:
+    """Whatever starts a process that waits for work spares it from ctrl-C, but for those of dask and of the twin."""
+    for path in Path(floemap.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        starts = len(re.findall(r"subprocess\.Popen\(|_process\.start\(\)|iter\(self\._loader\)", text))
+        assert text.count("with spared_from_ctrl_c()") == starts, path

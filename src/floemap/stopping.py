@@ -112,6 +112,19 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         raise Stopped(_asked)
 
 
+@contextmanager
+def spared_from_ctrl_c() -> Iterator[None]:
+    """Spare processes that the block starts from Ctrl-C, which a terminal sends to all: whoever starts them ends them.
+
+    Else one that still loads its libraries, before it can say how it takes signals, would end with a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit this
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_on_sigterm() -> None:
     """Let SIGTERM end this process as an error does, so that it cleans up, and leave Ctrl-C to its parent."""
 

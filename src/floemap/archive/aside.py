@@ -20,7 +20,7 @@ from floemap.archive.work import Order, call_of
 from floemap.errors import FloemapError
 from floemap.inference.draftchart.chart import DraftChart
 from floemap.progress import Progress
-from floemap.stopping import leave_on_sigterm
+from floemap.stopping import leave_on_sigterm, spared_from_ctrl_c
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,8 @@ class Aside:
             context = multiprocessing.get_context("spawn")
             self._line, theirs = context.Pipe()
             self._process = context.Process(target=serve, args=(self._order, self._minutes, theirs), daemon=True)
-            self._process.start()
+            with spared_from_ctrl_c():
+                self._process.start()
             theirs.close()
             if not self._line.poll(self._start_s):
                 self.close(kill=True)

@@ -24,6 +24,7 @@ from floemap.learning.data.choose_source import BESIDE
 from floemap.progress import Progress
 from floemap.results.run_paths import CellPaths, RunPaths
 from floemap.results.stage import make_folder, os_errors, read_json
+from floemap.stopping import spared_from_ctrl_c
 from floemap.study.cells import Cell
 from floemap.study.processes import PATIENCE_S, how_it_ended
 from floemap.threads import usable_cores
@@ -49,9 +50,10 @@ class _Workers:
                 return None
             pipe = subprocess.PIPE
             # Its libraries may write there in any encoding.
-            process = subprocess.Popen(
-                call, env=environment, stdin=pipe, stdout=pipe, stderr=log, encoding="utf-8", errors="replace"
-            )
+            with spared_from_ctrl_c():
+                process = subprocess.Popen(
+                    call, env=environment, stdin=pipe, stdout=pipe, stderr=log, encoding="utf-8", errors="replace"
+                )
             self.running.add(process)
             return process
 

@@ -25,6 +25,7 @@ from floemap.datasets.base import SceneFiles
 from floemap.errors import MISSHAPEN, FloemapError
 from floemap.progress import Progress
 from floemap.results.seen import add_seen
+from floemap.stopping import spared_from_ctrl_c
 from floemap.study.processes import PATIENCE_S, how_it_ended
 from floemap.study.settings import DataSettings
 from floemap.threads import free_memory, usable_cores
@@ -156,9 +157,10 @@ class _Worker(threading.Thread):
     def _begin(self) -> subprocess.Popen[str]:
         call, pipe = [sys.executable, "-m", "floemap.study.scene_worker"], subprocess.PIPE
         # Its libraries may write there in any encoding.
-        process = subprocess.Popen(
-            call, stdin=pipe, stdout=pipe, encoding="utf-8", errors="replace", env=self._environment
-        )
+        with spared_from_ctrl_c():
+            process = subprocess.Popen(
+                call, stdin=pipe, stdout=pipe, encoding="utf-8", errors="replace", env=self._environment
+            )
         assert process.stdin is not None
         process.stdin.write(self._first + "\n")
         return process

@@ -36,6 +36,7 @@ from floemap.learning.data.survey import Survey
 from floemap.learning.settings import CropSettings
 from floemap.legend import IGNORE
 from floemap.sentinel1.encoding import NODATA, PRODUCT_BANDS
+from floemap.stopping import spared_from_ctrl_c
 
 # Purposes of random numbers. Each has its own stream, which is independent of the others for any seed.
 _PLACES, _TURNS, _ORDER, _VALIDATION, _TORCH = range(5)
@@ -353,7 +354,8 @@ class StreamedCrops:
         # While the processes start, which takes seconds, the first batch is read here.
         here, self._begun = 0 if self._begun else 1, True
         self._wanted.batches = wanted[here:]
-        batches: Iterator[Any] = iter(self._loader) if self._wanted.batches else iter(())
+        with spared_from_ctrl_c():
+            batches: Iterator[Any] = iter(self._loader) if self._wanted.batches else iter(())
         for number, crops in enumerate(wanted):
             try:
                 batch = self._wanted.read(crops) if number < here else next(batches)
