@@ -161,3 +161,14 @@ def test_a_mask_is_not_told_of_the_grids_crs(tmp_path: Path) -> None:
     with pytest.raises(FloemapError, match="holds 2 charts") as e:
         describe_land(several)
     assert "--" not in (e.value.hint or "--")
+
+
+def test_what_a_command_to_copy_names_is_quoted() -> None:
+    """Paths and units may contain spaces and signs that a shell takes for its own."""
+    command = re.compile(r"floemap [a-z][^`\"]*?--(?:out|unit|land|model|like) \{(?P<named>[^}]*)\}")
+    found = 0
+    for path in SOURCES.rglob("*.py"):
+        for match in command.finditer(path.read_text()):
+            assert "quote(" in match["named"], (path, match[0])
+            found += 1
+    assert found >= 3

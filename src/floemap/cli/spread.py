@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -42,7 +43,7 @@ def plan(
         names = plan_comparison(study, out, jobs=jobs, verify=verify, progress=progress)
     for name in names:
         stdout.print(name)
-    stderr.print(f"{counted(len(names), 'cell')}; run each with: floemap cell CELL --out {out}")
+    stderr.print(f"{counted(len(names), 'cell')}; run each with: floemap cell CELL --out {quote(str(out))}")
 
 
 @command("cell", resumes=True)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from floemap.errors import ConfigError, FloemapError, known_names
@@ -165,7 +166,7 @@ def _chosen(cells: tuple[Cell, ...], wanted: str, run: Path) -> Cell:
 def _finished(cell: Cell, run: Path) -> dict[str, Any]:
     """Return the record of a finished cell; raise FloemapError if it is not there, or of other settings."""
     path = RunPaths(run).cell(cell.name).record
-    hint = f"Run it with `floemap cell {cell.name} --out {run}`."
+    hint = f"Run it with `floemap cell {cell.name} --out {quote(str(run))}`."
     if not path.is_file():
         raise FloemapError("the cell has not finished.", path=path.parent, hint=hint)
     record = read_json(path)

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from torch import Tensor
 
@@ -113,7 +114,7 @@ def _check_bands(start: Checkpoint, bands: BandSet) -> None:
             raise ModelError(
                 f"reads the band {band.name} in {unit}; the scenes have it in {band.unit}.",
                 path=start.path,
-                hint=f"Make the layer again with `floemap layer from-raster PRODUCT FILE --unit {unit}`.",
+                hint=f"Make the layer again with `floemap layer from-raster PRODUCT FILE --unit {quote(unit)}`.",
             )
     known = start.model.band_weights or learnt.channels != bands.channels
     if _channels(learnt) != _channels(bands) and (not set(learnt.names) & set(bands.names) or not known):
