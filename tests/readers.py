@@ -53,7 +53,7 @@ from floemap.report.report import make_report
 from floemap.report.run_folder import read_run
 from floemap.sentinel1.prepare import prepare
 from floemap.sentinel1.settings import PrepareSettings
-from floemap.study.cells import check_cells
+from floemap.study.cells import check_settings, plan
 from floemap.study.settings import Study
 
 #: Checkpoints by the number of their file, which copies share.
@@ -185,7 +185,8 @@ def _settings(folder: Path) -> str:
     kinds: dict[str, Any] = {"prepare.toml": PrepareSettings, "chart.toml": ChartSettings, "label.toml": LabelSettings}
     settings = kinds.get(path.name, Study).from_toml(path)
     if isinstance(settings, Study):
-        check_cells(settings, ["01", "07"])
+        for cell in plan(settings, ["01", "07"]):
+            check_settings(cell.study)
     return repr(settings)
 
 

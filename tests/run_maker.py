@@ -35,6 +35,7 @@ from floemap.results.stage import Stage, provenance, read_json, write_json
 from floemap.sentinel1.bands import BANDS
 from floemap.sentinel1.encoding import NODATA
 from floemap.sentinel1.prepare import STAGE as PREPARE
+from floemap.study.cells import plan
 from floemap.study.compare import compare
 from floemap.study.scene import StudyScene
 from floemap.study.settings import Study
@@ -134,6 +135,7 @@ def make_run(
         **settings,
     )
     with (
+        patch("floemap.study.compare.check_cells", plan),  # nothing is learnt, and scenes for test are enough
         patch("floemap.study.run.train_on", partial(_train_on, simulated=simulated)),
         patch("floemap.study.run.read_about", lambda _: {"simulated": simulated}),
         patch("floemap.inference.predict.predict.predict", partial(_predict, exact=exact, values=values)),

@@ -11,6 +11,7 @@ Names, times, orbits and processor versions are those of the real scenes; everyt
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterable
@@ -34,6 +35,7 @@ from floemap.simulation.twin_month import (
     resolution_m,
     twin_spec,
 )
+from floemap.stopping import spared_from_ctrl_c
 from floemap.threads import usable_cores
 from floemap.version import __version__
 
@@ -114,7 +116,8 @@ def _share(out: Path, todo: list[int], size: Size, seed: int, workers: int, thre
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_leave_with, initargs=(os.getpid(),)) as pool:
         progress(0, len(todo), "starting")
-        running = {pool.submit(make_month, out, m, size, seed, threads=threads): m for m in todo}
+        with spared_from_ctrl_c():
+            running = {pool.submit(_month, out, m, size, seed, threads): m for m in todo}
         try:
             for done, finished in enumerate(as_completed(running), 1):
                 finished.result()
@@ -125,6 +128,16 @@ def _share(out: Path, todo: list[int], size: Size, seed: int, workers: int, thre
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _month(out: Path, month: int, size: Size, seed: int, threads: int) -> None:
+    """Make a month in a worker. At ctrl-C, what is unfinished is removed, and the worker ends."""
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        make_month(out, month, size, seed, threads=threads)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    except KeyboardInterrupt:
+        os._exit(130)
 
 
 def _leave_with(parent: int) -> None:
