@@ -24,7 +24,7 @@ from floemap.evaluation.statistics.summary import LOSS_TITLES
 from floemap.results.stage import one_at_a_time, sha256
 from floemap.simulation.twin import make_twin
 from floemap.study import run as run_module
-from floemap.study.cells import Cell, check_cells, with_changes
+from floemap.study.cells import Cell, check_settings, plan, with_changes
 from floemap.study.compare import compare, train_model
 from floemap.study.data import make_data
 from floemap.study.dry_run import dry_run
@@ -88,7 +88,10 @@ def _table_order(loss: str) -> tuple[int, str]:
 
 def test_every_loss_of_a_shipped_study_can_be_made(tiny: Callable[..., Study]) -> None:
     for path in CONFIGS:
-        cells = check_cells(tiny(path.stem), ["01", "02", "03", "07"])
+        cells = plan(tiny(path.stem), ["01", "02", "03", "07"])
+        for cell in cells:
+            if cell.repeat == 0:
+                check_settings(cell.study)
         assert {c.loss for c in cells} == set(tiny(path.stem).compare.losses)
 
 
