@@ -185,9 +185,13 @@ def _stage(field: str) -> str:
 
 
 def _form(field: str) -> str:
-    """Return the expression of a form as eggs write it: 0 pancake ice to 8 fast ice, 9 icebergs, X undetermined."""
+    """Return the expression of a form as eggs write it: 0 pancake ice to 8 fast ice, 9 icebergs, X undetermined.
+
+    A form that is not given is an empty text.
+    """
     return (
-        f"CASE WHEN \"{field}\" = '99' THEN 'X' WHEN \"{field}\" = '22' THEN '0' WHEN \"{field}\" = '10' THEN '9' WHEN "
+        f"CASE WHEN {_among(_text(field), _NONE)} THEN '' "
+        f"WHEN \"{field}\" = '99' THEN 'X' WHEN \"{field}\" = '22' THEN '0' WHEN \"{field}\" = '10' THEN '9' WHEN "
         f'length("{field}") = 2 AND substr("{field}", 1, 1) = \'0\' THEN substr("{field}", 2, 1) '
         f"ELSE {_text(field)} END"
     )
