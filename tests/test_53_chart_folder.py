@@ -127,7 +127,7 @@ def test_an_empty_file_is_made_again(chart: Path, prepared: PreparedProduct, mod
 def test_what_is_prepared_cannot_be_prepared_otherwise(
     prepared: PreparedProduct, models: list[Path], tmp_path: Path
 ) -> None:
-    otherwise = SETTINGS.model_copy(update={"prepare": PrepareSettings(noise="none", resolution_m=40)})
+    otherwise = SETTINGS.model_copy(update={"prepare": PrepareSettings(noise="none", resolution_m=2000)})
     with pytest.raises(ConfigError, match="is prepared already, so noise, resolution_m cannot be set"):
         make_chart(prepared.folder, models[:1], tmp_path, otherwise)
     made = make_chart(prepared.folder, models[:1], tmp_path, SETTINGS)

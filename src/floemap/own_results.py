@@ -12,7 +12,7 @@ from typing import Any
 
 from floemap.chart_summary import chart_summary, summary_lines
 from floemap.counts import counted
-from floemap.errors import FloemapError
+from floemap.errors import MISSHAPEN, FloemapError
 from floemap.grid import crs_in_words
 from floemap.results.fields import at
 from floemap.results.stage import read_json
@@ -68,6 +68,8 @@ def describe_result(path: Path) -> tuple[dict[str, Any], Lines] | None:
             lines += [line for line in lines_of(record) if line[1]]
         except ArithmeticError:  # from numbers too large to compute with
             lines.append(("Record", "contains numbers out of range"))
+        except MISSHAPEN as e:  # records may have been edited, so anything may stand there
+            lines.append(("Record", f"has a value of the wrong kind: {e}"))
         return {"kind": kind.lower(), "path": str(folder), "simulated": simulated, "record": record}, lines
     return None
 
