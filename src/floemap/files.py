@@ -53,6 +53,18 @@ def regular_file(path: str | Path, kind: type[FloemapError] = FloemapError) -> P
     return path.absolute()
 
 
+def regular_file_or_folder(path: str | Path, kind: type[FloemapError] = FloemapError) -> None:
+    """Refuse a path that is neither a folder nor a file that can be read.
+
+    Raises
+    ------
+    FloemapError
+        As `kind`; see :func:`regular_file`.
+    """
+    if not os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises an error if the name is too long
+        regular_file(path, kind)
+
+
 def existing_folder(path: str | Path, hint: str | None = None) -> Path:
     """Return the path of a folder to read; `hint` says what to give in its place.
 

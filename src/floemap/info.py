@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from floemap.datasets.ai4arctic.scenes import parse_name
 from floemap.errors import MISSHAPEN, PACKAGES_OF_LEARNING, ConfigError, FloemapError, OutputError, ProductError
-from floemap.files import regular_file
+from floemap.files import regular_file_or_folder
 from floemap.icechart.read.sources import datasets_of
 from floemap.own_rasters import raster_problems
 from floemap.own_results import RECORDS, describe_result
@@ -100,8 +100,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _describe(path: Path, layer: str | None, crs: str | None) -> Description:
-    if not os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises an error if the name is too long
-        regular_file(path)
+    regular_file_or_folder(path)
     if path.is_dir():
         return _folder(path)
     suffix = path.suffix.lower()

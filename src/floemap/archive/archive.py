@@ -24,7 +24,7 @@ from floemap.archive.rows import waiting_row
 from floemap.archive.scenes import find_scenes
 from floemap.archive.work import Answer, Order, answer_of
 from floemap.errors import FloemapError, OutputError, ProductError
-from floemap.files import regular_file
+from floemap.files import regular_file_or_folder
 from floemap.icechart.land import describe_land
 from floemap.inference.draftchart.chart import DraftChart, check_call
 from floemap.inference.draftchart.settings import ChartSettings
@@ -196,9 +196,9 @@ def _refused(products: Sequence[Path | Address]) -> dict[Path, FloemapError]:
     """Return the products that need no worker to fail, each with its error: paths that lead to nothing to be read."""
     found: dict[Path, FloemapError] = {}
     for product in products:
-        if isinstance(product, Path) and not os.path.isdir(product):  # noqa: PTH112  Path.is_dir may raise an error
+        if isinstance(product, Path):
             try:
-                regular_file(product, ProductError)
+                regular_file_or_folder(product, ProductError)
             except ProductError as e:
                 found[product] = e
     return found

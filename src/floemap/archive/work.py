@@ -157,7 +157,7 @@ def _loaded(
 
 
 def answer_of(outcome: Outcome[DraftChart], seconds: float) -> Answer:
-    """Return the answer that tells of the outcome of a product, on which some seconds were spent."""
+    """Return the answer for the outcome of a product; `seconds` is the time spent on it."""
     error = outcome.error
     if outcome.result is not None:
         try:

@@ -43,7 +43,7 @@ _DRIVERS = ("GTiff", "netCDF", "HDF5", "GRIB", "HFA", "AAIGrid", "ENVI", "JP2Ope
 #: What CF lets the units of longitude and latitude be.
 _EAST = frozenset(("degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE"))
 _NORTH = frozenset(("degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN"))
-#: The CRS of latitudes and longitudes of which no more is said.
+#: The CRS assumed for latitudes and longitudes where a file names none.
 _PLAIN = CRS.from_epsg(4326)
 #: Rows of the product's grid that are warped at a time.
 _STRIP_ROWS = 512

@@ -70,7 +70,7 @@ def stage_folder(
     with os_errors(final):
         make_folder(final.parent)
         _remove_stale(final, stage)
-        refuse_replacing(final, stage, sources=sources, inputs=inputs, replace_others=replace_others)
+        _refuse_what_is_there(final, stage, sources, inputs, replace_others=replace_others)
     with _partial_of(final) as partial:
         try:
             with os_errors(final):
@@ -130,6 +130,18 @@ def refuse_replacing(
         that the stage did not make, is or contains a source, or was made from other sources.
     """
     refuse_within(folder)
+    _refuse_what_is_there(folder, stage, sources, inputs, replace_others=replace_others)
+
+
+def _refuse_what_is_there(
+    folder: Path,
+    stage: Stage,
+    sources: Mapping[str, Path] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    replace_others: bool = False,
+) -> None:
+    """Refuse to replace a folder for what it is or contains; see :func:`refuse_replacing`."""
     if not os.path.lexists(folder):
         return
     if folder.is_symlink():
@@ -282,11 +294,11 @@ def _replace(partial: Path, final: Path, stage: Stage) -> None:
         partial.rename(final)
         sync(final.parent)
         return
-    refuse_replacing(final, stage)
+    _refuse_what_is_there(final, stage)
     old = partial.with_name(partial.name + ".old")
     final.rename(old)
     try:
-        refuse_replacing(old, stage)  # files may have been added in between; from here on nobody finds it by its name
+        _refuse_what_is_there(old, stage)  # files may have been added in between; nobody finds it by its name any more
         partial.rename(final)
     except BaseException:
         old.rename(final)
@@ -312,7 +324,7 @@ def _remove_stale(final: Path, stage: Stage) -> None:
                 old.rename(final)
             elif old.is_dir():
                 with suppress(OutputError):
-                    refuse_replacing(old, stage)
+                    _refuse_what_is_there(old, stage)
                     shutil.rmtree(old, ignore_errors=True)
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -135,8 +135,9 @@ def checked_plan(study: Study, out: Path) -> tuple[Study, tuple[Cell, ...]]:
     refuse_several_tasks()
     study = resolved(study)
     writable_name(out)
-    cells = check_cells(study, [s.name for s in find_scenes(study.data)])
-    check_files(study.data)
+    found = find_scenes(study.data)
+    cells = check_cells(study, [s.name for s in found])
+    check_files(found)
     check_layers(study.all_data(), data_folder(study, out))
     paths = RunPaths(out)
     refuse_foreign_files(out, STAGE, [p.name for p in (paths.plan, paths.results, paths.tables, paths.leaderboard)])
@@ -332,9 +333,10 @@ def train_model(
     writable_name(out)
     # Errors are reported before any work.
     needed: tuple[Role, ...] = ("train", "validation")
-    check_cell(study, [s.name for s in find_scenes(study.data)], needed)
+    found = find_scenes(study.data)
+    check_cell(study, [s.name for s in found], needed)
     data = data_folder(study, out)
-    check_files(study.data)
+    check_files(found)
     check_layers(study.data, data)
     with remembering(DataPaths(data).seen, verify=verify):
         with one_at_a_time(data):  # the first of several processes makes them; the others wait and find them

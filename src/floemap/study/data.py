@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from floemap.datasets.base import SceneFiles
 from floemap.datasets.registry import DATASETS, reader_of
 from floemap.errors import ConfigError, FloemapError, GridError, ProductError
 from floemap.evaluation.scoring.sources import ClassTable, truth_band
-from floemap.files import regular_file
+from floemap.files import regular_file, regular_file_or_folder
 from floemap.grid import check_same_grid
 from floemap.icechart.land import describe_land
 from floemap.layers.distance_to_land import layer_distance_to_land
@@ -141,8 +140,8 @@ def _failure(failed: Mapping[str, FloemapError], scenes: int) -> FloemapError:
     return kind(words, hint="The others are finished, and are kept.")
 
 
-def check_files(settings: DataSettings) -> None:
-    """Check that the products and charts of all scenes are there, before any work.
+def check_files(scenes: Sequence[SceneFiles]) -> None:
+    """Check that the products and charts of scenes are there, before any work.
 
     Raises
     ------
@@ -150,18 +149,16 @@ def check_files(settings: DataSettings) -> None:
         If one is not; the message begins with the name of the scene.
     """
     failed: dict[str, FloemapError] = {}
-    found = find_scenes(settings)
-    for scene in found:
+    for scene in scenes:
         try:
-            for path in (scene.product, scene.chart, scene.truth):
-                if path is not None and not os.path.isdir(path):  # noqa: PTH112  Path.is_dir may raise an error
-                    regular_file(path)
+            for path in filter(None, (scene.product, scene.chart, scene.truth)):
+                regular_file_or_folder(path)
         except FloemapError as e:
             failed[scene.name] = e
     if failed:
         name, first = next(iter(failed.items()))
         several = (
-            "" if len(failed) == 1 else f"files of {len(failed)} of {len(found)} scenes are missing. The first is of "
+            "" if len(failed) == 1 else f"files of {len(failed)} of {len(scenes)} scenes are missing. The first is of "
         )
         first.message = f"{several}scene {name}: {first.message}"
         raise first

@@ -94,7 +94,7 @@ def dry_run(study: Study, device: str = "auto") -> DryRun:
     """
     study = resolved(study)
     found = find_scenes(study.data)
-    check_files(study.data)
+    check_files(found)
     check_layers(study.all_data(), study.data.cache)
     names = tuple(s.name for s in found)
     cells = check_cells(study, names)
