@@ -93,6 +93,11 @@ def step_for(largest: float) -> float:
     return 10.0 ** np.ceil(np.log10(largest / MOST_STORED) - 1e-9) if largest > 0 else 1.0
 
 
+def assumed_band(name: str) -> InputBand:
+    """Return a band of which only the name is known: its unit and step stand for any."""
+    return InputBand(name, "1", 0.01)
+
+
 @dataclass(frozen=True)
 class BandSet:
     """The bands that a model reads, in order.

@@ -211,20 +211,24 @@ def read_grid(record: Mapping[str, Any]) -> GeoBox | None:
         told = record["grid"]
         crs, transform, shape = told["crs"], [float(v) for v in told["transform"]], [int(v) for v in told["shape"]]
         a, b, _, d, e, _ = transform
-        on_map = _is_in_metres(crs) and all(map(math.isfinite, transform)) and a and e and not b and not d
+        on_map = _names_metres(crs) and all(map(math.isfinite, transform)) and a and e and not b and not d
         return GeoBox((shape[0], shape[1]), Affine(*transform), crs) if on_map and min(shape) > 0 else None
     except MISSHAPEN:
         return None
 
 
+def is_in_metres(crs: pyproj.CRS) -> bool:
+    """Return whether a CRS is a map projection in metres."""
+    return crs.is_projected and all(axis.unit_conversion_factor == 1 for axis in crs.axis_info)
+
+
 @lru_cache(maxsize=64)
-def _is_in_metres(crs: str) -> bool:
-    """Return whether a CRS, from anywhere, is a map projection in metres."""
+def _names_metres(crs: str) -> bool:
+    """Return whether a text, from anywhere, names a map projection in metres."""
     try:
-        found = pyproj.CRS.from_user_input(crs)
+        return is_in_metres(pyproj.CRS.from_user_input(crs))
     except pyproj.exceptions.CRSError:
         return False
-    return found.is_projected and all(axis.unit_conversion_factor == 1 for axis in found.axis_info)
 
 
 def degrees(value: float, axis: Literal["lat", "lon"]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from floemap.bands import BandSet, InputBand
+from floemap.bands import BandSet, assumed_band
 from floemap.datasets.base import SceneFiles
 from floemap.datasets.extremeearth.scenes import Role
 from floemap.datasets.registry import reader_of
@@ -173,7 +173,7 @@ def _time_step(
         torch.manual_seed(0)
         # Steps and units of layers do not change the time.
         own = PRODUCT_BANDS.names
-        bands = BandSet(tuple(PRODUCT_BANDS[n] if n in own else InputBand(n, "1", 0.01) for n in names))
+        bands = BandSet(tuple(PRODUCT_BANDS[n] if n in own else assumed_band(n) for n in names))
         untrained = learning.model.model_copy(update={"encoder_weights": None, "start_from": None})
         model = build_model(untrained, heads_of(learning.tasks, classes), bands, crop_px=side)
         model.set_normalisation([-20.0] * len(bands), [5.0] * len(bands))

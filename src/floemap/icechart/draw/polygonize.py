@@ -23,7 +23,7 @@ from odc.geo.geobox import GeoBox
 
 from floemap.counts import counted
 from floemap.errors import ChartError, ConfigError, GridError
-from floemap.grid import map_crs_of
+from floemap.grid import is_in_metres, map_crs_of
 from floemap.icechart.draw.eggs import Eggs, EggSource, make_eggs
 from floemap.icechart.draw.majority_filter import smooth_classes
 from floemap.icechart.draw.region_borders import pad, trace_borders
@@ -237,7 +237,7 @@ def _check_raster(classes: NDArray[np.uint8], geobox: GeoBox, legend: Legend) ->
     if classes.shape != tuple(geobox.shape):
         raise GridError(f"a class raster of {classes.shape} does not fit a grid of {tuple(geobox.shape)}.")
     crs = map_crs_of(geobox)
-    if not crs.projected or any(axis.unit_conversion_factor != 1 for axis in crs.proj.axis_info):
+    if not is_in_metres(crs.proj):
         raise GridError(f"the grid's CRS, {crs.proj.name}, is not in metres.", hint="Use a map projection in metres.")
     found = set(np.unique(classes).tolist()) - {IGNORE}
     if not found:

@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from floemap.errors import ChartError, GridError
-from floemap.grid import brief, map_crs_of
+from floemap.grid import brief, is_in_metres, map_crs_of
 from floemap.icechart.dominant_type import Unmapped, WithoutParts, class_ids, ice_types
 from floemap.icechart.label.borders import border_distance_px
 from floemap.icechart.read.columns import CODE_COLUMNS
@@ -46,7 +46,7 @@ def polygons_on(chart: Chart, geobox: GeoBox) -> tuple[Polygons, NDArray[np.int6
         If the grid is not in a map projection in metres.
     """
     crs = map_crs_of(geobox)
-    if not crs.projected or any(axis.unit_conversion_factor != 1 for axis in crs.proj.axis_info):
+    if not is_in_metres(crs.proj):
         units = ", ".join(sorted({axis.unit_name for axis in crs.proj.axis_info}))
         raise GridError(f"the grid's CRS is in {units}.", hint="A grid in a map projection in metres is needed.")
     box = geobox.boundingbox

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from floemap.bands import BandSet, InputBand
+from floemap.bands import BandSet, assumed_band
 from floemap.errors import ConfigError, known_names
 from floemap.learning.models.aspp import ResNet18Aspp
 from floemap.learning.models.base import SegmentationModel
@@ -68,7 +68,7 @@ def check_encoder_weights(settings: ModelSettings, bands: Sequence[str]) -> None
     """
     if settings.encoder_weights is not None:
         with torch.random.fork_rng(devices=[]):
-            build_model(settings, 2, BandSet(tuple(InputBand(name, "1", 0.01) for name in bands)))
+            build_model(settings, 2, BandSet(tuple(map(assumed_band, bands))))
 
 
 def build_model(

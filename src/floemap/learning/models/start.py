@@ -14,7 +14,7 @@ from shlex import quote
 
 from torch import Tensor
 
-from floemap.bands import BandSet, InputBand
+from floemap.bands import BandSet, assumed_band
 from floemap.errors import ModelError
 from floemap.learning.models.base import SegmentationModel, load_tensors
 from floemap.learning.models.checkpoint import Checkpoint, check_fits, load_checkpoint
@@ -96,7 +96,7 @@ def check_start(
         return
     about = read_about(settings.start_from)
     known = {b.name: b for b in (*find_bands(about, settings.start_from), *PRODUCT_BANDS)}
-    assumed = BandSet(tuple(known.get(name, InputBand(name, "1", 0.01)) for name in bands))
+    assumed = BandSet(tuple(known.get(name) or assumed_band(name) for name in bands))
     read_start(settings, legend, float(about["resolution_m"]) if resolution_m is None else resolution_m, assumed)
 
 
