@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from floemap.bands import NODATA, BandSet, InputBand, recoded
-from floemap.cog import GDAL_CACHE_BYTES, open_raster
+from floemap.cog import GDAL_CACHE_BYTES, deepest_reason, open_raster
 from floemap.errors import GridError, ProductError
 from floemap.layers.coarse import cells_for, factor_between, interpolated, stored_as
 from floemap.layers.stored import RASTER, layer_folder
@@ -86,7 +86,7 @@ class OpenBands:
             row = 0 if window is None else window[0]
             made = "Prepare it again." if path == self.path else "Make the layer again."
             raise ProductError(
-                f"cannot be read from row {row} on: {e}.", path=path, hint=f"It is damaged. {made}"
+                f"cannot be read from row {row} on: {deepest_reason(e)}.", path=path, hint=f"It is damaged. {made}"
             ) from e
 
 

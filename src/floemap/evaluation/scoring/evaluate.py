@@ -19,7 +19,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from floemap.cog import GDAL_CACHE_BYTES, STRIP_ROWS, Band, CogWriter, open_raster
+from floemap.cog import GDAL_CACHE_BYTES, STRIP_ROWS, Band, CogWriter, deepest_reason, open_raster
 from floemap.errors import ConfigError, FloemapError
 from floemap.evaluation.scoring.categories import CONCENTRATION, CategoryCounts
 from floemap.evaluation.scoring.confusion import Confusion, name_ids
@@ -245,7 +245,7 @@ def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> 
             return np.asarray(dataset.read(bands, window=window))
         except RasterioError as e:
             raise FloemapError(
-                f"cannot be read: {e}.", path=path, hint="Check that it is whole, or make it again."
+                f"cannot be read: {deepest_reason(e)}.", path=path, hint="Check that it is whole, or make it again."
             ) from e
 
     return read

@@ -18,7 +18,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from floemap.cog import GDAL_CACHE_BYTES, only_itself
+from floemap.cog import GDAL_CACHE_BYTES, deepest_reason, only_itself
 from floemap.errors import ProductError
 from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.noise_check import with_good_noise
@@ -288,11 +288,8 @@ def open_measurement(scene: Scene, polarisation: str) -> Iterator[Measurement]:
 
 
 def _damaged(scene: Scene, file: str, error: BaseException) -> ProductError:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return ProductError(
-        f"{file} cannot be read as a GeoTIFF: {error}.", path=scene.container.path, hint="Download the product again."
-    )
+    message = f"{file} cannot be read as a GeoTIFF: {deepest_reason(error)}."
+    return ProductError(message, path=scene.container.path, hint="Download the product again.")
 
 
 def _check_pixels(scene: Scene, polarisation: str) -> None:
