@@ -249,6 +249,7 @@ class View:
 
 def open_page(browser: Any, server: MapServer, size: tuple[int, int], before: str = "", **options: Any) -> View:
     page = browser.new_page(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce", **options)
+    page.set_default_timeout(60_000)
     view = View(page, server.url)
     page.on("console", lambda m: view.errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: view.errors.append(str(error)))
@@ -385,6 +386,43 @@ def test_a_click_gives_place_values_and_the_egg(desk: View) -> None:
     assert "Alternative\nfirst ice, 14 %" in words
 
 
+def test_a_click_waits_for_polygons_that_are_still_read(browser: Any, server: MapServer) -> None:
+    view = open_page(browser, server, (1000, 640))
+    view.drawn()
+    view.go(**AT_POLE, l0="classes")
+    held: list[Any] = []
+    view.page.route("**/chart.geojson", lambda call: held.append(call))
+    view.page.get_by_label("Chartpolygons", exact=True).check()
+    x, y = view.middle()
+    view.page.mouse.click(x + 60, y + 60)
+    view.page.wait_for_selector("#place .position")
+    assert view.page.locator("#place[aria-busy=true]").count() == 1
+    assert view.page.locator("#place svg.egg").count() == 0
+    for call in held:
+        call.continue_()
+    view.page.wait_for_selector("#place[aria-busy=false]", timeout=60_000)
+    assert view.page.locator("#place svg.egg").count() == 1
+    assert view.errors == []
+    view.page.close()
+
+
+def test_an_address_is_followed_also_when_the_page_writes_its_own_before_it_hears_of_it(
+    browser: Any, server: MapServer
+) -> None:
+    """The page writes its view into the address shortly after it has moved; the browser's event may come later."""
+    late = (
+        "addEventListener('hashchange', e => { e.stopImmediatePropagation();"
+        " setTimeout(() => dispatchEvent(new HashChangeEvent('hashchange')), 500) }, {once: true});"
+    )
+    view = open_page(browser, server, (1000, 640), late)
+    view.drawn()
+    asked = "&".join(f"{k}={v}" for k, v in (AT_POLE | {"l0": "hh"}).items())
+    view.page.evaluate("text => { dispatchEvent(new Event('resize')); location.hash = text }", asked)
+    view.page.wait_for_selector("#legend :text('dB')")
+    assert view.page.get_by_label("hh", exact=True).is_checked()
+    view.page.close()
+
+
 def test_values_are_those_of_the_full_resolution_without_data_too(desk: View) -> None:
     desk.go(s="pole", p="EPSG:3413", c="90,0", r="6000", l0="hh,classes")
     assert "−12.34 dB" in desk.click(-10, 10)
@@ -448,7 +486,7 @@ def test_swipe_and_side_by_side_show_two_models_of_one_place(desk: View) -> None
 def test_a_draft_lies_under_a_swipe_with_its_published_chart(shown: str, desk: View) -> None:
     desk.go(**AT_POLE, l0=f"classes,{shown}")
     desk.page.keyboard.press("s")
-    desk.page.wait_for_url(lambda url: "l0=classes,drafted&l1=classes,final" in url, timeout=20_000)
+    desk.page.wait_for_url(lambda url: "l0=classes,drafted&l1=classes,final" in url, timeout=60_000)
     desk.drawn()
 
 
@@ -514,12 +552,12 @@ def test_a_scene_is_read_when_it_is_shown(browser: Any, server: MapServer) -> No
     count = view.page.locator("#timeline .count")
     step = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: ']', bubbles: true}))"
     view.page.evaluate(f"{step}; {step}")  # the second step begins where the first one leads, read or not
-    view.page.wait_for_selector("#notices :text('“In the south” cannot be read')", timeout=20_000)
+    view.page.wait_for_selector("#notices :text('“In the south” cannot be read')", timeout=60_000)
     assert count.inner_text() == "1 of 3", "what is shown stays"
     assert view.page.title().startswith("SIMULATED: <img")
     view.page.unroute("**/scenes/south.json")
     view.page.evaluate(f"{step}; {step}")
-    view.page.wait_for_url(lambda url: "s=south" in url, timeout=20_000)
+    view.page.wait_for_url(lambda url: "s=south" in url, timeout=60_000)
     view.drawn()
     assert count.inner_text() == "3 of 3" and "In the south" in view.page.title()
     view.page.close()
@@ -541,7 +579,7 @@ def test_a_phone_shows_the_map_and_its_panels(browser: Any, server: MapServer) -
     view.page.touchscreen.tap(x + 30, y + 30)
     view.page.wait_for_selector("#place .position", state="visible")
     value = view.page.locator("#place .values td").first
-    value.wait_for(timeout=20_000)
+    value.wait_for(timeout=60_000)
     place, shown = view.page.locator("#place").bounding_box(), value.bounding_box()
     assert shown["y"] + shown["height"] <= place["y"] + place["height"], "the value is seen without scrolling"
     assert view.errors == []

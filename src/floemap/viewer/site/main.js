@@ -8,7 +8,7 @@ import { showLegend } from "./legend.js";
 import { readMapFile, readScene } from "./mapfile.js";
 import { coastSource, footprints, graticuleSource, marks, Panes } from "./panes.js";
 import { fromHash, toHash } from "./permalink.js";
-import { showPlace } from "./place.js";
+import { clearPlace, showPlace } from "./place.js";
 import { inWords, known, northUp, offered, register } from "./projections.js";
 import { hasWebGL } from "./rasters.js";
 import { Review } from "./review.js";
@@ -99,6 +99,7 @@ class App {
 
   /** Show what an address says, and for the rest what the file says is shown at first. */
   async start(hash) {
+    this.address = hash; // the last one that was followed or written
     const asked = fromHash(hash);
     const scene = askedFor(this.file, hash);
     if (!(await this.ready(scene))) return;
@@ -149,7 +150,7 @@ class App {
     const { scene } = this;
     this.review.take(scene.review);
     this.timeline.mark(scene);
-    byId("place").replaceChildren(el("h2", {}, "At this place"), el("p", { class: "hint" }, "Click the map, or press Enter on it."));
+    clearPlace(byId("place"));
     this.showProjections();
     this.drawFootprints();
     document.title = `${scene.simulated ? "SIMULATED: " : ""}${scene.name} – ${this.file.title}`;
@@ -244,11 +245,21 @@ class App {
   }
 
   moved() {
-    clearTimeout(this.resting);
-    this.resting = setTimeout(() => {
+    this.resting = this.after(this.resting, 120, () => {
+      this.resting = null;
       this.drawGrid();
       this.keepAddress();
-    }, 120);
+    });
+  }
+
+  /** Do something after some milliseconds, in place of what waits as `timer`; till then not all is drawn. */
+  after(timer, wait, what) {
+    clearTimeout(timer);
+    delete document.documentElement.dataset.drawn;
+    return setTimeout(() => {
+      what();
+      this.rendered();
+    }, wait);
   }
 
   drawGrid() {
@@ -263,7 +274,8 @@ class App {
 
   keepAddress() {
     const { view } = this.panes;
-    if (!view?.getCenter()) return;
+    // What was asked for in the meantime, by an address or a scene, is shown first: this view is not to take its place.
+    if (!view?.getCenter() || this.scene !== this.wanted || location.hash !== this.address) return;
     const hash = toHash({
       scene: this.scene.id,
       projection: this.code,
@@ -274,18 +286,18 @@ class App {
       split: this.panes.split,
       panes: this.panes.all.map((pane) => pane.chosen),
     });
-    this.address = `#${hash}`;
-    history.replaceState(null, "", this.address);
+    history.replaceState(null, "", `#${hash}`);
+    this.address = location.hash;
   }
 
-  /** Note in the page that all is drawn, for tests and for measuring. */
+  /** Note in the page that all is drawn, lists and address included, for tests and for measuring. */
   rendered() {
     if (this.scene !== this.wanted) return;
     const waits = (pane) => !pane.settled || [...pane.states.values()].includes("reading");
     if (this.panes.all.some(waits)) return;
-    document.documentElement.dataset.drawn = "yes";
     if (!performance.getEntriesByName("first-picture").length) performance.mark("first-picture");
     this.noteFirstPicture();
+    if (!this.relisting && !this.resting) document.documentElement.dataset.drawn = "yes";
   }
 
   // --- layers
@@ -343,8 +355,8 @@ class App {
 
   changed() {
     if (!this.scene || !this.panes.view) return;
-    clearTimeout(this.relisting);
-    this.relisting = setTimeout(() => {
+    this.relisting = this.after(this.relisting, 30, () => {
+      this.relisting = null;
       this.showBadges();
       showLayers(byId("layer-list"), this);
       showLegend(byId("legend"), this.panes.current, this.options);
@@ -358,30 +370,37 @@ class App {
         b.setAttribute("aria-pressed", String(b.dataset.layout === `${layout}${layout === "side" ? all.length : ""}`));
       }
       this.moved();
-    }, 30);
+    });
   }
 
   // --- places
 
   /** Show what is at a place that was clicked, and mark it with its polygon. */
-  pick(at) {
+  async pick(at) {
+    const point = new Feature(new geom.Point(at));
     marks.clear();
-    marks.addFeature(new Feature(new geom.Point(at)));
-    const polygon = this.describe(at).find(([, layer]) => layer.kind === "polygons");
-    if (polygon) marks.addFeature(new Feature(polygon[0].getGeometry()));
+    marks.addFeature(point);
     this.open("info");
+    const polygon = (await this.describe(at)).find(([, layer]) => layer.kind === "polygons");
+    if (polygon && marks.hasFeature(point)) marks.addFeature(new Feature(polygon[0].getGeometry()));
   }
 
-  /** Fill the panel with what all panes show at a place of the map. Returns the features there, with their layers. */
+  /** Fill the panel with what all panes show at a place of the map. Resolves with the features there, and their layers. */
   describe(at, lead = "") {
     const lonLat = proj.toLonLat(at, this.code);
-    const features = this.panes.all.flatMap((p) => p.featuresAt(at));
-    const seen = new Set();
-    const own = features.filter(([f]) => !seen.has(f) && seen.add(f));
+    const features = this.featuresAt(lonLat);
     const others = this.scenesAt(at);
-    showPlace(byId("place"), { lonLat, xy: at, code: this.code, features: own, panes: this.panes.all, lead }).catch((e) => tell(e.message));
+    showPlace(byId("place"), { lonLat, xy: at, code: this.code, features, panes: this.panes.all, lead }).catch((e) => tell(e.message));
     if (others.length) byId("place").append(el("h3", {}, "Other scenes here"), el("ul", { class: "scenes" }, others));
-    return own;
+    return features;
+  }
+
+  /** Return the features of all panes at a place [lon, lat], each once, as soon as all that are chosen are read. */
+  async featuresAt(lonLat) {
+    await Promise.all(this.panes.all.map((pane) => pane.vectorsRead()));
+    const at = proj.fromLonLat(lonLat, this.code);
+    const seen = new Set();
+    return this.panes.all.flatMap((pane) => pane.featuresAt(at)).filter(([feature]) => !seen.has(feature) && seen.add(feature));
   }
 
   scenesAt(at) {

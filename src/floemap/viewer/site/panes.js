@@ -38,7 +38,9 @@ class Pane {
     this.states = new Map(); // layer -> "reading", "drawn" or a sentence on what failed
     this.listeners = listeners;
     this.projection = null;
+    this.reads = new Map(); // layer -> promise of the end of its reading, of polygons, lines and places
     this.settled = false; // all that is chosen is read and drawn
+    this.firstFrame = null; // index of the first frame since something last changed
     this.options = listeners.options;
     this.title = el("button", { type: "button", class: "pane-title", onclick: () => listeners.activate(index) });
     this.target = el("div", { class: "map", tabindex: 0, role: "application", "aria-label": `Map ${LETTERS[index]}` });
@@ -52,9 +54,10 @@ class Pane {
     });
     this.map.on("click", (event) => listeners.pick(event.coordinate));
     this.map.on("pointermove", (event) => !event.dragging && listeners.hover(event.coordinate));
+    this.map.on("precompose", ({ frameState }) => { this.firstFrame ??= frameState.index; });
     this.map.on("rendercomplete", ({ frameState }) => {
-      // A frame that began before a layer was added says nothing about it.
-      this.settled = frameState.layerStatesArray.length === this.map.getAllLayers().length;
+      // A frame that began before a change says nothing about it, and may be complete after it.
+      this.settled = this.firstFrame !== null && frameState.index >= this.firstFrame;
       listeners.rendered();
     });
     this.target.addEventListener("focus", () => listeners.activate(index));
@@ -79,6 +82,13 @@ class Pane {
     ];
   }
 
+  /** Note that what is drawn is not what is chosen, until a frame that begins from now on is complete. */
+  unsettle() {
+    this.settled = false;
+    this.firstFrame = null;
+    this.listeners.unsettled();
+  }
+
   /** Draw a layer, or take it away with an opacity of null. */
   choose(layer, opacity) {
     if (opacity === null) {
@@ -88,8 +98,20 @@ class Pane {
     } else {
       this.chosen.set(layer, opacity);
       if (this.drawn.has(layer)) this.drawn.get(layer).setOpacity(opacity);
-      else this.draw(layer);
+      else this.begin(layer);
     }
+  }
+
+  begin(layer) {
+    const read = this.draw(layer);
+    if (!layer.vector) return;
+    this.reads.set(layer, read);
+    read.finally(() => this.reads.get(layer) === read && this.reads.delete(layer));
+  }
+
+  /** Wait until the polygons, lines and places that are chosen are read, or cannot be. */
+  vectorsRead() {
+    return Promise.all(this.reads.values());
   }
 
   async draw(layer) {
@@ -98,8 +120,7 @@ class Pane {
       return;
     }
     this.states.set(layer, "reading");
-    this.settled = false;
-    this.listeners.unsettled();
+    this.unsettle();
     const projection = this.projection;
     try {
       const made = layer.vector
@@ -111,6 +132,7 @@ class Pane {
       made.getSource().on("tileloaderror", () => this.failed(layer, "some of its tiles cannot be read"));
       this.drawn.set(layer, made);
       this.map.addLayer(made);
+      this.unsettle();
       this.states.set(layer, "drawn");
     } catch (error) {
       this.failed(layer, reason(error));
@@ -129,6 +151,7 @@ class Pane {
     const made = this.drawn.get(layer);
     if (!made) return;
     this.map.removeLayer(made);
+    this.unsettle();
     this.drawn.delete(layer);
     if (!layer.vector) made.dispose();
   }
@@ -142,7 +165,7 @@ class Pane {
     this.projection = code;
     for (const layer of [...this.chosen.keys()]) {
       if (layer.vector) this.take(layer);
-      if (!this.drawn.has(layer)) this.draw(layer);
+      if (!this.drawn.has(layer)) this.begin(layer);
     }
   }
 
@@ -245,15 +268,13 @@ export class Panes {
       maxResolution: 40000,
       constrainRotation: false,
     });
-    this.listeners.unsettled();
     for (const pane of this.all) {
-      pane.settled = false;
+      pane.unsettle();
       pane.reproject(code);
       pane.map.setView(this.view);
     }
     this.view.on("change", () => {
-      for (const pane of this.all) pane.settled = false;
-      this.listeners.unsettled();
+      for (const pane of this.all) pane.unsettle();
       this.listeners.moved();
     });
   }

@@ -67,11 +67,18 @@ async function valueRow(layer, lonLat) {
     el("td", {}, found.entry ? swatch(found.entry, index, false) : null, found.words));
 }
 
+/** Say in the panel how a place is asked for; answers on an earlier place, which may come later, are then not shown. */
+export function clearPlace(host) {
+  host.asked = null;
+  host.replaceChildren(el("h2", {}, "At this place"), el("p", { class: "hint" }, "Click the map, or press Enter on it."));
+}
+
 /**
  * Fill the panel with what is at a place.
  *
- * `lonLat` is the place, `xy` the same on the map's projection `code`; `features` are [feature, layer] pairs, `panes`
- * all panes, `lead` what screen readers hear first. Rasters answer later than the rest: their rows are filled in as they come.
+ * `lonLat` is the place, `xy` the same on the map's projection `code`; `features` is a promise of [feature, layer] pairs,
+ * `panes` all panes, `lead` what screen readers hear first. Rasters and polygons may answer later than the rest: they are
+ * filled in when they are there.
  */
 export async function showPlace(host, { lonLat, xy, code, features, panes, lead }) {
   const note = el("p", { class: "hint" }, `x ${Math.round(xy[0])} m, y ${Math.round(xy[1])} m in ${code}`);
@@ -80,15 +87,19 @@ export async function showPlace(host, { lonLat, xy, code, features, panes, lead 
   const rasters = panes.flatMap((pane) =>
     [...pane.chosen.keys()].filter((l) => !l.vector).sort((a, b) => b.order - a.order).map((layer) => [pane, layer]));
   if (rasters.length) parts.push(el("table", { class: "values" }, el("caption", { class: "unseen" }, "Values of the rasters shown"), body));
-  parts.push(...features.map(([f, l]) => (l.kind === "polygons" ? polygon(f, l) : other(f, l))));
-  if (!features.length && !rasters.length) parts.push(el("p", { class: "hint" }, "No layer is shown here."));
-  host.replaceChildren(...parts);
+  const vectors = el("div", {});
+  host.replaceChildren(...parts, vectors);
   host.setAttribute("aria-busy", "true");
-  const told = features.map(([f, l]) => entryOf(f, l.legend)[0]?.label).filter(Boolean);
   const asked = {};
-  host.asked = asked; // an earlier place's values, which may come later, are then not shown
+  host.asked = asked;
+  const polygons = features.then((found) => {
+    vectors.append(...found.map(([f, l]) => (l.kind === "polygons" ? polygon(f, l) : other(f, l))));
+    if (!found.length && !rasters.length) vectors.append(el("p", { class: "hint" }, "No layer is shown here."));
+    return found.map(([f, l]) => entryOf(f, l.legend)[0]?.label).filter(Boolean);
+  });
   const seen = new Set();
-  const rows = await Promise.all(rasters.filter(([, layer]) => !seen.has(layer) && seen.add(layer)).map(([, layer]) => valueRow(layer, lonLat)));
+  const answers = rasters.filter(([, layer]) => !seen.has(layer) && seen.add(layer)).map(([, layer]) => valueRow(layer, lonLat));
+  const [told, ...rows] = await Promise.all([polygons, ...answers]);
   if (host.asked !== asked) return;
   body.append(...rows);
   host.setAttribute("aria-busy", "false");
