@@ -63,6 +63,10 @@ def only(view: View) -> dict[str, Any]:
     return scene
 
 
+def id_of(view: View, name: str) -> str:
+    return next(str(s["id"]) for s in view.content["scenes"] if s["name"] == name)
+
+
 def groups(scene: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {g: [x for x in scene["layers"] if x["group"] == g] for g in sorted({x["group"] for x in scene["layers"]})}
 
@@ -264,7 +268,7 @@ def test_an_archive_has_its_scenes_in_order(folder: Path, draft: Path, tmp_path:
         write_json(archive / f"S{number}" / "chart.json", record)
     shutil.copytree(draft, archive / ".S4.partial-0123abcd")
     view = make_view([archive, archive / "S1", archive])
-    assert [(s["id"], s["name"]) for s in view.content["scenes"]] == [("s1", "S1"), ("s2", "S2"), ("s3", "S3")]
+    assert [s["name"] for s in view.content["scenes"]] == ["S1", "S2", "S3"]
     assert all(len(view.scene(s["id"])["vectors"]) == 1 for s in view.content["scenes"])
 
 
@@ -288,13 +292,13 @@ def archive(draft: Path, tmp_path: Path) -> Path:
 def test_only_scenes_that_are_asked_for_are_read(archive: Path) -> None:
     """And what the list says of one before is what is found in its files."""
     view = make_view(archive)
-    assert {address.split("/")[1] for address in view.data} == {"s1"}
+    assert {address.split("/")[1] for address in view.data} == {id_of(view, "S0")}
     listed = json.loads(view.page("map.json"))
     for scene in listed["scenes"]:
         told = json.loads(view.page(scene["url"]))
         assert told["layers"] and scene.items() <= told.items()
         assert told["projections"].items() >= {(scene["projection"], listed["projections"][scene["projection"]])}
-    assert {address.split("/")[1] for address in view.data} == {"s1", "s2", "s3"}
+    assert {address.split("/")[1] for address in view.data} == {s["id"] for s in listed["scenes"]}
     assert len({str(scene["extent"]) for scene in listed["scenes"]}) == 3
 
 
@@ -314,24 +318,49 @@ def test_a_scene_of_which_nothing_can_be_shown_is_named_when_it_is_read(archive:
         (archive / name / "classes.tif").write_bytes(b"II*\0")
     view = make_view(archive)
     assert [s["name"] for s in view.content["scenes"]] == ["S1", "S2"], "the first one is shown at once"
-    told = view.scene("s3")
+    told = view.scene(id_of(view, "S2"))
     assert not told["layers"] and not told["vectors"] and len(told["warnings"]) == 2
     assert [s["name"] for s in json.loads(view.page("map.json"))["scenes"]] == ["S1"]
     assert len(view.warnings) == 4 and sorted(view.content["warnings"]) == sorted(view.warnings)
     exported = make_view(archive).export(tmp_path / "map").folder
-    assert [p.name for p in (exported / "scenes").iterdir()] == ["s2.json"]
+    assert [p.name for p in (exported / "scenes").iterdir()] == [f"{id_of(view, 'S1')}.json"]
     assert [s["name"] for s in read_json(exported / "map.json")["scenes"]] == ["S1"]
 
 
 def test_a_served_scene_brings_its_files(archive: Path) -> None:
     view = make_view(archive)
     with view.server() as server:
-        table = server.table
-        assert "data/s3/1-classes.tif" not in table
-        told = json.loads(table["scenes/s3.json"].bytes() or b"")
+        table, name = server.table, id_of(view, "S2")
+        assert not any(name in address for address in view.data)
+        told = json.loads(table[f"scenes/{name}.json"].bytes() or b"")
         for drawn in (*told["layers"], *told["vectors"]):
             with table[drawn["url"]].open() or pytest.fail(drawn["url"]) as file:
                 assert file.read(1)
+
+
+def test_an_open_page_reads_on_from_a_server_that_was_started_anew(archive: Path) -> None:
+    """Also when scenes came before its own; what has become another file is no longer found under its address."""
+    with make_view(archive).server() as before:
+        told = json.loads(before.table[f"scenes/{id_of(make_view(archive), 'S2')}.json"].bytes() or b"")
+    drawn = {what["url"] for what in (*told["layers"], *told["vectors"])}
+    shutil.copytree(archive / "S1", archive / "earlier")
+    record = read_json(archive / "S1" / "chart.json")
+    record["scene"] |= {"name": "earlier", "start": "2019-01-01T00:00:00+00:00"}
+    write_json(archive / "earlier" / "chart.json", record)
+    with make_view(archive).server() as after:
+        assert len(drawn) == 2 and all(after.table.get(url) for url in drawn)
+        assert json.loads(after.table[told["url"]].bytes() or b"") == told
+        absent = (
+            "data/sx/1-a.tif",
+            "data/s0/1-a.tif",
+            f"data/{told['id']}/../a.tif",
+            f"data/{told['id']}/a/b.tif",
+            "data/",
+        )
+        assert not any(after.table.get(address) for address in absent)
+    os.utime(archive / "S2" / "classes.tif", (1, 1))
+    with make_view(archive).server() as changed:
+        assert [Path(url).suffix for url in drawn if changed.table.get(url)] == [".geojson"]
 
 
 def test_the_map_says_what_it_leaves_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -433,7 +462,8 @@ def test_hostile_names_stay_data(folder: Path) -> None:
     view = make_view(folder)
     assert all(set(address) <= set("abcdefghijklmnopqrstuvwxyz0123456789/-_.ABCDEFGHIJKLMNOPQRSTUVWXYZ") and
                ".." not in address for address in view.data)  # fmt: skip
-    for address, content in {"map.json": view.content, "scenes/s1.json": view.scene("s1")}.items():
+    scenes = {s["url"]: view.scene(s["id"]) for s in view.content["scenes"]}
+    for address, content in {"map.json": view.content, **scenes}.items():
         assert json.loads(view.page(address)) == json.loads(json.dumps(content))
     assert not any("passwd" in str(path) for path in view.data.values())
 
@@ -453,7 +483,7 @@ def test_numbers_that_are_none_are_left_out(folder: Path) -> None:
     shutil.copyfile(next((folder / "prepared").rglob("product.tif")), layer / "layer.tif")
     (layer / "layer.json").write_text('{"product": "x", "smallest": NaN, "largest": 1e999}')
     view = make_view(folder)
-    pages = [view.page(address) for address in ("map.json", "scenes/s1.json")]
+    pages = [view.page(address) for address in ("map.json", view.content["scenes"][0]["url"])]
     _, scene = (json.loads(page, parse_constant=lambda name: pytest.fail(name)) for page in pages)
     assert not scene["review"] and not scene["vectors"]
     assert len(view.warnings) == 2 and "bbox" in view.warnings[0] + view.warnings[1]
@@ -474,11 +504,11 @@ def test_an_export_is_whole_and_names_nobodys_disk(folder: Path, tmp_path: Path)
     view = make_view(folder)
     made = view.export(tmp_path / "map")
     files = {p.relative_to(made.folder).as_posix(): p for p in made.folder.rglob("*") if p.is_file()}
-    assert set(files) == {*view.site, *view.data, "map.json", "scenes/s1.json", "view.json"}
-    content, told = (json.loads(files[name].read_bytes()) for name in ("map.json", "scenes/s1.json"))
+    assert set(files) == {*view.site, *view.data, "map.json", only(view)["url"], "view.json"}
+    content, told = (json.loads(files[name].read_bytes()) for name in ("map.json", only(view)["url"]))
     named = {x["url"] for x in (*content["scenes"], *told["layers"], *told["vectors"], content["coast"])}
     assert named <= set(files) and all(files[a].read_bytes() == p.read_bytes() for a, p in view.data.items())
-    for name in ("map.json", "scenes/s1.json", "view.json"):
+    for name in ("map.json", only(view)["url"], "view.json"):
         assert str(tmp_path) not in files[name].read_text()
     assert made.bytes == sum(p.stat().st_size for n, p in files.items() if n != "view.json")
     linked = [p for p in files.values() if p.stat().st_nlink > 1]

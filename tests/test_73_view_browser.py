@@ -548,7 +548,7 @@ def test_a_scene_is_read_when_it_is_shown(browser: Any, server: MapServer) -> No
     view.drawn()
     read = [url.rpartition("/")[2] for url in view.asked if "/scenes/" in url]
     assert read == ["pole.json"]
-    view.page.route("**/scenes/south.json", lambda call: call.abort())
+    view.page.route("**/scenes/south.json", lambda call: call.fulfill(status=500))
     count = view.page.locator("#timeline .count")
     step = "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: ']', bubbles: true}))"
     view.page.evaluate(f"{step}; {step}")  # the second step begins where the first one leads, read or not
@@ -561,6 +561,47 @@ def test_a_scene_is_read_when_it_is_shown(browser: Any, server: MapServer) -> No
     view.drawn()
     assert count.inner_text() == "3 of 3" and "In the south" in view.page.title()
     view.page.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"status": 404}, "The map was made anew since this page was opened"),
+        (None, "does not answer. Start floemap view"),
+    ],
+)
+def test_an_open_page_says_what_to_do_where_its_server_is_gone_or_another(
+    how: dict[str, Any] | None, words: str, browser: Any, server: MapServer
+) -> None:
+    view = open_page(browser, server, (1000, 640))
+    view.drawn()
+    view.go(**AT_POLE, l0="classes")
+    lost = re.compile("(/data/|dateline.json)")
+    view.page.route(lost, lambda call: call.abort() if how is None else call.fulfill(**how))
+    for name in ("hh", "Chartpolygons"):  # of rasters and polygons alike, and of the next scene
+        view.page.get_by_label(name, exact=True).check()
+        view.drawn()
+    view.page.keyboard.press("]")
+    notice = view.page.locator(".notice", has_text=words)
+    notice.wait_for()
+    view.drawn()
+    assert view.page.locator(".notice.error").count() == 1, "once"
+    assert how is not None or f"--port {server.server_address[1]}," in notice.inner_text()
+    view.page.unroute(lost)
+    shown = view.page.evaluate("location.hash")
+    notice.get_by_role("button", name="Reload").click()
+    view.page.wait_for_selector(".notice.error", state="detached")
+    view.drawn()
+    assert view.page.evaluate("location.hash") == shown
+    assert view.page.get_by_label("hh", exact=True).is_checked()
+    view.page.close()
+
+
+def test_an_address_whose_layers_are_gone_shows_those_of_the_first_look(desk: View) -> None:
+    desk.go(**AT_POLE, l0="s1-7,s1-v1")
+    assert desk.page.get_by_label("classes", exact=True).is_checked()
+    desk.go(**AT_POLE, l0="")
+    assert not desk.page.get_by_label("classes", exact=True).is_checked()
 
 
 def test_a_phone_shows_the_map_and_its_panels(browser: Any, server: MapServer) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -119,6 +119,26 @@ def address_of(name: str) -> str:
     return f"scenes/{name}.json"
 
 
+def scene_of(address: str) -> str | None:
+    """Return the id of the scene of whose files an address is; None if it is of none."""
+    found = re.fullmatch(r"data/(s[0-9a-f]+)/[^/]+", address)
+    return None if found is None else found[1]
+
+
+def ids_of(scenes: Iterable[Scene]) -> dict[str, Scene]:
+    """Return scenes by id, which follows from their names.
+
+    So an address of the page leads to the same scene when the map is made again, whatever scenes have come since.
+    """
+    found: dict[str, Scene] = {}
+    for scene in scenes:
+        digest, length = hashlib.sha256(scene.name.encode("utf-8", "replace")).hexdigest(), 8
+        while (name := f"s{digest[:length]}") in found:
+            length += 1
+        found[name] = scene
+    return found
+
+
 def _place(grids: Sequence[GeoBox], shapes: Sequence[Shapes], projections: Projections) -> dict[str, Any]:
     """Return projection, extent and footprint: those of the finest grid, else of the first polygons."""
     geobox = min(grids, key=lambda g: abs(g.resolution.x), default=None)
@@ -146,23 +166,34 @@ class _Parts:
 
     def layer(self, number: int, layer: Layer) -> dict[str, Any]:
         legend = None if layer.legend is None else self.legends.add(layer.legend[0], dict(layer.legend[1]))
-        told = {"id": f"{self.id}-{number}", "url": self._address(layer.raster.path, ".tif"), "legend": legend}
+        told = {"id": str(number), "url": self._address(layer.raster.path, ".tif"), "legend": legend}
         return told | {"projection": self.projections.code_of(str(crs_of(layer.raster.geobox)))} | layer.as_json()
 
     def vector(self, number: int, shapes: Shapes) -> dict[str, Any]:
         legend = None if shapes.legend is None else self.legends.add(shapes.legend.name, of_classes(shapes.legend))
-        told = {"id": f"{self.id}-v{number}", "title": shapes.title, "kind": shapes.kind, "run": shapes.run}
+        told = {"id": f"v{number}", "title": shapes.title, "kind": shapes.kind, "run": shapes.run}
         return told | {"url": self._address(shapes.path, ".geojson"), "legend": legend, "status": shapes.status}
 
     def _address(self, path: Path, suffix: str) -> str:
         """Return the relative address of a file: plain letters only, whatever the names of folders and files.
 
         The suffix, which web servers take the type from, is that of the kind: a link may lead to a file of any name.
+        Size and time of change are in the address as a hash, so that no page that is still open from an earlier map
+        reads another file, or pieces of two files, under it.
         """
         if path not in self.addresses:
             plain = re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:60]
-            self.addresses[path] = f"data/{self.id}/{len(self.addresses) + 1}-{plain}{suffix}"
+            self.addresses[path] = f"data/{self.id}/{len(self.addresses) + 1}-{plain}-{_mark(path)}{suffix}"
         return self.addresses[path]
+
+
+def _mark(path: Path) -> str:
+    """Return a few letters that are others when the file at a path has become another."""
+    try:
+        about = path.stat()
+    except OSError:  # it has gone since it was read
+        return "gone"
+    return hashlib.sha256(f"{about.st_mtime_ns} {about.st_size}".encode()).hexdigest()[:8]
 
 
 def _choose(layers: list[dict[str, Any]], vectors: list[dict[str, Any]]) -> None:

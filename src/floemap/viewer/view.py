@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from floemap.viewer.coast import COAST, given_coast, shipped_coast
 from floemap.viewer.export import STAGE as EXPORT
 from floemap.viewer.export import Exported, export
 from floemap.viewer.found import Search, search
-from floemap.viewer.page_map import Projections, address_of, detailed, listed, page_map
+from floemap.viewer.page_map import Projections, address_of, detailed, ids_of, listed, page_map, scene_of
 from floemap.viewer.scenes import Drawn, read_scene, scenes_of
 from floemap.viewer.server import TYPES, Content, MapServer
 
@@ -49,7 +49,7 @@ class View:
         self.site: Mapping[str, Path] = site
         self.data: dict[str, Path] = {}
         self._found, self._lock = found, threading.RLock()
-        self._scenes = {f"s{i}": scene for i, scene in enumerate(scenes_of(found), 1)}
+        self._scenes = ids_of(scenes_of(found))
         self._told: dict[str, dict[str, Any]] = {}
         self._contents = {a: Content(path) for a, path in site.items()} | {a: Content(c) for a, c in pages.items()}
         self._made = [_MAP, *pages, *map(address_of, self._scenes)]
@@ -151,11 +151,32 @@ class View:
             If the server cannot listen there.
         """
         try:
-            return MapServer(self._contents, host, port)
+            return MapServer(_Served(self, self._contents), host, port)
         except (OSError, OverflowError, UnicodeError) as e:
             reason = getattr(e, "strerror", None) or e
             hint = "Choose another --port, or leave it out for a free one."
             raise ConfigError(f"cannot listen on {host}, port {port}: {reason}.", hint=hint) from e
+
+
+class _Served(Mapping[str, Content]):
+    """Contents of a map by address. The scene of a file is read where none has asked for it yet.
+
+    A page that is still open from an earlier server of the same results asks for files of scenes at once.
+    """
+
+    def __init__(self, view: View, known: Mapping[str, Content]) -> None:
+        self._view, self._known = view, known
+
+    def __getitem__(self, address: str) -> Content:
+        if address not in self._known and (name := scene_of(address)) is not None:
+            self._view.scene(name)
+        return self._known[address]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 def make_view(folders: Sequence[str | Path] | str | Path, *, coast: str | Path | None = None) -> View:

@@ -29,12 +29,14 @@ export function say(text) {
   byId("live").textContent = text;
 }
 
-/** Show a message in words, once, until the reader closes it. */
-export function tell(text, kind = "error") {
+/** Show a message in words, once, until the reader closes it. An error may be given whole: a stale one has a way out. */
+export function tell(what, kind = "error") {
+  const text = what.message ?? what;
   const notices = byId("notices");
   if ([...notices.children].some((n) => n.dataset.text === text)) return;
   const close = el("button", { type: "button", "aria-label": "Close this message", onclick: () => note.remove() }, "×");
-  const note = el("span", { class: `notice ${kind}`, role: kind === "error" ? "alert" : null }, text, close);
+  const note = el("span", { class: `notice ${kind}`, role: kind === "error" ? "alert" : null },
+    text, what.stale ? el("button", { type: "button", class: "reload", onclick: () => location.reload() }, "Reload") : null, close);
   note.dataset.text = text;
   notices.append(note);
 }

@@ -86,7 +86,7 @@ class App {
     try {
       await load(scene);
     } catch (error) {
-      tell(error.message);
+      tell(error);
       if (this.wanted === scene) {
         this.wanted = this.scene;
         this.timeline.mark(this.scene);
@@ -116,9 +116,9 @@ class App {
     else this.fit(false);
     asked.panes.forEach((chosen, i) => {
       const pane = this.panes.all[i];
-      const layers = chosen
-        ? chosen.flatMap(([id, opacity]) => this.scene.layers.filter((l) => l.id === id).map((l) => [l, opacity]))
-        : this.scene.layers.filter((l) => l.shown).map((l) => [l, 1]);
+      const named = (chosen ?? []).flatMap(([id, opacity]) => this.scene.layers.filter((l) => l.id === id).map((l) => [l, opacity]));
+      // An address of an earlier map may name layers, or a scene, that are no longer there.
+      const layers = named.length || chosen?.length === 0 ? named : this.scene.layers.filter((l) => l.shown).map((l) => [l, 1]);
       layers.forEach(([layer, opacity]) => pane.choose(layer, opacity));
     });
     this.sceneShown();
@@ -515,7 +515,7 @@ async function begin() {
     await load(askedFor(file, location.hash));
     new App(file).start(location.hash);
   } catch (error) {
-    tell(error.message ?? String(error));
+    tell(error);
     throw error;
   }
 }

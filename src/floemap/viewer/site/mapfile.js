@@ -126,16 +126,44 @@ function sceneOf(raw, index) {
   });
 }
 
+/** Return an Error whose message is for the reader and says that only this page, opened anew, helps. */
+const stale = (words) => Object.assign(new Error(words), { stale: true });
+
+const ANEW = "The map was made anew since this page was opened. Reload the page: it shows the same place.";
+const SILENT = "The server of this map does not answer." +
+  (["127.0.0.1", "localhost", "[::1]"].includes(location.hostname)
+    ? ` Start floemap view again with --port ${location.port || 80}, then reload the page: it shows the same place.` : "");
+
+/** Ask for a file of the map. Rejects with a stale Error where the server is gone or knows the file no longer. */
+async function asked(url, options) {
+  const answer = await fetch(url, options).catch(() => { throw stale(SILENT); });
+  if (answer.status === 404 && opened) throw stale(ANEW);
+  return answer;
+}
+
+let opened = false; // the list of scenes was read
+const asking = new Map();
+
+/** Resolve with the reason why no file that the page knows can be read any more, or null where the server has this one. */
+export function whyStale(url) {
+  if (!url) return Promise.resolve(null);
+  if (!asking.has(url)) {
+    const answer = asked(url, { method: "HEAD" }).then(() => null, (error) => error).finally(() => asking.delete(url));
+    asking.set(url, answer);
+  }
+  return asking.get(url);
+}
+
 /** Fetch a JSON of the map. Rejects with an Error whose message is for the reader. */
 async function fetched(url, name) {
   let raw;
   try {
     if (url === null) throw new Error("its address is not one of this map");
-    const answer = await fetch(url);
+    const answer = await asked(url);
     if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
     raw = await answer.json();
   } catch (error) {
-    throw new Error(`${name} cannot be read: ${error.message}.`);
+    throw error.stale ? error : new Error(`${name} cannot be read: ${error.message}.`);
   }
   if (raw?.format !== FORMAT) {
     throw new Error(`${name} has format ${raw?.format}, and this page reads format ${FORMAT}. Export the map again.`);
@@ -160,6 +188,7 @@ export async function readScene(scene) {
 /** Read map.json. Rejects as `fetched` does. */
 export async function readMapFile() {
   const raw = await fetched(ownAddress("map.json"), "The list of scenes, map.json,");
+  opened = true;
   const scenes = list(raw.scenes).map(sceneOf);
   // Scenes without a time come last, in the order of the file.
   scenes.sort((a, b) => (a.time ?? Infinity) - (b.time ?? Infinity) || 0);

@@ -3,6 +3,7 @@
 
 import { coastLayers, graticuleLayer } from "./background.js";
 import { button, el, tell } from "./dom.js";
+import { whyStale } from "./mapfile.js";
 import { hasWebGL, rasterLayer, stretchVariables } from "./rasters.js";
 import { vectorLayer } from "./vectors.js";
 
@@ -135,15 +136,17 @@ class Pane {
       this.unsettle();
       this.states.set(layer, "drawn");
     } catch (error) {
-      this.failed(layer, reason(error));
+      await this.failed(layer, reason(error));
     }
     this.listeners.changed();
   }
 
-  failed(layer, why) {
+  /** Say that a layer cannot be read, or that nothing can. */
+  async failed(layer, why) {
+    const stale = await whyStale(layer.url);
     if (!this.chosen.has(layer)) return;
     this.states.set(layer, `cannot be read: ${why}.`);
-    tell(`“${layer.title}”${layer.run ? ` of ${layer.run}` : ""} cannot be read: ${why}.`);
+    tell(stale ?? `“${layer.title}”${layer.run ? ` of ${layer.run}` : ""} cannot be read: ${why}.`);
     this.listeners.changed();
   }
 
