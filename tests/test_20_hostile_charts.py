@@ -13,7 +13,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from floemap.cog import Band, open_raster, read_geobox, write_cog
 from floemap.datasets.extremeearth.find import ChartFile
 from floemap.datasets.extremeearth.inventory import check_dataset
 from floemap.datasets.extremeearth.scenes import scene_of
-from floemap.errors import ChartError, FloemapError
+from floemap.errors import ChartError, FloemapError, GridError
 from floemap.icechart.describe import chart_facts
 from floemap.icechart.label.label import label_chart
 from floemap.icechart.label.rasterize import rasterize_polygons
@@ -202,7 +202,8 @@ def test_no_grid_makes_anybody_ask_a_server(tmp_path: Path, beside: str) -> None
                     d.read(1, out_shape=(30, 60))
             assert server.requests(), "what GDAL would have done"
         assert read_geobox(like) == geobox
-        label_chart(write_chart(tmp_path / "c.gpkg"), like, tmp_path / "out")
+        with pytest.raises(GridError, match=r"a mask in like\.tif\.msk") if beside == "msk" else nullcontext():
+            label_chart(write_chart(tmp_path / "c.gpkg"), like, tmp_path / "out")
         with open_raster(like) as d:
             assert d.files == [str(like)]
             d.read(1, out_shape=(30, 60))

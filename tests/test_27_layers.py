@@ -385,7 +385,77 @@ def test_infinite_values_are_gaps(product: Path, tmp_path: Path) -> None:
     assert np.argwhere(np.isnan(got)).tolist() == [[0, 0], [1, 1], [2, 2]]
 
 
+def test_longitudes_from_another_meridian(product: Path, tmp_path: Path) -> None:
+    """Longitudes that are counted from Paris are at their place, in whatever unit its meridian is given."""
+    paris = pyproj.CRS.from_proj4("+proj=longlat +ellps=WGS84 +pm=paris +no_defs")
+    corner, pixel = Affine.translation(-180 - 2.33722917, 90), Affine.scale(0.5, -0.5)
+    east = np.tile(np.arange(-179.75, 180, 0.5), (80, 1))
+    path = write_raster(tmp_path / "paris.tif", east.astype(np.float32), corner * pixel, paris.to_wkt())
+    got = values_of(layer_from_raster(product, path, "x", RasterSettings()).folder)
+    x, y = (grid().transform * Affine.translation(0.5, 0.5)) * np.meshgrid(np.arange(SHAPE[1]), np.arange(SHAPE[0]))
+    expected, _ = pyproj.Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True).transform(x, y)
+    np.testing.assert_allclose(got, expected, atol=0.02)
+
+
+def test_all_that_cf_calls_missing_are_gaps(product: Path, tmp_path: Path) -> None:
+    """As netCDF4, another reader, masks them: _FillValue, missing_value beside it, and outside of the valid range."""
+    lon, lat = np.arange(0, 360, 2.0), np.arange(90, 50, -2.0)
+    path = tmp_path / "odd.nc"
+    stored = np.resize(np.array([7, -1, -2, -3, -10, 9, 120, 8], np.int16), (len(lat), len(lon)))
+    with h5netcdf.File(path, "w") as f:
+        f.dimensions = {"latitude": len(lat), "longitude": len(lon)}
+        for name, values, units in (("latitude", lat, "degrees_north"), ("longitude", lon, "degrees_east")):
+            f.create_variable(name, (name,), data=values).attrs["units"] = units
+        v = f.create_variable("v", ("latitude", "longitude"), data=stored, fillvalue=np.int16(-1))
+        v.attrs["missing_value"] = np.array([-2, -3], np.int16)
+        v.attrs["valid_min"], v.attrs["valid_max"] = np.int16(-5), np.int16(100)
+    got = values_of(layer_from_raster(product, path, "x", RasterSettings(resampling="nearest")).folder)
+    assert set(np.unique(got[~np.isnan(got)])) == {7, 8, 9} and np.isnan(got).any()
+
+
 # What is refused
+
+
+@pytest.mark.parametrize(
+    ("beside", "said", "words"),
+    [
+        (".msk", "", "a mask in r.tif.msk"),
+        (".aux.xml", "<NoDataValue>-9999</NoDataValue>", "a no-data value in r.tif.aux.xml"),
+        (".aux.xml", "<Scale>0.01</Scale><Offset>0</Offset>", "a scale in r.tif.aux.xml"),
+        (".aux.xml", "<Scale>1</Scale><Metadata><MDI key='STATISTICS_MEAN'>1</MDI></Metadata>", ""),
+        (".aux.xml", "<broken", ""),
+    ],
+)
+def test_gaps_and_scale_in_a_file_beside_a_raster_are_not_overlooked(
+    product: Path, tmp_path: Path, beside: str, said: str, words: str
+) -> None:
+    """Floemap reads no file beside a raster; one that would make other values of it is named."""
+    left, _, _, top = corners(grid())
+    ones = np.ones(SHAPE, np.float32)
+    path = write_raster(tmp_path / "r.tif", ones, Affine(PIXEL_M, 0, left, 0, -PIXEL_M, top), "EPSG:3413")
+    path.with_name(path.name + beside).write_text(
+        f"<PAMDataset><PAMRasterBand band='1'>{said}</PAMRasterBand></PAMDataset>"
+    )
+    if not words:
+        layer_from_raster(product, path, "x", RasterSettings())
+        return
+    with pytest.raises(GridError, match=words) as e:
+        layer_from_raster(product, path, "x", RasterSettings())
+    assert "gdal_translate" in str(e.value.hint)
+
+
+@pytest.mark.parametrize(("gap", "refused"), [(1e20, True), (-9.97e36, True), (-9999, False)])
+def test_an_undeclared_gap_does_not_make_all_values_0(product: Path, tmp_path: Path, gap: float, refused: bool) -> None:
+    left, _, _, top = corners(grid())
+    values = np.full(SHAPE, 271.5, np.float32)
+    values[:5] = gap
+    path = write_raster(tmp_path / "r.tif", values, Affine(PIXEL_M, 0, left, 0, -PIXEL_M, top), "EPSG:3413")
+    if refused:
+        with pytest.raises(FloemapError, match="most of the others are 0") as e:
+            layer_from_raster(product, path, "x", RasterSettings())
+        assert "declare them" in str(e.value.hint)
+    else:
+        layer_from_raster(product, path, "x", RasterSettings())
 
 
 def test_rasters_that_cannot_be_a_layer(product: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from floemap.files import regular_file
 from floemap.grid import crs_of
 from floemap.legend import RGB
 from floemap.overviews import Overview, halve
+from floemap.safe_xml import BrokenXmlError, DoctypeError, parse_xml
 from floemap.stopping import undone
 from floemap.warned import without_warnings
 
@@ -50,6 +51,9 @@ _TILE = 512
 COLOUR_BANDS = ("red", "green", "blue")
 #: Suffixes of files beside a raster that may hold its georeference.
 _GEOREFERENCES = (".aux.xml", ".tfw", ".wld", ".prj")
+#: What an .aux.xml may say that changes what pixels mean, with its words, and contents that change nothing.
+_PAM_CHANGES = {"NoDataValue": "a no-data value", "Scale": "a scale", "Offset": "an offset", "GeoTransform": "a place"}
+_PAM_PLAIN = {"Scale": "1", "Offset": "0"}
 #: Metadata domains by which GDAL finds overviews in another file.
 _OVERVIEWS_ELSEWHERE = {"OVERVIEWS", "PROXYOVERVIEWREQUEST"}
 #: GDAL's default is 5 % of the machine's memory; strips need far less.
@@ -313,6 +317,34 @@ def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint:
         if "not recognized as being in a supported file format" in reason:  # with the whole path before it
             reason = "it is not a GeoTIFF"
         raise kind(f"cannot be read as a raster: {reason}.", path=path, hint=hint) from e
+
+
+def refuse_beside(path: Path) -> None:
+    """Refuse a raster whose gaps, scale or place are in a file beside it, which floemap does not read.
+
+    Such are GDAL's NAME.msk and NAME.aux.xml. Without them gaps would count as values, and values would be others.
+    Statistics and histograms in NAME.aux.xml change nothing.
+
+    Raises
+    ------
+    GridError
+        With the name of the file beside it.
+    """
+    beside, what = Path(f"{path}.msk"), "a mask"
+    if not beside.exists():
+        beside = Path(f"{path}.aux.xml")
+        try:
+            said = parse_xml(regular_file(beside).read_bytes()).iter(*_PAM_CHANGES) if beside.exists() else ()
+        except (OSError, FloemapError, BrokenXmlError, DoctypeError):
+            return  # GDAL cannot read it either
+        texts = {str(e.tag): (e.text or "").strip() for e in said}
+        what = " and ".join(_PAM_CHANGES[tag] for tag, text in texts.items() if text not in ("", _PAM_PLAIN.get(tag)))
+    if what:
+        raise GridError(
+            f"has {what} in {beside.name}, a file beside it that floemap does not read.",
+            path=path,
+            hint="Write it into the raster: `gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES` makes one of both.",
+        )
 
 
 @contextmanager

@@ -8,7 +8,8 @@ pole is on the grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 
 from floemap.bands import InputBand, step_for
-from floemap.cog import GDAL_CACHE_BYTES, deepest_reason, without_georeference
+from floemap.cog import GDAL_CACHE_BYTES, deepest_reason, refuse_beside, without_georeference
 from floemap.errors import ConfigError, FloemapError, GridError, known_names
 from floemap.files import regular_file
 from floemap.grid import Box, boxes_in, crs_in_words, map_crs_of
@@ -37,9 +38,9 @@ from floemap.progress import Progress, silent
 from floemap.results.stage import Stage, sha256
 
 #: Raise the revision if values change.
-STAGE = Stage(RASTER_COMMAND, RECORD, revision=0, files=(RASTER,))
+STAGE = Stage(RASTER_COMMAND, RECORD, revision=1, files=(RASTER,))
 #: Drivers of GDAL that read a file by itself. Those left out, such as VRT, read whatever file or address it names.
-_DRIVERS = ("GTiff", "netCDF", "HDF5", "GRIB", "HFA", "AAIGrid", "ENVI", "JP2OpenJPEG", "PNG", "BMP", "GSBG", "SAGA")
+_DRIVERS = ("GTiff", "netCDF", "HDF5", "GRIB", "HFA", "AAIGrid", "JP2OpenJPEG", "PNG", "BMP", "GSBG", "SAGA")
 #: What CF lets the units of longitude and latitude be.
 _EAST = frozenset(("degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE"))
 _NORTH = frozenset(("degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN"))
@@ -91,7 +92,7 @@ def layer_from_raster(
     ConfigError
         If a layer cannot have this name, or the raster lacks the variable or band.
     GridError
-        If the raster has no georeference, or does not overlap the scene.
+        If the raster has no georeference, does not overlap the scene, or a file beside it says where its gaps are.
     ProductError
         If the product is not a prepared one, or no pixel of the scene gets a value.
     FloemapError
@@ -114,6 +115,7 @@ def layer_from_raster(
                 hint="Is it a raster of this place? Its no-data value, NaN and infinite values are gaps.",
             )
         step = settings.step or step_for(float(np.nanmax(np.abs(array))))
+        _refuse_lost(array, step, path)
         words = f"{settings.variable or f'Band {settings.band}'} of {path.name}, {settings.resampling}"
         band = InputBand(name, unit, step, missing=settings.missing)
         return Values(band, array, words, {"step_chosen": settings.step is None, "file": path.name})
@@ -132,6 +134,18 @@ def layer_from_raster(
     return made
 
 
+def _refuse_lost(array: NDArray[np.float32], step: float, path: Path) -> None:
+    """Refuse a step in which most of the values other than 0 are 0: a gap that the file does not declare makes one."""
+    size = np.abs(array[np.isfinite(array) & (array != 0)])
+    if size.size and np.count_nonzero(size < step / 2) > size.size / 2:
+        raise FloemapError(
+            f"has values up to {size.max():g}; in steps of {step:g}, most of the others are 0.",
+            path=path,
+            hint="If those are gaps, declare them: `gdal_edit -a_nodata VALUE`, or _FillValue in NetCDF. "
+            "If not, give --step.",
+        )
+
+
 def _open(path: Path, variable: str | None) -> Any:
     """Open a raster with one of the drivers that read no other file; of a file with several variables, the named one.
 
@@ -143,6 +157,7 @@ def _open(path: Path, variable: str | None) -> Any:
         If the file has several variables and none is named, or none of this name.
     """
     dataset = _open_any(regular_file(path), path)
+    refuse_beside(path)
     found = {name.rpartition(":")[2].strip('/"'): name for name in dataset.subdatasets}
     if not found:  # a single variable
         own = dataset.tags(1).get("NETCDF_VARNAME") if dataset.count else None
@@ -211,18 +226,42 @@ class SourceRaster:
     def read(self, columns: NDArray[np.int64], rows: tuple[int, int]) -> NDArray[np.float32]:
         """Read columns, which may begin again from the left, and a range of rows, in physical units, NaN for gaps."""
         parts = []
+        tags = self.dataset.tags(self.band) if self.dataset.driver == "netCDF" else {}
         for run in np.split(columns, np.flatnonzero(np.diff(columns) != 1) + 1):
             window = (rows, (int(run[0]), int(run[-1]) + 1))
             try:
-                part = self.dataset.read(self.band, window=window, masked=True).astype(np.float32)
+                part = self.dataset.read(self.band, window=window, masked=True)
             except RasterioError as e:
                 raise FloemapError(f"cannot be read: {deepest_reason(e)}.", path=self.path, hint="Is it whole?") from e
-            parts.append(part.filled(np.nan))
+            missing = np.ma.getmaskarray(part) | _cf_gaps(part.data, tags)
+            parts.append(np.where(missing, np.float32(np.nan), part.data.astype(np.float32)))
         d = self.dataset
         values = np.concatenate(parts, axis=1) * np.float32(d.scales[self.band - 1])
         values += np.float32(d.offsets[self.band - 1])
         values[~np.isfinite(values)] = np.nan
         return values
+
+
+def _cf_gaps(values: NDArray[Any], tags: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Return where a NetCDF says that stored values are missing and GDAL does not; `tags` are GDAL's of the variable.
+
+    CF, section 2.5.1: ``missing_value``, which may be several, beside ``_FillValue``, and below ``valid_min`` or above
+    ``valid_max``. GDAL takes one value, and ``valid_range``.
+    """
+
+    def stored(name: str) -> NDArray[Any]:
+        found = []
+        for text in tags.get(name, "").strip("{}").split(","):
+            with suppress(ValueError, OverflowError):  # a text, or a number that the type cannot have, is no value
+                found.append(float(text) if values.dtype.kind == "f" else int(float(text)))
+        return np.array(found).astype(values.dtype)  # an unsigned type has its signs in the attributes' bits
+
+    gaps = np.isin(values, stored("missing_value"))
+    for low in stored("valid_min"):
+        gaps |= values < low
+    for high in stored("valid_max"):
+        gaps |= values > high
+    return np.asarray(gaps)
 
 
 def _of_dataset(dataset: Any, path: Path, band: int) -> SourceRaster:
@@ -383,7 +422,9 @@ def _window(source: SourceRaster, box: Box | None) -> tuple[NDArray[np.int64], t
 
 
 def _from_meridian(crs: pyproj.CRS, longitude: float) -> CRS:
-    """Return a CRS of longitude and latitude whose longitudes are counted from a meridian, in degrees."""
-    e = crs.ellipsoid
+    """Return a CRS of longitude and latitude whose longitudes are counted from a meridian of `crs`, in degrees."""
+    e, prime = crs.ellipsoid, crs.prime_meridian
+    if prime is not None:
+        longitude += math.degrees(float(prime.longitude) * float(prime.unit_conversion_factor))
     a, b = (6378137.0, 6356752.314245179) if e is None else (e.semi_major_metre, e.semi_minor_metre)
     return CRS.from_dict(proj="longlat", a=a, b=b, pm=longitude, no_defs=True)

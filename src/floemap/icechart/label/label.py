@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, write_cog
+from floemap.cog import STRIP_ROWS, Band, CogWriter, open_raster, read_geobox, refuse_beside, write_cog
 from floemap.counts import counted
 from floemap.errors import ChartError, FloemapError
 from floemap.grid import crs_name, describe_grid
@@ -237,6 +237,7 @@ def _files(settings: LabelSettings) -> list[str]:
 
 def _mask_of(like: Path) -> tuple[NDArray[np.bool_], dict[str, str]]:
     """Return where a raster has data, (rows, cols), and which of its tags belong to everything that is made from it."""
+    refuse_beside(like)
     with open_raster(like) as d:
         valid = np.empty(d.shape, np.bool_)
         band = d.descriptions.index("mask") + 1 if "mask" in d.descriptions else None
