@@ -246,16 +246,47 @@ def test_a_route_is_drawn_on_the_chart_that_it_was_assessed_with(folder: Path, d
     line = {"type": "LineString", "coordinates": [[10, 79], [11, 79]]}
     feature = {"type": "Feature", "properties": {"feature": "leg"}, "geometry": line}
     for name, digest in (("r_pc7", read_json(draft / "chart.json")["files"]["chart.gpkg"]["sha256"]), ("other", "0")):
-        record = {"made_by": "floemap route", "route": "to <b>", "ice_class_title": "PC7"}
+        record = {"made_by": "floemap route", "route": "to <b>", "ice_class": "PC7", "simulated": True}
+        record |= {"chart": name, "chart_time": "2018-01-16 07:54 UTC", "status": "advisory, not for navigation"}
         write_json(folder / name / "route.json", record | {"inputs": {"chart": {"chart.gpkg": digest}}})
         text = json.dumps({"type": "FeatureCollection", "features": [feature]})
         (folder / name / "route.geojson").write_text(text)
     view = make_view(folder)
-    (told,) = (v for v in only(view)["vectors"] if v["kind"] == "lines")
-    assert told["title"] == "Risk along to <b>, PC7" and told["legend"] is None and told["default"]
+    alone, charted = (view.scene(s["id"]) for s in view.content["scenes"])
+    (told,) = (v for v in charted["vectors"] if v["kind"] == "lines")
+    assert told["title"] == "Risk along to <b>, PC 7" and told["default"]
+    levels = charted["legends"][told["legend"]]["entries"]
+    assert [(e["name"], e["letter"]) for e in levels] == [("normal", "N"), ("elevated", "E"), ("special", "S")]
     assert view.data[told["url"]] == (folder / "r_pc7" / "route.geojson").resolve()
     (words,) = view.warnings
     assert words.startswith("all/other: ") and "not among the folders" in words
+    assert alone["name"] == "other, routes" and alone["simulated"] and alone["time"] == "2018-01-16T07:54:00Z"
+    assert alone["notice"] == "advisory, not for navigation"
+    assert [v["kind"] for v in alone["vectors"]] == ["lines"] and not alone["layers"]
+    assert alone["projection"] == "EPSG:3413"
+    x, y = pyproj.Transformer.from_crs(4326, 3413, always_xy=True).transform([10, 11], [79, 79])
+    west, south, east, north = alone["extent"]
+    assert west <= min(x) < max(x) <= east and south <= min(y) < max(y) <= north
+    assert max(east - west, north - south) < 100e3
+
+
+def test_folders_of_routes_alone_are_shown(folder: Path, draft: Path) -> None:
+    """Whole or in pieces over the dateline; lines that are none are named."""
+    parts = [[[170.0, 75.0], [180.0, 76.0]], [[-180.0, 76.0], [-170.0, 75.0]]]
+    for name, coordinates in (("a", parts), ("b", []), ("c", [[[0.0, 95.0], [1.0, 2.0]]]), ("d", None)):
+        write_json(folder / "routes" / name / "route.json", {"ice_class": "IA", "chart": "c", "route": name})
+        line = {"type": "MultiLineString", "coordinates": coordinates}
+        collection = {
+            "type": "FeatureCollection",
+            "features": [{"type": "Feature", "properties": {}, "geometry": line}],
+        }
+        (folder / "routes" / name / "route.geojson").write_text("{" if coordinates is None else json.dumps(collection))
+    scene = only(view := make_view(folder / "routes"))
+    assert [v["title"] for v in scene["vectors"]] == ["Risk along a, IA"]
+    x, y = pyproj.Transformer.from_crs(4326, 3413, always_xy=True).transform([170, -170, 180], [75, 75, 76])
+    west, south, east, north = scene["extent"]
+    assert west <= min(x) < max(x) <= east and south <= min(y) < max(y) <= north and east - west < 700e3
+    assert sum("is not a GeoJSON" in w or "no lines on the earth" in w for w in view.warnings) == 3
 
 
 def test_an_archive_has_its_scenes_in_order(folder: Path, draft: Path, tmp_path: Path) -> None:
@@ -495,6 +526,13 @@ def test_folders_with_nothing_to_show_are_refused(tmp_path: Path) -> None:
     for path, words in ((tmp_path / "absent", "does not exist"), (Path(__file__), "a folder is needed")):
         with pytest.raises(FloemapError, match=words):
             make_view(path)
+    for record, words in (("bundle.json", "a bundle for a ship"), ("training.json", "a trained model")):
+        path = tmp_path / "one's" / "below"
+        write_json(path / record, {})
+        with pytest.raises(FloemapError, match=f"below: is {words}") as caught:
+            make_view(tmp_path)
+        assert "Give " in str(caught.value) and f"floemap info '{tmp_path}/one'" in str(caught.value)
+        (path / record).unlink()
     write_json(tmp_path / "chart.json", {"made_by": "floemap chart"})
     with pytest.raises(FloemapError, match="none of the results"):
         make_view(tmp_path)

@@ -429,6 +429,40 @@ def test_values_are_those_of_the_full_resolution_without_data_too(desk: View) ->
     assert desk.click(-19, -19).count("no data") == 2
 
 
+#: Names of the graticule, [text, how it is aligned, x and y on the map], and the boxes over the map in pixels.
+LABELS = """async () => {
+    const { graticuleSource } = await import("./panes.js");
+    const points = graticuleSource.getFeatures().filter((f) => f.getGeometry().getType() === "Point");
+    const home = document.querySelector(".map").getBoundingClientRect();
+    const over = document.querySelector(".pane").querySelectorAll(".ol-scale-line, .nautical, .pane-title");
+    const boxes = [...over].map((e) => e.getBoundingClientRect()).filter((b) => b.width);
+    return [points.map((f) => [f.getStyle().getText(), f.getGeometry()]).map(([text, at]) =>
+        [text.getText(), text.getTextAlign(), ...at.getCoordinates()]),
+        boxes.map((b) => [b.left - home.left, b.top - home.top, b.right - home.left, b.bottom - home.top])];
+}"""
+
+
+@pytest.mark.parametrize(("panes", "count"), [({}, 2), ({"m": "side,2", "l1": "first"}, 3)])
+def test_names_of_the_graticule_leave_scale_bars_and_titles_free(panes: dict[str, str], count: int, desk: View) -> None:
+    desk.page.keyboard.press("g")
+    seen = 0
+    for turn in range(0, 360, 60):  # so that lines leave the map in all of its corners
+        desk.go(s="pole", p="EPSG:3413", c=f"70,{turn}", r="1500", l0="classes", **panes)
+        labels, boxes = desk.page.evaluate(LABELS)
+        assert len(boxes) == count
+        middle = desk.page.locator(".map").first.bounding_box()
+        centre = Transformer.from_crs(4326, 3413, always_xy=True).transform(turn, 70)
+        for text, align, east, north in labels:
+            width = 5 * len(text)  # at least
+            x = middle["width"] / 2 + (east - centre[0]) / 1500 - width * {"left": 0, "center": 0.5, "right": 1}[align]
+            y = middle["height"] / 2 - (north - centre[1]) / 1500
+            for left, top, right, bottom in boxes:
+                assert x + width < left or x > right or y < top or y - 5 > bottom, (turn, text)
+        seen += len(labels)
+    assert seen > 30
+    desk.page.keyboard.press("g")
+
+
 def test_the_wheel_zooms_and_a_drag_moves_without_a_click_first(desk: View) -> None:
     desk.go(**AT_POLE, l0="classes")
     x, y = desk.middle()

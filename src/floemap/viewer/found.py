@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,18 @@ ROUTE = "route.json"
 EXPORTED = "view.json"
 #: Results that have no map to show, or one of pixels of others.
 _NOT_ENTERED = ("report.json", "training.json", EXPORTED)
+#: Results without a map, by their records: what they are, and what to give instead.
+_NO_MAP = {
+    "bundle.json": (
+        "a bundle for a ship",
+        "Give the folder of the chart that it was made from; its GeoJSON or KML opens in QGIS or a ship's plotter.",
+    ),
+    "mosaic.json": ("a mosaic of draft charts", "Give the folder of these charts; mosaic.nc opens in QGIS."),
+    "monitor.json": ("a summary of changes to drafts", "Give the folder of the published charts."),
+    "report.json": ("a report", "Open report.html, or give the folder of the comparison."),
+    "training.json": ("a trained model", "Give a folder of `floemap predict` or `floemap chart`."),
+    EXPORTED: ("a map for web servers", "Give the folders that it was made from, or serve it with a web server."),
+}
 #: Deepest folder below a given one.
 _DEEPEST = 10
 
@@ -157,6 +170,7 @@ def search(folders: Sequence[str | Path]) -> Search:
             _look(at_folder, files, cell, result)
     if not result.found:
         shown = ", ".join(str(folder) for folder in given)
+        _refuse_others(given)
         raise FloemapError(
             f"nothing to show is found in {shown}.",
             hint="A map shows what floemap made: give folders of `floemap chart`, `archive`, `prepare`, `predict`, "
@@ -164,6 +178,20 @@ def search(folders: Sequence[str | Path]) -> Search:
             "folder is.",
         )
     return result
+
+
+def _refuse_others(given: Sequence[Path]) -> None:
+    """Raise a FloemapError that says what the first result is that has no map, and what to give instead."""
+    for folder in given:
+        for base, names, files in os.walk(folder):
+            names[:] = sorted(n for n in names if not n.startswith("."))
+            for name, (what, instead) in _NO_MAP.items():
+                if name in files:
+                    raise FloemapError(
+                        f"is {what}, and has no map to show.",
+                        path=Path(base),
+                        hint=f"{instead} `floemap info {shlex.quote(base)}` says what is in it.",
+                    )
 
 
 def _folders(top: Path, seen: set[Path], result: Search) -> Iterator[tuple[Path, Sequence[str], str | None]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from floemap.errors import MISSHAPEN, FloemapError
 from floemap.icechart.polaris import LEVEL_RGB, TENTHS, Level, ship_class
@@ -17,20 +17,17 @@ from floemap.results.fields import at
 from floemap.results.stage import damaged
 from floemap.sentinel1.quicklook import limits_db, read_small
 from floemap.viewer.found import Found, Search
-from floemap.viewer.legends import SERIES, hexadecimal, of_classes, of_values
+from floemap.viewer.legends import SERIES, hexadecimal, of_classes, of_levels, of_values
 from floemap.viewer.rasters import Raster, read_raster
 
 #: Names of layers' groups, in the order of the list on the page.
 GROUPS = ("radar", "chart", "labels", "truth", "probability", "uncertainty", "risk", "layer")
-#: Letters of the levels of operation, for reading without colour.
-_LEVEL_LETTERS = {Level.NORMAL: "N", Level.ELEVATED: "E", Level.SPECIAL: "S"}
 #: Name of the legend of right and wrong.
 AGAINST = "against_the_labels"
 #: Outcomes at the ends of their ramp.
 _OUTCOMES = (-30, 30)
 #: In the place of a name: all other rasters of the folder.
 _OTHERS = "*"
-T = TypeVar("T")
 Range = tuple[float, float]
 
 
@@ -185,12 +182,7 @@ def _polaris(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:
     """Give the level of operation of an ice class of ships, and the outcome with its lowest bound: advisory."""
     ship = ship_class(raster.tags.get("ice_class", ""))
     title = f"{ship.title}, POLARIS, advisory"
-    words = {int(level): f"{level.title}, {_outcomes_of(level, polar=ship.polar)}" for level in LEVEL_RGB}
-    if not ship.polar:
-        del words[Level.ELEVATED]
-    heading = f"Level of operation of {ship.title} by POLARIS, advisory"
-    legend = of_values(heading, words, _by_number(LEVEL_RGB), _by_number(_LEVEL_LETTERS))
-    table = ("polaris_levels", legend)
+    table = ("polaris_levels", of_levels(ship))
     yield Layer(f"Level of operation, {title}", "risk", "classes", raster, (1,), (), run, legend=table, status="draft")
     for name, outcome in (("rio", "Risk index outcome"), ("rio_lowest", "Lowest risk index outcome")):
         number = raster.number_of(name)
@@ -215,17 +207,6 @@ def risk_ramp(*, polar: bool) -> list[tuple[float, str]]:
             rgb = [round(v * shade if shade <= 1 else v + (255 - v) * (shade - 1)) for v in LEVEL_RGB[level]]
             stops.append(((outcome - low) / (high - low), hexadecimal((rgb[0], rgb[1], rgb[2]))))
     return stops
-
-
-def _by_number(values: Mapping[Level, T]) -> dict[int, T]:
-    return {int(level): value for level, value in values.items()}
-
-
-def _outcomes_of(level: Level, *, polar: bool) -> str:
-    """Return the outcomes at which a level of operation begins and ends, Table 1.1 of the circular."""
-    if level == Level.NORMAL:
-        return "outcome 0 or more"
-    return "−10 to below 0" if level == Level.ELEVATED else f"below {'−10' if polar else '0'}"
 
 
 def _errors(found: Found, raster: Raster, run: str | None) -> Iterator[Layer]:

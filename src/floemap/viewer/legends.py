@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from floemap.icechart.polaris import LEVEL_RGB, Level, ShipClass
 from floemap.legend import LAND, LAND_RGB, RGB, Legend
 
 #: Colours of values that have none, which also people who do not see all colours tell apart (Okabe and Ito, 2008).
@@ -14,6 +15,9 @@ SERIES: tuple[RGB, ...] = (
     *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
     *((0, 114, 178), (213, 94, 0), (204, 121, 167), (90, 90, 90)),
 )
+
+#: Letters of the levels of operation, for reading without colour.
+_LEVEL_LETTERS = {Level.NORMAL: "N", Level.ELEVATED: "E", Level.SPECIAL: "S"}
 
 
 def hexadecimal(rgb: RGB) -> str:
@@ -38,6 +42,23 @@ def of_values(
     signs = {v: str(v) for v in words} | dict(letters or {})
     entries = [_entry(v, w, w[:1].upper() + w[1:], colours[v], signs[v]) for v, w in words.items() if v in colours]
     return _table(title, entries)
+
+
+def of_levels(ship: ShipClass) -> dict[str, Any]:
+    """Return the legend of the levels of operation of an ice class of ships, named in small letters."""
+    levels = [level for level in LEVEL_RGB if ship.polar or level != Level.ELEVATED]
+    words = {int(level): f"{level.title}, {_outcomes_of(level, polar=ship.polar)}" for level in levels}
+    colours = {int(level): rgb for level, rgb in LEVEL_RGB.items()}
+    heading = f"Level of operation of {ship.title} by POLARIS, advisory"
+    table = of_values(heading, words, colours, {int(level): letter for level, letter in _LEVEL_LETTERS.items()})
+    return table | {"entries": [e | {"name": Level(e["value"]).name.lower()} for e in table["entries"]]}
+
+
+def _outcomes_of(level: Level, *, polar: bool) -> str:
+    """Return the outcomes at which a level of operation begins and ends, Table 1.1 of the circular."""
+    if level == Level.NORMAL:
+        return "outcome 0 or more"
+    return "−10 to below 0" if level == Level.ELEVATED else f"below {'−10' if polar else '0'}"
 
 
 def _table(title: str, entries: list[dict[str, Any]]) -> dict[str, Any]:

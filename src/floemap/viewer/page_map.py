@@ -21,7 +21,7 @@ from odc.geo.geobox import GeoBox
 from floemap.grid import crs_of
 from floemap.version import __version__
 from floemap.viewer.layers import Layer
-from floemap.viewer.legends import Legends, of_classes
+from floemap.viewer.legends import Legends
 from floemap.viewer.scenes import Drawn, Scene
 from floemap.viewer.vectors import Shapes, extent_of_box
 from floemap.warned import without_warnings
@@ -170,7 +170,7 @@ class _Parts:
         return told | {"projection": self.projections.code_of(str(crs_of(layer.raster.geobox)))} | layer.as_json()
 
     def vector(self, number: int, shapes: Shapes) -> dict[str, Any]:
-        legend = None if shapes.legend is None else self.legends.add(shapes.legend.name, of_classes(shapes.legend))
+        legend = None if shapes.legend is None else self.legends.add(shapes.legend[0], dict(shapes.legend[1]))
         told = {"id": f"v{number}", "title": shapes.title, "kind": shapes.kind, "run": shapes.run}
         return told | {"url": self._address(shapes.path, ".geojson"), "legend": legend, "status": shapes.status}
 

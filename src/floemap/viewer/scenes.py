@@ -33,7 +33,7 @@ class Scene:
     found
         The results with something to draw, as far as names of files tell, and draft charts.
     routes
-        Routes through its charts.
+        Routes through its charts, also where these are not there.
     grids
         The grids that the results' records tell.
     """
@@ -51,7 +51,7 @@ class Scene:
     @property
     def start(self) -> datetime | None:
         """Start of the acquisition, or the time that the published chart is valid for; UTC."""
-        keys = ("scene.start", "valid")
+        keys = ("scene.start", "valid", "chart_time")
         return self._time(keys) or _in_name(self.name, 0)
 
     @property
@@ -61,7 +61,7 @@ class Scene:
 
     def _time(self, keys: Iterable[str]) -> datetime | None:
         for key in keys:
-            for result in self.found:
+            for result in (*self.found, *self.routes):
                 if (time := _parsed(at(result.record, key, ""))) is not None:
                     return time
         return None
@@ -82,7 +82,7 @@ class Scene:
     @property
     def simulated(self) -> bool:
         """Whether any of its results is simulated."""
-        return any(result.simulated for result in self.found)
+        return any(result.simulated for result in (*self.found, *self.routes))
 
     @property
     def status(self) -> str | None:
@@ -94,7 +94,8 @@ class Scene:
     @property
     def notice(self) -> str | None:
         """What its charts say about what they are and are not for."""
-        told = [at(r.record, "status", "") for r in self.found if r.kind in ("chart.json", "publication.json")]
+        charts = [r for r in self.found if r.kind in ("chart.json", "publication.json")]
+        told = [at(r.record, "status", "") for r in charts or self.routes]
         return "; ".join(dict.fromkeys(filter(None, told))) or None
 
     def review(self) -> list[dict[str, Any]]:
@@ -144,7 +145,7 @@ def scenes_of(found: Search) -> list[Scene]:
     _add_loose(loose, shown)
     for result in found.found:
         if result.kind == ROUTE:
-            _add_route(result, list(shown.values()), found)
+            _add_route(result, shown, found)
     return sorted(shown.values(), key=lambda s: (s.start or datetime.max.replace(tzinfo=UTC), s.name))
 
 
@@ -198,15 +199,20 @@ def read_scene(scene: Scene, search: Search) -> Drawn:
     return Drawn(layers, shapes, search.warnings[before:])
 
 
-def _add_route(route: Found, scenes: list[Scene], search: Search) -> None:
-    """Add a route to the scene of its chart: it has a file of the content with which the route was assessed."""
+def _add_route(route: Found, scenes: dict[str, Scene], search: Search) -> None:
+    """Add a route to the scene of its chart: it has a file of the content with which the route was assessed.
+
+    Routes through one chart that is not among the folders are a scene of their own.
+    """
     charts = {digest for digest in at(route.record, "inputs.chart", {}).values() if isinstance(digest, str)}
-    for scene in scenes:
+    for scene in scenes.values():
         files = [f for result in scene.found for f in at(result.record, "files", {}).values()]
         if charts & {at(file, "sha256", "") for file in files}:
             scene.routes.append(route)
             return
-    search.warn(route.folder, "the chart of this route is not among the folders; it is not shown")
+    search.warn(route.folder, "the chart of this route is not among the folders; the route is shown without it")
+    name = f"{at(route.record, 'chart', '') or route.folder.absolute().name}, routes"
+    scenes.setdefault(name, Scene(name)).routes.append(route)
 
 
 def _told_apart(layers: list[Layer], result: Found, before: list[Layer]) -> list[Layer]:
@@ -270,7 +276,7 @@ def _spot(spot: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _parsed(text: str) -> datetime | None:
     try:
-        time = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text.removesuffix(" UTC"))
         return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

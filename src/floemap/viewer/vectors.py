@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyproj
+import shapely
 
 from floemap.errors import FloemapError
-from floemap.legend import Legend
+from floemap.grid import extent_of
+from floemap.icechart.polaris import ship_class
 from floemap.own_legends import from_record
 from floemap.results.fields import at
 from floemap.results.names import is_plain
 from floemap.results.stage import damaged
 from floemap.viewer.found import Found, Search
+from floemap.viewer.legends import of_classes, of_levels
 
 #: Beginning of a GeoJSON as floemap writes it, and the bytes in which it lies.
 _NUMBER = rb"\s*(-?\d{1,3}(?:\.\d{1,12})?(?:e-\d\d)?)\s*"
@@ -25,6 +28,7 @@ _BBOX = re.compile(
     rb'\s*\{\s*"type"\s*:\s*"FeatureCollection"\s*,\s*"bbox"\s*:\s*\[' + b",".join(4 * [_NUMBER]) + rb"\]"
 )
 _HEAD = 1024
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,9 @@ class Shapes:
     title, run, status
         What it is for people, the model or analyst that it is of, and its status.
     legend
-        Legend of polygons; None for lines.
+        Name and content of its legend, as map.json has it; None if it has none.
     bbox
-        West, south, east, north of polygons, degrees; None for lines.
+        West, south, east, north, degrees; west is greater than east over the dateline.
     """
 
     path: Path
@@ -48,8 +52,8 @@ class Shapes:
     kind: Literal["polygons", "lines"]
     run: str | None
     status: str | None
-    legend: Legend | None = None
-    bbox: tuple[float, float, float, float] | None = None
+    bbox: Box
+    legend: tuple[str, Mapping[str, Any]] | None = None
 
 
 #: Records of results with polygons.
@@ -85,7 +89,9 @@ def polygons_of(result: Found, run: str | None, search: Search) -> Iterator[Shap
         analyst = at(result.record, "analyst", "")
         title = "Published chart" if published else "Draft chart: polygons"
         who = f"published by {analyst}" if published and analyst else run
-        yield Shapes(real, title, "polygons", who, "published" if published else "draft", legend, bbox)
+        yield Shapes(
+            real, title, "polygons", who, "published" if published else "draft", bbox, (legend.name, of_classes(legend))
+        )
 
 
 def route_of(result: Found, search: Search) -> Iterator[Shapes]:
@@ -93,11 +99,13 @@ def route_of(result: Found, search: Search) -> Iterator[Shapes]:
     path = result.folder / "route.geojson"
     try:
         real = _whole(result, path, search)
+        bbox = _bbox_of_lines(real)
+        ship = ship_class(str(at(result.record, "ice_class", "")))
     except FloemapError as e:
         search.without(e, path)
         return
-    route, ship = (str(at(result.record, key, "")) for key in ("route", "ice_class_title"))
-    yield Shapes(real, f"Risk along {route or 'the route'}, {ship or 'a ship'}", "lines", None, None)
+    title = f"Risk along {at(result.record, 'route', '') or 'the route'}, {ship.title}"
+    yield Shapes(real, title, "lines", None, None, bbox, (f"route_levels_{ship.key}", of_levels(ship)))
 
 
 def _whole(result: Found, path: Path, search: Search) -> Path:
@@ -116,7 +124,26 @@ def _whole(result: Found, path: Path, search: Search) -> Path:
     return real
 
 
-def _bbox(path: Path) -> tuple[float, float, float, float]:
+def _bbox_of_lines(path: Path) -> Box:
+    """Return west, south, east, north of a GeoJSON of lines, which is read whole.
+
+    Raises
+    ------
+    FloemapError
+        If it is no GeoJSON, or has no positions on the earth.
+    """
+    try:
+        lon, lat = shapely.get_coordinates(shapely.from_geojson(path.read_bytes())).T
+    except OSError as e:
+        raise FloemapError(f"cannot be read: {e.strerror or e}", path=path) from e
+    except shapely.errors.GEOSException as e:
+        raise FloemapError("is not a GeoJSON", path=path) from e
+    if not len(lon) or not (np.abs(lat) <= 90).all() or not (np.abs(lon) <= 360).all():
+        raise FloemapError("has no lines on the earth", path=path)
+    return extent_of(lon, lat)
+
+
+def _bbox(path: Path) -> Box:
     """Return west, south, east, north of a GeoJSON that floemap wrote: its member bbox, which is before the features.
 
     The file is not read whole, as some have many megabytes.
@@ -140,7 +167,7 @@ def _bbox(path: Path) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
-def extent_of_box(bbox: tuple[float, float, float, float], crs: pyproj.CRS) -> tuple[float, float, float, float]:
+def extent_of_box(bbox: Box, crs: pyproj.CRS) -> Box:
     """Return xmin, ymin, xmax, ymax on a map, metres, of a box in degrees; its west may be greater than its east."""
     west, south, east, north = bbox
     south, north = (max(south, 0.0), north) if north >= 0 else (south, north)  # the other pole is infinitely far

@@ -86,29 +86,43 @@ export function arcOf(longitudes) {
 
 const lineStyle = new styles.Style({ stroke: new styles.Stroke({ color: "rgba(40,70,110,.45)", width: 1 }) });
 
+const LABEL_PX = 11;
+
+/** Return the box of a label, [left, lower, right, upper] in pixels from the left lower corner of the map. */
+function boxOf(text, [x, y], align, parallel) {
+  const width = 0.65 * LABEL_PX * text.length;
+  const left = x - { left: 0, center: width / 2, right: width }[align];
+  const lower = y - (parallel ? LABEL_PX / 2 : 0);
+  return [left - 2, lower - 2, left + width + 2, lower + LABEL_PX + 4];
+}
+
+const overlap = (one, other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+
 /**
  * Return the name of a line of the graticule as a feature at the edge of the view, off what is to be seen: a parallel's
- * at the left, a meridian's at the bottom. Nothing for a line that is not in the view.
+ * at the left, a meridian's at the bottom, and of boxes that are `taken`. Nothing for a line that is not in the view.
  */
-function labelled(text, feature, { centre, rotation, half }, parallel) {
+function labelled(text, feature, { centre, rotation, half, size, taken }, parallel) {
   const [cos, sin] = [Math.cos(rotation), Math.sin(rotation)];
   // Positions on the screen from the left lower corner, as shares of its width and height.
   const onScreen = feature.getGeometry().getCoordinates().map((at) => {
     const [x, y] = [at[0] - centre[0], at[1] - centre[1]];
     return { at, shares: [0.5 + (x * cos + y * sin) / (2 * half[0]), 0.5 + (y * cos - x * sin) / (2 * half[1])] };
   });
-  const inside = onScreen.filter(({ shares }) => shares.every((share) => share > 0.01 && share < 0.99));
+  const alignOf = (share) => (share < 0.08 ? "left" : share > 0.92 ? "right" : "center");
+  const boxed = ({ shares }) => boxOf(text, shares.map((share, i) => share * size[i]), alignOf(shares[0]), parallel);
+  const inside = onScreen.filter((place) =>
+    place.shares.every((share) => share > 0.01 && share < 0.99) && !taken.some((box) => overlap(box, boxed(place))));
   if (!inside.length) return [];
   const axis = parallel ? 0 : 1;
   const lowest = inside.reduce((least, other) => (other.shares[axis] < least.shares[axis] ? other : least));
-  const share = lowest.shares[0];
   const point = new Feature(new geom.Point(lowest.at));
   point.setStyle(new styles.Style({
     text: new styles.Text({
       text,
-      textAlign: share < 0.08 ? "left" : share > 0.92 ? "right" : "center",
+      textAlign: alignOf(lowest.shares[0]),
       textBaseline: parallel ? "middle" : "bottom",
-      font: "11px system-ui, sans-serif",
+      font: `${LABEL_PX}px system-ui, sans-serif`,
       fill: new styles.Fill({ color: "#24405f" }),
       stroke: new styles.Stroke({ color: "rgba(255,255,255,.8)", width: 3 }),
     }),
@@ -130,7 +144,8 @@ const line = (positions, code) =>
 /**
  * Return the parallels and meridians in a view, with their names.
  *
- * `frame` is the view on the projection `code`: its `centre`, its `rotation` in radians, and `half` its width and height.
+ * `frame` is the view on the projection `code`: its `centre`, its `rotation` in radians, `half` its width and height,
+ * its `size` in pixels, and the boxes in which no name is to be, [left, lower, right, upper] in pixels from its corner.
  */
 export function graticule(frame, code) {
   const { centre, half } = frame;

@@ -269,7 +269,8 @@ class App {
     if (!this.gridOn) return;
     const { view } = this.panes;
     const half = size.map((pixels) => (pixels * view.getResolution()) / 2);
-    graticuleSource.addFeatures(graticule({ centre: view.getCenter(), rotation: view.getRotation(), half }, this.code));
+    const frame = { centre: view.getCenter(), rotation: view.getRotation(), half, size, taken: this.panes.taken() };
+    graticuleSource.addFeatures(graticule(frame, this.code));
   }
 
   keepAddress() {

@@ -85,7 +85,7 @@ function vectorOf(raw, legends) {
   return {
     id: text(raw.id),
     title: text(raw.title, "Layer"),
-    group: raw.kind === "polygons" ? "chart" : "layer",
+    group: { polygons: "chart", lines: "risk" }[raw.kind] ?? "layer",
     run: typeof raw.run === "string" ? raw.run : null,
     kind: ["polygons", "lines", "places"].includes(raw.kind) ? raw.kind : "polygons",
     url: ownAddress(raw.url),

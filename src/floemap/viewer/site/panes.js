@@ -260,6 +260,15 @@ export class Panes {
     return added;
   }
 
+  /** Return the boxes of scale bars and titles over the maps, [left, lower, right, upper] in pixels from a map's corner. */
+  taken() {
+    return this.all.flatMap(({ element, target }) => {
+      const home = target.getBoundingClientRect();
+      const boxes = [...element.querySelectorAll(".ol-scale-line, .nautical, .pane-title")].map((e) => e.getBoundingClientRect());
+      return boxes.filter((b) => b.width).map((b) => [b.left - home.left, home.bottom - b.bottom, b.right - home.left, home.bottom - b.top]);
+    });
+  }
+
   /** Show one view in all panes. */
   setView(code, centre, resolution, rotation = 0) {
     this.view = new View({

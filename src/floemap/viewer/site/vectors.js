@@ -39,9 +39,9 @@ export async function featuresOf(url, projection) {
   return onMap.get(key);
 }
 
-/** Return [entry of the legend, its place in it] of a polygon by CLASS, its key or its value. */
+/** Return [entry of the legend, its place in it] of a polygon by CLASS, or of a line by LEVEL: its key or its value. */
 export function entryOf(feature, legend) {
-  const name = feature.get("own").CLASS;
+  const name = feature.get("own").CLASS ?? feature.get("own").LEVEL;
   const entries = legend?.entries ?? [];
   const index = entries.findIndex((e) => e.name === name || e.value === name || e.label === name);
   return [entries[index] ?? null, index];
@@ -94,11 +94,15 @@ function polygonStyle(layer, options) {
 
 function plainStyle(layer) {
   return (feature) => {
-    const colour = entryOf(feature, layer.legend)[0]?.colour ?? "#d6008f";
-    const name = feature.get("own").NAME ?? feature.get("own").TITLE ?? feature.get("own").LEG;
+    const own = feature.get("own");
+    const [isLeg, isPiece] = ["leg", "piece"].map((kind) => own.FEATURE === kind);
+    const colour = entryOf(feature, layer.legend)[0]?.colour ?? (isPiece ? OTHER : "#d6008f");
+    const name = isPiece ? null : own.NAME ?? own.TITLE ?? own.LEG;
     return new styles.Style({
+      zIndex: isLeg ? 0 : 1,
       fill: new styles.Fill({ color: "rgba(255,255,255,.08)" }),
-      stroke: new styles.Stroke({ color: colour, width: 2.5 }),
+      // A leg is the edge of its pieces, which have the colours of their levels.
+      stroke: isLeg ? new styles.Stroke({ color: ink, width: 6.5 }) : new styles.Stroke({ color: colour, width: isPiece ? 4 : 2.5 }),
       image: new styles.Circle({ radius: 5, fill: new styles.Fill({ color: colour }), stroke: new styles.Stroke({ color: "#fff", width: 1.5 }) }),
       text: name === undefined || name === null ? undefined : new styles.Text({
         text: String(name).slice(0, 60), offsetY: -12, font: "12px system-ui, sans-serif",
