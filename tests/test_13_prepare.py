@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -332,3 +334,14 @@ def test_open_product_refuses_another_raster(tmp_path: Path) -> None:
         open_product(tmp_path / "a.tif")
     with pytest.raises(FloemapError):
         open_product(Path(tmp_path / "none"))
+
+
+def test_preparing_a_product_imports_no_library_of_charts_or_models(tmp_path: Path, small_product: Path) -> None:
+    """They would be imported before the first pixel is read."""
+    code = (
+        "import contextlib, sys\nfrom floemap.cli.main import main\nwith contextlib.suppress(SystemExit):\n    main()\n"
+        "print(sorted({'pandas', 'geopandas', 'pyogrio', 'xarray', 'torch'} & {*sys.modules}))"
+    )
+    call = [sys.executable, "-c", code, "prepare", str(small_product), "--out", str(tmp_path), "--resolution", "2000"]
+    found = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "[]"

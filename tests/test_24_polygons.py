@@ -548,7 +548,7 @@ def test_other_rasters_are_no_ids(folder: Path) -> None:
 
 
 def test_looking_up_imports_no_geospatial_library(folder: Path) -> None:
-    geospatial = {"rasterio", "geopandas", "odc", "shapely"}
+    geospatial = {"rasterio", "pandas", "geopandas", "odc", "shapely"}
     code = (
         "import sys; from floemap.icechart.label.polygon_table import read_polygons;"
         f" read_polygons({str(folder)!r}); sys.exit(bool({geospatial} & {{*sys.modules}}))"

@@ -274,7 +274,7 @@ def test_two_processes_have_one_copy_that_ends_with_them() -> None:
         waiting.join(0.2)
         assert waiting.is_alive() and not filled
         os.kill(pair.other.pid, signal.SIGKILL)
-        waiting.join(20)
+        waiting.join(60)
         assert filled == [4]
         assert (memory.part(0) == 5).all()
     finally:

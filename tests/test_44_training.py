@@ -646,7 +646,7 @@ def test_learning_needs_no_geospatial_library() -> None:
     code = (
         "import sys\n"
         + "".join(f"import {n.removesuffix('.__init__')}\n" for n in names)
-        + "banned = {'rasterio', 'odc', 'pyproj', 'shapely', 'geopandas', 'pyogrio', 'xarray'}\n"
+        + "banned = {'rasterio', 'odc', 'pyproj', 'shapely', 'pandas', 'geopandas', 'pyogrio', 'xarray'}\n"
         "print(sorted(banned & {m.split('.')[0] for m in sys.modules}))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

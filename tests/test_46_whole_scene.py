@@ -300,7 +300,7 @@ def test_threads_do_not_wait_for_one_that_cannot_be_started(monkeypatch: pytest.
     monkeypatch.setattr(threading.Thread, "start", once)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         Workers(3)
-    begun[0].join(20)
+    begun[0].join(60)
     assert not begun[0].is_alive()
 
 

@@ -75,20 +75,22 @@ def prepare(
         floemap prepare ai4arctic/ready/*_prep.nc --out prepared
     """
     from floemap.datasets.ai4arctic.form import PREPARE_SETTINGS
-    from floemap.datasets.ai4arctic.prepare import prepare_scene
     from floemap.outcomes import each_product
     from floemap.remote.address import paths_and_addresses
     from floemap.remote.work import with_copies
     from floemap.sentinel1.prepare import PreparedProduct, finished_product, prepare
 
     def one(product: Path, made: Collection[Path], progress: Progress) -> PreparedProduct:
-        make = prepare_scene if product.suffix == ".nc" else prepare
-        if product.suffix == ".nc" and (other := sorted(settings.model_fields_set - {*PREPARE_SETTINGS})):
+        if product.suffix != ".nc":
+            return prepare(product, out, settings, like=like, overwrite=overwrite, made=made, progress=progress)
+        from floemap.datasets.ai4arctic.prepare import prepare_scene
+
+        if other := sorted(settings.model_fields_set - {*PREPARE_SETTINGS}):
             raise ConfigError(
                 f"{product.name} is a file of AI4Arctic, which takes no {' or '.join(other)}.",
                 hint="Its noise is subtracted already, and tie points locate its pixels. Leave the option out.",
             )
-        return make(product, out, settings, like=like, overwrite=overwrite, made=made, progress=progress)
+        return prepare_scene(product, out, settings, like=like, overwrite=overwrite, made=made, progress=progress)
 
     def finished(known: Known) -> PreparedProduct | None:
         if overwrite or known.path.suffix == ".nc":

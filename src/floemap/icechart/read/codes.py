@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from floemap.errors import ChartError
@@ -164,11 +163,15 @@ def parse_codes(values: Sequence[Any]) -> tuple[NDArray[np.int16], list[int]]:
     return codes, wrong
 
 
+#: Types of pandas' missing values, by name: this module is imported where nothing else needs pandas.
+_MISSING = frozenset({"NAType", "NaTType"})
+
+
 def _plain(value: Any) -> str | float | None:
     """Return a value as text or number, None for a missing value, infinity for any other kind."""
     if isinstance(value, str):
         return value
-    if value is None or value is pd.NA or value is pd.NaT:
+    if value is None or type(value).__name__ in _MISSING:
         return None
     if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
         return None if value != value else float(min(value, 1000))  # not-a-number means none
