@@ -758,7 +758,8 @@ def test_the_layer_of_risk_is_that_of_the_polygons(whole: DraftChart) -> None:
 
 
 def test_the_map_shows_the_layer_of_risk(whole: DraftChart) -> None:
-    scene = make_view(whole.folder).scene("s1")
+    view = make_view(whole.folder)
+    scene = view.scene(view.content["scenes"][0]["id"])
     level, outcome, _ = (layer for layer in scene["layers"] if layer["group"] == "risk")
     assert level["kind"] == "classes" and "PC 7" in level["title"] and "advisory" in level["title"]
     assert outcome["bands"] == [2] and [v * 0.5 - 80 for v in outcome["range"]] == [-30, 30]
