@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -246,3 +249,34 @@ def test_the_mean_of_four_by_hand() -> None:
     assert halve(four.astype(np.int16), "average", 8).tolist() == [[2]]  # 7 / 3
     odd = np.array([[1, 2, 5], [4, 9, 7], [8, 6, 3]], np.int16)
     assert halve(odd, "average", None).tolist() == [[4, 6], [7, 3]]
+
+
+_WITH_ANOTHER_PROJ = """
+import sys
+from pathlib import Path
+import numpy as np
+from odc.geo.geobox import GeoBox
+from floemap.cog import Band, read_geobox, write_cog
+from floemap.errors import GridError
+there, folder = Path(sys.argv[1]), Path(sys.argv[2])
+box = GeoBox.from_bbox((0, 0, 800, 800), "EPSG:3413", resolution=80)
+array = np.zeros(box.shape, np.uint8)
+for use in (lambda: read_geobox(there), lambda: write_cog(folder / "b.tif", box, array, [Band("a")], nodata=None)):
+    try:
+        use()
+    except GridError as e:
+        print(e)
+"""
+
+
+@pytest.mark.parametrize("name", ["PROJ_LIB", "PROJ_DATA"])
+def test_a_database_of_another_proj_is_no_reason_to_lose_the_place(name: str, tmp_path: Path) -> None:
+    """Other programs set these variables; GDAL then writes and reads rasters that have no place on the map."""
+    box = grid(10, 10)
+    write_cog(tmp_path / "a.tif", box, np.zeros(box.shape, np.uint8), [Band("a")], nodata=None)
+    done = subprocess.run(
+        [sys.executable, "-c", _WITH_ANOTHER_PROJ, str(tmp_path / "a.tif"), str(tmp_path)],
+        env=os.environ | {name: str(tmp_path / "other")}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.count(f"{name}={tmp_path / 'other'}, of another program: unset it") == 2
+    assert not (tmp_path / "b.tif").exists()

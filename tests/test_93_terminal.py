@@ -23,9 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback import Loopback, body
 from shapely import box
+from typer.testing import CliRunner
 from workshop import COMMANDS, Inputs, copied, run
 
-from floemap.cli.terminal import printable
+from floemap.cli.app import app
+from floemap.cli.terminal import Terminal, printable
 from floemap.datasets.download.http import Services
 from floemap.datasets.extremeearth import fetch as fetch_module
 
@@ -310,3 +312,25 @@ def test_on_a_terminal_there_are_colours_and_bars_and_nothing_of_the_names(works
     assert "\x1b[2K" in text  # and bars
     assert "\\x1b[2J" in text
     check(own.sub("", text))
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "-1", "nonsense", "200"])
+def test_no_width_costs_words(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    Terminal().print("a line of words that stay together, however long it is")
+    assert capsys.readouterr().out == "a line of words that stay together, however long it is\n"
+
+
+@pytest.mark.parametrize("words", [["simulate", "twin", "--months", "1"], ["prepare", "a.zip"]])
+def test_a_folder_that_is_gone_is_named(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths lead nowhere where somebody has deleted the current folder."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = CliRunner().invoke(app, [*words, "--out", "out"])
+    assert result.exit_code == 1
+    assert "the current folder was deleted" in result.output or "a.zip: does not exist" in result.output
+    assert "unexpected" not in result.output

@@ -14,10 +14,12 @@ from __future__ import annotations
 import glob
 import logging
 import math
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,7 +30,7 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from floemap.errors import FloemapError, GridError, OutputError
@@ -123,6 +125,7 @@ class CogWriter:
         self._half: Array = np.empty((len(self.bands), (rows + 1) // 2, (cols + 1) // 2), self.dtype)
 
     def __enter__(self) -> Self:
+        check_proj()
         with ExitStack() as stack:
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES))
             # On leaving, it frees its folder of GDAL's memory, and so the overviews beside it.
@@ -319,6 +322,27 @@ def open_raster(path: str | Path, kind: type[FloemapError] = FloemapError, hint:
         raise kind(f"cannot be read as a raster: {reason}.", path=path, hint=hint) from e
 
 
+@lru_cache(maxsize=1)  # an error is not kept
+def check_proj() -> None:
+    """Refuse to go on if rasterio does not find PROJ's database: all grids would have no place on the map then.
+
+    Other programs set PROJ_DATA or PROJ_LIB to a database of theirs, which may be of another version.
+
+    Raises
+    ------
+    GridError
+        With these variables.
+    """
+    try:
+        rasterio.crs.CRS.from_epsg(3413)
+    except CRSError as e:
+        given = [f"{name}={os.environ[name]}" for name in ("PROJ_DATA", "PROJ_LIB") if name in os.environ]
+        hint = f"The environment has {' and '.join(given)}, of another program: unset it." if given else None
+        raise GridError(
+            f"PROJ's database of CRSs cannot be used: {deepest_reason(e)}.", hint=hint or "Install rasterio anew."
+        ) from e
+
+
 def refuse_beside(path: Path) -> None:
     """Refuse a raster whose gaps, scale or place are in a file beside it, which floemap does not read.
 
@@ -356,6 +380,7 @@ def only_itself(name: str) -> Iterator[Any]:
     RasterioError
         If the file cannot be opened, or its metadata refer to overviews in another file.
     """
+    check_proj()
     with without_georeference(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         dataset = rasterio.open(name, driver="GTiff")
     with dataset:

@@ -50,7 +50,13 @@ def of_system(error: BaseException) -> FloemapError | None:
     """Return the operating system's error on a file, such as a name that is too long, as a FloemapError; else None.
 
     Paths come from options, settings and records. The first access to one may fail for reasons that no caller expects.
+    Without a current folder, none that is relative leads anywhere.
     """
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            return FloemapError("the current folder was deleted.", hint="Change to another one, with cd.")
     if not isinstance(error, OSError) or not isinstance(error.filename, str) or error.strerror is None:
         return None
     ours = FloemapError(f"cannot be used: {error.strerror}.", path=error.filename)

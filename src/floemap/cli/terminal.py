@@ -29,6 +29,8 @@ from floemap.config import in_plain_words
 
 #: Columns of an output that is not a terminal.
 _UNBOUNDED = 10_000
+#: Fewest columns that text is laid out for. In fewer, as where COLUMNS is 0, rich would leave out words without a sign.
+_FEWEST = 40
 
 
 def printable(text: object) -> str:
@@ -59,7 +61,7 @@ class Terminal(Console):
         """Columns and lines. Without a terminal, the number of columns has no bound."""
         found = super().size
         bounded = self.is_terminal or "COLUMNS" in os.environ
-        return found if bounded else ConsoleDimensions(_UNBOUNDED, found.height)
+        return ConsoleDimensions(max(found.width, _FEWEST) if bounded else _UNBOUNDED, found.height)
 
     def print_facts(self, facts: Iterable[tuple[str, str]]) -> None:
         """Print facts, each as a name and words.
