@@ -10,7 +10,7 @@ from typing import Any
 #: Path of the browser; None if there is none.
 BROWSER = next((p for n in ("chromium", "google-chrome", "chromium-browser") if (p := shutil.which(n))), None)
 #: Keep the browser from looking for its maker's hosts at every start; a machine for tests has no graphics card.
-_FLAGS = (
+FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--enable-unsafe-swiftshader",
@@ -28,6 +28,6 @@ def started_browser(*more: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as p:
-        started = p.chromium.launch(executable_path=BROWSER, args=[*_FLAGS, *more])
+        started = p.chromium.launch(executable_path=BROWSER, args=[*FLAGS, *more])
         yield started
         started.close()

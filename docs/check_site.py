@@ -7,14 +7,13 @@ search is tried where Chromium is installed.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 #: What a browser loads at once, by element: the attribute with the address. A <link> is loaded if it is one of LOADED.
 ADDRESSES = {"script": "src", "img": "src", "iframe": "src", "link": "href"}
 LOADED = {"stylesheet", "icon", "preload", "modulepreload"}
@@ -51,9 +50,9 @@ def missing(site: Path) -> list[str]:
     return faults
 
 
-def found(site: Path, word: str, browser: str) -> int:
+def found(site: Path, word: str, browser: str, flags: Sequence[str]) -> int:
     """How many pages the search from the folder finds for a word, without a network."""
-    quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    quiet = ["--headless=new", *flags, "--host-resolver-rules=MAP * ~NOTFOUND"]
     page = (site / "howto" / "ships.html").resolve().as_uri() + f"?q={word}"
     shown = subprocess.run(
         [browser, *quiet, "--virtual-time-budget=15000", "--dump-dom", page],
@@ -70,10 +69,12 @@ def main() -> None:
     """Say what is wrong, and exit with 1 then."""
     site = Path(sys.argv[1])
     faults = missing(site)
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    from headless import BROWSER, FLAGS
+
+    if BROWSER is None:
         sys.stderr.write("Chromium is not installed: the search of the pages was not tried\n")
-    elif not found(site, "incidence", browser):
+    elif not found(site, "incidence", BROWSER, FLAGS):
         faults.append("the search from the folder finds nothing for “incidence”")
     if faults:
         sys.exit("\n".join(faults))
