@@ -31,6 +31,8 @@ Box = tuple[float, float, float, float]
 _UNNAMED = "unknown"
 #: Number of points along each side of a grid at which its extent in another CRS is computed.
 _POINTS = 65
+#: Number of points along each side of a grid where the scale of the map is computed; it is interpolated between them.
+_SCALE_POINTS = 33
 
 
 def crs_of(geobox: GeoBox) -> CRS:
@@ -141,6 +143,34 @@ def _pole_on(geobox: GeoBox, to_file: pyproj.Transformer) -> float:
         if b.left <= x <= b.right and b.bottom <= y <= b.top:
             return latitude
     return 0.0
+
+
+def true_pixel_km2(geobox: GeoBox, row: NDArray[Any], col: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the area on the ellipsoid of a pixel at each place, km2: its area on the map divided by the areal scale.
+
+    Parameters
+    ----------
+    row, col
+        Places in pixels from the outer corner of the first pixel, of any one shape: a pixel's centre ends in .5.
+
+    Raises
+    ------
+    GridError
+        If the grid extends beyond the map.
+    """
+    from scipy.ndimage import map_coordinates
+
+    crs = map_crs_of(geobox).proj
+    rows, cols = geobox.shape
+    lattice = np.meshgrid(np.linspace(0, rows, _SCALE_POINTS), np.linspace(0, cols, _SCALE_POINTS), indexing="ij")
+    x, y = geobox.transform * (lattice[1].ravel(), lattice[0].ravel())
+    lon, lat = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(x, y)
+    scale = np.asarray(pyproj.Proj(crs).get_factors(lon, lat).areal_scale)
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise GridError(f"the grid extends beyond the map {crs_name(crs)}.", hint="Choose a CRS for this place.")
+    places = [np.asarray(at) * (_SCALE_POINTS - 1) / count for at, count in ((row, rows), (col, cols))]
+    there = map_coordinates(scale.reshape(lattice[0].shape), places, order=1, mode="nearest")
+    return np.asarray(abs(geobox.transform.determinant) / 1e6 / there)
 
 
 def extent_of(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> Box:

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyproj
-import scipy.ndimage
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from floemap.cog import STRIP_ROWS
 from floemap.errors import GridError
-from floemap.grid import crs_name, map_crs_of
+from floemap.grid import true_pixel_km2
 from floemap.icechart.draw.regions import Ints, Regions
 
 Floats = NDArray[np.float64]
@@ -26,32 +24,18 @@ Floats = NDArray[np.float64]
 #: No-data in rasters of probabilities.
 NO_PROBABILITY = 255
 
-# Number of points along each side where the scale of the map is computed; it is interpolated between them.
-_SCALE_POINTS = 33
-
 
 def true_km2(geobox: GeoBox, regions: Regions) -> Floats:
-    """Return the area of each run on the ellipsoid, km2, (runs,): its area on the map divided by the areal scale.
+    """Return the area of each run on the ellipsoid, km2, (runs,).
 
     Raises
     ------
     GridError
         If the grid extends beyond the map.
     """
-    crs = map_crs_of(geobox).proj
-    rows, cols = geobox.shape
-    row, col = np.meshgrid(np.linspace(0, rows, _SCALE_POINTS), np.linspace(0, cols, _SCALE_POINTS), indexing="ij")
-    t = geobox.transform
-    x, y = t.a * col.ravel() + t.b * row.ravel() + t.c, t.d * col.ravel() + t.e * row.ravel() + t.f
-    lon, lat = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(x, y)
-    scale = np.asarray(pyproj.Proj(crs).get_factors(lon, lat).areal_scale)
-    if not (np.isfinite(scale).all() and (scale > 0).all()):
-        raise GridError(f"the grid extends beyond the map {crs_name(crs)}.", hint="Choose a CRS for this place.")
     at_row, at_col = np.divmod(regions.start, regions.shape[1])
     middle = at_col - 1 + regions.run_length / 2
-    places = (at_row - 0.5) * (_SCALE_POINTS - 1) / rows, middle * (_SCALE_POINTS - 1) / cols
-    there = scipy.ndimage.map_coordinates(scale.reshape(row.shape), places, order=1, mode="nearest")
-    return np.asarray(abs(t.determinant) / 1e6 * regions.run_length / there)
+    return true_pixel_km2(geobox, at_row - 0.5, middle) * regions.run_length
 
 
 def mean_probabilities(

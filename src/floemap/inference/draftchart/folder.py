@@ -21,7 +21,7 @@ from floemap.sentinel1.prepare import STAGE as PREPARE
 
 RECORD, ITEM = "chart.json", "item.json"
 #: Raise the revision when polygons, uncertainties or other files change that do not belong to the stages within.
-STAGE = Stage("floemap chart", RECORD, revision=4, files=("*",), within=(PREPARE, PREDICT))
+STAGE = Stage("floemap chart", RECORD, revision=5, files=("*",), within=(PREPARE, PREDICT))
 
 
 def missing_outputs(

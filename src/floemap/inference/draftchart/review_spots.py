@@ -24,7 +24,7 @@ import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.grid import map_crs_of
+from floemap.grid import map_crs_of, true_pixel_km2
 from floemap.icechart.write.qgis_style import spots_style
 from floemap.icechart.write.vector import add_styles, date_geopackage
 from floemap.inference.predict.scene_maps import NO_VALUE, STEP, SceneMaps
@@ -91,11 +91,23 @@ def tell_spots(spots: gpd.GeoDataFrame) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Sums over square cells, (rows, cols): the number of pixels with a class, and their expected errors."""
+    """Sums over square cells, (rows, cols): the number of pixels with a class, and their expected errors.
+
+    `pixel_km2` is the area of a pixel of each cell on the ellipsoid.
+    """
 
     pixels: Floats
     errors: Floats
+    pixel_km2: Floats
     side_px: int
+
+    @property
+    def area_km2(self) -> Floats:
+        return self.pixels * self.pixel_km2
+
+    @property
+    def wrong_km2(self) -> Floats:
+        return self.errors * self.pixel_km2
 
     @property
     def mean(self) -> Floats:
@@ -114,17 +126,20 @@ def review_spots(maps: SceneMaps, most: int = MOST) -> gpd.GeoDataFrame:
 
     Returns
     -------
-    Columns: `spot` from 1, `area_km2` and `wrong_km2` (the area that is expected to be wrong) on the map, `error` (mean
-    expected error, 0 to 1), `class_key` and `other_key` (the most probable class over the spot, and the next), and the
-    geometry, made of squares of :data:`_CELL_M`. Empty if no area has a clearly larger expected error than the rest, or
-    if the scene is smaller than a spot.
+    Columns: `spot` from 1, `area_km2` and `wrong_km2` (the area that is expected to be wrong) on the ellipsoid,
+    `error` (mean expected error, 0 to 1), `class_key` and `other_key` (the most probable class over the spot, and the
+    next), and the geometry, made of squares of :data:`_CELL_M`. Empty if no area has a clearly larger expected error
+    than the rest, or if the scene is smaller than a spot.
+
+    Raises
+    ------
+    GridError
+        If the grid extends beyond the map.
     """
     pixel_m = float(abs(maps.geobox.resolution.x))
     cells = _sums(maps, max(1, round(_CELL_M / pixel_m)))
-    cell_km2 = (cells.side_px * pixel_m / 1000) ** 2
-    pixel_km2 = (pixel_m / 1000) ** 2
-    found = sorted(_grow_all(cells, cell_km2, pixel_m, most), key=lambda s: -float(cells.errors[s].sum()))
-    rows = [_describe(number, spot, cells, maps, pixel_km2) for number, spot in enumerate(found, 1)]
+    found = sorted(_grow_all(cells, pixel_m, most), key=lambda s: -float(cells.wrong_km2[s].sum()))
+    rows = [_describe(number, spot, cells, maps) for number, spot in enumerate(found, 1)]
     columns = ["spot", "area_km2", "wrong_km2", "error", "class_key", "other_key", "geometry"]
     table = {name: [row[name] for row in rows] for name in columns}
     return gpd.GeoDataFrame(table, geometry="geometry", crs=map_crs_of(maps.geobox).proj)
@@ -144,13 +159,14 @@ def _sums(maps: SceneMaps, side: int) -> _Cells:
         wrong = np.where(valid, 1 - best * STEP, 0.0)
         pixels[i] = np.add.reduceat(valid.sum(axis=0, dtype=np.int64), starts)
         errors[i] = np.add.reduceat(wrong.sum(axis=0, dtype=np.float64), starts)
-    return _Cells(pixels, errors, side)
+    middles = np.meshgrid(*((np.arange(n) + 0.5) * side for n in shape), indexing="ij")
+    return _Cells(pixels, errors, true_pixel_km2(maps.geobox, *middles), side)
 
 
-def _grow_all(cells: _Cells, cell_km2: float, pixel_m: float, most: int) -> Iterator[tuple[NDArray[np.intp], ...]]:
+def _grow_all(cells: _Cells, pixel_m: float, most: int) -> Iterator[tuple[NDArray[np.intp], ...]]:
     """Yield spots as (rows, cols) of their cells, each where the sum of the remaining errors is largest."""
     cell_m = cells.side_px * pixel_m
-    mean, area = cells.mean, cells.pixels / cells.side_px**2 * cell_km2
+    mean, area = cells.mean, cells.area_km2
     whole = float(cells.errors.sum() / max(cells.pixels.sum(), 1))
     free = cells.pixels > 0.5 * cells.side_px**2
     for _ in range(most):
@@ -199,21 +215,19 @@ def _grow(
     return spot
 
 
-def _describe(
-    number: int, spot: tuple[NDArray[np.intp], ...], cells: _Cells, maps: SceneMaps, pixel_km2: float
-) -> dict[str, object]:
+def _describe(number: int, spot: tuple[NDArray[np.intp], ...], cells: _Cells, maps: SceneMaps) -> dict[str, object]:
     side = cells.side_px
     shares = np.zeros(len(maps.legend))
     for row, col in zip(*spot, strict=True):
         stored = maps.probabilities[:, row * side : (row + 1) * side, col * side : (col + 1) * side]
         shares += np.where(stored == NO_VALUE, 0, stored).sum(axis=(1, 2), dtype=np.float64)
     first, second = np.argsort(-shares, kind="stable")[:2]
-    pixels, errors = cells.pixels[spot].sum(), cells.errors[spot].sum()
+    area, wrong = cells.area_km2[spot].sum(), cells.wrong_km2[spot].sum()
     return {
         "spot": number,
-        "area_km2": float(pixels * pixel_km2),
-        "wrong_km2": float(errors * pixel_km2),
-        "error": float(errors / pixels),
+        "area_km2": float(area),
+        "wrong_km2": float(wrong),
+        "error": float(wrong / area),
         "class_key": maps.legend.classes[int(first)].key,
         "other_key": maps.legend.classes[int(second)].key,
         "geometry": _outline(spot, side, maps.geobox),
