@@ -112,6 +112,8 @@ def test_bad_settings_name_the_key_and_the_value(tmp_path: Path, text: str, word
         (b'verify = true\rnoise = "none"\r', "lone carriage returns"),
         (b'noise = "\xe4"', "encoding UTF-8"),
         (b'noise = ["none"', "is not closed"),
+        (b"resolution_m = 80\nresolution_m = 90", "given twice"),
+        (b"[a]\n[a]", "given twice"),
         (b"noise = \x1b[2J", r"The line is: noise = \\x1b\[2J"),
     ],
 )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from lxml import etree
 
 from floemap.sentinel1.describe import describe_scene, nesz_db, scene_lines
 from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseTable, azimuth_factor
 from floemap.sentinel1.safe.reader import open_measurement, open_scene, verify
+from floemap.sentinel1.safe.xml import XmlTree
 
 REAL = Path(__file__).resolve().parents[2] / "shared/data"
 REAL_NAME = "S1A_EW_GRDM_1SDH_20221130T014342_20221130T014446_046117_058549_BB15"
@@ -24,6 +27,15 @@ def real() -> Scene:
     if not (REAL / REAL_NAME).is_dir():
         pytest.skip("the real product's metadata is not here")
     return open_scene(REAL / REAL_NAME, pixels=False)
+
+
+@pytest.mark.parametrize("zone", ["", "Z", "+00:00", "+02:00", "-03:30"])
+def test_a_zone_of_a_time_counts(zone: str, small_product: Path) -> None:
+    """Times are UTC without a zone, and the same moments with one."""
+    moment = datetime(2018, 7, 17, 7, 38, 9, 250_000, UTC)
+    given = moment.astimezone(datetime.fromisoformat(f"2018-07-17T00:00:00{zone}").tzinfo or UTC)
+    element = etree.fromstring(f"<a><t>{given:%Y-%m-%dT%H:%M:%S.%f}{zone}</t></a>")
+    assert XmlTree(element, open_scene(small_product).container, "a.xml").time("t") == moment
 
 
 FORMS: dict[str, dict[str, Any]] = {

@@ -173,6 +173,11 @@ def test_unfit_crs_is_named(scene_at: Callable[..., Scene], crs: str) -> None:
         target_grid(GeoLocator(scene_at(0, 80)), crs, 80.0)
 
 
+def test_a_crs_with_heights_counts_without_them(scene_at: Callable[..., Scene]) -> None:
+    locator = GeoLocator(scene_at(0, 80))
+    assert target_grid(locator, "EPSG:3413+5773", 80.0) == target_grid(locator, "EPSG:3413", 80.0)
+
+
 def test_incidence_is_the_annotations_at_its_nodes(scene_at: Callable[..., Scene]) -> None:
     scene = scene_at(0, 80)
     grid = scene.geolocation

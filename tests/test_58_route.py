@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,16 @@ def test_a_great_circle_is_the_geodesic(a: tuple[float, float], b: tuple[float, 
     assert line.length_m == pytest.approx(GEOD.inv(*a, *b)[2], rel=1e-9)
     lon, lat = line.at(np.array([line.length_m / 3]))
     assert GEOD.inv(*a, lon[0], lat[0])[2] == pytest.approx(line.length_m / 3, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["rhumb", "great-circle"])
+@pytest.mark.parametrize("metres", [0.01, 1.0, 999.0, 1001.0])
+@pytest.mark.parametrize("at", [(10.0, 78.0), (180.0, 70.0), (0.0, 89.9999995)])
+def test_short_legs_have_their_length(kind: LineKind, metres: float, at: tuple[float, float]) -> None:
+    lon, lat, _ = GEOD.fwd(*at, 40.0, metres)
+    line = line_of(Leg("", at, (lon, lat), kind))
+    assert line.length_m == pytest.approx(metres, rel=1e-2)
+    assert line.kind == kind and (line.lat[-1], line.lon[-1]) == pytest.approx((lat, lon))
 
 
 def test_a_rhumb_line_is_straight_on_mercators_map() -> None:
@@ -216,6 +227,20 @@ def test_a_route_of_many_legs_names_some_of_them(four: Path, tmp_path: Path, dra
     assert land.startswith("leg ") and "more legs too. It is not passable." in land and len(land) < 500
     assert done.facts["worst_leg"]["rio_worst"] == -30 and len(done.facts["legs"]) == 99
     assert "Worst leg: " in (done.folder / "route.txt").read_text()
+
+
+def test_a_gap_between_two_lines_of_a_route_is_told_of(four: Path, tmp_path: Path, drawn: None) -> None:
+    """What nobody assessed must not be taken for a way that was."""
+    places = on_earth((0.1, 0.5), (0.5, 0.5), (1.5, 0.5), (1.9, 0.5))
+    path = write_route(tmp_path / "r.geojson", places)
+    for last, gap in ((2, True), (1, False)):
+        lines = {"type": "MultiLineString", "coordinates": [places[:2], places[last:]]}
+        path.write_text(json.dumps(lines))
+        facts = floemap.assess_route(four, path, "PC7", tmp_path / str(last)).facts
+        told = [w for w in facts["warnings"] if "has no line for" in w]
+        assert len(told) == gap
+        if told:
+            assert re.search(r"for 3[345]\.\d nm from the end of leg 1, ", told[0]) and "not assessed" in told[0]
 
 
 def test_levels_and_speeds_follow_the_circular(tmp_path: Path) -> None:

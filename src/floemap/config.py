@@ -122,6 +122,8 @@ def _way_out(text: str, problem: str) -> str | None:
     """Return what to write instead, by the line that a problem of syntax names; None where nothing is known of it."""
     if "\r" in text.replace("\r\n", ""):
         return "Save it with the ends of lines of this system; it has lone carriage returns."
+    if problem.startswith("Cannot"):  # overwrite a value, declare a table twice
+        return "A key or a table is given twice: keep one of them."
     place = re.search(r"at line (\d+)", problem)
     if place is None:
         return "A quote or a bracket is not closed." if "end of document" in problem else None

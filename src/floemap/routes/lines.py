@@ -25,8 +25,8 @@ _GEOD = pyproj.Geod(ellps="WGS84")
 _ECCENTRICITY = math.sqrt(_GEOD.es)
 #: Distance of positions along a line, and of those within some 550 km of a pole, where lines bend more.
 _STEP_M, _POLAR_STEP_M, _POLAR_DEG = 1000.0, 250.0, 85.0
-#: Beyond this latitude a rhumb line's end counts as the pole.
-_AT_POLE_DEG = 90 - 1e-7
+#: Beyond this latitude a rhumb line's end counts as the pole. Nearer to it, the sine of the latitude rounds to 1.
+_AT_POLE_DEG = 90 - 1e-6
 #: A rhumb line with less difference of latitude runs along a parallel.
 _PARALLEL_DEG = 1e-8
 
@@ -61,7 +61,7 @@ def line_of(leg: Leg, usual: LineKind = DEFAULT_LINE) -> Line:
     ends = max(abs(lat0), abs(lat1))
     if kind == "great-circle" or ends > _AT_POLE_DEG:
         n = max(math.ceil(_GEOD.inv(lon0, lat0, lon1, lat1)[2] / _STEP_M), 1)
-        inner = _GEOD.npts(lon0, lat0, lon1, lat1, n - 1)
+        inner = _GEOD.npts(lon0, lat0, lon1, lat1, n - 1) if n > 1 else ()
         lon, lat = np.array([leg.start, *inner, leg.end], np.float64).T
     else:
         lon, lat = _rhumb(leg, _POLAR_STEP_M if ends > _POLAR_DEG else _STEP_M)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from floemap.counts import counted
+from floemap.grid import NAUTICAL_MILE_M
 from floemap.results.fields import at
 from floemap.routes.assessment import LegRisk, Piece
 from floemap.routes.chart_risk import OBSTACLES, ChartRisk
+from floemap.routes.lines import line_of
+from floemap.routes.reading import Leg
 
 #: Most legs that a warning names.
 _MOST = 5
+#: Least gap between two legs that is told of.
+_LEAST_GAP_NM = 0.05
 
 
 def place_in_words(lon: float, lat: float) -> str:
@@ -30,6 +36,7 @@ def warnings_of(legs: Sequence[LegRisk], risk: ChartRisk) -> list[str]:
         found.append(f"{words}. Nothing is known there: it is not open water.")
     if words := _where(legs, "no data", "lies in polygons without data"):
         found.append(f"{words}. Nothing is known there.")
+    found += _breaks(legs)
     if length := _length(p for p in pieces if p.unknown_total):
         found.append(f"{length} lie in ice of unknown concentration, which counts as ten tenths.")
     if length := _length(p for p in pieces if p.unknown_tenths and not p.unknown_total):
@@ -57,6 +64,17 @@ def _where(legs: Sequence[LegRisk], kind: str, what: str) -> str:
     ]
     more = [f"{counted(len(having) - _MOST, 'more leg')} too"] if len(having) > _MOST else []
     return "; ".join(words + more)
+
+
+def _breaks(legs: Sequence[LegRisk]) -> list[str]:
+    """Return, as one warning, where the lines of the route's file leave a gap between two legs."""
+    words = []
+    for before, after in pairwise(legs):
+        gap = line_of(Leg("", before.leg.end, after.leg.start), "great-circle").length_m / NAUTICAL_MILE_M
+        if gap >= _LEAST_GAP_NM:
+            words.append(f"{gap:.1f} nm from the end of {before.title}, {place_in_words(*before.leg.end)}")
+    more = [f"{counted(len(words) - _MOST, 'more gap')} too"] if len(words) > _MOST else []
+    return [f"the file has no line for {'; '.join(words[:_MOST] + more)}. It is not assessed."] if words else []
 
 
 def _length(pieces: Iterable[Piece]) -> str:

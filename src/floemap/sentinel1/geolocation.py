@@ -259,7 +259,7 @@ def metric_crs(crs: str | pyproj.CRS, path: Path | None = None) -> pyproj.CRS:
         If the CRS is unknown or not projected in metres.
     """
     try:
-        projected = pyproj.CRS.from_user_input(crs)
+        projected = pyproj.CRS.from_user_input(crs).to_2d()  # without heights, as of EPSG:3413+5773
     except (pyproj.exceptions.CRSError, RecursionError, UnicodeError) as e:
         hint = "Give an EPSG code such as EPSG:3413, or a WKT."
         raise GridError(f"{str(crs)[:80]!r} is not a known CRS.", path=path, hint=hint) from e

@@ -116,8 +116,9 @@ class XmlTree:
         return self.one_of(path, ("true", "false")) == "true"
 
     def time(self, path: str) -> datetime:
-        """Return a time, UTC."""
-        return self.value(path, datetime.fromisoformat).replace(tzinfo=UTC)
+        """Return a time, UTC. Products give it without a zone; one that is given counts."""
+        when = self.value(path, datetime.fromisoformat)
+        return when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
 
     def numbers(self, path: str, *, finite: bool = True) -> NDArray[np.float64]:
         """Return the numbers in an element: at least one, as many as its count attribute, finite if `finite`."""
