@@ -286,6 +286,39 @@ def test_only_the_part_within_the_mask(tmp_path: Path, label_folder: Path, predi
     assert (read(tmp_path / "out" / "S1X" / "errors.tif")[300:] == 255).all()
 
 
+@pytest.mark.parametrize("how", ["0", "no-data value", "NaN", "internal mask"])
+def test_pixels_without_data_are_not_scored(tmp_path: Path, label_folder: Path, predicted: Raster, how: str) -> None:
+    """However a mask, or a raster of classes, says where it has none."""
+    part = np.zeros(GRID.shape, np.float32)
+    part[:300] = 1
+    profile: dict[str, Any] = {"driver": "GTiff", "height": GRID.shape[0], "width": GRID.shape[1], "count": 1}
+    profile |= {"crs": GRID.crs.to_wkt(), "transform": GRID.transform}
+    empty, nodata = {"no-data value": (9, 9), "NaN": (np.nan, None)}.get(how, (0, None))
+    mask, classes = tmp_path / "mask.tif", tmp_path / "classes.tif"
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        with rasterio.open(mask, "w", dtype="float32", nodata=nodata, **profile) as d:
+            d.write(np.where(part == 1, 1, np.float32(empty)), 1)
+        with rasterio.open(classes, "w", dtype="uint8", **profile) as d:
+            d.write(predicted, 1)
+            if how == "internal mask":
+                d.write_mask(part == 1)
+    given_mask = None if how == "internal mask" else mask
+    record = evaluate_scene(classes, label_folder, tmp_path / "out", mask=given_mask).read()
+    expected = confusion(read(label_folder / "labels.tif")[:300], predicted[:300], 6)
+    assert (counts(record, "primary") == expected.counts).all()
+
+
+@pytest.mark.parametrize("which", ["mask", "prediction"])
+def test_a_mask_beside_a_raster_is_not_overlooked(
+    tmp_path: Path, label_folder: Path, predicted: Raster, which: str
+) -> None:
+    mask = write_classes(tmp_path / "mask.tif", np.ones(GRID.shape, np.uint8), nodata=None)
+    prediction = write_classes(tmp_path / "prediction.tif", predicted)
+    (tmp_path / f"{which}.tif.msk").write_bytes(b"")
+    with pytest.raises(GridError, match=rf"a mask in {which}\.tif\.msk"):
+        evaluate_scene(prediction, label_folder, tmp_path / "out", mask=mask)
+
+
 def bare_labels(label_folder: Path, folder: Path, *names: str) -> Path:
     """A copy of the labels with only some of what lies beside them."""
     folder.mkdir()

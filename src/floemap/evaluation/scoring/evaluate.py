@@ -108,7 +108,7 @@ def evaluate_scene(
         The truth of a simulated scene: truth.tif or its folder. Its band "class" must be on the same grid and in the
         legend six_classes.
     mask
-        Raster on the same grid that is 0 outside the part to score.
+        Raster on the same grid that is 0, or has no data, outside the part to score.
     overwrite
         Whether to replace a folder that is finished with the same inputs and settings, or that holds the evaluation of
         another prediction or chart.
@@ -172,8 +172,8 @@ def _count(
     rows = sources.geobox.shape[0]
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES))
-        labels, prediction = _opened(stack, sources.labels), _opened(stack, sources.prediction)
-        mask = _opened(stack, sources.mask)
+        labels, prediction = _opened(stack, sources.labels), _opened(stack, sources.prediction, gaps=IGNORE)
+        mask = _opened(stack, sources.mask, gaps=0)
         truth_ids = None if sources.truth_band is None else sources.truth_band.ids
         truth = _opened(stack, sources.truth, 1 if sources.truth_band is None else sources.truth_band.number)
         stored = {name: _opened(stack, path) for name, (_, path) in sources.values.items()}
@@ -186,6 +186,7 @@ def _count(
             progress(row, rows, "scoring")
             reference, predicted = _needed(labels(row)), _needed(prediction(row))
             if (part := mask(row)) is not None:
+                part[np.isnan(part)] = 0
                 reference = np.where(part == 0, np.uint8(IGNORE), reference)
             shares, far = fractions(row), distance(row)
             for path, values in ((sources.fractions, None if shares is None else shares[0]), (sources.distance, far)):
@@ -230,10 +231,13 @@ def _category_counts(sources: Sources, table: PolygonTable) -> dict[str, Categor
     return {name: CategoryCounts(target, table) for name, (target, _) in sources.values.items() if target in counted}
 
 
-def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> Callable[[int], NDArray[Any] | None]:
+def _opened(
+    stack: ExitStack, path: Path | None, bands: int | list[int] = 1, *, gaps: int | None = None
+) -> Callable[[int], NDArray[Any] | None]:
     """Open a raster until the stack closes; return a function that reads the strip that begins at a row.
 
-    The function returns ``None`` where there is no raster.
+    The function returns ``None`` where there is no raster. If `gaps` is given, it is what the pixels hold that the
+    raster declares to be without data, by a no-data value, a mask or an alpha band.
     """
     if path is None:
         return lambda row: None
@@ -242,7 +246,10 @@ def _opened(stack: ExitStack, path: Path | None, bands: int | list[int] = 1) -> 
     def read(row: int) -> NDArray[Any]:
         try:
             window = ((row, min(row + STRIP_ROWS, dataset.height)), (0, dataset.width))
-            return np.asarray(dataset.read(bands, window=window))
+            if gaps is None:
+                return np.asarray(dataset.read(bands, window=window))
+            strip = dataset.read(bands, window=window, masked=True)
+            return np.asarray(strip.filled(gaps))
         except RasterioError as e:
             raise FloemapError(
                 f"cannot be read: {deepest_reason(e)}.", path=path, hint="Check that it is whole, or make it again."

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from floemap.cog import open_raster, read_geobox
+from floemap.cog import open_raster, read_geobox, refuse_beside
 from floemap.errors import ConfigError, FloemapError, GridError
 from floemap.evaluation.scoring.named_scores import CHART_VS_TRUTH, EITHER, TRUTH
 from floemap.evaluation.scoring.settings import EvaluateSettings
@@ -175,6 +175,8 @@ def find_sources(
     geobox = read_geobox(labels)
     found = _values(record)
     values = found if polygons is not None else {}
+    for given in (prediction, *([] if mask is None else [mask])):
+        refuse_beside(given)
     for other in (prediction, fractions, distance, truth, mask, polygons, *(path for _, path in values.values())):
         if other is not None:
             check_same_grid(geobox, read_geobox(other), f"{labels} and {other}")
