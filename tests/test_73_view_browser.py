@@ -82,6 +82,18 @@ def polygons(to_lon_lat: Transformer, **properties: Any) -> dict[str, Any]:
     }
 
 
+def cut_at_the_dateline(to_lon_lat: Transformer) -> dict[str, Any]:
+    """Return GeoJSON with the square of 120 km around the middle, cut at the 180th meridian as RFC 7946 asks for."""
+    west = [(-60e3, 60e3), (0.0, 60e3), (0.0, -60e3), (-60e3, -60e3), (-60e3, 60e3)]
+    rings = []
+    for side in (1, -1):
+        places = [to_lon_lat.transform(side * x, y) if x else (180.0, to_lon_lat.transform(x, y)[1]) for x, y in west]
+        rings.append([[(side * abs(lon), lat) for lon, lat in places]])
+    geometry = {"type": "MultiPolygon", "coordinates": rings}
+    feature = {"type": "Feature", "geometry": geometry, "properties": {"CT": "92"}}
+    return {"type": "FeatureCollection", "features": [feature]}
+
+
 def write_files(data: Path, to_lon_lat: Transformer) -> None:
     """Write rasters, one of them cut off, and polygons."""
     data.mkdir(parents=True)
@@ -98,6 +110,8 @@ def write_files(data: Path, to_lon_lat: Transformer) -> None:
     egg |= {"FC": "99", "CN": "98", "CD": "-9", "POLY_TYPE": "I", "CLASS": "third"}
     more = {"CONFIDENCE": 0.83, "SECOND": "first", "SECOND_P": 0.14, "AREA_KM2": 6400.0, "STATUS": HOSTILE}
     (data / "chart.geojson").write_text(json.dumps(polygons(to_lon_lat, **egg, **more)))
+    across = cut_at_the_dateline(Transformer.from_crs(OWN, 4326, always_xy=True))
+    (data / "across.geojson").write_text(json.dumps(across))
     (data / "places.geojson").write_text(json.dumps(polygons(to_lon_lat, CLASS=HOSTILE, CT=HOSTILE, SA=HOSTILE)))
 
 
@@ -156,6 +170,8 @@ def make_folder(folder: Path) -> None:
     drafted = chart | {"id": "drafted", "title": "Draft chart: polygons", "run": "cross-entropy"}
     final = chart | {"id": "final", "title": "Published chart", "run": "focal"}
     scenes[0] |= {"layers": layers_at_pole(), "vectors": [chart, chart | hostile, drafted, final]}
+    across = {"id": "across", "title": "Draft chart: polygons", "url": "data/across.geojson", "run": "another model"}
+    scenes[1]["vectors"] = [chart | across]
     scenes[0]["review"] = [
         {"rank": 2, "lon": 0.0, "lat": 89.0, "title": "second", "why": HOSTILE, "radius_m": None},
         {"rank": 1, "lon": lon, "lat": lat, "title": "first", "why": "uncertain", "radius_m": 9000},
@@ -345,6 +361,25 @@ def test_a_raster_is_put_on_other_projections(desk: View, code: int) -> None:
         assert near(found, rgb(colour))
 
 
+def test_polygons_that_are_cut_at_the_dateline_have_no_border_there(desk: View) -> None:
+    desk.go(s="dateline", p="floemap:1", c="70,180", r="500", l0="across")
+    along = [float(y) for y in range(-100, 100, 9)]
+    for x in (-3, -2, -1, 0, 1, 2):
+        inside = desk.colours(*((x, y) for y in along))
+        assert all(near(found, inside[0], 12) for found in inside), "the fill only"
+    for side in (-120, 120):
+        edge = [min(sum(found) for found in desk.colours(*((side + x, y) for x in (-2, -1, 0, 1)))) for y in along]
+        assert max(edge) < sum(inside[0]) - 150, "the borders on the ground"
+
+
+@pytest.mark.parametrize("shown", ["drafted", "final"])
+def test_the_chart_of_another_model_or_analyst_is_shown_in_the_next_scene(shown: str, desk: View) -> None:
+    desk.go(**AT_POLE, l0=f"classes,{shown}")
+    desk.page.keyboard.press("]")
+    desk.page.wait_for_url(lambda url: url.endswith("l0=classes,across"), timeout=60_000)
+    desk.drawn()
+
+
 def test_the_south_has_its_projection(desk: View) -> None:
     desk.go(s="south", p="EPSG:3031", c="-90,0", r="1000", l0="classes")
     assert near(desk.colours(PLACES[2])[0], rgb(CLASSES[2]))
@@ -524,6 +559,13 @@ def test_a_draft_lies_under_a_swipe_with_its_published_chart(shown: str, desk: V
     desk.drawn()
 
 
+def test_what_is_shown_stays_under_a_swipe_of_more_models_than_two(desk: View) -> None:
+    """The third of three runs is shown: it stays, beside the first."""
+    desk.go(**AT_POLE, l0="classes,elsewhere")
+    desk.page.keyboard.press("s")
+    desk.page.wait_for_url(lambda url: "l0=classes,first&l1=classes,elsewhere" in url, timeout=60_000)
+
+
 def test_keys_lead_along_the_time_line(desk: View) -> None:
     desk.go(**AT_POLE, l0="classes")
     strip = desk.page.locator("#timeline [role=slider]")
@@ -655,6 +697,14 @@ def test_a_phone_shows_the_map_and_its_panels(browser: Any, server: MapServer) -
     view.page.wait_for_selector("#place .position", state="visible")
     value = view.page.locator("#place .values td").first
     value.wait_for(timeout=60_000)
+    panel = view.page.locator("#info").bounding_box()
+    view.page.wait_for_url(lambda url: "c=90" not in url, timeout=60_000)  # moved, as the panel covers the middle
+    hash_ = view.page.evaluate("location.hash")
+    centre, r = ([float(v) for v in re.search(rf"{name}=([-\d.,]+)", hash_)[1].split(",")] for name in ("c", "r"))
+    here = [int(v) for v in re.search(r"x (-?\d+) m, y (-?\d+) m", view.page.locator("#place").inner_text()).groups()]
+    middle = Transformer.from_crs(4326, 3413, always_xy=True).transform(centre[1], centre[0])
+    top = box["y"] + box["height"] / 2 - (here[1] - middle[1]) / r[0]
+    assert box["y"] + 20 < top < panel["y"] - 20, "the place is seen, too"
     place, shown = view.page.locator("#place").bounding_box(), value.bounding_box()
     assert shown["y"] + shown["height"] <= place["y"] + place["height"], "the value is seen without scrolling"
     assert view.errors == []

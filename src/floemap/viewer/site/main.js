@@ -3,6 +3,7 @@
 import { coastline, footprints as outlines, graticule } from "./background.js";
 import { button, byId, el, say, tell } from "./dom.js";
 import { makeHelp } from "./help.js";
+import { counterpart, kin, shownAtFirst } from "./kin.js";
 import { showLayers } from "./layerlist.js";
 import { showLegend } from "./legend.js";
 import { readMapFile, readScene } from "./mapfile.js";
@@ -12,6 +13,7 @@ import { clearPlace, showPlace } from "./place.js";
 import { inWords, known, northUp, offered, register } from "./projections.js";
 import { hasWebGL } from "./rasters.js";
 import { Review } from "./review.js";
+import { centreFor, inSight, seen } from "./sight.js";
 import { minute, Timeline } from "./timeline.js";
 
 const { extent: extents, Feature, geom, proj } = globalThis.ol;
@@ -19,13 +21,6 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Longest time that coastline and outlines of scenes wait for the first picture. */
 const REST_WAITS_MS = 3000;
-
-/**
- * What makes two layers of different scenes, or of different runs, the same to the reader. The polygons of a draft and of
- * its published chart are, whatever their titles.
- */
-const kin = (layer, run = layer.run) =>
-  JSON.stringify([layer.group, layer.kind === "polygons" && run !== null ? "" : layer.title, layer.kind, layer.vector, run]);
 
 /** Read what is drawn of a scene, once. Rejects with an Error whose message is for the reader. */
 async function load(scene) {
@@ -118,7 +113,7 @@ class App {
       const pane = this.panes.all[i];
       const named = (chosen ?? []).flatMap(([id, opacity]) => this.scene.layers.filter((l) => l.id === id).map((l) => [l, opacity]));
       // An address of an earlier map may name layers, or a scene, that are no longer there.
-      const layers = named.length || chosen?.length === 0 ? named : this.scene.layers.filter((l) => l.shown).map((l) => [l, 1]);
+      const layers = named.length || chosen?.length === 0 ? named : shownAtFirst(this.scene);
       layers.forEach(([layer, opacity]) => pane.choose(layer, opacity));
     });
     this.sceneShown();
@@ -130,7 +125,7 @@ class App {
     this.timeline.mark(scene); // so that the next step begins there, also while it is read
     if (!(await this.ready(scene))) return;
     if (scene === this.scene) return this.rendered(); // back before the other one was read
-    const wanted = this.panes.all.map((pane) => new Map([...pane.chosen].map(([layer, opacity]) => [kin(layer), opacity])));
+    const wanted = this.panes.all.map((pane) => [...pane.chosen].map(([layer, opacity]) => [counterpart(layer, scene.layers), opacity]));
     this.panes.all.forEach((pane) => pane.clear());
     this.scene = scene;
     const usable = offered(scene).some(([code, , fits]) => code === this.code && fits);
@@ -138,8 +133,8 @@ class App {
     if (!usable || !this.inView(scene)) this.fit(false);
     this.panes.all.forEach((pane, i) => {
       if (!this.runs.includes(pane.run)) pane.run = null;
-      const same = scene.layers.filter((l) => wanted[i].has(kin(l)));
-      for (const layer of same.length ? same : scene.layers.filter((l) => l.shown)) pane.choose(layer, wanted[i].get(kin(layer)) ?? 1);
+      const same = wanted[i].filter(([layer]) => layer);
+      for (const [layer, opacity] of same.length ? same : shownAtFirst(scene)) pane.choose(layer, opacity);
     });
     marks.clear();
     this.sceneShown();
@@ -339,15 +334,24 @@ class App {
     this.changed();
   }
 
-  /** Lay the maps out anew. A new map shows the layers of the first, of the next model or loss if there are several. */
+  /**
+   * Lay the maps out anew. A new map shows the layers of the first, of the next model or loss if there are several; what was
+   * shown stays in one of them.
+   */
   arrange(layout, count) {
     const added = this.panes.arrange(layout, count);
     const first = this.panes.all[0];
     const { runs } = this;
-    if (added.length && runs.length > 1 && !first.run) this.showRun(first, runs[0]);
+    const shown = [...first.chosen.keys()].map((l) => l.run).find((run) => run !== null) ?? runs[0];
+    const some = [shown, ...runs.filter((run) => run !== shown)].slice(0, count);
+    const before = [...first.chosen];
+    const inOrder = [...runs.filter((run) => some.includes(run)), ...runs];
+    if (added.length && runs.length > 1 && !first.run) this.showRun(first, inOrder[0]);
     for (const pane of added) {
-      for (const [layer, opacity] of first.chosen) pane.choose(layer, opacity);
-      if (runs.length > 1) this.showRun(pane, runs[pane.index % runs.length]);
+      const taken = this.panes.all.map((p) => p.run);
+      const run = inOrder.find((r) => !taken.includes(r)) ?? runs[pane.index % runs.length];
+      for (const [layer, opacity] of run === shown ? before : first.chosen) pane.choose(layer, opacity);
+      if (runs.length > 1) this.showRun(pane, run);
     }
     if (added.length) this.panes.activate(added[0].index);
     this.moved();
@@ -382,8 +386,9 @@ class App {
     marks.clear();
     marks.addFeature(point);
     this.open("info");
+    this.uncover(at);
     const polygon = (await this.describe(at)).find(([, layer]) => layer.kind === "polygons");
-    if (polygon && marks.hasFeature(point)) marks.addFeature(new Feature(polygon[0].getGeometry()));
+    if (polygon && marks.hasFeature(point)) marks.addFeature(new Feature(polygon[0].get("borders") ?? polygon[0].getGeometry()));
   }
 
   /** Fill the panel with what all panes show at a place of the map. Resolves with the features there, and their layers. */
@@ -419,8 +424,16 @@ class App {
     marks.addFeature(new Feature(new geom.Point(centre)));
     if (radius) marks.addFeature(new Feature(new geom.Circle(centre, reach)));
     this.describe(centre, words);
-    const size = this.panes.all[0].map.getSize() ?? [800, 600];
-    view.animate({ center: centre, resolution: (6 * reach) / Math.min(...size), duration: calm.matches ? 0 : 300 });
+    const { map } = this.panes.all[0];
+    const resolution = (6 * reach) / Math.min(...seen(map));
+    view.animate({ center: centreFor(map, centre, resolution), resolution, duration: calm.matches ? 0 : 300 });
+  }
+
+  /** Move the map where a place on it lies under a panel. */
+  uncover(at) {
+    const [{ map }, { view }] = [this.panes.all[0], this.panes];
+    if (inSight(map, at)) return;
+    view.animate({ center: centreFor(map, at, view.getResolution()), duration: calm.matches ? 0 : 250 });
   }
 
   // --- tools

@@ -194,6 +194,7 @@ class Pane {
 }
 
 function reason(error) {
+  if (error instanceof TypeError) return "its content has not the form that this page reads";
   const words = String(error?.message ?? error);
   if (/Unknown compression|WebAssembly|zstd|lerc/i.test(words)) return "its compression is not one that browsers read";
   if (/full file/i.test(words)) return "the web server does not answer requests for ranges of bytes";

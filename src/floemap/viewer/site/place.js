@@ -81,7 +81,7 @@ export function clearPlace(host) {
  * filled in when they are there.
  */
 export async function showPlace(host, { lonLat, xy, code, features, panes, lead }) {
-  const note = el("p", { class: "hint" }, `x ${Math.round(xy[0])} m, y ${Math.round(xy[1])} m in ${code}`);
+  const note = el("p", { class: "hint" }, `x ${Math.round(xy[0])} m, y ${Math.round(xy[1])} m in ${code.startsWith("EPSG:") ? code : "the scene's own projection"}`);
   const body = el("tbody", {});
   const parts = [el("h2", {}, "At this place"), el("p", { class: "position" }, inWords(lonLat)), note];
   const rasters = panes.flatMap((pane) =>

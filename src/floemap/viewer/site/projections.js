@@ -33,7 +33,7 @@ export function offered(scene) {
   const codes = Object.keys(POLAR).filter(known);
   if (scene && known(scene.projection) && !codes.includes(scene.projection)) codes.push(scene.projection);
   const north = scene?.extent ? centreOf(scene)[1] >= 0 : true;
-  return codes.map((code) => [code, POLAR[code]?.title ?? `the scene's own (${code})`, POLAR[code]?.north !== !north]);
+  return codes.map((code) => [code, POLAR[code]?.title ?? `The scene's own${code.startsWith("EPSG:") ? ` (${code.slice(5)})` : ""}`, POLAR[code]?.north !== !north]);
 }
 
 /** Return longitude and latitude of the middle of a scene. */

@@ -3,6 +3,8 @@
 import { button, el, svg } from "./dom.js";
 
 const DAY = 86400000;
+/** About the width of a date below the strip. */
+const NAME_PX = 66;
 const day = (time) => new Date(time).toISOString().slice(0, 10);
 export const minute = (time) => (time === null ? "time not known" : `${new Date(time).toISOString().slice(0, 16).replace("T", " ")} UTC`);
 
@@ -77,12 +79,13 @@ export class Timeline {
     const times = this.inRange.map((s) => s.time).filter((t) => t !== null);
     const place = (share) => (share * width).toFixed(1);
     const along = (t) => 0.02 + (0.96 * (t - times[0])) / (times.at(-1) - times[0]);
+    const anchor = (x) => (x < NAME_PX / 2 ? "start" : x > width - NAME_PX / 2 ? "end" : "middle");
     const marks = this.inRange.map((s) => {
       const x = place(this.position(s));
       return svg("line", { x1: x, x2: x, y1: 3, y2: 17, class: s === this.shown ? "shown" : "" });
     });
     const names = times.length > 1 && times[0] < times.at(-1)
-      ? ticks(times[0], times.at(-1), Math.max(2, width / 110)).map(([t, name]) => svg("text", { x: place(along(t)), y: 30, "text-anchor": "middle" }, name))
+      ? ticks(times[0], times.at(-1), Math.max(2, width / 110)).map(([t, name]) => svg("text", { x: place(along(t)), y: 30, "text-anchor": anchor(along(t) * width) }, name))
       : [];
     this.strip.replaceChildren(svg("svg", { width, height: 34, "aria-hidden": "true" }, svg("line", { x1: 0, x2: width, y1: 10, y2: 10, class: "axis" }), marks, names));
     // The shown mark is drawn last, over its neighbours.

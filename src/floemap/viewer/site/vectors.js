@@ -3,7 +3,7 @@
 import { patternOf, rgb, tileOf } from "./colours.js";
 import { eggLines, isBergyWater, readEgg } from "./egg.js";
 
-const { format, layer: layers, proj, source: sources, style: styles } = globalThis.ol;
+const { format, geom, layer: layers, proj, source: sources, style: styles } = globalThis.ol;
 
 const files = new Map();
 
@@ -19,6 +19,25 @@ async function geojson(url) {
   return files.get(url);
 }
 
+/** Return whether an edge of a polygon is where GeoJSON cuts it at the 180th meridian: it is no border on the ground. */
+const isCut = (one, other) => Math.abs(one[0]) === 180 && one[0] === other[0];
+
+/** Return the borders of a polygon in degrees without the cut at the 180th meridian, or null where there is none. */
+function bordersOf(geometry) {
+  const rings = { Polygon: () => geometry.getCoordinates(), MultiPolygon: () => geometry.getCoordinates().flat() }[geometry.getType()]?.() ?? [];
+  const cut = (ring) => ring.some((at, i) => i > 0 && isCut(ring[i - 1], at));
+  if (!rings.some(cut)) return null;
+  const lines = rings.flatMap((ring) => {
+    const pieces = [[ring[0]]];
+    for (let i = 1; i < ring.length; i++) {
+      if (isCut(ring[i - 1], ring[i])) pieces.push([]);
+      pieces.at(-1).push(ring[i]);
+    }
+    return pieces.filter((piece) => piece.length > 1);
+  });
+  return new geom.MultiLineString(lines);
+}
+
 const onMap = new Map();
 
 /** Return the features of a GeoJSON file, with names of properties in capitals, in a projection. */
@@ -26,15 +45,18 @@ export async function featuresOf(url, projection) {
   const key = `${projection} ${url}`;
   if (!onMap.has(key)) {
     if (onMap.size > 24) onMap.clear(); // a long time line must not fill the memory
-    const read = new format.GeoJSON().readFeatures(await geojson(url), { featureProjection: projection });
+    const read = new format.GeoJSON().readFeatures(await geojson(url)).filter((f) => f.getGeometry());
     for (const feature of read) {
+      const borders = bordersOf(feature.getGeometry());
+      for (const part of [feature.getGeometry(), borders]) part?.transform("EPSG:4326", projection);
       const upper = {};
       for (const [name, value] of Object.entries(feature.getProperties())) {
         if (name !== "geometry") upper[name.toUpperCase()] = value;
       }
       feature.set("own", upper, true);
+      feature.set("borders", borders, true);
     }
-    onMap.set(key, read.filter((f) => f.getGeometry()?.getExtent().every(Number.isFinite)));
+    onMap.set(key, read.filter((f) => f.getGeometry().getExtent().every(Number.isFinite)));
   }
   return onMap.get(key);
 }
@@ -83,11 +105,12 @@ function polygonStyle(layer, options) {
     const words = egg?.types.length ? eggLines(egg).join("\n") : options.labels !== "none" && across > 26 ? letters : "";
     const font = `600 ${egg ? 11 : 12}px system-ui, sans-serif`;
     const text = words ? new styles.Text({ text: words, font, fill: new styles.Fill({ color: ink }), stroke: halo }) : undefined;
-    if (options.filled !== "outline") return new styles.Style({ fill, stroke: new styles.Stroke({ color: ink, width: 1 }), text });
     // An outline has the colour of its class, with a dark edge that shows it on bright radar.
+    const strokes = options.filled === "outline" ? [[ink, 3.6], [colour, 1.8]] : [[ink, 1]];
+    const geometry = feature.get("borders") ?? undefined;
     return [
-      new styles.Style({ fill, stroke: new styles.Stroke({ color: ink, width: 3.6 }) }),
-      new styles.Style({ stroke: new styles.Stroke({ color: colour, width: 1.8 }), text }),
+      new styles.Style({ fill, text }),
+      ...strokes.map(([color, width]) => new styles.Style({ geometry, stroke: new styles.Stroke({ color, width }) })),
     ];
   };
 }
