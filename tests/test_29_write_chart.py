@@ -384,6 +384,15 @@ PLACES = {
 }
 
 
+def test_edges_that_cross_on_the_way_to_degrees_are_repaired() -> None:
+    """As where a chart is simplified and its edges are cut into few pieces: a hole then pokes through its shell."""
+    shell, hole = [(0, 80), (2, 80), (2, 82), (0, 82)], [(1, 81), (2.0005, 81.2), (1, 81.4)]
+    given = [shapely.Polygon(shell, [hole]), shapely.Polygon([(0, 80), (1, 81), (1, 80), (0, 81)])]
+    made = rounded(np.array(given, object), 4)
+    assert shapely.is_valid(made).all()
+    assert shapely.area(made) == pytest.approx([4 - 0.2, 0.5], abs=1e-3)
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_polygons_are_where_they_are_everywhere(place: str) -> None:
     crs, left, top = PLACES[place]

@@ -235,7 +235,9 @@ def rounded(lonlat: Polygons, digits: int = DIGITS) -> Polygons:
     near = shapely.transform(lonlat, lambda xy: np.round(xy, digits) + 0.0)
     broken = ~shapely.is_valid(near)
     if broken.any():
-        snapped = shapely.set_precision(np.asarray(lonlat)[broken], 10.0**-digits)
+        # An edge that is cut less finely than its neighbours' may cross them on the way to degrees, which GEOS refuses.
+        whole = shapely.make_valid(np.asarray(lonlat)[broken], method="structure", keep_collapsed=False)
+        snapped = shapely.set_precision(whole, 10.0**-digits)
         near[broken] = shapely.transform(snapped, lambda xy: np.round(xy, digits) + 0.0)
     return np.asarray(shapely.orient_polygons(near, exterior_cw=False))
 
