@@ -7,7 +7,8 @@
 
 Every scene of the twin `other` is prepared and labelled as the model's were, predicted, and checked against its chart.
 `--refit` first measures temperature and statistics of the scenes of a model that has none, on the parts that its header
-names, whose products and labels are in the folder given.
+names, whose products and labels are in the folder given. `--by-season TWIN ...` first calibrates the model by season on
+all scenes of these twins, which are neither its own nor `other`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from floemap.learning.training.distributed import make_fabric
 from floemap.results.stage import read_json
 from floemap.sentinel1.settings import PrepareSettings
 from floemap.study.data import make_data
+from floemap.study.scene import StudyScene
 from floemap.study.settings import DataSettings
 
 SEASONS = {"Dec-Feb": (12, 1, 2), "Mar-May": (3, 4, 5), "Jun-Aug": (6, 7, 8), "Sep-Nov": (9, 10, 11)}
@@ -66,21 +68,44 @@ def refitted(path: Path, data: Path, out: Path) -> Path:
     return out / "refitted.safetensors"
 
 
+def scenes_of(twin: Path, about: Mapping[str, Any], out: Path) -> list[StudyScene]:
+    """Return the scenes of a twin, prepared and labelled as a model's were."""
+    prepare = PrepareSettings(resolution_m=about["resolution_m"], crs=about["crs"])
+    return list(make_data(DataSettings(folder=twin, legend=about["legend"]["name"], prepare=prepare), out))
+
+
+def calibrated_by_season(path: Path, twins: Sequence[Path], out: Path) -> Path:
+    """Write a copy of a model that is calibrated by season on the scenes of twins."""
+    found = load_checkpoint(path)
+    parts = [
+        ScenePart(f"{twin.name} {scene.name}", scene.raster, scene.label_raster)
+        for twin in twins
+        for scene in scenes_of(twin, found.about, out / f"data-{twin.name}")
+    ]
+    began = time.perf_counter()
+    made = calibrate(found.model, parts, make_fabric("cpu", "fp32"), by_season=True)
+    print(f"calibrated by season on {len(parts)} scenes, {time.perf_counter() - began:.1f} s")
+    for season in made["seasons"]:
+        print(json.dumps(season))
+    save_checkpoint(out / "seasonal.safetensors", found.model, dict(found.about) | {"calibration": made})
+    return out / "seasonal.safetensors"
+
+
 def main() -> None:
     """Predict and check all scenes of a twin; print one line for each scene and season."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("model", "twin", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--refit", type=Path)
+    parser.add_argument("--by-season", type=Path, nargs="+", metavar="TWIN")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     model = refitted(given.model, given.refit, given.out) if given.refit else given.model
+    model = calibrated_by_season(model, given.by_season, given.out) if given.by_season else model
     about = load_checkpoint(model).about
-    prepare = PrepareSettings(resolution_m=about["resolution_m"], crs=about["crs"])
-    settings = DataSettings(folder=given.twin, legend=about["legend"]["name"], prepare=prepare)
     checks: dict[int, dict[str, Any]] = {}
     print(f"{'':10}", *KEYS, "score percentile unusual")
-    for scene in make_data(settings, given.out / "data"):
+    for scene in scenes_of(given.twin, about, given.out / "data"):
         made = predict(scene.product, model, given.out / "predictions")
         checks[scene.start.month] = check_scene(made.folder, scene.labels, scene.product)
         unlike = read_json(made.record)["out_of_distribution"]

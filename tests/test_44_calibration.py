@@ -18,14 +18,14 @@ from tiny_model import ABOUT, scene, tiny_settings
 from torch.nn import functional
 from workshop import Inputs
 
-from floemap.errors import ModelError
+from floemap.errors import ConfigError, ModelError
 from floemap.learning.calibration.sample import PER_POLYGON, polygon_ids, sample_part
 from floemap.learning.calibration.temperature import MOST, PolygonSample, fit_temperature
 from floemap.learning.data.parts import PartArrays, ScenePart, load_part
 from floemap.learning.data.resident import ResidentParts
 from floemap.learning.losses.registry import make_loss
 from floemap.learning.models.checkpoint import load_checkpoint, save_checkpoint
-from floemap.learning.models.checkpoint_header import METADATA_KEY, describe_checkpoint, read_about, temperature_of
+from floemap.learning.models.checkpoint_header import METADATA_KEY, calibration_of, describe_checkpoint, read_about
 from floemap.learning.models.registry import build_model
 from floemap.learning.settings import LossSettings, ModelSettings
 from floemap.learning.training.calibrate import calibrate
@@ -181,12 +181,28 @@ def test_training_calibrates_on_its_validation_parts_unless_told_not_to(tmp_path
     found = with_it["calibration"]
     assert found["parts"] == ["v"] and found["polygons"] == 3 and found["log_loss"][1] <= found["log_loss"][0]
     assert read_json(tmp_path / "yes" / RECORD)["calibration"] == found
-    assert "calibration" not in without and temperature_of(without) == 1.0
+    assert "calibration" not in without and calibration_of(without).temperature == 1.0
     a, b = (load_file(tmp_path / folder / WEIGHTS) for folder in ("yes", "no"))
     assert all(torch.equal(a[name], b[name]) for name in a)
     words = dict(describe_checkpoint(tmp_path / "yes" / WEIGHTS)[1])["probabilities"]
     assert words == f"temperature {found['temperature']:g}, fitted on 3 validation polygons"
     assert dict(describe_checkpoint(tmp_path / "no" / WEIGHTS)[1])["probabilities"] == "not calibrated"
+
+
+def test_a_training_calibrates_by_season_if_it_is_told_to(tmp_path: Path) -> None:
+    """The month of a part in memory is not known: each quarter has the values of the year."""
+    plain, by_season = trained(tmp_path / "plain"), trained(tmp_path / "season", calibrate="season")
+    found = dict(by_season["calibration"])
+    seasons = found.pop("seasons")
+    assert found == plain["calibration"] and len(seasons) == 4
+    assert [s["polygons"] for s in seasons] == [0] * 4 and all(s["offsets"] == seasons[0]["offsets"] for s in seasons)
+    a, b = (load_file(tmp_path / folder / WEIGHTS) for folder in ("plain", "season"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert (
+        ", and by season, fitted on 3" in dict(describe_checkpoint(tmp_path / "season" / WEIGHTS)[1])["probabilities"]
+    )
+    with pytest.raises(ConfigError, match="calibrate is .seasons.: season, or true or false is needed"):
+        tiny_settings(calibrate="seasons")
 
 
 def test_a_training_stopped_before_its_record_is_calibrated_alike_when_resumed(tmp_path: Path) -> None:

@@ -275,3 +275,21 @@ def test_the_error_without_temperature_is_that_of_the_models_own_probabilities(t
         assert found["ece"] < 0.01
     if temperature == 1:
         assert found["ece"] == found["ece_uncalibrated"]
+
+
+def test_the_error_without_offsets_is_that_of_the_models_own_classes() -> None:
+    """A model that is calibrated by season: the map stores softmax((z + b) / T)."""
+    rng = np.random.default_rng(1)
+    z, b, t = rng.normal(0, 3, (6, 200, 200)), np.array([2.0, -4.0, 1.0, 0.0, -1.0, 4.0]), 1.5
+    own = np.exp(z) / np.exp(z).sum(axis=0)
+    hot = np.exp((z + b[:, None, None]) / t)
+    stored = np.rint(200 * hot / hot.sum(axis=0)).astype(np.uint8)
+    reference = (rng.random((200, 200)) > own.cumsum(axis=0)).sum(axis=0).clip(0, 5).astype(np.uint8)
+    prediction = hot.argmax(axis=0).astype(np.uint8)
+    found = confidence(stored, prediction, reference, LEGEND, 1 / 200, temperature=t, offsets=tuple(b)).values()
+    own_right = (own.argmax(axis=0) == reference).ravel()
+    expected = written_out(own.max(axis=0).ravel(), own_right, np.ones(own_right.size))
+    assert expected < 0.02, "the labels were drawn from the model's own probabilities"
+    assert found["ece_uncalibrated"] == pytest.approx(expected, abs=0.01)
+    without = confidence(stored, prediction, reference, LEGEND, 1 / 200, temperature=t).values()
+    assert min(found["ece"], without["ece_uncalibrated"]) > expected + 0.05

@@ -227,10 +227,12 @@ class TrainingSettings(Settings):
     """Whether to compile the training step; it has an effect on a GPU only. auto compiles if that saves more time than
     it takes in the shortest training that the settings allow."""
 
-    calibrate: bool = True
+    calibrate: Literal["season"] | bool = True
     """Whether to fit a temperature on the validation parts after the last epoch, so that the model's probabilities
     come true as often as they say, and to keep statistics of the scenes for the out-of-distribution score. Class maps
-    stay the same."""
+    stay the same. "season" fits a temperature and an offset for each class by quarter of the year, too, which changes
+    class maps: use it where validation scenes of all seasons are at hand."""
+
     monitor: str | None = None
     """Head whose validation loss decides on learning rate, best weights and the end of the training. By default it is
     the total loss."""

@@ -5,11 +5,12 @@ probability is compared with the share of right pixels; the differences are aver
 G. Cooper, M. Hauskrecht, 2015, AAAI; C. Guo et al., 2017, ICML, arXiv:1706.04599). The bins have equal widths; the
 error in bins of equal numbers of pixels (J. Nixon et al., "Measuring calibration in deep learning", CVPR workshops,
 2019) depends less on where they lie. By polygon: each polygon of the chart counts alike, divided among its pixels.
-Uncalibrated: with the model's temperature T undone, p^T / sum of p^T, from the stored steps. Reliability of a class:
-the same for the class's own probability, chosen or not, against the frequency of the class in the reference. Brier
-score: mean over pixels of the sum over classes of (probability - truth)^2, 0 to 2 (G. Brier, 1950, Monthly Weather
-Review 78, 1-3). Entropy: - sum of p ln p over classes, divided by the logarithm of their number: 0 is certain, 1 is
-uniform. Its mean over wrong pixels should be well above its mean over right ones.
+Uncalibrated: with the model's temperature T undone, p^T / sum of p^T, from the stored steps; of a model that is
+calibrated by season the offset b of a class, too, p^T exp(-b), after which another class may be the most probable one.
+Reliability of a class: the same for the class's own probability, chosen or not, against the frequency of the class in
+the reference. Brier score: mean over pixels of the sum over classes of (probability - truth)^2, 0 to 2 (G. Brier, 1950,
+Monthly Weather Review 78, 1-3). Entropy: - sum of p ln p over classes, divided by the logarithm of their number: 0 is
+certain, 1 is uniform. Its mean over wrong pixels should be well above its mean over right ones.
 
 Does the model know where it is wrong? An analyst reviews the pixels of which the model is unsure. So pixels are ordered
 by the probability of the chosen class. The share of wrong pixels in the surer half is the error that remains after a
@@ -24,7 +25,7 @@ uncalibrated follow from integer counts of stored steps of probability, so strip
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -73,7 +74,7 @@ class ConfidenceAmounts(Amounts):
     by_polygon
         As `chosen`, each pixel counting 1 / (number of pixels of its polygon), (3, bins); 0 without polygons.
     uncalibrated
-        As `chosen`, with the temperature undone, (3, bins).
+        As `chosen`, with temperature and offsets undone, (3, bins).
     brier
         Sum of squared differences.
     entropy_right, entropy_wrong
@@ -180,11 +181,18 @@ class ConfidenceCounts:
         The legend of both maps.
     step
         Probability of one stored step where probabilities are stored as uint8; None where they are floating-point.
-    temperature
-        Temperature of the model that gave the probabilities.
+    temperature, offsets
+        Temperature of the model that gave the probabilities, and its offset of each class; None for none.
     """
 
-    def __init__(self, legend: Legend, step: float | None = None, *, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        legend: Legend,
+        step: float | None = None,
+        *,
+        temperature: float = 1.0,
+        offsets: Sequence[float] | None = None,
+    ) -> None:
         if step is not None and not 0 < step <= 1:
             raise ConfigError(f"the step of {step} between probabilities is not in (0, 1].")
         self.legend = legend
@@ -194,7 +202,10 @@ class ConfidenceCounts:
         self._counts = np.zeros((len(legend), levels, _STATES), np.int64)
         self._by_polygon = np.zeros((2, levels))  # all pixels and right ones, by level of the chosen class
         self._uncalibrated = np.zeros((3, BINS))
-        self._hot = None if temperature == 1 else (np.arange(levels) * self.step) ** temperature
+        self._offsets, self._hot = offsets, None
+        if temperature != 1 or offsets is not None:
+            undone = np.exp(-np.asarray(offsets or [0.0] * len(legend)))
+            self._hot = undone[:, None] * (np.arange(levels) * self.step) ** temperature  # (classes, levels)
 
     def add(
         self,
@@ -243,8 +254,10 @@ class ConfidenceCounts:
             for total, w in zip(self._by_polygon, (weights[here], weights[here] * right), strict=True):
                 total += np.bincount(chosen, w, minlength=len(total))
         if self._hot is not None:
-            whole = np.sum([self._hot[level] for level in levels], axis=0)
-            self._uncalibrated += _binned(self._hot[chosen] / np.where(whole > 0, whole, 1), np.ones_like(whole), right)
+            hot = np.stack([own[level] for own, level in zip(self._hot, levels, strict=True)])
+            whole, first = hot.sum(axis=0), said if self._offsets is None else hot.argmax(axis=0)
+            likely = np.take_along_axis(hot, first[None].astype(np.intp), axis=0)[0] / np.where(whole > 0, whole, 1)
+            self._uncalibrated += _binned(likely, np.ones_like(whole), first == true)
 
     def _levels(self, p: NDArray[Any]) -> NDArray[np.int32]:
         level = p.astype(np.int32) if self.stored else np.rint(p / self.step).astype(np.int32)
@@ -301,6 +314,7 @@ def confidence(
     step: float | None = None,
     *,
     temperature: float = 1.0,
+    offsets: Sequence[float] | None = None,
     polygons: NDArray[np.uint16] | None = None,
 ) -> ByBlock[ConfidenceAmounts] | str:
     """Measure the probabilities of a map.
@@ -314,8 +328,8 @@ def confidence(
         takes them.
     step
         Probability of one stored step, see :class:`ConfidenceCounts`.
-    temperature
-        Temperature of the model.
+    temperature, offsets
+        Temperature of the model, and its offset of each class; None for none.
     polygons
         (rows, cols): the chart's polygon of each pixel, 0 for none; None if they are unknown.
 
@@ -335,7 +349,7 @@ def confidence(
         weights = np.divide(1.0, pixels, out=np.zeros(len(pixels)), where=pixels > 0)
         weights[0] = 0.0
     for block, (rows, cols) in maps.grid.parts(slice(0, maps.grid.shape[0])):
-        counts = ConfidenceCounts(maps.legend, step, temperature=temperature)
+        counts = ConfidenceCounts(maps.legend, step, temperature=temperature, offsets=offsets)
         for row in range(rows.start, rows.stop, _STRIP_ROWS):
             window = slice(row, min(row + _STRIP_ROWS, rows.stop)), cols
             counted = None if weights is None or polygons is None else _looked_up(weights, polygons[window])

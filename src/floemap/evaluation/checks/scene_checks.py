@@ -160,7 +160,8 @@ def _confidence(files: SceneFiles) -> ByBlock[ConfidenceAmounts] | str:
     if not files.probabilities.exists():
         return f"there is no {files.probabilities.name}"
     with files.open_probabilities() as (read, step):
-        return confidence(files.maps, read, step, temperature=files.temperature, polygons=files.polygons())
+        heat, offsets = files.temperature, files.offsets
+        return confidence(files.maps, read, step, temperature=heat, offsets=offsets, polygons=files.polygons())
 
 
 def entry(found: Amounts | str) -> dict[str, Any]:

@@ -58,8 +58,9 @@ class SceneFiles:
     product, probabilities, polygon_raster
         Paths of rasters. The files of probabilities and of the labels' polygons need not exist; the path of
         probabilities is None where a chart is checked.
-    temperature
-        Temperature of the model that gave the probabilities; 1 where it was not calibrated.
+    temperature, offsets
+        Temperature of the model that gave the probabilities, and its offset of each class; 1 and None where it was not
+        calibrated, or not by season.
     """
 
     prediction: Classes
@@ -75,6 +76,7 @@ class SceneFiles:
     probabilities: Path | None
     polygon_raster: Path
     temperature: float = 1.0
+    offsets: tuple[float, ...] | None = None
 
     @property
     def reference(self) -> Classes:
@@ -273,6 +275,7 @@ def open_scene_files(
         name, start = str(prepared["scene"]["name"]), datetime.fromisoformat(prepared["scene"]["start"])
     except MISSHAPEN as e:
         raise FloemapError(f"names no scene and start: {e!r}.", path=product / "product.json") from e
+    temperature, offsets = (1.0, None) if prediction is None else _calibration(records[-1], prediction, kinds)
     return SceneFiles(
         prediction=predicted,
         chart=chart,
@@ -286,17 +289,28 @@ def open_scene_files(
         product=bands,
         probabilities=None if prediction is None else prediction / "probabilities.tif",
         polygon_raster=labels / RASTER,
-        temperature=1.0 if prediction is None else _temperature(records[-1], prediction / "prediction.json"),
+        temperature=temperature,
+        offsets=offsets,
     )
 
 
-def _temperature(record: Mapping[str, Any], path: Path) -> float:
-    """Return the temperature of the model that made a prediction; 1 where the record has none."""
+def _calibration(record: Mapping[str, Any], prediction: Path, legend: Legend) -> tuple[float, tuple[float, ...] | None]:
+    """Return temperature and offsets of the model that made a prediction; 1 and None where the record has none."""
+    path = prediction / "prediction.json"
     model = record.get("model")
-    value = model.get("temperature", 1.0) if isinstance(model, Mapping) else 1.0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    found = model if isinstance(model, Mapping) else {}
+    value, offsets = found.get("temperature", 1.0), found.get("offsets")
+    if not _is_number(value) or value <= 0:
         raise FloemapError(f"gives the temperature {value!r}, not a positive number.", path=path)
-    return float(value)
+    if offsets is None:
+        return float(value), None
+    if not (isinstance(offsets, list) and len(offsets) == len(legend) and all(map(_is_number, offsets))):
+        raise FloemapError(f"gives the offsets {offsets!r}, not a number for each class.", path=path)
+    return float(value), tuple(map(float, offsets))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _classes(path: Path, geobox: GeoBox, bands: Path, band: int = 0) -> Classes:

@@ -19,7 +19,7 @@ VALUES, CALIBRATION, MISSING = "Values", "Calibration", "Missing cells"
 CALIBRATION_ERRORS: Mapping[str, str] = MappingProxyType(
     {
         "ece": "calibration error",
-        "ece_uncalibrated": "without temperature",
+        "ece_uncalibrated": "before calibration",
         "ece_equal_mass": "in bins of equal mass",
         "ece_by_polygon": "by polygon",
     }
@@ -249,13 +249,13 @@ def calibration_note(reference: str) -> str:
     """Return the sentences below a table of calibration errors; `reference` is chart or truth."""
     return (
         f"Against the {reference}, test scenes and whole repeats pooled. Lower is better: 0.02 says that probabilities "
-        "are, on average, two percentage points from how often they come true. Errors without temperature are computed "
+        "are, on average, two percentage points from how often they come true. Errors before calibration are computed "
         "from the stored steps of probability. By polygon, each polygon of the chart counts alike, however large it is."
     )
 
 
 def _calibration(summary: Mapping[str, Any]) -> Table:
-    """Return the calibration errors of each loss by season, with the temperature and without."""
+    """Return the calibration errors of each loss by season, and before calibration."""
     header = ("loss", *summary["axes"], "season", *CALIBRATION_ERRORS.values())
     groups = [(g, g["calibration"]) for g in summary["groups"] if g.get("calibration") is not None]
     rows = [(*_names(summary, g), *row) for g, found in groups for row in calibration_rows(found)]

@@ -94,7 +94,7 @@ def found_on_chart(
             "prepared_as": scene.record["configuration"],
             "attribution": scene.attribution,
         },
-        "models": [m.facts() for m in models],
+        "models": [m.facts(scene.start.month) for m in models],
         "land": dict(land),
         "grid": describe_grid(maps.geobox),
         "legend": in_record(legend),

@@ -14,13 +14,14 @@ from floemap.bands import BandSet
 from floemap.errors import ConfigError, ModelError
 from floemap.layers.stored import hashes_of, scene_bands
 from floemap.learning.models.checkpoint_header import (
+    Calibration,
+    calibration_of,
     check_bands_fit,
     find_bands,
     find_legend,
     heads_in,
     learnt_from,
     read_about,
-    temperature_of,
     warn_if_simulated,
 )
 from floemap.legend import Legend
@@ -103,12 +104,17 @@ class ModelFile:
         """The kind of training scenes in words."""
         return learnt_from(self.about)
 
-    def facts(self) -> dict[str, Any]:
-        """Return the description of the model in the record of a chart."""
+    def calibration(self, month: int | None) -> Calibration:
+        """Return how logits become probabilities for a scene of a month; see
+        :func:`floemap.learning.models.checkpoint_header.calibration_of`."""
+        return calibration_of(self.about, self.path, month)
+
+    def facts(self, month: int | None) -> dict[str, Any]:
+        """Return the description of the model in the record of a chart of a month."""
         kept = ("model", "software", "created", "bands", "layers", "normalisation", "resolution_m", "simulated")
         facts = {"name": self.name, "file": self.path.name, "sha256": self.sha256}
         own = {k: self.about[k] for k in kept if k in self.about}
-        return facts | {"temperature": temperature_of(self.about, self.path)} | own
+        return facts | self.calibration(month).to_json() | own
 
     def layers_of(self, product: Path, product_sha256: str) -> dict[str, str]:
         """Return the SHA-256 of each layer of a product that the model reads, by name; {} if it reads none.

@@ -47,7 +47,6 @@ from floemap.inference.predict.scene_maps import (
 )
 from floemap.inference.predict.strips import Strip
 from floemap.learning.models.checkpoint import Checkpoint
-from floemap.learning.models.checkpoint_header import temperature_of
 from floemap.learning.targets import Head
 from floemap.learning.whole_scene.pieces import Precision
 from floemap.legend import IGNORE
@@ -280,7 +279,7 @@ def _about(
         "model": {
             "file": model.path.name,
             "simulated": model.simulated,
-            "temperature": temperature_of(model.about, model.path),
+            **model.calibration(opened.month).to_json(),
             **{k: model.about[k] for k in ("model", "software", "created", "normalisation")},
         },
         "computed": computed,

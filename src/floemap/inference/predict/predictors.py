@@ -17,7 +17,7 @@ from floemap.inference.predict.scene_maps import SceneMaps
 from floemap.inference.predict.strips import Strip, predicted_strips
 from floemap.learning.calibration.out_of_distribution import Known, SceneScore, SquareStatistics
 from floemap.learning.models.checkpoint import Checkpoint, load_checkpoint
-from floemap.learning.models.checkpoint_header import SCENES
+from floemap.learning.models.checkpoint_header import SCENES, Calibration
 from floemap.learning.whole_scene.logits import SceneLogits
 from floemap.learning.whole_scene.pieces import Network, Precision
 from floemap.legend import IGNORE
@@ -115,17 +115,20 @@ def predicting(
     with ExitStack() as stack:
         scenes = []
         statistics: list[SquareStatistics | None] = []
+        calibrations: list[Calibration] = []
         for i, p in enumerate(predictors):  # each opens the product for itself: their threads read at the same time
             opened = stack.enter_context(open_fitting(product, p.checkpoint))
             tell = part_of(progress, i, len(predictors), p.checkpoint.path.stem) if len(predictors) > 1 else progress
             watched = None if isinstance(p.known, str) else SquareStatistics(opened.bands)
             statistics.append(watched)
+            calibrations.append(p.checkpoint.calibration(opened.month))
             read = opened.read if watched is None else watched.watch(opened.read)
-            network = p.network.reading(opened.bands)
-            scenes.append(stack.enter_context(SceneLogits(network, read, opened.shape, progress=tell)))
+            network, offsets = p.network.reading(opened.bands), calibrations[-1].offsets
+            scene = SceneLogits(network, read, opened.shape, offsets=offsets, progress=tell)
+            scenes.append(stack.enter_context(scene))
         opened = replace(opened, statistics=tuple(statistics))
         try:
-            heats = [p.checkpoint.temperature for p in predictors]
+            heats = [calibration.temperature for calibration in calibrations]
             further = predictors[0].checkpoint.model.heads[1:]
             strips = predicted_strips(scenes, uncertainty=uncertainty, temperatures=heats, further=further)
             yield opened, _refuse_empty(strips, opened.path)

@@ -16,6 +16,7 @@ from floemap.cog import read_geobox
 from floemap.layers.reading import OpenBands, open_bands
 from floemap.layers.stored import scene_bands
 from floemap.learning.calibration.out_of_distribution import SquareStatistics
+from floemap.learning.calibration.seasons import month_of
 from floemap.learning.models.checkpoint import Checkpoint, check_fits
 from floemap.sentinel1.bands import raster_of
 
@@ -52,6 +53,11 @@ class OpenProduct:
     def bands(self) -> BandSet:
         """The bands, in the steps in which the product and its layers store them."""
         return self.opened.bands
+
+    @property
+    def month(self) -> int | None:
+        """Month in which the acquisition began, 1 to 12; None if the product does not say."""
+        return month_of(self.tags.get("start"))
 
     @property
     def shape(self) -> tuple[int, int]:

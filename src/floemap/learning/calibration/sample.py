@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from floemap.icechart.label.polygon_table import RASTER
+from floemap.learning.calibration.seasons import month_of
 from floemap.learning.calibration.temperature import PolygonSample
 from floemap.learning.data.parts import PartArrays, ScenePart, read_window
 from floemap.learning.whole_scene.logits import SceneLogits
@@ -45,6 +46,22 @@ def polygon_ids(part: PartArrays | ScenePart, arrays: PartArrays) -> NDArray[np.
         np.copyto(found, areas + count, where=areas > 0)
         count += n
     return found
+
+
+def month_of_part(part: PartArrays | ScenePart) -> int | None:
+    """Return the month, 1 to 12, in which the acquisition of a part on disk began; None if its product does not say.
+
+    Raises
+    ------
+    FloemapError
+        If the product cannot be read.
+    """
+    from floemap.cog import open_raster
+
+    if isinstance(part, PartArrays):
+        return None
+    with open_raster(part.product) as d:
+        return month_of(d.tags().get("start"))
 
 
 def sample_part(scene: SceneLogits, arrays: PartArrays, ids: NDArray[np.int64], seed: int) -> PolygonSample:

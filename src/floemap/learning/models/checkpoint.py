@@ -27,6 +27,8 @@ from floemap.learning.models.checkpoint_header import (
     METADATA_KEY,
     RESOLUTION_TOLERANCE,
     SCHEMA_VERSION,
+    Calibration,
+    calibration_of,
     check_bands_fit,
     describe_bands,
     describe_legend,
@@ -34,7 +36,6 @@ from floemap.learning.models.checkpoint_header import (
     find_legend,
     heads_in,
     read_about,
-    temperature_of,
 )
 from floemap.learning.models.own import is_own
 from floemap.learning.models.registry import build_model
@@ -82,10 +83,10 @@ class Checkpoint:
         """Pixel size of the training scenes, metres."""
         return float(self.about["resolution_m"])
 
-    @property
-    def temperature(self) -> float:
-        """Temperature by which logits are divided before they become probabilities; 1 if it is not calibrated."""
-        return temperature_of(self.about, self.path)
+    def calibration(self, month: int | None) -> Calibration:
+        """Return how logits become probabilities for a scene of a month; see
+        :func:`floemap.learning.models.checkpoint_header.calibration_of`."""
+        return calibration_of(self.about, self.path, month)
 
     @property
     def simulated(self) -> bool:

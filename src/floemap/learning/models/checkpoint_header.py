@@ -5,10 +5,11 @@ parameters), ``bands`` (names, in order), ``layers`` (unit, step, offset and mis
 product's, by name; headers of models without such bands lack it), ``normalisation`` (mean and std of each band, in its
 unit), ``legend`` (name, title, and id, key, title and SIGRID-3 stages of each class), ``resolution_m``, ``simulated``
 (whether the training scenes were simulated), ``dtype`` of the stored weights, and what the training adds: crs, data,
-started_from, training, and ``calibration`` (temperature, and how it was fitted; headers without it are of models that
-are not calibrated) and ``out_of_distribution`` (what the training scenes are like; see
-:mod:`floemap.learning.calibration.out_of_distribution`). ``tasks`` is optional: the heads of the model in the order of
-its output channels (name, target, channels). Without it, the model has one head of classes.
+started_from, training, ``calibration`` and ``out_of_distribution`` (what the training scenes are like; see
+:mod:`floemap.learning.calibration.out_of_distribution`). ``calibration`` holds the temperature and how it was fitted,
+and ``seasons`` if it is by quarter of the year (:mod:`floemap.learning.calibration.seasons`); headers without it are of
+models that are not calibrated. ``tasks`` is optional: the heads of the model in the order of its output channels (name,
+target, channels). Without it, the model has one head of classes.
 
 Of a model that is named by import string, ``model`` has these entries instead of output_stride, rates and dropout:
 options, source (SHA-256), package (with its version, or null), stride, alignment_px, reach_px (null if unlimited),
@@ -20,6 +21,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,29 +97,75 @@ def read_about(path: str | Path) -> dict[str, Any]:
     for key, kind in _TYPES.items():
         if not isinstance(about.get(key), kind):
             raise ModelError(f"has a damaged description: {key} is {about.get(key)!r}.", path=path)
-    temperature_of(about, path)
+    calibration_of(about, path)
     return dict(about)
 
 
-def temperature_of(about: Mapping[str, Any], path: Path | None = None) -> float:
-    """Return the temperature by which a model's logits are divided before they become probabilities.
+@dataclass(frozen=True)
+class Calibration:
+    """What is done to the logits z of a class before they become probabilities: softmax((z + offset) / temperature).
 
-    It is 1 for a model that is not calibrated.
+    Attributes
+    ----------
+    temperature
+        The temperature; 1 for a model that is not calibrated.
+    offsets
+        Offset of each class, in units of logits; None for none.
+    """
+
+    temperature: float = 1.0
+    offsets: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entries in a record."""
+        return {"temperature": self.temperature} | ({} if self.offsets is None else {"offsets": list(self.offsets)})
+
+
+def calibration_of(about: Mapping[str, Any], path: Path | None = None, month: int | None = None) -> Calibration:
+    """Return how a model's logits become probabilities for a scene.
+
+    Parameters
+    ----------
+    about
+        The header.
+    path
+        The file, for messages.
+    month
+        Month of the scene, 1 to 12. None where it is not known: then the temperature of the whole year counts, also of
+        a model that is calibrated by season.
 
     Raises
     ------
     ModelError
-        If it is not a positive number.
+        If the calibration is damaged, that of another month included.
     """
-    calibration = about.get("calibration", {"temperature": 1.0})
-    value = calibration.get("temperature") if isinstance(calibration, Mapping) else None
+    content = about.get("calibration", {"temperature": 1.0})
+    if not isinstance(content, Mapping):
+        raise _misfit(path, f"it is {content!r}")
+    found = Calibration(_positive(content.get("temperature"), path))
+    try:
+        for season in content.get("seasons", ()):
+            own = Calibration(_positive(season["temperature"], path), tuple(float(b) for b in season["offsets"]))
+            if not (own.offsets and all(map(math.isfinite, own.offsets))):
+                raise _misfit(path, f"its offsets are {season['offsets']!r}, not a finite number for each class")
+            if len(own.offsets) != len(about["legend"]["classes"]):
+                raise _misfit(path, f"it has {len(own.offsets)} offsets for {len(about['legend']['classes'])} classes")
+            if month in season["months"]:
+                found = own
+    except MISSHAPEN as e:
+        raise _misfit(path, f"its seasons cannot be read ({e!r})") from e
+    return found
+
+
+def _positive(value: Any, path: Path | None) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ModelError(
-            f"has a damaged calibration: its temperature is {value!r}, not a positive number.",
-            path=path,
-            hint="Copy the file again, or train the model again.",
-        )
+        raise _misfit(path, f"its temperature is {value!r}, not a positive number")
     return float(value)
+
+
+def _misfit(path: Path | None, why: str) -> ModelError:
+    hint = "Copy the file again, or train the model again."
+    return ModelError(f"has a damaged calibration: {why}.", path=path, hint=hint)
 
 
 def describe_calibration(about: Mapping[str, Any]) -> str:
@@ -127,7 +175,9 @@ def describe_calibration(about: Mapping[str, Any]) -> str:
         return "not calibrated"
     if "reason" in found:
         return f"not calibrated: {found['reason']}"
-    return f"temperature {temperature_of(about):g}, fitted on {counted(found['polygons'], 'validation polygon')}"
+    seasons = ", and by season" if found.get("seasons") else ""
+    polygons = counted(found["polygons"], "validation polygon")
+    return f"temperature {calibration_of(about).temperature:g}{seasons}, fitted on {polygons}"
 
 
 def heads_in(about: Mapping[str, Any], path: Path | None = None) -> tuple[Head, ...]:

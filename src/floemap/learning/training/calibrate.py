@@ -18,7 +18,8 @@ from lightning_fabric import Fabric
 
 from floemap.counts import counted
 from floemap.learning.calibration.out_of_distribution import SquareStatistics, labelled_squares, learn_known
-from floemap.learning.calibration.sample import polygon_ids, sample_part
+from floemap.learning.calibration.sample import month_of_part, polygon_ids, sample_part
+from floemap.learning.calibration.seasons import fit_seasons
 from floemap.learning.calibration.temperature import PolygonSample, fit_temperature
 from floemap.learning.data.parts import load_part
 from floemap.learning.data.resident import ResidentParts
@@ -37,11 +38,12 @@ logger = logging.getLogger(__name__)
 
 def calibrated(run: Run, state: State) -> Run:
     """Measure how far to trust the best weights, write it beside them, and return the run with it in its header."""
-    if not run.settings.training.calibrate or state.best_epoch is None:
+    how = run.settings.training.calibrate
+    if not how or state.best_epoch is None:
         return run
     model = copy.deepcopy(run.model)
     model.load_state_dict(state.best)
-    found = calibrate(model, run.data.validation, run.fabric)
+    found = calibrate(model, run.data.validation, run.fabric, by_season=how == "season")
     seed = run.settings.training.seed
     scenes = on_first(run.fabric, lambda: describe_scenes(run.data.training, run.data.validation, seed))
     run = replace(run, about=dict(run.about) | {"calibration": found, SCENES: scenes})
@@ -59,13 +61,23 @@ def calibrated(run: Run, state: State) -> Run:
 
 @torch.inference_mode()
 @exact_float32()
-def calibrate(model: SegmentationModel, validation: Sequence[Part], fabric: Fabric) -> dict[str, Any]:
-    """Fit the temperature of a model on whole validation parts, in float32; the processes share the parts.
+def calibrate(
+    model: SegmentationModel, validation: Sequence[Part], fabric: Fabric, *, by_season: bool = False
+) -> dict[str, Any]:
+    """Calibrate a model on whole validation parts, in float32; the processes share the parts.
+
+    Parameters
+    ----------
+    model, validation, fabric
+        The model with the weights that are kept, the parts, and the processes.
+    by_season
+        Fit a temperature and offsets for each quarter of the year, too.
 
     Returns
     -------
     The entry ``calibration`` of a checkpoint's header; see
-    :meth:`floemap.learning.calibration.temperature.Temperature.to_json`.
+    :meth:`floemap.learning.calibration.temperature.Temperature.to_json` and
+    :func:`floemap.learning.calibration.seasons.fit_seasons`.
 
     Raises
     ------
@@ -83,7 +95,10 @@ def calibrate(model: SegmentationModel, validation: Sequence[Part], fabric: Fabr
             samples.append((i, sample_part(scene, arrays, ids, seed=i)))
     in_order = [sample for _, sample in sorted(gathered(samples), key=lambda found: found[0])]
     fitted = fit_temperature(PolygonSample.joined(in_order))
-    return fitted.to_json() | {"parts": [part.name for part in validation]}
+    found = fitted.to_json() | {"parts": [part.name for part in validation]}
+    if by_season and fitted.reason is None:
+        found["seasons"] = fit_seasons(in_order, [month_of_part(part) for part in origins])
+    return found
 
 
 def describe_scenes(training: Sequence[Part], validation: Sequence[Part], seed: int) -> dict[str, Any]:

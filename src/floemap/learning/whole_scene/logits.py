@@ -11,7 +11,7 @@ without data. This area has borders too, since the output differs along the bord
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from operator import mul
@@ -94,6 +94,13 @@ class SceneLogits:
         Numbers of rows and columns of the scene.
     classes, stride
         Number of classes and stride of the model.
+
+    Parameters
+    ----------
+    network, read, shape, tile, progress
+        As of :func:`scene_logits`.
+    offsets
+        Numbers that are added to the logits of the classes; None for none.
     """
 
     def __init__(
@@ -103,8 +110,10 @@ class SceneLogits:
         shape: tuple[int, int],
         *,
         tile: int | None = None,
+        offsets: Sequence[float] | None = None,
         progress: Progress = silent,
     ) -> None:
+        self._offsets = None if offsets is None else torch.tensor(offsets, device=network.device)[:, None, None]
         self.shape = (int(shape[0]), int(shape[1]))
         self.classes, self.stride = network.classes, network.stride
         tile = tile or (GPU_TILE if network.device.type == "cuda" else TILE)
@@ -154,6 +163,9 @@ class SceneLogits:
         found = final.window(first, last, 0, final.shape[1])[0].float().contiguous()
         if self.stride == 1:
             final.forget(first)
+        if self._offsets is not None:  # interpolating keeps a number that is added to all cells
+            found = found.clone()
+            found[: len(self._offsets)] += self._offsets
         return found
 
     def valid(self, first: int, last: int) -> NDArray[np.bool_]:
