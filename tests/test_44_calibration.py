@@ -201,7 +201,7 @@ def test_a_training_calibrates_by_season_if_it_is_told_to(tmp_path: Path) -> Non
     assert (
         ", and by season, fitted on 3" in dict(describe_checkpoint(tmp_path / "season" / WEIGHTS)[1])["probabilities"]
     )
-    with pytest.raises(ConfigError, match="calibrate is .seasons.: season, or true or false is needed"):
+    with pytest.raises(ConfigError, match=r"calibrate is .seasons.: season, or true or false is needed"):
         tiny_settings(calibrate="seasons")
 
 
