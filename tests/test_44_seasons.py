@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import check_grad
 from scipy.special import softmax
 from workshop import Inputs
@@ -71,8 +72,14 @@ def test_a_quarter_without_a_polygon_is_as_the_year_and_one_polygon_changes_it_l
 def test_the_gradient_is_that_of_the_loss() -> None:
     sample = drawn(*WINTER, seed=3, n=300)
     at = np.array([0.3, 0.1, -0.2, 0.4])
-    wrong = check_grad(lambda x: seasons._loss(x, sample)[0], lambda x: seasons._loss(x, sample)[1], at)
-    assert wrong < 1e-6
+
+    def value(x: NDArray[np.float64]) -> float:
+        return seasons._loss(x, sample)[0]
+
+    def slope(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return seasons._loss(x, sample)[1]
+
+    assert check_grad(value, slope, at) < 1e-6
 
 
 def test_polygons_in_another_order_and_split_among_parts_give_the_same() -> None:
