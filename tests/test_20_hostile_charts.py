@@ -23,8 +23,10 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+from affine import Affine
 from chart_maker import BOTTOM, FOUR, LEFT, POLAR, SIDE_M, grid, ice, squares, write_chart
 from listener import Listener
+from odc.geo.geobox import GeoBox
 from shapefile_maker import square, write_rings
 
 import floemap
@@ -406,8 +408,12 @@ def test_thousands_of_polygons_on_one_another(tmp_path: Path) -> None:
     assert measure_coverage(chart.geometries).measured is False
     assert rasterize_polygons(chart, grid()).max() == 6000
     fine = grid(6400, 25_600, 10)  # there, drawing would take minutes
-    with pytest.raises(ChartError, match=r"lie on one another: they would have to be drawn [\d,]+ times"):
-        rasterize_polygons(chart, fine)
+    rows, cols = fine.shape
+    south_up = GeoBox(fine.shape, fine.transform * Affine.translation(0, rows) * Affine.scale(1, -1), fine.crs)
+    from_east = GeoBox(fine.shape, fine.transform * Affine.translation(cols, 0) * Affine.scale(-1, 1), fine.crs)
+    for turned in (fine, south_up, from_east):
+        with pytest.raises(ChartError, match=r"lie on one another: they would have to be drawn [\d,]+ times"):
+            rasterize_polygons(chart, turned)
     chart.polygons.assign(POLY_TYPE="L").rename(columns={"poly_type": "old"}).to_file(tmp_path / "l.gpkg")
     with pytest.raises(ChartError, match="lie on one another"):
         land_on(tmp_path / "l.gpkg", fine)

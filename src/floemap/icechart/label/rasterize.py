@@ -136,8 +136,9 @@ def check_work(polygons: Polygons, geobox: GeoBox) -> None:
     rows, cols = geobox.shape
     box = geobox.boundingbox
     left, bottom, right, top = shapely.bounds(polygons).reshape(-1, 4).T
-    wide = np.clip((np.minimum(right, box.right) - np.maximum(left, box.left)) / geobox.resolution.x, 0, cols)
-    high = np.clip((np.minimum(top, box.top) - np.maximum(bottom, box.bottom)) / -geobox.resolution.y, 0, rows)
+    size_x, size_y = abs(geobox.resolution.x), abs(geobox.resolution.y)  # rows may go north, columns west
+    wide = np.clip((np.minimum(right, box.right) - np.maximum(left, box.left)) / size_x, 0, cols)
+    high = np.clip((np.minimum(top, box.top) - np.maximum(bottom, box.bottom)) / size_y, 0, rows)
     # Each line of pixels is filled, after a look at each edge.
     work = float((wide * high + high * shapely.get_num_coordinates(polygons)).sum())
     if work > max(_MOST_WORK, _MOST_TIMES * rows * cols):
