@@ -152,3 +152,11 @@ def test_numbers_and_truth_values_have_their_own_types_in_all_settings() -> None
                     kind.checked(**{name: given})
                 tried += 1
     assert tried > 100
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "a\nb", "\u0661"])
+def test_what_a_name_may_contain_is_told_in_words(name: str) -> None:
+    for settings, key, characters in ((Study, "name", "digits, _ and -"), (ChartSettings, "service", "Z and digits")):
+        with pytest.raises(ConfigError, match=rf"{key} is .*, which may contain letters .*{characters}\.") as e:
+            settings.checked(**{key: name})
+        assert "pattern" not in str(e.value)

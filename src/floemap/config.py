@@ -228,11 +228,25 @@ def _sentence(e: ErrorDetails, settings: type[BaseModel]) -> str:
     if kind in ("too_short", "too_long"):
         bound = f"least {e['ctx']['min_length']}" if kind == "too_short" else f"most {e['ctx']['max_length']}"
         return f"{where} is {value!r}: a list of at {bound} is needed"
+    if kind == "string_pattern_mismatch":
+        return f"{where} is {value!r}, which may contain {_characters(e['ctx']['pattern'])}"
     words = in_plain_words(e["msg"])
     words = f"{words[0].lower()}{words[1:].removesuffix('.')}"
     if isinstance(value, Mapping | BaseModel):  # settings that do not fit each other, which the words name
         return f"{where}: {words}" if e["loc"] else words
     return f"{where} is {value!r}: {words}"
+
+
+def _characters(pattern: str) -> str:
+    """Return in words which characters a regular expression of classes in brackets takes."""
+    classes = "".join(re.findall(r"\[([^]]*)\]", pattern))
+    letters = "letters from A to Z" if "A-Z" in classes else "small letters from a to z"
+    others = dict.fromkeys(c for c in re.sub(r"\w-\w", "", classes) if not c.isalnum())
+    words = [letters, *(["digits"] if "0-9" in classes else []), *others]
+    most = re.search(r"\{0,(\d+)\}", pattern)
+    bounds = ", a letter first" if pattern.startswith("^[a-z]") else ""
+    bounds += f", at most {int(most[1]) + 1} in all" if most is not None else ""
+    return f"{', '.join(words[:-1])} and {words[-1]}{bounds}"
 
 
 def _choices(e: ErrorDetails) -> list[str]:
