@@ -174,8 +174,8 @@ def search(folders: Sequence[str | Path]) -> Search:
         raise FloemapError(
             f"nothing to show is found in {shown}.",
             hint="A map shows what floemap made: give folders of `floemap chart`, `archive`, `prepare`, `predict`, "
-            "`label`, `publish`, `route` or `compare`, or one that contains such folders. `floemap info FOLDER` says what "
-            "a folder is.",
+            "`label`, `publish`, `route` or `compare`, or one that contains such folders. `floemap info FOLDER` says "
+            "what a folder is.",
         )
     return result
 
