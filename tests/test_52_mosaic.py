@@ -119,7 +119,7 @@ def test_what_somebody_else_put_there_stays(two: list[Path], tmp_path: Path) -> 
     with pytest.raises(OutputError, match=r"route\.txt"):
         make_mosaic(two[:1], tmp_path / "out", prefer="certain", overwrite=True)
     assert (made.folder / "route.txt").read_text() == "mine"
-    with pytest.raises(FloemapError):
+    with pytest.raises(FloemapError, match=r"^the name of the mosaic is '\.\./older', .* Give another name\.$"):
         make_mosaic(two, two[0].parent, name="../older")
 
 

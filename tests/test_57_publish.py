@@ -208,8 +208,9 @@ def test_the_time_of_validity_is_needed_where_no_draft_says_it(tmp_path: Path) -
     chart = write_chart(tmp_path / "c.gpkg", [ice(SA="95", FA="99")])
     with pytest.raises(ConfigError, match="--valid"):
         publish_chart(chart, tmp_path, ANALYST)
-    with pytest.raises(ConfigError, match="ISO 8601"):
-        PublishSettings.checked(valid="yesterday")
+    for text in ("yesterday", "", "9999-12-31T23:59-12:00", "0001-01-01T00:00+12:00"):  # the last two have no UTC
+        with pytest.raises(ConfigError, match="ISO 8601"):
+            PublishSettings.checked(valid=text)
     with pytest.raises(ConfigError, match="name of its analyst"):
         publish_chart(chart, tmp_path, "  ")
     settings = PublishSettings(valid="2020-11-02T18:00+02:00", service="dmi", region="East")

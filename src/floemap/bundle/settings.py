@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from floemap.config import Settings
 from floemap.icechart.write.s411_axes import Axes
-from floemap.icechart.write.times import in_utc
+from floemap.icechart.write.times import utc_from_text
 
 #: Parts of a bundle besides the text and the record, which are always there.
 Part = Literal["picture", "geojson", "kml", "s411"]
@@ -57,16 +57,13 @@ class BundleSettings(Settings):
     @classmethod
     def _is_time(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                in_utc(datetime.fromisoformat(value))
-            except (ValueError, OverflowError):
-                raise ValueError(f"{value!r} is not a time in ISO 8601, such as 2018-01-16T07:54Z") from None
+            utc_from_text(value)
         return value
 
     @property
     def valid_at(self) -> datetime | None:
         """Time of validity in UTC."""
-        return None if self.valid is None else in_utc(datetime.fromisoformat(self.valid))
+        return None if self.valid is None else utc_from_text(self.valid)
 
     @property
     def max_bytes(self) -> int:

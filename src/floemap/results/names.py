@@ -38,7 +38,7 @@ def place_in(
         separator, a control character or bytes that are not UTF-8.
     """
     if (why := _odd(name)) is not None:
-        hint = "Rename it: its results get the same name."
+        hint = "Give another name." if path is None else "Rename it: its results get the same name."
         raise kind(f"the name of {what} is {name[:200]!r}, which {why}.", path=path, hint=hint)
     return folder / name
 

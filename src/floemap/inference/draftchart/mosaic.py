@@ -112,7 +112,7 @@ def make_mosaic(
         what = "no chart is given" if not charts else f"prefer is {prefer!r}"
         raise ConfigError(f"{what}.", hint="Give at least one chart, and newest or certain.")
     files = [_file_of(Path(chart)) for chart in charts]
-    folder = place_in(Path(out), name, "the mosaic", path=files[0], kind=ConfigError)
+    folder = place_in(Path(out), name, "the mosaic", kind=ConfigError)
     inputs = {"charts": sorted(sha256(file) for file in files)}
     configuration = {"prefer": prefer}
     if not overwrite and is_finished(folder, STAGE, (FILE,), inputs=inputs, configuration=configuration):
