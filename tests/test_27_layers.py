@@ -397,6 +397,21 @@ def test_longitudes_from_another_meridian(product: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(got, expected, atol=0.02)
 
 
+@pytest.mark.parametrize("units", [("degrees_north", "degrees_east"), ("m", "m")])
+def test_a_netcdf_with_its_axes_changed_round_is_refused(product: Path, tmp_path: Path, units: tuple[str, str]) -> None:
+    """As some programs write them; GDAL would place it where longitude and latitude are exchanged."""
+    path = tmp_path / "turned.nc"
+    with h5netcdf.File(path, "w") as f:
+        f.dimensions = {"y": 20, "x": 30}
+        for name, start, unit in (("y", 60, units[0]), ("x", 50, units[1])):
+            v = f.create_variable(name, (name,), data=start + np.arange(f.dimensions[name].size) * 1.0)
+            v.attrs["units"], v.attrs["standard_name"] = unit, f"projection_{name}_coordinate"
+        f.create_variable("v", ("x", "y"), data=np.ones((30, 20), np.float32))
+    with pytest.raises(GridError, match="its variable v has rows that run north") as e:
+        layer_from_raster(product, path, "x", RasterSettings())
+    assert "Transpose" in str(e.value.hint)
+
+
 def test_all_that_cf_calls_missing_are_gaps(product: Path, tmp_path: Path) -> None:
     """As netCDF4, another reader, masks them: _FillValue, missing_value beside it, and outside of the valid range."""
     lon, lat = np.arange(0, 360, 2.0), np.arange(90, 50, -2.0)

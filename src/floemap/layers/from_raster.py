@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyproj
 import rasterio
+import xarray
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -278,6 +279,8 @@ def _of_dataset(dataset: Any, path: Path, band: int) -> SourceRaster:
         raise ConfigError(f"has no band {band}; the number of its bands is {dataset.count}.", path=path)
     if np.dtype(dataset.dtypes[band - 1]).kind not in "iuf":
         raise ConfigError(f"band {band} has values of the type {dataset.dtypes[band - 1]}.", path=path)
+    if dataset.driver == "netCDF":
+        _refuse_transposed(path, dataset.tags(band).get("NETCDF_VARNAME", ""))
     own = dataset.crs or (_PLAIN if _has_plain_longitudes(dataset) else None)
     if own is None or dataset.transform.is_identity or dataset.transform.is_degenerate:
         raise GridError(
@@ -294,6 +297,29 @@ def _of_dataset(dataset: Any, path: Path, band: int) -> SourceRaster:
     if crs.is_geographic and crs.axis_info[0].unit_name != "degree":
         raise GridError(f"has longitudes in {crs.axis_info[0].unit_name}, not in degrees.", path=path)
     return SourceRaster(dataset, band, path, crs)
+
+
+def _refuse_transposed(path: Path, variable: str) -> None:
+    """Refuse a variable of a NetCDF whose last dimension runs north or the one before it east.
+
+    GDAL takes the last dimension for x whatever its coordinates are, and the raster would lie at another place.
+    """
+    try:
+        with xarray.open_dataset(path, decode_cf=False) as file:
+            along = [file[dim].attrs for dim in file[variable].dims[-2:] if dim in file.coords]
+            told = [(str(a.get("units")), str(a.get("standard_name"))) for a in along]
+    except (OSError, ValueError, KeyError):  # of a form that xarray does not read, or in a group
+        return
+    if len(told) == 2 and (
+        told[0][0] in _EAST
+        or told[1][0] in _NORTH
+        or (told[0][1], told[1][1]) == ("projection_x_coordinate", "projection_y_coordinate")
+    ):
+        raise GridError(
+            f"its variable {variable} has rows that run north and columns that run east.",
+            path=path,
+            hint="Transpose it to (latitude, longitude), or (y, x), first: `ncpdq -a`, or xarray's transpose.",
+        )
 
 
 def _has_plain_longitudes(dataset: Any) -> bool:
