@@ -8,7 +8,8 @@
 Every scene of the twin `other` is prepared and labelled as the model's were, predicted, and checked against its chart.
 `--refit` first measures temperature and statistics of the scenes of a model that has none, on the parts that its header
 names, whose products and labels are in the folder given. `--by-season TWIN ...` first calibrates the model by season on
-all scenes of these twins, which are neither its own nor `other`.
+all scenes of these twins, which are neither its own nor `other`. `--also TWIN ...` are further twins to test on; the
+seasons are those of all.
 """
 
 from __future__ import annotations
@@ -97,21 +98,24 @@ def main() -> None:
     for name in ("model", "twin", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--refit", type=Path)
+    parser.add_argument("--also", type=Path, nargs="+", metavar="TWIN", default=[])
     parser.add_argument("--by-season", type=Path, nargs="+", metavar="TWIN")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     model = refitted(given.model, given.refit, given.out) if given.refit else given.model
     model = calibrated_by_season(model, given.by_season, given.out) if given.by_season else model
     about = load_checkpoint(model).about
-    checks: dict[int, dict[str, Any]] = {}
+    checks: dict[int, list[dict[str, Any]]] = {}
     print(f"{'':10}", *KEYS, "score percentile unusual")
-    for scene in scenes_of(given.twin, about, given.out / "data"):
-        made = predict(scene.product, model, given.out / "predictions")
-        checks[scene.start.month] = check_scene(made.folder, scene.labels, scene.product)
-        unlike = read_json(made.record)["out_of_distribution"]
-        line(scene.name, checks[scene.start.month], *(unlike.get(k) for k in ("score", "percentile", "unusual_share")))
+    for twin in (given.twin, *given.also):
+        for scene in scenes_of(twin, about, given.out / f"data-{twin.name}"):
+            made = predict(scene.product, model, given.out / "predictions" / twin.name)
+            checked = check_scene(made.folder, scene.labels, scene.product)
+            checks.setdefault(scene.start.month, []).append(checked)
+            unlike = read_json(made.record)["out_of_distribution"]
+            line(scene.name, checked, *(unlike.get(k) for k in ("score", "percentile", "unusual_share")))
     for season, months in (SEASONS | {"all": tuple(checks)}).items():
-        line(season, pool_checks([checks[m] for m in months if m in checks]))
+        line(season, pool_checks([c for m in months for c in checks.get(m, ())]))
 
 
 def line(name: str, checked: dict[str, Any], *more: Any) -> None:
