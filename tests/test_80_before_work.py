@@ -46,6 +46,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "text for a number": (OWN | {"model.options": {"width": "4"}}, "width is '4': a whole number is needed"),
     "number for a truth value": (OWN | {"model.options": {"deep": 1}}, "deep is 1: true or false is needed"),
     "none of the choices": (OWN | {"model.options": {"norm": "group"}}, "norm is 'group': 'batch' or 'none' is needed"),
+    "real number among whole choices": (OWN | {"model.options": {"heads": 4.0}}, "heads is 4.0: 2 or 4 is needed"),
     "setting of another model": (OWN | {"model.dropout": 0.5}, "model.dropout is a setting of floemap's models"),
     "part that is no scene": ({"split.training": ["a-SW", "c"]}, "names 'c', which is neither a scene nor half of one"),
     "use without a part": (
@@ -61,7 +62,7 @@ from torch import nn
 class Net(nn.Module):
     def __init__(
         self, bands: int, classes: int, width: int = 8, deep: bool = False,
-        norm: Literal["batch", "none"] = "none", rate: float = 1, odd: int = 0.5, any=None,
+        norm: Literal["batch", "none"] = "none", rate: float = 1, odd: int = 0.5, any=None, heads: Literal[2, 4] = 2,
     ):
         super().__init__()
         self.only = nn.Conv2d(bands, classes, 1)
@@ -117,6 +118,7 @@ def test_options_that_the_signature_takes_are_taken(options: dict[str, Any], stu
 IMPOSSIBLE = {
     '[compare.axes]\n"model.output_strid" = [8]': "there is no setting 'model.output_strid'",
     '[compare.axes]\n"model.output_stride" = [8, 5]': "model.output_stride is 5: 8 or 16 is needed",
+    '[compare.axes]\n"model.output_stride" = [8.0]': "model.output_stride is 8.0: 8 or 16 is needed",
     '[compare.axes]\n"training.batch" = [4, "5"]': "training.batch is '5': a whole number is needed",
     '[compare.axes]\n"training.batch" = [4, 5]\n"training.accumulate" = [1, 2]': "does not divide the batch of 5",
     '[compare.axes]\n"split.cut" = ["corner"]': "did you mean 'corners'?",

@@ -130,8 +130,13 @@ def test_a_comparison_in_steps_is_the_same_to_the_bit(
     out = tmp_path / "out"
     study = study_of(scenes, ["dice", "focal"], 2)
     assert plan_comparison(study, out, jobs=1) == ("dice_r0", "focal_r0")
-    with pytest.raises(FloemapError, match=r"all cells failed; dice_r0: .*floemap cell dice_r0 --out"):
+    none = r"none of the 2 cells of the plan is finished \(not begun: {}\).*floemap cell NAME --out"
+    with pytest.raises(FloemapError, match=none.format("dice_r0, focal_r0")):
         gather_comparison(out)
+    (out / "cells" / "focal_r0").mkdir(parents=True)
+    with pytest.raises(FloemapError, match=none.format("dice_r0; begun: focal_r0")):
+        gather_comparison(out)
+    assert not (out / "results.json").exists()
     call = [sys.executable, "-c", "from floemap.cli.main import main; main()", "cell", "dice_r0", "--out", str(out)]
     with subprocess.Popen(call) as other:
         assert run_cell(out, 1) == out / "cells" / "focal_r0" / "cell.json"

@@ -85,6 +85,7 @@ def test_only_names_that_are_known(name: str) -> None:
             "training.compile is 'yes': auto, or true or false is needed.",
         ),
         (LearningSettings, {"model": {"output_stride": "8"}}, "model.output_stride is '8': 8 or 16 is needed."),
+        (LearningSettings, {"model": {"output_stride": 8.0}}, "model.output_stride is 8.0: 8 or 16 is needed."),
         (LearningSettings, {"model": {"rates": [1]}}, "model.rates is [1]: more values are needed."),
         (
             LearningSettings,
@@ -143,7 +144,7 @@ def test_numbers_and_truth_values_have_their_own_types_in_all_settings() -> None
             leaves = _leaves(field.annotation) - {NoneType}
             wrong: list[object] = []
             if leaves & {int, float} and not leaves - {int, float}:
-                wrong = ["4", True]
+                wrong = ["4", True] if float in leaves else ["4", True, 16.0]  # 16 is one of the output strides
             elif leaves & {bool} and leaves <= {bool, str}:
                 wrong = [1, 0, "yes", "true"]
             for value in wrong:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import PydanticKnownError, core_schema
 
 from floemap.errors import ConfigError, did_you_mean, known_names
 from floemap.files import decoded, regular_file
@@ -24,16 +25,33 @@ if TYPE_CHECKING:
 def _take_true_types_only(schema: Any) -> None:
     """Make all numbers and truth values in a schema of pydantic strict, those in lists and tables too.
 
-    Its own strict mode would also refuse lists where there are tuples, and texts where there are paths.
+    Its own strict mode would also refuse lists where there are tuples, and texts where there are paths. A choice among
+    numbers has none: it compares values, and 8.0 equals 8.
     """
     if isinstance(schema, dict):
         if schema.get("type") in ("int", "float", "bool"):
             schema["strict"] = True
+        if schema.get("type") == "literal" and not all(isinstance(v, str) for v in schema["expected"]):
+            one_of = schema.copy()
+            schema.clear()
+            schema |= core_schema.no_info_before_validator_function(_same_kind_as(one_of["expected"]), one_of)
+            return
         schema = schema.values()
     elif not isinstance(schema, list | tuple):
         return
     for part in schema:
         _take_true_types_only(part)
+
+
+def _same_kind_as(choices: Sequence[Any]) -> Callable[[Any], Any]:
+    """Return a check that refuses a value which equals one of the choices and is of another kind, as 8.0 and 8 are."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str) and not any(type(value) is type(c) and value == c for c in choices):
+            raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, choices))})
+        return value
+
+    return check
 
 
 class Settings(BaseModel):
@@ -261,7 +279,7 @@ _OF_SEVERAL: Mapping[str, str] = {"bool": "bool_", "int": "int_", "float": "floa
 def _is_of_several(e: ErrorDetails) -> bool:
     """Return whether an error says that a value, which may be of several kinds, is not of one of them."""
     kind = str(e["loc"][-1]) if e["loc"] else ""
-    begins = "literal_error" if kind.startswith("literal[") else _OF_SEVERAL.get(kind)
+    begins = "literal_error" if "literal[" in kind else _OF_SEVERAL.get(kind)
     return begins is not None and e["type"].startswith(begins)
 
 

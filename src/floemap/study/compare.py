@@ -215,7 +215,7 @@ def finish(
     Raises
     ------
     FloemapError
-        If no cell has finished.
+        If every cell has failed.
     """
     if not records:
         name, words = next(iter(failed.items()))

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from floemap.counts import counted
 from floemap.errors import ConfigError, FloemapError, known_names
 from floemap.progress import Progress, part_of, silent
 from floemap.results.run_paths import DataPaths, RunPaths
@@ -28,6 +30,9 @@ from floemap.study.compare import (
 from floemap.study.data import find_scenes, make_data
 from floemap.study.run import run_cell as run_in_folder
 from floemap.study.settings import Study
+
+#: Cells that an error names of each kind.
+_NAMED = 10
 
 
 def plan_comparison(
@@ -129,7 +134,28 @@ def gather_comparison(run: str | Path, *, report: bool = True, progress: Progres
                 records.append(_finished(cell, run))
             except FloemapError as e:
                 failed[cell.name] = str(e)
+        if not records:
+            raise _none_finished(cells, run)
         return finish(study, cells, run, records, failed, report, progress)
+
+
+def _none_finished(cells: Sequence[Cell], run: Path) -> FloemapError:
+    """Return the error of a comparison without a finished cell: what there is of each, and what makes them."""
+    paths = [RunPaths(run).cell(c.name) for c in cells]
+    ran = [p.folder.name for p in paths if p.record.exists()]
+    begun = [p.folder.name for p in paths if p.folder.exists() and not p.record.exists()]
+    others = [c.name for c in cells if c.name not in ran + begun]
+    kinds = {"not begun": others, "begun": begun, "run with other settings than those of the plan, or damaged": ran}
+    words = "; ".join(
+        f"{kind}: {', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}"
+        for kind, names in kinds.items()
+        if names
+    )
+    return FloemapError(
+        f"none of the {counted(len(cells), 'cell')} of the plan is finished ({words}).",
+        path=run,
+        hint=f"Run each with `floemap cell NAME --out {quote(str(run))}`, then gather again.",
+    )
 
 
 def read_plan(run: Path) -> tuple[Study, tuple[Cell, ...]]:

@@ -249,7 +249,8 @@ def _refuse_other_kinds(options: Mapping[str, Any], make: Callable[..., Any], na
 def _is_of(kinds: Sequence[Any], value: Any) -> bool:
     """Return whether a value is None, of one of the types, or one of the values."""
     return value is None or any(
-        type(value) is kind or (kind is float and type(value) is int) or value == kind for kind in kinds
+        type(value) is kind or (kind is float and type(value) is int) or (type(value) is type(kind) and value == kind)
+        for kind in kinds
     )
 
 
