@@ -25,6 +25,7 @@ from floemap.cli.app import app
 from floemap.cog import write_cog
 from floemap.errors import ChartError, ConfigError, OutputError, RouteError
 from floemap.grid import NAUTICAL_MILE_M
+from floemap.icechart.polaris import risk_values
 from floemap.inference.predict.scene_maps import NO_VALUE, probability_bands
 from floemap.legend import SIX_CLASSES
 from floemap.own_legends import in_record
@@ -32,6 +33,7 @@ from floemap.own_results import describe_result
 from floemap.routes.chart_risk import chart_risk
 from floemap.routes.crossings import Crossings
 from floemap.routes.lines import line_of
+from floemap.routes.probabilities import Probabilities
 from floemap.routes.reading import Leg, LineKind, read_route
 from floemap.routes.tables import cut_at_dateline
 
@@ -284,6 +286,7 @@ def test_a_draft_adds_its_second_class_and_its_probabilities(tmp_path: Path) -> 
     assert second["alternative"] == "" and edited["alternative"] == edited["rio_p05"] == edited["confidence"] == ""
     # Outcomes of the classes: old -30 (0.6), first-year -20 (0.3), water 30 (0.1).
     assert (float(first["rio_p05"]), float(first["rio_p95"])) == (-30, 30)
+    assert float(first["rio_expected"]) == pytest.approx(0.6 * -30 + 0.3 * -20 + 0.1 * 30)
     assert float(first["beyond_normal"]) == pytest.approx(0.9)
     assert float(first["spread_low"]) == -30 and float(first["spread_high"]) == 30
     assert done.facts["simulated"] and len(done.facts["spread_from"]) == 3
@@ -292,6 +295,34 @@ def test_a_draft_adds_its_second_class_and_its_probabilities(tmp_path: Path) -> 
         and "a correction, not published" in (done.folder / "route.txt").read_text()
     )
     assert any("land mask" in w for w in done.facts["warnings"])
+
+
+def test_quantiles_and_mean_are_those_of_draws_with_the_probabilities_shares(tmp_path: Path) -> None:
+    """Drawn along the line: with one number for all positions for the quantiles, with one for each for the mean."""
+    rng = np.random.default_rng(0)
+    grid = GeoBox((1, 100), Affine(1000, 0, LEFT, 0, -1000, BOTTOM + SIDE_M), POLAR)
+    outcomes = 10 * risk_values(SIX_CLASSES, "PC7")
+    lon, lat = TO_EARTH.transform(LEFT + 1000 * (np.arange(100) + 0.5), np.full(100, BOTTOM + SIDE_M - 500))
+    for i, sure in enumerate((0.05, 0.3, 5)):
+        steps = rng.multinomial(200, rng.dirichlet(np.full(6, sure)) * 0.5 + rng.dirichlet(np.full(6, sure), 100) * 0.5)
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        bands, raster = probability_bands(SIX_CLASSES), steps.T[:, None].astype(np.uint8)
+        write_cog(folder / "probabilities.tif", grid, raster, bands, nodata=NO_VALUE)
+        with Probabilities(folder, SIX_CLASSES, "PC7") as probabilities:
+            low, high, mean, _ = probabilities.at(lon, lat) or pytest.fail("no position has probabilities")
+        order = np.argsort(outcomes)
+        up_to = np.cumsum(steps[:, order], axis=1) / 200
+
+        def drawn(u: Any, order: Any = order, up_to: Any = up_to) -> Any:
+            return outcomes[order][(up_to > u[..., None]).argmax(axis=-1)].mean(axis=-1)
+
+        together = drawn(np.broadcast_to(rng.random((4000, 1)), (4000, 100)))
+        assert low == pytest.approx(np.quantile(together, 0.05), abs=2)
+        assert high == pytest.approx(np.quantile(together, 0.95), abs=2)
+        assert (
+            mean == pytest.approx(together.mean(), abs=2) == pytest.approx(drawn(rng.random((4000, 100))).mean(), abs=2)
+        )
 
 
 def test_the_second_class_counts_where_the_total_is_unknown(tmp_path: Path) -> None:

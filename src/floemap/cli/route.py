@@ -76,7 +76,9 @@ def route(
     - route.txt: a summary in words, with the worst leg; route.json: everything, and how it was made.
 
     The spread is what the chart leaves open: rounded tenths, coarse types, unknown ice, and for drafts the model's
-    second choice and its probabilities. Unknown ice counts as the worst that it may be. Where there is no chart,
+    second choice and its probabilities along the line: 5 % and 95 % quantile of the outcome, rio_p05 and rio_p95, and
+    its mean, rio_expected. The outcome itself, rio, is that of the whole polygon by its tenths and may lie outside of
+    the two quantiles. Unknown ice counts as the worst that it may be. Where there is no chart,
     nothing is known: such parts are named, and never count as open water.
 
         floemap route charts/S1A_... voyage.rtz --ice-class PC7 --out routes

@@ -2,8 +2,8 @@
 
 Distances are in nautical miles along the legs. The spread of a part's outcome runs from the lowest to the highest of:
 the bounds that the polygon's codes leave (:mod:`floemap.icechart.regimes`); the outcome with the draft's second class
-in place of the dominant type, if that has a probability of five percent or more; the 5 % and the 95 % quantile by the
-draft's probabilities (:mod:`floemap.routes.probabilities`).
+in place of the dominant type, if that has a probability of five percent or more; the 5 % and the 95 % quantile and the
+mean by the draft's probabilities (:mod:`floemap.routes.probabilities`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ LEVELS = tuple(level.name.lower() for level in Level)
 WITHOUT = ("no chart", "no data", *OBSTACLES)
 #: Distance between positions at which probabilities are read, and most positions in a part.
 _SAMPLE_M, _MOST_SAMPLES = 250.0, 400
+#: What :meth:`floemap.routes.probabilities.Probabilities.at` gives, and the outcomes from which the spread is taken.
+_BY_PROBABILITIES = ("rio_p05", "rio_p95", "rio_expected", "beyond_normal")
+_OUTCOMES = ("rio", "rio_lowest", "rio_highest", "alternative", "rio_p05", "rio_p95", "rio_expected")
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,9 @@ class Piece:
         Outcome, and bounds by the codes.
     alternative, alternative_class, alternative_probability
         Outcome with the second class of the draft, its key, and its probability.
-    rio_p05, rio_p95, beyond_normal
-        Quantiles by the draft's probabilities, and the mean probability of a class without normal operation.
+    rio_p05, rio_p95, rio_expected, beyond_normal
+        Quantiles and mean of the outcome by the draft's probabilities along the line, where `rio` is that of the whole
+        polygon's egg; and the mean probability of a class without normal operation.
     spread_low, spread_high
         Lowest and highest of all of these.
     level, level_at_worst
@@ -84,6 +88,7 @@ class Piece:
     alternative_probability: float | None = None
     rio_p05: float | None = None
     rio_p95: float | None = None
+    rio_expected: float | None = None
     beyond_normal: float | None = None
     spread_low: float | None = None
     spread_high: float | None = None
@@ -189,9 +194,8 @@ def _piece(
         n = int(min(max(part.length_m // _SAMPLE_M, 1), _MOST_SAMPLES))
         places = part.from_m + (np.arange(n) + 0.5) * part.length_m / n
         if (means := probabilities.at(*line.at(places))) is not None:
-            told |= dict(zip(("rio_p05", "rio_p95", "beyond_normal"), map(_number, means), strict=True))
-    all_of = [told.get(k) for k in ("rio", "rio_lowest", "rio_highest", "alternative", "rio_p05", "rio_p95")]
-    known = [v for v in all_of if v is not None]
+            told |= dict(zip(_BY_PROBABILITIES, map(_number, means), strict=True))
+    known = [v for key in _OUTCOMES if (v := told.get(key)) is not None]
     levels = operation_levels([told["rio"], min(known)], found.ship)
     told |= {"spread_low": min(known), "spread_high": max(known)}
     told |= {"level": LEVELS[levels[0]], "level_at_worst": LEVELS[levels[1]]}

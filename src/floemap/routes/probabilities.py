@@ -1,10 +1,10 @@
 """What the probabilities of a draft chart say of the risk along a line, pixel by pixel.
 
 Each pixel has a probability for each class, and ten tenths of a class have an outcome. So each pixel has quantiles of
-the outcome. Their mean along a part of the line is the quantile of the part's outcome if the model's errors are fully
-correlated along it, all to the same side; independent errors would cancel out. It is not the widest spread that the
-probabilities allow: a class with less than 5 % at every position is in neither quantile, and the mean outcome may lie
-outside of them. The probability of no normal operation counts such classes.
+the outcome, and a mean. The quantiles' mean along a part of the line is the quantile of the part's outcome if the
+model's errors are fully correlated along it, all to the same side. If they are independent they cancel out, and the
+part's outcome is the mean's mean. That may lie outside of the quantiles: a class with less than 5 % at every position is
+in the mean and in neither of them. The probability of no normal operation counts such classes, too.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Probabilities:
     def __bool__(self) -> bool:
         return self._raster is not None
 
-    def at(self, lon: Floats, lat: Floats) -> tuple[float, float, float] | None:
-        """Return means over positions: 5 % and 95 % quantile of the outcome, probability of no normal operation.
+    def at(self, lon: Floats, lat: Floats) -> tuple[float, float, float, float] | None:
+        """Return means over positions: 5 % and 95 % quantile and mean of the outcome, chance of no normal operation.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class Probabilities:
 
         Returns
         -------
-        Three numbers; None where no position has probabilities.
+        Four numbers; None where no position has probabilities.
 
         Raises
         ------
@@ -91,4 +91,4 @@ class Probabilities:
         share = steps[:, self._order] / steps.sum(axis=1, keepdims=True)
         up_to = np.cumsum(share, axis=1)
         low, high = (float(self._outcomes[(up_to >= q - 1 / (2 * STEPS)).argmax(axis=1)].mean()) for q in (LOW, HIGH))
-        return low, high, float(share[:, self._beyond].sum(axis=1).mean())
+        return low, high, float((share @ self._outcomes).mean()), float(share[:, self._beyond].sum(axis=1).mean())

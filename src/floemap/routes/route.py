@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 FILES = ("legs.csv", "pieces.csv", "route.geojson", "route.png", "route.txt")
 #: Raise the revision when the numbers of the same route, chart and ice class change.
-STAGE = Stage("floemap route", "route.json", revision=2, files=FILES)
+STAGE = Stage("floemap route", "route.json", revision=3, files=FILES)
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,8 @@ def _spread_from(risk: ChartRisk, with_probabilities: bool) -> list[str]:
     if with_probabilities:
         words.append(
             "5 % and 95 % quantiles by the draft's probabilities of each pixel, as if all errors along a piece went to"
-            " the same side"
+            " the same side, and their mean, as if the errors cancelled out; the mean may lie outside of the quantiles,"
+            " where a class has less than 5 %"
         )
     return words
 

@@ -21,7 +21,16 @@ _OUTCOMES = ("rio_mean", "rio_mean_low", "rio_mean_high", "rio_worst", "rio_lowe
 _PIECE = (
     *("leg", "from_nm", "to_nm", "nm", "kind", "polygon", "egg", "rio", "spread_low", "spread_high", "level"),
     *("level_at_worst", "rio_lowest", "rio_highest", "alternative", "alternative_class", "alternative_probability"),
-    *("rio_p05", "rio_p95", "beyond_normal", "unknown_tenths", "unknown_total", "glacier", "confidence"),
+    *(
+        "rio_p05",
+        "rio_p95",
+        "rio_expected",
+        "beyond_normal",
+        "unknown_tenths",
+        "unknown_total",
+        "glacier",
+        "confidence",
+    ),
 )
 
 
