@@ -278,7 +278,7 @@ def test_grid_that_misses_the_scene_is_refused(tmp_path: Path, small_product: Pa
         pass
     with pytest.raises(GridError, match="no pixel"):
         prepare(small_product, tmp_path / "out", PrepareSettings(), like=tmp_path / "far.tif", quicklook=False)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="a CRS and a raster"):
         settings = PrepareSettings(crs="EPSG:3413")
         prepare(small_product, tmp_path / "out", settings, like=tmp_path / "far.tif", quicklook=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -69,7 +68,7 @@ for limit in {limits!r}:
     try:
         prepare({str(small_product)!r}, out, PrepareSettings(resolution_m=2000), quicklook=limit == {raster})
     except OutputError as e:
-        assert not any(out.iterdir()), list(out.iterdir())
+        assert not out.exists(), list(out.iterdir())
         print(e)
     else:
         raise AssertionError(f"a limit of {{limit}} bytes did not matter")
@@ -103,7 +102,7 @@ def test_a_disk_that_fills_up(
     with pytest.raises(OutputError, match=r"No space left on device\. Free some space") as e:
         prepare(small_product, out, small_settings, quicklook=False)
     assert e.value.path == out / small_product.stem / file
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
 def test_rasters_beyond_a_limit(tmp_path: Path) -> None:
@@ -296,7 +295,7 @@ def test_interrupts_leave_nothing(
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         prepare(small_product, out, small_settings, quicklook=False, progress=interrupted)
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
 def test_interrupts_keep_what_stood_there(
@@ -342,7 +341,7 @@ main()
     assert run.returncode == 130
     assert stdout == ""
     assert stderr.strip() == "stopped; finished results are kept, unfinished ones are removed"
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
 # --- finished products, and products that fail
@@ -441,5 +440,4 @@ def test_wrong_options_are_one_message(small_product: Path, tmp_path: Path) -> N
         assert words in result.stderr, options
         assert "Traceback" not in result.stderr
         assert "unexpected" not in result.stderr
-        with contextlib.suppress(FileNotFoundError):
-            assert list((tmp_path / "out").iterdir()) == []
+        assert not (tmp_path / "out").exists()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from floemap.learning.training.loop import train
 from floemap.legend import SIX_CLASSES
 from floemap.results.folders import stage_folder
 from floemap.results.stage import LOCK, Stage, alone_in, one_at_a_time
+from floemap.results.whole_files import whole_files
 from floemap.simulation.pixels import simulate_pixels
 from floemap.simulation.safe.spec import ProductSpec
 from floemap.simulation.safe.writer import write_safe
@@ -382,3 +387,81 @@ def test_what_comes_while_a_result_is_made_is_kept(tmp_path: Path) -> None:
         final.mkdir()
         (final / "notes.txt").write_text("mine")
     assert contents(tmp_path) == {"result": "folder", "result/notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("command", ["label", "predict", "chart", "evaluate"])
+def test_a_command_that_made_nothing_leaves_no_folder_of_its_making(
+    command: str, workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails at the end of its work; a folder that was there before stays."""
+
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("floemap.results.folders.sync_tree", full)
+    (tmp_path / "mine").mkdir()
+    job = COMMANDS[command]
+    nothing_vanishes(
+        tmp_path,
+        called(job, workshop, tmp_path / "new" / "deeper" / "out"),
+        called(job, workshop, tmp_path / "mine"),
+    )
+
+
+@contextmanager
+def _each_in(*makers: AbstractContextManager[object]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for maker in makers:
+            stack.enter_context(maker)
+        yield
+
+
+MAKERS: dict[str, Callable[[Path], AbstractContextManager[object]]] = {
+    "a result": lambda out: stage_folder(out / "result", A),
+    "files": lambda out: whole_files(out, ["a", "b"]),
+    "alone in a folder": lambda out: alone_in(out, "works in"),
+    "one at a time": one_at_a_time,
+    "with one within": lambda out: _each_in(alone_in(out, "works in"), one_at_a_time(out / "data")),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("end", [FloemapError("no"), OSError(errno.EIO, "no"), KeyboardInterrupt()])
+def test_nothing_stays_where_nothing_was_made(maker: str, end: BaseException, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for out in (tmp_path / "new" / "deeper", tmp_path / "mine", tmp_path / "mine" / "new"):
+        with pytest.raises((FloemapError, OSError, KeyboardInterrupt)), MAKERS[maker](out):
+            assert out.is_dir()
+            raise end
+        assert contents(tmp_path) == {"mine": "folder"}
+    with pytest.raises((FloemapError, OSError, KeyboardInterrupt)), MAKERS[maker](tmp_path / "new"):
+        (tmp_path / "new" / "made").write_text("by another, or by the work before it failed")
+        raise end
+    assert set(contents(tmp_path)) == {"mine", "new", "new/made"}
+
+
+def test_a_folder_that_others_remove_as_it_is_still_empty_is_made_again(tmp_path: Path) -> None:
+    """Each of several works in turn makes the folder, fails, and removes it, while the others go on."""
+    out = tmp_path / "out"
+    errors: list[BaseException] = []
+
+    def work(fails: bool) -> None:
+        for i in range(100):
+            try:
+                with stage_folder(out / f"{fails}{i}", A) as folder:
+                    (folder / A.record).write_text("{}")
+                    if fails:
+                        raise FloemapError("as expected")
+                shutil.rmtree(out / f"{fails}{i}")
+                with suppress(OSError):
+                    out.rmdir()
+            except FloemapError as e:
+                if e.message != "as expected":
+                    errors.append(e)
+
+    threads = [threading.Thread(target=work, args=(fails,)) for fails in (True, True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors

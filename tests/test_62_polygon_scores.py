@@ -12,10 +12,11 @@ import pytest
 import rasterio
 from sklearn.metrics import r2_score
 from typer.testing import CliRunner
-from workshop import Inputs
+from workshop import Inputs, copied
 
 from floemap.cli import main as cli_main  # noqa: F401  registers the commands
 from floemap.cli.app import app
+from floemap.evaluation.checks.scene_checks import check_scene
 from floemap.evaluation.scoring.evaluate import evaluate_scene
 from floemap.evaluation.scoring.polygons import PolygonCounts
 from floemap.icechart.label.polygon_table import PolygonTable, read_polygons
@@ -45,23 +46,23 @@ def table(fractions: list[list[float]]) -> PolygonTable:
 
 def test_by_hand() -> None:
     """Three polygons that count, one of which is mixed; one that is half unknown; one without a prediction."""
-    counts = PolygonCounts(
-        table(
-            [
-                [1.0, 0.0, 0.0, 0.0],
-                [0.6, 0.4, 0.0, 0.0],
-                [0.1, 0.2, 0.7, 0.0],
-                [0.5, 0.0, 0.0, 0.5],
-                [0.0, 1.0, 0.0, 0.0],
-            ]
-        )
+    polygons = table(
+        [
+            [1.0, 0.0, 0.0, 0.0],
+            [0.6, 0.4, 0.0, 0.0],
+            [0.1, 0.2, 0.7, 0.0],
+            [0.5, 0.0, 0.0, 0.5],
+            [0.0, 1.0, 0.0, 0.0],
+        ]
     )
-    #              polygon 1     polygon 2        3      4     5      none
-    ids = np.array([1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 4, 4, 5, 5, 0, 0], np.uint16)
-    said = np.array([0, 0, 0, 1, 1, 1, 1, 1, 0, 255, 2, 0, 0, 0, 255, 255, 1, 1], np.uint8)
-    true = np.array([0, 0, 0, 0, 1, 1, 0, 255, 0, 1, 2, 2, 0, 0, 1, 1, 1, 1], np.uint8)
+    counts = PolygonCounts(polygons)
+    #              polygon 1     polygon 2        3      4     5      none  land within 2, on which the map has a class
+    ids = np.array([1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 4, 4, 5, 5, 0, 0, 2], np.uint16)
+    said = np.array([0, 0, 0, 1, 1, 1, 1, 1, 0, 255, 2, 0, 0, 0, 255, 255, 1, 1, 2], np.uint8)
+    true = np.array([0, 0, 0, 0, 1, 1, 0, 255, 0, 1, 2, 2, 0, 0, 1, 1, 1, 1, 2], np.uint8)
+    drawn = np.where(np.arange(len(ids)) < 18, polygons.dominant[ids], np.uint8(IGNORE))
     for strip in (slice(0, 7), slice(7, None)):
-        counts.add(ids[None, strip], said[None, strip], true[None, strip])
+        counts.add(ids[None, strip], said[None, strip], drawn[None, strip], true[None, strip])
     found = counts.as_dict(with_truth=True)
     weights = [4, 5, 2]
     chart = np.array([[1, 0, 0], [0.6, 0.4, 0], [0.1, 0.2, 0.7]])
@@ -86,7 +87,8 @@ def test_by_hand() -> None:
 def test_what_is_undefined_is_null() -> None:
     """No polygon counts, or the chart has the same share everywhere."""
     empty = PolygonCounts(table([[0.5, 0.0, 0.0, 0.5]]))
-    empty.add(np.ones((1, 3), np.uint16), np.zeros((1, 3), np.uint8))
+    some = np.zeros((1, 3), np.uint8)
+    empty.add(np.ones((1, 3), np.uint16), some, some)
     found = empty.as_dict(with_truth=False)
     assert (found["polygons"], found["error_of_shares"], found["shares"], found["truth_in_mixed"]) == (
         0,
@@ -96,20 +98,30 @@ def test_what_is_undefined_is_null() -> None:
     )
     assert found["dominant"]["50"] == {"polygons": 0, "right": 0, "right_by_area": None}
     same = PolygonCounts(table([[1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]))
-    same.add(np.array([[1, 2, 2]], np.uint16), np.array([[0, 0, 1]], np.uint8), np.full((1, 3), IGNORE, np.uint8))
+    same.add(np.array([[1, 2, 2]], np.uint16), np.array([[0, 0, 1]], np.uint8), some, np.full((1, 3), IGNORE, np.uint8))
     found = same.as_dict(with_truth=True)
     assert found["shares"]["a"]["r2"] is None and found["truth_in_mixed"]["accuracy"] is None
     json.dumps(found, allow_nan=False)
 
 
 def test_from_files(workshop: Inputs, tmp_path: Path) -> None:
-    """Predicted shares of each polygon, counted here pixel by pixel."""
-    done = evaluate_scene(workshop.prediction, workshop.labels, tmp_path)
+    """Predicted shares of each polygon, counted here pixel by pixel; land within a polygon counts nowhere."""
+    own = copied(workshop, tmp_path / "inputs")
+    with rasterio.open(own.labels / "labels.tif") as d:
+        drawn, profile = d.read(1), d.profile
+    drawn[: len(drawn) // 2, ::3] = IGNORE
+    with rasterio.open(own.labels / "labels.tif", "w", **profile) as d:
+        d.write(drawn, 1)
+    done = evaluate_scene(own.prediction, own.labels, tmp_path)
     found = done.read()["polygons"]
-    table = read_polygons(workshop.labels)
-    with rasterio.open(workshop.labels / "polygons.tif") as d:
+    checked = check_scene(own.prediction, own.labels, own.prepared)["checks"]["polygons"]["values"]
+    assert checked["polygons"] == found["polygons"]
+    assert checked["share_error"] == pytest.approx(found["error_of_shares"], rel=1e-12)
+    table = read_polygons(own.labels)
+    with rasterio.open(own.labels / "polygons.tif") as d:
         ids = d.read(1)
-    with rasterio.open(workshop.prediction / "classes.tif") as d:
+    ids[drawn == IGNORE] = 0
+    with rasterio.open(own.prediction / "classes.tif") as d:
         said = d.read(1)
     errors, weights = [], []
     for i in range(1, len(table) + 1):

@@ -44,8 +44,11 @@ def measured(
     polygons: PolygonTable,
     truth: Raster | None = None,
     block_m: float = 1e6,
+    land: NDArray[np.bool_] | None = None,
 ) -> ByBlock[PolygonAmounts]:
     chart = polygons.dominant[ids]
+    if land is not None:
+        chart[land] = IGNORE
     grid = BlockGrid.of(chart, 1000.0, block_m)
     maps = MapPair(prediction, chart, 1000.0, SIX_CLASSES, grid)
     found = polygon_shares(maps, chart, truth, ids, polygons)
@@ -94,9 +97,12 @@ def test_it_agrees_with_the_scores_of_an_evaluation(
     drawn: tuple[Raster, NDArray[np.uint16], PolygonTable, Raster],
 ) -> None:
     prediction, ids, polygons, truth = drawn
+    land = np.zeros(ids.shape, bool)
+    land[30:50, 10:90] = True  # the map has a class there
     counts = PolygonCounts(polygons)
-    counts.add(ids, prediction, truth)
-    scores, values = counts.as_dict(with_truth=True), measured(prediction, ids, polygons, truth).values()
+    counts.add(ids, prediction, np.where(land, np.uint8(IGNORE), polygons.dominant[ids]), truth)
+    scores, values = counts.as_dict(with_truth=True), measured(prediction, ids, polygons, truth, land=land).values()
+    assert values != measured(prediction, ids, polygons, truth).values()
     assert values["polygons"] == scores["polygons"]
     assert values["share_error"] == pytest.approx(scores["error_of_shares"])
     assert values["truth_in_mixed"] == pytest.approx(scores["truth_in_mixed"]["accuracy"])

@@ -27,7 +27,7 @@ from typing import Any
 from floemap.errors import FloemapError, OutputError
 from floemap.results.locks import TakenError, held
 from floemap.results.run_paths import told_from
-from floemap.results.stage import Stage, make_folder, os_errors, read_json, refuse_within, sync
+from floemap.results.stage import Stage, made_folder, os_errors, read_json, refuse_within, sync
 from floemap.stopping import undone, uninterrupted
 
 logger = logging.getLogger(__name__)
@@ -67,11 +67,12 @@ def stage_folder(
     """
     final = Path(final)
     refuse_within(final)
-    with os_errors(final):
-        make_folder(final.parent)
-        _remove_stale(final, stage)
-        _refuse_what_is_there(final, stage, sources, inputs, replace_others=replace_others)
-    with _partial_of(final) as partial:
+    with ExitStack() as stack:
+        with os_errors(final):
+            stack.enter_context(made_folder(final.parent))
+            _remove_stale(final, stage)
+            _refuse_what_is_there(final, stage, sources, inputs, replace_others=replace_others)
+        partial = stack.enter_context(_partial_of(final))
         try:
             with os_errors(final):
                 yield partial
@@ -313,7 +314,11 @@ def _remove_stale(final: Path, stage: Stage) -> None:
     Each leftover has a lock file beside it, which is held as long as its run lives.
     """
     ours = re.compile(rf"\.{re.escape(final.name)}\.partial-[0-9a-f]{{8}}\.lock")  # not those of "NAME.partial-x"
-    for lock in sorted(path for path in final.parent.iterdir() if ours.fullmatch(path.name)):
+    try:
+        there = list(final.parent.iterdir())
+    except FileNotFoundError:  # another process, which could make nothing, has removed it, as it was empty
+        return
+    for lock in sorted(path for path in there if ours.fullmatch(path.name)):
         partial = lock.with_suffix("")
         old = partial.with_name(partial.name + ".old")
         with suppress(TakenError, OSError), uninterrupted(), held(lock) as alone:  # OSError: another program's file

@@ -78,9 +78,16 @@ def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
 def _taken(own: FileLock, lock: Path) -> bool | None:
     """Return whether a lock file could be made and locked; None if the file system has no locks."""
     with uninterrupted():
-        # Where the system makes no file, as below /proc, filelock reports that the lock is taken.
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644))
+        # Where the system makes no file, as below /proc, filelock reports that the lock is taken. Before it is, another
+        # process that could make nothing may remove the folder, which is still empty.
+        for tries_left in reversed(range(100)):
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644))
+                break
+            except FileNotFoundError:
+                if not tries_left:
+                    raise
         try:
             own.acquire()
         except Timeout:

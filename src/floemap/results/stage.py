@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -22,6 +22,7 @@ from floemap.errors import MISSHAPEN, FloemapError, OutputError
 from floemap.files import regular_file, writable_name
 from floemap.results.locks import TakenError, file_beside, held
 from floemap.results.seen import found_out
+from floemap.stopping import undone
 from floemap.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     refuse_within(folder, into=True)
     with ExitStack() as stack:
         with os_errors(folder):
-            make_folder(folder)
+            stack.enter_context(made_folder(folder))
             stack.enter_context(held(folder / LOCK, wait=True))
         yield
 
@@ -178,7 +179,7 @@ def alone_in(folder: Path, doing: str) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             with os_errors(folder):
-                make_folder(folder)
+                stack.enter_context(made_folder(folder))
                 stack.enter_context(held(folder / LOCK))
         except TakenError:
             hint = "Wait until it ends, or choose another folder."
@@ -194,8 +195,7 @@ def write_whole(path: Path, content: bytes) -> None:
     OutputError
         If it cannot be written, with the reason.
     """
-    with os_errors(path):
-        make_folder(path.parent)
+    with os_errors(path), made_folder(path.parent):
         with file_beside(path) as beside:
             with beside.open("wb") as f:
                 f.write(content)
@@ -238,6 +238,30 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in reversed(new):
         sync(path.parent)
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and the missing ones above it; those of them that are empty when the block ends go again.
+
+    So a command that could make nothing of what was asked for leaves nothing. A folder that was there before stays.
+
+    Raises
+    ------
+    OSError
+        As :func:`make_folder` does.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+
+    def remove_empty() -> None:
+        with suppress(OSError):  # it holds something, or another process has removed it
+            for path in new:
+                path.rmdir()
+
+    with undone(remove_empty):
+        with suppress(FileNotFoundError):  # another process removes a folder above it in this moment, as it is empty
+            make_folder(folder)
+        yield
 
 
 def write_json(path: Path, content: Mapping[str, Any], *, indent: int | None = 2) -> None:

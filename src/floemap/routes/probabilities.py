@@ -3,8 +3,8 @@
 Each pixel has a probability for each class, and ten tenths of a class have an outcome. So each pixel has quantiles of
 the outcome, and a mean. The quantiles' mean along a part of the line is the quantile of the part's outcome if the
 model's errors are fully correlated along it, all to the same side. If they are independent they cancel out, and the
-part's outcome is the mean's mean. That may lie outside of the quantiles: a class with less than 5 % at every position is
-in the mean and in neither of them. The probability of no normal operation counts such classes, too.
+part's outcome is the mean's mean. That may lie outside of the quantiles: a class with less than 5 % at every position
+is in the mean and in neither of them. The probability of no normal operation counts such classes, too.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from floemap.progress import Progress, silent
 from floemap.results.folders import stage_folder
 from floemap.results.locks import scratch
 from floemap.results.names import place_in
-from floemap.results.stage import make_folder, os_errors, refuse_within, sync
+from floemap.results.stage import made_folder, os_errors, refuse_within, sync
 from floemap.sentinel1.geolocation import GeoLocator
 from floemap.sentinel1.metadata import Scene
 from floemap.sentinel1.radiometry import CalibrationTable, NoiseAdjustment, NoiseTable
@@ -168,17 +168,15 @@ def _write_moved(laid: ChartScenery, chart: Path, folder: Path, *, only_check: b
     final = place_in(folder, f"{chart.stem}_moved.gpkg", "the chart", path=chart)
     if only_check and not final.exists():
         return final
-    with os_errors(final):
-        make_folder(folder)
-        with scratch(f".{final.name}.partial-", folder) as beside:
-            written = beside / final.name
-            pyogrio.write_dataframe(laid.polygons, written, driver="GPKG", layer=final.stem)
-            if not final.exists():
-                sync(written)
-                written.replace(final)
-                sync(folder)
-            elif not _alike(final, written):
-                raise OutputError("exists and contains another chart.", path=final, hint="Choose another --out.")
+    with os_errors(final), made_folder(folder), scratch(f".{final.name}.partial-", folder) as beside:
+        written = beside / final.name
+        pyogrio.write_dataframe(laid.polygons, written, driver="GPKG", layer=final.stem)
+        if not final.exists():
+            sync(written)
+            written.replace(final)
+            sync(folder)
+        elif not _alike(final, written):
+            raise OutputError("exists and contains another chart.", path=final, hint="Choose another --out.")
     return final
 
 

@@ -26,8 +26,6 @@ from floemap.results.stage import (
     Stage,
     damaged,
     made_alike,
-    make_folder,
-    os_errors,
     provenance,
     read_json,
     recorded,
@@ -265,8 +263,6 @@ def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, tru
     """
     names = [scene.chart + suffix for suffix in (".cpg", ".dbf", ".prj", ".shp.xml", ".shx", ".shp")]
     final = folder / names[-1]
-    with os_errors(final):
-        make_folder(folder)
     with whole_files(folder, names) as beside:
         # Shapefiles contain the day of writing; with the day of the scene, equal charts have equal bytes.
         day = f"{scene.start[:4]}-{scene.start[4:6]}-{scene.start[6:8]}"

@@ -31,7 +31,7 @@ from floemap.own_legends import chosen_legend
 from floemap.progress import Progress, milestones, part_of, silent
 from floemap.results.locks import held
 from floemap.results.run_paths import DataPaths
-from floemap.results.stage import make_folder, os_errors
+from floemap.results.stage import made_folder, os_errors
 from floemap.sentinel1.encoding import PRODUCT_BANDS
 from floemap.study.known import KnownScenes
 from floemap.study.preparing import prepare_beside, scene_jobs
@@ -258,7 +258,7 @@ def _alone_with(folder: Path, name: str) -> Iterator[None]:
     """Let one process at a time make the product of a name: two scenes may share it, or its name."""
     with ExitStack() as stack:
         with os_errors(folder):
-            make_folder(folder)
+            stack.enter_context(made_folder(folder))
             digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
             stack.enter_context(held(folder / f".{digest}.lock", wait=True))
         yield

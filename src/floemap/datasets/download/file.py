@@ -33,7 +33,7 @@ from floemap.datasets.download.http import (
 )
 from floemap.errors import DownloadError, FloemapError
 from floemap.results.names import is_plain
-from floemap.results.stage import make_folder, os_errors, read_json, sync, write_json
+from floemap.results.stage import made_folder, os_errors, read_json, sync, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +128,7 @@ def download(
         If `web` was stopped; the partial file stays.
     """
     final, part = folder / file.name, folder / f"{file.name}.part"
-    with os_errors(final):
-        make_folder(folder)
+    with os_errors(final), made_folder(folder):
         wrong = fruitless = 0
         while True:
             before = part.stat().st_size if part.exists() else 0

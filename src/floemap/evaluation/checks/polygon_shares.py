@@ -22,10 +22,9 @@ from floemap.evaluation.checks.classes import Classes, MapPair, keys
 from floemap.evaluation.checks.measures import SHARES, Measure
 from floemap.evaluation.scoring.polygons import (
     DOMINANT_PERCENT,
-    MOST_UNKNOWN,
+    PolygonCounts,
     scores_of_shares,
     spread_of_shares,
-    sums_by_polygon,
 )
 from floemap.evaluation.scoring.scores import mean_f1
 from floemap.icechart.label.polygon_table import PolygonTable
@@ -159,27 +158,16 @@ def polygon_shares(
     """
     if ids is None or table is None:
         return NO_POLYGONS
-    classes, grid = len(table.classes), maps.grid
-    here = (ids > 0) & (chart != IGNORE) & (maps.prediction != IGNORE)
-    predicted = np.zeros((len(table) + 1, classes))
+    grid, counts = maps.grid, PolygonCounts(table)
     drawn = np.zeros((len(grid), len(table) + 1), np.int32)  # pixels of each polygon by block
-    mixed = (table.purity < DOMINANT_PERCENT[-1] / 100) & (table.unknown <= MOST_UNKNOWN)
-    in_mixed = np.zeros((2, len(table) + 1))
     for block, window in grid.pieces():
-        inside = here[window]
-        own, seen = ids[window][inside].astype(np.int64), maps.prediction[window][inside]
-        predicted += np.bincount(own * classes + seen, minlength=predicted.size).reshape(predicted.shape)
-        drawn[block] += np.bincount(ids[window].ravel(), minlength=len(predicted))
-        if truth is not None:
-            true = truth[window][inside]
-            known = mixed[own] & (true != IGNORE)
-            for i, some in enumerate((known, known & (true == seen))):
-                in_mixed[i] += np.bincount(own[some], minlength=len(predicted))
-    sums = sums_by_polygon(table, predicted) | {"mixed_px": in_mixed[0], "mixed_right_px": in_mixed[1]}
+        true = None if truth is None else truth[window]
+        counts.add(ids[window], maps.prediction[window], chart[window], true)
+        drawn[block] += np.bincount(ids[window].ravel(), minlength=len(table) + 1)
     amounts: Blocks = {}
-    for name, values in sums.items():
+    for name, values in counts.sums().items():
         amounts[name] = np.zeros((len(grid), *values.shape[1:]))
         np.add.at(amounts[name], drawn.argmax(axis=0), values)
-    pure = np.where(here & (table.purity >= PURE)[ids], chart, np.uint8(IGNORE))
-    amounts["pure_confusion"] = grid.confusions(pure, maps.prediction, classes).astype(np.float64)
+    pure = np.where((ids > 0) & (table.purity >= PURE)[ids], chart, np.uint8(IGNORE))
+    amounts["pure_confusion"] = grid.confusions(pure, maps.prediction, len(table.classes)).astype(np.float64)
     return ByBlock(PolygonAmounts, {"classes": keys(maps.legend)}, amounts)

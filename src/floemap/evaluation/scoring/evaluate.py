@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 RECORD, ERRORS = "evaluation.json", "errors.tif"
 #: Raise the revision when counts or scores change: what is counted where, definitions of scores.
-STAGE = Stage("floemap evaluate", RECORD, revision=2, files=(ERRORS, "errors.qml"))
+STAGE = Stage("floemap evaluate", RECORD, revision=3, files=(ERRORS, "errors.qml"))
 RIGHT, WRONG = 0, 1
 
 _ERROR_BAND = Band(
@@ -204,7 +204,7 @@ def _count(
                 ids = _needed(ids)
                 table.check(ids, sources.polygons)
                 ids = ids if part is None else np.where(part == 0, ids.dtype.type(0), ids)
-                polygons.add(ids, predicted, true)
+                polygons.add(ids, predicted, reference, true)
                 for name, counts in of_values.items():
                     counts.add(row, ids, _needed(stored[name](row)), true)
                 for name, classes_of in of_categories.items():

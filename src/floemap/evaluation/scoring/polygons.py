@@ -23,7 +23,9 @@ DOMINANT_PERCENT = (50, 65)
 
 
 class PolygonCounts:
-    """Counts of predicted classes by polygon, filled strip by strip.
+    """Counts of predicted classes by polygon, filled strip by strip; evaluations and checks count by it alike.
+
+    A pixel counts where map and chart have a class: a polygon may hold land, on which a map has one as well.
 
     Parameters
     ----------
@@ -35,27 +37,34 @@ class PolygonCounts:
         self._table = table
         self._predicted = np.zeros((len(table) + 1, len(table.classes)), np.int64)
         self._mixed = (table.purity < DOMINANT_PERCENT[-1] / 100) & (table.unknown <= MOST_UNKNOWN)
-        self._in_mixed = np.zeros(2, np.int64)  # pixels with a truth, and those predicted as it
+        self._in_mixed = np.zeros((2, len(table) + 1), np.int64)  # pixels with a truth, and those predicted as it
 
-    def add(self, ids: NDArray[np.uint16], prediction: Classes, truth: Classes | None = None) -> None:
+    def add(self, ids: NDArray[np.uint16], prediction: Classes, chart: Classes, truth: Classes | None = None) -> None:
         """Count a strip: polygon ids, (rows, cols), 0 where none counts, and class rasters, uint8 with no-data 255."""
-        classes = self._predicted.shape[1]
-        counted = (ids > 0) & (prediction < classes)
-        pairs = ids[counted].astype(np.int64) * classes + prediction[counted]
-        self._predicted += np.bincount(pairs, minlength=self._predicted.size).reshape(self._predicted.shape)
+        number, classes = self._predicted.shape
+        counted = (ids > 0) & (chart != IGNORE) & (prediction < classes)
+        own, seen = ids[counted].astype(np.int64), prediction[counted]
+        self._predicted += np.bincount(own * classes + seen, minlength=number * classes).reshape(number, classes)
         if truth is not None:
-            inside = counted & (truth != IGNORE) & self._mixed[ids]
-            self._in_mixed += [inside.sum(), (prediction[inside] == truth[inside]).sum()]
+            known = self._mixed[own] & (truth[counted] != IGNORE)
+            for total, some in zip(self._in_mixed, (known, known & (truth[counted] == seen)), strict=True):
+                total += np.bincount(own[some], minlength=number)
+
+    def sums(self) -> dict[str, NDArray[Any]]:
+        """Return what adds up over polygons, see :func:`sums_by_polygon`, and of mixed ones what has a truth."""
+        mixed = dict(zip(("mixed_px", "mixed_right_px"), self._in_mixed, strict=True))
+        return sums_by_polygon(self._table, self._predicted) | mixed
 
     def as_dict(self, *, with_truth: bool) -> dict[str, Any]:
         """Return the scores, ready for JSON; ``None`` where one is undefined. All are weighted by predicted pixels."""
-        sums = sums_by_polygon(self._table, self._predicted)
+        sums = self.sums()
         total = {name: values.sum(axis=0) for name, values in sums.items()}
         n = float(total["pixels"])
         about: dict[str, Any] = {
             "definition": (
-                "Share of each polygon's predicted pixels that have a class against its partial concentration, by "
-                f"polygons of which at most {MOST_UNKNOWN:.0%} is unknown, weighted by their predicted pixels."
+                "Share of each polygon's predicted pixels that have a class against its partial concentration, where "
+                f"the chart has a class, by polygons of which at most {MOST_UNKNOWN:.0%} is unknown, weighted by their "
+                "predicted pixels."
             ),
             "polygons": int(total["polygons"]),
             "pixels": int(n),
@@ -72,7 +81,7 @@ class PolygonCounts:
                 "right_by_area": right.sum() / has.sum() if has.any() else None,
             }
         if with_truth:
-            of, right_pixels = map(int, self._in_mixed)
+            of, right_pixels = int(total["mixed_px"]), int(total["mixed_right_px"])
             about["truth_in_mixed"] = {
                 "definition": (
                     "Prediction against the simulated truth, in polygons in which no type has "
