@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,6 +48,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "number for a truth value": (OWN | {"model.options": {"deep": 1}}, "deep is 1: true or false is needed"),
     "none of the choices": (OWN | {"model.options": {"norm": "group"}}, "norm is 'group': 'batch' or 'none' is needed"),
     "real number among whole choices": (OWN | {"model.options": {"heads": 4.0}}, "heads is 4.0: 2 or 4 is needed"),
+    "model that cannot be made": (
+        OWN | {"model.options": {"wrong": "made"}},
+        "the model my_models:Net cannot be built: ValueError: no layers",
+    ),
+    "model that fails": (OWN | {"model.options": {"wrong": "run"}}, "fails"),
+    "model of other channels": (OWN | {"model.options": {"wrong": "channels"}}, "gives 1 channels; the legend has 6"),
+    "model of another shape": (OWN | {"model.options": {"wrong": "axes"}}, "logits (N, classes, rows, columns) are"),
     "setting of another model": (OWN | {"model.dropout": 0.5}, "model.dropout is a setting of floemap's models"),
     "part that is no scene": ({"split.training": ["a-SW", "c"]}, "names 'c', which is neither a scene nor half of one"),
     "use without a part": (
@@ -62,12 +70,15 @@ from torch import nn
 class Net(nn.Module):
     def __init__(
         self, bands: int, classes: int, width: int = 8, deep: bool = False,
-        norm: Literal["batch", "none"] = "none", rate: float = 1, odd: int = 0.5, any=None, heads: Literal[2, 4] = 2,
+        norm: Literal["batch", "none"] = "none", rate: float = 1, odd: int = 0.5, any=None,
+        heads: Literal[2, 4] = 2, wrong: str = "",
     ):
         super().__init__()
-        self.only = nn.Conv2d(bands, classes, 1)
+        if wrong == "made":
+            raise ValueError("no layers")
+        self.only, self.wrong = nn.Conv2d(bands, 1 if wrong == "channels" else classes, 1), wrong
     def forward(self, x):
-        return self.only(x)
+        return self.none if self.wrong == "run" else self.only(x)[0] if self.wrong == "axes" else self.only(x)
 """
 
 
@@ -81,6 +92,7 @@ def study(workshop: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("floemap.study.compare.make_data", make)
     monkeypatch.setattr("floemap.study.spread.make_data", make)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)  # that of another test's folder
     (tmp_path / "my_models.py").write_text(MODULE)
     return Study.from_toml(study_file(workshop, tmp_path, '[compare]\nlosses = ["cross_entropy"]\nrepeats = 2\n'))
 

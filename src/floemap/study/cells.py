@@ -124,17 +124,19 @@ def check_cells(study: Study, scenes: Sequence[str]) -> tuple[Cell, ...]:
     if study.split.kind == "lists" and not study.split.test:
         raise ConfigError("the split has no scene for test, but a comparison needs one.", hint="Give [split] test.")
     cells = plan(study, scenes)
-    checked = set()
+    checked, built = set(), set()
     for cell in cells:
         once = cell.study.model_dump_json(exclude={"training": {"seed"}, "compare": True})
+        model = cell.study.model_dump_json(include={"model", "tasks", "data", "crops"})
         if once not in checked:
-            check_cell(cell.study, scenes)
+            check_cell(cell.study, scenes, build=model not in built)
         checked.add(once)
+        built.add(model)
     return cells
 
 
-def check_cell(study: Study, scenes: Sequence[str], needed: Sequence[Role] = ROLES) -> None:
-    """Check one training so that errors are reported before any work: its settings, split, and the files of its model.
+def check_cell(study: Study, scenes: Sequence[str], needed: Sequence[Role] = ROLES, *, build: bool = True) -> None:
+    """Check one training so that errors are reported before any work: its settings, split, and model with its files.
 
     Parameters
     ----------
@@ -144,21 +146,26 @@ def check_cell(study: Study, scenes: Sequence[str], needed: Sequence[Role] = ROL
         Names of the scenes.
     needed
         Uses of scenes of which the split must have a part.
+    build
+        Whether to build a model of a user's own and run it on a small image, which another training has not done yet.
 
     Raises
     ------
     ConfigError
-        As :func:`check_settings` does, or if the split does not fit the scenes.
+        As :func:`check_settings` does, or if the split does not fit the scenes, or the model cannot be built.
     ModelError
-        If the checkpoint to start from, or the weights of the encoder, cannot be used.
+        If the checkpoint to start from, the weights of the encoder, or what the model gives cannot be used.
     """
-    from floemap.learning.models.registry import check_encoder_weights
+    from floemap.learning.models.registry import check_builds
     from floemap.learning.models.start import check_start
+    from floemap.learning.targets import heads_of
 
     check_settings(study)
     checked_roles(study.split, tuple(scenes), needed)
-    check_encoder_weights(study.model, study.data.bands)
-    check_start(study.model, chosen_legend(study.data.legend), study.data.bands, study.data.resolution_m)
+    legend, settings = chosen_legend(study.data.legend), study.learning()
+    if build:
+        check_builds(study.model, heads_of(settings.tasks, len(legend)), study.data.bands, settings.crops.side_px)
+    check_start(study.model, legend, study.data.bands, study.data.resolution_m)
 
 
 def check_settings(study: Study) -> None:

@@ -202,6 +202,8 @@ def build_own(
     bands: BandSet,
     crop_px: int,
     described: Mapping[str, Any] | None,
+    *,
+    with_reach: bool = True,
 ) -> SegmentationModel:
     """Build a model that is named by import string; see :func:`floemap.learning.models.registry.build_model`.
 
@@ -225,9 +227,11 @@ def build_own(
             if model.channels == sum(h.channels for h in heads):
                 model.heads = tuple(heads)
             check_model_runs(model)
-            _check_margin(model)
+            if with_reach:
+                _check_margin(model)
         else:
-            model = _adapted(settings, heads, bands, network, crop_px, described, _known(described, came_from))
+            known = _known(described, came_from)
+            model = _adapted(settings, heads, bands, network, crop_px, described, known, with_reach=with_reach)
         _freeze_unused(model)
     except ModelError as e:
         raise ModelError(f"the model {settings.name} {e.message}", hint=e.hint) from e
@@ -243,6 +247,8 @@ def _adapted(
     crop_px: int,
     described: Mapping[str, Any] | None,
     known: Measured | None,
+    *,
+    with_reach: bool,
 ) -> Foreign:
     """Return a module as a model, measured unless a checkpoint's header says what was measured."""
     run = partial(logits_of, heads=heads)
@@ -257,7 +263,7 @@ def _adapted(
         measured = Measured(stride, multiple, None)
     model = Foreign(settings, heads, bands, network, measured, crop_px)
     check_model_runs(model)
-    if known is None:
+    if known is None and with_reach:
         measured = measure(network, run, bands.channels, stride, multiple)
         model = Foreign(settings, heads, bands, network, measured, crop_px)
     model.contiguous = not _takes_channels_last(model)

@@ -58,17 +58,24 @@ def check_model(settings: ModelSettings) -> None:
         )
 
 
-def check_encoder_weights(settings: ModelSettings, bands: Sequence[str]) -> None:
-    """Check that the file of pretrained weights can be loaded, before any work.
+def check_builds(settings: ModelSettings, heads: Sequence[Head], bands: Sequence[str], crop_px: int) -> None:
+    """Check before any work that a model of a user's own can be built and runs, and that pretrained weights fit.
+
+    Parameters
+    ----------
+    settings, heads, crop_px
+        As of :func:`build_model`.
+    bands
+        Names of the bands. Units and gaps of layers are not known yet, and are assumed.
 
     Raises
     ------
-    ModelError
-        As :func:`floemap.learning.models.pretrained.load_encoder` does.
+    ConfigError, ModelError
+        As :func:`build_model` does.
     """
-    if settings.encoder_weights is not None:
+    if is_own(settings.name) or settings.encoder_weights is not None:
         with torch.random.fork_rng(devices=[]):
-            build_model(settings, 2, BandSet(tuple(map(assumed_band, bands))))
+            build_model(settings, heads, BandSet(tuple(map(assumed_band, bands))), crop_px=crop_px, with_reach=False)
 
 
 def build_model(
@@ -78,6 +85,7 @@ def build_model(
     *,
     crop_px: int = 256,
     described: Mapping[str, Any] | None = None,
+    with_reach: bool = True,
 ) -> SegmentationModel:
     """Build a model with random weights (from torch's global seed), or with pretrained weights in its encoder.
 
@@ -96,6 +104,9 @@ def build_model(
         Side of the crops that it is trained on, with their context, in pixels. Models of floemap do not use it.
     described
         The description of the model in the header of the checkpoint whose weights will be loaded, if there is one.
+    with_reach
+        Whether to measure how far a model of a user's own sees, which takes most of the time. Without it whole scenes
+        would be windows.
 
     Raises
     ------
@@ -109,7 +120,7 @@ def build_model(
     wanted = heads_of({}, heads) if isinstance(heads, int) else tuple(heads)
     channels = sum(h.channels for h in wanted)
     if is_own(settings.name):
-        model = build_own(settings, wanted, bands, crop_px, described)
+        model = build_own(settings, wanted, bands, crop_px, described, with_reach=with_reach)
     else:
         model = MODELS[settings.name](settings, channels, bands)
     if model.channels != channels:
