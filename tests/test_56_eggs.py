@@ -284,6 +284,26 @@ def test_doubt_of_every_pixel_is_not_ice(water: float, doubt: bool, total: str) 
     assert chart.eggs.concentration[0] == pytest.approx(1 - water, abs=0.005), "what was estimated is told"
 
 
+def test_confidence_is_of_the_pixels_and_the_second_class_is_besides_the_polygons() -> None:
+    """Pixels that are most probably water, and a few of young ice: the egg's dominant type is not what is likeliest."""
+    young, water = 2, SIX_CLASSES.water
+    shares = np.zeros((6, 60, 90), np.uint8)
+    classes = np.full((60, 90), water, np.uint8)
+    classes[:, :18] = young  # a fifth
+    for k, of_water, of_young in ((young, 60, 180), (water, 140, 20)):  # 0.3 and 0.9; 0.7 and 0.1
+        shares[k] = np.where(classes == young, of_young, of_water)
+    usual: dict[str, Any] = {"min_area_km2": 0, "tolerance_m": 0, "probabilities": list(shares)}
+    one = np.ones((60, 90), np.uint8)
+    chart = vectorize(classes, BOX, SIX_CLASSES, eggs=EggSource(list(shares), doubt=True), areas=one, **usual)
+    (row,) = chart.polygons.itertuples()
+    assert row.class_id == young
+    assert row.confidence == pytest.approx(0.8 * 0.7 + 0.2 * 0.9)
+    assert row.second_id == water and row.second_share == pytest.approx(0.8 * 0.7 + 0.2 * 0.1)
+    assert row.second_share > (0.8 * 0.3 + 0.2 * 0.9), "water is more probable than the polygon's class"
+    plain = vectorize(classes, BOX, SIX_CLASSES, **usual).polygons.set_index("class_id")
+    assert plain["confidence"].to_dict() == {young: pytest.approx(0.9), water: pytest.approx(0.7)}
+
+
 def test_what_is_not_estimated_is_not_told() -> None:
     chart = vectorize(np.full((60, 90), 3, np.uint8), BOX, SIX_CLASSES, min_area_km2=0, tolerance_m=0)
     assert chart.eggs is None

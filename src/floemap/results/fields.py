@@ -3,7 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from floemap.errors import FloemapError
+
+
+class MissingFieldError(FloemapError, KeyError):
+    """A record lacks a field that is needed. It is a KeyError too, for those who have an answer to one."""
+
+
+class Record(dict[str, Any]):
+    """A table of a file, or one within it, that names the file, the field and the way out where a field is missing.
+
+    Parameters
+    ----------
+    values
+        Its fields. Tables in them, also in lists, become records of the same file.
+    path
+        The file.
+    made_by
+        Command that writes the file; None where it is not known.
+    above
+        Dotted key of this table in the file, with a dot at the end; "" for the whole.
+    """
+
+    def __init__(self, values: Mapping[str, Any], path: Path, made_by: str | None = None, above: str = "") -> None:
+        super().__init__({k: _within(v, path, made_by, f"{above}{k}") for k, v in values.items()})
+        self._path, self._made_by, self._above = path, made_by, above
+
+    def __missing__(self, key: object) -> Any:
+        writer = f" as `{self._made_by}` writes it" if self._made_by else " whole"
+        hint = f"Make it again with `{self._made_by} --overwrite`." if self._made_by else "Make it again."
+        raise MissingFieldError(f"is not{writer}: the field {self._above}{key} is missing.", path=self._path, hint=hint)
+
+
+def _within(value: Any, path: Path, made_by: str | None, place: str) -> Any:
+    if isinstance(value, dict):
+        return Record(value, path, made_by, f"{place}.")
+    if isinstance(value, list):
+        return [_within(v, path, made_by, f"{place}[{i}]") for i, v in enumerate(value)]
+    return value
 
 
 def at(record: Any, key: str, default: Any = None) -> Any:

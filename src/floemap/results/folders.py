@@ -67,22 +67,21 @@ def stage_folder(
     """
     final = Path(final)
     refuse_within(final)
-    with ExitStack() as stack:
+    with made_folder(final.parent, final):
         with os_errors(final):
-            stack.enter_context(made_folder(final.parent))
             _remove_stale(final, stage)
             _refuse_what_is_there(final, stage, sources, inputs, replace_others=replace_others)
-        partial = stack.enter_context(_partial_of(final))
-        try:
-            with os_errors(final):
-                yield partial
-                sync_tree(partial)
-                with uninterrupted():
-                    _replace(partial, final, stage)
-        except FloemapError as e:
-            if e.path is not None and e.path.is_relative_to(partial):  # users do not know the hidden folder
-                e.path = final / e.path.relative_to(partial)
-            raise
+        with _partial_of(final) as partial:
+            try:
+                with os_errors(final):
+                    yield partial
+                    sync_tree(partial)
+                    with uninterrupted():
+                        _replace(partial, final, stage)
+            except FloemapError as e:
+                if e.path is not None and e.path.is_relative_to(partial):  # users do not know the hidden folder
+                    e.path = final / e.path.relative_to(partial)
+                raise
 
 
 def told_sources(folder: Path, sources: Mapping[str, Path]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from floemap.errors import MISSHAPEN, FloemapError, OutputError
 from floemap.files import regular_file, writable_name
+from floemap.results.fields import MissingFieldError, Record
 from floemap.results.locks import TakenError, file_beside, held
 from floemap.results.seen import found_out
 from floemap.stopping import undone
@@ -195,7 +196,7 @@ def write_whole(path: Path, content: bytes) -> None:
     OutputError
         If it cannot be written, with the reason.
     """
-    with os_errors(path), made_folder(path.parent):
+    with os_errors(path), made_folder(path.parent, path):
         with file_beside(path) as beside:
             with beside.open("wb") as f:
                 f.write(content)
@@ -241,15 +242,20 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
+def made_folder(folder: Path, within: Path | None = None) -> Iterator[None]:
     """Make a folder and the missing ones above it; those of them that are empty when the block ends go again.
 
     So a command that could make nothing of what was asked for leaves nothing. A folder that was there before stays.
 
+    Parameters
+    ----------
+    within
+        What is to be made in it, which errors name.
+
     Raises
     ------
-    OSError
-        As :func:`make_folder` does.
+    OutputError
+        If it cannot be made.
     """
     new = [path for path in (folder, *folder.parents) if not path.exists()]
 
@@ -259,7 +265,8 @@ def made_folder(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
     with undone(remove_empty):
-        with suppress(FileNotFoundError):  # another process removes a folder above it in this moment, as it is empty
+        # Another process may remove a folder above it in this moment, as it is empty: what needs it makes it again.
+        with os_errors(within or folder), suppress(FileNotFoundError):
             make_folder(folder)
         yield
 
@@ -274,7 +281,7 @@ def write_json(path: Path, content: Mapping[str, Any], *, indent: int | None = 2
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object. Where one of its fields is asked for that is missing, an error names file, field and way out.
 
     Raises
     ------
@@ -288,7 +295,8 @@ def read_json(path: Path) -> dict[str, Any]:
     content = parse_json(text, path)
     if not isinstance(content, dict):
         raise FloemapError(f"contains a {type(content).__name__}, where a JSON object is needed.", path=path)
-    return content
+    made_by = content.get("made_by")
+    return Record(content, path, made_by if isinstance(made_by, str) and made_by.startswith("floemap ") else None)
 
 
 @contextmanager
@@ -302,6 +310,8 @@ def as_written(record: Path, command: str) -> Iterator[None]:
     """
     try:
         yield
+    except MissingFieldError:
+        raise  # it says more
     except MISSHAPEN as e:
         reason, hint = f"{type(e).__name__}: {str(e)[:200]}", f"Make it again with `{command} --overwrite`."
         raise FloemapError(f"is not as `{command}` writes it: {reason}.", path=record, hint=hint) from e

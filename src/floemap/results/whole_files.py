@@ -33,7 +33,7 @@ def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     last = folder / names[-1]
     beside = given = folder
     try:
-        with os_errors(last), made_folder(folder), scratch(f".{names[-1]}.partial-", folder) as beside:
+        with os_errors(last), made_folder(folder, last), scratch(f".{names[-1]}.partial-", folder) as beside:
             with _as_pyogrio_takes_it(beside) as given:
                 yield given
             for name in names:

@@ -168,7 +168,7 @@ def _write_moved(laid: ChartScenery, chart: Path, folder: Path, *, only_check: b
     final = place_in(folder, f"{chart.stem}_moved.gpkg", "the chart", path=chart)
     if only_check and not final.exists():
         return final
-    with os_errors(final), made_folder(folder), scratch(f".{final.name}.partial-", folder) as beside:
+    with os_errors(final), made_folder(folder, final), scratch(f".{final.name}.partial-", folder) as beside:
         written = beside / final.name
         pyogrio.write_dataframe(laid.polygons, written, driver="GPKG", layer=final.stem)
         if not final.exists():

@@ -128,7 +128,7 @@ def download(
         If `web` was stopped; the partial file stays.
     """
     final, part = folder / file.name, folder / f"{file.name}.part"
-    with os_errors(final), made_folder(folder):
+    with os_errors(final), made_folder(folder, final):
         wrong = fruitless = 0
         while True:
             before = part.stat().st_size if part.exists() else 0

@@ -83,8 +83,9 @@ class ChartPolygons:
         - `area_km2`: area on the ellipsoid
         - `confidence`: mean probability of the polygon's class on its pixels, not-a-number if it is unknown; with eggs,
           that of the most probable class of each pixel
-        - `second_id`, `second_key`, `second_share`: the other class with the highest mean probability there, and that
-          probability; :data:`floemap.legend.IGNORE`, "" and 0 if there is none
+        - `second_id`, `second_key`, `second_share`: the other class with the highest mean probability there, which with
+          eggs may be above that of the polygon's class, and that probability; :data:`floemap.legend.IGNORE`, "" and 0
+          if there is none
         - `review_rank`: rank from 1 by the area that is expected to be wrong, area x (1 - confidence), the largest
           first, as its review changes most. An unknown confidence counts as 0. Land has rank 0.
         - `out_of_distribution`: mean out-of-distribution score on its pixels, not-a-number if it is unknown

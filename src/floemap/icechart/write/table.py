@@ -86,11 +86,12 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "POLY_TYPE": "Type of polygon: I ice, W water, L land",
         "CLASS": "Class of the dominant type by the codes, in the model's legend, or land; QGIS updates it, and the "
         "codes have precedence",
-        "CONFIDENCE": "Mean probability of the most probable class of each pixel in the polygon, 0 to 1; where "
-        "concentrations were not estimated, that of the polygon's class",
+        "CONFIDENCE": "Mean over the polygon's pixels of the probability of each pixel's most probable class, 0 to 1: "
+        "of pixels, which may be of other classes than CLASS, as water between floes; where concentrations were not "
+        "estimated, mean probability of CLASS",
         "AREA_KM2": "Area of the polygon on the ellipsoid, square kilometres",
-        "SECOND": "Second most likely class",
-        "SECOND_P": "Mean probability of the second most likely class, 0 to 1",
+        "SECOND": "Class with the highest mean probability in the polygon besides CLASS, which may have a lower one",
+        "SECOND_P": "Mean probability of SECOND over the polygon's pixels, 0 to 1",
         "REVIEW": "Order of review: 1 has the largest area that is expected to be wrong, AREA_KM2 x (1 - CONFIDENCE)",
         "OOD": "Mean out-of-distribution score: 1 is usual, more is less like the model's training scenes; empty if "
         "unknown",
