@@ -21,7 +21,7 @@ from floemap.evaluation.checks.assess import assess_scene
 from floemap.learning.training.loop import train
 from floemap.legend import SIX_CLASSES
 from floemap.results.folders import stage_folder
-from floemap.results.stage import LOCK, Stage, alone_in, one_at_a_time
+from floemap.results.stage import LOCK, Stage, alone_in, made_folder, one_at_a_time
 from floemap.results.whole_files import whole_files
 from floemap.simulation.pixels import simulate_pixels
 from floemap.simulation.safe.spec import ProductSpec
@@ -418,7 +418,7 @@ def _each_in(*makers: AbstractContextManager[object]) -> Iterator[None]:
 
 MAKERS: dict[str, Callable[[Path], AbstractContextManager[object]]] = {
     "a result": lambda out: stage_folder(out / "result", A),
-    "files": lambda out: whole_files(out, ["a", "b"]),
+    "files": lambda out: _each_in(made_folder(out), whole_files(out, ["a", "b"])),
     "alone in a folder": lambda out: alone_in(out, "works in"),
     "one at a time": one_at_a_time,
     "with one within": lambda out: _each_in(alone_in(out, "works in"), one_at_a_time(out / "data")),

@@ -138,7 +138,7 @@ def test_a_publication_is_whole_or_not_there(draft: Path, tmp_path: Path, monkey
     monkeypatch.setattr("floemap.publishing.publish.draw_sheet", full)
     with pytest.raises(OutputError, match="No space left"):
         publish_chart(draft / "chart.gpkg", tmp_path / "out", ANALYST)
-    assert contents(tmp_path) == {"out": "folder"}
+    assert contents(tmp_path) == {}
 
 
 def test_metadata_name_analyst_validity_and_model(published: Publication, draft: Path) -> None:

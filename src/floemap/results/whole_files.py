@@ -13,7 +13,7 @@ from pyogrio.util import vsi_path
 
 from floemap.errors import FloemapError, OutputError
 from floemap.results.locks import scratch
-from floemap.results.stage import made_folder, os_errors, sync
+from floemap.results.stage import os_errors, sync
 
 _GDAL_ERRORS = (DataSourceError, DataLayerError, FeatureError, GeometryError, RuntimeError, sqlite3.Error)
 
@@ -33,7 +33,7 @@ def whole_files(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     last = folder / names[-1]
     beside = given = folder
     try:
-        with os_errors(last), made_folder(folder, last), scratch(f".{names[-1]}.partial-", folder) as beside:
+        with os_errors(last), scratch(f".{names[-1]}.partial-", folder) as beside:
             with _as_pyogrio_takes_it(beside) as given:
                 yield given
             for name in names:

@@ -26,6 +26,7 @@ from floemap.results.stage import (
     Stage,
     damaged,
     made_alike,
+    made_folder,
     provenance,
     read_json,
     recorded,
@@ -263,7 +264,7 @@ def _write_chart(chart: gpd.GeoDataFrame, folder: Path, scene: DatasetScene, tru
     """
     names = [scene.chart + suffix for suffix in (".cpg", ".dbf", ".prj", ".shp.xml", ".shx", ".shp")]
     final = folder / names[-1]
-    with whole_files(folder, names) as beside:
+    with made_folder(folder, final), whole_files(folder, names) as beside:
         # Shapefiles contain the day of writing; with the day of the scene, equal charts have equal bytes.
         day = f"{scene.start[:4]}-{scene.start[4:6]}-{scene.start[6:8]}"
         pyogrio.write_dataframe(

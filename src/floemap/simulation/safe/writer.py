@@ -24,7 +24,7 @@ from floemap.errors import ConfigError, OutputError
 from floemap.progress import Progress, silent
 from floemap.results.folders import stage_folder
 from floemap.results.names import place_in
-from floemap.results.stage import Stage
+from floemap.results.stage import Stage, made_folder
 from floemap.results.whole_files import whole_files
 from floemap.simulation.safe.annotation import annotation_xml, grid_positions
 from floemap.simulation.safe.lut_files import calibration_xml, noise_xml
@@ -129,7 +129,7 @@ def write_safe(
         return final
     final = place_in(out_dir, f"{spec.name}.zip", "the product")
     _refuse_real_zip(final)
-    with whole_files(out_dir, [final.name]) as beside:
+    with made_folder(out_dir, final), whole_files(out_dir, [final.name]) as beside:
         tree = beside / "tree"
         tree.mkdir()
         write(tree)
