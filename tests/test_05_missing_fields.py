@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from run_maker import make_run
+from safetensors.torch import save_file
 from workshop import COMMANDS, Inputs, copied
 
 from floemap.archive.rows import row_of_chart
@@ -22,7 +24,10 @@ from floemap.evaluation.scoring.settings import EvaluateSettings
 from floemap.evaluation.scoring.sources import find_sources
 from floemap.icechart.label.polygon_table import read_polygons
 from floemap.inference.draftchart.source import find_product
+from floemap.inference.predict.model_files import find_models
 from floemap.info import describe
+from floemap.learning.models.checkpoint import load_checkpoint
+from floemap.learning.models.checkpoint_header import METADATA_KEY, read_about
 from floemap.publishing.drafts import find_draft
 from floemap.report.report import check_records
 from floemap.report.run_folder import read_run
@@ -121,6 +126,22 @@ def test_a_record_without_a_field_is_refused_by_name_or_done_without(
                 assert e.path is not None, (name, str(e))
             tried += 1
     assert tried > 20
+
+
+def test_a_model_without_a_field_of_its_description_is_refused_or_used_without(
+    workshop: Inputs, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    refused = 0
+    for name, less in without_each(dict(read_about(workshop.model))):
+        save_file({"x": torch.zeros(1)}, path, {METADATA_KEY: json.dumps(less)})  # without the weights, for speed
+        for use in (describe, lambda p: find_models([p]), load_checkpoint):
+            try:
+                use(path)
+            except FloemapError as e:
+                assert e.path == path, (name, str(e))
+                refused += 1
+    assert refused > 20
 
 
 @pytest.fixture(scope="module")
