@@ -32,7 +32,6 @@ from floemap.icechart.label.polygon_values import CATEGORIES, VALUES
 from floemap.learning.targets import Head, channels_of, heads_of
 from floemap.legend import Legend, legend
 from floemap.own_legends import from_record, with_table
-from floemap.results.fields import Record
 from floemap.results.stage import parse_json, sha256
 from floemap.sentinel1.encoding import PRODUCT_BANDS
 
@@ -99,7 +98,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
         if not isinstance(about.get(key), kind):
             raise ModelError(f"has a damaged description: {key} is {about.get(key)!r}.", path=path)
     calibration_of(about, path)
-    return Record(about, path, "floemap train")
+    return dict(about)
 
 
 @dataclass(frozen=True)
