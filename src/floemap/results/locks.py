@@ -85,8 +85,8 @@ def _taken(own: FileLock, lock: Path) -> bool | None:
                 lock.parent.mkdir(parents=True, exist_ok=True)
                 os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644))
                 break
-            except FileNotFoundError:
-                if not tries_left:
+            except (FileNotFoundError, FileExistsError) as e:
+                if not tries_left or is_in_the_way(e):
                     raise
         try:
             own.acquire()
@@ -98,6 +98,14 @@ def _taken(own: FileLock, lock: Path) -> bool | None:
             logger.warning("%s cannot be locked (%s): run one process at a time there", lock.parent, e.strerror)
             return None
         return True
+
+
+def is_in_the_way(error: OSError) -> bool:
+    """Whether something else stands where a folder could not be made, rather than one that has been removed since."""
+    try:
+        return isinstance(error, FileExistsError) and not stat.S_ISDIR(os.stat(error.filename).st_mode)  # noqa: PTH116
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 from floemap.errors import MISSHAPEN, FloemapError, OutputError
 from floemap.files import regular_file, writable_name
 from floemap.results.fields import MissingFieldError, Record
-from floemap.results.locks import TakenError, file_beside, held
+from floemap.results.locks import TakenError, file_beside, held, is_in_the_way
 from floemap.results.seen import found_out
 from floemap.stopping import undone
 from floemap.version import __version__
@@ -266,8 +266,12 @@ def made_folder(folder: Path, within: Path | None = None) -> Iterator[None]:
 
     with undone(remove_empty):
         # Another process may remove a folder above it in this moment, as it is empty: what needs it makes it again.
-        with os_errors(within or folder), suppress(FileNotFoundError):
-            make_folder(folder)
+        with os_errors(within or folder):
+            try:
+                make_folder(folder)
+            except (FileNotFoundError, FileExistsError) as e:
+                if is_in_the_way(e):
+                    raise
         yield
 
 
