@@ -199,3 +199,9 @@ def test_any_field_that_is_asked_for_and_missing_is_named_with_the_way_out(tmp_p
     path.write_text("{}")
     with pytest.raises(KeyError, match=r"is not whole: the field x is missing\. Make it again\."):
         read_json(path)["x"]
+
+
+def test_the_error_comes_whole_from_another_process() -> None:
+    error = MissingFieldError("scene.start", Path("a.json"), "floemap prepare")
+    other = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert type(other) is MissingFieldError and str(other) == str(error) and other.path == error.path

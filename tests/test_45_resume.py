@@ -143,7 +143,7 @@ def test_full_disk_is_said_and_what_was_written_goes_on(
             go(tmp_path / "run", settings)
     assert e.value.path == tmp_path / "run" / name
     assert "Free some space" in str(e.value)
-    assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
+    assert not list((tmp_path / "run").glob(".*"))
     if done:  # what is there is whole
         assert len(load_state(tmp_path / "run" / "state.pt").history) == done
     if time == 2:

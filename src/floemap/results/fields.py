@@ -10,7 +10,26 @@ from floemap.errors import FloemapError
 
 
 class MissingFieldError(FloemapError, KeyError):
-    """A record lacks a field that is needed. It is a KeyError too, for those who have an answer to one."""
+    """A record lacks a field that is needed. It is a KeyError too, for those who have an answer to one.
+
+    Parameters
+    ----------
+    field
+        Dotted key of the field.
+    path
+        The record's file.
+    made_by
+        Command that writes the file; None where it is not known.
+    """
+
+    def __init__(self, field: str, path: Path | None, made_by: str | None) -> None:
+        self.field, self.made_by = field, made_by
+        writer = f" as `{made_by}` writes it" if made_by else " whole"
+        hint = f"Make it again with `{made_by} --overwrite`." if made_by else "Make it again."
+        super().__init__(f"is not{writer}: the field {field} is missing.", path=path, hint=hint)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it may come from another process
+        return type(self), (self.field, self.path, self.made_by)
 
 
 class Record(dict[str, Any]):
@@ -33,9 +52,7 @@ class Record(dict[str, Any]):
         self._path, self._made_by, self._above = path, made_by, above
 
     def __missing__(self, key: object) -> Any:
-        writer = f" as `{self._made_by}` writes it" if self._made_by else " whole"
-        hint = f"Make it again with `{self._made_by} --overwrite`." if self._made_by else "Make it again."
-        raise MissingFieldError(f"is not{writer}: the field {self._above}{key} is missing.", path=self._path, hint=hint)
+        raise MissingFieldError(f"{self._above}{key}", self._path, self._made_by)
 
 
 def _within(value: Any, path: Path, made_by: str | None, place: str) -> Any:

@@ -314,8 +314,10 @@ def as_written(record: Path, command: str) -> Iterator[None]:
     """
     try:
         yield
-    except MissingFieldError:
-        raise  # it says more
+    except MissingFieldError as e:  # it says more, but for the command where the record has lost it
+        if e.made_by or e.path != record:
+            raise
+        raise MissingFieldError(e.field, record, command) from e
     except MISSHAPEN as e:
         reason, hint = f"{type(e).__name__}: {str(e)[:200]}", f"Make it again with `{command} --overwrite`."
         raise FloemapError(f"is not as `{command}` writes it: {reason}.", path=record, hint=hint) from e
