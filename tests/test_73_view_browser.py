@@ -8,7 +8,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -287,6 +287,14 @@ def desk(browser: Any, server: MapServer) -> Iterator[View]:
     view.page.close()
 
 
+def until(view: View, true: Callable[[], bool]) -> None:
+    """Let the page go on until a condition is true, for 60 s at most."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        view.page.wait_for_timeout(20)
+
+
 def rgb(colour: str) -> tuple[int, ...]:
     return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
 
@@ -431,6 +439,7 @@ def test_a_click_waits_for_polygons_that_are_still_read(browser: Any, server: Ma
     x, y = view.middle()
     view.page.mouse.click(x + 60, y + 60)
     view.page.wait_for_selector("#place .position")
+    until(view, lambda: bool(held))  # a request that comes after those below went on would wait for ever
     assert view.page.locator("#place[aria-busy=true]").count() == 1
     assert view.page.locator("#place svg.egg").count() == 0
     for call in held:
