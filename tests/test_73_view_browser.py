@@ -336,9 +336,7 @@ def test_layers_are_chosen_and_stretched_in_the_list(desk: View) -> None:
     # As a slider moves: 200 steps from half a width below the range to half a width above it.
     desk.page.locator("label.slider", has_text="To").locator("input").fill("-1000")
     greys = [(min(255, round(255 * (v - HH_RANGE[0]) / (-1000 - HH_RANGE[0]))),) * 3 for v in HH]
-    until = time.monotonic() + 60
-    while not all(near(found, grey, 4) for found, grey in zip(desk.colours(*PLACES), greys, strict=True)):
-        assert time.monotonic() < until, desk.colours(*PLACES)
+    until(desk, lambda: all(near(*pair, 4) for pair in zip(desk.colours(*PLACES), greys, strict=True)))
     desk.page.wait_for_url(lambda url: url.endswith("l0=hh"), timeout=60_000)
     desk.page.locator("label.slider", has_text="To").locator("input").fill(str(HH_RANGE[1]))
 
@@ -687,6 +685,15 @@ def test_an_address_whose_layers_are_gone_shows_those_of_the_first_look(desk: Vi
     assert desk.page.get_by_label("classes", exact=True).is_checked()
     desk.go(**AT_POLE, l0="")
     assert not desk.page.get_by_label("classes", exact=True).is_checked()
+
+
+@pytest.mark.parametrize("chosen", ["hh", "hh,classes~50", ""])
+def test_an_address_whose_scene_is_gone_shows_the_first_look_of_another(chosen: str, desk: View) -> None:
+    """Layers are numbered in each scene anew, so those of the same names are others."""
+    desk.go(**AT_POLE | {"s": "gone"}, l0=chosen)
+    desk.page.wait_for_url(lambda url: "s=pole" in url and url.endswith("l0=classes"), timeout=60_000)
+    desk.go(p="EPSG:3413", l0="hh")  # without a scene: the one that the page shows at first
+    desk.page.wait_for_url(lambda url: "s=pole" in url and url.endswith("l0=hh"), timeout=60_000)
 
 
 def test_a_phone_shows_the_map_and_its_panels(browser: Any, server: MapServer) -> None:

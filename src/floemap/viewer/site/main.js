@@ -109,10 +109,12 @@ class App {
     this.setProjection(code);
     if (asked.at) this.panes.setView(code, proj.fromLonLat(asked.at, code), asked.resolution ?? 2000, asked.rotation);
     else this.fit(false);
-    asked.panes.forEach((chosen, i) => {
+    // Layers are numbered in each scene anew: those of a scene that is gone say nothing about this one.
+    const ofScene = asked.scene === null || asked.scene === scene.id;
+    asked.panes.map((chosen) => (ofScene ? chosen : null)).forEach((chosen, i) => {
       const pane = this.panes.all[i];
       const named = (chosen ?? []).flatMap(([id, opacity]) => this.scene.layers.filter((l) => l.id === id).map((l) => [l, opacity]));
-      // An address of an earlier map may name layers, or a scene, that are no longer there.
+      // An address of an earlier map may name layers that are no longer there.
       const layers = named.length || chosen?.length === 0 ? named : shownAtFirst(this.scene);
       layers.forEach(([layer, opacity]) => pane.choose(layer, opacity));
     });
