@@ -23,6 +23,7 @@ from pyproj import Transformer
 from rasterio.transform import from_origin
 
 import floemap.viewer
+from floemap.version import __version__
 from floemap.viewer.server import TYPES, Content, MapServer
 
 pytestmark = needs_browser
@@ -649,7 +650,7 @@ def test_a_scene_is_read_when_it_is_shown(browser: Any, server: MapServer) -> No
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"status": 404}, "The map was made anew since this page was opened"),
+        ({"status": 404, "headers": {"Server": f"floemap/{__version__} "}}, "The map was made anew since this page"),
         (None, "does not answer. Start floemap view"),
     ],
 )
@@ -677,6 +678,55 @@ def test_an_open_page_says_what_to_do_where_its_server_is_gone_or_another(
     view.drawn()
     assert view.page.evaluate("location.hash") == shown
     assert view.page.get_by_label("hh", exact=True).is_checked()
+    view.page.close()
+
+
+def test_a_file_that_a_static_server_does_not_have_is_named(browser: Any, server: MapServer) -> None:
+    """An exported map of which some files are missing: to reload the page would not bring them."""
+    view = open_page(browser, server, (1000, 640))
+    view.drawn()
+    view.go(**AT_POLE, l0="classes")
+    missing = re.compile("(/data/|dateline.json)")
+    view.page.route(missing, lambda call: call.fulfill(status=404, headers={"Server": "static"}))
+    for name in ("hh", "Chartpolygons"):
+        view.page.get_by_label(name, exact=True).check()
+        view.drawn()
+    view.page.keyboard.press("]")
+    for name in ("hh", "Chart", "The scene “At the dateline"):
+        view.page.locator(".notice", has_text=re.compile(f"{name}” cannot be read: the server answers 404")).wait_for()
+    assert view.page.locator(".notice.error").count() == 3
+    assert view.page.get_by_role("button", name="Reload").count() == 0
+    view.page.close()
+
+
+def test_a_layer_that_is_chosen_again_does_not_fail_as_before(browser: Any, server: MapServer) -> None:
+    """The page asks why a layer cannot be read; when it is told, the layer may be drawn by a later try."""
+    view = open_page(browser, server, (1000, 640))
+    view.drawn()
+    view.go(**AT_POLE, l0="classes")
+    calls: dict[str, list[Any]] = {"GET": [], "HEAD": []}
+
+    def answer(call: Any) -> None:
+        calls[call.request.method].append(call)
+        if call.request.method == "GET":
+            call.fulfill(status=500) if len(calls["GET"]) == 1 else call.continue_()
+
+    view.page.route("**/chart.geojson", answer)
+    box = view.page.get_by_label("Chartpolygons", exact=True)
+    box.check()
+    until(view, lambda: bool(calls["HEAD"]))
+    box.uncheck()
+    box.check()
+    view.drawn()
+    view.page.evaluate(
+        "url => import('./mapfile.js').then((m) => { window.refused = m.whyRefused(url) })", calls["HEAD"][0].request.url
+    )
+    calls["HEAD"][0].continue_()
+    view.page.evaluate("() => window.refused.then(() => new Promise((done) => setTimeout(done, 200)))")
+    view.drawn()
+    assert len(calls["HEAD"]) == 1 and len(calls["GET"]) == 2
+    assert view.page.locator(".notice.error").count() == 0
+    assert box.is_checked() and "cannot be read" not in view.page.locator("#layer-list").inner_text()
     view.page.close()
 
 

@@ -134,18 +134,22 @@ const SILENT = "The server of this map does not answer." +
   (["127.0.0.1", "localhost", "[::1]"].includes(location.hostname)
     ? ` Start floemap view again with --port ${location.port || 80}, then reload the page: it shows the same place.` : "");
 
-/** Ask for a file of the map. Rejects with a stale Error where the server is gone or knows the file no longer. */
+/**
+ * Ask for a file of the map. Rejects where the server does not have it, with a stale Error where the server is gone, or is
+ * floemap's own, which has all files of a page that it gave; from another server a file may merely be missing.
+ */
 async function asked(url, options) {
   const answer = await fetch(url, options).catch(() => { throw stale(SILENT); });
-  if (answer.status === 404 && opened) throw stale(ANEW);
-  return answer;
+  if (answer.status !== 404) return answer;
+  const own = answer.headers.get("Server")?.startsWith("floemap/");
+  throw opened && own ? stale(ANEW) : new Error("the server answers 404");
 }
 
 let opened = false; // the list of scenes was read
 const asking = new Map();
 
-/** Resolve with the reason why no file that the page knows can be read any more, or null where the server has this one. */
-export function whyStale(url) {
+/** Resolve with the Error with which `asked` rejects for a file, or null where the server has it. */
+export function whyRefused(url) {
   if (!url) return Promise.resolve(null);
   if (!asking.has(url)) {
     const answer = asked(url, { method: "HEAD" }).then(() => null, (error) => error).finally(() => asking.delete(url));

@@ -3,7 +3,7 @@
 
 import { coastLayers, graticuleLayer } from "./background.js";
 import { button, el, tell } from "./dom.js";
-import { whyStale } from "./mapfile.js";
+import { whyRefused } from "./mapfile.js";
 import { hasWebGL, rasterLayer, stretchVariables } from "./rasters.js";
 import { vectorLayer } from "./vectors.js";
 
@@ -39,6 +39,7 @@ class Pane {
     this.states = new Map(); // layer -> "reading", "drawn" or a sentence on what failed
     this.listeners = listeners;
     this.projection = null;
+    this.tries = new Map(); // layer -> its latest try to draw it
     this.reads = new Map(); // layer -> promise of the end of its reading, of polygons, lines and places
     this.settled = false; // all that is chosen is read and drawn
     this.firstFrame = null; // index of the first frame since something last changed
@@ -95,6 +96,7 @@ class Pane {
     if (opacity === null) {
       this.chosen.delete(layer);
       this.states.delete(layer);
+      this.tries.delete(layer);
       this.take(layer);
     } else {
       this.chosen.set(layer, opacity);
@@ -122,31 +124,34 @@ class Pane {
     }
     this.states.set(layer, "reading");
     this.unsettle();
-    const projection = this.projection;
+    const attempt = {}; // another one follows when the layer is chosen again, or put on another projection
+    this.tries.set(layer, attempt);
+    const latest = () => this.tries.get(layer) === attempt;
     try {
       const made = layer.vector
-        ? await vectorLayer(layer, projection, this.options)
+        ? await vectorLayer(layer, this.projection, this.options)
         : await rasterLayer(layer, layer.stretch ?? layer.ranges);
-      if (!this.chosen.has(layer) || this.drawn.has(layer) || projection !== this.projection) return;
+      if (!latest()) return;
       made.setZIndex((layer.vector ? 600 : 10) + layer.order);
       made.setOpacity(this.chosen.get(layer));
-      made.getSource().on("tileloaderror", () => this.failed(layer, "some of its tiles cannot be read"));
+      made.getSource().on("tileloaderror", () => this.failed(layer, "some of its tiles cannot be read", latest));
       this.drawn.set(layer, made);
       this.map.addLayer(made);
       this.unsettle();
       this.states.set(layer, "drawn");
     } catch (error) {
-      await this.failed(layer, reason(error));
+      await this.failed(layer, reason(error), latest);
     }
     this.listeners.changed();
   }
 
-  /** Say that a layer cannot be read, or that nothing can. */
-  async failed(layer, why) {
-    const stale = await whyStale(layer.url);
-    if (!this.chosen.has(layer)) return;
-    this.states.set(layer, `cannot be read: ${why}.`);
-    tell(stale ?? `“${layer.title}”${layer.run ? ` of ${layer.run}` : ""} cannot be read: ${why}.`);
+  /** Say that a layer cannot be read, or that nothing can, unless the try to draw it is no longer the latest. */
+  async failed(layer, why, latest) {
+    const refused = await whyRefused(layer.url);
+    if (!latest()) return;
+    const words = `cannot be read: ${refused && !refused.stale ? refused.message : why}.`;
+    this.states.set(layer, words);
+    tell(refused?.stale ? refused : `“${layer.title}”${layer.run ? ` of ${layer.run}` : ""} ${words}`);
     this.listeners.changed();
   }
 
