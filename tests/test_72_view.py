@@ -528,11 +528,29 @@ def test_folders_with_nothing_to_show_are_refused(tmp_path: Path) -> None:
             make_view(path)
     for record, words in (("bundle.json", "a bundle for a ship"), ("training.json", "a trained model")):
         path = tmp_path / "one's" / "below"
-        write_json(path / record, {})
+        for foreign in ({}, {"made_by": 7}, {"made_by": "pytest"}):
+            write_json(path / record, foreign)
+            with pytest.raises(FloemapError, match="nothing to show is found"):
+                make_view(tmp_path)
+        write_json(path / record, {"made_by": "floemap test"})
         with pytest.raises(FloemapError, match=f"below: is {words}") as caught:
             make_view(tmp_path)
         assert "Give " in str(caught.value) and f"floemap info '{tmp_path}/one'" in str(caught.value)
+        damaged = path.parent / "next"
+        damaged.mkdir()
+        (damaged / "chart.json").write_text("{")
+        with pytest.raises(FloemapError, match=r"nothing to show is found in .*next/chart\.json: "):
+            make_view(tmp_path)
+        shutil.rmtree(damaged)
+        for unread in ("/".join("abcdefghijk"), "product.SAFE", ".hidden"):
+            (tmp_path / unread).mkdir(parents=True)
+            (path / record).rename(tmp_path / unread / record)
+            with pytest.raises(FloemapError, match="nothing to show is found"):
+                make_view(tmp_path)
+            (tmp_path / unread / record).rename(path / record)
         (path / record).unlink()
+        for unread in ("a", "product.SAFE", ".hidden"):
+            shutil.rmtree(tmp_path / unread)
     write_json(tmp_path / "chart.json", {"made_by": "floemap chart"})
     with pytest.raises(FloemapError, match="none of the results"):
         make_view(tmp_path)

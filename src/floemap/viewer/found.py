@@ -99,11 +99,14 @@ class Search:
         Sentences about what is not shown, and why.
     roots
         The given folders, resolved.
+    damaged
+        Whether a record or a file of a result cannot be read.
     """
 
     found: list[Found] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     roots: tuple[Path, ...] = ()
+    damaged: bool = False
 
     def inside(self, path: Path) -> Path:
         """Return the real path of a file, which must lie in one of the given folders.
@@ -131,6 +134,7 @@ class Search:
 
     def without(self, error: FloemapError, path: Path) -> None:
         """Warn that a file or result is not shown because of an error."""
+        self.damaged = True
         self.warn(error.path or path, f"{error.message.rstrip('.')}; it is not shown")
 
     def unreadable(self, folder: Path, error: OSError) -> None:
@@ -165,14 +169,18 @@ def search(folders: Sequence[str | Path]) -> Search:
             raise FloemapError("has a name that is not UTF-8.", path=folder, hint="Rename it.")
     result = Search(roots=tuple(dict.fromkeys(folder.resolve() for folder in given)))
     seen: set[Path] = set()
+    others: list[Path] = []
     for folder in given:
         for at_folder, files, cell in _folders(folder, seen, result):
             _look(at_folder, files, cell, result)
+            others += [at_folder / name for name in _NO_MAP if name in files]
     if not result.found:
+        if not result.damaged:  # else that is what hinders
+            _refuse_others(others, result)
         shown = ", ".join(str(folder) for folder in given)
-        _refuse_others(given)
+        told = "".join(f"; {words}" for words in result.warnings[:5])
         raise FloemapError(
-            f"nothing to show is found in {shown}.",
+            f"nothing to show is found in {shown}{told}.",
             hint="A map shows what floemap made: give folders of `floemap chart`, `archive`, `prepare`, `predict`, "
             "`label`, `publish`, `route` or `compare`, or one that contains such folders. `floemap info FOLDER` says "
             "what a folder is.",
@@ -180,18 +188,23 @@ def search(folders: Sequence[str | Path]) -> Search:
     return result
 
 
-def _refuse_others(given: Sequence[Path]) -> None:
-    """Raise a FloemapError that says what the first result is that has no map, and what to give instead."""
-    for folder in given:
-        for base, names, files in os.walk(folder):
-            names[:] = sorted(n for n in names if not n.startswith("."))
-            for name, (what, instead) in _NO_MAP.items():
-                if name in files:
-                    raise FloemapError(
-                        f"is {what}, and has no map to show.",
-                        path=Path(base),
-                        hint=f"{instead} `floemap info {shlex.quote(base)}` says what is in it.",
-                    )
+def _refuse_others(records: Sequence[Path], result: Search) -> None:
+    """Raise a FloemapError that says what the first result is that has no map, and what to give instead.
+
+    Other programs write files of these names, too, so a record counts only if it says that floemap made it.
+    """
+    for path in records:
+        try:
+            made_by = at(read_json(result.inside(path)), "made_by", "")
+        except (FloemapError, OSError):
+            continue
+        if made_by.startswith("floemap "):
+            what, instead = _NO_MAP[path.name]
+            raise FloemapError(
+                f"is {what}, and has no map to show.",
+                path=path.parent,
+                hint=f"{instead} `floemap info {shlex.quote(str(path.parent))}` says what is in it.",
+            )
 
 
 def _folders(top: Path, seen: set[Path], result: Search) -> Iterator[tuple[Path, Sequence[str], str | None]]:
