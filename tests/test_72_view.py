@@ -289,6 +289,29 @@ def test_folders_of_routes_alone_are_shown(folder: Path, draft: Path) -> None:
     assert sum("is not a GeoJSON" in w or "no lines on the earth" in w for w in view.warnings) == 3
 
 
+def test_routes_through_different_charts_of_one_name_are_scenes_of_their_own(folder: Path) -> None:
+    """Two ice classes through one chart, and a route through another of the same name; ids stay when one is gone."""
+    routes = folder / "routes"
+    line = {"type": "LineString", "coordinates": [[10, 79], [11, 79]]}
+    feature = {"type": "Feature", "properties": {"feature": "leg"}, "geometry": line}
+    for name, chart in (("a_ia", "1"), ("a_pc7", "1"), ("b_ia", "2")):
+        record = {"ice_class": "IA", "chart": "c", "route": name, "inputs": {"chart": {"c.gpkg": chart}}}
+        write_json(routes / name / "route.json", record)
+        text = json.dumps({"type": "FeatureCollection", "features": [feature]})
+        (routes / name / "route.geojson").write_text(text)
+
+    def drawn() -> dict[str, list[str]]:
+        view = make_view(routes)
+        assert {s["name"] for s in view.content["scenes"]} == {"c, routes"}
+        return {s["id"]: [v["title"] for v in view.scene(s["id"])["vectors"]] for s in view.content["scenes"]}
+
+    both = drawn()
+    assert sorted(both.values()) == [["Risk along a_ia, IA", "Risk along a_pc7, IA"], ["Risk along b_ia, IA"]]
+    for name in ("a_ia", "a_pc7"):
+        shutil.rmtree(routes / name)
+    assert drawn() == {name: titles for name, titles in both.items() if len(titles) == 1}
+
+
 def test_an_archive_has_its_scenes_in_order(folder: Path, draft: Path, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     write_json(archive / "archive.json", {"made_by": "floemap archive", "scenes": {"charted": 2}})

@@ -126,13 +126,14 @@ def scene_of(address: str) -> str | None:
 
 
 def ids_of(scenes: Iterable[Scene]) -> dict[str, Scene]:
-    """Return scenes by id, which follows from their names.
+    """Return scenes by id, which follows from their names and, for routes alone, from the content of their chart.
 
     So an address of the page leads to the same scene when the map is made again, whatever scenes have come since.
     """
     found: dict[str, Scene] = {}
     for scene in scenes:
-        digest, length = hashlib.sha256(scene.name.encode("utf-8", "replace")).hexdigest(), 8
+        told = f"{scene.name} {scene.content}".rstrip()
+        digest, length = hashlib.sha256(told.encode("utf-8", "replace")).hexdigest(), 8
         while (name := f"s{digest[:length]}") in found:
             length += 1
         found[name] = scene

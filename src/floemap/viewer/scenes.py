@@ -36,12 +36,15 @@ class Scene:
         Routes through its charts, also where these are not there.
     grids
         The grids that the results' records tell.
+    content
+        SHA-256 of the chart's files where the scene is that of routes alone: charts of one name may be different ones.
     """
 
     name: str
     found: list[Found] = field(default_factory=list)
     routes: list[Found] = field(default_factory=list)
     grids: list[GeoBox] = field(default_factory=list)
+    content: str = ""
 
     def add(self, result: Found, grid: GeoBox | None) -> None:
         """Add a result."""
@@ -211,8 +214,8 @@ def _add_route(route: Found, scenes: dict[str, Scene], search: Search) -> None:
             scene.routes.append(route)
             return
     search.warn(route.folder, "the chart of this route is not among the folders; the route is shown without it")
-    name = f"{at(route.record, 'chart', '') or route.folder.absolute().name}, routes"
-    scenes.setdefault(name, Scene(name)).routes.append(route)
+    name, content = f"{at(route.record, 'chart', '') or route.folder.absolute().name}, routes", " ".join(sorted(charts))
+    scenes.setdefault(f"{name} {content}", Scene(name, content=content)).routes.append(route)
 
 
 def _told_apart(layers: list[Layer], result: Found, before: list[Layer]) -> list[Layer]:
