@@ -719,7 +719,8 @@ def test_a_layer_that_is_chosen_again_does_not_fail_as_before(browser: Any, serv
     box.check()
     view.drawn()
     view.page.evaluate(
-        "url => import('./mapfile.js').then((m) => { window.refused = m.whyRefused(url) })", calls["HEAD"][0].request.url
+        "url => import('./mapfile.js').then((m) => { window.refused = m.whyRefused(url) })",
+        calls["HEAD"][0].request.url,
     )
     calls["HEAD"][0].continue_()
     view.page.evaluate("() => window.refused.then(() => new Promise((done) => setTimeout(done, 200)))")
