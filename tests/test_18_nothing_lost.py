@@ -21,7 +21,7 @@ from floemap.evaluation.checks.assess import assess_scene
 from floemap.learning.training.loop import train
 from floemap.legend import SIX_CLASSES
 from floemap.results.folders import stage_folder
-from floemap.results.stage import LOCK, Stage, alone_in, made_folder, one_at_a_time
+from floemap.results.stage import LOCK, Stage, alone_in, made_folder, one_at_a_time, write_whole
 from floemap.results.whole_files import whole_files
 from floemap.simulation.pixels import simulate_pixels
 from floemap.simulation.safe.spec import ProductSpec
@@ -453,6 +453,8 @@ def test_a_folder_that_others_remove_as_it_is_still_empty_is_made_again(tmp_path
                     if fails:
                         raise FloemapError("as expected")
                 shutil.rmtree(out / f"{fails}{i}")
+                write_whole(out / f"{fails}.txt", b"whole")
+                (out / f"{fails}.txt").unlink()
                 with suppress(OSError):
                     out.rmdir()
             except FloemapError as e:

@@ -31,7 +31,7 @@ from floemap.errors import ChartError, ConfigError, FloemapError, GridError, Out
 from floemap.grid import brief, crs_in_words, crs_name
 from floemap.info import describe
 from floemap.layers.distance_to_land import distance_km, layer_distance_to_land, layer_distance_to_land_all
-from floemap.layers.from_raster import layer_from_raster
+from floemap.layers.from_raster import _cf_gaps, layer_from_raster
 from floemap.layers.reading import open_bands
 from floemap.layers.settings import DistanceSettings, RasterSettings
 from floemap.layers.stored import DISTANCE, check_bands, find_layer, scene_bands
@@ -428,6 +428,24 @@ def test_all_that_cf_calls_missing_are_gaps(product: Path, tmp_path: Path) -> No
     assert set(np.unique(got[~np.isnan(got)])) == {7, 8, 9} and np.isnan(got).any()
 
 
+@pytest.mark.parametrize(
+    ("kind", "attributes", "gaps"),
+    [
+        ("int16", {"valid_max": "40000", "missing_value": "99999"}, []),
+        ("int16", {"valid_max": "1e20", "missing_value": "-1e20"}, []),
+        ("int16", {"missing_value": "{0.5,9}"}, [9]),
+        ("uint16", {"missing_value": "-3"}, [65533]),
+        ("uint8", {"valid_min": "5", "valid_max": "300"}, [0]),
+        ("float32", {"missing_value": "1e20"}, [np.float32(1e20)]),
+        ("float32", {"valid_max": "1e300", "missing_value": "none"}, []),
+    ],
+)
+def test_an_attribute_beyond_the_type_makes_no_gap(kind: str, attributes: dict[str, str], gaps: list[float]) -> None:
+    values = np.array([0, 7, 9, *({"uint16": [65533], "float32": [1e20]}.get(kind, []))], kind)
+    found = _cf_gaps(values, attributes)
+    assert values[found].tolist() == gaps
+
+
 # What is refused
 
 
@@ -437,6 +455,7 @@ def test_all_that_cf_calls_missing_are_gaps(product: Path, tmp_path: Path) -> No
         (".msk", "", "a mask in r.tif.msk"),
         (".aux.xml", "<NoDataValue>-9999</NoDataValue>", "a no-data value in r.tif.aux.xml"),
         (".aux.xml", "<Scale>0.01</Scale><Offset>0</Offset>", "a scale in r.tif.aux.xml"),
+        (".aux.xml", "<Scale>0.01</Scale></PAMRasterBand><PAMRasterBand band='2'><Scale>1</Scale>", "a scale in"),
         (".aux.xml", "<Scale>1</Scale><Metadata><MDI key='STATISTICS_MEAN'>1</MDI></Metadata>", ""),
         (".aux.xml", "<broken", ""),
     ],

@@ -361,8 +361,9 @@ def refuse_beside(path: Path) -> None:
             said = parse_xml(regular_file(beside).read_bytes()).iter(*_PAM_CHANGES) if beside.exists() else ()
         except (OSError, FloemapError, BrokenXmlError, DoctypeError):
             return  # GDAL cannot read it either
-        texts = {str(e.tag): (e.text or "").strip() for e in said}
-        what = " and ".join(_PAM_CHANGES[tag] for tag, text in texts.items() if text not in ("", _PAM_PLAIN.get(tag)))
+        told = [(str(e.tag), (e.text or "").strip()) for e in said]  # a band may say what another does not
+        found = dict.fromkeys(_PAM_CHANGES[tag] for tag, text in told if text not in ("", _PAM_PLAIN.get(tag)))
+        what = " and ".join(found)
     if what:
         raise GridError(
             f"has {what} in {beside.name}, a file beside it that floemap does not read.",

@@ -250,18 +250,25 @@ def _cf_gaps(values: NDArray[Any], tags: Mapping[str, str]) -> NDArray[np.bool_]
     ``valid_max``. GDAL takes one value, and ``valid_range``.
     """
 
+    real = values.dtype.kind == "f"
+
     def stored(name: str) -> NDArray[Any]:
         found = []
         for text in tags.get(name, "").strip("{}").split(","):
-            with suppress(ValueError, OverflowError):  # a text, or a number that the type cannot have, is no value
-                found.append(float(text) if values.dtype.kind == "f" else int(float(text)))
-        return np.array(found).astype(values.dtype)  # an unsigned type has its signs in the attributes' bits
+            with suppress(ValueError):  # a text is no value
+                number = float(text)
+                signed = values.dtype.kind == "u" and number < 0  # its attributes may have the signs of the bits
+                found.append(number + 2 ** (8 * values.dtype.itemsize) if signed else number)
+        with np.errstate(over="ignore"):
+            return np.array(found, values.dtype if real else np.float64)
 
-    gaps = np.isin(values, stored("missing_value"))
+    # Whole numbers are compared as they are: an attribute may be beyond what the type can hold.
+    here = values if real else values.astype(np.float64)
+    gaps = np.isin(here, stored("missing_value"))
     for low in stored("valid_min"):
-        gaps |= values < low
+        gaps |= here < low
     for high in stored("valid_max"):
-        gaps |= values > high
+        gaps |= here > high
     return np.asarray(gaps)
 
 

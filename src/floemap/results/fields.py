@@ -25,8 +25,11 @@ class MissingFieldError(FloemapError, KeyError):
     def __init__(self, field: str, path: Path | None, made_by: str | None) -> None:
         self.field, self.made_by = field, made_by
         writer = f" as `{made_by}` writes it" if made_by else " whole"
-        hint = f"Make it again with `{made_by} --overwrite`." if made_by else "Make it again."
+        hint = f"Remove it, and make it again with `{made_by}`." if made_by else "Make it again."
         super().__init__(f"is not{writer}: the field {field} is missing.", path=path, hint=hint)
+
+    def __repr__(self) -> str:  # others say it as the reason why a record cannot be used
+        return f"the field {self.field} is missing in {self.path}"
 
     def __reduce__(self) -> tuple[Any, ...]:  # it may come from another process
         return type(self), (self.field, self.path, self.made_by)
@@ -58,7 +61,7 @@ class Record(dict[str, Any]):
 def _within(value: Any, path: Path, made_by: str | None, place: str) -> Any:
     if isinstance(value, dict):
         return Record(value, path, made_by, f"{place}.")
-    if isinstance(value, list):
+    if isinstance(value, list) and any(isinstance(v, dict | list) for v in value):
         return [_within(v, path, made_by, f"{place}[{i}]") for i, v in enumerate(value)]
     return value
 

@@ -19,7 +19,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -29,6 +31,8 @@ if sys.platform != "win32":
     import fcntl
 
 logger = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 #: Seconds between two attempts to take a lock.
 _PAUSE = 0.05
@@ -78,16 +82,8 @@ def held(lock: Path, *, wait: bool = False) -> Iterator[bool]:
 def _taken(own: FileLock, lock: Path) -> bool | None:
     """Return whether a lock file could be made and locked; None if the file system has no locks."""
     with uninterrupted():
-        # Where the system makes no file, as below /proc, filelock reports that the lock is taken. Before it is, another
-        # process that could make nothing may remove the folder, which is still empty.
-        for tries_left in reversed(range(100)):
-            try:
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644))
-                break
-            except (FileNotFoundError, FileExistsError) as e:
-                if not tries_left or is_in_the_way(e):
-                    raise
+        # Where the system makes no file, as below /proc, filelock reports that the lock is taken.
+        _made_in(lock.parent, lambda: os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)))
         try:
             own.acquire()
         except Timeout:
@@ -98,6 +94,18 @@ def _taken(own: FileLock, lock: Path) -> bool | None:
             logger.warning("%s cannot be locked (%s): run one process at a time there", lock.parent, e.strerror)
             return None
         return True
+
+
+def _made_in(folder: Path, make: Callable[[], Made]) -> Made:
+    """Make something in a folder, and the folder: another process may remove it while it is empty, if that fails."""
+    for tries_left in reversed(range(100)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return make()
+        except (FileNotFoundError, FileExistsError) as e:
+            if not tries_left or is_in_the_way(e):
+                raise
+    raise AssertionError("unreachable")
 
 
 def is_in_the_way(error: OSError) -> bool:
@@ -120,9 +128,8 @@ def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
         If it cannot be made.
     """
     within = Path(tempfile.gettempdir()) if folder is None else folder
-    with _locked(
-        within.glob(f"{glob.escape(prefix)}*"), stat.S_ISDIR, lambda: Path(tempfile.mkdtemp(prefix=prefix, dir=within))
-    ) as place:
+    new = partial(_made_in, within, lambda: Path(tempfile.mkdtemp(prefix=prefix, dir=within)))
+    with _locked(within.glob(f"{glob.escape(prefix)}*"), stat.S_ISDIR, new) as place:
         yield place
 
 
@@ -138,13 +145,13 @@ def file_beside(final: Path) -> Iterator[Path]:
         If it cannot be made.
     """
 
-    def new() -> Path:
+    def beside() -> Path:
         path = final.with_name(f".{final.name}.partial-{secrets.token_hex(4)}")
         path.open("xb").close()
         return path
 
     leftovers = final.parent.glob(f".{glob.escape(final.name)}.partial-{'[0-9a-f]' * 8}")
-    with _locked(leftovers, stat.S_ISREG, new) as path:
+    with _locked(leftovers, stat.S_ISREG, lambda: _made_in(final.parent, beside)) as path:
         yield path
 
 

@@ -257,7 +257,8 @@ def made_folder(folder: Path, within: Path | None = None) -> Iterator[None]:
     OutputError
         If it cannot be made.
     """
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    with os_errors(within or folder):
+        new = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def remove_empty() -> None:
         with suppress(OSError):  # it holds something, or another process has removed it
