@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from workshop import COMMANDS, Inputs, contents, copied, run
 
 from floemap.counts import counted
 from floemap.errors import ChartError, FloemapError, OutputError
-from floemap.files import existing_folder, regular_file
+from floemap.files import existing_folder, parsed, regular_file
 from floemap.results.stage import write_json
 
 #: Every call here takes seconds; one that waits for a pipe never ends.
@@ -321,3 +322,16 @@ def test_a_folder_that_is_missing_and_one_that_is_none_are_different_errors(tmp_
 )
 def test_numbers_of_things(number: int, words: str) -> None:
     assert counted(number, "chart") == words
+
+
+def test_no_garbage_is_collected_while_a_text_of_any_depth_is_parsed() -> None:
+    """At the deepest, the end of an object has no stack left: Python prints its error, and a test run fails."""
+    assert gc.isenabled() and parsed(lambda _: gc.isenabled(), "") is False and gc.isenabled()
+    with pytest.raises(RecursionError):
+        parsed(json.loads, "[" * 100_000)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        assert parsed(json.loads, "[1]") == [1] and not gc.isenabled()
+    finally:
+        gc.enable()

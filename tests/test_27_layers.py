@@ -441,7 +441,8 @@ def test_all_that_cf_calls_missing_are_gaps(product: Path, tmp_path: Path) -> No
     ],
 )
 def test_an_attribute_beyond_the_type_makes_no_gap(kind: str, attributes: dict[str, str], gaps: list[float]) -> None:
-    values = np.array([0, 7, 9, *({"uint16": [65533], "float32": [1e20]}.get(kind, []))], kind)
+    further: dict[str, list[float]] = {"uint16": [65533], "float32": [1e20]}
+    values = np.array([0, 7, 9, *further.get(kind, [])], kind)
     found = _cf_gaps(values, attributes)
     assert values[found].tolist() == gaps
 

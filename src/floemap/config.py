@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationErro
 from pydantic_core import PydanticKnownError, core_schema
 
 from floemap.errors import ConfigError, did_you_mean, known_names
-from floemap.files import decoded, regular_file
+from floemap.files import decoded, parsed, regular_file
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema, ErrorDetails
@@ -185,7 +185,7 @@ def _parsed(text: str) -> dict[str, Any]:
         raise ValueError(f"it is {len(text):,} characters long")
     if (deep := _DEEP_KEY.search(text)) is not None:
         raise ValueError(f"a key of more than 50 parts begins with {deep[0][:40]!r}")
-    return tomllib.loads(text)
+    return parsed(tomllib.loads, text)
 
 
 def _readable(error: ValidationError, settings: type[BaseModel]) -> str:

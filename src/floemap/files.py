@@ -1,14 +1,20 @@
-"""Checks of files from outside: they must be regular, with a name that every library can handle."""
+"""Files from outside: they must be regular, with a name that every library can handle, and may be nested deeply."""
 
 from __future__ import annotations
 
 import codecs
+import gc
 import os
 import stat
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from floemap.errors import FloemapError, OutputError, did_you_mean
+
+Text = TypeVar("Text")
+Parsed = TypeVar("Parsed")
 
 #: Names of a folder among which a similar one is looked for.
 _MOST_NAMES = 10_000
@@ -129,3 +135,25 @@ def is_utf8(path: str | Path) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def parsed(parse: Callable[[Text], Parsed], text: Text) -> Parsed:
+    """Parse a text whose nesting is not known by a function that goes as deep as the text does.
+
+    Meanwhile no garbage is collected: at the deepest, the end of whatever object happened to be collected would find no
+    stack left, and Python would print its error.
+
+    Raises
+    ------
+    RecursionError
+        If the text is nested deeper than Python's stack is.
+    Exception
+        What the function raises.
+    """
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        return parse(text)
+    finally:
+        if collected:
+            gc.enable()

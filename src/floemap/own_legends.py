@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from floemap.config import Settings, read_toml
 from floemap.errors import MISSHAPEN, ConfigError, FloemapError
+from floemap.files import parsed
 from floemap.legend import IGNORE, LEGENDS, RGB, STAGE_CODES, IceClass, Legend, legend, stage_in_words
 
 #: Key of a class: column of a table, name of a band and of a variable, part of a file's field of 32 characters.
@@ -242,7 +243,7 @@ def from_tags(tags: Mapping[str, str], path: Path) -> Legend | None:
     if TAG not in tags:
         return from_record(tags["legend"], path)
     try:
-        table = json.loads(tags[TAG])
+        table = parsed(json.loads, tags[TAG])
     except (ValueError, RecursionError) as e:
         raise FloemapError(f"holds a damaged legend in its tag {TAG}: {e}.", path=path) from e
     return from_record({"name": tags["legend"], "table": table}, path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from floemap.errors import MISSHAPEN, FloemapError, OutputError
-from floemap.files import regular_file
+from floemap.files import parsed, regular_file
 from floemap.results.stage import os_errors, sync
 
 JOURNAL = "watch.jsonl"
@@ -135,7 +135,7 @@ class Journal:
 
 def _parsed(line: bytes) -> Entry | None:
     try:
-        found = json.loads(line)
+        found = parsed(json.loads, line)
         entry = Entry(**{f.name: found[f.name] for f in fields(Entry)})
         return entry if all(isinstance(t, str) for t in (entry.event, entry.product, entry.state)) else None
     except (ValueError, RecursionError, FloemapError, *MISSHAPEN):

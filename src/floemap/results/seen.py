@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from floemap.files import parsed
 from floemap.results.locks import file_beside, held
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class Seen:
 def _read(file: Path) -> dict[str, Entry]:
     """Return the entries of a file, of which those that are not as :class:`Seen` writes them are left out."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parsed(json.loads, file.read_text(encoding="utf-8"))
         if content["layout"] != _LAYOUT:
             return {}
         return {str(k): v for k, v in content["seen"].items() if isinstance(v, dict) and {"stats", "value"} <= v.keys()}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from floemap.errors import MISSHAPEN, FloemapError, OutputError
-from floemap.files import regular_file, writable_name
+from floemap.files import parsed, regular_file, writable_name
 from floemap.results.fields import MissingFieldError, Record
 from floemap.results.locks import TakenError, file_beside, held, is_in_the_way
 from floemap.results.seen import found_out
@@ -356,7 +356,7 @@ def parse_json(text: str | bytes, path: Path, kind: type[FloemapError] = Floemap
         As `kind`, if the text is not JSON, or is nested more than 50 deep.
     """
     try:
-        content = json.loads(text)
+        content = parsed(json.loads, text)
     except (
         ValueError,
         RecursionError,

@@ -27,6 +27,7 @@ from urllib3.util import Retry
 
 from floemap.datasets.download.addresses import plain
 from floemap.errors import DownloadError
+from floemap.files import parsed
 
 # Their messages contain whole addresses, whose queries may be signatures.
 for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
@@ -186,7 +187,7 @@ def json_of(response: Any, url: str) -> Any:
         If it is not JSON, is larger than :data:`MAX_JSON_BYTES`, or takes longer than :data:`ANSWER_S`.
     """
     try:
-        return json.loads(_body_of(response, url))
+        return parsed(json.loads, _body_of(response, url))
     except (BrokenConnectionError, ValueError, RecursionError):
         raise DownloadError(f"{plain(url)} does not answer JSON.") from None
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from floemap.errors import MISSHAPEN, ChartError
+from floemap.files import parsed
 from floemap.grid import Box
 from floemap.icechart.read.features import Features, polygons_of
 from floemap.zips import brief
@@ -87,7 +88,7 @@ def open_geojson(file: Path) -> GeoJson:
         if size > MOST_BYTES:
             hint = f"GeoJSON may have {MOST_BYTES >> 20:,} MiB. Give a GeoPackage instead."
             raise ChartError(f"has {size >> 20:,} MiB.", hint=hint)
-        content = json.loads(file.read_bytes())  # UTF-8, 16 or 32, by its first bytes
+        content = parsed(json.loads, file.read_bytes())  # UTF-8, 16 or 32, by its first bytes
     except (OSError, ValueError, RecursionError, MemoryError) as e:
         raise ChartError(f"cannot be read: {brief(e) or 'it is too large'}.", hint="Is it GeoJSON?") from e
     kind = content.get("type") if isinstance(content, dict) else type(content).__name__

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from floemap.errors import MISSHAPEN, OutputError
+from floemap.files import parsed
 from floemap.learning.data.identities import identity
 from floemap.learning.data.parts import PartArrays, ScenePart
 from floemap.learning.data.polygons import PolygonShares, read_shares
@@ -107,7 +108,7 @@ def _read(path: Path, name: str) -> Survey | None:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
             arrays = {key: held[key] for key in held.files}
-        about = json.loads(str(arrays["about"]))
+        about = parsed(json.loads, str(arrays["about"]))
         places = None
         if "row" in arrays:
             places = Places(arrays["row"], arrays["col"], arrays["before"], float(arrays["best"]))
