@@ -143,6 +143,6 @@ def test_a_kept_report_without_its_findings_is_named(made: tuple[Path, Report]) 
     record = made[1].folder / "report.json"
     content = record.read_text()
     record.write_text(content.replace('"findings"', '"lost"'))
-    with pytest.raises(FloemapError, match="--overwrite"):
+    with pytest.raises(FloemapError, match=r"make it again with `floemap report`"):
         make_report(made[0], resamples=200)
     record.write_text(content)

@@ -128,16 +128,21 @@ def scratch(prefix: str, folder: Path | None = None) -> Iterator[Path]:
         If it cannot be made.
     """
     within = Path(tempfile.gettempdir()) if folder is None else folder
-    new = partial(_made_in, within, lambda: Path(tempfile.mkdtemp(prefix=prefix, dir=within)))
+
+    def make() -> Path:
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=within))
+
+    new = partial(_made_in, within, make) if within.is_dir() else make  # it may be removed from now on
     with _locked(within.glob(f"{glob.escape(prefix)}*"), stat.S_ISDIR, new) as place:
         yield place
 
 
 @contextmanager
-def file_beside(final: Path) -> Iterator[Path]:
+def file_beside(final: Path, *, make_folder: bool = False) -> Iterator[Path]:
     """Give a new, empty, hidden file beside `final`; remove it if it still exists when the block ends.
 
-    Leftovers of killed processes are removed: the system locks a file while it is in use.
+    `make_folder` makes its folder again if another process has removed that since, as it was empty. Leftovers of killed
+    processes are removed: the system locks a file while it is in use.
 
     Raises
     ------
@@ -151,7 +156,8 @@ def file_beside(final: Path) -> Iterator[Path]:
         return path
 
     leftovers = final.parent.glob(f".{glob.escape(final.name)}.partial-{'[0-9a-f]' * 8}")
-    with _locked(leftovers, stat.S_ISREG, lambda: _made_in(final.parent, beside)) as path:
+    new = partial(_made_in, final.parent, beside) if make_folder else beside
+    with _locked(leftovers, stat.S_ISREG, new) as path:
         yield path
 
 

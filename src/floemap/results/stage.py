@@ -197,7 +197,7 @@ def write_whole(path: Path, content: bytes) -> None:
         If it cannot be written, with the reason.
     """
     with os_errors(path), made_folder(path.parent, path):
-        with file_beside(path) as beside:
+        with file_beside(path, make_folder=True) as beside:
             with beside.open("wb") as f:
                 f.write(content)
                 f.flush()
