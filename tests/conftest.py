@@ -171,6 +171,21 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, small_product: Path) -> I
 
 
 @pytest.fixture(scope="session")
+def all_results(tmp_path_factory: pytest.TempPathFactory, workshop: Inputs) -> Inputs:
+    """The workshop with the results of `evaluate`, in scores, and of `chart`, in drawn. Shared: don't change it."""
+    from workshop import COMMANDS, copied
+
+    def make(folder: Path) -> Inputs:
+        inputs = copied(workshop, folder / "inputs")
+        for command, out in (("evaluate", "scores"), ("chart", "drawn")):
+            assert COMMANDS[command].run(inputs, inputs.folder / out).exit_code == 0
+        return inputs
+
+    made: Inputs = made_once(tmp_path_factory, "all_results", make)
+    return made
+
+
+@pytest.fixture(scope="session")
 def draft(tmp_path_factory: pytest.TempPathFactory, workshop: Inputs) -> Path:
     """The folder of a draft, as `floemap chart` makes it. Shared: copy it, don't change it."""
     from workshop import run

@@ -171,14 +171,6 @@ OWN = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def all_results(workshop: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    inputs = copied(workshop, tmp_path_factory.mktemp("results") / "inputs")
-    for command, out in (("evaluate", "scores"), ("chart", "drawn")):
-        assert COMMANDS[command].run(inputs, inputs.folder / out).exit_code == 0
-    return inputs
-
-
 @pytest.mark.parametrize("place", OWN)
 def test_a_record_of_any_content_is_described_or_refused(place: str, all_results: Inputs, tmp_path: Path) -> None:
     """By ``info``, of the folder and of a file in it, and by those who read the folder."""

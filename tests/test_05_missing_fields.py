@@ -13,7 +13,7 @@ import pytest
 import torch
 from run_maker import make_run
 from safetensors.torch import save_file
-from workshop import COMMANDS, Inputs, copied
+from workshop import Inputs, copied
 
 from floemap.archive.rows import row_of_chart
 from floemap.bundle.settings import BundleSettings
@@ -48,14 +48,6 @@ def without_each(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for name, less in without_each(value[0], f"{place[:-1]}[0]."):
             yield name, [less, *value[1:]]
-
-
-@pytest.fixture(scope="module")
-def results(workshop: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    inputs = copied(workshop, tmp_path_factory.mktemp("results") / "inputs")
-    for command, out in (("evaluate", "scores"), ("chart", "drawn")):
-        assert COMMANDS[command].run(inputs, inputs.folder / out).exit_code == 0
-    return inputs
 
 
 Use = Callable[[Inputs], object]
@@ -106,9 +98,9 @@ READERS: dict[str, tuple[Use, ...]] = {
 
 @pytest.mark.parametrize("place", READERS)
 def test_a_record_without_a_field_is_refused_by_name_or_done_without(
-    place: str, results: Inputs, tmp_path: Path
+    place: str, all_results: Inputs, tmp_path: Path
 ) -> None:
-    inputs = copied(results, tmp_path / "inputs")
+    inputs = copied(all_results, tmp_path / "inputs")
     record = inputs.folder / place.format(name=inputs.name)
     whole = json.loads(record.read_text())
     for use in (viewed, *READERS[place]):

@@ -15,7 +15,7 @@ from floemap.routes.reading import Leg
 
 #: Most legs that a warning names.
 _MOST = 5
-#: Least gap between two legs that is told of.
+#: Shortest gap between two legs that a warning names, nautical miles.
 _LEAST_GAP_NM = 0.05
 
 
